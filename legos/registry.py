@@ -1,0 +1,97 @@
+"""The closed registries of bricks: a name in a YAML, its settings, its class.
+
+A brick registers itself with a decorator that names its settings model; the family's package
+imports every brick explicitly. There is no globbing, no dotted path in a YAML and no ``eval``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from legos.errors import nearest
+
+Brick = TypeVar("Brick", bound=type)
+
+
+class BrickConfig(BaseModel):
+    """Settings of one brick as they stand in a YAML; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """Which brick; `python worker.py --list` prints the choices."""
+
+
+class Registry:
+    """One family of bricks.
+
+    Args:
+        family: how errors call a member, for example "item encoder".
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self._bricks: dict[str, tuple[type[BrickConfig], type]] = {}
+
+    def register(self, config: type[BrickConfig]) -> Callable[[Brick], Brick]:
+        """Decorator that files a class under the ``name`` its settings model fixes."""
+        name = config.model_fields["name"].default
+        if not isinstance(name, str) or name in self._bricks:
+            raise TypeError(f"{config.__name__}.name must default to a new {self.family} name")
+
+        def file(brick: Brick) -> Brick:
+            self._bricks[name] = (config, brick)
+            return brick
+
+        return file
+
+    def names(self) -> list[str]:
+        """All names in alphabetical order."""
+        return sorted(self._bricks)
+
+    def config(self, name: str) -> type[BrickConfig]:
+        """The settings model of a brick."""
+        return self._bricks[name][0]
+
+    def brick(self, name: str) -> type:
+        """The class of a brick."""
+        return self._bricks[name][1]
+
+    def describe(self, name: str) -> str:
+        """First sentence of a brick's module docstring, for ``--list``."""
+        import sys
+
+        text = sys.modules[self.brick(name).__module__].__doc__ or ""
+        return " ".join(text.strip().split("\n\n")[0].split())
+
+    def validate(self, value: Any) -> BrickConfig:
+        """Turn the mapping of a YAML into the settings of the brick it names (for pydantic).
+
+        Raises:
+            ValidationError: the name is missing or unknown, or a key is wrong.
+        """
+        if isinstance(value, BrickConfig):
+            return value
+        if not isinstance(value, dict):
+            raise self._error("", value, f"expected a mapping with a name, found {value!r}")
+        name = value.get("name")
+        if name is None:
+            raise self._error("name", value, f"missing; {nearest('', self._bricks)}")
+        if name not in self._bricks:
+            message = f"unknown {self.family} {name!r}; {nearest(str(name), self._bricks)}"
+            raise self._error("name", name, message)
+        return self._bricks[name][0].model_validate(value)
+
+    def _error(self, key: str, value: Any, message: str) -> ValidationError:
+        kind = PydanticCustomError("brick", "{message}", {"message": message})
+        details = InitErrorDetails(type=kind, loc=(key,) if key else (), input=value)
+        return ValidationError.from_exception_data(self.family, [details])
+
+
+item_encoders = Registry("item encoder")
+user_encoders = Registry("user encoder")
+predictors = Registry("predictor")
