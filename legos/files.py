@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,3 +58,52 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_text(text: str) -> str:
     """Hexadecimal SHA-256 of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``path`` when the block succeeds.
+
+    Every file is flushed to disk before the exchange. A folder cannot be renamed onto another, so
+    the old one steps aside first; a crash between the two renames leaves ``path`` absent and the
+    old one whole beside it, which ``recover_folder`` puts back. When the block raises, ``path`` is
+    untouched and the new folder is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    temporary, old = path.with_name(f".{path.name}.part"), _aside(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _sync(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if path.exists():
+        os.rename(path, old)
+    os.rename(temporary, path)
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Undo what a crash inside ``atomic_folder`` left: put the old folder back, or drop it."""
+    old = _aside(path)
+    if old.exists() and not path.exists():
+        os.rename(old, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Layers shared by item encoders, user encoders and predictors."""

@@ -1,0 +1,113 @@
+"""Vectors of tokens and categories: one table a vocabulary, random or pretrained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from legos.blocks.packed import PackedTokens, gather, pack
+from legos.data.items import ItemBatch, ItemField
+from legos.data.ragged import Ragged
+
+_RANDOM_STD = 0.1  # as word vectors are commonly started; small enough for softmax over scores
+
+
+class VocabularyEmbedding(nn.Module):
+    """The vectors of one vocabulary.
+
+    A pretrained table whose width differs from ``hidden_size`` is projected. A frozen table is a
+    buffer that checkpoints leave out.
+
+    Args:
+        size: V, number of entries.
+        hidden_size: D.
+        table: ``(V, E)`` float32 pretrained vectors, or None for random ones.
+        frozen: keep the pretrained vectors as they are.
+        dropout: rate on the vectors of the distinct tokens of a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        hidden_size: int,
+        table: Tensor | None = None,
+        frozen: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if table is None:
+            table, frozen = torch.randn(size, hidden_size) * _RANDOM_STD, False
+        self.table: Tensor
+        if frozen:
+            self.register_buffer("table", table, persistent=False)
+        else:
+            self.table = nn.Parameter(table)
+        width = table.shape[1]
+        self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``(N,)`` int64 -> ``(N, D)``."""
+        vectors: Tensor = self.dropout(self.project(gather(self.table, ids)))
+        return vectors
+
+    def packed(self, tokens: Ragged) -> PackedTokens:
+        """The vectors of packed tokens; each distinct token is looked up and projected once."""
+        present = torch.zeros(self.table.shape[0], dtype=torch.bool, device=tokens.values.device)
+        present[tokens.values] = True
+        ids = present.nonzero()[:, 0]  # (U,)
+        place = present.cumsum(0) - 1  # (V,) where an id stands among the distinct ones
+        return pack(tokens, self(ids), place[tokens.values])
+
+
+class FieldEmbeddings(nn.Module):
+    """Vectors of all item fields; fields of one vocabulary share one table.
+
+    Args:
+        fields: what each field is, by name.
+        vocabularies: the table of each vocabulary the fields use.
+        hidden_size: D of every vector that comes out.
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: Mapping[str, ItemField],
+        vocabularies: Mapping[str, VocabularyEmbedding],
+        hidden_size: int,
+    ) -> None:
+        super().__init__()
+        self.fields = dict(fields)
+        self.hidden_size = hidden_size
+        self.vocabularies = nn.ModuleDict(vocabularies)
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Names of the fields that are lists of tokens, in the order of the data YAML."""
+        return [name for name, field in self.fields.items() if field.is_text]
+
+    @property
+    def category_fields(self) -> list[str]:
+        """Names of the fields that are one category an item."""
+        return [name for name, field in self.fields.items() if not field.is_text]
+
+    def text(self, name: str, items: ItemBatch) -> PackedTokens:
+        """Token vectors of a text field."""
+        return self._table(name).packed(items.texts[name])
+
+    def category(self, name: str, items: ItemBatch) -> Tensor:
+        """``(N, D)`` vectors of a category field."""
+        vectors: Tensor = self._table(name)(items.categories[name])
+        return vectors
+
+    def sequence(self, items: ItemBatch) -> list[PackedTokens]:
+        """Token vectors of every text field (see :func:`legos.blocks.packed.concatenate`)."""
+        return [self.text(name, items) for name in self.text_fields]
+
+    def _table(self, name: str) -> VocabularyEmbedding:
+        table = self.vocabularies[self.fields[name].vocabulary]
+        assert isinstance(table, VocabularyEmbedding)  # noqa: S101 - narrows ModuleDict's type
+        return table

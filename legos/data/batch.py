@@ -1,0 +1,108 @@
+"""Training rows and the columnar batch: every distinct item once, everything else as positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from legos.data.interactions import Interactions
+from legos.data.sampling import NegativeSampler
+from legos.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training rows over N distinct items.
+
+    Attributes:
+        items: ``(N,)`` int64 distinct item ids, ascending.
+        history: ``(B, H)`` int64 positions into ``items``, oldest first; 0 under the mask.
+        history_mask: ``(B, H)`` bool, True = a real item.
+        candidates: ``(B, C)`` int64 positions into ``items``; column 0 is the click.
+        candidate_mask: ``(B, C)`` bool.
+        labels: ``(B, C)`` float32.
+        users: ``(B,)`` int64.
+        rows: ``(B,)`` int64 training row numbers.
+    """
+
+    items: Tensor
+    history: Tensor
+    history_mask: Tensor
+    candidates: Tensor
+    candidate_mask: Tensor
+    labels: Tensor
+    users: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return self.rows.numel()
+
+
+class TrainingRows:
+    """One row a click of the training split.
+
+    Args:
+        interactions: the training split.
+        sampler: where the negatives come from.
+
+    Raises:
+        DataError: the split has no click.
+    """
+
+    def __init__(self, interactions: Interactions, sampler: NegativeSampler) -> None:
+        clicks = (interactions.labels == 1).nonzero()[:, 0]
+        if clicks.numel() == 0:
+            raise DataError(f"split {interactions.split!r} has no click to train on")
+        self.interactions = interactions
+        self.sampler = sampler
+        self.impressions = interactions.candidates.rows[clicks]
+        self.positives = interactions.candidates.values[clicks]
+
+    def __len__(self) -> int:
+        return self.positives.numel()
+
+    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
+        """Assemble rows ``(B,)`` int64 of the given pass."""
+        data = self.interactions
+        rows = rows.to(self.positives.device)
+        impressions = self.impressions[rows]
+        negatives, negative_mask = self.sampler.draw(impressions, rows, pass_number=pass_number)
+        candidates = torch.cat([self.positives[rows][:, None], negatives], 1)  # (B, 1 + K)
+        candidate_mask = torch.cat([torch.ones_like(negative_mask[:, :1]), negative_mask], 1)
+        history, history_mask = data.histories.padded_tail(
+            data.history_rows[impressions], data.history_length
+        )
+        items, history, candidates = distinct_items(history, history_mask, candidates)
+        labels = torch.zeros(candidates.shape, device=candidates.device)
+        labels[:, 0] = 1.0
+        return Batch(
+            items=items,
+            history=history,
+            history_mask=history_mask,
+            candidates=candidates,
+            candidate_mask=candidate_mask,
+            labels=labels,
+            users=data.users[impressions],
+            rows=rows,
+        )
+
+
+def distinct_items(history: Tensor, mask: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
+    """Replace item ids by positions into the distinct items that really occur.
+
+    Args:
+        history: ``(B, H)`` int64 item ids.
+        mask: ``(B, H)`` bool; ids under it are not counted as occurring.
+        candidates: ``(B, C)`` int64 item ids.
+
+    Returns:
+        items ``(N,)``, history ``(B, H)`` and candidates ``(B, C)`` as positions into it (0 under
+        the mask).
+    """
+    read = history[mask]
+    items, position = torch.unique(torch.cat([read, candidates.reshape(-1)]), return_inverse=True)
+    placed = torch.zeros_like(history)
+    placed[mask] = position[: read.numel()]
+    return items, placed, position[read.numel() :].view_as(candidates)

@@ -1,0 +1,144 @@
+"""Item content: every field of every item in memory, and the packed content of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.data.tables import Tables
+from legos.errors import DataError
+
+
+class FieldChoice(Protocol):
+    """One entry of ``data.fields``: a column, the name bricks know it by, a length."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def column(self) -> str: ...
+    @property
+    def length(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class ItemField:
+    """What a brick must know of an item field to build itself.
+
+    Attributes:
+        name: how bricks and batches call it.
+        is_text: a list of tokens; otherwise one category id an item.
+        vocabulary: name of its vocabulary; fields of one vocabulary share one embedding.
+        size: number of entries of the vocabulary.
+        length: the most tokens an item has (1 for a category).
+    """
+
+    name: str
+    is_text: bool
+    vocabulary: str
+    size: int
+    length: int
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """The content of N items, without padding.
+
+    Attributes:
+        ids: ``(N,)`` int64 item ids.
+        texts: per text field the tokens of each item; values ``(P,)`` int64.
+        categories: per category field ``(N,)`` int64.
+    """
+
+    ids: Tensor
+    texts: Mapping[str, Ragged]
+    categories: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return self.ids.numel()
+
+
+class ItemStore:
+    """Every field of every item, as tensors on one device.
+
+    Args:
+        fields: what each field is, by name.
+        texts: per text field the tokens of all items (already cut to length).
+        categories: per category field ``(items,)`` int64.
+        num_items: number of items.
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: Mapping[str, ItemField],
+        texts: Mapping[str, Ragged],
+        categories: Mapping[str, Tensor],
+        num_items: int,
+    ) -> None:
+        self.fields = dict(fields)
+        self.texts = dict(texts)
+        self.categories = dict(categories)
+        self.num_items = num_items
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    @classmethod
+    def from_tables(cls, tables: Tables, choices: Iterable[FieldChoice]) -> ItemStore:
+        """Read the chosen columns; texts keep their first ``length`` tokens.
+
+        Raises:
+            DataError: a column is missing, damaged, or holds ids beyond its vocabulary.
+        """
+        fields: dict[str, ItemField] = {}
+        texts: dict[str, Ragged] = {}
+        categories: dict[str, Tensor] = {}
+        for choice in choices:
+            described = tables.column("items", choice.column)
+            vocabulary = described["vocabulary"]
+            size = int(tables.manifest["vocabularies"][vocabulary]["size"])
+            if described["kind"] == "list":
+                tokens = tables.lists("items", choice.column)
+                length = choice.length or int(tokens.lengths.max())
+                kept = tokens.head(length)
+                values = kept.values.long()
+                texts[choice.name] = Ragged(values, kept.offsets)
+            else:
+                length = 1
+                values = tables.scalar("items", choice.column).long()
+                categories[choice.name] = values
+            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < size:
+                raise DataError(
+                    f"{tables.folder}: items.{choice.column} holds ids outside its vocabulary "
+                    f"{vocabulary!r} of {size} entries; make the tables again"
+                )
+            fields[choice.name] = ItemField(
+                name=choice.name,
+                is_text=choice.name in texts,
+                vocabulary=vocabulary,
+                size=size,
+                length=length,
+            )
+        return cls(fields=fields, texts=texts, categories=categories, num_items=tables.num_items)
+
+    def to(self, device: torch.device | str) -> ItemStore:
+        """The same store on another device."""
+        return ItemStore(
+            fields=self.fields,
+            texts={name: tokens.to(device) for name, tokens in self.texts.items()},
+            categories={name: ids.to(device) for name, ids in self.categories.items()},
+            num_items=self.num_items,
+        )
+
+    def batch(self, ids: Tensor) -> ItemBatch:
+        """The content of the named items: ``(N,)`` int64."""
+        return ItemBatch(
+            ids=ids,
+            texts={name: tokens.select(ids) for name, tokens in self.texts.items()},
+            categories={name: values[ids] for name, values in self.categories.items()},
+        )

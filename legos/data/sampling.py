@@ -1,0 +1,154 @@
+"""Negative sampling: K items the user did not choose, beside each click.
+
+Strategies:
+    impression: shown in the same impression and not clicked (NRMS, Wu et al., EMNLP 2019,
+        section 3.3; NAML, Wu et al., IJCAI 2019, section 3.3).
+    user: shown to the user in any *training* impression and never clicked there (Legommenders).
+    uniform: any item of the catalogue.
+    popularity: in proportion to training clicks.
+
+The first two draw without replacement and fill up from ``uniform`` when the pool is smaller
+than K. No strategy ever returns a clicked item of the impression or an item of its history.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from legos.data.interactions import Interactions
+from legos.data.ragged import Ragged
+from legos.data.random import below, distinct_positions, keyed_bits
+
+Strategy = Literal["impression", "user", "uniform", "popularity"]
+_REDRAWS = 16  # a slot still forbidden after so many redraws is masked: the catalogue is too small
+
+
+class PairSet:
+    """A set of (owner, item) pairs with a vectorised membership test."""
+
+    def __init__(self, owners: Tensor, items: Tensor, num_items: int) -> None:
+        self._num_items = num_items
+        self._keys = torch.unique(owners * num_items + items)
+
+    def contains(self, owners: Tensor, items: Tensor) -> Tensor:
+        """Boolean tensor of the shape of ``items``; ``owners`` broadcasts against it."""
+        if self._keys.numel() == 0:
+            return torch.zeros_like(items, dtype=torch.bool)
+        wanted = owners * self._num_items + items
+        found = torch.searchsorted(self._keys, wanted).clamp(max=self._keys.numel() - 1)
+        return torch.eq(self._keys[found], wanted)
+
+
+class NegativeSampler:
+    """Draws negatives for training rows.
+
+    Args:
+        interactions: the training split.
+        num_items: size of the catalogue.
+        strategy: where negatives come from.
+        count: K, negatives a click.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        *,
+        num_items: int,
+        strategy: Strategy,
+        count: int,
+        seed: int,
+    ) -> None:
+        self.count = count
+        self._seed = seed
+        self._num_items = num_items
+        self._history_rows = interactions.history_rows
+        candidates, labels = interactions.candidates, interactions.labels
+        impressions, clicked = candidates.rows, labels == 1
+        histories = interactions.histories
+        self._read = PairSet(histories.rows, histories.values, num_items)
+        self._clicked = PairSet(impressions[clicked], candidates.values[clicked], num_items)
+        self._pools: Ragged | None = None
+        self._pool_of = torch.arange(len(interactions), device=labels.device)
+        self._popularity: Tensor | None = None
+        if strategy == "impression":
+            self._pools = self._impression_pools(impressions, candidates.values, labels == 0)
+        elif strategy == "user":
+            self._pool_of = interactions.users
+            self._pools = self._user_pools(interactions)
+        elif strategy == "popularity":
+            counts = torch.bincount(candidates.values[clicked], minlength=num_items)
+            self._popularity = counts.double().cumsum(0)
+
+    def draw(self, impressions: Tensor, rows: Tensor, *, pass_number: int) -> tuple[Tensor, Tensor]:
+        """Negatives of training rows.
+
+        Args:
+            impressions: ``(B,)`` int64 impression of each row.
+            rows: ``(B,)`` int64 row numbers, which name the draw.
+            pass_number: how many times the training rows were gone through before.
+
+        Returns:
+            items ``(B, K)`` int64 and mask ``(B, K)`` bool; False where the catalogue holds no
+            further item that is allowed.
+        """
+        items = torch.zeros(rows.numel(), self.count, dtype=torch.int64, device=rows.device)
+        wanting = torch.ones_like(items, dtype=torch.bool)
+        if self._pools is not None:
+            bits = keyed_bits(rows, self.count, self._seed, pass_number, 0)
+            owner = self._pool_of[impressions]
+            starts = self._pools.offsets[owner]
+            positions, valid = distinct_positions(bits, self._pools.offsets[owner + 1] - starts)
+            if self._pools.values.numel():
+                items = self._pools.values[torch.where(valid, starts[:, None] + positions, 0)]
+            wanting = ~valid | self._forbidden(impressions, items)
+        for attempt in range(1, _REDRAWS + 1):
+            if not bool(wanting.any()):
+                break
+            bits = keyed_bits(rows, self.count, self._seed, pass_number, attempt)
+            items = torch.where(wanting, self._from_catalogue(bits), items)
+            wanting = self._forbidden(impressions, items) | _repeats(items)
+        return items, ~wanting
+
+    def _from_catalogue(self, bits: Tensor) -> Tensor:
+        if self._popularity is None:
+            return below(bits, self._num_items)
+        mass = bits.double() / 2.0**62 * self._popularity[-1]
+        return torch.searchsorted(self._popularity, mass, right=True).clamp(max=self._num_items - 1)
+
+    def _forbidden(self, impressions: Tensor, items: Tensor) -> Tensor:
+        read = self._read.contains(self._history_rows[impressions][:, None], items)
+        return read | self._clicked.contains(impressions[:, None], items)
+
+    def _impression_pools(self, impressions: Tensor, items: Tensor, shown: Tensor) -> Ragged:
+        owners, items = impressions[shown], items[shown]
+        allowed = ~self._read.contains(self._history_rows[owners], items)
+        allowed &= ~self._clicked.contains(owners, items)
+        return _distinct_pools(owners[allowed], items[allowed], self._pool_of.numel(), items)
+
+    def _user_pools(self, interactions: Interactions) -> Ragged:
+        users = interactions.users[interactions.candidates.rows]
+        items = interactions.candidates.values
+        clicked = interactions.labels == 1
+        chosen = PairSet(users[clicked], items[clicked], self._num_items)
+        allowed = (interactions.labels == 0) & ~chosen.contains(users, items)
+        num_users = int(users.max()) + 1 if users.numel() else 0
+        return _distinct_pools(users[allowed], items[allowed], num_users, items)
+
+
+def _distinct_pools(owners: Tensor, items: Tensor, count: int, like: Tensor) -> Ragged:
+    """Group distinct (owner, item) pairs by owner, ``count`` owners in all."""
+    width = int(like.max()) + 1 if like.numel() else 1
+    keys = torch.unique(owners * width + items)  # sorted, so grouped by owner
+    offsets = torch.zeros(count + 1, dtype=torch.int64, device=items.device)
+    torch.cumsum(torch.bincount(keys // width, minlength=count), 0, out=offsets[1:])
+    return Ragged(keys % width, offsets)
+
+
+def _repeats(items: Tensor) -> Tensor:
+    """``(B, K)`` bool: the slot holds what an earlier slot of its row holds."""
+    same = items[:, :, None] == items[:, None, :]  # (B, K, K)
+    return same.tril(-1).any(2)

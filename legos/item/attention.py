@@ -1,0 +1,76 @@
+"""NRMS's item encoder: self-attention over the words, additive attention over the positions.
+
+Wu et al., "Neural News Recommendation with Multi-Head Self-Attention", EMNLP-IJCNLP 2019,
+section 3.1. The paper reads the title alone; here every text field of the data YAML follows the
+other in one sequence, and a category is one more token, as in Legommenders.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
+from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.packed import concatenate, one_token_each
+from legos.data.items import ItemBatch
+from legos.registry import BrickConfig, item_encoders
+
+
+class AttentionConfig(BrickConfig):
+    """Settings of the self-attention item encoder."""
+
+    name: Literal["attention"] = "attention"
+    num_heads: int = Field(8, ge=1)
+    """Heads of the self-attention; must divide hidden_size (16 heads of 16 in the paper)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate after the self-attention (0.2 in the paper)."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the additive attention's tanh layer (200 in the paper)."""
+    output_projection: bool = False
+    """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
+
+
+@item_encoders.register(AttentionConfig)
+class Attention(nn.Module):
+    """Self-attention and additive attention over all tokens of an item.
+
+    Args:
+        embeddings: vectors of every field.
+        hidden_size: D.
+        num_heads: heads of the self-attention.
+        dropout: rate after the self-attention.
+        attention_size: width of the additive attention.
+        output_projection: a linear layer over the concatenated heads.
+    """
+
+    def __init__(
+        self,
+        *,
+        embeddings: FieldEmbeddings,
+        hidden_size: int,
+        num_heads: int,
+        dropout: float,
+        attention_size: int,
+        output_projection: bool,
+    ) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.self_attention = MultiHeadSelfAttention(
+            hidden_size=hidden_size, num_heads=num_heads, output_projection=output_projection
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Content of N items -> ``(N, D)``."""
+        texts = self.embeddings.sequence(items)
+        categories = [
+            one_token_each(self.embeddings.category(name, items))
+            for name in self.embeddings.category_fields
+        ]
+        tokens = concatenate(texts + categories)
+        contextual = self.dropout(self.self_attention.packed(tokens))  # (P, D)
+        return self.attention.packed(contextual, tokens.rows, len(items))

@@ -1,0 +1,127 @@
+"""NAML's item encoder: convolution and additive attention per text field, attention over views.
+
+Wu et al., "Neural News Recommendation with Attentive Multi-View Learning", IJCAI 2019
+(arXiv:1907.05576), section 3.1: title and body by CNN + additive attention, category and
+subcategory by embedding + dense layer, the four views pooled by additive attention.
+
+``form: sequence`` is Legommenders' version of it: one convolution and one linear layer shared by
+all fields, whose outputs form one sequence under a single additive attention.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.convolution import PackedConvolution
+from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.packed import PackedTokens, concatenate, one_token_each
+from legos.data.items import ItemBatch
+from legos.registry import BrickConfig, item_encoders
+
+
+class CNNConfig(BrickConfig):
+    """Settings of the CNN item encoder."""
+
+    name: Literal["cnn"] = "cnn"
+    kernel_size: int = Field(3, ge=1)
+    """Tokens a filter sees; odd (3 in the paper)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate after the convolution (0.2 in the paper)."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the additive attention's tanh layer (200 in the paper)."""
+    form: Literal["views", "sequence"] = "views"
+    """`views`: the paper; `sequence`: all fields in one sequence, as Legommenders does."""
+
+
+@item_encoders.register(CNNConfig)
+class CNN(nn.Module):
+    """Convolution over words, attention over positions, attention over fields.
+
+    Args:
+        embeddings: vectors of every field.
+        hidden_size: D, also the number of filters.
+        kernel_size: tokens a filter sees.
+        dropout: rate after the convolution.
+        attention_size: width of the additive attention.
+        form: ``views`` or ``sequence``.
+    """
+
+    def __init__(
+        self,
+        *,
+        embeddings: FieldEmbeddings,
+        hidden_size: int,
+        kernel_size: int,
+        dropout: float,
+        attention_size: int,
+        form: Literal["views", "sequence"],
+    ) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.form = form
+        texts, categories = embeddings.text_fields, embeddings.category_fields
+        shared = form == "sequence"
+
+        def convolution() -> nn.Module:
+            return PackedConvolution(
+                input_size=hidden_size, output_size=hidden_size, kernel_size=kernel_size
+            )
+
+        def attention() -> AdditiveAttention:
+            return AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+        text_parts = ["all"] if shared and texts else [] if shared else texts
+        category_parts = ["all"] if shared and categories else [] if shared else categories
+        self.convolutions = nn.ModuleDict({name: convolution() for name in text_parts})
+        self.dense = nn.ModuleDict(
+            {name: nn.Linear(hidden_size, hidden_size) for name in category_parts}
+        )
+        self.word_attention = nn.ModuleDict(
+            {name: attention() for name in ([] if shared else texts)}
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.view_attention = attention()
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Content of N items -> ``(N, D)``."""
+        return self._views(items) if self.form == "views" else self._sequence(items)
+
+    def _views(self, items: ItemBatch) -> Tensor:
+        views, present = [], []
+        for name in self.embeddings.text_fields:
+            tokens = self.embeddings.text(name, items)
+            contextual = self._convolve(name, tokens)  # (P, D)
+            attention = self.word_attention[name]
+            views.append(attention.packed(contextual, tokens.rows, len(items)))  # type: ignore[operator]
+            present.append(tokens.offsets.diff() > 0)
+        for name in self.embeddings.category_fields:
+            views.append(torch.relu(self.dense[name](self.embeddings.category(name, items))))
+            present.append(torch.ones_like(items.ids, dtype=torch.bool))
+        if len(views) == 1:
+            return views[0]
+        pooled: Tensor = self.view_attention(torch.stack(views, 1), torch.stack(present, 1))
+        return pooled  # (N, D)
+
+    def _sequence(self, items: ItemBatch) -> Tensor:
+        parts = []
+        for name in self.embeddings.text_fields:
+            tokens = self.embeddings.text(name, items)
+            position = torch.arange(tokens.index.numel(), device=tokens.index.device)
+            convolved = self._convolve("all", tokens)
+            parts.append(PackedTokens(convolved, position, tokens.offsets, tokens.rows))
+        for name in self.embeddings.category_fields:
+            parts.append(one_token_each(self.dense["all"](self.embeddings.category(name, items))))
+        sequence = concatenate(parts)
+        pooled: Tensor = self.view_attention.packed(
+            sequence.vectors, sequence.rows, sequence.num_items
+        )
+        return pooled
+
+    def _convolve(self, name: str, tokens: PackedTokens) -> Tensor:
+        convolved: Tensor = self.dropout(torch.relu(self.convolutions[name](tokens)))
+        return convolved

@@ -1,0 +1,66 @@
+"""Content for what is new, an ID vector for what is known: the sum of both.
+
+The content encoder describes every item; a learned ID vector adds who-reads-what-with-what for
+items that training has seen. ID dropout keeps the content vector able to stand alone, which is
+what cold items need (Volkovs, Yu and Poutanen, "DropoutNet", NeurIPS 2017).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny
+from torch import Tensor, nn
+
+from legos.data.items import ItemBatch
+from legos.item.id import ID
+from legos.registry import BrickConfig, item_encoders
+
+
+class IDAndContentConfig(BrickConfig):
+    """Settings of the ID-and-content item encoder."""
+
+    name: Literal["id_and_content"] = "id_and_content"
+    content: SerializeAsAny[Annotated[BrickConfig, BeforeValidator(item_encoders.validate)]]
+    """The item encoder that reads the content."""
+    id_dropout: float = Field(0.3, ge=0, lt=1)
+    """How often a training item goes without its ID vector."""
+    fusion: Literal["sum", "concat"] = "sum"
+    """`sum` of both vectors, or a linear layer over both (`concat`)."""
+
+
+@item_encoders.register(IDAndContentConfig)
+class IDAndContent(nn.Module):
+    """Fuse a content vector with an ID vector.
+
+    Args:
+        content: the item encoder that reads the content.
+        known_items: ``(items,)`` bool, True = occurs in the training split.
+        hidden_size: D.
+        id_dropout: rate at which a known item goes without its ID vector.
+        fusion: ``sum`` or ``concat``.
+    """
+
+    def __init__(
+        self,
+        *,
+        content: nn.Module,
+        known_items: Tensor,
+        hidden_size: int,
+        id_dropout: float,
+        fusion: Literal["sum", "concat"],
+    ) -> None:
+        super().__init__()
+        self.content = content
+        self.id = ID(known_items=known_items, hidden_size=hidden_size, id_dropout=id_dropout)
+        self.fuse = nn.Linear(2 * hidden_size, hidden_size) if fusion == "concat" else None
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Content and ids of N items -> ``(N, D)``."""
+        content, identity = self.content(items), self.id(items)
+        if self.fuse is None:
+            total: Tensor = content + identity
+            return total
+        fused: Tensor = self.fuse(torch.cat([content, identity], 1))
+        return fused

@@ -1,0 +1,31 @@
+"""Inner product of user and candidate (NAML, IJCAI 2019, section 3.3; NRMS, EMNLP 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from legos.registry import BrickConfig, predictors
+
+
+class DotConfig(BrickConfig):
+    """Settings of the inner product: none."""
+
+    name: Literal["dot"] = "dot"
+
+
+@predictors.register(DotConfig)
+class Dot(nn.Module):
+    """Inner product.
+
+    Args:
+        hidden_size: D (any).
+    """
+
+    def __init__(self, *, hidden_size: int) -> None:
+        super().__init__()
+
+    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """``(B, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
+        return (candidates @ user[..., None]).squeeze(-1)

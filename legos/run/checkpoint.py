@@ -1,0 +1,103 @@
+"""Checkpoints: a folder of safetensors and JSON that is replaced as a whole.
+
+    model.safetensors      trained parameters and buffers; frozen ones are rebuilt, not stored
+    optimizer.safetensors  moments and random-number states (absent in ``best``)
+    state.json             format, step, epoch, hashes of the two files, ...
+
+Nothing is pickled. A crash at any point leaves the old or the new checkpoint loadable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from legos.errors import CheckpointError
+from legos.files import atomic_folder, recover_folder, sha256_of_file, write_json
+
+FORMAT = 1
+MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds.
+
+    Attributes:
+        model: trained parameters and buffers by name.
+        optimizer: moments and random-number states by name; empty where only scoring is meant.
+        state: plain JSON values.
+    """
+
+    model: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint in the place of ``folder``, whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        save_file(_storable(checkpoint.model), temporary / MODEL_FILE)
+        if checkpoint.optimizer:
+            save_file(_storable(checkpoint.optimizer), temporary / OPTIMIZER_FILE)
+        files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
+        state = {"format": FORMAT, **checkpoint.state, "files": files}
+        write_json(temporary / STATE_FILE, state)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a checkpoint is there, after undoing what a crash left."""
+    recover_folder(folder)
+    return (folder / STATE_FILE).is_file()
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: missing, cut short, damaged, or of another format.
+    """
+    if not (folder / STATE_FILE).is_file():
+        raise CheckpointError(
+            f"{folder}: no checkpoint here ({STATE_FILE} is missing); give a run folder or one of "
+            "its checkpoints/best, checkpoints/last"
+        )
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / STATE_FILE}: not valid JSON ({error})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else state
+        raise CheckpointError(
+            f"{folder / STATE_FILE}: checkpoint format {found!r}, this version reads {FORMAT}"
+        )
+    files = state.get("files", {})
+    if MODEL_FILE not in files:
+        raise CheckpointError(f"{folder / STATE_FILE}: names no {MODEL_FILE}")
+    tensors = {name: _read_tensors(folder / name, files[name]) for name in files}
+    return Checkpoint(
+        model=tensors[MODEL_FILE], state=state, optimizer=tensors.get(OPTIMIZER_FILE, {})
+    )
+
+
+def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing, although {STATE_FILE} names it")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: cut short or damaged ({error})") from None
+    if sha256_of_file(path) != sha256:
+        raise CheckpointError(f"{path}: damaged, its bytes differ from what was written")
+    return tensors
+
+
+def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

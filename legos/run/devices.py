@@ -1,0 +1,80 @@
+"""The one place that creates the ``Accelerator``: device, precision, processes, determinism."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from legos.errors import ConfigError
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Accelerator:
+    """Set up this process, alone or as one of those that ``accelerate launch`` started.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:1", ...; under ``accelerate launch`` each process
+            takes the device of its local rank.
+        precision: "fp32", "bf16" or "fp16".
+        deterministic: refuse operations whose result may differ from run to run.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot compute in this precision.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0 or (index and not (index.isdigit() and int(index) < count)):
+            raise ConfigError(
+                f"exp.device: {device!r} is not here ({count} CUDA devices); choose auto or cpu"
+            )
+        if index:
+            torch.cuda.set_device(int(index))
+    elif kind not in ("auto", "cpu"):
+        raise ConfigError(f"exp.device: unknown device {device!r}; choose auto, cpu, cuda, cuda:0")
+    on_cpu = kind == "cpu" or not torch.cuda.is_available()
+    if precision == "fp16" and on_cpu:
+        raise ConfigError("exp.precision: fp16 needs a CUDA device; choose fp32 or bf16")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    return Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision=_PRECISIONS[precision],
+        # a brick may leave a parameter out of a batch (no item of it has an abstract)
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start measuring anew, so that several models in one process are told apart."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # Linux only; elsewhere the peak is that of the whole process
+        _CLEAR.write_text("5", encoding="ascii")
+
+
+def peak_memory_mb(device: torch.device) -> dict[str, float]:
+    """Peak memory in MiB since the reset: of this process and, on CUDA, of the device."""
+    memory = {"process": round(_peak_resident_bytes() / 2**20, 1)}
+    if device.type == "cuda":
+        memory["device"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return memory
+
+
+def _peak_resident_bytes() -> int:
+    with suppress(OSError):
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

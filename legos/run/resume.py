@@ -1,0 +1,119 @@
+"""All that a training is, to and from a checkpoint: a resume is bit-identical to no interruption."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from legos.errors import CheckpointError
+from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.training import Progress, Training
+from legos.run.weights import (
+    check_frozen,
+    frozen_hashes,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+
+_MOMENTS, _RANDOM = "moments/", "random/"
+
+
+def save_training(
+    training: Training, folder: Path, *, run_id: str, position: int, only_model: bool = False
+) -> None:
+    """Write a checkpoint; every process must call it, the main one writes.
+
+    Args:
+        training: what to save.
+        folder: the checkpoint's folder.
+        run_id: of the run.
+        position: bytes of metrics.jsonl that belong to it.
+        only_model: leave out what only a resume needs.
+    """
+    accelerator, model = training.accelerator, training.bare_model
+    stored: dict[str, Tensor] = {}
+    random = [] if only_model else gather_object([(random_values(), random_tensors())])
+    if not only_model:
+        moments = optimizer_tensors(model, training.optimizer.optimizer)
+        stored = {_MOMENTS + name: tensor for name, tensor in moments.items()}
+        for rank, (_, tensors) in enumerate(random):
+            stored |= {f"{_RANDOM}{rank}/{name}": state for name, state in tensors.items()}
+    state: dict[str, Any] = {
+        "run": run_id,
+        "progress": asdict(training.progress),
+        "rows_per_step": training.stream.rows_per_step,
+        "early_stopping": training.early_stopping.state(),
+        "metrics_position": position,
+        "frozen": frozen_hashes(model),
+        "random": [values for values, _ in random],
+        "scaler": accelerator.scaler.state_dict() if training.scales_gradients else None,
+    }
+    checkpoint = Checkpoint(model=model_tensors(model), state=state, optimizer=stored)
+    if accelerator.is_main_process:
+        write_checkpoint(folder, checkpoint)
+    accelerator.wait_for_everyone()
+
+
+def resume_training(training: Training, folder: Path) -> bool:
+    """Go on from a checkpoint where there is one; returns whether there was.
+
+    Raises:
+        CheckpointError: it is damaged, of another model, or of another number of processes.
+    """
+    accelerator = training.accelerator
+    found = has_checkpoint(folder) if accelerator.is_main_process else False
+    accelerator.wait_for_everyone()
+    found = found or has_checkpoint(folder)
+    if not found:
+        return False
+    checkpoint = read_checkpoint(folder)
+    state = checkpoint.state
+    processes = len(state["random"])
+    if (
+        processes != accelerator.num_processes
+        or state["rows_per_step"] != training.stream.rows_per_step
+    ):
+        raise CheckpointError(
+            f"{folder}: saved by {processes} processes with {state['rows_per_step']} rows a step, "
+            f"now {accelerator.num_processes} with {training.stream.rows_per_step}; "
+            "start as many processes as before"
+        )
+    model = training.bare_model
+    load_model_tensors(model, checkpoint.model, origin=folder)
+    check_frozen(model, state["frozen"], origin=folder)
+    moments = _below(checkpoint.optimizer, _MOMENTS)
+    load_optimizer_tensors(model, training.optimizer.optimizer, moments, origin=folder)
+    training.progress.__dict__.update(asdict(Progress(**state["progress"])))
+    training.early_stopping.load_state(state["early_stopping"])
+    if training.scales_gradients and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    rank = accelerator.process_index
+    restore_random(state["random"][rank], _below(checkpoint.optimizer, f"{_RANDOM}{rank}/"))
+    return True
+
+
+def load_model(training_model: Any, folder: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights for scoring; returns its state.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another model.
+    """
+    checkpoint = read_checkpoint(folder)
+    load_model_tensors(training_model, checkpoint.model, origin=folder)
+    check_frozen(training_model, checkpoint.state["frozen"], origin=folder)
+    return dict(checkpoint.state)
+
+
+def _below(tensors: Any, prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

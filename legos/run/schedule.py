@@ -1,0 +1,101 @@
+"""What step comes when: batches as a function of the step, and the learning rate of a step.
+
+The stream of training rows is a sequence of passes, each a seeded permutation. A step is named by
+its number alone, so a resume needs no sampler state beyond it, and an "epoch" may be any number of
+steps: the next one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from legos.data.random import row_order
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one optimizer step, over all processes.
+
+    Attributes:
+        pass_number: how many whole passes went before.
+        micro_batches: each ``(<= world_size * batch_size,)`` int64, at least one.
+    """
+
+    pass_number: int
+    micro_batches: list[Tensor]
+
+    @property
+    def total(self) -> int:
+        """Rows of the step."""
+        return sum(rows.numel() for rows in self.micro_batches)
+
+
+class Stream:
+    """Training rows by step number.
+
+    Args:
+        num_rows: rows of one pass.
+        batch_size: rows of a micro-batch over all processes.
+        acc_batch: micro-batches a step.
+        epoch_batch: 0 = an epoch is one pass; n > 0 = n batches; n < 0 = 1/|n| of a pass.
+        seed: of the permutations.
+    """
+
+    def __init__(
+        self, *, num_rows: int, batch_size: int, acc_batch: int, epoch_batch: int, seed: int
+    ) -> None:
+        self._num_rows = num_rows
+        self._batch_size = batch_size
+        self._seed = seed
+        self._order: tuple[int, Tensor] | None = None
+        self.rows_per_step = batch_size * acc_batch
+        self.steps_per_pass = _ceil(num_rows, self.rows_per_step)
+        if epoch_batch > 0:
+            self.steps_per_epoch = _ceil(epoch_batch, acc_batch)
+        else:
+            self.steps_per_epoch = _ceil(self.steps_per_pass, max(1, -epoch_batch))
+
+    def rows(self, step: int) -> StepRows:
+        """The rows of a step (counted from 0); the last step of a pass may be short."""
+        pass_number, position = divmod(step, self.steps_per_pass)
+        if self._order is None or self._order[0] != pass_number:
+            order = row_order(self._num_rows, seed=self._seed, pass_number=pass_number)
+            self._order = (pass_number, order)
+        first = position * self.rows_per_step
+        rows = self._order[1][first : first + self.rows_per_step]
+        return StepRows(pass_number, list(torch.split(rows, self._batch_size)))
+
+
+def rank_part(rows: Tensor, rank: int, world_size: int) -> tuple[Tensor, int]:
+    """The contiguous part of a micro-batch that one process takes.
+
+    Returns:
+        The rows to compute and how many of them count. A process for which nothing is left computes
+        one row that does not count, because every process must take part in every backward pass.
+    """
+    part = torch.tensor_split(rows, world_size)[rank]
+    return (part, part.numel()) if part.numel() else (rows[:1], 0)
+
+
+def learning_rate_factor(step: int, *, total: int, warmup: float, schedule: str) -> float:
+    """The share of the peak learning rate used at a step.
+
+    Args:
+        step: counted from 0.
+        total: steps of the whole training.
+        warmup: fraction of ``total`` over which the rate rises linearly from 0.
+        schedule: "constant" or "linear" (down to 0 at ``total``) after the warm-up.
+    """
+    warmup_steps = round(warmup * total)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if schedule == "linear":
+        return max(0.0, (total - step) / max(1, total - warmup_steps))
+    return 1.0
+
+
+def _ceil(number: int, divisor: int) -> int:
+    return -(-number // divisor)

@@ -1,0 +1,137 @@
+"""What a run tells while it goes: metrics.jsonl, log.txt, TensorBoard events, the terminal.
+
+``metrics.jsonl`` has one object a line: ``{"kind": "train", "epoch", "step", "loss",
+"learning_rate", "gradient_norm", "seconds"}`` and ``{"kind": "valid", "epoch", "step",
+"metrics": {...}, "best": bool, "seconds"}``. A resume cuts the file back to the checkpoint it
+goes on from, so no line stands twice. Only the main process writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+METRICS_FILE, LOG_FILE, EVENTS_FOLDER = "metrics.jsonl", "log.txt", "events"
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, steps: int = 1, *, text: str = "") -> None: ...
+
+
+class Tracker:
+    """Writes into one run folder; does nothing in a process that is not the main one.
+
+    Args:
+        folder: the run folder.
+        enabled: whether this is the main process.
+        position: bytes of metrics.jsonl to keep (from the checkpoint a run goes on from).
+        step: the step of that checkpoint; later TensorBoard events are purged.
+        quiet: leave the terminal alone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        enabled: bool = True,
+        position: int = 0,
+        step: int = 0,
+        quiet: bool = False,
+    ) -> None:
+        self.console = Console(quiet=quiet or not enabled, highlight=False)
+        self._folder = folder
+        self._enabled = enabled
+        self._events: Any = None
+        self._purge_step = step + 1 if step else None
+        if enabled:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._metrics = (folder / METRICS_FILE).open("ab")
+            self._metrics.truncate(min(position, self._metrics.tell()))
+            self._log = (folder / LOG_FILE).open("a", encoding="utf-8")
+
+    @property
+    def position(self) -> int:
+        """Bytes written to metrics.jsonl."""
+        return self._metrics.seek(0, 2) if self._enabled else 0
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl and its numbers to TensorBoard."""
+        if not self._enabled:
+            return
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        self._metrics.write(line.encode("utf-8") + b"\n")
+        self._metrics.flush()
+        for name, value in _numbers(values):
+            self._writer().add_scalar(f"{values['kind']}/{name}", value, values["step"])
+
+    def say(self, text: str) -> None:
+        """One line to the terminal and, with the time, to log.txt."""
+        if not self._enabled:
+            return
+        self.console.print(text, markup=False)
+        self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+        self._log.flush()
+
+    @contextmanager
+    def progress(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """A bar on a terminal, nothing otherwise (``say`` gives a line an epoch)."""
+        if self.console.quiet or not sys.stdout.isatty():
+            yield lambda steps=1, *, text="": None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(title, total=total, completed=done, text="")
+
+            def advance(steps: int = 1, *, text: str = "") -> None:
+                bar.update(task, advance=steps, text=text)
+
+            yield advance
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        if not self._enabled:
+            return
+        self._metrics.close()
+        self._log.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _writer(self) -> Any:
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+            self._events = SummaryWriter(
+                str(self._folder / EVENTS_FOLDER), purge_step=self._purge_step
+            )
+        return self._events
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Numbers of a line, those of a nested mapping by their own names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int | float) and name not in ("step", "epoch", "best"):
+            yield name, float(value)

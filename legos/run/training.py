@@ -1,0 +1,121 @@
+"""A model in training: the parts that the loop in ``train.py`` moves on step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import nn
+
+from legos.config.schema import TrainConfig
+from legos.data.batch import TrainingRows
+from legos.data.items import ItemStore
+from legos.metrics import parse_metric
+from legos.run.early_stopping import EarlyStopping
+from legos.run.optimizer import build_optimizer
+from legos.run.schedule import Stream
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done, validation included.
+        loss_sum: sum of the losses of the rows seen in the epoch under way.
+        loss_rows: their number.
+        seconds: spent in training steps, over all interruptions.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    seconds: float = 0.0
+
+
+class Training:
+    """Model, optimizer, rows and progress of one training.
+
+    Args:
+        accelerator: device, precision and processes.
+        model: to train; moved to the device and wrapped for many processes.
+        store: item content, on the accelerator's device.
+        rows: the training rows, on the accelerator's device.
+        config: ``exp.train``.
+        impression_name: the raw id of a training row's impression, for errors.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        store: ItemStore,
+        rows: TrainingRows,
+        config: TrainConfig,
+        *,
+        impression_name: Callable[[int], str] = str,
+    ) -> None:
+        self.accelerator, self.store, self.rows = accelerator, store, rows
+        self.config, self.impression_name = config, impression_name
+        self.model = accelerator.prepare(model)
+        self.optimizer = accelerator.prepare(
+            build_optimizer(
+                self.model,
+                name=config.optimizer,
+                lr=config.lr,
+                item_lr=config.item_lr,
+                weight_decay=config.weight_decay,
+            )
+        )
+        self.stream = Stream(
+            num_rows=len(rows),
+            batch_size=config.batch_size * accelerator.num_processes,
+            acc_batch=config.acc_batch,
+            epoch_batch=config.epoch_batch,
+            seed=config.seed,
+        )
+        self.progress = Progress()
+        self.early_stopping = EarlyStopping(
+            config.metric, parse_metric(config.metric).maximize, config.patience
+        )
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without the wrapper of many processes."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only this process."""
+        return bool(self.accelerator.num_processes == 1)
+
+    @property
+    def scales_gradients(self) -> bool:
+        """Whether a gradient that overflows is skipped and scaled down (fp16)."""
+        return self.accelerator.scaler is not None
+
+    @property
+    def epoch_start(self) -> int:
+        """First step of the epoch under way."""
+        return self.progress.epoch * self.stream.steps_per_epoch
+
+    @property
+    def epoch_end(self) -> int:
+        """First step after the epoch under way."""
+        return self.epoch_start + self.stream.steps_per_epoch
+
+    def count_step(self, *, loss_sum: float, rows: int, seconds: float) -> None:
+        """Note a finished step."""
+        self.progress.step += 1
+        self.progress.loss_sum += loss_sum
+        self.progress.loss_rows += rows
+        self.progress.seconds += seconds
+
+    def end_epoch(self) -> None:
+        """Note that the epoch is validated and start the sums of the next one."""
+        self.progress.epoch += 1
+        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0

@@ -1,0 +1,135 @@
+"""Between live modules and the named tensors of a checkpoint.
+
+Only what training changes is stored: parameters that take gradients and persistent buffers. Frozen
+parameters (a pretrained table) are rebuilt from their source; their hash is kept to see that they
+are the same. Sharded parameters (FSDP) are gathered when read and sharded again when written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from legos.errors import CheckpointError
+
+_SHOWN = 3  # differences named in an error
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Trained parameters and persistent buffers by name; collective when sharded."""
+    return {name: _whole(tensor) for name, tensor in _stored(model)}
+
+
+def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: object) -> None:
+    """Copy stored tensors into a model.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists the first differences.
+    """
+    own = dict(_stored(model))
+    differences = [f"{name} is not in the checkpoint" for name in own if name not in tensors]
+    differences += [f"{name} is not in the model" for name in tensors if name not in own]
+    differences += [
+        f"{name} is {tuple(tensors[name].shape)} in the checkpoint, {tuple(own[name].shape)} in "
+        "the model"
+        for name in own
+        if name in tensors and own[name].shape != tensors[name].shape
+    ]
+    if differences:
+        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        raise CheckpointError(
+            f"{origin}: checkpoint of another model: {'; '.join(differences[:_SHOWN])}{more}"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(_like(tensors[name], tensor))
+
+
+def frozen_hashes(model: nn.Module) -> dict[str, str]:
+    """SHA-256 of every frozen parameter by name."""
+    return {
+        name: _sha256(_whole(parameter))
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+    }
+
+
+def check_frozen(model: nn.Module, expected: Mapping[str, str], *, origin: object) -> None:
+    """See that the rebuilt frozen parameters are those of training.
+
+    Raises:
+        CheckpointError: one of them differs.
+    """
+    found = frozen_hashes(model)
+    if found != dict(expected):
+        names = sorted(set(found) ^ set(expected)) or sorted(
+            name for name in found if found[name] != expected[name]
+        )
+        raise CheckpointError(
+            f"{origin}: frozen weights differ from those it was trained with: "
+            f"{', '.join(names[:_SHOWN])}; is it the same pretrained model and vocabulary?"
+        )
+
+
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Moments as ``<parameter>/<moment>``; collective when sharded."""
+    return {
+        f"{name}/{key}": _whole(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor], *, origin: object
+) -> None:
+    """Put moments back.
+
+    Raises:
+        CheckpointError: they belong to parameters that the model does not have.
+    """
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        name, _, moment = key.rpartition("/")
+        if name not in parameters:
+            raise CheckpointError(f"{origin}: holds moments of {name!r}, not in the model")
+        parameter = parameters[name]
+        # a step count is a scalar, on the parameter's device only where Adam is fused
+        if value.dim() == 0:
+            moved = value.to(parameter.device if optimizer.defaults.get("fused") else "cpu")
+        else:
+            moved = _like(value, parameter)
+        optimizer.state[parameter][moment] = moved
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    kept = model.state_dict().keys()  # without non-persistent buffers
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+    for name, buffer in model.named_buffers():
+        if name in kept:
+            yield name, buffer
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _like(value: Tensor, target: Tensor) -> Tensor:
+    value = value.to(target.device)
+    if isinstance(target, DTensor):
+        return distribute_tensor(value, target.device_mesh, target.placements)
+    return value.clone()
+
+
+def _sha256(tensor: Tensor) -> str:
+    array = tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(array.data).hexdigest()

@@ -1,0 +1,44 @@
+"""NAML's user encoder: additive attention over the history.
+
+Wu et al., "Neural News Recommendation with Attentive Multi-View Learning", IJCAI 2019
+(arXiv:1907.05576), section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.registry import BrickConfig, user_encoders
+
+
+class AdditiveAttentionConfig(BrickConfig):
+    """Settings of the additive-attention user encoder."""
+
+    name: Literal["additive_attention"] = "additive_attention"
+    attention_size: int = Field(200, ge=1)
+    """Width of the tanh layer (200 in the paper)."""
+
+
+@user_encoders.register(AdditiveAttentionConfig)
+class AdditiveAttentionUser(nn.Module):
+    """Pool the history by a learned query.
+
+    Args:
+        hidden_size: D.
+        attention_size: width of the tanh layer.
+    """
+
+    order_aware = False
+
+    def __init__(self, *, hidden_size: int, attention_size: int) -> None:
+        super().__init__()
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""
+        user: Tensor = self.attention(history, mask)
+        return user

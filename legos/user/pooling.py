@@ -1,0 +1,43 @@
+"""Mean or maximum of the history's item vectors: a user encoder without parameters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from legos.registry import BrickConfig, user_encoders
+
+
+class PoolingConfig(BrickConfig):
+    """Settings of the pooling user encoder."""
+
+    name: Literal["pooling"] = "pooling"
+    mode: Literal["mean", "max"] = "mean"
+    """How the history is pooled."""
+
+
+@user_encoders.register(PoolingConfig)
+class PoolingUser(nn.Module):
+    """Pool the history.
+
+    Args:
+        hidden_size: D (any).
+        mode: ``mean`` or ``max``.
+    """
+
+    order_aware = False
+
+    def __init__(self, *, hidden_size: int, mode: Literal["mean", "max"]) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""
+        if self.mode == "mean":
+            total = (history * mask[..., None]).sum(1)
+            return total / mask.sum(1, keepdim=True).clamp(min=1)
+        lowest = torch.finfo(history.dtype).min
+        highest = history.masked_fill(~mask[..., None], lowest).amax(1)
+        return highest * mask.any(1, keepdim=True)

@@ -1,0 +1,66 @@
+"""NRMS's user encoder: self-attention over the history, then additive attention.
+
+Wu et al., "Neural News Recommendation with Multi-Head Self-Attention", EMNLP-IJCNLP 2019,
+section 3.2. There are no positions: the order of the history does not matter.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
+from legos.registry import BrickConfig, user_encoders
+
+
+class SelfAttentionConfig(BrickConfig):
+    """Settings of the self-attention user encoder."""
+
+    name: Literal["self_attention"] = "self_attention"
+    num_heads: int = Field(8, ge=1)
+    """Heads; must divide hidden_size (16 heads of 16 in the paper)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate after the self-attention (0.2 in the paper)."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the additive attention's tanh layer (200 in the paper)."""
+    output_projection: bool = False
+    """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
+
+
+@user_encoders.register(SelfAttentionConfig)
+class SelfAttentionUser(nn.Module):
+    """Relate the items of a history to each other, then pool them.
+
+    Args:
+        hidden_size: D.
+        num_heads: heads of the self-attention.
+        dropout: rate after the self-attention.
+        attention_size: width of the additive attention.
+        output_projection: a linear layer over the concatenated heads.
+    """
+
+    order_aware = False
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        dropout: float,
+        attention_size: int,
+        output_projection: bool,
+    ) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadSelfAttention(
+            hidden_size=hidden_size, num_heads=num_heads, output_projection=output_projection
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""
+        contextual = self.dropout(self.self_attention(history, mask))  # (B, H, D)
+        user: Tensor = self.attention(contextual, mask)
+        return user
