@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ _RANDOM_STD = 0.1  # as word vectors are commonly started; small enough for soft
 class VocabularyEmbedding(nn.Module):
     """The vectors of one vocabulary.
 
-    A pretrained table whose width differs from ``hidden_size`` is projected. A frozen table is a
-    buffer that checkpoints leave out.
+    A pretrained table whose width differs from ``hidden_size`` is projected. A frozen table is
+    left out of checkpoints.
 
     Args:
         size: V, number of entries.
@@ -40,11 +41,7 @@ class VocabularyEmbedding(nn.Module):
         super().__init__()
         if table is None:
             table, frozen = torch.randn(size, hidden_size) * _RANDOM_STD, False
-        self.table: Tensor
-        if frozen:
-            self.register_buffer("table", table, persistent=False)
-        else:
-            self.table = nn.Parameter(table)
+        self.table = nn.Parameter(table, requires_grad=not frozen)
         width = table.shape[1]
         self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -108,6 +105,4 @@ class FieldEmbeddings(nn.Module):
         return [self.text(name, items) for name in self.text_fields]
 
     def _table(self, name: str) -> VocabularyEmbedding:
-        table = self.vocabularies[self.fields[name].vocabulary]
-        assert isinstance(table, VocabularyEmbedding)  # noqa: S101 - narrows ModuleDict's type
-        return table
+        return cast(VocabularyEmbedding, self.vocabularies[self.fields[name].vocabulary])

@@ -10,7 +10,7 @@ all fields, whose outputs form one sequence under a single additive attention.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -96,8 +96,8 @@ class CNN(nn.Module):
         for name in self.embeddings.text_fields:
             tokens = self.embeddings.text(name, items)
             contextual = self._convolve(name, tokens)  # (P, D)
-            attention = self.word_attention[name]
-            views.append(attention.packed(contextual, tokens.rows, len(items)))  # type: ignore[operator]
+            attention = cast(AdditiveAttention, self.word_attention[name])
+            views.append(attention.packed(contextual, tokens.rows, len(items)))
             present.append(tokens.offsets.diff() > 0)
         for name in self.embeddings.category_fields:
             views.append(torch.relu(self.dense[name](self.embeddings.category(name, items))))

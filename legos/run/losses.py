@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +42,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def row_losses(name: str, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """The loss of each row, in float32 whatever the precision of the scores.
+    """The loss of each row, in float32 where the scores are of half precision.
 
     Args:
         name: softmax, bce or bpr.
@@ -50,11 +51,13 @@ def row_losses(name: str, scores: Tensor, labels: Tensor, mask: Tensor) -> Tenso
         mask: ``(B, C)`` bool, True = a real candidate; column 0 always is.
 
     Returns:
-        ``(B,)`` float32.
+        ``(B,)`` float32, or float64 like the scores.
     """
     if name not in LOSSES:
         raise ConfigError(f"exp.train.loss: unknown loss {name!r}; {nearest(name, LOSSES)}")
-    return LOSSES[name](scores.float(), labels, mask)
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    return LOSSES[name](scores, labels.to(scores.dtype), mask)
 
 
 def _masked_mean(losses: Tensor, mask: Tensor) -> Tensor:

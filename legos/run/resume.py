@@ -1,13 +1,17 @@
-"""All that a training is, to and from a checkpoint: a resume is bit-identical to no interruption."""
+"""All that a training is, to and from a checkpoint.
+
+A run that was killed and resumed ends with the same bits as one that was not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from legos.errors import CheckpointError
 from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
@@ -51,7 +55,7 @@ def save_training(
         "rows_per_step": training.stream.rows_per_step,
         "early_stopping": training.early_stopping.state(),
         "metrics_position": position,
-        "frozen": frozen_hashes(model),
+        "frozen": training.frozen,
         "random": [values for values, _ in random],
         "scaler": accelerator.scaler.state_dict() if training.scales_gradients else None,
     }
@@ -61,8 +65,11 @@ def save_training(
     accelerator.wait_for_everyone()
 
 
-def resume_training(training: Training, folder: Path) -> bool:
-    """Go on from a checkpoint where there is one; returns whether there was.
+def resume_training(training: Training, folder: Path) -> int:
+    """Go on from a checkpoint where there is one.
+
+    Returns:
+        The bytes of metrics.jsonl that belong to it; 0 where there is none.
 
     Raises:
         CheckpointError: it is damaged, of another model, or of another number of processes.
@@ -72,7 +79,7 @@ def resume_training(training: Training, folder: Path) -> bool:
     accelerator.wait_for_everyone()
     found = found or has_checkpoint(folder)
     if not found:
-        return False
+        return 0
     checkpoint = read_checkpoint(folder)
     state = checkpoint.state
     processes = len(state["random"])
@@ -87,31 +94,31 @@ def resume_training(training: Training, folder: Path) -> bool:
         )
     model = training.bare_model
     load_model_tensors(model, checkpoint.model, origin=folder)
-    check_frozen(model, state["frozen"], origin=folder)
+    check_frozen(training.frozen, state["frozen"], origin=folder)
     moments = _below(checkpoint.optimizer, _MOMENTS)
     load_optimizer_tensors(model, training.optimizer.optimizer, moments, origin=folder)
-    training.progress.__dict__.update(asdict(Progress(**state["progress"])))
+    training.progress = Progress(**state["progress"])
     training.early_stopping.load_state(state["early_stopping"])
     if training.scales_gradients and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     rank = accelerator.process_index
     restore_random(state["random"][rank], _below(checkpoint.optimizer, f"{_RANDOM}{rank}/"))
-    return True
+    return int(state["metrics_position"])
 
 
-def load_model(training_model: Any, folder: Path) -> dict[str, Any]:
+def load_model(model: nn.Module, folder: Path) -> dict[str, Any]:
     """Load a checkpoint's weights for scoring; returns its state.
 
     Raises:
         CheckpointError: it is missing, damaged, or of another model.
     """
     checkpoint = read_checkpoint(folder)
-    load_model_tensors(training_model, checkpoint.model, origin=folder)
-    check_frozen(training_model, checkpoint.state["frozen"], origin=folder)
+    load_model_tensors(model, checkpoint.model, origin=folder)
+    check_frozen(frozen_hashes(model), checkpoint.state["frozen"], origin=folder)
     return dict(checkpoint.state)
 
 
-def _below(tensors: Any, prefix: str) -> dict[str, Tensor]:
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -40,8 +40,6 @@ class Tracker:
     Args:
         folder: the run folder.
         enabled: whether this is the main process.
-        position: bytes of metrics.jsonl to keep (from the checkpoint a run goes on from).
-        step: the step of that checkpoint; later TensorBoard events are purged.
         quiet: leave the terminal alone.
     """
 
@@ -50,25 +48,33 @@ class Tracker:
         folder: Path,
         *,
         enabled: bool = True,
-        position: int = 0,
-        step: int = 0,
         quiet: bool = False,
     ) -> None:
         self.console = Console(quiet=quiet or not enabled, highlight=False)
         self._folder = folder
         self._enabled = enabled
         self._events: Any = None
-        self._purge_step = step + 1 if step else None
+        self._purge_step: int | None = None
         if enabled:
             folder.mkdir(parents=True, exist_ok=True)
             self._metrics = (folder / METRICS_FILE).open("ab")
-            self._metrics.truncate(min(position, self._metrics.tell()))
             self._log = (folder / LOG_FILE).open("a", encoding="utf-8")
 
     @property
     def position(self) -> int:
         """Bytes written to metrics.jsonl."""
         return self._metrics.seek(0, 2) if self._enabled else 0
+
+    def rewind(self, position: int, step: int) -> None:
+        """Forget what was recorded after a checkpoint.
+
+        Args:
+            position: bytes of metrics.jsonl that the checkpoint knew.
+            step: its step; TensorBoard drops later events.
+        """
+        self._purge_step = step + 1
+        if self._enabled:
+            self._metrics.truncate(min(position, self.position))
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl and its numbers to TensorBoard."""

@@ -43,17 +43,20 @@ def train(
         validate: metrics of the validation split; called by every process, same result in each.
         checkpoints: folder of ``best`` and ``last``.
         run_id: written into the checkpoints.
-        tracker: open at the position of ``checkpoints/last``.
+        tracker: of the run folder.
 
     Raises:
         LegosError: a loss or the watched metric is not finite.
         KeyboardInterrupt: a signal came; ``last`` is saved.
     """
+    position = resume_training(training, checkpoints / "last")
     config, progress, stopping = training.config, training.progress, training.early_stopping
-    resume_training(training, checkpoints / "last")
+    tracker.rewind(position, progress.step)
 
     def save(name: str) -> None:
-        save_training(training, checkpoints / name, run_id=run_id, position=tracker.position)
+        folder, position = checkpoints / name, tracker.position
+        only_model = name == "best"
+        save_training(training, folder, run_id=run_id, position=position, only_model=only_model)
 
     saved_at = time.monotonic()
     with Interruption() as interruption:

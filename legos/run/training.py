@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import nn
 
-from legos.config.schema import TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.items import ItemStore
-from legos.metrics import parse_metric
+from legos.errors import ConfigError
 from legos.run.early_stopping import EarlyStopping
 from legos.run.optimizer import build_optimizer
 from legos.run.schedule import Stream
+from legos.run.weights import frozen_hashes, load_model_tensors, model_tensors
+
+if TYPE_CHECKING:
+    from legos.config.schema import TrainConfig
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Training:
         store: item content, on the accelerator's device.
         rows: the training rows, on the accelerator's device.
         config: ``exp.train``.
+        early_stopping: on the validation metric the configuration names.
         impression_name: the raw id of a training row's impression, for errors.
     """
 
@@ -56,20 +63,24 @@ class Training:
         rows: TrainingRows,
         config: TrainConfig,
         *,
+        early_stopping: EarlyStopping,
         impression_name: Callable[[int], str] = str,
     ) -> None:
         self.accelerator, self.store, self.rows = accelerator, store, rows
         self.config, self.impression_name = config, impression_name
-        self.model = accelerator.prepare(model)
-        self.optimizer = accelerator.prepare(
-            build_optimizer(
-                self.model,
-                name=config.optimizer,
-                lr=config.lr,
-                item_lr=config.item_lr,
-                weight_decay=config.weight_decay,
-            )
+        self.frozen = frozen_hashes(model)
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        if sharded and not accelerator.is_fsdp2:
+            raise ConfigError("FSDP version 1 is not supported; set fsdp_version: 2 for accelerate")
+        self._whole = copy.deepcopy(model).to(accelerator.device) if sharded else None
+        optimizer = build_optimizer(
+            model,
+            name=config.optimizer,
+            lr=config.lr,
+            item_lr=config.item_lr,
+            weight_decay=config.weight_decay,
         )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.stream = Stream(
             num_rows=len(rows),
             batch_size=config.batch_size * accelerator.num_processes,
@@ -78,15 +89,23 @@ class Training:
             seed=config.seed,
         )
         self.progress = Progress()
-        self.early_stopping = EarlyStopping(
-            config.metric, parse_metric(config.metric).maximize, config.patience
-        )
+        self.early_stopping = early_stopping
 
     @property
     def bare_model(self) -> nn.Module:
-        """The model without the wrapper of many processes."""
+        """The model without the wrapper of many processes; its parameters may be shards."""
         model: nn.Module = self.accelerator.unwrap_model(self.model)
         return model
+
+    def whole_model(self) -> nn.Module:
+        """A model to score with: where parameters are sharded (FSDP), a copy put together.
+
+        Scoring calls parts of the model, and only a call of the whole gathers its shards.
+        """
+        if self._whole is None:
+            return self.bare_model
+        load_model_tensors(self._whole, model_tensors(self.bare_model), origin="shards")
+        return self._whole
 
     @property
     def alone(self) -> bool:

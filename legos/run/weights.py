@@ -59,14 +59,13 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
     }
 
 
-def check_frozen(model: nn.Module, expected: Mapping[str, str], *, origin: object) -> None:
-    """See that the rebuilt frozen parameters are those of training.
+def check_frozen(found: Mapping[str, str], expected: Mapping[str, str], *, origin: object) -> None:
+    """See that the rebuilt frozen parameters are those of training, by their hashes.
 
     Raises:
         CheckpointError: one of them differs.
     """
-    found = frozen_hashes(model)
-    if found != dict(expected):
+    if dict(found) != dict(expected):
         names = sorted(set(found) ^ set(expected)) or sorted(
             name for name in found if found[name] != expected[name]
         )
@@ -102,7 +101,8 @@ def load_optimizer_tensors(
         parameter = parameters[name]
         # a step count is a scalar, on the parameter's device only where Adam is fused
         if value.dim() == 0:
-            moved = value.to(parameter.device if optimizer.defaults.get("fused") else "cpu")
+            device = parameter.device if optimizer.defaults.get("fused") else "cpu"
+            moved = value.to(device, copy=True)
         else:
             moved = _like(value, parameter)
         optimizer.state[parameter][moment] = moved

@@ -1,0 +1,159 @@
+"""From a run's configuration to tables in memory and a model with its first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from legos.config.schema import EmbedConfig, RunConfig
+from legos.data.batch import TrainingRows
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
+from legos.data.sampling import NegativeSampler
+from legos.data.tables import Tables
+from legos.errors import ConfigError, nearest
+from legos.files import sha256_of_text
+from legos.recommender import Recommender, TokenTable, build_recommender
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the training split has seen; the rest is cold.
+
+    Attributes:
+        items: ``(items,)`` bool: clicked or read in an impression of the training split.
+        users: ``(users,)`` bool: has an impression in the training split.
+    """
+
+    items: Tensor
+    users: Tensor
+
+
+def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> Known:
+    """Items that were only shown and never clicked count as unseen."""
+    items = torch.zeros(num_items, dtype=torch.bool, device=train.users.device)
+    users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
+    items[train.candidates.values[train.labels == 1]] = True
+    items[train.histories.select(train.history_rows.unique()).values] = True
+    users[train.users] = True
+    return Known(items, users)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every part of a run works with.
+
+    Attributes:
+        config: the run's configuration.
+        accelerator: device, precision and processes.
+        tables: the data set.
+        store: item content, on the device.
+        train: the training split, on the device.
+        known: what it has seen.
+    """
+
+    config: RunConfig
+    accelerator: Accelerator
+    tables: Tables
+    store: ItemStore
+    train: Interactions
+    known: Known
+
+    @classmethod
+    def open(cls, config: RunConfig, accelerator: Accelerator, tables: Tables) -> Workplace:
+        """Read items and the training split onto the device."""
+        device = accelerator.device
+        train = read_split(config, tables, config.data.splits.train).to(device)
+        known = seen_in_training(train, num_items=tables.num_items, num_users=tables.num_users)
+        store = ItemStore.from_tables(tables, config.data.fields).to(device)
+        return cls(config, accelerator, tables, store, train, known)
+
+    def split(self, name: str) -> Interactions:
+        """Another split, on the device."""
+        return read_split(self.config, self.tables, name).to(self.accelerator.device)
+
+    def model(self) -> Recommender:
+        """The model of the model YAML over the token vectors of the embed YAML."""
+        config, seed = self.config, self.config.exp.train.seed
+        model = build_recommender(
+            config.model,
+            self.store,
+            known_items=self.known.items,
+            seed=seed,
+            tables=token_tables(config.embed, self.tables, self.store, seed=seed),
+            embedding_dropout=config.embed.dropout,
+        )
+        return model.to(self.accelerator.device)
+
+    def training_rows(self) -> TrainingRows:
+        """The clicks of the training split with the negatives of the experiment YAML."""
+        train = self.config.exp.train
+        sampler = NegativeSampler(
+            self.train,
+            num_items=len(self.store),
+            strategy=train.negatives.strategy,
+            count=train.negatives.count,
+            seed=train.seed,
+        )
+        return TrainingRows(self.train, sampler)
+
+    def impression_name(self, row: int, rows: TrainingRows) -> str:
+        """The raw id of a training row's impression."""
+        names = self.tables.vocabulary(self.train.impression_vocabulary)
+        return names[int(self.train.impression_ids[rows.impressions[row]])]
+
+
+def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
+    """One split with the history length of the data YAML."""
+    return Interactions.from_tables(tables, split, history_length=config.data.history_length)
+
+
+def token_tables(
+    embed: EmbedConfig, tables: Tables, store: ItemStore, *, seed: int
+) -> Mapping[str, TokenTable]:
+    """Pretrained vectors for the vocabularies of the text fields.
+
+    Raises:
+        ConfigError: ``embed.vocabulary`` is not one of them, or no word of a vocabulary has a
+            vector.
+    """
+    if embed.source == "random":
+        return {}
+    from legos.lm.token_vectors import align_token_vectors
+
+    names = {field.vocabulary for field in store.fields.values() if field.is_text}
+    if embed.vocabulary is not None:
+        if embed.vocabulary not in names:
+            raise ConfigError(
+                f"embed.vocabulary: no text field uses vocabulary {embed.vocabulary!r}; "
+                f"{nearest(embed.vocabulary, names)}"
+            )
+        names = {embed.vocabulary}
+    tokens, vectors = _pretrained(embed)
+    found = {}
+    for name in sorted(names):
+        aligned, report = align_token_vectors(tokens, vectors, tables.vocabulary(name), seed)
+        if report.found == 0:
+            raise ConfigError(
+                f"embed.path: {embed.path} has a vector for none of the {aligned.shape[0]} entries "
+                f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
+            )
+        described = f"{embed.source} {embed.path} {name} {tables.fingerprint}"
+        found[name] = TokenTable(aligned, embed.frozen, sha256_of_text(described))
+    return found
+
+
+def _pretrained(embed: EmbedConfig) -> tuple[list[str], Tensor]:
+    from legos.lm.locate import model_folder
+    from legos.lm.token_vectors import language_model_token_vectors, text_file_token_vectors
+
+    if embed.path is None:
+        raise ConfigError(f"embed.path: missing, although embed.source is {embed.source!r}")
+    if embed.source == "text_file":
+        return text_file_token_vectors(Path(embed.path))
+    return language_model_token_vectors(model_folder(embed.path))

@@ -1,0 +1,129 @@
+"""The folder of one run: its name, its lock, what it says of itself.
+
+``runs/<data>/<model>/<run id>/`` holds ``config.json``, ``versions.json``, ``metrics.jsonl``,
+``log.txt``, ``events/``, ``checkpoints/{best,last}/``, ``diagnostics/``, ``report.html`` and,
+written last, ``results.json``: with it the run is finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import legos
+from legos.errors import LegosError
+from legos.files import sha256_of_text, write_json
+
+ID_LENGTH = 12
+# what changes how a run is carried out, not what comes out of it
+_WITHOUT_EFFECT = {
+    "exp": ("name", "mode", "device", "runs_folder", "baselines", "compare", "load", "report"),
+    "exp.train": ("checkpoint_minutes", "checkpoint_steps"),
+    "exp.evaluate": ("page_size", "fast_eval"),
+    "data": ("folder",),
+}
+_PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "pydantic")
+
+
+def run_id(resolved: Mapping[str, Any], fingerprint: str, *, num_processes: int = 1) -> str:
+    """Twelve hex digits of what decides a run's results.
+
+    Args:
+        resolved: the resolved configuration as plain values.
+        fingerprint: of the tables.
+        num_processes: more of them make a larger batch.
+    """
+    deciding = json.loads(json.dumps(resolved))
+    for place, keys in _WITHOUT_EFFECT.items():
+        section = deciding
+        for part in place.split("."):
+            section = section.get(part) or {}
+        for key in keys:
+            section.pop(key, None)
+    content = {"config": deciding, "data": fingerprint, "processes": num_processes}
+    return sha256_of_text(json.dumps(content, sort_keys=True))[:ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the parts of a run lie.
+
+    Attributes:
+        path: ``runs/<data>/<model>/<run id>``.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``best`` and ``last``."""
+        return self.path / "checkpoints"
+
+    @property
+    def diagnostics(self) -> Path:
+        """Folder of the arrays the report draws."""
+        return self.path / "diagnostics"
+
+    def results(self) -> dict[str, Any] | None:
+        """The results of a finished run, None of an unfinished one."""
+        path = self.path / "results.json"
+        if not path.is_file():
+            return None
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return results
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Finish the run: nothing is written after this."""
+        write_json(self.path / "results.json", dict(results))
+
+    def describe(self, resolved: Mapping[str, Any]) -> None:
+        """Write ``config.json`` and ``versions.json``."""
+        write_json(self.path / "config.json", dict(resolved))
+        versions = {name: version(name) for name in _PACKAGES}
+        write_json(
+            self.path / "versions.json",
+            {
+                "legos": legos.__version__,
+                "python": platform.python_version(),
+                "platform": f"{platform.system()} {platform.machine()}",
+                **versions,
+            },
+        )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training here; a killed owner's lock is free at once.
+
+        Raises:
+            LegosError: another process holds the lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        # opened without truncation: until the lock is ours the text is the owner's
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "r+", encoding="ascii") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = handle.read().strip() or "unknown"
+                raise LegosError(
+                    f"{self.path}: process {owner} is working in this run folder; wait for it, "
+                    "or give another exp.train.seed or exp.runs_folder"
+                ) from None
+            handle.seek(0)
+            handle.truncate()
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield

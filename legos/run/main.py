@@ -1,0 +1,193 @@
+"""One run from its configuration: train, test, both, or score new impressions."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from legos.config import resolved_dict
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.files import write_array
+from legos.metrics import parse_metric
+from legos.recommender import Recommender
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
+from legos.run.early_stopping import EarlyStopping
+from legos.run.evaluate import ALL, SplitResult, evaluate
+from legos.run.folder import RunFolder, run_id
+from legos.run.random_state import seed_everything
+from legos.run.resume import load_model
+from legos.run.tracking import Tracker
+from legos.run.train import train
+from legos.run.training import Training
+
+
+def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
+    """Do what ``exp.mode`` says and return what ``results.json`` holds.
+
+    Args:
+        config: data, model, experiment and token vectors.
+        impressions: tables of new impressions to score with a trained model.
+
+    Raises:
+        LegosError: what a user did wrong, from any part.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the training is saved.
+    """
+    accelerator = make_accelerator(
+        device=config.exp.device,
+        precision=config.exp.precision,
+        deterministic=config.exp.deterministic,
+    )
+    if config.exp.mode == "compare":
+        from legos.run.compare import compare
+
+        return compare(config, accelerator)
+    if impressions is not None:
+        from legos.run.new_impressions import score_new_impressions
+
+        return score_new_impressions(config, accelerator, impressions)
+    results = run_model(config, accelerator)
+    if accelerator.is_main_process:
+        from legos.run.show import show_run
+
+        show_run(config, results)
+    return results
+
+
+def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> RunFolder:
+    """Where the run of a configuration lies."""
+    name = run_id(
+        resolved_dict(config), tables.fingerprint, num_processes=accelerator.num_processes
+    )
+    return RunFolder(config.exp.runs_folder / config.data.name / config.model.name / name)
+
+
+def run_model(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """Train and test one model as far as that is not done yet; returns its results."""
+    tables = Tables.load(config.data.folder)
+    folder = run_folder(config, tables, accelerator)
+    is_main = accelerator.is_main_process
+    with folder.lock() if is_main else nullcontext():
+        results = folder.results() or {}
+        tested = results.get("splits", {})
+        mode = config.exp.mode
+        untested = [] if mode == "train" else config.data.splits.test
+        untested = [split for split in untested if split not in tested]
+        untrained = mode != "test" and "training" not in results
+        tracker = Tracker(folder.path, enabled=is_main)
+        if not untrained and not untested:
+            tracker.say(f"{folder.path} is finished; nothing to do")
+            tracker.close()
+            return results
+        if is_main:
+            folder.describe(resolved_dict(config))
+        accelerator.wait_for_everyone()
+        try:
+            place = Workplace.open(config, accelerator, tables)
+            if untrained:
+                results = train_model(place, folder, tracker)
+            if untested:
+                results = test_model(place, folder, results, untested, tracker)
+        finally:
+            tracker.close()
+    return results
+
+
+def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+    """Train (or go on training) and note what came out in ``results.json``."""
+    config, accelerator = place.config.exp.train, place.accelerator
+    reset_peak_memory(accelerator.device)
+    rows = place.training_rows()
+    model = place.model()
+    seed_everything(config.seed, rank=accelerator.process_index)
+    training = Training(
+        accelerator,
+        model,
+        place.store,
+        rows,
+        config,
+        early_stopping=EarlyStopping(
+            config.metric, parse_metric(config.metric).maximize, config.patience
+        ),
+        impression_name=lambda row: place.impression_name(row, rows),
+    )
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    tracker.say(
+        f"{folder.path}: {parameters:,} trained parameters, {len(rows):,} training rows, "
+        f"{training.stream.steps_per_epoch:,} steps an epoch"
+    )
+    valid = place.split(place.config.data.splits.valid)
+
+    def validate() -> dict[str, float]:
+        result = evaluate(place, training.whole_model(), valid, thorough=False)
+        (metrics,) = broadcast_object_list([result.rows.get(ALL) if result else None])
+        return dict(metrics)
+
+    train(
+        training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker
+    )
+    stopping, progress = training.early_stopping, training.progress
+    epochs = progress.step / training.stream.steps_per_epoch
+    results = {
+        "run": folder.id,
+        "data": place.config.data.name,
+        "fingerprint": place.tables.fingerprint,
+        "model": place.config.model.name,
+        "seed": config.seed,
+        "parameters": parameters,
+        "processes": accelerator.num_processes,
+        "training": {
+            "rows": len(rows),
+            "steps": progress.step,
+            "epochs": progress.epoch,
+            "metric": stopping.metric,
+            "best": stopping.best,
+            "best_epoch": stopping.best_epoch,
+            "seconds_per_epoch": round(progress.seconds / epochs, 3),
+            "peak_memory_mb": peak_memory_mb(accelerator.device),
+        },
+        "splits": {},
+    }
+    if accelerator.is_main_process:
+        folder.write_results(results)
+    return results
+
+
+def test_model(
+    place: Workplace,
+    folder: RunFolder,
+    results: dict[str, Any],
+    splits: list[str],
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Score splits with the best checkpoint and note their metrics in ``results.json``."""
+    accelerator = place.accelerator
+    reset_peak_memory(accelerator.device)
+    model = place.model()
+    load_model(model, best_checkpoint(place.config.exp.load or folder.path))
+    for split in splits:
+        interactions = place.split(split)
+        result = evaluate(place, model, interactions, thorough=True)
+        if result is None:
+            continue
+        tracker.say(f"{split}  " + "  ".join(f"{k} {v:.4f}" for k, v in result.rows[ALL].items()))
+        results["splits"] = {**results.get("splits", {}), split: result.summary()}
+        results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
+        keep_diagnostics(folder.diagnostics / split, result, interactions.labels.cpu().numpy())
+    if accelerator.is_main_process:
+        folder.write_results(results)
+        from legos.run.report import write_report
+
+        write_report(folder.path)
+    return results
+
+
+def best_checkpoint(path: Path) -> Path:
+    """The checkpoint that a run folder or a checkpoint folder means."""
+    best = path / "checkpoints" / "best"
+    return best if best.is_dir() else path

@@ -1,0 +1,167 @@
+"""Writing and re-reading the columnar form of the tables (docs/design.md, "Data on disk")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from legos import __version__
+from legos.errors import DataError
+from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
+from process.lists import Lists
+from process.tokenization import TextTokenizer
+
+FORMAT = 1
+
+
+class ColumnWriter:
+    """Columns, vocabularies and tokenizers of one tables folder; the manifest at last.
+
+    Args:
+        folder: the (temporary) tables folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.vocabularies: dict[str, dict[str, Any]] = {}
+        self.tokenizers: dict[str, dict[str, Any]] = {}
+
+    def scalar(
+        self, table: str, column: str, values: np.ndarray, vocabulary: str | None = None
+    ) -> None:
+        """One value a row."""
+        self._write(f"{table}/{column}.npy", values)
+        self._note(table, column, "scalar", len(values), values.dtype, vocabulary)
+
+    def lists(self, table: str, column: str, rows: Lists, vocabulary: str | None = None) -> None:
+        """One list a row."""
+        self._write(f"{table}/{column}.values.npy", rows.values)
+        self._write(f"{table}/{column}.offsets.npy", rows.offsets)
+        self._note(table, column, "list", len(rows.lengths), rows.values.dtype, vocabulary)
+
+    def texts(self, field: str, texts: Sequence[str]) -> None:
+        """The raw texts of an item field."""
+        write_json(self.folder / "columns/items" / f"{field}.json", list(texts))
+
+    def vocabulary(self, name: str, entries: Sequence[str]) -> None:
+        """A vocabulary; position = id."""
+        path = self.folder / "columns/vocabulary" / f"{name}.json"
+        write_json(path, list(entries))
+        self.vocabularies[name] = {"size": len(entries), "sha256": sha256_of_file(path)}
+
+    def tokenizer(self, name: str, tokenizer: TextTokenizer) -> None:
+        """A tokenizer and its vocabulary."""
+        tokenizer.save(self.folder / "columns/tokenizer" / name)
+        self.vocabulary(name, tokenizer.vocabulary)
+        sha256 = tokenizer.sha256 or self.vocabularies[name]["sha256"]
+        self.tokenizers[name] = {"source": tokenizer.source, "sha256": sha256}
+
+    def manifest(self, **entries: Any) -> dict[str, Any]:
+        """Write the manifest: hashes of everything written before it, and ``entries``."""
+        files: dict[str, dict[str, Any]] = {
+            path.relative_to(self.folder).as_posix(): {
+                "bytes": path.stat().st_size,
+                "sha256": sha256_of_file(path),
+            }
+            for path in sorted((self.folder / "columns").rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            "format": FORMAT,
+            "toolkit": __version__,
+            **entries,
+            "tables": self.tables,
+            "vocabularies": self.vocabularies,
+            "tokenizers": self.tokenizers,
+            "files": files,
+            "fingerprint": sha256_of_text("".join(files[name]["sha256"] for name in sorted(files))),
+        }
+        write_json(self.folder / "manifest.json", manifest)
+        return manifest
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        write_array(self.folder / "columns" / name, values)
+
+    def _note(
+        self,
+        table: str,
+        column: str,
+        kind: str,
+        rows: int,
+        dtype: np.dtype[Any],
+        vocabulary: str | None,
+    ) -> None:
+        entry = self.tables.setdefault(table, {"rows": rows, "columns": {}})
+        if entry["rows"] != rows:
+            raise DataError(f"{table}.{column} has {rows} rows, the table {entry['rows']}")
+        entry["columns"][column] = {"kind": kind, "dtype": dtype.name, "vocabulary": vocabulary}
+
+
+class ColumnReader:
+    """What new raw data must know of finished tables: items, users, tokenizers.
+
+    Args:
+        folder: a finished tables folder.
+
+    Raises:
+        DataError: it is none, or of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        manifest = read_manifest(folder)
+        if manifest is None or manifest.get("format") != FORMAT:
+            raise DataError(f"{folder}: no tables of format {FORMAT} here (no such manifest.json)")
+        self.manifest = manifest
+        self.text_fields = tuple(n for n, f in manifest["fields"].items() if f["kind"] == "text")
+        self.category_fields = tuple(
+            n for n, f in manifest["fields"].items() if f["kind"] == "category"
+        )
+
+    def json(self, name: str) -> list[str]:
+        """A JSON list below ``columns/``."""
+        values: list[str] = json.loads((self.folder / "columns" / name).read_text(encoding="utf-8"))
+        return values
+
+    def vocabulary(self, name: str) -> list[str]:
+        """The entries of a vocabulary."""
+        return self.json(f"vocabulary/{name}.json")
+
+    def scalar(self, table: str, column: str) -> np.ndarray:
+        """A scalar column."""
+        return np.asarray(np.load(self._path(table, f"{column}.npy"), allow_pickle=False))
+
+    def lists(self, table: str, column: str) -> Lists:
+        """A list column."""
+        return Lists(
+            np.load(self._path(table, f"{column}.values.npy"), allow_pickle=False),
+            np.load(self._path(table, f"{column}.offsets.npy"), allow_pickle=False),
+        )
+
+    def items(self) -> pd.DataFrame:
+        """The items as ``RawData.items`` had them; missing categories are ""."""
+        items = {"item_id": self.vocabulary("item_id")}
+        for field in (*self.text_fields, *self.category_fields):
+            items[field] = self.json(f"items/{field}.json")
+        return pd.DataFrame(items, dtype=object)
+
+    def _path(self, table: str, name: str) -> Path:
+        return self.folder / "columns" / table / name
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a tables folder, None where there is none."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); make the tables again") from None
+    return manifest

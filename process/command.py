@@ -1,0 +1,79 @@
+"""What the command lines ``python -m process.<name>`` share: arguments and how errors end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from legos.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, DataError, LegosError
+from process.raw import NAME, TokenizerSpec
+
+
+def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = "data") -> None:
+    """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok."""
+    group = parser.add_argument_group("tables")
+    group.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="where the tables go"
+    )
+    group.add_argument(
+        "--name", default=default_name, help="name of the data set (default: %(default)s)"
+    )
+    group.add_argument(
+        "--tokenizer",
+        action="append",
+        metavar="NAME=SOURCE",
+        help="a tokenizer for the texts: 'words' (the set's own words), 'minilm' (the packaged "
+        "BERT vocabulary) or the folder of a Hugging Face tokenizer; its columns are called "
+        "title@NAME; may be given several times (default: bert=minilm)",
+    )
+    group.add_argument(
+        "--force", action="store_true", help="replace tables of other sources or settings"
+    )
+    group.add_argument(
+        "--no-unitok",
+        dest="unitok",
+        action="store_false",
+        help="leave out the UniTok copy (for exchange; training does not read it)",
+    )
+
+
+def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:
+    """The tokenizers asked for.
+
+    Raises:
+        DataError: not ``NAME=SOURCE``, or a name given twice.
+    """
+    specs: list[TokenizerSpec] = []
+    for text in args.tokenizer or ["bert=minilm"]:
+        name, equals, source = text.partition("=")
+        if not equals or not source or not NAME.fullmatch(name):
+            raise DataError(
+                f"--tokenizer {text!r}: expected NAME=SOURCE, for example bert=minilm or "
+                "llama=/models/llama"
+            )
+        if name in {spec.name for spec in specs}:
+            raise DataError(f"--tokenizer {text!r}: the name {name!r} is given twice")
+        specs.append(TokenizerSpec(name, source))
+    return specs
+
+
+def run_cli(
+    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser
+) -> NoReturn:
+    """Parse, run, exit: 0 done, 2 with one message for a user's mistake, 130 for Ctrl-C."""
+    args = parser.parse_args()
+    try:
+        main(args)
+    except LegosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)

@@ -1,0 +1,142 @@
+"""Raw data as table columns: ids instead of words, in memory and not yet on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from process.lists import Lists, distinct, stack
+from process.raw import Impressions, RawData
+from process.tokenization import UNKNOWN, TextTokenizer
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        values: ``(n,)`` scalars, or lists.
+        vocabulary: the vocabulary its integers are ids of, if any.
+    """
+
+    values: np.ndarray | Lists
+    vocabulary: str | None = None
+
+
+@dataclass
+class Encoded:
+    """Tables (name -> column name -> column) and vocabularies (name -> entries)."""
+
+    tables: dict[str, dict[str, Column]] = field(default_factory=dict)
+    vocabularies: dict[str, list[str]] = field(default_factory=dict)
+
+
+def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
+    """Every table of a data set."""
+    vocabularies = {
+        name: category_vocabulary(raw.items[name].to_numpy()) for name in raw.category_fields
+    }
+    encoded = encode_interactions(raw)
+    encoded.tables["items"] |= encode_content(raw.items, raw.text_fields, vocabularies, tokenizers)
+    encoded.vocabularies |= vocabularies
+    return encoded
+
+
+def encode_content(
+    items: pd.DataFrame,
+    text_fields: tuple[str, ...],
+    categories: Mapping[str, list[str]],
+    tokenizers: Mapping[str, TextTokenizer],
+) -> dict[str, Column]:
+    """The text and category columns of the items.
+
+    Args:
+        items: one row an item.
+        text_fields: its columns to tokenize.
+        categories: its category columns and their vocabularies; what is missing or not in the
+            vocabulary gets id 0.
+        tokenizers: by name.
+    """
+    columns: dict[str, Column] = {}
+    for name in text_fields:
+        texts = items[name].tolist()
+        for label, tokenizer in tokenizers.items():
+            tokens = tokenizer.encode(texts, f"{name} ({label})")
+            columns[f"{name}@{label}"] = Column(tokens, label)
+    for name, vocabulary in categories.items():
+        ids = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(items[name], dtype=object))
+        columns[name] = Column(np.maximum(ids, 0).astype(np.int32), name)
+    return columns
+
+
+def category_vocabulary(values: np.ndarray) -> list[str]:
+    """``<unknown>``, then the categories in order of first appearance."""
+    found = pd.unique(values).tolist()
+    return [UNKNOWN, *(value for value in found if value not in ("", UNKNOWN))]
+
+
+def encode_interactions(raw: RawData) -> Encoded:
+    """Every table but the items' content: ids, users, histories, splits."""
+    encoded = Encoded()
+    encoded.vocabularies["item_id"] = raw.items["item_id"].tolist()
+    encoded.vocabularies["user_id"] = [str(user) for user in raw.users]
+    encoded.tables["items"] = {"item_id": _own_id(len(raw.items), "item_id")}
+    encoded.tables["users"] = {"user_id": _own_id(len(raw.users), "user_id")}
+    states, histories = _histories(raw)
+    encoded.tables["histories"] = histories
+    for split, rows in raw.splits.items():
+        vocabulary = f"impression_id@{split}"
+        encoded.vocabularies[vocabulary] = [str(name) for name in rows.impression_id]
+        encoded.tables[split] = _split(rows, states[split], vocabulary)
+    return encoded
+
+
+def _own_id(rows: int, vocabulary: str) -> Column:
+    return Column(np.arange(rows, dtype=np.int32), vocabulary)
+
+
+def _split(rows: Impressions, state: np.ndarray, vocabulary: str) -> dict[str, Column]:
+    offsets = rows.candidate_offsets.astype(np.int64)
+    columns = {
+        "impression_id": _own_id(len(rows), vocabulary),
+        "user_id": Column(rows.user.astype(np.int32), "user_id"),
+        "history": Column(state),
+        "time": Column(rows.time.astype(np.int64)),
+        "candidates": Column(Lists(rows.candidate_values.astype(np.int32), offsets), "item_id"),
+        "labels": Column(Lists(rows.labels.astype(np.int8), offsets)),
+    }
+    if rows.oracle is not None:
+        columns["oracle"] = Column(Lists(rows.oracle.astype(np.float32), offsets))
+    return columns
+
+
+def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
+    """The distinct (user, history) states over all splits, in order of first appearance.
+
+    Returns:
+        per split ``(n,)`` int32 the row of each impression's state, and the table.
+    """
+    codes: list[np.ndarray] = []
+    users: list[np.ndarray] = []
+    states: list[Lists] = []
+    for rows in raw.splits.values():
+        lists = Lists(rows.history_values.astype(np.int32), rows.history_offsets.astype(np.int64))
+        code, first = distinct(lists, rows.user)
+        codes.append(code)
+        users.append(rows.user[first])
+        states.append(lists.take(first))
+    merged, user = stack(states), np.concatenate(users)
+    code, first = distinct(merged, user)
+    begins = np.cumsum([0, *(len(part) for part in users)])
+    split_states = {
+        split: code[begin + own].astype(np.int32)
+        for split, own, begin in zip(raw.splits, codes, begins[:-1], strict=True)
+    }
+    table = {
+        "user_id": Column(user[first].astype(np.int32), "user_id"),
+        "items": Column(merged.take(first), "item_id"),
+    }
+    return split_states, table

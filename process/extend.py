@@ -1,0 +1,80 @@
+"""New raw data in the ids of finished tables: known items and users first, new ones appended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.columns import ColumnReader
+from process.encode import Column, Encoded, encode_content, encode_interactions
+from process.lists import Lists, stack
+from process.raw import RawData
+from process.tokenization import TextTokenizer
+
+IMPRESSIONS = "impressions"
+
+
+def in_ids_of(parent: ColumnReader, raw: RawData) -> RawData:
+    """The new data with the parent's items and users first, and every id renumbered."""
+    if len(raw.splits) != 1:
+        raise DataError(f"new impressions are one split, found {', '.join(raw.splits)}")
+    missing = {*parent.text_fields, *parent.category_fields} - set(raw.items)
+    if missing:
+        raise DataError(
+            f"new items lack {', '.join(sorted(missing))}, which {parent.folder} has as fields"
+        )
+    known = parent.items()
+    item_rows = _extend(known["item_id"].to_numpy(), raw.items["item_id"].to_numpy())
+    users = np.array(parent.vocabulary("user_id"), dtype=object)
+    new_users = np.array([str(user) for user in raw.users], dtype=object)
+    user_rows = _extend(users, new_users)
+    new_items = raw.items[item_rows >= len(known)][list(known)]
+    rows = next(iter(raw.splits.values()))
+    return replace(
+        raw,
+        items=pd.concat([known, new_items], ignore_index=True),
+        text_fields=parent.text_fields,
+        category_fields=parent.category_fields,
+        users=np.concatenate([users, new_users[user_rows >= len(users)]]),
+        splits={
+            IMPRESSIONS: replace(
+                rows,
+                user=user_rows[rows.user].astype(np.int32),
+                history_values=item_rows[rows.history_values].astype(np.int32),
+                candidate_values=item_rows[rows.candidate_values].astype(np.int32),
+            )
+        },
+    )
+
+
+def _extend(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """``(len(ids),)`` row of each id in the known ones followed by the unknown ones."""
+    rows: np.ndarray = pd.Index(known, dtype=object).get_indexer(pd.Index(ids, dtype=object))
+    unknown = rows < 0
+    rows[unknown] = len(known) + np.arange(unknown.sum())
+    return rows
+
+
+def encode_with(
+    parent: ColumnReader, raw: RawData, tokenizers: Mapping[str, TextTokenizer]
+) -> Encoded:
+    """Every table, the parent's item columns kept and the new items' appended."""
+    encoded = encode_interactions(raw)
+    vocabularies = {name: parent.vocabulary(name) for name in parent.category_fields}
+    num_known = int(parent.manifest["tables"]["items"]["rows"])
+    new = raw.items.iloc[num_known:]
+    for name, column in encode_content(new, parent.text_fields, vocabularies, tokenizers).items():
+        if isinstance(column.values, Lists):
+            values: Lists | np.ndarray = stack([parent.lists("items", name), column.values])
+        else:
+            unknown = int(((column.values == 0) & (new[name] != "").to_numpy()).sum())
+            if unknown:
+                raw.oddities[f"new items of a {name} the trained set does not know"] = unknown
+            values = np.concatenate([parent.scalar("items", name), column.values])
+        encoded.tables["items"][name] = Column(values, column.vocabulary)
+    encoded.vocabularies |= vocabularies
+    return encoded

@@ -1,0 +1,179 @@
+"""The UCSD interactions in two passes: count, then keep what passes the filters as integers."""
+
+from __future__ import annotations
+
+import calendar
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from legos.errors import DataError
+from process.goodreads.json_lines import Row, read_json_lines
+
+NEUTRAL = 3  # ratings above are positive, below negative; 0 means that nobody rated
+_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which users and books stay; defaults are ONCE's.
+
+    Attributes:
+        fewest_readers, most_readers: ratings a book must have, 3 stars left out.
+        fewest_positives: positive books a user must have.
+        users: keep at most this many, drawn at random; None = all.
+        longest: keep a user's first so many positives, and so many negatives.
+        unrated_is_negative: count rating 0 (shelved, not rated) as a dislike, as ONCE's script did.
+    """
+
+    fewest_readers: int = 5
+    most_readers: int = 10_000
+    fewest_positives: int = 10
+    users: int | None = None
+    longest: int = 50
+    unrated_is_negative: bool = False
+
+    def sign(self, rating: int) -> int:
+        """1 positive, -1 negative, 0 dropped."""
+        if rating == 0 and not self.unrated_is_negative:
+            return 0
+        return (rating > NEUTRAL) - (rating < NEUTRAL)
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Kept ratings, ordered by user, then time, then place in the file. ``K`` ratings.
+
+    Attributes:
+        user_ids: ``U`` ids; book_ids: ``N`` ids.
+        user, book: ``(K,)`` int32 positions in them.
+        positive: ``(K,)`` bool.
+        time: ``(K,)`` int64 Unix seconds.
+    """
+
+    user_ids: list[str]
+    book_ids: list[int]
+    user: np.ndarray
+    book: np.ndarray
+    positive: np.ndarray
+    time: np.ndarray
+
+
+def read_ratings(
+    paths: Sequence[Path], filters: Filters, generator: np.random.Generator
+) -> tuple[Ratings, dict[str, int]]:
+    """Read the interactions twice; memory grows with users, books and kept ratings only.
+
+    Returns:
+        The ratings of users and books that can still pass the filters, and counts of oddities.
+
+    Raises:
+        DataError: a damaged file or line, or no user and book pass the filters.
+    """
+    positives, readers, dropped = _count(paths, filters)
+    books = {
+        book: row
+        for row, book in enumerate(
+            book
+            for book, count in readers.items()
+            if filters.fewest_readers <= count <= filters.most_readers
+        )
+    }
+    chosen = [user for user, count in positives.items() if count >= filters.fewest_positives]
+    if filters.users is not None and filters.users < len(chosen):
+        picked = np.sort(generator.permutation(len(chosen))[: filters.users])
+        chosen = [chosen[i] for i in picked]
+    if not chosen or not books:
+        raise DataError(
+            f"{paths[0]}: of {len(positives)} users and {len(readers)} books, {len(chosen)} users "
+            f"have {filters.fewest_positives} positive books and {len(books)} books have "
+            f"{filters.fewest_readers} to {filters.most_readers} ratings; nothing is left"
+        )
+    ratings, twice = _collect(paths, filters, chosen, books)
+    return ratings, {**dropped, "ratings of the same user and book again": twice}
+
+
+def _count(
+    paths: Sequence[Path], filters: Filters
+) -> tuple[dict[str, int], dict[int, int], dict[str, int]]:
+    """Positives by user, ratings by book, and how many ratings were dropped."""
+    positives: dict[str, int] = {}
+    readers: dict[int, int] = {}
+    neutral = unrated = 0
+    for row in read_json_lines(paths, "counting interactions"):
+        user, book, rating = row.text("user_id"), row.integer("book_id"), _rating(row)
+        sign = filters.sign(rating)
+        neutral += rating == NEUTRAL
+        unrated += rating == 0
+        if sign:
+            readers[book] = readers.get(book, 0) + 1
+            positives[user] = positives.get(user, 0) + (sign > 0)
+    what = "taken as negative" if filters.unrated_is_negative else "dropped"
+    dropped = {
+        "interactions of 3 stars, dropped": neutral,
+        f"unrated interactions, {what}": unrated,
+    }
+    return positives, readers, dropped
+
+
+def _collect(
+    paths: Sequence[Path], filters: Filters, chosen: list[str], books: dict[int, int]
+) -> tuple[Ratings, int]:
+    """Second pass: the ratings of chosen users and books, and how many came twice."""
+    row_of_user = {user: row for row, user in enumerate(chosen)}
+    user, book, positive, time = array("i"), array("i"), array("b"), array("q")
+    for row in read_json_lines(paths, "collecting interactions"):
+        user_row = row_of_user.get(row.text("user_id"))
+        book_row = books.get(row.integer("book_id"))
+        sign = filters.sign(_rating(row))
+        if user_row is None or book_row is None or not sign:
+            continue
+        user.append(user_row)
+        book.append(book_row)
+        positive.append(sign > 0)
+        time.append(parse_date(row))
+    users, rows = np.asarray(user, dtype=np.int32), np.asarray(book, dtype=np.int32)
+    _, first = np.unique(users.astype(np.int64) * len(books) + rows, return_index=True)
+    moments = np.asarray(time, dtype=np.int64)
+    order = first[np.lexsort((first, moments[first], users[first]))]
+    ratings = Ratings(
+        user_ids=chosen,
+        book_ids=list(books),
+        user=users[order],
+        book=rows[order],
+        positive=np.asarray(positive, dtype=np.int8)[order] > 0,
+        time=moments[order],
+    )
+    return ratings, len(users) - len(first)
+
+
+def _rating(row: Row) -> int:
+    rating = row.integer("rating")
+    if not 0 <= rating <= 5:
+        raise DataError(f"{row.path}:{row.line}: rating {rating}, expected 0 to 5")
+    return rating
+
+
+def parse_date(row: Row) -> int:
+    """``date_added``, such as ``Tue Nov 17 11:37:35 -0800 2015``, as Unix seconds.
+
+    Raises:
+        DataError: another format.
+    """
+    text = row.text("date_added")
+    try:
+        _, month, day, clock, zone, year = text.split(" ")
+        hour, minute, second = clock.split(":")
+        if len(zone) != 5 or zone[0] not in "+-":
+            raise ValueError
+        offset = int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[3:]) * 60)
+        moment = (int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second))
+        return calendar.timegm(moment) - offset
+    except (ValueError, KeyError):
+        raise DataError(
+            f"{row.path}:{row.line}: 'date_added' is {text!r}, expected a date like "
+            "'Tue Nov 17 11:37:35 -0800 2015'"
+        ) from None

@@ -1,0 +1,109 @@
+"""Streaming of (compressed) files with one JSON object a line; one line in memory at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from legos.errors import DataError
+from process.progress import progress_bar
+
+_LINES_A_TICK = 10_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One object and where it stands."""
+
+    path: Path
+    line: int
+    values: dict[str, Any]
+
+    def text(self, key: str) -> str:
+        """A required string (numbers are taken as strings).
+
+        Raises:
+            DataError: missing or of another type.
+        """
+        value = self._required(key)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise DataError(f"{self.path}:{self.line}: {key!r} is {value!r}, expected a string")
+        return str(value)
+
+    def integer(self, key: str) -> int:
+        """A required whole number, possibly written as a string.
+
+        Raises:
+            DataError: missing or not a number.
+        """
+        value = self._required(key)
+        try:
+            if isinstance(value, bool | float):
+                raise ValueError
+            return int(value)
+        except (ValueError, TypeError):
+            raise DataError(
+                f"{self.path}:{self.line}: {key!r} is {value!r}, expected a whole number"
+            ) from None
+
+    def _required(self, key: str) -> Any:
+        if key not in self.values:
+            found = ", ".join(sorted(self.values)) or "nothing"
+            raise DataError(f"{self.path}:{self.line}: no {key!r} here; found: {found}")
+        return self.values[key]
+
+
+def read_json_lines(paths: Sequence[Path], purpose: str) -> Iterator[Row]:
+    """Yield the objects of the files, in order, under a progress bar that counts bytes.
+
+    Args:
+        paths: ``.json.gz`` or plain ``.json`` files.
+        purpose: shown at the bar.
+
+    Raises:
+        DataError: a file is missing or empty, cut short, not UTF-8, or a line is not a JSON object;
+            names file and line.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        with path.open("rb") as raw, progress_bar(purpose, path.stat().st_size) as move:
+            line = 0
+            for line, text in _lines(path, raw):
+                if line % _LINES_A_TICK == 0:
+                    move(raw.tell())
+                yield Row(path, line, _parse(path, line, text))
+            if line == 0:
+                raise DataError(f"{path}: the file is empty, expected one JSON object a line")
+
+
+def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines, blank ones left out."""
+    stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+    line = 0
+    try:
+        for line, text in enumerate(stream, start=1):
+            if text.strip():
+                yield line, text
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}:{line + 1}: the gzip file is damaged or cut short after line {line} "
+            f"({error}); fetch it again"
+        ) from None
+
+
+def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+    except ValueError as error:
+        raise DataError(f"{path}:{line}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}:{line}: a JSON {type(value).__name__}, expected an object")
+    return value

@@ -1,0 +1,69 @@
+"""Negatives drawn once and stored: seeded, distinct in a row, never a book the user has read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from legos.errors import DataError
+from process.lists import Lists
+
+
+def draw_negatives(
+    generator: np.random.Generator,
+    read: Lists,
+    users: np.ndarray,
+    count: int,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Draw ``count`` books a row, in proportion to ``weights``.
+
+    Args:
+        generator: the source of every draw.
+        read: the books of every user, ``U`` rows; none of them is drawn for that user.
+        users: ``(n,)`` int, the user of every row wanted.
+        count: books a row.
+        weights: ``(N,)`` float, not negative; a book of weight 0 is never drawn.
+
+    Returns:
+        ``(n, count)`` int32 book rows.
+
+    Raises:
+        DataError: a user has read so much that fewer than ``count`` books are left.
+    """
+    num_items = len(weights)
+    keys = np.unique(read.rows * num_items + read.values)
+    drawable = weights > 0
+    taken = np.bincount(keys[drawable[keys % num_items]] // num_items, minlength=len(read.offsets))
+    left = int(drawable.sum()) - int(taken.max(initial=0))
+    if len(users) and left < count:
+        raise DataError(
+            f"{count} negatives a row are wanted, but a user has read all but {left} of the "
+            f"{int(drawable.sum())} books"
+        )
+    bounds = np.cumsum(weights, dtype=np.float64)
+    drawn = np.zeros((len(users), count), dtype=np.int64)
+    open_rows, open_columns = (axis.ravel() for axis in np.indices(drawn.shape))
+    while len(open_rows):
+        spots = generator.random(len(open_rows)) * bounds[-1]
+        drawn[open_rows, open_columns] = np.searchsorted(bounds, spots, side="right")
+        rows = np.unique(open_rows)
+        wrong = _is_read(keys, users[rows], drawn[rows], num_items) | _is_repeated(drawn[rows])
+        local, open_columns = np.nonzero(wrong)
+        open_rows = rows[local]
+    return drawn.astype(np.int32)
+
+
+def _is_read(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:
+    wanted = users[:, None].astype(np.int64) * num_items + drawn
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found: np.ndarray = keys[place] == wanted
+    return found
+
+
+def _is_repeated(drawn: np.ndarray) -> np.ndarray:
+    """Every value that stands further left in its row already."""
+    order = np.argsort(drawn, axis=1, kind="stable")
+    in_order = np.take_along_axis(drawn, order, axis=1)
+    repeated = np.zeros(drawn.shape, dtype=bool)
+    np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
+    return repeated

@@ -1,0 +1,166 @@
+"""The files that ONCE released for Goodreads become the leave-last-out benchmark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.goodreads.genre_logs import (
+    read_descriptions,
+    read_generated_books,
+    read_interests,
+)
+from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
+from process.lists import Lists, offsets_of
+from process.raw import RawData
+from process.restricted_pickle import load_pickled_npy
+from process.tsv import require_file
+
+TEXT_FIELDS = ("title", "description")
+
+
+def read_release(folder: Path, *, name: str, seed: int = 1) -> RawData:
+    """Read ``book.csv``, ``book-desc.csv``, ``user/`` and the GENRE logs; draw the negatives.
+
+    Without ``book-desc.csv`` the descriptions come from ``book_summarizer.log``.
+
+    Raises:
+        DataError: a file is missing or damaged, or an id points nowhere.
+    """
+    books = dict(read_rows(require_file(folder, "book.csv"), ("bid", "title"), "\t"))
+    descriptions, oddities, sources = _descriptions(folder)
+    items = pd.DataFrame(
+        {
+            "item_id": list(books),
+            "title": [_one_line(title) for title in books.values()],
+            "description": [_one_line(descriptions.get(book, "")) for book in books],
+        },
+        dtype=object,
+    )
+    users, sequences = read_sequences(folder / "user", list(books))
+    oddities["books without a description"] = int((items["description"] == "").sum())
+    user_files = [folder / "user" / file for file in ("data.npy", "tok.bid.dat", "tok.uid.dat")]
+    return RawData(
+        name=name,
+        layout="goodreads-once",
+        items=items,
+        text_fields=TEXT_FIELDS,
+        category_fields=(),
+        users=users,
+        splits=leave_last_out(sequences, len(items), seed),
+        split_rule=f"{SPLIT_RULE}; negatives by seed {seed}",
+        sources=[folder / "book.csv", *sources, *user_files],
+        oddities=oddities,
+        settings={"seed": seed},
+    )
+
+
+def _descriptions(folder: Path) -> tuple[dict[str, str], dict[str, int], list[Path]]:
+    """Description by book id, the oddities of every GENRE log at hand, and the files read."""
+    oddities: dict[str, int] = {}
+    table, log = folder / "book-desc.csv", folder / "book_summarizer.log"
+    sources = [path for path in (table, log) if path.is_file()]
+    if not sources:
+        require_file(folder, "book-desc.csv")
+    summaries = read_descriptions(log) if log.is_file() else None
+    if summaries is not None:
+        oddities |= summaries.oddities()
+    if (path := folder / "user_profiler.log").is_file():
+        oddities |= read_interests(path).oddities()
+        sources.append(path)
+    for path in sorted(folder.glob("generator_v*.log")):
+        oddities |= read_generated_books(path).oddities()
+        sources.append(path)
+    if table.is_file():
+        return dict(read_rows(table, ("bid", "desc"), ",")), oddities, sources
+    return (summaries.values if summaries else {}), oddities, sources
+
+
+def read_rows(path: Path, header: tuple[str, str], delimiter: str) -> Iterator[tuple[str, str]]:
+    """Rows of a quoted two-column file with a header, each id once.
+
+    Raises:
+        DataError: another header, another number of columns, an id that is empty or occurs twice,
+            not UTF-8; names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    seen: set[str] = set()
+    try:
+        found = next(reader, [])
+        if tuple(found) != header:
+            raise DataError(f"{path}:1: header is {found}, expected {list(header)}")
+        for row in reader:
+            if len(row) != 2:
+                raise DataError(f"{path}:{reader.line_num}: {len(row)} columns, expected 2")
+            if not row[0] or row[0] in seen:
+                what = "occurs twice" if row[0] else "is empty"
+                raise DataError(f"{path}:{reader.line_num}: {header[0]} {row[0]!r} {what}")
+            seen.add(row[0])
+            yield row[0], row[1]
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}") from None
+    if not seen:
+        raise DataError(f"{path}: no rows")
+
+
+def read_sequences(folder: Path, books: list[str]) -> tuple[list[str], Lists]:
+    """The UniTok-v3 table ``user/``: ids and reading sequences of the users.
+
+    Args:
+        folder: holds ``data.npy`` (a pickle), ``tok.uid.dat`` and ``tok.bid.dat``.
+        books: book ids in the order of the item rows.
+
+    Returns:
+        User ids, and one row of item rows a user, oldest first.
+
+    Raises:
+        DataError: a file is missing or damaged, or an index outside its vocabulary.
+    """
+    path = folder / "data.npy"
+    data = load_pickled_npy(path)
+    if not isinstance(data, dict) or not {"uid", "history"} <= data.keys():
+        raise DataError(f"{path}: expected a dict with 'uid' and 'history'")
+    user_names, book_names = (_vocabulary(folder / f"tok.{key}.dat") for key in ("uid", "bid"))
+    row_of_book = {book: row for row, book in enumerate(books)}
+    unknown = [book for book in book_names if book not in row_of_book]
+    if unknown:
+        raise DataError(f"{folder / 'tok.bid.dat'}: book {unknown[0]!r} is not in book.csv")
+    try:
+        user_index = np.asarray(data["uid"], dtype=np.int64)
+        parts = [np.asarray(history, dtype=np.int64) for history in data["history"]]
+        values = np.concatenate([*parts, np.zeros(0, dtype=np.int64)])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: uid or history is not made of numbers ({error})") from None
+    for what, indices, limit in (
+        ("uid", user_index, len(user_names)),
+        ("history", values, len(book_names)),
+    ):
+        if len(indices) and not 0 <= indices.min() <= indices.max() < limit:
+            raise DataError(f"{path}: {what} holds an index outside 0 to {limit - 1}")
+    if len(user_index) != len(parts):
+        raise DataError(f"{path}: {len(user_index)} users but {len(parts)} histories")
+    rows = np.array([row_of_book[book] for book in book_names], dtype=np.int64)
+    lengths = np.array([len(part) for part in parts], dtype=np.int64)
+    return [user_names[i] for i in user_index], Lists(rows[values], offsets_of(lengths))
+
+
+def _vocabulary(path: Path) -> list[str]:
+    """One token a line."""
+    text = require_file(path.parent, path.name).read_text(encoding="utf-8")
+    return text.removesuffix("\n").split("\n")
+
+
+def _one_line(text: str) -> str:
+    """Runs of white space become one blank, as in the benchmark's ``news.tsv``."""
+    return " ".join(text.split())

@@ -1,0 +1,226 @@
+"""The UCSD Book Graph dump becomes impressions, by ONCE's rules (its scripts 1 to 7).
+
+What differs from ONCE: every draw is seeded and nothing is asked on the way; time zones count; the
+ten random books of a user are never books the user has read; a row is an impression (one user in
+one split) and not a single book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.goodreads.interactions import Filters, Ratings, read_ratings
+from process.goodreads.json_lines import read_json_lines
+from process.goodreads.negatives import draw_negatives
+from process.lists import Lists, offsets_of
+from process.raw import Impressions, RawData
+
+RANDOM_BOOKS = 10  # added to every user's dislikes
+SPLITS = ("train", "valid", "test")
+SPLIT_RULE = (
+    "a user's first 6 to 9 positives are the history (1 to 5 for a tenth of the users, the cold "
+    "ones), later positives are train, valid and test in the ratio 80:10:10 by position"
+)
+
+
+def read_ucsd(
+    books: Sequence[Path],
+    interactions: Sequence[Path],
+    *,
+    name: str,
+    filters: Filters,
+    seed: int = 1,
+) -> RawData:
+    """Read the dump; one impression a user and split.
+
+    Args:
+        books: ``goodreads_books*.json.gz``: book_id, title, description.
+        interactions: ``goodreads_interactions*.json.gz``: user_id, book_id, rating, date_added.
+        name: of the data set.
+        filters: which users and books stay.
+        seed: of users kept, cuts, random books and the order of candidates.
+
+    Raises:
+        DataError: a damaged file or line, or nothing passes the filters.
+    """
+    generator = np.random.default_rng(seed)
+    ratings, oddities = read_ratings(interactions, filters, generator)
+    ratings = _stable(ratings, filters)
+    texts = _texts(books, set(ratings.book_ids))
+    titled = np.array([bool(texts.get(book, ("", ""))[0]) for book in ratings.book_ids])
+    oddities["books without a title, dropped"] = int((~titled).sum())
+    ratings = _stable(_keep(ratings, titled[ratings.book]), filters)
+    items = pd.DataFrame(
+        [(str(book), *texts[book]) for book in ratings.book_ids],
+        columns=["item_id", "title", "description"],
+        dtype=object,
+    )
+    oddities["books without a description"] = int((items["description"] == "").sum())
+    return RawData(
+        name=name,
+        layout="goodreads-ucsd",
+        items=items,
+        text_fields=("title", "description"),
+        category_fields=(),
+        users=ratings.user_ids,
+        splits=_splits(ratings, filters, generator),
+        split_rule=SPLIT_RULE,
+        sources=[*books, *interactions],
+        oddities=oddities,
+        settings={**asdict(filters), "seed": seed},
+    )
+
+
+def _stable(ratings: Ratings, filters: Filters) -> Ratings:
+    """Drop rare books and users with few positives until all that stay pass."""
+    while True:
+        readers = np.bincount(ratings.book, minlength=len(ratings.book_ids))
+        positives = np.bincount(ratings.user[ratings.positive], minlength=len(ratings.user_ids))
+        stays = (readers >= filters.fewest_readers)[ratings.book]
+        stays &= (positives >= filters.fewest_positives)[ratings.user]
+        if not stays.any():
+            raise DataError(
+                f"no user has {filters.fewest_positives} positive books that have "
+                f"{filters.fewest_readers} ratings each; loosen --fewest-positives or "
+                "--fewest-readers, or keep more --users"
+            )
+        if stays.all():
+            return _renumber(ratings)
+        ratings = _keep(ratings, stays)
+
+
+def _keep(ratings: Ratings, stays: np.ndarray) -> Ratings:
+    return replace(
+        ratings,
+        user=ratings.user[stays],
+        book=ratings.book[stays],
+        positive=ratings.positive[stays],
+        time=ratings.time[stays],
+    )
+
+
+def _renumber(ratings: Ratings) -> Ratings:
+    """Forget users and books without ratings."""
+    users, user = np.unique(ratings.user, return_inverse=True)
+    books, book = np.unique(ratings.book, return_inverse=True)
+    return replace(
+        ratings,
+        user_ids=[ratings.user_ids[i] for i in users],
+        book_ids=[ratings.book_ids[i] for i in books],
+        user=user.astype(np.int32),
+        book=book.astype(np.int32),
+    )
+
+
+def _texts(paths: Sequence[Path], wanted: set[int]) -> dict[int, tuple[str, str]]:
+    """Title and description of the wanted books, on one line each."""
+    texts: dict[int, tuple[str, str]] = {}
+    for row in read_json_lines(paths, "reading books"):
+        book = row.integer("book_id")
+        if book in wanted and book not in texts:
+            title, description = row.text("title"), row.text("description")
+            texts[book] = (" ".join(title.split()), " ".join(description.split()))
+    return texts
+
+
+def _splits(
+    ratings: Ratings, filters: Filters, generator: np.random.Generator
+) -> dict[str, Impressions]:
+    num_users, num_items = len(ratings.user_ids), len(ratings.book_ids)
+    by_user = _by_user(ratings.user, ratings.book, num_users)
+    liked = _first(ratings, ratings.positive, filters.longest)
+    disliked = _first(ratings, ~ratings.positive, filters.longest)
+    random_books = draw_negatives(
+        generator, by_user, np.arange(num_users), RANDOM_BOOKS, np.ones(num_items)
+    )
+    positives = _by_user(ratings.user[liked], liked, num_users)
+    cut = np.minimum(_cuts(num_users, generator), positives.lengths - 1)
+    part_of_positive = _parts(positives.lengths - cut, positives, cut)
+    negative_user = np.concatenate([ratings.user[disliked], np.arange(num_users).repeat(10)])
+    negative_book = np.concatenate([ratings.book[disliked], random_books.ravel()])
+    order = np.lexsort((generator.random(len(negative_user)), negative_user))
+    negatives = _by_user(negative_user[order], negative_book[order], num_users)
+    nothing = np.zeros(num_users, dtype=np.int64)
+    part_of_negative = _parts(negatives.lengths, negatives, nothing)
+    history = positives.keep(part_of_positive < 0)
+    history = Lists(ratings.book[history.values], history.offsets)
+    splits = {}
+    for part, name in enumerate(SPLITS):
+        asked = positives.keep(part_of_positive == part)
+        splits[name] = _impressions(
+            asked, negatives.keep(part_of_negative == part), history, ratings, generator
+        )
+        if len(splits[name]) == 0:
+            raise DataError(f"no user has a book left for split {name!r}; loosen the filters")
+    return splits
+
+
+def _by_user(user: np.ndarray, values: np.ndarray, num_users: int) -> Lists:
+    """Values that are sorted by user already, as one row a user."""
+    return Lists(values, offsets_of(np.bincount(user, minlength=num_users)))
+
+
+def _first(ratings: Ratings, mask: np.ndarray, longest: int) -> np.ndarray:
+    """Positions of every user's first ``longest`` ratings under the mask."""
+    positions = np.flatnonzero(mask)
+    user = ratings.user[positions]
+    rank = np.arange(len(user)) - np.searchsorted(user, user)
+    return positions[rank < longest]
+
+
+def _cuts(num_users: int, generator: np.random.Generator) -> np.ndarray:
+    """History lengths ``(U,)``: a tenth 1 to 5 (cold), a tenth each 6, 7 and 8, the rest 9."""
+    bin_of_user = np.minimum(generator.integers(0, 10, num_users), 4)
+    cold = generator.integers(1, 6, num_users)
+    return np.where(bin_of_user == 0, cold, bin_of_user + 5)
+
+
+def _parts(lengths: np.ndarray, lists: Lists, cut: np.ndarray) -> np.ndarray:
+    """The part of every value: -1 before the cut, then 0 train, 1 valid, 2 test.
+
+    Valid and test get a tenth each of what follows the cut, rounded down but one book at least; a
+    single book is test.
+    """
+    tenth = np.maximum(lengths // 10, 1)
+    rank = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1] + cut, lists.lengths)
+    to_end = np.repeat(lengths, lists.lengths) - rank
+    share = np.repeat(tenth, lists.lengths)
+    parts = np.where(to_end <= share, 2, np.where(to_end <= 2 * share, 1, 0))
+    return np.where(rank < 0, -1, parts)
+
+
+def _impressions(
+    asked: Lists,
+    negatives: Lists,
+    history: Lists,
+    ratings: Ratings,
+    generator: np.random.Generator,
+) -> Impressions:
+    """One impression a user with positives; candidates in random order.
+
+    Args:
+        asked: positions in ``ratings`` of every user's positives.
+        negatives, history: book rows.
+    """
+    users = np.flatnonzero(asked.lengths)
+    asked, negatives, history = (lists.take(users) for lists in (asked, negatives, history))
+    row = np.concatenate([asked.rows, negatives.rows])
+    book = np.concatenate([ratings.book[asked.values], negatives.values])
+    label = np.repeat([1, 0], [len(asked.values), len(negatives.values)])
+    order = np.lexsort((generator.random(len(row)), row))
+    return Impressions(
+        impression_id=np.arange(1, len(users) + 1).astype(str).astype(object),
+        user=users.astype(np.int32),
+        time=ratings.time[asked.values[asked.offsets[:-1]]],
+        history_values=history.values.astype(np.int32),
+        history_offsets=history.offsets,
+        candidate_values=book[order].astype(np.int32),
+        candidate_offsets=offsets_of(asked.lengths + negatives.lengths),
+        labels=label[order].astype(np.int8),
+    )

@@ -1,0 +1,125 @@
+"""``python -m process.mind``: MIND's raw folders become tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from legos.errors import DataError
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+from process.mind.reader import read_mind
+from process.tables import write_tables
+
+EPILOG = """\
+layout of --raw (what the MIND archives unpack to; the files may be .gz):
+  FOLDER/train/  news.tsv  behaviors.tsv
+  FOLDER/dev/    news.tsv  behaviors.tsv
+  FOLDER/test/   news.tsv  behaviors.tsv     optional, without labels -> split test_unlabelled
+  news.tsv       id, category, subcategory, title, abstract, url, title entities, abstract entities
+  behaviors.tsv  impression id, user id, time, history "N1 N2", candidates "N3-0 N4-1"
+  A news.tsv beside the folders serves all of them. A click_probability.tsv (impression id, TAB,
+  one number a candidate) in a folder becomes the column `oracle`.
+
+splits:
+  dev is `test`; the last day of train is `valid`. Without dev (or --test) the last day of train is
+  `test` and the day before it `valid`. Splits with a folder of their own need no times.
+
+examples:
+  python -m process.mind --raw data/raw/MINDsmall --output data/mind
+  python -m process.mind --raw data/raw/MINDsmall --output data/mind \\
+      --tokenizer bert=minilm --tokenizer words=words
+  python -m process.mind --train sample --unknown-candidates drop --output data/sample
+  python -m process.mind --train books/train --valid books/valid --test books/test \\
+      --split test_uniform=books/test_uniform --output data/books
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m process.mind",
+        description="Read a data set in MIND's layout and write tables for training.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    raw = parser.add_argument_group("raw data (either --raw, or --train and what else there is)")
+    raw.add_argument("--raw", type=Path, metavar="FOLDER", help="folder with train/ dev/ [test/]")
+    raw.add_argument("--train", type=Path, metavar="FOLDER", help="training impressions")
+    raw.add_argument("--valid", type=Path, metavar="FOLDER", help="validation impressions")
+    raw.add_argument("--test", type=Path, metavar="FOLDER", help="test impressions, with labels")
+    raw.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a further evaluation split, with or without labels; may be given several times",
+    )
+    raw.add_argument(
+        "--news",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="news file (default: news.tsv in or beside every folder); may be given several times",
+    )
+    raw.add_argument(
+        "--unknown-candidates",
+        choices=("error", "drop"),
+        default="error",
+        help="candidates that are in no news.tsv: refuse, or leave out and count "
+        "(default: %(default)s)",
+    )
+    add_table_arguments(parser, default_name="mind")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read and write.
+
+    Raises:
+        DataError: of the arguments, the raw files, or the output folder.
+    """
+    train, dev, test, valid = _folders(args)
+    tokenizers = read_tokenizer_arguments(args)
+    further = _further(args.split)
+    raw = read_mind(
+        train,
+        dev,
+        test,
+        valid=valid,
+        further=further,
+        news=args.news,
+        name=args.name,
+        unknown_candidates=args.unknown_candidates,
+    )
+    write_tables(raw, args.output, tokenizers, force=args.force, unitok=args.unitok)
+
+
+def _folders(args: argparse.Namespace) -> tuple[Path, Path | None, Path | None, Path | None]:
+    """train, dev, test, valid as ``read_mind`` calls them."""
+    if (args.raw is None) == (args.train is None):
+        raise DataError("give either --raw FOLDER (with train/ dev/ [test/]) or --train FOLDER")
+    if args.raw is None:
+        return args.train, args.test, None, args.valid
+    if args.test is not None:
+        raise DataError("--test goes with --train; with --raw the folder dev/ is the test split")
+    test = args.raw / "test"
+    return args.raw / "train", args.raw / "dev", test if test.is_dir() else None, args.valid
+
+
+def _further(texts: list[str]) -> dict[str, Path]:
+    folders: dict[str, Path] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or not name or not folder:
+            raise DataError(
+                f"--split {text!r}: expected NAME=FOLDER, for example test_uniform=raw/uniform"
+            )
+        if name in folders:
+            raise DataError(f"--split {text!r}: the name {name!r} is given twice")
+        folders[name] = Path(folder)
+    return folders
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())

@@ -1,0 +1,210 @@
+"""``behaviors.tsv``: one impression a line: id, user, time, history, candidates with labels.
+
+Millions of ids are cut and numbered in bulk; Python never looks at one line at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.lists import Lists, stack
+from process.raw import UNLABELLED
+from process.spans import Spans, split_at_spaces
+from process.tsv import Block, read_blocks
+
+COLUMNS = ("impression id", "user id", "time", "history", "candidates")
+TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
+UNKNOWN_TIME = -1
+DASH, ZERO, ONE = ord("-"), ord("0"), ord("1")
+
+UnknownCandidates = Literal["error", "drop"]
+
+
+@dataclass(frozen=True)
+class Behaviors:
+    """A behaviors file in item rows; ``n`` impressions, ``M`` candidates.
+
+    Attributes:
+        path: the file.
+        impression_id: ``(n,)`` str objects, unique.
+        user_id: ``(n,)`` str objects.
+        time: ``(n,)`` int64 Unix seconds, -1 = empty.
+        history: item rows, oldest first.
+        candidates: item rows; -1 = not in news.tsv.
+        labels: ``(M,)`` int8: 1, 0, or -1 when the file has no labels.
+    """
+
+    path: Path
+    impression_id: np.ndarray
+    user_id: np.ndarray
+    time: np.ndarray
+    history: Lists
+    candidates: Lists
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.impression_id)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the candidates carry labels."""
+        return bool(self.labels[0] != UNLABELLED)
+
+
+def read_behaviors(
+    path: Path, items: pd.Index, *, unknown_candidates: UnknownCandidates = "error"
+) -> tuple[Behaviors, Counter[str]]:
+    """Read one behaviors file.
+
+    Args:
+        path: ``behaviors.tsv`` or ``behaviors.tsv.gz``.
+        items: the known item ids; position = item row.
+        unknown_candidates: ``error`` refuses a candidate that is not in ``items``; ``drop`` keeps
+            it as -1 for the caller to drop.
+
+    Returns:
+        The impressions and what was odd.
+
+    Raises:
+        DataError: with file and line: damaged text, an empty or repeated id, a bad time, a bad
+            or missing label, no candidates, an unknown candidate.
+    """
+    oddities: Counter[str] = Counter()
+    blocks: list[Behaviors] = []
+    for block in read_blocks(path, COLUMNS):
+        labelled = blocks[0].labelled if blocks else None
+        blocks.append(_parse(block, items, labelled, unknown_candidates, oddities))
+    whole = Behaviors(
+        path=path,
+        impression_id=np.concatenate([block.impression_id for block in blocks]),
+        user_id=np.concatenate([block.user_id for block in blocks]),
+        time=np.concatenate([block.time for block in blocks]),
+        history=stack([block.history for block in blocks]),
+        candidates=stack([block.candidates for block in blocks]),
+        labels=np.concatenate([block.labels for block in blocks]),
+    )
+    again = pd.Series(whole.impression_id).duplicated().to_numpy()
+    if again.any():
+        line = int(np.flatnonzero(again)[0])
+        name = whole.impression_id[line]
+        before = int(np.flatnonzero(whole.impression_id == name)[0])
+        raise DataError(
+            f"{path}:{line + 1}: impression id {name!r} occurs twice, first in line {before + 1}"
+        )
+    oddities["impressions with an empty history"] += int((whole.history.lengths == 0).sum())
+    oddities["impressions without time"] += int((whole.time == UNKNOWN_TIME).sum())
+    return whole, +oddities
+
+
+def _parse(
+    block: Block,
+    items: pd.Index,
+    labelled: bool | None,
+    unknown_candidates: UnknownCandidates,
+    oddities: Counter[str],
+) -> Behaviors:
+    for name in ("impression id", "user id"):
+        empty = np.flatnonzero(block.columns[name] == "")
+        if len(empty):
+            raise DataError(f"{block.at(int(empty[0]))}: the {name} is empty")
+    spans = split_at_spaces(block.columns["candidates"])
+    labels = _labels(block, spans, labelled)
+    if labels[0] != UNLABELLED:
+        spans = spans.without_end(len("-1"))
+    codes, names = spans.factorize()
+    candidates = items.get_indexer(pd.Index(names, dtype=object)).astype(np.int32)[codes]
+    unknown = np.flatnonzero(candidates < 0)
+    if len(unknown) and unknown_candidates == "error":
+        raise DataError(
+            f"{block.at(int(spans.rows[unknown[0]]))}: candidate {spans.text(int(unknown[0]))!r} "
+            "is not in news.tsv; add its line there, or leave such candidates out with "
+            "--unknown-candidates drop"
+        )
+    return Behaviors(
+        path=block.path,
+        impression_id=block.columns["impression id"],
+        user_id=block.columns["user id"],
+        time=_times(block),
+        history=_histories(block, items, oddities),
+        candidates=Lists(candidates, spans.offsets),
+        labels=labels,
+    )
+
+
+def _labels(block: Block, spans: Spans, labelled: bool | None) -> np.ndarray:
+    """``(M,)`` int8; whether a file is labelled is decided by its first block."""
+    none = np.flatnonzero(np.diff(spans.offsets) == 0)
+    if len(none):
+        raise DataError(f"{block.at(int(none[0]))}: the impression has no candidates")
+    last = spans.from_end(1)
+    has_label = (spans.from_end(2) == DASH) & ((last == ZERO) | (last == ONE))
+    if labelled is None:
+        labelled = bool(has_label.any())
+    wrong = np.flatnonzero(has_label != labelled)
+    if len(wrong):
+        _refuse_label(block, spans, int(wrong[0]), labelled)
+    if labelled:
+        bare = np.flatnonzero(spans.ends - spans.starts == len("-1"))
+        if len(bare):
+            _refuse_label(block, spans, int(bare[0]), labelled)
+        return (last - ZERO).astype(np.int8)
+    return np.full(len(spans), UNLABELLED, dtype=np.int8)
+
+
+def _refuse_label(block: Block, spans: Spans, index: int, labelled: bool) -> NoReturn:
+    expected = (
+        "an id, '-' and the label 0 or 1, as elsewhere in this file"
+        if labelled
+        else "an id without a label, as before in this file"
+    )
+    raise DataError(
+        f"{block.at(int(spans.rows[index]))}: candidate {spans.text(index)!r}, expected {expected}"
+    )
+
+
+def _times(block: Block) -> np.ndarray:
+    """``(n,)`` int64 Unix seconds, -1 where the column is empty."""
+    codes, texts = pd.factorize(block.columns["time"])
+    parsed = pd.to_datetime(pd.Series(texts, dtype=object), format=TIME_FORMAT, errors="coerce")
+    bad = np.flatnonzero(parsed.isna().to_numpy() & (texts != ""))
+    if len(bad):
+        row = int(np.flatnonzero(codes == bad[0])[0])
+        raise DataError(
+            f"{block.at(row)}: time {texts[bad[0]]!r}, expected MIND's form "
+            "'11/12/2019 2:14:46 PM' or nothing"
+        )
+    seconds = parsed.to_numpy().astype("datetime64[s]").astype(np.int64)
+    return np.where(texts == "", UNKNOWN_TIME, seconds)[codes]
+
+
+def _histories(block: Block, items: pd.Index, oddities: Counter[str]) -> Lists:
+    """Item rows of every history; equal histories are parsed once, unknown items left out."""
+    codes, texts = pd.factorize(block.columns["history"])
+    spans = split_at_spaces(texts)
+    tokens, names = spans.factorize()
+    rows = items.get_indexer(pd.Index(names, dtype=object)).astype(np.int32)[tokens]
+    every = Lists(rows, spans.offsets)
+    known = every.keep(rows >= 0)
+    times = np.bincount(codes, minlength=len(texts))  # impressions of each distinct history
+    oddities["history items absent from news.tsv (left out)"] += int(
+        times @ (every.lengths - known.lengths)
+    )
+    oddities["duplicate history items (kept)"] += int(
+        times @ (known.lengths - _distinct_values(known))
+    )
+    return known.take(codes)
+
+
+def _distinct_values(lists: Lists) -> np.ndarray:
+    """``(n,)`` int64 how many different values each list has."""
+    pairs = np.sort((lists.rows << 32) | lists.values)
+    new = np.ones(len(pairs), dtype=bool)
+    new[1:] = pairs[1:] != pairs[:-1]
+    return np.bincount(pairs[new] >> 32, minlength=len(lists.offsets) - 1)

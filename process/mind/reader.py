@@ -1,0 +1,297 @@
+"""MIND folders -> ``RawData``: which file is which split, and what is dropped or counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.columns import ColumnReader
+from process.lists import Lists
+from process.mind.behaviors import UNKNOWN_TIME, Behaviors, UnknownCandidates, read_behaviors
+from process.mind.news import CATEGORY_FIELDS, TEXT_FIELDS, read_news
+from process.mind.oracle import read_click_probability
+from process.raw import TRAIN, Impressions, RawData
+from process.tsv import find_file, require_file, what_is_there
+
+SECONDS_A_DAY = 24 * 60 * 60
+VALID, TEST, UNLABELLED_TEST = "valid", "test", "test_unlabelled"
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The impressions of one split, users still as ids."""
+
+    behaviors: Behaviors
+    oracle: np.ndarray | None
+
+    def only(self, mask: np.ndarray) -> _Split:
+        """The impressions where ``mask (n,)`` is True."""
+        whole = self.behaviors
+        candidates = mask[whole.candidates.rows]
+        part = Behaviors(
+            path=whole.path,
+            impression_id=whole.impression_id[mask],
+            user_id=whole.user_id[mask],
+            time=whole.time[mask],
+            history=whole.history.take(mask),
+            candidates=whole.candidates.take(mask),
+            labels=whole.labels[candidates],
+        )
+        return _Split(part, None if self.oracle is None else self.oracle[candidates])
+
+    def known(self) -> _Split:
+        """Without unknown candidates, and without impressions that are left with none."""
+        whole = self.behaviors
+        known = whole.candidates.values >= 0
+        if known.all():
+            return self
+        part = Behaviors(
+            path=whole.path,
+            impression_id=whole.impression_id,
+            user_id=whole.user_id,
+            time=whole.time,
+            history=whole.history,
+            candidates=whole.candidates.keep(known),
+            labels=whole.labels[known],
+        )
+        oracle = None if self.oracle is None else self.oracle[known]
+        return _Split(part, oracle).only(part.candidates.lengths > 0)
+
+
+def read_mind(
+    train: Path,
+    dev: Path | None = None,
+    test: Path | None = None,
+    *,
+    valid: Path | None = None,
+    further: Mapping[str, Path] | None = None,
+    news: Sequence[Path] = (),
+    name: str = "mind",
+    layout: str = "mind",
+    unknown_candidates: UnknownCandidates = "error",
+) -> RawData:
+    """Read a data set in MIND's layout.
+
+    Every folder holds ``behaviors.tsv`` (or ``.gz``); ``news.tsv`` lies in it or beside it. The
+    splits that have no folder are cut off the end of the training days: the last day is ``test``
+    (unless ``dev`` is given), the last day before that is ``valid`` (unless ``valid`` is given).
+
+    Args:
+        train: folder of the training impressions.
+        dev: folder of the labelled evaluation impressions: split ``test``.
+        test: folder of MIND's test impressions without labels: split ``test_unlabelled``.
+        valid: folder of the validation impressions.
+        further: further evaluation splits: name -> folder.
+        news: the news files; found by themselves when empty.
+        name: name of the data set.
+        layout: what the manifest calls the layout.
+        unknown_candidates: ``error``, or ``drop``: leave out candidates that are in no news file.
+
+    Raises:
+        DataError: names the file and line, or the folder, and what was expected.
+    """
+    folders = {TRAIN: train, VALID: valid, TEST: dev, UNLABELLED_TEST: test}
+    given = {split: folder for split, folder in folders.items() if folder is not None}
+    given |= _further(further or {})
+    files = {split: require_file(folder, "behaviors.tsv") for split, folder in given.items()}
+    news = list(news) or _find_news(given.values())
+    items, oddities = read_news(news)
+    splits, sources = _read_splits(files, items, unknown_candidates, oddities)
+    _require_labels(splits)
+    missing = [split for split in (VALID, TEST) if split not in splits]
+    splits = _split_by_time(splits, missing)
+    rule = _describe_rule(missing)
+    users, impressions = _number_users(splits)
+    return RawData(
+        name=name,
+        layout=layout,
+        items=items,
+        text_fields=TEXT_FIELDS,
+        category_fields=CATEGORY_FIELDS,
+        users=users,
+        splits=impressions,
+        split_rule=rule,
+        sources=[*news, *sources],
+        oddities=dict(oddities),
+        settings={"unknown_candidates": unknown_candidates},
+    )
+
+
+def read_mind_impressions(
+    folder: Path,
+    tables: Path,
+    *,
+    news: Path | None = None,
+    name: str = "impressions",
+    unknown_candidates: UnknownCandidates = "error",
+) -> RawData:
+    """Read new impressions for a model trained on finished tables.
+
+    Args:
+        folder: holds ``behaviors.tsv``, with or without labels, and ``news.tsv`` where there are
+            articles the tables do not know.
+        tables: the finished tables; their items need no news line, and where one is given the
+            tables' content counts, since that is what the model was trained on.
+        news: another news file.
+        name: name of the data set.
+        unknown_candidates: as in ``read_mind``.
+
+    Returns:
+        Data with the one split ``impressions``, for ``process.tables.new_impressions_tables``.
+    """
+    parent = ColumnReader(tables)
+    items = parent.items()
+    behaviors = require_file(folder, "behaviors.tsv")
+    own_news = news or find_file(folder, "news.tsv")
+    oddities: Counter[str] = Counter()
+    if own_news is not None:
+        further, oddities = read_news([own_news])
+        if "abstract" not in items:
+            further = further.rename(columns={"abstract": "description"})  # what Goodreads calls it
+        new = ~further["item_id"].isin(items["item_id"])
+        oddities["news the trained set knows already (its content counts)"] = int((~new).sum())
+        items = pd.concat([items, further.loc[new, list(items)]], ignore_index=True)
+    files = {"impressions": behaviors}
+    splits, sources = _read_splits(files, items, unknown_candidates, oddities)
+    users, impressions = _number_users(splits)
+    return RawData(
+        name=name,
+        layout="mind",
+        items=items,
+        text_fields=parent.text_fields,
+        category_fields=parent.category_fields,
+        users=users,
+        splits=impressions,
+        split_rule="all of them",
+        sources=[*([own_news] if own_news else []), *sources],
+        oddities=dict(+oddities),
+        settings={"unknown_candidates": unknown_candidates},
+    )
+
+
+def _further(folders: Mapping[str, Path]) -> dict[str, Path]:
+    taken = [split for split in folders if split in (TRAIN, VALID, TEST)]
+    if taken:
+        raise DataError(f"split {taken[0]!r} has an argument of its own: --{taken[0]} FOLDER")
+    return dict(folders)
+
+
+def _find_news(folders: Iterable[Path]) -> list[Path]:
+    """The news file of every folder, in it or beside it, each once."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        path = find_file(folder, "news.tsv") or find_file(folder.parent, "news.tsv")
+        if path is None:
+            raise DataError(
+                f"{folder / 'news.tsv'}: no such file, and none in {folder.parent}"
+                f"{what_is_there(folder)}"
+            )
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _read_splits(
+    files: Mapping[str, Path],
+    items: pd.DataFrame,
+    unknown_candidates: UnknownCandidates,
+    oddities: Counter[str],
+) -> tuple[dict[str, _Split], list[Path]]:
+    """The impressions of every split without unknown candidates, and the files read."""
+    index = pd.Index(items["item_id"], dtype=object)
+    splits: dict[str, _Split] = {}
+    sources: list[Path] = []
+    for split, path in files.items():
+        behaviors, odd = read_behaviors(path, index, unknown_candidates=unknown_candidates)
+        oddities.update(odd)
+        sources.append(path)
+        probabilities = find_file(path.parent, "click_probability.tsv")
+        oracle = None
+        if probabilities is not None:
+            oracle = read_click_probability(probabilities, behaviors)
+            sources.append(probabilities)
+        whole = _Split(behaviors, oracle)
+        splits[split] = whole.known()
+        left = len(splits[split].behaviors)
+        dropped = int((behaviors.candidates.values < 0).sum())
+        if dropped:
+            oddities["candidates absent from news.tsv (dropped)"] += dropped
+            oddities["impressions left with no candidate (dropped)"] += len(behaviors) - left
+        if left == 0:
+            raise DataError(f"{path}: none of the candidates is in news.tsv; is it the right one?")
+    return splits, sources
+
+
+def _require_labels(splits: Mapping[str, _Split]) -> None:
+    for split in (TRAIN, VALID, TEST):
+        if split in splits and not splits[split].behaviors.labelled:
+            raise DataError(
+                f"{splits[split].behaviors.path}: the candidates have no labels, expected "
+                f"'N1-0 N2-1' in split {split!r}"
+            )
+    unlabelled = splits.get(UNLABELLED_TEST)
+    if unlabelled is not None and unlabelled.behaviors.labelled:
+        raise DataError(
+            f"{unlabelled.behaviors.path}: the candidates have labels, expected none in a "
+            f"{UNLABELLED_TEST!r} split; name the split yourself with --split NAME=FOLDER"
+        )
+
+
+def _split_by_time(splits: dict[str, _Split], missing: Sequence[str]) -> dict[str, _Split]:
+    """Cut the missing splits off the last days of train: ``test`` the last, ``valid`` before."""
+    if not missing:
+        return splits
+    train = splits[TRAIN].behaviors
+    day = np.where(train.time == UNKNOWN_TIME, -1, train.time // SECONDS_A_DAY)
+    days = np.unique(day[day >= 0])
+    if len(days) <= len(missing):
+        options = " and ".join(f"--{split} FOLDER" for split in missing)
+        has = f"on {len(days)} days" if len(days) else "without times"
+        raise DataError(
+            f"{train.path}: impressions {has}, so {' and '.join(missing)} cannot be the last "
+            f"{'day' if len(missing) == 1 else 'days'} of train; give {options}"
+        )
+    cut = {split: day == days[-1 - i] for i, split in enumerate(reversed(missing))}
+    parts = {TRAIN: splits[TRAIN].only(~np.any(list(cut.values()), axis=0))}
+    for split in (VALID, TEST):
+        parts[split] = splits[TRAIN].only(cut[split]) if split in cut else splits[split]
+    return parts | {split: part for split, part in splits.items() if split not in parts}
+
+
+def _describe_rule(missing: Sequence[str]) -> str:
+    rules = {
+        (): "a folder each",
+        (VALID,): "by time: the last day of train is valid",
+        (TEST,): "by time: the last day of train is test",
+        (VALID, TEST): "by time: the last day of train is test, the day before it valid",
+    }
+    return rules[tuple(missing)]
+
+
+def _number_users(splits: Mapping[str, _Split]) -> tuple[np.ndarray, dict[str, Impressions]]:
+    codes, users = pd.factorize(
+        np.concatenate([split.behaviors.user_id for split in splits.values()])
+    )
+    impressions: dict[str, Impressions] = {}
+    begin = 0
+    for split, part in splits.items():
+        rows = part.behaviors
+        candidates: Lists = rows.candidates
+        impressions[split] = Impressions(
+            impression_id=rows.impression_id,
+            user=codes[begin : begin + len(rows)].astype(np.int32),
+            time=rows.time,
+            history_values=rows.history.values,
+            history_offsets=rows.history.offsets,
+            candidate_values=candidates.values,
+            candidate_offsets=candidates.offsets,
+            labels=rows.labels,
+            oracle=part.oracle,
+        )
+        begin += len(rows)
+    return users, impressions

@@ -1,0 +1,170 @@
+"""What every reader of raw data hands to the table writer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+
+UNLABELLED = -1
+TRAIN = "train"
+NEVER_SPLITS = ("items", "users", "histories", "vocabulary", "tokenizer")
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """Which tokenizer cuts the texts.
+
+    Attributes:
+        name: what its columns are called: ``title@<name>``.
+        source: ``words`` (a vocabulary of the set's own words), ``minilm`` (packaged), or the
+            folder of a Hugging Face tokenizer.
+    """
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """The impressions of one split; ``n`` impressions, ``M`` candidates, ``P`` history entries.
+
+    Attributes:
+        impression_id: ``(n,)`` str objects, unique within the split.
+        user: ``(n,)`` int32 row of ``RawData.users``.
+        time: ``(n,)`` int64 Unix seconds, -1 = unknown.
+        history_values: ``(P,)`` int32 item rows, oldest first.
+        history_offsets: ``(n + 1,)`` int64.
+        candidate_values: ``(M,)`` int32 item rows.
+        candidate_offsets: ``(n + 1,)`` int64.
+        labels: ``(M,)`` int8: 1 click, 0 no click, -1 unlabelled.
+        oracle: ``(M,)`` float32 true click probability of a generator, or None.
+    """
+
+    impression_id: np.ndarray
+    user: np.ndarray
+    time: np.ndarray
+    history_values: np.ndarray
+    history_offsets: np.ndarray
+    candidate_values: np.ndarray
+    candidate_offsets: np.ndarray
+    labels: np.ndarray
+    oracle: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.impression_id)
+
+    @property
+    def candidate_counts(self) -> np.ndarray:
+        """``(n,)`` int64 candidates of each impression."""
+        return np.diff(self.candidate_offsets)
+
+    @property
+    def history_lengths(self) -> np.ndarray:
+        """``(n,)`` int64 length of each history."""
+        return np.diff(self.history_offsets)
+
+
+@dataclass
+class RawData:
+    """A whole data set, read and checked, items and users as row numbers.
+
+    Attributes:
+        name: name of the data set.
+        layout: ``mind``, ``goodreads-once`` or ``goodreads-ucsd``.
+        items: one row an item: ``item_id`` (unique str) and the text and category columns (str,
+            "" = missing).
+        text_fields: columns of ``items`` that are tokenized.
+        category_fields: columns of ``items`` that become one id.
+        users: the user ids, unique.
+        splits: impressions by split name; ``train`` first.
+        split_rule: one sentence: how the splits came about.
+        sources: the raw files read; their hashes go into the manifest.
+        oddities: what was odd in the raw data, and how often.
+        settings: options of the reader that change the result; other settings = other tables.
+    """
+
+    name: str
+    layout: str
+    items: pd.DataFrame
+    text_fields: tuple[str, ...]
+    category_fields: tuple[str, ...]
+    users: list[str] | np.ndarray
+    splits: dict[str, Impressions]
+    split_rule: str
+    sources: list[Path]
+    oddities: dict[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse data that cannot become tables.
+
+        Raises:
+            DataError: names the column, split or id that is wrong.
+        """
+        _check_name("name", self.name)
+        for column in ("item_id", *self.text_fields, *self.category_fields):
+            if column not in self.items:
+                raise DataError(f"{self.name}: items have no column {column!r}")
+        for label, values in (("item", self.items["item_id"]), ("user", pd.Series(self.users))):
+            twice = values[values.duplicated()]
+            if len(twice):
+                raise DataError(f"{self.name}: {label} id {twice.iloc[0]!r} occurs twice")
+        if len(self.items) == 0 or not self.splits:
+            raise DataError(f"{self.name}: no items or no splits, so there is nothing to write")
+        for split, impressions in self.splits.items():
+            _check_name("split", split)
+            _check_impressions(split, impressions, len(self.items), len(self.users))
+
+
+def _check_name(what: str, name: str) -> None:
+    if not NAME.fullmatch(name) or name.startswith(".") or name in NEVER_SPLITS:
+        raise DataError(
+            f"{what} {name!r} cannot be used: letters, digits, '.', '_' and '-' only, not one of "
+            f"{', '.join(NEVER_SPLITS)}"
+        )
+
+
+def _check_impressions(split: str, rows: Impressions, num_items: int, num_users: int) -> None:
+    n, m = len(rows), len(rows.candidate_values)
+    if n == 0:
+        raise DataError(f"split {split!r} has no impressions")
+    lengths = {
+        "user": (len(rows.user), n),
+        "time": (len(rows.time), n),
+        "history_offsets": (len(rows.history_offsets), n + 1),
+        "candidate_offsets": (len(rows.candidate_offsets), n + 1),
+        "labels": (len(rows.labels), m),
+        "oracle": (m if rows.oracle is None else len(rows.oracle), m),
+        "last candidate offset": (int(rows.candidate_offsets[-1]), m),
+        "last history offset": (int(rows.history_offsets[-1]), len(rows.history_values)),
+    }
+    for name, (found, expected) in lengths.items():
+        if found != expected:
+            raise DataError(f"split {split!r}: {name} is {found}, expected {expected}")
+    for name, values, limit in (
+        ("user", rows.user, num_users),
+        ("history_values", rows.history_values, num_items),
+        ("candidate_values", rows.candidate_values, num_items),
+    ):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            raise DataError(f"split {split!r}: {name} holds rows outside 0 to {limit - 1}")
+    if (rows.candidate_counts <= 0).any():
+        row = int(np.flatnonzero(rows.candidate_counts <= 0)[0])
+        raise DataError(
+            f"split {split!r}: impression {rows.impression_id[row]!r} has no candidates"
+        )
+    twice = pd.Series(rows.impression_id).duplicated()
+    if twice.any():
+        raise DataError(
+            f"split {split!r}: impression id {rows.impression_id[int(twice.argmax())]!r} "
+            "occurs twice"
+        )

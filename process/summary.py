@@ -1,0 +1,178 @@
+"""What a data set is like, in numbers: computed once, printed, and kept in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from process.encode import Column, Encoded
+from process.lists import Lists
+from process.raw import TRAIN, Impressions, RawData
+
+QUANTILES = (10, 50, 90, 99, 100)
+LENGTH_OF = {"title": 30}  # tokens the shipped configurations keep of a field
+OTHER_LENGTH = 50
+MARKS = "p50/p90/p99/max"
+
+
+def summarise(
+    raw: RawData, encoded: Encoded, lengths: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """The numbers of the summary table.
+
+    Args:
+        raw: the data set.
+        encoded: its columns.
+        lengths: tokens that will be kept of a text field, to say how many texts are cut.
+    """
+    trained = _trained_items(raw)
+    kept = LENGTH_OF | dict(lengths or {})
+    return {
+        "items": len(raw.items),
+        "users": len(raw.users),
+        "splits": {
+            split: _split_summary(rows, None if split == TRAIN else trained)
+            for split, rows in raw.splits.items()
+        },
+        "history_states": len(_lists(encoded.tables["histories"]["items"]).lengths),
+        "text": {
+            name: _text_summary(_lists(column), kept.get(name.split("@")[0], OTHER_LENGTH))
+            for name, column in encoded.tables["items"].items()
+            if isinstance(column.values, Lists)
+        },
+        "categories": {
+            name: len(encoded.vocabularies[name]) - 1
+            for name in raw.category_fields
+            if name in encoded.vocabularies
+        },
+    }
+
+
+def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the summary of a finished manifest as tables."""
+    console = console or Console(width=max(Console().width, 110))
+    summary = manifest["summary"]
+    console.print(
+        f"[bold]{manifest['name']}[/bold] ({manifest['layout']}): {summary['items']:,} items, "
+        f"{summary['users']:,} users, {summary['history_states']:,} history states",
+        highlight=False,
+    )
+    console.print(f"split {manifest['split_rule']}", highlight=False)
+    console.print(_split_table(summary["splits"]))
+    if summary["text"]:
+        console.print(_text_table(summary["text"]))
+    for name, count in summary["categories"].items():
+        console.print(f"category field {name}: {count:,} different values", highlight=False)
+    for what, count in manifest["oddities"].items():
+        console.print(f"odd: {what}: {count:,}", highlight=False)
+
+
+def _trained_items(raw: RawData) -> np.ndarray | None:
+    """``(items,)`` bool: in a train candidate list or history; None without a train split."""
+    if TRAIN not in raw.splits:
+        return None
+    trained = np.zeros(len(raw.items), dtype=bool)
+    trained[raw.splits[TRAIN].candidate_values] = True
+    trained[raw.splits[TRAIN].history_values] = True
+    return trained
+
+
+def _split_summary(rows: Impressions, trained: np.ndarray | None) -> dict[str, Any]:
+    clicked = rows.labels == 1
+    summary: dict[str, Any] = {
+        "impressions": len(rows),
+        "users": len(np.unique(rows.user)),
+        "candidates": len(rows.candidate_values),
+        "clicks": int(clicked.sum()),
+        "unlabelled": int((rows.labels < 0).sum()),
+        "no_click_impressions": int((_sums(clicked, rows.candidate_offsets) == 0).sum()),
+        "without_time": int((rows.time < 0).sum()),
+        "empty_histories": int((rows.history_lengths == 0).sum()),
+        "history_length": _quantiles(rows.history_lengths),
+    }
+    if trained is not None:
+        cold = ~trained[rows.candidate_values]
+        summary["cold_candidates_percent"] = _percent(cold)
+        summary["cold_clicks_percent"] = _percent(cold[clicked])
+    return summary
+
+
+def _text_summary(tokens: Lists, length: int) -> dict[str, Any]:
+    return {
+        "tokens": _quantiles(tokens.lengths),
+        "empty": int((tokens.lengths == 0).sum()),
+        "kept": length,
+        "truncated_percent": _percent(tokens.lengths > length),
+    }
+
+
+def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    sums: np.ndarray = total[offsets[1:]] - total[offsets[:-1]]
+    return sums
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    marks = np.percentile(values, QUANTILES, method="lower") if len(values) else [0] * 5
+    named = {f"p{mark}": float(value) for mark, value in zip(QUANTILES, marks, strict=True)}
+    return {"mean": round(float(values.mean()), 2) if len(values) else 0.0, **named}
+
+
+def _percent(mask: np.ndarray) -> float:
+    return round(100 * float(mask.mean()), 2) if len(mask) else 0.0
+
+
+def _lists(column: Column) -> Lists:
+    assert isinstance(column.values, Lists)  # noqa: S101  # a caller's mistake, not a user's
+    return column.values
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("splits (cold: in no candidate list and no history of train)")
+    table.add_column("split")
+    heads = ("impressions", "users", "candidates", "clicks", "no history")
+    for head in (*heads, f"history {MARKS}", "cold shown", "cold clicked"):
+        table.add_column(head, justify="right")
+    for name, row in splits.items():
+        cold = [row.get(f"cold_{what}_percent") for what in ("candidates", "clicks")]
+        table.add_row(
+            name,
+            f"{row['impressions']:,}",
+            f"{row['users']:,}",
+            f"{row['candidates']:,}",
+            "unlabelled" if row["unlabelled"] == row["candidates"] else f"{row['clicks']:,}",
+            f"{row['empty_histories']:,}",
+            _marks(row["history_length"]),
+            *("–" if share is None else f"{share:.2f} %" for share in cold),
+        )
+    return table
+
+
+def _text_table(texts: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("tokens of the item texts")
+    table.add_column("column")
+    for head in ("mean", MARKS, "no text", "length", "cut to it"):
+        table.add_column(head, justify="right")
+    for name, row in texts.items():
+        table.add_row(
+            name,
+            f"{row['tokens']['mean']:.1f}",
+            _marks(row["tokens"]),
+            f"{row['empty']:,}",
+            f"{row['kept']}",
+            f"{row['truncated_percent']:.2f} %",
+        )
+    return table
+
+
+def _marks(quantiles: Mapping[str, float]) -> str:
+    return "/".join(f"{quantiles[f'p{mark}']:.0f}" for mark in QUANTILES[1:])

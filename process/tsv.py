@@ -1,0 +1,162 @@
+"""Strict reading of large TAB-separated files: column by column, errors with file and line.
+
+TAB and line feed are the only separators and quotes are data, as in MIND. A file is read in blocks
+of whole lines, so memory does not grow with its size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from legos.errors import DataError
+from process.progress import progress_bar
+
+BLOCK_BYTES = 1 << 26  # parsing a block of 64 MiB peaks near 1 GB
+TAB, LINE_FEED = 9, 10
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive lines of a file.
+
+    Attributes:
+        path: the file.
+        first_line: 1-based number of the first line.
+        columns: per name ``(n,)`` str objects.
+    """
+
+    path: Path
+    first_line: int
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def at(self, row: int) -> str:
+        """``file:line`` of a row, to begin an error message with."""
+        return f"{self.path}:{self.first_line + row}"
+
+
+def read_blocks(
+    path: Path, columns: Sequence[str], *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
+    """Yield the file's lines, block after block, split into columns.
+
+    Args:
+        path: a plain or ``.gz`` file.
+        columns: names of the columns, in order.
+        block_bytes: how much text a block holds at most (one line longer than that still fits).
+
+    Raises:
+        DataError: empty, cut short, not UTF-8, a NUL byte, or a line with another number of
+            columns; the message begins with ``file:line``.
+    """
+    line = 1
+    for text in _whole_lines(path, block_bytes):
+        block = _split(path, line, text, columns)
+        yield block
+        line += len(block)
+    if line == 1:
+        raise DataError(f"{path}: the file is empty, expected {len(columns)} columns a line")
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """``folder/name`` or ``folder/name.gz``, whichever is there."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def require_file(folder: Path, name: str) -> Path:
+    """``find_file`` that does not take no for an answer.
+
+    Raises:
+        DataError: no such folder or file; names what lies there instead.
+    """
+    path = find_file(folder, name)
+    if path is None:
+        raise DataError(f"{folder / name}: no such file{what_is_there(folder)}")
+    return path
+
+
+def what_is_there(folder: Path) -> str:
+    """The tail of an error about a missing file: what the folder holds."""
+    if not folder.is_dir():
+        return f" (there is no folder {folder})"
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"; {folder} holds: {', '.join(names[:12]) or 'nothing'}{more}"
+
+
+def _whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
+    """Non-empty runs of bytes, each ending in a line feed."""
+    rest = b""
+    with _open(path) as (stream, raw), progress_bar(str(path), path.stat().st_size) as move:
+        while True:
+            try:
+                chunk = stream.read(block_bytes)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise DataError(
+                    f"{path}: not a whole gzip file ({error}); it was cut short or damaged: "
+                    "fetch it again"
+                ) from None
+            move(raw.tell())
+            if not chunk:
+                break
+            head, newline, tail = (rest + chunk).rpartition(b"\n")
+            rest = tail
+            if newline:
+                yield head + newline
+    if rest:
+        yield rest + b"\n"
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The stream to read text from and the file whose position tells the progress."""
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield stream, raw  # type: ignore[misc]  # GzipFile reads like any binary file
+        else:
+            yield raw, raw
+
+
+def _split(path: Path, first_line: int, data: bytes, columns: Sequence[str]) -> Block:
+    if b"\r\n" in data:
+        data = data.replace(b"\r\n", b"\n")
+    raw = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(raw == LINE_FEED)
+    tabs = np.searchsorted(np.flatnonzero(raw == TAB), ends)
+    found = 1 + np.diff(tabs, prepend=0)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + int(np.searchsorted(ends, error.start))
+        raise DataError(
+            f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}); convert the file first"
+        ) from None
+    wrong = np.flatnonzero(found != len(columns))
+    if len(wrong):
+        raise DataError(
+            f"{path}:{first_line + int(wrong[0])}: found {found[wrong[0]]} TAB-separated columns, "
+            f"expected {len(columns)}: {', '.join(columns)}"
+        )
+    if b"\0" in data:
+        line = first_line + int(np.searchsorted(ends, data.index(b"\0")))
+        raise DataError(f"{path}:{line}: a NUL byte; this is not text")
+    cells = text[:-1].replace("\n", "\t").split("\t")
+    split = {
+        name: np.array(cells[position :: len(columns)], dtype=object)
+        for position, name in enumerate(columns)
+    }
+    return Block(path, first_line, split)

@@ -1,0 +1,269 @@
+"""The training loop: exact accumulation, determinism, resume, errors that name the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from legos.errors import CheckpointError, LegosError
+from legos.run.train import take_step
+from tests.run.tiny_training import final_weights, tiny_training, train_tiny
+from tests.tiny import tiny_tables
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_tables(tmp_path_factory.mktemp("tiny") / "tables")
+
+
+def run_alone(tables: Path, folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, so that it can be killed."""
+    return subprocess.run(
+        command(tables, folder, settings), env=environment(), capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+
+
+def command(tables: Path, folder: Path, settings: dict[str, Any]) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"tables": str(tables), "folder": str(folder), **settings})
+    return [sys.executable, "-m", "tests.run.tiny_training", text]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def run_two(tables: Path, folder: Path, **settings: Any) -> list[subprocess.Popen[str]]:
+    """The same training by two gloo processes, as ``accelerate launch --cpu`` starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            command(tables, folder, settings),
+            env=environment(
+                ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
+                LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+            ),
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return processes
+
+
+def metric_lines(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds", None)
+    return lines
+
+
+def assert_same_weights(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 0.0
+) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce", "bpr"])
+def test_accumulated_batches_equal_the_big_batch(tables: Path, loss: str) -> None:
+    settings = {"dropout": 0.0, "double": True, "loss": loss, "epochs": 1}
+    big = tiny_training(tables, batch_size=24, **settings)
+    small = tiny_training(tables, batch_size=6, acc_batch=4, **settings)
+    for _ in range(big.stream.steps_per_pass + 2):  # into the second pass, over the short batch
+        expected, _ = take_step(big, [])
+        found, _ = take_step(small, [])
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-9)
+    assert_same_weights(final_weights(small), final_weights(big), 1e-9)
+
+
+def test_training_lowers_the_loss(tables: Path, tmp_path: Path) -> None:
+    train_tiny(tiny_training(tables, epochs=4), tmp_path)
+    losses = [line["metrics"]["loss"] for line in metric_lines(tmp_path)[0:] if "metrics" in line]
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_the_same_seed_gives_the_same_bits(tables: Path, tmp_path: Path) -> None:
+    weights = []
+    for name in ("0", "1"):
+        training = tiny_training(tables, epochs=2)
+        train_tiny(training, tmp_path / name)
+        weights.append(final_weights(training))
+    assert_same_weights(*weights)
+    assert metric_lines(tmp_path / "0") == metric_lines(tmp_path / "1")
+
+
+def test_another_seed_gives_other_weights(tables: Path, tmp_path: Path) -> None:
+    weights = []
+    for seed in (1, 2):
+        training = tiny_training(tables, epochs=1, seed=seed)
+        train_tiny(training, tmp_path / str(seed))
+        weights.append(final_weights(training)["item_encoder.dense.category.weight"])
+    assert not torch.equal(*weights)
+
+
+def test_a_third_of_an_epoch_goes_on_where_it_stopped(tables: Path, tmp_path: Path) -> None:
+    whole = tiny_training(tables, epochs=1, schedule="constant", warmup=0.0)
+    third = tiny_training(tables, epochs=3, epoch_batch=-3, schedule="constant", warmup=0.0)
+    steps = third.stream.steps_per_epoch * 3
+    assert whole.stream.steps_per_pass <= steps <= whole.stream.steps_per_pass + 2
+    train_tiny(third, tmp_path)
+    assert third.progress.step == steps
+    assert [line["step"] for line in metric_lines(tmp_path) if line["kind"] == "valid"] == [
+        steps // 3, 2 * steps // 3, steps,
+    ]  # fmt: skip
+
+
+def test_early_stopping_ends_the_training(tables: Path, tmp_path: Path) -> None:
+    training = tiny_training(tables, epochs=50, patience=2, lr=0.0)
+    train_tiny(training, tmp_path)
+    assert training.progress.epoch == 3  # one best epoch, then two plateaus
+
+
+def test_a_finished_training_is_not_trained_again(tables: Path, tmp_path: Path) -> None:
+    train_tiny(tiny_training(tables, epochs=1), tmp_path)
+    again = tiny_training(tables, epochs=1)
+    train_tiny(again, tmp_path)
+    assert again.progress.step == again.stream.steps_per_epoch
+    assert again.progress.epoch == 1
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("acc_batch", [1, 3])
+def test_kill_and_resume_equal_an_uninterrupted_run(
+    tables: Path, tmp_path: Path, acc_batch: int
+) -> None:
+    settings = {"epochs": 2, "acc_batch": acc_batch, "batch_size": 8, "checkpoint_steps": 5}
+    steps = tiny_training(tables, **settings).stream.steps_per_epoch
+    straight = run_alone(tables, tmp_path / "straight", **settings)
+    assert straight.returncode == 0, straight.stderr
+    kills = [5 + 3, steps + 2, steps + 9]  # between checkpoints; then in the second epoch
+    for number in kills:
+        killed = run_alone(tables, tmp_path / "killed", kill_at=number, **settings)
+        assert killed.returncode == -9, killed.stderr
+        assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    resumed = run_alone(tables, tmp_path / "killed", **settings)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_weights(
+        load_file(tmp_path / "killed" / "weights.safetensors"),
+        load_file(tmp_path / "straight" / "weights.safetensors"),
+    )
+    assert metric_lines(tmp_path / "killed") == metric_lines(tmp_path / "straight")
+    losses = json.loads((tmp_path / "killed" / "losses.json").read_text())
+    whole = json.loads((tmp_path / "straight" / "losses.json").read_text())
+    assert 0 < len(losses) < len(whole)  # it did not start from the beginning
+    assert losses == whole[-len(losses) :]
+
+
+@pytest.mark.multiprocess
+def test_ctrl_c_saves_last_exits_130_and_resumes(tables: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 2}
+    stopped = run_alone(tables, tmp_path / "stopped", interrupt_at=7, **settings)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    state = json.loads((tmp_path / "stopped/checkpoints/last/state.json").read_text())
+    assert state["progress"]["step"] == 8  # the step under way is finished first
+    assert "interrupted at step 8" in (tmp_path / "stopped" / "log.txt").read_text()
+    assert run_alone(tables, tmp_path / "stopped", **settings).returncode == 0
+    straight = tiny_training(tables, **settings)
+    train_tiny(straight, tmp_path / "straight")
+    assert_same_weights(
+        load_file(tmp_path / "stopped" / "weights.safetensors"), final_weights(straight)
+    )
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("acc_batch", [1, 2])
+def test_two_processes_equal_one_with_the_double_batch(
+    tables: Path, tmp_path: Path, acc_batch: int
+) -> None:
+    # 263 rows: the last step is short and its parts uneven
+    settings = {"dropout": 0.0, "double": True, "epochs": 2, "acc_batch": acc_batch}
+    run_two(tables, tmp_path / "two", batch_size=8, **settings)
+    one = tiny_training(tables, batch_size=16, **settings)
+    train_tiny(one, tmp_path / "one")
+    assert_same_weights(
+        load_file(tmp_path / "two" / "weights.safetensors"), final_weights(one), 1e-9
+    )
+    lines = [metric_lines(tmp_path / name) for name in ("two", "one")]
+    assert len(lines[0]) == len(lines[1])  # one process wrote
+    assert lines[0][-1]["train_loss"] == pytest.approx(lines[1][-1]["train_loss"], abs=1e-9)
+
+
+@pytest.mark.multiprocess
+def test_two_processes_resume_together_and_not_as_one(tables: Path, tmp_path: Path) -> None:
+    settings = {"batch_size": 8, "schedule": "constant", "warmup": 0.0}
+    run_two(tables, tmp_path / "straight", epochs=2, **settings)
+    run_two(tables, tmp_path / "resumed", epochs=1, **settings)
+    with pytest.raises(CheckpointError, match="saved by 2 processes with 16 rows a step, now 1"):
+        train_tiny(tiny_training(tables, epochs=2, **settings), tmp_path / "resumed")
+    run_two(tables, tmp_path / "resumed", epochs=2, **settings)
+    assert_same_weights(  # with dropout: each process went on with its own random numbers
+        load_file(tmp_path / "resumed" / "weights.safetensors"),
+        load_file(tmp_path / "straight" / "weights.safetensors"),
+    )
+
+
+def test_a_loss_that_is_no_number_names_epoch_step_and_impressions(tables: Path) -> None:
+    training = tiny_training(tables)
+    take_step(training, [])
+    rows = training.stream.rows(1).micro_batches[0]
+    with torch.no_grad():
+        for parameter in training.model.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(LegosError, match=r"loss is not finite in epoch 1, step 2") as caught:
+        take_step(training, [])
+    assert f"row{rows[0]}" in str(caught.value)
+
+
+def test_only_the_rows_with_a_bad_loss_are_named(tables: Path) -> None:
+    training = tiny_training(tables, batch_size=4)
+    users = training.rows.batch(training.stream.rows(0).micro_batches[0], pass_number=0)
+    bad_item = int(users.items[users.candidates[1, 0]])
+    forward = training.model.forward
+
+    def breaking(batch: Any, items: Any) -> torch.Tensor:
+        scores = forward(batch, items)
+        return scores * torch.where(batch.items[batch.candidates] == bad_item, torch.nan, 1.0)
+
+    training.model.forward = breaking
+    with pytest.raises(LegosError) as caught:
+        take_step(training, [])
+    rows = training.stream.rows(0).micro_batches[0]
+    assert f"row{rows[1]}" in str(caught.value)
+    assert "and" not in str(caught.value).split("impressions")[1].split(";")[0]
+
+
+def test_a_process_hears_what_any_process_raises(tables: Path) -> None:
+    _, raised = take_step(tiny_training(tables), [False, True])
+    assert raised == [False, True]
+
+
+def test_only_parameters_of_language_models_learn_at_item_lr(tables: Path) -> None:
+    model = tiny_training(tables).bare_model
+    model.item_encoder.view_attention.is_language_model = True
+    from legos.run.optimizer import build_optimizer, set_learning_rate
+
+    optimizer = build_optimizer(model, name="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
+    set_learning_rate(optimizer, 0.5)
+    rates = {
+        parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]
+    }
+    assert rates[model.item_encoder.view_attention.project.weight] == pytest.approx(5e-6)
+    assert rates[model.item_encoder.dense["category"].weight] == pytest.approx(5e-4)
+    assert len(rates) == len(list(model.parameters()))
