@@ -12,7 +12,7 @@ import pandas as pd
 
 from legos import __version__
 from legos.errors import DataError
-from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
+from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
 from process.lists import Lists
 from process.tokenization import TextTokenizer
 
@@ -47,12 +47,11 @@ class ColumnWriter:
 
     def texts(self, field: str, texts: Sequence[str]) -> None:
         """The raw texts of an item field."""
-        write_json(self.folder / "columns/items" / f"{field}.json", list(texts))
+        self._write_list(f"items/{field}.json", texts)
 
     def vocabulary(self, name: str, entries: Sequence[str]) -> None:
         """A vocabulary; position = id."""
-        path = self.folder / "columns/vocabulary" / f"{name}.json"
-        write_json(path, list(entries))
+        path = self._write_list(f"vocabulary/{name}.json", entries)
         self.vocabularies[name] = {"size": len(entries), "sha256": sha256_of_file(path)}
 
     def tokenizer(self, name: str, tokenizer: TextTokenizer) -> None:
@@ -87,6 +86,11 @@ class ColumnWriter:
 
     def _write(self, name: str, values: np.ndarray) -> None:
         write_array(self.folder / "columns" / name, values)
+
+    def _write_list(self, name: str, values: Sequence[str]) -> Path:
+        path = self.folder / "columns" / name
+        write_text(path, json.dumps(list(values), ensure_ascii=False) + "\n")
+        return path
 
     def _note(
         self,

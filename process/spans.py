@@ -11,6 +11,8 @@ from process.lists import first_rows, offsets_of
 
 SPACE, LINE_FEED = 32, 10
 WORD = 8  # bytes of a uint64
+# KEEP[n] keeps the first n bytes in memory of a uint64 and clears the others
+KEEP = np.tril(np.full((WORD + 1, WORD), 255, dtype=np.uint8), -1).view(np.uint64).ravel()
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Spans:
     """The tokens of many strings as positions in one buffer.
 
     Attributes:
-        buffer: ``(bytes,)`` uint8.
+        buffer: ``(bytes,)`` uint8, eight more than the strings have.
         starts: ``(T,)`` int64 first byte of each token.
         ends: ``(T,)`` int64 byte after its last.
         offsets: ``(n + 1,)`` int64; string i has the tokens ``offsets[i]`` to ``offsets[i + 1]``.
@@ -57,21 +59,38 @@ class Spans:
             codes ``(T,)`` int64 and the distinct tokens.
         """
         lengths = self.ends - self.starts
-        longest = int(lengths.max()) if len(self) else 0
-        codes, _ = pd.factorize(self._word(0, lengths))
-        for begin in range(WORD, longest, WORD):
-            further, _ = pd.factorize(self._word(begin, lengths))
-            codes, _ = pd.factorize(codes * (int(further.max()) + 1) + further)
-        return codes, [self.text(index) for index in first_rows(codes).tolist()]
+        codes, first = pd.factorize(self._words(0, np.arange(len(self))))
+        count, begin = len(first), WORD
+        longer = np.flatnonzero(lengths > begin)  # only those that have bytes left
+        while len(longer):
+            further, distinct = pd.factorize(self._words(begin, longer))
+            pairs, first = pd.factorize(codes[longer] * len(distinct) + further)
+            codes[longer] = count + pairs
+            count, begin = count + len(first), begin + WORD
+            longer = longer[lengths[longer] > begin]
+        codes, _ = pd.factorize(codes)
+        return codes, self._texts(first_rows(codes))
 
-    def _word(self, begin: int, lengths: np.ndarray) -> np.ndarray:
-        """Bytes ``begin`` to ``begin + 8`` of each token as one uint64, zeros past the end."""
-        word = np.zeros(len(self), dtype=np.uint64)
-        for place in range(begin, min(begin + WORD, int(lengths.max()) if len(self) else 0)):
-            inside = lengths > place
-            byte = self.buffer[np.where(inside, self.starts + place, 0)].astype(np.uint64)
-            word |= np.where(inside, byte, 0) << np.uint64(8 * (place - begin))
-        return word
+    def _texts(self, tokens: np.ndarray) -> list[str]:
+        """The named tokens as strings, decoded at once with a line feed after each."""
+        if len(tokens) == 0:
+            return []
+        lengths = self.ends[tokens] - self.starts[tokens] + 1
+        offsets = offsets_of(lengths)
+        place = np.arange(offsets[-1]) + np.repeat(self.starts[tokens] - offsets[:-1], lengths)
+        joined = self.buffer[place]
+        joined[offsets[1:] - 1] = LINE_FEED
+        texts: list[str] = joined[:-1].tobytes().decode("utf-8").split("\n")
+        return texts
+
+    def _words(self, begin: int, tokens: np.ndarray) -> np.ndarray:
+        """Bytes ``begin`` to ``begin + 8`` of the named tokens as uint64, zeros past the end."""
+        starts = self.starts[tokens] + begin
+        every = np.ndarray(  # the eight bytes from every place on, as one number
+            (len(self.buffer) - WORD + 1,), np.uint64, buffer=self.buffer, strides=(1,)
+        )
+        words: np.ndarray = every[starts] & KEEP[np.minimum(self.ends[tokens] - starts, WORD)]
+        return words
 
 
 def split_at_spaces(strings: np.ndarray) -> Spans:
@@ -82,11 +101,12 @@ def split_at_spaces(strings: np.ndarray) -> Spans:
     """
     if len(strings) == 0:
         empty = np.zeros(0, dtype=np.int64)
-        return Spans(np.zeros(0, dtype=np.uint8), empty, empty, np.zeros(1, dtype=np.int64))
-    buffer = np.frombuffer("\n".join(strings.tolist()).encode("utf-8"), dtype=np.uint8)
+        return Spans(np.zeros(WORD, dtype=np.uint8), empty, empty, np.zeros(1, dtype=np.int64))
+    text = "\n".join(strings.tolist()).encode("utf-8")
+    buffer = np.frombuffer(text + bytes(WORD), dtype=np.uint8)
     cuts = np.flatnonzero((buffer == SPACE) | (buffer == LINE_FEED))
     starts = np.concatenate([[0], cuts + 1])
-    ends = np.concatenate([cuts, [len(buffer)]])
+    ends = np.concatenate([cuts, [len(text)]])
     row = np.concatenate([[0], np.cumsum(buffer[cuts] == LINE_FEED)])
     real = ends > starts
     counts = np.bincount(row[real], minlength=len(strings))

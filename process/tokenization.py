@@ -22,6 +22,7 @@ from legos.files import sha256_of_text, write_json, write_text
 from process.lists import Lists, offsets_of
 from process.progress import progress_bar
 from process.raw import TokenizerSpec
+from process.spans import split_at_spaces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -95,7 +96,11 @@ def _cut(texts: list[str]) -> np.ndarray:
 
 
 class SubwordTokenizer(TextTokenizer):
-    """A Hugging Face fast tokenizer without its special tokens, truncation and padding."""
+    """A Hugging Face fast tokenizer without its special tokens, truncation and padding.
+
+    BERT's rules never join anything over a space, so there the distinct words are cut instead of
+    the texts: a twentieth of the work.
+    """
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -107,8 +112,18 @@ class SubwordTokenizer(TextTokenizer):
         for token, position in known.items():
             self.vocabulary[position] = token
         self.sha256 = sha256_of_text(tokenizer.to_str())
+        self.spaces_separate = _spaces_separate(tokenizer)
 
     def _encode(self, texts: list[str], description: str) -> Lists:
+        if not self.spaces_separate:
+            return self._encode_whole(texts, description)
+        one_line = [text.replace("\n", " ") for text in texts]
+        spaced = split_at_spaces(np.array(one_line, dtype=object))
+        codes, words = spaced.factorize()
+        tokens = self._encode_whole(words, description).take(codes)  # (words of all texts,) lists
+        return Lists(tokens.values, tokens.offsets[spaced.offsets])
+
+    def _encode_whole(self, texts: list[str], description: str) -> Lists:
         parts: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
         lengths: list[int] = []
         with progress_bar(f"tokenizing {description}", len(texts)) as move:
@@ -127,6 +142,13 @@ class SubwordTokenizer(TextTokenizer):
 
     def save(self, folder: Path) -> None:
         write_text(folder / "tokenizer.json", self.tokenizer.to_str())
+
+
+def _spaces_separate(tokenizer: Tokenizer) -> bool:
+    rules = json.loads(tokenizer.to_str())
+    types = [(rules[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer")]
+    added = [token["content"] for token in rules["added_tokens"]]
+    return types == ["BertNormalizer", "BertPreTokenizer"] and not any(" " in t for t in added)
 
 
 def make_tokenizer(spec: TokenizerSpec, fields: Iterable[Sequence[str]]) -> TextTokenizer:

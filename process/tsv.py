@@ -19,7 +19,7 @@ import numpy as np
 from legos.errors import DataError
 from process.progress import progress_bar
 
-BLOCK_BYTES = 1 << 26  # parsing a block of 64 MiB peaks near 1 GB
+BLOCK_BYTES = 1 << 24  # larger blocks are no faster
 TAB, LINE_FEED = 9, 10
 
 

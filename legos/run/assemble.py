@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.functional import pad
 
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.data.batch import TrainingRows
@@ -73,6 +74,16 @@ class Workplace:
         store = ItemStore.from_tables(tables, config.data.fields).to(device)
         return cls(config, accelerator, tables, store, train, known)
 
+    def over(self, tables: Tables) -> Workplace:
+        """The same for tables that extend these: what they add is unseen."""
+        added_items = tables.num_items - self.known.items.numel()
+        added_users = tables.num_users - self.known.users.numel()
+        known = Known(
+            pad(self.known.items, (0, added_items)), pad(self.known.users, (0, added_users))
+        )
+        store = ItemStore.from_tables(tables, self.config.data.fields).to(self.accelerator.device)
+        return replace(self, tables=tables, store=store, known=known)
+
     def split(self, name: str) -> Interactions:
         """Another split, on the device."""
         return read_split(self.config, self.tables, name).to(self.accelerator.device)
@@ -135,6 +146,11 @@ def token_tables(
             )
         names = {embed.vocabulary}
     tokens, vectors = _pretrained(embed)
+    if embed.embed_hidden_size not in (None, vectors.shape[1]):
+        raise ConfigError(
+            f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {embed.path} "
+            f"have {vectors.shape[1]} numbers"
+        )
     found = {}
     for name in sorted(names):
         aligned, report = align_token_vectors(tokens, vectors, tables.vocabulary(name), seed)

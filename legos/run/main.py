@@ -8,23 +8,27 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from rich.console import Console
 
 from legos.config import resolved_dict
 from legos.config.schema import RunConfig
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.files import write_array
-from legos.metrics import parse_metric
-from legos.recommender import Recommender
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
-from legos.run.early_stopping import EarlyStopping
-from legos.run.evaluate import ALL, SplitResult, evaluate
+from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
+from legos.run.measure import ALL, SplitResult
 from legos.run.random_state import seed_everything
+from legos.run.report import write_report
 from legos.run.resume import load_model
+from legos.run.show import show_run
 from legos.run.tracking import Tracker
 from legos.run.train import train
 from legos.run.training import Training
+
+SAMPLE = 200_000  # rows a report's plots are drawn from
 
 
 def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
@@ -43,19 +47,17 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
         precision=config.exp.precision,
         deterministic=config.exp.deterministic,
     )
+    console = Console(quiet=not accelerator.is_main_process, highlight=False)
     if config.exp.mode == "compare":
         from legos.run.compare import compare
 
-        return compare(config, accelerator)
+        return compare(config, accelerator, console)
     if impressions is not None:
         from legos.run.new_impressions import score_new_impressions
 
-        return score_new_impressions(config, accelerator, impressions)
+        return score_new_impressions(config, accelerator, impressions, console)
     results = run_model(config, accelerator)
-    if accelerator.is_main_process:
-        from legos.run.show import show_run
-
-        show_run(config, results)
+    show_run(console, results)
     return results
 
 
@@ -74,10 +76,9 @@ def run_model(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
     is_main = accelerator.is_main_process
     with folder.lock() if is_main else nullcontext():
         results = folder.results() or {}
-        tested = results.get("splits", {})
-        mode = config.exp.mode
-        untested = [] if mode == "train" else config.data.splits.test
-        untested = [split for split in untested if split not in tested]
+        mode, tested = config.exp.mode, results.get("splits", {})
+        asked = [] if mode == "train" else config.data.splits.test
+        untested = [split for split in asked if split not in tested]
         untrained = mode != "test" and "training" not in results
         tracker = Tracker(folder.path, enabled=is_main)
         if not untrained and not untested:
@@ -95,6 +96,7 @@ def run_model(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
                 results = test_model(place, folder, results, untested, tracker)
         finally:
             tracker.close()
+    (results,) = broadcast_object_list([results])
     return results
 
 
@@ -111,9 +113,6 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
         place.store,
         rows,
         config,
-        early_stopping=EarlyStopping(
-            config.metric, parse_metric(config.metric).maximize, config.patience
-        ),
         impression_name=lambda row: place.impression_name(row, rows),
     )
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -125,12 +124,10 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
 
     def validate() -> dict[str, float]:
         result = evaluate(place, training.whole_model(), valid, thorough=False)
-        (metrics,) = broadcast_object_list([result.rows.get(ALL) if result else None])
-        return dict(metrics)
+        (metrics,) = broadcast_object_list([result.rows[ALL] if result else {}])
+        return metrics
 
-    train(
-        training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker
-    )
+    train(training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker)
     stopping, progress = training.early_stopping, training.progress
     epochs = progress.step / training.stream.steps_per_epoch
     results = {
@@ -175,16 +172,28 @@ def test_model(
         result = evaluate(place, model, interactions, thorough=True)
         if result is None:
             continue
-        tracker.say(f"{split}  " + "  ".join(f"{k} {v:.4f}" for k, v in result.rows[ALL].items()))
-        results["splits"] = {**results.get("splits", {}), split: result.summary()}
+        results.setdefault("splits", {})[split] = result.summary()
         results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
-        keep_diagnostics(folder.diagnostics / split, result, interactions.labels.cpu().numpy())
+        keep_diagnostics(folder.diagnostics / split, result, interactions)
     if accelerator.is_main_process:
         folder.write_results(results)
-        from legos.run.report import write_report
-
         write_report(folder.path)
+        tracker.say(f"results and report in {folder.path}")
     return results
+
+
+def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:
+    """Arrays behind the metrics: for the report's plots and for tests of significance.
+
+    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows,
+    ``groups-<metric>.npy`` has the metric of every group.
+    """
+    labels = interactions.labels.cpu().numpy()
+    step = max(1, -(-labels.size // SAMPLE))
+    write_array(folder / "scores.npy", result.scores[::step])
+    write_array(folder / "labels.npy", labels[::step])
+    for name, values in result.groups.items():
+        write_array(folder / f"groups-{name}.npy", values)
 
 
 def best_checkpoint(path: Path) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore
 from legos.recommender import Recommender, take
+from legos.run.sharing import ALONE, Sharing
 
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core
 
@@ -28,7 +29,9 @@ class Scores:
 
 
 @torch.no_grad()
-def cache_items(model: Recommender, store: ItemStore, *, page_size: int) -> Tensor:
+def cache_items(
+    model: Recommender, store: ItemStore, *, page_size: int, sharing: Sharing = ALONE
+) -> Tensor:
     """Encode every item once: ``(items, D)`` float32, row = item id.
 
     Items are visited by length of their content, so that a page holds little of two sorts.
@@ -38,13 +41,13 @@ def cache_items(model: Recommender, store: ItemStore, *, page_size: int) -> Tens
     if store.texts:
         lengths = torch.stack([tokens.lengths for tokens in store.texts.values()]).sum(0)
         order = lengths.argsort(stable=True)
-    vectors: Tensor | None = None
-    for ids in order.split(page_size):
-        page = model.encode_items(store.batch(ids)).float()
-        if vectors is None:
-            vectors = page.new_empty(len(store), page.shape[1])
-        vectors[ids] = page
-    return torch.empty(0, 0, device=device) if vectors is None else vectors
+
+    def encode(ids: Tensor) -> Tensor:
+        return model.encode_items(store.batch(ids)).float()
+
+    if len(store) == 0:
+        return torch.empty(0, 0, device=device)
+    return sharing.fill(order.split(page_size), encode, len(store))
 
 
 @torch.no_grad()
@@ -55,37 +58,55 @@ def cache_users(
     states: Tensor,
     *,
     page_size: int,
+    sharing: Sharing = ALONE,
 ) -> Tensor:
     """Encode the named history states: ``(states,)`` row numbers -> ``(states, D)`` float32."""
     order = interactions.histories.lengths[states].argsort(stable=True)
-    users: Tensor | None = None
-    for place in order.split(page_size):
+
+    def encode(place: Tensor) -> Tensor:
         history, mask = interactions.histories.padded_tail(
             states[place], interactions.history_length
         )
-        page = model.encode_users(take(item_vectors, history), mask).float()
-        if users is None:
-            users = page.new_empty(states.numel(), *page.shape[1:])
-        users[place] = page
-    return item_vectors.new_empty(0, item_vectors.shape[1]) if users is None else users
+        return model.encode_users(take(item_vectors, history), mask).float()
+
+    if states.numel() == 0:
+        return item_vectors.new_empty(0, item_vectors.shape[1])
+    return sharing.fill(order.split(page_size), encode, states.numel())
 
 
 @torch.no_grad()
 def score_pairs(
-    model: Recommender, users: Tensor, item_vectors: Tensor, owners: Tensor, items: Tensor
+    model: Recommender,
+    users: Tensor,
+    item_vectors: Tensor,
+    owners: Tensor,
+    items: Tensor,
+    *,
+    sharing: Sharing = ALONE,
 ) -> Tensor:
     """Scores of (user row, item id) pairs: two ``(M,)`` int64 -> ``(M,)`` float32."""
-    scores = torch.empty(items.numel(), device=items.device)
-    for begin in range(0, items.numel(), _PAIR_PAGE):
-        page = slice(begin, begin + _PAIR_PAGE)
+
+    def score(page: slice) -> Tensor:
         candidates = take(item_vectors, items[page])[:, None]  # (m, 1, D)
-        scores[page] = model.predictor(take(users, owners[page]), candidates)[:, 0].float()
-    return scores
+        scores: Tensor = model.predictor(take(users, owners[page]), candidates)[:, 0].float()
+        return scores
+
+    count = items.numel()
+    if count == 0:
+        return torch.empty(0, device=items.device)
+    return sharing.fill(
+        [slice(begin, begin + _PAIR_PAGE) for begin in range(0, count, _PAIR_PAGE)], score, count
+    )
 
 
 @torch.no_grad()
 def score_split(
-    model: Recommender, store: ItemStore, interactions: Interactions, *, page_size: int = 512
+    model: Recommender,
+    store: ItemStore,
+    interactions: Interactions,
+    *,
+    page_size: int = 512,
+    sharing: Sharing = ALONE,
 ) -> Scores:
     """Score every candidate of a split.
 
@@ -94,15 +115,20 @@ def score_split(
         store: all items, on the model's device.
         interactions: the split, on the model's device.
         page_size: items and users encoded at once.
+        sharing: with which other processes; each gets the whole result.
     """
     training = model.training
     model.eval()
     try:
-        item_vectors = cache_items(model, store, page_size=page_size)
+        item_vectors = cache_items(model, store, page_size=page_size, sharing=sharing)
         states, owner = torch.unique(interactions.history_rows, return_inverse=True)
-        users = cache_users(model, item_vectors, interactions, states, page_size=page_size)
+        users = cache_users(
+            model, item_vectors, interactions, states, page_size=page_size, sharing=sharing
+        )
         owners = owner[interactions.candidates.rows]
-        scores = score_pairs(model, users, item_vectors, owners, interactions.candidates.values)
+        scores = score_pairs(
+            model, users, item_vectors, owners, interactions.candidates.values, sharing=sharing
+        )
     finally:
         model.train(training)
     return Scores(scores.cpu(), item_vectors)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from accelerate import Accelerator
 from torch import Tensor
+
+Page = TypeVar("Page", Tensor, slice)
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,31 @@ class Sharing:
         """Share between all processes, where there are more than one."""
         return cls(None if accelerator.num_processes == 1 else accelerator)
 
-    def own(self, pages: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Every n-th page, n being the number of processes."""
-        if self.accelerator is None:
-            return pages
-        return pages[self.accelerator.process_index :: self.accelerator.num_processes]
+    def fill(self, pages: Sequence[Page], compute: Callable[[Page], Tensor], count: int) -> Tensor:
+        """Compute rows page by page, every n-th page in each of n processes.
 
-    def merge(self, filled: Tensor) -> Tensor:
-        """Put together what the processes filled into zeros; x + 0 is x, so nothing is rounded."""
-        if self.accelerator is None:
-            return filled
-        merged: Tensor = self.accelerator.reduce(filled, "sum")
-        return merged
+        Args:
+            pages: at least one; together they name each row once.
+            compute: page of m rows -> ``(m, ...)``.
+            count: number of rows.
+
+        Returns:
+            ``(count, ...)``, complete in every process. The parts are added up, and x + 0 is x:
+            nothing is rounded.
+        """
+        own = pages
+        if self.accelerator is not None:
+            own = pages[self.accelerator.process_index :: self.accelerator.num_processes]
+        first = pages[0] if not own else own[0]  # without own pages, one tells the shape
+        values = compute(first)
+        filled = values.new_zeros(count, *values.shape[1:])
+        if own:
+            filled[first] = values
+        for page in own[1:]:
+            filled[page] = compute(page)
+        if self.accelerator is not None:
+            filled = self.accelerator.reduce(filled, "sum")
+        return filled
 
 
 ALONE = Sharing()

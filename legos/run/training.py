@@ -14,6 +14,7 @@ from torch import nn
 from legos.data.batch import TrainingRows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError
+from legos.metrics import parse_metric
 from legos.run.early_stopping import EarlyStopping
 from legos.run.optimizer import build_optimizer
 from legos.run.schedule import Stream
@@ -51,7 +52,7 @@ class Training:
         store: item content, on the accelerator's device.
         rows: the training rows, on the accelerator's device.
         config: ``exp.train``.
-        early_stopping: on the validation metric the configuration names.
+        early_stopping: on another metric than the one the configuration names.
         impression_name: the raw id of a training row's impression, for errors.
     """
 
@@ -63,7 +64,7 @@ class Training:
         rows: TrainingRows,
         config: TrainConfig,
         *,
-        early_stopping: EarlyStopping,
+        early_stopping: EarlyStopping | None = None,
         impression_name: Callable[[int], str] = str,
     ) -> None:
         self.accelerator, self.store, self.rows = accelerator, store, rows
@@ -89,7 +90,9 @@ class Training:
             seed=config.seed,
         )
         self.progress = Progress()
-        self.early_stopping = early_stopping
+        self.early_stopping = early_stopping or EarlyStopping(
+            config.metric, parse_metric(config.metric).maximize, config.patience
+        )
 
     @property
     def bare_model(self) -> nn.Module:

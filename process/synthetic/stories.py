@@ -62,7 +62,7 @@ def _write_story(generator: np.random.Generator, topic: int, how: int) -> Story:
         text = template.format(
             a=first,
             b=second,
-            c=common[generator.integers(len(common))],
+            c=_draw(generator, common, 1)[0],
             e=name,
             n=generator.integers(2, 98),
         )
@@ -87,12 +87,16 @@ def _write_story(generator: np.random.Generator, topic: int, how: int) -> Story:
 
 def _topic_words(generator: np.random.Generator, topic: int) -> tuple[str, str]:
     """Two distinct words of the subcategory, now and then a stray one."""
-    words = _WORDS[topic]
-    first, second = (words[i] for i in generator.permutation(len(words))[:2])
+    first, second = _draw(generator, _WORDS[topic], 2)
     if generator.random() < _STRAY_WORDS:
-        stray = _WORDS[generator.integers(len(_WORDS))]
-        second = stray[generator.integers(len(stray))]
+        (second,) = _draw(generator, _WORDS[generator.integers(len(_WORDS))], 1)
     return first, second
+
+
+def _draw(generator: np.random.Generator, words: list[str], count: int) -> list[str]:
+    """Distinct words by Zipf's law: the word of rank r in proportion to 1 / r (Gumbel trick)."""
+    keys = generator.gumbel(size=len(words)) - np.log(np.arange(1, len(words) + 1))
+    return [words[i] for i in np.argsort(-keys)[:count]]
 
 
 def _entities(name: str, wikidata: str, text: str) -> str:

@@ -214,74 +214,74 @@ CATEGORIES: dict[str, Category] = {
 ANGLES: dict[str, Angle] = {
     "report": Angle(
         (
-            "{e} announces {a} and {b} plan",
+            "{e} announces {c} plan for {a} and {b}",
             "Breaking: {a} {c} confirmed after {b} talks",
-            "{e} confirms latest {a} and {b} move",
-            "Officials announce {a} change, {b} next",
+            "{e} confirms {c} move on {a} and {b}",
+            "Officials announce {a} change, {b} and {c} next",
         ),
         (
-            "The announcement on {a} was confirmed on Tuesday.",
-            "Officials said the {b} decision follows months of talks about the {c}.",
+            "The {c} announcement on {a} and {b} was confirmed on Tuesday.",
+            "Officials said the {b} decision follows months of {a} talks about the {c}.",
         ),
     ),
     "guide": Angle(
         (
-            "How to choose the right {a} and {b}",
-            "Ten easy tips for better {a} and {b}",
+            "How to choose the right {a}, {b} and {c}",
+            "Ten easy {c} tips for better {a} and {b}",
             "A beginner's step by step guide to {a}, {b} and {c}",
-            "Simple tricks to get more from your {a} and {b}",
+            "Simple {c} tricks to get more from your {a} and {b}",
         ),
         (
-            "Follow these simple steps to get the {a} right at the first try.",
-            "Our tips help you compare {b} options and pick the best {c}.",
+            "Follow these simple steps to get {c}, {a} and {b} right at the first try.",
+            "Our tips help you compare {b} and {a} and pick the best {c}.",
         ),
     ),
     "opinion": Angle(
         (
-            "Opinion: why we should stop arguing about {a} and {b}",
-            "I think the {a} debate misses the {b}",
+            "Opinion: why the {c} should stop arguing about {a} and {b}",
+            "I think the {c} and {a} debate misses the {b}",
             "Column: the trouble with {a}, {b} and the {c}",
-            "Editorial: {e} is wrong about {a} and {b}",
+            "Editorial: {e} is wrong about {c}, {a} and {b}",
         ),
         (
-            "I believe the argument over {a} has gone on too long.",
-            "Critics should admit that {b} never was the real problem of the {c}.",
+            "I believe the {c} argument over {a} and {b} has gone on too long.",
+            "Critics should admit that {b} and {a} never were the problem of the {c}.",
         ),
     ),
     "numbers": Angle(
         (
-            "{a} in charts: {b} up {n} percent in a year",
-            "Survey: {n} percent prefer {a} over {b}",
+            "{a} and {c} in charts: {b} up {n} percent in a year",
+            "{c} survey: {n} percent prefer {a} over {b}",
             "The {c} by numbers: record {a}, falling {b}",
-            "New statistics rank {a} and {b} across the country",
+            "New {c} statistics rank {a} and {b} across the country",
         ),
         (
-            "Statistics show that {a} rose by {n} percent last year.",
-            "The survey ranks {b} far ahead, with an average of {n} per {c}.",
+            "Statistics on {c} show that {a} and {b} rose by {n} percent last year.",
+            "The survey ranks {b} far ahead of {a}, with an average of {n} per {c}.",
         ),
     ),
     "people": Angle(
         (
-            "She lost everything, then {a} and {b} gave her hope",
-            "Meet the couple whose life is {a} and {b}",
+            "She lost her {c}, then {a} and {b} gave her hope",
+            "Meet the {c} couple whose life is {a} and {b}",
             "A grandmother's love of {a}, {b} and the {c}",
-            "{e} remembers a childhood of {a} and {b}",
+            "{e} remembers a {c} childhood of {a} and {b}",
         ),
         (
-            "Her story began with a {a} and the love of a grandmother.",
-            "Friends remember how {b} changed her life and that of her childhood {c}.",
+            "Her story began with {a}, {b}, a {c} and the love of a grandmother.",
+            "Friends remember how {b} and {a} changed her life and her childhood {c}.",
         ),
     ),
     "mystery": Angle(
         (
-            "What really happened to the missing {a} and {b}?",
+            "What really happened to the missing {c}, {a} and {b}?",
             "The strange secret behind the {a}, the {b} and the {c}",
-            "Nobody can explain this bizarre {a} and {b}",
-            "{e} and the unsolved riddle of the {a} and {b}",
+            "Nobody can explain this bizarre {c}, {a} and {b}",
+            "{e} and the unsolved {c} riddle of the {a} and {b}",
         ),
         (
-            "Nobody can explain why the {a} vanished overnight.",
-            "The strange {b} remains an unsolved riddle for the {c}.",
+            "Nobody can explain why the {c}, the {a} and the {b} vanished overnight.",
+            "The strange {b} and {a} remain an unsolved riddle for the {c}.",
         ),
     ),
 }

@@ -1,0 +1,176 @@
+"""From a command line to a checked :class:`RunConfig`: read, override, resolve, validate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from legos.config.checks import FAMILIES, bricks
+from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
+from legos.config.messages import explain
+from legos.config.overrides import Arguments, apply_dotted, check_variables, read_arguments
+from legos.config.references import referenced_variables, resolve
+from legos.config.schema import DataConfig, EmbedConfig, ExpConfig, ModelConfig, RunConfig
+from legos.config.yaml_files import Document, KeyPath, read_document
+from legos.errors import ConfigError
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "exp": ExpConfig,
+    "embed": EmbedConfig,
+}
+_DEFAULT_EMBED = "null"
+_COMPARED = {"model": "models", "embed": "embeds"}  # kind -> key of exp.compare
+
+
+def print_notice(text: str) -> None:
+    """A line on stderr."""
+    print(f"notice: {text}", file=sys.stderr)
+
+
+def load_run_config(
+    argv: Sequence[str], *, notice: Callable[[str], None] = print_notice
+) -> RunConfig:
+    """Read the YAMLs a command line names and everything it overrides.
+
+    Args:
+        argv: ``--data X --model X --exp X [--embed X] [--variable value] [--a.b.c value]``.
+        notice: told of published variables without effect in this run.
+
+    Raises:
+        ConfigError: whatever is wrong, as much of it at once as can be known.
+    """
+    arguments = read_arguments(argv)
+    document = _gather(arguments)
+    notices = check_variables(arguments.variables, referenced_variables(document.data))
+    resolved = resolve(document, arguments.variables)
+    _name_language_models(resolved)
+    config = _validate(resolved)
+    for text in notices:
+        notice(text)
+    return config
+
+
+def _gather(arguments: Arguments) -> Document:
+    """All sections in one document, overridden, with the models of a comparison put in."""
+    names = {"embed": _DEFAULT_EMBED, **arguments.yamls}
+    sections: dict[str, Document] = {}
+    problems: list[str] = []
+    for kind in KINDS:
+        if kind in names:
+            try:
+                sections[kind] = read_document(locate(kind, names[kind]))
+            except ConfigError as error:
+                problems.append(str(error))
+    run = Document({}, {})
+    for kind, section in sections.items():
+        _put(run, (kind,), section)
+    compared: dict[str, int] = {}
+    if "exp" in sections:
+        apply_dotted(run, _of(arguments, "exp"))
+        try:
+            compared = _read_compared(run, arguments)
+        except ConfigError as error:
+            problems.append(str(error))
+    if compared.get("model") and "model" not in names:
+        _put(run, ("model",), _part(run, ("exp", "compare", "models", "0")))
+        names["model"] = "the first of exp.compare.models"
+    problems += [_missing_option(kind) for kind in KINDS if kind not in names]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for kind in ("data", "model", "embed"):
+        dotted = _of(arguments, kind)
+        apply_dotted(run, dotted)
+        for index in range(compared.get(kind, 0)):
+            prefix = ("exp", "compare", _COMPARED[kind], str(index))
+            apply_dotted(run, {(*prefix, *path[1:]): value for path, value in dotted.items()})
+    return run
+
+
+def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
+    """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
+
+    A ``--model`` or ``--embed`` of the command line takes the place of those of the YAML.
+    """
+    compare = run.data["exp"].get("compare")
+    counts: dict[str, int] = {}
+    if not isinstance(compare, dict):
+        return counts
+    for kind, key in _COMPARED.items():
+        if kind in arguments.yamls and key in compare:
+            compare[key] = [arguments.yamls[kind]]
+        entries = compare.get(key)
+        if not isinstance(entries, list) or not all(isinstance(name, str) for name in entries):
+            continue  # the schema says what is wrong
+        for index, name in enumerate(entries):
+            prefix: KeyPath = ("exp", "compare", key, str(index))
+            try:
+                section = read_document(locate(kind, name))
+            except ConfigError as error:
+                raise ConfigError(f"{run.place(prefix)}: {'.'.join(prefix)}: {error}") from None
+            _put(run, prefix, section)
+        counts[kind] = len(entries)
+    return counts
+
+
+def _name_language_models(resolved: Document) -> None:
+    """Replace names of ``config/llm.yaml`` by what they stand for."""
+    known = read_document(CONFIG_FOLDER / "llm.yaml").data
+    compare = resolved.data["exp"].get("compare")
+    compared = compare.get("embeds") if isinstance(compare, dict) else None
+    for embed in [resolved.data["embed"], *(compared if isinstance(compared, list) else [])]:
+        if isinstance(embed, dict) and embed.get("source") == "language_model":
+            path = embed.get("path")
+            embed["path"] = known.get(path, path) if isinstance(path, str) else path
+
+
+def _validate(resolved: Document) -> RunConfig:
+    registries = {family: bricks(family) for family in FAMILIES}
+    checked: dict[str, BaseModel] = {}
+    problems: list[str] = []
+    for kind, section in SECTIONS.items():
+        try:
+            checked[kind] = section.model_validate(resolved.data[kind])
+        except ValidationError as error:
+            problems += explain(error, section, resolved, (kind,), registries)
+    if not problems:
+        try:
+            return RunConfig.model_validate(checked)
+        except ValidationError as error:
+            problems += [details["msg"].removeprefix("Value error, ") for details in error.errors()]
+    problems = list(dict.fromkeys(problems))
+    head = "" if len(problems) == 1 else f"{len(problems)} settings are wrong:\n  "
+    raise ConfigError(head + "\n  ".join(problems))
+
+
+def _missing_option(kind: str) -> str:
+    known = ", ".join(path.stem for path in yaml_files(CONFIG_FOLDER / kind))
+    return f"--{kind}: missing; choose from: {known} (or the path of a YAML)"
+
+
+def _of(arguments: Arguments, kind: str) -> dict[KeyPath, Any]:
+    return {path: value for path, value in arguments.dotted.items() if path[0] == kind}
+
+
+def _put(run: Document, prefix: KeyPath, section: Document) -> None:
+    here: Any = run.data
+    for key in prefix[:-1]:
+        here = here[int(key)] if isinstance(here, list) else here[key]
+    here[int(prefix[-1]) if isinstance(here, list) else prefix[-1]] = section.data
+    run.places.update(section.below(prefix))
+
+
+def _part(run: Document, prefix: KeyPath) -> Document:
+    """A copy of what lies below a key path."""
+    from copy import deepcopy
+
+    here: Any = run.data
+    for key in prefix:
+        here = here[int(key)] if isinstance(here, list) else here[key]
+    depth = len(prefix)
+    places = {path[depth:]: at for path, at in run.places.items() if path[:depth] == prefix}
+    return Document(deepcopy(here), places)

@@ -1,0 +1,136 @@
+"""The command line: which YAMLs, ``--variable value`` and ``--a.b.c value``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from legos.config.locations import KINDS
+from legos.config.variables import PUBLISHED, read_variable
+from legos.config.yaml_files import Document, KeyPath, parse_value
+from legos.errors import ConfigError, nearest
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a command line asks for.
+
+    Attributes:
+        yamls: file or bare name by kind: data, model, exp, embed.
+        variables: values of ``${...}``.
+        dotted: values by key path; the first key is a kind.
+    """
+
+    yamls: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    dotted: dict[KeyPath, Any] = field(default_factory=dict)
+
+
+def read_options(argv: Sequence[str]) -> dict[str, str]:
+    """``--key value`` and ``--key=value`` pairs; a value may begin with one dash (``-4``).
+
+    Raises:
+        ConfigError: a word without an option, an option without a value, an option twice.
+    """
+    options: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"{word!r}: expected an option such as --lr 0.001 or --lr=0.001")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(words, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{name}: needs a value (--{name}=... if it begins with --)")
+        if name in options:
+            raise ConfigError(f"--{name}: given twice, {options[name]!r} and {value!r}")
+        options[name] = value
+    return options
+
+
+def read_arguments(argv: Sequence[str]) -> Arguments:
+    """Sort a command line into YAMLs, variables and dotted overrides; values are typed.
+
+    Raises:
+        ConfigError: what ``read_options`` refuses, or a value of another kind than published.
+    """
+    arguments = Arguments()
+    for name, text in read_options(argv).items():
+        first, *rest = name.split(".")
+        if name in KINDS:
+            arguments.yamls[name] = text
+        elif not rest:
+            arguments.variables[name] = read_variable(name, text)
+        elif first not in KINDS or "" in rest:
+            raise ConfigError(f"--{name}: no such section {first!r}; {nearest(first, KINDS)}")
+        else:
+            try:
+                arguments.dotted[first, *rest] = parse_value(text)
+            except ConfigError as error:
+                raise ConfigError(f"--{name}: {error}") from None
+    return arguments
+
+
+def apply_dotted(document: Document, dotted: Mapping[KeyPath, Any]) -> None:
+    """Set single keys in place; keys that are not there yet are made, the schema judges them.
+
+    Raises:
+        ConfigError: a path through a value that has no keys, or beyond the end of a list.
+    """
+    for path, value in dotted.items():
+        option = f"--{'.'.join(path)}"
+        here: Any = document.data
+        for depth, key in enumerate(path):
+            last = depth == len(path) - 1
+            if isinstance(here, list):
+                if not key.isdecimal() or int(key) >= len(here):
+                    raise ConfigError(
+                        f"{option}: {'.'.join(path[:depth])} is a list of {len(here)}; "
+                        f"{key!r} is none of 0 to {len(here) - 1}"
+                    )
+                index: Any = int(key)
+            elif isinstance(here, dict):
+                index = key
+                if not last and here.get(key) is None:
+                    here[key] = {}
+            else:
+                raise ConfigError(f"{option}: {'.'.join(path[:depth])} is {here!r}, without keys")
+            if last:
+                here[index] = value
+            else:
+                here = here[index]
+        stale = [known for known in document.places if known[: len(path)] == path]
+        for known in stale:
+            del document.places[known]
+        document.places[path] = COMMAND_LINE
+
+
+def check_variables(given: Mapping[str, Any], referenced: set[str]) -> list[str]:
+    """Refuse variables that mean nothing; name those that have no effect in this run.
+
+    Args:
+        given: variables of the command line.
+        referenced: variables that the YAMLs of this run use.
+
+    Returns:
+        One notice for each published variable without effect.
+
+    Raises:
+        ConfigError: variables that are neither published nor used.
+    """
+    known = referenced | PUBLISHED.keys()
+    problems = [
+        f"--{name}: no YAML of this run uses ${{{name}}}; {nearest(name, known)}"
+        for name in given
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return [
+        f"--{name} has no effect: no YAML of this run uses ${{{name}}}"
+        for name in given
+        if name not in referenced
+    ]

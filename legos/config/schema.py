@@ -1,0 +1,298 @@
+"""What a YAML may say: one class a section, each key with its meaning, unknown keys refused.
+
+The four YAMLs of a run are the four parts of :class:`RunConfig`. Torch is not imported here; the
+bricks' own settings come from their registries when a model section is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from legos.config.checks import (
+    BaselineName,
+    Device,
+    ItemEncoderChoice,
+    MetricName,
+    PredictorChoice,
+    UserEncoderChoice,
+    refuse_repetition,
+)
+from legos.registry import BrickConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it names a folder
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Integer = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Dropout = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a YAML: frozen, no further keys, the texts below the keys are its help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FieldConfig(Section):
+    """One item field that bricks read."""
+
+    column: str = Field(min_length=1)
+    """Column of table `items`: `title@bert` (a text and its tokenizer) or `category`."""
+    name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
+    """How bricks call it; by default the column without its tokenizer."""
+    length: Count | None = None
+    """A text keeps its first so many tokens; null: all. Not for categories."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """A bare column name stands for a field; the name follows from the column."""
+        if isinstance(value, str):
+            value = {"column": value}
+        if isinstance(value, dict) and isinstance(value.get("column"), str):
+            value = {**value, "name": value.get("name") or value["column"].split("@")[0]}
+        return value
+
+    @model_validator(mode="after")
+    def _only_texts_have_a_length(self) -> Self:
+        if self.length is not None and "@" not in self.column:
+            raise ValueError(f"{self.column!r} has no tokenizer, so a length means nothing here")
+        return self
+
+
+class SplitsConfig(Section):
+    """Which table plays which part."""
+
+    train: str = "train"
+    """Its clicks are trained on; its impressions define what is cold."""
+    valid: str = "valid"
+    """Early stopping watches it."""
+    test: tuple[str, ...] = Field(("test",), min_length=1)
+    """Measured once, at the end, with the best epoch's weights."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        refuse_repetition("split", (self.train, self.valid, *self.test))
+        return self
+
+
+class DataConfig(Section):
+    """What to read (`config/data/`)."""
+
+    name: Name
+    """First folder below `exp.runs_folder`."""
+    folder: Path
+    """Tables that `python -m process.<name>` wrote."""
+    fields: tuple[FieldConfig, ...] = Field(min_length=1)
+    """The item fields that bricks read, in the order they are concatenated."""
+    history_length: Count
+    """The most recent clicks that the user encoder sees."""
+    group_by: Literal["impression", "user"] = "impression"
+    """Metrics are means over impressions (the MIND protocol) or over users."""
+    splits: SplitsConfig = SplitsConfig()
+    """Which table plays which part."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        refuse_repetition("field", [field.name for field in self.fields])
+        return self
+
+
+class ModelConfig(Section):
+    """Which bricks (`config/model/`)."""
+
+    name: Name
+    """Second folder below `exp.runs_folder`; rows of a results table are called so."""
+    hidden_size: Count = 64
+    """D, the width of item and user vectors (64 in ONCE)."""
+    item: SerializeAsAny[Annotated[BrickConfig, ItemEncoderChoice]]
+    """The item encoder: content to a vector."""
+    user: SerializeAsAny[Annotated[BrickConfig, UserEncoderChoice]]
+    """The user encoder: the vectors of a history to a vector."""
+    predictor: SerializeAsAny[Annotated[BrickConfig, PredictorChoice]]
+    """The predictor: user and candidate vectors to scores."""
+
+
+class EmbedConfig(Section):
+    """Which vectors tokens start from (`config/embed/`)."""
+
+    name: Name
+    """Shown in results tables."""
+    source: Literal["random", "language_model", "text_file"]
+    """`language_model`: its token table; `text_file`: a word and its numbers a line (GloVe)."""
+    path: str | None = None
+    """A name of `config/llm.yaml` or a Hugging Face folder; or the text file."""
+    vocabulary: str | None = None
+    """The one tokenizer whose tokens get these vectors; null: of every text field."""
+    embed_hidden_size: Count | None = None
+    """E, their width; null: as found. Another width than found is an error."""
+    frozen: Flag = True
+    """Keep them as they are; a projection to hidden_size is trained in any case."""
+    dropout: Dropout = 0.0
+    """Rate on token and category vectors."""
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> Self:
+        if self.source == "random" and self.path is not None:
+            raise ValueError("source random reads no path; remove it or change the source")
+        if self.source != "random" and not self.path:
+            raise ValueError(f"source {self.source} needs a path")
+        return self
+
+
+class NegativesConfig(Section):
+    """Items a click is trained against."""
+
+    strategy: Literal["impression", "user", "uniform", "popularity"] = "impression"
+    """Shown and not clicked: in the impression (papers), ever by the user; or random items."""
+    count: Count = 4
+    """K negatives a click (4 in NAML, NRMS and ONCE)."""
+
+
+class TrainConfig(Section):
+    """How to train."""
+
+    loss: Literal["softmax", "bce", "bpr"] = "softmax"
+    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise."""
+    negatives: NegativesConfig = NegativesConfig()
+    """Items a click is trained against."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """AdamW's decay is decoupled from the gradient."""
+    lr: Rate = 1e-3
+    """Peak learning rate of everything but a language model."""
+    item_lr: Rate | None = None
+    """Peak learning rate of a language model in the item encoder; null: lr."""
+    weight_decay: NotNegative = 0.0
+    """On matrices; biases and gains do not decay."""
+    warmup: Fraction = 0.0
+    """Fraction of all steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """After the warm-up: stay, or fall to 0 at the last epoch."""
+    clip: Rate | None = None
+    """Largest global gradient norm; null: no clipping."""
+    batch_size: Count = 64
+    """Clicks a micro-batch, in each process."""
+    acc_batch: Count = 1
+    """Micro-batches a step; exact, the same as a batch that many times as large."""
+    epoch_batch: Integer = 0
+    """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
+    epochs: Count = 50
+    """The most epochs."""
+    patience: Natural = 2
+    """Epochs without improvement before training stops; 0: never."""
+    metric: MetricName = "GAUC"
+    """Early stopping and the best checkpoint go by it, on the valid split."""
+    seed: Natural = 2023
+    """Of initial weights, order, negatives and dropout."""
+    checkpoint_minutes: Rate = 10.0
+    """Save `last` at least so often within an epoch."""
+    checkpoint_steps: Natural = 0
+    """Save `last` every so many steps, too; 0: by time alone."""
+
+
+class EvaluateConfig(Section):
+    """How to measure."""
+
+    metrics: tuple[MetricName, ...] = Field(("GAUC", "MRR", "nDCG@5", "nDCG@10"), min_length=1)
+    """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
+    page_size: Count = 512
+    """Items and users encoded at once; changes memory, not results."""
+    fast_eval: Flag = True
+    """Every item and every history encoded once; false: each impression on its own."""
+    cold_warm: Flag = True
+    """Rows for items and users that training has and has not seen."""
+    beyond_accuracy_k: Count | None = 10
+    """Novelty, coverage and diversity of the best k; null: not computed."""
+
+
+class CompareConfig(Section):
+    """The runs of a comparison: models × embeds × seeds.
+
+    A YAML names model and embed YAMLs; reading it puts their content here.
+    """
+
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    """Model YAMLs, a row each."""
+    seeds: tuple[Natural, ...] = Field((1,), min_length=1)
+    """A run each; more than one gives mean ± standard deviation."""
+    embeds: tuple[EmbedConfig, ...] = ()
+    """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        refuse_repetition("model", [model.name for model in self.models])
+        refuse_repetition("embed", [embed.name for embed in self.embeds])
+        refuse_repetition("seed", self.seeds)
+        return self
+
+
+class ExpConfig(Section):
+    """What to do (`config/exp/`)."""
+
+    name: Name
+    """Of the experiment; it changes no result."""
+    mode: Literal["train", "test", "train_test", "compare"]
+    """Train; measure a trained model; both; both for several models beside each other."""
+    train: TrainConfig = TrainConfig()
+    """How to train."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How to measure."""
+    baselines: tuple[BaselineName, ...] = ()
+    """Rows beside the models; those that a data set cannot have are skipped and said so."""
+    device: Device = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass; weights stay fp32."""
+    deterministic: Flag = False
+    """Refuse operations whose results may differ from run to run."""
+    runs_folder: Path = Path("runs")
+    """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
+    report: Flag = True
+    """Write report.html."""
+    compare: CompareConfig | None = None
+    """For mode compare: which models, embeds and seeds."""
+    load: Path | None = None
+    """For mode test: a run folder or a checkpoint; null: the run of these very settings."""
+
+    @model_validator(mode="after")
+    def _parts_of_the_mode(self) -> Self:
+        if self.mode == "compare" and self.compare is None:
+            raise ValueError("mode compare needs a section compare with its models")
+        if self.load is not None and self.mode != "test":
+            raise ValueError(f"load is read by mode test only, this is mode {self.mode}")
+        return self
+
+
+class RunConfig(Section):
+    """All of a run."""
+
+    data: DataConfig
+    """What to read."""
+    model: ModelConfig
+    """Which bricks; for mode compare the first of `exp.compare.models`."""
+    exp: ExpConfig
+    """What to do."""
+    embed: EmbedConfig
+    """Which vectors tokens start from."""
+
+    @model_validator(mode="after")
+    def _random_vectors_are_hidden_size_wide(self) -> Self:
+        compare = self.exp.compare
+        models = compare.models if compare else (self.model,)
+        embeds = (compare.embeds if compare else ()) or (self.embed,)
+        for embed in embeds:
+            width = embed.embed_hidden_size
+            for model in models:
+                if embed.source == "random" and width not in (None, model.hidden_size):
+                    raise ValueError(
+                        f"embed.embed_hidden_size: {width}, but random vectors ({embed.name}) are "
+                        f"model.hidden_size = {model.hidden_size} wide ({model.name}); "
+                        "give the same or none"
+                    )
+        return self

@@ -1,0 +1,1 @@
+"""Pretrained language models: where they are, their token vectors, vectors of texts."""

@@ -1,0 +1,167 @@
+"""Pretrained token vectors: a language model's embedding table or a GloVe text file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legos.errors import ConfigError, DataError
+
+_TABLES = (  # ends of the names under which model families keep their input embeddings
+    "embeddings.word_embeddings.weight",
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embedding.weight",
+    "shared.weight",
+)
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """How much of a vocabulary has a pretrained vector.
+
+    Attributes:
+        found: entries with one.
+        missing: entries that start at random instead.
+    """
+
+    found: int
+    missing: int
+
+
+def language_model_token_vectors(folder: Path) -> tuple[list[str], Tensor]:
+    """The input embedding table of a Hugging Face folder; the model itself is not built.
+
+    Returns:
+        tokens in the order of their ids, and their vectors ``(V, E)`` float32.
+
+    Raises:
+        ConfigError: the folder has no safetensors weights, no tokenizer.json, or no table by a
+            known name.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ConfigError(f"{folder}: no *.safetensors here to read token vectors from")
+    seen: list[str] = []
+    for file in files:
+        try:
+            with safe_open(file, "pt") as weights:
+                names = list(weights.keys())
+                for name in names:
+                    if name.endswith(_TABLES):
+                        vectors: Tensor = weights.get_tensor(name).float()
+                        return _tokens(folder, vectors.shape[0]), vectors
+        except SafetensorError as error:
+            raise ConfigError(f"{file}: damaged weights ({error})") from None
+        seen += names
+    raise ConfigError(
+        f"{folder}: no embedding table among its weights; looked for names that end with "
+        f"{', '.join(_TABLES)}; found {', '.join(seen[:5])}, ..."
+    )
+
+
+def _tokens(folder: Path, size: int) -> list[str]:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: missing, so the rows of the embedding table have no names")
+    described = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = described["model"]["vocab"]
+    pairs = (
+        vocabulary.items()
+        if isinstance(vocabulary, dict)
+        else ((entry[0], index) for index, entry in enumerate(vocabulary))
+    )
+    tokens = [f"<unused {index}>" for index in range(size)]
+    added = ((entry["content"], entry["id"]) for entry in described.get("added_tokens", ()))
+    for token, index in (*pairs, *added):
+        if index < size:
+            tokens[index] = token
+    return tokens
+
+
+def text_file_token_vectors(path: Path) -> tuple[list[str], Tensor]:
+    """Vectors of a text file in GloVe's format: a word and its numbers, separated by spaces.
+
+    A word2vec header line (count and width) is skipped; of a word that stands twice the first
+    vector counts. Files may be gzipped.
+
+    Returns:
+        words, and their vectors ``(V, E)`` float32.
+
+    Raises:
+        DataError: the file is missing, empty, not UTF-8, cut short, or a line has another number
+            of columns or something that is no number; the message names the line.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of word vectors")
+    rows: dict[str, np.ndarray] = {}
+    width = 0
+    for number, line in enumerate(_lines(path), start=1):
+        word, *numbers = line.rstrip("\n").split(" ")
+        if number == 1 and len(numbers) == 1:
+            continue
+        width = width or len(numbers)
+        if len(numbers) != width or not width:
+            raise DataError(
+                f"{path}:{number}: {len(numbers)} numbers after {word!r}, "
+                f"expected {width or 'some'}"
+            )
+        try:
+            vector = np.array(numbers, dtype=np.float32)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+        rows.setdefault(word, vector)
+    if not rows:
+        raise DataError(f"{path}: empty, expected a word and its numbers on every line")
+    return list(rows), torch.from_numpy(np.stack(list(rows.values())))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):  # noqa: B007 - named by the errors below
+                yield raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
+    except EOFError:
+        raise DataError(f"{path}: the file is cut short after line {number}") from None
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{path}: not a gzip file ({error})") from None
+
+
+def align_token_vectors(
+    tokens: Sequence[str], vectors: Tensor, vocabulary: Sequence[str], seed: int
+) -> tuple[Tensor, AlignReport]:
+    """Put vectors into the order of a vocabulary.
+
+    Entries without a vector are drawn from a normal distribution with the mean and deviation of
+    the table, seeded.
+
+    Args:
+        tokens: V names of the rows of ``vectors``.
+        vectors: ``(V, E)`` float32.
+        vocabulary: V' entries, position = id.
+        seed: of the random rows.
+
+    Returns:
+        ``(V', E)`` float32 and how many entries were found.
+    """
+    row = {token: index for index, token in reversed(list(enumerate(tokens)))}
+    index = torch.tensor([row.get(entry, -1) for entry in vocabulary])
+    found = index >= 0
+    generator = torch.Generator().manual_seed(seed)
+    aligned = torch.randn(len(vocabulary), vectors.shape[1], generator=generator)
+    aligned = aligned * vectors.std() + vectors.mean()
+    aligned[found] = vectors[index[found]]
+    count = int(found.sum())
+    return aligned, AlignReport(found=count, missing=len(vocabulary) - count)

@@ -1,0 +1,206 @@
+"""Methods without training that every model is shown beside.
+
+Each gives one score a candidate from what the training split knows and from the history of the
+impression; none looks at the labels of the split it scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from legos.data.tables import Tables
+from legos.errors import ConfigError, DataError, nearest
+
+_STATES_AT_ONCE = 512  # history states scored at once against all items: 512 x items floats
+ORACLE = "oracle"
+
+Scorer = Callable[["Reading"], np.ndarray]
+
+
+class Reading:
+    """What a baseline may look at.
+
+    Args:
+        tables: the data set.
+        split: the split to score.
+        train: name of the training split.
+        history_length: newest items of a history that are looked at.
+        vectors_cache: folder for text vectors.
+        text_model: language model of the text baselines.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        split: str,
+        *,
+        train: str = "train",
+        history_length: int | None = None,
+        vectors_cache: Path = Path("cache/item-vectors"),
+        text_model: str = "minilm",
+    ) -> None:
+        self.tables, self.split = tables, split
+        self.vectors_cache, self.text_model = vectors_cache, text_model
+        candidates = tables.lists(split, "candidates")
+        histories = tables.lists("histories", "items")
+        if history_length is not None:
+            histories = histories.tail(history_length)
+        self.candidates = candidates.values.numpy().astype(np.int64)
+        self.impressions = candidates.rows.numpy()
+        self.offsets = candidates.offsets.numpy()
+        self.states, self.state_of = np.unique(
+            tables.scalar(split, "history").numpy(), return_inverse=True
+        )
+        self._histories = sparse.csr_matrix(
+            (
+                np.ones(histories.values.numel(), np.float32),
+                histories.values.numpy().astype(np.int64),
+                histories.offsets.numpy(),
+            ),
+            shape=(len(histories), tables.num_items),
+        )
+        self.reads = self._train_reads(train)
+
+    @property
+    def histories(self) -> sparse.csr_matrix:
+        """``(states, items)`` share of each item in a history state of the split."""
+        counts = self._histories[self.states]
+        totals = np.maximum(np.asarray(counts.sum(1)).ravel(), 1)
+        return sparse.diags(1 / totals).dot(counts).tocsr().astype(np.float32)
+
+    def _train_reads(self, train: str) -> sparse.csr_matrix:
+        """``(users, items)`` 1 where a user clicked or had read an item by the training split."""
+        tables = self.tables
+        shown = tables.lists(train, "candidates")
+        clicked = tables.lists(train, "labels").values.numpy() == 1
+        users = tables.scalar(train, "user_id").numpy().astype(np.int64)
+        states = tables.scalar(train, "history").numpy()
+        history = self._histories[states].tocoo()
+        rows = np.concatenate([users[shown.rows.numpy()[clicked]], users[history.row]])
+        columns = np.concatenate([shown.values.numpy()[clicked], history.col])
+        reads = sparse.csr_matrix(
+            (np.ones(len(rows), np.float32), (rows, columns)),
+            shape=(tables.num_users, tables.num_items),
+        )
+        reads.data[:] = 1.0
+        return reads
+
+    def pair_scores(self, rows: Callable[[sparse.csr_matrix], np.ndarray]) -> np.ndarray:
+        """Score candidates by their impression's history state.
+
+        Args:
+            rows: ``(n, items)`` histories -> ``(n, items)`` dense scores; called in chunks.
+        """
+        owner = self.state_of[self.impressions]
+        order = np.argsort(owner, kind="stable")
+        bounds = np.searchsorted(owner[order], np.arange(len(self.states) + 1))
+        scores = np.empty(len(self.candidates), np.float32)
+        histories = self.histories
+        for begin in range(0, len(self.states), _STATES_AT_ONCE):
+            end = min(begin + _STATES_AT_ONCE, len(self.states))
+            pairs = order[bounds[begin] : bounds[end]]
+            dense = rows(histories[begin:end])
+            scores[pairs] = dense[owner[pairs] - begin, self.candidates[pairs]]
+        return scores
+
+
+def random_scores(reading: Reading) -> np.ndarray:
+    """Uniform noise, seeded by the number of candidates."""
+    count = len(reading.candidates)
+    return np.random.default_rng(count).random(count, dtype=np.float32)
+
+
+def popularity(reading: Reading) -> np.ndarray:
+    """How many users read the candidate in the training split."""
+    counts = np.asarray(reading.reads.sum(0)).ravel()
+    popular: np.ndarray = counts[reading.candidates].astype(np.float32)
+    return popular
+
+
+def item_knn(reading: Reading) -> np.ndarray:
+    """Mean cosine, over the history, between the readers of its items and the candidate's.
+
+    Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001,
+    section 3.1.1, on implicit feedback.
+    """
+    counts = np.asarray(reading.reads.sum(0)).ravel()
+    normal = reading.reads @ sparse.diags(1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
+    similar = (normal.T @ normal).tocsr()
+
+    def scores(histories: sparse.csr_matrix) -> np.ndarray:
+        dense: np.ndarray = (histories @ similar).toarray()
+        return dense
+
+    return reading.pair_scores(scores)
+
+
+def text_cosine(reading: Reading) -> np.ndarray:
+    """Cosine between a language model's vector of the candidate's text and the history's mean."""
+    from legos.lm.locate import model_folder
+    from legos.lm.text_vectors import text_vectors
+
+    fields = [
+        name for name, field in reading.tables.manifest["fields"].items() if field["kind"] == "text"
+    ]
+    columns = [reading.tables.texts(field) for field in fields]
+    texts = [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+    folder = model_folder(reading.text_model)
+    vectors = _unit(text_vectors(texts, folder, cache=reading.vectors_cache))
+    return reading.pair_scores(lambda histories: _unit(histories @ vectors) @ vectors.T)
+
+
+def item_knn_text_cosine(reading: Reading) -> np.ndarray:
+    """Sum of both methods' scores, each standardised within the impression."""
+    return _standardise(item_knn(reading), reading) + _standardise(text_cosine(reading), reading)
+
+
+def oracle(reading: Reading) -> np.ndarray:
+    """The probability by which a generator drew the click: the best reachable score."""
+    if not reading.tables.has(reading.split, ORACLE):
+        raise DataError(
+            f"{reading.tables.folder}: split {reading.split!r} has no column {ORACLE!r}; only "
+            "generated data know their best reachable score"
+        )
+    probabilities: np.ndarray = reading.tables.lists(reading.split, ORACLE).values.numpy()
+    return probabilities.astype(np.float32)
+
+
+BASELINES: dict[str, tuple[str, Scorer]] = {
+    "random": ("random", random_scores),
+    "popularity": ("popularity", popularity),
+    "item_knn": ("item-kNN", item_knn),
+    "text_cosine": ("text cosine", text_cosine),
+    "item_knn_text_cosine": ("item-kNN + text cosine", item_knn_text_cosine),
+    ORACLE: ("best reachable", oracle),
+}
+"""Per name of ``exp.baselines`` its title in tables and its scorer."""
+
+
+def baseline_scores(name: str, reading: Reading) -> np.ndarray:
+    """``(M,)`` float32 scores of a baseline, aligned with the candidates of the split.
+
+    Raises:
+        ConfigError: no baseline of that name.
+    """
+    if name not in BASELINES:
+        raise ConfigError(f"unknown baseline {name!r}; {nearest(name, BASELINES)}")
+    return BASELINES[name][1](reading)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: np.ndarray = vectors / np.where(norms > 0, norms, 1)
+    return scaled
+
+
+def _standardise(scores: np.ndarray, reading: Reading) -> np.ndarray:
+    count = np.maximum(np.diff(reading.offsets), 1)
+    mean = np.bincount(reading.impressions, scores, len(count)) / count
+    centred = scores - mean[reading.impressions]
+    deviation = np.sqrt(np.bincount(reading.impressions, centred**2, len(count)) / count)
+    scaled: np.ndarray = centred / np.where(deviation > 0, deviation, 1)[reading.impressions]
+    return scaled.astype(np.float32)

@@ -1,0 +1,80 @@
+"""A trained model on impressions with users and items that it has never seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+
+from legos.config import resolved_dict
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.files import write_json
+from legos.run.assemble import Workplace
+from legos.run.evaluate import score
+from legos.run.folder import ID_LENGTH
+from legos.run.main import best_checkpoint, run_folder
+from legos.run.measure import measure
+from legos.run.predictions import write_leaderboard, write_scores
+from legos.run.resume import load_model
+
+SPLIT = "impressions"
+
+
+def score_new_impressions(
+    config: RunConfig, accelerator: Accelerator, folder: Path, console: Console
+) -> dict[str, Any]:
+    """Score every candidate; measure where there are labels.
+
+    Writes ``impressions/<fingerprint>/`` in the run folder: ``scores.tsv`` (best candidate first),
+    ``prediction.txt`` (ranks, the MIND leaderboard's format) and ``results.json``.
+
+    Args:
+        config: the run whose best checkpoint (or ``exp.load``) scores.
+        accelerator: device, precision and processes.
+        folder: tables with one split ``impressions``, made with the vocabularies of the run's.
+        console: where the table goes.
+
+    Raises:
+        DataError: the tables were made for other tables than those of the run.
+    """
+    trained_on, new = Tables.load(config.data.folder), Tables.load(folder)
+    if new.manifest.get("parent") != trained_on.fingerprint:
+        raise DataError(
+            f"{folder}: made for tables {new.manifest.get('parent')}, the model was trained on "
+            f"{trained_on.fingerprint} ({trained_on.folder}); read the impressions again"
+        )
+    place = Workplace.open(config, accelerator, trained_on)
+    model = place.model()
+    run = run_folder(config, trained_on, accelerator)
+    checkpoint = best_checkpoint(config.exp.load or run.path)
+    load_model(model, checkpoint)
+    place = place.over(new)
+    interactions = place.split(SPLIT)
+    scored = score(place, model, interactions)
+    results: dict[str, Any] = {
+        "run": run.id,
+        "checkpoint": str(checkpoint),
+        "impressions": len(interactions),
+        "candidates": int(scored.scores.size),
+        "splits": {},
+    }
+    if not accelerator.is_main_process:
+        return results
+    if bool((interactions.labels >= 0).all()):
+        result = measure(place, scored, interactions, thorough=True)
+        results["splits"][SPLIT] = result.summary()
+    target = run.path / "impressions" / new.fingerprint[:ID_LENGTH]
+    names = new.vocabulary(interactions.impression_vocabulary)
+    impressions = [names[row] for row in interactions.impression_ids.tolist()]
+    offsets = interactions.candidates.offsets.cpu().numpy()
+    items = new.vocabulary("item_id")
+    candidates = interactions.candidates.values.cpu().numpy()
+    write_scores(target / "scores.tsv", impressions, items, candidates, offsets, scored.scores)
+    write_leaderboard(target / "prediction.txt", impressions, offsets, scored.scores)
+    write_json(target / "config.json", resolved_dict(config))
+    write_json(target / "results.json", results)
+    return {**results, "folder": str(target)}
