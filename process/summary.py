@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,13 @@ def summarise(
         encoded: its columns.
         lengths: tokens that will be kept of a text field, to say how many texts are cut.
     """
-    trained = _trained_items(raw)
+    train = _train_items(raw)
     kept = LENGTH_OF | dict(lengths or {})
     return {
         "items": len(raw.items),
         "users": len(raw.users),
         "splits": {
-            split: _split_summary(rows, None if split == TRAIN else trained)
+            split: _split_summary(rows, None if split == TRAIN else train)
             for split, rows in raw.splits.items()
         },
         "history_states": len(_lists(encoded.tables["histories"]["items"]).lengths),
@@ -55,7 +56,7 @@ def summarise(
 
 def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the summary of a finished manifest as tables."""
-    console = console or Console(width=max(Console().width, 110))
+    console = console or Console(width=max(Console().width, 120))
     summary = manifest["summary"]
     console.print(
         f"[bold]{manifest['name']}[/bold] ({manifest['layout']}): {summary['items']:,} items, "
@@ -72,17 +73,28 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         console.print(f"odd: {what}: {count:,}", highlight=False)
 
 
-def _trained_items(raw: RawData) -> np.ndarray | None:
-    """``(items,)`` bool: in a train candidate list or history; None without a train split."""
+@dataclass(frozen=True)
+class _TrainItems:
+    """``(items,)`` bool each: which items train shows at all, and which it says someone read."""
+
+    seen: np.ndarray
+    read: np.ndarray
+
+
+def _train_items(raw: RawData) -> _TrainItems | None:
+    """None without a train split."""
     if TRAIN not in raw.splits:
         return None
-    trained = np.zeros(len(raw.items), dtype=bool)
-    trained[raw.splits[TRAIN].candidate_values] = True
-    trained[raw.splits[TRAIN].history_values] = True
-    return trained
+    train = raw.splits[TRAIN]
+    read = np.zeros(len(raw.items), dtype=bool)
+    read[train.candidate_values[train.labels == 1]] = True
+    read[train.history_values] = True
+    seen = read.copy()
+    seen[train.candidate_values] = True
+    return _TrainItems(seen, read)
 
 
-def _split_summary(rows: Impressions, trained: np.ndarray | None) -> dict[str, Any]:
+def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, Any]:
     clicked = rows.labels == 1
     summary: dict[str, Any] = {
         "impressions": len(rows),
@@ -95,10 +107,11 @@ def _split_summary(rows: Impressions, trained: np.ndarray | None) -> dict[str, A
         "empty_histories": int((rows.history_lengths == 0).sum()),
         "history_length": _quantiles(rows.history_lengths),
     }
-    if trained is not None:
-        cold = ~trained[rows.candidate_values]
-        summary["cold_candidates_percent"] = _percent(cold)
-        summary["cold_clicks_percent"] = _percent(cold[clicked])
+    if train is not None:
+        for name, items in (("cold", train.seen), ("unread", train.read)):
+            new = ~items[rows.candidate_values]
+            summary[f"{name}_candidates_percent"] = _percent(new)
+            summary[f"{name}_clicks_percent"] = _percent(new[clicked])
     return summary
 
 
@@ -137,13 +150,14 @@ def _table(title: str) -> Table:
 
 
 def _split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("splits (cold: in no candidate list and no history of train)")
+    table = _table(
+        "splits (cold: in no candidate list and no history of train; unread: never clicked there)"
+    )
     table.add_column("split")
     heads = ("impressions", "users", "candidates", "clicks", "no history")
-    for head in (*heads, f"history {MARKS}", "cold shown", "cold clicked"):
+    for head in (*heads, f"history {MARKS}", "cold shown/clicked", "unread shown/clicked"):
         table.add_column(head, justify="right")
     for name, row in splits.items():
-        cold = [row.get(f"cold_{what}_percent") for what in ("candidates", "clicks")]
         table.add_row(
             name,
             f"{row['impressions']:,}",
@@ -152,7 +166,8 @@ def _split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
             "unlabelled" if row["unlabelled"] == row["candidates"] else f"{row['clicks']:,}",
             f"{row['empty_histories']:,}",
             _marks(row["history_length"]),
-            *("–" if share is None else f"{share:.2f} %" for share in cold),
+            _shares(row, "cold"),
+            _shares(row, "unread"),
         )
     return table
 
@@ -172,6 +187,12 @@ def _text_table(texts: Mapping[str, Mapping[str, Any]]) -> Table:
             f"{row['truncated_percent']:.2f} %",
         )
     return table
+
+
+def _shares(row: Mapping[str, Any], name: str) -> str:
+    if f"{name}_clicks_percent" not in row:
+        return "–"
+    return f"{row[f'{name}_candidates_percent']:.1f}/{row[f'{name}_clicks_percent']:.1f} %"
 
 
 def _marks(quantiles: Mapping[str, float]) -> str:

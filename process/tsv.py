@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def _split(path: Path, first_line: int, data: bytes, columns: Sequence[str]) -> Block:
+    if first_line == 1:
+        data = data.removeprefix(BOM_UTF8)
     if b"\r\n" in data:
         data = data.replace(b"\r\n", b"\n")
     raw = np.frombuffer(data, dtype=np.uint8)

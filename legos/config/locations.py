@@ -18,8 +18,9 @@ def shown(path: Path) -> str:
 
 
 def yaml_files(folder: Path) -> list[Path]:
-    """All YAMLs below a folder, in alphabetical order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix in _ENDINGS)
+    """All YAMLs below a folder, in the order of their names without ending."""
+    found = (path for path in folder.rglob("*") if path.suffix in _ENDINGS)
+    return sorted(found, key=lambda path: path.with_suffix(""))
 
 
 def locate(kind: str, name: str) -> Path:

@@ -49,8 +49,7 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
         resolved = RefConfig().add_raw({**variables, **data}).parse()
     except ReferenceNotFoundError as error:
         problems = [
-            _missing(document, _key_path(item.path), item.reference)
-            for item in error.unresolved
+            _missing(document, _key_path(item.path), item.reference) for item in error.unresolved
         ]
         raise ConfigError("\n".join(dict.fromkeys(problems))) from None
     except (CircularReferenceError, RecursionError) as error:

@@ -73,7 +73,7 @@ class SplitsConfig(Section):
     """Its clicks are trained on; its impressions define what is cold."""
     valid: str = "valid"
     """Early stopping watches it."""
-    test: tuple[str, ...] = Field(("test",), min_length=1)
+    test: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
     """Measured once, at the end, with the best epoch's weights."""
 
     @model_validator(mode="after")
@@ -199,7 +199,12 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How to measure."""
 
-    metrics: tuple[MetricName, ...] = Field(("GAUC", "MRR", "nDCG@5", "nDCG@10"), min_length=1)
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = (
+        "GAUC",
+        "MRR",
+        "nDCG@5",
+        "nDCG@10",
+    )
     """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
     page_size: Count = 512
     """Items and users encoded at once; changes memory, not results."""
@@ -219,7 +224,7 @@ class CompareConfig(Section):
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
-    seeds: tuple[Natural, ...] = Field((1,), min_length=1)
+    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
     embeds: tuple[EmbedConfig, ...] = ()
     """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""

@@ -112,7 +112,7 @@ def parse_value(text: str) -> Any:
         except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"{text!r} is not a YAML value: {_problem(error)}") from None
     loader = CoreLoader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return loader.construct_object(yaml.ScalarNode(tag, text))
 
 
@@ -185,7 +185,7 @@ def _merge(base: Document, added: Document) -> None:
 
 
 def _problem(error: BaseException) -> str:
-    """":line: what" of a parser's error."""
+    """ ":line: what" of a parser's error."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f":{error.problem_mark.line + 1}: not valid YAML: {error.problem}"
     return f": not valid YAML: {error}"

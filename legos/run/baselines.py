@@ -150,12 +150,19 @@ def text_cosine(reading: Reading) -> np.ndarray:
     texts = [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
     folder = model_folder(reading.text_model)
     vectors = _unit(text_vectors(texts, folder, cache=reading.vectors_cache))
-    return reading.pair_scores(lambda histories: _unit(histories @ vectors) @ vectors.T)
+
+    def scores(histories: sparse.csr_matrix) -> np.ndarray:
+        dense: np.ndarray = _unit(histories @ vectors) @ vectors.T
+        return dense
+
+    return reading.pair_scores(scores)
 
 
 def item_knn_text_cosine(reading: Reading) -> np.ndarray:
     """Sum of both methods' scores, each standardised within the impression."""
-    return _standardise(item_knn(reading), reading) + _standardise(text_cosine(reading), reading)
+    total: np.ndarray = _standardise(item_knn(reading), reading)
+    total += _standardise(text_cosine(reading), reading)
+    return total
 
 
 def oracle(reading: Reading) -> np.ndarray:

@@ -19,11 +19,14 @@ from scipy.stats import ttest_rel
 from legos.config.comparison import comparison_runs
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.files import sha256_of_text, write_json, write_text
+from legos.files import sha256_of_text, write_text
+from legos.run.assemble import Workplace
 from legos.run.folder import ID_LENGTH, RunFolder
-from legos.run.main import measure_baselines, run_folder, run_model
-from legos.run.show import model_row, split_rows, subset_rows
-from legos.run.table import ResultRow, csv_table, csv_text, markdown_table, print_table
+from legos.run.main import run_folder, run_model
+from legos.run.measure_baselines import measure_baselines
+from legos.run.show import baseline_rows, in_order, model_row, print_split, subset_rows
+from legos.run.table import ResultRow, csv_table, csv_text, markdown_table
+from legos.run.tracking import Tracker
 
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -40,30 +43,34 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
         What ``results.json`` of the comparison holds.
     """
     tables, members = Tables.load(config.data.folder), comparison_runs(config)
-    runs: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
+    folders: dict[str, list[RunFolder]] = {}
+    runs: dict[str, list[dict[str, Any]]] = {}
     for label, member in zip(_labels(members), members, strict=True):
-        results = run_model(member, accelerator)
-        runs.setdefault(label, []).append((run_folder(member, tables, accelerator), results))
-    ids = [folder.id for each in runs.values() for folder, _ in each]
-    identity = json.dumps([sorted(ids), list(config.exp.baselines)])
-    name = f"compare-{sha256_of_text(identity)[:ID_LENGTH]}"
-    path = config.exp.runs_folder / config.data.name / name
-    baselines = measure_baselines(config, accelerator, path)
-    summary = {
+        runs.setdefault(label, []).append(run_model(member, accelerator, baselines=False))
+        folders.setdefault(label, []).append(run_folder(member, tables, accelerator))
+    identity = [[folder.id for folder in each] for each in folders.values()]
+    name = f"compare-{sha256_of_text(json.dumps(identity))[:ID_LENGTH]}"
+    folder = RunFolder(config.exp.runs_folder / config.data.name / name)
+    summary: dict[str, Any] = {
         "data": config.data.name,
         "fingerprint": tables.fingerprint,
-        "runs": {label: [folder.id for folder, _ in each] for label, each in runs.items()},
-        "splits": {
-            split: _split_rows(split, baselines.get(split, {}), runs)
-            for split in config.data.splits.test
-        },
+        "runs": {label: [str(run.path) for run in each] for label, each in folders.items()},
     }
-    if accelerator.is_main_process:
-        _write(path, config.data.name, summary["splits"], console)
-        summary["splits"] = {
-            split: [vars(row) for row in rows] for split, rows in summary["splits"].items()
+    if not accelerator.is_main_process:
+        return summary
+    known = (folder.results() or {}).get("baselines", {})
+    with folder.lock():
+        tracker = Tracker(folder.path)
+        place = Workplace.open(config, accelerator, tables)
+        summary["baselines"] = measure_baselines(place, tracker, known)
+        tracker.close()
+        splits = {
+            split: _split_rows(split, summary["baselines"][split], runs, folders)
+            for split in config.data.splits.test
         }
-        write_json(path / "results.json", {**summary, "baselines": baselines})
+        summary["rows"] = {split: [vars(row) for row in rows] for split, rows in splits.items()}
+        _write(folder.path, config, splits, runs, summary["baselines"], console)
+        folder.write_results(summary)
     return summary
 
 
@@ -89,19 +96,17 @@ def _labels(members: Sequence[RunConfig]) -> list[str]:
 def _split_rows(
     split: str,
     baselines: Mapping[str, Any],
-    runs: Mapping[str, Sequence[tuple[RunFolder, dict[str, Any]]]],
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    folders: Mapping[str, Sequence[RunFolder]],
 ) -> list[ResultRow]:
-    first = _group_values([folder for folder, _ in next(iter(runs.values()))], split)
-    others = len(runs) - 1
-    rows: list[ResultRow] = []
-    for number, (label, each) in enumerate(runs.items()):
-        results = [found for _, found in each]
-        row = model_row(label, results, split)
-        if number:
-            own = _group_values([folder for folder, _ in each], split)
-            row = replace(row, marks=_marks(own, first, comparisons=others))
-        rows += [row, *subset_rows(label, results, split)]
-    return split_rows(baselines, rows)
+    """Baselines, models with their stars against the first one, and the bound."""
+    values = {label: _group_values(each, split) for label, each in folders.items()}
+    first = next(iter(values.values()))
+    rows = []
+    for label, results in runs.items():
+        marks = {} if values[label] is first else _marks(values[label], first, len(runs) - 1)
+        rows.append(replace(model_row(label, results, split), marks=marks))
+    return in_order(baseline_rows(baselines), rows)
 
 
 def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndarray]:
@@ -115,7 +120,7 @@ def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndar
 
 
 def _marks(
-    own: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray], *, comparisons: int
+    own: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray], comparisons: int
 ) -> dict[str, str]:
     """Stars of a paired t-test over groups against the first model, Bonferroni-corrected."""
     marks = {}
@@ -132,16 +137,24 @@ def _marks(
 
 
 def _write(
-    path: Path, data: str, splits: Mapping[str, Sequence[ResultRow]], console: Console
+    path: Path,
+    config: RunConfig,
+    splits: Mapping[str, Sequence[ResultRow]],
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    baselines: Mapping[str, Mapping[str, Any]],
+    console: Console,
 ) -> None:
+    """Print every table and write it as Markdown and CSV."""
     text, lines = [], []
     for split, rows in splits.items():
         seeds = max(row.seeds for row in rows)
-        title = f"{data} · {split}" + (f" · mean ± deviation over {seeds} seeds" * (seeds > 1))
-        print_table(console, title, rows)
-        console.print()
-        text.append(f"### {title}\n\n{markdown_table(rows)}")
-        lines += csv_table(rows, split)
+        title = f"{config.data.name} · {split}"
+        if seeds > 1:
+            title += f" · mean ± standard deviation over {seeds} seeds"
+        subsets = subset_rows(baselines[split], runs, split)
+        print_split(console, title, rows, subsets)
+        text.append(f"### {title}\n\n{markdown_table(rows)}\n{markdown_table(subsets)}")
+        lines += csv_table(rows, split) + csv_table(subsets, split)
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))
-    console.print(f"written to {path}")
+    console.print(f"tables in {path}", markup=False)

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
+from torch import nn
 
 from legos.config import resolved_dict
 from legos.config.schema import RunConfig
@@ -20,6 +21,7 @@ from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memor
 from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import ALL, SplitResult
+from legos.run.measure_baselines import measure_baselines
 from legos.run.random_state import seed_everything
 from legos.run.report import write_report
 from legos.run.resume import load_model
@@ -69,8 +71,13 @@ def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> R
     return RunFolder(config.exp.runs_folder / config.data.name / config.model.name / name)
 
 
-def run_model(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
-    """Train and test one model as far as that is not done yet; returns its results."""
+def run_model(
+    config: RunConfig, accelerator: Accelerator, *, baselines: bool = True
+) -> dict[str, Any]:
+    """Train and test one model as far as that is not done yet; returns its results.
+
+    ``baselines`` measures those of ``exp.baselines``, too.
+    """
     tables = Tables.load(config.data.folder)
     folder = run_folder(config, tables, accelerator)
     is_main = accelerator.is_main_process
@@ -81,19 +88,22 @@ def run_model(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
         untested = [split for split in asked if split not in tested]
         untrained = mode != "test" and "training" not in results
         tracker = Tracker(folder.path, enabled=is_main)
-        if not untrained and not untested:
-            tracker.say(f"{folder.path} is finished; nothing to do")
-            tracker.close()
-            return results
-        if is_main:
-            folder.describe(resolved_dict(config))
-        accelerator.wait_for_everyone()
         try:
+            if not untrained and not untested:
+                tracker.say(f"{folder.path} is finished")
+            elif is_main:
+                folder.describe(resolved_dict(config))
+            accelerator.wait_for_everyone()
             place = Workplace.open(config, accelerator, tables)
             if untrained:
                 results = train_model(place, folder, tracker)
             if untested:
-                results = test_model(place, folder, results, untested, tracker)
+                results = test_model(place, folder, results, untested)
+            if is_main and asked:
+                if baselines:
+                    known = results.get("baselines", {})
+                    results["baselines"] = measure_baselines(place, tracker, known)
+                finish(place, folder, results, tracker)
         finally:
             tracker.close()
     (results,) = broadcast_object_list([results])
@@ -115,10 +125,10 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
         config,
         impression_name=lambda row: place.impression_name(row, rows),
     )
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    results = describe(place, folder, model)
     tracker.say(
-        f"{folder.path}: {parameters:,} trained parameters, {len(rows):,} training rows, "
-        f"{training.stream.steps_per_epoch:,} steps an epoch"
+        f"{folder.path}: {results['parameters']:,} trained parameters, {len(rows):,} training "
+        f"rows, {training.stream.steps_per_epoch:,} steps an epoch"
     )
     valid = place.split(place.config.data.splits.valid)
 
@@ -130,25 +140,15 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
     train(training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker)
     stopping, progress = training.early_stopping, training.progress
     epochs = progress.step / training.stream.steps_per_epoch
-    results = {
-        "run": folder.id,
-        "data": place.config.data.name,
-        "fingerprint": place.tables.fingerprint,
-        "model": place.config.model.name,
-        "seed": config.seed,
-        "parameters": parameters,
-        "processes": accelerator.num_processes,
-        "training": {
-            "rows": len(rows),
-            "steps": progress.step,
-            "epochs": progress.epoch,
-            "metric": stopping.metric,
-            "best": stopping.best,
-            "best_epoch": stopping.best_epoch,
-            "seconds_per_epoch": round(progress.seconds / epochs, 3),
-            "peak_memory_mb": peak_memory_mb(accelerator.device),
-        },
-        "splits": {},
+    results["training"] = {
+        "rows": len(rows),
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "metric": stopping.metric,
+        "best": stopping.best,
+        "best_epoch": stopping.best_epoch,
+        "seconds_per_epoch": round(progress.seconds / epochs, 3),
+        "peak_memory_mb": peak_memory_mb(accelerator.device),
     }
     if accelerator.is_main_process:
         folder.write_results(results)
@@ -156,30 +156,48 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
 
 
 def test_model(
-    place: Workplace,
-    folder: RunFolder,
-    results: dict[str, Any],
-    splits: list[str],
-    tracker: Tracker,
+    place: Workplace, folder: RunFolder, results: dict[str, Any], splits: list[str]
 ) -> dict[str, Any]:
-    """Score splits with the best checkpoint and note their metrics in ``results.json``."""
+    """Score splits with the best checkpoint; returns the results with their metrics."""
     accelerator = place.accelerator
     reset_peak_memory(accelerator.device)
     model = place.model()
-    load_model(model, best_checkpoint(place.config.exp.load or folder.path))
+    state = load_model(model, best_checkpoint(place.config.exp.load or folder.path))
+    results = {**describe(place, folder, model), "trained_in": state["run"], **results}
     for split in splits:
         interactions = place.split(split)
         result = evaluate(place, model, interactions, thorough=True)
-        if result is None:
-            continue
-        results.setdefault("splits", {})[split] = result.summary()
-        results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
-        keep_diagnostics(folder.diagnostics / split, result, interactions)
-    if accelerator.is_main_process:
-        folder.write_results(results)
-        write_report(folder.path)
-        tracker.say(f"results and report in {folder.path}")
+        if result is not None:
+            results["splits"][split] = result.summary()
+            results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
+            keep_diagnostics(folder.diagnostics / split, result, interactions)
     return results
+
+
+def describe(place: Workplace, folder: RunFolder, model: nn.Module) -> dict[str, Any]:
+    """What ``results.json`` says of the run itself."""
+    config = place.config
+    return {
+        "run": folder.id,
+        "data": config.data.name,
+        "fingerprint": place.tables.fingerprint,
+        "model": config.model.name,
+        "embed": config.embed.name,
+        "seed": config.exp.train.seed,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "processes": place.accelerator.num_processes,
+        "splits": {},
+    }
+
+
+def finish(place: Workplace, folder: RunFolder, results: dict[str, Any], tracker: Tracker) -> None:
+    """Write ``results.json`` and the report, unless they say the same already."""
+    if results == folder.results():
+        return
+    folder.write_results(results)
+    if place.config.exp.report:
+        write_report(folder.path)
+    tracker.say(f"results in {folder.path}")
 
 
 def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:

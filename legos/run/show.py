@@ -8,18 +8,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
 from legos.run.table import ResultRow, print_table
-
-BASELINE_NAMES = {
-    "random": "random",
-    "popularity": "popularity",
-    "item_knn": "item-kNN",
-    "text_cosine": "text cosine",
-    "item_knn_text_cosine": "item-kNN + text cosine",
-    "oracle": "best reachable",
-}
-_LAST = ("oracle",)  # what no model can pass stands below the models
 
 
 def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> ResultRow:
@@ -41,47 +32,74 @@ def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> Resu
     )
 
 
-def subset_rows(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> list[ResultRow]:
-    """The same model on cold and warm items and users, metrics only."""
+def baseline_rows(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, ResultRow]:
+    """A row each; ``baselines`` maps names to what ``SplitResult.summary()`` gives."""
+    return {
+        name: ResultRow(BASELINES[name][0], dict(found["rows"][ALL]), test_seconds=found["seconds"])
+        for name, found in baselines.items()
+    }
+
+
+def in_order(baselines: Mapping[str, ResultRow], models: Sequence[ResultRow]) -> list[ResultRow]:
+    """Baselines above the models, what no model can pass below them."""
+    above = [row for name, row in baselines.items() if name != ORACLE]
+    below = [row for name, row in baselines.items() if name == ORACLE]
+    return [*above, *models, *below]
+
+
+def subset_rows(
+    baselines: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Sequence[Mapping[str, Any]]],
+    split: str,
+) -> list[ResultRow]:
+    """Every method on cold and warm items and users.
+
+    Args:
+        baselines: by name what ``SplitResult.summary()`` gives.
+        models: by label the results of the runs of its seeds.
+        split: a test split.
+    """
+    methods = {BASELINES[name][0]: [found["rows"]] for name, found in baselines.items()}
+    methods |= {
+        label: [run["splits"][split]["rows"] for run in runs] for label, runs in models.items()
+    }
+    subsets = dict.fromkeys(
+        subset for measured in methods.values() for subset in measured[0] if subset != ALL
+    )
     rows = []
-    for subset in runs[0]["splits"][split]["rows"]:
-        if subset == ALL:
-            continue
-        found = [run["splits"][split]["rows"][subset] for run in runs]
-        means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
-        rows.append(ResultRow(f"{label}, {subset}", means, seeds=len(runs)))
+    for subset in subsets:
+        for label, measured in methods.items():
+            means = {
+                name: float(np.mean([each[subset][name] for each in measured]))
+                for name in measured[0].get(subset, {})
+            }
+            rows.append(ResultRow(f"{subset}: {label}", means))
     return rows
 
 
-def split_rows(
-    baselines: Mapping[str, Mapping[str, Any]], models: Sequence[ResultRow]
-) -> list[ResultRow]:
-    """Baselines above the models, the bound below them.
-
-    Args:
-        baselines: per baseline what ``SplitResult.summary()`` gives.
-        models: their rows.
-    """
-    rows = {
-        name: ResultRow(
-            BASELINE_NAMES.get(name, name),
-            dict(found["rows"][ALL]),
-            test_seconds=found["seconds"],
-        )
-        for name, found in baselines.items()
-    }
-    above = [row for name, row in rows.items() if name not in _LAST]
-    return [*above, *models, *(row for name, row in rows.items() if name in _LAST)]
+def print_split(
+    console: Console,
+    title: str,
+    rows: Sequence[ResultRow],
+    subsets: Sequence[ResultRow],
+) -> None:
+    """The main table of a split and, below, its cold and warm rows."""
+    print_table(console, title, rows)
+    console.print()
+    if subsets:
+        print_table(console, f"{title} · cold and warm", subsets)
+        console.print()
 
 
 def show_run(console: Console, results: Mapping[str, Any]) -> None:
-    """Print a table for each split of one run."""
+    """Print the tables of one run."""
+    label = results["model"]
     for split, found in results.get("splits", {}).items():
-        label = results["model"]
-        models = [model_row(label, [results], split), *subset_rows(label, [results], split)]
-        rows = split_rows(results.get("baselines", {}).get(split, {}), models)
+        baselines = results.get("baselines", {}).get(split, {})
+        rows = in_order(baseline_rows(baselines), [model_row(label, [results], split)])
         groups = found["counts"][ALL].get("groups", 0)
-        print_table(console, f"{results['data']} · {split} · {groups:,} groups", rows)
+        title = f"{results['data']} · {split} · {groups:,} groups"
+        print_split(console, title, rows, subset_rows(baselines, {label: [results]}, split))
 
 
 def _mean(values: Sequence[float]) -> float | None:

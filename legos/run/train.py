@@ -199,7 +199,7 @@ def report_epoch(
             "epoch": progress.epoch + 1,
             "step": progress.step,
             "train_loss": loss,
-            "metrics": dict(metrics),
+            "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
             "best": improved,
             "seconds": round(seconds, 3),
         }

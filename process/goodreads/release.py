@@ -89,12 +89,8 @@ def read_rows(path: Path, header: tuple[str, str], delimiter: str) -> Iterator[t
         DataError: another header, another number of columns, an id that is empty or occurs twice,
             not UTF-8; names file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    text = io.StringIO(_read_text(path), newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     seen: set[str] = set()
     try:
         found = next(reader, [])
@@ -157,8 +153,17 @@ def read_sequences(folder: Path, books: list[str]) -> tuple[list[str], Lists]:
 
 def _vocabulary(path: Path) -> list[str]:
     """One token a line."""
-    text = require_file(path.parent, path.name).read_text(encoding="utf-8")
+    text = _read_text(require_file(path.parent, path.name))
     return text.removesuffix("\n").split("\n")
+
+
+def _read_text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
 
 
 def _one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.process.mind_files import DEV, NEWS, TRAIN, write_lines, write_mind
 
 
 def rows(values: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
-    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def candidates(raw: RawData, split: str) -> list[list[str]]:
@@ -73,7 +74,7 @@ def test_without_dev_the_last_two_days_of_train_are_valid_and_test(tmp_path: Pat
 
 
 def test_train_without_times_needs_a_valid_folder(tmp_path: Path) -> None:
-    lines = [line.split("\t")[:2] + [""] + line.split("\t")[3:] for line in TRAIN]
+    lines = [[*line.split("\t")[:2], "", *line.split("\t")[3:]] for line in TRAIN]
     write_mind(tmp_path, train=["\t".join(line) for line in lines])
     with pytest.raises(DataError, match=r"without times, so valid cannot .* --valid FOLDER"):
         read_mind(tmp_path / "train", tmp_path / "dev")
@@ -171,11 +172,11 @@ def test_compressed_files_are_read(tmp_path: Path) -> None:
     assert histories(packed, "test") == histories(plain, "test")
 
 
-def test_windows_line_ends_are_no_content(tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_byte_order_mark_are_no_content(tmp_path: Path) -> None:
     write_mind(tmp_path)
     plain = read_mind(tmp_path / "train", tmp_path / "dev")
     for path in tmp_path.rglob("*.tsv"):
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     other = read_mind(tmp_path / "train", tmp_path / "dev")
     assert candidates(other, "train") == candidates(plain, "train")
     assert other.items.equals(plain.items)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.naive_bayes import MultinomialNB
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from legos.errors import DataError
 from process.mind import read_mind
@@ -198,20 +199,16 @@ def test_more_noise_leaves_less_to_reach(tmp_path: Path) -> None:
 
 
 def test_a_story_tells_its_topic_and_angle() -> None:
-    """Naive Bayes on words alone names most subcategories, and nearly all angles."""
+    """A bag of words names nearly all subcategories and angles of unseen stories."""
     generator = np.random.default_rng(0)
     topic = np.arange(2880) % len(SUBCATEGORIES)
     angle = generator.integers(0, len(ANGLES), len(topic))
     stories = write_stories(generator, topic, angle)
-    words = [set(re.findall(r"\w+", f"{x.title} {x.abstract}".lower())) for x in stories]
-    vocabulary = {word: i for i, word in enumerate(sorted(set.union(*words)))}
-    counts = np.zeros((len(words), len(vocabulary)))
-    for row, found in enumerate(words):
-        counts[row, [vocabulary[word] for word in found]] = 1
-    half = len(words) // 2
-    for truth, least in ((topic, 0.9), (angle, 0.97)):
-        model = MultinomialNB(alpha=0.05).fit(counts[:half], truth[:half])
-        assert model.score(counts[half:], truth[half:]) > least
+    words = CountVectorizer(binary=True).fit_transform([f"{x.title} {x.abstract}" for x in stories])
+    half = len(stories) // 2
+    for truth in (topic, angle):
+        model = LogisticRegression(C=10).fit(words[:half], truth[:half])
+        assert model.score(words[half:], truth[half:]) > 0.95
 
 
 def test_the_vocabulary_is_complete() -> None:

@@ -1,0 +1,74 @@
+"""Does a configuration fit the tables? What the manifest can tell before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from legos.config.schema import DataConfig, EmbedConfig, RunConfig
+from legos.errors import ConfigError, nearest
+
+_NOT_SPLITS = ("items", "users", "histories")
+
+
+def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
+    """Refuse columns, splits and vocabularies that the tables do not have.
+
+    Args:
+        config: the run.
+        manifest: of the tables in ``config.data.folder``.
+
+    Raises:
+        ConfigError: all that does not fit, each with its dotted key and the nearest name.
+    """
+    problems = [*_fields(config.data, manifest), *_splits(config.data, manifest)]
+    compare = config.exp.compare
+    for embed in (compare.embeds if compare else ()) or (config.embed,):
+        problems += _vocabulary(embed, config.data, manifest)
+    if problems:
+        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *problems]))
+
+
+def _fields(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+    columns = {
+        name: column
+        for name, column in manifest["tables"]["items"]["columns"].items()
+        if name != "item_id"
+    }
+    problems = []
+    for index, field in enumerate(data.fields):
+        key = f"data.fields.{index}"
+        if field.column not in columns:
+            problems.append(
+                f"{key}.column: items have no column {field.column!r}; "
+                f"{nearest(field.column, columns)}"
+            )
+        elif field.length is not None and columns[field.column]["kind"] == "scalar":
+            problems.append(f"{key}.length: {field.column!r} is a category and has no length")
+    return problems
+
+
+def _splits(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+    known = [table for table in manifest["tables"] if table not in _NOT_SPLITS]
+    chosen = {"train": data.splits.train, "valid": data.splits.valid}
+    chosen |= {f"test.{index}": split for index, split in enumerate(data.splits.test)}
+    return [
+        f"data.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
+        for key, split in chosen.items()
+        if split not in known
+    ]
+
+
+def _vocabulary(embed: EmbedConfig, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+    columns = manifest["tables"]["items"]["columns"]
+    read = {
+        columns[field.column]["vocabulary"]
+        for field in data.fields
+        if field.column in columns and columns[field.column]["kind"] == "list"
+    }
+    if embed.vocabulary is None or embed.vocabulary in read:
+        return []
+    return [
+        f"embed.vocabulary: no field is tokenized by {embed.vocabulary!r} ({embed.name}); "
+        f"{nearest(embed.vocabulary, read)}"
+    ]

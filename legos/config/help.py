@@ -1,0 +1,64 @@
+"""What ``worker.py --help`` says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from legos.config.locations import CONFIG_FOLDER, KINDS, yaml_files
+from legos.config.variables import PUBLISHED
+
+_HEAD = """\
+Train, test and compare content-based recommenders that four YAMLs describe.
+
+usage:
+  python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
+  python worker.py ... --check               resolve, validate, show shapes, parameters, memory
+  python worker.py --list [FAMILY]           what there is: {families}
+  accelerate launch worker.py ...            more processes; nothing else changes
+
+first steps:
+  python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
+  python worker.py --data config/data/newsroom.yaml --exp config/exp/quickstart.yaml
+
+more examples:
+  python worker.py --data mind --model nrms --exp tt-naml --embed minilm-token --version small
+  python worker.py --data newsroom --model naml --exp tt --lr 5e-4 --model.item.dropout 0.1
+  python worker.py --data newsroom --model naml --exp tt --exp.mode test --impressions NEW_FOLDER
+
+YAMLs (a path, or the name of a file below config/<kind>/; --embed is null by default):
+{yamls}
+
+variables (--name VALUE fills ${{name}} in every YAML; each default may be set by the YAML itself):
+{variables}
+
+anything else:
+  --a.b.c VALUE        set one key of a YAML: --data.history_length 30, --exp.train.seed 7,
+                       --exp.train.negatives.strategy uniform, --data.fields.0.length 20
+  --impressions DIR    mode test: score behaviors.tsv in DIR (MIND's layout), users and items that
+                       training never saw included; new items are described in news.tsv there
+  --news FILE          ... or in this file
+  Values are read as in a YAML: 0.1, 1e-3, true, null, [1, 2].
+
+Every run has a folder runs/<data>/<model>/<run id>/ named by its settings and data: the same
+command goes on where it was interrupted, and says so when there is nothing left to do.
+Exit codes: 0 done, 2 a mistake in what was given, 130 interrupted (and saved).
+Guide: docs/user-guide.md"""
+
+
+def help_text() -> str:
+    """Usage, examples, YAMLs and variables with their defaults."""
+    yamls = "\n".join(
+        f"  --{kind:<7}{', '.join(path.stem for path in yaml_files(CONFIG_FOLDER / kind))}"
+        for kind in KINDS
+    )
+    variables = "\n".join(
+        f"  --{name:<19}{variable.meaning} ({_shown(variable.default)})"
+        for name, variable in PUBLISHED.items()
+    )
+    families = ", ".join(("item", "user", "predictor", *KINDS))
+    return _HEAD.format(families=families, yamls=yamls, variables=variables)
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(default) if default is None or isinstance(default, bool) else str(default)

@@ -1,0 +1,80 @@
+"""Beyond accuracy: how new, how varied and how widespread the first k of every ranking are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def top_k(scores: np.ndarray, offsets: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best k rows of every group; of equal scores the earlier row comes first.
+
+    Args:
+        scores: ``(M,)`` float.
+        offsets: ``(G + 1,)`` int64.
+        k: how many; groups with fewer give what they have.
+
+    Returns:
+        rows ``(R,)`` int64 in ranking order, group after group, and the group ``(R,)`` of each.
+    """
+    sizes = np.diff(offsets)
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((-scores, group))
+    kept = np.arange(len(scores)) - np.repeat(offsets[:-1], sizes) < k
+    return order[kept], group[kept]
+
+
+def beyond_accuracy(
+    scores: np.ndarray,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    k: int,
+    readers: np.ndarray,
+    num_users: int,
+    item_vectors: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Novelty, coverage and, with item vectors, intra-list diversity of the first k.
+
+    Args:
+        scores: ``(M,)`` float.
+        items: ``(M,)`` int64 candidate items.
+        offsets: ``(G + 1,)`` int64.
+        k: length of the lists.
+        readers: ``(items,)`` users of the training split that read each item.
+        num_users: users of the training split.
+        item_vectors: ``(items, D)``.
+
+    Returns:
+        ``novelty@k``: mean of -log2 of the share of users that read a listed item, with one reader
+        more than counted so that a new item is finite (Vargas and Castells, RecSys 2011);
+        ``coverage@k``: share of the catalogue that is in some list (Ge et al.,
+        RecSys 2010); ``diversity@k``: mean over lists of two or more of the mean of 1 - cosine over
+        pairs (Ziegler et al., WWW 2005).
+    """
+    rows, group = top_k(scores, offsets, k)
+    listed = items[rows]
+    share = (readers[listed] + 1) / (num_users + 1)
+    values = {
+        f"novelty@{k}": float(-np.log2(share).mean()) if len(listed) else float("nan"),
+        f"coverage@{k}": len(np.unique(listed)) / max(1, len(readers)),
+    }
+    if item_vectors is not None:
+        values[f"diversity@{k}"] = _diversity(item_vectors, listed, group, len(offsets) - 1)
+    return values
+
+
+def _diversity(vectors: np.ndarray, listed: np.ndarray, group: np.ndarray, groups: int) -> float:
+    """Mean over lists of the mean of 1 - cosine; pairs are summed as |sum|² - sum of squares."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.where(norms > 0, norms, 1)).astype(np.float64)
+    count = np.bincount(group, minlength=groups)
+    longer = count > 1
+    if not longer.any():
+        return float("nan")
+    begin = np.concatenate([[0], count.cumsum()[:-1]])[count > 0]
+    total = np.zeros((groups, unit.shape[1]))
+    total[count > 0] = np.add.reduceat(unit[listed], begin)
+    squares = np.bincount(group, (unit[listed] ** 2).sum(1), groups)
+    cosines = (total**2).sum(1) - squares
+    pairs = count * (count - 1)
+    return float((1 - cosines[longer] / pairs[longer]).mean())

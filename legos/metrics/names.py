@@ -1,0 +1,51 @@
+"""Names of metrics as they stand in a YAML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from legos.errors import ConfigError, nearest
+
+GLOBAL = ("AUC", "LogLoss")
+PLAIN = (*GLOBAL, "GAUC", "MRR", "MRR-all", "LRAP")
+AT_K = ("nDCG", "HR", "Recall")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and its cut-off.
+
+    Attributes:
+        name: in its canonical spelling, for example ``nDCG@10``.
+        kind: the name without the cut-off.
+        k: the cut-off, or None.
+        maximize: whether larger is better.
+    """
+
+    name: str
+    kind: str
+    k: int | None
+    maximize: bool
+
+
+def parse_metric(name: str) -> Metric:
+    """Read a metric's name in any case.
+
+    Raises:
+        ConfigError: unknown, or a cut-off is missing, superfluous or not a positive whole number.
+    """
+    found = re.fullmatch(r"([A-Za-z-]+)(?:@(\d+))?", name)
+    kinds = {kind.lower(): kind for kind in (*PLAIN, *AT_K)}
+    if found is None or found[1].lower() not in kinds:
+        raise ConfigError(f"unknown metric {name!r}; {nearest(name, _examples())}")
+    kind, k = kinds[found[1].lower()], int(found[2]) if found[2] else None
+    if (kind in AT_K) != (k is not None) or k == 0:
+        expected = f"{kind}@k with k of 1 or more" if kind in AT_K else f"{kind} without a cut-off"
+        raise ConfigError(f"metric {name!r}: expected {expected}")
+    canonical = kind if k is None else f"{kind}@{k}"
+    return Metric(canonical, kind, k, maximize=kind != "LogLoss")
+
+
+def _examples() -> list[str]:
+    return [*PLAIN, *(f"{kind}@{k}" for kind in AT_K for k in (5, 10))]

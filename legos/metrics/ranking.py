@@ -1,0 +1,215 @@
+"""Ranking metrics over groups (impressions or users), all groups at once.
+
+Ties are never broken by the order of the rows. Every metric takes its expected value over random
+orders of equal scores, which is sklearn's definition of AUC (mid-ranks) and of nDCG (gains averaged
+over ties); LRAP counts the worst rank of a tie, as sklearn does.
+
+"MRR" has three published meanings, kept apart here: ``MRR`` is one over the rank of the first
+positive (Voorhees, TREC-8, 1999); ``MRR-all`` is the mean of one over the rank of every positive
+(the MIND leaderboard's evaluation script); ``LRAP`` is the label ranking average precision
+(Schapire and Singer, 2000), which ONCE's code printed as MRR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from legos.errors import DataError
+from legos.metrics.names import Metric, parse_metric
+from legos.metrics.positives import Positives, locate_positives
+
+
+@dataclass(frozen=True)
+class GroupedMetrics:
+    """Metrics of one set of scores.
+
+    Attributes:
+        values: by name; a grouped metric is the mean over the groups where it is defined, NaN when
+            there is none.
+        per_group: by name of a grouped metric ``(G,)`` float64, NaN where undefined.
+        counts: ``groups``, ``rows``, ``empty`` groups, groups of ``one_class`` (no AUC; empty ones
+            are not among them) and groups with ``no_positive`` (no other metric).
+    """
+
+    values: dict[str, float]
+    per_group: dict[str, np.ndarray] = field(repr=False)
+    counts: dict[str, int]
+
+
+def grouped_metrics(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    offsets: np.ndarray,
+    names: Sequence[str],
+    *,
+    groups: np.ndarray | None = None,
+) -> GroupedMetrics:
+    """Measure scores.
+
+    Args:
+        scores: ``(M,)`` float, higher = ranked first.
+        labels: ``(M,)`` 1 = positive, 0 = negative.
+        offsets: ``(n + 1,)`` int64; impression i is rows ``offsets[i]:offsets[i + 1]``.
+        names: metrics, see :func:`legos.metrics.parse_metric`.
+        groups: ``(n,)`` the group of each impression, for example its user; every impression is a
+            group when not given. Groups come out in ascending order of their ids.
+
+    Raises:
+        ConfigError: a name is unknown.
+        DataError: lengths differ, a label is neither 0 nor 1, or a score is not finite.
+    """
+    metrics = [parse_metric(name) for name in names]
+    scores, labels, offsets = np.asarray(scores), np.asarray(labels), np.asarray(offsets)
+    _check(scores, labels, offsets)
+    if groups is not None:
+        scores, labels, offsets = _regroup(scores, labels, offsets, np.asarray(groups))
+    sizes = np.diff(offsets)
+    positives = locate_positives(scores, labels, offsets)
+    clicks = np.bincount(positives.group, minlength=len(sizes))
+    values: dict[str, float] = {}
+    per_group: dict[str, np.ndarray] = {}
+    for metric in metrics:
+        if metric.kind in ("AUC", "LogLoss"):
+            values[metric.name] = (auc if metric.kind == "AUC" else log_loss)(scores, labels)
+            continue
+        result = _of_groups(metric, positives, clicks, sizes)
+        per_group[metric.name] = result
+        defined = result[~np.isnan(result)]
+        values[metric.name] = float(defined.mean()) if len(defined) else float("nan")
+    counts = {
+        "groups": len(sizes),
+        "rows": len(scores),
+        "empty": int((sizes == 0).sum()),
+        "one_class": int(((sizes > 0) & ((clicks == 0) | (clicks == sizes))).sum()),
+        "no_positive": int((clicks == 0).sum()),
+    }
+    return GroupedMetrics(values, per_group, counts)
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve over all rows, ties counted half; NaN when one class is missing."""
+    positive = labels == 1
+    negatives, wanted = np.sort(scores[~positive]), scores[positive]
+    if not len(negatives) or not len(wanted):
+        return float("nan")
+    below = np.searchsorted(negatives, wanted, side="left").sum(dtype=np.float64)
+    up_to = np.searchsorted(negatives, wanted, side="right").sum(dtype=np.float64)
+    return float((below + up_to) / 2 / len(negatives) / len(wanted))
+
+
+def log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean binary cross-entropy of the scores as logits; NaN without rows."""
+    if not len(scores):
+        return float("nan")
+    logits = scores.astype(np.float64)
+    losses = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    return float(losses.mean())
+
+
+def _of_groups(
+    metric: Metric, found: Positives, clicks: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """One metric in every group: ``(G,)`` float64, NaN where it is undefined."""
+    k = metric.k if metric.k is not None else int(sizes.max(initial=0))
+    if metric.kind in ("MRR", "HR"):
+        result = np.full(len(clicks), np.nan)
+        first = np.flatnonzero(found.positives_above == 0)
+        first = first[np.unique(found.group[first], return_index=True)[1]]
+        reciprocal, hit = _first_hit(
+            found.above[first], found.equal[first], found.positives_equal[first], k
+        )
+        result[found.group[first]] = reciprocal if metric.kind == "MRR" else hit
+        return result
+    below_top = np.clip(k - found.above, 0, found.equal)  # places of its tie within the first k
+    if metric.kind == "GAUC":
+        negatives = (sizes - clicks)[found.group]
+        beaten = negatives - (found.above - found.positives_above)
+        gain = beaten - (found.equal - found.positives_equal) / 2
+        ideal = (clicks * (sizes - clicks)).astype(np.float64)
+    elif metric.kind == "MRR-all":
+        gain = _share(_cumulative(1 / np.arange(1, sizes.max(initial=0) + 1)), found, found.equal)
+        ideal = clicks.astype(np.float64)
+    elif metric.kind == "LRAP":
+        gain = (found.positives_above + found.positives_equal) / (found.above + found.equal)
+        ideal = clicks.astype(np.float64)
+    elif metric.kind == "Recall":
+        gain, ideal = below_top / found.equal, clicks.astype(np.float64)
+    else:  # nDCG: Järvelin and Kekäläinen, 2002, with binary gains
+        discounts = _cumulative(1 / np.log2(np.arange(2, max(k, sizes.max(initial=0)) + 2)))
+        gain = _share(discounts, found, below_top)
+        ideal = discounts[np.minimum(clicks, k)]
+    total = np.bincount(found.group, gain, len(clicks))
+    result = np.full(len(clicks), np.nan)
+    np.divide(total, ideal, out=result, where=ideal > 0)
+    return result
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], weights.cumsum()])
+
+
+def _share(cumulative: np.ndarray, found: Positives, places: np.ndarray) -> np.ndarray:
+    """Mean weight of the ranks a tied positive may take; only its first ``places`` ranks count."""
+    shared: np.ndarray = (cumulative[found.above + places] - cumulative[found.above]) / found.equal
+    return shared
+
+
+def _first_hit(
+    above: np.ndarray, tied: np.ndarray, positives: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected one over the rank of the first positive, and the chance that it is within k.
+
+    In a random order of ``tied`` candidates, ``positives`` of them positive, the first positive
+    stands at offset j with probability positives / (tied - j) if none stood before.
+    """
+    reciprocal, hit = np.zeros(len(above)), np.zeros(len(above))
+    missing = np.ones(len(above))  # chance that no positive stood so far
+    open_ones = np.arange(len(above))
+    offset = 0
+    while len(open_ones):
+        rank = above[open_ones] + offset + 1
+        here = missing[open_ones] * positives[open_ones] / (tied[open_ones] - offset)
+        reciprocal[open_ones] += here / rank
+        hit[open_ones] += here * (rank <= k)
+        missing[open_ones] -= here
+        offset += 1
+        open_ones = open_ones[offset <= (tied - positives)[open_ones]]
+    return reciprocal, hit
+
+
+def _regroup(
+    scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay the impressions of a group side by side."""
+    if len(groups) != len(offsets) - 1:
+        raise DataError(f"{len(groups)} group ids for {len(offsets) - 1} impressions")
+    sizes = np.diff(offsets)
+    order = np.argsort(groups, kind="stable")
+    starts = np.concatenate([[0], sizes[order].cumsum()])
+    rows = np.arange(len(scores)) + np.repeat(offsets[:-1][order] - starts[:-1], sizes[order])
+    first = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
+    return scores[rows], labels[rows], np.append(starts[first], len(scores))
+
+
+def _check(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> None:
+    rows = int(offsets[-1]) if len(offsets) else 0
+    if scores.shape != labels.shape or scores.ndim != 1 or rows != len(scores):
+        raise DataError(
+            f"scores {scores.shape}, labels {labels.shape} and offsets up to {rows} do not match"
+        )
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(wrong):
+        raise DataError(
+            f"row {wrong[0]} has label {labels[wrong[0]]}, expected 0 or 1; an unlabelled split "
+            "cannot be measured"
+        )
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        group = int(np.searchsorted(offsets, broken[0], side="right")) - 1
+        raise DataError(
+            f"{len(broken)} of {len(scores)} scores are not finite, the first in group {group} "
+            f"(row {broken[0]}: {scores[broken[0]]})"
+        )

@@ -1,0 +1,213 @@
+"""``worker.py --check``: what a run would read, build and need; nothing is trained or written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from legos.config import resolved_dict
+from legos.config.check import check_tables
+from legos.config.comparison import comparison_runs
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator
+from legos.run.main import run_folder
+from legos.run.schedule import Stream
+
+_FLOAT = 4  # bytes
+_MOMENTS = 2  # that Adam keeps of each trained parameter
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one part of a model.
+
+    Attributes:
+        name: of the part.
+        trained: numbers that training changes.
+        frozen: numbers that it does not.
+    """
+
+    name: str
+    trained: int
+    frozen: int
+
+
+def check(config: RunConfig, console: Console | None = None) -> None:
+    """Print the resolved configuration and, where there are tables, shapes and memory.
+
+    Raises:
+        LegosError: the configuration does not fit the tables, or the bricks do not fit together.
+    """
+    console = console or Console(highlight=False)
+    console.print(_settings(resolved_dict(config)))
+    if not (config.data.folder / "manifest.json").is_file():
+        console.print(
+            f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the head of "
+            "the data YAML says which command makes them"
+        )
+        return
+    tables = Tables.load(config.data.folder)
+    check_tables(config, tables.manifest)
+    accelerator = make_accelerator(
+        device=config.exp.device,
+        precision=config.exp.precision,
+        deterministic=config.exp.deterministic,
+    )
+    console.print(_splits(tables))
+    seen = set()
+    for member in comparison_runs(config):
+        if (member.model.name, member.embed.name) in seen:
+            continue
+        seen.add((member.model.name, member.embed.name))
+        place = Workplace.open(member, accelerator, tables)
+        if len(seen) == 1:
+            console.print(_fields(place))
+            console.print(_batch(place))
+        parts = parameters(place.model())
+        folder = run_folder(member, tables, accelerator)
+        console.print(_parameters(f"{member.model.name} + {member.embed.name}", parts))
+        console.print(_memory(place, parts))
+        console.print(f"run folder: {folder.path} ({_state(folder.results())})")
+
+
+def parameters(model: nn.Module) -> list[Part]:
+    """Trained and frozen numbers of token vectors, item encoder, user encoder and predictor."""
+    counts: dict[str, list[int]] = {"token vectors": [0, 0]}
+    counts |= {name.replace("_", " "): [0, 0] for name, _ in model.named_children()}
+    for name, parameter in model.named_parameters():
+        inside = ".embeddings." in name
+        part = "token vectors" if inside else name.split(".")[0].replace("_", " ")
+        counts[part][0 if parameter.requires_grad else 1] += parameter.numel()
+    return [Part(name, trained, frozen) for name, (trained, frozen) in counts.items()]
+
+
+def _settings(resolved: Mapping[str, Any]) -> Table:
+    table = _table("settings", "key", "value")
+    for key, value in _flat(resolved):
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+    return table
+
+
+def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """``a.b.c`` and value of every leaf, as a dotted override would name it."""
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            yield from _flat(below, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, below in enumerate(value):
+            yield from _flat(below, f"{prefix}.{index}")
+    else:
+        yield prefix, value
+
+
+def _splits(tables: Tables) -> Table:
+    title = f"{tables.name}: {tables.num_items:,} items, {tables.num_users:,} users"
+    table = _table(title, "split", "impressions", "candidates", "clicks")
+    for split in tables.splits:
+        labels = tables.lists(split, "labels")
+        clicks = int((labels.values == 1).sum())
+        table.add_row(split, *_counts(len(labels), labels.values.numel(), clicks))
+    return table
+
+
+def _fields(place: Workplace) -> Table:
+    table = _table(
+        "fields", "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
+    )
+    for field in place.store.fields.values():
+        values: Tensor = place.store.categories.get(field.name, torch.empty(0, dtype=torch.long))
+        mean = 1.0
+        if field.is_text:
+            values = place.store.texts[field.name].values
+            mean = values.numel() / max(1, len(place.store))
+        size = values.numel() * values.element_size()
+        table.add_row(
+            field.name,
+            field.vocabulary,
+            *_counts(field.size, field.length),
+            f"{mean:.1f}",
+            _bytes(size),
+        )
+    return table
+
+
+def _batch(place: Workplace) -> Table:
+    train = place.config.exp.train
+    rows = place.training_rows()
+    stream = Stream(
+        num_rows=len(rows),
+        batch_size=train.batch_size * place.accelerator.num_processes,
+        acc_batch=train.acc_batch,
+        epoch_batch=train.epoch_batch,
+        seed=train.seed,
+    )
+    first = stream.rows(0).micro_batches[0].to(rows.impressions.device)
+    batch = rows.batch(first, pass_number=0)
+    items = place.store.batch(batch.items)
+    table = _table("the first batch", "what", "shape")
+    table.add_row("distinct items (N)", f"({batch.items.numel()})")
+    table.add_row("history (B, H)", str(tuple(batch.history.shape)))
+    table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
+    table.add_row("item vectors (N, D)", f"({len(items)}, {place.config.model.hidden_size})")
+    for name, tokens in items.texts.items():
+        table.add_row(f"tokens of {name} (P)", f"({tokens.values.numel()})")
+    table.add_row("training rows", f"{len(rows):,}")
+    table.add_row("steps an epoch", f"{stream.steps_per_epoch:,} (at most {train.epochs} epochs)")
+    return table
+
+
+def _parameters(title: str, parts: list[Part]) -> Table:
+    table = _table(title, "part", "trained", "frozen", "weights")
+    whole = Part("all", sum(part.trained for part in parts), sum(part.frozen for part in parts))
+    for part in (*parts, whole):
+        size = _FLOAT * (part.trained + part.frozen)
+        table.add_row(part.name, *_counts(part.trained, part.frozen), _bytes(size))
+    return table
+
+
+def _memory(place: Workplace, parts: list[Part]) -> str:
+    """What stays in memory for a whole run; activations of a step come on top."""
+    trained = _FLOAT * sum(part.trained for part in parts)
+    weights = trained + _FLOAT * sum(part.frozen for part in parts)
+    vectors = _FLOAT * len(place.store) * place.config.model.hidden_size
+    return (
+        f"memory on {place.accelerator.device}: weights {_bytes(weights)}, gradients "
+        f"{_bytes(trained)}, optimizer {_bytes(_MOMENTS * trained)}, item vectors of an evaluation "
+        f"{_bytes(vectors)}; activations of a step come on top"
+    )
+
+
+def _state(results: Mapping[str, Any] | None) -> str:
+    return "not finished" if results is None else "finished"
+
+
+def _table(title: str, *columns: str) -> Table:
+    title = f"\n{title}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        right = column in ("impressions", "candidates", "clicks", "entries", "length")
+        right = right or column in ("tokens an item", "trained", "frozen", "weights", "in memory")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _counts(*numbers: int) -> list[str]:
+    return [f"{number:,}" for number in numbers]
+
+
+def _bytes(size: int) -> str:
+    """``1.2 MiB``."""
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if number >= 1024:
+            number, unit = number / 1024, larger
+    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"

@@ -1,0 +1,144 @@
+"""The one way in: ``python worker.py --help``.
+
+Reads the YAMLs and everything that overrides them, then hands the run to ``legos/run/``. Whatever
+is slow to import is imported where it is used, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from legos.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, ConfigError, LegosError
+
+if TYPE_CHECKING:
+    from legos.config.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a command line asks of the worker itself.
+
+    Attributes:
+        rest: the words that choose and override YAMLs.
+        help: print how it works.
+        families: what to list; None = nothing.
+        check: show what would run.
+        impressions: folder of new raw impressions.
+        news: their news file, where it does not lie in that folder.
+    """
+
+    rest: list[str]
+    help: bool = False
+    families: list[str] | None = None
+    check: bool = False
+    impressions: Path | None = None
+    news: Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    try:
+        _do(_read_errand(argv))
+    except LegosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `worker.py --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _read_errand(argv: Sequence[str]) -> Errand:
+    words = list(argv)
+    if not words or "--help" in words or "-h" in words:
+        return Errand([], help=True)
+    if "--list" in words:
+        place = words.index("--list")
+        families = words[place + 1 :]
+        if place != 0 or len(families) > 1:
+            raise ConfigError("--list stands alone or with one family: worker.py --list model")
+        return Errand([], families=families)
+    check = "--check" in words
+    words = [word for word in words if word != "--check"]
+    paths: dict[str, Path] = {}
+    rest: list[str] = []
+    reading = iter(words)
+    for word in reading:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in ("impressions", "news"):
+            rest.append(word)
+            continue
+        value = value if equals else next(reading, "--")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"--{name}: needs a path")
+        paths[name] = Path(value)
+    if "news" in paths and "impressions" not in paths:
+        raise ConfigError("--news goes with --impressions FOLDER")
+    impressions, news = paths.get("impressions"), paths.get("news")
+    return Errand(rest, check=check, impressions=impressions, news=news)
+
+
+def _do(errand: Errand) -> None:
+    if errand.help:
+        from legos.config.help import help_text
+
+        print(help_text())
+        return
+    if errand.families is not None:
+        from legos.config.listing import list_families
+
+        print(list_families(errand.families))
+        return
+    from legos.config.load import load_run_config
+
+    config = load_run_config(errand.rest, notice=_notice)
+    if errand.impressions is not None and config.exp.mode != "test":
+        raise ConfigError(
+            f"--impressions: exp.mode is {config.exp.mode!r}; new impressions go with mode test "
+            "(--exp config/exp/test.yaml, or --exp.mode test beside the --exp of the training)"
+        )
+    if errand.check:
+        from legos.run.check import check
+
+        check(config)
+        return
+    from legos.config.check import check_tables
+    from legos.data.tables import Tables
+    from legos.run.main import run
+
+    check_tables(config, Tables.load(config.data.folder).manifest)
+    tables = None
+    if errand.impressions is not None:
+        tables = _read_impressions(config, errand.impressions, errand.news)
+    run(config, impressions=tables)
+
+
+def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Path:
+    """Turn new raw impressions into tables with the vocabularies of the run's own tables."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--impressions: score new impressions in one process")
+    from legos.files import sha256_of_file, sha256_of_text
+    from process.mind import read_mind_impressions
+    from process.tables import new_impressions_tables
+
+    raw = read_mind_impressions(folder, config.data.folder, news=news)
+    content = " ".join(sha256_of_file(path) for path in raw.sources)
+    name = sha256_of_text(f"{config.data.folder.resolve()} {content}")[:12]
+    tables = config.exp.runs_folder / config.data.name / "impressions" / name
+    new_impressions_tables(config.data.folder, raw, tables)
+    return tables
+
+
+def _notice(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"notice: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
