@@ -49,8 +49,6 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `worker.py --list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -88,12 +86,12 @@ def _do(errand: Errand) -> None:
     if errand.help:
         from legos.config.help import help_text
 
-        print(help_text())
+        _show(help_text())
         return
     if errand.families is not None:
         from legos.config.listing import list_families
 
-        print(list_families(errand.families))
+        _show(list_families(errand.families))
         return
     from legos.config.load import load_run_config
 
@@ -133,6 +131,14 @@ def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Pat
     tables = config.exp.runs_folder / config.data.name / "impressions" / name
     new_impressions_tables(config.data.folder, raw, tables)
     return tables
+
+
+def _show(text: str) -> None:
+    """Print; a reader who has seen enough (`worker.py --list | head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _notice(text: str) -> None:

@@ -151,11 +151,12 @@ def _table(title: str) -> Table:
 
 def _split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     table = _table(
-        "splits (cold: in no candidate list and no history of train; unread: never clicked there)"
+        "splits (share of candidates / of clicks: cold = in no candidate list and no history of "
+        "train, unread = in no click and no history of train)"
     )
     table.add_column("split")
     heads = ("impressions", "users", "candidates", "clicks", "no history")
-    for head in (*heads, f"history {MARKS}", "cold shown/clicked", "unread shown/clicked"):
+    for head in (*heads, f"history {MARKS}", "cold", "unread"):
         table.add_column(head, justify="right")
     for name, row in splits.items():
         table.add_row(

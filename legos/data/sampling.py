@@ -23,6 +23,7 @@ from legos.data.ragged import Ragged
 from legos.data.random import below, distinct_positions, keyed_bits
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]
+_SPARE = 4  # candidates drawn per negative from a pool that may hold forbidden items
 _REDRAWS = 16  # a slot still forbidden after so many redraws is masked: the catalogue is too small
 
 
@@ -72,6 +73,8 @@ class NegativeSampler:
         self._read = PairSet(histories.rows, histories.values, num_items)
         self._clicked = PairSet(impressions[clicked], candidates.values[clicked], num_items)
         self._pools: Ragged | None = None
+        # a user's pool may hold what this very impression has read: draw more to choose from
+        self._pool_draws = count * (_SPARE if strategy == "user" else 1)
         self._pool_of = torch.arange(len(interactions), device=labels.device)
         self._popularity: Tensor | None = None
         if strategy == "impression":
@@ -97,14 +100,9 @@ class NegativeSampler:
         """
         items = torch.zeros(rows.numel(), self.count, dtype=torch.int64, device=rows.device)
         wanting = torch.ones_like(items, dtype=torch.bool)
-        if self._pools is not None:
-            bits = keyed_bits(rows, self.count, self._seed, pass_number, 0)
-            owner = self._pool_of[impressions]
-            starts = self._pools.offsets[owner]
-            positions, valid = distinct_positions(bits, self._pools.offsets[owner + 1] - starts)
-            if self._pools.values.numel():
-                items = self._pools.values[torch.where(valid, starts[:, None] + positions, 0)]
-            wanting = ~valid | self._forbidden(impressions, items)
+        if self._pools is not None and self._pools.values.numel():
+            bits = keyed_bits(rows, self._pool_draws, self._seed, pass_number, 0)
+            items, wanting = self._from_pools(self._pools, impressions, bits)
         for attempt in range(1, _REDRAWS + 1):
             if not bool(wanting.any()):
                 break
@@ -112,6 +110,18 @@ class NegativeSampler:
             items = torch.where(wanting, self._from_catalogue(bits), items)
             wanting = self._forbidden(impressions, items) | _repeats(items)
         return items, ~wanting
+
+    def _from_pools(
+        self, pools: Ragged, impressions: Tensor, bits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, K)`` items of each row's pool and where the pool had no further one allowed."""
+        owner = self._pool_of[impressions]
+        starts = pools.offsets[owner]
+        positions, valid = distinct_positions(bits, pools.offsets[owner + 1] - starts)
+        items = pools.values[torch.where(valid, starts[:, None] + positions, 0)]
+        wanting = ~valid | self._forbidden(impressions, items)
+        kept = wanting.int().sort(1, stable=True).indices[:, : self.count]  # allowed ones first
+        return items.gather(1, kept), wanting.gather(1, kept)
 
     def _from_catalogue(self, bits: Tensor) -> Tensor:
         if self._popularity is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_LISTS_AT_ONCE = 2048  # their vectors are in memory at once: about 40 MB of float64 at k=10, D=256
+
 
 def top_k(scores: np.ndarray, offsets: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best k rows of every group; of equal scores the earlier row comes first.
@@ -66,15 +68,20 @@ def beyond_accuracy(
 def _diversity(vectors: np.ndarray, listed: np.ndarray, group: np.ndarray, groups: int) -> float:
     """Mean over lists of the mean of 1 - cosine; pairs are summed as |sum|² - sum of squares."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = (vectors / np.where(norms > 0, norms, 1)).astype(np.float64)
+    unit = vectors / np.where(norms > 0, norms, 1)
     count = np.bincount(group, minlength=groups)
     longer = count > 1
     if not longer.any():
         return float("nan")
-    begin = np.concatenate([[0], count.cumsum()[:-1]])[count > 0]
-    total = np.zeros((groups, unit.shape[1]))
-    total[count > 0] = np.add.reduceat(unit[listed], begin)
-    squares = np.bincount(group, (unit[listed] ** 2).sum(1), groups)
-    cosines = (total**2).sum(1) - squares
+    squares = np.bincount(group, norms[listed, 0] > 0, groups)  # a unit vector's square is 1
+    cosines = -squares
+    ends = count.cumsum()
+    for low in range(0, groups, _LISTS_AT_ONCE):
+        part = np.flatnonzero(count[low : low + _LISTS_AT_ONCE]) + low
+        if len(part):
+            first, last = ends[part[0]] - count[part[0]], ends[part[-1]]
+            begin = ends[part] - count[part] - first
+            total = np.add.reduceat(unit[listed[first:last]].astype(np.float64), begin)
+            cosines[part] += (total**2).sum(1)
     pairs = count * (count - 1)
     return float((1 - cosines[longer] / pairs[longer]).mean())

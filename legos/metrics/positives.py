@@ -60,7 +60,7 @@ def _compare(
     many = np.bincount(group, minlength=len(offsets) - 1) > _MANY
     for crowded in np.flatnonzero(many):
         ordered = np.sort(scores[offsets[crowded] : offsets[crowded + 1]])
-        place = np.flatnonzero(group == crowded)
+        place = slice(*np.searchsorted(group, (crowded, crowded + 1)))  # group ascends
         right = np.searchsorted(ordered, values[place], side="right")
         above[place] = len(ordered) - right
         equal[place] = right - np.searchsorted(ordered, values[place], side="left")

@@ -59,7 +59,8 @@ def grouped_metrics(
 
     Raises:
         ConfigError: a name is unknown.
-        DataError: lengths differ, a label is neither 0 nor 1, or a score is not finite.
+        DataError: lengths differ, offsets do not ascend from 0, a label is neither 0 nor 1, or a
+            score is not finite.
     """
     metrics = [parse_metric(name) for name in names]
     scores, labels, offsets = np.asarray(scores), np.asarray(labels), np.asarray(offsets)
@@ -113,7 +114,8 @@ def _of_groups(
     metric: Metric, found: Positives, clicks: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
     """One metric in every group: ``(G,)`` float64, NaN where it is undefined."""
-    k = metric.k if metric.k is not None else int(sizes.max(initial=0))
+    longest = int(sizes.max(initial=0))
+    k = longest if metric.k is None else min(metric.k, longest)
     if metric.kind in ("MRR", "HR"):
         result = np.full(len(clicks), np.nan)
         first = np.flatnonzero(found.positives_above == 0)
@@ -130,7 +132,7 @@ def _of_groups(
         gain = beaten - (found.equal - found.positives_equal) / 2
         ideal = (clicks * (sizes - clicks)).astype(np.float64)
     elif metric.kind == "MRR-all":
-        gain = _share(_cumulative(1 / np.arange(1, sizes.max(initial=0) + 1)), found, found.equal)
+        gain = _share(_cumulative(1 / np.arange(1, longest + 1)), found, found.equal)
         ideal = clicks.astype(np.float64)
     elif metric.kind == "LRAP":
         gain = (found.positives_above + found.positives_equal) / (found.above + found.equal)
@@ -138,7 +140,7 @@ def _of_groups(
     elif metric.kind == "Recall":
         gain, ideal = below_top / found.equal, clicks.astype(np.float64)
     else:  # nDCG: Järvelin and Kekäläinen, 2002, with binary gains
-        discounts = _cumulative(1 / np.log2(np.arange(2, max(k, sizes.max(initial=0)) + 2)))
+        discounts = _cumulative(1 / np.log2(np.arange(2, longest + 2)))
         gain = _share(discounts, found, below_top)
         ideal = discounts[np.minimum(clicks, k)]
     total = np.bincount(found.group, gain, len(clicks))
@@ -190,12 +192,17 @@ def _regroup(
     order = np.argsort(groups, kind="stable")
     starts = np.concatenate([[0], sizes[order].cumsum()])
     rows = np.arange(len(scores)) + np.repeat(offsets[:-1][order] - starts[:-1], sizes[order])
-    first = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1] - 1))
+    ids = groups[order]
+    begins = np.ones(len(ids), dtype=bool)
+    begins[1:] = ids[1:] != ids[:-1]
+    first = np.flatnonzero(begins)
     return scores[rows], labels[rows], np.append(starts[first], len(scores))
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> None:
-    rows = int(offsets[-1]) if len(offsets) else 0
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise DataError("offsets must be one-dimensional, begin with 0 and never decrease")
+    rows = int(offsets[-1])
     if scores.shape != labels.shape or scores.ndim != 1 or rows != len(scores):
         raise DataError(
             f"scores {scores.shape}, labels {labels.shape} and offsets up to {rows} do not match"

@@ -47,7 +47,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
     Raises:
         LegosError: the configuration does not fit the tables, or the bricks do not fit together.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False, soft_wrap=True)
     console.print(_settings(resolved_dict(config)))
     if not (config.data.folder / "manifest.json").is_file():
         console.print(

@@ -64,12 +64,8 @@ def _split(
     methods.append((results["model"], found["rows"][ALL], ""))
     rivals = [values for _, values, name in methods if name != ORACLE]
     best = {metric: _best(metric, [values.get(metric) for values in rivals]) for metric in metrics}
-    scores, labels = (
-        np.load(path, allow_pickle=False) if path.is_file() else None
-        for path in (
-            folder / "diagnostics" / split / f"{name}.npy" for name in ("scores", "labels")
-        )
-    )
+    scores = _array(folder / "diagnostics" / split / "scores.npy")
+    labels = _array(folder / "diagnostics" / split / "labels.npy")
     return {
         "name": split,
         "counts": found["counts"][ALL],
@@ -110,7 +106,7 @@ def _score_plots(scores: np.ndarray, labels: np.ndarray) -> list[str]:
     """Distributions of clicked and other scores, and the calibration of the scores as logits."""
 
     def distributions(axes: Axes) -> None:
-        edges = np.histogram_bin_edges(scores, bins=60)
+        edges = np.histogram_bin_edges(scores, bins=60).tolist()
         for label, name in ((0, "not clicked"), (1, "clicked")):
             axes.hist(scores[labels == label], edges, density=True, alpha=0.55, label=name)
         axes.set(title="Scores", xlabel="score", ylabel="density")
@@ -189,6 +185,10 @@ def _svg(draw: Any, width: float = 5.5) -> str:
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _array(path: Path) -> np.ndarray | None:
+    return np.load(path, allow_pickle=False) if path.is_file() else None
 
 
 def _json(path: Path) -> Any:

@@ -82,7 +82,7 @@ def test_a_text_variable_stays_a_text() -> None:
 
 
 def test_a_dotted_path_through_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--exp.lr.x: exp.lr is 3, without keys"):
+    with pytest.raises(ConfigError, match=r"--exp\.lr\.x: exp\.lr is 3, without keys"):
         apply_dotted(Document({"exp": {"lr": 3}}, {}), {("exp", "lr", "x"): 1})
 
 
@@ -95,7 +95,7 @@ def test_a_dotted_path_reaches_into_lists_that_are_there() -> None:
 
 
 def test_unused_variables_are_errors_and_published_ones_notices() -> None:
-    with pytest.raises(ConfigError, match="--lrr: .* did you mean 'lr'") as caught:
+    with pytest.raises(ConfigError, match=r"--lrr: .* did you mean 'lr'") as caught:
         check_variables({"lrr": 1, "sead": 2, "lr": 3}, {"lr"})
     assert "--sead" in str(caught.value)
     notices = check_variables({"lr": 1, "layer": 3}, {"lr"})

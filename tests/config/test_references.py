@@ -12,7 +12,7 @@ from legos.errors import ConfigError
 
 
 def resolved(data: dict[str, Any], **variables: Any) -> dict[str, Any]:
-    places = {("exp",): "e.yaml:1", ("data",): "d.yaml:1"}
+    places: dict[tuple[str, ...], str] = {("exp",): "e.yaml:1", ("data",): "d.yaml:1"}
     return resolve(Document(data, places), variables).data
 
 

@@ -86,16 +86,6 @@ def test_imports_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
     assert document.place(("a", "y")) == f"{tmp_path / 'sub' / 'more.yaml'}:1"
 
 
-def test_an_import_leaves_the_imported_file_as_it_was(tmp_path: Path) -> None:
-    base = write(tmp_path, "base.yaml", "a: 1\n")
-    base.chmod(0o444)
-    tmp_path.chmod(0o555)
-    try:
-        assert read_document(base).data == {"a": 1}
-    finally:
-        tmp_path.chmod(0o755)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,0 +1,194 @@
+"""From a command line to a configuration: what it holds and what is refused, all at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from legos.config import resolved_dict
+from legos.config.comparison import comparison_runs
+from legos.config.load import load_run_config
+from legos.config.schema import RunConfig
+from legos.errors import ConfigError
+from legos.item.cnn import CNNConfig
+
+RUN = ["--data", "newsroom", "--model", "naml", "--exp", "train"]
+
+
+def message(*words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_run_config([*words])
+    return str(caught.value)
+
+
+def test_a_configuration_survives_being_written_as_json() -> None:
+    config = load_run_config([*RUN, "--lr", "1e-4"])
+    again = RunConfig.model_validate(json.loads(json.dumps(resolved_dict(config))))
+    assert again == config
+    assert isinstance(again.model.item, CNNConfig)
+    assert resolved_dict(config)["exp"]["train"]["lr"] == 1e-4
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = load_run_config(RUN)
+    with pytest.raises(ValueError, match="frozen"):
+        config.model.hidden_size = 3
+
+
+def test_a_path_and_a_bare_name_are_the_same() -> None:
+    root = Path(__file__).resolve().parents[2]
+    words = ["--data", f"{root}/config/data/newsroom.yaml", *RUN[2:]]
+    assert load_run_config(words) == load_run_config(RUN)
+
+
+def test_a_dotted_option_passes_the_schema_and_may_refer_to_variables() -> None:
+    words = ["--model.item.dropout", "0.1", "--data.history_length", "${hidden_size}"]
+    config = load_run_config([*RUN, *words, "--model.item.form", "sequence"])
+    assert isinstance(config.model.item, CNNConfig)
+    assert config.model.item.dropout == 0.1
+    assert config.model.item.form == "sequence"
+    assert config.data.history_length == 64
+
+
+def test_a_whole_brick_can_be_replaced() -> None:
+    config = load_run_config([*RUN, "--model.item", "{name: pooling, mode: max}"])
+    assert config.model.item.name == "pooling"
+
+
+def test_a_custom_variable_of_the_yaml_is_not_an_error(tmp_path: Path) -> None:
+    data = tmp_path / "mine.yaml"
+    data.write_text("name: mine\nfolder: ${where}/x\nfields: [title@bert]\nhistory_length: 5\n")
+    config = load_run_config(["--data", str(data), *RUN[2:], "--where", "/tmp"])  # noqa: S108
+    assert config.data.folder == Path("/tmp/x")  # noqa: S108
+    assert "--were: no YAML of this run uses" in message(
+        "--data", str(data), *RUN[2:], "--where", "a", "--were", "b"
+    )
+
+
+def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
+    text = message("--data", "newsrom", "--model", "config/model/nml.yaml")
+    assert "--data newsrom: no such YAML; did you mean 'newsroom'?" in text
+    assert "--model config/model/nml.yaml: no such file" in text
+    assert "--exp: missing; choose from: compare, quickstart" in text
+
+
+def test_all_schema_errors_are_told_at_once_with_place_value_and_choice() -> None:
+    text = message(
+        *RUN,
+        *("--data.nme", "x"),
+        *("--data.fields.0.length", "long"),
+        *("--model.item.dropot", "0.1"),
+        *("--model.user.attention_size", "0"),
+        *("--exp.train.optimizer", "adamx"),
+        *("--exp.train.batch_size", "1.5"),
+        *("--exp.train.lr", "true"),
+        *("--exp.baselines", "[randm]"),
+        *("--exp.train.metric", "GAUCC"),
+        *("--exp.device", "gpu"),
+        *("--embed.dropout", "1"),
+    )
+    assert text.startswith("11 settings are wrong:")
+    assert "data.nme: unknown key (value 'x'); did you mean 'name'?" in text
+    assert "data.fields.0.length: expected a whole number, found 'long'" in text
+    assert "model.item.dropot: unknown key (value 0.1); did you mean 'dropout'?" in text
+    assert "model.user.attention_size: expected greater than or equal to 1, found 0" in text
+    assert "exp.train.optimizer: unknown value 'adamx'; did you mean 'adam'?" in text
+    assert "exp.train.batch_size: expected a whole number, found 1.5" in text
+    assert "exp.train.lr: expected a number, found True" in text
+    assert "exp.baselines.0: unknown baseline 'randm'; did you mean 'random'?" in text
+    assert "exp.train.metric: " in text
+    assert "did you mean 'GAUC'" in text
+    assert "exp.device: expected auto, cpu, cuda" in text
+    assert "embed.dropout: expected less than 1, found 1" in text
+
+
+def test_an_error_in_a_file_names_file_and_line(tmp_path: Path) -> None:
+    model = tmp_path / "mine.yaml"
+    model.write_text(
+        "name: mine\n"
+        "item:\n"
+        "  name: id_and_content\n"
+        "  content:\n"
+        "    name: cnn\n"
+        "    kernel: 5\n"
+        "user: {name: pooling}\n"
+    )
+    text = message("--data", "newsroom", "--model", str(model), "--exp", "train")
+    assert f"{model}:6: model.item.content.kernel: unknown key (value 5)" in text
+    assert "did you mean 'kernel_size'" in text
+    assert f"{model}: model.predictor: missing; The predictor" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model.item.name", "bert"], "unknown item encoder 'bert'"),
+        (["--model.user", "{}"], "model.user.name: missing; choose from: additive_attention"),
+        (["--model.user", "3"], "expected a mapping with a name, found 3"),
+        (["--exp.train", "3"], "exp.train: expected keys and values, found 3"),
+        (["--exp.mode", "compare"], "mode compare needs a section compare"),
+        (["--exp.load", "runs/x"], "load is read by mode test only"),
+        (["--embed.path", "x"], "source random reads no path"),
+        (["--embed.source", "text_file"], "source text_file needs a path"),
+        (["--embed_hidden_size", "32"], "random vectors (null) are model.hidden_size = 64 wide"),
+        (["--data.name", "a/../b"], "expected letters, digits"),
+        (["--data.fields", "[]"], "data.fields: expected"),
+        (["--data.fields", "[title@a, title@b]"], "field title given twice"),
+        (["--data.fields", "[{column: category, length: 3}]"], "has no tokenizer"),
+        (["--data.splits.test", "[valid]"], "split valid given twice"),
+        (["--exp.train.lr", ".inf"], "exp.train.lr: expected"),
+        (["--exp.train.lr", "-1"], "exp.train.lr: expected greater than 0, found -1"),
+        (["--exp.train.lr", "${speed}"], "needs variable 'speed'"),
+        (["--exp.runs_folder", "${exp.runs_folder}"], "refers to itself"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: list[str], expected: str) -> None:
+    assert expected in message(*RUN, *words)
+
+
+def test_a_published_variable_without_effect_is_a_notice() -> None:
+    notices: list[str] = []
+    load_run_config([*RUN, "--layer", "31", "--version", "small"], notice=notices.append)
+    assert len(notices) == 2
+    assert "--layer has no effect" in notices[0]
+
+
+def test_a_comparison_holds_its_models_and_needs_no_model() -> None:
+    config = load_run_config(["--data", "newsroom", "--exp", "compare", "--lr", "0.01"])
+    assert config.exp.compare is not None
+    assert config.model == config.exp.compare.models[0]
+    runs = comparison_runs(config)
+    assert len(runs) == len(config.exp.compare.models) * 3
+    assert [run.exp.train.seed for run in runs[:3]] == [1, 2, 3]
+    assert {run.exp.train.lr for run in runs} == {0.01}
+
+
+def test_a_run_of_a_comparison_equals_the_run_by_itself() -> None:
+    config = load_run_config(["--data", "newsroom", "--exp", "compare"])
+    words = ["--data", "newsroom", "--model", "naml", "--exp", "tt-naml", "--seed", "1"]
+    alone = load_run_config(words)
+    first = comparison_runs(config)[0]
+    assert (first.data, first.model, first.embed) == (alone.data, alone.model, alone.embed)
+    assert first.exp.train == alone.exp.train
+    assert first.exp.evaluate == alone.exp.evaluate
+
+
+def test_overrides_reach_every_model_of_a_comparison() -> None:
+    words = ["--data", "newsroom", "--exp", "quickstart", "--model.hidden_size", "32"]
+    runs = comparison_runs(load_run_config(words))
+    assert [(run.model.name, run.model.hidden_size) for run in runs] == [("naml", 32), ("nrms", 32)]
+
+
+def test_a_model_of_the_command_line_takes_the_place_of_those_compared() -> None:
+    words = ["--data", "newsroom", "--exp", "quickstart", "--model", "pooling", "--embed", "null"]
+    (run,) = comparison_runs(load_run_config(words))
+    assert (run.model.name, run.embed.name) == ("pooling", "null")
+
+
+def test_a_comparison_of_an_unknown_model_names_the_place() -> None:
+    words = ["--data", "newsroom", "--exp", "quickstart", "--exp.compare.models", "[naml, nrsm]"]
+    text = message(*words)
+    assert "command line: exp.compare.models.1" in text
+    assert "did you mean 'nrms'" in text

@@ -1,0 +1,118 @@
+"""Every YAML below config/, wherever it lies: it loads, it is explained, its command works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from legos.config.load import load_run_config
+from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
+from legos.config.references import referenced_variables
+from legos.config.variables import PUBLISHED
+from legos.config.yaml_files import read_document
+
+ROOT = CONFIG_FOLDER.parent
+SHIPPED = [path.relative_to(ROOT) for path in yaml_files(CONFIG_FOLDER)]
+OF_A_KIND = [path for path in SHIPPED if path.parts[1] in KINDS]
+NUMBER = re.compile(r"^\s*[-\w ]+:\s*(\[[\d, ]+\]|[\d.e-]+|\$\{\w+:[\d.e-]+\})\s*(#.*)?$")
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def command(path: Path) -> list[str]:
+    """The arguments of the ``python worker.py`` line in a YAML's head."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# python worker.py "):
+            return shlex.split(line)[3:]
+    return []
+
+
+def test_there_are_yamls_of_every_kind() -> None:
+    assert {path.parts[1] for path in SHIPPED} == {*KINDS, "llm.yaml"}
+    assert len(SHIPPED) >= 17
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
+def test_a_yaml_begins_with_what_it_is(path: Path) -> None:
+    text = headline(path)
+    assert 20 < len(text) < 120
+    assert not text.startswith("python")
+
+
+@pytest.mark.parametrize("path", OF_A_KIND, ids=str)
+def test_a_yamls_own_command_loads_and_validates_it(path: Path) -> None:
+    arguments = command(path)
+    assert arguments, f"{path} has no `# python worker.py` line"
+    kind = path.parts[1]
+    assert arguments[arguments.index(f"--{kind}") + 1] == path.as_posix()
+    notices: list[str] = []
+    config = load_run_config(arguments, notice=notices.append)
+    assert getattr(config, kind).name.startswith(path.stem)
+    assert notices == []
+
+
+@pytest.mark.parametrize("path", OF_A_KIND, ids=str)
+def test_every_variable_of_a_yaml_has_a_default_or_is_in_its_command(path: Path) -> None:
+    given = {word[2:] for word in command(path) if word.startswith("--")}
+    with_default = set(re.findall(r"\$\{(\w+):", path.read_text(encoding="utf-8")))
+    used = referenced_variables(read_document(path).data)
+    assert used <= PUBLISHED.keys() | with_default | given
+
+
+@pytest.mark.parametrize("path", OF_A_KIND, ids=str)
+def test_every_number_carries_its_reason(path: Path) -> None:
+    bare = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if (found := NUMBER.match(line)) and not found[2]
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("model", [path for path in OF_A_KIND if path.parts[1] == "model"], ids=str)
+@pytest.mark.parametrize("data", [path for path in OF_A_KIND if path.parts[1] == "data"], ids=str)
+def test_any_model_goes_with_any_data(model: Path, data: Path) -> None:
+    config = load_run_config(["--data", str(data), "--model", str(model), "--exp", "tt-naml"])
+    assert config.model.hidden_size == 64
+    assert config.exp.train.negatives.count == 4
+
+
+def test_every_published_variable_that_this_part_has_is_understood() -> None:
+    arguments = ["--data", "mind", "--model", "naml", "--exp", "tt", "--embed", "minilm-token"]
+    given = {
+        "version": "large",
+        "hidden_size": "32",
+        "embed_hidden_size": "384",
+        "fast_eval": "0",
+        "lr": "1e-4",
+        "item_lr": "1e-5",
+        "batch_size": "32",
+        "acc_batch": "2",
+        "epoch_batch": "-4",
+        "seed": "7",
+        "device": "cpu",
+        "precision": "bf16",
+    }
+    notices: list[str] = []
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    config = load_run_config([*arguments, *words], notice=notices.append)
+    train = config.exp.train
+    assert notices == []
+    assert config.data.folder == Path("data/mind-large")
+    assert (config.model.hidden_size, config.embed.embed_hidden_size) == (32, 384)
+    assert (train.lr, train.item_lr, train.seed) == (1e-4, 1e-5, 7)
+    assert (train.batch_size, train.acc_batch, train.epoch_batch) == (32, 2, -4)
+    assert (config.exp.device, config.exp.precision) == ("cpu", "bf16")
+    assert config.exp.evaluate.fast_eval is False
+
+
+def test_the_language_models_of_llm_yaml_are_texts() -> None:
+    models = read_document(CONFIG_FOLDER / "llm.yaml").data
+    assert "minilm" in models
+    assert all(isinstance(name, str) for name in models.values())

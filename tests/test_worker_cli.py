@@ -1,0 +1,172 @@
+"""worker.py as a user meets it: help, lists, checks, mistakes and their exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import worker
+from legos.config.variables import PUBLISHED
+from legos.errors import DataError
+from tests.tiny import tiny_tables
+
+ROOT = Path(worker.__file__).parent
+RUN = ["--data", "newsroom", "--model", "naml", "--exp", "train"]
+
+
+def tiny_run(tables: Path) -> list[str]:
+    fields = "[{column: title@words, length: 5}, category]"
+    return [*RUN, "--data.folder", str(tables), "--data.fields", fields, "--hidden_size", "16"]
+
+
+@pytest.mark.multiprocess
+def test_help_imports_nothing_slow() -> None:
+    code = (
+        "import sys, worker; worker.main(['--help']);"
+        "print(sorted({'torch', 'pandas', 'transformers', 'accelerate'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker.main(["--data", "x", "--help"]) == 0
+    text = capsys.readouterr().out
+    for name, variable in PUBLISHED.items():
+        assert f"--{name} " in text
+        assert variable.meaning in text
+    assert "python worker.py --data config/data/newsroom.yaml" in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_the_examples_of_the_help_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    from legos.config.load import load_run_config
+
+    worker.main(["--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    examples = [line.split()[2:] for line in lines if line.startswith("python worker.py --data ")]
+    examples = [words for words in examples if "YAML" not in words]
+    assert len(examples) == 4
+    for words in examples:
+        if "--impressions" in words:
+            words = words[: words.index("--impressions")]
+        assert load_run_config(words).data.name in ("newsroom", "mind-small")
+
+
+def test_no_arguments_print_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker.main([]) == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_lists_have_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    for line in ("  cnn ", "  self_attention ", "  mlp ", "  newsroom ", "  tt-naml ", "  null "):
+        assert line in text
+    assert worker.main(["--list", "predictor"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--list", "modle"], "--list modle: no such family; did you mean 'model'?"),
+        (["--data", "newsroom", "--list"], "--list stands alone"),
+        (["--data", "newsrom"], "did you mean 'newsroom'"),
+        ([*RUN, "--lrr", "1"], "did you mean 'lr'"),
+        ([*RUN, "--news", "x.tsv"], "--news goes with --impressions"),
+        ([*RUN, "--impressions"], "--impressions: needs a path"),
+        ([*RUN, "--impressions", "new"], "exp.mode is 'train'"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert worker.main(words) == 2
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert caught.err.startswith("error: ")
+    assert message in caught.err
+    assert "Traceback" not in caught.err
+
+
+def test_tables_that_are_not_there_are_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert worker.main([*RUN, "--data.folder", str(tmp_path)]) == 2
+    assert "no manifest.json here" in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(errand: worker.Errand) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "_do", interrupted)
+    assert worker.main(RUN) == 130
+
+
+def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(errand: worker.Errand) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(worker, "_do", broken)
+    with pytest.raises(RuntimeError, match="bug"):
+        worker.main(RUN)
+
+
+def test_check_shows_settings_without_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert worker.main([*RUN, "--check", "--data.folder", str(tmp_path / "none")]) == 0
+    text = capsys.readouterr().out
+    assert "model.item.kernel_size" in text
+    assert "no tables yet" in text
+
+
+def test_check_shows_shapes_parameters_and_memory_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = tiny_tables(tmp_path / "tables")
+    monkeypatch.chdir(tmp_path)
+    assert worker.main([*tiny_run(tables), "--check"]) == 0
+    text = capsys.readouterr().out
+    assert "item encoder" in text
+    assert re.search(r"candidates \(B, 1\+K\) +\(64, 5\)", text)
+    assert "steps an epoch" in text
+    assert "memory on" in text
+    assert "runs/newsroom/naml/" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
+
+
+def test_check_refuses_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = tiny_tables(tmp_path / "tables")
+    words = [*tiny_run(tables), "--check", "--data.splits.valid", "vald"]
+    assert worker.main(words) == 2
+    assert "did you mean 'valid'" in capsys.readouterr().err
+
+
+def test_new_impressions_of_a_folder_without_tables_are_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*RUN, "--exp.mode", "test", "--impressions", str(tmp_path)]
+    assert worker.main([*words, "--data.folder", str(tmp_path / "none")]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+
+
+def test_a_data_error_is_a_users_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bad_data(errand: worker.Errand) -> None:
+        raise DataError("news.tsv:3: 7 columns, expected 8")
+
+    monkeypatch.setattr(worker, "_do", bad_data)
+    assert worker.main(RUN) == 2
+    assert capsys.readouterr().err == "error: news.tsv:3: 7 columns, expected 8\n"
