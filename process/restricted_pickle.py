@@ -100,14 +100,14 @@ class _Array:
         _, shape, kind, fortran, data = self.state
         if not isinstance(kind, _Dtype) or not all(type(size) is int for size in shape):
             raise ValueError("an array without a shape and a type")
-        if not isinstance(data, list if kind.dtype.kind == "O" else bytes):
-            raise ValueError(f"an array of {kind.dtype} made of {type(data).__name__}")
-        if kind.dtype.kind == "O":
+        if kind.dtype.kind == "O" and isinstance(data, list):
             flat = np.empty(len(data), dtype=object)
             for position, value in enumerate(data):
                 flat[position] = _resolve(value, memo)
-        else:
+        elif kind.dtype.kind != "O" and isinstance(data, bytes):
             flat = np.frombuffer(data, dtype=kind.dtype).copy()
+        else:
+            raise ValueError(f"an array of {kind.dtype} made of {type(data).__name__}")
         return flat.reshape(shape, order="F" if fortran else "C")
 
 

@@ -160,8 +160,12 @@ def forms(registry: Registry) -> list[Any]:
 
 def default_forms(registry: Registry) -> list[Any]:
     """Every brick once, with its defaults; a brick that contains a brick gets the first one."""
-    first = {config.name: config for config in reversed(all_configs(registry))}
-    return [_parameter(first[name]) for name in registry.names()]
+    return [
+        _parameter(
+            registry.config(name)() if _plain(registry, name) else next(_configs(registry, name))
+        )
+        for name in registry.names()
+    ]
 
 
 def all_configs(registry: Registry) -> list[BrickConfig]:
@@ -187,15 +191,14 @@ def _choices(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, BrickConfig):
-        return [item_encoders.config(name)() for name in item_encoders.names() if _plain(name)]
+        names = [name for name in item_encoders.names() if _plain(item_encoders, name)]
+        return [item_encoders.config(name)() for name in names]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
-def _plain(name: str) -> bool:
-    """Whether an item encoder can stand alone."""
-    return not any(
-        field.is_required() for field in item_encoders.config(name).model_fields.values()
-    )
+def _plain(registry: Registry, name: str) -> bool:
+    """Whether a brick can do without any setting."""
+    return not any(field.is_required() for field in registry.config(name).model_fields.values())
 
 
 def _parameter(config: BrickConfig) -> Any:

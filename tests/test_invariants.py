@@ -1,7 +1,9 @@
-"""What every registered brick must keep: one matrix over all registries (docs/design.md)."""
+"""What every registered brick must do, in one matrix over the registries: a new brick is in it."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,133 +11,264 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import legos.recommender  # noqa: F401 - fills the registries
 from legos.data.items import ItemStore
 from legos.data.ragged import Ragged
-from legos.registry import item_encoders, predictors, user_encoders
+from legos.recommender import Recommender
+from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
+from legos.run.weights import load_model_tensors, model_tensors
 from tests.bricks import (
-    HIDDEN,
-    ITEM_ENCODERS,
-    ITEMS,
-    PREDICTORS,
-    USER_ENCODERS,
-    build,
-    histories,
-    make_embeddings,
-    make_store,
+    FIELDS,
+    HIDDEN_SIZE,
+    NUM_ITEMS,
+    forms,
+    lists,
+    needs_gpu,
+    ragged,
+    random_recommender,
+    random_store,
 )
 
-items_matrix = pytest.mark.parametrize("choice", ITEM_ENCODERS.values(), ids=ITEM_ENCODERS)
-users_matrix = pytest.mark.parametrize("choice", USER_ENCODERS.values(), ids=USER_ENCODERS)
-predictors_matrix = pytest.mark.parametrize("choice", PREDICTORS.values(), ids=PREDICTORS)
+ITEMS = pytest.mark.parametrize("config", forms(item_encoders))
+USERS = pytest.mark.parametrize("config", forms(user_encoders))
+PREDICTORS = pytest.mark.parametrize("config", forms(predictors))
+EVERY_BRICK = pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        pytest.param(family, *parameter.values, id=f"{family}-{parameter.id}")
+        for family, registry in (
+            ("item", item_encoders),
+            ("user", user_encoders),
+            ("predictor", predictors),
+        )
+        for parameter in forms(registry)
+    ],
+)
+EXACT = {"rtol": 0.0, "atol": 1e-12}  # float64: only another order of summation is allowed
+USERS_IN_BATCH, HISTORY, CANDIDATES = 6, 7, 5
 
 
-def close(first: Tensor, second: Tensor, tolerance: float = 1e-5) -> bool:
-    return torch.allclose(first, second, atol=tolerance, rtol=tolerance)
+def brick(family: str, config: BrickConfig, *, seed: int = 1) -> nn.Module:
+    """One brick of a recommender over the random items, in evaluation mode."""
+    model: Recommender = random_recommender(random_store(), seed=seed, **{family: config})
+    parts = {"item": model.item_encoder, "user": model.user_encoder, "predictor": model.predictor}
+    return parts[family].eval()
 
 
-def empty_texts(store: ItemStore) -> ItemStore:
-    nothing = Ragged(torch.zeros(0, dtype=torch.int64), torch.zeros(ITEMS + 1, dtype=torch.int64))
-    return ItemStore(
-        fields=store.fields,
-        texts=dict.fromkeys(store.texts, nothing),
-        categories=store.categories,
-        num_items=ITEMS,
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def history_mask() -> Tensor:
+    """``(B, H)``: histories of 0, 1, 3, 7, 2 and 5 items."""
+    return torch.arange(HISTORY) < torch.tensor([0, 1, 3, 7, 2, 5])[:, None]
+
+
+def run(
+    family: str, module: nn.Module, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Tensor:
+    """A brick on inputs that hold every special case: no text, no history."""
+    if family == "item":
+        store = random_store().to(device)
+        return module(store.batch(torch.arange(len(store), device=device)))
+    if family == "user":
+        history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE, dtype=dtype).to(device)
+        return module(history, history_mask().to(device))
+    user = random(USERS_IN_BATCH, HIDDEN_SIZE, dtype=dtype).to(device)
+    candidates = random(USERS_IN_BATCH, CANDIDATES, HIDDEN_SIZE, seed=1, dtype=dtype).to(device)
+    return module(user, candidates)
+
+
+def one_by_one(encode: Callable[[Tensor], Tensor], count: int) -> Tensor:
+    return torch.cat([encode(torch.tensor([row])) for row in range(count)])
+
+
+@ITEMS
+def test_an_item_alone_equals_the_item_in_a_batch(config: BrickConfig) -> None:
+    store, encoder = random_store(), brick("item", config).double()
+    together = encoder(store.batch(torch.arange(len(store))))
+    alone = one_by_one(lambda ids: encoder(store.batch(ids)), len(store))
+    assert together.shape == (NUM_ITEMS, HIDDEN_SIZE)
+    torch.testing.assert_close(together, alone, **EXACT)
+
+
+@ITEMS
+def test_items_differ(config: BrickConfig) -> None:
+    vectors = brick("item", config)(random_store().batch(torch.arange(1, 5)))
+    assert torch.unique(vectors, dim=0).shape[0] == 4
+
+
+@ITEMS
+def test_an_item_ignores_which_other_items_stand_where(config: BrickConfig) -> None:
+    store, encoder = random_store(), brick("item", config).double()
+    together = encoder(store.batch(torch.arange(len(store))))
+    shuffled = torch.randperm(len(store), generator=torch.Generator().manual_seed(3))[:20]
+    repeated = torch.cat([shuffled, shuffled[:5]])
+    torch.testing.assert_close(encoder(store.batch(repeated)), together[repeated], **EXACT)
+
+
+@ITEMS
+def test_an_item_ignores_the_content_of_its_neighbours(config: BrickConfig) -> None:
+    store, other, encoder = random_store(), random_store(seed=9), brick("item", config).double()
+    kept = 7  # has a title of its own in both stores
+    for name, column in store.texts.items():
+        other.texts[name] = _with_row(
+            other.texts[name], kept, column.select(torch.tensor([kept])).values
+        )
+    for name, values in store.categories.items():
+        other.categories[name][kept] = values[kept]
+    before, after = (encoder(s.batch(torch.arange(len(s))))[kept] for s in (store, other))
+    torch.testing.assert_close(before, after, **EXACT)
+
+
+def _with_row(column: Ragged, row: int, values: Tensor) -> Ragged:
+    rows = lists(column)
+    rows[row] = values.tolist()
+    return ragged(rows)
+
+
+@ITEMS
+@pytest.mark.parametrize("fields", [FIELDS, ("title",)], ids=str)
+def test_items_without_any_text_are_finite_with_finite_gradients(
+    config: BrickConfig, fields: tuple[str, ...]
+) -> None:
+    store = random_store(fields=fields, texts=False)
+    encoder = random_recommender(store, item=config).item_encoder.double()
+    vectors = encoder(store.batch(torch.arange(4)))
+    assert vectors.shape == (4, HIDDEN_SIZE)
+    assert torch.isfinite(vectors).all()
+    vectors.square().sum().backward()
+    gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@ITEMS
+@pytest.mark.parametrize("fields", [FIELDS, ("title",)], ids=str)
+def test_no_items_give_no_vectors(config: BrickConfig, fields: tuple[str, ...]) -> None:
+    store = random_store(fields=fields)
+    encoder = random_recommender(store, item=config).item_encoder
+    assert encoder(store.batch(torch.zeros(0, dtype=torch.int64))).shape == (0, HIDDEN_SIZE)
+
+
+@ITEMS
+def test_encoding_does_not_change_the_store(config: BrickConfig) -> None:
+    store, encoder = random_store(), brick("item", config)
+    untouched = copy.deepcopy(store)
+    ids = torch.arange(len(store))
+    assert torch.equal(encoder(store.batch(ids)), encoder(store.batch(ids)))
+    assert torch.equal(ids, torch.arange(len(store)))
+    assert _same_content(store, untouched)
+
+
+def _same_content(left: ItemStore, right: ItemStore) -> bool:
+    texts = all(
+        torch.equal(left.texts[name].values, right.texts[name].values) for name in left.texts
+    )
+    return texts and all(
+        torch.equal(left.categories[name], right.categories[name]) for name in left.categories
     )
 
 
-# --- batch independence -----------------------------------------------------------------------
+@ITEMS
+@pytest.mark.parametrize(
+    "fields", [("title",), ("title", "abstract"), ("title", "category")], ids=str
+)
+def test_an_item_encoder_trains_all_it_has_on_any_choice_of_fields(
+    config: BrickConfig, fields: tuple[str, ...]
+) -> None:
+    store = random_store(fields=fields)
+    encoder = random_recommender(store, item=config).item_encoder
+    assert _untrained(encoder, lambda: encoder(store.batch(torch.arange(len(store))))) == []
 
 
-@items_matrix
-def test_item_alone_equals_item_in_batch(choice: dict) -> None:
-    encoder, store = build(item_encoders, choice).eval(), make_store()
-    together = encoder(store.batch(torch.arange(ITEMS)))
-    assert together.shape == (ITEMS, HIDDEN)
-    for item in (0, 3, ITEMS - 1):
-        assert close(encoder(store.batch(torch.tensor([item])))[0], together[item])
+@USERS
+def test_a_user_alone_equals_the_user_in_a_batch(config: BrickConfig) -> None:
+    encoder, mask = brick("user", config).double(), history_mask()
+    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
+    alone = one_by_one(lambda row: encoder(history[row], mask[row]), USERS_IN_BATCH)
+    torch.testing.assert_close(encoder(history, mask), alone, **EXACT)
 
 
-@items_matrix
-def test_items_do_not_depend_on_order_or_repetition(choice: dict) -> None:
-    encoder, store = build(item_encoders, choice).eval(), make_store()
-    order = torch.randperm(ITEMS).repeat(2)
-    together = encoder(store.batch(torch.arange(ITEMS)))
-    assert close(encoder(store.batch(order)), together[order])
+@USERS
+def test_a_user_encoder_ignores_padding(config: BrickConfig) -> None:
+    encoder, mask = brick("user", config).double(), history_mask()
+    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
+    longer = torch.cat([history, random(USERS_IN_BATCH, 4, HIDDEN_SIZE, seed=2)], 1)
+    longer_mask = torch.cat([mask, torch.zeros(USERS_IN_BATCH, 4, dtype=torch.bool)], 1)
+    torch.testing.assert_close(encoder(longer, longer_mask), encoder(history, mask), **EXACT)
 
 
-@users_matrix
-def test_user_alone_equals_user_in_batch(choice: dict) -> None:
-    encoder = build(user_encoders, choice).eval()
-    history, mask = histories()
-    together = encoder(history, mask)
-    for user in range(len(history)):
-        assert close(encoder(history[user : user + 1], mask[user : user + 1])[0], together[user])
+@USERS
+def test_a_user_encoder_ignores_what_stands_under_the_mask(config: BrickConfig) -> None:
+    encoder, mask = brick("user", config).double(), history_mask()
+    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
+    other = torch.where(mask[..., None], history, 1e3 * random(*history.shape, seed=4))
+    torch.testing.assert_close(encoder(other, mask), encoder(history, mask), **EXACT)
 
 
-@predictors_matrix
-def test_pair_alone_equals_pair_in_batch(choice: dict) -> None:
-    predictor = build(predictors, choice).eval()
-    user, candidates = torch.randn(4, HIDDEN), torch.randn(4, 5, HIDDEN)
+@USERS
+def test_only_an_order_aware_user_encoder_sees_the_order(config: BrickConfig) -> None:
+    encoder = brick("user", config).double()
+    history = random(3, HISTORY, HIDDEN_SIZE)
+    mask = torch.arange(HISTORY) < torch.tensor([4, 7, 5])[:, None]
+    order = torch.tensor([2, 0, 3, 1, 4, 5, 6])
+    before, after = encoder(history, mask), encoder(history[:, order], mask)
+    if encoder.order_aware:
+        assert not torch.allclose(before, after)
+    else:
+        torch.testing.assert_close(before, after, **EXACT)
+
+
+@USERS
+def test_empty_histories_are_finite_with_finite_gradients(config: BrickConfig) -> None:
+    encoder = brick("user", config).double()
+    history = random(3, HISTORY, HIDDEN_SIZE).requires_grad_()
+    user = encoder(history, torch.zeros(3, HISTORY, dtype=torch.bool))
+    assert user.shape == (3, HIDDEN_SIZE)
+    assert torch.isfinite(user).all()
+    if user.requires_grad:
+        user.square().sum().backward()
+    tensors = [history, *encoder.parameters()]
+    assert all(torch.isfinite(t.grad).all() for t in tensors if t.grad is not None)
+
+
+@PREDICTORS
+def test_a_score_depends_on_its_user_and_candidate_alone(config: BrickConfig) -> None:
+    predictor = brick("predictor", config).double()
+    user, candidates = random(4, HIDDEN_SIZE), random(4, CANDIDATES, HIDDEN_SIZE, seed=1)
     together = predictor(user, candidates)
-    assert together.shape == (4, 5)
-    assert close(predictor(user[2:3], candidates[2:3, 1:2])[0, 0], together[2, 1])
+    assert together.shape == (4, CANDIDATES)
+    alone = one_by_one(lambda row: predictor(user[row], candidates[row]), 4)
+    torch.testing.assert_close(together, alone, **EXACT)
+    single = torch.cat([predictor(user, candidates[:, [c]]) for c in range(CANDIDATES)], 1)
+    torch.testing.assert_close(together, single, **EXACT)
 
 
-# --- padding and order ------------------------------------------------------------------------
+@PREDICTORS
+def test_a_score_tells_users_and_candidates_apart(config: BrickConfig) -> None:
+    scores = run("predictor", brick("predictor", config))
+    assert torch.unique(scores).numel() == scores.numel()
 
 
-@users_matrix
-def test_user_encoder_ignores_padding(choice: dict) -> None:
-    encoder = build(user_encoders, choice).eval()
-    history, mask = histories()
-    expected = encoder(history, mask)
-    changed = torch.where(mask[..., None], history, 1e3 * torch.randn_like(history))
-    assert close(encoder(changed, mask), expected)
-    longer = torch.cat([history, torch.randn(len(history), 3, HIDDEN)], 1)
-    padded = torch.cat([mask, torch.zeros(len(mask), 3, dtype=torch.bool)], 1)
-    assert close(encoder(longer, padded), expected)
+@EVERY_BRICK
+def test_every_trainable_parameter_learns_and_frozen_ones_stay(
+    family: str, config: BrickConfig
+) -> None:
+    module = brick(family, config)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    assert _untrained(module, lambda: run(family, module)) == []
+    optimizer = torch.optim.AdamW([*module.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
+    optimizer.step()
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, before[name]) == (not parameter.requires_grad), name
 
 
-@users_matrix
-def test_user_encoder_heeds_order_only_if_it_says_so(choice: dict) -> None:
-    encoder = build(user_encoders, choice).eval()
-    history = torch.randn(3, 7, HIDDEN)
-    mask = torch.ones(3, 7, dtype=torch.bool)
-    same = close(encoder(history.flip(1), mask), encoder(history, mask))
-    assert same == (not encoder.order_aware)
-
-
-# --- degenerate input -------------------------------------------------------------------------
-
-
-@items_matrix
-def test_items_without_any_text_are_finite(choice: dict) -> None:
-    encoder, store = build(item_encoders, choice), empty_texts(make_store())
-    vectors = encoder(store.batch(torch.arange(ITEMS)))
-    vectors.sum().backward()
-    assert vectors.isfinite().all()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
-
-
-@users_matrix
-def test_empty_histories_are_finite(choice: dict) -> None:
-    encoder = build(user_encoders, choice)
-    history = torch.randn(3, 4, HIDDEN, requires_grad=True)
-    vectors = encoder(history, torch.zeros(3, 4, dtype=torch.bool))
-    vectors.sum().backward()
-    assert vectors.isfinite().all()
-    assert history.grad is not None
-    assert history.grad.isfinite().all()
-
-
-# --- gradients --------------------------------------------------------------------------------
-
-
-def gradients_reach_everything(module: nn.Module, output: Tensor) -> list[str]:
-    """Names of the trainable parameters that no gradient reaches."""
+def _untrained(module: nn.Module, compute: Callable[[], Tensor]) -> list[str]:
+    """Names of trainable parameters that no gradient reaches, in training mode."""
+    torch.manual_seed(0)
+    module.train()
+    output = compute()
     if output.requires_grad:
-        (output * torch.randn_like(output)).sum().backward()
+        (output * random(*output.shape, dtype=output.dtype)).sum().backward()
     return [
         name
         for name, parameter in module.named_parameters()
@@ -143,88 +276,28 @@ def gradients_reach_everything(module: nn.Module, output: Tensor) -> list[str]:
     ]
 
 
-@items_matrix
-def test_every_trainable_item_parameter_gets_a_gradient(choice: dict) -> None:
-    encoder, store = build(item_encoders, choice), make_store()
-    assert gradients_reach_everything(encoder, encoder(store.batch(torch.arange(ITEMS)))) == []
+@EVERY_BRICK
+def test_a_saved_brick_comes_back_exactly(family: str, config: BrickConfig, tmp_path: Path) -> None:
+    trained, fresh = brick(family, config), brick(family, config, seed=2)
+    save_file(model_tensors(trained), tmp_path / "brick.safetensors")
+    load_model_tensors(fresh, load_file(tmp_path / "brick.safetensors"), origin=tmp_path)
+    assert torch.equal(run(family, trained), run(family, fresh))
 
 
-@users_matrix
-def test_every_trainable_user_parameter_gets_a_gradient(choice: dict) -> None:
-    encoder = build(user_encoders, choice)
-    assert gradients_reach_everything(encoder, encoder(*histories())) == []
+@EVERY_BRICK
+def test_bf16_stays_close_to_fp32(family: str, config: BrickConfig) -> None:
+    module = brick(family, config)
+    full = run(family, module)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = run(family, module).float()
+    assert (half - full).norm() < 0.02 * full.norm()
+    assert not torch.isnan(half).any()
 
 
-@predictors_matrix
-def test_every_trainable_predictor_parameter_gets_a_gradient(choice: dict) -> None:
-    predictor = build(predictors, choice)
-    scores = predictor(torch.randn(4, HIDDEN), torch.randn(4, 5, HIDDEN))
-    assert gradients_reach_everything(predictor, scores) == []
-
-
-@items_matrix
-def test_frozen_vectors_stay_bit_identical(choice: dict) -> None:
-    encoder = build(item_encoders, choice, embeddings=make_embeddings(frozen=True))
-    frozen = {n: p.detach().clone() for n, p in encoder.named_parameters() if not p.requires_grad}
-    trained = {n: p.detach().clone() for n, p in encoder.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1)
-    encoder(make_store().batch(torch.arange(ITEMS))).square().sum().backward()
-    optimizer.step()
-    now = dict(encoder.named_parameters())
-    assert all(torch.equal(now[name], value) for name, value in frozen.items())
-    assert any(not torch.equal(now[name], value) for name, value in trained.items())
-
-
-# --- storage, precision, device ---------------------------------------------------------------
-
-FAMILIES = {
-    **{f"item {name}": (item_encoders, choice) for name, choice in ITEM_ENCODERS.items()},
-    **{f"user {name}": (user_encoders, choice) for name, choice in USER_ENCODERS.items()},
-    **{f"predictor {name}": (predictors, choice) for name, choice in PREDICTORS.items()},
-}
-everything = pytest.mark.parametrize(("registry", "choice"), FAMILIES.values(), ids=FAMILIES)
-
-
-def output_of(module: nn.Module, registry: object, device: str = "cpu") -> Tensor:
-    torch.manual_seed(3)
-    if registry is item_encoders:
-        store = make_store().to(device)
-        return module(store.batch(torch.arange(ITEMS, device=device)))
-    if registry is user_encoders:
-        history, mask = histories()
-        return module(history.to(device), mask.to(device))
-    user, candidates = torch.randn(4, HIDDEN), torch.randn(4, 5, HIDDEN)
-    return module(user.to(device), candidates.to(device))
-
-
-@everything
-def test_save_and_load_reproduce_outputs_exactly(
-    registry: object, choice: dict, tmp_path: Path
-) -> None:
-    module = build(registry, choice).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    expected = output_of(module, registry)
-    save_file(module.state_dict(), tmp_path / "weights.safetensors")
-    other = build(registry, choice).eval()
-    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(output_of(other, registry), expected)
-
-
-@everything
-def test_bf16_stays_close_to_fp32(registry: object, choice: dict) -> None:
-    module = build(registry, choice).eval()
-    exact = output_of(module, registry)
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = output_of(module, registry).float()
-    assert close(rough, exact, 0.05 * max(1.0, float(exact.detach().abs().max())))
-
-
-@everything
-def test_gpu_agrees_with_cpu(registry: object, choice: dict) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    module = build(registry, choice).eval()
-    expected = output_of(module, registry)
-    assert close(output_of(module.cuda(), registry, "cuda").cpu(), expected, 1e-4)
+@needs_gpu
+@EVERY_BRICK
+def test_cpu_and_gpu_agree(family: str, config: BrickConfig) -> None:
+    module = brick(family, config)
+    on_cpu = run(family, module)
+    on_gpu = run(family, module.to("cuda"), device="cuda").cpu()
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)

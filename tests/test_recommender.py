@@ -1,150 +1,187 @@
-"""The assembled model: every item encoder × user encoder × predictor."""
+"""The assembled model: every combination of bricks builds, learns and scores the same by caches."""
 
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from legos.data.batch import TrainingRows
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
-from legos.data.sampling import NegativeSampler
-from legos.recommender import Recommender, TokenTable, build_recommender
-from legos.registry import item_encoders, predictors, user_encoders
+from legos.data.items import ItemField, ItemStore
+from legos.errors import ConfigError
+from legos.item.attention import AttentionConfig
+from legos.item.cnn import CNN, CNNConfig
+from legos.item.id_and_content import IDAndContent, IDAndContentConfig
+from legos.item.pooling import PoolingConfig
+from legos.predictor.mlp import MLPConfig
+from legos.recommender import build_brick, take
+from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
 from legos.run.losses import row_losses
 from legos.run.score import score_split, score_split_directly
-from tests.bricks import HIDDEN, ITEM_ENCODERS, ITEMS, PREDICTORS, USER_ENCODERS, WORDS, make_store
-from tests.interactions import make_interactions
+from legos.user.self_attention import SelfAttentionConfig
+from tests.bricks import (
+    NUM_ITEMS,
+    PRETRAINED_SIZE,
+    default_forms,
+    random_batch,
+    random_interactions,
+    random_recommender,
+    random_store,
+)
 
-MATRIX = {
-    f"{item}-{user}-{predictor}": (ITEM_ENCODERS[item], USER_ENCODERS[user], PREDICTORS[predictor])
-    for item, user, predictor in itertools.product(ITEM_ENCODERS, USER_ENCODERS, PREDICTORS)
-}
-combinations = pytest.mark.parametrize("bricks", MATRIX.values(), ids=MATRIX)
-
-
-def assemble(
-    bricks: tuple[dict, dict, dict], seed: int = 0, store: ItemStore | None = None
-) -> Recommender:
-    item, user, predictor = bricks
-    choice = SimpleNamespace(
-        hidden_size=HIDDEN,
-        item=item_encoders.validate(item),
-        user=user_encoders.validate(user),
-        predictor=predictors.validate(predictor),
-    )
-    words = torch.randn(WORDS, 12, generator=torch.Generator().manual_seed(5))
-    return build_recommender(
-        choice,
-        store or make_store(),
-        known_items=torch.arange(ITEMS) % 4 > 0,
-        seed=seed,
-        tables={"words": TokenTable(words, frozen=True, fingerprint="test")},
-    )
+COMBINATIONS = pytest.mark.parametrize(
+    ("item", "user", "predictor"),
+    [
+        pytest.param(*(brick.values[0] for brick in bricks), id="-".join(b.id for b in bricks))
+        for bricks in itertools.product(
+            default_forms(item_encoders), default_forms(user_encoders), default_forms(predictors)
+        )
+    ],
+)
 
 
-def training_rows(data: Interactions) -> TrainingRows:
-    sampler = NegativeSampler(data, num_items=ITEMS, strategy="impression", count=4, seed=1)
-    return TrainingRows(data, sampler)
-
-
-@combinations
-def test_combination_trains_and_evaluates_alike_with_and_without_caches(
-    bricks: tuple[dict, dict, dict],
+@COMBINATIONS
+def test_every_combination_of_bricks_learns(
+    item: BrickConfig, user: BrickConfig, predictor: BrickConfig
 ) -> None:
-    model, store, data = assemble(bricks), make_store(), make_interactions()
-    rows = training_rows(data)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    store = random_store()
+    model = random_recommender(store, item=item, user=user, predictor=predictor).eval()
+    batch, content = random_batch(store)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=3e-3
+    )
     losses = []
-    for _ in range(3):
-        batch = rows.batch(torch.arange(16), pass_number=0)
-        scores = model(batch, store.batch(batch.items))
-        assert scores.shape == (16, 5)
+    for _ in range(4):
+        scores = model(batch, content)
+        assert scores.shape == batch.candidates.shape
         loss = row_losses("softmax", scores, batch.labels, batch.candidate_mask).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
-    assert torch.tensor(losses).isfinite().all()
+        losses.append(float(loss))
+    assert losses == sorted(losses, reverse=True), losses
+    assert losses[-1] < losses[0]
+
+
+@COMBINATIONS
+def test_every_combination_scores_the_same_with_and_without_caches(
+    item: BrickConfig, user: BrickConfig, predictor: BrickConfig
+) -> None:
+    store, data = random_store(), random_interactions()
+    model = random_recommender(store, item=item, user=user, predictor=predictor)
     cached = score_split(model, store, data, page_size=7).scores
-    assert torch.allclose(cached, score_split_directly(model, store, data), atol=1e-5)
+    torch.testing.assert_close(cached, score_split_directly(model, store, data), rtol=0, atol=1e-5)
     assert torch.equal(score_split(model, store, data, page_size=7).scores, cached)
 
 
-def test_some_combination_learns_the_training_rows() -> None:
-    model, store, data = (
-        assemble((ITEM_ENCODERS["cnn"], USER_ENCODERS["additive_attention"], PREDICTORS["dot"])),
-        make_store(),
-        make_interactions(),
+def test_forward_is_encoders_then_predictor() -> None:
+    store = random_store()
+    model = random_recommender(store, user=SelfAttentionConfig(), predictor=MLPConfig()).eval()
+    batch, content = random_batch(store)
+    vectors = model.item_encoder(content)
+    rows = [
+        model.predictor(
+            model.user_encoder(vectors[batch.history[row]][None], batch.history_mask[row][None]),
+            vectors[batch.candidates[row]][None],
+        )
+        for row in range(len(batch))
+    ]
+    torch.testing.assert_close(model(batch, content), torch.cat(rows))
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
+    store = random_store()
+    torch.manual_seed(3)
+    first = random_recommender(store, seed=7).state_dict()
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(torch.rand(3), drawn)
+    second, other = (random_recommender(store, seed=seed).state_dict() for seed in (7, 8))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    different = [name for name in first if not torch.equal(first[name], other[name])]
+    assert any("convolutions" in name for name in different)
+    assert not any("words.table" in name for name in different)  # pretrained
+
+
+def test_fields_of_one_vocabulary_share_one_table() -> None:
+    model = random_recommender(random_store(fields=("title", "abstract", "category")))
+    tables = [name for name, _ in model.named_parameters() if name.endswith(".table")]
+    assert tables == [
+        "item_encoder.embeddings.vocabularies.words.table",
+        "item_encoder.embeddings.vocabularies.category.table",
+    ]
+
+
+@pytest.mark.parametrize(("hidden_size", "projected"), [(PRETRAINED_SIZE, False), (16, True)])
+def test_pretrained_vectors_are_projected_only_where_widths_differ(
+    hidden_size: int, projected: bool
+) -> None:
+    model = random_recommender(
+        random_store(), item=PoolingConfig(), hidden_size=hidden_size, frozen_words=True
     )
-    rows = training_rows(data)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    losses = []
-    for _ in range(60):
-        batch = rows.batch(torch.arange(len(rows)), pass_number=0)
-        scores = model(batch, store.batch(batch.items))
-        loss = row_losses("softmax", scores, batch.labels, batch.candidate_mask).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.7 * losses[0]
+    parameters = dict(model.named_parameters())
+    prefix = "item_encoder.embeddings.vocabularies.words"
+    assert (f"{prefix}.project.weight" in parameters) == projected
+    assert not parameters[f"{prefix}.table"].requires_grad
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    bricks = next(iter(MATRIX.values()))
-    first, second, third = (assemble(bricks, seed) for seed in (1, 1, 2))
-    pairs = list(zip(first.parameters(), second.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b in pairs)
-    assert any(
-        not torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True)
+def test_tuned_pretrained_vectors_take_gradients() -> None:
+    model = random_recommender(random_store(), item=PoolingConfig(), frozen_words=False)
+    table = dict(model.named_parameters())["item_encoder.embeddings.vocabularies.words.table"]
+    assert table.requires_grad
+    assert table.shape[1] == PRETRAINED_SIZE
+
+
+@pytest.mark.parametrize("item", [CNNConfig(), AttentionConfig(), CNNConfig(form="sequence")])
+def test_fields_may_be_called_as_torch_calls_its_own(item: BrickConfig) -> None:
+    plain = random_store(fields=("title", "category"))
+    names = {"title": "items", "category": "type"}
+    vocabularies = {"words": "v1.5", "category": "type"}
+    odd = ItemStore(
+        fields={
+            names[name]: ItemField(
+                names[name], field.is_text, vocabularies[field.vocabulary], field.size, 20
+            )
+            for name, field in plain.fields.items()
+        },
+        texts={"items": plain.texts["title"]},
+        categories={"type": plain.categories["category"]},
+        num_items=NUM_ITEMS,
     )
+    model = random_recommender(odd, item=item)
+    vectors = model.encode_items(odd.batch(torch.arange(5)))
+    assert torch.isfinite(vectors).all()
+    model.load_state_dict(model.state_dict())
 
 
-def test_building_leaves_the_global_random_state_alone() -> None:
-    store = make_store()
-    torch.manual_seed(11)
-    expected = torch.rand(3)
-    torch.manual_seed(11)
-    assemble(next(iter(MATRIX.values())), store=store)
-    assert torch.equal(torch.rand(3), expected)
+def test_a_brick_inside_a_brick_is_built_from_the_same_context() -> None:
+    model = random_recommender(random_store(), item=IDAndContentConfig(content=CNNConfig()))
+    assert isinstance(model.item_encoder, IDAndContent)
+    assert isinstance(model.item_encoder.content, CNN)
+    assert model.item_encoder.id.vectors.shape[0] == NUM_ITEMS
 
 
-@pytest.mark.parametrize("kept", [list(range(0, 40, 2)), [39], [5, 4, 3, 3]])
-def test_user_cache_is_aligned_by_state_when_impressions_are_left_out(kept: list[int]) -> None:
-    """The predecessor wrote its user cache by running number and read it by user id."""
-    model, store, data = assemble(next(iter(MATRIX.values()))), make_store(), make_interactions()
-    every = score_split(model, store, data).scores.view(len(data), -1)
-    rows = torch.tensor(kept)
-    labels = data.labels.view(len(data), -1)[rows].reshape(-1)
-    part = Interactions(
-        split="test",
-        users=data.users[rows],
-        history_rows=data.history_rows[rows],
-        histories=data.histories,
-        history_users=data.history_users,
-        candidates=data.candidates.select(rows),
-        labels=labels,
-        impression_vocabulary="impression_id@test",
-        impression_ids=rows,
-    )
-    scores = score_split(model, store, part).scores.view(len(rows), -1)
-    assert torch.allclose(scores, every[rows], atol=1e-6)
+def test_a_brick_gets_only_what_it_asks_for() -> None:
+    context = {"hidden_size": 4, "unheard_of": object()}
+    predictor = build_brick(predictors, MLPConfig(hidden_sizes=(3,)), context)
+    assert predictor(torch.zeros(1, 4), torch.zeros(1, 2, 4)).shape == (1, 2)
 
 
-def test_evaluation_does_not_change_the_items() -> None:
-    """The predecessor's evaluation multiplied cached ids by their mask in place."""
-    model, store, data = assemble(next(iter(MATRIX.values()))), make_store(), make_interactions()
-    before = {name: tokens.values.clone() for name, tokens in store.texts.items()}
-    score_split(model, store, data)
-    assert all(torch.equal(store.texts[name].values, values) for name, values in before.items())
+@pytest.mark.parametrize("family", ["item", "user"])
+def test_heads_that_do_not_divide_the_hidden_size_are_refused(family: str) -> None:
+    config = {"item": AttentionConfig(num_heads=5), "user": SelfAttentionConfig(num_heads=5)}
+    message = r"num_heads 5 does not divide hidden_size 16; choose one of \[1, 2, 4, 8, 16\]"
+    with pytest.raises(ConfigError, match=message):
+        random_recommender(random_store(), **{family: config[family]})
 
 
-def test_scoring_restores_the_training_mode() -> None:
-    model, store, data = assemble(next(iter(MATRIX.values()))), make_store(), make_interactions()
-    model.train()
-    score_split(model, store, data)
-    assert model.training
+def test_an_even_kernel_is_refused() -> None:
+    with pytest.raises(ConfigError, match="kernel_size 4 is even"):
+        random_recommender(random_store(), item=CNNConfig(kernel_size=4))
+
+
+def test_take_gathers_rows_for_any_shape_of_positions() -> None:
+    vectors = torch.randn(5, 3)
+    index = torch.tensor([[0, 4], [2, 2]])
+    assert torch.equal(take(vectors, index), vectors[index])
+    assert take(vectors, index[:0]).shape == (0, 2, 3)

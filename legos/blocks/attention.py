@@ -91,10 +91,10 @@ class MultiHeadSelfAttention(nn.Module):
 
         Items of similar length are padded together, so that little of the work is padding.
         """
-        projected = self.project(tokens.distinct)  # (U, 3D): once per distinct token
+        projected: Tensor = self.project(tokens.distinct)  # (U, 3D): once per distinct token
         buckets = _buckets(tokens.offsets)
         if not buckets:
-            return torch.zeros(0, projected.shape[1] // 3, device=projected.device)
+            return projected.new_zeros(0, projected.shape[1] // 3)
         positions = torch.cat([position.reshape(-1) for position, _ in buckets])
         gathered = gather(projected, tokens.index[positions])
         outputs = []

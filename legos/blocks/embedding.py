@@ -13,6 +13,16 @@ from legos.data.items import ItemBatch, ItemField
 from legos.data.ragged import Ragged
 
 _RANDOM_STD = 0.1  # as word vectors are commonly started; small enough for softmax over scores
+_TAKEN_KEYS = frozenset(dir(nn.ModuleDict()))
+
+
+def module_key(name: str) -> str:
+    """The key of a field or vocabulary in an ``nn.ModuleDict``.
+
+    That takes neither dots nor the names of its own attributes, such as ``type`` and ``items``.
+    """
+    key = name.replace(".", "·")
+    return f"{key}·" if key in _TAKEN_KEYS else key
 
 
 class VocabularyEmbedding(nn.Module):
@@ -79,7 +89,9 @@ class FieldEmbeddings(nn.Module):
         super().__init__()
         self.fields = dict(fields)
         self.hidden_size = hidden_size
-        self.vocabularies = nn.ModuleDict(vocabularies)
+        self.vocabularies = nn.ModuleDict(
+            {module_key(name): vectors for name, vectors in vocabularies.items()}
+        )
 
     @property
     def text_fields(self) -> list[str]:
@@ -105,4 +117,5 @@ class FieldEmbeddings(nn.Module):
         return [self.text(name, items) for name in self.text_fields]
 
     def _table(self, name: str) -> VocabularyEmbedding:
-        return cast(VocabularyEmbedding, self.vocabularies[self.fields[name].vocabulary])
+        key = module_key(self.fields[name].vocabulary)
+        return cast(VocabularyEmbedding, self.vocabularies[key])

@@ -120,7 +120,7 @@ class NegativeSampler:
         positions, valid = distinct_positions(bits, pools.offsets[owner + 1] - starts)
         items = pools.values[torch.where(valid, starts[:, None] + positions, 0)]
         wanting = ~valid | self._forbidden(impressions, items)
-        kept = wanting.int().sort(1, stable=True).indices[:, : self.count]  # allowed ones first
+        kept = wanting.int().sort(dim=1, stable=True).indices[:, : self.count]  # allowed ones first
         return items.gather(1, kept), wanting.gather(1, kept)
 
     def _from_catalogue(self, bits: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Tables:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path}: not valid JSON ({error}); make the tables again") from None
-        found = manifest.get("format")
+        found = manifest.get("format") if isinstance(manifest, dict) else None
         if found != FORMAT:
             raise DataError(
                 f"{path}: tables of format {found!r}, this version reads format {FORMAT}; "

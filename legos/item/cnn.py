@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.convolution import PackedConvolution
-from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.embedding import FieldEmbeddings, module_key
 from legos.blocks.packed import PackedTokens, concatenate, one_token_each
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
@@ -64,7 +64,8 @@ class CNN(nn.Module):
         super().__init__()
         self.embeddings = embeddings
         self.form = form
-        texts, categories = embeddings.text_fields, embeddings.category_fields
+        texts = [module_key(name) for name in embeddings.text_fields]
+        categories = [module_key(name) for name in embeddings.category_fields]
         shared = form == "sequence"
 
         def convolution() -> nn.Module:
@@ -85,7 +86,8 @@ class CNN(nn.Module):
             {name: attention() for name in ([] if shared else texts)}
         )
         self.dropout = nn.Dropout(dropout)
-        self.view_attention = attention()
+        several = shared or len(texts) + len(categories) > 1
+        self.view_attention = attention() if several else None
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""
@@ -96,13 +98,14 @@ class CNN(nn.Module):
         for name in self.embeddings.text_fields:
             tokens = self.embeddings.text(name, items)
             contextual = self._convolve(name, tokens)  # (P, D)
-            attention = cast(AdditiveAttention, self.word_attention[name])
+            attention = cast(AdditiveAttention, self.word_attention[module_key(name)])
             views.append(attention.packed(contextual, tokens.rows, len(items)))
             present.append(tokens.offsets.diff() > 0)
         for name in self.embeddings.category_fields:
-            views.append(torch.relu(self.dense[name](self.embeddings.category(name, items))))
+            dense = self.dense[module_key(name)]
+            views.append(torch.relu(dense(self.embeddings.category(name, items))))
             present.append(torch.ones_like(items.ids, dtype=torch.bool))
-        if len(views) == 1:
+        if self.view_attention is None:
             return views[0]
         pooled: Tensor = self.view_attention(torch.stack(views, 1), torch.stack(present, 1))
         return pooled  # (N, D)
@@ -117,11 +120,9 @@ class CNN(nn.Module):
         for name in self.embeddings.category_fields:
             parts.append(one_token_each(self.dense["all"](self.embeddings.category(name, items))))
         sequence = concatenate(parts)
-        pooled: Tensor = self.view_attention.packed(
-            sequence.vectors, sequence.rows, sequence.num_items
-        )
-        return pooled
+        attention = cast(AdditiveAttention, self.view_attention)
+        return attention.packed(sequence.vectors, sequence.rows, sequence.num_items)
 
     def _convolve(self, name: str, tokens: PackedTokens) -> Tensor:
-        convolved: Tensor = self.dropout(torch.relu(self.convolutions[name](tokens)))
+        convolved: Tensor = self.dropout(torch.relu(self.convolutions[module_key(name)](tokens)))
         return convolved

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from legos.errors import DataError
+
 
 def paired_p_values(
     reference: np.ndarray, others: Mapping[str, np.ndarray]
@@ -17,19 +19,29 @@ def paired_p_values(
         others: the same of each other method.
 
     Returns:
-        by method ``difference`` (mean of method minus reference), ``wilcoxon`` (signed-rank test)
-        and ``holm`` (Wilcoxon corrected for the number of methods; Holm, 1979).
+        by method ``difference`` (mean of method minus reference), ``wilcoxon`` (signed-rank test),
+        ``t_test`` (paired), and ``holm`` and ``t_test_holm`` (the two corrected for the number of
+        methods; Holm, 1979). Pairs with a NaN are left out; without a pair that differs p is 1.
+
+    Raises:
+        DataError: a method has another number of groups than the reference.
     """
-    from scipy.stats import wilcoxon
+    from scipy.stats import ttest_1samp, wilcoxon
 
     results: dict[str, dict[str, float]] = {}
     for name, values in others.items():
+        if values.shape != reference.shape:
+            raise DataError(f"{name}: {values.shape} groups, the reference has {reference.shape}")
         difference = (values - reference)[~np.isnan(values - reference)]
-        p = 1.0 if not difference.any() else float(wilcoxon(difference).pvalue)
-        mean = float(difference.mean()) if len(difference) else float("nan")
-        results[name] = {"difference": mean, "wilcoxon": p}
-    for name, p in holm({name: found["wilcoxon"] for name, found in results.items()}).items():
-        results[name]["holm"] = p
+        differs = len(difference) > 1 and bool(difference.any())
+        results[name] = {
+            "difference": float(difference.mean()) if len(difference) else float("nan"),
+            "wilcoxon": float(wilcoxon(difference).pvalue) if differs else 1.0,
+            "t_test": float(ttest_1samp(difference, 0.0).pvalue) if differs else 1.0,
+        }
+    for test, corrected in (("wilcoxon", "holm"), ("t_test", "t_test_holm")):
+        for name, p in holm({name: found[test] for name, found in results.items()}).items():
+            results[name][corrected] = p
     return results
 
 

@@ -27,22 +27,33 @@ class Known:
     """What the training split has seen; the rest is cold.
 
     Attributes:
-        items: ``(items,)`` bool: clicked or read in an impression of the training split.
+        readers: ``(items,)`` int64 users that clicked the item in an impression of the training
+            split, or had read it before.
         users: ``(users,)`` bool: has an impression in the training split.
     """
 
-    items: Tensor
+    readers: Tensor
     users: Tensor
+
+    @property
+    def items(self) -> Tensor:
+        """``(items,)`` bool; items that were only shown and never clicked are unseen."""
+        return self.readers > 0
 
 
 def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> Known:
-    """Items that were only shown and never clicked count as unseen."""
-    items = torch.zeros(num_items, dtype=torch.bool, device=train.users.device)
+    """Count the readers of every item in the training split."""
+    clicked = train.labels == 1
+    states = train.history_rows.unique()  # a history that many impressions share counts once
+    history = train.histories.select(states)
+    readers = torch.cat(
+        [train.users[train.candidates.rows[clicked]], train.history_users[states][history.rows]]
+    )
+    items = torch.cat([train.candidates.values[clicked], history.values])
+    pairs = torch.unique(items * num_users + readers)
     users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
-    items[train.candidates.values[train.labels == 1]] = True
-    items[train.histories.select(train.history_rows.unique()).values] = True
     users[train.users] = True
-    return Known(items, users)
+    return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users)
 
 
 @dataclass(frozen=True)
@@ -76,10 +87,10 @@ class Workplace:
 
     def over(self, tables: Tables) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
-        added_items = tables.num_items - self.known.items.numel()
+        added_items = tables.num_items - self.known.readers.numel()
         added_users = tables.num_users - self.known.users.numel()
         known = Known(
-            pad(self.known.items, (0, added_items)), pad(self.known.users, (0, added_users))
+            pad(self.known.readers, (0, added_items)), pad(self.known.users, (0, added_users))
         )
         store = ItemStore.from_tables(tables, self.config.data.fields).to(self.accelerator.device)
         return replace(self, tables=tables, store=store, known=known)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
 
@@ -28,7 +29,8 @@ class Reading:
         tables: the data set.
         split: the split to score.
         train: name of the training split.
-        history_length: newest items of a history that are looked at.
+        history_length: newest items of a history that scores are made from; who read what in
+            the training split is counted from whole histories.
         vectors_cache: folder for text vectors.
         text_model: language model of the text baselines.
     """
@@ -47,6 +49,7 @@ class Reading:
         self.vectors_cache, self.text_model = vectors_cache, text_model
         candidates = tables.lists(split, "candidates")
         histories = tables.lists("histories", "items")
+        self.reads = self._train_reads(train, _counts(histories, tables.num_items))
         if history_length is not None:
             histories = histories.tail(history_length)
         self.candidates = candidates.values.numpy().astype(np.int64)
@@ -55,31 +58,19 @@ class Reading:
         self.states, self.state_of = np.unique(
             tables.scalar(split, "history").numpy(), return_inverse=True
         )
-        self._histories = sparse.csr_matrix(
-            (
-                np.ones(histories.values.numel(), np.float32),
-                histories.values.numpy().astype(np.int64),
-                histories.offsets.numpy(),
-            ),
-            shape=(len(histories), tables.num_items),
-        )
-        self.reads = self._train_reads(train)
-
-    @property
-    def histories(self) -> sparse.csr_matrix:
-        """``(states, items)`` share of each item in a history state of the split."""
-        counts = self._histories[self.states]
+        counts = _counts(histories, tables.num_items)[self.states]
         totals = np.maximum(np.asarray(counts.sum(1)).ravel(), 1)
-        return sparse.diags(1 / totals).dot(counts).tocsr().astype(np.float32)
+        # (states, items): share of each item in a history state of the split
+        self.histories = sparse.diags(1 / totals).dot(counts).tocsr().astype(np.float32)
 
-    def _train_reads(self, train: str) -> sparse.csr_matrix:
+    def _train_reads(self, train: str, histories: sparse.csr_matrix) -> sparse.csr_matrix:
         """``(users, items)`` 1 where a user clicked or had read an item by the training split."""
         tables = self.tables
         shown = tables.lists(train, "candidates")
         clicked = tables.lists(train, "labels").values.numpy() == 1
         users = tables.scalar(train, "user_id").numpy().astype(np.int64)
         states = tables.scalar(train, "history").numpy()
-        history = self._histories[states].tocoo()
+        history = histories[states].tocoo()
         rows = np.concatenate([users[shown.rows.numpy()[clicked]], users[history.row]])
         columns = np.concatenate([shown.values.numpy()[clicked], history.col])
         reads = sparse.csr_matrix(
@@ -99,13 +90,24 @@ class Reading:
         order = np.argsort(owner, kind="stable")
         bounds = np.searchsorted(owner[order], np.arange(len(self.states) + 1))
         scores = np.empty(len(self.candidates), np.float32)
-        histories = self.histories
         for begin in range(0, len(self.states), _STATES_AT_ONCE):
             end = min(begin + _STATES_AT_ONCE, len(self.states))
             pairs = order[bounds[begin] : bounds[end]]
-            dense = rows(histories[begin:end])
+            dense = rows(self.histories[begin:end])
             scores[pairs] = dense[owner[pairs] - begin, self.candidates[pairs]]
         return scores
+
+
+def _counts(histories: Ragged, num_items: int) -> sparse.csr_matrix:
+    """``(states, items)`` how often each item stands in each history."""
+    return sparse.csr_matrix(
+        (
+            np.ones(histories.values.numel(), np.float32),
+            histories.values.numpy().astype(np.int64),
+            histories.offsets.numpy(),
+        ),
+        shape=(len(histories), num_items),
+    )
 
 
 def random_scores(reading: Reading) -> np.ndarray:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
-from scipy.stats import ttest_rel
 
 from legos.config.comparison import comparison_runs
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.files import sha256_of_text, write_text
+from legos.metrics.significance import paired_p_values
 from legos.run.assemble import Workplace
 from legos.run.folder import ID_LENGTH, RunFolder
 from legos.run.main import run_folder, run_model
@@ -101,11 +101,11 @@ def _split_rows(
 ) -> list[ResultRow]:
     """Baselines, models with their stars against the first one, and the bound."""
     values = {label: _group_values(each, split) for label, each in folders.items()}
-    first = next(iter(values.values()))
-    rows = []
-    for label, results in runs.items():
-        marks = {} if values[label] is first else _marks(values[label], first, len(runs) - 1)
-        rows.append(replace(model_row(label, results, split), marks=marks))
+    marks = _marks(values, next(iter(values)))
+    rows = [
+        replace(model_row(label, results, split), marks=marks[label])
+        for label, results in runs.items()
+    ]
     return in_order(baseline_rows(baselines), rows)
 
 
@@ -120,19 +120,20 @@ def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndar
 
 
 def _marks(
-    own: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray], comparisons: int
-) -> dict[str, str]:
-    """Stars of a paired t-test over groups against the first model, Bonferroni-corrected."""
-    marks = {}
-    for name in own.keys() & first.keys():
-        difference = own[name] - first[name]
-        difference = difference[np.isfinite(difference)]
-        if difference.size < 2 or not difference.any():
-            continue
-        p = float(ttest_rel(difference, np.zeros_like(difference)).pvalue) * comparisons
-        star = next((star for level, star in LEVELS if p < level), "")
-        if star:
-            marks[name] = star
+    values: Mapping[str, Mapping[str, np.ndarray]], reference: str
+) -> dict[str, dict[str, str]]:
+    """Stars of a paired t-test over groups against the first model, Holm-corrected over models.
+
+    Args:
+        values: by model and metric the value in each group.
+        reference: the first model.
+    """
+    marks: dict[str, dict[str, str]] = {label: {} for label in values}
+    for metric, expected in values[reference].items():
+        others = {label: each[metric] for label, each in values.items() if label != reference}
+        for label, found in paired_p_values(expected, others).items():
+            star = next((star for level, star in LEVELS if found["t_test_holm"] < level), "")
+            marks[label][metric] = star
     return marks
 
 

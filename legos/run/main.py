@@ -15,13 +15,15 @@ from legos.config import resolved_dict
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
+from legos.errors import CheckpointError
 from legos.files import write_array
 from legos.run.assemble import Workplace
+from legos.run.checkpoint import has_checkpoint
 from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
 from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import ALL, SplitResult
-from legos.run.measure_baselines import measure_baselines
+from legos.run.measure_baselines import measure_baselines, missing_baselines
 from legos.run.random_state import seed_everything
 from legos.run.report import write_report
 from legos.run.resume import load_model
@@ -80,18 +82,21 @@ def run_model(
     """
     tables = Tables.load(config.data.folder)
     folder = run_folder(config, tables, accelerator)
-    is_main = accelerator.is_main_process
+    is_main, mode = accelerator.is_main_process, config.exp.mode
+    if mode == "test":
+        checkpoint_of(config, folder)  # before anything is written
     with folder.lock() if is_main else nullcontext():
         results = folder.results() or {}
-        mode, tested = config.exp.mode, results.get("splits", {})
-        asked = [] if mode == "train" else config.data.splits.test
-        untested = [split for split in asked if split not in tested]
+        asked = () if mode == "train" else config.data.splits.test
+        untested = [split for split in asked if split not in results.get("splits", {})]
         untrained = mode != "test" and "training" not in results
-        tracker = Tracker(folder.path, enabled=is_main)
-        try:
-            if not untrained and not untested:
-                tracker.say(f"{folder.path} is finished")
-            elif is_main:
+        known = results.get("baselines", {})
+        compared = bool(baselines and asked) and missing_baselines(config, tables, known)
+        with Tracker(folder.path, enabled=is_main) as tracker:
+            if not (untrained or untested or compared):
+                tracker.say(f"{folder.path} is finished; its results:")
+                return results
+            if is_main:
                 folder.describe(resolved_dict(config))
             accelerator.wait_for_everyone()
             place = Workplace.open(config, accelerator, tables)
@@ -99,15 +104,12 @@ def run_model(
                 results = train_model(place, folder, tracker)
             if untested:
                 results = test_model(place, folder, results, untested)
-            if is_main and asked:
-                if baselines:
-                    known = results.get("baselines", {})
-                    results["baselines"] = measure_baselines(place, tracker, known)
+            if compared and is_main:
+                results["baselines"] = measure_baselines(place, tracker, known)
+            if asked and is_main:
                 finish(place, folder, results, tracker)
-        finally:
-            tracker.close()
-    (results,) = broadcast_object_list([results])
-    return results
+    shared: dict[str, Any] = broadcast_object_list([results])[0]
+    return shared
 
 
 def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
 
     def validate() -> dict[str, float]:
         result = evaluate(place, training.whole_model(), valid, thorough=False)
-        (metrics,) = broadcast_object_list([result.rows[ALL] if result else {}])
+        metrics: dict[str, float] = broadcast_object_list([result.rows[ALL] if result else {}])[0]
         return metrics
 
     train(training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker)
@@ -162,7 +164,7 @@ def test_model(
     accelerator = place.accelerator
     reset_peak_memory(accelerator.device)
     model = place.model()
-    state = load_model(model, best_checkpoint(place.config.exp.load or folder.path))
+    state = load_model(model, checkpoint_of(place.config, folder))
     results = {**describe(place, folder, model), "trained_in": state["run"], **results}
     for split in splits:
         interactions = place.split(split)
@@ -191,9 +193,7 @@ def describe(place: Workplace, folder: RunFolder, model: nn.Module) -> dict[str,
 
 
 def finish(place: Workplace, folder: RunFolder, results: dict[str, Any], tracker: Tracker) -> None:
-    """Write ``results.json`` and the report, unless they say the same already."""
-    if results == folder.results():
-        return
+    """Write ``results.json`` and the report made from it."""
     folder.write_results(results)
     if place.config.exp.report:
         write_report(folder.path)
@@ -214,7 +214,17 @@ def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactio
         write_array(folder / f"groups-{name}.npy", values)
 
 
-def best_checkpoint(path: Path) -> Path:
-    """The checkpoint that a run folder or a checkpoint folder means."""
+def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:
+    """The checkpoint that scores: of ``exp.load``, else the best of the run itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = config.exp.load or folder.path
     best = path / "checkpoints" / "best"
-    return best if best.is_dir() else path
+    if has_checkpoint(best):
+        return best
+    if has_checkpoint(path):
+        return path
+    hint = "" if config.exp.load else " (the run of these very settings); train it, or give --load"
+    raise CheckpointError(f"{path}: no trained model here{hint}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from legos.data.interactions import Interactions
 from legos.metrics import grouped_metrics
+from legos.metrics.beyond import beyond_accuracy
+from legos.metrics.subsets import positive_subsets
 from legos.run.assemble import Known, Workplace
 
 ALL = "all"
@@ -81,44 +82,53 @@ def measure(
     by_user = place.config.data.group_by == "user"
     labels = interactions.labels.cpu().numpy()
     offsets = interactions.candidates.offsets.cpu().numpy()
-    owner = np.repeat(np.arange(len(interactions)), np.diff(offsets))
     groups = users if by_user else None
     whole = grouped_metrics(scored.scores, labels, offsets, names, groups=groups)
     rows, counts = {ALL: dict(whole.values)}, {ALL: dict(whole.counts)}
     if thorough and config.evaluate.cold_warm:
-        for subset, kept, impressions in _subsets(place.known, interactions, labels, owner):
-            sizes = np.bincount(owner[kept], minlength=len(interactions))[impressions]
+        sizes = np.diff(offsets)
+        for subset, impressions in _subsets(place.known, interactions, labels, offsets).items():
+            kept = np.repeat(impressions, sizes)
             part = grouped_metrics(
                 scored.scores[kept],
                 labels[kept],
-                np.concatenate([[0], np.cumsum(sizes)]),
+                np.concatenate([[0], np.cumsum(sizes[impressions])]),
                 names,
                 groups=users[impressions] if by_user else None,
             )
             rows[subset], counts[subset] = dict(part.values), dict(part.counts)
-    if thorough and config.evaluate.beyond_accuracy_k:
-        rows[ALL] |= _beyond_accuracy(place, scored, interactions)
+    k = config.evaluate.beyond_accuracy_k
+    if thorough and k:
+        rows[ALL] |= _beyond_accuracy(place, scored, interactions, k)
     seconds = scored.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
 
 
 def _subsets(
-    known: Known, interactions: Interactions, labels: np.ndarray, owner: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, rows ``(M,)`` bool and impressions ``(n,)`` bool of each subset that is not empty.
+    known: Known, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Impressions ``(n,)`` bool of each subset that is not empty."""
+    items, users = interactions.candidates.values.cpu(), interactions.users.cpu()
+    found = positive_subsets(
+        labels,
+        offsets,
+        ~known.items.cpu()[items].numpy(),
+        history_lengths=known.users.cpu()[users].long().numpy(),
+    )
+    return {name: impressions for name, impressions in found.items() if impressions.any()}
 
-    ``owner`` is the impression of each row.
 
-    A subset of items has the impressions with a click on such an item, without clicks on others;
-    their negatives stay, whatever they are.
-    """
-    count, clicked = len(interactions), labels == 1
-    item_known = known.items.cpu().numpy()[interactions.candidates.values.cpu().numpy()]
-    user_known = known.users.cpu().numpy()[interactions.users.cpu().numpy()]
-    for name, member in (("cold items", ~item_known), ("warm items", item_known)):
-        impressions = np.bincount(owner[clicked & member], minlength=count) > 0
-        if impressions.any():
-            yield name, impressions[owner] & (~clicked | member), impressions
-    for name, impressions in (("cold users", ~user_known), ("warm users", user_known)):
-        if impressions.any():
-            yield name, impressions[owner], impressions
+def _beyond_accuracy(
+    place: Workplace, scored: Scored, interactions: Interactions, k: int
+) -> dict[str, float]:
+    """Novelty, coverage and diversity of the first k of every impression."""
+    vectors = scored.item_vectors
+    return beyond_accuracy(
+        scored.scores,
+        interactions.candidates.values.cpu().numpy(),
+        interactions.candidates.offsets.cpu().numpy(),
+        k=k,
+        readers=place.known.readers.cpu().numpy(),
+        num_users=int(place.known.users.sum()),
+        item_vectors=None if vectors is None else vectors.cpu().numpy(),
+    )

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.baselines import BASELINES, ORACLE, Reading, baseline_scores
 from legos.run.measure import Scored, measure
@@ -25,23 +27,40 @@ def measure_baselines(
     Returns:
         Per split and baseline what ``SplitResult.summary()`` gives.
     """
-    data, names = place.config.data, place.config.exp.baselines
+    data = place.config.data
     results: dict[str, dict[str, Any]] = {}
     for split in data.splits.test:
+        names = possible_baselines(place.config, place.tables, split)
+        for name in place.config.exp.baselines:
+            if name not in names:
+                tracker.say(f"{split}: no {BASELINES[name][0]}, the data do not know it")
         found = dict(known.get(split, {}))
-        missing = [name for name in names if name not in found]
-        if missing:
+        if set(names) - set(found):
             reading = Reading(
                 place.tables, split, train=data.splits.train, history_length=data.history_length
             )
             interactions = place.split(split)
-        for name in missing:
-            begin = time.perf_counter()
-            if name == ORACLE and not place.tables.has(split, ORACLE):
-                tracker.say(f"{split}: {BASELINES[name][0]} is skipped, the data do not know it")
-                continue
-            scores = baseline_scores(name, reading)
-            scored = Scored(scores, None, time.perf_counter() - begin)
-            found[name] = measure(place, scored, interactions, thorough=True).summary()
-        results[split] = {name: found[name] for name in names if name in found}
+            for name in names:
+                if name not in found:
+                    begin = time.perf_counter()
+                    scores = baseline_scores(name, reading)
+                    scored = Scored(scores, None, time.perf_counter() - begin)
+                    found[name] = measure(place, scored, interactions, thorough=True).summary()
+        results[split] = {name: found[name] for name in names}
     return results
+
+
+def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[str]:
+    """Those of ``exp.baselines`` that a split has the columns for."""
+    return [name for name in config.exp.baselines if name != ORACLE or tables.has(split, ORACLE)]
+
+
+def missing_baselines(
+    config: RunConfig, tables: Tables, known: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether ``measure_baselines`` has anything to compute."""
+    return any(
+        name not in known.get(split, {})
+        for split in config.data.splits.test
+        for name in possible_baselines(config, tables, split)
+    )

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
 from legos.config import resolved_dict
 from legos.config.schema import RunConfig
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_json
 from legos.run.assemble import Workplace
 from legos.run.evaluate import score
 from legos.run.folder import ID_LENGTH
-from legos.run.main import best_checkpoint, run_folder
+from legos.run.main import checkpoint_of, run_folder
 from legos.run.measure import measure
 from legos.run.predictions import write_leaderboard, write_scores
 from legos.run.resume import load_model
+from legos.run.show import show_run
 
 SPLIT = "impressions"
 
@@ -50,31 +53,41 @@ def score_new_impressions(
     place = Workplace.open(config, accelerator, trained_on)
     model = place.model()
     run = run_folder(config, trained_on, accelerator)
-    checkpoint = best_checkpoint(config.exp.load or run.path)
+    checkpoint = checkpoint_of(config, run)
     load_model(model, checkpoint)
     place = place.over(new)
     interactions = place.split(SPLIT)
     scored = score(place, model, interactions)
+    target = run.path / "impressions" / new.fingerprint[:ID_LENGTH]
     results: dict[str, Any] = {
         "run": run.id,
+        "data": config.data.name,
+        "model": config.model.name,
         "checkpoint": str(checkpoint),
+        "folder": str(target),
         "impressions": len(interactions),
-        "candidates": int(scored.scores.size),
         "splits": {},
     }
-    if not accelerator.is_main_process:
-        return results
-    if bool((interactions.labels >= 0).all()):
-        result = measure(place, scored, interactions, thorough=True)
-        results["splits"][SPLIT] = result.summary()
-    target = run.path / "impressions" / new.fingerprint[:ID_LENGTH]
-    names = new.vocabulary(interactions.impression_vocabulary)
+    if accelerator.is_main_process:
+        if len(interactions) and bool((interactions.labels >= 0).all()):
+            measured = measure(place, scored, interactions, thorough=True)
+            results["splits"][SPLIT] = measured.summary()
+        write_files(target, new, interactions, scored.scores)
+        write_json(target / "config.json", resolved_dict(config))
+        write_json(target / "results.json", results)
+    show_run(console, results)
+    console.print(f"scores of {len(interactions):,} impressions in {target}", markup=False)
+    return results
+
+
+def write_files(
+    folder: Path, tables: Tables, interactions: Interactions, scores: np.ndarray
+) -> None:
+    """``scores.tsv`` and ``prediction.txt`` with the ids of the raw data."""
+    names = tables.vocabulary(interactions.impression_vocabulary)
     impressions = [names[row] for row in interactions.impression_ids.tolist()]
     offsets = interactions.candidates.offsets.cpu().numpy()
-    items = new.vocabulary("item_id")
     candidates = interactions.candidates.values.cpu().numpy()
-    write_scores(target / "scores.tsv", impressions, items, candidates, offsets, scored.scores)
-    write_leaderboard(target / "prediction.txt", impressions, offsets, scored.scores)
-    write_json(target / "config.json", resolved_dict(config))
-    write_json(target / "results.json", results)
-    return {**results, "folder": str(target)}
+    items = tables.vocabulary("item_id")
+    write_scores(folder / "scores.tsv", impressions, items, candidates, offsets, scores)
+    write_leaderboard(folder / "prediction.txt", impressions, offsets, scores)

@@ -1,190 +1,212 @@
-"""``report.html``: one run in one self-contained page, tables and plots inside."""
+"""``report.html``: one run in one self-contained page, tables and figures inside."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
+from legos.run import plots
 from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 _TEMPLATE = "report.html.jinja"
-_BINS = 15  # of the calibration curve
+_BEYOND_ACCURACY = ("novelty", "coverage", "diversity")  # more of them is not simply better
+
+Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
 
 def write_report(folder: Path) -> Path:
     """Write the report of a run folder from the files that lie in it.
 
     Args:
-        folder: with ``results.json``, ``config.json``, ``versions.json``, ``metrics.jsonl`` and
-            per test split ``diagnostics/<split>/{scores,labels}.npy``.
+        folder: with ``results.json`` and, as far as there are any, ``config.json``,
+            ``versions.json``, ``metrics.jsonl`` and per test split
+            ``diagnostics/<split>/{scores,labels}.npy``.
 
     Returns:
         Path of ``report.html``.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
     """
-    from jinja2 import Environment, PackageLoader
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     results = _json(folder / "results.json")
-    page = Environment(loader=PackageLoader("legos.run", "."), autoescape=True).get_template(
-        _TEMPLATE
+    if results is None:
+        raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
+    pages = Environment(
+        loader=PackageLoader("legos.run", "."), autoescape=True, undefined=StrictUndefined
+    )
+    page = pages.get_template(_TEMPLATE).render(
+        results=results,
+        facts=_facts(results),
+        splits=[_split(folder, results, name) for name in results.get("splits", {})],
+        curves=_curves(folder / "metrics.jsonl", results.get("training", {})),
+        config=_flat(_json(folder / "config.json") or {}),
+        versions=_json(folder / "versions.json") or {},
     )
     path = folder / "report.html"
-    write_text(
-        path,
-        page.render(
-            results=results,
-            splits=[
-                _split(folder, results, split, found) for split, found in results["splits"].items()
-            ],
-            curves=_curves(folder / "metrics.jsonl"),
-            config=_readable(folder / "config.json"),
-            versions=_readable(folder / "versions.json"),
-        ),
-    )
+    write_text(path, page)
     return path
 
 
-def _split(
-    folder: Path, results: Mapping[str, Any], split: str, found: Mapping[str, Any]
-) -> dict[str, Any]:
-    metrics = list(found["rows"][ALL])
+def _facts(results: Mapping[str, Any]) -> dict[str, str]:
+    """What the run was and what it cost, for the top of the page."""
+    training = results.get("training", {})
+    found = {
+        "seed": results.get("seed"),
+        "trained parameters": results.get("parameters"),
+        "training rows": training.get("rows"),
+        "epochs": training.get("epochs"),
+        "seconds an epoch": training.get("seconds_per_epoch"),
+        "MiB while training": training.get("peak_memory_mb"),
+        "MiB while testing": results.get("test_peak_memory_mb"),
+    }
+    if "best" in training:
+        found[f"validation {training['metric']}, epoch {training['best_epoch']}"] = round(
+            training["best"], 4
+        )
+    return {name: _number(value) for name, value in found.items() if value is not None}
+
+
+def _number(value: Any) -> str:
+    """``1,234.5``; the memory of process and device is joined."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_number(each)} ({name})" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Everything the page says about one test split."""
+    found = results["splits"][split]
     baselines = results.get("baselines", {}).get(split, {})
-    methods = [(BASELINES[name][0], each["rows"][ALL], name) for name, each in baselines.items()]
-    methods.append((results["model"], found["rows"][ALL], ""))
-    rivals = [values for _, values, name in methods if name != ORACLE]
-    best = {metric: _best(metric, [values.get(metric) for values in rivals]) for metric in metrics}
-    scores = _array(folder / "diagnostics" / split / "scores.npy")
-    labels = _array(folder / "diagnostics" / split / "labels.npy")
+    methods: dict[str, Rows] = {_title(name): each["rows"] for name, each in baselines.items()}
+    model = f"{results['model']} (this run)"
+    methods[model] = found["rows"]
+    oracle = _title(ORACLE)
+    rivals = {name: rows for name, rows in methods.items() if name != oracle}
+    metrics = list(found["rows"][ALL])
     return {
         "name": split,
-        "counts": found["counts"][ALL],
+        "model": model,
         "metrics": metrics,
-        "rows": [
-            {"name": title, "is_model": not name, "cells": _cells(metrics, values, best)}
-            for title, values, name in methods
+        "counts": {name: _number(count) for name, count in found["counts"][ALL].items()},
+        "tables": [
+            {
+                "subset": subset,
+                "groups": found["counts"].get(subset, {}).get("groups"),
+                "rows": _table(metrics, methods, rivals, subset),
+            }
+            for subset in found["rows"]
         ],
-        "subsets": [
-            {"name": subset, "cells": _cells(metrics, values, {})}
-            for subset, values in found["rows"].items()
-            if subset != ALL
-        ],
-        "plots": [] if scores is None or labels is None else _score_plots(scores, labels),
+        "figures": _figures(folder / "diagnostics" / split, results, metrics, found, methods),
     }
+
+
+def _title(baseline: str) -> str:
+    return BASELINES[baseline][0] if baseline in BASELINES else baseline
+
+
+def _table(
+    metrics: Sequence[str], methods: Mapping[str, Rows], rivals: Mapping[str, Rows], subset: str
+) -> dict[str, list[tuple[str, bool]]]:
+    """By method the text of every metric and whether it is the best of the ``rivals``."""
+    best = {
+        metric: _best(metric, [rows.get(subset, {}).get(metric) for rows in rivals.values()])
+        for metric in metrics
+    }
+    return {
+        name: [
+            _cell(rows.get(subset, {}).get(metric), best[metric] if name in rivals else None)
+            for metric in metrics
+        ]
+        for name, rows in methods.items()
+    }
+
+
+def _cell(value: float | None, best: float | None) -> tuple[str, bool]:
+    return ("–", False) if value is None else (f"{value:.4f}", value == best)
 
 
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
-    if metric.split("@")[0] in ("novelty", "coverage", "diversity") or not known:
-        return None  # more is not better
+    if metric.split("@")[0] in _BEYOND_ACCURACY or not known:
+        return None
     return max(known) if parse_metric(metric).maximize else min(known)
 
 
-def _cells(
-    metrics: Sequence[str], values: Mapping[str, float], best: Mapping[str, float | None]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "text": f"{values[metric]:.4f}" if metric in values else "–",
-            "best": metric in values and values[metric] == best.get(metric),
+def _figures(
+    diagnostics: Path,
+    results: Mapping[str, Any],
+    metrics: Sequence[str],
+    found: Mapping[str, Any],
+    methods: Mapping[str, Rows],
+) -> list[str]:
+    """Bars of cold and warm subsets, distributions of the scores, calibration."""
+    figures = []
+    subsets = [subset for subset in found["rows"] if subset != ALL]
+    wanted = results.get("training", {}).get("metric", "GAUC")
+    metric = wanted if wanted in metrics else metrics[0] if metrics else None
+    if subsets and metric is not None:
+        bars = {
+            name: [rows.get(subset, {}).get(metric, math.nan) for subset in subsets]
+            for name, rows in methods.items()
         }
-        for metric in metrics
-    ]
+        figures.append(plots.subset_bars(metric, subsets, bars))
+    scores, labels = _array(diagnostics / "scores.npy"), _array(diagnostics / "labels.npy")
+    if scores is not None and labels is not None and len(scores):
+        if scores.shape != labels.shape:
+            raise DataError(f"{diagnostics}: scores {scores.shape}, labels {labels.shape}")
+        figures.append(plots.score_distributions(scores, labels))
+        figures.append(plots.calibration_curve(scores, labels))
+    return figures
 
 
-def _score_plots(scores: np.ndarray, labels: np.ndarray) -> list[str]:
-    """Distributions of clicked and other scores, and the calibration of the scores as logits."""
-
-    def distributions(axes: Axes) -> None:
-        edges = np.histogram_bin_edges(scores, bins=60).tolist()
-        for label, name in ((0, "not clicked"), (1, "clicked")):
-            axes.hist(scores[labels == label], edges, density=True, alpha=0.55, label=name)
-        axes.set(title="Scores", xlabel="score", ylabel="density")
-        axes.legend()
-
-    def calibration(axes: Axes) -> None:
-        centre, clicked, error = reliability(scores, labels)
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
-        axes.plot(centre, clicked, marker="o")
-        axes.set(
-            title=f"Calibration: expected error {error:.3f}",
-            xlabel="predicted probability",
-            ylabel="share clicked",
-        )
-
-    return [_svg(distributions), _svg(calibration)]
+def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
+    """Training loss and validation metrics; empty when nothing was recorded."""
+    records = _records(path)
+    steps = [record for record in records if record["kind"] == "train"]
+    epochs = [record for record in records if record["kind"] == "valid"]
+    figures = [plots.loss_curve(steps, epochs)] if steps or epochs else []
+    names = list(dict.fromkeys(name for record in epochs for name in record["metrics"]))
+    rising = [name for name in names if parse_metric(name).maximize]
+    falling = [name for name in names if name not in rising]  # of another scale: its own figure
+    for each in (rising, falling):
+        if each:
+            figures.append(plots.validation_curve(epochs, each, training.get("best_epoch")))
+    return figures
 
 
-def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Predicted and real click rate in bins of equal count, and the expected calibration error.
-
-    Naeini, Cooper and Hauskrecht, AAAI 2015. A model trained to rank is not meant to be
-    calibrated; the curve shows how far its scores are from probabilities.
-
-    Args:
-        scores: ``(M,)`` logits.
-        labels: ``(M,)`` 0 or 1.
-
-    Returns:
-        mean predicted probability ``(bins,)``, share clicked ``(bins,)``, and the mean of their
-        absolute difference weighted by the rows of a bin.
-    """
-    predicted = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -60, 60)))
-    parts = [part for part in np.array_split(np.argsort(predicted), _BINS) if len(part)]
-    centre = np.array([predicted[part].mean() for part in parts])
-    clicked = np.array([labels[part].mean() for part in parts])
-    weight = np.array([len(part) for part in parts]) / max(1, len(scores))
-    return centre, clicked, float((weight * np.abs(centre - clicked)).sum())
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line without its end is one that a kill cut off."""
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not a JSON object: {error}") from None
+    return records
 
 
-def _curves(path: Path) -> str:
-    """Training loss and validation metrics over the steps; nothing when there are none."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    records = [json.loads(line) for line in lines]
-    steps = [record for record in records if record.get("kind") == "train"]
-    epochs = [record for record in records if record.get("kind") == "valid"]
-    if not epochs and not steps:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], alpha=0.4, label="loss")
-        axes.set(title="Training", xlabel="step", ylabel="loss")
-        other = axes.twinx()
-        for metric in [name for name in ("GAUC", "nDCG@10") if epochs and name in _last(epochs)]:
-            values = [record["metrics"][metric] for record in epochs]
-            other.plot([record["step"] for record in epochs], values, marker="o", label=metric)
-        other.set_ylabel("validation")
-        other.legend(loc="lower right")
-
-    return _svg(draw, width=9.0)
-
-
-def _last(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    metrics: Mapping[str, Any] = records[-1]["metrics"]
-    return metrics
-
-
-def _svg(draw: Any, width: float = 5.5) -> str:
-    """Run ``draw(axes)`` and return the figure as inline SVG."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, 3.4), layout="constrained")
-    draw(figure.subplots())
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The configuration by dotted key."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value, ensure_ascii=False)
+    return flat
 
 
 def _array(path: Path) -> np.ndarray | None:
@@ -192,8 +214,9 @@ def _array(path: Path) -> np.ndarray | None:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _readable(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else "not recorded"
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None

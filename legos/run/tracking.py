@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -90,7 +90,7 @@ class Tracker:
         """One line to the terminal and, with the time, to log.txt."""
         if not self._enabled:
             return
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
         self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
         self._log.flush()
 
@@ -114,6 +114,12 @@ class Tracker:
                 bar.update(task, advance=steps, text=text)
 
             yield advance
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flush and close every file."""

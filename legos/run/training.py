@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import nn
 
 from legos.data.batch import TrainingRows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError
 from legos.metrics import parse_metric
+from legos.recommender import Recommender
 from legos.run.early_stopping import EarlyStopping
 from legos.run.optimizer import build_optimizer
 from legos.run.schedule import Stream
@@ -59,7 +59,7 @@ class Training:
     def __init__(
         self,
         accelerator: Accelerator,
-        model: nn.Module,
+        model: Recommender,
         store: ItemStore,
         rows: TrainingRows,
         config: TrainConfig,
@@ -95,12 +95,12 @@ class Training:
         )
 
     @property
-    def bare_model(self) -> nn.Module:
+    def bare_model(self) -> Recommender:
         """The model without the wrapper of many processes; its parameters may be shards."""
-        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        model: Recommender = self.accelerator.unwrap_model(self.model)
         return model
 
-    def whole_model(self) -> nn.Module:
+    def whole_model(self) -> Recommender:
         """A model to score with: where parameters are sharded (FSDP), a copy put together.
 
         Scoring calls parts of the model, and only a call of the whole gathers its shards.

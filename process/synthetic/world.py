@@ -6,8 +6,8 @@ The click logit of user u, item i at time t is
     + popularity * popularity_i + recency * exp(-age / 1 day) + intercept
 
 and a share ``noise`` of all decisions ignores it. Interest and leaning are what a content model can
-learn from a history; popularity is an item's own; recency is planted against all models, none of
-which sees the clock.
+learn from a history; half of an item's popularity is its subcategory's, so that text tells it, the
+other half its own; recency is planted against all models, none of which sees the clock.
 """
 
 from __future__ import annotations
@@ -30,22 +30,26 @@ _SUBCATEGORIES_EACH = len(SUBCATEGORIES) // len(CATEGORIES)
 
 @dataclass(frozen=True)
 class NewsroomConfig:
-    """Size and strength of the newsroom; every default is tuned for the quickstart."""
+    """Size and strength of the newsroom.
+
+    The defaults are tuned for the quickstart: a best reachable AUC near .85, popularity near .57,
+    and text that leads a small model most of the way in minutes.
+    """
 
     seed: int = 1
     users: int = 3000
     news: int = 2000
     training_days: int = 6  # the last of them becomes `valid` when the tables are built
-    impressions: float = 1.1  # mean a user and day
+    impressions: float = 0.9  # mean a user and day
     candidates: tuple[int, int] = (8, 25)  # fewest and most shown in one impression
-    clicks_before: float = 20.0  # mean length of a user's first history
+    clicks_before: float = 12.0  # mean length of a user's first history
     cold_share: float = 0.1  # candidates of a day that were never shown on an earlier one
-    taste: float = 1.7
+    taste: float = 1.7  # weights of the logit, see the top of this module
     angle_taste: float = 0.6
-    popularity: float = 0.6
+    popularity: float = 0.7
     recency: float = 0.3
     noise: float = 0.15  # share of decisions that ignore the logit
-    intercept: float = -3.4
+    intercept: float = -3.4  # one to three clicks an impression
 
 
 @dataclass(frozen=True)

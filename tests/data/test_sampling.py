@@ -1,161 +1,216 @@
+"""Negatives: what they may never be, where they come from, and that a draw has a name."""
+
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from legos.data.batch import TrainingRows, distinct_items
+from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
-from legos.data.sampling import NegativeSampler, Strategy
-from legos.errors import DataError
-from tests.bricks import ITEMS, ragged
-from tests.interactions import make_interactions
+from legos.data.sampling import NegativeSampler, PairSet
+from tests.bricks import Impression, interactions, lists, needs_gpu, random_interactions
 
-STRATEGIES: tuple[Strategy, ...] = ("impression", "user", "uniform", "popularity")
-every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+STRATEGIES = ("impression", "user", "uniform", "popularity")
+EVERY_STRATEGY = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
-def rows_of(
-    data: Interactions, strategy: Strategy, *, count: int = 4, seed: int = 1, items: int = ITEMS
-) -> TrainingRows:
-    sampler = NegativeSampler(data, num_items=items, strategy=strategy, count=count, seed=seed)
-    return TrainingRows(data, sampler)
+def sampler(data: Interactions, strategy: Any, *, num_items: int, count: int = 4, seed: int = 0):  # type: ignore[no-untyped-def]
+    return NegativeSampler(data, num_items=num_items, strategy=strategy, count=count, seed=seed)
 
 
-def draw(rows: TrainingRows, which: Tensor | None = None, pass_number: int = 0) -> tuple:
-    which = torch.arange(len(rows)) if which is None else which
-    return rows.sampler.draw(rows.impressions[which], which, pass_number=pass_number)
+def draw_all(
+    data: Interactions, strategy: str, *, num_items: int, passes: int = 3, **settings: int
+) -> list[tuple[int, int, list[int]]]:
+    """(impression, positive, valid negatives) of every row in a few passes."""
+    rows = TrainingRows(data, sampler(data, strategy, num_items=num_items, **settings))
+    drawn = []
+    for number in range(passes):
+        items, mask = rows.sampler.draw(
+            rows.impressions, torch.arange(len(rows)), pass_number=number
+        )
+        for row, impression in enumerate(rows.impressions.tolist()):
+            valid = items[row][mask[row]].tolist()
+            drawn.append((impression, int(rows.positives[row]), valid))
+    return drawn
 
 
-def content(data: Interactions, impression: int) -> tuple[set[int], set[int], set[int]]:
-    """Clicked, not clicked and read items of an impression."""
-    span = slice(data.candidates.offsets[impression], data.candidates.offsets[impression + 1])
-    shown, labels = data.candidates.values[span], data.labels[span]
-    state = data.histories.select(data.history_rows[impression : impression + 1]).values
-    return set(shown[labels == 1].tolist()), set(shown[labels == 0].tolist()), set(state.tolist())
+@EVERY_STRATEGY
+@pytest.mark.parametrize("num_items", [10, 14, 44])
+def test_a_negative_is_nothing_the_user_chose_and_nothing_twice(
+    strategy: str, num_items: int
+) -> None:
+    data = random_interactions(num_items=num_items, num_impressions=60)
+    histories, shown = lists(data.histories), lists(data.candidates)
+    labels = [part.tolist() for part in data.labels.split(data.candidates.lengths.tolist())]
+    drawn = draw_all(data, strategy, num_items=num_items)
+    assert sum(len(negatives) for _, _, negatives in drawn) > len(drawn)
+    for impression, positive, negatives in drawn:
+        read = histories[int(data.history_rows[impression])]
+        pairs = zip(shown[impression], labels[impression], strict=True)
+        clicked = [item for item, label in pairs if label == 1]
+        assert positive in clicked
+        assert not {positive, *read, *clicked} & set(negatives)
+        assert len(set(negatives)) == len(negatives)
+        assert all(0 <= item < num_items for item in negatives)
 
 
-@every_strategy
-@pytest.mark.parametrize("count", [1, 4, 9])
-def test_negatives_are_never_clicked_read_or_repeated(strategy: Strategy, count: int) -> None:
-    data = make_interactions(seed=3)
-    rows = rows_of(data, strategy, count=count)
-    negatives, mask = draw(rows)
-    assert mask.any()
-    for row, impression in enumerate(rows.impressions.tolist()):
-        clicked, _, read = content(data, impression)
-        drawn = negatives[row][mask[row]].tolist()
-        assert len(set(drawn)) == len(drawn)
-        assert not set(drawn) & (clicked | read)
+@EVERY_STRATEGY
+def test_a_draw_is_named_by_seed_pass_and_row(strategy: str) -> None:
+    data = random_interactions(num_impressions=60)
+    draws = sampler(data, strategy, num_items=44)
+    impressions, rows = torch.arange(60), torch.arange(1000, 1060)
+    items, mask = draws.draw(impressions, rows, pass_number=1)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:25]
+    torch.manual_seed(4)
+    again, again_mask = sampler(data, strategy, num_items=44).draw(
+        impressions[order], rows[order], pass_number=1
+    )
+    assert torch.equal(again, items[order])
+    assert torch.equal(again_mask, mask[order])
+    for row in range(60):
+        alone, _ = draws.draw(impressions[[row]], rows[[row]], pass_number=1)
+        assert torch.equal(alone[0], items[row])
+
+
+@EVERY_STRATEGY
+def test_draws_differ_between_passes_seeds_and_rows(strategy: str) -> None:
+    data = interactions([[]], [(0, 0, list(range(40)), [1] + [0] * 39)] * 30)
+    impressions, rows = torch.arange(30), torch.arange(30)
+    if strategy == "popularity":  # something besides the positive must be popular
+        data = interactions([[]], [(0, 0, [n], [1]) for n in range(30)])
+    first, _ = sampler(data, strategy, num_items=50).draw(impressions, rows, pass_number=0)
+    for seed, number, shift in ((0, 1, 0), (1, 0, 0), (0, 0, 100)):
+        other, _ = sampler(data, strategy, num_items=50, seed=seed).draw(
+            impressions, rows + shift, pass_number=number
+        )
+        assert (other != first).float().mean() > 0.8
+
+
+@needs_gpu
+@EVERY_STRATEGY
+def test_cpu_and_gpu_draw_the_same(strategy: str) -> None:
+    data, rows = random_interactions(), torch.arange(30)
+    items, mask = sampler(data, strategy, num_items=44).draw(rows, rows, pass_number=0)
+    moved = sampler(data.to("cuda"), strategy, num_items=44)
+    on_gpu, gpu_mask = moved.draw(rows.cuda(), rows.cuda(), pass_number=0)
+    assert torch.equal(on_gpu.cpu(), items)
+    assert torch.equal(gpu_mask.cpu(), mask)
 
 
 def test_in_impression_negatives_come_from_the_impression_while_they_last() -> None:
-    data = make_interactions(seed=4)
-    rows = rows_of(data, "impression", count=6)
-    negatives, mask = draw(rows)
-    assert mask.all()
-    for row, impression in enumerate(rows.impressions.tolist()):
-        clicked, others, read = content(data, impression)
-        pool = others - read - clicked
-        inside = [item for item in negatives[row].tolist() if item in pool]
-        assert len(inside) >= min(6, len(pool))
+    impressions: list[Impression] = [
+        (0, 0, [1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 0, 0, 0, 0]),  # enough: 6 unclicked
+        (0, 0, [8, 9, 2], [1, 0, 0]),  # two, then the catalogue
+        (0, 1, [10, 11, 12, 13], [0, 1, 0, 0]),  # 12 was read: two
+        (1, 0, [14, 14, 15, 15], [0, 0, 1, 0]),  # shown twice counts once; 15 was clicked
+        (1, 0, [16], [1]),  # none
+        (1, 0, [17, 18, 19], [-1, 1, 0]),  # unlabelled is not unclicked
+    ]
+    pools = [{1, 2, 4, 5, 6, 7}, {9, 2}, {10, 13}, {14}, set(), {19}]
+    data = interactions([[], [12]], impressions)
+    seen: list[set[int]] = [set() for _ in pools]
+    for impression, _, negatives in draw_all(data, "impression", num_items=200, passes=40):
+        pool = pools[impression]
+        first = negatives[: min(4, len(pool))]
+        assert set(first) <= pool
+        assert not set(negatives[len(first) :]) & (pool - set(first)) or len(pool) > 4
+        assert len(negatives) == 4
+        seen[impression] |= set(first)
+    assert seen == pools  # every unclicked item is drawn now and then
 
 
-def test_user_level_negatives_are_what_the_user_was_shown_and_never_clicked() -> None:
-    data = make_interactions(seed=5)
-    rows = rows_of(data, "user", count=3)
-    negatives, _ = draw(rows)
-    for row, impression in enumerate(rows.impressions.tolist()):
-        own = [i for i in range(len(data)) if data.users[i] == data.users[impression]]
-        clicked = set().union(*(content(data, i)[0] for i in own))
-        shown = set().union(*(content(data, i)[1] for i in own))
-        pool = shown - clicked - content(data, impression)[2]
-        assert len(pool) < 3 or set(negatives[row].tolist()) <= shown - clicked
+def test_user_level_negatives_are_what_training_showed_and_the_user_never_clicked() -> None:
+    impressions: list[Impression] = [
+        (0, 0, [1, 2, 3], [1, 0, 0]),
+        (0, 0, [2, 4, 5], [1, 0, 0]),  # 2 was clicked here: no negative of user 0 anywhere
+        (1, 0, [6, 7], [1, 0]),
+        (0, 0, [8, 9], [-1, 0]),  # unlabelled is not unclicked
+    ]
+    data = interactions([[]], impressions)
+    pools = {0: {3, 4, 5, 9}, 1: {7}}
+    for impression, _, negatives in draw_all(data, "user", num_items=500, passes=30):
+        pool = pools[impressions[impression][0]]
+        first = negatives[: min(4, len(pool))]
+        assert set(first) <= pool
+        assert len(set(first)) == min(4, len(pool))
+        assert len(negatives) == 4
 
 
-@every_strategy
-def test_draws_are_named_by_seed_pass_and_row_not_by_the_batch(strategy: Strategy) -> None:
-    data = make_interactions(seed=6)
-    rows = rows_of(data, strategy)
-    whole, _ = draw(rows)
-    which = torch.tensor([17, 3, 3, 30])
-    assert torch.equal(draw(rows, which)[0], whole[which])
-    assert torch.equal(draw(rows_of(data, strategy))[0], whole)
-    assert not torch.equal(draw(rows, pass_number=1)[0], whole)
-    assert not torch.equal(draw(rows_of(data, strategy, seed=2))[0], whole)
+def test_user_level_negatives_skip_what_the_history_holds() -> None:
+    shown = [1, 2, 3, 4, 5, 6]
+    data = interactions([[5, 6]], [(0, 0, shown, [1, 0, 0, 0, 0, 0])])
+    drawn = draw_all(data, "user", num_items=500, passes=50, count=2)
+    from_pool = [item for _, _, negatives in drawn for item in negatives if item in (2, 3, 4)]
+    assert all(not {5, 6} & set(negatives) for _, _, negatives in drawn)
+    assert set(from_pool) == {2, 3, 4}
 
 
-def one_click_each(clicks: list[int], items: int) -> Interactions:
-    """Impressions with a click and no history, so that nothing else is forbidden."""
-    count = len(clicks)
-    data = make_interactions(count)
-    return replace(
-        data,
-        users=torch.arange(count),
-        history_rows=torch.zeros(count, dtype=torch.int64),
-        histories=ragged([[]]),
-        history_users=torch.zeros(1, dtype=torch.int64),
-        candidates=ragged([[item] for item in clicks]),
-        labels=torch.ones(count, dtype=torch.int8),
+def _frequencies(data: Interactions, strategy: str, *, num_items: int, draws: int) -> Tensor:
+    """How often each item is drawn, one negative a row, all for impression 0."""
+    chosen = sampler(data, strategy, num_items=num_items, count=1)
+    items, mask = chosen.draw(
+        torch.zeros(draws, dtype=torch.int64), torch.arange(draws), pass_number=0
     )
+    assert mask.all()
+    return torch.bincount(items[:, 0], minlength=num_items)
 
 
-def test_uniform_negatives_are_uniform_and_popular_ones_follow_clicks() -> None:
-    clicks = [0] * 6000 + [1] * 3000 + [2] * 1000
-    data = one_click_each(clicks, 10)
-    first = torch.arange(6000, 10_000)  # rows whose click is not item 0
-    uniform, _ = draw(rows_of(data, "uniform", count=1, items=10), first)
-    share = torch.bincount(uniform[:3000, 0], minlength=10) / 3000  # click: item 1
-    assert share[1] == 0
-    assert ((share[share > 0] - 1 / 9).abs() < 0.03).all()
-    popular, _ = draw(rows_of(data, "popularity", count=1, items=10), first)
-    share = torch.bincount(popular[:3000, 0], minlength=10) / 3000
-    assert abs(float(share[0]) - 6 / 7) < 0.03
-    assert abs(float(share[2]) - 1 / 7) < 0.03
+def test_uniform_draws_each_allowed_item_equally_often() -> None:
+    data = interactions([[4, 5]], [(0, 0, [0, 1], [1, 0])])
+    counts = _frequencies(data, "uniform", num_items=20, draws=17_000)
+    assert counts[[0, 4, 5]].tolist() == [0, 0, 0]
+    allowed = counts[[item for item in range(20) if item not in (0, 4, 5)]]
+    chi_square = float(((allowed - 1000.0) ** 2 / 1000.0).sum())
+    assert chi_square < 39.3  # 0.1 % point of chi-square with 16 degrees of freedom
 
 
-def test_a_catalogue_too_small_masks_what_it_cannot_give() -> None:
-    data = one_click_each([0, 1, 2], 3)
-    negatives, mask = draw(rows_of(data, "uniform", count=4, items=3))
-    assert mask.sum(1).tolist() == [2, 2, 2]
-    for row, kept in enumerate(mask):
-        assert set(negatives[row][kept].tolist()) == {0, 1, 2} - {row}
+def test_popularity_draws_in_proportion_to_training_clicks() -> None:
+    clicks = {0: 5, 1: 1, 2: 2, 3: 4, 4: 8, 6: 3}  # item 5 is shown but never clicked
+    impressions: list[Impression] = [
+        (0, 0, [item, 5], [1, 0]) for item, count in clicks.items() for _ in range(count)
+    ]
+    data = interactions([[6]], impressions)  # 0 is the click of impression 0, 6 was read
+    counts = _frequencies(data, "popularity", num_items=9, draws=15_000)
+    assert counts[[0, 5, 6, 7, 8]].tolist() == [0] * 5
+    expected = 1000.0 * torch.tensor([1.0, 2.0, 4.0, 8.0])
+    chi_square = float(((counts[1:5] - expected) ** 2 / expected).sum())
+    assert chi_square < 16.3  # 0.1 % point of chi-square with 3 degrees of freedom
 
 
-def test_a_batch_holds_each_distinct_item_once_and_positions_into_them() -> None:
-    data = make_interactions(seed=8)
-    rows = rows_of(data, "impression")
-    which = torch.tensor([0, 5, 9])
-    batch = rows.batch(which, pass_number=0)
-    assert batch.items.tolist() == sorted(set(batch.items.tolist()))
-    assert torch.equal(batch.items[batch.candidates[:, 0]], rows.positives[which])
-    negatives, _ = draw(rows, which)
-    assert torch.equal(batch.items[batch.candidates[:, 1:]], negatives)
-    assert batch.labels[:, 0].eq(1).all()
-    assert not batch.labels[:, 1:].any()
-    used = set()
-    for place, row in enumerate(which.tolist()):
-        state = data.histories.select(data.history_rows[rows.impressions[row : row + 1]])
-        read = batch.items[batch.history[place]][batch.history_mask[place]].tolist()
-        assert read == state.values.tolist()
-        used |= set(read) | set(batch.items[batch.candidates[place]].tolist())
-    assert used == set(batch.items.tolist())
-    assert torch.equal(batch.users, data.users[rows.impressions[which]])
+@EVERY_STRATEGY
+def test_a_catalogue_that_is_too_small_masks_what_it_cannot_give(strategy: str) -> None:
+    data = interactions([[1]], [(0, 0, [0, 2], [1, 0]), (0, 0, [2, 0], [1, 0])])
+    rows = TrainingRows(data, sampler(data, strategy, num_items=3))
+    items, mask = rows.sampler.draw(rows.impressions, torch.arange(2), pass_number=0)
+    assert mask.sum(1).tolist() == [1, 1]  # of three items one was read and one clicked
+    assert items[mask].tolist() == [2, 0]
 
 
-def test_distinct_items_ignores_what_is_under_the_mask() -> None:
-    history = torch.tensor([[7, 99], [7, 3]])
-    mask = torch.tensor([[True, False], [True, True]])
-    items, placed, candidates = distinct_items(history, mask, torch.tensor([[3], [5]]))
-    assert items.tolist() == [3, 5, 7]
-    assert placed.tolist() == [[2, 0], [2, 0]]
-    assert candidates.tolist() == [[0], [1]]
+@EVERY_STRATEGY
+def test_where_nothing_is_allowed_all_is_masked(strategy: str) -> None:
+    data = interactions([[1, 2]], [(0, 0, [0, 2], [1, 0])])
+    rows = TrainingRows(data, sampler(data, strategy, num_items=3))
+    batch = rows.batch(torch.tensor([0]), pass_number=0)
+    assert batch.candidate_mask.tolist() == [[True] + [False] * 4]
 
 
-def test_a_split_without_clicks_is_refused() -> None:
-    data = make_interactions()
-    silent = replace(data, labels=torch.zeros_like(data.labels))
-    with pytest.raises(DataError, match="split 'train' has no click to train on"):
-        rows_of(silent, "uniform")
+def test_no_rows_draw_no_negatives() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    for strategy in STRATEGIES:
+        items, mask = sampler(random_interactions(), strategy, num_items=44).draw(
+            none, none, pass_number=0
+        )
+        assert items.shape == mask.shape == (0, 4)
+
+
+def test_a_pair_set_knows_its_pairs() -> None:
+    owners, items = torch.tensor([0, 2, 2]), torch.tensor([4, 0, 3])
+    pairs = PairSet(owners, items, 5)
+    expected = {(0, 4), (2, 0), (2, 3)}
+    found = pairs.contains(torch.arange(4)[:, None], torch.arange(5).expand(4, 5))
+    assert {tuple(pair) for pair in found.nonzero().tolist()} == expected
+    empty = PairSet(owners[:0], items[:0], 5)
+    assert not empty.contains(owners, items).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -50,7 +52,7 @@ def test_diversity_equals_the_mean_over_pairs(groups: int) -> None:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(norms > 0, norms, 1)
     means = []
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in itertools.pairwise(offsets):
         listed = items[begin:end][np.argsort(-scores[begin:end])[:3]]
         first, second = np.triu_indices(len(listed), 1)
         if len(first):
@@ -59,7 +61,7 @@ def test_diversity_equals_the_mean_over_pairs(groups: int) -> None:
 
 
 def test_equal_items_have_no_diversity_and_single_ones_no_value() -> None:
-    same = dict(readers=np.ones(2), num_users=2, item_vectors=np.ones((2, 3)))
+    same = {"readers": np.ones(2), "num_users": 2, "item_vectors": np.ones((2, 3))}
     found = beyond_accuracy(SCORES, np.zeros(6, int), OFFSETS, k=2, **same)
     assert found["diversity@2"] == pytest.approx(0)
     assert np.isnan(beyond_accuracy(SCORES, np.zeros(6, int), OFFSETS, k=1, **same)["diversity@1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -144,13 +145,30 @@ def test_groups_join_impressions_of_one_user(ids: np.ndarray) -> None:
 def test_groups_with_many_positives_equal_the_pairwise_count() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.integers(0, 400, 3000).astype(float), rng.integers(0, 2, 3000)
-    offsets = np.array([0, 1000, 1040, 3000])  # 500, 20 and 980 positives: sorted, compared, sorted
+    # about 500, 20 and 980 positives: sorted, compared pair by pair, sorted
+    offsets = np.array([0, 1000, 1040, 3000])
     found = grouped_metrics(scores, labels, offsets, ["GAUC"]).per_group["GAUC"]
     for group, (begin, end) in enumerate(itertools.pairwise(offsets)):
         own, label = scores[begin:end], labels[begin:end] == 1
         difference = own[label][:, None] - own[~label]
         expected = ((difference > 0) + 0.5 * (difference == 0)).mean()
         assert found[group] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.04, 0.5])
+def test_memory_stays_below_a_fixed_sum_and_a_few_numbers_a_row(share: float) -> None:
+    rng = np.random.default_rng(0)
+    rows, groups = 600_000, 6_000
+    scores, labels = rng.random(rows, np.float32), (rng.random(rows) < share).astype(np.int8)
+    offsets = np.linspace(0, rows, groups + 1).astype(np.int64)
+    tracemalloc.start()
+    try:
+        grouped_metrics(scores, labels, offsets, [*GROUPED, "AUC", "LogLoss"])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # a (positives x candidates) table of the 0.5 case alone would take 240 MB as float64
+    assert peak < 80e6 + 100 * rows
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

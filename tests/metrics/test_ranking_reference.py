@@ -63,6 +63,8 @@ def test_metrics_equal_sklearn_in_every_group(tied: bool) -> None:
 
 def test_metrics_equal_torchmetrics_without_ties() -> None:
     scores, labels, offsets = random_groups(tied=False)
+    # torchmetrics expects probabilities: it drops positives with a score of 0 or less
+    scores = np.exp(scores)
     found = grouped_metrics(scores, labels, offsets, NAMES).per_group
     for group, (begin, end) in enumerate(itertools.pairwise(offsets)):
         score, label = torch.from_numpy(scores[begin:end]), torch.from_numpy(labels[begin:end])
@@ -110,14 +112,14 @@ def test_a_monotone_transform_changes_no_ranking_metric(
 
 
 @settings(max_examples=100, deadline=None)
-@given(small_groups(), st.randoms(use_true_random=False))
+@given(small_groups(), st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_within_a_group_does_not_matter(
-    case: tuple[np.ndarray, np.ndarray, np.ndarray], random: object
+    case: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int
 ) -> None:
     scores, labels, offsets = case
-    order = np.arange(len(scores))
+    rng, order = np.random.default_rng(seed), np.arange(len(scores))
     for begin, end in itertools.pairwise(offsets):
-        order[begin:end] = order[begin:end][::-1]
+        rng.shuffle(order[begin:end])
     before = grouped_metrics(scores, labels, offsets, NAMES).per_group
     after = grouped_metrics(scores[order], labels[order], offsets, NAMES).per_group
     for name in NAMES:

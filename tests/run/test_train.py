@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 from legos.errors import CheckpointError, LegosError
 from legos.run.train import take_step
 from tests.run.tiny_training import final_weights, tiny_training, train_tiny
+from tests.run.two_processes import environment, in_two_processes
 from tests.tiny import tiny_tables
 
 
@@ -39,30 +38,9 @@ def command(tables: Path, folder: Path, settings: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", "tests.run.tiny_training", text]
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
-
-
-def run_two(tables: Path, folder: Path, **settings: Any) -> list[subprocess.Popen[str]]:
-    """The same training by two gloo processes, as ``accelerate launch --cpu`` starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = [
-        subprocess.Popen(
-            command(tables, folder, settings),
-            env=environment(
-                ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
-                LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ),
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    return processes
+def run_two(tables: Path, folder: Path, **settings: Any) -> None:
+    """The same training by two processes."""
+    in_two_processes(command(tables, folder, settings)[1:])
 
 
 def metric_lines(folder: Path) -> list[dict[str, Any]]:
@@ -144,16 +122,14 @@ def test_a_finished_training_is_not_trained_again(tables: Path, tmp_path: Path) 
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("acc_batch", [1, 3])
+@pytest.mark.parametrize(("acc_batch", "kills"), [(1, (8, 43)), (3, (14,))])
 def test_kill_and_resume_equal_an_uninterrupted_run(
-    tables: Path, tmp_path: Path, acc_batch: int
+    tables: Path, tmp_path: Path, acc_batch: int, kills: tuple[int, ...]
 ) -> None:
     settings = {"epochs": 2, "acc_batch": acc_batch, "batch_size": 8, "checkpoint_steps": 5}
-    steps = tiny_training(tables, **settings).stream.steps_per_epoch
     straight = run_alone(tables, tmp_path / "straight", **settings)
     assert straight.returncode == 0, straight.stderr
-    kills = [5 + 3, steps + 2, steps + 9]  # between checkpoints; then in the second epoch
-    for number in kills:
+    for number in kills:  # between checkpoints, in the first and in the second epoch
         killed = run_alone(tables, tmp_path / "killed", kill_at=number, **settings)
         assert killed.returncode == -9, killed.stderr
         assert not (tmp_path / "killed" / "weights.safetensors").exists()
@@ -192,7 +168,7 @@ def test_ctrl_c_saves_last_exits_130_and_resumes(tables: Path, tmp_path: Path) -
 def test_two_processes_equal_one_with_the_double_batch(
     tables: Path, tmp_path: Path, acc_batch: int
 ) -> None:
-    # 263 rows: the last step is short and its parts uneven
+    # 268 rows: the last step is short and its parts uneven
     settings = {"dropout": 0.0, "double": True, "epochs": 2, "acc_batch": acc_batch}
     run_two(tables, tmp_path / "two", batch_size=8, **settings)
     one = tiny_training(tables, batch_size=16, **settings)

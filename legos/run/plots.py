@@ -1,0 +1,168 @@
+"""Figures of the report as inline SVG, readable on a light and on a dark page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK = "#0a0b0c"  # stands for the page's own text colour and becomes currentColor
+_BINS = 15  # of the calibration curve
+_STYLE: Any = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
+    ),
+    "grid.color": _INK,
+    "grid.alpha": 0.15,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name with dollar signs is no formula
+    "svg.fonttype": "none",  # text stays text: small and searchable
+    "svg.hashsalt": "legos",  # the same figure gives the same bytes
+}
+
+
+def loss_curve(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Training loss of logged steps and its mean over every epoch."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(_column(steps, "step"), _column(steps, "loss"), alpha=0.45, label="step")
+        means = _column(epochs, "train_loss")
+        axes.plot(_column(epochs, "step"), means, "o-", label="mean of the epoch")
+        axes.set(xlabel="step", ylabel="loss")
+        axes.legend()
+
+    return _svg("Training loss", draw)
+
+
+def validation_curve(
+    epochs: Sequence[Mapping[str, Any]], metrics: Sequence[str], best: int | None
+) -> str:
+    """Validation metrics over the epochs; a dashed line at the ``best`` epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Axes) -> None:
+        for metric in metrics:
+            known = [record for record in epochs if metric in record["metrics"]]
+            values = [record["metrics"][metric] for record in known]
+            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=_plain(metric))
+        if best is not None:
+            axes.axvline(best, color=_INK, linestyle="--", linewidth=1, label="best epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch")
+        axes.legend(fontsize="small")
+
+    return _svg("Validation metrics", draw)
+
+
+def score_distributions(scores: np.ndarray, labels: np.ndarray) -> str:
+    """Histograms of the scores ``(M,)`` with label 1 and 0; the outermost 0.1 % are cut off."""
+
+    def draw(axes: Axes) -> None:
+        low, high = np.quantile(scores.astype(np.float64), (0.001, 0.999)).tolist()
+        edges = np.linspace(low, high, 61)
+        for label, name in ((0, "not clicked"), (1, "clicked")):
+            inside = scores[(labels == label) & (scores >= low) & (scores <= high)]
+            if len(inside) and low < high:
+                axes.hist(inside, edges.tolist(), density=True, alpha=0.55, label=name)
+        axes.set(xlabel="score", ylabel="density")
+        if axes.patches:
+            axes.legend()
+
+    return _svg("Scores of clicked and other candidates", draw)
+
+
+def calibration_curve(scores: np.ndarray, labels: np.ndarray) -> str:
+    """Reliability diagram of the scores ``(M,)`` as logits."""
+    predicted, clicked, error = reliability(scores, labels)
+
+    def draw(axes: Axes) -> None:
+        top = 1.05 * max(float(predicted.max(initial=0)), float(clicked.max(initial=0)), 0.01)
+        axes.plot([0, top], [0, top], color=_INK, linewidth=1, linestyle="--", label="calibrated")
+        axes.plot(predicted, clicked, "o-", label="this model")
+        axes.set(xlabel="predicted probability", ylabel="share clicked")
+        axes.legend(loc="upper left")
+
+    return _svg(f"Calibration: expected error {error:.3f}", draw)
+
+
+def subset_bars(metric: str, subsets: Sequence[str], methods: Mapping[str, Sequence[float]]) -> str:
+    """A bar a method in every subset.
+
+    Args:
+        metric: what the bars show.
+        subsets: names.
+        methods: by name a value a subset, NaN where undefined.
+    """
+
+    def draw(axes: Axes) -> None:
+        places, width = np.arange(len(subsets)), 0.8 / len(methods)
+        for number, (name, values) in enumerate(methods.items()):
+            shift = (number - (len(methods) - 1) / 2) * width
+            axes.bar(places + shift, values, 0.92 * width, label=_plain(name))
+        axes.set_xticks(places, [_plain(subset) for subset in subsets])
+        axes.set(ylabel=_plain(metric))
+        axes.grid(visible=False, axis="x")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+
+    return _svg(f"{metric}, cold and warm", draw, width=9.5)
+
+
+def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Predicted and real click rate in bins of equal count, and the expected calibration error.
+
+    Naeini, Cooper and Hauskrecht, AAAI 2015. A model trained to rank is not meant to be
+    calibrated; the curve shows how far its scores are from probabilities.
+
+    Args:
+        scores: ``(M,)`` logits.
+        labels: ``(M,)`` 0 or 1.
+
+    Returns:
+        mean predicted probability ``(bins,)``, share clicked ``(bins,)``, and the mean of their
+        absolute difference weighted by the rows of a bin.
+    """
+    predicted = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -60, 60)))
+    parts = [part for part in np.array_split(np.argsort(predicted), _BINS) if len(part)]
+    centre = np.array([predicted[part].mean() for part in parts])
+    clicked = np.array([labels[part].mean() for part in parts])
+    weight = np.array([len(part) for part in parts]) / max(1, len(scores))
+    return centre, clicked, float((weight * np.abs(centre - clicked)).sum())
+
+
+def _column(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [record.get(name, float("nan")) for record in records]
+
+
+def _plain(text: str) -> str:
+    """Text that a legend does not hide: matplotlib takes a leading underscore for private."""
+    return text.lstrip("_")
+
+
+def _svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
+    """Run ``draw(axes)`` and return the figure as an ``<svg>`` element."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    buffer = io.StringIO()
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(_plain(title), fontsize="medium", loc="left")
+        draw(axes)
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    element = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

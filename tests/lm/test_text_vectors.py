@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from legos.lm import text_vectors as module
+from legos.lm.locate import model_folder
+from legos.lm.text_vectors import text_vectors
+
+TEXTS = ["The Fisherman", "", "A tale set in Victorian London, delving into lives.", "Heaven"]
+
+
+def test_vectors_equal_the_models_own_forward_without_padding() -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = str(model_folder("minilm"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    found = text_vectors(TEXTS, model_folder("minilm"))
+    for text, vector in zip(TEXTS, found, strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state
+        assert np.allclose(states[0].mean(0).numpy(), vector, atol=1e-5)
+
+
+def test_cache_is_read_again_and_missed_when_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_folder("minilm")
+    calls: list[int] = []
+
+    def encode(texts: list[str], folder: Path, max_length: int) -> np.ndarray:
+        calls.append(max_length)
+        return np.ones((len(texts), 3), np.float32)
+
+    monkeypatch.setattr(module, "_encode", encode)
+    first = text_vectors(TEXTS, folder, cache=tmp_path)
+    assert np.array_equal(text_vectors(TEXTS, folder, cache=tmp_path), first)
+    assert len(calls) == 1
+    text_vectors([*TEXTS[:-1], "Hell"], folder, cache=tmp_path)
+    text_vectors(TEXTS, folder, cache=tmp_path, max_length=16)
+    text_vectors(["".join(TEXTS)], folder, cache=tmp_path)
+    assert len(calls) == 4
+    assert len(list(tmp_path.iterdir())) == 4

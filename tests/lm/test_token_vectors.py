@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from legos.errors import ConfigError, DataError
+from legos.lm.locate import model_folder
+from legos.lm.token_vectors import (
+    align_token_vectors,
+    language_model_token_vectors,
+    text_file_token_vectors,
+)
+
+
+def write_model(folder: Path, name: str, tokens: list[str]) -> torch.Tensor:
+    folder.mkdir()
+    table = torch.arange(4.0 * len(tokens)).view(len(tokens), 4)
+    save_file({name: table, "head.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    described = {"model": {"vocab": vocabulary}, "added_tokens": []}
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    return table
+
+
+@pytest.mark.parametrize(
+    "name", ["bert.embeddings.word_embeddings.weight", "model.embed_tokens.weight", "wte.weight"]
+)
+def test_language_model_gives_its_embedding_table(tmp_path: Path, name: str) -> None:
+    table = write_model(tmp_path / "model", name, ["[PAD]", "news", "book"])
+    tokens, vectors = language_model_token_vectors(tmp_path / "model")
+    assert tokens == ["[PAD]", "news", "book"]
+    assert torch.equal(vectors, table)
+
+
+def test_packaged_table_is_that_of_the_model_itself() -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = model_folder("minilm")
+    tokens, vectors = language_model_token_vectors(folder)
+    model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
+    assert torch.equal(vectors, model.get_input_embeddings().weight)
+    assert (len(tokens), tokens[101], tokens[2739]) == (30_522, "[CLS]", "news")
+
+
+def test_folder_without_a_known_table_names_what_it_found(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "strange.weight", ["a"])
+    with pytest.raises(ConfigError, match=r"no embedding table .* found head\.weight, strange"):
+        language_model_token_vectors(tmp_path / "model")
+
+
+def test_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'minilmm': neither .* did you mean 'minilm'\?"):
+        model_folder("minilmm")
+    (tmp_path / "config.json").write_text("{}")
+    assert model_folder(str(tmp_path)) == tmp_path
+
+
+def test_text_file_is_read_plain_or_gzipped_with_or_without_a_header(tmp_path: Path) -> None:
+    lines = "news 1 2\nbook 3 4\nnews 9 9\n"
+    (tmp_path / "plain.txt").write_text(lines)
+    (tmp_path / "header.txt").write_text("2 2\n" + lines)
+    with gzip.open(tmp_path / "packed.txt.gz", "wt") as file:
+        file.write(lines)
+    for name in ("plain.txt", "header.txt", "packed.txt.gz"):
+        words, vectors = text_file_token_vectors(tmp_path / name)
+        assert words == ["news", "book"]
+        assert vectors.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"news 1 2\nbook 3\n", r":2: 1 numbers after 'book', expected 2"),
+        (b"news 1 2\nbook 3 x\n", r":2: could not convert"),
+        (b"news 1 2\n\xff\xfe 1 2\n", r":2: not UTF-8"),
+        (b"", r": empty, expected a word"),
+    ],
+)
+def test_bad_text_file_is_refused_with_its_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        text_file_token_vectors(path)
+
+
+def test_truncated_gzip_and_missing_file_are_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"w%d 1 2 3\n" % i for i in range(5000)))
+    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cut short after line"):
+        text_file_token_vectors(tmp_path / "cut.gz")
+    with pytest.raises(DataError, match="no such file"):
+        text_file_token_vectors(tmp_path / "absent.txt")
+
+
+def test_vectors_are_put_in_the_order_of_the_vocabulary() -> None:
+    vectors = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    aligned, report = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=1)
+    assert aligned[0].tolist() == [3, 3]
+    assert aligned[2].tolist() == [1, 1]
+    assert (report.found, report.missing) == (2, 1)
+    again, _ = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=1)
+    assert torch.equal(again, aligned)
+    other, _ = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=2)
+    assert not torch.equal(other[1], aligned[1])
+
+
+def test_random_rows_are_spread_like_the_table() -> None:
+    table = torch.randn(500, 40, generator=torch.Generator().manual_seed(0)) * 0.3 + 2
+    words = [str(i) for i in range(500)]
+    aligned, _ = align_token_vectors(words, table, [f"new {i}" for i in range(400)], seed=3)
+    assert np.isclose(float(aligned.std()), 0.3, atol=0.01)
+    assert np.isclose(float(aligned.mean()), 2, atol=0.01)

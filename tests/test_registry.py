@@ -1,0 +1,134 @@
+"""The closed registries: what a YAML may name, and what a wrong name gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import ValidationError
+from torch import nn
+
+import legos
+from legos.item.cnn import CNN, CNNConfig
+from legos.recommender import Recommender
+from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
+
+FAMILIES = pytest.mark.parametrize(
+    ("folder", "registry"),
+    [("item", item_encoders), ("user", user_encoders), ("predictor", predictors)],
+    ids=["item", "user", "predictor"],
+)
+
+
+def message(error: pytest.ExceptionInfo[ValidationError]) -> tuple[tuple[int | str, ...], str]:
+    """Where the only complaint is, and what it says."""
+    (detail,) = error.value.errors()
+    return detail["loc"], detail["msg"]
+
+
+@FAMILIES
+def test_every_module_of_a_family_is_the_brick_of_its_name(folder: str, registry: Registry) -> None:
+    assert Recommender  # its import fills the registries
+    modules = {path.stem for path in (Path(legos.__file__).parent / folder).glob("*.py")}
+    assert registry.names() == sorted(modules - {"__init__"})
+    for name in registry.names():
+        assert registry.brick(name).__module__ == f"legos.{folder}.{name}"
+        assert issubclass(registry.brick(name), nn.Module)
+
+
+@FAMILIES
+def test_every_brick_says_what_it_is(folder: str, registry: Registry) -> None:
+    for name in registry.names():
+        description = registry.describe(name)
+        assert description[:1].isupper(), name
+        assert len(description.split()) >= 4, name
+        assert "\n" not in description, name
+
+
+@FAMILIES
+def test_every_setting_has_a_description(folder: str, registry: Registry) -> None:
+    for name in registry.names():
+        for key, field in registry.config(name).model_fields.items():
+            assert key == "name" or field.description, f"{name}.{key}"
+
+
+def test_a_mapping_becomes_the_settings_of_the_brick_it_names() -> None:
+    config = item_encoders.validate({"name": "cnn", "kernel_size": 5})
+    assert config == CNNConfig(kernel_size=5)
+    assert item_encoders.validate(config) is config
+    assert item_encoders.brick("cnn") is CNN
+
+
+def test_an_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(ValidationError) as error:
+        item_encoders.validate({"name": "atention"})
+    location, text = message(error)
+    assert location == ("name",)
+    assert text.startswith("unknown item encoder 'atention'; did you mean 'attention'? choose from")
+
+
+def test_a_missing_name_is_told_the_choices() -> None:
+    with pytest.raises(ValidationError) as error:
+        user_encoders.validate({"attention_size": 3})
+    assert message(error)[0] == ("name",)
+    assert "missing; choose from: additive_attention, " in message(error)[1]
+
+
+@pytest.mark.parametrize("value", ["cnn", None, ["cnn"], 3])
+def test_what_is_no_mapping_is_refused(value: object) -> None:
+    with pytest.raises(ValidationError) as error:
+        item_encoders.validate(value)
+    assert f"expected a mapping with a name, found {value!r}" in message(error)[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "location"),
+    [
+        ({"name": "cnn", "kernelsize": 3}, ("kernelsize",)),
+        ({"name": "cnn", "dropout": 1.0}, ("dropout",)),
+        ({"name": "cnn", "kernel_size": "wide"}, ("kernel_size",)),
+        ({"name": "cnn", "form": "both"}, ("form",)),
+        ({"name": "id_and_content"}, ("content",)),
+        ({"name": "id_and_content", "content": {"name": "cnn", "widht": 3}}, ("content", "widht")),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_is_refused_at_its_place(
+    settings: dict[str, object], location: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        item_encoders.validate(settings)
+    assert message(error)[0] == location
+
+
+def test_an_unknown_brick_inside_a_brick_is_told_the_nearest() -> None:
+    with pytest.raises(ValidationError) as error:
+        item_encoders.validate({"name": "id_and_content", "content": {"name": "pooing"}})
+    location, text = message(error)
+    assert location[0] == "content"
+    assert "did you mean 'pooling'?" in text
+
+
+def test_settings_survive_a_round_trip_through_plain_values() -> None:
+    config = item_encoders.validate(
+        {"name": "id_and_content", "content": {"name": "cnn", "kernel_size": 5}}
+    )
+    assert item_encoders.validate(config.model_dump(mode="json")) == config
+
+
+def test_a_name_is_registered_once() -> None:
+    registry = Registry("test brick")
+
+    class OneConfig(BrickConfig):
+        name: Literal["one"] = "one"
+
+    class NamelessConfig(BrickConfig):
+        pass
+
+    registry.register(OneConfig)(nn.Identity)
+    with pytest.raises(TypeError, match=r"OneConfig\.name must default to a new test brick name"):
+        registry.register(OneConfig)
+    with pytest.raises(TypeError, match="NamelessConfig"):
+        registry.register(NamelessConfig)
+    assert registry.names() == ["one"]
