@@ -17,6 +17,7 @@ from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
 from legos.blocks.packed import gather
 from legos.data.batch import Batch
 from legos.data.items import ItemBatch, ItemStore
+from legos.errors import ConfigError
 from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
 
 
@@ -119,10 +120,20 @@ def build_recommender(
             "embeddings": _embeddings(store, choice.hidden_size, tables or {}, embedding_dropout),
         }
         return Recommender(
-            item_encoder=build_brick(item_encoders, choice.item, context),
-            user_encoder=build_brick(user_encoders, choice.user, context),
-            predictor=build_brick(predictors, choice.predictor, context),
+            item_encoder=_build("model.item", item_encoders, choice.item, context),
+            user_encoder=_build("model.user", user_encoders, choice.user, context),
+            predictor=_build("model.predictor", predictors, choice.predictor, context),
         )
+
+
+def _build(
+    key: str, registry: Registry, config: BrickConfig, context: Mapping[str, Any]
+) -> nn.Module:
+    """A brick; what it refuses is told with its place in the configuration."""
+    try:
+        return build_brick(registry, config, context)
+    except ConfigError as error:
+        raise ConfigError(f"{key} ({config.name}): {error}") from None
 
 
 def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, Any]) -> nn.Module:

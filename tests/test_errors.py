@@ -1,4 +1,4 @@
-"""One row of docs/errors.md a test: the command, its message, its exit code, what is left on disk."""
+"""One row of docs/errors.md a test: command, message, exit code, what is left on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -172,9 +171,19 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "incompatible sizes": (
         lambda p: p.command("--model", "nrms", "--model.item.num_heads", "3"),
-        "num_heads 3 does not divide hidden_size 8",
+        "model.item (attention): num_heads 3 does not divide hidden_size 8",
     ),
 }
+
+
+OTHER_FAULTS = (
+    "checkpoint of another model",
+    "checkpoint cut short",
+    "tables of an older version",
+    "column cut short",
+    "disk full while writing",
+    "Ctrl-C while training",
+)
 
 
 @pytest.mark.parametrize("fault", CONFIG_FAULTS)
@@ -253,7 +262,7 @@ def test_disk_full_while_writing(
 def test_ctrl_c_while_training(place: Place) -> None:
     """Saves ``last``, exits 130; the same command goes on and finishes."""
     tiny_tables(place.tables, num_impressions=2000)
-    words = place.command("--exp.train.epochs", "40", "--exp.train.patience", "40")
+    words = place.command("--exp.train.epochs", "12", "--exp.train.patience", "12")
     last = {name: words[i + 1] for i, name in enumerate(words) if name.startswith("--")}
     words = [word for pair in last.items() for word in pair]
     command = [sys.executable, "worker.py", *words, "--batch_size", "8"]
@@ -270,8 +279,7 @@ def test_ctrl_c_while_training(place: Place) -> None:
     assert run.wait(60) == 130
     assert list(place.folder.glob("runs/**/checkpoints/last/model.safetensors"))
     assert not list(place.folder.glob("runs/**/results.json"))
-    short = [*command, "--exp.train.epochs", "40"]
-    again = subprocess.run(short, cwd=ROOT, capture_output=True, text=True, check=False)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert list(place.folder.glob("runs/**/results.json"))
 
@@ -279,6 +287,5 @@ def test_ctrl_c_while_training(place: Place) -> None:
 def test_every_mistake_has_its_row_in_the_docs() -> None:
     text = (ROOT / "docs" / "errors.md").read_text()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    for mistake in (*RAW_FAULTS, *CONFIG_FAULTS):
+    for mistake in (*RAW_FAULTS, *CONFIG_FAULTS, *OTHER_FAULTS):
         assert mistake in rows
-    assert shutil.which("git") is None or len(rows) >= 20

@@ -9,7 +9,7 @@ from legos.blocks.packed import PackedTokens, pack
 from tests.bricks import ragged
 
 SOME_LENGTHS = (3, 0, 1, 6, 2, 0, 5, 1)
-MANY_LENGTHS = tuple([*range(40), 0, 7, 7, 0, 23])  # more sorts than there are buckets
+MANY_LENGTHS = (*range(40), 0, 7, 7, 0, 23)  # more sorts than there are buckets
 
 
 def padded_tokens(

@@ -87,7 +87,7 @@ def run_folder(path: Path, *, name: str = "naml", data: str = "newsroom") -> Pat
             "rows": 5000,
             "epochs": 3,
             "metric": "GAUC",
-            "best": 0.68765,
+            "best": 0.68768,
             "best_epoch": 2,
             "seconds_per_epoch": 12.5,
             "peak_memory_mb": {"process": 812.5},
@@ -149,6 +149,8 @@ def test_the_best_method_is_bold_and_the_oracle_does_not_compete(tmp_path: Path)
     assert page.row("popularity") == [("0.6100", ""), ("0.9000", ""), ("3.5000", "")]
     oracle = next(row for row in page.rows if row[1][0] == "0.9900")
     assert [kind for _, kind in oracle] == ["", "", "", ""]
+    names = [row[0][0] for row in page.rows[1:4]]
+    assert names == ["popularity", "naml (this run)", oracle[0][0]]
 
 
 def test_a_metric_that_is_undefined_on_a_subset_is_a_dash(tmp_path: Path) -> None:
