@@ -58,7 +58,7 @@ def test_every_combination_of_bricks_learns(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses == sorted(losses, reverse=True), losses
     assert losses[-1] < losses[0]
 

@@ -100,15 +100,16 @@ def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, An
     return {
         "name": split,
         "model": model,
-        "metrics": metrics,
         "counts": {name: _number(count) for name, count in found["counts"][ALL].items()},
         "tables": [
             {
                 "subset": subset,
                 "groups": found["counts"].get(subset, {}).get("groups"),
-                "rows": _table(metrics, methods, rivals, subset),
+                "metrics": filled,
+                "rows": _table(filled, methods, rivals, subset),
             }
             for subset in found["rows"]
+            for filled in [_filled(metrics, methods, subset)]
         ],
         "figures": _figures(folder / "diagnostics" / split, results, metrics, found, methods),
     }
@@ -116,6 +117,11 @@ def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, An
 
 def _title(baseline: str) -> str:
     return BASELINES[baseline][0] if baseline in BASELINES else baseline
+
+
+def _filled(metrics: Sequence[str], methods: Mapping[str, Rows], subset: str) -> list[str]:
+    """The metrics that some method has on a subset."""
+    return [name for name in metrics if any(name in m.get(subset, {}) for m in methods.values())]
 
 
 def _table(

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from legos.errors import LegosError
 from legos.run.interruption import Interruption
+from legos.run.keeper import Keeper
 from legos.run.losses import row_losses
 from legos.run.optimizer import set_learning_rate
-from legos.run.resume import resume_training, save_training
 from legos.run.schedule import learning_rate_factor, rank_part
 from legos.run.tracking import Tracker
 from legos.run.training import Training
@@ -49,16 +49,9 @@ def train(
         LegosError: a loss or the watched metric is not finite.
         KeyboardInterrupt: a signal came; ``last`` is saved.
     """
-    position = resume_training(training, checkpoints / "last")
+    keeper = Keeper(training, checkpoints, run_id, tracker)
+    keeper.resume()
     config, progress, stopping = training.config, training.progress, training.early_stopping
-    tracker.rewind(position, progress.step)
-
-    def save(name: str) -> None:
-        folder, position = checkpoints / name, tracker.position
-        only_model = name == "best"
-        save_training(training, folder, run_id=run_id, position=position, only_model=only_model)
-
-    saved_at = time.monotonic()
     with Interruption() as interruption:
         while progress.epoch < config.epochs and not stopping.stop:
             epoch, end = progress.epoch + 1, training.epoch_end
@@ -66,15 +59,13 @@ def train(
             with tracker.progress(f"epoch {epoch}", end - training.epoch_start) as advance:
                 advance(progress.step - training.epoch_start)
                 while progress.step < end:
-                    due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
-                    log, (stop, save_now) = take_step(training, [interruption.requested, due])
+                    log, (stop, due) = take_step(training, [interruption.requested, keeper.due])
                     advance(1, text=f"loss {log['loss']:.4f}")
                     if progress.step % LOG_EVERY == 0:
                         place = {"kind": "train", "epoch": epoch, "step": progress.step}
                         tracker.record({**place, **log})
-                    if stop or save_now or at_checkpoint_step(training):
-                        save("last")
-                        saved_at = time.monotonic()
+                    if stop or due or at_checkpoint_step(training):
+                        keeper.save("last")
                     if stop:
                         tracker.say(f"interrupted at step {progress.step}; saved, will resume")
                         raise KeyboardInterrupt
@@ -83,16 +74,15 @@ def train(
                 with interruption.at_once() if training.alone else nullcontext():
                     metrics = validate()
             except KeyboardInterrupt:
-                save("last")
+                keeper.save("last")
                 tracker.say(f"interrupted after step {progress.step}; saved, will resume")
                 raise
             improved = stopping.update(metrics, epoch=epoch)
             report_epoch(training, metrics, improved, time.monotonic() - begin, tracker)
             training.end_epoch()
             if improved:
-                save("best")
-            save("last")
-            saved_at = time.monotonic()
+                keeper.save("best")
+            keeper.save("last")
 
 
 def take_step(training: Training, flags: list[bool]) -> tuple[dict[str, float], list[bool]]:

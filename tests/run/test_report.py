@@ -153,10 +153,16 @@ def test_the_best_method_is_bold_and_the_oracle_does_not_compete(tmp_path: Path)
     assert names == ["popularity", "naml (this run)", oracle[0][0]]
 
 
-def test_a_metric_that_is_undefined_on_a_subset_is_a_dash(tmp_path: Path) -> None:
-    page = read_page(run_folder(tmp_path))
-    cold = [row for row in page.rows if row[0][0] == "naml (this run)"][1]
-    assert [text for text, _ in cold[1:]] == ["0.5500", "–", "–"]
+def test_a_metric_undefined_on_a_subset_is_a_dash_and_no_column_where_nobody_has_it(
+    tmp_path: Path,
+) -> None:
+    folder = run_folder(tmp_path)
+    results = json.loads((folder / "results.json").read_text())
+    results["baselines"]["test"]["popularity"]["rows"]["cold items"]["LogLoss"] = 0.9
+    (folder / "results.json").write_text(json.dumps(results))
+    _, cold, warm = [row for row in read_page(folder).rows if row[0][0] == "naml (this run)"]
+    assert [text for text, _ in cold[1:]] == ["0.5500", "–"]
+    assert [text for text, _ in warm[1:]] == ["0.7000"]
 
 
 def test_the_report_needs_nothing_from_outside(tmp_path: Path) -> None:
