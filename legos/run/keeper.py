@@ -34,7 +34,10 @@ class Keeper:
     def resume(self) -> None:
         """Go on from ``last`` where there is one; lines recorded after it are forgotten."""
         position = resume_training(self._training, self._folder / "last")
-        self._tracker.rewind(position, self._training.progress.step)
+        progress = self._training.progress
+        self._tracker.rewind(position, progress.step)
+        if progress.step:
+            self._tracker.say(f"goes on after step {progress.step} of epoch {progress.epoch + 1}")
 
     def save(self, name: str) -> None:
         """Save ``best`` (the model alone) or ``last`` (all that a resume needs)."""

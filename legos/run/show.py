@@ -16,7 +16,7 @@ from legos.run.table import ResultRow, print_table
 def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> ResultRow:
     """One model on one split: mean and sample deviation over the runs of its seeds."""
     measured = [run["splits"][split] for run in runs]
-    values = {name: [m["rows"][ALL][name] for m in measured] for name in measured[0]["rows"][ALL]}
+    values = _shared([each["rows"][ALL] for each in measured])
     trained = [run["training"] for run in runs if "training" in run]
     return ResultRow(
         name=label,
@@ -59,20 +59,20 @@ def subset_rows(
         models: by label the results of the runs of its seeds.
         split: a test split.
     """
-    methods = {BASELINES[name][0]: [found["rows"]] for name, found in baselines.items()}
-    methods |= {
-        label: [run["splits"][split]["rows"] for run in runs] for label, runs in models.items()
-    }
+    measured = {BASELINES[name][0]: [found["rows"]] for name, found in baselines.items()}
+    bound = measured.pop(BASELINES[ORACLE][0], None)
+    for label, runs in models.items():
+        measured[label] = [run["splits"][split]["rows"] for run in runs]
+    if bound is not None:
+        measured[BASELINES[ORACLE][0]] = bound
     subsets = dict.fromkeys(
-        subset for measured in methods.values() for subset in measured[0] if subset != ALL
+        subset for each in measured.values() for subset in each[0] if subset != ALL
     )
     rows = []
     for subset in subsets:
-        for label, measured in methods.items():
-            means = {
-                name: float(np.mean([each[subset][name] for each in measured]))
-                for name in measured[0].get(subset, {})
-            }
+        for label, seeds in measured.items():
+            values = _shared([each.get(subset, {}) for each in seeds])
+            means = {name: float(np.mean(each)) for name, each in values.items()}
             rows.append(ResultRow(f"{subset}: {label}", means))
     return rows
 
@@ -100,6 +100,13 @@ def show_run(console: Console, results: Mapping[str, Any]) -> None:
         groups = found["counts"][ALL].get("groups", 0)
         title = f"{results['data']} · {split} · {groups:,} groups"
         print_split(console, title, rows, subset_rows(baselines, {label: [results]}, split))
+
+
+def _shared(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Per metric its values; a metric that is undefined in one run is left out."""
+    return {
+        name: [run[name] for run in runs] for name in runs[0] if all(name in run for run in runs)
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:
