@@ -39,7 +39,7 @@ def test_all_that_the_tables_do_not_have_is_told_at_once() -> None:
         [
             *RUN,
             *("--embed", "minilm-token", "--embed.vocabulary", "brt"),
-            *("--data.fields.0.column", "titel@bert"),
+            *("--data.fields.1.column", "categry"),
             *("--data.splits.test", "[test, tset]"),
             *("--data.splits.train", "histories"),
         ]
@@ -47,7 +47,7 @@ def test_all_that_the_tables_do_not_have_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         check_tables(config, manifest())
     text = str(caught.value)
-    assert "data.fields.0.column: items have no column 'titel@bert'; did you mean 'title" in text
+    assert "data.fields.1.column: items have no column 'categry'; did you mean 'category'" in text
     assert "data.splits.test.1: there is no split 'tset'; did you mean 'test'" in text
     assert "data.splits.train: there is no split 'histories'" in text
     assert "embed.vocabulary: no field is tokenized by 'brt'" in text
