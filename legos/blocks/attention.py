@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.packed import PackedTokens, gather, segment_softmax, segment_sum
 from legos.errors import ConfigError
+from legos.registry import BrickConfig
 
 _MOST_BUCKETS = 16  # more buckets save padding, fewer save calls; 16 was fastest on titles
 
@@ -50,6 +52,19 @@ class AdditiveAttention(nn.Module):
         """``(P, D)`` vectors of ``count`` items -> ``(count, D)``; zeros for an empty item."""
         weights = segment_softmax(self.scores(values), rows, count)  # (P,)
         return segment_sum(weights[:, None] * values, rows, count)
+
+
+class SelfAttentionSettings(BrickConfig):
+    """Settings that NRMS's two encoders share."""
+
+    num_heads: int = Field(8, ge=1)
+    """Heads of the self-attention; must divide hidden_size (16 heads of 16 in the paper)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate after the self-attention (0.2 in the paper)."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the additive attention's tanh layer (200 in the paper)."""
+    output_projection: bool = False
+    """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
 
 
 class MultiHeadSelfAttention(nn.Module):

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
+from legos.blocks.attention import (
+    AdditiveAttention,
+    MultiHeadSelfAttention,
+    SelfAttentionSettings,
+)
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.packed import concatenate, one_token_each
 from legos.data.items import ItemBatch
-from legos.registry import BrickConfig, item_encoders
+from legos.registry import item_encoders
 
 
-class AttentionConfig(BrickConfig):
+class AttentionConfig(SelfAttentionSettings):
     """Settings of the self-attention item encoder."""
 
     name: Literal["attention"] = "attention"
-    num_heads: int = Field(8, ge=1)
-    """Heads of the self-attention; must divide hidden_size (16 heads of 16 in the paper)."""
-    dropout: float = Field(0.2, ge=0, lt=1)
-    """Rate after the self-attention (0.2 in the paper)."""
-    attention_size: int = Field(200, ge=1)
-    """Width of the additive attention's tanh layer (200 in the paper)."""
-    output_projection: bool = False
-    """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
 
 
 @item_encoders.register(AttentionConfig)

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
-from legos.registry import BrickConfig, user_encoders
+from legos.blocks.attention import (
+    AdditiveAttention,
+    MultiHeadSelfAttention,
+    SelfAttentionSettings,
+)
+from legos.registry import user_encoders
 
 
-class SelfAttentionConfig(BrickConfig):
+class SelfAttentionConfig(SelfAttentionSettings):
     """Settings of the self-attention user encoder."""
 
     name: Literal["self_attention"] = "self_attention"
-    num_heads: int = Field(8, ge=1)
-    """Heads; must divide hidden_size (16 heads of 16 in the paper)."""
-    dropout: float = Field(0.2, ge=0, lt=1)
-    """Rate after the self-attention (0.2 in the paper)."""
-    attention_size: int = Field(200, ge=1)
-    """Width of the additive attention's tanh layer (200 in the paper)."""
-    output_projection: bool = False
-    """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
 
 
 @user_encoders.register(SelfAttentionConfig)
