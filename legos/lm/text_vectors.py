@@ -58,8 +58,10 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int) -> np.ndarray:
     from rich.progress import Progress
     from tokenizers import Tokenizer
     from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    disable_progress_bar()  # of loading weights; the one below is ours
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
