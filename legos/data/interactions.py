@@ -59,21 +59,32 @@ class Interactions:
         candidates = tables.lists(split, "candidates")
         histories = tables.lists("histories", "items").tail(history_length)
         described = tables.column(split, "impression_id")
-        num_items = tables.num_items
-        for name, values in (("candidates", candidates.values), ("history", histories.values)):
-            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < num_items:
+        users, states = tables.scalar(split, "user_id"), tables.scalar(split, "history")
+        labels = tables.lists(split, "labels").values
+        for name, values, limit in (
+            ("candidates", candidates.values, tables.num_items),
+            ("histories.items", histories.values, tables.num_items),
+            ("user_id", users, tables.num_users),
+            ("history", states, len(histories)),
+        ):
+            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
                 raise DataError(
-                    f"{tables.folder}: {split}.{name} names items outside the table of "
-                    f"{num_items} items; make the tables again"
+                    f"{tables.folder}: {split}: {name} holds rows outside 0 to {limit - 1}; make "
+                    "the tables again"
                 )
+        if labels.numel() != candidates.values.numel():
+            raise DataError(
+                f"{tables.folder}: {split}: {labels.numel()} labels for "
+                f"{candidates.values.numel()} candidates; make the tables again"
+            )
         return cls(
             split=split,
-            users=tables.scalar(split, "user_id").long(),
-            history_rows=tables.scalar(split, "history").long(),
+            users=users.long(),
+            history_rows=states.long(),
             histories=Ragged(histories.values.long(), histories.offsets),
             history_users=tables.scalar("histories", "user_id").long(),
             candidates=Ragged(candidates.values.long(), candidates.offsets),
-            labels=tables.lists(split, "labels").values,
+            labels=labels,
             impression_vocabulary=described["vocabulary"],
             impression_ids=tables.scalar(split, "impression_id").long(),
         )

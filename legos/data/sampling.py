@@ -24,7 +24,7 @@ from legos.data.random import below, distinct_positions, keyed_bits
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]
 _SPARE = 4  # candidates drawn per negative from a pool that may hold forbidden items
-_REDRAWS = 16  # a slot still forbidden after so many redraws is masked: the catalogue is too small
+_REDRAWS = 16  # a slot still forbidden after so many redraws is masked: too little is allowed
 
 
 class PairSet:

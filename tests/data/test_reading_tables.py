@@ -170,60 +170,33 @@ def test_a_batch_of_items_holds_their_content_in_the_order_asked(written: Path) 
 
 
 @pytest.mark.parametrize(
-    ("name", "spoiled"),
+    ("name", "spoiled", "rows"),
     [
-        ("items/category.npy", "items.category"),
-        ("items/title@words.values.npy", "items.title@words"),
+        ("train/candidates.values.npy", "candidates", 60),
+        ("histories/items.values.npy", r"histories\.items", 60),
+        ("train/user_id.npy", "user_id", 40),
+        ("train/history.npy", "history", 40),
     ],
 )
-@pytest.mark.parametrize("wrong", [-1, 33])
-def test_ids_beyond_a_vocabulary_are_refused(
-    folder: Path, name: str, spoiled: str, wrong: int
+@pytest.mark.parametrize("beyond", [False, True])
+def test_rows_outside_the_tables_are_refused(
+    folder: Path, name: str, spoiled: str, rows: int, beyond: bool
 ) -> None:
     values = column(folder, name)
-    values[3] = wrong
+    values[-1] = rows if beyond else -1
     edit(folder, name, values)
-    with pytest.raises(DataError, match=f"{spoiled} holds ids outside its vocabulary"):
-        ItemStore.from_tables(Tables.load(folder), fields())
+    message = rf"train: {spoiled} holds rows outside 0 to {rows - 1}"
+    with pytest.raises(DataError, match=message):
+        Interactions.from_tables(Tables.load(folder), "train", history_length=5)
 
 
-def test_a_split_is_what_was_written(written: Path) -> None:
-    tables = Tables.load(written)
-    data = Interactions.from_tables(tables, "valid", history_length=50)
-    assert len(data) == 100
-    assert data.split == "valid"
-    assert data.users.tolist() == column(written, "valid/user_id.npy").tolist()
-    assert lists(data.candidates) == lists(tables.lists("valid", "candidates"))
-    assert lists(data.histories) == lists(tables.lists("histories", "items"))
-    assert data.labels.tolist() == column(written, "valid/labels.values.npy").tolist()
-    assert data.history_users[data.history_rows].tolist() == data.users.tolist()
-    assert data.impression_vocabulary == "impression_id@valid"
-    assert tables.vocabulary(data.impression_vocabulary)[int(data.impression_ids[3])] == "valid-3"
-    for ids in (data.users, data.history_rows, data.histories.values, data.candidates.values):
-        assert ids.dtype == torch.int64
-
-
-@pytest.mark.parametrize("history_length", [1, 3])
-def test_histories_keep_the_newest_items(written: Path, history_length: int) -> None:
-    whole = lists(Tables.load(written).lists("histories", "items"))
-    data = Interactions.from_tables(Tables.load(written), "train", history_length=history_length)
-    assert lists(data.histories) == [history[-history_length:] for history in whole]
-    assert any(len(history) > history_length for history in whole)
-    assert data.history_length == history_length
-
-
-@pytest.mark.parametrize(
-    ("name", "spoiled"),
-    [("train/candidates.values.npy", "candidates"), ("histories/items.values.npy", "history")],
-)
-@pytest.mark.parametrize("wrong", [-1, 60])
-def test_items_outside_the_table_are_refused(
-    folder: Path, name: str, spoiled: str, wrong: int
-) -> None:
-    values = column(folder, name)
-    values[-1] = wrong
-    edit(folder, name, values)
-    with pytest.raises(DataError, match=rf"train\.{spoiled} names items outside the table of 60"):
+def test_labels_that_do_not_match_the_candidates_are_refused(folder: Path) -> None:
+    path = folder / "columns" / "train" / "labels.values.npy"
+    np.save(path, np.load(path)[:-1])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["columns/train/labels.values.npy"]["bytes"] = path.stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"train: \d+ labels for \d+ candidates"):
         Interactions.from_tables(Tables.load(folder), "train", history_length=5)
 
 
