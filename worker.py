@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from legos.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, ConfigError, LegosError
+from legos.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    ConfigError,
+    LegosError,
+    describe_os_error,
+)
 
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
@@ -46,6 +52,9 @@ def main(argv: Sequence[str]) -> int:
         _do(_read_errand(argv))
     except LegosError as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

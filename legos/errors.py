@@ -28,6 +28,16 @@ class CheckpointError(LegosError):
     """A checkpoint is missing, damaged, or of another model."""
 
 
+def describe_os_error(error: OSError) -> str:
+    """One line about what the operating system refused: ``runs/a.json: No space left on device``.
+
+    Args:
+        error: from any file operation; libraries raise some without a number or a file name.
+    """
+    text = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {text}" if error.filename else text
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest choice, then all of them.
 

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from legos.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, DataError, LegosError
+from legos.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    DataError,
+    LegosError,
+    describe_os_error,
+)
 from process.raw import NAME, TokenizerSpec
 
 
@@ -71,7 +77,7 @@ def run_cli(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)

@@ -129,12 +129,17 @@ class Tables:
             raise DataError(f"{self.folder}: {table}.{column} is a {found} column, not a {kind}")
 
     def _array(self, table: str, name: str) -> Tensor:
-        array = np.load(
-            self.folder / "columns" / table / name, mmap_mode="c", allow_pickle=False
-        )  # copy-on-write: torch wants writable memory, the file is never changed
+        path = self.folder / "columns" / table / name
+        try:  # copy-on-write: torch wants writable memory, the file is never changed
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+        except ValueError as error:
+            raise DataError(f"{path}: damaged ({error}); make the tables again") from None
         return torch.from_numpy(array)
 
     def _json(self, name: str) -> list[str]:
         path = self.folder / "columns" / name
-        values: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            values: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: damaged ({error}); make the tables again") from None
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from legos.errors import ConfigError
 from legos.files import sha256_of_file, sha256_of_text, write_array
 
-_VERSION = "mean-1"  # of the computation; part of the fingerprint
-_TOKENS_A_BATCH = 4_096
+_VERSION = "mean-2"  # of the computation; part of the fingerprint
 
 
 def text_vectors(
@@ -21,40 +22,67 @@ def text_vectors(
     *,
     cache: Path | None = None,
     max_length: int = 128,
+    batch_tokens: int = 4_096,
+    normalise: bool = False,
 ) -> np.ndarray:
     """Encode texts, or read what an earlier call encoded.
 
     Args:
         texts: N texts.
         folder: a Hugging Face encoder with a fast tokenizer; only local files are read.
-        cache: folder of ``<fingerprint>.npy``; the fingerprint covers weights, tokenizer, texts
-            and length, so that a change of any is another file.
+        cache: folder of ``<fingerprint>.npy``; the fingerprint covers configuration, weights,
+            tokenizer, texts and length, so that a change of any is another file.
         max_length: tokens a text keeps, special tokens included.
+        batch_tokens: tokens encoded at once, padding included.
+        normalise: scale every vector to length 1.
 
     Returns:
         ``(N, E)`` float32.
+
+    Raises:
+        ConfigError: the folder lacks weights or a tokenizer, or the model reads no texts of
+            ``max_length`` tokens.
     """
-    path = None
-    if cache is not None:
-        path = cache / f"{_fingerprint(texts, folder, max_length)}.npy"
-        if path.is_file():
-            cached: np.ndarray = np.load(path, allow_pickle=False)
-            return cached
-    vectors = _encode(texts, folder, max_length)
-    if path is not None:
-        write_array(path, vectors)
-    return vectors
+    path = None if cache is None else cache / f"{_fingerprint(texts, folder, max_length)}.npy"
+    vectors = _cached(path, len(texts)) if path is not None else None
+    if vectors is None:
+        vectors = _encode(texts, folder, max_length, batch_tokens)
+        if path is not None:
+            write_array(path, vectors)
+    return unit_rows(vectors) if normalise else vectors
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """``(N, E)`` rows of length 1; a row of zeros stays as it is."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: np.ndarray = vectors / np.where(norms > 0, norms, 1)
+    return scaled
+
+
+def _cached(path: Path, count: int) -> np.ndarray | None:
+    """What lies in the cache; a damaged file is as good as none."""
+    try:
+        vectors: np.ndarray = np.load(path, allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return vectors if vectors.ndim == 2 and len(vectors) == count else None
 
 
 def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
-    weights = [sha256_of_file(file) for file in sorted(folder.glob("*.safetensors"))]
-    tokenizer = sha256_of_file(folder / "tokenizer.json")
-    content = sha256_of_text("\x00".join(texts))
-    return sha256_of_text(" ".join([_VERSION, *weights, tokenizer, content, str(max_length)]))[:24]
+    files = [folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]
+    missing = [file.name for file in files if not file.is_file()]
+    if len(files) == 2:
+        missing.append("*.safetensors")
+    if missing:
+        raise ConfigError(f"{folder}: no language model to encode texts: no {', '.join(missing)}")
+    content = [sha256_of_file(file) for file in sorted(files)]
+    content.append(sha256_of_text(json.dumps(list(texts))))
+    return sha256_of_text(" ".join([_VERSION, *content, str(max_length)]))[:24]
 
 
 @torch.no_grad()
-def _encode(texts: Sequence[str], folder: Path, max_length: int) -> np.ndarray:
+def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int) -> np.ndarray:
+    from rich.console import Console
     from rich.progress import Progress
     from tokenizers import Tokenizer
     from transformers import AutoModel
@@ -62,20 +90,26 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int) -> np.ndarray:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     disable_progress_bar()  # of loading weights; the one below is ours
+    model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval().float()
+    longest_readable = getattr(model.config, "max_position_embeddings", max_length)
+    if max_length > longest_readable:
+        raise ConfigError(
+            f"max_length {max_length}: {folder} reads at most {longest_readable} tokens a text"
+        )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
-    model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval().float()
     encoded = [entry.ids for entry in tokenizer.encode_batch(list(texts))]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     order = np.argsort(-lengths, kind="stable")  # longest first: a batch is as long as its first
-    with Progress(transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding texts", total=len(texts))
         begin = 0
         while begin < len(order):
-            longest = int(lengths[order[begin]])
-            rows = order[begin : begin + max(1, _TOKENS_A_BATCH // max(1, longest))]
+            longest = max(1, int(lengths[order[begin]]))
+            rows = order[begin : begin + max(1, batch_tokens // longest)]
             ids = torch.zeros(len(rows), longest, dtype=torch.int64)
             for place, row in enumerate(rows):
                 ids[place, : lengths[row]] = torch.tensor(encoded[row])

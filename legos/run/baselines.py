@@ -16,7 +16,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
 
-_STATES_AT_ONCE = 512  # history states scored at once against all items: 512 x items floats
+_STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidates floats
 ORACLE = "oracle"
 
 Scorer = Callable[["Reading"], np.ndarray]
@@ -53,6 +53,9 @@ class Reading:
         if history_length is not None:
             histories = histories.tail(history_length)
         self.candidates = candidates.values.numpy().astype(np.int64)
+        # a day shows few of all items, so scores are computed for these alone: items[place[m]] is
+        # candidate m
+        self.items, self.place = np.unique(self.candidates, return_inverse=True)
         self.impressions = candidates.rows.numpy()
         self.offsets = candidates.offsets.numpy()
         self.states, self.state_of = np.unique(
@@ -84,7 +87,8 @@ class Reading:
         """Score candidates by their impression's history state.
 
         Args:
-            rows: ``(n, items)`` histories -> ``(n, items)`` dense scores; called in chunks.
+            rows: ``(n, all items)`` histories -> ``(n, len(items))`` dense scores; called in
+                chunks.
         """
         owner = self.state_of[self.impressions]
         order = np.argsort(owner, kind="stable")
@@ -94,7 +98,7 @@ class Reading:
             end = min(begin + _STATES_AT_ONCE, len(self.states))
             pairs = order[bounds[begin] : bounds[end]]
             dense = rows(self.histories[begin:end])
-            scores[pairs] = dense[owner[pairs] - begin, self.candidates[pairs]]
+            scores[pairs] = dense[owner[pairs] - begin, self.place[pairs]]
         return scores
 
 
@@ -131,7 +135,8 @@ def item_knn(reading: Reading) -> np.ndarray:
     """
     counts = np.asarray(reading.reads.sum(0)).ravel()
     normal = reading.reads @ sparse.diags(1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
-    similar = (normal.T @ normal).tocsr()
+    normal = normal.tocsc()
+    similar = (normal.T @ normal[:, reading.items]).tocsr()  # (all items, candidates)
 
     def scores(histories: sparse.csr_matrix) -> np.ndarray:
         dense: np.ndarray = (histories @ similar).toarray()
@@ -143,7 +148,7 @@ def item_knn(reading: Reading) -> np.ndarray:
 def text_cosine(reading: Reading) -> np.ndarray:
     """Cosine between a language model's vector of the candidate's text and the history's mean."""
     from legos.lm.locate import model_folder
-    from legos.lm.text_vectors import text_vectors
+    from legos.lm.text_vectors import text_vectors, unit_rows
 
     fields = [
         name for name, field in reading.tables.manifest["fields"].items() if field["kind"] == "text"
@@ -151,10 +156,11 @@ def text_cosine(reading: Reading) -> np.ndarray:
     columns = [reading.tables.texts(field) for field in fields]
     texts = [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
     folder = model_folder(reading.text_model)
-    vectors = _unit(text_vectors(texts, folder, cache=reading.vectors_cache))
+    vectors = text_vectors(texts, folder, cache=reading.vectors_cache, normalise=True)
+    shown = vectors[reading.items].T
 
     def scores(histories: sparse.csr_matrix) -> np.ndarray:
-        dense: np.ndarray = _unit(histories @ vectors) @ vectors.T
+        dense: np.ndarray = unit_rows(histories @ vectors) @ shown
         return dense
 
     return reading.pair_scores(scores)
@@ -198,12 +204,6 @@ def baseline_scores(name: str, reading: Reading) -> np.ndarray:
     if name not in BASELINES:
         raise ConfigError(f"unknown baseline {name!r}; {nearest(name, BASELINES)}")
     return BASELINES[name][1](reading)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: np.ndarray = vectors / np.where(norms > 0, norms, 1)
-    return scaled
 
 
 def _standardise(scores: np.ndarray, reading: Reading) -> np.ndarray:

@@ -42,11 +42,21 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint in the place of ``folder``, whole or not at all."""
+    """Put a checkpoint in the place of ``folder``, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
     with atomic_folder(folder) as temporary:
-        save_file(_storable(checkpoint.model), temporary / MODEL_FILE)
-        if checkpoint.optimizer:
-            save_file(_storable(checkpoint.optimizer), temporary / OPTIMIZER_FILE)
+        try:
+            save_file(_storable(checkpoint.model), temporary / MODEL_FILE)
+            if checkpoint.optimizer:
+                save_file(_storable(checkpoint.optimizer), temporary / OPTIMIZER_FILE)
+        except SafetensorError as error:  # it wraps what the operating system says
+            raise CheckpointError(
+                f"{folder}: not written ({error}); what was saved before is whole, the same "
+                "command goes on from it"
+            ) from None
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
         state = {"format": FORMAT, **checkpoint.state, "files": files}
         write_json(temporary / STATE_FILE, state)
