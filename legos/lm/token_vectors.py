@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,21 @@ _TABLES = (  # ends of the names under which model families keep their input emb
 
 
 @dataclass(frozen=True)
+class TokenVectors:
+    """Tokens and their pretrained vectors.
+
+    Attributes:
+        tokens: V names of the rows.
+        vectors: ``(V, E)`` float32.
+        repeated: lines left out because their token had a vector already.
+    """
+
+    tokens: list[str]
+    vectors: Tensor
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
 class AlignReport:
     """How much of a vocabulary has a pretrained vector.
 
@@ -36,11 +54,11 @@ class AlignReport:
     missing: int
 
 
-def language_model_token_vectors(folder: Path) -> tuple[list[str], Tensor]:
+def language_model_token_vectors(folder: Path) -> TokenVectors:
     """The input embedding table of a Hugging Face folder; the model itself is not built.
 
     Returns:
-        tokens in the order of their ids, and their vectors ``(V, E)`` float32.
+        tokens in the order of their ids, and their vectors.
 
     Raises:
         ConfigError: the folder has no safetensors weights, no tokenizer.json, or no table by a
@@ -59,7 +77,7 @@ def language_model_token_vectors(folder: Path) -> tuple[list[str], Tensor]:
                 for name in names:
                     if name.endswith(_TABLES):
                         vectors: Tensor = weights.get_tensor(name).float()
-                        return _tokens(folder, vectors.shape[0]), vectors
+                        return TokenVectors(_tokens(folder, vectors.shape[0]), vectors)
         except SafetensorError as error:
             raise ConfigError(f"{file}: damaged weights ({error})") from None
         seen += names
@@ -73,8 +91,11 @@ def _tokens(folder: Path, size: int) -> list[str]:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConfigError(f"{path}: missing, so the rows of the embedding table have no names")
-    described = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = described["model"]["vocab"]
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = described["model"]["vocab"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a tokenizer with a vocabulary ({error!r})") from None
     pairs = (
         vocabulary.items()
         if isinstance(vocabulary, dict)
@@ -88,41 +109,60 @@ def _tokens(folder: Path, size: int) -> list[str]:
     return tokens
 
 
-def text_file_token_vectors(path: Path) -> tuple[list[str], Tensor]:
+def text_file_token_vectors(path: Path) -> TokenVectors:
     """Vectors of a text file in GloVe's format: a word and its numbers, separated by spaces.
 
-    A word2vec header line (count and width) is skipped; of a word that stands twice the first
-    vector counts. Files may be gzipped.
-
-    Returns:
-        words, and their vectors ``(V, E)`` float32.
+    A word2vec header line (count and width) is skipped; a word may hold spaces, as some of
+    GloVe's 840B file do; of a word that stands twice the first vector counts, and ``repeated``
+    says how often that was so. Files may be gzipped (``.gz``).
 
     Raises:
         DataError: the file is missing, empty, not UTF-8, cut short, or a line has another number
-            of columns or something that is no number; the message names the line.
+            of columns or something that is no finite number; the message names the line.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of word vectors")
-    rows: dict[str, np.ndarray] = {}
-    width = 0
+    words: dict[str, None] = {}
+    table = array("f")
+    width = repeated = 0
     for number, line in enumerate(_lines(path), start=1):
-        word, *numbers = line.rstrip("\n").split(" ")
-        if number == 1 and len(numbers) == 1:
+        parts = line.rstrip(" \r\n").split(" ")
+        if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
             continue
-        width = width or len(numbers)
-        if len(numbers) != width or not width:
-            raise DataError(
-                f"{path}:{number}: {len(numbers)} numbers after {word!r}, "
-                f"expected {width or 'some'}"
-            )
-        try:
-            vector = np.array(numbers, dtype=np.float32)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
-        rows.setdefault(word, vector)
-    if not rows:
+        width = width or len(parts) - 1
+        word, numbers = _word_and_numbers(parts, width, f"{path}:{number}")
+        if word in words:
+            repeated += 1
+            continue
+        words[word] = None
+        table.extend(numbers)
+    if not words:
         raise DataError(f"{path}: empty, expected a word and its numbers on every line")
-    return list(rows), torch.from_numpy(np.stack(list(rows.values())))
+    vectors = np.frombuffer(table, dtype=np.float32).reshape(len(words), width)
+    return TokenVectors(list(words), torch.from_numpy(vectors), repeated)
+
+
+def _word_and_numbers(parts: list[str], width: int, place: str) -> tuple[str, array[float]]:
+    surplus = parts[1:-width] if width else []
+    if not width or len(parts) <= width or any(_is_number(part) for part in surplus):
+        raise DataError(
+            f"{place}: {len(parts) - 1} numbers after {parts[0]!r}, expected {width or 'some'}"
+        )
+    try:
+        numbers = array("f", map(float, parts[-width:]))
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from None
+    if not math.isfinite(sum(numbers)):
+        raise DataError(f"{place}: a number of {parts[0]!r} is not finite")
+    return " ".join(parts[:-width]), numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -135,8 +175,8 @@ def _lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
     except EOFError:
         raise DataError(f"{path}: the file is cut short after line {number}") from None
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{path}: not a gzip file ({error})") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error})") from None
 
 
 def align_token_vectors(
@@ -157,7 +197,7 @@ def align_token_vectors(
         ``(V', E)`` float32 and how many entries were found.
     """
     row = {token: index for index, token in reversed(list(enumerate(tokens)))}
-    index = torch.tensor([row.get(entry, -1) for entry in vocabulary])
+    index = torch.tensor([row.get(entry, -1) for entry in vocabulary], dtype=torch.int64)
     found = index >= 0
     generator = torch.Generator().manual_seed(seed)
     aligned = torch.randn(len(vocabulary), vectors.shape[1], generator=generator)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +21,9 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
 from legos.recommender import Recommender, TokenTable, build_recommender
+
+if TYPE_CHECKING:
+    from legos.lm.token_vectors import TokenVectors
 
 
 @dataclass(frozen=True)
@@ -99,15 +103,18 @@ class Workplace:
         """Another split, on the device."""
         return read_split(self.config, self.tables, name).to(self.accelerator.device)
 
-    def model(self) -> Recommender:
-        """The model of the model YAML over the token vectors of the embed YAML."""
+    def model(self, say: Callable[[str], None] = lambda text: None) -> Recommender:
+        """The model of the model YAML over the token vectors of the embed YAML.
+
+        ``say`` is told of vocabulary entries without a pretrained vector.
+        """
         config, seed = self.config, self.config.exp.train.seed
         model = build_recommender(
             config.model,
             self.store,
             known_items=self.known.items,
             seed=seed,
-            tables=token_tables(config.embed, self.tables, self.store, seed=seed),
+            tables=token_tables(config.embed, self.tables, self.store, seed=seed, say=say),
             embedding_dropout=config.embed.dropout,
         )
         return model.to(self.accelerator.device)
@@ -136,9 +143,21 @@ def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
 
 
 def token_tables(
-    embed: EmbedConfig, tables: Tables, store: ItemStore, *, seed: int
+    embed: EmbedConfig,
+    tables: Tables,
+    store: ItemStore,
+    *,
+    seed: int,
+    say: Callable[[str], None],
 ) -> Mapping[str, TokenTable]:
     """Pretrained vectors for the vocabularies of the text fields.
+
+    Args:
+        embed: where they come from.
+        tables: whose vocabularies.
+        store: the text fields.
+        seed: of the vectors of entries that have none.
+        say: told how many those are.
 
     Raises:
         ConfigError: ``embed.vocabulary`` is not one of them, or no word of a vocabulary has a
@@ -156,26 +175,35 @@ def token_tables(
                 f"{nearest(embed.vocabulary, names)}"
             )
         names = {embed.vocabulary}
-    tokens, vectors = _pretrained(embed)
-    if embed.embed_hidden_size not in (None, vectors.shape[1]):
+    pretrained = _pretrained(embed)
+    width = pretrained.vectors.shape[1]
+    if embed.embed_hidden_size not in (None, width):
         raise ConfigError(
             f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {embed.path} "
-            f"have {vectors.shape[1]} numbers"
+            f"have {width} numbers"
         )
     found = {}
     for name in sorted(names):
-        aligned, report = align_token_vectors(tokens, vectors, tables.vocabulary(name), seed)
+        aligned, report = align_token_vectors(
+            pretrained.tokens, pretrained.vectors, tables.vocabulary(name), seed
+        )
         if report.found == 0:
             raise ConfigError(
                 f"embed.path: {embed.path} has a vector for none of the {aligned.shape[0]} entries "
                 f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
+            )
+        if report.missing or pretrained.repeated:
+            say(
+                f"{embed.path}: vectors for {report.found:,} of the {aligned.shape[0]:,} entries "
+                f"of vocabulary {name!r}, {report.missing:,} start at random; "
+                f"{pretrained.repeated:,} repeated lines left out"
             )
         described = f"{embed.source} {embed.path} {name} {tables.fingerprint}"
         found[name] = TokenTable(aligned, embed.frozen, sha256_of_text(described))
     return found
 
 
-def _pretrained(embed: EmbedConfig) -> tuple[list[str], Tensor]:
+def _pretrained(embed: EmbedConfig) -> TokenVectors:
     from legos.lm.locate import model_folder
     from legos.lm.token_vectors import language_model_token_vectors, text_file_token_vectors
 

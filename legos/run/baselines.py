@@ -146,13 +146,19 @@ def item_knn(reading: Reading) -> np.ndarray:
 
 
 def text_cosine(reading: Reading) -> np.ndarray:
-    """Cosine between a language model's vector of the candidate's text and the history's mean."""
+    """Cosine between a language model's vector of the candidate's text and the history's mean.
+
+    Raises:
+        DataError: the items have no text.
+    """
     from legos.lm.locate import model_folder
     from legos.lm.text_vectors import text_vectors, unit_rows
 
     fields = [
         name for name, field in reading.tables.manifest["fields"].items() if field["kind"] == "text"
     ]
+    if not fields:
+        raise DataError(f"{reading.tables.folder}: the items have no text field to compare")
     columns = [reading.tables.texts(field) for field in fields]
     texts = [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
     folder = model_folder(reading.text_model)

@@ -72,7 +72,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         if len(seen) == 1:
             console.print(_fields(place))
             console.print(_batch(place))
-        parts = parameters(place.model())
+        parts = parameters(place.model(console.print))
         folder = run_folder(member, tables, accelerator)
         console.print(_parameters(f"{member.model.name} + {member.embed.name}", parts))
         console.print(_memory(place, parts))

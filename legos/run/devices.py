@@ -55,6 +55,11 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
     )
 
 
+def leave_processes(accelerator: Accelerator) -> None:
+    """Close what joins this process to the others; left to the interpreter's end, it may crash."""
+    accelerator.state.destroy_process_group()
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start measuring anew, so that several models in one process are told apart."""
     if device.type == "cuda":

@@ -19,7 +19,7 @@ from legos.errors import CheckpointError
 from legos.files import write_array
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import has_checkpoint
-from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
+from legos.run.devices import leave_processes, make_accelerator, peak_memory_mb, reset_peak_memory
 from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import ALL, SplitResult
@@ -51,6 +51,13 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
         precision=config.exp.precision,
         deterministic=config.exp.deterministic,
     )
+    try:
+        return _run(config, accelerator, impressions)
+    finally:
+        leave_processes(accelerator)
+
+
+def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
     console = Console(quiet=not accelerator.is_main_process, highlight=False)
     if config.exp.mode == "compare":
         from legos.run.compare import compare
@@ -117,7 +124,7 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
     config, accelerator = place.config.exp.train, place.accelerator
     reset_peak_memory(accelerator.device)
     rows = place.training_rows()
-    model = place.model()
+    model = place.model(tracker.say)
     seed_everything(config.seed, rank=accelerator.process_index)
     training = Training(
         accelerator,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from legos.errors import ConfigError
 from legos.lm import text_vectors as module
 from legos.lm.locate import model_folder
 from legos.lm.text_vectors import text_vectors
@@ -31,7 +32,7 @@ def test_cache_is_read_again_and_missed_when_anything_changes(
     folder = model_folder("minilm")
     calls: list[int] = []
 
-    def encode(texts: list[str], folder: Path, max_length: int) -> np.ndarray:
+    def encode(texts: list[str], folder: Path, max_length: int, tokens: int) -> np.ndarray:
         calls.append(max_length)
         return np.ones((len(texts), 3), np.float32)
 
@@ -44,3 +45,24 @@ def test_cache_is_read_again_and_missed_when_anything_changes(
     text_vectors(["".join(TEXTS)], folder, cache=tmp_path)
     assert len(calls) == 4
     assert len(list(tmp_path.iterdir())) == 4
+    damaged = next(tmp_path.iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    for texts, length in ((TEXTS, 128), ([*TEXTS[:-1], "Hell"], 128), (TEXTS, 16)):
+        text_vectors(texts, folder, cache=tmp_path, max_length=length)
+    text_vectors(["".join(TEXTS)], folder, cache=tmp_path)
+    assert len(calls) == 5  # the damaged one again, the others from the cache
+
+
+def test_normalised_vectors_have_length_one_whatever_the_batches() -> None:
+    folder = model_folder("minilm")
+    plain = text_vectors(TEXTS, folder)
+    found = text_vectors(TEXTS, folder, batch_tokens=1, normalise=True)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert np.allclose(found, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no config\.json, tokenizer\.json, \*\.safetensors"):
+        text_vectors(TEXTS, tmp_path, cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"max_length 9999: .* at most 512 tokens"):
+        text_vectors(TEXTS, model_folder("minilm"), max_length=9999)

@@ -33,24 +33,37 @@ def write_model(folder: Path, name: str, tokens: list[str]) -> torch.Tensor:
 )
 def test_language_model_gives_its_embedding_table(tmp_path: Path, name: str) -> None:
     table = write_model(tmp_path / "model", name, ["[PAD]", "news", "book"])
-    tokens, vectors = language_model_token_vectors(tmp_path / "model")
-    assert tokens == ["[PAD]", "news", "book"]
-    assert torch.equal(vectors, table)
+    found = language_model_token_vectors(tmp_path / "model")
+    assert found.tokens == ["[PAD]", "news", "book"]
+    assert torch.equal(found.vectors, table)
 
 
 def test_packaged_table_is_that_of_the_model_itself() -> None:
     transformers = pytest.importorskip("transformers")
     folder = model_folder("minilm")
-    tokens, vectors = language_model_token_vectors(folder)
+    found = language_model_token_vectors(folder)
     model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
-    assert torch.equal(vectors, model.get_input_embeddings().weight)
-    assert (len(tokens), tokens[101], tokens[2739]) == (30_522, "[CLS]", "news")
+    assert torch.equal(found.vectors, model.get_input_embeddings().weight)
+    assert (len(found.tokens), found.tokens[101], found.tokens[2739]) == (30_522, "[CLS]", "news")
 
 
 def test_folder_without_a_known_table_names_what_it_found(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "strange.weight", ["a"])
     with pytest.raises(ConfigError, match=r"no embedding table .* found head\.weight, strange"):
         language_model_token_vectors(tmp_path / "model")
+
+
+def test_damaged_folders_are_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "wte.weight", ["a"])
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"tokenizer\.json: not a tokenizer with a vocabulary"):
+        language_model_token_vectors(tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(ConfigError, match=r"model\.safetensors: damaged weights"):
+        language_model_token_vectors(tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"no \*\.safetensors here"):
+        language_model_token_vectors(tmp_path)
 
 
 def test_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
@@ -67,16 +80,27 @@ def test_text_file_is_read_plain_or_gzipped_with_or_without_a_header(tmp_path: P
     with gzip.open(tmp_path / "packed.txt.gz", "wt") as file:
         file.write(lines)
     for name in ("plain.txt", "header.txt", "packed.txt.gz"):
-        words, vectors = text_file_token_vectors(tmp_path / name)
-        assert words == ["news", "book"]
-        assert vectors.tolist() == [[1, 2], [3, 4]]
+        found = text_file_token_vectors(tmp_path / name)
+        assert found.tokens == ["news", "book"]
+        assert found.vectors.tolist() == [[1, 2], [3, 4]]
+        assert found.repeated == 1
+
+
+def test_words_may_hold_spaces_and_lines_end_in_one(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_bytes(b"news 1 2 \r\n. . 3 4\nto me@there.org 5 6\n")
+    found = text_file_token_vectors(tmp_path / "v.txt")
+    assert found.tokens == ["news", ". .", "to me@there.org"]
+    assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"news 1 2\nbook 3\n", r":2: 1 numbers after 'book', expected 2"),
+        (b"news 1 2\nbook 3 4 5\n", r":2: 3 numbers after 'book', expected 2"),
         (b"news 1 2\nbook 3 x\n", r":2: could not convert"),
+        (b"news 1 2\nbook nan 4\n", r":2: a number of 'book' is not finite"),
+        (b"news\n", r":1: 0 numbers after 'news', expected some"),
         (b"news 1 2\n\xff\xfe 1 2\n", r":2: not UTF-8"),
         (b"", r": empty, expected a word"),
     ],
@@ -95,6 +119,9 @@ def test_truncated_gzip_and_missing_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cut short after line"):
         text_file_token_vectors(tmp_path / "cut.gz")
+    (tmp_path / "damaged.gz").write_bytes(whole[:20] + b"\xff" * 40 + whole[60:])
+    with pytest.raises(DataError, match=r"damaged\.gz: not a whole gzip file"):
+        text_file_token_vectors(tmp_path / "damaged.gz")
     with pytest.raises(DataError, match="no such file"):
         text_file_token_vectors(tmp_path / "absent.txt")
 

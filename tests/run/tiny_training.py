@@ -28,7 +28,7 @@ from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
-from legos.run.devices import make_accelerator
+from legos.run.devices import leave_processes, make_accelerator
 from legos.run.early_stopping import EarlyStopping
 from legos.run.random_state import seed_everything
 from legos.run.tracking import Tracker
@@ -153,6 +153,7 @@ def main() -> None:
     if training.accelerator.is_main_process:
         save_file(weights, folder / "weights.safetensors")
         (folder / "losses.json").write_text(json.dumps(losses))
+    leave_processes(training.accelerator)
 
 
 if __name__ == "__main__":
