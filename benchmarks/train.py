@@ -63,7 +63,10 @@ class Sides:
         recommender = build_recommender(
             choice,
             store,
-            known_items=torch.ones(len(store), dtype=torch.bool),
+            known=SimpleNamespace(
+                items=torch.ones(len(store), dtype=torch.bool),
+                users=torch.ones(1, dtype=torch.bool),
+            ),
             seed=1,
             tables={"bert": TokenTable(vectors, frozen=True, fingerprint="benchmark")},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,20 @@ from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
 from legos.blocks.packed import gather
 from legos.data.batch import Batch
 from legos.data.items import ItemBatch, ItemStore
+from legos.data.readers import Readers
 from legos.errors import ConfigError
-from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
+from legos.registry import (
+    BrickConfig,
+    PredictorConfig,
+    Registry,
+    UserEncoderConfig,
+    UserOutput,
+    item_encoders,
+    predictors,
+    refuse_unfit,
+    user_encoders,
+)
+from legos.user.encode import encode_history
 
 
 class ModelChoice(Protocol):
@@ -29,9 +41,28 @@ class ModelChoice(Protocol):
     @property
     def item(self) -> BrickConfig: ...
     @property
-    def user(self) -> BrickConfig: ...
+    def user(self) -> UserEncoderConfig: ...
     @property
-    def predictor(self) -> BrickConfig: ...
+    def predictor(self) -> PredictorConfig: ...
+
+
+class KnownEntities(Protocol):
+    """What the training split has seen."""
+
+    @property
+    def items(self) -> Tensor:
+        """``(items,)`` bool."""
+
+    @property
+    def users(self) -> Tensor:
+        """``(users,)`` bool."""
+
+
+_SOURCES = {
+    "profile_embeddings": "user fields: name them in data.user_fields",
+    "item_vectors": "given item vectors: name their file in embed.item_vectors",
+    "item_codes": "semantic codes: name their file in embed.item_codes",
+}
 
 
 @dataclass(frozen=True)
@@ -49,40 +80,101 @@ class TokenTable:
     fingerprint: str
 
 
+class Scored(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        scores: ``(B, C)``.
+        penalty: ``(B,)`` to be added to the loss of each row, or None.
+    """
+
+    scores: Tensor
+    penalty: Tensor | None
+
+
+@runtime_checkable
+class Penalised(Protocol):
+    """A user encoder that adds a term to the loss."""
+
+    def penalty(self, user: Tensor) -> Tensor:
+        """The term of every row ``(B,)``, from what ``forward`` gave."""
+
+
 class Recommender(nn.Module):
     """Item encoder → user encoder → predictor.
 
     Args:
         item_encoder: content of N items -> ``(N, D)``.
-        user_encoder: ``(B, H, D)`` and mask -> ``(B, D)``.
-        predictor: ``(B, D)`` and ``(B, C, D)`` -> ``(B, C)``.
+        user_encoder: ``(B, H, D)`` and mask -> what ``output`` says.
+        predictor: users and ``(B, C, D)`` -> ``(B, C)``.
+        output: of the user encoder.
     """
 
     def __init__(
-        self, *, item_encoder: nn.Module, user_encoder: nn.Module, predictor: nn.Module
+        self,
+        *,
+        item_encoder: nn.Module,
+        user_encoder: nn.Module,
+        predictor: nn.Module,
+        output: UserOutput = "vector",
     ) -> None:
         super().__init__()
         self.item_encoder = item_encoder
         self.user_encoder = user_encoder
         self.predictor = predictor
+        self.output = output
+
+    @property
+    def factors(self) -> bool:
+        """Whether a user is encoded without knowing the candidates, so that users are cached."""
+        return self.output in ("vector", "interests")
 
     def encode_items(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""
         vectors: Tensor = self.item_encoder(items)
         return vectors
 
-    def encode_users(self, history: Tensor, mask: Tensor) -> Tensor:
-        """Item vectors ``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``."""
-        vectors: Tensor = self.user_encoder(history, mask)
-        return vectors
+    def encode_users(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """Item vectors ``(B, H, D)`` and bool ``(B, H)`` -> what ``output`` says."""
+        return encode_history(self.user_encoder, history, mask, readers)
 
-    def forward(self, batch: Batch, items: ItemBatch) -> Tensor:
-        """Scores ``(B, C)`` of a batch whose distinct items have the content ``items``."""
+    def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
+
+        ``mask`` is the history's ``(B, H)``, which only an output ``sequence`` has need of.
+        """
+        if self.output == "sequence":
+            scores: Tensor = self.predictor(user, candidates, mask)
+            return scores
+        if self.factors:
+            user = user[:, None]  # (B, 1, ...): the same for every candidate
+        scores = self.predictor(user, candidates)
+        return scores
+
+    def forward(self, batch: Batch, items: ItemBatch, profiles: ItemStore | None = None) -> Scored:
+        """Score a batch.
+
+        Args:
+            batch: B rows.
+            items: content of its distinct items.
+            profiles: content of all users.
+        """
         vectors = self.encode_items(items)  # (N, D)
         history = take(vectors, batch.history)  # (B, H, D)
-        user = self.encode_users(history, batch.history_mask)
-        scores: Tensor = self.predictor(user, take(vectors, batch.candidates))
-        return scores  # (B, C)
+        candidates = take(vectors, batch.candidates)  # (B, C, D)
+        readers = Readers(
+            users=batch.users,
+            items=items,
+            history=batch.history,
+            candidates=candidates,
+            candidate_items=batch.candidates,
+            profiles=profiles,
+        )
+        user = self.encode_users(history, batch.history_mask, readers)
+        penalty = None
+        if self.training and isinstance(self.user_encoder, Penalised):
+            penalty = self.user_encoder.penalty(user)
+        return Scored(self.score(user, candidates, batch.history_mask), penalty)
 
 
 def take(vectors: Tensor, index: Tensor) -> Tensor:
@@ -94,35 +186,52 @@ def build_recommender(
     choice: ModelChoice,
     store: ItemStore,
     *,
-    known_items: Tensor,
+    known: KnownEntities,
     seed: int,
     tables: Mapping[str, TokenTable] | None = None,
     embedding_dropout: float = 0.0,
+    profiles: ItemStore | None = None,
+    item_vectors: Tensor | None = None,
+    item_codes: Tensor | None = None,
 ) -> Recommender:
     """Assemble the model a YAML describes.
 
     Args:
         choice: the bricks and the hidden size D.
         store: the items, for the fields that embeddings are needed for.
-        known_items: ``(items,)`` bool, True = occurs in the training split.
+        known: items and users of the training split.
         seed: of the initial weights; the same seed gives the same weights.
         tables: pretrained vectors by vocabulary; others start at random.
         embedding_dropout: rate on token and category vectors.
+        profiles: the users' fields.
+        item_vectors: ``(items, E)`` float32 given vectors.
+        item_codes: ``(items, L)`` int64 semantic codes, -1 where an item has none.
 
     Raises:
-        ConfigError: sizes that do not fit together.
+        ConfigError: bricks or sizes that do not fit together, or something a brick needs is not
+            there.
     """
+    refuse_unfit(choice.user, choice.predictor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        tables, size = tables or {}, choice.hidden_size
         context: dict[str, Any] = {
-            "hidden_size": choice.hidden_size,
-            "known_items": known_items,
-            "embeddings": _embeddings(store, choice.hidden_size, tables or {}, embedding_dropout),
+            "hidden_size": size,
+            "known_items": known.items,
+            "known_users": known.users,
+            "embeddings": _embeddings(store, size, tables, embedding_dropout),
+            "profile_embeddings": profiles
+            and _embeddings(profiles, size, tables, embedding_dropout),
+            "item_vectors": item_vectors,
+            "item_codes": item_codes,
         }
+        item = _build("model.item", item_encoders, choice.item, context)
+        context["hidden_size"] = getattr(item, "output_size", size)
         return Recommender(
-            item_encoder=_build("model.item", item_encoders, choice.item, context),
+            item_encoder=item,
             user_encoder=_build("model.user", user_encoders, choice.user, context),
             predictor=_build("model.predictor", predictors, choice.predictor, context),
+            output=choice.user.output,
         )
 
 
@@ -139,17 +248,40 @@ def _build(
 def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, Any]) -> nn.Module:
     """Instantiate a brick from its settings and from what the context offers.
 
-    A setting that is itself the settings of an item encoder is built first.
+    A setting that is itself the settings of a brick is built first; an item encoder inside a user
+    encoder reads the users' profiles.
+
+    Raises:
+        ConfigError: the brick needs something that this run does not have.
     """
     settings = {key: getattr(config, key) for key in type(config).model_fields if key != "name"}
     for key, value in settings.items():
         if isinstance(value, BrickConfig):
-            settings[key] = build_brick(item_encoders, value, context)
+            settings[key] = _nested(registry, value, context)
     brick = registry.brick(config.name)
     needed = inspect.signature(brick).parameters
     shared = {key: value for key, value in context.items() if key in needed}
+    for key, value in shared.items():
+        if value is None:
+            raise ConfigError(f"{config.name} needs {_SOURCES[key]}")
     module: nn.Module = brick(**shared, **settings)
     return module
+
+
+def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) -> nn.Module:
+    if isinstance(config, UserEncoderConfig):
+        return build_brick(user_encoders, config, context)
+    if outer is user_encoders:
+        if context["profile_embeddings"] is None:
+            raise ConfigError(f"{config.name} needs {_SOURCES['profile_embeddings']}")
+        context = {
+            **context,
+            "embeddings": context["profile_embeddings"],
+            "known_items": context["known_users"],
+            "item_vectors": None,
+            "item_codes": None,
+        }
+    return build_brick(item_encoders, config, context)
 
 
 def _embeddings(

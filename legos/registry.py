@@ -7,12 +7,12 @@ imports every brick explicitly. There is no globbing, no dotted path in a YAML a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from legos.errors import nearest
+from legos.errors import ConfigError, nearest
 
 Brick = TypeVar("Brick", bound=type)
 
@@ -24,6 +24,52 @@ class BrickConfig(BaseModel):
 
     name: str
     """Which brick; `python worker.py --list` prints the choices."""
+
+
+UserOutput = Literal[
+    "vector", "vector_per_candidate", "interests", "interests_per_candidate", "sequence"
+]
+"""What a user encoder gives: ``(B, D)``, ``(B, C, D)``, ``(B, K, D)``, ``(B, C, K, D)``, or the
+whole history ``(B, H, D)`` for a predictor that attends to it itself."""
+
+
+class UserEncoderConfig(BrickConfig):
+    """Settings of a user encoder."""
+
+    @property
+    def output(self) -> UserOutput:
+        """What it gives with these settings."""
+        return "vector"
+
+
+class PredictorConfig(BrickConfig):
+    """Settings of a predictor."""
+
+    @property
+    def accepts(self) -> frozenset[UserOutput]:
+        """What it can score."""
+        return frozenset({"vector", "vector_per_candidate"})
+
+
+_OUTPUTS: dict[UserOutput, str] = {
+    "vector": "one vector a user",
+    "vector_per_candidate": "one vector a user and candidate",
+    "interests": "several interest vectors a user",
+    "interests_per_candidate": "several interest vectors a user and candidate",
+    "sequence": "the whole history",
+}
+
+
+def refuse_unfit(user: UserEncoderConfig, predictor: PredictorConfig) -> None:
+    """Raise ConfigError where a predictor cannot score what a user encoder gives."""
+    if user.output not in predictor.accepts:
+        accepted = " or ".join(
+            _OUTPUTS[output] for output in _OUTPUTS if output in predictor.accepts
+        )
+        raise ConfigError(
+            f"predictor {predictor.name} scores {accepted}, but user encoder {user.name} "
+            f"gives {_OUTPUTS[user.output]}"
+        )
 
 
 class Registry:

@@ -26,6 +26,7 @@ from legos.user.additive_attention import AdditiveAttentionConfig
 HIDDEN_SIZE = 16
 PRETRAINED_SIZE = 12  # differs from HIDDEN_SIZE, so that the frozen table is projected
 NUM_ITEMS = 44
+NUM_USERS = 9
 NUM_WORDS = 50
 NUM_CATEGORIES = 5
 FIELDS = ("title", "abstract", "category", "subcategory")
@@ -99,7 +100,9 @@ def random_recommender(
     return build_recommender(
         choice,
         store,
-        known_items=torch.arange(len(store)) % 5 > 0,
+        known=SimpleNamespace(
+            items=torch.arange(len(store)) % 5 > 0, users=torch.arange(NUM_USERS) % 4 > 0
+        ),
         seed=seed,
         tables={"words": TokenTable(vectors, frozen_words, "test")},
     )
@@ -124,7 +127,11 @@ def interactions(
 
 
 def random_interactions(
-    *, num_items: int = NUM_ITEMS, num_users: int = 9, num_impressions: int = 30, seed: int = 0
+    *,
+    num_items: int = NUM_ITEMS,
+    num_users: int = NUM_USERS,
+    num_impressions: int = 30,
+    seed: int = 0,
 ) -> Interactions:
     """Two history states a user (user 0 has read nothing), each impression with a click."""
     generator = torch.Generator().manual_seed(seed)

@@ -52,7 +52,7 @@ def test_every_combination_of_bricks_learns(
     )
     losses = []
     for _ in range(4):
-        scores = model(batch, content)
+        scores = model(batch, content).scores
         assert scores.shape == batch.candidates.shape
         loss = row_losses("softmax", scores, batch.labels, batch.candidate_mask).mean()
         optimizer.zero_grad()
@@ -81,12 +81,14 @@ def test_forward_is_encoders_then_predictor() -> None:
     vectors = model.item_encoder(content)
     rows = [
         model.predictor(
-            model.user_encoder(vectors[batch.history[row]][None], batch.history_mask[row][None]),
+            model.user_encoder(vectors[batch.history[row]][None], batch.history_mask[row][None])[
+                :, None
+            ],
             vectors[batch.candidates[row]][None],
         )
         for row in range(len(batch))
     ]
-    torch.testing.assert_close(model(batch, content), torch.cat(rows))
+    torch.testing.assert_close(model(batch, content).scores, torch.cat(rows))
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:

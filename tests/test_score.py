@@ -62,9 +62,9 @@ def test_scores_are_those_of_the_model_on_one_impression_at_a_time(model: Recomm
             read = model.encode_items(store.batch(history)) if history.numel() else None
             read = torch.zeros(1, 16) if read is None else read
             mask = torch.full((1, read.shape[0]), history.numel() > 0)
-            user = model.encode_users(read[None], mask)
+            user = model.user_encoder(read[None], mask)
             vectors = model.encode_items(store.batch(shown))
-            expected.append(model.predictor(user, vectors[None])[0])
+            expected.append(model.predictor(user[:, None], vectors[None])[0])
     found = score_split(model, store, data).scores
     torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=1e-5)
 

@@ -20,7 +20,7 @@ from legos.config.checks import (
     UserEncoderChoice,
     refuse_repetition,
 )
-from legos.registry import BrickConfig
+from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it names a folder
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -40,10 +40,10 @@ class Section(BaseModel):
 
 
 class FieldConfig(Section):
-    """One item field that bricks read."""
+    """One item or user field that bricks read."""
 
     column: str = Field(min_length=1)
-    """Column of table `items`: `title@bert` (a text and its tokenizer) or `category`."""
+    """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
     name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
     """How bricks call it; by default the column without its tokenizer."""
     length: Count | None = None
@@ -91,6 +91,8 @@ class DataConfig(Section):
     """Tables that `python -m process.<name>` wrote."""
     fields: tuple[FieldConfig, ...] = Field(min_length=1)
     """The item fields that bricks read, in the order they are concatenated."""
+    user_fields: tuple[FieldConfig, ...] = ()
+    """Columns of table `users` that user encoder `profile` reads."""
     history_length: Count
     """The most recent clicks that the user encoder sees."""
     group_by: Literal["impression", "user"] = "impression"
@@ -101,6 +103,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
         refuse_repetition("field", [field.name for field in self.fields])
+        refuse_repetition("user field", [field.name for field in self.user_fields])
         return self
 
 
@@ -113,10 +116,15 @@ class ModelConfig(Section):
     """D, the width of item and user vectors (64 in ONCE)."""
     item: SerializeAsAny[Annotated[BrickConfig, ItemEncoderChoice]]
     """The item encoder: content to a vector."""
-    user: SerializeAsAny[Annotated[BrickConfig, UserEncoderChoice]]
+    user: SerializeAsAny[Annotated[UserEncoderConfig, UserEncoderChoice]]
     """The user encoder: the vectors of a history to a vector."""
-    predictor: SerializeAsAny[Annotated[BrickConfig, PredictorChoice]]
+    predictor: SerializeAsAny[Annotated[PredictorConfig, PredictorChoice]]
     """The predictor: user and candidate vectors to scores."""
+
+    @model_validator(mode="after")
+    def _bricks_fit_together(self) -> Self:
+        refuse_unfit(self.user, self.predictor)
+        return self
 
 
 class EmbedConfig(Section):
@@ -132,6 +140,10 @@ class EmbedConfig(Section):
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
     embed_hidden_size: Count | None = None
     """E, their width; null: as found. Another width than found is an error."""
+    item_vectors: Path | None = None
+    """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
+    item_codes: Path | None = None
+    """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
     frozen: Flag = True
     """Keep them as they are; a projection to hidden_size is trained in any case."""
     dropout: Dropout = 0.0

@@ -89,8 +89,12 @@ class ItemStore:
         return self.num_items
 
     @classmethod
-    def from_tables(cls, tables: Tables, choices: Iterable[FieldChoice]) -> ItemStore:
+    def from_tables(
+        cls, tables: Tables, choices: Iterable[FieldChoice], *, table: str = "items"
+    ) -> ItemStore:
         """Read the chosen columns; texts keep their first ``length`` tokens.
+
+        ``table="users"`` reads users' fields instead: the same thing with users for items.
 
         Raises:
             DataError: a column is missing, damaged, or holds ids beyond its vocabulary.
@@ -99,22 +103,22 @@ class ItemStore:
         texts: dict[str, Ragged] = {}
         categories: dict[str, Tensor] = {}
         for choice in choices:
-            described = tables.column("items", choice.column)
+            described = tables.column(table, choice.column)
             vocabulary = described["vocabulary"]
             size = int(tables.manifest["vocabularies"][vocabulary]["size"])
             if described["kind"] == "list":
-                tokens = tables.lists("items", choice.column)
+                tokens = tables.lists(table, choice.column)
                 length = choice.length or int(tokens.lengths.max())
                 kept = tokens.head(length)
                 values = kept.values.long()
                 texts[choice.name] = Ragged(values, kept.offsets)
             else:
                 length = 1
-                values = tables.scalar("items", choice.column).long()
+                values = tables.scalar(table, choice.column).long()
                 categories[choice.name] = values
             if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < size:
                 raise DataError(
-                    f"{tables.folder}: items.{choice.column} holds ids outside its vocabulary "
+                    f"{tables.folder}: {table}.{choice.column} holds ids outside its vocabulary "
                     f"{vocabulary!r} of {size} entries; make the tables again"
                 )
             fields[choice.name] = ItemField(
@@ -124,7 +128,8 @@ class ItemStore:
                 size=size,
                 length=length,
             )
-        return cls(fields=fields, texts=texts, categories=categories, num_items=tables.num_items)
+        count = tables.num_users if table == "users" else tables.num_items
+        return cls(fields=fields, texts=texts, categories=categories, num_items=count)
 
     def to(self, device: torch.device | str) -> ItemStore:
         """The same store on another device."""
@@ -134,6 +139,15 @@ class ItemStore:
             categories={name: ids.to(device) for name, ids in self.categories.items()},
             num_items=self.num_items,
         )
+
+    def whole(self) -> ItemBatch:
+        """The content of all items; nothing is copied."""
+        texts = next(iter(self.texts.values()), None)
+        device = (
+            next(iter(self.categories.values())).device if texts is None else texts.values.device
+        )
+        ids = torch.arange(self.num_items, device=device)
+        return ItemBatch(ids=ids, texts=self.texts, categories=self.categories)
 
     def batch(self, ids: Tensor) -> ItemBatch:
         """The content of the named items: ``(N,)`` int64."""

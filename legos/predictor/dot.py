@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from legos.registry import BrickConfig, predictors
+from legos.registry import PredictorConfig, predictors
 
 
-class DotConfig(BrickConfig):
+class DotConfig(PredictorConfig):
     """Settings of the inner product: none."""
 
     name: Literal["dot"] = "dot"
@@ -27,5 +28,6 @@ class Dot(nn.Module):
         super().__init__()
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """``(B, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        return (candidates @ user[..., None]).squeeze(-1)
+        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
+        scores: Tensor = torch.linalg.vecdot(user, candidates)
+        return scores

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
-from legos.registry import BrickConfig, predictors
+from legos.registry import PredictorConfig, predictors
 
 
-class MLPConfig(BrickConfig):
+class MLPConfig(PredictorConfig):
     """Settings of the MLP predictor."""
 
     name: Literal["mlp"] = "mlp"
@@ -39,7 +39,7 @@ class MLPPredictor(nn.Module):
         )
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """``(B, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        pairs = torch.cat([user[:, None].expand_as(candidates), candidates], -1)  # (B, C, 2D)
+        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
+        pairs = torch.cat([user.expand_as(candidates), candidates], -1)  # (B, C, 2D)
         scores: Tensor = self.mlp(pairs)
         return scores.squeeze(-1)

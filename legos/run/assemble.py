@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
+from legos.data.item_files import read_item_codes, read_item_vectors
 from legos.data.items import ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
@@ -71,6 +72,7 @@ class Workplace:
         store: item content, on the device.
         train: the training split, on the device.
         known: what it has seen.
+        profiles: the users' fields, on the device; None where the data YAML names none.
     """
 
     config: RunConfig
@@ -79,6 +81,7 @@ class Workplace:
     store: ItemStore
     train: Interactions
     known: Known
+    profiles: ItemStore | None
 
     @classmethod
     def open(cls, config: RunConfig, accelerator: Accelerator, tables: Tables) -> Workplace:
@@ -87,7 +90,9 @@ class Workplace:
         train = read_split(config, tables, config.data.splits.train).to(device)
         known = seen_in_training(train, num_items=tables.num_items, num_users=tables.num_users)
         store = ItemStore.from_tables(tables, config.data.fields).to(device)
-        return cls(config, accelerator, tables, store, train, known)
+        return cls(
+            config, accelerator, tables, store, train, known, _profiles(config, tables, device)
+        )
 
     def over(self, tables: Tables) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
@@ -96,8 +101,14 @@ class Workplace:
         known = Known(
             pad(self.known.readers, (0, added_items)), pad(self.known.users, (0, added_users))
         )
-        store = ItemStore.from_tables(tables, self.config.data.fields).to(self.accelerator.device)
-        return replace(self, tables=tables, store=store, known=known)
+        device = self.accelerator.device
+        return replace(
+            self,
+            tables=tables,
+            store=ItemStore.from_tables(tables, self.config.data.fields).to(device),
+            known=known,
+            profiles=_profiles(self.config, tables, device),
+        )
 
     def split(self, name: str) -> Interactions:
         """Another split, on the device."""
@@ -112,10 +123,13 @@ class Workplace:
         model = build_recommender(
             config.model,
             self.store,
-            known_items=self.known.items,
+            known=self.known,
             seed=seed,
             tables=token_tables(config.embed, self.tables, self.store, seed=seed, say=say),
             embedding_dropout=config.embed.dropout,
+            profiles=self.profiles,
+            item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
+            item_codes=read_item_codes(config.embed.item_codes, self.tables),
         )
         return model.to(self.accelerator.device)
 
@@ -135,6 +149,11 @@ class Workplace:
         """The raw id of a training row's impression."""
         names = self.tables.vocabulary(self.train.impression_vocabulary)
         return names[int(self.train.impression_ids[rows.impressions[row]])]
+
+
+def _profiles(config: RunConfig, tables: Tables, device: torch.device) -> ItemStore | None:
+    fields = config.data.user_fields
+    return ItemStore.from_tables(tables, fields, table="users").to(device) if fields else None
 
 
 def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:

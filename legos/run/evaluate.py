@@ -17,12 +17,15 @@ def score(place: Workplace, model: Recommender, interactions: Interactions) -> S
     begin = time.perf_counter()
     config = place.config.exp.evaluate
     if not config.fast_eval:
-        direct = score_split_directly(model, place.store, interactions).numpy()
+        direct = score_split_directly(
+            model, place.store, interactions, profiles=place.profiles
+        ).numpy()
         return Scored(direct, None, time.perf_counter() - begin)
     cached = score_split(
         model,
         place.store,
         interactions,
+        profiles=place.profiles,
         page_size=config.page_size,
         sharing=Sharing.between(place.accelerator),
     )

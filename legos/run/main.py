@@ -132,6 +132,7 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
         place.store,
         rows,
         config,
+        profiles=place.profiles,
         impression_name=lambda row: place.impression_name(row, rows),
     )
     results = describe(place, folder, model)

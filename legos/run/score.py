@@ -1,17 +1,24 @@
-"""Scoring a split from caches: every item once, every user state once, then pairs."""
+"""Scoring a split from caches: every item once, every history state once, then pairs.
+
+Where the user vector depends on the candidate there is no cache of users, only that of items.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from legos.data.batch import Batch, distinct_items
 from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import ItemBatch, ItemStore
+from legos.data.ragged import Ragged
+from legos.data.readers import Readers
 from legos.recommender import Recommender, take
 from legos.run.sharing import ALONE, Sharing
 
+_NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on the candidate
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core
 
 
@@ -26,6 +33,47 @@ class Scores:
 
     scores: Tensor
     item_vectors: Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """What users are encoded from.
+
+    Attributes:
+        interactions: the split.
+        items: content of all items, row = item id.
+        profiles: the users' fields.
+    """
+
+    interactions: Interactions
+    items: ItemBatch
+    profiles: ItemStore | None
+
+    def readers(self, users: Tensor, history: Tensor) -> Readers:
+        """The named users with their histories as item ids ``(B, H)``."""
+        return Readers(users=users, items=self.items, history=history, profiles=self.profiles)
+
+
+@dataclass(frozen=True)
+class States:
+    """Distinct pairs of a history and its reader.
+
+    Attributes:
+        histories: ``(S,)`` int64 row of ``histories``.
+        users: ``(S,)`` int64.
+    """
+
+    histories: Tensor
+    users: Tensor
+
+
+def distinct_states(interactions: Interactions) -> tuple[States, Tensor]:
+    """The states of a split and, for each impression, which it has: ``(n,)`` int64."""
+    count = int(interactions.users.max()) + 1 if len(interactions) else 1
+    pairs, owner = torch.unique(
+        interactions.history_rows * count + interactions.users, return_inverse=True
+    )
+    return States(pairs // count, pairs % count), owner
 
 
 @torch.no_grad()
@@ -54,24 +102,24 @@ def cache_items(
 def cache_users(
     model: Recommender,
     item_vectors: Tensor,
-    interactions: Interactions,
-    states: Tensor,
+    source: Source,
+    states: States,
     *,
     page_size: int,
     sharing: Sharing = ALONE,
 ) -> Tensor:
-    """Encode the named history states: ``(states,)`` row numbers -> ``(states, D)`` float32."""
-    order = interactions.histories.lengths[states].argsort(stable=True)
+    """Encode every history state once: ``(S, ...)`` float32, row = state."""
+    histories, length = source.interactions.histories, source.interactions.history_length
+    order = histories.lengths[states.histories].argsort(stable=True)
 
-    def encode(place: Tensor) -> Tensor:
-        history, mask = interactions.histories.padded_tail(
-            states[place], interactions.history_length
-        )
-        return model.encode_users(take(item_vectors, history), mask).float()
+    def encode(page: Tensor) -> Tensor:
+        history, mask = histories.padded_tail(states.histories[page], length)
+        readers = source.readers(states.users[page], history)
+        return model.encode_users(take(item_vectors, history), mask, readers).float()
 
-    if states.numel() == 0:
+    if order.numel() == 0:
         return item_vectors.new_empty(0, item_vectors.shape[1])
-    return sharing.fill(order.split(page_size), encode, states.numel())
+    return sharing.fill(order.split(page_size), encode, order.numel())
 
 
 @torch.no_grad()
@@ -85,17 +133,54 @@ def score_pairs(
     sharing: Sharing = ALONE,
 ) -> Tensor:
     """Scores of (user row, item id) pairs: two ``(M,)`` int64 -> ``(M,)`` float32."""
+    widening = max(1, users[:1].numel() // max(1, item_vectors.shape[1]))  # interests a user
+    page_size = max(1, _PAIR_PAGE // widening)
 
     def score(page: slice) -> Tensor:
         candidates = take(item_vectors, items[page])[:, None]  # (m, 1, D)
-        scores: Tensor = model.predictor(take(users, owners[page]), candidates)[:, 0].float()
-        return scores
+        user = users.index_select(0, owners[page])
+        return model.score(user, candidates)[:, 0].float()
 
     count = items.numel()
     if count == 0:
         return torch.empty(0, device=items.device)
     return sharing.fill(
-        [slice(begin, begin + _PAIR_PAGE) for begin in range(0, count, _PAIR_PAGE)], score, count
+        [slice(begin, begin + page_size) for begin in range(0, count, page_size)], score, count
+    )
+
+
+@torch.no_grad()
+def score_impressions(
+    model: Recommender, item_vectors: Tensor, source: Source, *, sharing: Sharing = ALONE
+) -> Tensor:
+    """Scores of every candidate where user vectors depend on it: ``(M,)`` float32.
+
+    The items come from their cache; impressions with as many candidates go together.
+    """
+    data = source.interactions
+    candidates, length = data.candidates, data.history_length
+    positions = Ragged(torch.arange(candidates.values.numel()), candidates.offsets.cpu())
+    positions = positions.to(candidates.values.device)
+    width = max(1, length) * item_vectors.shape[1]  # numbers that a pair may hold at once
+
+    def score(page: Tensor) -> Tensor:
+        impressions = torch.unique_consecutive(candidates.rows[page])
+        shown, real = candidates.padded_tail(impressions, int(candidates.lengths.max()))
+        history, mask = data.histories.padded_tail(data.history_rows[impressions], length)
+        readers = source.readers(data.users[impressions], history)
+        vectors = take(item_vectors, shown)
+        readers = replace(readers, candidates=vectors, candidate_items=shown)
+        user = model.encode_users(take(item_vectors, history), mask, readers)
+        return model.score(user, vectors, mask)[real].float()
+
+    if candidates.values.numel() == 0:
+        return torch.empty(0, device=candidates.values.device)
+    order = candidates.lengths.argsort(stable=True)
+    order = order[candidates.lengths[order] > 0]
+    longest = int(candidates.lengths.max())
+    pages = order.split(max(1, _NUMBERS // (width * longest)))
+    return sharing.fill(
+        [positions.select(page).values for page in pages], score, candidates.values.numel()
     )
 
 
@@ -105,6 +190,7 @@ def score_split(
     store: ItemStore,
     interactions: Interactions,
     *,
+    profiles: ItemStore | None = None,
     page_size: int = 512,
     sharing: Sharing = ALONE,
 ) -> Scores:
@@ -114,21 +200,26 @@ def score_split(
         model: put into evaluation mode for the time of the call.
         store: all items, on the model's device.
         interactions: the split, on the model's device.
+        profiles: the users' fields, on the model's device.
         page_size: items and users encoded at once.
         sharing: with which other processes; each gets the whole result.
     """
     training = model.training
     model.eval()
+    source = Source(interactions, store.whole(), profiles)
     try:
         item_vectors = cache_items(model, store, page_size=page_size, sharing=sharing)
-        states, owner = torch.unique(interactions.history_rows, return_inverse=True)
-        users = cache_users(
-            model, item_vectors, interactions, states, page_size=page_size, sharing=sharing
-        )
-        owners = owner[interactions.candidates.rows]
-        scores = score_pairs(
-            model, users, item_vectors, owners, interactions.candidates.values, sharing=sharing
-        )
+        if model.factors:
+            states, owner = distinct_states(interactions)
+            users = cache_users(
+                model, item_vectors, source, states, page_size=page_size, sharing=sharing
+            )
+            owners = owner[interactions.candidates.rows]
+            scores = score_pairs(
+                model, users, item_vectors, owners, interactions.candidates.values, sharing=sharing
+            )
+        else:
+            scores = score_impressions(model, item_vectors, source, sharing=sharing)
     finally:
         model.train(training)
     return Scores(scores.cpu(), item_vectors)
@@ -136,14 +227,17 @@ def score_split(
 
 @torch.no_grad()
 def score_split_directly(
-    model: Recommender, store: ItemStore, interactions: Interactions, *, page_size: int = 64
+    model: Recommender,
+    store: ItemStore,
+    interactions: Interactions,
+    *,
+    profiles: ItemStore | None = None,
+    page_size: int = 64,
 ) -> Tensor:
-    """The same scores without caches: every impression on its own (``fast_eval: false``).
-
-    For checking the caches and for encoders that must see the history with the candidate.
-    """
+    """The same scores by the forward pass of training, without caches (``fast_eval: false``)."""
     training = model.training
     model.eval()
+    longest = int(interactions.candidates.lengths.max()) if len(interactions) else 0
     scores = []
     try:
         for impressions in torch.arange(len(interactions), device=interactions.users.device).split(
@@ -151,14 +245,19 @@ def score_split_directly(
         ):
             rows = interactions.history_rows[impressions]
             history, mask = interactions.histories.padded_tail(rows, interactions.history_length)
-            shown = interactions.candidates.select(impressions)
-            vectors = model.encode_items(store.batch(torch.cat([history[mask], shown.values])))
-            read = vectors.new_zeros(*history.shape, vectors.shape[1])
-            count = int(mask.sum())
-            read[mask] = vectors[:count]
-            users = model.encode_users(read, mask)
-            pairs = model.predictor(take(users, shown.rows), vectors[count:, None])
-            scores.append(pairs[:, 0].float())
+            shown, real = interactions.candidates.padded_tail(impressions, longest)
+            items, history, candidates = distinct_items(history, mask, shown)
+            batch = Batch(
+                items=items,
+                history=history,
+                history_mask=mask,
+                candidates=candidates,
+                candidate_mask=real,
+                labels=real.float(),
+                users=interactions.users[impressions],
+                rows=impressions,
+            )
+            scores.append(model(batch, store.batch(items), profiles).scores[real].float())
     finally:
         model.train(training)
-    return torch.cat(scores).cpu()
+    return torch.cat(scores).cpu() if scores else torch.empty(0)

@@ -116,8 +116,11 @@ def take_step(training: Training, flags: list[bool]) -> tuple[dict[str, float], 
         is_last = number == len(step.micro_batches)
         with nullcontext() if is_last else accelerator.no_sync(training.model):
             with accelerator.autocast():
-                scores = training.model(batch, training.store.batch(batch.items))
-            loss = row_losses(config.loss, scores, batch.labels, batch.candidate_mask)[:counted]
+                scores, penalty = training.model(
+                    batch, training.store.batch(batch.items), training.profiles
+                )
+            loss = row_losses(config.loss, scores, batch.labels, batch.candidate_mask)
+            loss = (loss if penalty is None else loss + penalty)[:counted]
             # processes' gradients are averaged; times their number they are summed over all rows
             accelerator.backward(loss.sum() * (accelerator.num_processes / step.total))
         losses.append((rows[:counted], loss.detach()))

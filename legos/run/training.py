@@ -52,6 +52,7 @@ class Training:
         store: item content, on the accelerator's device.
         rows: the training rows, on the accelerator's device.
         config: ``exp.train``.
+        profiles: the users' fields, on the accelerator's device.
         early_stopping: on another metric than the one the configuration names.
         impression_name: the raw id of a training row's impression, for errors.
     """
@@ -64,10 +65,12 @@ class Training:
         rows: TrainingRows,
         config: TrainConfig,
         *,
+        profiles: ItemStore | None = None,
         early_stopping: EarlyStopping | None = None,
         impression_name: Callable[[int], str] = str,
     ) -> None:
         self.accelerator, self.store, self.rows = accelerator, store, rows
+        self.profiles = profiles
         self.config, self.impression_name = config, impression_name
         self.frozen = frozen_hashes(model)
         sharded = accelerator.distributed_type == DistributedType.FSDP

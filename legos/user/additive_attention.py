@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
-from legos.registry import BrickConfig, user_encoders
+from legos.registry import UserEncoderConfig, user_encoders
 
 
-class AdditiveAttentionConfig(BrickConfig):
+class AdditiveAttentionConfig(UserEncoderConfig):
     """Settings of the additive-attention user encoder."""
 
     name: Literal["additive_attention"] = "additive_attention"

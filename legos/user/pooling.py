@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from legos.registry import BrickConfig, user_encoders
+from legos.registry import UserEncoderConfig, user_encoders
 
 
-class PoolingConfig(BrickConfig):
+class PoolingConfig(UserEncoderConfig):
     """Settings of the pooling user encoder."""
 
     name: Literal["pooling"] = "pooling"

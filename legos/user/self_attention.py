@@ -15,10 +15,10 @@ from legos.blocks.attention import (
     MultiHeadSelfAttention,
     SelfAttentionSettings,
 )
-from legos.registry import user_encoders
+from legos.registry import UserEncoderConfig, user_encoders
 
 
-class SelfAttentionConfig(SelfAttentionSettings):
+class SelfAttentionConfig(SelfAttentionSettings, UserEncoderConfig):
     """Settings of the self-attention user encoder."""
 
     name: Literal["self_attention"] = "self_attention"

@@ -68,8 +68,11 @@ def tiny_model(tables: Tables, store: ItemStore, *, dropout: float = 0.2) -> Rec
         user=AdditiveAttentionConfig(attention_size=8),
         predictor=DotConfig(),
     )
-    known = torch.ones(tables.num_items, dtype=torch.bool)
-    return build_recommender(choice, store, known_items=known, seed=1)
+    known = SimpleNamespace(
+        items=torch.ones(tables.num_items, dtype=torch.bool),
+        users=torch.ones(tables.num_users, dtype=torch.bool),
+    )
+    return build_recommender(choice, store, known=known, seed=1)
 
 
 def tiny_training(
@@ -113,7 +116,7 @@ def train_tiny(training: Training, folder: Path) -> None:
         training.model.eval()
         batch = training.rows.batch(torch.arange(40), pass_number=0)
         with torch.no_grad():
-            scores: Tensor = training.bare_model(batch, training.store.batch(batch.items))
+            scores: Tensor = training.bare_model(batch, training.store.batch(batch.items)).scores
         training.model.train()
         return {"loss": float(-scores.log_softmax(1)[:, 0].mean())}
 
