@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ import legos.user  # noqa: F401 - the three imports fill the registries
 from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
 from legos.blocks.packed import gather
 from legos.data.batch import Batch
-from legos.data.items import ItemBatch, ItemStore
+from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.readers import Readers
 from legos.errors import ConfigError
 from legos.registry import (
@@ -30,7 +30,7 @@ from legos.registry import (
     refuse_unfit,
     user_encoders,
 )
-from legos.user.encode import encode_history
+from legos.user.encode import Penalised, encode_history
 
 
 class ModelChoice(Protocol):
@@ -90,14 +90,6 @@ class Scored(NamedTuple):
 
     scores: Tensor
     penalty: Tensor | None
-
-
-@runtime_checkable
-class Penalised(Protocol):
-    """A user encoder that adds a term to the loss."""
-
-    def penalty(self, user: Tensor) -> Tensor:
-        """The term of every row ``(B,)``, from what ``forward`` gave."""
 
 
 class Recommender(nn.Module):
@@ -219,9 +211,7 @@ def build_recommender(
             "hidden_size": size,
             "known_items": known.items,
             "known_users": known.users,
-            "embeddings": _embeddings(store, size, tables, embedding_dropout),
-            "profile_embeddings": profiles
-            and _embeddings(profiles, size, tables, embedding_dropout),
+            **_embeddings(store, profiles, size, tables, embedding_dropout),
             "item_vectors": item_vectors,
             "item_codes": item_codes,
         }
@@ -285,9 +275,15 @@ def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) ->
 
 
 def _embeddings(
-    store: ItemStore, hidden_size: int, tables: Mapping[str, TokenTable], dropout: float
-) -> FieldEmbeddings:
-    sizes = {field.vocabulary: field.size for field in store.fields.values()}
+    store: ItemStore,
+    profiles: ItemStore | None,
+    hidden_size: int,
+    tables: Mapping[str, TokenTable],
+    dropout: float,
+) -> dict[str, FieldEmbeddings | None]:
+    """Vectors of item fields and of user fields; one vocabulary has one table in both."""
+    users = {} if profiles is None else profiles.fields
+    sizes = {field.vocabulary: field.size for field in (*store.fields.values(), *users.values())}
     vocabularies = {
         name: VocabularyEmbedding(
             size=size,
@@ -298,4 +294,9 @@ def _embeddings(
         )
         for name, size in sizes.items()
     }
-    return FieldEmbeddings(fields=store.fields, vocabularies=vocabularies, hidden_size=hidden_size)
+
+    def over(fields: Mapping[str, ItemField]) -> FieldEmbeddings:
+        used = {field.vocabulary: vocabularies[field.vocabulary] for field in fields.values()}
+        return FieldEmbeddings(fields=fields, vocabularies=used, hidden_size=hidden_size)
+
+    return {"embeddings": over(store.fields), "profile_embeddings": over(users) if users else None}

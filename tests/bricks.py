@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
 from hypothesis import settings
-from torch import Tensor
+from torch import Tensor, nn
 
 from legos.data.batch import Batch, TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.ragged import Ragged
+from legos.data.readers import Readers
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, TokenTable, build_recommender
-from legos.registry import BrickConfig, Registry, item_encoders
+from legos.registry import (
+    BrickConfig,
+    Registry,
+    UserEncoderConfig,
+    UserOutput,
+    item_encoders,
+    user_encoders,
+)
 from legos.user.additive_attention import AdditiveAttentionConfig
+from legos.user.encode import encode_history
 
 HIDDEN_SIZE = 16
 PRETRAINED_SIZE = 12  # differs from HIDDEN_SIZE, so that the frozen table is projected
@@ -79,6 +89,45 @@ def random_store(
     return ItemStore(fields=described, texts=words, categories=categories, num_items=num_items)
 
 
+def random_profiles(*, num_users: int = NUM_USERS + 1, seed: int = 0) -> ItemStore:
+    """User fields in 0 to 6 words and a region; every third user has said nothing.
+
+    The interests are written in the words of the items.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 7, (num_users,), generator=generator)
+    lengths[::3] = 0
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    values = torch.randint(NUM_WORDS, (int(lengths.sum()),), generator=generator)
+    return ItemStore(
+        fields={
+            "interests": ItemField("interests", True, "words", NUM_WORDS, 6),
+            "region": ItemField("region", False, "region", NUM_CATEGORIES, 1),
+        },
+        texts={"interests": Ragged(values, offsets)},
+        categories={
+            "region": torch.randint(NUM_CATEGORIES, (num_users,), generator=generator)
+            * (lengths > 0)
+        },
+        num_items=num_users,
+    )
+
+
+def random_vectors(num_items: int = NUM_ITEMS) -> Tensor:
+    """Given item vectors ``(items, E)``; every seventh item has none."""
+    generator = torch.Generator().manual_seed(3)
+    vectors = torch.randn(num_items, PRETRAINED_SIZE, generator=generator)
+    vectors[::7] = torch.nan
+    return vectors
+
+
+def random_codes(num_items: int = NUM_ITEMS) -> Tensor:
+    """Three semantic codes an item ``(items, 3)``; every sixth item has none."""
+    codes = torch.randint(4, (num_items, 3), generator=torch.Generator().manual_seed(4))
+    codes[::6] = -1
+    return codes
+
+
 def random_recommender(
     store: ItemStore,
     *,
@@ -105,6 +154,9 @@ def random_recommender(
         ),
         seed=seed,
         tables={"words": TokenTable(vectors, frozen_words, "test")},
+        profiles=random_profiles(),
+        item_vectors=random_vectors(len(store)),
+        item_codes=random_codes(len(store)),
     )
 
 
@@ -160,6 +212,85 @@ def random_batch(store: ItemStore, *, seed: int = 0, size: int = 16) -> tuple[Ba
     return batch, store.batch(batch.items)
 
 
+@dataclass(frozen=True)
+class UserInput:
+    """What a user encoder reads: every special case of a history and of a reader.
+
+    Attributes:
+        history: ``(B, H, D)``.
+        mask: ``(B, H)``.
+        readers: of the same B rows.
+    """
+
+    history: Tensor
+    mask: Tensor
+    readers: Readers
+
+    def __call__(self, encoder: nn.Module) -> Tensor:
+        """What the encoder makes of it."""
+        return encode_history(encoder, self.history, self.mask, self.readers)
+
+    def row(self, row: int) -> UserInput:
+        """One of the rows."""
+        one, readers = slice(row, row + 1), self.readers
+        assert readers.candidates is not None
+        assert readers.candidate_items is not None
+        readers = replace(
+            readers,
+            users=readers.users[one],
+            history=readers.history[one],
+            candidates=readers.candidates[one],
+            candidate_items=readers.candidate_items[one],
+        )
+        return UserInput(self.history[one], self.mask[one], readers)
+
+    def reading(self, history: Tensor, mask: Tensor, positions: Tensor) -> UserInput:
+        """The same readers with other histories."""
+        return UserInput(history, mask, replace(self.readers, history=positions))
+
+
+def user_input(
+    lengths: Sequence[int] = (0, 1, 3, 7, 2, 5),
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    num_candidates: int = 5,
+    width: int = 7,
+) -> UserInput:
+    """Readers 1, 2, ..., the last of them unheard of; some unknown, some without a profile."""
+    generator = torch.Generator().manual_seed(0)
+    count = len(lengths)
+    history = torch.randn(count, width, HIDDEN_SIZE, generator=generator, dtype=torch.float64)
+    candidates = torch.randn(
+        count, num_candidates, HIDDEN_SIZE, generator=generator, dtype=torch.float64
+    )
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    positions = torch.randint(2, NUM_ITEMS, (count, width), generator=generator)
+    shown = torch.randint(2, NUM_ITEMS, (count, num_candidates), generator=generator)
+    users = torch.arange(1, count + 1)
+    users[-1] = NUM_USERS
+    readers = Readers(
+        users=users.to(device),
+        items=random_store().to(device).whole(),
+        history=positions.where(mask, 0).to(device),
+        candidates=candidates.to(device, dtype),
+        candidate_items=shown.to(device),
+        profiles=random_profiles().to(device),
+    )
+    return UserInput(history.to(device, dtype), mask.to(device), readers)
+
+
+def output_shape(output: UserOutput, *, batch: int, candidates: int, history: int) -> list[Any]:
+    """The shape a user encoder's output has; None where the encoder chooses the number."""
+    return {
+        "vector": [batch, HIDDEN_SIZE],
+        "vector_per_candidate": [batch, candidates, HIDDEN_SIZE],
+        "interests": [batch, None, HIDDEN_SIZE],
+        "interests_per_candidate": [batch, candidates, None, HIDDEN_SIZE],
+        "sequence": [batch, history, HIDDEN_SIZE],
+    }[output]
+
+
 def forms(registry: Registry) -> list[Any]:
     """Every brick with every combination of its choices, as pytest parameters."""
     return [_parameter(config) for config in all_configs(registry)]
@@ -173,6 +304,11 @@ def default_forms(registry: Registry) -> list[Any]:
         )
         for name in registry.names()
     ]
+
+
+def fitting(registry: Registry, fits: Callable[[Any], bool]) -> Any:
+    """The first settings of a family, in alphabetical order, that fit."""
+    return next(config for config in all_configs(registry) if fits(config))
 
 
 def all_configs(registry: Registry) -> list[BrickConfig]:
@@ -198,8 +334,9 @@ def _choices(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, BrickConfig):
-        names = [name for name in item_encoders.names() if _plain(item_encoders, name)]
-        return [item_encoders.config(name)() for name in names]
+        registry = user_encoders if issubclass(annotation, UserEncoderConfig) else item_encoders
+        names = [name for name in registry.names() if _plain(registry, name)]
+        return [registry.config(name)() for name in names]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,24 +14,42 @@ from torch import Tensor, nn
 
 from legos.data.items import ItemStore
 from legos.data.ragged import Ragged
-from legos.recommender import Recommender
-from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
+from legos.recommender import Penalised, Recommender
+from legos.registry import (
+    BrickConfig,
+    PredictorConfig,
+    UserEncoderConfig,
+    UserOutput,
+    item_encoders,
+    predictors,
+    user_encoders,
+)
 from legos.run.weights import load_model_tensors, model_tensors
 from tests.bricks import (
     FIELDS,
     HIDDEN_SIZE,
     NUM_ITEMS,
+    fitting,
     forms,
     lists,
     needs_gpu,
+    output_shape,
     ragged,
     random_recommender,
     random_store,
+    user_input,
 )
 
 ITEMS = pytest.mark.parametrize("config", forms(item_encoders))
 USERS = pytest.mark.parametrize("config", forms(user_encoders))
-PREDICTORS = pytest.mark.parametrize("config", forms(predictors))
+PREDICTORS_AND_OUTPUTS = pytest.mark.parametrize(
+    ("config", "output"),
+    [
+        pytest.param(*form.values, output, id=f"{form.id}-{output}")
+        for form in forms(predictors)
+        for output in sorted(form.values[0].accepts)
+    ],
+)
 EVERY_BRICK = pytest.mark.parametrize(
     ("family", "config"),
     [
@@ -44,13 +63,20 @@ EVERY_BRICK = pytest.mark.parametrize(
     ],
 )
 EXACT = {"rtol": 0.0, "atol": 1e-12}  # float64: only another order of summation is allowed
-USERS_IN_BATCH, HISTORY, CANDIDATES = 6, 7, 5
+USERS_IN_BATCH, HISTORY, CANDIDATES, INTERESTS = 6, 7, 5, 3
 
 
 def brick(family: str, config: BrickConfig, *, seed: int = 1) -> nn.Module:
     """One brick of a recommender over the random items, in evaluation mode."""
-    model: Recommender = random_recommender(random_store(), seed=seed, **{family: config})
+    choice: dict[str, BrickConfig] = {family: config}
+    if isinstance(config, UserEncoderConfig):
+        choice["predictor"] = fitting(predictors, lambda other: config.output in other.accepts)
+    if isinstance(config, PredictorConfig):
+        choice["user"] = fitting(user_encoders, lambda other: other.output in config.accepts)
+    model: Recommender = random_recommender(random_store(), seed=seed, **choice)
     parts = {"item": model.item_encoder, "user": model.user_encoder, "predictor": model.predictor}
+    if isinstance(config, PredictorConfig):
+        return PredictorBrick(model.predictor, config.accepts).eval()
     return parts[family].eval()
 
 
@@ -58,24 +84,49 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def history_mask() -> Tensor:
-    """``(B, H)``: histories of 0, 1, 3, 7, 2 and 5 items."""
-    return torch.arange(HISTORY) < torch.tensor([0, 1, 3, 7, 2, 5])[:, None]
-
-
 def run(
     family: str, module: nn.Module, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Tensor:
-    """A brick on inputs that hold every special case: no text, no history."""
+    """A brick on inputs that hold every special case: no text, no history, an unknown reader."""
     if family == "item":
         store = random_store().to(device)
         return module(store.batch(torch.arange(len(store), device=device)))
     if family == "user":
-        history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE, dtype=dtype).to(device)
-        return module(history, history_mask().to(device))
-    user = random(USERS_IN_BATCH, HIDDEN_SIZE, dtype=dtype).to(device)
+        return user_input(dtype=dtype, device=device)(module)
+    predictor = cast(PredictorBrick, module)
+    outputs = sorted(predictor.accepted)
+    return torch.cat([predictor(*scored(output, dtype=dtype, device=device)) for output in outputs])
+
+
+class PredictorBrick(nn.Module):
+    """A predictor that remembers what its settings accept."""
+
+    def __init__(self, module: nn.Module, accepted: frozenset[UserOutput]) -> None:
+        super().__init__()
+        self.module = module
+        self.accepted = accepted
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.module(*inputs)
+
+
+def scored(
+    output: UserOutput, *, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> tuple[Tensor, ...]:
+    """What a predictor gets of a user encoder with this output: user, candidates, (mask)."""
+    shapes: dict[UserOutput, tuple[int, ...]] = {
+        "vector": (1,),
+        "vector_per_candidate": (CANDIDATES,),
+        "interests": (1, INTERESTS),
+        "interests_per_candidate": (CANDIDATES, INTERESTS),
+        "sequence": (HISTORY,),
+    }
+    user = random(USERS_IN_BATCH, *shapes[output], HIDDEN_SIZE, dtype=dtype).to(device)
     candidates = random(USERS_IN_BATCH, CANDIDATES, HIDDEN_SIZE, seed=1, dtype=dtype).to(device)
-    return module(user, candidates)
+    if output != "sequence":
+        return user, candidates
+    mask = torch.arange(HISTORY) < torch.tensor([0, 1, 3, 7, 2, 5])[:, None]
+    return user * mask[..., None].to(user), candidates, mask.to(device)
 
 
 def one_by_one(encode: Callable[[Tensor], Tensor], count: int) -> Tensor:
@@ -181,37 +232,48 @@ def test_an_item_encoder_trains_all_it_has_on_any_choice_of_fields(
 
 
 @USERS
-def test_a_user_alone_equals_the_user_in_a_batch(config: BrickConfig) -> None:
-    encoder, mask = brick("user", config).double(), history_mask()
-    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
-    alone = one_by_one(lambda row: encoder(history[row], mask[row]), USERS_IN_BATCH)
-    torch.testing.assert_close(encoder(history, mask), alone, **EXACT)
+def test_a_user_alone_equals_the_user_in_a_batch(config: UserEncoderConfig) -> None:
+    encoder, given = brick("user", config).double(), user_input()
+    alone = torch.cat([given.row(row)(encoder) for row in range(USERS_IN_BATCH)])
+    together = given(encoder)
+    shape = output_shape(config.output, batch=USERS_IN_BATCH, candidates=5, history=HISTORY)
+    assert [size and found for size, found in zip(shape, together.shape, strict=True)] == shape
+    torch.testing.assert_close(together, alone, **EXACT)
 
 
 @USERS
-def test_a_user_encoder_ignores_padding(config: BrickConfig) -> None:
-    encoder, mask = brick("user", config).double(), history_mask()
-    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
-    longer = torch.cat([history, random(USERS_IN_BATCH, 4, HIDDEN_SIZE, seed=2)], 1)
-    longer_mask = torch.cat([mask, torch.zeros(USERS_IN_BATCH, 4, dtype=torch.bool)], 1)
-    torch.testing.assert_close(encoder(longer, longer_mask), encoder(history, mask), **EXACT)
+def test_a_user_encoder_ignores_padding(config: UserEncoderConfig) -> None:
+    encoder, given = brick("user", config).double(), user_input()
+    longer = given.reading(
+        torch.cat([given.history, random(USERS_IN_BATCH, 4, HIDDEN_SIZE, seed=2)], 1),
+        torch.cat([given.mask, torch.zeros(USERS_IN_BATCH, 4, dtype=torch.bool)], 1),
+        torch.cat([given.readers.history, torch.ones(USERS_IN_BATCH, 4, dtype=torch.int64)], 1),
+    )
+    found = longer(encoder)
+    if config.output == "sequence":
+        assert not found[:, HISTORY:].any()
+        found = found[:, :HISTORY]
+    torch.testing.assert_close(found, given(encoder), **EXACT)
 
 
 @USERS
-def test_a_user_encoder_ignores_what_stands_under_the_mask(config: BrickConfig) -> None:
-    encoder, mask = brick("user", config).double(), history_mask()
-    history = random(USERS_IN_BATCH, HISTORY, HIDDEN_SIZE)
-    other = torch.where(mask[..., None], history, 1e3 * random(*history.shape, seed=4))
-    torch.testing.assert_close(encoder(other, mask), encoder(history, mask), **EXACT)
+def test_a_user_encoder_ignores_what_stands_under_the_mask(config: UserEncoderConfig) -> None:
+    encoder, given = brick("user", config).double(), user_input()
+    garbage = 1e3 * random(*given.history.shape, seed=4)
+    other = given.reading(
+        torch.where(given.mask[..., None], given.history, garbage),
+        given.mask,
+        given.readers.history.where(given.mask, 9),
+    )
+    torch.testing.assert_close(other(encoder), given(encoder), **EXACT)
 
 
 @USERS
-def test_only_an_order_aware_user_encoder_sees_the_order(config: BrickConfig) -> None:
-    encoder = brick("user", config).double()
-    history = random(3, HISTORY, HIDDEN_SIZE)
-    mask = torch.arange(HISTORY) < torch.tensor([4, 7, 5])[:, None]
+def test_only_an_order_aware_user_encoder_sees_the_order(config: UserEncoderConfig) -> None:
+    encoder, given = brick("user", config).double(), user_input((4, 7, 5))
     order = torch.tensor([2, 0, 3, 1, 4, 5, 6])
-    before, after = encoder(history, mask), encoder(history[:, order], mask)
+    shuffled = given.reading(given.history[:, order], given.mask, given.readers.history[:, order])
+    before, after = given(encoder), shuffled(encoder)
     if encoder.order_aware:
         assert not torch.allclose(before, after)
     else:
@@ -219,33 +281,45 @@ def test_only_an_order_aware_user_encoder_sees_the_order(config: BrickConfig) ->
 
 
 @USERS
-def test_empty_histories_are_finite_with_finite_gradients(config: BrickConfig) -> None:
-    encoder = brick("user", config).double()
-    history = random(3, HISTORY, HIDDEN_SIZE).requires_grad_()
-    user = encoder(history, torch.zeros(3, HISTORY, dtype=torch.bool))
-    assert user.shape == (3, HIDDEN_SIZE)
+def test_empty_histories_are_finite_with_finite_gradients(config: UserEncoderConfig) -> None:
+    encoder, given = brick("user", config).double(), user_input((0, 0, 0))
+    history = given.history.requires_grad_()
+    user = given(encoder)
     assert torch.isfinite(user).all()
-    if user.requires_grad:
-        user.square().sum().backward()
+    loss = user.square().sum()
+    if isinstance(encoder, Penalised):
+        penalty = encoder.penalty(user)
+        assert penalty.shape == (3,)
+        loss = loss + penalty.sum()
+    if loss.requires_grad:
+        loss.backward()
     tensors = [history, *encoder.parameters()]
     assert all(torch.isfinite(t.grad).all() for t in tensors if t.grad is not None)
 
 
-@PREDICTORS
-def test_a_score_depends_on_its_user_and_candidate_alone(config: BrickConfig) -> None:
+@PREDICTORS_AND_OUTPUTS
+def test_a_score_depends_on_its_user_and_candidate_alone(
+    config: PredictorConfig, output: UserOutput
+) -> None:
     predictor = brick("predictor", config).double()
-    user, candidates = random(4, HIDDEN_SIZE), random(4, CANDIDATES, HIDDEN_SIZE, seed=1)
-    together = predictor(user, candidates)
-    assert together.shape == (4, CANDIDATES)
-    alone = one_by_one(lambda row: predictor(user[row], candidates[row]), 4)
+    inputs = scored(output)
+    together = predictor(*inputs)
+    assert together.shape == (USERS_IN_BATCH, CANDIDATES)
+    alone = one_by_one(lambda row: predictor(*(part[row] for part in inputs)), USERS_IN_BATCH)
     torch.testing.assert_close(together, alone, **EXACT)
-    single = torch.cat([predictor(user, candidates[:, [c]]) for c in range(CANDIDATES)], 1)
-    torch.testing.assert_close(together, single, **EXACT)
+    user, candidates, *mask = inputs
+    parts = [
+        predictor(user[:, [c]] if "per_candidate" in output else user, candidates[:, [c]], *mask)
+        for c in range(CANDIDATES)
+    ]
+    torch.testing.assert_close(together, torch.cat(parts, 1), **EXACT)
 
 
-@PREDICTORS
-def test_a_score_tells_users_and_candidates_apart(config: BrickConfig) -> None:
-    scores = run("predictor", brick("predictor", config))
+@PREDICTORS_AND_OUTPUTS
+def test_a_score_tells_users_and_candidates_apart(
+    config: PredictorConfig, output: UserOutput
+) -> None:
+    scores = brick("predictor", config).double()(*scored(output))
     assert torch.unique(scores).numel() == scores.numel()
 
 

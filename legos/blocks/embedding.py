@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from legos.blocks.packed import PackedTokens, gather, pack
+from legos.blocks.packed import PackedTokens, concatenate, gather, one_token_each, pack
 from legos.data.items import ItemBatch, ItemField
 from legos.data.ragged import Ragged
 
@@ -112,9 +112,11 @@ class FieldEmbeddings(nn.Module):
         vectors: Tensor = self._table(name)(items.categories[name])
         return vectors
 
-    def sequence(self, items: ItemBatch) -> list[PackedTokens]:
-        """Token vectors of every text field (see :func:`legos.blocks.packed.concatenate`)."""
-        return [self.text(name, items) for name in self.text_fields]
+    def tokens(self, items: ItemBatch) -> PackedTokens:
+        """All that an item has as one list of tokens: its texts, then each category as a token."""
+        texts = [self.text(name, items) for name in self.text_fields]
+        categories = [self.category(name, items) for name in self.category_fields]
+        return concatenate([*texts, *(one_token_each(vectors) for vectors in categories)])
 
     def _table(self, name: str) -> VocabularyEmbedding:
         key = module_key(self.fields[name].vocabulary)

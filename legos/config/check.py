@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legos.config.schema import DataConfig, EmbedConfig, RunConfig
+from legos.config.schema import DataConfig, EmbedConfig, FieldConfig, RunConfig
 from legos.errors import ConfigError, nearest
 
 _NOT_SPLITS = ("items", "users", "histories")
@@ -21,7 +21,11 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: all that does not fit, each with its dotted key and the nearest name.
     """
-    problems = [*_fields(config.data, manifest), *_splits(config.data, manifest)]
+    problems = [
+        *_fields("fields", "items", config.data.fields, manifest),
+        *_fields("user_fields", "users", config.data.user_fields, manifest),
+        *_splits(config.data, manifest),
+    ]
     compare = config.exp.compare
     for embed in (compare.embeds if compare else ()) or (config.embed,):
         problems += _vocabulary(embed, config.data, manifest)
@@ -29,18 +33,20 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
         raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *problems]))
 
 
-def _fields(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+def _fields(
+    section: str, table: str, fields: Sequence[FieldConfig], manifest: Mapping[str, Any]
+) -> list[str]:
     columns = {
         name: column
-        for name, column in manifest["tables"]["items"]["columns"].items()
-        if name != "item_id"
+        for name, column in manifest["tables"][table]["columns"].items()
+        if name not in ("item_id", "user_id")
     }
     problems = []
-    for index, field in enumerate(data.fields):
-        key = f"data.fields.{index}"
+    for index, field in enumerate(fields):
+        key = f"data.{section}.{index}"
         if field.column not in columns:
             problems.append(
-                f"{key}.column: items have no column {field.column!r}; "
+                f"{key}.column: {table} have no column {field.column!r}; "
                 f"{nearest(field.column, columns)}"
             )
         elif field.length is not None and columns[field.column]["kind"] == "scalar":
@@ -60,11 +66,11 @@ def _splits(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _vocabulary(embed: EmbedConfig, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
-    columns = manifest["tables"]["items"]["columns"]
     read = {
-        columns[field.column]["vocabulary"]
-        for field in data.fields
-        if field.column in columns and columns[field.column]["kind"] == "list"
+        column["vocabulary"]
+        for table, fields in (("items", data.fields), ("users", data.user_fields))
+        for name, column in manifest["tables"][table]["columns"].items()
+        if column["kind"] == "list" and name in {field.column for field in fields}
     }
     if embed.vocabulary is None or embed.vocabulary in read:
         return []

@@ -11,6 +11,8 @@ from legos.data.interactions import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 
+_MOST_DRAWN_AT_ONCE = 2**20  # rows; their negatives then take tens of megabytes
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -59,6 +61,7 @@ class TrainingRows:
         self.sampler = sampler
         self.impressions = interactions.candidates.rows[clicks]
         self.positives = interactions.candidates.values[clicks]
+        self._drawn: tuple[int, Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return self.positives.numel()
@@ -68,7 +71,7 @@ class TrainingRows:
         data = self.interactions
         rows = rows.to(self.positives.device)
         impressions = self.impressions[rows]
-        negatives, negative_mask = self.sampler.draw(impressions, rows, pass_number=pass_number)
+        negatives, negative_mask = self._negatives(rows, pass_number)
         candidates = torch.cat([self.positives[rows][:, None], negatives], 1)  # (B, 1 + K)
         candidate_mask = torch.cat([torch.ones_like(negative_mask[:, :1]), negative_mask], 1)
         history, history_mask = data.histories.padded_tail(
@@ -87,6 +90,20 @@ class TrainingRows:
             users=data.users[impressions],
             rows=rows,
         )
+
+    def _negatives(self, rows: Tensor, pass_number: int) -> tuple[Tensor, Tensor]:
+        """Negatives ``(B, K)`` of the named rows, and their mask.
+
+        A draw is a function of row and pass alone, so those of a whole pass are drawn at once: a
+        call for 64 rows takes nearly as long as one for 64,000.
+        """
+        if len(self) > _MOST_DRAWN_AT_ONCE:
+            return self.sampler.draw(self.impressions[rows], rows, pass_number=pass_number)
+        if self._drawn is None or self._drawn[0] != pass_number:
+            everything = torch.arange(len(self), device=rows.device)
+            items, mask = self.sampler.draw(self.impressions, everything, pass_number=pass_number)
+            self._drawn = pass_number, items, mask
+        return self._drawn[1][rows], self._drawn[2][rows]
 
 
 def distinct_items(history: Tensor, mask: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:

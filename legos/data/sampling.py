@@ -73,6 +73,7 @@ class NegativeSampler:
         self._read = PairSet(histories.rows, histories.values, num_items)
         self._clicked = PairSet(impressions[clicked], candidates.values[clicked], num_items)
         self._pools: Ragged | None = None
+        self._pools_are_allowed = strategy == "impression"
         # a user's pool may hold what this very impression has read: draw more to choose from
         self._pool_draws = count * (_SPARE if strategy == "user" else 1)
         self._pool_of = torch.arange(len(interactions), device=labels.device)
@@ -119,7 +120,9 @@ class NegativeSampler:
         starts = pools.offsets[owner]
         positions, valid = distinct_positions(bits, pools.offsets[owner + 1] - starts)
         items = pools.values[torch.where(valid, starts[:, None] + positions, 0)]
-        wanting = ~valid | self._forbidden(impressions, items)
+        wanting = ~valid
+        if not self._pools_are_allowed:
+            wanting = wanting | self._forbidden(impressions, items)
         kept = wanting.int().sort(dim=1, stable=True).indices[:, : self.count]  # allowed ones first
         return items.gather(1, kept), wanting.gather(1, kept)
 

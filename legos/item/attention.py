@@ -17,7 +17,6 @@ from legos.blocks.attention import (
     SelfAttentionSettings,
 )
 from legos.blocks.embedding import FieldEmbeddings
-from legos.blocks.packed import concatenate, one_token_each
 from legos.data.items import ItemBatch
 from legos.registry import item_encoders
 
@@ -61,11 +60,6 @@ class Attention(nn.Module):
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""
-        texts = self.embeddings.sequence(items)
-        categories = [
-            one_token_each(self.embeddings.category(name, items))
-            for name in self.embeddings.category_fields
-        ]
-        tokens = concatenate(texts + categories)
+        tokens = self.embeddings.tokens(items)
         contextual = self.dropout(self.self_attention.packed(tokens))  # (P, D)
         return self.attention.packed(contextual, tokens.rows, len(items))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from legos.config.schema import EmbedConfig, RunConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.item_files import read_item_codes, read_item_vectors
-from legos.data.items import ItemStore
+from legos.data.items import ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
@@ -125,13 +125,19 @@ class Workplace:
             self.store,
             known=self.known,
             seed=seed,
-            tables=token_tables(config.embed, self.tables, self.store, seed=seed, say=say),
+            tables=self._token_tables(say),
             embedding_dropout=config.embed.dropout,
             profiles=self.profiles,
             item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
             item_codes=read_item_codes(config.embed.item_codes, self.tables),
         )
         return model.to(self.accelerator.device)
+
+    def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
+        stores = [store for store in (self.store, self.profiles) if store is not None]
+        fields = [field for store in stores for field in store.fields.values()]
+        seed = self.config.exp.train.seed
+        return token_tables(self.config.embed, self.tables, fields, seed=seed, say=say)
 
     def training_rows(self) -> TrainingRows:
         """The clicks of the training split with the negatives of the experiment YAML."""
@@ -164,7 +170,7 @@ def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
 def token_tables(
     embed: EmbedConfig,
     tables: Tables,
-    store: ItemStore,
+    fields: Iterable[ItemField],
     *,
     seed: int,
     say: Callable[[str], None],
@@ -174,7 +180,7 @@ def token_tables(
     Args:
         embed: where they come from.
         tables: whose vocabularies.
-        store: the text fields.
+        fields: of items and users.
         seed: of the vectors of entries that have none.
         say: told how many those are.
 
@@ -186,7 +192,7 @@ def token_tables(
         return {}
     from legos.lm.token_vectors import align_token_vectors
 
-    names = {field.vocabulary for field in store.fields.values() if field.is_text}
+    names = {field.vocabulary for field in fields if field.is_text}
     if embed.vocabulary is not None:
         if embed.vocabulary not in names:
             raise ConfigError(

@@ -122,14 +122,13 @@ def take_step(training: Training, flags: list[bool]) -> tuple[dict[str, float], 
             loss = row_losses(config.loss, scores, batch.labels, batch.candidate_mask)
             loss = (loss if penalty is None else loss + penalty)[:counted]
             # processes' gradients are averaged; times their number they are summed over all rows
-            accelerator.backward(loss.sum() * (accelerator.num_processes / step.total))
+            training.backward(loss.sum() * (accelerator.num_processes / step.total))
         losses.append((rows[:counted], loss.detach()))
     total, *raised = add_up(training, losses, flags)
     norm = clip_gradient(training)
     if not math.isfinite(total) or not (math.isfinite(norm) or training.scales_gradients):
         raise not_finite(training, losses)
-    training.optimizer.step()
-    training.optimizer.zero_grad()
+    training.step_optimizer()
     training.count_step(loss_sum=total, rows=step.total, seconds=time.perf_counter() - begin)
     log = {"loss": total / step.total, "learning_rate": config.lr * rate}
     if config.clip is not None and math.isfinite(norm):
@@ -143,7 +142,9 @@ def add_up(
     """The sum of all rows' losses and of each flag, over all processes."""
     total = torch.stack([loss.sum() for _, loss in losses]).sum()[None]
     message = torch.cat([total, torch.tensor(flags, dtype=total.dtype, device=total.device)])
-    summed: list[float] = training.accelerator.reduce(message).tolist()
+    if not training.alone:
+        message = training.accelerator.reduce(message)
+    summed: list[float] = message.tolist()
     return summed
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch import Tensor
 
 from legos.data.batch import TrainingRows
 from legos.data.items import ItemStore
@@ -122,6 +123,19 @@ class Training:
     def scales_gradients(self) -> bool:
         """Whether a gradient that overflows is skipped and scaled down (fp16)."""
         return self.accelerator.scaler is not None
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss; accelerate's own call looks for packages on every step."""
+        if self.scales_gradients:
+            self.accelerator.backward(loss)
+        else:
+            loss.backward()
+
+    def step_optimizer(self) -> None:
+        """Take a step and forget the gradient; see :meth:`backward` for why not accelerate's."""
+        inner = self.optimizer.optimizer
+        (self.optimizer if self.scales_gradients else inner).step()
+        inner.zero_grad()
 
     @property
     def epoch_start(self) -> int:

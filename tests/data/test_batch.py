@@ -101,3 +101,17 @@ def test_distinct_items_are_the_set_of_what_occurs(
     assert torch.equal(items[placed][mask], history[mask])
     assert torch.equal(items[shown], candidates)
     assert not placed[~mask].any()
+
+
+def test_negatives_drawn_at_once_are_those_drawn_batch_by_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = torch.tensor([3, 0, 2])
+    at_once = [training_rows().batch(order, pass_number=number) for number in (0, 1)]
+    monkeypatch.setattr("legos.data.batch._MOST_DRAWN_AT_ONCE", 0)
+    for number, batch in enumerate(at_once):
+        each = training_rows().batch(order, pass_number=number)
+        assert torch.equal(batch.items[batch.candidates], each.items[each.candidates])
+        assert torch.equal(batch.candidate_mask, each.candidate_mask)
+    first, second = (batch.items[batch.candidates] for batch in at_once)
+    assert not torch.equal(first, second)

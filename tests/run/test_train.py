@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from legos.errors import CheckpointError, LegosError
+from legos.recommender import Scored
 from legos.run.train import take_step
 from tests.run.tiny_training import final_weights, tiny_training, train_tiny
 from tests.run.two_processes import environment, in_two_processes
@@ -213,9 +214,10 @@ def test_only_the_rows_with_a_bad_loss_are_named(tables: Path) -> None:
     bad_item = int(users.items[users.candidates[1, 0]])
     forward = training.model.forward
 
-    def breaking(batch: Any, items: Any) -> torch.Tensor:
-        scores = forward(batch, items)
-        return scores * torch.where(batch.items[batch.candidates] == bad_item, torch.nan, 1.0)
+    def breaking(batch: Any, *content: Any) -> Scored:
+        scores, _ = forward(batch, *content)
+        broken = batch.items[batch.candidates] == bad_item
+        return Scored(scores * torch.where(broken, torch.nan, 1.0), None)
 
     training.model.forward = breaking
     with pytest.raises(LegosError) as caught:

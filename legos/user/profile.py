@@ -1,0 +1,153 @@
+"""What a user says of themselves, fused into what their history says.
+
+The profile may be any content of table ``users``: GENRE's topics and interests (Liu et al., "ONCE",
+WSDM 2024, section 3.2, fuse such a vector into the user vector), a region. It is read by an item
+encoder over the users' fields. A user without profile has a learned "missing" vector.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.packed import gather
+from legos.data.items import ItemStore
+from legos.data.readers import Readers
+from legos.registry import (
+    BrickConfig,
+    UserEncoderConfig,
+    UserOutput,
+    item_encoders,
+    user_encoders,
+)
+from legos.user.encode import Penalised, encode_history
+
+Fusion = Literal["concat_linear", "gate", "attention"]
+
+
+class ProfileConfig(UserEncoderConfig):
+    """Settings of the profile user encoder."""
+
+    name: Literal["profile"] = "profile"
+    history: SerializeAsAny[Annotated[UserEncoderConfig, BeforeValidator(user_encoders.validate)]]
+    """The user encoder that reads the history."""
+    profile: SerializeAsAny[Annotated[BrickConfig, BeforeValidator(item_encoders.validate)]]
+    """The item encoder that reads `data.user_fields`."""
+    fusion: Fusion = "concat_linear"
+    """A linear layer over both vectors, a gate between them, or additive attention over the two."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the tanh layer of fusion `attention`."""
+
+    @property
+    def output(self) -> UserOutput:
+        """That of the encoder of the history."""
+        return self.history.output
+
+    @model_validator(mode="after")
+    def _history_becomes_vectors(self) -> Self:
+        if self.history.output == "sequence":
+            raise ValueError(
+                f"history {self.history.name!r} gives the whole history, and a profile is fused "
+                "into user vectors; choose an encoder that makes vectors of it"
+            )
+        return self
+
+
+@user_encoders.register(ProfileConfig)
+class ProfileUser(nn.Module):
+    """Fuse a profile vector into the user vectors (each of them, where there are several).
+
+    Args:
+        hidden_size: D.
+        history: user encoder of the history.
+        profile: item encoder over the users' fields.
+        fusion: how the two meet.
+        attention_size: of fusion ``attention``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        history: nn.Module,
+        profile: nn.Module,
+        fusion: Fusion,
+        attention_size: int,
+    ) -> None:
+        super().__init__()
+        self.history = history
+        self.order_aware = history.order_aware
+        self.profile = profile
+        width = getattr(profile, "output_size", hidden_size)
+        self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
+        self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
+        self.fuse = _FUSIONS[fusion](hidden_size, attention_size)
+        if isinstance(history, Penalised):
+            self.penalty = history.penalty
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> what the history's encoder gives."""
+        user = encode_history(self.history, history, mask, readers)  # (B, ..., D)
+        profile = self._profiles(readers)
+        between = [1] * (user.dim() - profile.dim())
+        profile = profile.view(profile.shape[0], *between, profile.shape[1]).expand_as(user)
+        fused: Tensor = self.fuse(user, profile)
+        return fused
+
+    def _profiles(self, readers: Readers) -> Tensor:
+        """``(B, D)``; every distinct user is encoded once."""
+        profiles = readers.profiles
+        if profiles is None:
+            raise ValueError("the readers come without profiles, and this model was built with")
+        users, place = torch.unique(readers.users, return_inverse=True)
+        known = users < len(profiles)  # new users have said nothing yet
+        content = profiles.batch(users.where(known, 0))
+        said = known & _has_text(profiles, content.ids)
+        vectors = self.project(self.profile(content))  # (U, D)
+        return gather(torch.where(said[:, None], vectors, self.missing), place)
+
+
+def _has_text(profiles: ItemStore, users: Tensor) -> Tensor:
+    """``(U,)`` bool: any word in any text field; True where there are categories alone."""
+    texts = [tokens.lengths[users] for tokens in profiles.texts.values()]
+    return torch.stack(texts).sum(0) > 0 if texts else torch.ones_like(users, dtype=torch.bool)
+
+
+class _ConcatLinear(nn.Module):
+    def __init__(self, hidden_size: int, attention_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * hidden_size, hidden_size)
+
+    def forward(self, user: Tensor, profile: Tensor) -> Tensor:
+        fused: Tensor = self.linear(torch.cat([user, profile], -1))
+        return fused
+
+
+class _Gate(nn.Module):
+    def __init__(self, hidden_size: int, attention_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * hidden_size, hidden_size)
+
+    def forward(self, user: Tensor, profile: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.linear(torch.cat([user, profile], -1)))
+        fused: Tensor = gate * user + (1 - gate) * profile
+        return fused
+
+
+class _Attention(nn.Module):
+    def __init__(self, hidden_size: int, attention_size: int) -> None:
+        super().__init__()
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, user: Tensor, profile: Tensor) -> Tensor:
+        both = torch.stack([user, profile], -2)  # (B, ..., 2, D)
+        mask = torch.ones(both.shape[:-1], dtype=torch.bool, device=both.device)
+        fused: Tensor = self.attention(both, mask)
+        return fused
+
+
+_FUSIONS = {"concat_linear": _ConcatLinear, "gate": _Gate, "attention": _Attention}
