@@ -1,6 +1,6 @@
 """Training speed of every shipped model: the loop of ``worker.py`` against a plain one.
 
-    python -m benchmarks.models [--quick] [NAME ...]
+    python -m benchmarks.train --models [NAME ...] [--quick]
 
 One thread, the shape of Goodreads (titles), frozen 768-wide token vectors projected to D = 64,
 batch 64, K = 4. Both sides call the same bricks with the same weights on the same impressions; that
@@ -11,17 +11,16 @@ and runs on many processes. Times are CPU seconds, the sides take turns, the fas
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
 
+from benchmarks.clock import BATCH, LR, cpu_seconds
 from benchmarks.plain import PlainLoop
 from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, VOCABULARY, make_interactions, make_items
-from benchmarks.train import BATCH, LR, cpu_seconds
 from legos.config.load import load_run_config
 from legos.config.locations import CONFIG_FOLDER, yaml_files
 from legos.config.schema import ModelConfig, NegativesConfig, TrainConfig
@@ -114,17 +113,14 @@ def shipped_models() -> list[str]:
     return [path.stem for path in yaml_files(CONFIG_FOLDER / "model")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="models; all when none is given")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    rounds, steps = (2, 4) if options.quick else (5, 10)
+def compare_models(names: Sequence[str], *, quick: bool) -> None:
+    """Print a line a model (all that are shipped when none is named), then the JSON line."""
+    rounds, steps = (2, 4) if quick else (5, 10)
     found: dict[str, dict[str, float]] = {}
-    width = max(map(len, options.names or shipped_models()))
+    names = names or shipped_models()
+    width = max(map(len, names))
     print(f"{'model':{width}}  ours imp/s  plain imp/s  ratio  loss difference")
-    for name in options.names or shipped_models():
+    for name in names:
         found[name] = measure(name, rounds=rounds, steps=steps)
         ours, plain = found[name]["ours"], found[name]["plain"]
         print(
@@ -135,14 +131,10 @@ def main() -> None:
     ratio = {name: speed["ours"] / speed["plain"] for name, speed in found.items()}
     same = all(speed["difference"] < 1e-5 for speed in found.values())
     finish(
-        name=Path(__file__).stem,
+        name="train --models",
         ours={name: speed["ours"] for name, speed in found.items()},
         other={name: speed["plain"] for name, speed in found.items()},
         ratio=ratio,
         target=TARGET,
         holds=same and min(ratio.values()) >= TARGET,
     )
-
-
-if __name__ == "__main__":
-    main()

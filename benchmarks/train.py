@@ -1,12 +1,15 @@
 """Training speed: our loop against a padded loop and against a bare hand-written one.
 
-    python -m benchmarks.train [--quick]
+    python -m benchmarks.train [--quick] [--models [NAME ...]]
 
 One thread, dropout off, frozen 768-wide token vectors projected to D = 64, batch 64, K = 4.
 The padded loop encodes every occurrence of every item, padded to 30 tokens; the bare loop uses the
 same tricks as ours and nothing else. All three start from the same weights and see the same
 impressions; that their losses agree is checked before anything is timed. Times are CPU seconds,
 the sides take turns, and the fastest turn of each counts.
+
+``--models`` measures every shipped model (or those named) instead: our loop against a plain one
+over the same bricks, see ``benchmarks/models.py``.
 """
 
 from __future__ import annotations
@@ -15,8 +18,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from benchmarks.bare import BareLoop
+from benchmarks.clock import BATCH, LR, cpu_seconds
+from benchmarks.models import compare_models
 from benchmarks.padded import PaddedLoop
 from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, MIND, VOCABULARY, Shape, make_interactions, make_items
@@ -37,8 +40,6 @@ from legos.registry import item_encoders, predictors, user_encoders
 from legos.run.train import take_step
 from legos.run.training import Training
 
-LR = 1e-3
-BATCH = 64
 MODELS = {
     "NAML": ({"name": "cnn", "dropout": 0}, {"name": "additive_attention"}),
     "NRMS": ({"name": "attention", "dropout": 0}, {"name": "self_attention", "dropout": 0}),
@@ -122,14 +123,6 @@ class Sides:
         return float(self.bare.step(rows))
 
 
-def cpu_seconds(step: Callable[[], float], count: int) -> float:
-    """CPU seconds a step, over ``count`` steps."""
-    begin = time.process_time()
-    for _ in range(count):
-        step()
-    return (time.process_time() - begin) / count
-
-
 def measure(model: str, shape: Shape, *, rounds: int, padded_steps: int) -> dict[str, float]:
     """Impressions a CPU second of the three sides and their largest relative difference in loss."""
     sides = Sides(model, shape)
@@ -179,8 +172,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
     parser.add_argument("--alone", nargs=3, metavar=("MODEL", "SHAPE", "SIDE"))
+    parser.add_argument("--models", nargs="*", metavar="NAME", help="every shipped model, or these")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.models is not None:
+        compare_models(options.models, quick=options.quick)
+        return
     if options.alone:
         run_alone(*options.alone)
         return
