@@ -10,13 +10,16 @@ import torch
 
 from legos.data.interactions import Interactions
 from legos.item.attention import AttentionConfig
+from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender
 from legos.run.score import score_split, score_split_directly
+from legos.user.profile import ProfileConfig
 from legos.user.self_attention import SelfAttentionConfig
 from tests.bricks import (
     interactions,
     needs_gpu,
     random_interactions,
+    random_profiles,
     random_recommender,
     random_store,
 )
@@ -169,3 +172,18 @@ def test_cpu_and_gpu_score_alike(model: Recommender) -> None:
     on_cpu = score_split(model, store, data).scores
     on_gpu = score_split(model.to("cuda"), store.to("cuda"), data.to("cuda")).scores
     torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)
+
+
+def test_readers_of_the_same_history_are_told_apart() -> None:
+    store, profiles = random_store(), random_profiles()
+    config = ProfileConfig(history=SelfAttentionConfig(), profile=PoolingConfig())
+    model = random_recommender(store, user=config)
+    shown = [4, 5, 6]
+    data = interactions([[2, 3]], [(user, 0, shown, [1, 0, 0]) for user in (1, 2, 4, 1)])
+    found = score_split(model, store, data, profiles=profiles).scores
+    direct = score_split_directly(model, store, data, profiles=profiles)
+    torch.testing.assert_close(found, direct, rtol=0, atol=1e-6)
+    first, second, third, again = found.view(4, 3)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(second, third)
