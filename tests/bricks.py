@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
@@ -11,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import torch
 from hypothesis import settings
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from legos.data.batch import Batch, TrainingRows
@@ -317,14 +320,24 @@ def all_configs(registry: Registry) -> list[BrickConfig]:
 
 
 def _configs(registry: Registry, name: str) -> Iterator[BrickConfig]:
-    choices = {
-        key: _choices(field.annotation)
-        for key, field in registry.config(name).model_fields.items()
-        if key != "name"
-    }
+    """Every combination of a brick's literals and booleans; then each brick it may contain once.
+
+    Combinations that the settings themselves refuse are left out.
+    """
+    fields = registry.config(name).model_fields
+    choices = {key: _choices(field.annotation) for key, field in fields.items() if key != "name"}
     choices = {key: options for key, options in choices.items() if options}
-    for options in itertools.product(*choices.values()):
-        yield registry.validate({"name": name, **dict(zip(choices, options, strict=True))})
+    inside = {key for key, options in choices.items() if isinstance(options[0], BrickConfig)}
+    first = {key: options[0] for key, options in choices.items()}
+    plain = {key: options for key, options in choices.items() if key not in inside}
+    settings = [
+        {**first, **dict(zip(plain, options, strict=True))}
+        for options in itertools.product(*plain.values())
+    ]
+    settings += [{**first, key: brick} for key in sorted(inside) for brick in choices[key][1:]]
+    for setting in settings:
+        with suppress(ValidationError):
+            yield registry.validate({"name": name, **setting})
 
 
 def _choices(annotation: Any) -> list[Any]:
@@ -336,8 +349,14 @@ def _choices(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BrickConfig):
         registry = user_encoders if issubclass(annotation, UserEncoderConfig) else item_encoders
         names = [name for name in registry.names() if _plain(registry, name)]
-        return [registry.config(name)() for name in names]
+        return [registry.config(name)() for name in names if not _reads_files(registry, name)]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _reads_files(registry: Registry, name: str) -> bool:
+    """Whether a brick needs vectors or codes of items, which users have none of."""
+    needed = inspect.signature(registry.brick(name)).parameters
+    return bool({"item_vectors", "item_codes"} & needed.keys())
 
 
 def _plain(registry: Registry, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import normpath
 from pathlib import Path
 
 from legos.errors import ConfigError, nearest
@@ -13,7 +14,7 @@ _ENDINGS = (".yaml", ".yml")
 
 def shown(path: Path) -> str:
     """A path as errors print it: relative to the current folder where it lies below it."""
-    absolute, here = path.absolute(), Path.cwd()
+    absolute, here = Path(normpath(path.absolute())), Path.cwd()
     return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)
 
 

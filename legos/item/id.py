@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from legos.blocks.packed import gather
+from legos.blocks.identity import IDVectors
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
 
@@ -27,7 +26,7 @@ class IDConfig(BrickConfig):
 
 
 @item_encoders.register(IDConfig)
-class ID(nn.Module):
+class ID(IDVectors):
     """Look up item vectors; what training never saw is one shared vector.
 
     Args:
@@ -37,18 +36,8 @@ class ID(nn.Module):
     """
 
     def __init__(self, *, known_items: Tensor, hidden_size: int, id_dropout: float) -> None:
-        super().__init__()
-        self.known_items: Tensor
-        self.register_buffer("known_items", known_items, persistent=False)
-        self.id_dropout = id_dropout
-        self.vectors = nn.Parameter(torch.randn(known_items.numel(), hidden_size) * 0.1)
-        self.unknown = nn.Parameter(torch.zeros(hidden_size))
+        super().__init__(known=known_items, size=hidden_size, id_dropout=id_dropout)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """N items -> ``(N, D)``; ids beyond the trained catalogue are unknown."""
-        inside = items.ids < self.known_items.numel()
-        ids = items.ids.where(inside, 0)
-        known = self.known_items[ids] & inside
-        if self.training and self.id_dropout > 0:
-            known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
-        return torch.where(known[:, None], gather(self.vectors, ids), self.unknown)
+        return self.look_up(items.ids)

@@ -16,7 +16,7 @@ from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
-from legos.files import write_array
+from legos.files import sha256_of_file, write_array
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import has_checkpoint
 from legos.run.devices import leave_processes, make_accelerator, peak_memory_mb, reset_peak_memory
@@ -73,10 +73,12 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
 
 
 def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> RunFolder:
-    """Where the run of a configuration lies."""
-    name = run_id(
-        resolved_dict(config), tables.fingerprint, num_processes=accelerator.num_processes
-    )
+    """Where the run of a configuration lies; given item files count by their content."""
+    resolved, embed = resolved_dict(config), config.embed
+    given = [path for path in (embed.item_vectors, embed.item_codes) if path is not None]
+    if given:
+        resolved["files"] = [sha256_of_file(path) for path in given]
+    name = run_id(resolved, tables.fingerprint, num_processes=accelerator.num_processes)
     return RunFolder(config.exp.runs_folder / config.data.name / config.model.name / name)
 
 

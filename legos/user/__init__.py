@@ -1,8 +1,31 @@
 """User encoders: the vectors of a history → a user vector."""
 
 from legos.user.additive_attention import AdditiveAttentionUser
+from legos.user.caum import CAUM
+from legos.user.flatten import FlattenUser
+from legos.user.gru import GRUUser
+from legos.user.lstur import LSTUR
+from legos.user.npa import NPA
+from legos.user.poly_attention import PolyAttentionUser
 from legos.user.pooling import PoolingUser
 from legos.user.profile import ProfileUser
 from legos.user.self_attention import SelfAttentionUser
+from legos.user.sequence import SequenceUser
+from legos.user.target_attention import TargetAttentionUser
+from legos.user.user_id import UserID
 
-__all__ = ["AdditiveAttentionUser", "PoolingUser", "ProfileUser", "SelfAttentionUser"]
+__all__ = [
+    "CAUM",
+    "LSTUR",
+    "NPA",
+    "AdditiveAttentionUser",
+    "FlattenUser",
+    "GRUUser",
+    "PolyAttentionUser",
+    "PoolingUser",
+    "ProfileUser",
+    "SelfAttentionUser",
+    "SequenceUser",
+    "TargetAttentionUser",
+    "UserID",
+]

@@ -1,0 +1,139 @@
+"""Semantic codes: an item is a short list of codes from coarse to fine, each with a learned vector.
+
+Rajput et al., "Recommender Systems with Generative Retrieval" (TIGER), NeurIPS 2023, section 3.1,
+make the codes by residual quantisation of content vectors; `python -m process.semantic_codes`
+makes them by residual k-means. Singh et al., "Better Generalization with Semantic IDs", RecSys
+2024, look up a table a code (unigrams) and add the vectors up. ``prefix`` is the prefix
+n-gram of Zheng et al., "Enhancing Embedding Representation Stability in Recommendation Systems
+with Semantic ID", RecSys 2025: the table of level l goes by the first l codes together. They hash
+prefixes into tables of a fixed size; here every prefix that occurs has a vector of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.packed import gather
+from legos.data.items import ItemBatch
+from legos.errors import ConfigError
+from legos.registry import BrickConfig, item_encoders
+
+Fusion = Literal["sum", "concat", "attention"]
+
+
+class SemanticCodesConfig(BrickConfig):
+    """Settings of the item encoder over semantic codes (`embed.item_codes`)."""
+
+    name: Literal["semantic_codes"] = "semantic_codes"
+    fusion: Fusion = "sum"
+    """How the vectors of the levels meet: `sum` (the papers), a linear layer over all (`concat`),
+    or additive `attention`."""
+    prefix: bool = False
+    """A level's table goes by all codes up to it instead of its own code."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Rate on the vectors of the levels (none in the papers)."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the tanh layer of fusion `attention`."""
+
+
+@item_encoders.register(SemanticCodesConfig)
+class SemanticCodes(nn.Module):
+    """Look up a vector for every level of an item's codes and fuse them.
+
+    The codes (or prefixes) that occur are numbered when the module is made, and the tables of all
+    levels stand in one. Which rows an item has goes into checkpoints, because the tables mean
+    nothing without it.
+
+    Args:
+        item_codes: ``(items, L)`` int64; a row of -1 for an item without codes.
+        hidden_size: D.
+        fusion: ``sum``, ``concat`` or ``attention``.
+        prefix: a level's table goes by the codes up to it.
+        dropout: rate on the vectors of the levels.
+        attention_size: of fusion ``attention``.
+
+    Raises:
+        ConfigError: no item has codes.
+    """
+
+    def __init__(
+        self,
+        *,
+        item_codes: Tensor,
+        hidden_size: int,
+        fusion: Fusion,
+        prefix: bool,
+        dropout: float,
+        attention_size: int,
+    ) -> None:
+        super().__init__()
+        rows, count = _number(item_codes, prefix=prefix)
+        self.rows: Tensor  # (items, L) rows of the table, -1 where an item has no codes
+        self.register_buffer("rows", rows)
+        self.table = nn.Parameter(torch.randn(count, hidden_size) * 0.1)
+        self.dropout = nn.Dropout(dropout)
+        self.fuse = _FUSIONS[fusion](hidden_size, item_codes.shape[1], attention_size)
+        self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """N items -> ``(N, D)``; ids beyond the given codes have none."""
+        inside = items.ids < len(self.rows)
+        rows = self.rows[items.ids.where(inside, 0)]  # (N, L)
+        present = (rows[:, 0] >= 0) & inside
+        vectors = gather(self.table, rows.clamp(min=0).flatten())  # (N * L, D)
+        levels = self.dropout(vectors).view(*rows.shape, vectors.shape[1])  # (N, L, D)
+        return torch.where(present[:, None], self.fuse(levels), self.missing)
+
+
+def _number(codes: Tensor, *, prefix: bool) -> tuple[Tensor, int]:
+    """The row of one table for each level of each item ``(items, L)``, and its number of rows."""
+    present = (codes >= 0).all(1)
+    if not present.any():
+        raise ConfigError(f"none of the {len(codes):,} items has semantic codes")
+    rows, count = torch.full_like(codes, -1), 0
+    for level in range(codes.shape[1]):
+        first = 0 if prefix else level
+        distinct, number = torch.unique(
+            codes[present, first : level + 1], dim=0, return_inverse=True
+        )
+        rows[present, level] = number + count
+        count += len(distinct)
+    return rows, count
+
+
+class _Sum(nn.Module):
+    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
+        super().__init__()
+
+    def forward(self, levels: Tensor) -> Tensor:
+        return levels.sum(1)
+
+
+class _Concat(nn.Module):
+    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_levels * hidden_size, hidden_size)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        fused: Tensor = self.linear(rearrange(levels, "n l d -> n (l d)"))
+        return fused
+
+
+class _Attention(nn.Module):
+    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
+        super().__init__()
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        everything = torch.ones(levels.shape[:2], dtype=torch.bool, device=levels.device)
+        fused: Tensor = self.attention(levels, everything)
+        return fused
+
+
+_FUSIONS = {"sum": _Sum, "concat": _Concat, "attention": _Attention}

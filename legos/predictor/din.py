@@ -1,0 +1,85 @@
+"""DIN: attention of the candidate to the history, then an MLP over interest and candidate.
+
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, section 4.3; user
+encoder ``sequence`` hands it the history. ``variant: legommenders`` leaves the candidate out of the
+MLP, as the predecessor does: a user who has read nothing then scores every candidate alike.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.activations import ActivatedLayers, Activation
+from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
+from legos.registry import PredictorConfig, UserOutput, predictors
+
+Variant = Literal["paper", "legommenders"]
+
+
+class DINConfig(TargetAttentionSettings, PredictorConfig):
+    """Settings of DIN."""
+
+    name: Literal["din"] = "din"
+    hidden_sizes: tuple[int, ...] = Field((200, 80), min_length=1)
+    """Hidden widths of the MLP that scores (200 and 80 in the paper's figure 2)."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Rate after every hidden layer that scores (0.1 in Legommenders)."""
+    variant: Variant = "paper"
+    """`legommenders`: the scoring MLP sees the user's interest alone."""
+
+    @property
+    def accepts(self) -> frozenset[UserOutput]:
+        """The whole history."""
+        return frozenset({"sequence"})
+
+
+@predictors.register(DINConfig)
+class DIN(nn.Module):
+    """Attend to the history, score interest and candidate.
+
+    Args:
+        hidden_size: D.
+        attention_sizes: hidden widths of the MLP that weighs an item.
+        activation: of both MLPs.
+        softmax: attention weights sum to one.
+        hidden_sizes: hidden widths of the MLP that scores.
+        dropout: rate after every hidden layer that scores.
+        variant: ``paper`` or ``legommenders``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        attention_sizes: tuple[int, ...],
+        activation: Activation,
+        softmax: bool,
+        hidden_sizes: tuple[int, ...],
+        dropout: float,
+        variant: Variant,
+    ) -> None:
+        super().__init__()
+        self.variant = variant
+        self.attention = TargetAttention(
+            input_size=hidden_size,
+            attention_sizes=attention_sizes,
+            activation=activation,
+            softmax=softmax,
+        )
+        width = hidden_size if variant == "legommenders" else 2 * hidden_size
+        self.first = nn.Linear(width, hidden_sizes[0])
+        self.rest = ActivatedLayers(
+            sizes=(*hidden_sizes, 1), activation=activation, dropout=dropout
+        )
+
+    def forward(self, history: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)``, ``(B, C, D)`` and bool ``(B, H)`` -> ``(B, C)``."""
+        interest = self.attention(history, candidates, mask)  # (B, C, D)
+        if self.variant == "paper":
+            interest = torch.cat([interest, candidates], -1)  # (B, C, 2D)
+        scores: Tensor = self.rest(self.first(interest))
+        return scores.squeeze(-1)

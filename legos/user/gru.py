@@ -1,0 +1,62 @@
+"""Last state of a GRU that reads the history from old to new.
+
+Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
+Translation", EMNLP 2014, section 2.3; as a user encoder it is LSTUR's short-term part (An et al.,
+ACL 2019, section 3.2.2) and, with ``output_projection``, what Legommenders calls LSTUR.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.recurrent import last_state
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class GRUConfig(UserEncoderConfig):
+    """Settings of the GRU user encoder."""
+
+    name: Literal["gru"] = "gru"
+    num_layers: int = Field(1, ge=1)
+    """GRU layers on top of each other."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Rate on the last state and between layers."""
+    output_projection: bool = False
+    """A linear layer over the last state (not in the paper; Legommenders has one)."""
+
+
+@user_encoders.register(GRUConfig)
+class GRUUser(nn.Module):
+    """Read the history, keep the last state.
+
+    Args:
+        hidden_size: D, of items and states.
+        num_layers: GRU layers.
+        dropout: rate on the last state and between layers.
+        output_projection: a linear layer over the last state.
+    """
+
+    order_aware = True
+
+    def __init__(
+        self, *, hidden_size: int, num_layers: int, dropout: float, output_projection: bool
+    ) -> None:
+        super().__init__()
+        self.gru = nn.GRU(
+            hidden_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, hidden_size) if output_projection else nn.Identity()
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""
+        state = self.dropout(last_state(self.gru, history, mask))
+        user: Tensor = self.output(state) * mask.any(1, keepdim=True)
+        return user

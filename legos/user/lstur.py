@@ -1,0 +1,81 @@
+"""LSTUR's user encoder: a long-term vector of the user's id and a GRU over the history.
+
+An et al., "Neural News Recommendation with Long- and Short-term User Representations", ACL 2019
+(P19-1033), section 3.2. The long-term vector is masked at random while training; users that
+training never saw have zeros, which is what masking shows. ``ini`` starts the GRU from the
+long-term vector; ``con`` puts it beside the GRU's last state, each of them half of the user vector,
+because user and item must be of one width (the paper leaves the two widths open).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.identity import IDVectors
+from legos.blocks.recurrent import last_state
+from legos.data.readers import Readers
+from legos.errors import ConfigError
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class LSTURConfig(UserEncoderConfig):
+    """Settings of LSTUR's user encoder."""
+
+    name: Literal["lstur"] = "lstur"
+    fusion: Literal["ini", "con"] = "ini"
+    """`ini`: the GRU starts from the long-term vector; `con`: both side by side (hidden_size must
+    be even)."""
+    mask_probability: float = Field(0.5, ge=0, lt=1)
+    """How often a long-term vector is replaced by zeros while training (0.5 in the paper)."""
+
+
+@user_encoders.register(LSTURConfig)
+class LSTUR(nn.Module):
+    """Combine who the user is with what the user read last.
+
+    Args:
+        known_users: ``(users,)`` bool, True = occurs in the training split.
+        hidden_size: D.
+        fusion: ``ini`` or ``con``.
+        mask_probability: how often a long-term vector is masked while training.
+
+    Raises:
+        ConfigError: ``con`` with an odd ``hidden_size``.
+    """
+
+    order_aware = True
+
+    def __init__(
+        self,
+        *,
+        known_users: Tensor,
+        hidden_size: int,
+        fusion: Literal["ini", "con"],
+        mask_probability: float,
+    ) -> None:
+        super().__init__()
+        if fusion == "con" and hidden_size % 2:
+            raise ConfigError(
+                f"hidden_size {hidden_size} is odd; fusion con halves it between long and short "
+                f"term: choose {hidden_size - 1} or {hidden_size + 1}, or fusion ini"
+            )
+        size = hidden_size // 2 if fusion == "con" else hidden_size
+        self.fusion = fusion
+        self.long_term = IDVectors(
+            known=known_users, size=size, id_dropout=mask_probability, learn_unknown=False
+        )
+        self.gru = nn.GRU(hidden_size, size, batch_first=True)
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``.
+
+        An empty history leaves the long-term vector, beside zeros in ``con``.
+        """
+        long_term = self.long_term.look_up(readers.users)  # (B, D), or (B, D / 2) in con
+        if self.fusion == "ini":
+            return last_state(self.gru, history, mask, long_term)
+        return torch.cat([last_state(self.gru, history, mask), long_term], 1)

@@ -1,0 +1,69 @@
+"""NPA's user encoder: every user attends to the history with a query of their own.
+
+Wu et al., "NPA: Neural News Recommendation with Personalized Attention", KDD 2019
+(arXiv:1907.05559), section 3: the query comes from the vector of the user's id through a dense ReLU
+layer. The same attention over the words of an item is left out: item vectors would differ from
+reader to reader and could not be encoded once for all. Users that training never saw share one
+learned vector, trained by ID dropout; the paper has no such users.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import masked_softmax
+from legos.blocks.identity import IDVectors
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class NPAConfig(UserEncoderConfig):
+    """Settings of NPA's user encoder."""
+
+    name: Literal["npa"] = "npa"
+    user_size: int = Field(50, ge=1)
+    """Width of the vector of a user's id (50 in the paper)."""
+    query_size: int = Field(200, ge=1)
+    """Width of the attention query (200 in the paper)."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """How often a training user is shown as unknown, so that new users get a trained query."""
+
+
+@user_encoders.register(NPAConfig)
+class NPA(nn.Module):
+    """Pool the history by the query of its reader.
+
+    Args:
+        known_users: ``(users,)`` bool, True = occurs in the training split.
+        hidden_size: D.
+        user_size: width of the vector of a user's id.
+        query_size: width of the query.
+        id_dropout: rate at which known users are shown as unknown while training.
+    """
+
+    order_aware = False
+
+    def __init__(
+        self,
+        *,
+        known_users: Tensor,
+        hidden_size: int,
+        user_size: int,
+        query_size: int,
+        id_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.users = IDVectors(known=known_users, size=user_size, id_dropout=id_dropout)
+        self.query = nn.Linear(user_size, query_size)
+        self.project = nn.Linear(query_size, hidden_size)
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for no history."""
+        query = torch.relu(self.query(self.users.look_up(readers.users)))  # (B, query_size)
+        preference = torch.tanh(self.project(query))  # (B, D)
+        weights = masked_softmax((history @ preference[..., None]).squeeze(-1), mask)  # (B, H)
+        return (weights[:, None] @ history).squeeze(1)

@@ -1,0 +1,63 @@
+"""DIN's attention as a user encoder: one user vector for each candidate.
+
+Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, section 4.3; any
+predictor may score the pair, ``dot`` for one. The whole of DIN is user encoder ``sequence`` with
+predictor ``din``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from legos.blocks.activations import Activation
+from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, UserOutput, user_encoders
+
+
+class TargetAttentionConfig(TargetAttentionSettings, UserEncoderConfig):
+    """Settings of the target-attention user encoder."""
+
+    name: Literal["target_attention"] = "target_attention"
+
+    @property
+    def output(self) -> UserOutput:
+        """One vector for each candidate."""
+        return "vector_per_candidate"
+
+
+@user_encoders.register(TargetAttentionConfig)
+class TargetAttentionUser(nn.Module):
+    """Weigh the history by its relevance to every candidate.
+
+    Args:
+        hidden_size: D.
+        attention_sizes: hidden widths of the MLP that weighs an item.
+        activation: of the MLP.
+        softmax: weights sum to one.
+    """
+
+    order_aware = False
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        attention_sizes: tuple[int, ...],
+        activation: Activation,
+        softmax: bool,
+    ) -> None:
+        super().__init__()
+        self.attention = TargetAttention(
+            input_size=hidden_size,
+            attention_sizes=attention_sizes,
+            activation=activation,
+            softmax=softmax,
+        )
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, C, D)``; zeros for no history."""
+        user: Tensor = self.attention(history, readers.candidates, mask)
+        return user

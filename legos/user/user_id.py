@@ -1,0 +1,46 @@
+"""A learned vector for every user: the user side of matrix factorisation.
+
+Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", Computer 2009;
+with item encoder ``id`` and predictor ``dot`` the model is theirs without biases. What a user has
+read does not enter. Users that training never saw share one learned vector, which ID dropout
+trains, as in item encoder ``id``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from legos.blocks.identity import IDVectors
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class UserIDConfig(UserEncoderConfig):
+    """Settings of the user-ID user encoder."""
+
+    name: Literal["user_id"] = "user_id"
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """How often a training user is shown as unknown, so that new users get a trained vector."""
+
+
+@user_encoders.register(UserIDConfig)
+class UserID(IDVectors):
+    """Look up user vectors.
+
+    Args:
+        known_users: ``(users,)`` bool, True = occurs in the training split.
+        hidden_size: D.
+        id_dropout: rate at which known users are shown as unknown while training.
+    """
+
+    order_aware = False
+
+    def __init__(self, *, known_users: Tensor, hidden_size: int, id_dropout: float) -> None:
+        super().__init__(known=known_users, size=hidden_size, id_dropout=id_dropout)
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""
+        return self.look_up(readers.users)

@@ -1,0 +1,16 @@
+"""Vectors of ids with a shared vector of zeros for the unknown (the learned one: item ids)."""
+
+from __future__ import annotations
+
+import torch
+
+from legos.blocks.identity import IDVectors
+
+
+def test_unknown_ids_are_zeros_where_nothing_is_learned_for_them() -> None:
+    known = torch.tensor([True, False, True])
+    module = IDVectors(known=known, size=4, id_dropout=0.0, learn_unknown=False)
+    found = module.look_up(torch.tensor([2, 1, 3, 0]))
+    assert torch.equal(found[[0, 3]], module.vectors[[2, 0]])
+    assert not found[[1, 2]].any()
+    assert set(module.state_dict()) == {"vectors"}

@@ -1,0 +1,184 @@
+"""The flattened history against plain loops over items, fields and words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from legos.data.items import ItemBatch
+from legos.errors import ConfigError
+from legos.item.pooling import PoolingConfig
+from legos.recommender import Recommender, build_brick
+from legos.registry import user_encoders
+from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from legos.run.optimizer import build_optimizer
+from legos.run.weights import (
+    frozen_hashes,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+from legos.user.flatten import FlattenConfig, FlattenUser
+from tests.bricks import (
+    FIELDS,
+    HIDDEN_SIZE,
+    UserInput,
+    lists,
+    random_batch,
+    random_recommender,
+    random_store,
+    user_input,
+)
+from tests.item.padded import Array, attend, numbers, self_attend, table
+
+LENGTHS = (0, 1, 3, 7, 2)
+
+
+def built(config: FlattenConfig) -> Recommender:
+    model = random_recommender(random_store(), user=config).double().eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "positions")):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def flatten(model: Recommender, given: UserInput, max_tokens: int) -> list[Array]:
+    """Per reader ``(S, D)``: texts, categories and the separator, item after item."""
+    encoder, items = model.user_encoder, given.readers.items
+    words = {name: lists(column) for name, column in items.texts.items()}
+    rows = []
+    for positions, real in zip(given.readers.history.tolist(), given.mask.tolist(), strict=True):
+        tokens = [np.zeros((0, HIDDEN_SIZE))]
+        for item in (position for position, kept in zip(positions, real, strict=True) if kept):
+            for name in items.texts:
+                tokens.append(table(model, "words")[words[name][item]].reshape(-1, HIDDEN_SIZE))
+            for name, ids in items.categories.items():
+                tokens.append(table(model, name)[[int(ids[item])]])
+            if encoder.separator is not None:
+                tokens.append(numbers(encoder.separator)[None])
+        rows.append(np.concatenate(tokens)[-max_tokens:])
+    return rows
+
+
+def padded(rows: list[Array]) -> tuple[Array, Array]:
+    longest = max(1, *(len(row) for row in rows))
+    mask = np.arange(longest) < np.array([[len(row)] for row in rows])
+    return np.stack([np.pad(row, ((0, longest - len(row)), (0, 0))) for row in rows]), mask
+
+
+@pytest.mark.parametrize("max_tokens", [512, 100, 9, 1])
+@pytest.mark.parametrize("separator", [True, False])
+@pytest.mark.parametrize("fields", [FIELDS, ("title",), ("category",)], ids=len)
+def test_the_sequence_is_every_token_of_every_item(
+    fields: tuple[str, ...], separator: bool, max_tokens: int
+) -> None:
+    config = FlattenConfig(separator=separator, max_tokens=max_tokens)
+    store = random_store(fields=fields)
+    model = random_recommender(store, user=config).double().eval()
+    given = user_input(LENGTHS)
+    given = replace(given, readers=replace(given.readers, items=store.whole()))
+    found, mask = model.user_encoder.sequence(given.mask, given.readers)
+    expected, expected_mask = padded(flatten(model, given, max_tokens))
+    assert np.array_equal(mask.numpy(), expected_mask)
+    np.testing.assert_allclose(numbers(found), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("max_tokens", [512, 50])
+def test_self_attention_is_as_transcribed(max_tokens: int) -> None:
+    model = built(FlattenConfig(max_tokens=max_tokens, attention_size=9, num_heads=4))
+    encoder, given = model.user_encoder, user_input(LENGTHS)
+    values, mask = padded(flatten(model, given, max_tokens))
+    values = values + numbers(encoder.positions)[: values.shape[1]]
+    expected = attend(encoder.attention, self_attend(encoder.encoder, values, mask), mask)
+    np.testing.assert_allclose(numbers(given(encoder)), expected, rtol=0, atol=1e-12)
+    assert not expected[0].any()
+
+
+def test_only_what_is_read_is_looked_at() -> None:
+    """Scoring hands over all items of the data; those of no history cost nothing."""
+    model, given = built(FlattenConfig()), user_input((2, 1))
+    seen: list[ItemBatch] = []
+    tokens = model.user_encoder.embeddings.tokens
+    model.user_encoder.embeddings.tokens = lambda items: (seen.append(items), tokens(items))[1]
+    given(model.user_encoder)
+    assert [items.ids.tolist() for items in seen] == [given.readers.history[given.mask].tolist()]
+
+
+def test_an_item_encoder_of_another_width_is_refused() -> None:
+    embeddings = random_recommender(random_store()).item_encoder.embeddings
+    context = {"embeddings": embeddings, "hidden_size": 2 * HIDDEN_SIZE}
+    with pytest.raises(ConfigError, match="16 numbers, the item encoder's vectors 32; choose an"):
+        build_brick(user_encoders, FlattenConfig(), context)
+
+
+def shared(*, seed: int = 1, frozen: bool = True) -> Recommender:
+    """Item and user encoder read the tokens through one module."""
+    config = FlattenConfig(attention_size=8)
+    model = random_recommender(
+        random_store(), item=PoolingConfig(), user=config, seed=seed, frozen_words=frozen
+    )
+    assert isinstance(model.user_encoder, FlattenUser)
+    assert model.user_encoder.embeddings is model.item_encoder.embeddings
+    return model
+
+
+def train(model: Recommender, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    batch, items = random_batch(random_store())
+    for _ in range(steps):
+        torch.manual_seed(0)
+        model(batch, items).scores.square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def adam(model: Recommender) -> torch.optim.Optimizer:
+    return build_optimizer(model, name="adam", lr=0.01, item_lr=None, weight_decay=0)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_shared_tables_are_stored_once_and_stay_shared(frozen: bool, tmp_path: Path) -> None:
+    model = shared(frozen=frozen)
+    optimizer = adam(model)
+    train(model, optimizer, 2)
+    tensors, moments = model_tensors(model), optimizer_tensors(model, optimizer)
+    names = [name for name in [*tensors, *frozen_hashes(model)] if ".embeddings." in name]
+    assert len(names) == len({name.partition(".embeddings.")[2] for name in names})
+    write_checkpoint(tmp_path / "last", Checkpoint(tensors, {}, moments))
+    stored = read_checkpoint(tmp_path / "last")
+    fresh = shared(seed=2, frozen=frozen)
+    assert frozen_hashes(fresh) == frozen_hashes(model)
+    load_model_tensors(fresh, stored.model, origin="here")
+    resumed = adam(fresh)
+    load_optimizer_tensors(fresh, resumed, stored.optimizer, origin="here")
+    assert fresh.user_encoder.embeddings is fresh.item_encoder.embeddings
+    train(model, optimizer, 2)
+    train(fresh, resumed, 2)
+    after = model_tensors(model)
+    assert all(torch.equal(value, after[name]) for name, value in model_tensors(fresh).items())
+    assert not all(torch.equal(value, stored.model[name]) for name, value in after.items())
+
+
+def test_tokens_learn_through_both_encoders() -> None:
+    model = shared(frozen=False).eval()
+    batch, items = random_batch(random_store())
+    words = model.item_encoder.embeddings.vocabularies["words"].table
+    gradients = []
+    for part in ("item", "user", "both"):
+        vectors = model.encode_items(items)
+        if part == "user":
+            vectors = vectors.detach()
+        readers = SimpleNamespace(items=items, history=batch.history)
+        user = model.encode_users(vectors[batch.history], batch.history_mask, readers)
+        if part == "item":
+            user = user.detach()
+        score = (user[:, None] * vectors[batch.candidates]).sum()
+        gradients.append(torch.autograd.grad(score, words)[0])
+    item, user, both = gradients
+    torch.testing.assert_close(both, item + user)
+    assert user.any()
