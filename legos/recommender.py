@@ -266,6 +266,7 @@ def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) ->
             raise ConfigError(f"{config.name} needs {_SOURCES['profile_embeddings']}")
         context = {
             **context,
+            "hidden_size": context["profile_embeddings"].hidden_size,
             "embeddings": context["profile_embeddings"],
             "known_items": context["known_users"],
             "item_vectors": None,

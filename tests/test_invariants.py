@@ -130,6 +130,10 @@ def scored(
     return user * mask[..., None].to(user), candidates, mask.to(device)
 
 
+def width_of(encoder: nn.Module) -> int:
+    return getattr(encoder, "output_size", HIDDEN_SIZE)
+
+
 def one_by_one(encode: Callable[[Tensor], Tensor], count: int) -> Tensor:
     return torch.cat([encode(torch.tensor([row])) for row in range(count)])
 
@@ -139,7 +143,7 @@ def test_an_item_alone_equals_the_item_in_a_batch(config: BrickConfig) -> None:
     store, encoder = random_store(), brick("item", config).double()
     together = encoder(store.batch(torch.arange(len(store))))
     alone = one_by_one(lambda ids: encoder(store.batch(ids)), len(store))
-    assert together.shape == (NUM_ITEMS, HIDDEN_SIZE)
+    assert together.shape == (NUM_ITEMS, width_of(encoder))
     torch.testing.assert_close(together, alone, **EXACT)
 
 
@@ -186,7 +190,7 @@ def test_items_without_any_text_are_finite_with_finite_gradients(
     store = random_store(fields=fields, texts=False)
     encoder = random_recommender(store, item=config).item_encoder.double()
     vectors = encoder(store.batch(torch.arange(4)))
-    assert vectors.shape == (4, HIDDEN_SIZE)
+    assert vectors.shape == (4, width_of(encoder))
     assert torch.isfinite(vectors).all()
     vectors.square().sum().backward()
     gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
@@ -198,7 +202,7 @@ def test_items_without_any_text_are_finite_with_finite_gradients(
 def test_no_items_give_no_vectors(config: BrickConfig, fields: tuple[str, ...]) -> None:
     store = random_store(fields=fields)
     encoder = random_recommender(store, item=config).item_encoder
-    assert encoder(store.batch(torch.zeros(0, dtype=torch.int64))).shape == (0, HIDDEN_SIZE)
+    assert encoder(store.batch(torch.zeros(0, dtype=torch.int64))).shape == (0, width_of(encoder))
 
 
 @ITEMS

@@ -8,11 +8,10 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.packed import PackedTokens, gather, segment_softmax, segment_sum
+from legos.blocks.buckets import in_length_buckets
+from legos.blocks.packed import PackedTokens, segment_softmax, segment_sum
 from legos.errors import ConfigError
 from legos.registry import BrickConfig
-
-_MOST_BUCKETS = 16  # more buckets save padding, fewer save calls; 16 was fastest on titles
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -67,6 +66,20 @@ class SelfAttentionSettings(BrickConfig):
     """A linear layer over the concatenated heads (not in the paper; Legommenders has one)."""
 
 
+def head_width(hidden_size: int, num_heads: int) -> int:
+    """Width of one of ``num_heads`` heads.
+
+    Raises:
+        ConfigError: ``num_heads`` does not divide ``hidden_size``.
+    """
+    if hidden_size % num_heads:
+        raise ConfigError(
+            f"num_heads {num_heads} does not divide hidden_size {hidden_size}; "
+            f"choose one of {[n for n in range(1, hidden_size + 1) if hidden_size % n == 0]}"
+        )
+    return hidden_size // num_heads
+
+
 class MultiHeadSelfAttention(nn.Module):
     """Scaled dot-product self-attention with several heads and no positions.
 
@@ -77,52 +90,43 @@ class MultiHeadSelfAttention(nn.Module):
         hidden_size: D, of input and output.
         num_heads: must divide ``hidden_size``.
         output_projection: a linear layer over the concatenated heads.
+        causal: a position attends to itself and to what stands before it alone.
 
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     def __init__(
-        self, *, hidden_size: int, num_heads: int, output_projection: bool = False
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        output_projection: bool = False,
+        causal: bool = False,
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads:
-            raise ConfigError(
-                f"num_heads {num_heads} does not divide hidden_size {hidden_size}; "
-                f"choose one of {[n for n in range(1, hidden_size + 1) if hidden_size % n == 0]}"
-            )
+        head_width(hidden_size, num_heads)
         self.num_heads = num_heads
+        self.causal = causal
         self.project = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size) if output_projection else nn.Identity()
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask."""
-        attended = self._attend(self.project(values), mask)
-        result: Tensor = self.output(attended) * mask[..., None]
+    def forward(self, values: Tensor, mask: Tensor, queries: Tensor | None = None) -> Tensor:
+        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
+
+        ``queries`` ``(B, S, D)`` are what the queries are made of, where that is not ``values``.
+        """
+        projected = self.project(values)  # (B, S, 3D)
+        if queries is not None:
+            size = queries.shape[-1]
+            query = F.linear(queries, self.project.weight[:size], self.project.bias[:size])
+            projected = torch.cat([query, projected[..., size:]], -1)
+        result: Tensor = self.output(self._attend(projected, mask)) * mask[..., None]
         return result
 
     def packed(self, tokens: PackedTokens) -> Tensor:
-        """Attention within each item of packed tokens -> ``(P, D)``.
-
-        Items of similar length are padded together, so that little of the work is padding.
-        """
-        projected: Tensor = self.project(tokens.distinct)  # (U, 3D): once per distinct token
-        buckets = _buckets(tokens.offsets)
-        if not buckets:
-            return projected.new_zeros(0, projected.shape[1] // 3)
-        positions = torch.cat([position.reshape(-1) for position, _ in buckets])
-        gathered = gather(projected, tokens.index[positions])
-        outputs = []
-        for part, (position, mask) in zip(
-            gathered.split([position.numel() for position, _ in buckets]), buckets, strict=True
-        ):
-            attended = self._attend(part.view(*position.shape, -1), mask)
-            outputs.append(attended.flatten(0, 1))
-        attended, keep = torch.cat(outputs), torch.cat([mask.reshape(-1) for _, mask in buckets])
-        place = torch.empty_like(tokens.index)
-        kept = keep.nonzero()[:, 0]
-        place[positions[kept]] = kept
-        result: Tensor = self.output(gather(attended, place))
+        """Attention within each item of packed tokens -> ``(P, D)``."""
+        result: Tensor = self.output(in_length_buckets(self._attend, tokens.map(self.project)))
         return result
 
     def _attend(self, projected: Tensor, mask: Tensor) -> Tensor:
@@ -131,43 +135,33 @@ class MultiHeadSelfAttention(nn.Module):
             projected, "b s (three h d) -> three b h s d", three=3, h=self.num_heads
         ).unbind(0)
         empty = ~mask.any(1, keepdim=True)  # attend to the padding there, then drop the result
-        attended = scaled_dot_product_attention(query, key, value, mask | empty)
+        seen = _before_and_self(mask) if self.causal else mask | empty
+        attended = scaled_dot_product_attention(query, key, value, seen)
         return rearrange(attended, "b h s d -> b s (h d)") * ~empty[..., None]
 
 
+def _before_and_self(mask: Tensor) -> Tensor:
+    """Which positions each position sees: bool ``(B, S)`` -> ``(B, S, S)``, itself always."""
+    slots = torch.arange(mask.shape[1], device=mask.device)
+    return (mask[:, None] & (slots < slots[:, None])) | (slots == slots[:, None])
+
+
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention of every head: three ``(B, h, S, d)`` and bool ``(B, S)`` -> ``(B, h, S, d)``.
+    """Attention of every head: three ``(B, h, S, d)`` -> ``(B, h, S, d)``.
+
+    ``mask`` tells the keys: bool ``(B, S)`` for all queries alike, ``(B, S, S)`` for each.
 
     On a CPU the plain products are up to twice as fast as torch's fused kernel at the short
     sequences and narrow heads of recommenders; elsewhere the fused kernel is.
     """
+    mask = mask[:, None] if mask.dim() == 3 else mask[:, None, None]  # (B, 1, S or 1, S)
     if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :])
+        return F.scaled_dot_product_attention(query, key, value, mask)
     batch, heads, length, width = query.shape
-    bias = query.new_zeros(batch, 1, 1, length).masked_fill_(
-        ~mask[:, None, None, :], torch.finfo(query.dtype).min
-    )
+    bias = query.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
     scores = torch.baddbmm(
-        bias.expand(batch, heads, 1, length).reshape(-1, 1, length),
+        bias.expand(batch, heads, -1, length).flatten(0, 1),
         (query * width**-0.5).flatten(0, 1),
         key.flatten(0, 1).transpose(1, 2),
     )  # (B * h, S, S)
     return (scores.softmax(-1) @ value.flatten(0, 1)).view(batch, heads, length, width)
-
-
-def _buckets(offsets: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Group items of similar length.
-
-    Returns:
-        per bucket the positions ``(n, S)`` int64 of its items' tokens and their mask ``(n, S)``;
-        items without tokens are in no bucket.
-    """
-    lengths, order = offsets.diff().sort(stable=True)
-    order = order[lengths > 0]
-    buckets = []
-    for items in order.chunk(_MOST_BUCKETS) if order.numel() else ():
-        starts, sizes = offsets[items], offsets[items + 1] - offsets[items]
-        slots = torch.arange(int(sizes[-1]), device=offsets.device)
-        mask = slots < sizes[:, None]
-        buckets.append(((starts[:, None] + slots).where(mask, starts[:, None]), mask))
-    return buckets

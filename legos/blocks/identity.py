@@ -26,7 +26,7 @@ class IDVectors(nn.Module):
         self.register_buffer("known", known, persistent=False)
         self.id_dropout = id_dropout
         self.vectors = nn.Parameter(torch.randn(known.numel(), size) * 0.1)
-        self.unknown = nn.Parameter(torch.zeros(size)) if learn_unknown else None
+        self.unknown = nn.Parameter(torch.randn(size) * 0.1) if learn_unknown else None
 
     def look_up(self, ids: Tensor) -> Tensor:
         """``(N,)`` int64 -> ``(N, size)``; ids beyond the known range are unknown."""

@@ -1,11 +1,27 @@
 """Item encoders: the content of N items → ``(N, D)`` vectors."""
 
+from legos.item.additive_attention import AdditiveAttentionItem
 from legos.item.attention import Attention
 from legos.item.cnn import CNN
+from legos.item.cnn_concat import CNNConcat
+from legos.item.fastformer import FastformerItem
 from legos.item.fixed_vectors import FixedVectors
 from legos.item.id import ID
 from legos.item.id_and_content import IDAndContent
 from legos.item.pooling import Pooling
 from legos.item.semantic_codes import SemanticCodes
+from legos.item.transformer import TransformerItem
 
-__all__ = ["CNN", "ID", "Attention", "FixedVectors", "IDAndContent", "Pooling", "SemanticCodes"]
+__all__ = [
+    "CNN",
+    "ID",
+    "AdditiveAttentionItem",
+    "Attention",
+    "CNNConcat",
+    "FastformerItem",
+    "FixedVectors",
+    "IDAndContent",
+    "Pooling",
+    "SemanticCodes",
+    "TransformerItem",
+]

@@ -40,6 +40,9 @@ class IDAndContent(nn.Module):
         hidden_size: D.
         id_dropout: rate at which a known item goes without its ID vector.
         fusion: ``sum`` or ``concat``.
+
+    Attributes:
+        output_size: width of the content vector, and so of the item.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class IDAndContent(nn.Module):
     ) -> None:
         super().__init__()
         self.content = content
-        self.id = ID(known_items=known_items, hidden_size=hidden_size, id_dropout=id_dropout)
-        self.fuse = nn.Linear(2 * hidden_size, hidden_size) if fusion == "concat" else None
+        self.output_size: int = getattr(content, "output_size", hidden_size)
+        self.id = ID(known_items=known_items, hidden_size=self.output_size, id_dropout=id_dropout)
+        width = self.output_size
+        self.fuse = nn.Linear(2 * width, width) if fusion == "concat" else None
 
     def forward(self, items: ItemBatch) -> Tensor:
-        """Content and ids of N items -> ``(N, D)``."""
+        """Content and ids of N items -> ``(N, output_size)``."""
         content, identity = self.content(items), self.id(items)
         if self.fuse is None:
             total: Tensor = content + identity

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.mlp import MLP
-from legos.registry import PredictorConfig, predictors
+from legos.blocks.fields import side_by_side
+from legos.blocks.mlp import MLP, DeepSettings
+from legos.registry import predictors
 
 
-class MLPConfig(PredictorConfig):
+class MLPConfig(DeepSettings):
     """Settings of the MLP predictor."""
 
     name: Literal["mlp"] = "mlp"
-    hidden_sizes: tuple[int, ...] = (256, 128)
-    """Widths of the hidden layers (Legommenders: three of 1000)."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Rate after every hidden layer."""
 
 
 @predictors.register(MLPConfig)
@@ -40,6 +35,5 @@ class MLPPredictor(nn.Module):
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        pairs = torch.cat([user.expand_as(candidates), candidates], -1)  # (B, C, 2D)
-        scores: Tensor = self.mlp(pairs)
+        scores: Tensor = self.mlp(side_by_side(user, candidates))  # (B, C, 1)
         return scores.squeeze(-1)

@@ -2,6 +2,7 @@
 
 from legos.user.additive_attention import AdditiveAttentionUser
 from legos.user.caum import CAUM
+from legos.user.fastformer import FastformerUser
 from legos.user.flatten import FlattenUser
 from legos.user.gru import GRUUser
 from legos.user.lstur import LSTUR
@@ -9,9 +10,11 @@ from legos.user.npa import NPA
 from legos.user.poly_attention import PolyAttentionUser
 from legos.user.pooling import PoolingUser
 from legos.user.profile import ProfileUser
+from legos.user.sasrec import SASRec
 from legos.user.self_attention import SelfAttentionUser
 from legos.user.sequence import SequenceUser
 from legos.user.target_attention import TargetAttentionUser
+from legos.user.transformer import TransformerUser
 from legos.user.user_id import UserID
 
 __all__ = [
@@ -19,13 +22,16 @@ __all__ = [
     "LSTUR",
     "NPA",
     "AdditiveAttentionUser",
+    "FastformerUser",
     "FlattenUser",
     "GRUUser",
     "PolyAttentionUser",
     "PoolingUser",
     "ProfileUser",
+    "SASRec",
     "SelfAttentionUser",
     "SequenceUser",
     "TargetAttentionUser",
+    "TransformerUser",
     "UserID",
 ]

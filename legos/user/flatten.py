@@ -1,39 +1,47 @@
 """The whole history as one sequence of words: every item's tokens, item after item.
 
-The flatten models of Legommenders (`FlattenTransformer`, `FlattenFastformer`); Fastformer (Wu et
-al., arXiv:2108.09084) is their second encoder. Nothing is pooled an item, so that a word of one
-title can attend to a word of another. An item's tokens are those of its text fields in the order
-of the data YAML, then each category as one token, then a learned separator. Of a longer history the
-newest `max_tokens` tokens stay; of the oldest item left, that may be its last words alone.
+The flatten models of Legommenders (``FlattenTransformer``, ``FlattenFastformer``), which stand in
+no paper and crash as shipped, because the user's inputs never reach them. No item is pooled before,
+so that a word of one title can attend to a word of another. An item's tokens are those of its text
+fields in the order of the data YAML, then each category as one token, then a learned separator. Of
+a longer history the newest ``max_tokens`` tokens stay; of the oldest item left, these may be its
+last words alone.
 
-What differs: theirs crashes as shipped (the user's inputs never reach it), so nothing can be
-compared; tokens have the vectors of the item encoder, which is then trained through both.
+Chosen here: positions count from the newest token, so that a place means the same in a short, a
+long and a cut history; token vectors are those of the item encoder, trained through both.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
 from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.fastformer import Fastformer
 from legos.blocks.packed import PackedTokens, concatenate, gather
+from legos.blocks.positions import LearnedPositions
+from legos.blocks.transformer import Transformer
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
 from legos.data.readers import Readers
-from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
+
+Encoder = Literal["transformer", "fastformer", "self_attention"]
 
 
 class FlattenConfig(UserEncoderConfig):
     """Settings of the flatten user encoder."""
 
     name: Literal["flatten"] = "flatten"
-    encoder: Literal["self_attention"] = "self_attention"
-    """What relates the tokens to each other."""
+    encoder: Encoder = "transformer"
+    """What relates the tokens to each other; time and memory grow by the square of their number,
+    with `fastformer` by their number."""
+    num_layers: int | None = Field(None, ge=1)
+    """Layers of `transformer` (null: 3) or `fastformer` (null: 1); `self_attention` is one."""
     num_heads: int = Field(8, ge=1)
     """Heads of the encoder; must divide hidden_size."""
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -43,7 +51,16 @@ class FlattenConfig(UserEncoderConfig):
     separator: bool = True
     """A learned vector after each item."""
     max_tokens: int = Field(512, ge=1)
-    """Newest tokens that stay of a history; memory and time of most encoders grow by its square."""
+    """Newest tokens that stay of a history."""
+
+    @model_validator(mode="after")
+    def _self_attention_is_one_layer(self) -> Self:
+        if self.encoder == "self_attention" and self.num_layers is not None:
+            raise ValueError(
+                f"num_layers {self.num_layers}: encoder self_attention is one layer; leave it out "
+                "or choose encoder transformer or fastformer"
+            )
+        return self
 
 
 @user_encoders.register(FlattenConfig)
@@ -54,14 +71,12 @@ class FlattenUser(nn.Module):
         embeddings: vectors of every item field, the same module that the item encoder reads.
         hidden_size: D, of the item vectors.
         encoder: what relates the tokens.
+        num_layers: its layers; None: its default.
         num_heads: its heads.
         dropout: its rate.
         attention_size: width of the additive attention.
         separator: a learned vector after each item.
         max_tokens: newest tokens that stay.
-
-    Raises:
-        ConfigError: token vectors and item vectors have different widths.
     """
 
     order_aware = True
@@ -71,7 +86,8 @@ class FlattenUser(nn.Module):
         *,
         embeddings: FieldEmbeddings,
         hidden_size: int,
-        encoder: Literal["self_attention"],
+        encoder: Encoder,
+        num_layers: int | None,
         num_heads: int,
         dropout: float,
         attention_size: int,
@@ -79,24 +95,25 @@ class FlattenUser(nn.Module):
         max_tokens: int,
     ) -> None:
         super().__init__()
-        if embeddings.hidden_size != hidden_size:
-            raise ConfigError(
-                f"token vectors have {embeddings.hidden_size} numbers, the item encoder's vectors "
-                f"{hidden_size}; choose an item encoder that gives {embeddings.hidden_size}"
-            )
         self.embeddings = embeddings
         self.max_tokens = max_tokens
-        self.separator = nn.Parameter(torch.randn(hidden_size) * 0.1) if separator else None
-        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_size) * 0.02)
-        self.encoder = MultiHeadSelfAttention(hidden_size=hidden_size, num_heads=num_heads)
-        self.dropout = nn.Dropout(dropout)
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        size = embeddings.hidden_size
+        self.separator = nn.Parameter(torch.randn(size) * 0.1) if separator else None
+        self.positions = LearnedPositions(
+            count=max_tokens, size=size, from_end=True, setting="max_tokens"
+        )
+        self.encoder = _encoder(encoder, size, num_layers, num_heads, dropout)
+        # the other two have their own
+        self.dropout = nn.Dropout(dropout if encoder == "self_attention" else 0.0)
+        self.attention = AdditiveAttention(input_size=size, attention_size=attention_size)
+        # items of another width are met by users of that width
+        self.project = nn.Linear(size, hidden_size) if size != hidden_size else nn.Identity()
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """Bool ``(B, H)`` and readers -> ``(B, D)``; zeros for a history without tokens."""
+        """Bool ``(B, H)`` and readers -> ``(B, D)``; a history without tokens is all zeros inside."""
         tokens, real = self.sequence(mask, readers)  # (B, S, D), (B, S)
-        tokens = self.dropout(tokens + self.positions[: tokens.shape[1]])
-        user: Tensor = self.attention(self.encoder(tokens, real), real)
+        contextual = self.dropout(self.encoder(self.positions(tokens, real), real))
+        user: Tensor = self.project(self.attention(contextual, real))
         return user
 
     def sequence(self, mask: Tensor, readers: Readers) -> tuple[Tensor, Tensor]:
@@ -114,6 +131,24 @@ class FlattenUser(nn.Module):
         nothing = tokens.distinct.new_zeros(1, tokens.distinct.shape[1])
         vectors = torch.cat([nothing, tokens.distinct])
         return gather(vectors, index.flatten()).view(*index.shape, vectors.shape[1]), real
+
+
+def _encoder(
+    name: Encoder, hidden_size: int, num_layers: int | None, num_heads: int, dropout: float
+) -> nn.Module:
+    """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; without positions of its own."""
+    if name == "self_attention":
+        return MultiHeadSelfAttention(hidden_size=hidden_size, num_heads=num_heads)
+    if name == "fastformer":
+        return Fastformer(
+            hidden_size=hidden_size,
+            num_layers=num_layers or 1,
+            num_heads=num_heads,
+            dropout=dropout,
+        )
+    return Transformer(
+        hidden_size=hidden_size, num_layers=num_layers or 3, num_heads=num_heads, dropout=dropout
+    )
 
 
 def _at(items: ItemBatch, positions: Tensor) -> ItemBatch:

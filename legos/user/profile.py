@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
+from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.packed import gather
 from legos.data.items import ItemStore
 from legos.data.readers import Readers
@@ -63,6 +64,7 @@ class ProfileUser(nn.Module):
 
     Args:
         hidden_size: D.
+        profile_embeddings: vectors of the users' fields.
         history: user encoder of the history.
         profile: item encoder over the users' fields.
         fusion: how the two meet.
@@ -73,6 +75,7 @@ class ProfileUser(nn.Module):
         self,
         *,
         hidden_size: int,
+        profile_embeddings: FieldEmbeddings,
         history: nn.Module,
         profile: nn.Module,
         fusion: Fusion,
@@ -82,7 +85,7 @@ class ProfileUser(nn.Module):
         self.history = history
         self.order_aware = history.order_aware
         self.profile = profile
-        width = getattr(profile, "output_size", hidden_size)
+        width = getattr(profile, "output_size", profile_embeddings.hidden_size)
         self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
         self.fuse = _FUSIONS[fusion](hidden_size, attention_size)

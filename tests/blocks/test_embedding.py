@@ -89,9 +89,14 @@ def test_fields_are_told_apart_by_kind_in_the_order_of_the_yaml() -> None:
         embeddings.category("category", items),
         vocabularies["category"].table[items.categories["category"]],
     )
-    abstract, title_again = embeddings.sequence(items)
-    assert torch.equal(abstract.offsets, items.texts["abstract"].offsets)
-    assert torch.equal(title_again.offsets, title.offsets)
+    tokens = embeddings.tokens(items)
+    words, categories = (vocabularies[name].table for name in ("words", "category"))
+    for row, found in enumerate(tokens.vectors.split(tokens.offsets.diff().tolist())):
+        parts = [items.texts[name].select(torch.tensor([row])) for name in ("abstract", "title")]
+        texts = torch.cat([words[part.values] for part in parts])
+        assert torch.equal(
+            found, torch.cat([texts, categories[items.categories["category"][[row]]]])
+        )
 
 
 @pytest.mark.parametrize("name", ["title", "type", "items", "v1.5", "training", "a.items", ""])

@@ -168,6 +168,7 @@ def test_a_comparison_holds_its_models_and_needs_no_model() -> None:
 def test_a_run_of_a_comparison_equals_the_run_by_itself() -> None:
     config = load_run_config(["--data", "newsroom", "--exp", "compare"])
     words = ["--data", "newsroom", "--model", "naml", "--exp", "tt-naml", "--seed", "1"]
+    words += ["--exp.train.epochs", "2"]
     alone = load_run_config(words)
     first = comparison_runs(config)[0]
     assert (first.data, first.model, first.embed) == (alone.data, alone.model, alone.embed)

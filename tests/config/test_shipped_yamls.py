@@ -34,8 +34,8 @@ def command(path: Path) -> list[str]:
 
 
 def test_there_are_yamls_of_every_kind() -> None:
-    assert {path.parts[1] for path in SHIPPED} == {*KINDS, "llm.yaml"}
-    assert len(SHIPPED) >= 17
+    assert {path.parts[1] for path in SHIPPED} == {*KINDS, "bricks", "llm.yaml"}
+    assert len(SHIPPED) >= 90
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
@@ -65,7 +65,7 @@ def test_every_variable_of_a_yaml_has_a_default_or_is_in_its_command(path: Path)
     assert used <= PUBLISHED.keys() | with_default | given
 
 
-@pytest.mark.parametrize("path", OF_A_KIND, ids=str)
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
 def test_every_number_carries_its_reason(path: Path) -> None:
     bare = [
         line
@@ -116,3 +116,26 @@ def test_the_language_models_of_llm_yaml_are_texts() -> None:
     models = read_document(CONFIG_FOLDER / "llm.yaml").data
     assert "minilm" in models
     assert all(isinstance(name, str) for name in models.values())
+
+
+NAMED = (
+    "naml nrms lstur npa miner fastformer caum mf pooling flatten_transformer flatten_fastformer"
+)
+NETWORKS = "bst sasrec din dnn deepfm pnn dcn dcnv2 gdcn autoint finalmlp masknet"
+FIRST = "naml nrms lstur miner fastformer bst din dcn deepfm pnn final_mlp"  # Legommenders' first
+
+
+def test_every_named_model_is_shipped_on_texts_and_on_ids() -> None:
+    """Also all names that Legommenders gives its models without a language model."""
+    expected = {*NAMED.split(), *(f"lego_{name}" for name in FIRST.split())}
+    expected |= {f"{name}_{kind}" for name in NETWORKS.split() for kind in ("id", "text")}
+    expected |= {f"{name}_id" for name in ["naml", "nrms", "lstur", "npa", "miner", "fastformer"]}
+    assert expected <= {path.stem for path in OF_A_KIND if path.parts[1] == "model"}
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parts[1] == "bricks"], ids=str)
+def test_a_piece_is_one_brick_that_some_model_imports(path: Path) -> None:
+    family = path.stem.split("_")[0]
+    assert list(read_document(path).data) == [family]
+    models = [ROOT / model for model in OF_A_KIND if model.parts[1] == "model"]
+    assert any(f"../bricks/{path.name}" in model.read_text(encoding="utf-8") for model in models)

@@ -14,7 +14,7 @@ from legos.predictor.mlp import MLPPredictor
 
 
 def vectors() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 5, 4, dtype=torch.float64)
+    return torch.randn(3, 1, 4, dtype=torch.float64), torch.randn(3, 5, 4, dtype=torch.float64)
 
 
 def test_dot_is_the_inner_product() -> None:
@@ -22,7 +22,7 @@ def test_dot_is_the_inner_product() -> None:
     scores = Dot(hidden_size=4)(user, candidates)
     for row in range(3):
         for column in range(5):
-            expected = sum(user[row, d] * candidates[row, column, d] for d in range(4))
+            expected = sum(user[row, 0, d] * candidates[row, column, d] for d in range(4))
             assert scores[row, column].item() == pytest.approx(float(expected))
 
 
@@ -37,7 +37,7 @@ def test_mlp_scores_the_user_beside_the_candidate() -> None:
     scores = predictor(user, candidates)
     for row in range(3):
         for column in range(5):
-            pair = torch.cat([user[row], candidates[row, column]])
+            pair = torch.cat([user[row, 0], candidates[row, column]])
             hidden = (first.weight @ pair + first.bias).clamp(min=0)
             hidden = (second.weight @ hidden + second.bias).clamp(min=0)
             expected = last.weight[0] @ hidden + last.bias[0]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from legos.blocks.fastformer import Fastformer
+from legos.blocks.transformer import Transformer
 from legos.data.items import ItemBatch
-from legos.errors import ConfigError
 from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender, build_brick
 from legos.registry import user_encoders
@@ -43,7 +46,7 @@ LENGTHS = (0, 1, 3, 7, 2)
 def built(config: FlattenConfig) -> Recommender:
     model = random_recommender(random_store(), user=config).double().eval()
     for name, parameter in model.named_parameters():
-        if name.endswith(("bias", "positions")):
+        if name.endswith(("bias", "positions.vectors")):
             torch.nn.init.normal_(parameter)
     return model
 
@@ -89,15 +92,56 @@ def test_the_sequence_is_every_token_of_every_item(
     np.testing.assert_allclose(numbers(found), expected, rtol=0, atol=1e-12)
 
 
+def with_positions(model: Recommender, rows: list[Array]) -> list[Array]:
+    """The newest token is place 0."""
+    places = numbers(model.user_encoder.positions.vectors)
+    return [row + places[: len(row)][::-1] for row in rows]
+
+
 @pytest.mark.parametrize("max_tokens", [512, 50])
 def test_self_attention_is_as_transcribed(max_tokens: int) -> None:
-    model = built(FlattenConfig(max_tokens=max_tokens, attention_size=9, num_heads=4))
+    config = FlattenConfig(encoder="self_attention", max_tokens=max_tokens, attention_size=9)
+    model = built(config)
     encoder, given = model.user_encoder, user_input(LENGTHS)
-    values, mask = padded(flatten(model, given, max_tokens))
-    values = values + numbers(encoder.positions)[: values.shape[1]]
+    values, mask = padded(with_positions(model, flatten(model, given, max_tokens)))
     expected = attend(encoder.attention, self_attend(encoder.encoder, values, mask), mask)
     np.testing.assert_allclose(numbers(given(encoder)), expected, rtol=0, atol=1e-12)
     assert not expected[0].any()
+
+
+@pytest.mark.parametrize("max_tokens", [512, 50])
+@pytest.mark.parametrize(
+    ("encoder", "kind"), [("transformer", Transformer), ("fastformer", Fastformer)]
+)
+def test_layers_see_each_history_without_padding(
+    encoder: Literal["transformer", "fastformer"], kind: type, max_tokens: int
+) -> None:
+    """The layers have tests of their own; here they get one history at a time."""
+    model = built(FlattenConfig(encoder=encoder, max_tokens=max_tokens, num_layers=2))
+    user_encoder, given = model.user_encoder, user_input(LENGTHS)
+    assert isinstance(user_encoder.encoder, kind)
+    rows = with_positions(model, flatten(model, given, max_tokens))
+    for row, found in zip(rows, numbers(given(user_encoder)), strict=True):
+        values, mask = torch.from_numpy(row)[None], torch.ones(1, len(row), dtype=torch.bool)
+        contextual = numbers(user_encoder.encoder(values, mask)) if len(row) else values.numpy()
+        expected = attend(user_encoder.attention, contextual, mask.numpy())[0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("encoder", "layers"), [("transformer", 3), ("fastformer", 1)])
+def test_layers_have_defaults(encoder: Literal["transformer", "fastformer"], layers: int) -> None:
+    given = FlattenConfig(encoder=encoder, num_layers=layers)
+    default = FlattenConfig(encoder=encoder)
+    shapes = [
+        {name: tensor.shape for name, tensor in built(config).user_encoder.state_dict().items()}
+        for config in (given, default)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_layers_of_self_attention_are_refused() -> None:
+    with pytest.raises(ValidationError, match="num_layers 2: encoder self_attention is one layer"):
+        FlattenConfig(encoder="self_attention", num_layers=2)
 
 
 def test_only_what_is_read_is_looked_at() -> None:
@@ -110,11 +154,11 @@ def test_only_what_is_read_is_looked_at() -> None:
     assert [items.ids.tolist() for items in seen] == [given.readers.history[given.mask].tolist()]
 
 
-def test_an_item_encoder_of_another_width_is_refused() -> None:
+def test_users_are_as_wide_as_items_of_another_width_than_the_tokens() -> None:
     embeddings = random_recommender(random_store()).item_encoder.embeddings
     context = {"embeddings": embeddings, "hidden_size": 2 * HIDDEN_SIZE}
-    with pytest.raises(ConfigError, match="16 numbers, the item encoder's vectors 32; choose an"):
-        build_brick(user_encoders, FlattenConfig(), context)
+    encoder = build_brick(user_encoders, FlattenConfig(), context).double()
+    assert user_input((2, 1))(encoder).shape == (2, 2 * HIDDEN_SIZE)
 
 
 def shared(*, seed: int = 1, frozen: bool = True) -> Recommender:

@@ -121,7 +121,7 @@ def test_categories_alone_are_a_profile() -> None:
 def test_without_user_fields_it_is_refused() -> None:
     config = ProfileConfig(history=HISTORY, profile=PoolingConfig())
     context = {"hidden_size": HIDDEN_SIZE, "profile_embeddings": None, "known_users": None}
-    with pytest.raises(ConfigError, match=r"pooling needs user fields: .* data\.user_fields"):
+    with pytest.raises(ConfigError, match=r"needs user fields: .* data\.user_fields"):
         build_brick(user_encoders, config, context)
 
 

@@ -1,0 +1,51 @@
+"""Cosine similarity of user and candidate, divided by a temperature."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.registry import PredictorConfig, predictors
+
+
+class CosineConfig(PredictorConfig):
+    """Settings of the cosine predictor."""
+
+    name: Literal["cosine"] = "cosine"
+    temperature: float = Field(0.1, gt=0)
+    """What the cosine is divided by; small ones make the softmax over candidates sharp."""
+    learn_temperature: bool = True
+    """Train it (in logarithms, so that it stays positive), from the value above."""
+
+
+@predictors.register(CosineConfig)
+class Cosine(nn.Module):
+    """Cosine over temperature.
+
+    Args:
+        hidden_size: D (any).
+        temperature: where it starts.
+        learn_temperature: train it.
+    """
+
+    def __init__(self, *, hidden_size: int, temperature: float, learn_temperature: bool) -> None:
+        super().__init__()
+        start = torch.tensor(math.log(1 / temperature))
+        self.log_scale = nn.Parameter(start, requires_grad=learn_temperature)
+
+    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``; 0 where a vector is zero."""
+        cosine = torch.linalg.vecdot(_of_length_one(user), _of_length_one(candidates))
+        scores: Tensor = cosine * self.log_scale.exp()
+        return scores
+
+
+def _of_length_one(vectors: Tensor) -> Tensor:
+    """``(..., D)`` -> ``(..., D)``; a zero vector stays, and its gradient is not blown up."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    scaled: Tensor = vectors / length.where(length > 0, 1.0)
+    return scaled

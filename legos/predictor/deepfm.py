@@ -1,0 +1,58 @@
+"""DeepFM: first order, factorization machine and perceptron over the same vectors, summed.
+
+Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI 2017,
+equations 1-5. Its first order weighs one-hot features; fields that are vectors already (the content
+of an item, the user made of a history) are weighed by a linear map of theirs. No batch
+normalisation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from legos.blocks.fields import FIELDS, as_fields, pairwise_products
+from legos.blocks.mlp import MLP, DeepSettings
+from legos.registry import predictors
+
+Variant = Literal["paper", "legommenders"]
+
+
+class DeepFMConfig(DeepSettings):
+    """Settings of DeepFM (three layers of 400 in the paper)."""
+
+    name: Literal["deepfm"] = "deepfm"
+    variant: Variant = "paper"
+    """`legommenders`: no first order, and the mean of the other two instead of their sum."""
+
+
+@predictors.register(DeepFMConfig)
+class DeepFM(nn.Module):
+    """``w·[u; c] + b + u·c + MLP([u; c])``.
+
+    Args:
+        hidden_size: D.
+        hidden_sizes: widths of the perceptron.
+        dropout: rate after every hidden layer.
+        variant: ``paper`` or ``legommenders``.
+    """
+
+    def __init__(
+        self, *, hidden_size: int, hidden_sizes: tuple[int, ...], dropout: float, variant: Variant
+    ) -> None:
+        super().__init__()
+        width = FIELDS * hidden_size
+        self.first_order = nn.Linear(width, 1) if variant == "paper" else None
+        self.mlp = MLP(input_size=width, hidden_sizes=hidden_sizes, output_size=1, dropout=dropout)
+
+    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
+        fields = as_fields(user, candidates)  # (B, C, F, D)
+        flat = fields.flatten(-2)  # (B, C, F * D)
+        second_order, deep = pairwise_products(fields), self.mlp(flat).squeeze(-1)
+        scores: Tensor = second_order + deep
+        if self.first_order is None:
+            return scores / 2
+        first_order: Tensor = self.first_order(flat).squeeze(-1)
+        return scores + first_order

@@ -1,0 +1,83 @@
+"""Fastformer layers over the history, pooled by additive attention.
+
+Wu et al., "Fastformer: Additive Attention Can Be All You Need", 2021 (arXiv:2108.09084), section 4,
+where it models the user in news recommendation. A position counts how many items ago.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.fastformer import Fastformer, FastformerSettings
+from legos.blocks.positions import LearnedPositions
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class FastformerConfig(FastformerSettings, UserEncoderConfig):
+    """Settings of the Fastformer user encoder."""
+
+    name: Literal["fastformer"] = "fastformer"
+    max_history: int = Field(100, ge=1)
+    """Longest history that there are positions for; set it as data cuts histories."""
+
+
+@user_encoders.register(FastformerConfig)
+class FastformerUser(nn.Module):
+    """Relate the items of a history to each other in linear time, then pool them.
+
+    Args:
+        hidden_size: D.
+        num_layers: Fastformer layers.
+        num_heads: heads of the additive attention.
+        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
+        dropout: rate on the input and within the layers.
+        share_layers: all layers have the same parameters.
+        positions: learned positions.
+        attention_size: width of the additive attention that pools the output.
+        max_history: longest history, where there are positions.
+
+    Raises:
+        ConfigError: ``num_heads`` does not divide ``hidden_size``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int | None,
+        dropout: float,
+        share_layers: bool,
+        positions: bool,
+        attention_size: int,
+        max_history: int,
+    ) -> None:
+        super().__init__()
+        self.order_aware = positions
+        places = LearnedPositions(
+            count=max_history, size=hidden_size, from_end=True, setting="max_history"
+        )
+        self.fastformer = Fastformer(
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            feed_forward_size=feed_forward_size,
+            dropout=dropout,
+            share_layers=share_layers,
+            positions=places if positions else None,
+        )
+        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history.
+
+        Raises:
+            ConfigError: with positions, H is more than ``max_history``.
+        """
+        user: Tensor = self.attention(self.fastformer(history, mask), mask)
+        return user

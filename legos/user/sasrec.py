@@ -1,0 +1,128 @@
+"""SASRec: causal self-attention over the history; the user is the output at the newest item.
+
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (arXiv:1808.09781), section
+III. The paper pads on the left, so that a position counts from the newest item. Each part g of a
+block gives ``x + dropout(g(norm(x)))``; the heads have no linear layer after them and the
+feed-forward part is as wide as the items. Item vectors come from the item encoder.
+
+``variant: released`` is the authors' code: it normalises the queries but neither keys nor values,
+adds the normalised input instead of the input to what a part gives, and normalises the output of
+the last block. Its dropout on attention weights is in neither variant.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import MultiHeadSelfAttention
+from legos.blocks.positions import LearnedPositions, last_real
+from legos.blocks.transformer import FeedForward, Transformer
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class SASRecConfig(UserEncoderConfig):
+    """Settings of the SASRec user encoder."""
+
+    name: Literal["sasrec"] = "sasrec"
+    num_layers: int = Field(2, ge=1)
+    """Self-attention blocks (2 in the paper)."""
+    num_heads: int = Field(1, ge=1)
+    """Heads of the self-attention; must divide hidden_size (1 in the paper)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate on the input and within the blocks (0.2 in the paper on MovieLens, 0.5 elsewhere)."""
+    variant: Literal["paper", "released"] = "paper"
+    """What is normalised and added: as in the paper, or as in the authors' released code."""
+    max_history: int = Field(100, ge=1)
+    """Longest history that there are positions for; set it as data cuts histories."""
+
+
+@user_encoders.register(SASRecConfig)
+class SASRec(nn.Module):
+    """Read the history from old to new, keep the output at the newest item.
+
+    Args:
+        hidden_size: D.
+        num_layers: self-attention blocks.
+        num_heads: heads of the self-attention.
+        dropout: rate on the input and within the blocks.
+        variant: ``paper`` or ``released``.
+        max_history: longest history.
+
+    Raises:
+        ConfigError: ``num_heads`` does not divide ``hidden_size``.
+    """
+
+    order_aware = True
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        variant: Literal["paper", "released"],
+        max_history: int,
+    ) -> None:
+        super().__init__()
+        self.transformer = Transformer(
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            feed_forward_size=hidden_size,
+            dropout=dropout,
+            activation="relu",
+            norm="pre",
+            positions=LearnedPositions(
+                count=max_history, size=hidden_size, from_end=True, setting="max_history"
+            ),
+            causal=True,
+            output_projection=False,
+            final_norm=variant == "released",
+        )
+        if variant == "released":
+            self.transformer.layers = nn.ModuleList(
+                ReleasedLayer(hidden_size=hidden_size, num_heads=num_heads, dropout=dropout)
+                for _ in range(num_layers)
+            )
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history.
+
+        Raises:
+            ConfigError: H is more than ``max_history``.
+        """
+        return last_real(self.transformer(history, mask), mask)
+
+
+class ReleasedLayer(nn.Module):
+    """A block of the released code.
+
+    Args:
+        hidden_size: D.
+        num_heads: must divide ``hidden_size``.
+        dropout: rate on the output of each part and inside the feed-forward part.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(hidden_size)
+        self.self_attention = MultiHeadSelfAttention(
+            hidden_size=hidden_size, num_heads=num_heads, causal=True
+        )
+        self.feed_forward_norm = nn.LayerNorm(hidden_size)
+        self.feed_forward = FeedForward(
+            hidden_size=hidden_size, width=hidden_size, dropout=dropout, activation="relu"
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
+        queries = self.query_norm(values)
+        values = queries + self.dropout(self.self_attention(values, mask, queries))
+        values = self.feed_forward_norm(values)
+        result: Tensor = values + self.dropout(self.feed_forward(values))
+        return result

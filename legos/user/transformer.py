@@ -1,0 +1,149 @@
+"""Transformer layers over the history, with or without the candidate at its end.
+
+Chen et al., "Behavior Sequence Transformer for E-commerce Recommendation in Alibaba", DLP-KDD 2019
+(arXiv:1905.06874), section 2: BST is this with ``candidate``, whose defaults here are one layer,
+normalisation after each sum and LeakyReLU. Three things differ. Its positions come from the time
+between click and recommendation; here a position counts how many items ago, because data need not
+have times. It flattens the outputs of a history of fixed length into an MLP; histories have any
+length here, so that the output at the candidate is kept, or what ``pooling`` says, and the
+predictor scores it with the candidate. And a position has the width of an item and is added to it,
+where the paper's is concatenated.
+
+Without ``candidate`` users are encoded once, as by Legommenders' ``Transformer``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.positions import LearnedPositions, last_real, refuse_longer
+from legos.blocks.transformer import Activation, Norm, Transformer, TransformerSettings
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, UserOutput, user_encoders
+
+Pooling = Literal["additive_attention", "mean", "last"]
+
+
+class TransformerConfig(TransformerSettings, UserEncoderConfig):
+    """Settings of the Transformer user encoder."""
+
+    name: Literal["transformer"] = "transformer"
+    num_layers: int = Field(1, ge=1)
+    """Transformer layers (1 in BST; 3 in Legommenders)."""
+    activation: Activation = "leaky_relu"
+    """Of the feed-forward part (`leaky_relu` in BST)."""
+    candidate: bool = False
+    """Put the candidate at the end of the history, as BST does: a user vector a candidate."""
+    pooling: Pooling | None = None
+    """How outputs become one vector; `last` is the candidate's where there is one. Null: `last`
+    with the candidate, `additive_attention` without."""
+    max_history: int = Field(100, ge=1)
+    """Longest history that there are positions for; set it as data cuts histories."""
+
+    @property
+    def output(self) -> UserOutput:
+        """One vector; one for each candidate with ``candidate``."""
+        return "vector_per_candidate" if self.candidate else "vector"
+
+
+@user_encoders.register(TransformerConfig)
+class TransformerUser(nn.Module):
+    """Relate the items of a history to each other and to the candidate, then pool them.
+
+    Args:
+        hidden_size: D.
+        num_layers: Transformer layers.
+        num_heads: heads of the self-attention.
+        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
+        dropout: rate on the input and within the layers.
+        activation: of the feed-forward part.
+        norm: ``post`` or ``pre``.
+        attention_size: width of the additive attention.
+        candidate: the candidate is the last item of the sequence.
+        pooling: ``additive_attention``, ``mean`` or ``last``.
+        max_history: longest history.
+
+    Raises:
+        ConfigError: ``num_heads`` does not divide ``hidden_size``.
+    """
+
+    order_aware = True
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int | None,
+        dropout: float,
+        activation: Activation,
+        norm: Norm,
+        attention_size: int,
+        candidate: bool,
+        pooling: Pooling | None,
+        max_history: int,
+    ) -> None:
+        super().__init__()
+        self.candidate = candidate
+        self.pooling = pooling or ("last" if candidate else "additive_attention")
+        self.max_history = max_history
+        self.transformer = Transformer(
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            feed_forward_size=feed_forward_size,
+            dropout=dropout,
+            activation=activation,
+            norm=norm,
+            positions=LearnedPositions(
+                count=max_history + candidate,
+                size=hidden_size,
+                from_end=True,
+                setting="max_history",
+            ),
+        )
+        pooled = self.pooling == "additive_attention"
+        self.attention = (
+            AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+            if pooled
+            else None
+        )
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for an empty history.
+
+        With ``candidate`` -> ``(B, C, D)``, where an empty history leaves the candidate.
+
+        Raises:
+            ConfigError: H is more than ``max_history``.
+        """
+        refuse_longer(history.shape[1], self.max_history, setting="max_history")
+        if not self.candidate:
+            return self._pool(self.transformer(history, mask), mask)
+        if readers.candidates is None:
+            raise ValueError("the readers come without candidates, and this encoder needs them")
+        count = readers.candidates.shape[1]
+        sequence = torch.cat(
+            [history[:, None].expand(-1, count, -1, -1), readers.candidates[:, :, None]], 2
+        )  # (B, C, H + 1, D)
+        sequence = rearrange(sequence, "b c s d -> (b c) s d")
+        real = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)  # (B, H + 1)
+        real = real.repeat_interleave(count, 0)  # (B * C, H + 1)
+        user = self._pool(self.transformer(sequence, real), real)  # (B * C, D)
+        return user.view(-1, count, user.shape[1])
+
+    def _pool(self, values: Tensor, mask: Tensor) -> Tensor:
+        """``(B, S, D)``, zeros under the mask -> ``(B, D)``; zeros where all is masked."""
+        if self.attention is not None:
+            pooled: Tensor = self.attention(values, mask)
+            return pooled
+        if self.pooling == "last":
+            return last_real(values, mask)
+        return values.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
