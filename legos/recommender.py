@@ -14,6 +14,7 @@ import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
 from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
+from legos.blocks.encode import Penalised, encode_history
 from legos.blocks.packed import gather
 from legos.data.batch import Batch
 from legos.data.items import ItemBatch, ItemField, ItemStore
@@ -30,7 +31,6 @@ from legos.registry import (
     refuse_unfit,
     user_encoders,
 )
-from legos.user.encode import Penalised, encode_history
 
 
 class ModelChoice(Protocol):

@@ -16,6 +16,7 @@ from hypothesis import settings
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from legos.blocks.encode import encode_history
 from legos.data.batch import Batch, TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.items import ItemBatch, ItemField, ItemStore
@@ -34,7 +35,6 @@ from legos.registry import (
     user_encoders,
 )
 from legos.user.additive_attention import AdditiveAttentionConfig
-from legos.user.encode import encode_history
 
 HIDDEN_SIZE = 16
 PRETRAINED_SIZE = 12  # differs from HIDDEN_SIZE, so that the frozen table is projected

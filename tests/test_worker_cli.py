@@ -12,6 +12,7 @@ import pytest
 import worker
 from legos.config.variables import PUBLISHED
 from legos.errors import DataError
+from legos.registry import predictors
 from tests.tiny import tiny_tables
 
 ROOT = Path(worker.__file__).parent
@@ -70,7 +71,7 @@ def test_lists_have_a_line_for_everything(capsys: pytest.CaptureFixture[str]) ->
     for line in ("  cnn ", "  self_attention ", "  mlp ", "  newsroom ", "  tt-naml ", "  null "):
         assert line in text
     assert worker.main(["--list", "predictor"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(predictors.names())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import fill
 from typing import Any
 
 from legos.config.locations import CONFIG_FOLDER, KINDS, yaml_files
@@ -49,7 +50,12 @@ Guide: docs/user-guide.md"""
 def help_text() -> str:
     """Usage, examples, YAMLs and variables with their defaults."""
     yamls = "\n".join(
-        f"  --{kind:<7}{', '.join(path.stem for path in yaml_files(CONFIG_FOLDER / kind))}"
+        fill(
+            ", ".join(path.stem for path in yaml_files(CONFIG_FOLDER / kind)),
+            width=100,
+            initial_indent=f"  --{kind:<7}",
+            subsequent_indent=" " * 11,
+        )
         for kind in KINDS
     )
     variables = "\n".join(

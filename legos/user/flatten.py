@@ -110,7 +110,7 @@ class FlattenUser(nn.Module):
         self.project = nn.Linear(size, hidden_size) if size != hidden_size else nn.Identity()
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """Bool ``(B, H)`` and readers -> ``(B, D)``; a history without tokens is all zeros inside."""
+        """Bool ``(B, H)`` and readers -> ``(B, D)``; zeros inside for no tokens."""
         tokens, real = self.sequence(mask, readers)  # (B, S, D), (B, S)
         contextual = self.dropout(self.encoder(self.positions(tokens, real), real))
         user: Tensor = self.project(self.attention(contextual, real))

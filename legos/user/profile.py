@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.encode import Penalised, encode_history
 from legos.blocks.packed import gather
 from legos.data.items import ItemStore
 from legos.data.readers import Readers
@@ -25,7 +26,6 @@ from legos.registry import (
     item_encoders,
     user_encoders,
 )
-from legos.user.encode import Penalised, encode_history
 
 Fusion = Literal["concat_linear", "gate", "attention"]
 
