@@ -171,3 +171,16 @@ def test_a_data_error_is_a_users_error(
     monkeypatch.setattr(worker, "_do", bad_data)
     assert worker.main(RUN) == 2
     assert capsys.readouterr().err == "error: news.tsv:3: 7 columns, expected 8\n"
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_bricks_that_do_not_fit_are_refused_with_the_reason(
+    check: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", "newsroom", "--model", "naml", "--exp", "tt", "--model.user"]
+    assert worker.main([*words, "{name: sequence}", *check]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(
+        "model: predictor dot scores one vector a user or one vector a user and candidate, but "
+        "user encoder sequence gives the whole history\n"
+    )
