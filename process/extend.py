@@ -77,4 +77,25 @@ def encode_with(
             values = np.concatenate([parent.scalar("items", name), column.values])
         encoded.tables["items"][name] = Column(values, column.vocabulary)
     encoded.vocabularies |= vocabularies
+    encoded.tables["users"] |= _user_fields(parent, len(encoded.vocabularies["user_id"]))
+    for name, column in encoded.tables["users"].items():
+        if name != "user_id" and not isinstance(column.values, Lists):
+            encoded.vocabularies[str(column.vocabulary)] = parent.vocabulary(str(column.vocabulary))
     return encoded
+
+
+def _user_fields(parent: ColumnReader, count: int) -> dict[str, Column]:
+    """What the parent's users say of themselves; new users say nothing."""
+    columns: dict[str, Column] = {}
+    for name, described in parent.manifest["tables"]["users"]["columns"].items():
+        if name == "user_id":
+            continue
+        if described["kind"] == "list":
+            known = parent.lists("users", name)
+            nothing = np.zeros(count - len(known.lengths) + 1, dtype=np.int64)
+            values: Lists | np.ndarray = stack([known, Lists(known.values[:0], nothing)])
+        else:
+            scalars = parent.scalar("users", name)
+            values = np.concatenate([scalars, np.zeros(count - len(scalars), scalars.dtype)])
+        columns[name] = Column(values, described["vocabulary"])
+    return columns

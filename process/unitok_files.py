@@ -70,9 +70,13 @@ class UniTokWriter:
         """Write every table into ``folder/<table>``."""
         with progress_bar("writing the UniTok copy", len(self.tables)) as move:
             for position, table in enumerate(self.tables):
-                with _no_garbage_collection():
-                    self._write_table(folder / table, self._columns(table))
+                self.write_table(folder, table)
                 move(position + 1)
+
+    def write_table(self, folder: Path, table: str) -> None:
+        """Write one table into ``folder/<table>``."""
+        with _no_garbage_collection():
+            self._write_table(folder / table, self._columns(table))
 
     def _write_table(self, folder: Path, columns: Mapping[str, _UniTokColumn]) -> None:
         folder.mkdir(parents=True)

@@ -39,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--raw", type=Path, required=True, metavar="FOLDER", help="where the raw files go"
     )
+    parser.add_argument(
+        "--profiles",
+        type=Path,
+        metavar="FILE",
+        help="also write what users say of themselves, as `python -m process.user_fields` reads it",
+    )
     default = NewsroomConfig()
     group = parser.add_argument_group("newsroom")
     for option, field, text in (
@@ -75,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
         cold_share=args.cold_share,
         noise=args.noise,
     )
-    reachable = write_newsroom(config, args.raw)
+    reachable = write_newsroom(config, args.raw, args.profiles)
     print_reachable(reachable)
 
     from process.mind import read_mind

@@ -11,6 +11,7 @@ import numpy as np
 from legos.errors import DataError
 from legos.files import atomic_folder
 from process.synthetic.impressions import Day, clicks_before, histories, simulate_day
+from process.synthetic.profiles import write_profiles
 from process.synthetic.reachable import auc, auc_by_impression
 from process.synthetic.stories import SUBCATEGORIES, Story, write_stories
 from process.synthetic.world import NewsroomConfig, World, make_world
@@ -27,10 +28,13 @@ class Reachable:
     auc_by_impression: float
 
 
-def write_newsroom(config: NewsroomConfig, folder: Path) -> list[Reachable]:
+def write_newsroom(
+    config: NewsroomConfig, folder: Path, profiles: Path | None = None
+) -> list[Reachable]:
     """Generate a newsroom and write ``train/`` and ``dev/`` in MIND's raw layout.
 
-    The same config gives the same bytes. ``folder`` is replaced as a whole or not at all.
+    The same config gives the same bytes. ``folder`` is replaced as a whole or not at all;
+    ``profiles`` gets what users say of themselves.
 
     Returns:
         What scores can reach on ``dev``.
@@ -62,6 +66,8 @@ def write_newsroom(config: NewsroomConfig, folder: Path) -> list[Reachable]:
             _write_behaviors(place, days[part], histories_by_day[part], news_ids, user_ids)
             mentioned = _mentioned(days[part], clicked, ranges[part])
             _write_news(place / "news.tsv", mentioned, world, stories, news_ids)
+    if profiles is not None:
+        write_profiles(world, user_ids, profiles)
     return _reachable(world, days)
 
 

@@ -1,0 +1,261 @@
+"""Command line: what users say of themselves, from a file into finished tables.
+
+python -m process.user_fields --tables data/newsroom --profiles profiles.jsonl --text interests \
+    --category region --output data/newsroom-profiles
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from legos.errors import DataError, nearest
+from legos.files import atomic_folder
+from process.columns import ColumnReader, ColumnWriter
+from process.command import run_cli
+from process.encode import Column, category_vocabulary, encode_content
+from process.identity import describe_sources
+from process.lists import Lists
+from process.tokenization import load_tokenizer
+from process.unitok_files import UniTokWriter
+
+DESCRIPTION = """\
+Copy tables and give their users fields: topics, interests, a region.
+
+The file has a JSON object a line: "user_id", and the fields by name; a text is a string or a list
+of strings. Users the file does not name have empty texts and the unknown category; user encoder
+`profile` has a learned vector for them. Texts are cut by a tokenizer that the tables have already,
+so that no item is tokenized again; unchanged files are linked, not copied.
+"""
+_COMPUTED = ("format", "toolkit", "tables", "vocabularies", "tokenizers", "files", "fingerprint")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of ``python -m process.user_fields``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m process.user_fields",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tables", type=Path, required=True, help="finished tables")
+    parser.add_argument("--profiles", type=Path, required=True, help="JSON lines, one a user")
+    parser.add_argument("--output", type=Path, required=True, help="where the new tables go")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="FIELD", help="a field that is a text"
+    )
+    parser.add_argument(
+        "--category", action="append", default=[], metavar="FIELD", help="a field of one category"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        default="bert",
+        metavar="NAME",
+        help="which of the tables' tokenizers cuts the texts (default: %(default)s)",
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read profiles, encode them, write tables.
+
+    Raises:
+        DataError: of the arguments, the tables or the profiles.
+    """
+    if args.output.resolve() == args.tables.resolve():
+        raise DataError(f"--output {args.output}: is --tables; choose another folder")
+    add_user_fields(
+        args.tables,
+        args.profiles,
+        args.output,
+        texts=args.text,
+        categories=args.category,
+        tokenizer=args.tokenizer,
+    )
+
+
+def add_user_fields(
+    tables: Path,
+    profiles: Path,
+    folder: Path,
+    *,
+    texts: Sequence[str],
+    categories: Sequence[str],
+    tokenizer: str,
+) -> dict[str, Any]:
+    """Write a copy of tables whose users have fields, whole or not at all.
+
+    Args:
+        tables: finished tables.
+        profiles: JSON lines.
+        folder: where the copy goes.
+        texts: fields to tokenize.
+        categories: fields that become one id.
+        tokenizer: a tokenizer of the tables.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: names the argument, or the line of the file, that is wrong.
+    """
+    reader = ColumnReader(tables)
+    _check_names(reader, texts, categories, tokenizer)
+    users = reader.vocabulary("user_id")
+    frame, unknown = read_profiles(profiles, users, texts=texts, categories=categories)
+    made = load_tokenizer(
+        tables / "columns/tokenizer" / tokenizer,
+        reader.manifest["tokenizers"][tokenizer]["source"],
+    )
+    vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
+    columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
+    with atomic_folder(folder) as part:
+        shutil.copytree(tables, part, copy_function=_link, dirs_exist_ok=True)
+        writer = ColumnWriter(part)
+        for name in ("tables", "vocabularies", "tokenizers"):
+            getattr(writer, name).update(reader.manifest[name])
+        for name, column in columns.items():
+            if isinstance(column.values, Lists):
+                writer.lists("users", name, column.values, column.vocabulary)
+            else:
+                writer.scalar("users", name, column.values, column.vocabulary)
+        for name, entries in vocabularies.items():
+            writer.vocabulary(name, entries)
+        _write_unitok(part, reader, columns, vocabularies | {tokenizer: made.vocabulary})
+        kept = {key: value for key, value in reader.manifest.items() if key not in _COMPUTED}
+        kept["user_fields"] = {
+            **{name: {"kind": "text", "tokenizers": [tokenizer]} for name in texts},
+            **{name: {"kind": "category"} for name in categories},
+        }
+        kept["sources"] = [*kept["sources"], *describe_sources([profiles])]
+        manifest = writer.manifest(**kept)
+    _print_summary(frame, columns, unknown, profiles)
+    return manifest
+
+
+def read_profiles(
+    path: Path, users: Sequence[str], *, texts: Sequence[str], categories: Sequence[str]
+) -> tuple[pd.DataFrame, int]:
+    """The fields of every user, "" where there is none, and how many lines name no user.
+
+    Raises:
+        DataError: the file is missing, or a line is not what it should be.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of profiles")
+    rows = {user: row for row, user in enumerate(users)}
+    fields = [*texts, *categories]
+    values = {name: np.full(len(users), "", dtype=object) for name in fields}
+    seen: dict[str, int] = {}
+    unknown = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        place = f"{path}:{number}"
+        user, profile = _read_line(line, place, fields)
+        if user in seen:
+            raise DataError(f"{place}: user {user!r} stands on line {seen[user]} already")
+        seen[user] = number
+        row = rows.get(user)
+        if row is None:
+            unknown += 1
+            continue
+        for name, value in profile.items():
+            values[name][row] = value
+    if seen and unknown == len(seen):
+        raise DataError(f"{path}: none of its {len(seen):,} users is in the tables")
+    return pd.DataFrame(values, dtype=object), unknown
+
+
+def _read_line(line: str, place: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error})") from None
+    if not isinstance(found, dict) or "user_id" not in found:
+        raise DataError(f'{place}: expected an object with "user_id", found {line[:60]!r}')
+    profile = {}
+    for name in fields:
+        value = found.get(name)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = ", ".join(value)
+        if not isinstance(value, str | None):
+            shown = json.dumps(value)[:60]
+            raise DataError(f"{place}: {name!r} is {shown}, expected a string or a list of strings")
+        profile[name] = (value or "").strip()
+    return str(found["user_id"]), profile
+
+
+def _check_names(
+    reader: ColumnReader, texts: Sequence[str], categories: Sequence[str], tokenizer: str
+) -> None:
+    names = [*texts, *categories]
+    if not names:
+        raise DataError("no field named; give --text FIELD or --category FIELD")
+    taken = {column.split("@")[0] for column in reader.manifest["tables"]["users"]["columns"]}
+    taken |= set(reader.manifest["vocabularies"]) if categories else set()
+    for name in names:
+        if not name.isidentifier() or names.count(name) > 1:
+            raise DataError(f"field {name!r}: letters, digits and '_' only, each name once")
+        if name in taken:
+            raise DataError(f"field {name!r}: the tables have a column or vocabulary of this name")
+    if tokenizer not in reader.manifest["tokenizers"]:
+        known = reader.manifest["tokenizers"]
+        raise DataError(f"--tokenizer {tokenizer}: {nearest(tokenizer, known)}")
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the disk has them; every writer replaces files, so none is changed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _write_unitok(
+    part: Path,
+    reader: ColumnReader,
+    columns: Mapping[str, Column],
+    vocabularies: Mapping[str, Sequence[str]],
+) -> None:
+    if not (part / "unitok").is_dir():
+        return
+    shutil.rmtree(part / "unitok/users")
+    users = {"user_id": Column(reader.scalar("users", "user_id"), "user_id"), **columns}
+    states = {"user_id": Column(reader.scalar("histories", "user_id"), "user_id")}
+    known = {"user_id": reader.vocabulary("user_id"), **vocabularies}
+    writer = UniTokWriter({"histories": states, "users": users}, known)
+    writer.write_table(part / "unitok", "users")
+
+
+def _print_summary(
+    frame: pd.DataFrame, columns: Mapping[str, Column], unknown: int, profiles: Path
+) -> None:
+    table = Table(title="user fields", title_justify="left", box=None)
+    for heading in ("column", "users with it", "tokens p50/p99/max", "categories"):
+        table.add_column(heading, justify="left" if heading == "column" else "right")
+    for name, column in columns.items():
+        present = int((frame[name.split("@")[0]] != "").sum())
+        lengths, kinds = "–", "–"
+        if isinstance(column.values, Lists):
+            found = column.values.lengths[column.values.lengths > 0]
+            if len(found):
+                lengths = "/".join(f"{np.percentile(found, q):.0f}" for q in (50, 99, 100))
+        else:
+            kinds = f"{len(np.unique(column.values[column.values > 0])):,}"
+        table.add_row(name, f"{present:,} of {len(frame):,}", lengths, kinds)
+    console = Console()
+    console.print(table)
+    if unknown:
+        console.print(f"{profiles}: {unknown:,} lines of users that the tables do not have")
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())
