@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -55,9 +56,18 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
     )
 
 
-def leave_processes(accelerator: Accelerator) -> None:
-    """Close what joins this process to the others; left to the interpreter's end, it may crash."""
-    accelerator.state.destroy_process_group()
+@contextmanager
+def joined_processes(accelerator: Accelerator) -> Iterator[None]:
+    """Close what joins this process to the others; left to the interpreter's end, it may crash.
+
+    Where all went well the processes wait for each other first, since the first one serves the
+    addresses of all; where one failed, the others cannot be waited for.
+    """
+    try:
+        yield
+        accelerator.wait_for_everyone()
+    finally:
+        accelerator.state.destroy_process_group()
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -19,7 +19,12 @@ from legos.errors import CheckpointError
 from legos.files import sha256_of_file, write_array
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import has_checkpoint
-from legos.run.devices import leave_processes, make_accelerator, peak_memory_mb, reset_peak_memory
+from legos.run.devices import (
+    joined_processes,
+    make_accelerator,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import ALL, SplitResult
@@ -51,10 +56,8 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
         precision=config.exp.precision,
         deterministic=config.exp.deterministic,
     )
-    try:
+    with joined_processes(accelerator):
         return _run(config, accelerator, impressions)
-    finally:
-        leave_processes(accelerator)
 
 
 def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
-from legos.run.devices import leave_processes, make_accelerator
+from legos.run.devices import joined_processes, make_accelerator
 from legos.run.early_stopping import EarlyStopping
 from legos.run.random_state import seed_everything
 from legos.run.tracking import Tracker
@@ -148,15 +148,15 @@ def main() -> None:
         return answer
 
     legos.run.train.take_step = stepping
-    try:
-        train_tiny(training, folder)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    weights = final_weights(training)
-    if training.accelerator.is_main_process:
-        save_file(weights, folder / "weights.safetensors")
-        (folder / "losses.json").write_text(json.dumps(losses))
-    leave_processes(training.accelerator)
+    with joined_processes(training.accelerator):
+        try:
+            train_tiny(training, folder)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        weights = final_weights(training)
+        if training.accelerator.is_main_process:
+            save_file(weights, folder / "weights.safetensors")
+            (folder / "losses.json").write_text(json.dumps(losses))
 
 
 if __name__ == "__main__":
