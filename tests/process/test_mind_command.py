@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,11 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     write_mind(tmp_path / "raw")
     arguments = ["--raw", str(tmp_path / "raw"), "--output", str(tmp_path / "out/tables")]
     command = [sys.executable, "-c", SLOW, *arguments, "--tokenizer", "words=words"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # a shell's background jobs ignore Ctrl-C, and so would what they start
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == b"writing\n"
     time.sleep(0.1)
