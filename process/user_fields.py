@@ -24,7 +24,8 @@ from legos.files import atomic_folder
 from process.columns import ColumnReader, ColumnWriter
 from process.command import run_cli
 from process.encode import Column, category_vocabulary, encode_content
-from process.identity import describe_sources
+from process.identity import describe_sources, finished_tables
+from process.json_lines import Row, read_json_lines
 from process.lists import Lists
 from process.tokenization import load_tokenizer
 from process.unitok_files import UniTokWriter
@@ -62,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="which of the tables' tokenizers cuts the texts (default: %(default)s)",
     )
+    parser.add_argument(
+        "--force", action="store_true", help="replace tables of other sources or settings"
+    )
     return parser
 
 
@@ -71,8 +75,6 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the tables or the profiles.
     """
-    if args.output.resolve() == args.tables.resolve():
-        raise DataError(f"--output {args.output}: is --tables; choose another folder")
     add_user_fields(
         args.tables,
         args.profiles,
@@ -80,6 +82,7 @@ def main(args: argparse.Namespace) -> None:
         texts=args.text,
         categories=args.category,
         tokenizer=args.tokenizer,
+        force=args.force,
     )
 
 
@@ -91,6 +94,7 @@ def add_user_fields(
     texts: Sequence[str],
     categories: Sequence[str],
     tokenizer: str,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Write a copy of tables whose users have fields, whole or not at all.
 
@@ -101,17 +105,23 @@ def add_user_fields(
         texts: fields to tokenize.
         categories: fields that become one id.
         tokenizer: a tokenizer of the tables.
+        force: replace finished tables of other sources or settings.
 
     Returns:
-        The manifest.
+        The manifest; ``parent`` is the fingerprint of ``tables``.
 
     Raises:
         DataError: names the argument, or the line of the file, that is wrong.
     """
+    _refuse_nested(tables, folder)
     reader = ColumnReader(tables)
     _check_names(reader, texts, categories, tokenizer)
     users = reader.vocabulary("user_id")
     frame, unknown = read_profiles(profiles, users, texts=texts, categories=categories)
+    origin = _describe(reader, profiles, texts, categories, tokenizer)
+    finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
+    if finished is not None:
+        return finished
     made = load_tokenizer(
         tables / "columns/tokenizer" / tokenizer,
         reader.manifest["tokenizers"][tokenizer]["source"],
@@ -132,12 +142,7 @@ def add_user_fields(
             writer.vocabulary(name, entries)
         _write_unitok(part, reader, columns, vocabularies | {tokenizer: made.vocabulary})
         kept = {key: value for key, value in reader.manifest.items() if key not in _COMPUTED}
-        kept["user_fields"] = {
-            **{name: {"kind": "text", "tokenizers": [tokenizer]} for name in texts},
-            **{name: {"kind": "category"} for name in categories},
-        }
-        kept["sources"] = [*kept["sources"], *describe_sources([profiles])]
-        manifest = writer.manifest(**kept)
+        manifest = writer.manifest(**kept | origin)
     _print_summary(frame, columns, unknown, profiles)
     return manifest
 
@@ -150,19 +155,20 @@ def read_profiles(
     Raises:
         DataError: the file is missing, or a line is not what it should be.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of profiles")
     rows = {user: row for row, user in enumerate(users)}
     fields = [*texts, *categories]
     values = {name: np.full(len(users), "", dtype=object) for name in fields}
     seen: dict[str, int] = {}
+    found: set[str] = set()
     unknown = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        place = f"{path}:{number}"
-        user, profile = _read_line(line, place, fields)
+    for line in read_json_lines([path], "reading profiles"):
+        user, profile = line.text("user_id"), {name: _field(line, name) for name in fields}
         if user in seen:
-            raise DataError(f"{place}: user {user!r} stands on line {seen[user]} already")
-        seen[user] = number
+            raise DataError(
+                f"{path}:{line.line}: user {user!r} stands on line {seen[user]} already"
+            )
+        seen[user] = line.line
+        found.update(line.values)
         row = rows.get(user)
         if row is None:
             unknown += 1
@@ -171,26 +177,51 @@ def read_profiles(
             values[name][row] = value
     if seen and unknown == len(seen):
         raise DataError(f"{path}: none of its {len(seen):,} users is in the tables")
+    for name in fields:
+        if name not in found:
+            raise DataError(f"{path}: no line has {name!r}; {nearest(name, found - {'user_id'})}")
     return pd.DataFrame(values, dtype=object), unknown
 
 
-def _read_line(line: str, place: str, fields: Sequence[str]) -> tuple[str, dict[str, str]]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON ({error})") from None
-    if not isinstance(found, dict) or "user_id" not in found:
-        raise DataError(f'{place}: expected an object with "user_id", found {line[:60]!r}')
-    profile = {}
-    for name in fields:
-        value = found.get(name)
-        if isinstance(value, list) and all(isinstance(part, str) for part in value):
-            value = ", ".join(value)
-        if not isinstance(value, str | None):
-            shown = json.dumps(value)[:60]
-            raise DataError(f"{place}: {name!r} is {shown}, expected a string or a list of strings")
-        profile[name] = (value or "").strip()
-    return str(found["user_id"]), profile
+def _field(line: Row, name: str) -> str:
+    """What a user says in one field, "" where nothing."""
+    value = line.values.get(name)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = ", ".join(value)
+    if not isinstance(value, str | None):
+        shown = json.dumps(value)[:60]
+        raise DataError(
+            f"{line.path}:{line.line}: {name!r} is {shown}, expected a string or a list of strings"
+        )
+    return (value or "").strip()
+
+
+def _refuse_nested(tables: Path, folder: Path) -> None:
+    """The output takes the place of a whole folder, which must not be the source's."""
+    source, target = tables.resolve(), folder.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise DataError(
+            f"--output {folder}: is, holds or lies in --tables {tables}; choose another folder"
+        )
+
+
+def _describe(
+    reader: ColumnReader,
+    profiles: Path,
+    texts: Sequence[str],
+    categories: Sequence[str],
+    tokenizer: str,
+) -> dict[str, Any]:
+    """What decides the new tables, as the manifest has it; earlier user fields stay."""
+    parent = reader.manifest
+    fields = {
+        **parent.get("user_fields", {}),
+        **{name: {"kind": "text", "tokenizers": [tokenizer]} for name in texts},
+        **{name: {"kind": "category"} for name in categories},
+    }
+    identity = {"parent": parent["fingerprint"], "user_fields": fields}
+    sources = [*parent["sources"], *describe_sources([profiles])]
+    return {**identity, "settings": parent["settings"] | identity, "sources": sources}
 
 
 def _check_names(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from legos.errors import DataError
-from process.goodreads.json_lines import Row, read_json_lines
+from process.json_lines import Row, read_json_lines
 
 NEUTRAL = 3  # ratings above are positive, below negative; 0 means that nobody rated
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}

@@ -16,8 +16,8 @@ import pytest
 
 from legos.errors import DataError
 from process.goodreads.interactions import Filters, parse_date, read_ratings
-from process.goodreads.json_lines import Row, read_json_lines
 from process.goodreads.ucsd import read_ucsd
+from process.json_lines import Row, read_json_lines
 from process.raw import RawData
 
 NUM_BOOKS, NUM_USERS = 80, 60

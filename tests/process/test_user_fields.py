@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,7 +116,10 @@ def test_new_users_of_new_impressions_have_said_nothing(newsroom: Path, tmp_path
     ("text", "message"),
     [
         ('{"user_id": "U1"\n', r":1: not JSON"),
-        ('["U1"]\n', r':1: expected an object with "user_id"'),
+        ('["U1"]\n', r":1: a JSON list, expected an object"),
+        ('{"id": "U1"}\n', r":1: no 'user_id' here; found: id"),
+        ('{"user_id": null}\n', r":1: 'user_id' is None, expected a string"),
+        ("", r"the file is empty"),
         ('{"user_id": "U1"}\n{"user_id": "U1"}\n', r":2: user 'U1' stands on line 1 already"),
         ('{"user_id": "U1", "interests": 7}\n', r":1: 'interests' is 7, expected a string or"),
         ('{"user_id": "nobody"}\n', r"none of its 1 users is in the tables"),
@@ -128,6 +133,101 @@ def test_a_bad_line_is_named_and_nothing_is_left(
     with pytest.raises(DataError, match=message):
         added(newsroom, profiles, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["profiles.jsonl"]
+
+
+def test_bytes_that_are_no_text_are_an_error_with_the_line(newsroom: Path, tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles.jsonl"
+    profiles.write_bytes(b'{"user_id": "a"}\n{"user_id": "\xff"}\n')
+    with pytest.raises(DataError, match=r"profiles\.jsonl:2: not UTF-8"):
+        added(newsroom, profiles, tmp_path / "out")
+
+
+def test_only_a_line_feed_ends_a_line(newsroom: Path, tmp_path: Path) -> None:
+    before = Tables.load(newsroom / "tables")
+    user, (one, other) = before.vocabulary("user_id")[0], before.vocabulary("words")[1:3]
+    line = {"user_id": user, "interests": f"{one}\u2028{other}\x85", "region": "east"}
+    profiles = tmp_path / "profiles.jsonl"
+    text = json.dumps(line, ensure_ascii=False)
+    profiles.write_text(f"\ufeff{text}\n\n", encoding="utf-8")  # a BOM, a blank line at the end
+    tables = added(newsroom, profiles, tmp_path / "out")
+    words = tables.vocabulary("words")
+    tokens = lists(ItemStore.from_tables(tables, FIELDS, table="users").texts["interests"])[0]
+    assert [words[token] for token in tokens] == [one, other]
+
+
+def test_a_field_that_no_line_has_is_refused(newsroom: Path, tmp_path: Path) -> None:
+    user = Tables.load(newsroom / "tables").vocabulary("user_id")[0]
+    profiles = tmp_path / "profiles.jsonl"
+    profiles.write_text(json.dumps({"user_id": user, "intrests": "travel", "region": "east"}))
+    with pytest.raises(DataError, match="no line has 'interests'; did you mean 'intrests'"):
+        added(newsroom, profiles, tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", [".", "..", "new"])
+def test_an_output_around_or_inside_the_tables_is_refused(newsroom: Path, where: str) -> None:
+    before = content(newsroom)
+    with pytest.raises(DataError, match="is, holds or lies in --tables"):
+        added(newsroom, newsroom / "profiles.jsonl", newsroom / "tables" / where)
+    assert content(newsroom) == before
+
+
+def test_a_folder_that_holds_something_else_is_never_replaced(
+    newsroom: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="exists and holds no tables"):
+        added(newsroom, newsroom / "profiles.jsonl", tmp_path)
+    assert content(tmp_path) == {"letter.txt": b"dear"}
+
+
+def test_finished_tables_are_kept_and_others_need_force(newsroom: Path, tmp_path: Path) -> None:
+    out, profiles = tmp_path / "out", newsroom / "profiles.jsonl"
+    added(newsroom, profiles, out)
+    written = (out / "manifest.json").stat().st_mtime_ns
+    added(newsroom, profiles, out)
+    assert (out / "manifest.json").stat().st_mtime_ns == written
+    other = {"texts": [], "categories": ["region"], "tokenizer": "words"}
+    with pytest.raises(DataError, match=r"made with other .*user_fields.*; add --force"):
+        add_user_fields(newsroom / "tables", profiles, out, **other)
+    add_user_fields(newsroom / "tables", profiles, out, **other, force=True)
+    assert not Tables.load(out).has("users", "interests@words")
+
+
+def test_fields_added_in_two_steps_are_all_described(newsroom: Path, tmp_path: Path) -> None:
+    tables, profiles = newsroom / "tables", newsroom / "profiles.jsonl"
+    names = {"texts": ["interests"], "categories": ["region"], "tokenizer": "words"}
+    at_once = add_user_fields(tables, profiles, tmp_path / "once", **names)
+    add_user_fields(tables, profiles, tmp_path / "text", **names | {"categories": []})
+    manifest = add_user_fields(
+        tmp_path / "text", profiles, tmp_path / "both", **names | {"texts": []}
+    )
+    assert manifest["user_fields"] == at_once["user_fields"]
+    assert manifest["fingerprint"] == at_once["fingerprint"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import process.columns
+from process.user_fields import add_user_fields
+tables, profiles, output = map(Path, sys.argv[1:])
+process.columns.ColumnWriter.manifest = lambda *_, **__: os._exit(9)
+add_user_fields(
+    tables, profiles, output, texts=["interests"], categories=["region"], tokenizer="words"
+)
+"""
+
+
+def test_a_kill_leaves_no_tables_and_the_source_whole(newsroom: Path, tmp_path: Path) -> None:
+    before, output = content(newsroom), tmp_path / "out"
+    paths = [newsroom / "tables", newsroom / "profiles.jsonl", output]
+    command = [sys.executable, "-c", KILLED, *map(str, paths)]
+    root = Path(__file__).parents[2]
+    assert subprocess.run(command, cwd=root, check=False).returncode == 9
+    assert not output.exists()
+    assert content(newsroom) == before
+    added(newsroom, newsroom / "profiles.jsonl", output)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(
