@@ -12,6 +12,7 @@ and runs on many processes. Times are CPU seconds, the sides take turns, the fas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -44,6 +45,7 @@ class Sides:
     def __init__(self, name: str) -> None:
         shape = GOODREADS
         store, data = make_items(shape), make_interactions(shape)
+        profiles = make_items(replace(shape, items=shape.impressions))  # a user an impression
         generator = torch.Generator().manual_seed(0)
         vectors = torch.randn(VOCABULARY, 768, generator=generator) * 0.05
         model = build_recommender(
@@ -55,6 +57,7 @@ class Sides:
             ),
             seed=1,
             tables={"bert": TokenTable(vectors, frozen=True, fingerprint="benchmark")},
+            profiles=profiles,
             item_vectors=torch.randn(len(store), 384, generator=generator),
             item_codes=torch.randint(256, (len(store), 4), generator=generator),
         )
@@ -64,9 +67,11 @@ class Sides:
         sampler = NegativeSampler(
             data, num_items=len(store), strategy="impression", count=shape.negatives, seed=1
         )
-        self.plain = PlainLoop(model, store, data, LR)
+        self.plain = PlainLoop(model, store, data, LR, profiles)
         rows = TrainingRows(data, sampler)
-        self.training = Training(Accelerator(cpu=True), model, store, rows, config)
+        self.training = Training(
+            Accelerator(cpu=True), model, store, rows, config, profiles=profiles
+        )
         self.plain_steps = 0
 
     def first_losses(self) -> tuple[float, float]:
@@ -76,7 +81,8 @@ class Sides:
         self.plain.model.eval()
         with torch.no_grad():
             batch = self.training.rows.batch(rows, pass_number=0)
-            scores = model(batch, self.training.store.batch(batch.items)).scores
+            content = self.training.store.batch(batch.items)
+            scores = model(batch, content, self.training.profiles).scores
             ours = float(-scores.log_softmax(1)[:, 0].mean())
             plain = float(self.plain.loss(rows))
         model.train()

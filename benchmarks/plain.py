@@ -26,10 +26,18 @@ class PlainLoop:
         store: the items.
         data: impressions of one click and as many others each.
         lr: of Adam.
+        profiles: the users' fields.
     """
 
-    def __init__(self, model: Recommender, store: ItemStore, data: Interactions, lr: float) -> None:
-        self.model, self.store = copy.deepcopy(model), store
+    def __init__(
+        self,
+        model: Recommender,
+        store: ItemStore,
+        data: Interactions,
+        lr: float,
+        profiles: ItemStore,
+    ) -> None:
+        self.model, self.store, self.profiles = copy.deepcopy(model), store, profiles
         count = len(data)
         self.users = data.users
         self.shown = data.candidates.values.view(count, -1)
@@ -51,7 +59,7 @@ class PlainLoop:
         candidates = place[read.numel() :].view_as(shown)
         nothing = self.target
         batch = Batch(items, history, mask, candidates, nothing, nothing, self.users[rows], rows)
-        scores, penalty = self.model(batch, self.store.batch(items))
+        scores, penalty = self.model(batch, self.store.batch(items), self.profiles)
         loss = F.cross_entropy(scores, self.target.expand(len(rows)))
         return loss if penalty is None else loss + penalty.mean()
 
