@@ -162,10 +162,11 @@ def score_impressions(
     positions = Ragged(torch.arange(candidates.values.numel()), candidates.offsets.cpu())
     positions = positions.to(candidates.values.device)
     width = max(1, length) * item_vectors.shape[1]  # numbers that a pair may hold at once
+    owners, longest = candidates.rows, int(candidates.lengths.max()) if len(candidates) else 0
 
     def score(page: Tensor) -> Tensor:
-        impressions = torch.unique_consecutive(candidates.rows[page])
-        shown, real = candidates.padded_tail(impressions, int(candidates.lengths.max()))
+        impressions = torch.unique_consecutive(owners[page])
+        shown, real = candidates.padded_tail(impressions, longest)
         history, mask = data.histories.padded_tail(data.history_rows[impressions], length)
         readers = source.readers(data.users[impressions], history)
         vectors = take(item_vectors, shown)
@@ -177,7 +178,6 @@ def score_impressions(
         return torch.empty(0, device=candidates.values.device)
     order = candidates.lengths.argsort(stable=True)
     order = order[candidates.lengths[order] > 0]
-    longest = int(candidates.lengths.max())
     pages = order.split(max(1, _NUMBERS // (width * longest)))
     return sharing.fill(
         [positions.select(page).values for page in pages], score, candidates.values.numel()
