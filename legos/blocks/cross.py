@@ -1,9 +1,19 @@
-"""Cross networks: every layer multiplies what it has by the first input once more."""
+"""Cross networks: every layer multiplies what it has by the first input once more.
+
+With a perceptron beside or on top of them they are the predictors DCN, DCN V2 and GDCN.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+from legos.blocks.fields import FIELDS, side_by_side
+from legos.blocks.mlp import HiddenLayers
+
+Structure = Literal["stacked", "parallel"]
 
 
 class VectorCross(nn.Module):
@@ -110,3 +120,45 @@ class CrossNetwork(nn.Module):
         for layer in self.layers:
             current = layer(first, current)
         return current
+
+
+class CrossAndDeep(nn.Module):
+    """A cross network and a perceptron over [u; c], joined by a linear layer.
+
+    Args:
+        cross: layers of the cross network, 2D wide.
+        hidden_size: D.
+        hidden_sizes: widths of the perceptron.
+        dropout: rate after every hidden layer.
+        structure: the perceptron beside the cross network (``parallel``) or on top (``stacked``).
+        deep_reads_input: where parallel, the perceptron takes [u; c], not the cross network's
+            output.
+    """
+
+    def __init__(
+        self,
+        cross: list[nn.Module],
+        *,
+        hidden_size: int,
+        hidden_sizes: tuple[int, ...],
+        dropout: float,
+        structure: Structure = "parallel",
+        deep_reads_input: bool = True,
+    ) -> None:
+        super().__init__()
+        width = FIELDS * hidden_size
+        self.is_parallel = structure == "parallel"
+        self.deep_reads_input = self.is_parallel and deep_reads_input
+        self.cross = CrossNetwork(cross)
+        self.deep = HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout)
+        self.combine = nn.Linear(self.deep.output_size + width * self.is_parallel, 1)
+
+    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
+        first = side_by_side(user, candidates)  # (B, C, 2D)
+        crossed = self.cross(first)
+        last = self.deep(first if self.deep_reads_input else crossed)
+        if self.is_parallel:
+            last = torch.cat([crossed, last], -1)
+        scores: Tensor = self.combine(last)
+        return scores.squeeze(-1)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from legos.blocks.cross import CrossNetwork, VectorCross
-from legos.blocks.fields import FIELDS, side_by_side
-from legos.blocks.mlp import DeepSettings, HiddenLayers
+from legos.blocks.cross import CrossAndDeep, VectorCross
+from legos.blocks.fields import FIELDS
+from legos.blocks.mlp import DeepSettings
 from legos.registry import predictors
 
 
@@ -26,7 +24,7 @@ class DCNConfig(DeepSettings):
 
 
 @predictors.register(DCNConfig)
-class DCN(nn.Module):
+class DCN(CrossAndDeep):
     """Cross network and perceptron over [u; c].
 
     Args:
@@ -44,14 +42,9 @@ class DCN(nn.Module):
         dropout: float,
         num_cross_layers: int,
     ) -> None:
-        super().__init__()
-        width = FIELDS * hidden_size
-        self.cross = CrossNetwork([VectorCross(size=width) for _ in range(num_cross_layers)])
-        self.deep = HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout)
-        self.combine = nn.Linear(width + self.deep.output_size, 1)
-
-    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        first = side_by_side(user, candidates)  # (B, C, 2D)
-        scores: Tensor = self.combine(torch.cat([self.cross(first), self.deep(first)], -1))
-        return scores.squeeze(-1)
+        super().__init__(
+            [VectorCross(size=FIELDS * hidden_size) for _ in range(num_cross_layers)],
+            hidden_size=hidden_size,
+            hidden_sizes=hidden_sizes,
+            dropout=dropout,
+        )

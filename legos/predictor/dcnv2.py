@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from legos.blocks.cross import CrossNetwork, ExpertsCross, MatrixCross
-from legos.blocks.fields import FIELDS, side_by_side
-from legos.blocks.mlp import DeepSettings, HiddenLayers
+from legos.blocks.cross import CrossAndDeep, ExpertsCross, MatrixCross, Structure
+from legos.blocks.fields import FIELDS
+from legos.blocks.mlp import DeepSettings
 from legos.registry import predictors
 
-Structure = Literal["stacked", "parallel"]
 Variant = Literal["paper", "legommenders"]
 
 
@@ -40,7 +37,7 @@ class DCNv2Config(DeepSettings):
 
 
 @predictors.register(DCNv2Config)
-class DCNv2(nn.Module):
+class DCNv2(CrossAndDeep):
     """Cross network and perceptron over [u; c].
 
     Args:
@@ -68,27 +65,17 @@ class DCNv2(nn.Module):
         rank: int,
         variant: Variant,
     ) -> None:
-        super().__init__()
         width = FIELDS * hidden_size
-        self.cross = CrossNetwork(
+        super().__init__(
             [
                 ExpertsCross(size=width, num_experts=num_experts, rank=rank)
                 if mixture
                 else MatrixCross(size=width)
                 for _ in range(num_cross_layers)
-            ]
+            ],
+            hidden_size=hidden_size,
+            hidden_sizes=hidden_sizes,
+            dropout=dropout,
+            structure=structure,
+            deep_reads_input=variant == "paper",
         )
-        self.deep = HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout)
-        self.is_parallel = structure == "parallel"
-        self.deep_reads_input = self.is_parallel and variant == "paper"
-        self.combine = nn.Linear(self.deep.output_size + width * self.is_parallel, 1)
-
-    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        first = side_by_side(user, candidates)  # (B, C, 2D)
-        crossed = self.cross(first)
-        last = self.deep(first if self.deep_reads_input else crossed)
-        if self.is_parallel:
-            last = torch.cat([crossed, last], -1)
-        scores: Tensor = self.combine(last)
-        return scores.squeeze(-1)

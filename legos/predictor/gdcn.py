@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from legos.blocks.cross import CrossNetwork, GatedCross
-from legos.blocks.fields import FIELDS, side_by_side
-from legos.blocks.mlp import DeepSettings, HiddenLayers
+from legos.blocks.cross import CrossAndDeep, GatedCross, Structure
+from legos.blocks.fields import FIELDS
+from legos.blocks.mlp import DeepSettings
 from legos.registry import predictors
-
-Structure = Literal["parallel", "stacked"]
 
 
 class GDCNConfig(DeepSettings):
@@ -31,7 +27,7 @@ class GDCNConfig(DeepSettings):
 
 
 @predictors.register(GDCNConfig)
-class GDCN(nn.Module):
+class GDCN(CrossAndDeep):
     """Gated cross network and perceptron over [u; c].
 
     Args:
@@ -51,20 +47,10 @@ class GDCN(nn.Module):
         structure: Structure,
         num_cross_layers: int,
     ) -> None:
-        super().__init__()
-        width = FIELDS * hidden_size
-        self.is_parallel = structure == "parallel"
-        self.cross = CrossNetwork([GatedCross(size=width) for _ in range(num_cross_layers)])
-        self.deep = HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout)
-        self.combine = nn.Linear(self.deep.output_size + width * self.is_parallel, 1)
-
-    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
-        first = side_by_side(user, candidates)  # (B, C, 2D)
-        crossed = self.cross(first)
-        if self.is_parallel:
-            last = torch.cat([crossed, self.deep(first)], -1)
-        else:
-            last = self.deep(crossed)
-        scores: Tensor = self.combine(last)
-        return scores.squeeze(-1)
+        super().__init__(
+            [GatedCross(size=FIELDS * hidden_size) for _ in range(num_cross_layers)],
+            hidden_size=hidden_size,
+            hidden_sizes=hidden_sizes,
+            dropout=dropout,
+            structure=structure,
+        )
