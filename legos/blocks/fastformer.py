@@ -17,10 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import head_width, masked_softmax
-from legos.blocks.buckets import in_length_buckets
-from legos.blocks.packed import PackedTokens
 from legos.blocks.positions import LearnedPositions
-from legos.blocks.transformer import FeedForward
+from legos.blocks.transformer import FeedForward, SequenceStack
 from legos.registry import BrickConfig
 
 
@@ -112,7 +110,7 @@ class FastformerLayer(nn.Module):
         return result
 
 
-class Fastformer(nn.Module):
+class Fastformer(SequenceStack):
     """Learned positions and a stack of Fastformer layers.
 
     Args:
@@ -139,35 +137,17 @@ class Fastformer(nn.Module):
         share_layers: bool = True,
         positions: LearnedPositions | None = None,
     ) -> None:
-        super().__init__()
-        self.positions = positions
-        self.dropout = nn.Dropout(dropout)
-        self.times = num_layers if share_layers else 1
-        self.layers = nn.ModuleList(
-            FastformerLayer(
-                hidden_size=hidden_size,
-                num_heads=num_heads,
-                feed_forward_size=feed_forward_size or 4 * hidden_size,
-                dropout=dropout,
-            )
-            for _ in range(1 if share_layers else num_layers)
+        super().__init__(
+            [
+                FastformerLayer(
+                    hidden_size=hidden_size,
+                    num_heads=num_heads,
+                    feed_forward_size=feed_forward_size or 4 * hidden_size,
+                    dropout=dropout,
+                )
+                for _ in range(1 if share_layers else num_layers)
+            ],
+            dropout=dropout,
+            positions=positions,
+            times=num_layers if share_layers else 1,
         )
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
-
-        Raises:
-            ConfigError: S is more than there are positions.
-        """
-        real = mask[..., None]
-        values = values.where(real, 0.0)
-        if self.positions is not None:
-            values = self.positions(values, mask)
-        values = self.dropout(values)
-        for layer in list(self.layers) * self.times:
-            values = layer(values, mask)
-        return values.where(real, 0.0)
-
-    def packed(self, tokens: PackedTokens) -> Tensor:
-        """Each item of packed tokens is a sequence -> ``(P, D)``."""
-        return in_length_buckets(self, tokens)

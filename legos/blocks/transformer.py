@@ -9,7 +9,7 @@ BERT drops attention weights, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -135,7 +135,55 @@ class TransformerLayer(nn.Module):
         return result
 
 
-class Transformer(nn.Module):
+class SequenceStack(nn.Module):
+    """Learned positions and dropout, then layers one after the other, over padded sequences.
+
+    Args:
+        layers: ``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)`` each.
+        dropout: rate on the input.
+        positions: added to the input; None: the order matters to the layers alone, if at all.
+        final_norm: of the output of the last layer; None: there is none.
+        times: how often the layers are gone through.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[nn.Module],
+        *,
+        dropout: float,
+        positions: LearnedPositions | None,
+        final_norm: nn.Module | None = None,
+        times: int = 1,
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = final_norm or nn.Identity()
+        self.times = times
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
+
+        Raises:
+            ConfigError: S is more than there are positions.
+        """
+        real = mask[..., None]
+        values = values.where(real, 0.0)
+        if self.positions is not None:
+            values = self.positions(values, mask)
+        values = self.dropout(values)
+        for layer in list(self.layers) * self.times:
+            values = layer(values, mask)
+        result: Tensor = self.final_norm(values)
+        return result.where(real, 0.0)
+
+    def packed(self, tokens: PackedTokens) -> Tensor:
+        """Each item of packed tokens is a sequence -> ``(P, D)``."""
+        return in_length_buckets(self, tokens)
+
+
+class Transformer(SequenceStack):
     """Learned positions and a stack of Transformer layers.
 
     Args:
@@ -170,41 +218,22 @@ class Transformer(nn.Module):
         output_projection: bool = True,
         final_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.positions = positions
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            TransformerLayer(
-                hidden_size=hidden_size,
-                num_heads=num_heads,
-                feed_forward_size=feed_forward_size or 4 * hidden_size,
-                dropout=dropout,
-                activation=activation,
-                norm=norm,
-                causal=causal,
-                output_projection=output_projection,
-            )
-            for _ in range(num_layers)
-        )
         last = norm == "pre" and final_norm
-        self.final_norm = nn.LayerNorm(hidden_size) if last else nn.Identity()
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
-
-        Raises:
-            ConfigError: S is more than there are positions.
-        """
-        real = mask[..., None]
-        values = values.where(real, 0.0)
-        if self.positions is not None:
-            values = self.positions(values, mask)
-        values = self.dropout(values)
-        for layer in self.layers:
-            values = layer(values, mask)
-        result: Tensor = self.final_norm(values)
-        return result.where(real, 0.0)
-
-    def packed(self, tokens: PackedTokens) -> Tensor:
-        """Each item of packed tokens is a sequence -> ``(P, D)``."""
-        return in_length_buckets(self, tokens)
+        super().__init__(
+            [
+                TransformerLayer(
+                    hidden_size=hidden_size,
+                    num_heads=num_heads,
+                    feed_forward_size=feed_forward_size or 4 * hidden_size,
+                    dropout=dropout,
+                    activation=activation,
+                    norm=norm,
+                    causal=causal,
+                    output_projection=output_projection,
+                )
+                for _ in range(num_layers)
+            ],
+            dropout=dropout,
+            positions=positions,
+            final_norm=nn.LayerNorm(hidden_size) if last else None,
+        )
