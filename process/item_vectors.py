@@ -98,13 +98,11 @@ def item_texts(tables: Tables, fields: Sequence[str] | None) -> list[str]:
     Raises:
         DataError: a field is not one, or no item has any text.
     """
-    described = tables.manifest["fields"]
-    known = [name for name, field in described.items() if field["kind"] == "text"]
+    known = tables.text_fields
     for name in fields or ():
         if name not in known:
             raise DataError(f"--field {name!r}: no such text field; {nearest(name, known)}")
-    columns = [tables.texts(name) for name in fields or known]
-    texts = [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+    texts = tables.joined_texts(fields or known)
     if not any(texts):
         raise DataError(f"{tables.folder}: no item has any text to encode")
     return texts

@@ -61,6 +61,14 @@ class ItemBatch:
     def __len__(self) -> int:
         return self.ids.numel()
 
+    def select(self, positions: Tensor) -> ItemBatch:
+        """The items at ``(M,)`` positions, in the order asked."""
+        return ItemBatch(
+            ids=self.ids[positions],
+            texts={name: tokens.select(positions) for name, tokens in self.texts.items()},
+            categories={name: values[positions] for name, values in self.categories.items()},
+        )
+
 
 class ItemStore:
     """Every field of every item, as tensors on one device.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,17 @@ class Tables:
         if field not in fields:
             raise DataError(f"{self.folder}: no item field {field!r}; {nearest(field, fields)}")
         return self._json(f"items/{field}.json")
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Names of the item fields that are texts."""
+        fields = self.manifest["fields"]
+        return [name for name, field in fields.items() if field["kind"] == "text"]
+
+    def joined_texts(self, fields: Sequence[str]) -> list[str]:
+        """The texts of every item in one, ``". "`` between them; empty where it has none."""
+        columns = [self.texts(field) for field in fields]
+        return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
 
     def _expect(self, table: str, column: str, kind: str) -> None:
         found = self.column(table, column)["kind"]

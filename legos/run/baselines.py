@@ -154,13 +154,10 @@ def text_cosine(reading: Reading) -> np.ndarray:
     from legos.lm.locate import model_folder
     from legos.lm.text_vectors import text_vectors, unit_rows
 
-    fields = [
-        name for name, field in reading.tables.manifest["fields"].items() if field["kind"] == "text"
-    ]
+    fields = reading.tables.text_fields
     if not fields:
         raise DataError(f"{reading.tables.folder}: the items have no text field to compare")
-    columns = [reading.tables.texts(field) for field in fields]
-    texts = [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+    texts = reading.tables.joined_texts(fields)
     folder = model_folder(reading.text_model)
     vectors = text_vectors(texts, folder, cache=reading.vectors_cache, normalise=True)
     shown = vectors[reading.items].T

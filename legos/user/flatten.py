@@ -25,7 +25,6 @@ from legos.blocks.fastformer import Fastformer
 from legos.blocks.packed import PackedTokens, concatenate, gather
 from legos.blocks.positions import LearnedPositions
 from legos.blocks.transformer import Transformer
-from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
 from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, user_encoders
@@ -118,7 +117,7 @@ class FlattenUser(nn.Module):
 
     def sequence(self, mask: Tensor, readers: Readers) -> tuple[Tensor, Tensor]:
         """The newest tokens of each history, padded: ``(B, S, D)`` and bool ``(B, S)``."""
-        items = _at(readers.items, readers.history[mask])  # M items, history after history
+        items = readers.items.select(readers.history[mask])  # M items, history after history
         parts = [self.embeddings.tokens(items)]
         if self.separator is not None:
             parts.append(_one_for_all(self.separator, len(items)))
@@ -148,15 +147,6 @@ def _encoder(
         )
     return Transformer(
         hidden_size=hidden_size, num_layers=num_layers or 3, num_heads=num_heads, dropout=dropout
-    )
-
-
-def _at(items: ItemBatch, positions: Tensor) -> ItemBatch:
-    """The items at ``(M,)`` positions of a batch."""
-    return ItemBatch(
-        ids=items.ids[positions],
-        texts={name: tokens.select(positions) for name, tokens in items.texts.items()},
-        categories={name: values[positions] for name, values in items.categories.items()},
     )
 
 
