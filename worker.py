@@ -24,6 +24,8 @@ from legos.errors import (
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
 
+_CACHE_ERRANDS = ("--list", "--verify", "--prune")
+
 
 @dataclass(frozen=True)
 class Errand:
@@ -36,6 +38,7 @@ class Errand:
         check: show what would run.
         impressions: folder of new raw impressions.
         news: their news file, where it does not lie in that folder.
+        cache: what to do with hidden-state caches: list, verify or prune.
     """
 
     rest: list[str]
@@ -44,6 +47,7 @@ class Errand:
     check: bool = False
     impressions: Path | None = None
     news: Path | None = None
+    cache: str | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,6 +69,9 @@ def _read_errand(argv: Sequence[str]) -> Errand:
     words = list(argv)
     if not words or "--help" in words or "-h" in words:
         return Errand([], help=True)
+    cache = _read_cache_errand(words)
+    if cache is not None:
+        return cache
     if "--list" in words:
         place = words.index("--list")
         families = words[place + 1 :]
@@ -91,6 +98,19 @@ def _read_errand(argv: Sequence[str]) -> Errand:
     return Errand(rest, check=check, impressions=impressions, news=news)
 
 
+def _read_cache_errand(words: Sequence[str]) -> Errand | None:
+    """``--list``, ``--verify`` or ``--prune`` of caches; ``--list`` without --exp is another."""
+    asked = [word for word in words if word in _CACHE_ERRANDS]
+    has_exp = any(word == "--exp" or word.startswith("--exp=") for word in words)
+    if not asked or (not has_exp and set(asked) == {"--list"}):
+        return None
+    if not has_exp:
+        raise ConfigError(f"{asked[0]} goes with --exp config/exp/cache.yaml")
+    if len(asked) > 1:
+        raise ConfigError(f"{', '.join(asked)}: give one of them")
+    return Errand([word for word in words if word not in asked], cache=asked[0][2:])
+
+
 def _do(errand: Errand) -> None:
     if errand.help:
         from legos.config.help import help_text
@@ -101,6 +121,9 @@ def _do(errand: Errand) -> None:
         from legos.config.listing import list_families
 
         _show(list_families(errand.families))
+        return
+    if errand.cache is not None:
+        _look_after_caches(errand.cache, errand.rest)
         return
     from legos.config.load import load_run_config
 
@@ -124,6 +147,24 @@ def _do(errand: Errand) -> None:
     if errand.impressions is not None:
         tables = _read_impressions(config, errand.impressions, errand.news)
     run(config, impressions=tables)
+
+
+def _look_after_caches(errand: str, rest: list[str]) -> None:
+    from legos.config.load import load_exp_config
+
+    exp = load_exp_config(rest, notice=_notice)
+    if exp.mode != "cache":
+        raise ConfigError(
+            f"--{errand}: exp.mode is {exp.mode!r}; it goes with --exp config/exp/cache.yaml"
+        )
+    from legos.lm.cache_files import list_caches, prune_caches, verify_caches
+
+    if errand == "list":
+        list_caches(exp.cache.folder)
+    elif errand == "verify":
+        verify_caches(exp.cache.folder)
+    else:
+        prune_caches(exp.cache.folder, exp.cache.keep_days)
 
 
 def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Path:

@@ -20,6 +20,7 @@ from legos.data.batch import Batch
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.readers import Readers
 from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
 from legos.registry import (
     BrickConfig,
     PredictorConfig,
@@ -62,6 +63,7 @@ _SOURCES = {
     "profile_embeddings": "user fields: name them in data.user_fields",
     "item_vectors": "given item vectors: name their file in embed.item_vectors",
     "item_codes": "semantic codes: name their file in embed.item_codes",
+    "language_model": "a language model, and users have no texts for one yet",
 }
 
 
@@ -185,6 +187,7 @@ def build_recommender(
     profiles: ItemStore | None = None,
     item_vectors: Tensor | None = None,
     item_codes: Tensor | None = None,
+    language_model: LanguageModel | None = None,
 ) -> Recommender:
     """Assemble the model a YAML describes.
 
@@ -198,6 +201,7 @@ def build_recommender(
         profiles: the users' fields.
         item_vectors: ``(items, E)`` float32 given vectors.
         item_codes: ``(items, L)`` int64 semantic codes, -1 where an item has none.
+        language_model: that reads ``store.language``.
 
     Raises:
         ConfigError: bricks or sizes that do not fit together, or something a brick needs is not
@@ -214,6 +218,7 @@ def build_recommender(
             **_embeddings(store, profiles, size, tables, embedding_dropout),
             "item_vectors": item_vectors,
             "item_codes": item_codes,
+            "language_model": language_model,
         }
         item = _build("model.item", item_encoders, choice.item, context)
         context["hidden_size"] = getattr(item, "output_size", size)
@@ -271,6 +276,7 @@ def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) ->
             "known_items": context["known_users"],
             "item_vectors": None,
             "item_codes": None,
+            "language_model": None,
         }
     return build_brick(item_encoders, config, context)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from legos.blocks.encode import encode_history
 from legos.data.batch import Batch, TrainingRows
 from legos.data.interactions import Interactions
-from legos.data.items import ItemBatch, ItemField, ItemStore
+from legos.data.items import ItemBatch, ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.readers import Readers
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
+from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
+from legos.lm.states import POOLED, TOKENS
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.registry import (
@@ -38,6 +41,7 @@ from legos.user.additive_attention import AdditiveAttentionConfig
 
 HIDDEN_SIZE = 16
 PRETRAINED_SIZE = 12  # differs from HIDDEN_SIZE, so that the frozen table is projected
+_LOADING = ("dtype", "cache_dtype", "prompts", "quantised")  # of a language model: before bricks
 NUM_ITEMS = 44
 NUM_USERS = 9
 NUM_WORDS = 50
@@ -89,7 +93,44 @@ def random_store(
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         values = torch.randint(NUM_WORDS, (int(lengths.sum()),), generator=generator)
         words[name] = Ragged(values, offsets)
-    return ItemStore(fields=described, texts=words, categories=categories, num_items=num_items)
+    return ItemStore(
+        fields=described,
+        texts=words,
+        categories=categories,
+        num_items=num_items,
+        language=random_language(words, num_items, seed),
+    )
+
+
+def random_language(
+    words: Mapping[str, Ragged], num_items: int, seed: int = 0
+) -> dict[str, LanguageInput]:
+    """What language models read: the words of the first text, and states of all layers."""
+    source = random_language_model()
+    width = (source.num_layers + 1) * source.width
+    generator = torch.Generator().manual_seed(seed)
+    pooled = torch.randn(num_items, width, generator=generator)
+    tokens = next(iter(words.values()), ragged([[]] * num_items))
+    return {
+        TOKENS: tokens,
+        POOLED: Ragged(pooled, torch.arange(num_items + 1)),
+    }
+
+
+def random_language_model() -> LanguageModel:
+    """A BERT of two layers with random weights, without dropout."""
+    shape = {
+        "model_type": "bert",
+        "vocab_size": NUM_WORDS,
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 12,
+        "max_position_embeddings": 32,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    return LanguageModel(LanguageModelSource(random=True, shape=shape, tokenizer="minilm"))
 
 
 def random_profiles(*, num_users: int = NUM_USERS + 1, seed: int = 0) -> ItemStore:
@@ -158,6 +199,7 @@ def random_recommender(
         seed=seed,
         tables={"words": TokenTable(vectors, frozen_words, "test")},
         profiles=random_profiles(),
+        language_model=random_language_model(),
         item_vectors=random_vectors(len(store)),
         item_codes=random_codes(len(store)),
     )
@@ -325,7 +367,11 @@ def _configs(registry: Registry, name: str) -> Iterator[BrickConfig]:
     Combinations that the settings themselves refuse are left out.
     """
     fields = registry.config(name).model_fields
-    choices = {key: _choices(field.annotation) for key, field in fields.items() if key != "name"}
+    choices = {
+        key: _choices(field.annotation)
+        for key, field in fields.items()
+        if key not in ("name", *_LOADING)
+    }
     choices = {key: options for key, options in choices.items() if options}
     inside = {key for key, options in choices.items() if isinstance(options[0], BrickConfig)}
     first = {key: options[0] for key, options in choices.items()}
@@ -356,7 +402,7 @@ def _choices(annotation: Any) -> list[Any]:
 def _reads_files(registry: Registry, name: str) -> bool:
     """Whether a brick needs vectors or codes of items, which users have none of."""
     needed = inspect.signature(registry.brick(name)).parameters
-    return bool({"item_vectors", "item_codes"} & needed.keys())
+    return bool({"item_vectors", "item_codes", "language_model"} & needed.keys())
 
 
 def _plain(registry: Registry, name: str) -> bool:

@@ -31,7 +31,6 @@ from tests.bricks import (
     NUM_ITEMS,
     fitting,
     forms,
-    lists,
     needs_gpu,
     output_shape,
     ragged,
@@ -172,14 +171,19 @@ def test_an_item_ignores_the_content_of_its_neighbours(config: BrickConfig) -> N
         )
     for name, values in store.categories.items():
         other.categories[name][kept] = values[kept]
+    for name, read in store.language.items():
+        other.language[name] = _with_row(
+            cast(Ragged, other.language[name]), kept, read.select(torch.tensor([kept])).values
+        )
     before, after = (encoder(s.batch(torch.arange(len(s))))[kept] for s in (store, other))
     torch.testing.assert_close(before, after, **EXACT)
 
 
 def _with_row(column: Ragged, row: int, values: Tensor) -> Ragged:
-    rows = lists(column)
-    rows[row] = values.tolist()
-    return ragged(rows)
+    rows = list(column.values.split(column.lengths.tolist()))
+    rows[row] = values
+    lengths = torch.tensor([0, *map(len, rows)])
+    return Ragged(torch.cat(rows), lengths.cumsum(0))
 
 
 @ITEMS

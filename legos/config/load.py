@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,8 +15,8 @@ from legos.config.messages import explain
 from legos.config.overrides import Arguments, apply_dotted, check_variables, read_arguments
 from legos.config.references import referenced_variables, resolve
 from legos.config.schema import DataConfig, EmbedConfig, ExpConfig, ModelConfig, RunConfig
-from legos.config.yaml_files import Document, KeyPath, read_document
-from legos.errors import ConfigError
+from legos.config.yaml_files import Document, KeyPath, merge, read_document
+from legos.errors import ConfigError, nearest
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
@@ -50,6 +51,39 @@ def load_run_config(
     resolved = resolve(document, arguments.variables)
     _name_language_models(resolved)
     config = _validate(resolved)
+    for text in notices:
+        notice(text)
+    return config
+
+
+def load_exp_config(
+    argv: Sequence[str], *, notice: Callable[[str], None] = print_notice
+) -> ExpConfig:
+    """Read the exp YAML alone, for what is done without data and model.
+
+    Args:
+        argv: ``--exp X [--variable value] [--exp.b.c value]``.
+        notice: told of published variables without effect.
+
+    Raises:
+        ConfigError: whatever is wrong, options of another section included.
+    """
+    arguments = read_arguments(argv)
+    others = [*arguments.yamls, *(".".join(path) for path in arguments.dotted)]
+    others = [name for name in others if name.split(".")[0] != "exp"]
+    if others:
+        raise ConfigError(f"--{others[0]}: only --exp and its keys are read here; leave it out")
+    if "exp" not in arguments.yamls:
+        raise ConfigError(_missing_option("exp"))
+    document = Document({}, {})
+    _put(document, ("exp",), read_document(locate("exp", arguments.yamls["exp"])))
+    apply_dotted(document, arguments.dotted)
+    notices = check_variables(arguments.variables, referenced_variables(document.data))
+    resolved = resolve(document, arguments.variables)
+    try:
+        config = ExpConfig.model_validate(resolved.data["exp"])
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, ExpConfig, resolved, ("exp",), {}))) from None
     for text in notices:
         notice(text)
     return config
@@ -94,7 +128,8 @@ def _gather(arguments: Arguments) -> Document:
 def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
     """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
 
-    A ``--model`` or ``--embed`` of the command line takes the place of those of the YAML.
+    An entry is the name of a YAML, or a mapping that names one (``model: naml``) beside keys that
+    override its own. A ``--model`` or ``--embed`` of the command line takes the place of all.
     """
     compare = run.data["exp"].get("compare")
     counts: dict[str, int] = {}
@@ -104,28 +139,72 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
         if kind in arguments.yamls and key in compare:
             compare[key] = [arguments.yamls[kind]]
         entries = compare.get(key)
-        if not isinstance(entries, list) or not all(isinstance(name, str) for name in entries):
+        if not isinstance(entries, list) or not all(_names(entry, kind) for entry in entries):
             continue  # the schema says what is wrong
-        for index, name in enumerate(entries):
+        for index, entry in enumerate(entries):
             prefix: KeyPath = ("exp", "compare", key, str(index))
+            name = entry if isinstance(entry, str) else entry[kind]
             try:
                 section = read_document(locate(kind, name))
             except ConfigError as error:
                 raise ConfigError(f"{run.place(prefix)}: {'.'.join(prefix)}: {error}") from None
+            if isinstance(entry, dict):
+                own = _part(run, prefix)
+                del own.data[kind]
+                merge(section, own)
             _put(run, prefix, section)
         counts[kind] = len(entries)
     return counts
 
 
 def _name_language_models(resolved: Document) -> None:
-    """Replace names of ``config/llm.yaml`` by what they stand for."""
+    """Replace names of ``config/llm.yaml`` by what they stand for, wherever a model is named.
+
+    Raises:
+        ConfigError: neither a name nor anything that could be a model.
+    """
     known = read_document(CONFIG_FOLDER / "llm.yaml").data
     compare = resolved.data["exp"].get("compare")
-    compared = compare.get("embeds") if isinstance(compare, dict) else None
-    for embed in [resolved.data["embed"], *(compared if isinstance(compared, list) else [])]:
+    compared = compare if isinstance(compare, dict) else {}
+    for embed in [resolved.data["embed"], *_mappings(compared.get("embeds"))]:
         if isinstance(embed, dict) and embed.get("source") == "language_model":
-            path = embed.get("path")
-            embed["path"] = known.get(path, path) if isinstance(path, str) else path
+            _name_language_model(embed, "path", known)
+    for model in [resolved.data["model"], *_mappings(compared.get("models"))]:
+        for brick in _bricks_within(model.get("item") if isinstance(model, dict) else None):
+            if "model" in brick:
+                _name_language_model(brick, "model", known)
+
+
+def _name_language_model(section: dict[str, Any], key: str, known: dict[str, Any]) -> None:
+    name = section[key]
+    if not isinstance(name, str | int):
+        return
+    name = str(name)
+    if name in known:
+        section[key] = {"name": name, **known[name]}
+    elif "/" not in name and not name.endswith((".gguf", ".safetensors")) and not Path(name).exists():
+        raise ConfigError(
+            f"language model {name!r}: neither a name of config/llm.yaml nor a folder, a .gguf file "
+            f"or a name of the Hugging Face hub (owner/name); {nearest(name, known)}"
+        )
+
+
+def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
+    """A brick's mapping and those of the bricks inside it."""
+    if isinstance(brick, dict):
+        yield brick
+        for key, value in brick.items():
+            if key != "model":
+                yield from _bricks_within(value)
+
+
+def _names(entry: Any, kind: str) -> bool:
+    """Whether an entry of a comparison names a YAML."""
+    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
+
+
+def _mappings(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _validate(resolved: Document) -> RunConfig:

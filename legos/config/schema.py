@@ -20,6 +20,7 @@ from legos.config.checks import (
     UserEncoderChoice,
     refuse_repetition,
 )
+from legos.lm.source import LanguageModelSource
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it names a folder
@@ -48,6 +49,8 @@ class FieldConfig(Section):
     """How bricks call it; by default the column without its tokenizer."""
     length: Count | None = None
     """A text keeps its first so many tokens; null: all. Not for categories."""
+    prompt: str | None = None
+    """What a language model reads before it; null: its name and a colon."""
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +94,8 @@ class DataConfig(Section):
     """Tables that `python -m process.<name>` wrote."""
     fields: tuple[FieldConfig, ...] = Field(min_length=1)
     """The item fields that bricks read, in the order they are concatenated."""
+    prompt: str = ""
+    """What a language model reads before the fields: `news article:` (ONCE)."""
     user_fields: tuple[FieldConfig, ...] = ()
     """Columns of table `users` that user encoder `profile` reads."""
     history_length: Count
@@ -132,10 +137,11 @@ class EmbedConfig(Section):
 
     name: Name
     """Shown in results tables."""
-    source: Literal["random", "language_model", "text_file"]
-    """`language_model`: its token table; `text_file`: a word and its numbers a line (GloVe)."""
-    path: str | None = None
-    """A name of `config/llm.yaml` or a Hugging Face folder; or the text file."""
+    source: Literal["random", "language_model", "token_table", "text_file"]
+    """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
+    `text_file`: a word and its numbers a line (GloVe)."""
+    path: LanguageModelSource | str | None = None
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the text file."""
     vocabulary: str | None = None
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
     embed_hidden_size: Count | None = None
@@ -249,13 +255,35 @@ class CompareConfig(Section):
         return self
 
 
+class CacheConfig(Section):
+    """Which hidden states of a language model to keep, and where."""
+
+    layers: tuple[Integer, ...] = (-1,)
+    """Layers whose input is cached; negative numbers count from the end."""
+    pooled: Flag = False
+    """The mean-pooled states of all layers, for item encoder iisan."""
+    folder: Path = Path("cache/hidden")
+    """A folder a model and below it one for everything that decides the states."""
+    batch_tokens: Count = 16384
+    """Tokens the language model reads at once; changes memory, not results."""
+    keep_days: Count | None = None
+    """`--prune` removes caches that nothing has read for so long; null: none."""
+
+    @model_validator(mode="after")
+    def _something_once(self) -> Self:
+        refuse_repetition("layer", self.layers)
+        if not self.layers and not self.pooled:
+            raise ValueError("nothing to cache; give layers, or pooled: true")
+        return self
+
+
 class ExpConfig(Section):
     """What to do (`config/exp/`)."""
 
     name: Name
     """Of the experiment; it changes no result."""
-    mode: Literal["train", "test", "train_test", "compare"]
-    """Train; measure a trained model; both; both for several models beside each other."""
+    mode: Literal["train", "test", "train_test", "compare", "cache"]
+    """Train; measure a trained model; both; both for several models; cache hidden states."""
     train: TrainConfig = TrainConfig()
     """How to train."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -274,6 +302,8 @@ class ExpConfig(Section):
     """Write report.html."""
     compare: CompareConfig | None = None
     """For mode compare: which models, embeds and seeds."""
+    cache: CacheConfig = CacheConfig()
+    """Hidden states of a language model: what mode cache computes and item encoders read."""
     load: Path | None = None
     """For mode test: a run folder or a checkpoint; null: the run of these very settings."""
 

@@ -93,8 +93,8 @@ def read_document(path: Path, chain: tuple[Path, ...] = ()) -> Document:
         if not isinstance(name, str):
             where = own.place((IMPORT,))
             raise ConfigError(f"{where}: {IMPORT} takes file names, found {name!r}")
-        _merge(merged, read_document(path.parent / name, (*chain, path.resolve())))
-    _merge(merged, own)
+        merge(merged, read_document(path.parent / name, (*chain, path.resolve())))
+    merge(merged, own)
     return merged
 
 
@@ -170,17 +170,17 @@ def _places(
             yield from _places(value, file, (*path, key.value), (*above, node))
 
 
-def _merge(base: Document, added: Document) -> None:
+def merge(base: Document, added: Document) -> None:
     """Put ``added`` over ``base``; mappings are merged key by key, lists and values replaced."""
 
-    def merge(below: dict[str, Any], over: dict[str, Any]) -> None:
+    def put(below: dict[str, Any], over: dict[str, Any]) -> None:
         for key, value in over.items():
             if isinstance(value, dict) and isinstance(below.get(key), dict):
-                merge(below[key], value)
+                put(below[key], value)
             else:
                 below[key] = value
 
-    merge(base.data, added.data)
+    put(base.data, added.data)
     base.places.update(added.places)
 
 

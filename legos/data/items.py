@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -23,6 +23,23 @@ class FieldChoice(Protocol):
     def column(self) -> str: ...
     @property
     def length(self) -> int | None: ...
+
+
+class LanguageInput(Protocol):
+    """What a language model reads of every item: token ids, or hidden states cached below a layer.
+
+    Row = item id. Rows stay where they are (a file, perhaps) until they are selected.
+    """
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(items,)`` int64 rows of each item."""
+
+    def select(self, index: Tensor) -> Ragged:
+        """Items ``(N,)`` int64 -> values ``(P,)`` int64 ids or ``(P, E)`` states."""
+
+    def to(self, device: torch.device | str) -> LanguageInput:
+        """The same for use on another device."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +69,29 @@ class ItemBatch:
         ids: ``(N,)`` int64 item ids.
         texts: per text field the tokens of each item; values ``(P,)`` int64.
         categories: per category field ``(N,)`` int64.
+        language: what language models read of *all* items, by name; select ``ids`` from it.
     """
 
     ids: Tensor
     texts: Mapping[str, Ragged]
     categories: Mapping[str, Tensor]
+    language: Mapping[str, LanguageInput] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.ids.numel()
+
+    def read(self, name: str) -> Ragged:
+        """What a language model reads of these N items.
+
+        Args:
+            name: ``tokens``, or a part of a cache: ``layer_4``, ``pooled``.
+
+        Raises:
+            DataError: these items have nothing of that name.
+        """
+        if name not in self.language:
+            raise DataError(f"these items have no {name!r} for a language model to read")
+        return self.language[name].select(self.ids)
 
     def select(self, positions: Tensor) -> ItemBatch:
         """The items at ``(M,)`` positions, in the order asked."""
@@ -67,6 +99,7 @@ class ItemBatch:
             ids=self.ids[positions],
             texts={name: tokens.select(positions) for name, tokens in self.texts.items()},
             categories={name: values[positions] for name, values in self.categories.items()},
+            language=self.language,
         )
 
 
@@ -78,6 +111,7 @@ class ItemStore:
         texts: per text field the tokens of all items (already cut to length).
         categories: per category field ``(items,)`` int64.
         num_items: number of items.
+        language: what language models read of them, by name.
     """
 
     def __init__(
@@ -87,11 +121,13 @@ class ItemStore:
         texts: Mapping[str, Ragged],
         categories: Mapping[str, Tensor],
         num_items: int,
+        language: Mapping[str, LanguageInput] | None = None,
     ) -> None:
         self.fields = dict(fields)
         self.texts = dict(texts)
         self.categories = dict(categories)
         self.num_items = num_items
+        self.language = dict(language or {})
 
     def __len__(self) -> int:
         return self.num_items
@@ -146,6 +182,17 @@ class ItemStore:
             texts={name: tokens.to(device) for name, tokens in self.texts.items()},
             categories={name: ids.to(device) for name, ids in self.categories.items()},
             num_items=self.num_items,
+            language={name: read.to(device) for name, read in self.language.items()},
+        )
+
+    def reading(self, language: Mapping[str, LanguageInput]) -> ItemStore:
+        """The same items with what language models read of them."""
+        return ItemStore(
+            fields=self.fields,
+            texts=self.texts,
+            categories=self.categories,
+            num_items=self.num_items,
+            language=language,
         )
 
     def whole(self) -> ItemBatch:
@@ -155,7 +202,9 @@ class ItemStore:
             next(iter(self.categories.values())).device if texts is None else texts.values.device
         )
         ids = torch.arange(self.num_items, device=device)
-        return ItemBatch(ids=ids, texts=self.texts, categories=self.categories)
+        return ItemBatch(
+            ids=ids, texts=self.texts, categories=self.categories, language=self.language
+        )
 
     def batch(self, ids: Tensor) -> ItemBatch:
         """The content of the named items: ``(N,)`` int64."""
@@ -163,4 +212,5 @@ class ItemStore:
             ids=ids,
             texts={name: tokens.select(ids) for name, tokens in self.texts.items()},
             categories={name: values[ids] for name, values in self.categories.items()},
+            language=self.language,
         )

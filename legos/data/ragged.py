@@ -13,7 +13,7 @@ class Ragged:
     """``N`` lists laid end to end.
 
     Attributes:
-        values: ``(P,)`` all elements, row after row.
+        values: ``(P,)`` or ``(P, E)`` all elements, row after row.
         offsets: ``(N + 1,)`` int64; row i is ``values[offsets[i]:offsets[i + 1]]``.
     """
 
@@ -32,7 +32,7 @@ class Ragged:
     def rows(self) -> Tensor:
         """``(P,)`` int64: the row each element belongs to."""
         index = torch.arange(len(self), device=self.offsets.device)
-        return torch.repeat_interleave(index, self.lengths, output_size=self.values.numel())
+        return torch.repeat_interleave(index, self.lengths, output_size=self.values.shape[0])
 
     def to(self, device: torch.device | str) -> Ragged:
         """The same lists on another device."""

@@ -8,6 +8,8 @@ from legos.item.fastformer import FastformerItem
 from legos.item.fixed_vectors import FixedVectors
 from legos.item.id import ID
 from legos.item.id_and_content import IDAndContent
+from legos.item.iisan import IISAN
+from legos.item.language_model import LanguageModelEncoder
 from legos.item.pooling import Pooling
 from legos.item.semantic_codes import SemanticCodes
 from legos.item.transformer import TransformerItem
@@ -15,12 +17,14 @@ from legos.item.transformer import TransformerItem
 __all__ = [
     "CNN",
     "ID",
+    "IISAN",
     "AdditiveAttentionItem",
     "Attention",
     "CNNConcat",
     "FastformerItem",
     "FixedVectors",
     "IDAndContent",
+    "LanguageModelEncoder",
     "Pooling",
     "SemanticCodes",
     "TransformerItem",

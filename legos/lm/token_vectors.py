@@ -10,13 +10,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from legos.errors import ConfigError, DataError
+from legos.files import atomic_path
+from legos.lm.source import LanguageModelSource
 
+_VECTORS, _TOKENS = "vectors", "tokens"  # of a token table file
 _TABLES = (  # ends of the names under which model families keep their input embeddings
     "embeddings.word_embeddings.weight",
     "embed_tokens.weight",
@@ -54,16 +58,33 @@ class AlignReport:
     missing: int
 
 
-def language_model_token_vectors(folder: Path) -> TokenVectors:
-    """The input embedding table of a Hugging Face folder; the model itself is not built.
+def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:
+    """The input embedding table of a language model; of a folder the model itself is not built.
 
     Returns:
         tokens in the order of their ids, and their vectors.
 
     Raises:
-        ConfigError: the folder has no safetensors weights, no tokenizer.json, or no table by a
-            known name.
+        ConfigError: there is no such model, or its folder has no safetensors weights, no
+            tokenizer.json, or no table by a known name.
     """
+    from legos.lm.locate import locate
+
+    if source.random or locate(source).gguf is not None:
+        from legos.lm.load import LanguageModel
+
+        language_model = LanguageModel(source)
+        model: Any = language_model.load()
+        vectors: Tensor = model.get_input_embeddings().weight.detach()
+        names = [f"<unused {index}>" for index in range(len(vectors))]
+        for token, index in language_model.tokenizer.get_vocab().items():
+            if index < len(names):
+                names[index] = token
+        return TokenVectors(names, vectors)
+    return _of_folder(locate(source).folder)
+
+
+def _of_folder(folder: Path) -> TokenVectors:
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("*.safetensors"))
@@ -85,6 +106,36 @@ def language_model_token_vectors(folder: Path) -> TokenVectors:
         f"{folder}: no embedding table among its weights; looked for names that end with "
         f"{', '.join(_TABLES)}; found {', '.join(seen[:5])}, ..."
     )
+
+
+def write_token_table(path: Path, table: TokenVectors) -> None:
+    """Write tokens and vectors as ``.safetensors``, whole or not at all."""
+    from safetensors.torch import save
+
+    metadata = {_TOKENS: json.dumps(table.tokens, ensure_ascii=False)}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save({_VECTORS: table.vectors.contiguous()}, metadata=metadata))
+
+
+def read_token_table(path: Path) -> TokenVectors:
+    """What :func:`write_token_table` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such token table; `--exp config/exp/embed.yaml` writes one")
+    try:
+        with safe_open(path, "pt") as file:
+            vectors = file.get_tensor(_VECTORS).float()
+            tokens = json.loads((file.metadata() or {})[_TOKENS])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: damaged or no token table ({error})") from None
+    if not isinstance(tokens, list) or len(tokens) != len(vectors):
+        raise DataError(f"{path}: {len(vectors)} vectors, but not as many tokens")
+    return TokenVectors(tokens, vectors)
 
 
 def _tokens(folder: Path, size: int) -> list[str]:

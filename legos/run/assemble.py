@@ -21,9 +21,12 @@ from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
+from legos.lm.source import LanguageModelSource
 from legos.recommender import Recommender, TokenTable, build_recommender
+from legos.run.language import language_model_of, language_model_settings, open_language
 
 if TYPE_CHECKING:
+    from legos.lm.load import LanguageModel
     from legos.lm.token_vectors import TokenVectors
 
 
@@ -73,6 +76,7 @@ class Workplace:
         train: the training split, on the device.
         known: what it has seen.
         profiles: the users' fields, on the device; None where the data YAML names none.
+        language_model: that the item encoder stands on; None where it does not.
     """
 
     config: RunConfig
@@ -82,19 +86,59 @@ class Workplace:
     train: Interactions
     known: Known
     profiles: ItemStore | None
+    language_model: LanguageModel | None
 
     @classmethod
-    def open(cls, config: RunConfig, accelerator: Accelerator, tables: Tables) -> Workplace:
-        """Read items and the training split onto the device."""
+    def open(
+        cls,
+        config: RunConfig,
+        accelerator: Accelerator,
+        tables: Tables,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        shapes_only: bool = False,
+    ) -> Workplace:
+        """Read items and the training split onto the device.
+
+        Args:
+            config: the run.
+            accelerator: device, precision and processes.
+            tables: the data set.
+            say: told before hidden states of a language model are computed.
+            shapes_only: neither read a language model nor its hidden states.
+        """
         device = accelerator.device
         train = read_split(config, tables, config.data.splits.train).to(device)
         known = seen_in_training(train, num_items=tables.num_items, num_users=tables.num_users)
-        store = ItemStore.from_tables(tables, config.data.fields).to(device)
-        return cls(
-            config, accelerator, tables, store, train, known, _profiles(config, tables, device)
+        settings = language_model_settings(config.model)
+        model = None
+        if settings is not None:
+            model = language_model_of(settings, shapes_only=shapes_only)
+        place = cls(
+            config,
+            accelerator,
+            tables,
+            ItemStore.from_tables(tables, config.data.fields).to(device),
+            train,
+            known,
+            _profiles(config, tables, device),
+            model,
         )
+        return place if shapes_only else place._with_language(say)
 
-    def over(self, tables: Tables) -> Workplace:
+    def _with_language(self, say: Callable[[str], None]) -> Workplace:
+        """The same with what the language model reads of the items."""
+        if self.language_model is None:
+            return self
+        language = open_language(
+            self.config, self.tables, self.accelerator, self.language_model, say
+        )
+        store = self.store.reading(language).to(self.accelerator.device)
+        return replace(self, store=store)
+
+    def over(
+        self, tables: Tables, *, say: Callable[[str], None] = lambda text: None
+    ) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
         added_items = tables.num_items - self.known.readers.numel()
         added_users = tables.num_users - self.known.users.numel()
@@ -102,13 +146,14 @@ class Workplace:
             pad(self.known.readers, (0, added_items)), pad(self.known.users, (0, added_users))
         )
         device = self.accelerator.device
-        return replace(
+        extended = replace(
             self,
             tables=tables,
             store=ItemStore.from_tables(tables, self.config.data.fields).to(device),
             known=known,
             profiles=_profiles(self.config, tables, device),
         )
+        return extended._with_language(say)
 
     def split(self, name: str) -> Interactions:
         """Another split, on the device."""
@@ -130,7 +175,10 @@ class Workplace:
             profiles=self.profiles,
             item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
             item_codes=read_item_codes(config.embed.item_codes, self.tables),
+            language_model=self.language_model,
         )
+        if self.language_model is not None and self.language_model.shapes_only:
+            return model
         return model.to(self.accelerator.device)
 
     def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
@@ -200,11 +248,12 @@ def token_tables(
                 f"{nearest(embed.vocabulary, names)}"
             )
         names = {embed.vocabulary}
-    pretrained = _pretrained(embed)
+    pretrained = pretrained_token_vectors(embed)
+    origin = embed.path.name if isinstance(embed.path, LanguageModelSource) else embed.path
     width = pretrained.vectors.shape[1]
     if embed.embed_hidden_size not in (None, width):
         raise ConfigError(
-            f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {embed.path} "
+            f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {origin} "
             f"have {width} numbers"
         )
     found = {}
@@ -214,26 +263,33 @@ def token_tables(
         )
         if report.found == 0:
             raise ConfigError(
-                f"embed.path: {embed.path} has a vector for none of the {aligned.shape[0]} entries "
+                f"embed.path: {origin} has a vector for none of the {aligned.shape[0]} entries "
                 f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
             )
         if report.missing or pretrained.repeated:
             say(
-                f"{embed.path}: vectors for {report.found:,} of the {aligned.shape[0]:,} entries "
+                f"{origin}: vectors for {report.found:,} of the {aligned.shape[0]:,} entries "
                 f"of vocabulary {name!r}, {report.missing:,} start at random; "
                 f"{pretrained.repeated:,} repeated lines left out"
             )
-        described = f"{embed.source} {embed.path} {name} {tables.fingerprint}"
+        described = f"{embed.source} {origin} {name} {tables.fingerprint}"
         found[name] = TokenTable(aligned, embed.frozen, sha256_of_text(described))
     return found
 
 
-def _pretrained(embed: EmbedConfig) -> TokenVectors:
-    from legos.lm.locate import model_folder
-    from legos.lm.token_vectors import language_model_token_vectors, text_file_token_vectors
+def pretrained_token_vectors(embed: EmbedConfig) -> TokenVectors:
+    """Tokens and their vectors as the embed YAML says."""
+    from legos.lm.token_vectors import (
+        language_model_token_vectors,
+        read_token_table,
+        text_file_token_vectors,
+    )
 
     if embed.path is None:
         raise ConfigError(f"embed.path: missing, although embed.source is {embed.source!r}")
-    if embed.source == "text_file":
-        return text_file_token_vectors(Path(embed.path))
-    return language_model_token_vectors(model_folder(embed.path))
+    if embed.source == "language_model":
+        return language_model_token_vectors(LanguageModelSource.model_validate(embed.path))
+    path = Path(str(embed.path))
+    if embed.source == "token_table":
+        return read_token_table(path)
+    return text_file_token_vectors(path)

@@ -61,7 +61,7 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     known = (folder.results() or {}).get("baselines", {})
     with folder.lock():
         tracker = Tracker(folder.path)
-        place = Workplace.open(config, accelerator, tables)
+        place = Workplace.open(config, accelerator, tables, shapes_only=True)
         summary["baselines"] = measure_baselines(place, tracker, known)
         tracker.close()
         splits = {

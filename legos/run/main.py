@@ -111,7 +111,7 @@ def run_model(
             if is_main:
                 folder.describe(resolved_dict(config))
             accelerator.wait_for_everyone()
-            place = Workplace.open(config, accelerator, tables)
+            place = Workplace.open(config, accelerator, tables, say=tracker.say)
             if untrained:
                 results = train_model(place, folder, tracker)
             if untested:

@@ -50,12 +50,12 @@ def score_new_impressions(
             f"{folder}: made for tables {new.manifest.get('parent')}, the model was trained on "
             f"{trained_on.fingerprint} ({trained_on.folder}); read the impressions again"
         )
-    place = Workplace.open(config, accelerator, trained_on)
+    place = Workplace.open(config, accelerator, trained_on, say=console.print)
     model = place.model()
     run = run_folder(config, trained_on, accelerator)
     checkpoint = checkpoint_of(config, run)
     load_model(model, checkpoint)
-    place = place.over(new)
+    place = place.over(new, say=console.print)
     interactions = place.split(SPLIT)
     scored = score(place, model, interactions)
     target = run.path / "impressions" / new.fingerprint[:ID_LENGTH]

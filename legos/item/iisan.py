@@ -1,0 +1,97 @@
+"""IISAN: a side network over the cached states of all layers; the language model never runs.
+
+Fu et al., "IISAN: Efficiently Adapting Multimodal Representation for Sequential Recommendation with
+Decoupled PEFT", SIGIR 2024, section 3; its text tower alone. An adapter block a layer reads a gated
+sum of the block below and of that layer's mean-pooled state. The paper's LayerDrop is `layer_step`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.data.items import ItemBatch
+from legos.errors import ConfigError
+from legos.item.language_model import LanguageModelSettings
+from legos.lm.load import LanguageModel
+from legos.lm.states import POOLED
+from legos.registry import item_encoders
+
+
+class IISANConfig(LanguageModelSettings):
+    """Settings of the side network."""
+
+    name: Literal["iisan"] = "iisan"
+    layer_step: int = Field(1, ge=1)
+    """Read every so manieth layer, counted from the last (2 in the paper)."""
+    adapter_size: int = Field(64, ge=1)
+    """Width of an adapter's bottleneck (64 in the paper)."""
+
+
+@item_encoders.register(IISANConfig)
+class IISAN(nn.Module):
+    """Gated adapters over mean-pooled layers.
+
+    Args:
+        language_model: whose width and number of layers count; its weights are not loaded.
+        hidden_size: D.
+        layer_step: distance of the layers that are read.
+        adapter_size: width of the bottleneck.
+        others: what the items were prepared with.
+    """
+
+    def __init__(
+        self,
+        *,
+        language_model: LanguageModel,
+        hidden_size: int,
+        layer_step: int,
+        adapter_size: int,
+        **others: Any,
+    ) -> None:
+        super().__init__()
+        self.width, depth = language_model.width, language_model.num_layers
+        self.layers = list(range(depth, -1, -layer_step))[::-1]
+        if len(self.layers) < 2:
+            raise ConfigError(
+                f"layer_step {layer_step}: {language_model.name} has {depth} layers, so it is at "
+                f"most {depth}"
+            )
+        steps = len(self.layers) - 1
+        self.adapters = nn.ModuleList(Adapter(self.width, adapter_size) for _ in range(steps))
+        self.gates = nn.Parameter(torch.zeros(steps))  # sigmoid(0): both count half
+        self.project = nn.Linear(self.width, hidden_size)
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Content of N items -> ``(N, D)``."""
+        read = items.read(POOLED).to(self.project.weight.device).values
+        pooled = read.unflatten(1, (-1, self.width))[:, self.layers]  # (N, layers, E)
+        pooled = pooled.to(self.project.weight.dtype)
+        state = pooled[:, 0]
+        for step, adapter in enumerate(self.adapters):
+            gate = self.gates[step].sigmoid()
+            state = adapter(gate * state + (1 - gate) * pooled[:, step + 1])
+        vectors: Tensor = self.project(state)
+        return vectors
+
+
+class Adapter(nn.Module):
+    """Bottleneck with residual and layer norm: ``LN(x + W_up ReLU(W_down x))``.
+
+    Args:
+        size: E.
+        bottleneck: width in between.
+    """
+
+    def __init__(self, size: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(size, bottleneck), nn.Linear(bottleneck, size)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``(..., E)`` -> ``(..., E)``."""
+        normed: Tensor = self.norm(values + self.up(torch.relu(self.down(values))))
+        return normed

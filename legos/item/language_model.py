@@ -1,0 +1,183 @@
+"""DIRE: a pretrained language model as item encoder, its lower layers cached, the upper ones tuned.
+
+Liu et al., "ONCE: Boosting Content-based Recommendation with Both Open- and Closed-source Large
+Language Models", WSDM 2024, section 3 (DIRE): the final states of an item's tokens go through a
+linear layer to hidden_size and additive attention. With a BERT it is PLM-NR (Wu et al., SIGIR
+2021). The published code resumes one layer too high; here layer k resumes at layer k exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from legos.blocks.attention import AdditiveAttention
+from legos.blocks.buckets import in_length_buckets
+from legos.blocks.packed import PackedTokens, segment_mean
+from legos.data.items import ItemBatch
+from legos.lm.adapt import add_lora, freeze
+from legos.lm.cut import cut_below
+from legos.lm.load import Dtype, LanguageModel, Quantised
+from legos.lm.locate import packaged
+from legos.lm.source import LanguageModelSource
+from legos.lm.states import TOKENS, call_options, layer_name
+from legos.registry import BrickConfig, item_encoders
+
+
+class LanguageModelSettings(BrickConfig):
+    """What the encoders that stand on a language model share."""
+
+    model: LanguageModelSource = Field(default_factory=lambda: packaged("minilm"))
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+    dtype: Dtype = "fp32"
+    """Of its weights: what is not trained may be bf16 or fp16."""
+    cache_dtype: Dtype | None = None
+    """Of cached hidden states; null: that of the weights, so that nothing is lost."""
+    prompts: bool = True
+    """Read the prompts of the data YAML before an item and its fields."""
+
+
+class LanguageModelConfig(LanguageModelSettings):
+    """Settings of a language model as item encoder."""
+
+    name: Literal["language_model"] = "language_model"
+    layer: int = 0
+    """Layers below are computed once and cached; 0: no cache; -1: all but the last."""
+    frozen: bool = False
+    """Train nothing of it; only without LoRA."""
+    lora_rank: int = Field(0, ge=0)
+    """Rank r of LoRA (32 in ONCE); 0: off, the kept layers themselves are trained."""
+    lora_alpha: float = Field(128.0, gt=0)
+    """Adapters count alpha / r times (128 in ONCE)."""
+    lora_dropout: float = Field(0.1, ge=0, lt=1)
+    """Rate on the adapters' input (0.1 in ONCE)."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the linear layers with adapters; none: queries and values."""
+    pooling: Literal["attention", "mean", "first", "last"] = "attention"
+    """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), or last one."""
+    attention_size: int = Field(200, ge=1)
+    """Width of the additive attention's tanh layer."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice rather than keep them."""
+    quantised: Quantised = "none"
+    """Linear layers in 8 or 4 bits (bitsandbytes), with LoRA or frozen."""
+
+    @model_validator(mode="after")
+    def _one_way_to_train(self) -> Self:
+        if self.frozen and self.lora_rank:
+            raise ValueError(f"frozen and lora_rank {self.lora_rank}: LoRA is a way of training")
+        if self.quantised != "none" and not (self.frozen or self.lora_rank):
+            raise ValueError(f"quantised {self.quantised}: needs LoRA or frozen")
+        if self.dtype != "fp32" and not (self.frozen or self.lora_rank):
+            raise ValueError(
+                f"dtype {self.dtype}: weights that are trained stay fp32; set exp.precision "
+                "for faster steps, or use LoRA"
+            )
+        return self
+
+
+@item_encoders.register(LanguageModelConfig)
+class LanguageModelEncoder(nn.Module):
+    """Language model over token ids or cached states, linear layer, pooling.
+
+    Args:
+        language_model: to be loaded, cut and adapted.
+        hidden_size: D.
+        layer: at which it is cut; negative numbers count from the end.
+        others: see the settings; ``model``, ``dtype``, ``cache_dtype``, ``prompts`` and
+            ``quantised`` are those that ``language_model`` and the items were prepared with.
+    """
+
+    def __init__(
+        self,
+        *,
+        language_model: LanguageModel,
+        hidden_size: int,
+        layer: int,
+        frozen: bool,
+        lora_rank: int,
+        lora_alpha: float,
+        lora_dropout: float,
+        lora_targets: tuple[str, ...],
+        pooling: Literal["attention", "mean", "first", "last"],
+        attention_size: int,
+        gradient_checkpointing: bool,
+        **others: Any,
+    ) -> None:
+        super().__init__()
+        self.frozen, self.pooling = frozen, pooling
+        model = language_model.instance()
+        self.reads = TOKENS
+        if layer:
+            cut = language_model.layer(layer)
+            cut_below(model, cut)
+            self.reads = layer_name(cut)
+        if frozen:
+            freeze(model)
+        elif lora_rank:
+            add_lora(
+                model, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets
+            )
+        if gradient_checkpointing:
+            enable: Any = model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        marked: Any = model
+        marked.is_language_model = True  # it learns at item_lr
+        marked.fingerprint = "" if language_model.shapes_only else language_model.fingerprint  # of what a checkpoint leaves out
+        self.language_model = model
+        self.options = call_options(model)
+        self.padding: int = getattr(language_model.config, "pad_token_id", None) or 0
+        self.project = nn.Linear(language_model.width, hidden_size)
+        self.attention = (
+            AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+            if pooling == "attention"
+            else None
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode; a frozen language model stays without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.language_model.eval()
+        return self
+
+    def forward(self, items: ItemBatch) -> Tensor:
+        """Content of N items -> ``(N, D)``."""
+        read = items.read(self.reads).to(self.project.weight.device)
+        values = read.values if read.values.dim() == 2 else read.values[:, None]  # (P, E) or (P, 1)
+        index = torch.arange(len(values), device=values.device)
+        tokens = PackedTokens(values, index, read.offsets, read.rows)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            if len(values):
+                states = in_length_buckets(self._above, tokens)  # (P, E)
+            else:
+                states = self.project.weight.new_zeros(0, self.project.in_features)
+        states = states.to(self.project.weight.dtype)
+        if self.attention is not None:
+            return self.attention.packed(self.project(states), tokens.rows, len(items))
+        vectors: Tensor = self.project(self._pooled(states, tokens))
+        return vectors
+
+    def _above(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The kept layers: ids ``(n, T, 1)`` or states ``(n, T, E)`` -> ``(n, T, E)``."""
+        if values.is_floating_point():
+            weight = next(self.language_model.parameters())
+            dtype = weight.dtype if weight.is_floating_point() else values.dtype  # not if quantised
+            inputs = {"inputs_embeds": values.to(dtype)}
+        else:
+            inputs = {"input_ids": values.squeeze(-1).masked_fill(~mask, self.padding)}
+        output: Any = self.language_model(**inputs, attention_mask=mask.long(), **self.options)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def _pooled(self, states: Tensor, tokens: PackedTokens) -> Tensor:
+        """``(P, E)`` -> ``(N, E)``; zeros for an item without tokens."""
+        if self.pooling == "mean":
+            return segment_mean(states, tokens.rows, tokens.offsets)
+        empty = tokens.offsets.diff() == 0
+        place = tokens.offsets[:-1] if self.pooling == "first" else tokens.offsets[1:] - 1
+        padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
+        return padded.index_select(0, place.where(~empty, len(states)))

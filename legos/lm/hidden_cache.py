@@ -1,0 +1,323 @@
+"""The hidden-state cache: what a language model computes below a layer, once for every item.
+
+Part ``layer_<k>`` is ``hidden_states[k]``, the input of layer k, at every real token; part
+``pooled`` is a vector an item. ``legos/lm/hidden_files.py`` says which files a cache has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.errors import DataError
+from legos.lm.hidden_files import (
+    DTYPES,
+    LAYOUT,
+    USED,
+    CachedPart,
+    Layout,
+    fingerprint,
+    finished_parts,
+    map_shard,
+    read_facts,
+    read_json,
+    read_manifest,
+    read_texts,
+    same_tokens,
+    shard_path,
+    shard_problem,
+)
+from legos.lm.hidden_writer import SHARD_BYTES, write_parts
+
+__all__ = ["CachedPart", "HiddenCache", "HiddenStates"]
+
+_TEXTS = "texts"  # the fact that stands for the token ids
+_NAMED = 5  # items that a message names
+_LONGEST_VALUE = 40
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """One finished part of a cache.
+
+    Attributes:
+        width: numbers a row.
+        dtype: in which they are stored.
+        offsets: ``(N + 1,)`` int64; item i owns rows ``offsets[i]`` to ``offsets[i + 1]``.
+        shards: ``(rows of the shard, width)`` each, whole items, memory-mapped or on a GPU.
+        starts: ``(shards,)`` int64 first row of each.
+        device: where :meth:`select` puts what it finds.
+    """
+
+    width: int
+    dtype: torch.dtype
+    offsets: Tensor
+    shards: tuple[Tensor, ...]
+    starts: Tensor
+    device: torch.device
+
+    def __len__(self) -> int:
+        return self.offsets.numel() - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(N,)`` int64 rows of each item."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def select(self, items: Tensor) -> Ragged:
+        """States of items ``(M,)`` int64, in the order asked.
+
+        Returns:
+            values ``(P, width)`` as stored and offsets ``(M + 1,)``, both on ``device``.
+        """
+        items = items.to(self.offsets.device)
+        begins = self.offsets[items]
+        lengths = self.offsets[items + 1] - begins
+        offsets = torch.zeros(len(items) + 1, dtype=torch.int64, device=items.device)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        total = int(offsets[-1])
+        shift = torch.repeat_interleave(begins - offsets[:-1], lengths, output_size=total)
+        position = torch.arange(total, device=items.device) + shift  # (P,)
+        values = self._gather(position, begins, lengths)
+        return Ragged(values.to(self.device), offsets.to(self.device))
+
+    def to(self, device: torch.device | str) -> HiddenStates:
+        """The same states for another device.
+
+        On a GPU they are copied where they fit in half of its free memory; otherwise they stay
+        where they are, and :meth:`select` moves what it finds.
+        """
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        rows = int(self.offsets[-1])
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        if rows * self.width * self.dtype.itemsize > free // 2:
+            return replace(self, device=device)
+        states = torch.empty(rows, self.width, dtype=self.dtype, device=device)
+        for begin, shard in zip(self.starts.tolist(), self.shards, strict=True):
+            states[begin : begin + len(shard)] = shard.to(device)
+        starts = torch.zeros(1, dtype=torch.int64, device=device)
+        offsets = self.offsets.to(device)
+        return replace(self, device=device, shards=(states,), starts=starts, offsets=offsets)
+
+    def _gather(self, position: Tensor, begins: Tensor, lengths: Tensor) -> Tensor:
+        """Rows ``(P,)`` of items that begin at rows ``(M,)`` -> ``(P, width)``, shard by shard."""
+        if not self.shards:
+            return torch.empty(0, self.width, dtype=self.dtype)
+        if len(self.shards) == 1:  # the only way on a GPU
+            return self.shards[0].index_select(0, position)
+        shard = torch.searchsorted(self.starts, begins, right=True) - 1  # (M,)
+        owner = torch.repeat_interleave(shard, lengths, output_size=position.numel())  # (P,)
+        counts = owner.bincount(minlength=len(self.shards))
+        numbers: list[int] = counts.nonzero().squeeze(1).tolist()
+        if len(numbers) == 1:
+            only = numbers[0]
+            return self.shards[only].index_select(0, position - self.starts[only])
+        states = torch.empty(len(position), self.width, dtype=self.dtype)
+        target = states.view(torch.uint8).numpy()  # numpy scatters rows faster, and knows no bf16
+        places = owner.argsort(stable=True).split(counts[numbers].tolist()) if numbers else ()
+        for number, here in zip(numbers, places, strict=True):
+            rows = position[here] - self.starts[number]
+            target[here.numpy()] = self.shards[number].view(torch.uint8).numpy()[rows.numpy()]
+        return states
+
+
+class HiddenCache:
+    """The cached states of one language model over one set of texts.
+
+    Args:
+        folder: of the caches of this model.
+        facts: JSON-able, everything that decides the states; another fact is another cache. Fact
+            ``texts`` stands for the token ids, ``data`` is the name that lists show.
+        tokens: token ids of the N items, ``(P,)`` int64; with them a cache of other texts is
+            told apart item by item.
+        names: raw id of every item, for messages; None: their numbers.
+
+    Attributes:
+        path: where this cache lies, ``folder/<fingerprint>``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        tokens: Ragged | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.facts: dict[str, Any] = json.loads(json.dumps(facts, allow_nan=False))
+        self.tokens = tokens
+        self.names: Callable[[int], str] = str if names is None else names.__getitem__
+        self.path = folder / fingerprint(self.facts)
+
+    def parts(self) -> list[str]:
+        """Names of the finished parts."""
+        return finished_parts(self.path)
+
+    def why_missing(self, name: str) -> str | None:
+        """Why a part cannot be opened, for a person; None: it is there."""
+        parts = self.parts()
+        if name in parts:
+            return None
+        if (self.path / name).is_dir():
+            return f"{self.path}: {name} is unfinished; the same command goes on with it"
+        if parts:
+            return f"{self.path}: this cache has only {', '.join(parts)}, not {name}"
+        return self._nearest(name)
+
+    def open(
+        self, name: str, *, advance: Callable[[int], None] = lambda size: None
+    ) -> HiddenStates:
+        """Map a finished part after every byte of it was checked.
+
+        Args:
+            name: of the part.
+            advance: told the bytes of each shard once it is checked.
+
+        Raises:
+            DataError: it is not there, or a file is not what was written.
+        """
+        reason = self.why_missing(name)
+        if reason is not None:
+            raise DataError(reason)
+        read_facts(self.path)
+        layout = read_json(self.path / LAYOUT, Layout)
+        values, token_offsets = read_texts(self.path, layout)
+        if self.tokens is not None and not same_tokens(self.tokens, values, token_offsets):
+            raise DataError(f"{self.path}: made from other token ids though its facts are the same")
+        manifest = read_manifest(self.path, name, layout, token_offsets)
+        shards = []
+        for number, shard in enumerate(manifest.shards):
+            path = shard_path(self.path / name, number)
+            problem = shard_problem(path, shard, manifest.width, manifest.dtype)
+            if problem is not None:
+                raise DataError(f"{problem}; delete {self.path / name} and make it again")
+            shards.append(map_shard(path, shard, manifest.width, manifest.dtype))
+            advance(shard.bytes)
+        with suppress(OSError):  # a cache that others own may be read only
+            (self.path / USED).touch()
+        starts = list(accumulate((len(shard) for shard in shards), initial=0))[:-1]
+        return HiddenStates(
+            width=manifest.width,
+            dtype=DTYPES[manifest.dtype],
+            offsets=token_offsets if manifest.per == "token" else torch.arange(layout.items + 1),
+            shards=tuple(shards),
+            starts=torch.tensor(starts, dtype=torch.int64),
+            device=torch.device("cpu"),
+        )
+
+    def size(self, tokens: Ragged, parts: Sequence[CachedPart], dtype: str) -> int:
+        """Bytes of states that the parts have, whether they are there or not."""
+        count = len(tokens)
+        return sum(part.rows(tokens.offsets, 0, count) * part.row_bytes(dtype) for part in parts)
+
+    def write(
+        self,
+        tokens: Ragged,
+        parts: Sequence[CachedPart],
+        states: Callable[[Ragged], Mapping[str, Tensor]],
+        *,
+        dtype: str,
+        advance: Callable[[int], None] = lambda count: None,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> None:
+        """Compute and store what is missing of the parts, all in one pass over the items.
+
+        A killed write goes on at its first missing shard.
+
+        Args:
+            tokens: token ids of the N items, ``(P,)`` int64.
+            parts: what to store; those that are finished are left alone.
+            states: token ids of some items -> for each part's name its ``(rows, width)``. It is
+                called with what one shard holds, never for items without any token: their rows
+                are 0.
+            dtype: as which they are stored: fp32, fp16 or bf16.
+            advance: told the tokens of each shard once they are done.
+            shard_bytes: the most that a shard takes, unless one item takes more. A cache that was
+                begun keeps its shards.
+
+        Raises:
+            DataError: states are not finite (the message names the items), or a file is damaged.
+            ConfigError: the disk has too little room.
+            CacheInUseError: another process writes this cache.
+        """
+        write_parts(
+            self.path,
+            self.facts,
+            tokens.to("cpu"),
+            parts,
+            states,
+            dtype=dtype,
+            names=self.names,
+            advance=advance,
+            shard_bytes=shard_bytes,
+        )
+
+    def _nearest(self, name: str) -> str:
+        """Which facts differ from the cache with the fewest other ones."""
+        found: list[tuple[int, bool, Path, dict[str, Any]]] = []
+        for path in sorted(self.path.parent.glob("*")):
+            with suppress(DataError):  # a damaged neighbour is none
+                facts = read_facts(path)
+                parts = finished_parts(path)
+                if parts:
+                    count = len(differing(self.facts, facts))
+                    found.append((count, name not in parts, path, facts))
+        if not found:
+            return f"{self.path.parent}: nothing is cached yet"
+        *_, path, facts = min(found, key=lambda entry: entry[:3])
+        keys = differing(self.facts, facts)
+        if keys == [_TEXTS] and self.tokens is not None:
+            with suppress(DataError):
+                return self._changed_texts(path, self.tokens)
+        shown = ", ".join(_shown_difference(key, self.facts, facts) for key in keys)
+        return f"no cache for this: it differs from {path} in {shown}"
+
+    def _changed_texts(self, path: Path, tokens: Ragged) -> str:
+        """Which items have other tokens in a cache nearby."""
+        values, offsets = read_texts(path, read_json(path / LAYOUT, Layout))
+        changed = changed_items(tokens, Ragged(values, offsets))
+        here, there = len(tokens), offsets.numel() - 1
+        counts = "" if here == there else f"; {here:,} items here, {there:,} there"
+        if not changed:
+            what = "the number of items" if counts else f"fact {_TEXTS!r} (not the tokens)"
+            return f"no cache for this: {what} differs from {path}{counts}"
+        names = ", ".join(repr(self.names(item)) for item in changed[:_NAMED])
+        more = f" and {len(changed) - _NAMED:,} more" if len(changed) > _NAMED else ""
+        one = len(changed) == 1
+        what = f"the {'text' if one else 'texts'} of {'item' if one else 'items'} {names}{more}"
+        total = f"({len(changed):,} {'item' if one else 'items'}{counts})"
+        return f"no cache for this: {what} {'differs' if one else 'differ'} from {path} {total}"
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The facts that are not the same, or that one of two caches does not have."""
+    keys = sorted(ours.keys() | theirs.keys())
+    return [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
+
+
+def changed_items(ours: Ragged, theirs: Ragged) -> list[int]:
+    """Numbers of the items, of those both have, whose token ids differ."""
+    count = min(len(ours), len(theirs))
+    changed = ours.lengths[:count] != theirs.lengths[:count]
+    same_length = (~changed).nonzero().squeeze(1)
+    left, right = ours.select(same_length), theirs.select(same_length)
+    changed[same_length[left.rows[left.values != right.values]]] = True
+    found: list[int] = changed.nonzero().squeeze(1).tolist()
+    return found
+
+
+def _shown_difference(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    here, there = (json.dumps(facts.get(key), ensure_ascii=False) for facts in (ours, theirs))
+    if max(len(here), len(there)) > _LONGEST_VALUE:
+        return key
+    return f"{key} ({here} here, {there} there)"

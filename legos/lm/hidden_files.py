@@ -1,0 +1,328 @@
+"""The files of a hidden-state cache: their names, their contents, their checks, their lock.
+
+    <folder>/<model>/<fingerprint>/
+        facts.json                     all that the fingerprint covers
+        tokens.npy, offsets.npy        (P,) int32 token ids, (N + 1,) int64: what was read
+        layout.json                    hashes of these two, and which items a shard holds
+        <part>/00000.npy, 00000.json   (rows, width) of whole items; beside it its size and SHA-256
+        <part>/manifest.json           all shards, written last: with it the part is finished
+        used                           touched at every opening
+        lock                           held by the process that writes
+
+bf16 lies in a file as uint16, since numpy has no such type.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.errors import DataError, LegosError
+from legos.files import sha256_of_file, sha256_of_text
+
+FORMAT = 1
+FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"
+TOKENS, OFFSETS, USED, LOCK = "tokens.npy", "offsets.npy", "used", "lock"
+FINGERPRINT = re.compile(r"[0-9a-f]{24}")
+
+StoredType = Literal["fp32", "fp16", "bf16"]
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+_NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
+
+
+class CacheInUseError(LegosError):
+    """Another process writes this cache."""
+
+
+@dataclass(frozen=True)
+class CachedPart:
+    """One thing a cache holds.
+
+    Attributes:
+        name: ``layer_12`` or ``pooled``; it names a folder.
+        width: numbers a row: E, or (L + 1) * E for ``pooled``.
+        per: a row for each token, or a row for each item.
+    """
+
+    name: str
+    width: int
+    per: Literal["token", "item"]
+
+    def rows(self, offsets: Tensor, first: int, stop: int) -> int:
+        """How many rows the items ``first`` to ``stop`` have; offsets ``(N + 1,)`` int64."""
+        return stop - first if self.per == "item" else int(offsets[stop] - offsets[first])
+
+    def row_bytes(self, dtype: str) -> int:
+        """Bytes of a row."""
+        return self.width * DTYPES[dtype].itemsize
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Content(_File):
+    """What a file must be."""
+
+    bytes: int
+    sha256: str
+
+
+class Shard(Content):
+    """One file of a part: the rows of the items ``first`` to ``stop``."""
+
+    first: int
+    stop: int
+    rows: int
+
+
+class Manifest(_File):
+    """A finished part."""
+
+    per: Literal["token", "item"]
+    width: int
+    dtype: StoredType
+    shards: list[Shard]
+
+
+class Layout(_File):
+    """What the parts of a cache have in common.
+
+    Attributes:
+        bounds: shard i holds the items ``bounds[i]`` to ``bounds[i + 1]``.
+    """
+
+    items: int
+    tokens: Content
+    offsets: Content
+    bounds: list[int]
+
+    @model_validator(mode="after")
+    def _bounds_hold_every_item_once(self) -> Self:
+        rising = all(first < stop for first, stop in pairwise(self.bounds))
+        if not rising or not self.bounds or (self.bounds[0], self.bounds[-1]) != (0, self.items):
+            raise ValueError("bounds are not those of the items")
+        return self
+
+
+class Facts(_File):
+    """All that decides the states of a cache."""
+
+    format: int
+    facts: dict[str, Any]
+
+
+Model = TypeVar("Model", bound=_File)
+
+
+def read_json(path: Path, model: type[Model]) -> Model:
+    """Read one of the JSON files.
+
+    Raises:
+        DataError: missing, not JSON, or not what such a file says.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except ValidationError as error:
+        details = error.errors()[0]
+        where = ".".join(str(part) for part in details["loc"])
+        raise DataError(
+            f"{path}: damaged, {where + ': ' if where else ''}{details['msg']}"
+        ) from None
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """The name of a cache's folder: 24 hexadecimal digits of its facts and the format."""
+    content = {"format": FORMAT, "facts": facts}
+    return sha256_of_text(json.dumps(content, sort_keys=True, allow_nan=False))[:24]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of the cache in a folder.
+
+    Raises:
+        DataError: missing, damaged, of another format, or not the facts of this folder's name.
+    """
+    found = read_json(path / FACTS, Facts)
+    if found.format != FORMAT:
+        raise DataError(f"{path}: a cache of format {found.format}, this legos reads {FORMAT}")
+    if fingerprint(found.facts) != path.name:
+        raise DataError(f"{path / FACTS}: damaged, these are not the facts of a cache of that name")
+    return found.facts
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """File of a part's shard; its size and hash lie beside it as ``.json``."""
+    return folder / f"{number:05d}.npy"
+
+
+def content_of(path: Path) -> Content:
+    """Size and hash of a file as it is."""
+    return Content(bytes=path.stat().st_size, sha256=sha256_of_file(path))
+
+
+def content_problem(path: Path, content: Content, *, hashed: bool = True) -> str | None:
+    """How a file differs from what was written; None: not at all.
+
+    Args:
+        path: the file.
+        content: what it must be.
+        hashed: read it whole; otherwise its size is looked at alone.
+    """
+    if not path.is_file():
+        return f"{path}: missing"
+    size = path.stat().st_size
+    if size != content.bytes:
+        return f"{path}: damaged, it has {size:,} bytes of the {content.bytes:,} that were written"
+    if hashed and sha256_of_file(path) != content.sha256:
+        return f"{path}: damaged, its SHA-256 is not that of what was written"
+    return None
+
+
+def shard_problem(path: Path, shard: Shard, width: int, dtype: str) -> str | None:
+    """How a shard differs from what was written, every byte read; None: not at all."""
+    problem = content_problem(path, shard)
+    if problem is not None:
+        return problem
+    with path.open("rb") as file:
+        shape, numpy_type, _ = _read_header(path, file)
+    expected = ((shard.rows, width), np.dtype(_NUMPY_TYPES[dtype]))
+    if (shape, numpy_type) != expected:
+        return (
+            f"{path}: holds {numpy_type} of shape {shape}, expected {expected[1]} of {expected[0]}"
+        )
+    return None
+
+
+def read_manifest(path: Path, name: str, layout: Layout, offsets: Tensor) -> Manifest:
+    """The manifest of a part, its shards in order and with as many rows as the items have.
+
+    Args:
+        path: folder of the cache.
+        name: of the part.
+        layout: of the cache.
+        offsets: ``(N + 1,)`` int64 first token of each item.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    manifest = read_json(path / name / MANIFEST, Manifest)
+    part = CachedPart(name, manifest.width, manifest.per)
+    expected = [
+        (first, stop, part.rows(offsets, first, stop)) for first, stop in pairwise(layout.bounds)
+    ]
+    if [(shard.first, shard.stop, shard.rows) for shard in manifest.shards] != expected:
+        raise DataError(f"{path / name / MANIFEST}: damaged, its shards are not those of the items")
+    return manifest
+
+
+def read_texts(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Token ids ``(P,)`` int32 and offsets ``(N + 1,)`` int64 that a cache was made from.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    for name, content in ((TOKENS, layout.tokens), (OFFSETS, layout.offsets)):
+        problem = content_problem(path / name, content)
+        if problem is not None:
+            raise DataError(problem)
+    return (
+        torch.from_numpy(np.load(path / TOKENS, allow_pickle=False)),
+        torch.from_numpy(np.load(path / OFFSETS, allow_pickle=False)),
+    )
+
+
+def same_tokens(tokens: Ragged, values: Tensor, offsets: Tensor) -> bool:
+    """Whether a cache was made from these token ids: ``(P,)`` int32 and ``(N + 1,)`` int64."""
+    same = torch.equal(tokens.offsets, offsets)
+    return same and torch.equal(tokens.values.int(), values)
+
+
+def map_shard(path: Path, shard: Shard, width: int, dtype: str) -> Tensor:
+    """``(rows, width)`` states of a checked shard, read from the disk as they are used."""
+    with path.open("rb") as file:
+        *_, begin = _read_header(path, file)
+    # unlike numpy's, this mapping keeps no file open: a large cache has more shards than a
+    # process may have files
+    whole = torch.from_file(str(path), shared=False, size=shard.bytes, dtype=torch.uint8)
+    return whole[begin:].view(DTYPES[dtype]).view(shard.rows, width)
+
+
+def to_array(states: Tensor, dtype: str) -> np.ndarray:
+    """States on any device, already of that type, as they lie in a file."""
+    plain = states.cpu().contiguous()
+    return plain.view(torch.uint16).numpy() if dtype == "bf16" else plain.numpy()
+
+
+def finished_parts(path: Path) -> list[str]:
+    """Names of the parts with a manifest, layers in their order."""
+    names = (manifest.parent.name for manifest in path.glob(f"*/{MANIFEST}"))
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Files that a killed writer was at; call it with the lock held, or they may be alive."""
+    return [file for pattern in (".*.part", "*/.*.part") for file in path.glob(pattern)]
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other processes from changing a cache; a killed owner's lock is free at once.
+
+    Raises:
+        CacheInUseError: another process holds the lock.
+    """
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        # opened without truncation: until the lock is ours the text is the owner's
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "r+", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = file.read().strip() or "unknown"
+                raise CacheInUseError(
+                    f"{path}: process {owner} is working on this cache; wait for it, what it "
+                    "finishes need not be computed again"
+                ) from None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), (path / LOCK).stat()):
+                    file.seek(0)
+                    file.truncate()
+                    file.write(str(os.getpid()))
+                    file.flush()
+                    yield
+                    return
+        # pruned between opening and locking: what is locked is no longer there
+
+
+def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, type and first byte of the numbers of a ``.npy``."""
+    try:
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except ValueError as error:
+        raise DataError(f"{path}: damaged, {error}") from None
+    if fortran:
+        raise DataError(f"{path}: damaged, its numbers lie column by column")
+    return shape, dtype, file.tell()

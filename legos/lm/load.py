@@ -1,0 +1,237 @@
+"""A language model ready to be built: its shape, tokenizer, fingerprint and weights, each on demand.
+
+transformers does the loading; folders, GGUF files and random weights in a given shape look alike
+from here on. No code of a model's repository is ever run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from legos.errors import ConfigError
+from legos.files import sha256_of_file, sha256_of_text
+from legos.lm.cut import check_cut
+from legos.lm.locate import Located, locate, packaged
+from legos.lm.source import LanguageModelSource
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+Quantised = Literal["none", "int8", "nf4"]
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+class LanguageModel:
+    """A pretrained (or random) transformer without a head.
+
+    Args:
+        source: where it comes from.
+        dtype: of its weights.
+        quantised: load linear layers in 8 or 4 bits (bitsandbytes).
+        shapes_only: never read weights; instances are on the meta device.
+    """
+
+    def __init__(
+        self,
+        source: LanguageModelSource,
+        *,
+        dtype: Dtype = "fp32",
+        quantised: Quantised = "none",
+        shapes_only: bool = False,
+    ) -> None:
+        self.source, self.dtype, self.quantised = source, dtype, quantised
+        self.shapes_only = shapes_only
+
+    @property
+    def name(self) -> str:
+        """How it is called."""
+        return self.source.name
+
+    @cached_property
+    def located(self) -> Located:
+        """Its files."""
+        return locate(self.source)
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers configuration: of its files, or the given shape where that is enough."""
+        from transformers import AutoConfig
+
+        if self.source.shape is not None and (self.source.random or self.shapes_only):
+            return AutoConfig.for_model(**self.source.shape)
+        with _quiet():
+            try:
+                return AutoConfig.from_pretrained(
+                    str(self.located.folder), local_files_only=True, **self.located.arguments
+                )
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                raise self._refused("its configuration cannot be read", error) from None
+
+    @property
+    def width(self) -> int:
+        """E, the width of its hidden states."""
+        size: int = self.config.hidden_size
+        return size
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        count: int = self.config.num_hidden_layers
+        return count
+
+    def layer(self, number: int) -> int:
+        """A layer by number; negative numbers count from the end.
+
+        Raises:
+            ConfigError: there is no such layer.
+        """
+        layer = number + self.num_layers if number < 0 else number
+        if not 0 <= layer < self.num_layers:
+            check_cut(self.name, number, self.num_layers)
+        return layer
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens it can read at once; None where it does not say."""
+        limit: int | None = getattr(self.config, "max_position_embeddings", None)
+        if limit is not None and self.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+            limit -= self.config.pad_token_id + 1  # where its positions begin
+        return limit
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its fast tokenizer (``tokenizers.Tokenizer``), neither truncating nor padding."""
+        from transformers import AutoTokenizer
+
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        own = self.source.tokenizer
+        files = self.located if own is None else locate(packaged(own))
+        with _quiet():
+            try:
+                wrapped = AutoTokenizer.from_pretrained(
+                    str(files.folder), local_files_only=True, **files.arguments
+                )
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                raise self._refused("its tokenizer cannot be read", error) from None
+        fast = getattr(wrapped, "backend_tokenizer", None)
+        if fast is None:
+            raise ConfigError(f"language model {self.name!r}: has no fast tokenizer")
+        fast.no_truncation()
+        fast.no_padding()
+        return fast
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """SHA-256 of the tokenizer."""
+        return sha256_of_text(self.tokenizer.to_str())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over configuration and weights."""
+        if self.source.random:
+            return sha256_of_text(f"random {self.config.to_json_string()} {self.source.seed}")
+        if self.located.gguf is not None:
+            return sha256_of_file(self.located.folder / self.located.gguf)
+        weights = sorted(self.located.folder.glob("*.safetensors"))
+        if not weights:
+            raise ConfigError(
+                f"{self.located.folder}: no *.safetensors here; weights as pickles are not read"
+            )
+        files = [self.located.folder / "config.json", *weights]
+        return sha256_of_text(" ".join(sha256_of_file(file) for file in files))
+
+    def load(self) -> nn.Module:
+        """A fresh instance in evaluation mode, on the CPU (quantised: where bitsandbytes puts it).
+
+        Raises:
+            ConfigError: files or packages are missing, or do not fit.
+        """
+        from transformers import AutoModel
+
+        with _quiet():
+            if self.source.random:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self.source.seed)
+                    model: Any = AutoModel.from_config(self.config, dtype=DTYPES[self.dtype])
+            else:
+                _ = self.fingerprint  # refuses folders without safe weights
+                try:
+                    model = AutoModel.from_pretrained(
+                        str(self.located.folder),
+                        config=None if self.located.gguf else self.config,
+                        local_files_only=True,
+                        use_safetensors=None if self.located.gguf else True,
+                        dtype=DTYPES[self.dtype],
+                        **self.located.arguments,
+                        **self._quantisation(),
+                    )
+                except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+                    raise self._refused("its weights cannot be read", error) from None
+        return _without_pooler(model).eval()
+
+    def instance(self) -> nn.Module:
+        """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
+        return self.skeleton() if self.shapes_only else self.load()
+
+    def skeleton(self) -> nn.Module:
+        """The same without weights, on the meta device: for shapes and counts."""
+        from transformers import AutoModel
+
+        with _quiet(), torch.device("meta"):
+            return _without_pooler(AutoModel.from_config(self.config, dtype=DTYPES[self.dtype]))
+
+    def _quantisation(self) -> dict[str, Any]:
+        if self.quantised == "none":
+            return {}
+        from importlib.util import find_spec
+
+        if find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                f"quantised {self.quantised}: needs the package bitsandbytes; `pip install "
+                "bitsandbytes`"
+            )
+        from transformers import BitsAndBytesConfig
+
+        if self.quantised == "int8":
+            return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+        compute = DTYPES[self.dtype]
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+        )
+        return {"quantization_config": settings}
+
+    def _refused(self, what: str, error: Exception) -> ConfigError:
+        reason = " ".join(str(error).split())[:300]
+        return ConfigError(f"language model {self.name!r}: {what} ({reason})")
+
+
+def _without_pooler(model: nn.Module) -> nn.Module:
+    """BERT's pooler reads the first token for a task of its own; item encoders pool themselves."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own bars and remarks off the terminal; errors are told by us."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,141 @@
+"""One pass of a language model over packed texts, keeping the states at chosen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from legos.data.ragged import Ragged
+from legos.lm.cut import layer_stack
+
+TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer
+
+
+class _Reached(Exception):  # noqa: N818 - it is no error: the highest layer wanted was reached
+    pass
+
+
+def call_options(model: nn.Module) -> dict[str, Any]:
+    """What every call of a model's ``forward`` is given: decoders keep no keys and values."""
+    config: Any = model.config
+    return {"use_cache": False} if getattr(config, "use_cache", False) else {}
+
+
+def layer_name(layer: int) -> str:
+    """How a cache calls the states at a layer."""
+    return f"layer_{layer}"
+
+
+class StateReader:
+    """Reads hidden states of items.
+
+    Args:
+        model: a language model without head, on its device, in evaluation mode.
+        layers: whose input states are kept; the model runs no further than the highest of them.
+        pooled: keep the mean over each item's tokens of the input of every layer and of the final
+            states, side by side: ``(N, (L + 1) * E)`` (IISAN).
+        batch_tokens: tokens read at once, padding included.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layers: Sequence[int] = (),
+        pooled: bool = False,
+        batch_tokens: int = 16_384,
+    ) -> None:
+        self.model, self.layers, self.pooled = model, tuple(layers), pooled
+        self.batch_tokens = batch_tokens
+        self.stack = layer_stack(model)[2]
+        self.device = next(model.parameters()).device
+        config: Any = model.config
+        self.padding = getattr(config, "pad_token_id", None) or 0
+        self.options = call_options(model)
+
+    @torch.no_grad()
+    def __call__(self, tokens: Ragged) -> Mapping[str, Tensor]:
+        """Texts of N items -> per layer ``(P, E)``, and pooled ``(N, (L + 1) * E)``."""
+        out: dict[str, Tensor] = {}
+        for items, padded, mask in self._batches(tokens):
+            places = _places(tokens.offsets[items], mask)
+            for name, states in self._read(padded, mask).items():
+                rows = states.shape[0] if name == POOLED else int(mask.sum())
+                whole = len(tokens) if name == POOLED else tokens.values.numel()
+                if name not in out:
+                    out[name] = states.new_empty(whole, states.shape[-1])
+                target = items if name == POOLED else places
+                values = states if name == POOLED else states[mask.to(states.device)]
+                assert len(target) == rows
+                out[name][target.to(states.device)] = values
+        return out
+
+    def _batches(self, tokens: Ragged) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Items of similar length, at most ``batch_tokens`` with their padding: ids and mask."""
+        lengths = tokens.lengths
+        order = lengths.argsort(stable=True)
+        order = order[lengths[order] > 0]
+        end = order.numel()
+        while end > 0:
+            longest = int(lengths[order[end - 1]])
+            begin = max(0, end - max(1, self.batch_tokens // longest))
+            items = order[begin:end]
+            slots = torch.arange(longest)
+            mask = slots < lengths[items][:, None]  # (n, T)
+            padded = torch.full(mask.shape, self.padding, dtype=torch.int64)
+            padded[mask] = tokens.values[_places(tokens.offsets[items], mask)].long()
+            yield items, padded, mask
+            end = begin
+
+    def _read(self, padded: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Ids and mask ``(n, T)`` -> states ``(n, T, E)`` by name, pooled ``(n, (L + 1) * E)``."""
+        inputs = {
+            "input_ids": padded.to(self.device),
+            "attention_mask": mask.long().to(self.device),
+        }
+        found: dict[int, Tensor] = {}
+        wanted = range(len(self.stack)) if self.pooled else self.layers
+        last = None if self.pooled else max(self.layers)
+        with _kept(self.stack, wanted, found, last):
+            try:
+                final = self.model(**inputs, **self.options)
+            except _Reached:
+                final = None
+        states = {layer_name(layer): found[layer] for layer in self.layers}
+        if self.pooled and final is not None:
+            every = [*(found[layer] for layer in wanted), final.last_hidden_state]
+            weights = inputs["attention_mask"][..., None]
+            count = weights.sum(1)
+            means = [(each.float() * weights).sum(1) / count for each in every]
+            states[POOLED] = torch.cat(means, -1).to(every[-1].dtype)
+        return states
+
+
+def _places(begins: Tensor, mask: Tensor) -> Tensor:
+    """Position of each real token: item begins ``(n,)`` and mask ``(n, T)`` -> ``(p,)``."""
+    return (begins[:, None] + torch.arange(mask.shape[1]))[mask]
+
+
+@contextmanager
+def _kept(
+    stack: nn.ModuleList, wanted: Sequence[int], found: dict[int, Tensor], last: int | None
+) -> Iterator[None]:
+    """Note the input of the wanted layers; stop at ``last``."""
+
+    def keep(layer: int) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found[layer] = arguments[0] if arguments else named["hidden_states"]
+            if layer == last:
+                raise _Reached
+
+        return hook
+
+    with ExitStack() as stack_of_hooks:
+        for layer in wanted:
+            handle = stack[layer].register_forward_pre_hook(keep(layer), with_kwargs=True)
+            stack_of_hooks.callback(handle.remove)
+        yield

@@ -1,0 +1,137 @@
+"""What a language model reads of an item: its fields in words, each after a prompt.
+
+ONCE (WSDM 2024) reads "news article: <title> ... <abstract> ... <category> ..." (DIRE, section
+3.1). Opening and prompts come from the data YAML; every piece is tokenized on its own, so that a
+field's length counts its own tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TemplateField:
+    """A field of the template.
+
+    Attributes:
+        name: for errors.
+        texts: of the N items; an empty one is left out together with its prompt.
+        prompt: what stands before it.
+        length: the most tokens it keeps; None for all.
+    """
+
+    name: str
+    texts: Sequence[str]
+    prompt: str
+    length: int | None
+
+
+def encode_items(
+    tokenizer: Any, fields: Sequence[TemplateField], *, opening: str = "", longest: int | None = None
+) -> Ragged:
+    """Token ids of N items.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer``.
+        fields: in reading order.
+        opening: what stands before the first field.
+        longest: the most tokens the model can read.
+
+    Returns:
+        values ``(P,)`` int64 and offsets ``(N + 1,)``, special tokens at both ends included.
+
+    Raises:
+        ConfigError: an item is longer than ``longest``.
+    """
+    count = len(fields[0].texts)
+    before, after = special_tokens(tokenizer)
+    lead = _lead(tokenizer)
+    segments = [_constant(before, count), _constant(_piece(tokenizer, opening, lead=""), count)]
+    started = bool(opening)
+    for field in fields:
+        present = torch.tensor([bool(text.strip()) for text in field.texts])
+        prompt = _piece(tokenizer, field.prompt, lead=lead if started else "")
+        segments.append(_constant(prompt, count, present))
+        started = started or bool(field.prompt)
+        segments.append(_tokens(tokenizer, field, present, lead if started else ""))
+        started = True
+    segments.append(_constant(after, count))
+    encoded = concatenate(segments)
+    if longest is not None and count and int(encoded.lengths.max()) > longest:
+        item = int(encoded.lengths.argmax())
+        raise ConfigError(
+            f"item number {item} has {int(encoded.lengths[item])} tokens, the language model reads "
+            f"at most {longest}; give the fields lengths: "
+            + ", ".join(f"{field.name} ({field.length or 'all'})" for field in fields)
+        )
+    return encoded
+
+
+def concatenate(segments: Sequence[Ragged]) -> Ragged:
+    """Row i of the result is row i of every segment, one after the other."""
+    lengths = torch.stack([segment.lengths for segment in segments])  # (segments, N)
+    offsets = torch.nn.functional.pad(lengths.sum(0).cumsum(0), (1, 0))
+    begins = offsets[:-1] + lengths.cumsum(0) - lengths  # (segments, N)
+    values = torch.empty(int(offsets[-1]), dtype=torch.int64)
+    for segment, begin in zip(segments, begins, strict=True):
+        within = torch.arange(segment.values.numel()) - segment.offsets[segment.rows]
+        values[begin[segment.rows] + within] = segment.values
+    return Ragged(values, offsets)
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before and after a text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a").ids
+    for begin in range(len(whole) - len(bare) + 1):
+        if whole[begin : begin + len(bare)] == bare:
+            return whole[:begin], whole[begin + len(bare) :]
+    return [], []
+
+
+def _lead(tokenizer: Any) -> str:
+    """What must stand before a word for it to be tokenized as in the middle of a text."""
+    inside = tokenizer.encode("a word", add_special_tokens=False).ids
+    alone = tokenizer.encode("word", add_special_tokens=False).ids
+    return "" if inside[-len(alone) :] == alone else " "
+
+
+def _piece(tokenizer: Any, text: str, *, lead: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(lead + text, add_special_tokens=False).ids if text else []
+    return ids
+
+
+def _tokens(tokenizer: Any, field: TemplateField, present: Tensor, lead: str) -> Ragged:
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(field.texts))}
+    encoded = tokenizer.encode_batch_fast(
+        [lead + text for text in distinct], add_special_tokens=False
+    )
+    ids = [entry.ids[: field.length] for entry in encoded]
+    lengths = torch.tensor([len(each) for each in ids], dtype=torch.int64)
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    flat = torch.tensor([token for each in ids for token in each], dtype=torch.int64)
+    rows = torch.tensor([distinct[text] for text in field.texts], dtype=torch.int64)
+    return _where(Ragged(flat, offsets).select(rows), present)
+
+
+def _constant(ids: list[int], count: int, present: Tensor | None = None) -> Ragged:
+    lengths = torch.full((count,), len(ids))
+    if present is not None:
+        lengths = lengths * present
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    return Ragged(torch.tensor(ids, dtype=torch.int64).repeat(int((lengths > 0).sum())), offsets)
+
+
+def _where(tokens: Ragged, present: Tensor) -> Ragged:
+    kept = tokens.values[present[tokens.rows]]
+    lengths = tokens.lengths * present
+    return Ragged(kept, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))

@@ -1,0 +1,237 @@
+"""Language models of a run: what they read of the items, and the caches of what lies below a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from legos.config.schema import FieldConfig, RunConfig
+from legos.data.items import LanguageInput
+from legos.data.ragged import Ragged
+from legos.data.tables import Tables
+from legos.errors import ConfigError
+from legos.files import sha256_of_text
+from legos.item.iisan import IISANConfig
+from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
+from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.load import LanguageModel
+from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
+from legos.lm.template import TemplateField, encode_items
+from legos.registry import BrickConfig
+
+if TYPE_CHECKING:
+    from legos.config.schema import ModelConfig
+
+_STATES_VERSION = 1  # of what is computed; another is another cache
+
+
+def language_model_settings(model: ModelConfig) -> LanguageModelSettings | None:
+    """The settings of the brick that stands on a language model, also inside another brick."""
+    waiting: list[BrickConfig] = [model.item]
+    while waiting:
+        brick = waiting.pop()
+        if isinstance(brick, LanguageModelSettings):
+            return brick
+        waiting += [value for _, value in brick if isinstance(value, BrickConfig)]
+    return None
+
+
+def language_model_of(
+    settings: LanguageModelSettings, *, shapes_only: bool = False
+) -> LanguageModel:
+    """The language model that settings name."""
+    quantised = settings.quantised if isinstance(settings, LanguageModelConfig) else "none"
+    return LanguageModel(
+        settings.model, dtype=settings.dtype, quantised=quantised, shapes_only=shapes_only
+    )
+
+
+def template(config: RunConfig, tables: Tables, *, prompts: bool) -> list[TemplateField]:
+    """The item fields of the data YAML in words.
+
+    Raises:
+        ConfigError: a field has no words.
+    """
+    described = tables.manifest["fields"]
+    fields = []
+    for field in config.data.fields:
+        column = field.column.split("@")[0]
+        if column not in described:
+            raise ConfigError(f"data.fields: {field.column!r} has no text for a language model")
+        if described[column]["kind"] == "text":
+            texts = tables.texts(column)
+        else:
+            names = tables.vocabulary(tables.column("items", column)["vocabulary"])
+            texts = [names[value] for value in tables.scalar("items", column).tolist()]
+        prompt = prompt_of(field) if prompts else ""
+        fields.append(TemplateField(field.name, texts, prompt, field.length))
+    return fields
+
+
+def prompt_of(field: FieldConfig) -> str:
+    """What stands before a field; by default its name."""
+    return f"{field.name}:" if field.prompt is None else field.prompt
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a language model reads of a data set, and where its states are cached.
+
+    Attributes:
+        settings: of the brick.
+        language_model: that reads.
+        tokens: ids of every item.
+        cache: of its states.
+        names: raw item ids.
+    """
+
+    settings: LanguageModelSettings
+    language_model: LanguageModel
+    tokens: Ragged
+    cache: HiddenCache
+    names: Sequence[str]
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
+    ) -> Reading:
+        """Tokenize the items and find their cache."""
+        opening = config.data.prompt if settings.prompts else ""
+        fields = template(config, tables, prompts=settings.prompts)
+        tokens = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
+        names = tables.vocabulary("item_id")
+        facts = {
+            "version": _STATES_VERSION,
+            "data": config.data.name,
+            "model": model.name,
+            "weights": model.fingerprint,
+            "weights_dtype": model.dtype,
+            "tokenizer": model.tokenizer_fingerprint,
+            "opening": opening,
+            "fields": [[field.name, field.prompt, field.length] for field in fields],
+            "items": sha256_of_text("\n".join(names)),
+            "texts": _hash(tokens),
+            "dtype": settings.cache_dtype or settings.dtype,
+        }
+        folder = config.exp.cache.folder / model.name
+        cache = HiddenCache(folder, facts, tokens=tokens, names=names)
+        return cls(settings, model, tokens, cache, names)
+
+    @property
+    def dtype(self) -> str:
+        """Of cached states."""
+        return self.settings.cache_dtype or self.settings.dtype
+
+    def part(self) -> CachedPart | None:
+        """What the brick reads from a cache; None where it reads token ids."""
+        width = self.language_model.width
+        if isinstance(self.settings, IISANConfig):
+            count = self.language_model.num_layers + 1
+            return CachedPart(POOLED, count * width, "item")
+        if isinstance(self.settings, LanguageModelConfig) and self.settings.layer:
+            return self.layer(self.settings.layer)
+        return None
+
+    def layer(self, number: int) -> CachedPart:
+        """The states at a layer; negative numbers count from the end."""
+        layer = self.language_model.layer(number)
+        return CachedPart(layer_name(layer), self.language_model.width, "token")
+
+    def write(
+        self,
+        parts: Sequence[CachedPart],
+        device: torch.device,
+        *,
+        batch_tokens: int,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Compute and store what is missing of the parts, in one pass."""
+        missing = [part for part in parts if part.name not in self.cache.parts()]
+        if not missing:
+            return
+        model = self.language_model.load()
+        if not getattr(model, "quantization_method", None):
+            model = model.to(device)
+        layers = [int(part.name.removeprefix("layer_")) for part in missing if part.name != POOLED]
+        reader = StateReader(
+            model,
+            layers=layers,
+            pooled=any(part.name == POOLED for part in missing),
+            batch_tokens=batch_tokens,
+        )
+        self.cache.write(self.tokens, missing, reader, dtype=self.dtype, advance=progress)
+
+
+def _hash(tokens: Ragged) -> str:
+    text = tokens.values.numpy().tobytes().hex() + tokens.offsets.numpy().tobytes().hex()
+    return sha256_of_text(text)
+
+
+def open_language(
+    config: RunConfig,
+    tables: Tables,
+    accelerator: Accelerator,
+    model: LanguageModel,
+    say: Callable[[str], None],
+) -> dict[str, LanguageInput]:
+    """What the brick reads of every item, by name; a missing cache is made on the spot, after saying so."""
+    settings = language_model_settings(config.model)
+    assert settings is not None
+    reading = Reading.of(config, tables, settings, model)
+    part = reading.part()
+    if part is None:
+        return {TOKENS: reading.tokens}
+    if accelerator.is_main_process:
+        reason = reading.cache.why_missing(part.name)
+        if reason is not None:
+            size = reading.cache.size(reading.tokens, [part], reading.dtype)
+            say(f"{reason}; caching {part.name} of {model.name} now, {shown_bytes(size)}")
+            with token_progress(reading.tokens) as advance:
+                reading.write(
+                    [part],
+                    accelerator.device,
+                    batch_tokens=config.exp.cache.batch_tokens,
+                    progress=advance,
+                )
+    accelerator.wait_for_everyone()
+    return {part.name: reading.cache.open(part.name)}
+
+
+@contextmanager
+def token_progress(tokens: Ragged) -> Iterator[Callable[[int], None]]:
+    """A bar over tokens on a terminal; yields what is told how many are done."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("caching hidden states"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=tokens.values.numel())
+        yield lambda count: bar.advance(task, count)
+
+
+def shown_bytes(size: int) -> str:
+    """``1.2 MiB``."""
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if number >= 1024:
+            number, unit = number / 1024, larger
+    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"
