@@ -182,7 +182,9 @@ def _name_language_model(section: dict[str, Any], key: str, known: dict[str, Any
     name = str(name)
     if name in known:
         section[key] = {"name": name, **known[name]}
-    elif "/" not in name and not name.endswith((".gguf", ".safetensors")) and not Path(name).exists():
+    elif (
+        "/" not in name and not name.endswith((".gguf", ".safetensors")) and not Path(name).exists()
+    ):
         raise ConfigError(
             f"language model {name!r}: neither a name of config/llm.yaml nor a folder, a .gguf file "
             f"or a name of the Hugging Face hub (owner/name); {nearest(name, known)}"

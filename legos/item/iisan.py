@@ -54,6 +54,11 @@ class IISAN(nn.Module):
     ) -> None:
         super().__init__()
         self.width, depth = language_model.width, language_model.num_layers
+        if language_model.output_width != self.width:
+            raise ConfigError(
+                f"{language_model.name}: its final states are {language_model.output_width} wide, "
+                f"those of its layers {self.width}; the side network needs one width"
+            )
         self.layers = list(range(depth, -1, -layer_step))[::-1]
         if len(self.layers) < 2:
             raise ConfigError(

@@ -122,15 +122,17 @@ class LanguageModelEncoder(nn.Module):
                 model, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets
             )
         if gradient_checkpointing:
-            enable: Any = model.gradient_checkpointing_enable
+            enable: Any = model.activation_checkpointing_enable
             enable({"use_reentrant": False})
         marked: Any = model
         marked.is_language_model = True  # it learns at item_lr
-        marked.fingerprint = "" if language_model.shapes_only else language_model.fingerprint  # of what a checkpoint leaves out
+        marked.fingerprint = (
+            "" if language_model.shapes_only else language_model.fingerprint
+        )  # of what a checkpoint leaves out
         self.language_model = model
         self.options = call_options(model)
         self.padding: int = getattr(language_model.config, "pad_token_id", None) or 0
-        self.project = nn.Linear(language_model.width, hidden_size)
+        self.project = nn.Linear(language_model.output_width, hidden_size)
         self.attention = (
             AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
             if pooling == "attention"

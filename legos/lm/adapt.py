@@ -95,6 +95,7 @@ def _linear_names(model: nn.Module) -> list[str]:
     found = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, kinds) or type(module).__name__ in ("Conv1D", "Linear8bitLt", "Linear4bit")
+        if isinstance(module, kinds)
+        or type(module).__name__ in ("Conv1D", "Linear8bitLt", "Linear4bit")
     }
     return sorted(found)

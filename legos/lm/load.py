@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cached_property
 from typing import Any, Literal
 
@@ -80,6 +81,12 @@ class LanguageModel:
     def width(self) -> int:
         """E, the width of its hidden states."""
         size: int = self.config.hidden_size
+        return size
+
+    @property
+    def output_width(self) -> int:
+        """Width of its final states: E, but for models that project them (OPT-350m)."""
+        size: int = getattr(self.config, "word_embed_proj_dim", self.width)
         return size
 
     @property
@@ -161,13 +168,15 @@ class LanguageModel:
             if self.source.random:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self.source.seed)
-                    model: Any = AutoModel.from_config(self.config, dtype=DTYPES[self.dtype])
+                    model: Any = AutoModel.from_config(
+                        deepcopy(self.config), dtype=DTYPES[self.dtype]
+                    )
             else:
                 _ = self.fingerprint  # refuses folders without safe weights
                 try:
                     model = AutoModel.from_pretrained(
                         str(self.located.folder),
-                        config=None if self.located.gguf else self.config,
+                        config=None if self.located.gguf else deepcopy(self.config),
                         local_files_only=True,
                         use_safetensors=None if self.located.gguf else True,
                         dtype=DTYPES[self.dtype],
@@ -187,7 +196,9 @@ class LanguageModel:
         from transformers import AutoModel
 
         with _quiet(), torch.device("meta"):
-            return _without_pooler(AutoModel.from_config(self.config, dtype=DTYPES[self.dtype]))
+            return _without_pooler(
+                AutoModel.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
+            )
 
     def _quantisation(self) -> dict[str, Any]:
         if self.quantised == "none":

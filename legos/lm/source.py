@@ -43,12 +43,16 @@ class LanguageModelSource(BaseModel):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         if isinstance(value, str):
-            is_hub = value.count("/") == 1 and not value.startswith(".") and not Path(value).exists()
+            is_hub = (
+                value.count("/") == 1 and not value.startswith(".") and not Path(value).exists()
+            )
             value = {"hub" if is_hub else "path": value}
         if isinstance(value, dict) and not value.get("name"):
             origin = value.get("path") or value.get("hub") or value.get("package") or "random"
             stem = Path(str(origin)).name.removesuffix(_GGUF)
-            name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem)
+            name = "".join(
+                letter if letter.isalnum() or letter in "._-" else "-" for letter in stem
+            )
             value = {**value, "name": name.lstrip("._-") or "model"}
         return value
 

@@ -36,7 +36,11 @@ class TemplateField:
 
 
 def encode_items(
-    tokenizer: Any, fields: Sequence[TemplateField], *, opening: str = "", longest: int | None = None
+    tokenizer: Any,
+    fields: Sequence[TemplateField],
+    *,
+    opening: str = "",
+    longest: int | None = None,
 ) -> Ragged:
     """Token ids of N items.
 

@@ -136,9 +136,7 @@ class Workplace:
         store = self.store.reading(language).to(self.accelerator.device)
         return replace(self, store=store)
 
-    def over(
-        self, tables: Tables, *, say: Callable[[str], None] = lambda text: None
-    ) -> Workplace:
+    def over(self, tables: Tables, *, say: Callable[[str], None] = lambda text: None) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
         added_items = tables.num_items - self.known.readers.numel()
         added_users = tables.num_users - self.known.users.numel()

@@ -18,7 +18,9 @@ from legos.config.comparison import comparison_runs
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
+from legos.run.check_language import language_rows, language_table
 from legos.run.devices import make_accelerator
+from legos.run.language import shown_bytes
 from legos.run.main import run_folder
 from legos.run.schedule import Stream
 
@@ -54,6 +56,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
             f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the head of "
             "the data YAML says which command makes them"
         )
+        _print_language(console, config, None)
         return
     tables = Tables.load(config.data.folder)
     check_tables(config, tables.manifest)
@@ -68,7 +71,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         if (member.model.name, member.embed.name) in seen:
             continue
         seen.add((member.model.name, member.embed.name))
-        place = Workplace.open(member, accelerator, tables)
+        place = Workplace.open(member, accelerator, tables, shapes_only=True)
         if len(seen) == 1:
             console.print(_fields(place))
             console.print(_batch(place))
@@ -76,7 +79,14 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         folder = run_folder(member, tables, accelerator)
         console.print(_parameters(f"{member.model.name} + {member.embed.name}", parts))
         console.print(_memory(place, parts))
+        _print_language(console, member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
+
+
+def _print_language(console: Console, config: RunConfig, tables: Tables | None) -> None:
+    rows = language_rows(config, tables)
+    if rows:
+        console.print(language_table(rows, _table("language model", "what", "how much")))
 
 
 def parameters(model: nn.Module) -> list[Part]:
@@ -135,7 +145,7 @@ def _fields(place: Workplace) -> Table:
             field.vocabulary,
             *_counts(field.size, field.length),
             f"{mean:.1f}",
-            _bytes(size),
+            shown_bytes(size),
         )
     return table
 
@@ -170,7 +180,7 @@ def _parameters(title: str, parts: list[Part]) -> Table:
     whole = Part("all", sum(part.trained for part in parts), sum(part.frozen for part in parts))
     for part in (*parts, whole):
         size = _FLOAT * (part.trained + part.frozen)
-        table.add_row(part.name, *_counts(part.trained, part.frozen), _bytes(size))
+        table.add_row(part.name, *_counts(part.trained, part.frozen), shown_bytes(size))
     return table
 
 
@@ -180,9 +190,9 @@ def _memory(place: Workplace, parts: list[Part]) -> str:
     weights = trained + _FLOAT * sum(part.frozen for part in parts)
     vectors = _FLOAT * len(place.store) * place.config.model.hidden_size
     return (
-        f"memory on {place.accelerator.device}: weights {_bytes(weights)}, gradients "
-        f"{_bytes(trained)}, optimizer {_bytes(_MOMENTS * trained)}, item vectors of an evaluation "
-        f"{_bytes(vectors)}; activations of a step come on top"
+        f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
+        f"{shown_bytes(trained)}, optimizer {shown_bytes(_MOMENTS * trained)}, item vectors of an evaluation "
+        f"{shown_bytes(vectors)}; activations of a step come on top"
     )
 
 
@@ -202,12 +212,3 @@ def _table(title: str, *columns: str) -> Table:
 
 def _counts(*numbers: int) -> list[str]:
     return [f"{number:,}" for number in numbers]
-
-
-def _bytes(size: int) -> str:
-    """``1.2 MiB``."""
-    number, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if number >= 1024:
-            number, unit = number / 1024, larger
-    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"

@@ -25,12 +25,12 @@ from legos.files import sha256_of_text, write_json
 ID_LENGTH = 12
 # what changes how a run is carried out, not what comes out of it
 _WITHOUT_EFFECT = {
-    "exp": ("name", "mode", "device", "runs_folder", "baselines", "compare", "report"),
+    "exp": ("name", "mode", "device", "runs_folder", "baselines", "compare", "report", "cache"),
     "exp.train": ("checkpoint_minutes", "checkpoint_steps"),
     "exp.evaluate": ("page_size", "fast_eval"),
     "data": ("folder",),
 }
-_PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "pydantic")
+_PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
 
 
 def run_id(resolved: Mapping[str, Any], fingerprint: str, *, num_processes: int = 1) -> str:

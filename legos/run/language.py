@@ -108,7 +108,11 @@ class Reading:
 
     @classmethod
     def of(
-        cls, config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
+        cls,
+        config: RunConfig,
+        tables: Tables,
+        settings: LanguageModelSettings,
+        model: LanguageModel,
     ) -> Reading:
         """Tokenize the items and find their cache."""
         opening = config.data.prompt if settings.prompts else ""
@@ -139,13 +143,16 @@ class Reading:
 
     def part(self) -> CachedPart | None:
         """What the brick reads from a cache; None where it reads token ids."""
-        width = self.language_model.width
         if isinstance(self.settings, IISANConfig):
-            count = self.language_model.num_layers + 1
-            return CachedPart(POOLED, count * width, "item")
+            return self.pooled()
         if isinstance(self.settings, LanguageModelConfig) and self.settings.layer:
             return self.layer(self.settings.layer)
         return None
+
+    def pooled(self) -> CachedPart:
+        """The mean-pooled states of all layers."""
+        count = self.language_model.num_layers + 1
+        return CachedPart(POOLED, count * self.language_model.width, "item")
 
     def layer(self, number: int) -> CachedPart:
         """The states at a layer; negative numbers count from the end."""
@@ -223,7 +230,9 @@ def token_progress(tokens: Ragged) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=tokens.values.numel())
         yield lambda count: bar.advance(task, count)
 

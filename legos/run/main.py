@@ -66,6 +66,10 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
         from legos.run.compare import compare
 
         return compare(config, accelerator, console)
+    if config.exp.mode == "cache":
+        from legos.run.cache import cache_states
+
+        return cache_states(config, accelerator, console)
     if impressions is not None:
         from legos.run.new_impressions import score_new_impressions
 

@@ -1,0 +1,142 @@
+"""What ``worker.py --check`` says of a language model: shape, what is trained, how large its cache is.
+
+Nothing of it is loaded: parameters are counted on the meta device, tokens by its tokenizer where
+that is on this machine and else estimated from those of the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import ConfigError
+from legos.item.iisan import IISANConfig
+from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
+from legos.lm.adapt import add_lora, freeze, lora_parameters
+from legos.lm.cut import cut_below
+from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.template import encode_items
+from legos.run.language import language_model_of, language_model_settings, shown_bytes, template
+
+_PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokens that a language model reads.
+
+    Attributes:
+        lengths: ``(N,)`` int64.
+        counted: by its own tokenizer; else estimated.
+    """
+
+    lengths: Tensor
+    counted: bool
+
+
+def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, str]]:
+    """What to tell, as pairs of a name and a text; nothing where no language model is used.
+
+    Without tables the model alone is told of.
+    """
+    settings = language_model_settings(config.model)
+    if settings is None:
+        return []
+    model = language_model_of(settings, shapes_only=True)
+    rows = [*_shape(model), *_trained(settings, model)]
+    if tables is None:
+        return rows
+    texts = texts_of(config, tables, settings, model)
+    how = "" if texts.counted else " (estimated from the tables' own tokens)"
+    mean = float(texts.lengths.float().mean()) if len(texts.lengths) else 0.0
+    rows.append(("tokens an item", f"{mean:.1f}{how}"))
+    return rows + _cache(settings, model, texts)
+
+
+def texts_of(
+    config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
+) -> Texts:
+    """Tokens an item, counted or estimated."""
+    opening = config.data.prompt if settings.prompts else ""
+    fields = template(config, tables, prompts=settings.prompts)
+    try:
+        counted = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
+    except ConfigError:
+        lengths = torch.full((tables.num_items,), _PROMPT_TOKENS if settings.prompts else 2)
+        for field in config.data.fields:
+            lengths += _PROMPT_TOKENS if settings.prompts else 0
+            if "@" in field.column:
+                own = tables.lists("items", field.column).lengths
+                lengths += own.clamp(max=field.length) if field.length else own
+            else:
+                lengths += 1
+        return Texts(lengths, counted=False)
+    return Texts(counted.lengths, counted=True)
+
+
+def _shape(model: LanguageModel) -> list[tuple[str, str]]:
+    whole = sum(parameter.numel() for parameter in model.skeleton().parameters())
+    size = torch.empty((), dtype=DTYPES[model.dtype]).element_size()
+    return [
+        ("language model", f"{model.name} ({model.config.model_type})"),
+        ("layers (L), width (E)", f"{model.num_layers}, {model.width}"),
+        ("parameters", f"{whole:,}, {shown_bytes(whole * size)} as {model.dtype}"),
+    ]
+
+
+def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tuple[str, str]]:
+    if not isinstance(settings, LanguageModelConfig):
+        return [("while training", "not loaded: a side network reads its cached states")]
+    kept = model.skeleton()
+    if settings.layer:
+        cut_below(kept, model.layer(settings.layer))
+    size = torch.empty((), dtype=DTYPES[model.dtype]).element_size()
+    count = sum(parameter.numel() for parameter in kept.parameters())
+    layers = model.num_layers - model.layer(settings.layer)
+    rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
+             f"{shown_bytes(count * size)}")]  # fmt: skip
+    if settings.frozen:
+        freeze(kept)
+        return [*rows, ("trained of it", "nothing (frozen)")]
+    if settings.lora_rank:
+        add_lora(
+            kept,
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+            targets=settings.lora_targets,
+        )
+        lora = lora_parameters(kept)
+        total = sum(parameter.numel() for parameter in lora)
+        text = f"{total:,} in {len(lora) // 2} LoRA adapters of rank {settings.lora_rank}"
+        return [*rows, ("trained of it", text)]
+    return [*rows, ("trained of it", f"{count:,}, all kept layers")]
+
+
+def _cache(
+    settings: LanguageModelSettings, model: LanguageModel, texts: Texts
+) -> list[tuple[str, str]]:
+    dtype = settings.cache_dtype or settings.dtype
+    number = torch.empty((), dtype=DTYPES[dtype]).element_size() * model.width
+    items, tokens = len(texts.lengths), int(texts.lengths.sum())
+    if isinstance(settings, IISANConfig):
+        size = items * number * (model.num_layers + 1)
+        return [("cache", f"{shown_bytes(size)}: {items:,} items, all layers pooled, {dtype}")]
+    if isinstance(settings, LanguageModelConfig) and settings.layer:
+        padded = items * int(texts.lengths.max()) * model.width * 4 if items else 0
+        layer = model.layer(settings.layer)
+        text = f"{shown_bytes(tokens * number)} for layer {layer}: {tokens:,} tokens, {dtype}"
+        return [("cache", f"{text}; padded in fp32 it were {shown_bytes(padded)}")]
+    return [("cache", "none (layer 0): every layer runs in every step")]
+
+
+def language_table(rows: list[tuple[str, str]], table: Table) -> Table:
+    """The rows in a table of two columns."""
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,287 @@
+"""Runs on a language model: the cache is made, read, refused and explained; only what is trained is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from legos.config.schema import RunConfig
+from legos.errors import CheckpointError, ConfigError, DataError
+from legos.files import write_json
+from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
+from legos.run.main import run
+from tests.run.tiny_config import NAML, tiny_config
+from tests.tiny import tiny_tables
+
+SOURCE: dict[str, Any] = {
+    "name": "tiny",
+    "random": True,
+    "tokenizer": "minilm",
+    "shape": {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 64,
+    },
+}
+
+
+def language_config(tables: Path, folder: Path, *, exp: dict[str, Any], **item: Any) -> RunConfig:
+    """A run of NAML's user encoder over the tiny language model."""
+    brick = {"name": "language_model", "model": SOURCE, "attention_size": 8, **item}
+    if brick["name"] == "iisan":
+        del brick["attention_size"]
+    exp = {"cache": {"folder": str(folder / "cache"), **exp.pop("cache", {})}, **exp}
+    model = {**NAML, "name": "tiny-naml", "item": brick}
+    return tiny_config(tables, folder / "runs", model=model, **exp)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    return tiny_tables(tmp_path / "tables")
+
+
+def epochs(count: int, **more: Any) -> dict[str, Any]:
+    return {"train": {"epochs": count, "item_lr": 0.001, **more}}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"layer": 0},
+        {"layer": 2, "lora_rank": 2},
+        {"layer": -1, "frozen": True},
+        {"layer": 1, "cache_dtype": "bf16"},
+        {"name": "iisan"},
+    ],
+    ids=str,
+)
+def test_a_recommender_on_a_language_model_learns_the_planted_taste(
+    tables: Path, tmp_path: Path, item: dict[str, Any]
+) -> None:
+    exp = {"train": {"epochs": 6, "lr": 0.01, "item_lr": 0.005}}
+    results = run(language_config(tables, tmp_path, exp=exp, **item))
+    assert results["splits"]["test"]["rows"]["all"]["GAUC"] > 0.65
+    assert (tmp_path / "cache").exists() == (item != {"layer": 0})
+
+
+def test_cached_and_uncached_training_give_the_same_scores(tables: Path, tmp_path: Path) -> None:
+    """Without dropout and with the layers below frozen on both sides, to the last digits."""
+    shape = {**SOURCE["shape"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    source = {**SOURCE, "shape": shape}
+    results = [
+        run(
+            language_config(tables, tmp_path, exp=epochs(2), model=source, layer=layer, frozen=True)
+        )
+        for layer in (0, 1, 2)
+    ]
+    found = [each["splits"]["test"]["rows"]["all"] for each in results]
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], abs=1e-5)
+
+
+def test_the_cache_is_made_once_after_saying_so(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
+    run(config)
+    assert "nothing is cached yet; caching layer_2 of tiny now" in capsys.readouterr().out
+    run(config.model_copy(update={"exp": config.exp.model_copy(update={"runs_folder": tmp_path})}))
+    assert "caching" not in capsys.readouterr().out
+
+
+def test_mode_cache_writes_several_layers_in_one_pass_and_training_reads_them(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    exp = {"mode": "cache", "cache": {"layers": [-1, -2], "pooled": True}}
+    summary = run(language_config(tables, tmp_path, exp=exp))
+    assert summary["parts"] == ["layer_2", "layer_1", "pooled"]
+    assert summary["items"] == 60
+    again = run(language_config(tables, tmp_path, exp=exp))
+    assert again["computed"] == []
+    assert "nothing to compute" in capsys.readouterr().out
+
+    def fail(self: LanguageModel) -> None:
+        raise AssertionError("the language model was loaded although all is cached")
+
+    monkeypatch.setattr(LanguageModel, "load", fail)
+    run(language_config(tables, tmp_path, exp=epochs(1), name="iisan"))
+
+
+def test_mode_cache_needs_a_language_model(tables: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="stands on no language model"):
+        run(tiny_config(tables, tmp_path, mode="cache"))
+
+
+def test_no_such_layer_is_refused(tables: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"layer 3: tiny has 3 layers.*normalised already"):
+        run(language_config(tables, tmp_path, exp=epochs(1), layer=3))
+
+
+def test_a_checkpoint_holds_what_was_trained_and_the_fingerprint_of_the_rest(
+    tables: Path, tmp_path: Path
+) -> None:
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2, lora_rank=2)
+    results = run(config)
+    folder = tmp_path / "runs" / "tiny" / "tiny-naml" / results["run"] / "checkpoints" / "best"
+    names = set(load_file(folder / "model.safetensors"))
+    inside = {name for name in names if "language_model" in name}
+    assert inside
+    assert all("lora_" in name for name in inside)
+    state = json.loads((folder / "state.json").read_text())
+    expected = LanguageModel(LanguageModelSource(**SOURCE)).fingerprint
+    assert state["frozen"] == {"item_encoder.language_model": expected}
+    other = config.model.model_copy(
+        update={
+            "item": config.model.item.model_copy(
+                update={"model": LanguageModelSource(**{**SOURCE, "seed": 9})}
+            )
+        }
+    )
+    exp = config.exp.model_copy(update={"mode": "test", "load": folder})
+    with pytest.raises(CheckpointError, match="same pretrained model"):
+        run(config.model_copy(update={"model": other, "exp": exp}))
+
+
+def test_a_changed_title_is_a_miss_that_names_the_item(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
+    run(config)
+    path = tables / "columns" / "items" / "title.json"
+    titles = json.loads(path.read_text())
+    titles[7] = "another title"
+    write_json(path, titles)
+    manifest = json.loads((tables / "manifest.json").read_text())
+    manifest["files"]["columns/items/title.json"]["bytes"] = path.stat().st_size
+    manifest["fingerprint"] = "changed"
+    write_json(tables / "manifest.json", manifest)
+    capsys.readouterr()
+    run(config)
+    assert "'N7'" in capsys.readouterr().out
+
+
+def test_a_flipped_byte_is_refused(tables: Path, tmp_path: Path) -> None:
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
+    run(config)
+    (shard,) = (tmp_path / "cache").glob("tiny/*/layer_2/*.npy")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    exp = config.exp.model_copy(update={"runs_folder": tmp_path / "other"})
+    with pytest.raises(DataError, match=r"00000\.npy"):
+        run(config.model_copy(update={"exp": exp}))
+
+
+def test_states_that_are_not_finite_name_the_item(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LanguageModel.load
+
+    def broken(self: LanguageModel) -> torch.nn.Module:
+        model: Any = original(self)
+        sports = self.tokenizer.encode("sports", add_special_tokens=False).ids[0]
+        model.embeddings.word_embeddings.weight.data[sports] = torch.nan
+        return model  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(LanguageModel, "load", broken)
+    with pytest.raises(DataError, match=r"N0.*and 1\d more"):
+        run(language_config(tables, tmp_path, exp=epochs(1), layer=1))
+
+
+@pytest.mark.parametrize("item", [{"layer": 2, "lora_rank": 2}, {"layer": 1}], ids=str)
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    tables: Path, tmp_path: Path, item: dict[str, Any]
+) -> None:
+    """Killed by SIGKILL between two checkpoints, in another process; dropout is on."""
+    config = language_config(tables, tmp_path / "a", exp=epochs(3, checkpoint_steps=1), **item)
+    whole = run(config)
+    killed = language_config(tables, tmp_path / "b", exp=epochs(3, checkpoint_steps=1), **item)
+    (tmp_path / "config.json").write_text(killed.model_dump_json())
+    code = (
+        "import sys; from pathlib import Path; from legos.config.schema import RunConfig; "
+        "from legos.run.main import run; "
+        "run(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "config.json")])
+    last = tmp_path / "b" / "runs" / "tiny" / "tiny-naml" / whole["run"] / "checkpoints" / "last"
+    while not (last / "state.json").exists() and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = run(killed)
+    assert resumed["splits"] != {}
+    best = [
+        load_file(
+            tmp_path
+            / side
+            / "runs/tiny/tiny-naml"
+            / whole["run"]
+            / "checkpoints/best/model.safetensors"
+        )
+        for side in ("a", "b")
+    ]
+    assert best[0].keys() == best[1].keys()
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+def test_item_lr_is_the_rate_of_the_language_model(tables: Path, tmp_path: Path) -> None:
+    """At rate 0 for all others only the language model moves, and the other way round."""
+    moved = []
+    for rates in ({"lr": 1e-30, "item_lr": 0.01}, {"lr": 0.01, "item_lr": 1e-30}):
+        results = run(
+            language_config(tables, tmp_path, exp={"train": {"epochs": 1, **rates}}, layer=2)
+        )
+        folder = tmp_path / "runs" / "tiny" / "tiny-naml" / results["run"] / "checkpoints" / "best"
+        moved.append(load_file(folder / "model.safetensors"))
+    inside = [name for name in moved[0] if name.startswith("item_encoder.language_model.")]
+    head = [name for name in moved[0] if name not in inside]
+    assert any(not torch.equal(moved[0][name], moved[1][name]) for name in inside)
+    start = load_start(tables, tmp_path)
+    assert all(torch.allclose(moved[0][name], start[name], atol=1e-20) for name in head)
+    assert all(torch.allclose(moved[1][name], start[name], atol=1e-20) for name in inside)
+
+
+def load_start(tables: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
+    """The weights before the first step."""
+    from legos.data.tables import Tables
+    from legos.run.assemble import Workplace
+    from legos.run.devices import make_accelerator
+
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    return Workplace.open(config, accelerator, Tables.load(tables)).model().state_dict()
+
+
+def test_the_check_counts_without_weights(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from rich.console import Console
+
+    from legos.run.check import check
+
+    def fail(self: LanguageModel) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(LanguageModel, "load", fail)
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2, lora_rank=4)
+    check(config, Console(width=200))
+    shown = capsys.readouterr().out
+    assert "1 of 3" in shown
+    assert "256 in 2 LoRA adapters of rank 4" in shown  # 2 * 4 * (16 + 16)
+    assert "for layer 2" in shown
+    assert not (tmp_path / "cache").exists()
