@@ -186,7 +186,8 @@ def _read_speed(
     """GB/s of each side, and ours over that of each other one."""
     generator = torch.Generator().manual_seed(1)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    row_bytes, total = states.width * states.dtype.itemsize, 0
+    row_bytes = states.width * states.dtype.itemsize
+    sizes: list[int] = []
     for number in range(_READS * setting.options.repeat + 1):
         items = torch.randperm(len(states), generator=generator)[:_READ_ITEMS].sort().values
         index = Ragged(torch.arange(int(states.offsets[-1])), states.offsets)
@@ -196,10 +197,13 @@ def _read_speed(
         }
         if number == 0:
             continue  # it maps the pages
-        total += len(rows) * row_bytes
+        sizes.append(len(rows) * row_bytes)
         for name, value in taken.items():
             seconds[name].append(value)
-    speed = {name: total / sum(times) / 1e9 for name, times in seconds.items()}
+    speed = {
+        name: median(size / time / 1e9 for size, time in zip(sizes, times, strict=True))
+        for name, times in seconds.items()
+    }
     ours = seconds[OURS]
     ratio = {name: _median_ratio(times, ours) for name, times in seconds.items() if name != OURS}
     return speed, ratio
@@ -213,7 +217,7 @@ def size_section(setting: Setting) -> dict[str, Any]:
         lengths = reading.tokens.lengths
         packed, padded = int(lengths.sum()), len(lengths) * int(lengths.max())
         width = setting.language_model.width
-        row = {
+        row: dict[str, Any] = {
             "fields": fields,
             "items": len(lengths),
             "mean_tokens": packed / len(lengths),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from legos.run.training import Training
 
 GRADIENT_TARGET = 1e-4  # of the largest gradient; float32 sums in another order
 _SIZES = (32, 64, 128, 256, 512)
+_GIVEN_BACK = str(2**20)  # bytes; what is freed is given back at once, or peaks vary by a quarter
 _MOST = 0.8  # of the free memory, that a step is expected to take
 
 
@@ -94,7 +96,12 @@ def _alone(what: str, clicks: int, page: int, *others: str) -> dict[str, Any] | 
     command = [sys.executable, "-m", "benchmarks.dire", *sys.argv[1:], *others]
     command += ["--alone", what, str(clicks), str(page)]
     done = subprocess.run(
-        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True, check=False
+        command,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": _GIVEN_BACK},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if done.returncode < 0 or "OutOfMemory" in done.stdout:
         return None

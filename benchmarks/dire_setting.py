@@ -105,7 +105,7 @@ class Setting:
     def read(self, config: RunConfig) -> Reading:
         """Token ids of the items in the fields of a configuration."""
         model = language_model_of(self.settings)
-        return Reading.of(config, self.tables, self.settings, model)
+        return Reading.of(config, self.tables, model)
 
     @cached_property
     def rows(self) -> TrainingRows:
@@ -160,9 +160,7 @@ class Setting:
             language_model=self.language_model,
         )
         if without_layers:
-            encoder: nn.Module = model.item_encoder.language_model  # type: ignore[assignment]
-            holder, name, _ = layer_stack(encoder)
-            setattr(holder, name, nn.ModuleList())
+            _take_layers_out(model.item_encoder.get_submodule("language_model"))
         update: dict[str, object] = {"batch_size": batch_size or self.options.batch_size}
         if page_size is not None:
             update["item_page_size"] = page_size
@@ -235,6 +233,14 @@ class Setting:
     def wall_seconds(self, function: Callable[[], object]) -> float:
         """How long a call takes, disks included."""
         return wait_seconds(self.device, function)
+
+
+def _take_layers_out(model: nn.Module) -> None:
+    """Leave what lies around the layers, and a parameter that tells its precision."""
+    dtype = next(model.parameters()).dtype
+    holder, name, _ = layer_stack(model)
+    setattr(holder, name, nn.ModuleList())
+    model.precision = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
 
 
 def step_at(training: Training, number: int) -> Callable[[], object]:

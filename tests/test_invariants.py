@@ -33,7 +33,6 @@ from tests.bricks import (
     forms,
     needs_gpu,
     output_shape,
-    ragged,
     random_recommender,
     random_store,
     user_input,

@@ -186,8 +186,8 @@ def _name_language_model(section: dict[str, Any], key: str, known: dict[str, Any
         "/" not in name and not name.endswith((".gguf", ".safetensors")) and not Path(name).exists()
     ):
         raise ConfigError(
-            f"language model {name!r}: neither a name of config/llm.yaml nor a folder, a .gguf file "
-            f"or a name of the Hugging Face hub (owner/name); {nearest(name, known)}"
+            f"language model {name!r}: neither a name of config/llm.yaml nor a folder, a .gguf "
+            f"file or a name of the Hugging Face hub (owner/name); {nearest(name, known)}"
         )
 
 

@@ -141,7 +141,7 @@ class EmbedConfig(Section):
     """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
     `text_file`: a word and its numbers a line (GloVe)."""
     path: LanguageModelSource | str | None = None
-    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the text file."""
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
     vocabulary: str | None = None
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
     embed_hidden_size: Count | None = None

@@ -1,9 +1,9 @@
 """Cutting a language model below a layer: what lies below is computed once and cached.
 
 ``hidden_states[k]`` of a transformers model is the *input* of layer k. A model cut at k is the same
-model without its first k layers whose public ``forward`` takes that state as ``inputs_embeds``; what
-an uncut model does before its layers (token, position and type embeddings, their norm, a projection)
-lets it pass. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1 and so skips one.
+model without its first k layers whose public ``forward`` takes that state as ``inputs_embeds``;
+what an uncut model does before its layers (token, position and type embeddings, their norm, a
+projection) lets it pass. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1: it skips one.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def cut_below(model: nn.Module, cut: int) -> None:
     for index, layer in enumerate(layers[cut:]):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = index
+                setattr(module, "layer_idx", index)  # noqa: B010 - of no declared type
     _let_pass(model, holder)
 
 
-def _let_pass(model: nn.Module, holder: nn.Module) -> None:
+def _let_pass(model: Any, holder: Any) -> None:
     """Make everything before the layers hand on what it gets."""
     if hasattr(model, "embeddings"):  # BERT and its kin
         model.embeddings = _PassThrough()

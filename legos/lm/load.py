@@ -1,4 +1,4 @@
-"""A language model ready to be built: its shape, tokenizer, fingerprint and weights, each on demand.
+"""A language model to be built: its shape, tokenizer, fingerprint and weights, each on demand.
 
 transformers does the loading; folders, GGUF files and random weights in a given shape look alike
 from here on. No code of a model's repository is ever run.
@@ -225,11 +225,12 @@ class LanguageModel:
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")
 
 
-def _without_pooler(model: nn.Module) -> nn.Module:
+def _without_pooler(model: Any) -> nn.Module:
     """BERT's pooler reads the first token for a task of its own; item encoders pool themselves."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
-    return model
+    pooled_by_nobody: nn.Module = model
+    return pooled_by_nobody
 
 
 @contextmanager

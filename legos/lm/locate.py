@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from legos.errors import ConfigError
+from legos.errors import ConfigError, nearest
 from legos.lm.source import LanguageModelSource
 
 PACKAGED = {
@@ -68,7 +68,8 @@ def _located(path: Path, name: str) -> Located:
         return Located(path)
     raise ConfigError(
         f"language model {name!r}: neither a name of config/llm.yaml nor a folder with a "
-        f"config.json nor a .gguf file nor a name of the Hugging Face hub (owner/name)"
+        f"config.json nor a .gguf file nor a name of the Hugging Face hub (owner/name); "
+        f"{nearest(name, PACKAGED)}"
     )
 
 

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.errors import ConfigError
 from legos.lm.states import POOLED
 from legos.run.language import (
     Reading,
     language_model_of,
     language_model_settings,
+    no_language_model,
     shown_bytes,
     token_progress,
 )
@@ -35,15 +35,11 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     """
     settings = language_model_settings(config.model)
     if settings is None:
-        raise ConfigError(
-            f"model {config.model.name}: its item encoder {config.model.item.name!r} stands on no "
-            "language model, so there is nothing to cache; choose one of the bert-, llama- ... "
-            "models"
-        )
+        raise no_language_model(config.model)
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
         model = language_model_of(settings)
-        reading = Reading.of(config, Tables.load(config.data.folder), settings, model)
+        reading = Reading.of(config, Tables.load(config.data.folder), model)
         wanted = config.exp.cache
         parts = {reading.layer(layer).name: reading.layer(layer) for layer in wanted.layers}
         if wanted.pooled:
@@ -52,7 +48,8 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
         size = reading.cache.size(reading.tokens, missing, reading.dtype)
         tokens = reading.tokens.values.numel()
         console.print(
-            f"{model.name} on {config.data.name}: {len(reading.tokens):,} items, {tokens:,} tokens; "
+            f"{model.name} on {config.data.name}: {len(reading.tokens):,} items, {tokens:,} "
+            f"tokens; "
             f"{', '.join(part.name for part in missing) or 'nothing'} to compute, "
             f"{shown_bytes(size)} as {reading.dtype}, into {reading.cache.path}",
             soft_wrap=True,

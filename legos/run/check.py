@@ -191,8 +191,8 @@ def _memory(place: Workplace, parts: list[Part]) -> str:
     vectors = _FLOAT * len(place.store) * place.config.model.hidden_size
     return (
         f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
-        f"{shown_bytes(trained)}, optimizer {shown_bytes(_MOMENTS * trained)}, item vectors of an evaluation "
-        f"{shown_bytes(vectors)}; activations of a step come on top"
+        f"{shown_bytes(trained)}, optimizer {shown_bytes(_MOMENTS * trained)}, item "
+        f"vectors of an evaluation {shown_bytes(vectors)}; activations of a step come on top"
     )
 
 

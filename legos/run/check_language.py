@@ -1,4 +1,4 @@
-"""What ``worker.py --check`` says of a language model: shape, what is trained, how large its cache is.
+"""What ``worker.py --check`` says of a language model: shape, what is trained, size of its cache.
 
 Nothing of it is loaded: parameters are counted on the meta device, tokens by its tokenizer where
 that is on this machine and else estimated from those of the tables.

@@ -1,12 +1,11 @@
-"""Language models of a run: what they read of the items, and the caches of what lies below a cut."""
+"""Language models of a run: what they read of the items, and the caches of what is below a cut."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -49,6 +48,14 @@ def language_model_settings(model: ModelConfig) -> LanguageModelSettings | None:
             return brick
         waiting += [value for _, value in brick if isinstance(value, BrickConfig)]
     return None
+
+
+def no_language_model(model: ModelConfig) -> ConfigError:
+    """The error of who needs one."""
+    return ConfigError(
+        f"model {model.name}: its item encoder {model.item.name!r} stands on no language model; "
+        "choose one of the bert-, llama-, ... models"
+    )
 
 
 def language_model_of(
@@ -107,14 +114,15 @@ class Reading:
     names: Sequence[str]
 
     @classmethod
-    def of(
-        cls,
-        config: RunConfig,
-        tables: Tables,
-        settings: LanguageModelSettings,
-        model: LanguageModel,
-    ) -> Reading:
-        """Tokenize the items and find their cache."""
+    def of(cls, config: RunConfig, tables: Tables, model: LanguageModel) -> Reading:
+        """Tokenize the items and find their cache.
+
+        Raises:
+            ConfigError: the model YAML has no language model, or a text is too long for it.
+        """
+        settings = language_model_settings(config.model)
+        if settings is None:
+            raise no_language_model(config.model)
         opening = config.data.prompt if settings.prompts else ""
         fields = template(config, tables, prompts=settings.prompts)
         tokens = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
@@ -196,10 +204,8 @@ def open_language(
     model: LanguageModel,
     say: Callable[[str], None],
 ) -> dict[str, LanguageInput]:
-    """What the brick reads of every item, by name; a missing cache is made on the spot, after saying so."""
-    settings = language_model_settings(config.model)
-    assert settings is not None
-    reading = Reading.of(config, tables, settings, model)
+    """What the brick reads of every item, by name; a missing cache is made after saying so."""
+    reading = Reading.of(config, tables, model)
     part = reading.part()
     if part is None:
         return {TOKENS: reading.tokens}

@@ -13,6 +13,7 @@ from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
 from legos.config.references import referenced_variables
 from legos.config.variables import PUBLISHED
 from legos.config.yaml_files import read_document
+from legos.lm.source import LanguageModelSource
 
 ROOT = CONFIG_FOLDER.parent
 SHIPPED = [path.relative_to(ROOT) for path in yaml_files(CONFIG_FOLDER)]
@@ -60,8 +61,9 @@ def test_a_yamls_own_command_loads_and_validates_it(path: Path) -> None:
 @pytest.mark.parametrize("path", OF_A_KIND, ids=str)
 def test_every_variable_of_a_yaml_has_a_default_or_is_in_its_command(path: Path) -> None:
     given = {word[2:] for word in command(path) if word.startswith("--")}
-    with_default = set(re.findall(r"\$\{(\w+):", path.read_text(encoding="utf-8")))
-    used = referenced_variables(read_document(path).data)
+    data = read_document(path).data
+    with_default = set(re.findall(r"\$\{(\w+):", repr(data)))
+    used = referenced_variables(data)
     assert used <= PUBLISHED.keys() | with_default | given
 
 
@@ -112,10 +114,11 @@ def test_every_published_variable_that_this_part_has_is_understood() -> None:
     assert config.exp.evaluate.fast_eval is False
 
 
-def test_the_language_models_of_llm_yaml_are_texts() -> None:
+def test_every_language_model_of_llm_yaml_says_where_it_is() -> None:
     models = read_document(CONFIG_FOLDER / "llm.yaml").data
-    assert "minilm" in models
-    assert all(isinstance(name, str) for name in models.values())
+    assert {"minilm", "smollm2", "12L", "7b", "13b"} <= models.keys()
+    for name, entry in models.items():
+        assert LanguageModelSource(name=name, **entry).name == name
 
 
 NAMED = (
@@ -130,6 +133,9 @@ def test_every_named_model_is_shipped_on_texts_and_on_ids() -> None:
     expected = {*NAMED.split(), *(f"lego_{name}" for name in FIRST.split())}
     expected |= {f"{name}_{kind}" for name in NETWORKS.split() for kind in ("id", "text")}
     expected |= {f"{name}_id" for name in ["naml", "nrms", "lstur", "npa", "miner", "fastformer"]}
+    presets = ["bert", "llama", "opt", "glm", "qwen", "iisan"]
+    bases = ["naml", "nrms", "lstur", "fastformer", "miner", "dcn"]
+    expected |= {"plm-nr", *(f"{preset}-{base}" for preset in presets for base in bases)}
     assert expected <= {path.stem for path in OF_A_KIND if path.parts[1] == "model"}
 
 
@@ -137,5 +143,6 @@ def test_every_named_model_is_shipped_on_texts_and_on_ids() -> None:
 def test_a_piece_is_one_brick_that_some_model_imports(path: Path) -> None:
     family = path.stem.split("_")[0]
     assert list(read_document(path).data) == [family]
-    models = [ROOT / model for model in OF_A_KIND if model.parts[1] == "model"]
-    assert any(f"../bricks/{path.name}" in model.read_text(encoding="utf-8") for model in models)
+    readers = [ROOT / other for other in SHIPPED if other.parts[1] in ("model", "bricks")]
+    texts = [other.read_text(encoding="utf-8") for other in readers]
+    assert any(re.search(rf"import.*\b{re.escape(path.name)}", text) for text in texts)

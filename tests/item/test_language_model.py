@@ -134,9 +134,7 @@ def test_cached_equals_uncut_with_its_gradients_for_every_layer(
     trained = [name for name, parameter in kept.items() if parameter.requires_grad]
     assert trained
     for name in trained:
-        torch.testing.assert_close(
-            kept[name].grad, ours[name].grad, rtol=1e-4, atol=1e-6, msg=lambda text: name + text
-        )
+        torch.testing.assert_close(kept[name].grad, ours[name].grad, rtol=1e-4, atol=1e-6)
 
 
 def _renamed(parameters: dict[str, nn.Parameter], cut: int) -> dict[str, nn.Parameter]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -82,6 +84,6 @@ def test_an_item_longer_than_the_model_reads_is_refused() -> None:
 )
 def test_segments_follow_each_other_in_every_row(segments: list[list[list[int]]]) -> None:
     found = concatenate([ragged(segment) for segment in segments])
-    expected = [sum(rows, []) for rows in zip(*segments, strict=True)]
+    expected = [[*itertools.chain(*rows)] for rows in zip(*segments, strict=True)]
     assert lists(found) == expected
     assert found.values.dtype == torch.int64

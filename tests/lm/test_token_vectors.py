@@ -10,12 +10,19 @@ import torch
 from safetensors.torch import save_file
 
 from legos.errors import ConfigError, DataError
-from legos.lm.locate import model_folder
+from legos.lm.locate import model_folder, packaged
+from legos.lm.source import LanguageModelSource
 from legos.lm.token_vectors import (
     align_token_vectors,
     language_model_token_vectors,
     text_file_token_vectors,
 )
+
+
+def in_folder(folder: Path) -> LanguageModelSource:
+    """The language model of a folder."""
+    (folder / "config.json").write_text("{}")
+    return LanguageModelSource(path=str(folder))
 
 
 def write_model(folder: Path, name: str, tokens: list[str]) -> torch.Tensor:
@@ -33,7 +40,7 @@ def write_model(folder: Path, name: str, tokens: list[str]) -> torch.Tensor:
 )
 def test_language_model_gives_its_embedding_table(tmp_path: Path, name: str) -> None:
     table = write_model(tmp_path / "model", name, ["[PAD]", "news", "book"])
-    found = language_model_token_vectors(tmp_path / "model")
+    found = language_model_token_vectors(in_folder(tmp_path / "model"))
     assert found.tokens == ["[PAD]", "news", "book"]
     assert torch.equal(found.vectors, table)
 
@@ -41,7 +48,7 @@ def test_language_model_gives_its_embedding_table(tmp_path: Path, name: str) -> 
 def test_packaged_table_is_that_of_the_model_itself() -> None:
     transformers = pytest.importorskip("transformers")
     folder = model_folder("minilm")
-    found = language_model_token_vectors(folder)
+    found = language_model_token_vectors(packaged("minilm"))
     model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
     assert torch.equal(found.vectors, model.get_input_embeddings().weight)
     assert (len(found.tokens), found.tokens[101], found.tokens[2739]) == (30_522, "[CLS]", "news")
@@ -50,20 +57,20 @@ def test_packaged_table_is_that_of_the_model_itself() -> None:
 def test_folder_without_a_known_table_names_what_it_found(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "strange.weight", ["a"])
     with pytest.raises(ConfigError, match=r"no embedding table .* found head\.weight, strange"):
-        language_model_token_vectors(tmp_path / "model")
+        language_model_token_vectors(in_folder(tmp_path / "model"))
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "wte.weight", ["a"])
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"tokenizer\.json: not a tokenizer with a vocabulary"):
-        language_model_token_vectors(tmp_path / "model")
+        language_model_token_vectors(in_folder(tmp_path / "model"))
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(ConfigError, match=r"model\.safetensors: damaged weights"):
-        language_model_token_vectors(tmp_path / "model")
+        language_model_token_vectors(in_folder(tmp_path / "model"))
     with pytest.raises(ConfigError, match=r"no \*\.safetensors here"):
-        language_model_token_vectors(tmp_path)
+        language_model_token_vectors(in_folder(tmp_path))
 
 
 def test_missing_model_says_how_to_get_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs on a language model: the cache is made, read, refused and explained; only what is trained is kept."""
+"""Runs on a language model: the cache is made, read, refused and explained."""
 
 from __future__ import annotations
 
