@@ -125,8 +125,11 @@ def _do(errand: Errand) -> None:
     if errand.cache is not None:
         _look_after_caches(errand.cache, errand.rest)
         return
-    from legos.config.load import load_run_config
+    from legos.config.load import asks_for_vectors, load_run_config
 
+    if asks_for_vectors(errand.rest):
+        _embed(errand)
+        return
     config = load_run_config(errand.rest, notice=_notice)
     if errand.impressions is not None and config.exp.mode != "test":
         raise ConfigError(
@@ -147,6 +150,21 @@ def _do(errand: Errand) -> None:
     if errand.impressions is not None:
         tables = _read_impressions(config, errand.impressions, errand.news)
     run(config, impressions=tables)
+
+
+def _embed(errand: Errand) -> None:
+    """Mode embed, which needs neither a model YAML nor always data."""
+    from legos.config.load import load_embed_job
+
+    if errand.impressions is not None:
+        raise ConfigError("--impressions: exp.mode is 'embed'; new impressions go with mode test")
+    job = load_embed_job(errand.rest, notice=_notice)
+    from legos.run.embed import check_embed, run_embed
+
+    if errand.check:
+        check_embed(job)
+    else:
+        run_embed(job)
 
 
 def _look_after_caches(errand: str, rest: list[str]) -> None:

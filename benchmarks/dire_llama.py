@@ -142,8 +142,7 @@ def _tune(
 ) -> dict[str, float]:
     """LoRA on the layers above the cache: median step over different batches."""
     device, steps = accelerator.device, options.repeat
-    with torch.device(device):
-        training = _training(options, accelerator, model, states)
+    training = _training(options, accelerator, model, states)
     flops, seconds, items = [], [], []
     for number in range(steps):
         with FlopCounterMode(display=False) as counter:
@@ -189,13 +188,14 @@ def _training(
         num_items=options.items,
         language={layer_name(model.layer(-_TUNED)): states},
     )
-    recommender = build_recommender(
-        config.model.model_copy(update={"item": item}),
-        store,
-        known=known,
-        seed=1,
-        language_model=model,
-    )
+    with torch.device(accelerator.device):  # weights are made where they are used
+        recommender = build_recommender(
+            config.model.model_copy(update={"item": item}),
+            store,
+            known=known,
+            seed=1,
+            language_model=model,
+        )
     training = Training(
         accelerator, recommender, store, TrainingRows(data, sampler), config.exp.train
     )

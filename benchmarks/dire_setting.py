@@ -132,7 +132,7 @@ class Setting:
         language: Mapping[str, LanguageInput],
         *,
         batch_size: int | None = None,
-        page_size: int | None = None,
+        page_size: int = 0,
         without_layers: bool = False,
         rows: TrainingRows | None = None,
     ) -> Training:
@@ -142,7 +142,7 @@ class Setting:
             layer: at which the language model is cut; 0: not at all.
             language: what it reads of the items.
             batch_size: clicks a step; None: that of the options.
-            page_size: items encoded at once (``exp.train.item_page_size``); None: all.
+            page_size: items encoded at once (``exp.train.item_page_size``); 0: all.
             without_layers: take every layer out of the language model, so that a step is only
                 what lies around them.
             rows: other rows than the clicks of Goodreads.
@@ -161,15 +161,16 @@ class Setting:
         )
         if without_layers:
             _take_layers_out(model.item_encoder.get_submodule("language_model"))
-        update: dict[str, object] = {"batch_size": batch_size or self.options.batch_size}
-        if page_size is not None:
-            update["item_page_size"] = page_size
+        changed = {
+            "batch_size": batch_size or self.options.batch_size,
+            "item_page_size": page_size,
+        }
         training = Training(
             self.accelerator,
             model,
             self.store.reading(language).to(self.device),
             rows or self.rows,
-            self.config.exp.train.model_copy(update=update),
+            self.config.exp.train.model_copy(update=changed),
         )
         training.model.train()
         return training

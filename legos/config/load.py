@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from pydantic import BaseModel, ValidationError
 from legos.config.checks import FAMILIES, bricks
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
-from legos.config.overrides import Arguments, apply_dotted, check_variables, read_arguments
+from legos.config.overrides import (
+    Arguments,
+    apply_dotted,
+    check_variables,
+    read_arguments,
+    read_options,
+)
 from legos.config.references import referenced_variables, resolve
 from legos.config.schema import DataConfig, EmbedConfig, ExpConfig, ModelConfig, RunConfig
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
+from legos.registry import Registry
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
@@ -68,25 +76,87 @@ def load_exp_config(
     Raises:
         ConfigError: whatever is wrong, options of another section included.
     """
-    arguments = read_arguments(argv)
+    config = _load_sections(read_arguments(argv), ("exp",), notice)["exp"]
+    return ExpConfig.model_validate(config)
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What mode embed reads of a command line.
+
+    Attributes:
+        exp: the experiment YAML.
+        data: the data YAML; None where none is given.
+        data_words: the words that chose and overrode the data YAML.
+    """
+
+    exp: ExpConfig
+    data: DataConfig | None
+    data_words: tuple[str, ...]
+
+
+def asks_for_vectors(argv: Sequence[str]) -> bool:
+    """Whether a command line is of mode embed, which needs no model; mistakes are told later."""
+    try:
+        arguments = read_arguments(argv)
+        document = Document({}, {})
+        _put(document, ("exp",), read_document(locate("exp", arguments.yamls["exp"])))
+        apply_dotted(document, _of(arguments, "exp"))
+    except (ConfigError, KeyError):
+        return False
+    return bool(document.data["exp"].get("mode") == "embed")
+
+
+def load_embed_job(
+    argv: Sequence[str], *, notice: Callable[[str], None] = print_notice
+) -> EmbedJob:
+    """Read the exp YAML and, where there is one, the data YAML.
+
+    Args:
+        argv: ``--exp X [--data X] [--variable value] [--exp.b.c value]``.
+        notice: told of published variables without effect.
+
+    Raises:
+        ConfigError: whatever is wrong, options of another section included.
+    """
+    arguments, options = read_arguments(argv), read_options(argv)
+    sections = _load_sections(arguments, ("exp", "data"), notice)
+    words: list[str] = []
+    if "data" in arguments.yamls:
+        read = referenced_variables(read_document(locate("data", arguments.yamls["data"])).data)
+        chosen = [name for name in options if name.split(".")[0] == "data" or name in read]
+        words = [word for name in chosen for word in (f"--{name}", options[name])]
+    exp, data = ExpConfig.model_validate(sections["exp"]), sections.get("data")
+    return EmbedJob(exp, None if data is None else DataConfig.model_validate(data), tuple(words))
+
+
+def _load_sections(
+    arguments: Arguments, kinds: Sequence[str], notice: Callable[[str], None]
+) -> dict[str, BaseModel]:
+    """Read those of a few YAMLs that are given; the exp YAML must be."""
     others = [*arguments.yamls, *(".".join(path) for path in arguments.dotted)]
-    others = [name for name in others if name.split(".")[0] != "exp"]
+    others = [name for name in others if name.split(".")[0] not in kinds]
     if others:
-        raise ConfigError(f"--{others[0]}: only --exp and its keys are read here; leave it out")
-    if "exp" not in arguments.yamls:
-        raise ConfigError(_missing_option("exp"))
+        read = " and ".join(f"--{kind}" for kind in kinds)
+        keys = "its keys are" if len(kinds) == 1 else "their keys are"
+        raise ConfigError(f"--{others[0]}: only {read} and {keys} read here; leave it out")
+    needed = ["exp", *(path[0] for path in arguments.dotted)]
+    missing = [kind for kind in dict.fromkeys(needed) if kind not in arguments.yamls]
+    if missing:
+        raise ConfigError("\n".join(map(_missing_option, missing)))
     document = Document({}, {})
-    _put(document, ("exp",), read_document(locate("exp", arguments.yamls["exp"])))
+    for kind, name in arguments.yamls.items():
+        _put(document, (kind,), read_document(locate(kind, name)))
     apply_dotted(document, arguments.dotted)
     notices = check_variables(arguments.variables, referenced_variables(document.data))
     resolved = resolve(document, arguments.variables)
-    try:
-        config = ExpConfig.model_validate(resolved.data["exp"])
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, ExpConfig, resolved, ("exp",), {}))) from None
+    _name_language_models(resolved)
+    checked, problems = _checked(resolved, {})
+    if problems:
+        raise _problems(problems)
     for text in notices:
         notice(text)
-    return config
+    return checked
 
 
 def _gather(arguments: Arguments) -> Document:
@@ -164,12 +234,15 @@ def _name_language_models(resolved: Document) -> None:
         ConfigError: neither a name nor anything that could be a model.
     """
     known = read_document(CONFIG_FOLDER / "llm.yaml").data
+    vectors = resolved.data["exp"].get("vectors")
+    if isinstance(vectors, dict) and "model" in vectors:
+        _name_language_model(vectors, "model", known)
     compare = resolved.data["exp"].get("compare")
     compared = compare if isinstance(compare, dict) else {}
-    for embed in [resolved.data["embed"], *_mappings(compared.get("embeds"))]:
+    for embed in [resolved.data.get("embed"), *_mappings(compared.get("embeds"))]:
         if isinstance(embed, dict) and embed.get("source") == "language_model":
             _name_language_model(embed, "path", known)
-    for model in [resolved.data["model"], *_mappings(compared.get("models"))]:
+    for model in [resolved.data.get("model"), *_mappings(compared.get("models"))]:
         for brick in _bricks_within(model.get("item") if isinstance(model, dict) else None):
             if "model" in brick:
                 _name_language_model(brick, "model", known)
@@ -210,22 +283,35 @@ def _mappings(value: Any) -> list[Any]:
 
 
 def _validate(resolved: Document) -> RunConfig:
-    registries = {family: bricks(family) for family in FAMILIES}
-    checked: dict[str, BaseModel] = {}
-    problems: list[str] = []
-    for kind, section in SECTIONS.items():
-        try:
-            checked[kind] = section.model_validate(resolved.data[kind])
-        except ValidationError as error:
-            problems += explain(error, section, resolved, (kind,), registries)
+    checked, problems = _checked(resolved, {family: bricks(family) for family in FAMILIES})
     if not problems:
         try:
             return RunConfig.model_validate(checked)
         except ValidationError as error:
             problems += [details["msg"].removeprefix("Value error, ") for details in error.errors()]
-    problems = list(dict.fromkeys(problems))
+    raise _problems(problems)
+
+
+def _checked(
+    resolved: Document, registries: Mapping[str, Registry]
+) -> tuple[dict[str, BaseModel], list[str]]:
+    """The sections that are there and right, and what is wrong with the others."""
+    checked: dict[str, BaseModel] = {}
+    problems: list[str] = []
+    for kind, section in SECTIONS.items():
+        if kind not in resolved.data:
+            continue
+        try:
+            checked[kind] = section.model_validate(resolved.data[kind])
+        except ValidationError as error:
+            problems += explain(error, section, resolved, (kind,), registries)
+    return checked, problems
+
+
+def _problems(found: Sequence[str]) -> ConfigError:
+    problems = list(dict.fromkeys(found))
     head = "" if len(problems) == 1 else f"{len(problems)} settings are wrong:\n  "
-    raise ConfigError(head + "\n  ".join(problems))
+    return ConfigError(head + "\n  ".join(problems))
 
 
 def _missing_option(kind: str) -> str:

@@ -20,6 +20,7 @@ from legos.config.checks import (
     UserEncoderChoice,
     refuse_repetition,
 )
+from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
 
@@ -198,6 +199,9 @@ class TrainConfig(Section):
     """Clicks a micro-batch, in each process."""
     acc_batch: Count = 1
     """Micro-batches a step; exact, the same as a batch that many times as large."""
+    item_page_size: Natural = 0
+    """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
+    and each page is encoded again; memory then does not grow with the batch."""
     epoch_batch: Integer = 0
     """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
     epochs: Count = 50
@@ -277,13 +281,38 @@ class CacheConfig(Section):
         return self
 
 
+class VectorsConfig(Section):
+    """Which vectors of a language model to write as files, and where."""
+
+    model: LanguageModelSource = Field(default_factory=lambda: packaged("minilm"))
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+    pooling: Literal["mean", "first", "last"] = "mean"
+    """An item's vector: the mean of its tokens' final states, the first (BERT's CLS), the last."""
+    prompts: Flag = True
+    """Read the prompts of the data YAML before an item and its fields."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the weights that read the items; files are fp32."""
+    folder: Path = Path("cache/embed")
+    """Of the files `<model>-token.safetensors` and `<data>-<model>.safetensors`."""
+    batch_tokens: Count = 16384
+    """Tokens the language model reads at once; changes memory, not results."""
+
+
+class ExportConfig(Section):
+    """Where a trained language model goes."""
+
+    folder: Path | None = None
+    """Of the model in Hugging Face's format; null: `<run folder>/export/language_model`."""
+
+
 class ExpConfig(Section):
     """What to do (`config/exp/`)."""
 
     name: Name
     """Of the experiment; it changes no result."""
-    mode: Literal["train", "test", "train_test", "compare", "cache"]
-    """Train; measure a trained model; both; both for several models; cache hidden states."""
+    mode: Literal["train", "test", "train_test", "compare", "cache", "embed", "export"]
+    """Train; measure a trained model; both; both for several models; cache hidden states; write
+    vectors of tokens and items; write a trained language model."""
     train: TrainConfig = TrainConfig()
     """How to train."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -304,15 +333,21 @@ class ExpConfig(Section):
     """For mode compare: which models, embeds and seeds."""
     cache: CacheConfig = CacheConfig()
     """Hidden states of a language model: what mode cache computes and item encoders read."""
+    vectors: VectorsConfig = VectorsConfig()
+    """For mode embed: which vectors of tokens and items."""
+    export: ExportConfig = ExportConfig()
+    """For mode export: where the trained language model goes."""
     load: Path | None = None
-    """For mode test: a run folder or a checkpoint; null: the run of these very settings."""
+    """For modes test and export: a run folder or a checkpoint; null: the run of these very settings."""
 
     @model_validator(mode="after")
     def _parts_of_the_mode(self) -> Self:
         if self.mode == "compare" and self.compare is None:
             raise ValueError("mode compare needs a section compare with its models")
-        if self.load is not None and self.mode != "test":
-            raise ValueError(f"load is read by mode test only, this is mode {self.mode}")
+        if self.load is not None and self.mode not in ("test", "export"):
+            raise ValueError(
+                f"load is read by modes test and export only, this is mode {self.mode}"
+            )
         return self
 
 

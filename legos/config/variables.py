@@ -42,6 +42,9 @@ PUBLISHED: dict[str, Variable] = {
     "item_lr": Variable("number", None, "learning rate of a language model; null = lr"),
     "batch_size": Variable("integer", 64, "clicks a micro-batch"),
     "acc_batch": Variable("integer", 1, "micro-batches a step (exact)"),
+    "item_page_size": Variable(
+        "integer", 0, "items encoded at once in training (exact gradient caching); 0 = all"
+    ),
     "epoch_batch": Variable(
         "integer", 0, "0 = an epoch is a pass; n = n batches; -n = 1/n of a pass, then goes on"
     ),

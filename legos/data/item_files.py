@@ -24,7 +24,7 @@ from legos.files import atomic_path
 
 VECTORS, CODES = "vectors", "codes"
 NO_CODE = -1
-_ITEMS = "items"  # the key of the ids in the metadata
+_ITEMS, _FINGERPRINT = "items", "fingerprint"  # keys of the metadata
 _NUMPY, _SAFETENSORS = ".npy", ".safetensors"
 
 
@@ -59,14 +59,31 @@ def read_item_codes(path: Path | None, tables: Tables) -> Tensor | None:
     return None if path is None else _aligned(path, read_code_rows(path), tables, NO_CODE)
 
 
-def write_item_vectors(path: Path, ids: Sequence[str], vectors: Tensor) -> None:
-    """Write ``(rows, E)`` vectors of the items ``ids`` as ``.safetensors``, whole or not at all."""
-    _write(path, VECTORS, ids, vectors.float())
+def write_item_vectors(
+    path: Path, ids: Sequence[str], vectors: Tensor, *, fingerprint: str | None = None
+) -> None:
+    """Write ``(rows, E)`` vectors of the items ``ids`` as ``.safetensors``, whole or not at all.
+
+    ``fingerprint`` says what they were made from; :func:`file_fingerprint` reads it.
+    """
+    _write(path, VECTORS, ids, vectors.float(), fingerprint)
 
 
 def write_item_codes(path: Path, ids: Sequence[str], codes: Tensor) -> None:
     """Write ``(rows, L)`` codes of the items ``ids`` as ``.safetensors``, whole or not at all."""
     _write(path, CODES, ids, codes.long())
+
+
+def file_fingerprint(path: Path) -> str | None:
+    """What a ``.safetensors`` file was made from; None where it is missing or does not say."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            return metadata.get(_FINGERPRINT)
+    except SafetensorError:
+        return None
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -198,9 +215,13 @@ def _ids(path: Path, text: str | None) -> list[str]:
     return ids
 
 
-def _write(path: Path, tensor: str, ids: Sequence[str], values: Tensor) -> None:
+def _write(
+    path: Path, tensor: str, ids: Sequence[str], values: Tensor, fingerprint: str | None = None
+) -> None:
     refuse_unwritable(path)
     metadata = {_ITEMS: json.dumps(list(ids), ensure_ascii=False)}
+    if fingerprint is not None:
+        metadata[_FINGERPRINT] = fingerprint
     with atomic_path(path) as temporary:
         # save_file would write it for its owner's eyes alone
         temporary.write_bytes(save({tensor: values.cpu().contiguous()}, metadata=metadata))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -132,6 +133,23 @@ class ItemStore:
     def __len__(self) -> int:
         return self.num_items
 
+    @property
+    def device(self) -> torch.device:
+        """Where the content is."""
+        for tokens in self.texts.values():
+            return tokens.values.device
+        for values in self.categories.values():
+            return values.device
+        return torch.device("cpu")
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """``(items,)`` int64 tokens of all that is read of an item, on the store's device."""
+        lengths = torch.zeros(self.num_items, dtype=torch.int64, device=self.device)
+        for tokens in (*self.texts.values(), *self.language.values()):
+            lengths = lengths + tokens.lengths.to(self.device)
+        return lengths
+
     @classmethod
     def from_tables(
         cls, tables: Tables, choices: Iterable[FieldChoice], *, table: str = "items"
@@ -197,11 +215,7 @@ class ItemStore:
 
     def whole(self) -> ItemBatch:
         """The content of all items; nothing is copied."""
-        texts = next(iter(self.texts.values()), None)
-        device = (
-            next(iter(self.categories.values())).device if texts is None else texts.values.device
-        )
-        ids = torch.arange(self.num_items, device=device)
+        ids = torch.arange(self.num_items, device=self.device)
         return ItemBatch(
             ids=ids, texts=self.texts, categories=self.categories, language=self.language
         )

@@ -6,9 +6,10 @@ from here on. No code of a model's repository is ever run.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from functools import cached_property
 from typing import Any, Literal
@@ -114,9 +115,12 @@ class LanguageModel:
             limit -= self.config.pad_token_id + 1  # where its positions begin
         return limit
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        """Its fast tokenizer (``tokenizers.Tokenizer``), neither truncating nor padding."""
+    def transformers_tokenizer(self) -> Any:
+        """A fresh instance of its tokenizer as transformers has it.
+
+        Raises:
+            ConfigError: its files are missing or cannot be read.
+        """
         from transformers import AutoTokenizer
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -124,12 +128,16 @@ class LanguageModel:
         files = self.located if own is None else locate(packaged(own))
         with _quiet():
             try:
-                wrapped = AutoTokenizer.from_pretrained(
+                return AutoTokenizer.from_pretrained(
                     str(files.folder), local_files_only=True, **files.arguments
                 )
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise self._refused("its tokenizer cannot be read", error) from None
-        fast = getattr(wrapped, "backend_tokenizer", None)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its fast tokenizer (``tokenizers.Tokenizer``), neither truncating nor padding."""
+        fast = getattr(self.transformers_tokenizer(), "backend_tokenizer", None)
         if fast is None:
             raise ConfigError(f"language model {self.name!r}: has no fast tokenizer")
         fast.no_truncation()
@@ -236,13 +244,15 @@ def _without_pooler(model: Any) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' own bars and remarks off the terminal; errors are told by us."""
+
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # the bar over a GGUF file knows no switch
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

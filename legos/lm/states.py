@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from legos.data.ragged import Ragged
 from legos.lm.cut import layer_stack
 
+_SIMILAR = 0.75  # a batch's shortest text has that much of its longest: little padding
 TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer
 
 
@@ -66,28 +67,14 @@ class StateReader:
             for name, states in self._read(padded, mask).items():
                 whole = len(tokens) if name == POOLED else tokens.values.numel()
                 if name not in out:
-                    out[name] = states.new_empty(whole, states.shape[-1])
+                    out[name] = states.new_zeros(whole, states.shape[-1])
                 target = items if name == POOLED else places
                 values = states if name == POOLED else states[mask.to(states.device)]
                 out[name][target.to(states.device)] = values
         return out
 
     def _batches(self, tokens: Ragged) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Items of similar length, at most ``batch_tokens`` with their padding: ids and mask."""
-        lengths = tokens.lengths
-        order = lengths.argsort(stable=True)
-        order = order[lengths[order] > 0]
-        end = order.numel()
-        while end > 0:
-            longest = int(lengths[order[end - 1]])
-            begin = max(0, end - max(1, self.batch_tokens // longest))
-            items = order[begin:end]
-            slots = torch.arange(longest)
-            mask = slots < lengths[items][:, None]  # (n, T)
-            padded = torch.full(mask.shape, self.padding, dtype=torch.int64)
-            padded[mask] = tokens.values[_places(tokens.offsets[items], mask)].long()
-            yield items, padded, mask
-            end = begin
+        return similar_batches(tokens, batch_tokens=self.batch_tokens, padding=self.padding)
 
     def _read(self, padded: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Ids and mask ``(n, T)`` -> states ``(n, T, E)`` by name, pooled ``(n, (L + 1) * E)``."""
@@ -111,6 +98,38 @@ class StateReader:
             means = [(each.float() * weights).sum(1) / count for each in every]
             states[POOLED] = torch.cat(means, -1).to(every[-1].dtype)
         return states
+
+
+def similar_batches(
+    tokens: Ragged, *, batch_tokens: int, padding: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Items of similar length, the longest first; those without tokens are left out.
+
+    Args:
+        tokens: ids of N items.
+        batch_tokens: the most tokens of a batch, padding included, unless one item has more.
+        padding: id that stands behind a shorter item.
+
+    Yields:
+        numbers of the items ``(n,)``, their padded ids ``(n, T)`` int64, mask ``(n, T)`` bool.
+    """
+    lengths = tokens.lengths
+    order = lengths.argsort(stable=True)
+    order = order[lengths[order] > 0]
+    ascending = lengths[order]
+    end = order.numel()
+    while end > 0:
+        longest = int(ascending[end - 1])
+        begin = max(0, end - max(1, batch_tokens // longest))
+        similar = int(torch.searchsorted(ascending, longest * _SIMILAR))
+        begin = max(begin, min(similar, end - 1))
+        items = order[begin:end]
+        slots = torch.arange(longest)
+        mask = slots < lengths[items][:, None]  # (n, T)
+        padded = torch.full(mask.shape, padding, dtype=torch.int64)
+        padded[mask] = tokens.values[_places(tokens.offsets[items], mask)].long()
+        yield items, padded, mask
+        end = begin
 
 
 def _places(begins: Tensor, mask: Tensor) -> Tensor:

@@ -108,11 +108,17 @@ def _of_folder(folder: Path) -> TokenVectors:
     )
 
 
-def write_token_table(path: Path, table: TokenVectors) -> None:
-    """Write tokens and vectors as ``.safetensors``, whole or not at all."""
+def write_token_table(path: Path, table: TokenVectors, *, fingerprint: str | None = None) -> None:
+    """Write tokens and vectors as ``.safetensors``, whole or not at all.
+
+    ``fingerprint`` says what they were made from; ``legos.data.item_files.file_fingerprint`` reads
+    it.
+    """
     from safetensors.torch import save
 
     metadata = {_TOKENS: json.dumps(table.tokens, ensure_ascii=False)}
+    if fingerprint is not None:
+        metadata["fingerprint"] = fingerprint
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({_VECTORS: table.vectors.contiguous()}, metadata=metadata))
 

@@ -63,7 +63,7 @@ def texts_of(
 ) -> Texts:
     """Tokens an item, counted or estimated."""
     opening = config.data.prompt if settings.prompts else ""
-    fields = template(config, tables, prompts=settings.prompts)
+    fields = template(config.data, tables, prompts=settings.prompts)
     try:
         counted = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
     except ConfigError:

@@ -25,7 +25,18 @@ from legos.files import sha256_of_text, write_json
 ID_LENGTH = 12
 # what changes how a run is carried out, not what comes out of it
 _WITHOUT_EFFECT = {
-    "exp": ("name", "mode", "device", "runs_folder", "baselines", "compare", "report", "cache"),
+    "exp": (
+        "name",
+        "mode",
+        "device",
+        "runs_folder",
+        "baselines",
+        "compare",
+        "report",
+        "cache",
+        "vectors",
+        "export",
+    ),
     "exp.train": ("checkpoint_minutes", "checkpoint_steps"),
     "exp.evaluate": ("page_size", "fast_eval"),
     "data": ("folder",),

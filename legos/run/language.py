@@ -19,7 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from legos.config.schema import FieldConfig, RunConfig
+from legos.config.schema import DataConfig, FieldConfig, RunConfig
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
@@ -28,7 +28,8 @@ from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.hidden_cache import CachedPart, HiddenCache
-from legos.lm.load import LanguageModel
+from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.load import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import TemplateField, encode_items
 from legos.registry import BrickConfig
@@ -68,7 +69,7 @@ def language_model_of(
     )
 
 
-def template(config: RunConfig, tables: Tables, *, prompts: bool) -> list[TemplateField]:
+def template(data: DataConfig, tables: Tables, *, prompts: bool) -> list[TemplateField]:
     """The item fields of the data YAML in words.
 
     Raises:
@@ -76,7 +77,7 @@ def template(config: RunConfig, tables: Tables, *, prompts: bool) -> list[Templa
     """
     described = tables.manifest["fields"]
     fields = []
-    for field in config.data.fields:
+    for field in data.fields:
         column = field.column.split("@")[0]
         if column not in described:
             raise ConfigError(f"data.fields: {field.column!r} has no text for a language model")
@@ -104,14 +105,14 @@ class Reading:
         language_model: that reads.
         tokens: ids of every item.
         cache: of its states.
-        names: raw item ids.
+        precision: that the states are computed in, as those of a training step.
     """
 
     settings: LanguageModelSettings
     language_model: LanguageModel
     tokens: Ragged
     cache: HiddenCache
-    names: Sequence[str]
+    precision: Precision
 
     @classmethod
     def of(cls, config: RunConfig, tables: Tables, model: LanguageModel) -> Reading:
@@ -124,7 +125,7 @@ class Reading:
         if settings is None:
             raise no_language_model(config.model)
         opening = config.data.prompt if settings.prompts else ""
-        fields = template(config, tables, prompts=settings.prompts)
+        fields = template(config.data, tables, prompts=settings.prompts)
         tokens = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
         names = tables.vocabulary("item_id")
         facts = {
@@ -133,16 +134,17 @@ class Reading:
             "model": model.name,
             "weights": model.fingerprint,
             "weights_dtype": model.dtype,
+            "precision": config.exp.precision,
             "tokenizer": model.tokenizer_fingerprint,
             "opening": opening,
             "fields": [[field.name, field.prompt, field.length] for field in fields],
             "items": sha256_of_text("\n".join(names)),
-            "texts": _hash(tokens),
+            "texts": tokens_fingerprint(tokens),
             "dtype": settings.cache_dtype or settings.dtype,
         }
         folder = config.exp.cache.folder / model.name
         cache = HiddenCache(folder, facts, tokens=tokens, names=names)
-        return cls(settings, model, tokens, cache, names)
+        return cls(settings, model, tokens, cache, config.exp.precision)
 
     @property
     def dtype(self) -> str:
@@ -189,10 +191,13 @@ class Reading:
             pooled=any(part.name == POOLED for part in missing),
             batch_tokens=batch_tokens,
         )
-        self.cache.write(self.tokens, missing, reader, dtype=self.dtype, advance=progress)
+        mixed = self.precision != "fp32"
+        with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
+            self.cache.write(self.tokens, missing, reader, dtype=self.dtype, advance=progress)
 
 
-def _hash(tokens: Ragged) -> str:
+def tokens_fingerprint(tokens: Ragged) -> str:
+    """SHA-256 over the token ids of every item."""
     text = tokens.values.numpy().tobytes().hex() + tokens.offsets.numpy().tobytes().hex()
     return sha256_of_text(text)
 
@@ -226,11 +231,13 @@ def open_language(
 
 
 @contextmanager
-def token_progress(tokens: Ragged) -> Iterator[Callable[[int], None]]:
+def token_progress(
+    tokens: Ragged, what: str = "caching hidden states"
+) -> Iterator[Callable[[int], None]]:
     """A bar over tokens on a terminal; yields what is told how many are done."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("caching hidden states"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TransferSpeedColumn(),

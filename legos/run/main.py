@@ -1,4 +1,4 @@
-"""One run from its configuration: train, test, both, or score new impressions."""
+"""One run from its configuration: what ``exp.mode`` says, or new impressions to be scored."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
         from legos.run.cache import cache_states
 
         return cache_states(config, accelerator, console)
+    if config.exp.mode == "embed":
+        from legos.run.embed import write_vectors
+
+        return write_vectors(config.exp, config.data, accelerator, console)
+    if config.exp.mode == "export":
+        from legos.run.export import export
+
+        return export(config, accelerator, console)
     if impressions is not None:
         from legos.run.new_impressions import score_new_impressions
 
@@ -83,6 +91,8 @@ def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> R
     """Where the run of a configuration lies; given item files count by their content."""
     resolved, embed = resolved_dict(config), config.embed
     given = [path for path in (embed.item_vectors, embed.item_codes) if path is not None]
+    if embed.source == "token_table" and Path(str(embed.path)).is_file():
+        given.append(Path(str(embed.path)))
     if given:
         resolved["files"] = [sha256_of_file(path) for path in given]
     name = run_id(resolved, tables.fingerprint, num_processes=accelerator.num_processes)

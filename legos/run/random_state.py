@@ -43,6 +43,11 @@ def restore_random(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = values["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    restore_random_tensors(tensors)
+
+
+def restore_random_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Let torch's generators go on from ``random_tensors()``."""
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])

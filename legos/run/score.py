@@ -84,17 +84,13 @@ def cache_items(
 
     Items are visited by length of their content, so that a page holds little of two sorts.
     """
-    device = next(iter(model.parameters())).device
-    order = torch.arange(len(store), device=device)
-    if store.texts:
-        lengths = torch.stack([tokens.lengths for tokens in store.texts.values()]).sum(0)
-        order = lengths.argsort(stable=True)
+    order = store.lengths.argsort(stable=True)
 
     def encode(ids: Tensor) -> Tensor:
         return model.encode_items(store.batch(ids)).float()
 
     if len(store) == 0:
-        return torch.empty(0, 0, device=device)
+        return torch.empty(0, 0, device=order.device)
     return sharing.fill(order.split(page_size), encode, len(store))
 
 

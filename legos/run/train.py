@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from legos.data.batch import Batch
 from legos.errors import LegosError
+from legos.run.gradient_cache import CachedItems, average_gradients
 from legos.run.interruption import Interruption
 from legos.run.keeper import Keeper
 from legos.run.losses import row_losses
@@ -113,17 +115,11 @@ def take_step(training: Training, flags: list[bool]) -> tuple[dict[str, float], 
     for number, micro in enumerate(step.micro_batches, start=1):
         rows, counted = rank_part(micro, accelerator.process_index, accelerator.num_processes)
         batch = training.rows.batch(rows, pass_number=step.pass_number)
+        # processes' gradients are averaged; times their number they are summed over all rows
+        share = accelerator.num_processes / step.total
         is_last = number == len(step.micro_batches)
-        with nullcontext() if is_last else accelerator.no_sync(training.model):
-            with accelerator.autocast():
-                scores, penalty = training.model(
-                    batch, training.store.batch(batch.items), training.profiles
-                )
-            loss = row_losses(config.loss, scores, batch.labels, batch.candidate_mask)
-            loss = (loss if penalty is None else loss + penalty)[:counted]
-            # processes' gradients are averaged; times their number they are summed over all rows
-            training.backward(loss.sum() * (accelerator.num_processes / step.total))
-        losses.append((rows[:counted], loss.detach()))
+        loss = add_gradient(training, batch, counted=counted, share=share, is_last=is_last)
+        losses.append((rows[:counted], loss))
     total, *raised = add_up(training, losses, flags)
     norm = clip_gradient(training)
     if not math.isfinite(total) or not (math.isfinite(norm) or training.scales_gradients):
@@ -134,6 +130,49 @@ def take_step(training: Training, flags: list[bool]) -> tuple[dict[str, float], 
     if config.clip is not None and math.isfinite(norm):
         log["gradient_norm"] = norm
     return log, [flag > 0 for flag in raised]
+
+
+def add_gradient(
+    training: Training, batch: Batch, *, counted: int, share: float, is_last: bool
+) -> Tensor:
+    """Add the gradient of a micro-batch, at the last one averaged over processes.
+
+    Args:
+        training: the model and what its steps need.
+        batch: the rows of this process.
+        counted: rows that count, the first ones.
+        share: of a row in the gradient.
+        is_last: of the step's micro-batches.
+
+    Returns:
+        The losses of the rows that count: ``(counted,)``, without a graph.
+    """
+    accelerator, page_size = training.accelerator, training.config.item_page_size
+    # a part of a wrapped model does not average gradients; all processes must agree on who does
+    by_hand = page_size > 0 and not training.alone
+    model = training.bare_model if by_hand else training.model
+    cached: CachedItems | None = None
+    if 0 < page_size < batch.items.numel():
+        cached = CachedItems(
+            training.bare_model,
+            training.store,
+            batch.items,
+            page_size=page_size,
+            autocast=accelerator.autocast,
+        )
+    vectors = None if cached is None else cached.vectors
+    with nullcontext() if is_last and not by_hand else accelerator.no_sync(training.model):
+        with accelerator.autocast():
+            items = training.store.batch(batch.items)
+            scores, penalty = model(batch, items, training.profiles, vectors)
+        loss = row_losses(training.config.loss, scores, batch.labels, batch.candidate_mask)
+        loss = (loss if penalty is None else loss + penalty)[:counted]
+        training.backward(loss.sum() * share)
+        if cached is not None:
+            cached.backward()
+    if by_hand and is_last:
+        average_gradients(model, accelerator)
+    return loss.detach()
 
 
 def add_up(

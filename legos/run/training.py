@@ -77,6 +77,11 @@ class Training:
         sharded = accelerator.distributed_type == DistributedType.FSDP
         if sharded and not accelerator.is_fsdp2:
             raise ConfigError("FSDP version 1 is not supported; set fsdp_version: 2 for accelerate")
+        if sharded and config.item_page_size:
+            raise ConfigError(
+                f"exp.train.item_page_size {config.item_page_size} is not supported with FSDP, "
+                "which gathers its shards only for a call of the whole model; set it to 0"
+            )
         self._whole = copy.deepcopy(model).to(accelerator.device) if sharded else None
         optimizer = build_optimizer(
             model,

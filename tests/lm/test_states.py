@@ -31,6 +31,7 @@ def test_states_are_those_of_each_text_alone(family: str, batch_tokens: int) -> 
     assert found[layer_name(0)].shape == (29, 16)
     final = 8 if family == "opt_projected" else 16
     assert found[POOLED].shape == (7, LAYERS * 16 + final)
+    assert not found[POOLED][3].any()  # it has no token
     for item in (0, 1, 2, 4, 5, 6):
         ids = tokens.select(torch.tensor([item])).values
         with torch.no_grad():

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "clip": 1.0,
     "batch_size": 16,
     "acc_batch": 1,
+    "item_page_size": 0,
     "epoch_batch": 0,
     "epochs": 3,
     "patience": 0,
