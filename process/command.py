@@ -33,7 +33,8 @@ def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = 
         metavar="NAME=SOURCE",
         help="a tokenizer for the texts: 'words' (the set's own words), 'minilm' (the packaged "
         "BERT vocabulary), 'smollm2' (the packaged LLaMA-like one), the folder of a Hugging Face "
-        "tokenizer or a .gguf file; its columns are called title@NAME; may be given several times (default: bert=minilm)",
+        "tokenizer or a .gguf file; its columns are called title@NAME; may be given several times "
+        "(default: bert=minilm)",
     )
     group.add_argument(
         "--force", action="store_true", help="replace tables of other sources or settings"

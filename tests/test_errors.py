@@ -173,6 +173,22 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: p.command("--model", "nrms", "--model.item.num_heads", "3"),
         "model.item (attention): num_heads 3 does not divide hidden_size 8",
     ),
+    "unknown language model": (
+        lambda p: p.command("--model", "bert-naml", "--llm_ver", "minilmm"),
+        "language model 'minilmm': neither a name of config/llm.yaml nor",
+    ),
+    "language model not on this machine": (
+        lambda p: p.command("--model", "bert-naml", "--llm_ver", "12L"),
+        "`hf download google-bert/bert-base-uncased` fetches it",
+    ),
+    "no such layer": (
+        lambda p: p.command("--model", "bert-naml", "--layer", "6"),
+        "layer 6: minilm has 6 layers, so a cut lies between 0 (nothing cached) and 5",
+    ),
+    "LoRA on a frozen model": (
+        lambda p: p.command("--model", "bert-naml", "--lora", "8", "--frozen", "true"),
+        "LoRA is a way of training",
+    ),
 }
 
 

@@ -16,6 +16,7 @@ usage:
   python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
   python worker.py ... --check               resolve, validate, show shapes, parameters, memory
   python worker.py --list [FAMILY]           what there is: {families}
+  python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
   accelerate launch worker.py ...            more processes; nothing else changes
 
 first steps:

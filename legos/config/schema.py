@@ -338,7 +338,7 @@ class ExpConfig(Section):
     export: ExportConfig = ExportConfig()
     """For mode export: where the trained language model goes."""
     load: Path | None = None
-    """For modes test and export: a run folder or a checkpoint; null: the run of these very settings."""
+    """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
 
     @model_validator(mode="after")
     def _parts_of_the_mode(self) -> Self:

@@ -210,13 +210,18 @@ class LanguageModel:
 
     def _quantisation(self) -> dict[str, Any]:
         if self.quantised == "none":
-            return {}
+            if self.located.gguf is None:
+                return {}
+            from transformers import GgufConfig
+
+            # else it may stay packed, and is called quantised: neither moved nor saved
+            return {"quantization_config": GgufConfig(dequantize=True)}
         from importlib.util import find_spec
 
         if find_spec("bitsandbytes") is None:
             raise ConfigError(
                 f"quantised {self.quantised}: needs the package bitsandbytes; `pip install "
-                "bitsandbytes`"
+                "--no-deps -r requirements-quantised.txt`"
             )
         from transformers import BitsAndBytesConfig
 

@@ -52,7 +52,8 @@ def whole_language_model(
 def _stack_name(model: nn.Module) -> str:
     """The dotted name of a model's layers."""
     layers = layer_stack(model)[2]
-    return next(name for name, module in model.named_modules() if module is layers)
+    names: list[str] = [name for name, module in model.named_modules() if module is layers]
+    return names[0]
 
 
 def _deeper(tensors: dict[str, Tensor], stack: str, layer: int) -> dict[str, Tensor]:

@@ -21,12 +21,12 @@ from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
+from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.run.language import language_model_of, language_model_settings, open_language
 
 if TYPE_CHECKING:
-    from legos.lm.load import LanguageModel
     from legos.lm.token_vectors import TokenVectors
 
 
@@ -77,6 +77,7 @@ class Workplace:
         known: what it has seen.
         profiles: the users' fields, on the device; None where the data YAML names none.
         language_model: that the item encoder stands on; None where it does not.
+        shapes_only: neither a language model nor its token vectors are read where they are missing.
     """
 
     config: RunConfig
@@ -87,6 +88,7 @@ class Workplace:
     known: Known
     profiles: ItemStore | None
     language_model: LanguageModel | None
+    shapes_only: bool = False
 
     @classmethod
     def open(
@@ -123,6 +125,7 @@ class Workplace:
             known,
             _profiles(config, tables, device),
             model,
+            shapes_only,
         )
         return place if shapes_only else place._with_language(say)
 
@@ -175,15 +178,29 @@ class Workplace:
             item_codes=read_item_codes(config.embed.item_codes, self.tables),
             language_model=self.language_model,
         )
-        if self.language_model is not None and self.language_model.shapes_only:
+        if self.shapes_only:  # some of it may be on the meta device
             return model
         return model.to(self.accelerator.device)
 
     def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
         stores = [store for store in (self.store, self.profiles) if store is not None]
         fields = [field for store in stores for field in store.fields.values()]
-        seed = self.config.exp.train.seed
-        return token_tables(self.config.embed, self.tables, fields, seed=seed, say=say)
+        embed, seed = self.config.embed, self.config.exp.train.seed
+        try:
+            return token_tables(embed, self.tables, fields, seed=seed, say=say)
+        except ConfigError:
+            if not (self.shapes_only and isinstance(embed.path, LanguageModelSource)):
+                raise
+            if embed.path.shape is None:
+                raise
+        width = LanguageModel(embed.path, shapes_only=True).width
+        return {
+            field.vocabulary: TokenTable(
+                torch.empty(field.size, width, device="meta"), embed.frozen, "shape"
+            )
+            for field in fields
+            if field.is_text and embed.vocabulary in (None, field.vocabulary)
+        }
 
     def training_rows(self) -> TrainingRows:
         """The clicks of the training split with the negatives of the experiment YAML."""

@@ -23,6 +23,7 @@ from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.template import encode_items
 from legos.run.language import language_model_of, language_model_settings, shown_bytes, template
 
+_MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
 _PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
 
 
@@ -50,7 +51,7 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     model = language_model_of(settings, shapes_only=True)
     rows = [*_shape(model), *_trained(settings, model)]
     if tables is None:
-        return rows
+        return [*rows, _cache_of_mind(settings, model)]
     texts = texts_of(config, tables, settings, model)
     how = "" if texts.counted else " (estimated from the tables' own tokens)"
     mean = float(texts.lengths.float().mean()) if len(texts.lengths) else 0.0
@@ -133,6 +134,18 @@ def _cache(
         text = f"{shown_bytes(tokens * number)} for layer {layer}: {tokens:,} tokens, {dtype}"
         return [("cache", f"{text}; padded in fp32 it were {shown_bytes(padded)}")]
     return [("cache", "none (layer 0): every layer runs in every step")]
+
+
+def _cache_of_mind(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
+    """How large a layer's cache is where there are no tables to count."""
+    dtype = settings.cache_dtype or settings.dtype
+    token = torch.empty((), dtype=DTYPES[dtype]).element_size() * model.width
+    items, tokens = _MIND_SMALL
+    return (
+        "cache of a layer",
+        f"{shown_bytes(token)} a token as {dtype}; {shown_bytes(items * tokens * token)} for "
+        f"MIND-small's {items:,} news of {tokens} tokens (ONCE)",
+    )
 
 
 def language_table(rows: list[tuple[str, str]], table: Table) -> Table:

@@ -51,12 +51,12 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
         language_model = language_model_of(settings)
         # nothing is scored, so that no hidden states are needed
         place = Workplace.open(config, accelerator, tables, shapes_only=True)
-        model = replace(place, language_model=language_model).model()
+        model = replace(place, language_model=language_model, shapes_only=False).model()
         state = load_model(model, checkpoint)
         layer = language_model.layer(settings.layer) if settings.layer else 0
         whole = whole_language_model(language_model, _trained_part(model).cpu(), layer)
         facts = _facts(config, settings, language_model, state, checkpoint, layer)
-        _write(folder, whole, language_model, facts)
+        write_language_model(folder, whole, language_model, facts)
         console.print(
             f"{folder}: {language_model.name} with the {language_model.num_layers - layer} of its "
             f"{language_model.num_layers} layers that run {state['run']} kept\n"
@@ -143,9 +143,17 @@ def _facts(
     }
 
 
-def _write(
+def write_language_model(
     folder: Path, model: nn.Module, language_model: LanguageModel, facts: Mapping[str, Any]
 ) -> None:
+    """Write a folder that transformers reads, whole or not at all.
+
+    Args:
+        folder: an earlier one is replaced.
+        model: a whole language model.
+        language_model: whose tokenizer it is.
+        facts: of ``legos.json``.
+    """
     saved: Any = model
     with atomic_folder(folder) as temporary:
         saved.save_pretrained(str(temporary))

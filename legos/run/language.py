@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from legos.registry import BrickConfig
 if TYPE_CHECKING:
     from legos.config.schema import ModelConfig
 
+_WAIT = 0.5  # seconds between two looks whether the first process has made the cache
 _STATES_VERSION = 1  # of what is computed; another is another cache
 
 
@@ -226,6 +228,8 @@ def open_language(
                     batch_tokens=config.exp.cache.batch_tokens,
                     progress=advance,
                 )
+    while part.name not in reading.cache.parts():  # longer than any barrier would wait
+        time.sleep(_WAIT)
     accelerator.wait_for_everyone()
     return {part.name: reading.cache.open(part.name)}
 

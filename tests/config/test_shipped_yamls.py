@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.config.load import load_run_config
+from legos.config.load import asks_for_vectors, load_embed_job, load_run_config
 from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
 from legos.config.references import referenced_variables
 from legos.config.variables import PUBLISHED
@@ -53,7 +53,8 @@ def test_a_yamls_own_command_loads_and_validates_it(path: Path) -> None:
     kind = path.parts[1]
     assert arguments[arguments.index(f"--{kind}") + 1] == path.as_posix()
     notices: list[str] = []
-    config = load_run_config(arguments, notice=notices.append)
+    load = load_embed_job if asks_for_vectors(arguments) else load_run_config
+    config = load(arguments, notice=notices.append)
     assert getattr(config, kind).name.startswith(path.stem)
     assert notices == []
 

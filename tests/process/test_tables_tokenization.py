@@ -96,7 +96,7 @@ def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path, source: str) -> No
 
 
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"bert=minilmm: neither 'words', 'minilm', 'smollm2' nor a folder"):
+    with pytest.raises(DataError, match=r"bert=minilmm: neither 'words', .* nor a folder"):
         make_tokenizer(TokenizerSpec("bert", "minilmm"), [])
     with pytest.raises(DataError, match=r"holds no tokenizer"):
         make_tokenizer(TokenizerSpec("bert", str(tmp_path)), [])

@@ -22,6 +22,7 @@ from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.run.main import run
 from tests.run.tiny_config import NAML, tiny_config
+from tests.run.two_processes import in_two_processes
 from tests.tiny import tiny_tables
 
 SOURCE: dict[str, Any] = {
@@ -285,3 +286,29 @@ def test_the_check_counts_without_weights(
     assert "256 in 2 LoRA adapters of rank 4" in shown  # 2 * 4 * (16 + 16)
     assert "for layer 2" in shown
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.multiprocess
+def test_two_processes_share_one_cache_and_train_as_one(tables: Path, tmp_path: Path) -> None:
+    shape = {**SOURCE["shape"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    brick = {
+        "name": "language_model", "model": {**SOURCE, "shape": shape}, "attention_size": 8,
+        "layer": 1, "lora_rank": 2, "lora_dropout": 0.0,
+    }  # fmt: skip
+    model = {**NAML, "name": "tiny-naml", "item": brick}
+    found = []
+    for processes, batch_size in ((1, 16), (2, 8)):
+        folder = tmp_path / str(processes)
+        exp = {
+            "model": model,
+            "cache": {"folder": str(folder / "cache")},
+            "train": {"epochs": 2, "batch_size": batch_size, "item_lr": 0.001},
+        }
+        if processes == 1:
+            results = run(tiny_config(tables, folder, **json.loads(json.dumps(exp))))
+        else:
+            arguments = ["-m", "tests.run.tiny_config", str(tables), str(folder)]
+            first, _ = in_two_processes([*arguments, json.dumps(exp)])
+            results = json.loads(first.splitlines()[-1])
+        found.append(results["splits"]["test"]["rows"]["all"]["GAUC"])
+    assert found[1] == pytest.approx(found[0], abs=0.01)
