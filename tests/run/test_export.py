@@ -67,7 +67,7 @@ def test_the_exported_model_equals_cached_states_and_trained_layers(
     small_model(family).save_pretrained(tmp_path / "original")  # type: ignore[operator]
     source = LanguageModelSource.model_validate(str(tmp_path / "original"))
     language_model = LanguageModel(source)
-    encoder = encoder_over(language_model, layer=layer, lora_rank=rank)
+    encoder = encoder_over(language_model, layer=layer, lora_rank=rank, lora_alpha=4.0)
     expected = trained_states(language_model.load(), encoder.language_model, layer)
     whole = whole_language_model(language_model, encoder.language_model, layer)
     whole.save_pretrained(tmp_path / "exported")  # type: ignore[operator]
