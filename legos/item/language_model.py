@@ -60,6 +60,8 @@ class LanguageModelConfig(LanguageModelSettings):
     """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), or last one."""
     attention_size: int = Field(200, ge=1)
     """Width of the additive attention's tanh layer."""
+    normalise: bool = False
+    """Layer norm over the final states first (not in ONCE): LLaMA-like states are large."""
     gradient_checkpointing: bool = False
     """Compute activations twice rather than keep them."""
     quantised: Quantised = "none"
@@ -104,6 +106,7 @@ class LanguageModelEncoder(nn.Module):
         lora_targets: tuple[str, ...],
         pooling: Literal["attention", "mean", "first", "last"],
         attention_size: int,
+        normalise: bool,
         gradient_checkpointing: bool,
         **others: Any,
     ) -> None:
@@ -132,7 +135,9 @@ class LanguageModelEncoder(nn.Module):
         self.language_model = model
         self.options = call_options(model)
         self.padding: int = getattr(language_model.config, "pad_token_id", None) or 0
-        self.project = nn.Linear(language_model.output_width, hidden_size)
+        width = language_model.output_width
+        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
+        self.project = nn.Linear(width, hidden_size)
         self.attention = (
             AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
             if pooling == "attention"
@@ -157,7 +162,7 @@ class LanguageModelEncoder(nn.Module):
                 states = in_length_buckets(self._above, tokens)  # (P, E)
             else:
                 states = self.project.weight.new_zeros(0, self.project.in_features)
-        states = states.to(self.project.weight.dtype)
+        states = self.norm(states.to(self.project.weight.dtype))
         if self.attention is not None:
             return self.attention.packed(self.project(states), tokens.rows, len(items))
         vectors: Tensor = self.project(self._pooled(states, tokens))

@@ -70,7 +70,7 @@ class LanguageModel:
 
         if self.source.shape is not None and (self.source.random or self.shapes_only):
             return AutoConfig.for_model(**self.source.shape)
-        with _quiet():
+        with quiet_transformers():
             try:
                 return AutoConfig.from_pretrained(
                     str(self.located.folder), local_files_only=True, **self.located.arguments
@@ -126,7 +126,7 @@ class LanguageModel:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         own = self.source.tokenizer
         files = self.located if own is None else locate(packaged(own))
-        with _quiet():
+        with quiet_transformers():
             try:
                 return AutoTokenizer.from_pretrained(
                     str(files.folder), local_files_only=True, **files.arguments
@@ -172,7 +172,7 @@ class LanguageModel:
         """
         from transformers import AutoModel
 
-        with _quiet():
+        with quiet_transformers():
             if self.source.random:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self.source.seed)
@@ -203,7 +203,7 @@ class LanguageModel:
         """The same without weights, on the meta device: for shapes and counts."""
         from transformers import AutoModel
 
-        with _quiet(), torch.device("meta"):
+        with quiet_transformers(), torch.device("meta"):
             return _without_pooler(
                 AutoModel.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
             )
@@ -247,7 +247,7 @@ def _without_pooler(model: Any) -> nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' own bars and remarks off the terminal; errors are told by us."""
 
     from transformers.utils import logging

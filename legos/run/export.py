@@ -17,7 +17,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.files import atomic_folder, write_json
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
-from legos.lm.load import LanguageModel
+from legos.lm.load import LanguageModel, quiet_transformers
 from legos.lm.merge import whole_language_model
 from legos.run.assemble import Workplace
 from legos.run.language import language_model_of, language_model_settings, no_language_model
@@ -155,7 +155,7 @@ def write_language_model(
         facts: of ``legos.json``.
     """
     saved: Any = model
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, quiet_transformers():
         saved.save_pretrained(str(temporary))
         language_model.transformers_tokenizer().save_pretrained(str(temporary))
         write_json(temporary / DESCRIPTION, dict(facts))

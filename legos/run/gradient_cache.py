@@ -27,7 +27,8 @@ _BUCKET = 2**24  # gradients averaged at once: few messages, and a copy of no mo
 class CachedItems:
     """Vectors of a batch's items, encoded a page at a time, and the way back into the encoder.
 
-    Items are visited by length of their content, so that a page holds little of two sorts.
+    Every page gets short and long items alike: none needs more memory than another, however many
+    pages a batch has.
 
     Args:
         model: not wrapped for many processes.
@@ -51,15 +52,14 @@ class CachedItems:
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._model, self._store, self._items, self._autocast = model, store, items, autocast
-        order = store.lengths[items].argsort(stable=True)
-        self._pages = order.split(page_size)  # positions in items
+        self._pages = even_pages(store.lengths[items], page_size)  # positions in items
         self._states: list[dict[str, Tensor]] = []  # of the random generators before each page
         encoded = []
         with torch.no_grad(), autocast():
             for page in self._pages:
                 self._states.append(random_tensors())
                 encoded.append(self._encode(page))
-        self.vectors = torch.cat(encoded)[order.argsort()]
+        self.vectors = torch.cat(encoded)[torch.cat(self._pages).argsort()]
         parameters = model.item_encoder.parameters()
         self.vectors.requires_grad_(any(parameter.requires_grad for parameter in parameters))
 
@@ -79,6 +79,12 @@ class CachedItems:
     def _encode(self, page: Tensor) -> Tensor:
         """Items at ``(M,)`` positions -> ``(M, D)``."""
         return self._model.encode_items(self._store.batch(self._items[page]))
+
+
+def even_pages(lengths: Tensor, page_size: int) -> list[Tensor]:
+    """Positions ``(N,)`` in pages of at most ``page_size``, each with a share of every length."""
+    order, count = lengths.argsort(stable=True), -(-lengths.numel() // page_size)
+    return [order[first::count] for first in range(count)]
 
 
 @torch.no_grad()

@@ -36,7 +36,9 @@ def encoder_over(language_model: LanguageModel, **settings: Any) -> LanguageMode
     """An item encoder in evaluation mode, all that it trains filled with random numbers."""
     config = LanguageModelConfig(**settings)
     values = {name: value for name, value in config if name not in ("name", "model")}
-    encoder = LanguageModelEncoder(language_model=language_model, hidden_size=8, **values)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)  # adapters begin at random
+        encoder = LanguageModelEncoder(language_model=language_model, hidden_size=8, **values)
     generator = torch.Generator().manual_seed(3)
     changed = lora_parameters(encoder.language_model) or [
         parameter for parameter in encoder.language_model.parameters() if parameter.requires_grad
@@ -98,9 +100,13 @@ def test_a_gguf_file_becomes_a_normal_folder(tmp_path: Path) -> None:
     assert again.located.gguf is None
     text = "A good book, über alles"
     assert again.tokenizer.encode(text).ids == language_model.tokenizer.encode(text).ids
+    exported = again.load()
+    kept = exported.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in whole.state_dict().items())
     with torch.no_grad():
-        found = again.load()(input_ids=IDS).last_hidden_state
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        found = exported(input_ids=IDS).last_hidden_state
+    # numbers up to 20; float32 is 6e-4 off float64 here, with merged and with separate adapters
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
 
 
 @pytest.fixture
