@@ -21,6 +21,7 @@ from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.lm.hidden_files import (
     DTYPES,
+    LABEL,
     LAYOUT,
     USED,
     CachedPart,
@@ -301,7 +302,7 @@ class HiddenCache:
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """The facts that are not the same, or that one of two caches does not have."""
-    keys = sorted(ours.keys() | theirs.keys())
+    keys = sorted((ours.keys() | theirs.keys()) - {LABEL})
     return [key for key in keys if key not in ours or key not in theirs or ours[key] != theirs[key]]
 
 

@@ -36,6 +36,7 @@ from legos.files import sha256_of_file, sha256_of_text
 
 FORMAT = 1
 FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"
+LABEL = "data"  # the fact that is for readers only
 TOKENS, OFFSETS, USED, LOCK = "tokens.npy", "offsets.npy", "used", "lock"
 FINGERPRINT = re.compile(r"[0-9a-f]{24}")
 
@@ -152,8 +153,12 @@ def read_json(path: Path, model: type[Model]) -> Model:
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """The name of a cache's folder: 24 hexadecimal digits of its facts and the format."""
-    content = {"format": FORMAT, "facts": facts}
+    """The name of a cache's folder: 24 hexadecimal digits of its facts and the format.
+
+    How the data set was called when a cache was made decides nothing.
+    """
+    deciding = {key: value for key, value in facts.items() if key != LABEL}
+    content = {"format": FORMAT, "facts": deciding}
     return sha256_of_text(json.dumps(content, sort_keys=True, allow_nan=False))[:24]
 
 

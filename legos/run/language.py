@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from legos.config.schema import ModelConfig
 
 _WAIT = 0.5  # seconds between two looks whether the first process has made the cache
+_COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
 _STATES_VERSION = 1  # of what is computed; another is another cache
 
 
@@ -136,6 +138,8 @@ class Reading:
             "model": model.name,
             "weights": model.fingerprint,
             "weights_dtype": model.dtype,
+            "quantised": model.quantised,
+            "libraries": [f"{each} {version(each).split('.')[0]}" for each in _COMPUTING],
             "precision": config.exp.precision,
             "tokenizer": model.tokenizer_fingerprint,
             "opening": opening,
