@@ -193,3 +193,20 @@ def test_a_comparison_of_an_unknown_model_names_the_place() -> None:
     text = message(*words)
     assert "command line: exp.compare.models.1" in text
     assert "did you mean 'nrms'" in text
+
+
+def test_an_entry_of_a_comparison_may_override_keys_of_the_yaml_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nmode: compare\ncompare:\n  models:\n    - naml\n"
+        "    - {model: bert-naml, name: frozen, item: {layer: 5, frozen: true}}\n"
+    )
+    config = load_run_config(["--data", "newsroom", "--exp", str(path), "--hidden_size", "32"])
+    assert config.exp.compare is not None
+    first, second = config.exp.compare.models
+    assert (first.name, second.name) == ("naml", "frozen")
+    assert (second.item.name, second.hidden_size) == ("language_model", 32)
+    assert second.item.model_dump()["layer"] == 5
+    path.write_text(path.read_text().replace("layer: 5", "layers: 5"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml:6: exp\.compare\.models\.1\.item\.layers"):
+        load_run_config(["--data", "newsroom", "--exp", str(path)])
