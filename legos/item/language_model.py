@@ -23,7 +23,7 @@ from legos.lm.cut import cut_below
 from legos.lm.load import Dtype, LanguageModel, Quantised
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
-from legos.lm.states import TOKENS, call_options, layer_name
+from legos.lm.states import TOKENS, call_options, layer_name, padding_id
 from legos.registry import BrickConfig, item_encoders
 
 
@@ -38,6 +38,11 @@ class LanguageModelSettings(BrickConfig):
     """Of cached hidden states; null: that of the weights, so that nothing is lost."""
     prompts: bool = True
     """Read the prompts of the data YAML before an item and its fields."""
+
+    @property
+    def stored_dtype(self) -> Dtype:
+        """Of cached hidden states."""
+        return self.cache_dtype or self.dtype
 
 
 class LanguageModelConfig(LanguageModelSettings):
@@ -134,7 +139,7 @@ class LanguageModelEncoder(nn.Module):
         )  # of what a checkpoint leaves out
         self.language_model = model
         self.options = call_options(model)
-        self.padding: int = getattr(language_model.config, "pad_token_id", None) or 0
+        self.padding = padding_id(model)
         width = language_model.output_width
         self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
         self.project = nn.Linear(width, hidden_size)

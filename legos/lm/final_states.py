@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
-from legos.lm.states import call_options, similar_batches
+from legos.lm.states import call_options, padding_id, similar_batches
 
 Pooling = Literal["mean", "first", "last"]
 
@@ -32,9 +32,8 @@ def pooled_final_states(
         batch_tokens: tokens read at once, padding included.
         advance: told how many tokens are done.
     """
-    config: Any = model.config
     device = next(model.parameters()).device
-    padding = getattr(config, "pad_token_id", None) or 0
+    padding = padding_id(model)
     options = call_options(model)
     vectors = torch.empty(0, 0)
     for items, padded, mask in similar_batches(tokens, batch_tokens=batch_tokens, padding=padding):

@@ -14,7 +14,6 @@ bf16 lies in a file as uint16, since numpy has no such type.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import DataError, LegosError
-from legos.files import sha256_of_file, sha256_of_text
+from legos.files import claim, sha256_of_file, sha256_of_text
 
 FORMAT = 1
 FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"
@@ -299,23 +298,16 @@ def lock(path: Path) -> Iterator[None]:
     """
     while True:
         path.mkdir(parents=True, exist_ok=True)
-        # opened without truncation: until the lock is ours the text is the owner's
         descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "r+", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = file.read().strip() or "unknown"
+            owner = claim(file)
+            if owner is not None:
                 raise CacheInUseError(
                     f"{path}: process {owner} is working on this cache; wait for it, what it "
                     "finishes need not be computed again"
-                ) from None
+                )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), (path / LOCK).stat()):
-                    file.seek(0)
-                    file.truncate()
-                    file.write(str(os.getpid()))
-                    file.flush()
                     yield
                     return
         # pruned between opening and locking: what is locked is no longer there

@@ -26,6 +26,11 @@ def call_options(model: nn.Module) -> dict[str, Any]:
     return {"use_cache": False} if getattr(config, "use_cache", False) else {}
 
 
+def padding_id(model: nn.Module) -> int:
+    """The id that stands behind shorter texts; it is masked, but some models count by it."""
+    return getattr(model.config, "pad_token_id", None) or 0
+
+
 def layer_name(layer: int) -> str:
     """How a cache calls the states at a layer."""
     return f"layer_{layer}"
@@ -54,8 +59,7 @@ class StateReader:
         self.batch_tokens = batch_tokens
         self.stack = layer_stack(model)[2]
         self.device = next(model.parameters()).device
-        config: Any = model.config
-        self.padding = getattr(config, "pad_token_id", None) or 0
+        self.padding = padding_id(model)
         self.options = call_options(model)
 
     @torch.no_grad()

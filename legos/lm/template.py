@@ -16,6 +16,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,25 @@ class TemplateField:
     texts: Sequence[str]
     prompt: str
     length: int | None
+
+
+@dataclass(frozen=True)
+class ItemTemplate:
+    """What a language model reads of N items.
+
+    Attributes:
+        opening: what stands before the first field.
+        fields: in reading order.
+    """
+
+    opening: str
+    fields: Sequence[TemplateField]
+
+    def read_by(self, model: LanguageModel) -> Ragged:
+        """Token ids of every item, see :func:`encode_items`."""
+        return encode_items(
+            model.tokenizer, self.fields, opening=self.opening, longest=model.longest
+        )
 
 
 def encode_items(

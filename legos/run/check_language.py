@@ -20,7 +20,6 @@ from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.adapt import add_lora, freeze, lora_parameters
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
-from legos.lm.template import encode_items
 from legos.run.language import language_model_of, language_model_settings, shown_bytes, template
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
@@ -63,10 +62,8 @@ def texts_of(
     config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
 ) -> Texts:
     """Tokens an item, counted or estimated."""
-    opening = config.data.prompt if settings.prompts else ""
-    fields = template(config.data, tables, prompts=settings.prompts)
     try:
-        counted = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
+        counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
     except ConfigError:
         lengths = torch.full((tables.num_items,), _PROMPT_TOKENS if settings.prompts else 2)
         for field in config.data.fields:
@@ -82,7 +79,7 @@ def texts_of(
 
 def _shape(model: LanguageModel) -> list[tuple[str, str]]:
     whole = sum(parameter.numel() for parameter in model.skeleton().parameters())
-    size = torch.empty((), dtype=DTYPES[model.dtype]).element_size()
+    size = DTYPES[model.dtype].itemsize
     return [
         ("language model", f"{model.name} ({model.config.model_type})"),
         ("layers (L), width (E)", f"{model.num_layers}, {model.width}"),
@@ -96,7 +93,7 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
     kept = model.skeleton()
     if settings.layer:
         cut_below(kept, model.layer(settings.layer))
-    size = torch.empty((), dtype=DTYPES[model.dtype]).element_size()
+    size = DTYPES[model.dtype].itemsize
     count = sum(parameter.numel() for parameter in kept.parameters())
     layers = model.num_layers - model.layer(settings.layer)
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
@@ -122,8 +119,8 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
 def _cache(
     settings: LanguageModelSettings, model: LanguageModel, texts: Texts
 ) -> list[tuple[str, str]]:
-    dtype = settings.cache_dtype or settings.dtype
-    number = torch.empty((), dtype=DTYPES[dtype]).element_size() * model.width
+    dtype = settings.stored_dtype
+    number = DTYPES[dtype].itemsize * model.width
     items, tokens = len(texts.lengths), int(texts.lengths.sum())
     if isinstance(settings, IISANConfig):
         size = items * number * (model.num_layers + 1)
@@ -138,8 +135,8 @@ def _cache(
 
 def _cache_of_mind(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
     """How large a layer's cache is where there are no tables to count."""
-    dtype = settings.cache_dtype or settings.dtype
-    token = torch.empty((), dtype=DTYPES[dtype]).element_size() * model.width
+    dtype = settings.stored_dtype
+    token = DTYPES[dtype].itemsize * model.width
     items, tokens = _MIND_SMALL
     return (
         "cache of a layer",

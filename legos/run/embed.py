@@ -22,7 +22,7 @@ from legos.errors import DataError
 from legos.files import sha256_of_text
 from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
-from legos.lm.template import TemplateField, encode_items
+from legos.lm.template import TemplateField
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
 from legos.run.devices import joined_processes, make_accelerator
 from legos.run.language import template, token_progress, tokens_fingerprint
@@ -181,11 +181,10 @@ class ItemFile:
             DataError: no item has any text.
         """
         tables = Tables.load(data.folder)
-        fields = template(data, tables, prompts=vectors.prompts)
-        opening = data.prompt if vectors.prompts else ""
+        read = template(data, tables, prompts=vectors.prompts)
         model = LanguageModel(vectors.model, dtype=vectors.dtype)
-        tokens = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
-        kept = _with_words(fields, tokens)
+        tokens = read.read_by(model)
+        kept = _with_words(read.fields, tokens)
         if not kept:
             raise DataError(f"{data.folder}: no item has any text to encode")
         tokens = tokens.select(torch.tensor(kept))

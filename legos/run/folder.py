@@ -7,7 +7,6 @@ written last, ``results.json``: with it the run is finished.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -20,7 +19,7 @@ from typing import Any
 
 import legos
 from legos.errors import LegosError
-from legos.files import sha256_of_text, write_json
+from legos.files import claim, sha256_of_text, write_json
 
 ID_LENGTH = 12
 # what changes how a run is carried out, not what comes out of it
@@ -122,19 +121,12 @@ class RunFolder:
             LegosError: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        # opened without truncation: until the lock is ours the text is the owner's
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "r+", encoding="ascii") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = handle.read().strip() or "unknown"
+            owner = claim(handle)
+            if owner is not None:
                 raise LegosError(
                     f"{self.path}: process {owner} is working in this run folder; wait for it, "
                     "or give another exp.train.seed or exp.runs_folder"
-                ) from None
-            handle.seek(0)
-            handle.truncate()
-            handle.write(str(os.getpid()))
-            handle.flush()
+                )
             yield

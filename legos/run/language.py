@@ -33,7 +33,7 @@ from legos.lm.hidden_cache import CachedPart, HiddenCache
 from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.load import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
-from legos.lm.template import TemplateField, encode_items
+from legos.lm.template import ItemTemplate, TemplateField
 from legos.registry import BrickConfig
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def language_model_of(
     )
 
 
-def template(data: DataConfig, tables: Tables, *, prompts: bool) -> list[TemplateField]:
-    """The item fields of the data YAML in words.
+def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate:
+    """The opening and the item fields of the data YAML in words.
 
     Raises:
         ConfigError: a field has no words.
@@ -92,7 +92,7 @@ def template(data: DataConfig, tables: Tables, *, prompts: bool) -> list[Templat
             texts = [names[value] for value in tables.scalar("items", column).tolist()]
         prompt = prompt_of(field) if prompts else ""
         fields.append(TemplateField(field.name, texts, prompt, field.length))
-    return fields
+    return ItemTemplate(data.prompt if prompts else "", fields)
 
 
 def prompt_of(field: FieldConfig) -> str:
@@ -128,9 +128,8 @@ class Reading:
         settings = language_model_settings(config.model)
         if settings is None:
             raise no_language_model(config.model)
-        opening = config.data.prompt if settings.prompts else ""
-        fields = template(config.data, tables, prompts=settings.prompts)
-        tokens = encode_items(model.tokenizer, fields, opening=opening, longest=model.longest)
+        read = template(config.data, tables, prompts=settings.prompts)
+        tokens = read.read_by(model)
         names = tables.vocabulary("item_id")
         facts = {
             "version": _STATES_VERSION,
@@ -142,11 +141,11 @@ class Reading:
             "libraries": [f"{each} {version(each).split('.')[0]}" for each in _COMPUTING],
             "precision": config.exp.precision,
             "tokenizer": model.tokenizer_fingerprint,
-            "opening": opening,
-            "fields": [[field.name, field.prompt, field.length] for field in fields],
+            "opening": read.opening,
+            "fields": [[field.name, field.prompt, field.length] for field in read.fields],
             "items": sha256_of_text("\n".join(names)),
             "texts": tokens_fingerprint(tokens),
-            "dtype": settings.cache_dtype or settings.dtype,
+            "dtype": settings.stored_dtype,
         }
         folder = config.exp.cache.folder / model.name
         cache = HiddenCache(folder, facts, tokens=tokens, names=names)
@@ -155,7 +154,7 @@ class Reading:
     @property
     def dtype(self) -> str:
         """Of cached states."""
-        return self.settings.cache_dtype or self.settings.dtype
+        return self.settings.stored_dtype
 
     def part(self) -> CachedPart | None:
         """What the brick reads from a cache; None where it reads token ids."""
