@@ -35,9 +35,11 @@ class Request:
     """JSON schema of the answer."""
     max_tokens: int
     hash: str
-    """SHA-256 over scheme, version, model, sampling, messages, schema and max_tokens."""
+    """SHA-256 over everything here: two requests with one hash are one question."""
     scheme: str = ""
     version: int = 1
+    source: str = ""
+    """Which history was read: ``train``, ``valid``, ``all``; empty for items."""
     sampling: Sampling = field(default_factory=lambda: Sampling(model=""))
 
 
@@ -75,6 +77,7 @@ class Answer(TypedDict):
     key: str
     scheme: str
     version: int
+    source: str
     model: str
     parameters: dict[str, Any]
     answer: dict[str, Any]
@@ -92,6 +95,7 @@ class Rejected(TypedDict):
     key: str
     scheme: str
     version: int
+    source: str
     model: str
     parameters: dict[str, Any]
     text: str
