@@ -195,6 +195,8 @@ class Requests:
             parts.append(f"--cold-at-most {most}")
         if self.selection.sample is not None:
             parts.append(f"--users {self.selection.sample}")
+        if self.sampling.seed:
+            parts.append(f"--seed {self.sampling.seed}")
         if self.sampling.model:
             parts.append(f"--model {self.sampling.model}")
         return (

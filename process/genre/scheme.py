@@ -127,6 +127,10 @@ class Scheme(_Strict):
         values: dict[str, Any] = {**numbers, **{name: list(part) for name, part in lists.items()}}
         return _fill_schema(self.answer, values)
 
+    def answer_schema_of_import(self) -> Any:
+        """The same for published answers: their closed lists and lengths are their authors'."""
+        return _without(self.answer, ("enum", "maxLength", "minLength", "maximum"))
+
 
 def mark(text: str) -> str:
     """Text of a stranger between marks; angle brackets in it become others, so none is a mark."""
@@ -225,3 +229,9 @@ def _fill_schema(schema: Any, values: Mapping[str, Any]) -> Any:
         return [_fill_schema(part, values) for part in schema]
     match = _WHOLE_SLOT.fullmatch(schema) if isinstance(schema, str) else None
     return values[match[1]] if match else schema
+
+
+def _without(schema: Any, keys: Sequence[str]) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without(part, keys) for key, part in schema.items() if key not in keys}
+    return [_without(part, keys) for part in schema] if isinstance(schema, list) else schema
