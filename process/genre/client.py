@@ -237,8 +237,9 @@ class Client:
 
         try:
             async with asyncio.timeout(self.endpoint.timeout):
-                raw = await self._sdk.chat.completions.with_raw_response.create(**body)
-            return str(raw.text)
+                # the typed method checks a body for as long as everything else takes together
+                raw = await self._sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            return raw.text
         except openai.APIStatusError as error:
             raise self._judged(error) from None
         except (openai.APITimeoutError, TimeoutError):

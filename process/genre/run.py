@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +32,7 @@ before or after it."""
 
 
 def run(
-    requests: Sequence[Request],
+    requests: Iterable[Request],
     client: Client,
     store: AnswerStore,
     *,
@@ -74,7 +74,7 @@ class _Loop:
 
     def __init__(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         client: Client,
         store: AnswerStore,
         repairs: int,

@@ -57,13 +57,13 @@ PASSING = {
     "HTTP 503": Told(status=503, raw=b"<html>not JSON</html>"),
     "cut in the body": Told(cut=True),
     "body no JSON": Told(raw=b'{"choices": [{"mess'),
-    "slow": Told(delay=0.5),
+    "slow": Told(delay=2.0),
 }
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_faults_that_pass_are_repeated(fault: Told) -> None:
-    reply, server, client = ask_one(first(fault, fault), timeout=0.25)
+    reply, server, client = ask_one(first(fault, fault), timeout=0.8)
 
     assert isinstance(reply, Reply)
     assert len(server.asked) == client.attempts == 3
@@ -116,9 +116,9 @@ def test_retry_after_holds_for_every_request() -> None:
     assert len(times) == 4
 
     with FaultyServer(first(busy)) as server:
-        ask(Client(Endpoint(server.base_url, requests_per_minute=600)), some_requests(3))
+        ask(Client(Endpoint(server.base_url, requests_per_minute=150)), some_requests(3))
     times = [asked.time for asked in server.asked]
-    assert times[1] - times[0] >= 1.0  # 0.1 s by its pace alone
+    assert times[1] - times[0] >= 1.0  # 0.4 s by its pace alone
 
 
 def test_retry_after_may_be_a_date_or_nonsense() -> None:
@@ -292,11 +292,11 @@ def test_the_pace_of_requests_is_kept() -> None:
 def test_the_pace_of_tokens_is_that_which_the_server_counts() -> None:
     each = PROMPT_TOKENS + COMPLETION_TOKENS
     with FaultyServer() as server:
-        endpoint = Endpoint(server.base_url, concurrency=1, tokens_per_minute=1200 * each)
+        endpoint = Endpoint(server.base_url, concurrency=1, tokens_per_minute=600 * each)
         ask(Client(endpoint), some_requests(13))
     times = [asked.time for asked in server.asked]
 
-    assert 12 * 0.05 * 0.9 <= times[-1] - times[0] < 12 * 0.05 * 53 / each * 0.95
+    assert 12 * 0.1 * 0.9 <= times[-1] - times[0] < 12 * 0.1 * 53 / each * 0.95
 
 
 def test_what_was_underestimated_is_waited_for() -> None:
