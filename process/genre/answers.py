@@ -19,6 +19,8 @@ from jsonschema import Draft202012Validator
 from process.genre.types import Answer, Rejected, Reply, Request
 
 _MOST_STARTS = 1000  # a text of a million braces is refused, not searched for hours
+_MOST_REPAIRS = 20
+_LETTER = re.compile(r"[^\W_]")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 
@@ -55,9 +57,10 @@ def read_answer(text: str, schema: Mapping[str, Any], *, finish_reason: str = "s
         notes = ["JSON repaired"] if repaired else []
         trimmed = _trim(value, schema, notes, "")
         error = next(iter(validator.iter_errors(trimmed)), None)
-        if error is None:
+        wrong = f"{error.json_path}: {error.message}"[:300] if error else _wordless(trimmed)
+        if not wrong:
             return Parsed(trimmed, notes)
-        first_error = first_error or f"{error.json_path}: {error.message}"[:300]
+        first_error = first_error or wrong
     if first_error:
         raise AnswerError(f"wrong schema: {first_error}")
     if not text.strip():
@@ -118,6 +121,14 @@ def _usage(reply: Reply | None) -> dict[str, int]:
     }
 
 
+def _wordless(value: Mapping[str, Any]) -> str:
+    """What is wrong with a text like "...", which models copy from the question; "" if nothing."""
+    for name, part in value.items():
+        if isinstance(part, str) and part and not _LETTER.search(part):
+            return f"$.{name}: {part[:20]!r} has no letter or digit"
+    return ""
+
+
 def _objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
     """JSON objects that begin at any brace, the clean ones first; and whether one was repaired."""
     starts = [match.start() for match, _ in zip(re.finditer("{", text), range(_MOST_STARTS))]  # noqa: B905
@@ -128,7 +139,7 @@ def _objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
             broken.append(start)
         else:
             yield value, False
-    for start in broken:
+    for start in broken[:_MOST_REPAIRS]:
         value = _repair(text, start)
         if value is not None:
             yield value, True
@@ -215,6 +226,10 @@ def _trim_list(
     value: list[Any], schema: Mapping[str, Any], notes: list[str], place: str
 ) -> list[Any]:
     entries = [_trim(part, schema.get("items", {}), notes, f"{place}[]") for part in value]
+    kept = [part for part in entries if not isinstance(part, str) or _LETTER.search(part)]
+    if len(kept) < len(entries):
+        notes.append(f"{place}: {len(entries) - len(kept)} entries without a letter dropped")
+        entries = kept
     choices = schema.get("items", {}).get("enum")
     if choices is not None and (kept := [part for part in entries if part in choices]) != entries:
         notes.append(f"{place}: {len(entries) - len(kept)} entries outside the closed list dropped")

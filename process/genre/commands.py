@@ -206,10 +206,15 @@ def leaks(args: argparse.Namespace) -> None:
         if scheme.about != "user" or scheme.task == "compressor":
             raise ConfigError(f"--scheme {name}: writes nothing about users that could leak")
         for store in (Store.read(folder, scheme.name) for folder in args.store):
-            sources = sorted({answer["source"] for answer in store.answers()})
-            for source in sources:
-                found = {a["key"]: a for a in store.answers() if a["source"] == source}
-                rows.append(check.compare(f"{name}, {source}", texts_of_users(found)))
+            answers = store.answers()
+            for source, model in dict.fromkeys((a["source"], a["model"]) for a in answers):
+                found = {
+                    answer["key"]: answer
+                    for answer in answers
+                    if (answer["source"], answer["model"]) == (source, model)
+                }
+                label = f"{name}, {source}, {model}"
+                rows.append(check.compare(label, texts_of_users(found)))
     if not rows:
         raise DataError(
             f"{', '.join(map(str, args.store))}: no answers of {', '.join(args.scheme)}"

@@ -71,9 +71,9 @@ class Overlap:
 def content_words(text: str) -> frozenset[str]:
     """Distinct words of three letters and more, lower case, the commonest left out; ``dogs`` is
     ``dog``."""
-    words = {word.lower() for word in _WORD.findall(text)}
-    singular = {w[:-1] if len(w) > 4 and w.endswith("s") and w[-2] != "s" else w for w in words}
-    return frozenset(singular - _STOP_WORDS - words.intersection(_STOP_WORDS))
+    words = {word.lower() for word in _WORD.findall(text)} - _STOP_WORDS
+    singular = {w[:-1] if len(w) > 3 and w.endswith("s") and w[-2] != "s" else w for w in words}
+    return frozenset(singular - _STOP_WORDS)
 
 
 class LeakCheck:
