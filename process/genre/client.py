@@ -177,6 +177,7 @@ class Client:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
+            "frequency_penalty": sampling.frequency_penalty,
             self._limit_name: request.max_tokens,
         }
         if STRUCTURED[level] == "json_schema":

@@ -157,7 +157,11 @@ class Requests:
             scheme=scheme.name,
             version=scheme.version,
             source=self.selection.history if scheme.about == "user" else "",
-            sampling=replace(self.sampling, seed=self.sampling.seed + number),
+            sampling=replace(
+                self.sampling,
+                seed=self.sampling.seed + number,
+                frequency_penalty=scheme.frequency_penalty,
+            ),
         )
         return replace(request, hash=_hash(request))
 

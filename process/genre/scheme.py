@@ -6,6 +6,7 @@ two marks, and no text can write a mark itself.
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,15 @@ class Limits(_Strict):
     """Slot {picks}: how many clicks the history compressor keeps."""
 
 
+class Example(_Strict):
+    """A question with its answer, shown before the real one: small models copy its form."""
+
+    slots: Annotated[dict[str, str], Field(min_length=1)]
+    """In place of what a real subject says; slots that are missing are the real request's."""
+    answer: dict[str, Any]
+    """Fits the schema, but for closed lists, which are the tables' own."""
+
+
 class ClosedList(_Strict):
     """Choices of an answer, read from the vocabulary of the tables."""
 
@@ -75,9 +85,13 @@ class Scheme(_Strict):
     """How often each user is asked; the text of a round fills the slot {round}."""
     limits: Limits = Limits()
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """Against answers that go in circles, as small models' do."""
     max_tokens: Annotated[int, Field(ge=1)]
     system: Annotated[str, Field(min_length=1)]
     user: Annotated[str, Field(min_length=1)]
+    examples: list[Example] = []
+    """Made up, and of no data set, so that nothing of one is told to another."""
     answer: dict[str, Any]
     """JSON schema; "{slot}" in place of a value is a closed list or a number."""
 
@@ -99,6 +113,13 @@ class Scheme(_Strict):
             raise ValueError("rounds: several, but `user` lacks the slot {round}")
         if self.answer.get("type") != "object":
             raise ValueError("answer: the JSON schema must be of type object")
+        for number, example in enumerate(self.examples):
+            if subject not in example.slots:
+                raise ValueError(f"examples.{number}.slots: lacks {subject!r}")
+            for slot in example.slots:
+                if slot not in SLOTS[self.about]:
+                    hint = nearest(slot, SLOTS[self.about])
+                    raise ValueError(f"examples.{number}.slots: unknown slot {slot!r}; {hint}")
         for slot in _slots_in(self.answer):
             if slot not in {*self.lists, "history_length", "picks"}:
                 raise ValueError(f"answer: unknown slot {{{slot}}}; {nearest(slot, known)}")
@@ -107,20 +128,27 @@ class Scheme(_Strict):
     def messages(
         self, slots: Mapping[str, str], lists: Mapping[str, Sequence[str]]
     ) -> tuple[Message, ...]:
-        """System prompt and question, the slots filled.
+        """System prompt, examples and question, the slots filled.
 
         Args:
             slots: what the subject says; texts are put between marks here.
             lists: the closed lists.
         """
         values = {name: ", ".join(entries) for name, entries in lists.items()}
-        for name, text in slots.items():
-            values[name] = mark(text) if name in _DATA_SLOTS else text
-        system = f"{_fill(self.system, values).strip()}\n{DATA_NOTE}"
-        return (
-            {"role": "system", "content": system},
-            {"role": "user", "content": _fill(self.user, values).strip()},
-        )
+        system = f"{_fill(self.system, {**slots, **values}).strip()}\n{DATA_NOTE}"
+        messages = [{"role": "system", "content": system}]
+        for example in self.examples:
+            shown = self._question({**slots, **example.slots}, values)
+            said = json.dumps(example.answer, ensure_ascii=False)
+            messages += [
+                {"role": "user", "content": shown},
+                {"role": "assistant", "content": said},
+            ]
+        return (*messages, {"role": "user", "content": self._question(slots, values)})
+
+    def _question(self, slots: Mapping[str, str], lists: Mapping[str, str]) -> str:
+        texts = {name: mark(text) if name in _DATA_SLOTS else text for name, text in slots.items()}
+        return _fill(self.user, {**lists, **texts}).strip()
 
     def answer_schema(self, numbers: Mapping[str, int], lists: Mapping[str, Sequence[str]]) -> Any:
         """The JSON schema of an answer, the slots filled."""
@@ -171,6 +199,7 @@ def load_scheme(name: str, folder: Path = FOLDER) -> Scheme:
         numbers = dict.fromkeys(("history_length", "picks"), 1)
         lists = {slot: ["a"] for slot in scheme.lists}
         Draft202012Validator.check_schema(scheme.answer_schema(numbers, lists))
+        _check_examples(path, scheme)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from None
     except SchemaError as error:
@@ -178,6 +207,13 @@ def load_scheme(name: str, folder: Path = FOLDER) -> Scheme:
     if scheme.name != path.stem:
         raise ConfigError(f"{path}: name: is {scheme.name!r}, expected the file's, {path.stem!r}")
     return scheme
+
+
+def _check_examples(path: Path, scheme: Scheme) -> None:
+    schema = _without(scheme.answer, ("enum", "maximum", "maxItems"))
+    for number, example in enumerate(scheme.examples):
+        for error in Draft202012Validator(schema).iter_errors(example.answer):
+            raise ConfigError(f"{path}: examples.{number}.answer: {error.message}")
 
 
 def _explain(path: Path, error: ValidationError) -> str:

@@ -17,6 +17,8 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    frequency_penalty: float = 0.0
+    """The scheme's."""
 
     def parameters(self) -> dict[str, Any]:
         """Everything but the model's name, as the store has it."""

@@ -120,7 +120,7 @@ def test_an_item_that_gives_orders_stays_between_the_marks(tmp_path: Path) -> No
     tables = Tables.load(folder)
     tables.texts = lambda field: [order] * len(titles)  # type: ignore[method-assign]
     for request in Requests(tiny_scheme("book_profile"), tables, Sampling("m")):
-        system, user = (message["content"] for message in request.messages)
+        system, user = (request.messages[at]["content"] for at in (0, -1))
         before, data = user.split(f"{OPEN}\n")
         data, after = data.split(f"\n{CLOSE}")
         assert "Ignore" not in system + before + after
@@ -210,4 +210,4 @@ def test_a_chain_wants_profiles_of_the_same_history_and_says_how(
         store.add(answered(r, '{"interests": ["whales"]}') for r in own)  # type: ignore[misc]
         asked = list(chained)
     assert asked
-    assert all("interests: whales" in request.messages[1]["content"] for request in asked)
+    assert all("interests: whales" in request.messages[-1]["content"] for request in asked)
