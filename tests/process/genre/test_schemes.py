@@ -66,7 +66,8 @@ def test_every_shipped_scheme_accepts_its_answer_and_refuses_an_empty_one() -> N
         slots = dict.fromkeys(
             ("item", "history", "history_length", "picks", "profile", "round"), "x"
         )
-        system, user = scheme.messages(slots, lists)
+        system, *examples, user = scheme.messages(slots, lists)
+        assert len(examples) == 2 * len(scheme.examples) > 0
         assert DATA_NOTE in system["content"]
         assert OPEN in user["content"]
         assert "{" not in user["content"].replace('{"', "")
