@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from legos.errors import DataError
 from process.columns import ColumnReader, ColumnWriter
+from process.encode import Column
+from process.lists import Lists
+from process.unitok_files import UniTokWriter
 
 _COMPUTED = ("format", "toolkit", "tables", "vocabularies", "tokenizers", "files", "fingerprint")
 
@@ -48,3 +54,36 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def rewrite_unitok(
+    part: Path,
+    reader: ColumnReader,
+    changed: Mapping[str, Mapping[str, Column]],
+    vocabularies: Mapping[str, Sequence[str]],
+    names: Iterable[str],
+) -> None:
+    """Write tables of the UniTok copy anew, where there is one."""
+    if not (part / "unitok").is_dir():
+        return
+    tables = {
+        table: {**columns_of(reader, table), **changed.get(table, {})}
+        for table in reader.manifest["tables"]
+    }
+    known = {name: reader.vocabulary(name) for name in reader.manifest["vocabularies"]}
+    writer = UniTokWriter(tables, {**known, **vocabularies})
+    for name in names:
+        shutil.rmtree(part / "unitok" / name, ignore_errors=True)
+        writer.write_table(part / "unitok", name)
+
+
+def columns_of(reader: ColumnReader, table: str) -> dict[str, Column]:
+    """Every column of a finished table."""
+    columns: dict[str, Column] = {}
+    for name, described in reader.manifest["tables"][table]["columns"].items():
+        scalar = described["kind"] == "scalar"
+        values: Lists | np.ndarray = (
+            reader.scalar(table, name) if scalar else reader.lists(table, name)
+        )
+        columns[name] = Column(values, described["vocabulary"])
+    return columns

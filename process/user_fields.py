@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,12 @@ from legos.errors import DataError, nearest
 from legos.files import atomic_folder
 from process.columns import ColumnReader
 from process.command import run_cli
-from process.derived import copy_of, kept_entries, refuse_nested
+from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, category_vocabulary, encode_content
 from process.identity import describe_sources, finished_tables
 from process.json_lines import Row, read_json_lines
 from process.lists import Lists
 from process.tokenization import load_tokenizer
-from process.unitok_files import UniTokWriter
 
 DESCRIPTION = """\
 Copy tables and give their users fields: topics, interests, a region.
@@ -136,7 +134,7 @@ def add_user_fields(
                 writer.scalar("users", name, column.values, column.vocabulary)
         for name, entries in vocabularies.items():
             writer.vocabulary(name, entries)
-        _write_unitok(part, reader, columns, vocabularies | {tokenizer: made.vocabulary})
+        rewrite_unitok(part, reader, {"users": columns}, vocabularies, ["users"])
         manifest = writer.manifest(**kept_entries(reader) | origin)
     _print_summary(frame, columns, unknown, profiles)
     return manifest
@@ -226,22 +224,6 @@ def _check_names(
     if tokenizer not in reader.manifest["tokenizers"]:
         known = reader.manifest["tokenizers"]
         raise DataError(f"--tokenizer {tokenizer}: {nearest(tokenizer, known)}")
-
-
-def _write_unitok(
-    part: Path,
-    reader: ColumnReader,
-    columns: Mapping[str, Column],
-    vocabularies: Mapping[str, Sequence[str]],
-) -> None:
-    if not (part / "unitok").is_dir():
-        return
-    shutil.rmtree(part / "unitok/users")
-    users = {"user_id": Column(reader.scalar("users", "user_id"), "user_id"), **columns}
-    states = {"user_id": Column(reader.scalar("histories", "user_id"), "user_id")}
-    known = {"user_id": reader.vocabulary("user_id"), **vocabularies}
-    writer = UniTokWriter({"histories": states, "users": users}, known)
-    writer.write_table(part / "unitok", "users")
 
 
 def _print_summary(

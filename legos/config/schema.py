@@ -86,6 +86,15 @@ class SplitsConfig(Section):
         return self
 
 
+class GeneratedItemsConfig(Section):
+    """Items that a language model wrote for single users, read as clicks of theirs (GENRE)."""
+
+    column: str = Field(min_length=1)
+    """Column of table `users`: `book_generator`, `book_chain`."""
+    position: Literal["end", "start"] = "end"
+    """Where in a history they stand: `end` is the newest click (ONCE)."""
+
+
 class DataConfig(Section):
     """What to read (`config/data/`)."""
 
@@ -99,6 +108,8 @@ class DataConfig(Section):
     """What a language model reads before the fields: `news article:` (ONCE)."""
     user_fields: tuple[FieldConfig, ...] = ()
     """Columns of table `users` that user encoder `profile` reads."""
+    generated_items: GeneratedItemsConfig | None = None
+    """What a model wrote, in its users' histories; never a candidate, never a negative."""
     history_length: Count
     """The most recent clicks that the user encoder sees."""
     group_by: Literal["impression", "user"] = "impression"

@@ -130,5 +130,6 @@ def _beyond_accuracy(
         k=k,
         readers=place.known.readers.cpu().numpy(),
         num_users=int(place.known.users.sum()),
+        catalogue=int(place.tables.offered.sum()),
         item_vectors=None if vectors is None else vectors.cpu().numpy(),
     )

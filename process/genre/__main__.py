@@ -158,10 +158,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--fallback", metavar="FIELD", help="summaries: the text of items without one"
     )
     parser.add_argument(
-        "--position",
-        choices=("end", "start"),
-        default="end",
-        help="generators: where in a history the items go (default: %(default)s, the newest)",
+        "--column",
+        metavar="NAME",
+        help="generators: what `generated_items` of a data YAML calls them (default: the scheme)",
     )
     parser.add_argument("--force", action="store_true", help="replace other tables")
 

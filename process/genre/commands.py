@@ -157,7 +157,7 @@ def export(args: argparse.Namespace) -> None:
             answers,
             args.output,
             sources=[store.path],
-            position=args.position,
+            column=args.column or scheme.name,
             rename=dict(_pair(text) for text in args.field or ()),
             force=args.force,
         )

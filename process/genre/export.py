@@ -7,19 +7,17 @@ were tokenized once are not tokenized again.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder, sha256_of_text, write_text
 from process.columns import ColumnReader
-from process.derived import copy_of, kept_entries, refuse_nested
+from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content
 from process.genre.requests import Requests
 from process.genre.store import Store
@@ -27,7 +25,6 @@ from process.genre.types import Answer
 from process.identity import describe_sources, finished_tables
 from process.lists import Lists
 from process.tokenization import load_tokenizer
-from process.unitok_files import UniTokWriter
 
 NO_ANSWER = ("unknown",)  # what a closed list offers to a model that cannot tell
 
@@ -200,36 +197,3 @@ def _as_lists(column: Column) -> Lists:
     if not isinstance(column.values, Lists):
         raise TypeError("a text column is made of lists")
     return column.values
-
-
-def rewrite_unitok(
-    part: Path,
-    reader: ColumnReader,
-    changed: Mapping[str, Mapping[str, Column]],
-    vocabularies: Mapping[str, Sequence[str]],
-    names: Iterable[str],
-) -> None:
-    """Write tables of the UniTok copy anew, where there is one."""
-    if not (part / "unitok").is_dir():
-        return
-    tables = {
-        table: {**columns_of(reader, table), **changed.get(table, {})}
-        for table in reader.manifest["tables"]
-    }
-    known = {name: reader.vocabulary(name) for name in reader.manifest["vocabularies"]}
-    writer = UniTokWriter(tables, {**known, **vocabularies})
-    for name in names:
-        shutil.rmtree(part / "unitok" / name, ignore_errors=True)
-        writer.write_table(part / "unitok", name)
-
-
-def columns_of(reader: ColumnReader, table: str) -> dict[str, Column]:
-    """Every column of a finished table."""
-    columns: dict[str, Column] = {}
-    for name, described in reader.manifest["tables"][table]["columns"].items():
-        scalar = described["kind"] == "scalar"
-        values: Lists | np.ndarray = (
-            reader.scalar(table, name) if scalar else reader.lists(table, name)
-        )
-        columns[name] = Column(values, described["vocabulary"])
-    return columns

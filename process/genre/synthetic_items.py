@@ -1,7 +1,9 @@
-"""Items that a model wrote for one user, in a copy of the tables: content, and clicks of the user.
+"""Items that a model wrote for one user, in a copy of the tables: content, and whose they are.
 
 They are in the item vocabulary, so that a history can hold them, and flagged in the items' column
-``synthetic``, so that nothing ever offers them: no candidate, no sampled negative.
+``synthetic``, so that nothing ever offers them: no candidate, no sampled negative. A list column of
+the users names each user's; whether and where a history holds them is said by ``generated_items``
+of a data YAML, so that the same tables serve with and without them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +21,9 @@ import pandas as pd
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder
 from process.columns import ColumnReader, ColumnWriter
-from process.derived import copy_of, kept_entries, refuse_nested
+from process.derived import columns_of, copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content
-from process.genre.export import columns_of, describe_origin, fingerprint, rewrite_unitok
+from process.genre.export import describe_origin, fingerprint
 from process.genre.types import Answer
 from process.identity import finished_tables
 from process.lists import Lists, offsets_of, stack
@@ -29,7 +31,6 @@ from process.tokenization import load_tokenizer
 
 PREFIX = "GENRE:"
 COLUMN = "synthetic"
-Position = Literal["end", "start"]
 _KEY = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
 
@@ -49,21 +50,21 @@ def add_synthetic_items(
     folder: Path,
     *,
     sources: Sequence[Path],
-    position: Position = "end",
+    column: str,
     rename: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write a copy of tables in which users have clicked what a model wrote for them.
+    """Write a copy of tables whose users have a column of items that a model wrote for them.
 
-    Every history state of such a user gets the items, those of earlier training impressions too:
-    there the model may have seen the target, as in ONCE.
+    Where a data YAML puts them into histories, every state of such a user gets them, those of
+    earlier training impressions too: there the model may have seen the target, as in ONCE.
 
     Args:
         tables: finished tables.
         answers: of a generator, by ``<user>#<round>``.
         folder: where the copy goes.
         sources: the files that the answers come from.
-        position: ``end`` of the history (the newest click, as ONCE has it) or ``start``.
+        column: of table ``users``; part of the items' ids.
         rename: table field by key of the answer, where they differ.
         force: replace finished tables of other sources or settings.
 
@@ -71,14 +72,18 @@ def add_synthetic_items(
         The manifest.
 
     Raises:
-        DataError: the tables have such items already, or no answer fits them.
+        DataError: the tables have a column of this name, or no answer fits them.
     """
     refuse_nested(tables, folder)
     reader = ColumnReader(tables)
-    new = _new_items(reader, answers, dict(rename or {}))
+    if not column.isidentifier() or column in reader.manifest["tables"]["users"]["columns"]:
+        raise DataError(
+            f"--column {column!r}: letters, digits and '_' only, and no column that users have"
+        )
+    new = _new_items(reader, answers, column, dict(rename or {}))
     texts = {key: answer["answer"] for key, answer in answers.items()}
     made = {
-        "synthetic_items": {"position": position, "rename": dict(rename or {})},
+        "synthetic_items": {"column": column, "rename": dict(rename or {})},
         "answers": fingerprint(texts),
     }
     origin = describe_origin(reader, made, sources)
@@ -86,17 +91,17 @@ def add_synthetic_items(
     if finished is not None:
         return finished
     items = _extended_items(reader, new)
-    histories = {"items": Column(_extended_histories(reader, new, position), "item_id")}
+    users = {column: Column(_of_users(reader, new), "item_id")}
     ids = [*reader.vocabulary("item_id"), *new.items["item_id"]]
     with atomic_folder(folder) as part:
         writer = copy_of(reader, part)
         _write_items(writer, items, len(ids))
-        writer.lists("histories", "items", histories["items"].values, "item_id")  # type: ignore[arg-type]
+        writer.lists("users", column, _of_users(reader, new), "item_id")
         writer.vocabulary("item_id", ids)
         for name in reader.manifest["fields"]:
             if (tables / f"columns/items/{name}.json").is_file():
                 writer.texts(name, [*reader.json(f"items/{name}.json"), *new.items[name]])
-        changed = {"items": items, "histories": histories}
+        changed = {"items": items, "users": users}
         everything = list(reader.manifest["tables"])
         rewrite_unitok(part, reader, changed, {"item_id": ids}, everything)
         kept = kept_entries(reader)
@@ -108,7 +113,7 @@ def add_synthetic_items(
 
 
 def _new_items(
-    reader: ColumnReader, answers: Mapping[str, Answer], rename: Mapping[str, str]
+    reader: ColumnReader, answers: Mapping[str, Answer], column: str, rename: Mapping[str, str]
 ) -> _New:
     fields = reader.manifest["fields"]
     for target in rename.values():
@@ -127,7 +132,7 @@ def _new_items(
             continue
         values = {rename.get(name, name): str(text) for name, text in answer["answer"].items()}
         oddities["synthetic items: parts without a field"] += len(set(values) - set(fields))
-        items.append({"item_id": PREFIX + key, **_content(values, fields)})
+        items.append({"item_id": f"{PREFIX}{column}:{key}", **_content(values, fields)})
         users.append(rows[match[1]])
     if not any(item[name] for item in items for name in reader.text_fields):
         raise DataError(
@@ -136,9 +141,6 @@ def _new_items(
             "what differs"
         )
     frame = pd.DataFrame(items, columns=["item_id", *fields], dtype=object)
-    known = set(reader.vocabulary("item_id"))
-    if not known.isdisjoint(frame["item_id"]):
-        raise DataError(f"{reader.folder}: has synthetic items of these users already")
     _count_titles(reader, frame, oddities)
     return _New(frame, users, +oddities)
 
@@ -196,25 +198,13 @@ def _plain(name: str, known: int, count: int) -> np.ndarray:
     return np.zeros(count)
 
 
-def _extended_histories(reader: ColumnReader, new: _New, position: Position) -> Lists:
-    states = reader.lists("histories", "items")
+def _of_users(reader: ColumnReader, new: _New) -> Lists:
+    """The new items of every user, in the order of their rounds."""
     first = int(reader.manifest["tables"]["items"]["rows"])
-    own: dict[int, list[int]] = {}
-    for row, user in enumerate(new.users, start=first):
-        own.setdefault(user, []).append(row)
-    parts: list[np.ndarray] = []
-    lengths = states.lengths.copy()
-    bounds = zip(states.offsets[:-1].tolist(), states.offsets[1:].tolist(), strict=True)
-    users = reader.scalar("histories", "user_id").tolist()
-    for state, ((begin, end), user) in enumerate(zip(bounds, users, strict=True)):
-        clicks, added = states.values[begin:end], own.get(user)
-        if added is None:
-            parts.append(clicks)
-            continue
-        extra = np.array(added, dtype=states.values.dtype)
-        parts += [clicks, extra] if position == "end" else [extra, clicks]
-        lengths[state] += len(added)
-    return Lists(np.concatenate(parts), offsets_of(lengths))
+    users = np.array(new.users, dtype=np.int64)
+    order = np.argsort(users, kind="stable")
+    lengths = np.bincount(users, minlength=len(reader.vocabulary("user_id")))
+    return Lists((first + order).astype(np.int32), offsets_of(lengths))
 
 
 def _write_items(writer: ColumnWriter, columns: Mapping[str, Column], rows: int) -> None:

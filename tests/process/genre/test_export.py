@@ -110,36 +110,27 @@ def test_what_cannot_be_a_field_is_refused(newsroom: Path, tmp_path: Path, sourc
         add_item_text(newsroom, {item: "y"}, done, field="new", sources=[source])
 
 
-@pytest.mark.parametrize("position", ["end", "start"])
-def test_synthetic_items_are_clicks_of_their_users_and_flagged(
-    newsroom: Path, tmp_path: Path, source: Path, position: str
+def test_synthetic_items_are_flagged_and_named_by_their_users(
+    newsroom: Path, tmp_path: Path, source: Path
 ) -> None:
     before, old = content(newsroom), Tables.load(newsroom)
     users = old.vocabulary("user_id")
-    cold = users[4:9]
+    cold = [users[7], users[4], users[5]]
     folder = tmp_path / "cg"
     answers = generated([*cold, "nobody"])
-    add_synthetic_items(newsroom, answers, folder, sources=[source], position=position)  # type: ignore[arg-type]
+    add_synthetic_items(newsroom, answers, folder, sources=[source], column="written")
     new = Tables.load(folder)
     ids, count = new.vocabulary("item_id"), old.num_items
     assert ids[:count] == old.vocabulary("item_id")
-    assert sorted(ids[count:]) == sorted(f"GENRE:{user}#{n}" for user in cold for n in (1, 2))
-    flags = new.scalar("items", COLUMN)
-    assert flags.tolist() == [False] * count + [True] * 10
-    assert new.num_items == count + 10 == len(new.texts("title")) == len(new.texts("category"))
-    own: dict[str, list[int]] = {}
-    for row in range(count, count + 10):
-        own.setdefault(ids[row].removeprefix("GENRE:").split("#")[0], []).append(row)
-    states = zip(
-        lists(old.lists("histories", "items")), lists(new.lists("histories", "items")),
-        old.scalar("histories", "user_id").tolist(), strict=True,
-    )  # fmt: skip
-    longer = 0
-    for was, became, user in states:
-        added = own.get(users[user], [])
-        assert became == (was + added if position == "end" else added + was)
-        longer += bool(added)
-    assert longer >= 5
+    assert sorted(ids[count:]) == sorted(f"GENRE:written:{u}#{n}" for u in cold for n in (1, 2))
+    assert new.scalar("items", COLUMN).tolist() == [False] * count + [True] * 6
+    assert new.offered.tolist() == [True] * count + [False] * 6
+    assert new.num_items == count + 6 == len(new.texts("title")) == len(new.texts("category"))
+    own = [
+        [ids.index(f"GENRE:written:{user}#{n}") for n in (1, 2)] if user in cold else []
+        for user in users
+    ]
+    assert lists(new.lists("users", "written")) == own
     words = new.vocabulary("words")
     story = [words[token] for token in lists(new.lists("items", "abstract@words"))[count]]
     assert story == ["of", "a", "."]
@@ -147,10 +138,16 @@ def test_synthetic_items_are_clicks_of_their_users_and_flagged(
     assert set(new.scalar("items", "category")[count:].tolist()) == {sports}
     for split in old.splits:  # nobody is ever offered one
         assert lists(new.lists(split, "candidates")) == lists(old.lists(split, "candidates"))
+    assert lists(new.lists("histories", "items")) == lists(old.lists("histories", "items"))
     assert new.manifest["oddities"]["synthetic items of users that the tables do not have"] == 2
     assert content(newsroom) == before
-    with pytest.raises(DataError, match="already"):
-        add_synthetic_items(folder, answers, tmp_path / "again", sources=[source])
+    with pytest.raises(DataError, match="no column that users have"):
+        add_synthetic_items(folder, answers, tmp_path / "x", sources=[source], column="written")
+    add_synthetic_items(folder, answers, tmp_path / "two", sources=[source], column="chained")
+    both = Tables.load(tmp_path / "two")
+    assert both.scalar("items", COLUMN).tolist() == [False] * count + [True] * 12
+    assert lists(both.lists("users", "written")) == own
+    assert lists(both.lists("users", "chained")) == [[row + 6 for row in rows] for rows in own]
 
 
 def test_unknown_categories_are_counted_and_fields_can_be_named(
@@ -162,9 +159,9 @@ def test_unknown_categories_are_counted_and_fields_can_be_named(
         for user in users
     }
     with pytest.raises(DataError, match="text field of these tables"):
-        add_synthetic_items(newsroom, books, tmp_path / "x", sources=[source])
+        add_synthetic_items(newsroom, books, tmp_path / "x", sources=[source], column="w")
     manifest = add_synthetic_items(
-        newsroom, books, tmp_path / "cg", sources=[source], rename={"name": "title"}
+        newsroom, books, tmp_path / "cg", sources=[source], column="w", rename={"name": "title"}
     )
     assert manifest["oddities"]["synthetic items of a category the tables do not have"] == 2
     assert Tables.load(tmp_path / "cg").scalar("items", "category")[-2:].tolist() == [0, 0]
@@ -177,7 +174,9 @@ def test_all_of_it_one_after_another_opens_with_unitok(
     item, users = old.vocabulary("item_id")[0], old.vocabulary("user_id")[:3]
     add_item_text(newsroom, {item: "New"}, tmp_path / "cs", field="newtitle", fallback="title",
                   sources=[source])  # fmt: skip
-    add_synthetic_items(tmp_path / "cs", generated(users), tmp_path / "cg", sources=[source])
+    add_synthetic_items(
+        tmp_path / "cs", generated(users), tmp_path / "cg", sources=[source], column="written"
+    )
     profiles = {user: answer(user, answer={"topics": ["sports", "food"], "region": "unknown"})
                 for user in users}  # fmt: skip
     assert write_profiles(profiles, tmp_path / "p.jsonl") == 3
@@ -191,14 +190,16 @@ def test_all_of_it_one_after_another_opens_with_unitok(
     assert steps == ["item_text", "synthetic_items"]
     import unitok
 
-    for table in ("items", "histories", "train"):
+    for table in ("items", "users", "histories", "train"):
         with unitok.UniTok.load(str(tmp_path / "all/unitok" / table)) as opened:
             assert len(opened) == new.manifest["tables"][table]["rows"]
 
 
 def test_tiny_tables_without_a_unitok_copy(tmp_path: Path, source: Path) -> None:
     tables = tiny_tables(tmp_path / "tiny")
-    manifest = add_synthetic_items(tables, generated(["U3"]), tmp_path / "cg", sources=[source])
+    manifest = add_synthetic_items(
+        tables, generated(["U3"]), tmp_path / "cg", sources=[source], column="w"
+    )
     assert manifest["tables"]["items"]["rows"] == 62
     assert not (tmp_path / "cg/unitok").exists()
 
