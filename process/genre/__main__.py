@@ -152,7 +152,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--field",
         action="append",
         metavar="NAME",
-        help="summaries: what the column is called; generators: ANSWER=FIELD where names differ",
+        help="summaries: what the column is called; others: ANSWER=FIELD where names differ",
     )
     parser.add_argument(
         "--fallback", metavar="FIELD", help="summaries: the text of items without one"

@@ -146,7 +146,8 @@ def export(args: argparse.Namespace) -> None:
         store, source=args.source, model=args.model or None, version=args.version
     )
     if scheme.task == "profile":
-        print(f"{args.output}: {write_profiles(answers, args.output):,} profiles")
+        rename = dict(_pair(text) for text in args.field or ())
+        print(f"{args.output}: {write_profiles(answers, args.output, rename):,} profiles")
     elif scheme.task == "compressor":
         history = next(iter(answers.values()))["source"]
         requests = Requests(scheme, _tables(args), Sampling(""), Selection(history))

@@ -67,11 +67,24 @@ def _list_kinds(kinds: Mapping[str, int]) -> str:
     return "; ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
 
 
-def write_profiles(answers: Mapping[str, Answer], path: Path) -> int:
-    """JSON lines that ``python -m process.user_fields --profiles`` reads; returns their number."""
+def write_profiles(
+    answers: Mapping[str, Answer], path: Path, rename: Mapping[str, str] | None = None
+) -> int:
+    """JSON lines that ``python -m process.user_fields --profiles`` reads; returns their number.
+
+    Args:
+        answers: of a profiler, by user id.
+        path: where the lines go.
+        rename: field by key of the answer, where they differ.
+    """
+    names = rename or {}
     lines = []
     for key, answer in answers.items():
-        fields = {name: value for name, value in answer["answer"].items() if value not in NO_ANSWER}
+        fields = {
+            names.get(name, name): value
+            for name, value in answer["answer"].items()
+            if value not in NO_ANSWER
+        }
         lines.append(json.dumps({"user_id": key, **fields}, ensure_ascii=False) + "\n")
     write_text(path, "".join(lines))
     return len(lines)

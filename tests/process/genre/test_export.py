@@ -206,6 +206,8 @@ def test_tiny_tables_without_a_unitok_copy(tmp_path: Path, source: Path) -> None
 
 def test_profiles_are_read_again(tmp_path: Path) -> None:
     told = {"U1": answer("U1", answer={"interests": ["a", "ä"], "region": "unknown"})}
+    write_profiles(told, tmp_path / "p.jsonl", {"interests": "likes"})
+    assert json.loads((tmp_path / "p.jsonl").read_text()) == {"user_id": "U1", "likes": ["a", "ä"]}
     write_profiles(told, tmp_path / "p.jsonl")
     assert json.loads((tmp_path / "p.jsonl").read_text()) == {
         "user_id": "U1", "interests": ["a", "ä"],
