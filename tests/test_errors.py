@@ -181,6 +181,10 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: p.command("--model", "bert-naml", "--llm_ver", "12L"),
         "`hf download google-bert/bert-base-uncased` fetches it",
     ),
+    "unknown generated items": (
+        lambda p: p.command("--data.generated_items.column", "written"),
+        "users have no generated items 'written'; there are none",
+    ),
     "no such layer": (
         lambda p: p.command("--model", "bert-naml", "--layer", "6"),
         "layer 6: minilm has 6 layers, so a cut lies between 0 (nothing cached) and 5",
