@@ -10,13 +10,13 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from process.genre.types import Answer, Rejected, Reply, Request
+from process.genre.types import Answer, Asked, Rejected, Reply, Request, Usage
 
 _MOST_STARTS = 1000  # a text of a million braces is refused, not searched for hours
 _MOST_REPAIRS = 20
@@ -72,25 +72,21 @@ def read_answer(text: str, schema: Mapping[str, Any], *, finish_reason: str = "s
 
 def make_answer(request: Request, reply: Reply, parsed: Parsed) -> Answer:
     """The store's line for an answered request."""
-    return {
-        "hash": request.hash,
-        "key": request.key,
-        "scheme": request.scheme,
-        "version": request.version,
-        "source": request.source,
-        "model": request.sampling.model,
-        "parameters": request.sampling.parameters(),
-        "answer": parsed.value,
-        "text": reply.text,
-        "usage": _usage(reply),
-        "seconds": round(reply.seconds, 4),
-        "time": now(),
-        "notes": parsed.notes,
-    }
+    return {**_asked(request, reply), "answer": parsed.value, "notes": parsed.notes}
 
 
 def make_rejected(request: Request, reply: Reply | None, reason: str) -> Rejected:
     """The quarantine's line for a request without a usable answer."""
+    return {**_asked(request, reply), "reason": reason}
+
+
+def now() -> str:
+    """The time in UTC, as the store writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _asked(request: Request, reply: Reply | None) -> Asked:
+    usage = reply.usage if reply else Usage()
     return {
         "hash": request.hash,
         "key": request.key,
@@ -100,24 +96,9 @@ def make_rejected(request: Request, reply: Reply | None, reason: str) -> Rejecte
         "model": request.sampling.model,
         "parameters": request.sampling.parameters(),
         "text": reply.text if reply else "",
-        "usage": _usage(reply),
+        "usage": asdict(usage),
         "seconds": round(reply.seconds, 4) if reply else 0.0,
         "time": now(),
-        "reason": reason,
-    }
-
-
-def now() -> str:
-    """The time in UTC, as the store writes it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _usage(reply: Reply | None) -> dict[str, int]:
-    if reply is None:
-        return {"prompt_tokens": 0, "completion_tokens": 0}
-    return {
-        "prompt_tokens": reply.usage.prompt_tokens,
-        "completion_tokens": reply.usage.completion_tokens,
     }
 
 

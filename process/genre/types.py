@@ -72,8 +72,8 @@ class Reply:
     """``stop``, or ``length`` for an answer that was cut."""
 
 
-class Answer(TypedDict):
-    """One line of a store."""
+class Asked(TypedDict):
+    """What every line of a store or its quarantine says."""
 
     hash: str
     key: str
@@ -82,28 +82,22 @@ class Answer(TypedDict):
     source: str
     model: str
     parameters: dict[str, Any]
-    answer: dict[str, Any]
     text: str
     usage: dict[str, int]
     seconds: float
     time: str
+
+
+class Answer(Asked):
+    """One line of a store."""
+
+    answer: dict[str, Any]
     notes: list[str]
 
 
-class Rejected(TypedDict):
+class Rejected(Asked):
     """One line of a quarantine: an answer that could not be used, or a request that failed."""
 
-    hash: str
-    key: str
-    scheme: str
-    version: int
-    source: str
-    model: str
-    parameters: dict[str, Any]
-    text: str
-    usage: dict[str, int]
-    seconds: float
-    time: str
     reason: str
 
 
