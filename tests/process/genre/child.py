@@ -16,7 +16,7 @@ def main() -> None:
     """Ask N requests, four at a time; the summary's ``stopped`` on the last line."""
     url, folder, count = sys.argv[1:]
     with Store.open(Path(folder), "test") as store:
-        client = Client(Endpoint(url, concurrency=4, retries=2))
+        client = Client(Endpoint(url, concurrency=4, retries=8))
         print(run(some_requests(int(count)), client, store).stopped)
 
 
