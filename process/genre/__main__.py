@@ -149,6 +149,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="where answers of several models are there")
     parser.add_argument("--version", type=int, help="of the scheme, where there are several")
     parser.add_argument(
+        "--keys-of",
+        type=Path,
+        metavar="STORE",
+        help="only what this other store has answers of, too: compares like with like",
+    )
+    parser.add_argument(
         "--field",
         action="append",
         metavar="NAME",

@@ -21,7 +21,7 @@ from process.genre.requests import Requests, Selection
 from process.genre.scheme import Scheme, load_scheme
 from process.genre.store import Store
 from process.genre.synthetic_items import add_synthetic_items
-from process.genre.types import Request, Sampling, Summary, Usage
+from process.genre.types import Answer, Request, Sampling, Summary, Usage
 from process.raw import TokenizerSpec
 from process.tokenization import make_tokenizer
 
@@ -145,6 +145,8 @@ def export(args: argparse.Namespace) -> None:
     answers = choose_answers(
         store, source=args.source, model=args.model or None, version=args.version
     )
+    if args.keys_of is not None:
+        answers = _shared(answers, Store.read(args.keys_of, scheme.name))
     if scheme.task == "profile":
         rename = dict(_pair(text) for text in args.field or ())
         print(f"{args.output}: {write_profiles(answers, args.output, rename):,} profiles")
@@ -173,6 +175,15 @@ def export(args: argparse.Namespace) -> None:
             sources=[store.path],
             force=args.force,
         )
+
+
+def _shared(answers: dict[str, Answer], other: Store) -> dict[str, Answer]:
+    """The answers whose items or users, and rounds, another store has answers of, too."""
+    keys = {answer["key"] for answer in other.answers()}
+    found = {key: answer for key, answer in answers.items() if key in keys}
+    if not found:
+        raise DataError(f"--keys-of: {other.path} has answers of none of these")
+    return found
 
 
 def import_logs(args: argparse.Namespace) -> None:

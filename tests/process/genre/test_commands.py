@@ -103,6 +103,14 @@ def test_imported_logs_are_exported_and_checked(
     run_command(place, "export", "--data", str(place / "tables"), "--output", str(place / "cg"),
                 scheme="book_generator")  # fmt: skip
     assert Tables.load(place / "cg").num_items == tables.num_items + len(lines)
+    few = place / "few.log"
+    few.write_text("\n".join(lines[:3]) + "\n")
+    run_command(place, "import", "--log", str(few), "--store", str(place / "few"),
+                scheme="book_generator")  # fmt: skip
+    run_command(place, "export", "--data", str(place / "tables"), "--output", str(place / "same"),
+                "--keys-of", str(place / "few"), scheme="book_generator")  # fmt: skip
+    assert Tables.load(place / "same").num_items == tables.num_items + 3
+    capsys.readouterr()
     run_command(place, "leaks", scheme="book_generator")
     assert "published" in capsys.readouterr().out
 
