@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from legos.config.comparison import comparison_runs
 from legos.config.schema import DataConfig, EmbedConfig, FieldConfig, RunConfig
 from legos.errors import ConfigError, nearest
 
@@ -21,16 +22,21 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: all that does not fit, each with its dotted key and the nearest name.
     """
-    problems = [
-        *_fields("fields", "items", config.data.fields, manifest),
-        *_fields("user_fields", "users", config.data.user_fields, manifest),
-        *_splits(config.data, manifest),
-    ]
     compare = config.exp.compare
-    for embed in (compare.embeds if compare else ()) or (config.embed,):
-        problems += _vocabulary(embed, config.data, manifest)
+    read = {"data": config.data}
+    for index, entry in enumerate(compare.models if compare else ()):
+        if entry.data is not None:
+            read[f"exp.compare.models.{index}.data"] = entry.data
+    problems = []
+    for section, data in read.items():
+        problems += _fields(f"{section}.fields", "items", data.fields, manifest)
+        problems += _fields(f"{section}.user_fields", "users", data.user_fields, manifest)
+        problems += _splits(section, data, manifest)
+    for member in comparison_runs(config):
+        problems += _vocabulary(member.embed, member.data, manifest)
     if problems:
-        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *problems]))
+        told = dict.fromkeys(problems)
+        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))
 
 
 def _fields(
@@ -43,7 +49,7 @@ def _fields(
     }
     problems = []
     for index, field in enumerate(fields):
-        key = f"data.{section}.{index}"
+        key = f"{section}.{index}"
         if field.column not in columns:
             problems.append(
                 f"{key}.column: {table} have no column {field.column!r}; "
@@ -54,12 +60,12 @@ def _fields(
     return problems
 
 
-def _splits(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+def _splits(section: str, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
     known = [table for table in manifest["tables"] if table not in _NOT_SPLITS]
     chosen = {"train": data.splits.train, "valid": data.splits.valid}
     chosen |= {f"test.{index}": split for index, split in enumerate(data.splits.test)}
     return [
-        f"data.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
+        f"{section}.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
         for key, split in chosen.items()
         if split not in known
     ]
@@ -75,6 +81,7 @@ def _vocabulary(embed: EmbedConfig, data: DataConfig, manifest: Mapping[str, Any
     if embed.vocabulary is None or embed.vocabulary in read:
         return []
     return [
-        f"embed.vocabulary: no field is tokenized by {embed.vocabulary!r} ({embed.name}); "
+        f"embed.vocabulary: no field of {data.name} is tokenized by {embed.vocabulary!r} "
+        f"({embed.name}); "
         f"{nearest(embed.vocabulary, read)}"
     ]

@@ -18,6 +18,8 @@ from legos.config.checks import (
     MetricName,
     PredictorChoice,
     UserEncoderChoice,
+    refuse_lost_references,
+    refuse_other_impressions,
     refuse_repetition,
 )
 from legos.lm.locate import packaged
@@ -233,9 +235,20 @@ class EvaluateConfig(Section):
     fast_eval: Flag = True
     """Every item and every history encoded once; false: each impression on its own."""
     cold_warm: Flag = True
-    """Rows for items and users that training has and has not seen."""
+    """Rows for cold and warm items, cold and active users, unseen and seen users."""
+    cold_user_clicks: Natural = 5
+    """A user with at most so many clicks before the impression is cold (5 in ONCE)."""
     beyond_accuracy_k: Count | None = 10
     """Novelty, coverage and diversity of the best k; null: not computed."""
+
+
+class ComparedModel(ModelConfig):
+    """A model, its own data where it has any, and the row it is measured against."""
+
+    data: DataConfig | None = None
+    """A data YAML over the same test impressions; null: that of the command line."""
+    against: Name | None = None
+    """Row that stars and relative improvement refer to; null: the first."""
 
 
 class CompareConfig(Section):
@@ -244,7 +257,7 @@ class CompareConfig(Section):
     A YAML names model and embed YAMLs; reading it puts their content here.
     """
 
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    models: tuple[ComparedModel, ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
@@ -256,6 +269,7 @@ class CompareConfig(Section):
         refuse_repetition("model", [model.name for model in self.models])
         refuse_repetition("embed", [embed.name for embed in self.embeds])
         refuse_repetition("seed", self.seeds)
+        refuse_lost_references({model.name: model.against for model in self.models})
         return self
 
 
@@ -377,4 +391,10 @@ class RunConfig(Section):
                         f"model.hidden_size = {model.hidden_size} wide ({model.name}); "
                         "give the same or none"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _one_set_of_impressions(self) -> Self:
+        models = self.exp.compare.models if self.exp.compare else ()
+        refuse_other_impressions(self.data, {model.name: model.data for model in models})
         return self

@@ -23,6 +23,8 @@ class Interactions:
         histories: every distinct history state, oldest first, cut to the newest
             ``history_length`` items.
         history_users: ``(states,)`` int64 user of each state.
+        history_clicks: ``(states,)`` int64 clicks of each state before the cut, without items
+            that a model wrote.
         candidates: the shown items of each impression; values ``(M,)`` int64.
         labels: ``(M,)`` int8: 1 click, 0 no click, -1 unlabelled.
         impression_vocabulary: name of the vocabulary of the ids that the raw data give.
@@ -34,6 +36,7 @@ class Interactions:
     history_rows: Tensor
     histories: Ragged
     history_users: Tensor
+    history_clicks: Tensor
     candidates: Ragged
     labels: Tensor
     impression_vocabulary: str
@@ -57,7 +60,8 @@ class Interactions:
         if split not in tables.splits:
             raise DataError(f"{tables.folder}: no split {split!r}; {nearest(split, tables.splits)}")
         candidates = tables.lists(split, "candidates")
-        histories = tables.lists("histories", "items").tail(history_length)
+        whole_histories = tables.lists("histories", "items")
+        histories = whole_histories.tail(history_length)
         described = tables.column(split, "impression_id")
         users, states = tables.scalar(split, "user_id"), tables.scalar(split, "history")
         labels = tables.lists(split, "labels").values
@@ -83,6 +87,7 @@ class Interactions:
             history_rows=states.long(),
             histories=Ragged(histories.values.long(), histories.offsets),
             history_users=tables.scalar("histories", "user_id").long(),
+            history_clicks=whole_histories.lengths,
             candidates=Ragged(candidates.values.long(), candidates.offsets),
             labels=labels,
             impression_vocabulary=described["vocabulary"],
@@ -97,6 +102,7 @@ class Interactions:
             history_rows=self.history_rows.to(device),
             histories=self.histories.to(device),
             history_users=self.history_users.to(device),
+            history_clicks=self.history_clicks.to(device),
             candidates=self.candidates.to(device),
             labels=self.labels.to(device),
             impression_ids=self.impression_ids.to(device),
