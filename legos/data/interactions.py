@@ -145,13 +145,7 @@ def _with_generated(
     """Every history state of a user with what a model wrote for that user."""
     if choice is None:
         return histories
-    known = [
-        name
-        for name, column in tables.manifest["tables"]["users"]["columns"].items()
-        if column["kind"] == "list" and column["vocabulary"] == "item_id"
-    ]
-    if choice.column not in known:
-        hint = nearest(choice.column, known) if known else "there are none"
-        raise DataError(f"{tables.folder}: users have no generated items {choice.column!r}; {hint}")
+    if tables.column("users", choice.column)["vocabulary"] != "item_id":
+        raise DataError(f"{tables.folder}: users.{choice.column} holds no items")
     written = tables.lists("users", choice.column).select(owners)
     return histories.joined(written) if choice.position == "end" else written.joined(histories)

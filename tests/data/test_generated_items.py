@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legos.config.schema import GeneratedItemsConfig
+from legos.config.data_schema import GeneratedItemsConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
@@ -101,7 +101,7 @@ def test_a_synthetic_candidate_and_an_unknown_column_are_refused(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables.load(folders[1])
-    with pytest.raises(DataError, match="no generated items 'writen'; did you mean 'written'"):
+    with pytest.raises(DataError, match="no column 'writen'; did you mean 'written'"):
         Interactions.from_tables(
             tables, "train", history_length=9, generated=GeneratedItemsConfig(column="writen")
         )
