@@ -156,7 +156,10 @@ def _content(values: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, 
 
 def _count_titles(reader: ColumnReader, frame: pd.DataFrame, oddities: Counter[str]) -> None:
     name = reader.text_fields[0]
-    real = {text.lower() for text in reader.json(f"items/{name}.json")}
+    texts = np.array(reader.json(f"items/{name}.json"), dtype=object)
+    if COLUMN in reader.manifest["tables"]["items"]["columns"]:
+        texts = texts[~reader.scalar("items", COLUMN)]
+    real = {text.lower() for text in texts}
     same = sum(text.lower() in real for text in frame[name])
     oddities[f"synthetic items with the {name} of a real one"] = same
     oddities[f"synthetic items with the {name} of another"] = len(frame) - frame[name].nunique()
