@@ -53,14 +53,17 @@ class Placement:
 
     Attributes:
         slots: ``(P,)`` int64 place of each token in the ``num_rows * width`` places.
-        positions: ``(num_rows, width)`` int64 each token's position in its sequence; 0 where there
-            is none, so that every free place is a sequence of its own.
+        positions: ``(num_rows, width)`` int64 each token's position in its sequence; at free places
+            0, or counting on where no row is shared.
+        sequences: ``(num_rows, width)`` int64 the sequence of each place, -1 at free places; None
+            where no row is shared.
         num_rows: rows.
         width: tokens a row.
     """
 
     slots: Tensor
     positions: Tensor
+    sequences: Tensor | None
     num_rows: int
     width: int
 
@@ -69,23 +72,32 @@ def place(tokens: Ragged, row_tokens: int) -> Placement:
     """Lay sequences into rows, in order, each row as full as the next sequence allows.
 
     Args:
-        tokens: S sequences.
-        row_tokens: width of a row; the longest sequence, if that is longer.
+        tokens: S sequences, at least one token in all.
+        row_tokens: most tokens of a row; the longest sequence, if that is longer.
     """
     lengths = tokens.lengths.tolist()
-    width = max([row_tokens, *lengths]) if sum(lengths) > row_tokens else sum(lengths)
-    starts, row, used = [], 0, 0
+    most = max(row_tokens, *lengths) if len(lengths) > 1 else lengths[0]
+    starts: list[tuple[int, int]] = []
+    row = used = width = 0
     for length in lengths:
-        if used + length > width:
+        if used + length > most:
             row, used = row + 1, 0
-        starts.append(row * width + used)
+        starts.append((row, used))
         used += length
-    device = tokens.offsets.device
-    position = within(tokens)
-    slots = position + torch.tensor(starts, device=device, dtype=torch.int64)[tokens.rows]
-    positions = torch.zeros((row + 1) * width, dtype=torch.int64, device=device)
+        width = max(width, used)
+    num_rows, device = row + 1, tokens.offsets.device
+    begin = torch.tensor([line * width + start for line, start in starts], device=device)
+    position, sequence = within(tokens), tokens.rows
+    slots = position + begin[sequence]
+    if num_rows == len(lengths):
+        counting = torch.arange(width, device=device).expand(num_rows, width)
+        return Placement(slots, counting, None, num_rows, width)
+    positions = torch.zeros(num_rows * width, dtype=torch.int64, device=device)
     positions[slots] = position
-    return Placement(slots, positions.view(row + 1, width), row + 1, width)
+    sequences = torch.full_like(positions, -1)
+    sequences[slots] = sequence
+    shape = (num_rows, width)
+    return Placement(slots, positions.view(shape), sequences.view(shape), num_rows, width)
 
 
 Packing = Literal["sorted", "first_fit"]

@@ -5,8 +5,6 @@ CLLM4Rec, sections 3.3 to 3.5; the sentences of ``public_code`` are those of its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -116,14 +114,6 @@ class Templates:
         return Ragged(values, rows.offsets)
 
 
-@dataclass(frozen=True)
-class _Marks:
-    """The two tokens that stand for any user and any item while a sentence is tokenized."""
-
-    user: str = "user_0"
-    item: str = "item_0"
-
-
 def content_kind(name: str) -> int:
     """The number of a kind of text.
 
@@ -137,8 +127,8 @@ def content_kind(name: str) -> int:
 
 def _compiled(tokenizer: SoftTokenizer, sentence: str) -> Tensor:
     """A sentence's ids, int64, with negative numbers where its user and item belong."""
-    marks, vocabulary = _Marks(), tokenizer.vocabulary
-    ids = torch.tensor(tokenizer.encode(sentence.format(user=marks.user, item=marks.item)))
+    vocabulary = tokenizer.vocabulary
+    ids = torch.tensor(tokenizer.encode(sentence.format(user="user_0", item="item_0")))
     ids[ids == vocabulary.first_user] = _USER
     ids[ids == vocabulary.first_item] = _ITEM
     return ids

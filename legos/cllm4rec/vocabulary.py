@@ -27,8 +27,9 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         for name in ("words", "users", "items"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"vocabulary: {name} is {getattr(self, name)}, expected 1 or more")
+            count = getattr(self, name)
+            if count < 1:
+                raise ConfigError(f"vocabulary: {count} {name}, expected 1 or more")
 
     @property
     def first_user(self) -> int:
