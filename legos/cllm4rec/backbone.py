@@ -143,7 +143,7 @@ class SoftPromptBackbone(nn.Module):
         placed = place(tokens, self.row_tokens)
         rows = vectors.new_zeros(placed.num_rows * placed.width, self.width)
         rows = rows.index_copy(0, placed.slots, vectors)
-        mask = None
+        mask: Tensor | None = None
         if placed.sequences is not None and not self._flash:
             mask = _block_diagonal(placed.sequences, None if self._sdpa else vectors.dtype)
         vectors = rows.view(placed.num_rows, placed.width, self.width)
