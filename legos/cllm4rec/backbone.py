@@ -138,8 +138,8 @@ class SoftPromptBackbone(nn.Module):
             return self._encoder_decoder_states(packed, prompt_lengths, tables)
         self._refuse_long(int(tokens.lengths.max()))
         if not self.packs:
-            ids, mask = pad(tokens)
-            return self.padded_states(ids, mask, tables)[mask.bool()]
+            ids, real = pad(tokens)
+            return self.padded_states(ids, real, tables)[real.bool()]
         placed = place(tokens, self.row_tokens)
         rows = vectors.new_zeros(placed.num_rows * placed.width, self.width)
         rows = rows.index_copy(0, placed.slots, vectors)

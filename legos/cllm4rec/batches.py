@@ -265,7 +265,7 @@ def _reordered(items: Ragged, keys: Callable[[Tensor], Tensor]) -> Ragged:
     """Rows in the order of a matrix of keys, made from the mask ``(S, W)`` of what is there."""
     width = int(items.lengths.max())
     mask = torch.arange(width, device=items.offsets.device) < items.lengths[:, None]
-    order = keys(mask).argsort(1, stable=True)  # (S, W), places in a row
+    order = keys(mask).argsort(dim=1, stable=True)  # (S, W), places in a row
     places = (items.offsets[:-1, None] + order)[mask]
     return Ragged(items.values[places], items.offsets)
 

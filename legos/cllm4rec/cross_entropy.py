@@ -29,7 +29,8 @@ def linear_cross_entropy(
     Returns:
         fp32 scalar; 0 without positions.
     """
-    result: Tensor = _LinearCrossEntropy.apply(states, table, targets, max_logits)
+    function: Any = _LinearCrossEntropy
+    result: Tensor = function.apply(states, table, targets, max_logits)
     return result
 
 

@@ -84,12 +84,18 @@ class SoftTokenizer:
             counts[row] = len(soft) - before
         return _join(np.array(soft, dtype=np.int64), counts, self._encode_plain(pieces))
 
-    def encode_plain(self, texts: Sequence[str]) -> Ragged:
+    def encode_plain(self, texts: Sequence[str], *, leading_space: bool = False) -> Ragged:
         """Token ids of texts in which nothing is a user or an item: int32, packed.
 
         As :meth:`encode_batch` otherwise: trailing blanks go.
+
+        Args:
+            texts: main texts, such as reviews.
+            leading_space: put a blank before each (the public preprocessing does, its demo does
+                not): its first word is then tokenized as one inside a sentence.
         """
-        pieces = [text.rstrip() for text in texts]
+        space = " " if leading_space else ""
+        pieces = [(space + text).rstrip() for text in texts]
         encoded = self._encode_plain(pieces)
         lengths = np.fromiter((len(ids) for ids in encoded), np.int64, len(encoded))
         return _packed(_flat(encoded), lengths)
