@@ -3,17 +3,76 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from legos.cllm4rec.backbone import SoftPromptBackbone
+from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.settings import BackboneSettings, Cllm4RecConfig
+from legos.cllm4rec.soft_tables import SoftTables
+from legos.cllm4rec.templates import Templates
+from legos.cllm4rec.tokenizer import SoftTokenizer
+from legos.cllm4rec.vocabulary import Vocabulary
 from legos.errors import ConfigError
 from legos.lm.adapt import add_lora, freeze
 from legos.lm.cut import layer_stack
 from legos.lm.load import LanguageModel
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A model and what turns its data into tokens.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        tokenizer: with users and items.
+        templates: prompts.
+    """
+
+    model: Cllm4Rec
+    tokenizer: SoftTokenizer
+    templates: Templates
+
+
+def build_cllm4rec(
+    language: LanguageModel, settings: Cllm4RecConfig, *, users: int, items: int, seed: int = 0
+) -> Assembled:
+    """A fresh model over a language model.
+
+    Args:
+        language: which.
+        settings: switches.
+        users: I.
+        items: J.
+        seed: of the tables, and of random weights and adapters.
+
+    Raises:
+        ConfigError: see :func:`build_backbone`; or the language model's tokenizer is not its own.
+    """
+    backbone = build_backbone(language, settings.backbone, seed=seed)
+    vocabulary = Vocabulary(backbone.words, users, items)
+    tokenizer = SoftTokenizer(
+        language.tokenizer,
+        vocabulary,
+        strict=settings.tokenizer.strict,
+        word_boundary=settings.tokenizer.word_boundary,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    std = soft_std(backbone, settings)
+    sides = [
+        SoftTables(vocabulary, width=backbone.width, std=std, generator=generator)
+        for _ in range(1 + settings.content.enabled)
+    ]
+    model = Cllm4Rec(
+        backbone=backbone,
+        collaborative=sides[0],
+        content=sides[1] if settings.content.enabled else None,
+        settings=settings,
+    )
+    return Assembled(model.eval(), tokenizer, Templates(tokenizer, wording=settings.wording))
 
 
 def build_backbone(

@@ -7,6 +7,8 @@ logQ correction (Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 20
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ class TwoTowerSettings(BaseModel):
     """Width of a tower's hidden layer (not in the paper)."""
     output_size: PositiveInt = 128
     """Width of what is compared by a dot product (not in the paper)."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Rate after the hidden layer."""
     frozen: bool = True
     """Keep CLLM4Rec's vectors as they are."""
@@ -60,8 +62,8 @@ class TwoTower(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings = settings or TwoTowerSettings()
-        self.users = nn.Embedding.from_pretrained(users.detach().clone(), settings.frozen)
-        self.items = nn.Embedding.from_pretrained(items.detach().clone(), settings.frozen)
+        self.users = _table(users, frozen=settings.frozen)
+        self.items = _table(items, frozen=settings.frozen)
         self.user_features = _features("user", user_features, len(users))
         self.item_features = _features("item", item_features, len(items))
         self.user_tower = self._tower(users.shape[1] + self.user_features.embedding_dim)
@@ -118,4 +120,9 @@ def _features(kind: str, features: Tensor | None, count: int) -> nn.Embedding:
         features = torch.zeros(count, 0)
     if len(features) != count:
         raise ConfigError(f"{len(features)} rows of {kind} features for {count} {kind}s")
-    return nn.Embedding.from_pretrained(features.detach().clone().float(), freeze=True)
+    return _table(features.float(), frozen=True)
+
+
+def _table(vectors: Tensor, *, frozen: bool) -> nn.Embedding:
+    table: nn.Embedding = nn.Embedding.from_pretrained(vectors.detach().clone(), freeze=frozen)
+    return table

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from legos.cllm4rec.backbone import SoftPromptBackbone
@@ -63,10 +64,9 @@ class Cllm4Rec(nn.Module):
         self.collaborative, self.content = collaborative, content
 
     @property
-    def item_head(self) -> nn.Parameter:
+    def item_head(self) -> Tensor:
         """``(J, D)`` what scores items: the collaborative item table itself, without a bias."""
-        weight: nn.Parameter = self.collaborative.item.weight
-        return weight
+        return self.collaborative.item.weight
 
     def learning(self, side: Side) -> dict[str, nn.Parameter]:
         """What learns in a step: that side's tables, and what of the backbone is trained.
@@ -118,8 +118,9 @@ class Cllm4Rec(nn.Module):
         return self.item_scores(states.index_select(0, batch.tokens.offsets[1:] - 1))
 
     def item_scores(self, states: Tensor) -> Tensor:
-        """``(..., D)`` -> fp32 ``(..., J)``."""
-        return states.float() @ self.item_head.float().T
+        """``(..., D)`` -> fp32 ``(..., J)``, under autocast too: 16 bits make items equal."""
+        with torch.autocast(states.device.type, enabled=False):
+            return states.float() @ self.item_head.float().T
 
     def trained_state(self) -> dict[str, Tensor]:
         """All that learns, by name, for a checkpoint; frozen weights are rebuilt."""
@@ -162,12 +163,21 @@ class Cllm4Rec(nn.Module):
             batch.tokens, batch.prompt_lengths, score_first_main=self.settings.score_first_main
         )
         if own is self.collaborative:
-            table, first = own.item.weight, own.vocabulary.first_item
-            states = states.float()
+            with torch.autocast(states.device.type, enabled=False):  # as item_scores
+                likelihood = next_token_likelihood(
+                    states.float(),
+                    batch.tokens,
+                    positions,
+                    own.item.weight,
+                    first=own.vocabulary.first_item,
+                )
         else:
-            table, first = self.backbone.output_table, 0
-            states = states * self.backbone.output_scale
-        likelihood = next_token_likelihood(states, batch.tokens, positions, table, first=first)
+            likelihood = next_token_likelihood(
+                states * self.backbone.output_scale,
+                batch.tokens,
+                positions,
+                self.backbone.output_table,
+            )
         return self._parts(batch, likelihood, len(positions), own, other)
 
     def _parts(

@@ -43,7 +43,7 @@ def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
     wanted = count - above.sum(1, keepdim=True)  # of those level with the threshold
     chosen = above | (level & (level.cumsum(1) <= wanted))
     items = chosen.nonzero()[:, 1].view(len(scores), count)  # ascending in a row
-    values, order = scores.gather(1, items).sort(1, descending=True, stable=True)
+    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return items.gather(1, order).masked_fill(values == lowest, NO_ITEM)
 
 

@@ -1,8 +1,8 @@
 """Metrics of rankings of all items: Recall@K and nDCG@K as in Multi-VAE.
 
 Liang et al., "Variational Autoencoders for Collaborative Filtering", WWW 2018, section 4.2: recall
-is divided by ``min(K, |T|)``, so that a perfect list has 1; nDCG's ideal likewise. Elsewhere in this
-package ``Recall@K`` is divided by ``|T|``.
+is divided by ``min(K, |T|)``, so that a perfect list has 1; nDCG's ideal likewise. Elsewhere in
+this package ``Recall@K`` is divided by ``|T|``.
 """
 
 from __future__ import annotations
