@@ -34,7 +34,7 @@ def draw_negatives(
     keys = np.unique(read.rows * num_items + read.values)
     drawable = weights > 0
     taken = np.bincount(keys[drawable[keys % num_items]] // num_items, minlength=len(read.offsets))
-    left = int(drawable.sum()) - int(taken.max(initial=0))
+    left = int(drawable.sum()) - int(taken[users].max(initial=0))
     if len(users) and left < count:
         raise DataError(
             f"{count} negatives a row are wanted, but a user has read all but {left} of the "

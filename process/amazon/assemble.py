@@ -207,9 +207,9 @@ def _impressions(
     for split, rows in splits.items():
         if len(rows) == 0:
             raise DataError(
-                f"--split {options.split}: {split} has no impressions; users need at least 3 "
-                f"interactions, the longest here has "
-                f"{int(np.diff(interactions.user_offsets).max())}"
+                f"--split {options.split}: {split} has no impressions; a user needs 3 interactions "
+                "to be in valid and test, 4 for an impression in train of leave-last-out; the most "
+                f"a user has here is {int(np.diff(interactions.user_offsets).max())}"
             )
     return splits, unasked
 

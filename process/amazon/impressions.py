@@ -35,7 +35,7 @@ class Negatives:
 
 
 class _Flavour(NamedTuple):
-    """A split to make: its name, whose clicks, how many negatives, of what weights, not in ``known``."""
+    """A split to make: name, whose clicks, how many negatives of what weights, not in ``known``."""
 
     name: str
     code: int
