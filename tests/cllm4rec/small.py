@@ -43,7 +43,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPTModel", {"ffn_dim": 32, "word_embed_proj_dim": 8, "init_std": 0.1}),
     "qwen2": ("Qwen2Model", {"num_key_value_heads": 2}),
     "untied": ("LlamaForCausalLM", {"tie_word_embeddings": False}),
-    "t5": ("T5Model", {"d_kv": 4, "d_ff": 32, "decoder_start_token_id": 0}),
+    "t5": ("T5Model", {"d_kv": 4, "d_ff": 32, "num_decoder_layers": 3, "decoder_start_token_id": 0}),
 }
 
 
