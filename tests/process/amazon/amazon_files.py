@@ -102,8 +102,12 @@ def write_public(folder: Path) -> Path:
     train[0, [0, 2]] = train[1, [1]] = train[2, [3, 0]] = 1
     valid[0, 1] = valid[1, 2] = test[0, 3] = test[1, 0] = test[2, 1] = 1
     dump(folder / "meta.pkl", {"num_users": 3, "num_items": 5})
-    for name, matrix in (("train", train), ("val", valid), ("test", test)):
-        scipy.sparse.save_npz(folder / f"{name}_matrix.npz", scipy.sparse.csr_matrix(matrix))
+    for name, dense in (("train", train), ("val", valid), ("test", test)):
+        users, items = dense.nonzero()
+        values = np.append(np.ones(len(users), dtype=np.float32), 0)  # a stored 0 is none
+        places = (np.append(users, 0), np.append(items, 4))
+        matrix = scipy.sparse.csr_matrix((values, places), shape=dense.shape)
+        scipy.sparse.save_npz(folder / f"{name}_matrix.npz", matrix)
     wrote = "user_{} wrote the following review for item_{}:"
     reviews = [[wrote.format(0, 2), " I like\nit"], [wrote.format(2, 3), " My son does"]]
     dump(folder / "user_item_texts/review.pkl", reviews)
