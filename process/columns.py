@@ -45,9 +45,9 @@ class ColumnWriter:
         self._write(f"{table}/{column}.offsets.npy", rows.offsets)
         self._note(table, column, "list", len(rows.lengths), rows.values.dtype, vocabulary)
 
-    def texts(self, field: str, texts: Sequence[str]) -> None:
-        """The raw texts of an item field."""
-        self._write_list(f"items/{field}.json", texts)
+    def texts(self, field: str, texts: Sequence[str], *, table: str = "items") -> None:
+        """The raw texts of a field."""
+        self._write_list(f"{table}/{field}.json", texts)
 
     def vocabulary(self, name: str, entries: Sequence[str]) -> None:
         """A vocabulary; position = id."""

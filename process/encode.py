@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from process.lists import Lists, distinct, stack
-from process.raw import Impressions, RawData
+from process.raw import FurtherTable, Impressions, RawData
 from process.tokenization import UNKNOWN, TextTokenizer
 
 
@@ -42,7 +42,23 @@ def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
     encoded = encode_interactions(raw)
     encoded.tables["items"] |= encode_content(raw.items, raw.text_fields, vocabularies, tokenizers)
     encoded.vocabularies |= vocabularies
+    for name, table in raw.further.items():
+        encoded.tables[name] = _further(name, table, tokenizers)
+        encoded.vocabularies |= table.entries
     return encoded
+
+
+def _further(
+    table: str, raw: FurtherTable, tokenizers: Mapping[str, TextTokenizer]
+) -> dict[str, Column]:
+    columns = {
+        name: Column(values, raw.vocabularies.get(name)) for name, values in raw.columns.items()
+    }
+    for name, texts in raw.texts.items():
+        for label, tokenizer in tokenizers.items():
+            tokens = tokenizer.encode(texts, f"{table}: {name} ({label})")
+            columns[f"{name}@{label}"] = Column(tokens, label)
+    return columns
 
 
 def encode_content(

@@ -29,6 +29,8 @@ def describe_settings(
         "unitok": unitok,
         "reader": dict(raw.settings),
     }
+    if raw.further:
+        settings["further"] = {name: sorted(table.texts) for name, table in raw.further.items()}
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 

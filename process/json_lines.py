@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import zlib
@@ -58,12 +59,16 @@ class Row:
         return self.values[key]
 
 
-def read_json_lines(paths: Sequence[Path], purpose: str) -> Iterator[Row]:
+def read_json_lines(
+    paths: Sequence[Path], purpose: str, *, python_too: bool = False
+) -> Iterator[Row]:
     """Yield the objects of the files, in order, under a progress bar that counts bytes.
 
     Args:
         paths: ``.json.gz`` or plain ``.json`` files.
         purpose: shown at the bar.
+        python_too: a line may also be a Python dict of plain values (Amazon's metadata of 2014);
+            it is read as data, nothing of it runs.
 
     Raises:
         DataError: a file is missing or empty, cut short, not UTF-8, or a line is not a JSON object;
@@ -77,7 +82,7 @@ def read_json_lines(paths: Sequence[Path], purpose: str) -> Iterator[Row]:
             for line, text in _lines(path, raw):
                 if line % _LINES_A_TICK == 0:
                     move(raw.tell())
-                yield Row(path, line, _parse(path, line, text))
+                yield Row(path, line, _parse(path, line, text, python_too=python_too))
             if line == 0:
                 raise DataError(f"{path}: the file is empty, expected one JSON object a line")
 
@@ -97,13 +102,28 @@ def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         ) from None
 
 
-def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
+def _parse(path: Path, line: int, text: bytes, *, python_too: bool) -> dict[str, Any]:
+    value: Any
     try:
         value = json.loads(text)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
     except ValueError as error:
-        raise DataError(f"{path}:{line}: not JSON ({error})") from None
+        if not python_too:
+            raise DataError(f"{path}:{line}: not JSON ({error})") from None
+        value = _parse_python(path, line, text)
     if not isinstance(value, dict):
         raise DataError(f"{path}:{line}: a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def _parse_python(path: Path, line: int, text: bytes) -> Any:
+    try:
+        return ast.literal_eval(text.decode("utf-8").strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        reason = str(error).split("\n")[0][:80]
+        raise DataError(
+            f"{path}:{line}: neither JSON nor a Python dict of plain values ({reason})"
+        ) from None

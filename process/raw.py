@@ -73,13 +73,34 @@ class Impressions:
         return np.diff(self.history_offsets)
 
 
+@dataclass(frozen=True)
+class FurtherTable:
+    """A table beside items, users, histories and splits; ``n`` rows.
+
+    Attributes:
+        columns: ``(n,)`` scalars by name.
+        vocabularies: column -> the vocabulary its integers are ids of: ``item_id``, ``user_id`` or
+            one of ``entries``.
+        entries: vocabularies of this table alone, by name.
+        texts: ``n`` strings by field; tokenized as the items' texts are.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    vocabularies: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, list[str]] = field(default_factory=dict)
+    texts: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
 @dataclass
 class RawData:
     """A whole data set, read and checked, items and users as row numbers.
 
     Attributes:
         name: name of the data set.
-        layout: ``mind``, ``goodreads-once`` or ``goodreads-ucsd``.
+        layout: where it comes from: ``mind``, ``goodreads-once``, ``amazon-reviews``, ...
         items: one row an item: ``item_id`` (unique str) and the text and category columns (str,
             "" = missing).
         text_fields: columns of ``items`` that are tokenized.
@@ -90,6 +111,7 @@ class RawData:
         sources: the raw files read; their hashes go into the manifest.
         oddities: what was odd in the raw data, and how often.
         settings: options of the reader that change the result; other settings = other tables.
+        further: tables beside these, by name.
     """
 
     name: str
@@ -103,6 +125,7 @@ class RawData:
     sources: list[Path]
     oddities: dict[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, FurtherTable] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse data that cannot become tables.
@@ -123,6 +146,12 @@ class RawData:
         for split, impressions in self.splits.items():
             _check_name("split", split)
             _check_impressions(split, impressions, len(self.items), len(self.users))
+        sizes = {"item_id": len(self.items), "user_id": len(self.users)}
+        for name, table in self.further.items():
+            _check_name("table", name)
+            if name in self.splits:
+                raise DataError(f"table {name!r}: there is a split of this name")
+            _check_further(name, table, sizes)
 
 
 def _check_name(what: str, name: str) -> None:
@@ -168,3 +197,16 @@ def _check_impressions(split: str, rows: Impressions, num_items: int, num_users:
             f"split {split!r}: impression id {rows.impression_id[int(twice.argmax())]!r} "
             "occurs twice"
         )
+
+
+def _check_further(name: str, table: FurtherTable, sizes: Mapping[str, int]) -> None:
+    sizes = {**sizes, **{vocabulary: len(found) for vocabulary, found in table.entries.items()}}
+    rows = {column: len(values) for column, values in table.columns.items()}
+    rows |= {column: len(texts) for column, texts in table.texts.items()}
+    for column, found in rows.items():
+        if found != len(table):
+            raise DataError(f"table {name!r}: {column} has {found} rows, expected {len(table)}")
+    for column, vocabulary in table.vocabularies.items():
+        values, limit = table.columns[column], sizes[vocabulary]
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            raise DataError(f"table {name!r}: {column} holds ids outside 0 to {limit - 1}")

@@ -33,7 +33,7 @@ def summarise(
     """
     train = _train_items(raw)
     kept = LENGTH_OF | dict(lengths or {})
-    return {
+    summary: dict[str, Any] = {
         "items": len(raw.items),
         "users": len(raw.users),
         "splits": {
@@ -52,6 +52,9 @@ def summarise(
             if name in encoded.vocabularies
         },
     }
+    if raw.further:
+        summary["further"] = {name: len(table) for name, table in raw.further.items()}
+    return summary
 
 
 def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -> None:
@@ -69,6 +72,8 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         console.print(_text_table(summary["text"]))
     for name, count in summary["categories"].items():
         console.print(f"category field {name}: {count:,} different values", highlight=False)
+    for name, rows in summary.get("further", {}).items():
+        console.print(f"table {name}: {rows:,} rows", highlight=False)
     for what, count in manifest["oddities"].items():
         console.print(f"odd: {what}: {count:,}", highlight=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,19 @@ from process.encode import Encoded, encode
 from process.extend import encode_with, in_ids_of
 from process.identity import describe_settings, describe_sources, finished_tables
 from process.lists import Lists
-from process.raw import Impressions, RawData, TokenizerSpec
+from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
 from process.summary import print_summary, summarise
 from process.tokenization import TextTokenizer, load_tokenizer, make_tokenizer
 from process.unitok_files import UniTokWriter
 
-__all__ = ["Impressions", "RawData", "TokenizerSpec", "new_impressions_tables", "write_tables"]
+__all__ = [
+    "FurtherTable",
+    "Impressions",
+    "RawData",
+    "TokenizerSpec",
+    "new_impressions_tables",
+    "write_tables",
+]
 
 
 def write_tables(
@@ -115,13 +122,17 @@ def _write(
                     writer.scalar(table, name, column.values, column.vocabulary)
         for name in (*raw.text_fields, *raw.category_fields):
             writer.texts(name, raw.items[name].tolist())
+        for table, further_table in raw.further.items():
+            for name, texts in further_table.texts.items():
+                writer.texts(name, texts, table=table)
         for name, entries in encoded.vocabularies.items():
             writer.vocabulary(name, entries)
         for name, tokenizer in tokenizers.items():
             writer.tokenizer(name, tokenizer)
         if unitok:
-            texts = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}
-            UniTokWriter(encoded.tables, encoded.vocabularies | texts).write(part / "unitok")
+            tokens = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}
+            known = {name: t for name, t in encoded.tables.items() if name not in raw.further}
+            UniTokWriter(known, encoded.vocabularies | tokens).write(part / "unitok")
         manifest = writer.manifest(
             name=raw.name,
             layout=raw.layout,
@@ -131,6 +142,7 @@ def _write(
             settings=settings,
             summary=summarise(raw, encoded),
             oddities=raw.oddities,
+            **_describe_further(raw, tokenizers),
             **further,
         )
     print_summary(manifest)
@@ -152,6 +164,7 @@ def _clear_disk_errors(folder: Path) -> Iterator[None]:
 
 def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, TextTokenizer]:
     taken = {"item_id", "user_id", *raw.category_fields}
+    taken |= {name for table in raw.further.values() for name in table.entries}
     for spec in specs:
         if spec.name in taken or spec.name.startswith("impression_id"):
             raise DataError(
@@ -159,9 +172,24 @@ def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, 
                 f"({', '.join(sorted(taken))})"
             )
     texts = [raw.items[name].tolist() for name in raw.text_fields]
+    texts += [column for table in raw.further.values() for column in table.texts.values()]
     return {spec.name: make_tokenizer(spec, texts) for spec in specs}
 
 
 def _describe_fields(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> dict[str, Any]:
-    text = {name: {"kind": "text", "tokenizers": list(tokenizers)} for name in raw.text_fields}
+    text = _describe_texts(raw.text_fields, tokenizers)
     return text | {name: {"kind": "category"} for name in raw.category_fields}
+
+
+def _describe_further(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> dict[str, Any]:
+    """The texts of further tables; nothing where there are none, as before there could be any."""
+    if not raw.further:
+        return {}
+    fields = {name: _describe_texts(table.texts, tokenizers) for name, table in raw.further.items()}
+    return {"table_fields": fields}
+
+
+def _describe_texts(
+    names: Iterable[str], tokenizers: Mapping[str, TextTokenizer]
+) -> dict[str, dict[str, Any]]:
+    return {name: {"kind": "text", "tokenizers": list(tokenizers)} for name in names}

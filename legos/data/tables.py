@@ -30,7 +30,9 @@ class Tables:
         self.name: str = manifest["name"]
         self.fingerprint: str = manifest["fingerprint"]
         self.splits: list[str] = [
-            table for table in manifest["tables"] if table not in ("items", "users", "histories")
+            table
+            for table, described in manifest["tables"].items()
+            if "candidates" in described["columns"]
         ]
 
     @classmethod
@@ -125,12 +127,15 @@ class Tables:
             raise DataError(f"{self.folder}: no vocabulary {name!r}; {nearest(name, known)}")
         return self._json(f"vocabulary/{name}.json")
 
-    def texts(self, field: str) -> list[str]:
-        """The raw text of a field for every item."""
-        fields = self.manifest["fields"]
+    def texts(self, field: str, *, table: str = "items") -> list[str]:
+        """The raw text of a field for every item, or for every row of a further table."""
+        if table == "items":
+            what, fields = "item", self.manifest["fields"]
+        else:
+            what, fields = table, self.manifest.get("table_fields", {}).get(table, {})
         if field not in fields:
-            raise DataError(f"{self.folder}: no item field {field!r}; {nearest(field, fields)}")
-        return self._json(f"items/{field}.json")
+            raise DataError(f"{self.folder}: no {what} field {field!r}; {nearest(field, fields)}")
+        return self._json(f"{table}/{field}.json")
 
     @property
     def text_fields(self) -> list[str]:

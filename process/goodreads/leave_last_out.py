@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from legos.errors import DataError
-from process.goodreads.negatives import draw_negatives
 from process.lists import Lists, offsets_of
+from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 
 SPLIT_RULE = "last book = test, second last = valid, every earlier one with a prefix = train"

@@ -16,9 +16,9 @@ import pandas as pd
 
 from legos.errors import DataError
 from process.goodreads.interactions import Filters, Ratings, read_ratings
-from process.goodreads.negatives import draw_negatives
 from process.json_lines import read_json_lines
 from process.lists import Lists, offsets_of
+from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 
 RANDOM_BOOKS = 10  # added to every user's dislikes

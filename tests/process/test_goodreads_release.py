@@ -10,7 +10,7 @@ import pytest
 
 from legos.errors import DataError
 from process.goodreads.leave_last_out import compare, leave_last_out
-from process.goodreads.negatives import draw_negatives
+from process.negatives import draw_negatives
 from process.goodreads.release import read_release
 from process.lists import Lists, offsets_of
 from process.raw import Impressions, RawData

@@ -1,4 +1,4 @@
-"""Negatives drawn once and stored: seeded, distinct in a row, never a book the user has read."""
+"""Negatives drawn once and stored: seeded, distinct in a row, never an item of the user's own."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ def draw_negatives(
     count: int,
     weights: np.ndarray,
 ) -> np.ndarray:
-    """Draw ``count`` books a row, in proportion to ``weights``.
+    """Draw ``count`` items a row, in proportion to ``weights``.
 
     Args:
         generator: the source of every draw.
-        read: the books of every user, ``U`` rows; none of them is drawn for that user.
+        read: the items of every user, ``U`` rows; none of them is drawn for that user.
         users: ``(n,)`` int, the user of every row wanted.
-        count: books a row.
-        weights: ``(N,)`` float, not negative; a book of weight 0 is never drawn.
+        count: items a row.
+        weights: ``(N,)`` float, not negative; an item of weight 0 is never drawn.
 
     Returns:
-        ``(n, count)`` int32 book rows.
+        ``(n, count)`` int32 item rows.
 
     Raises:
-        DataError: a user has read so much that fewer than ``count`` books are left.
+        DataError: a user has read so much that fewer than ``count`` items are left.
     """
     num_items = len(weights)
     keys = np.unique(read.rows * num_items + read.values)
     drawable = weights > 0
     taken = np.bincount(keys[drawable[keys % num_items]] // num_items, minlength=len(read.offsets))
-    left = int(drawable.sum()) - int(taken.max(initial=0))
+    left = int(drawable.sum()) - int(taken[users].max(initial=0))
     if len(users) and left < count:
         raise DataError(
             f"{count} negatives a row are wanted, but a user has read all but {left} of the "
-            f"{int(drawable.sum())} books"
+            f"{int(drawable.sum())} items; ask for fewer"
         )
     bounds = np.cumsum(weights, dtype=np.float64)
     drawn = np.zeros((len(users), count), dtype=np.int64)

@@ -1,0 +1,149 @@
+"""Arithmetic of packed rows: joining them end to end, and packing them into batches and rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.errors import ConfigError
+
+
+def from_lengths(values: Tensor, lengths: Tensor) -> Ragged:
+    """Rows of known lengths: values ``(P, ...)`` and lengths ``(N,)`` that sum to P."""
+    offsets = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=lengths.device)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    return Ragged(values, offsets)
+
+
+def from_matrix(values: Tensor) -> Ragged:
+    """``(N, W)`` as N rows of W elements."""
+    count, width = values.shape
+    offsets = torch.arange(count + 1, device=values.device) * width
+    return Ragged(values.reshape(-1), offsets)
+
+
+def within(rows: Ragged) -> Tensor:
+    """``(P,)`` int64: where each element stands in its row, from 0."""
+    starts = torch.repeat_interleave(
+        rows.offsets[:-1], rows.lengths, output_size=rows.values.shape[0]
+    )
+    return torch.arange(rows.values.shape[0], device=starts.device) - starts
+
+
+def join_rows(parts: Sequence[Ragged]) -> Ragged:
+    """Row i of every part, one after the other: N rows each -> N rows."""
+    lengths = torch.stack([part.lengths for part in parts])  # (parts, N)
+    before = lengths.cumsum(0) - lengths  # (parts, N) what stands before a part in its row
+    result = from_lengths(parts[0].values.new_empty(int(lengths.sum())), lengths.sum(0))
+    for part, ahead in zip(parts, before, strict=True):
+        rows = part.rows
+        result.values[result.offsets[rows] + ahead[rows] + within(part)] = part.values
+    return result
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where packed sequences lie in rows of equal width.
+
+    Attributes:
+        slots: ``(P,)`` int64 place of each token in the ``num_rows * width`` places.
+        positions: ``(num_rows, width)`` int64 each token's position in its sequence; at free places
+            0, or counting on where no row is shared.
+        sequences: ``(num_rows, width)`` int64 the sequence of each place, -1 at free places; None
+            where no row is shared.
+        num_rows: rows.
+        width: tokens a row.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    sequences: Tensor | None
+    num_rows: int
+    width: int
+
+
+def place(tokens: Ragged, row_tokens: int) -> Placement:
+    """Lay sequences into rows, in order, each row as full as the next sequence allows.
+
+    Args:
+        tokens: S sequences, at least one token in all.
+        row_tokens: most tokens of a row; the longest sequence, if that is longer.
+    """
+    lengths = tokens.lengths.tolist()
+    most = max(row_tokens, *lengths) if len(lengths) > 1 else lengths[0]
+    starts: list[tuple[int, int]] = []
+    row = used = width = 0
+    for length in lengths:
+        if used + length > most:
+            row, used = row + 1, 0
+        starts.append((row, used))
+        used += length
+        width = max(width, used)
+    num_rows, device = row + 1, tokens.offsets.device
+    begin = torch.tensor([line * width + start for line, start in starts], device=device)
+    position, sequence = within(tokens), tokens.rows
+    slots = position + begin[sequence]
+    if num_rows == len(lengths):
+        counting = torch.arange(width, device=device).expand(num_rows, width)
+        return Placement(slots, counting, None, num_rows, width)
+    positions = torch.zeros(num_rows * width, dtype=torch.int64, device=device)
+    positions[slots] = position
+    sequences = torch.full_like(positions, -1)
+    sequences[slots] = sequence
+    shape = (num_rows, width)
+    return Placement(slots, positions.view(shape), sequences.view(shape), num_rows, width)
+
+
+Packing = Literal["sorted", "first_fit"]
+
+
+def token_batches(lengths: Tensor, budget: int, *, packing: Packing = "sorted") -> list[Tensor]:
+    """Group sequences so that no group has more than ``budget`` tokens; each is in one group.
+
+    Args:
+        lengths: ``(S,)`` int64 tokens of each sequence.
+        budget: tokens a group, padding not counted.
+        packing: ``sorted``: neighbours by length together, so that even padding is small;
+            ``first_fit``: the longest first, each into the fullest group that still takes it, so
+            that groups are nearly full.
+
+    Returns:
+        ``(n,)`` int64 sequence numbers of each group.
+
+    Raises:
+        ConfigError: a sequence is longer than the budget.
+    """
+    if lengths.numel() and int(lengths.max()) > budget:
+        raise ConfigError(
+            f"a sequence of {int(lengths.max())} tokens does not fit into a budget of {budget} "
+            "tokens; raise the budget or lower max_length"
+        )
+    order = torch.argsort(lengths, descending=True, stable=True).tolist()
+    sizes = lengths.tolist()
+    groups: list[list[int]] = []
+    if packing == "sorted":
+        used = budget
+        for number in order:
+            if used + sizes[number] > budget:
+                groups.append([])
+                used = 0
+            groups[-1].append(number)
+            used += sizes[number]
+    else:
+        free: list[tuple[int, int]] = []  # (tokens left, group), ascending
+        for number in order:
+            at = bisect_left(free, (sizes[number], -1))
+            if at == len(free):
+                groups.append([])
+                free.append((budget, len(groups) - 1))
+                at = len(free) - 1
+            left, group = free.pop(at)
+            groups[group].append(number)
+            insort(free, (left - sizes[number], group))
+    return [torch.tensor(group, dtype=torch.int64) for group in groups]

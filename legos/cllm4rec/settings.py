@@ -1,0 +1,214 @@
+"""Settings of CLLM4Rec, and the presets `paper` and `public_code` that set all they differ in.
+
+A key that is given wins over its preset. Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from legos.registry import BrickConfig
+
+Preset = Literal["paper", "public_code"]
+Reduction = Literal["paper", "public_code", "mean_unique"]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "wording": "paper",
+        "score_first_main": True,
+        "collaborative": {"reorder": True},
+        "content": {"dropout_in_finetuning": True, "checkpoint": "last"},
+        "recommendation": {
+            "target": "holdout",
+            "reorder": True,
+            "test_order": "sorted",
+        },
+        "mutual": {
+            "reduction": "paper",
+            "on_recommendation_targets": True,
+            "user_twice_in_recommendation": False,
+        },
+        "stages": {"shuffle": True},
+    },
+    "public_code": {
+        "wording": "public_code",
+        "score_first_main": False,
+        "collaborative": {"reorder": False},
+        "content": {"dropout_in_finetuning": False, "checkpoint": "training_loss"},
+        "recommendation": {
+            "target": "all_train",
+            "reorder": True,
+            "test_order": "random",
+        },
+        "mutual": {
+            "reduction": "public_code",
+            "on_recommendation_targets": False,
+            "user_twice_in_recommendation": True,
+        },
+        "stages": {"shuffle": False},
+    },
+}
+
+
+class _Section(BaseModel):
+    """A part of the settings: frozen, no further keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BackboneSettings(_Section):
+    """What is made of the language model."""
+
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random`: its shape with fresh weights (LLM-Scratch)."""
+    train: Literal["frozen", "lora", "full"] = "frozen"
+    """What of it learns besides the tokens of users and items; `full`: all (LLM-FtAll)."""
+    layers: PositiveInt | None = None
+    """It keeps its first so many layers and its last norm; null: all."""
+    lora_rank: PositiveInt = 16
+    """r of LoRA."""
+    lora_alpha: Positive = 32.0
+    """Adapters count alpha / r times."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Rate on the input of adapters."""
+    lora_targets: tuple[str, ...] = ()
+    """Last parts of the names of linear layers; none: queries and values."""
+    row_tokens: PositiveInt = 512
+    """Sequences are packed into rows of this many tokens: attention costs its square."""
+
+
+class TokenizerSettings(_Section):
+    """How users and items are found in text."""
+
+    strict: bool = False
+    """Refuse what looks like a user or an item and is none; else it is text."""
+    word_boundary: bool = False
+    """Only where a word begins and ends; else user_1 is found in `superuser_1`."""
+
+
+class CollaborativeSettings(_Section):
+    """The language model of interactions."""
+
+    reorder: bool = True
+    """Stochastic item reordering: a fresh order of a user's items in every epoch."""
+
+
+class ContentSettings(_Section):
+    """The language model of texts."""
+
+    enabled: bool = True
+    """Off: LLM-CF."""
+    main_leading_space: bool = True
+    """Texts begin with a blank, as the public preprocessing writes them; its demo does not."""
+    dropout_in_finetuning: bool = True
+    """Off in the public code, which leaves the shared backbone in evaluation mode."""
+    checkpoint: Literal["last", "valid", "training_loss"] = "last"
+    """Which content tables finetuning starts from; the public code compares training losses."""
+
+
+class RecommendationSettings(_Section):
+    """Recommendation-oriented finetuning and prediction."""
+
+    mask_ratio: Share = 0.2
+    """Share of a user's items that the prompt hides, at least one (0.2 in the public code)."""
+    target: Literal["holdout", "all_train"] = "holdout"
+    """What is to be predicted: the hidden items, or all items of the user."""
+    reorder: bool = True
+    """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
+    test_order: Literal["sorted", "random"] = "sorted"
+    """Order of items in prompts at test time."""
+    exclude: Literal["train", "train+valid"] = "train"
+    """What is never recommended; validation items compete at test time in the public code."""
+    scoring: Literal["recommendation", "next_item"] = "recommendation"
+    """`next_item`: by the item language model after the history (LLM-PreRec)."""
+
+
+class MutualSettings(_Section):
+    """Mutual regularisation of collaborative and content tables."""
+
+    weight: NotNegative = 1.0
+    """lambda_c (1 is best in the paper's grid; its meaning depends on the reduction)."""
+    reduction: Reduction = "paper"
+    """`paper`: weight / 2 times the sum over a batch beside a summed log-likelihood; `public_code`:
+    weight times that sum beside a mean; `mean_unique`: weight times the mean over the distinct
+    users and items of a batch beside a mean, so that neither batch size nor popularity counts."""
+    on_recommendation_targets: bool = True
+    """In finetuning, items hidden from the prompt count too; without effect in the public code."""
+    user_twice_in_recommendation: bool = False
+    """The recommendation prompt names its user twice, and the public code counts both."""
+    prior: NotNegative = 0.0
+    """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
+
+
+class StageSettings(_Section):
+    """Warm-up, mutual pretraining, finetuning."""
+
+    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    """Passes of the content model alone (10 in the paper)."""
+    pretraining_epochs: Annotated[int, Field(ge=0)] = 100
+    """Each a pass of interactions, then one of texts (100 in the paper)."""
+    finetuning_epochs: Annotated[int, Field(ge=0)] = 150
+    """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
+    pretraining_lr: Positive = 1e-3
+    """Learning rate of warm-up and pretraining (1e-3 in the public code)."""
+    finetuning_lr: Positive = 1e-4
+    """Learning rate of finetuning (1e-4 in the public code)."""
+    batch_size: PositiveInt = 20
+    """Users or texts a step (20 a GPU in the public code)."""
+    shuffle: bool = True
+    """Visit users and texts in a fresh order in every epoch."""
+
+
+class Cllm4RecConfig(BrickConfig):
+    """One CLLM4Rec."""
+
+    name: Literal["cllm4rec"] = "cllm4rec"
+    preset: Preset = "paper"
+    """Sets everything below in which the paper and its public code differ and that is not given."""
+    wording: Preset = "paper"
+    """Sentences of prompts."""
+    score_first_main: bool = True
+    """Also predict the first token after a prompt, from the prompt's last."""
+    soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
+    """Standard deviation of fresh users and items: the backbone's setting, that of its token table
+    (T5's is 1), or a number."""
+    max_length: PositiveInt = 1024
+    """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    """How users and items are found in text."""
+    backbone: BackboneSettings = BackboneSettings()
+    """What is made of the language model."""
+    collaborative: CollaborativeSettings = CollaborativeSettings()
+    """The language model of interactions."""
+    content: ContentSettings = ContentSettings()
+    """The language model of texts."""
+    recommendation: RecommendationSettings = RecommendationSettings()
+    """Recommendation-oriented finetuning and prediction."""
+    mutual: MutualSettings = MutualSettings()
+    """Mutual regularisation."""
+    stages: StageSettings = StageSettings()
+    """Warm-up, mutual pretraining, finetuning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset", "paper")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return value  # pydantic names the choices
+        return _merged(PRESETS[preset], value)
+
+
+def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    result = {**defaults, **given}
+    for key, default in defaults.items():
+        found = result[key]
+        if isinstance(default, dict) and isinstance(found, dict):
+            result[key] = _merged(default, found)
+    return result

@@ -1,0 +1,211 @@
+"""Command line: Amazon's reviews, sets prepared from them, and CLLM4Rec's files become tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from legos.errors import DataError
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+
+if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
+    from process.amazon.assemble import Options
+    from process.raw import RawData
+
+REVIEWS = """\
+Build tables from review files of Amazon 2014, 2018 or 2023; the keys of a file's first line tell
+its release.
+
+expected, .gz or not:
+  --reviews    one JSON object a line. 2014, 2018: reviewerID, asin, overall, unixReviewTime,
+               reviewText, summary. 2023: user_id, parent_asin, rating, timestamp (milliseconds),
+               text, title
+  --metadata   optional, one JSON object (2014: or Python dict) a line: asin or parent_asin, title,
+               description, brand or store, categories or category
+
+A rating of 0, null or none at all is unknown. The reviews are read twice, so memory grows with what
+passes the filters.
+"""
+PREPARED = """\
+Build tables from a prepared folder.
+
+expected in --raw:
+  sequences.tsv   user TAB item ids with blanks between them, oldest first; or
+  reviews.jsonl   user_id, item_id, rating, timestamp (seconds), review, summary
+  items.jsonl     optional: item_id, title, brand, authors, description, categories
+"""
+CLLM4REC = """\
+Build tables from the public files of CLLM4Rec, with the split that they have. Pickles are read
+without running them; one that asks for a class is refused.
+
+expected in --raw:
+  meta.pkl                                          num_users, num_items
+  train_matrix.npz  val_matrix.npz  test_matrix.npz  scipy csr matrices
+  user_item_texts/review.pkl, explain.pkl           optional: [prompt, text] a pair
+  item_texts/title.pkl, brand.pkl, categories.pkl, description.pkl    optional: the same an item
+"""
+SPLITS = """\
+splits:
+  leave-last-out    a user's last interaction is test, the second last valid. One train impression
+                    for every interaction with a history; one of valid and test a user
+  by-time           two moments (--cuts) part the interactions of all users; one impression for
+                    every interaction with a history
+  random-80-10-10   CLLM4Rec's: max(1, int(n / 10)) of a user's n interactions each for valid and
+                    test, drawn by --seed; one impression a user and split, nothing but clicks in it
+  Users of fewer than 3 interactions are in train only. In the first two, test and valid have
+  negatives in proportion to popularity, test_uniform and valid_uniform uniform ones, test_99 and
+  valid_99 (a second number of --candidates) the 99 of the 1 + 99 protocol.
+
+A table `reviews` (user, item, rating, time, split, texts) is written where there are ratings or
+reviews; legos.data.reviews reads those of one split.
+"""
+EXAMPLES = {
+    "reviews": "python -m process.amazon reviews --reviews reviews_Beauty_5.json.gz --metadata "
+    "meta_Beauty.json.gz --rating-above 3 --user-core 5 --item-core 5 --split random-80-10-10 "
+    "--output data/beauty-reviews",
+    "prepared": "python -m process.amazon prepared --raw data/raw/amazon-beauty --output "
+    "data/amazon-beauty",
+    "cllm4rec": "python -m process.amazon cllm4rec --raw data/raw/cllm4rec/beauty --output "
+    "data/cllm4rec-beauty",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of ``python -m process.amazon``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m process.amazon",
+        description="Amazon data of three origins become tables.",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
+    reviews = _add_origin(origins, "reviews", "review and metadata files", REVIEWS + "\n" + SPLITS)
+    for option, text in (("--reviews", "review files"), ("--metadata", "metadata files")):
+        reviews.add_argument(
+            option, type=Path, nargs="+", required=option == "--reviews", default=[],
+            metavar="FILE", help=text,
+        )  # fmt: skip
+    _add_options(reviews)
+    add_table_arguments(reviews, default_name="amazon")
+
+    prepared = _add_origin(origins, "prepared", "a prepared folder", PREPARED + "\n" + SPLITS)
+    prepared.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
+    _add_options(prepared)
+    add_table_arguments(prepared, default_name="amazon")
+
+    public = _add_origin(origins, "cllm4rec", "the public files of CLLM4Rec", CLLM4REC)
+    public.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
+    add_table_arguments(public, default_name="cllm4rec")
+    return parser
+
+
+def _add_origin(
+    origins: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, long: str
+) -> argparse.ArgumentParser:
+    return origins.add_parser(
+        name,
+        help=text,
+        description=long,
+        epilog=f"example:\n  {EXAMPLES[name]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    filters = parser.add_argument_group("filters, in this order")
+    filters.add_argument("--titled-only", action="store_true", help="drop items without a title")
+    filters.add_argument(
+        "--rating-above", type=float, metavar="STARS",
+        help="keep ratings above this, drop unknown ones (CLLM4Rec: 3; default: keep all)",
+    )  # fmt: skip
+    filters.add_argument(
+        "--duplicates", choices=("first", "last"), default="first",
+        help="which of a user's interactions with the same item stays (default: %(default)s)",
+    )  # fmt: skip
+    for who in ("user", "item"):
+        filters.add_argument(
+            f"--{who}-core", type=int, default=1, metavar="N",
+            help=f"interactions every {who} must have, counted until stable (default: %(default)s)",
+        )  # fmt: skip
+    split = parser.add_argument_group("split and negatives")
+    split.add_argument(
+        "--split", choices=("leave-last-out", "by-time", "random-80-10-10"),
+        default="leave-last-out", help="(default: %(default)s)",
+    )  # fmt: skip
+    split.add_argument(
+        "--cuts", type=float, nargs=2, default=(0.8, 0.9), metavar="Q",
+        help="quantiles of all times where valid and test begin, of by-time (default: 0.8 0.9)",
+    )  # fmt: skip
+    split.add_argument(
+        "--negatives", type=int, default=4, metavar="K",
+        help="uniform negatives stored with a train impression (default: %(default)s)",
+    )  # fmt: skip
+    split.add_argument(
+        "--candidates", type=int, nargs="+", default=(20, 99), metavar="N",
+        help="negatives of a valid or test impression (default: 20 99)",
+    )  # fmt: skip
+    split.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    split.add_argument(
+        "--item-order", choices=("hash", "appearance"), default="hash",
+        help="row numbers of items go by a hash of their ids, which tells nothing, or by first "
+        "appearance, which puts a user's items next to each other (default: %(default)s)",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read one origin, write the tables.
+
+    Raises:
+        DataError: of the arguments, the raw files, or the output folder.
+    """
+    tokenizers = read_tokenizer_arguments(args)
+    raw = _read(args)
+    from process.tables import write_tables
+
+    write_tables(raw, args.output, tokenizers, force=args.force, unitok=args.unitok)
+
+
+def _read(args: argparse.Namespace) -> RawData:
+    from process.amazon.assemble import read_amazon, read_cllm4rec, read_prepared
+
+    if args.origin == "cllm4rec":
+        return read_cllm4rec(args.raw, name=args.name)
+    options = _options(args)
+    if args.origin == "prepared":
+        return read_prepared(args.raw, name=args.name, options=options)
+    return read_amazon(args.reviews, args.metadata, name=args.name, options=options)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from process.amazon.assemble import Options
+    from process.amazon.filters import Filters
+    from process.amazon.impressions import Negatives
+
+    for option, least, values in (
+        ("--user-core", 1, [args.user_core]),
+        ("--item-core", 1, [args.item_core]),
+        ("--negatives", 0, [args.negatives]),
+        ("--candidates", 1, args.candidates),
+        ("--seed", 0, [args.seed]),
+    ):
+        for value in values:
+            if value < least:
+                raise DataError(f"{option} {value}: expected {least} or more")
+    if len(set(args.candidates)) < len(args.candidates):
+        raise DataError(f"--candidates {' '.join(map(str, args.candidates))}: a number twice")
+    first, second = args.cuts
+    if not 0 < first < second < 1:
+        raise DataError(f"--cuts {first:g} {second:g}: expected two rising numbers between 0 and 1")
+    return Options(
+        filters=Filters(args.rating_above, args.duplicates, args.user_core, args.item_core),
+        titled_only=args.titled_only,
+        split=args.split,
+        cuts=(first, second),
+        negatives=Negatives(args.negatives, tuple(args.candidates), args.seed),
+        item_order=args.item_order,
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())

@@ -1,0 +1,235 @@
+"""From interactions, texts and metadata to the data set that the table writer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from legos.errors import DataError
+from process.amazon.filters import Filters, apply_filters
+from process.amazon.impressions import Negatives, next_item_impressions, user_impressions
+from process.amazon.interactions import Interactions, ItemOrder
+from process.amazon.metadata import Metadata, items_frame, read_metadata
+from process.amazon.public import PublicData, read_public
+from process.amazon.reviews import read_reviews, read_texts
+from process.amazon.sequences import read_sequences
+from process.amazon.splits import SPLITS, by_time, leave_last_out, random_80_10_10, short_users
+from process.raw import FurtherTable, Impressions, RawData
+from process.tsv import find_file, what_is_there
+
+SplitRule = Literal["leave-last-out", "by-time", "random-80-10-10"]
+RULES: Mapping[SplitRule, str] = {
+    "leave-last-out": "a user's last interaction = test, the second last = valid, the rest = train",
+    "by-time": "interactions up to one moment = train, up to a second one = valid, later ones = "
+    "test",
+    "random-80-10-10": "of every user's n interactions max(1, int(n / 10)) drawn = valid, as many "
+    "= test, the rest = train; one impression a user and split: in valid and test all items but "
+    "the history compete",
+}
+REVIEWS = "reviews"
+CODES = "split"  # vocabulary of the column of the same name
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chooses.
+
+    Attributes:
+        filters: which interactions stay.
+        titled_only: drop items without a title first.
+        split: the rule.
+        cuts: quantiles of ``by-time``.
+        negatives: what is stored beside clicks; its seed is also that of the random split.
+        item_order: what the row numbers of items go by.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    titled_only: bool = False
+    split: SplitRule = "leave-last-out"
+    cuts: tuple[float, float] = (0.8, 0.9)
+    negatives: Negatives = field(default_factory=Negatives)
+    item_order: ItemOrder = "hash"
+
+
+def read_amazon(
+    reviews: Sequence[Path], metadata: Sequence[Path], *, name: str, options: Options
+) -> RawData:
+    """Review files and, where there are, metadata files of one release.
+
+    Raises:
+        DataError: a damaged file or line, or nothing passes the filters.
+    """
+    interactions, oddities = read_reviews(reviews)
+    described = _described(interactions, metadata)
+    sources = [*reviews, *metadata]
+    layout = "amazon-reviews"
+    return _build(
+        name, layout, interactions, described, oddities, sources, options,
+        texts=lambda places: read_texts(reviews, places),
+    )  # fmt: skip
+
+
+def read_prepared(folder: Path, *, name: str, options: Options) -> RawData:
+    """A folder with ``sequences.tsv`` or ``reviews.jsonl``, and ``items.jsonl``.
+
+    Raises:
+        DataError: neither or both are there, an item is not described, a damaged file or line, or
+            nothing passes the filters.
+    """
+    sequences, reviews = find_file(folder, "sequences.tsv"), find_file(folder, "reviews.jsonl")
+    if (sequences is None) == (reviews is None):
+        state = "neither is there" if sequences is None else "both are there"
+        raise DataError(
+            f"{folder}: expected sequences.tsv or reviews.jsonl, {state}{what_is_there(folder)}"
+        )
+    items = find_file(folder, "items.jsonl")
+    metadata = [items] if items else []
+    if reviews is not None:
+        return _prepared_reviews(reviews, metadata, name, options)
+    assert sequences is not None  # noqa: S101  # said above
+    interactions = read_sequences(sequences)
+    described = _described(interactions, metadata)
+    if metadata and described.oddities["items without metadata"]:
+        read_sequences(sequences, frozenset(described.items))  # raises with the line
+    layout, sources = "amazon-prepared", [sequences, *metadata]
+    return _build(name, layout, interactions, described, {}, sources, options, texts=_no_texts)
+
+
+def _prepared_reviews(
+    reviews: Path, metadata: Sequence[Path], name: str, options: Options
+) -> RawData:
+    interactions, oddities = read_reviews([reviews])
+    described = _described(interactions, metadata)
+    if metadata:
+        for item in interactions.item_ids:
+            if item not in described.items:
+                raise DataError(f"{reviews}: item {item!r} is not in {metadata[0].name}")
+    return _build(
+        name, "amazon-prepared", interactions, described, oddities, [reviews, *metadata], options,
+        texts=lambda places: read_texts([reviews], places),
+    )  # fmt: skip
+
+
+def read_cllm4rec(folder: Path, *, name: str) -> RawData:
+    """The public files of CLLM4Rec, with their own split.
+
+    Raises:
+        DataError: as ``read_public``.
+    """
+    data: PublicData = read_public(folder)
+    items, text_fields, category_fields = items_frame(data.interactions.item_ids, data.items)
+    return RawData(
+        name=name,
+        layout="cllm4rec",
+        items=items,
+        text_fields=text_fields,
+        category_fields=category_fields,
+        users=data.interactions.user_ids,
+        splits=user_impressions(data.interactions, data.codes),
+        split_rule="as published (random, 80:10:10 of every user); one impression a user and "
+        "split: in valid and test all items but the history compete",
+        sources=data.sources,
+        oddities=data.oddities,
+        further=_reviews_table(data.interactions, data.codes, data.texts),
+    )
+
+
+def _described(interactions: Interactions, metadata: Sequence[Path]) -> Metadata:
+    return read_metadata(metadata, frozenset(interactions.item_ids)) if metadata else Metadata()
+
+
+def _no_texts(places: np.ndarray) -> dict[str, list[str]]:
+    return {}
+
+
+def _build(
+    name: str,
+    layout: str,
+    interactions: Interactions,
+    metadata: Metadata,
+    oddities: Mapping[str, int],
+    sources: list[Path],
+    options: Options,
+    *,
+    texts: Callable[[np.ndarray], dict[str, list[str]]],
+) -> RawData:
+    """Filter, split, draw. ``texts``: the texts of chosen places."""
+    counts = {**oddities, **metadata.oddities}
+    if options.titled_only:
+        titled = np.array(metadata.titled(interactions.item_ids), dtype=bool)[interactions.item]
+        counts["interactions with items without a title, dropped"] = int((~titled).sum())
+        interactions = interactions.take(titled)
+    kept, dropped = apply_filters(interactions.chronological(), options.filters)
+    kept = kept.with_items_in(options.item_order)
+    codes = _codes(kept, options)
+    counts |= dropped
+    splits, unasked = _impressions(kept, codes, options)
+    if options.split != "by-time":
+        counts["users of fewer than 3 interactions, train only"] = short_users(kept)
+    else:
+        counts["held-out interactions without a history, in no impression"] = unasked
+    items, text_fields, category_fields = items_frame(kept.item_ids, metadata.items)
+    return RawData(
+        name=name,
+        layout=layout,
+        items=items,
+        text_fields=text_fields,
+        category_fields=category_fields,
+        users=kept.user_ids,
+        splits=splits,
+        split_rule=f"{options.split}: {RULES[options.split]}; seed {options.negatives.seed}",
+        sources=sources,
+        oddities=counts,
+        settings=asdict(options),
+        further=_reviews_table(kept, codes, texts(kept.place)),
+    )
+
+
+def _codes(interactions: Interactions, options: Options) -> np.ndarray:
+    if options.split == "leave-last-out":
+        return leave_last_out(interactions)
+    if options.split == "by-time":
+        return by_time(interactions, options.cuts)
+    return random_80_10_10(interactions, options.negatives.seed)
+
+
+def _impressions(
+    interactions: Interactions, codes: np.ndarray, options: Options
+) -> tuple[dict[str, Impressions], int]:
+    if options.split == "random-80-10-10":
+        splits, unasked = user_impressions(interactions, codes), 0
+    else:
+        splits, unasked = next_item_impressions(interactions, codes, options.negatives)
+    for split, rows in splits.items():
+        if len(rows) == 0:
+            raise DataError(
+                f"--split {options.split}: {split} has no impressions; a user needs 3 interactions "
+                "to be in valid and test, 4 for an impression in train of leave-last-out; the most "
+                f"a user has here is {int(np.diff(interactions.user_offsets).max())}"
+            )
+    return splits, unasked
+
+
+def _reviews_table(
+    interactions: Interactions, codes: np.ndarray, texts: Mapping[str, list[str]]
+) -> dict[str, FurtherTable]:
+    """Table ``reviews``, one row an interaction; none where nobody said or rated anything."""
+    if not texts and np.isnan(interactions.rating).all():
+        return {}
+    table = FurtherTable(
+        columns={
+            "user_id": interactions.user,
+            "item_id": interactions.item,
+            "rating": interactions.rating,
+            "time": interactions.time,
+            CODES: codes,
+        },
+        vocabularies={"user_id": "user_id", "item_id": "item_id", CODES: CODES},
+        entries={CODES: list(SPLITS)},
+        texts=texts,
+    )
+    return {REVIEWS: table}

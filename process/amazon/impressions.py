@@ -1,0 +1,144 @@
+"""Interactions with split codes become impressions: one a click, or one a user and split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from process.amazon.interactions import UNKNOWN_TIME, Interactions
+from process.amazon.splits import SPLITS, TEST, TRAIN, VALID
+from process.lists import Lists, offsets_of
+from process.negatives import draw_negatives
+from process.raw import Impressions
+
+UNBOUGHT = 0.2  # weight of an item that nobody bought in train: every item can be a negative
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """How many negatives are stored, and from what seed they are drawn.
+
+    Attributes:
+        train: a training impression; uniform among what the user has not in train.
+        candidates: numbers of a held-out impression. The first makes ``valid`` and ``test`` (in
+            proportion to training popularity) and ``valid_uniform`` and ``test_uniform``; every
+            further one, n, makes ``valid_n`` and ``test_n``, uniform. Never an item that the user
+            has in any split.
+        seed: of all draws. Every split has a generator of its own.
+    """
+
+    train: int = 4
+    candidates: tuple[int, ...] = (20, 99)
+    seed: int = 1
+
+
+class _Flavour(NamedTuple):
+    """A split to make: name, whose clicks, how many negatives of what weights, not in ``known``."""
+
+    name: str
+    code: int
+    number: int
+    weights: np.ndarray
+    known: Lists
+
+
+def next_item_impressions(
+    interactions: Interactions, codes: np.ndarray, negatives: Negatives
+) -> tuple[dict[str, Impressions], int]:
+    """One impression a click that has a history: what the user did before, and the click.
+
+    Args:
+        interactions: in chronological order.
+        codes: ``(K,)`` split of each.
+        negatives: what is drawn beside the click.
+
+    Returns:
+        Impressions by split, and how many held-out clicks have no history and are left out.
+
+    Raises:
+        DataError: a user has so many items that too few are left to draw from.
+    """
+    items = len(interactions.item_ids)
+    train = interactions.take(codes == TRAIN)
+    popular = np.bincount(train.item, minlength=items) + UNBOUGHT
+    uniform = np.ones(items)
+    everything = interactions.by_user
+    flavours = [_Flavour(SPLITS[TRAIN], TRAIN, negatives.train, uniform, train.by_user)]
+    for suffix, count, weights in (
+        ("", negatives.candidates[0], popular),
+        ("_uniform", negatives.candidates[0], uniform),
+        *((f"_{count}", count, uniform) for count in negatives.candidates[1:]),
+    ):
+        for code in (VALID, TEST):
+            name = f"{SPLITS[code]}{suffix}"
+            flavours.append(_Flavour(name, code, count, weights, everything))
+    has_history = interactions.rank > 0
+    splits = {}
+    for position, flavour in enumerate(flavours):
+        targets = np.flatnonzero((codes == flavour.code) & has_history)
+        generator = np.random.default_rng([negatives.seed, position])
+        splits[flavour.name] = _clicks(interactions, targets, flavour, generator)
+    return splits, int((~has_history & (codes != TRAIN)).sum())
+
+
+def _clicks(
+    interactions: Interactions,
+    targets: np.ndarray,
+    flavour: _Flavour,
+    generator: np.random.Generator,
+) -> Impressions:
+    """``targets (n,)``: positions of the clicks; candidates in random order."""
+    users = interactions.user[targets]
+    drawn = draw_negatives(generator, flavour.known, users, flavour.number, flavour.weights)
+    candidates = np.concatenate([interactions.item[targets][:, None], drawn], axis=1)
+    order = generator.random(candidates.shape).argsort(axis=1)
+    lengths = interactions.rank[targets]
+    offsets = offsets_of(lengths)
+    inside = np.arange(offsets[-1]) + np.repeat(targets - lengths - offsets[:-1], lengths)
+    return Impressions(
+        impression_id=_numbered(len(targets)),
+        user=users.astype(np.int32),
+        time=interactions.time[targets],
+        history_values=interactions.item[inside],
+        history_offsets=offsets,
+        candidate_values=np.take_along_axis(candidates, order, axis=1).ravel(),
+        candidate_offsets=np.arange(len(targets) + 1, dtype=np.int64) * candidates.shape[1],
+        labels=(order == 0).astype(np.int8).ravel(),
+    )
+
+
+def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str, Impressions]:
+    """One impression a user and split: the user's items of that split, all of them clicks.
+
+    The history is empty in train, and the user's items of train in valid and test.
+
+    Args:
+        interactions: ordered by user.
+        codes: ``(K,)`` split of each.
+    """
+    train = interactions.take(codes == TRAIN).by_user
+    splits = {}
+    for code, name in enumerate(SPLITS):
+        asked = interactions.take(codes == code).by_user
+        users = np.flatnonzero(asked.lengths)
+        asked = asked.take(users)
+        history = train.take(users)
+        if code == TRAIN:
+            history = Lists(history.values[:0], np.zeros(len(users) + 1, dtype=np.int64))
+        splits[name] = Impressions(
+            impression_id=_numbered(len(users)),
+            user=users.astype(np.int32),
+            time=np.full(len(users), UNKNOWN_TIME, dtype=np.int64),
+            history_values=history.values,
+            history_offsets=history.offsets,
+            candidate_values=asked.values,
+            candidate_offsets=asked.offsets,
+            labels=np.ones(len(asked.values), dtype=np.int8),
+        )
+    return splits
+
+
+def _numbered(count: int) -> np.ndarray:
+    return np.arange(1, count + 1).astype(str).astype(object)

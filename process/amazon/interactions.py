@@ -1,0 +1,132 @@
+"""Who bought or reviewed what and when: the common form of every origin, as arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from process.lists import Lists, first_rows, offsets_of
+
+UNKNOWN_TIME = -1
+ItemOrder = Literal["hash", "appearance"]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Interactions; ``K`` of them, ``U`` users, ``N`` items.
+
+    Attributes:
+        user_ids: ``U`` ids; item_ids: ``N`` ids.
+        user, item: ``(K,)`` int32 positions in them.
+        rating: ``(K,)`` float32 stars, NaN = unknown.
+        time: ``(K,)`` int64 Unix seconds, -1 = unknown.
+        place: ``(K,)`` int64, where it stands among all interactions that were read.
+    """
+
+    user_ids: list[str]
+    item_ids: list[str]
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    time: np.ndarray
+    place: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def by_user(self) -> Lists:
+        """The items of every user; the interactions must be ordered by user."""
+        return Lists(self.item, self.user_offsets)
+
+    @property
+    def user_offsets(self) -> np.ndarray:
+        """``(U + 1,)`` int64: where every user's interactions begin, when ordered by user."""
+        return offsets_of(np.bincount(self.user, minlength=len(self.user_ids)))
+
+    @property
+    def rank(self) -> np.ndarray:
+        """``(K,)`` int64: the how-manieth of its user, from 0, when ordered by user."""
+        ranks: np.ndarray = np.arange(len(self)) - self.user_offsets[:-1][self.user]
+        return ranks
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """Interactions by number or by mask, in the order asked; ids stay."""
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            rating=self.rating[rows],
+            time=self.time[rows],
+            place=self.place[rows],
+        )
+
+    def chronological(self) -> Interactions:
+        """Ordered by user, then time (unknown first), then place."""
+        return self.take(np.lexsort((self.place, self.time, self.user)))
+
+    def without_unused(self) -> Interactions:
+        """Forget users and items without interactions; the others keep their order."""
+        users, user = np.unique(self.user, return_inverse=True)
+        items, item = np.unique(self.item, return_inverse=True)
+        return replace(
+            self,
+            user_ids=[self.user_ids[i] for i in users],
+            item_ids=[self.item_ids[i] for i in items],
+            user=user.astype(np.int32),
+            item=item.astype(np.int32),
+        )
+
+    def with_items_in(self, order: ItemOrder) -> Interactions:
+        """Give the items other row numbers.
+
+        Args:
+            order: ``hash``: by the SHA-256 of their ids, so that a number tells nothing of who
+                bought an item or when. ``appearance``: as they first appear in the interactions,
+                which puts next to each other what one user bought (CLLM4Rec's, P5's).
+        """
+        if order == "hash":
+            digests = [hashlib.sha256(item.encode("utf-8")).digest() for item in self.item_ids]
+            ranked = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+        else:
+            ranked = np.argsort(first_rows(self.item), kind="stable")
+        new = np.empty(len(ranked), dtype=np.int32)
+        new[ranked] = np.arange(len(ranked), dtype=np.int32)
+        return replace(self, item_ids=[self.item_ids[i] for i in ranked], item=new[self.item])
+
+
+@dataclass
+class Collector:
+    """Grows interactions one by one; users and items in order of first appearance."""
+
+    users: dict[str, int] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    user: array[int] = field(default_factory=lambda: array("i"))
+    item: array[int] = field(default_factory=lambda: array("i"))
+    rating: array[float] = field(default_factory=lambda: array("f"))
+    time: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(
+        self, user: str, item: str, rating: float = float("nan"), time: int = UNKNOWN_TIME
+    ) -> None:
+        """Add an interaction."""
+        self.user.append(self.users.setdefault(user, len(self.users)))
+        self.item.append(self.items.setdefault(item, len(self.items)))
+        self.rating.append(rating)
+        self.time.append(time)
+
+    def done(self) -> Interactions:
+        """The interactions in the order they came."""
+        return Interactions(
+            user_ids=list(self.users),
+            item_ids=list(self.items),
+            user=np.asarray(self.user, dtype=np.int32),
+            item=np.asarray(self.item, dtype=np.int32),
+            rating=np.asarray(self.rating, dtype=np.float32),
+            time=np.asarray(self.time, dtype=np.int64),
+            place=np.arange(len(self.user), dtype=np.int64),
+        )

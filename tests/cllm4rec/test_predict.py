@@ -1,0 +1,275 @@
+"""Ranking all items, serving with a kept prefix, and what a trained model can do.
+
+| invariant of the specification | test |
+|---|---|
+| 14 evaluation | test_top_items_equals_brute_force, test_no_train_item_is_recommended, |
+|   | test_users_without_targets_are_left_out |
+| 18 relabelling permutes scores | test_relabelling_permutes_scores |
+| 19 overfit, content reaches new items | test_overfit_on_planted_clusters, |
+|   | test_content_reaches_an_item_without_interactions |
+| 20 bf16 | test_overfit_on_planted_clusters |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from legos.cllm4rec.batches import ContentLM, InteractionLM, RecommendationPrompts
+from legos.cllm4rec.losses import combine
+from legos.cllm4rec.model import Cllm4Rec
+from legos.cllm4rec.predict import NO_ITEM, excluded_items, recommend, top_items
+from legos.cllm4rec.serve import UserSession
+from legos.cllm4rec.settings import Cllm4RecConfig, RecommendationSettings
+from legos.cllm4rec.templates import content_kind
+from legos.data.ragged import Ragged
+from legos.errors import ConfigError, DataError
+from legos.metrics.full_ranking import full_ranking_metrics
+from tests.cllm4rec.small import (
+    CAUSAL,
+    FAMILIES,
+    lists,
+    ragged,
+    small_cllm4rec,
+    small_templates,
+)
+
+USERS, ITEMS = 8, 16
+# two clusters of users and items: users 0-3 like items 0-7, users 4-7 items 8-15
+TRAIN = [[(u * 2 + n) % 8 + 8 * (u // 4) for n in range(6)] for u in range(USERS)]
+TEST = [sorted(set(range(8 * (u // 4), 8 * (u // 4) + 8)) - set(TRAIN[u])) for u in range(USERS)]
+OWNED = ragged([sorted(row) for row in TRAIN])
+TEMPLATES = small_templates(USERS, ITEMS)
+EVERYONE = torch.arange(USERS)
+
+
+def settings(**given: Any) -> Cllm4RecConfig:
+    return Cllm4RecConfig.model_validate(given)
+
+
+def brute_force(scores: Tensor, excluded: list[list[int]], count: int) -> list[list[int]]:
+    rows = []
+    for row, out in zip(scores.tolist(), excluded, strict=True):
+        kept = [item for item in range(len(row)) if item not in out and row[item] > -torch.inf]
+        best = sorted(kept, key=lambda item: (-row[item], item))[:count]
+        rows.append(best + [NO_ITEM] * (min(count, len(row)) - len(best)))
+    return rows
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 16, 50])
+def test_top_items_equals_brute_force(count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 5, (40, 16), generator=generator).float()  # many are equal
+    excluded = [
+        torch.randperm(16, generator=generator)[: row % 17].tolist() for row in range(40)
+    ]
+    before = scores.clone()
+    found = top_items(scores, ragged(excluded), count)
+    assert found.tolist() == brute_force(scores, excluded, count)
+    assert torch.equal(scores, before)
+
+
+def test_a_diverged_model_is_not_ranked() -> None:
+    scores = torch.zeros(3, 4)
+    scores[1, 2] = torch.nan
+    with pytest.raises(DataError, match="row 1"):
+        top_items(scores, ragged([[], [], []]), 2)
+
+
+@pytest.mark.parametrize("scoring", ["recommendation", "next_item"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_train_item_is_recommended(family: str, scoring: str) -> None:
+    config = settings(recommendation={"scoring": scoring})
+    model = small_cllm4rec(config, users=USERS, items=ITEMS, family=family)
+    prompts = RecommendationPrompts(OWNED, TEMPLATES, config, seed=0)
+    found = recommend(model, prompts, EVERYONE, OWNED, count=100)
+    assert found.shape == (USERS, ITEMS)
+    for row, train in zip(found.tolist(), TRAIN, strict=True):
+        assert sorted(item for item in row if item != NO_ITEM) == sorted(
+            set(range(ITEMS)) - set(train)
+        )
+    assert torch.equal(found, recommend(model, prompts, EVERYONE, OWNED, count=100))
+    one = recommend(model, prompts, EVERYONE[3:4], OWNED.select(EVERYONE[3:4]), count=100)
+    assert torch.equal(one[0], found[3])  # alone and in a batch
+
+
+def test_what_is_excluded() -> None:
+    valid = ragged([[u] for u in range(USERS)])
+    users = torch.tensor([5, 1])
+    train = excluded_items(OWNED, None, users, RecommendationSettings())
+    assert lists(train) == [sorted(TRAIN[5]), sorted(TRAIN[1])]
+    both = RecommendationSettings(exclude="train+valid")
+    assert lists(excluded_items(OWNED, valid, users, both)) == [
+        [*sorted(TRAIN[5]), 5],
+        [*sorted(TRAIN[1]), 1],
+    ]
+    with pytest.raises(DataError, match="no validation items"):
+        excluded_items(OWNED, None, users, both)
+
+
+def test_users_without_targets_are_left_out() -> None:
+    ranked = np.array([[3, 1], [0, 2], [2, -1]])
+    found = full_ranking_metrics(
+        ranked, np.array([1, 2]), np.array([0, 1, 1, 2]), recall_at=(1, 5), ndcg_at=(100,)
+    )
+    assert found.counts == {"users": 3, "without_targets": 1}
+    assert np.isnan(found.per_user["Recall@1"]).tolist() == [False, True, False]
+    assert found.values == {
+        "Recall@1": 0.5,
+        "Recall@5": 1.0,
+        "nDCG@100": pytest.approx((1 / np.log2(3) + 1) / 2),
+    }
+    nobody = full_ranking_metrics(ranked, np.zeros(0, dtype=int), np.zeros(4, dtype=int))
+    assert np.isnan(nobody.values["Recall@20"])
+    with pytest.raises(DataError, match="do not match"):
+        full_ranking_metrics(ranked, np.array([1]), np.array([0, 1]))
+    with pytest.raises(ConfigError, match="expected 1 or more"):
+        full_ranking_metrics(ranked, np.array([1]), np.array([0, 1]), recall_at=(0,))
+
+
+def test_metrics_equal_those_of_multi_vae_by_hand() -> None:
+    """Against the definitions, written out for one user at a time."""
+    generator = np.random.default_rng(0)
+    ranked = np.array([generator.permutation(30)[:12] for _ in range(25)])
+    targets = [generator.permutation(30)[: size % 9] for size in range(25)]
+    offsets = np.concatenate([[0], np.cumsum([len(t) for t in targets])])
+    found = full_ranking_metrics(
+        ranked, np.concatenate(targets), offsets, recall_at=(5,), ndcg_at=(10,)
+    )
+    for user, wanted in enumerate(targets):
+        if len(wanted):
+            hits = [item in wanted for item in ranked[user]]
+            assert found.per_user["Recall@5"][user] == pytest.approx(
+                sum(hits[:5]) / min(5, len(wanted))
+            )
+            gain = sum(hit / np.log2(rank + 2) for rank, hit in enumerate(hits[:10]))
+            ideal = sum(1 / np.log2(rank + 2) for rank in range(min(10, len(wanted))))
+            assert found.per_user["nDCG@10"][user] == pytest.approx(gain / ideal)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_relabelling_permutes_scores(family: str) -> None:
+    config = settings()
+    model = small_cllm4rec(config, users=USERS, items=ITEMS, family=family)
+    prompts = RecommendationPrompts(OWNED, TEMPLATES, config, seed=0)
+    new_user, new_item = torch.randperm(USERS), torch.randperm(ITEMS)
+    with torch.no_grad():
+        scores = model.scores(prompts.prompts(EVERYONE))
+        tables = model.collaborative
+        tables.user.weight[new_user] = tables.user.weight.clone()
+        tables.item.weight[new_item] = tables.item.weight.clone()
+        rows: list[list[int]] = [[] for _ in range(USERS)]
+        for user, row in enumerate(lists(OWNED)):  # the same order of the same items
+            rows[int(new_user[user])] = new_item[torch.tensor(row)].tolist()
+        other = RecommendationPrompts(ragged(rows), TEMPLATES, config, seed=0)
+        found = model.scores(other.prompts(EVERYONE))
+    assert torch.allclose(found[new_user][:, new_item], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("scoring", ["recommendation", "next_item"])
+def test_a_kept_prefix_scores_as_a_whole_prompt(family: str, scoring: str) -> None:
+    config = settings(recommendation={"scoring": scoring})
+    model = small_cllm4rec(config, users=USERS, items=ITEMS, family=family)
+    history = torch.tensor([4, 1, 9])
+    session = UserSession(model, TEMPLATES, 6, history)
+    for event in (None, 12, 3):
+        if event is not None:
+            session.append(torch.tensor([event]))
+            history = torch.cat([history, torch.tensor([event])])
+        prompts = TEMPLATES.recommendation(torch.tensor([6]), ragged([history.tolist()]))
+        if scoring == "next_item":
+            prompts = prompts.head(TEMPLATES.history_length + len(history))
+        with torch.no_grad():
+            states = model.backbone.states(prompts, prompts.lengths, model.collaborative)
+            expected = model.item_scores(states[-1])
+        for _ in range(2):  # scoring leaves the prefix as it is
+            assert torch.allclose(session.scores(), expected, atol=1e-5)
+        assert not set(session.top(5).tolist()) & set(history.tolist())
+    with pytest.raises(DataError, match="begin a new session"):
+        session.append(torch.zeros(60, dtype=torch.int64))
+
+
+def fit(model: Cllm4Rec, owned: Ragged, content: ContentLM | None, *, epochs: int) -> None:
+    """Alternate the collaborative (or recommendation) and the content step."""
+    config = model.settings
+    optimizers = {
+        side: torch.optim.Adam(model.learning(side).values(), lr=0.02)  # type: ignore[arg-type]
+        for side in ("collaborative", "content")
+        if side == "collaborative" or model.content is not None
+    }
+    interactions = InteractionLM(owned, TEMPLATES, config, seed=0)
+    prompts = RecommendationPrompts(owned, TEMPLATES, config, seed=0)
+
+    def step(side: str, loss: Tensor) -> None:
+        optimizers[side].zero_grad()
+        loss.backward()
+        optimizers[side].step()
+
+    for epoch in range(epochs):
+        if epoch < epochs // 3:
+            parts = model.collaborative_step(interactions.batch(EVERYONE, epoch=epoch))
+        else:
+            parts = model.recommendation_step(prompts.batch(EVERYONE, epoch=epoch))
+        step("collaborative", combine(parts, config.mutual))
+        if content is not None:
+            rows = torch.arange(len(content))
+            step("content", combine(model.content_step(content.batch(rows)), config.mutual))
+
+
+def ranking(model: Cllm4Rec, owned: Ragged) -> Tensor:
+    prompts = RecommendationPrompts(owned, TEMPLATES, model.settings, seed=0)
+    return recommend(model.eval(), prompts, EVERYONE, owned, count=ITEMS)
+
+
+def test_overfit_on_planted_clusters() -> None:
+    config = settings(content={"enabled": False}, mutual={"weight": 0.0})
+    model = small_cllm4rec(config, users=USERS, items=ITEMS)
+    targets = np.array([item for row in TEST for item in row])
+    offsets = np.arange(USERS + 1) * 2
+
+    def recall(ranked: Tensor) -> float:
+        measured = full_ranking_metrics(
+            ranked.numpy(), targets, offsets, recall_at=(2,), ndcg_at=()
+        )
+        return measured.values["Recall@2"]
+
+    assert recall(ranking(model, OWNED)) < 0.8
+    fit(model, OWNED, None, epochs=90)
+    exact = ranking(model, OWNED)
+    assert recall(exact) > 0.95
+    with torch.autocast("cpu", torch.bfloat16):
+        near = ranking(model, OWNED)
+    shared = [
+        len(set(a[:6]) & set(b[:6])) / 6
+        for a, b in zip(exact.tolist(), near.tolist(), strict=True)
+    ]
+    assert not torch.equal(near, exact)  # it did run in 16 bits
+    assert float(np.mean(shared)) >= 0.9
+
+
+def test_content_reaches_an_item_without_interactions() -> None:
+    """Item 7 is in nobody's train items; its text has the words of items 0 to 6."""
+    owned = ragged([[item for item in sorted(row) if item != 7] for row in TRAIN])
+    words = [[30, 31, 30, 31] if item < 8 else [40, 41, 40, 41] for item in range(ITEMS)]
+    places = {}
+    for weight in (0.0, 1.0):
+        config = settings(mutual={"weight": weight}, score_first_main=True)
+        content = ContentLM(
+            torch.full((ITEMS,), content_kind("title")),
+            torch.full((ITEMS,), -1),
+            torch.arange(ITEMS),
+            ragged(words),
+            TEMPLATES,
+            config,
+        )
+        model = small_cllm4rec(config, users=USERS, items=ITEMS)
+        fit(model, owned, content, epochs=90)
+        ranked = ranking(model, owned)[:4]  # of the users who like items 0 to 7
+        places[weight] = (ranked == 7).nonzero()[:, 1].float().mean().item()
+    assert places[1.0] <= 2.0
+    assert places[0.0] >= 5.0

@@ -1,0 +1,135 @@
+"""Presets set what the paper and its public code differ in; what is given wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from legos.cllm4rec.build import build_cllm4rec, soft_std
+from legos.cllm4rec.emb import TwoTower, TwoTowerSettings
+from legos.cllm4rec.settings import PRESETS, Cllm4RecConfig
+from legos.cllm4rec.tokenizer import SoftTokenizer
+from legos.cllm4rec.vocabulary import Vocabulary
+from legos.errors import ConfigError, DataError
+from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
+from tests.cllm4rec.small import small_backbone, small_model, word_tokenizer
+
+
+def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+        found |= inner
+    return found
+
+
+def test_both_presets_say_everything_they_differ_in() -> None:
+    presets = {name: Cllm4RecConfig.model_validate({"preset": name}) for name in PRESETS}
+    dumped = {name: leaves(config.model_dump()) for name, config in presets.items()}
+    for name, config in dumped.items():
+        assert {key: config[key] for key in leaves(PRESETS[name])} == leaves(PRESETS[name])
+    differing = {key for key in dumped["paper"] if dumped["paper"][key] != dumped["public_code"][key]}
+    equal = {"recommendation.reorder"}  # both shuffle prompts
+    assert differing - {"preset"} == leaves(PRESETS["paper"]).keys() - equal
+    assert dumped["paper"] == leaves(Cllm4RecConfig().model_dump())
+
+
+def test_what_is_given_wins() -> None:
+    config = Cllm4RecConfig.model_validate(
+        {"preset": "public_code", "recommendation": {"target": "holdout"}, "score_first_main": True}
+    )
+    assert config.recommendation.target == "holdout"
+    assert config.recommendation.test_order == "random"
+    assert config.score_first_main
+    for wrong in ({"preset": "papers"}, {"mutual": {"wieght": 1}}, {"soft_init": -1.0}):
+        with pytest.raises(ValidationError):
+            Cllm4RecConfig.model_validate(wrong)
+
+
+def test_standard_deviation_of_fresh_tables() -> None:
+    backbone = small_backbone("gpt2")
+    assert soft_std(backbone, Cllm4RecConfig()) == 0.1
+    assert soft_std(backbone, Cllm4RecConfig(soft_init=0.5)) == 0.5
+    spread = soft_std(backbone, Cllm4RecConfig(soft_init="token_table"))
+    assert spread == pytest.approx(float(backbone.token_table.std()))
+    with pytest.raises(ConfigError, match="no initializer_range"):
+        soft_std(small_backbone("t5"), Cllm4RecConfig())
+    assert soft_std(small_backbone("opt"), Cllm4RecConfig()) == 0.1
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+@pytest.mark.parametrize("family", ["gpt2", "untied", "t5"])
+def test_a_model_from_files(family: str, init: str, tmp_path: Any) -> None:
+    model = small_model(family)
+    model.save_pretrained(tmp_path)
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=word_tokenizer()).save_pretrained(tmp_path)
+    language = LanguageModel(LanguageModelSource(path=str(tmp_path)))
+    config = Cllm4RecConfig.model_validate(
+        {"backbone": {"init": init, "layers": 2}, "soft_init": "token_table"}
+    )
+    built = build_cllm4rec(language, config, users=5, items=9, seed=3)
+    backbone = built.model.backbone
+    expected = model.get_output_embeddings()
+    expected = (model.get_input_embeddings() if expected is None else expected).weight
+    assert torch.equal(backbone.output_table, expected) == (init == "pretrained")
+    assert (backbone.head is not None) == (family == "untied")
+    prompts = built.templates.history(torch.tensor([4]))
+    assert prompts.values.tolist()[0] == backbone.words + 4
+    with torch.no_grad():
+        states = backbone.states(prompts, prompts.lengths, built.model.collaborative)
+    assert states.shape == (4, 16)
+    again = build_cllm4rec(language, config, users=5, items=9, seed=3).model
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.parameters(), built.model.parameters(), strict=True)
+    )
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the backbone's table only 5"):
+        SoftTokenizer(word_tokenizer(), Vocabulary(5, 2, 2))
+    with pytest.raises(DataError, match="token id 101: expected 0 to 100"):
+        SoftTokenizer(word_tokenizer(), Vocabulary(97, 2, 2)).decode([3, 101])
+    with pytest.raises(ConfigError, match="0 items"):
+        Vocabulary(5, 2, 0)
+
+
+def test_two_towers_learn_clusters_and_keep_frozen_vectors() -> None:
+    torch.manual_seed(0)
+    users, items = torch.randn(8, 6), torch.randn(12, 6)
+    model = TwoTower(
+        users=users,
+        items=items,
+        item_features=torch.randn(12, 3),
+        settings=TwoTowerSettings(hidden_size=32, output_size=8),
+    )
+    pairs = torch.tensor([(u, v) for u in range(8) for v in range(12) if u // 4 == v // 6])
+    model.set_popularity(torch.bincount(pairs[:, 1], minlength=12))
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(150):
+        batch = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(step))]
+        optimizer.zero_grad()
+        model.loss(*batch[:24].T).backward()
+        optimizer.step()
+    best = model(torch.arange(8)).topk(6).indices
+    assert (best // 6 == torch.arange(8)[:, None] // 4).float().mean() > 0.95
+    assert torch.equal(model.users.weight, users)
+    with pytest.raises(ConfigError, match="7 rows of user features for 8 users"):
+        TwoTower(users=users, items=items, user_features=torch.zeros(7, 2))
+
+
+def test_an_item_is_no_negative_of_itself_and_log_q_corrects() -> None:
+    torch.manual_seed(0)
+    model = TwoTower(users=torch.randn(3, 4), items=torch.randn(5, 4))
+    users, items = torch.tensor([0, 1, 2]), torch.tensor([4, 4, 2])
+    model.set_popularity(torch.tensor([1, 1, 3, 1, 6]))
+    scores = model(users)[:, items] - torch.tensor([6 / 12, 6 / 12, 3 / 12]).log()
+    rows = [scores[0, [0, 2]], scores[1, [1, 2]], scores[2, [2, 0, 1]]]
+    by_hand = torch.stack([row.logsumexp(0) - row[0] for row in rows]).mean()
+    assert torch.allclose(model.loss(users, items), by_hand)
