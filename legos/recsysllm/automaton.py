@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from legos.cllm4rec.rows import within
 from legos.data.ragged import Ragged
 from legos.recsysllm.settings import PositionSettings
 from legos.recsysllm.trie import NOWHERE, ROOT, Trie
@@ -101,7 +102,7 @@ class Automaton:
             ``(P,)`` int64.
         """
         if self.settings.intra_mode == "glm" or not blanks.values.numel():
-            return _within(blanks) + START_ID + 1
+            return within(blanks) + START_ID + 1
         lengths = self._matches(blanks, open_end)  # (P,) tokens of the entity that begins there
         starts = _reached(blanks, lengths.clamp(min=1))  # (P,) bool: a unit begins here
         return number_units(blanks, starts, lengths == 0, self.settings)
@@ -159,12 +160,6 @@ def number_units(
     if settings.first_offset:
         ids = ids + first[begin]
     return ids
-
-
-def _within(rows: Ragged) -> Tensor:
-    """``(P,)`` place of each element in its row."""
-    place = torch.arange(rows.values.shape[0], device=rows.offsets.device)
-    return place - rows.offsets[rows.rows]
 
 
 def _reached(blanks: Ragged, steps: Tensor) -> Tensor:

@@ -87,8 +87,8 @@ class Trie:
             nodes: ``(n,)`` int64; ``NOWHERE`` allows nothing.
 
         Returns:
-            edges ``(n, W)`` int64 (``tokens[edge]`` is the token, ``edge + 1`` the child; 0 under
-            the mask) and mask ``(n, W)`` bool; W is the most children among these nodes, at least 1.
+            edges ``(n, W)`` int64 (``tokens[edge]`` is the token, ``edge + 1`` the child; 0
+            under the mask) and mask ``(n, W)`` bool; W is the most children of these, at least 1.
         """
         at = nodes.clamp(min=0)
         first = self.offsets[at].long()
@@ -99,7 +99,7 @@ class Trie:
         return (first[:, None] + slots).masked_fill(~mask, 0), mask
 
     def find(self, sequences: Ragged) -> Tensor:
-        """The nodes where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
+        """Where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
         lengths = sequences.lengths
         nodes = torch.zeros_like(lengths)
         for depth in range(int(lengths.max()) if len(sequences) else 0):
