@@ -23,7 +23,8 @@ from legos.errors import ConfigError, DataError
 Kind = Literal["plain", "entity"]
 NEVER_DROPPED = -1
 _CLOSING = "\"')]}»”’"
-_SENTENCE_END = re.compile(rf"(?:[.?!;…][{_CLOSING}]*(?=\s)|[。？！；][{_CLOSING}]*|\n)")
+_QUOTES = f"[{re.escape(_CLOSING)}]*"
+_SENTENCE_END = re.compile(rf"[.?!;…]{_QUOTES}(?=\s)\n*|[。？！；]{_QUOTES}\n*|\n+")
 _ENDS = tuple(".?!;…。？！；\n")
 
 

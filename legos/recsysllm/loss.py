@@ -1,0 +1,86 @@
+"""The objective: likelihood of what fills the blanks (RecSysLLM, equation 1).
+
+Only states of Part B meet the head: Part A is most of the tokens and the vocabulary is large. The
+logits of a chunk are made again in the backward pass instead of being kept.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from legos.data.ragged import Ragged
+from legos.recsysllm.backbone import InfillBackbone
+from legos.recsysllm.layout import Layout
+from legos.recsysllm.positions import IGNORE, Examples
+
+Reduction = Literal["tokens", "examples"]
+MAX_LOGITS = 2**24  # held at once: 64 MB
+
+
+def infill_loss(
+    backbone: InfillBackbone,
+    examples: Examples,
+    layout: Layout,
+    *,
+    reduction: Reduction = "tokens",
+) -> Tensor:
+    """Mean negative log-likelihood of the tokens and [END] of all blanks.
+
+    Args:
+        backbone: the model.
+        examples: N, on its device.
+        layout: of these examples.
+        reduction: ``tokens``: every target counts the same (GLM); ``examples``: every example does
+            (P5).
+
+    Returns:
+        fp32 scalar; 0 without targets.
+    """
+    at = (examples.targets != IGNORE).nonzero()[:, 0]
+    states = backbone.states(layout.places, layout.mask)
+    chosen = states.flatten(0, 1).index_select(0, layout.slots[at])  # (M, D)
+    losses = token_losses(backbone, chosen, examples.targets[at])
+    if not len(at):
+        return losses.sum()
+    if reduction == "tokens":
+        return losses.mean()
+    rows = Ragged(examples.tokens, examples.offsets).rows[at]
+    counts = torch.bincount(rows, minlength=len(examples))
+    weights = 1.0 / (counts[rows] * (counts > 0).sum())
+    return (losses * weights).sum()
+
+
+def token_losses(
+    backbone: InfillBackbone, states: Tensor, targets: Tensor, *, max_logits: int = MAX_LOGITS
+) -> Tensor:
+    """``-log softmax(logits)[target]`` of every state.
+
+    Args:
+        backbone: whose head.
+        states: ``(M, D)``.
+        targets: ``(M,)`` int64.
+        max_logits: logits held at once; at least one state is done at a time.
+
+    Returns:
+        ``(M,)`` fp32.
+    """
+
+    def chunk_losses(chunk: Tensor, wanted: Tensor) -> Tensor:
+        return functional.cross_entropy(backbone.logits(chunk).float(), wanted, reduction="none")
+
+    if not len(states):
+        return states.sum(-1).float()
+    vocabulary = backbone.logits(states[:1]).shape[-1]
+    step = max(1, max_logits // vocabulary)
+    pieces = []
+    for chunk, wanted in zip(states.split(step), targets.split(step), strict=True):
+        if torch.is_grad_enabled():
+            pieces.append(checkpoint(chunk_losses, chunk, wanted, use_reentrant=False))
+        else:
+            pieces.append(chunk_losses(chunk, wanted))
+    return torch.cat(pieces)

@@ -1,0 +1,128 @@
+"""The exact scores of many candidates after one prompt, in one pass.
+
+RecSysLLM leaves candidates to generation; here each candidate is a Part B of its own beside the
+others: all see the prompt, none sees another, and positions of each begin at the mask (GLM scores
+its multiple choices so). A prompt is read once instead of once a candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from legos.cllm4rec.rows import from_lengths, join_rows, within
+from legos.data.ragged import Ragged
+from legos.errors import DataError
+from legos.recsysllm.automaton import START_ID, Automaton
+from legos.recsysllm.backbone import InfillBackbone, new_cache
+from legos.recsysllm.layout import Places, lay_out
+from legos.recsysllm.loss import token_losses
+from legos.recsysllm.positions import Examples
+
+
+@torch.no_grad()
+def score_candidates(
+    backbone: InfillBackbone,
+    prompts: Examples,
+    candidates: Ragged,
+    owners: Tensor,
+    automaton: Automaton,
+    *,
+    max_tokens: int = 1024,
+    bidirectional: bool = True,
+) -> Tensor:
+    """Log-probability of each candidate and [END] as the filling of its prompt's blank.
+
+    Args:
+        backbone: in evaluation mode.
+        prompts: B, Part A alone, one blank each, on its device.
+        candidates: S rows of tokens, on its device.
+        owners: ``(S,)`` int64 prompt of each, ascending.
+        automaton: of all entities, on its device.
+        max_tokens: candidate tokens of a prompt that are read at once: attention costs its square.
+        bidirectional: as in training.
+
+    Returns:
+        ``(S,)`` float32.
+
+    Raises:
+        DataError: a prompt has not exactly one blank, or owners do not ascend.
+    """
+    if not bool((prompts.masks.lengths == 1).all()):
+        raise DataError("candidates: every prompt needs exactly one blank")
+    if bool((owners.diff() < 0).any()):
+        raise DataError("candidates: owners must ascend")
+    layout = lay_out(prompts, pad=backbone.special.pad, bidirectional=bidirectional)
+    cache = new_cache()
+    backbone.states(layout.places, layout.mask, cache)
+    scores = torch.zeros(len(candidates), device=layout.real.device)
+    for chosen in _chunks(candidates.lengths + 1, owners, max_tokens):
+        part = _segments(backbone, prompts, candidates.select(chosen), owners[chosen], automaton)
+        width = part.places.tokens.shape[1]
+        seen = layout.real[:, None, :].expand(-1, width, -1)
+        mask = torch.cat([seen, part.mask], -1)[:, None]  # (B, 1, W, A + W)
+        states = backbone.states(part.places, mask, cache).flatten(0, 1)
+        cache.crop(-width)
+        losses = token_losses(backbone, states.index_select(0, part.slots), part.targets)
+        scores.index_add_(0, chosen[part.segments], -losses)
+    return scores
+
+
+@dataclass(frozen=True)
+class _Segments:
+    places: Places  # (B, W)
+    mask: Tensor  # (B, W, W) bool
+    slots: Tensor  # (P,) of each token in B * W
+    targets: Tensor  # (P,)
+    segments: Tensor  # (P,) candidate of each token
+
+
+def _chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
+    """Candidates that are read together: of each prompt as many as have so many tokens."""
+    ends = lengths.cumsum(0)
+    first = torch.searchsorted(owners, owners)  # of the same prompt
+    before = ends - lengths - (ends - lengths)[first]
+    number = before // max_tokens
+    return [
+        (number == chunk).nonzero()[:, 0]
+        for chunk in range(int(number.max()) + 1 if len(number) else 0)
+    ]
+
+
+def _segments(
+    backbone: InfillBackbone,
+    prompts: Examples,
+    candidates: Ragged,
+    owners: Tensor,
+    automaton: Automaton,
+) -> _Segments:
+    special, device = backbone.special, owners.device
+    ones = torch.ones_like(owners)
+    start = from_lengths(torch.full_like(owners, special.start), ones)
+    end = from_lengths(torch.full_like(owners, special.end), ones)
+    one = from_lengths(torch.full_like(owners, START_ID), ones)
+    own = Ragged(candidates.values.long(), candidates.offsets)
+    rows = join_rows([start, own])
+    intra = join_rows([one, Ragged(automaton.number(own), own.offsets)]).values
+    segment, inside = rows.rows, within(rows)
+    owner = owners[segment]  # (P,) ascending
+    counts = torch.bincount(owner, minlength=len(prompts))
+    width = int(counts.max())
+    slots = owner * width + within(from_lengths(owner, counts))
+
+    def column(values: Tensor, free: int) -> Tensor:
+        flat = torch.full((len(prompts) * width,), free, dtype=torch.int64, device=device)
+        return flat.index_copy(0, slots, values).view(len(prompts), width)
+
+    number = column(segment, -1)
+    order = column(inside, 0)
+    same = (number[:, :, None] == number[:, None, :]) & (order[:, None, :] <= order[:, :, None])
+    places = Places(
+        column(rows.values, special.pad),
+        column(prompts.mask_inter.values[owner], 0),
+        column(intra, 0),
+        column(prompts.prompt_lengths[owner] + inside, 0),
+    )
+    return _Segments(places, same, slots, join_rows([own, end]).values, segment)
