@@ -2,7 +2,8 @@
 
 The tree of valid entities lies on the device: what may follow is gathered from its arrays, for all
 beams at once, and nothing of the vocabulary's size is made in Python. The prompt is read once; its
-keys and values, the automaton's states and the positions go with the beams.
+keys and values, the automaton's states and the positions go with the beams. Every beam that may end
+competes with its [END]; transformers' search drops an end that is not among the K best steps.
 """
 
 from __future__ import annotations

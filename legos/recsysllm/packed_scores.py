@@ -85,10 +85,7 @@ def _chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
     first = torch.searchsorted(owners, owners)  # of the same prompt
     before = ends - lengths - (ends - lengths)[first]
     number = before // max_tokens
-    return [
-        (number == chunk).nonzero()[:, 0]
-        for chunk in range(int(number.max()) + 1 if len(number) else 0)
-    ]
+    return [(number == chunk).nonzero()[:, 0] for chunk in number.unique()]
 
 
 def _segments(
