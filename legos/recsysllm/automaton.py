@@ -75,13 +75,13 @@ class Automaton:
         """
         mode, fresh = self.settings.intra_mode, state.fresh
         deeper = self.trie.step(state.nodes, tokens)  # a fresh beam stands at the root
-        grows = (deeper != NOWHERE) & ~fresh
+        grows = deeper != NOWHERE
         anew = self.trie.step(torch.zeros_like(state.nodes), tokens)
         nodes = deeper.where(grows, anew)
         more = state.counts + 1
         counts_on = grows
         if mode == "run":
-            was_plain = (state.nodes == NOWHERE) & ~fresh
+            was_plain = state.nodes == NOWHERE
             counts_on = grows | (was_plain & (nodes == NOWHERE))
         elif mode == "glm":
             counts_on = ~fresh

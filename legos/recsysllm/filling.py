@@ -184,8 +184,7 @@ class _Run:
             order.clamp(min=0),
         )
         own = torch.ones(count, count, dtype=torch.bool, device=fed.device).tril()
-        itself = torch.eye(count, dtype=torch.bool, device=fed.device)
-        among = (own & fed[:, None, :]) | itself
+        among = own.expand(len(fed), count, count)  # what was not fed stands behind what was
         held = self.real[:, None, :].expand(-1, count, -1)
         mask = torch.cat([held, among], -1)[:, None]  # (B, 1, count, K + count)
         states = self.backbone.states(places, mask, self.cache)

@@ -13,6 +13,7 @@ from legos.recsysllm.masking import (
     SENTENCE,
     Blanks,
     document_blank,
+    entity_blanks,
     sample_blanks,
     sentence_blanks,
 )
@@ -66,6 +67,15 @@ def test_no_blank_begins_or_ends_inside_an_entity(level: int) -> None:
     if level == ENTITY:
         whole = blanks.levels == DOCUMENT  # documents of one entity have no other blank
         assert bool((_fractions(documents, blanks)[~whole.numpy()] < 1).all())
+
+
+def test_entity_level_leaves_something_visible() -> None:
+    long = MaskingSettings(mean_length=30.0)
+    for lengths in ([1, 1], [3, 2, 1], [1] * 9):
+        for seed in range(10):
+            uniform = np.random.default_rng(seed).random(100)
+            found = entity_blanks(np.array(lengths), uniform, long, room=9)
+            assert 0 < sum(end - first for first, end in found) < len(lengths)
 
 
 def test_entity_level_masks_about_as_much_as_measured_for_the_specification() -> None:

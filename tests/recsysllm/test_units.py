@@ -53,6 +53,9 @@ def test_every_entity_that_occurs_is_in_the_trie() -> None:
     slot = pool.slot("item", space=True, keys=torch.tensor([1, 2]))
     assert sorted(slot.entities(slot.trie.find(pool.surfaces(
         "item", torch.tensor([2, 1]), space=True))).values.tolist()) == [1, 2]  # fmt: skip
+    assert slot.trie.find(pool.surfaces("item", torch.tensor([1]), space=False)).tolist() == [
+        NOWHERE
+    ]
     assert slot.trie.find(pool.surfaces("item", torch.tensor([0]), space=True)).tolist() == [
         NOWHERE
     ]
