@@ -97,6 +97,37 @@ class Documents:
         chosen = Ragged(torch.arange(len(self.units)), self.offsets).select(index)
         return self._keep(chosen.values, chosen.offsets)
 
+    def followed_by(self, other: Documents) -> Documents:
+        """Every document with the units of the same document of ``other`` after its own.
+
+        Raises:
+            DataError: other numbers of documents or other entity types.
+        """
+        if len(self) != len(other) or self.type_names != other.type_names:
+            raise DataError(
+                f"{len(self)} documents of {self.type_names} cannot go before {len(other)} of "
+                f"{other.type_names}"
+            )
+        ends = self.units.offsets[-1] + other.units.offsets[1:]
+        both = Documents(
+            Ragged(
+                torch.cat([self.units.values, other.units.values]),
+                torch.cat([self.units.offsets, ends]),
+            ),
+            self.offsets,
+            torch.cat([self.is_entity, other.is_entity]),
+            torch.cat([self.ends_sentence, other.ends_sentence]),
+            torch.cat([self.types, other.types]),
+            torch.cat([self.keys, other.keys]),
+            torch.cat([self.events, other.events]),
+            self.type_names,
+        )
+        count = len(self.units)
+        order = Ragged(torch.arange(count), self.offsets).joined(
+            Ragged(torch.arange(count, count + len(other.units)), other.offsets)
+        )
+        return both._keep(order.values, order.offsets)
+
     def truncated(self, max_tokens: int) -> Documents:
         """At most so many tokens a document: the oldest events go first, each with all its units.
 

@@ -1,0 +1,139 @@
+"""Frozen candidates of the 1 + 99 protocol: drawn once, on disk, with a hash of what they are.
+
+P5 draws the negatives of some test prompts anew in every run, so that two prompts are not measured
+on the same task. Here they are a file, made once and checked whenever it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legos.errors import DataError
+from legos.files import atomic_folder, sha256_of_file, sha256_of_text, write_array, write_json
+from legos.recsysllm.tasks import draws
+from legos.recsysllm.tasks.sequences import Sequences
+from legos.recsysllm.tasks.settings import SplitName
+
+PROTOCOL = "uniform over items that the user has in no split; the target is column 0"
+_FORMAT = 1
+_MANIFEST, _ITEMS, _USERS = "manifest.json", "candidates.npy", "users.npy"
+_BLOCK = 4096  # users drawn at once
+_EPOCH = {"valid": 1_000_001, "test": 1_000_002}  # of draws: not those of training
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates of S users.
+
+    Attributes:
+        users: ``(S,)`` int64 user numbers, ascending.
+        items: ``(S, 1 + n)`` int64, the target first; whoever shows them shuffles.
+        fingerprint: hash of protocol, tables, split, seed and arrays.
+    """
+
+    users: Tensor
+    items: Tensor
+    fingerprint: str
+
+
+def frozen_candidates(
+    folder: Path,
+    sequences: Sequences,
+    *,
+    tables: str,
+    split: SplitName,
+    seed: int,
+    negatives: int = 99,
+) -> Candidates:
+    """The candidates of a folder; drawn and written if it is not there yet.
+
+    Args:
+        folder: of the files; written whole or not at all.
+        sequences: whose held-out events are the targets.
+        tables: fingerprint of the tables.
+        split: ``valid`` or ``test``.
+        seed: of the draw.
+        negatives: of each user.
+
+    Raises:
+        DataError: the folder was made from something else, or its files are damaged.
+    """
+    wanted = {
+        "format": _FORMAT,
+        "protocol": PROTOCOL,
+        "tables": tables,
+        "split": split,
+        "seed": seed,
+        "negatives": negatives,
+        "users": len(sequences),
+    }
+    if not (folder / _MANIFEST).is_file():
+        _write(folder, sequences, wanted)
+    return _read(folder, wanted)
+
+
+def _draw(sequences: Sequences, split: SplitName, seed: int, negatives: int) -> Tensor:
+    seen, targets = sequences.seen(), sequences.targets(split)
+    blocks = [torch.zeros((0, negatives), dtype=torch.int64)]
+    for rows in torch.arange(len(sequences)).split(_BLOCK):
+        users = sequences.users[rows]
+        blocks.append(
+            draws.unseen_items(
+                users,
+                seen.select(rows),
+                num_items=sequences.num_items,
+                count=negatives,
+                seed=seed,
+                epoch=_EPOCH[split],
+            )
+        )
+    return torch.cat([targets[:, None], torch.cat(blocks)], 1)
+
+
+def _write(folder: Path, sequences: Sequences, wanted: dict[str, Any]) -> None:
+    items = _draw(sequences, wanted["split"], wanted["seed"], wanted["negatives"])
+    with atomic_folder(folder) as temporary:
+        write_array(temporary / _ITEMS, items.numpy().astype(np.int32))
+        write_array(temporary / _USERS, sequences.users.numpy().astype(np.int32))
+        files = {name: sha256_of_file(temporary / name) for name in (_ITEMS, _USERS)}
+        hashed = {**wanted, "files": files}
+        write_json(temporary / _MANIFEST, {**hashed, "sha256": _hash(hashed)})
+
+
+def _read(folder: Path, wanted: dict[str, Any]) -> Candidates:
+    path = folder / _MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        own, files = {key: manifest[key] for key in wanted}, dict(manifest["files"])
+        fingerprint = str(manifest["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a manifest of candidates ({error!r}); delete {folder} to draw them again"
+        ) from None
+    for key, value in wanted.items():
+        if own[key] != value:
+            raise DataError(
+                f"{path}: {key} is {own[key]!r}, expected {value!r}; these candidates were frozen "
+                "for something else: choose another folder"
+            )
+    if fingerprint != _hash({**own, "files": files}):
+        raise DataError(f"{path}: was changed after it was written (its sha256 does not fit)")
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file() or sha256_of_file(file) != expected:
+            state = "damaged" if file.is_file() else "missing"
+            raise DataError(f"{file}: {state}; delete {folder} to draw the same candidates again")
+    items = torch.from_numpy(np.load(folder / _ITEMS, allow_pickle=False)).long()
+    users = torch.from_numpy(np.load(folder / _USERS, allow_pickle=False)).long()
+    return Candidates(users, items, fingerprint)
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return sha256_of_text(json.dumps(content, sort_keys=True))

@@ -1,0 +1,63 @@
+"""Settings of the task families. Torch is not imported here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from legos.recsysllm.settings import HorizonSettings
+
+SplitName = Literal["train", "valid", "test"]
+ReviewSplit = Literal["consistent", "p5"]
+
+
+class TaskSettings(BaseModel):
+    """Which examples are made, and of what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    split: ReviewSplit = "consistent"
+    """`consistent`: reviews of held-out pairs of the sequences are in no training example; `p5`:
+    80/10/10 of all reviews at random as P5 did, which shows about 80 % of the sequential test pairs
+    to the families with reviews."""
+    item_text: Literal["title", "id"] = "title"
+    """What stands for an item: its title, or `item_` and its number as in P5."""
+    max_name_words: PositiveInt = 30
+    """Longer titles are cut, before equal ones are told apart."""
+    history: Literal["horizon", "p5"] = "horizon"
+    """`horizon`: the last event of a drawn window is asked for; `p5`: one of the last 4 training
+    events after a start among the first 3."""
+    horizons: HorizonSettings = HorizonSettings()
+    """Windows of the past, and the most events shown; `by: count` where times are unknown."""
+    num_negatives: Annotated[int, Field(ge=1)] = 99
+    """Wrong candidates beside the right one in a training prompt (99 in P5). 100 titles are some
+    1,000 tokens and more: fewer, or `item_text: id`, where the backbone's context is short."""
+    next_samples: NonNegativeInt = 5
+    """Next-item examples of a user and epoch (P5)."""
+    choose_samples: NonNegativeInt = 5
+    """Sequential examples with candidates (P5)."""
+    will_samples: NonNegativeInt = 10
+    """Sequential examples of yes or no (P5)."""
+    direct_will_samples: NonNegativeInt = 10
+    """Direct examples of yes or no (P5)."""
+    direct_choose_samples: NonNegativeInt = 5
+    """Direct examples with candidates (P5)."""
+    rating_jitter: NonNegativeFloat = 0.2
+    """Standard deviation of the noise on training ratings, which are written with one decimal."""
+    max_body_words: PositiveInt = 256
+    """Longer reviews lose their ends."""
+    max_answer_tokens: PositiveInt = 64
+    """Longer sentences and headlines lose their ends; of items none may be longer."""
+    max_tokens: PositiveInt = 1024
+    """The most tokens of a prompt and its answer (1024 in the paper)."""
+    rating_weight: NonNegativeFloat = 1.0
+    """Share of the family in a mixture; families without data have none."""
+    sequential_weight: NonNegativeFloat = 1.0
+    """The same."""
+    explanation_weight: NonNegativeFloat = 1.0
+    """The same."""
+    review_weight: NonNegativeFloat = 1.0
+    """The same."""
+    direct_weight: NonNegativeFloat = 1.0
+    """The same."""
