@@ -5,6 +5,7 @@ The golden tests of its specification and where they are:
     1  units tokenized alone, entities in the pool, no merged ``),``    test_units
     2  truncation keeps entities whole, |A| + |B| within the limit      test_units, test_masking
     3  horizons 10/30/60, nothing held out, chronological               test_horizons
+    4  splits of the reviews: nothing held out; 80/10/10                test_tasks
     5  no split entity, disjoint, non-adjacent, lengths, sentences      test_masking
     6  reconstruction, as many masks as [START]s and [END]s             test_positions
     7  blanks in order; shuffled: the same ones                         test_positions
@@ -24,9 +25,11 @@ The golden tests of its specification and where they are:
     21 beam search with enough beams equals brute force                 test_decoding
     22 only items, items that begin others, early stop                  test_decoding
     23 packed scores equal single ones                                  test_decoding
-
-Left for tasks, metrics and runs: 4 (splits), 24 to 27 (metrics and parsing), determinism across
-worker counts and candidate files.
+    24 legacy BLEU and ROUGE                                            test_generation_metrics
+    25 HR, nDCG and MRR of lists                                        test_generation_metrics
+    26 bounds on every row                                              test_generation_metrics
+    27 ratings parsed                                                   test_generation_metrics
+    determinism of tasks, candidates and negatives                      test_tasks, test_candidates
 """
 
 from __future__ import annotations
