@@ -282,6 +282,26 @@ def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
     assert max(lengths) == 6
 
 
+def test_prompts_read_as_text(reviewed: Tables) -> None:
+    made = families(reviewed)
+    texts = {}
+    for instances in epoch_of(made, 0).values():
+        for one in instances:
+            text = "".join(unit.surface for unit in (*one.prompt, *one.answer))
+            assert "  " not in text
+            for unit in (*one.prompt[1:], *one.answer):  # only points touch what is before them
+                assert unit.space or unit.text[0] in '.,:;?!"' or one.template.intent == "headline"
+            assert not one.prompt[0].space
+            texts[one.template.name] = text
+    name = made.catalogue.users[texts_user(texts["direct-5"])]
+    assert texts["direct-5"].startswith(f"For {name} choose the best of Thing number ")
+    assert texts["direct-5"].count(", deluxe, ") >= 3
+
+
+def texts_user(text: str) -> int:
+    return int(text.split("user_")[1].split()[0])
+
+
 def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
     made = families(reviewed, max_tokens=160, max_answer_tokens=40)
     tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)

@@ -103,7 +103,11 @@ class Catalogue:
 
     def candidates(self, numbers: Sequence[int]) -> list[Unit]:
         """Items to choose from; none is ever dropped."""
-        return Textualizer().document([self.item(number) for number in numbers])
+        units: list[Unit] = []
+        for number in numbers:
+            units.extend(self.item(number))
+            units.append(Unit(",", space=False))
+        return units[:-1]
 
     def entities(self) -> dict[str, list[str]]:
         """Texts by entity type, for the pool."""

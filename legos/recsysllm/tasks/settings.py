@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from legos.recsysllm.settings import HorizonSettings
 
@@ -30,9 +30,10 @@ class TaskSettings(BaseModel):
     events after a start among the first 3."""
     horizons: HorizonSettings = HorizonSettings()
     """Windows of the past, and the most events shown; `by: count` where times are unknown."""
-    num_negatives: Annotated[int, Field(ge=1)] = 99
-    """Wrong candidates beside the right one in a training prompt (99 in P5). 100 titles are some
-    1,000 tokens and more: fewer, or `item_text: id`, where the backbone's context is short."""
+    num_negatives: PositiveInt = 19
+    """Wrong candidates beside the right one in a training prompt (99 in P5, whose items are short
+    ids: 100 titles are some 1,800 tokens of a 1,024-token prompt). Frozen candidates of valid and
+    test have a number of their own."""
     next_samples: NonNegativeInt = 5
     """Next-item examples of a user and epoch (P5)."""
     choose_samples: NonNegativeInt = 5
