@@ -128,6 +128,25 @@ def test_draws_depend_on_seed_epoch_and_row_alone(reviewed: Tables) -> None:
     assert every != [str(one) for one in other.batch(rows, epoch=3)]
 
 
+@pytest.mark.parametrize("history", ["horizon", "p5"])
+def test_every_draw_of_an_example_is_new_in_another_epoch(reviewed: Tables, history: str) -> None:
+    made = families(reviewed, history=history)
+    one, other = epoch_of(made, 0), epoch_of(made, 1)
+    for name in one:
+        pairs = list(zip(one[name], other[name], strict=True))
+        if name != "review":  # two templates only, and one of them where there is no headline
+            assert any(a.template != b.template for a, b in pairs)
+        if name in made.users:
+            assert any(set(a.candidates) != set(b.candidates) for a, b in pairs)
+            assert any(a.reference != b.reference for a, b in pairs)
+    pasts = [
+        [[u.key for u in x.prompt if u.event >= 0] for x in drawn["sequential"]]
+        for drawn in (one, other)
+    ]
+    assert pasts[0] != pasts[1]
+    assert [x.user for x in one["sequential"]] == [x.user for x in other["sequential"]]
+
+
 def test_weights_decide_how_often_a_family_comes(reviewed: Tables) -> None:
     weights = {"rating_weight": 3.0, "review_weight": 1.0, "explanation_weight": 0.0}
     made = families(reviewed, **weights, sequential_weight=0.0, direct_weight=0.0)
