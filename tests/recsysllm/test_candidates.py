@@ -12,8 +12,8 @@ import torch
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_array
-from legos.recsysllm.candidates import Candidates, frozen_candidates
 from legos.recsysllm.tasks import Sequences, TaskFamilies, TaskSettings
+from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
 
 
 def freeze(folder: Path, tables: Tables, *, seed: int = 0, split: str = "test") -> Candidates:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from legos.errors import ConfigError, DataError
-from legos.recsysllm.candidates import Candidates
 from legos.recsysllm.prompts import Family, Prompts, Template
 from legos.recsysllm.tasks import draws
+from legos.recsysllm.tasks.candidates import Candidates
 from legos.recsysllm.tasks.catalogue import Catalogue
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.tasks.sequences import Sequences
