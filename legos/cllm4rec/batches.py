@@ -79,6 +79,7 @@ class InteractionLM:
         self._items, self._templates, self._seed = items, templates, seed
         self._reorder = settings.collaborative.reorder
         self._most = room_for_items(settings.max_length, templates.history_length)
+        self._cold = _cold_items(items, templates, settings)
 
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
         """Prompts and items of ``(S,)`` users in one epoch's order."""
@@ -92,7 +93,7 @@ class InteractionLM:
             prompt_lengths=prompts.lengths,
             users=users,
             counted_users=users,
-            counted_items=items.values.long(),
+            counted_items=torch.cat([items.values.long(), self._cold]),
         )
 
 
@@ -180,6 +181,7 @@ class RecommendationPrompts:
         self._settings, self._mutual = settings.recommendation, settings.mutual
         around = templates.history_length + templates.suffix_length
         self._most = room_for_items(settings.max_length, around)
+        self._cold = _cold_items(items, templates, settings)
         self._most_alone = room_for_items(settings.max_length, templates.history_length)
 
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
@@ -187,12 +189,12 @@ class RecommendationPrompts:
         all_items = self._items.select(users)
         hidden, seen = self.masked(users, epoch=epoch)
         shown = seen.head(self._most)
-        on_targets = self._mutual.on_recommendation_targets
+        counted = all_items if self._mutual.on_recommendation_targets else shown
         batch = self._of(users, self._templates.recommendation(users, shown))
         return replace(
             batch,
             counted_users=torch.cat([users] * (1 + self._mutual.user_twice_in_recommendation)),
-            counted_items=(all_items if on_targets else shown).values.long(),
+            counted_items=torch.cat([counted.values.long(), self._cold]),
             targets=hidden if self._settings.target == "holdout" else all_items,
         )
 
@@ -259,6 +261,14 @@ def room_for_items(max_length: int, around: int) -> int:
             f"follow; expected {around + 1} or more"
         )
     return max_length - around
+
+
+def _cold_items(items: Ragged, templates: Templates, settings: Cllm4RecConfig) -> Tensor:
+    """``(n,)`` int64 items in nobody's row, where they are to count; else none."""
+    if not settings.mutual.cold_items:
+        return torch.zeros(0, dtype=torch.int64)
+    counts = torch.bincount(items.values.long(), minlength=templates.vocabulary.items)
+    return (counts == 0).nonzero()[:, 0]
 
 
 def _reordered(items: Ragged, keys: Callable[[Tensor], Tensor]) -> Ragged:

@@ -141,6 +141,9 @@ class MutualSettings(_Section):
     """In finetuning, items hidden from the prompt count too; without effect in the public code."""
     user_twice_in_recommendation: bool = False
     """The recommendation prompt names its user twice, and the public code counts both."""
+    cold_items: bool = False
+    """Items without train interactions count once a batch too, so that what their texts taught
+    reaches recommendation. In the paper only items that users interacted with are pulled."""
     prior: NotNegative = 0.0
     """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
 

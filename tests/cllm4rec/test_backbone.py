@@ -83,9 +83,7 @@ def test_t5_words_alone_give_the_untouched_logits() -> None:
     prompt, main = [5, 9, 2, 3], [11, 4, 8]
     soft = tables(backbone.width)
     with torch.no_grad():
-        expected = model(
-            input_ids=torch.tensor([prompt]), labels=torch.tensor([main])
-        ).logits[0]
+        expected = model(input_ids=torch.tensor([prompt]), labels=torch.tensor([main])).logits[0]
         states = backbone.states(ragged([prompt + main]), torch.tensor([4]), soft)
     assert torch.allclose(backbone.word_logits(states[3:6]), expected, atol=TOLERANCE)
 
@@ -179,9 +177,7 @@ def test_a_cut_backbone_is_its_first_layers(family: str) -> None:
         found = backbone.states(tokens, torch.tensor([6]), soft)
         assert not torch.allclose(found, whole.states(tokens, torch.tensor([6]), soft), atol=1e-3)
         _make_last_layer_pass(whole.model)
-        assert torch.allclose(
-            found, whole.states(tokens, torch.tensor([6]), soft), atol=TOLERANCE
-        )
+        assert torch.allclose(found, whole.states(tokens, torch.tensor([6]), soft), atol=TOLERANCE)
     with pytest.raises(ConfigError, match="expected 1 to 2"):
         keep_layers(cut, 3)
 

@@ -103,9 +103,10 @@ def test_reordering() -> None:
     # one user at a time, in any order of users: as other workers would
     again = [items_of(data.batch(users[i : i + 1], epoch=1))[0] for i in (2, 0, 1)]
     assert again == [orders[1][i] for i in (2, 0, 1)]
-    assert items_of(
-        InteractionLM(ragged(OWNED), TEMPLATES, settings(), seed=8).batch(users, epoch=1)
-    ) != orders[1]
+    assert (
+        items_of(InteractionLM(ragged(OWNED), TEMPLATES, settings(), seed=8).batch(users, epoch=1))
+        != orders[1]
+    )
     fixed = InteractionLM(
         ragged(OWNED), TEMPLATES, settings(collaborative={"reorder": False}), seed=7
     )
@@ -131,9 +132,7 @@ def test_fixed_order_of_prompts() -> None:
     for row in items_of(data.batch(SOME, epoch=0)):
         assert row == sorted(row)
     assert items_of(data.prompts(SOME)) == [OWNED[user] for user in SOME.tolist()]
-    public = RecommendationPrompts(
-        ragged(OWNED), TEMPLATES, settings(preset="public_code"), seed=0
-    )
+    public = RecommendationPrompts(ragged(OWNED), TEMPLATES, settings(preset="public_code"), seed=0)
     assert items_of(public.prompts(SOME)) != [OWNED[user] for user in SOME.tolist()]
     assert lists(data.histories(SOME).tokens)[0][-1] == VOCABULARY.first_item + OWNED[5][-1]
 
