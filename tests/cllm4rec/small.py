@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ WORDS = 97
 CAUSAL = ("gpt2", "llama", "opt", "qwen2", "untied")
 FAMILIES = (*CAUSAL, "t5")
 _SENTENCES = (
-    "has interacted with will interact the user : wrote writes following review for The title brand "
-    "description categories content biography of is are explains reason purchasing , red green blue"
+    "has interacted with will interact the user : wrote writes following review for The title "
+    "brand description categories content biography of is are explains reason purchasing , red green blue"
 )
 _SMALL = {
     "vocab_size": WORDS,
@@ -114,7 +115,7 @@ def ragged(rows: list[list[int]]) -> Ragged:
 def lists(rows: Ragged) -> list[list[int]]:
     """Packed rows as lists."""
     offsets = rows.offsets.tolist()
-    return [rows.values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [rows.values[a:b].tolist() for a, b in pairwise(offsets)]
 
 
 def random_sequences(vocabulary: Vocabulary, lengths: list[int], *, seed: int = 0) -> Ragged:

@@ -215,7 +215,7 @@ def test_names_are_strict() -> None:
     with pytest.raises(CheckpointError, match=r"missing \(backbone.*unknown \(transformer"):
         model.load_trained_state(prefixed)
     state["collaborative.user.weight"] = torch.zeros(1, 1)
-    with pytest.raises(CheckpointError, match="collaborative.user.weight has shape"):
+    with pytest.raises(CheckpointError, match=r"collaborative\.user\.weight has shape"):
         model.load_trained_state(state)
 
 
