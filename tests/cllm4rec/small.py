@@ -25,7 +25,8 @@ CAUSAL = ("gpt2", "llama", "opt", "qwen2", "untied")
 FAMILIES = (*CAUSAL, "t5")
 _SENTENCES = (
     "has interacted with will interact the user : wrote writes following review for The title "
-    "brand description categories content biography of is are explains reason purchasing , red green blue"
+    "brand description categories content biography of is are explains "
+    "reason purchasing ,"
 )
 _SMALL = {
     "vocab_size": WORDS,

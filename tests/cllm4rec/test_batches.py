@@ -114,6 +114,16 @@ def test_reordering() -> None:
         assert items_of(fixed.batch(users, epoch=epoch)) == [OWNED[u] for u in users.tolist()]
 
 
+def test_long_histories_lose_items() -> None:
+    data = InteractionLM(ragged(OWNED), TEMPLATES, settings(max_length=12), seed=7)
+    batch = data.batch(torch.tensor([0, 5]), epoch=0)
+    assert batch.tokens.lengths.tolist() == [4 + 1, 12]
+    assert sorted(batch.counted_items.tolist()) == sorted(
+        item for row in items_of(batch) for item in row
+    )
+    assert len(items_of(batch)[1]) == 8
+
+
 def test_every_order_is_as_likely_as_every_other() -> None:
     items = ragged([[0, 1, 2]] * 600)
     data = InteractionLM(items, small_templates(600, 3), settings(), seed=0)
