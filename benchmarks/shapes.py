@@ -75,6 +75,7 @@ def make_interactions(shape: Shape, seed: int = 1) -> Interactions:
         history_rows=row,
         histories=ragged(draw(lengths.sum()), lengths),
         history_users=row,
+        history_clicks=torch.from_numpy(lengths),
         candidates=ragged(
             draw(shape.impressions * shown), np.full(shape.impressions, shown, np.int64)
         ),

@@ -77,6 +77,10 @@ def encode_with(
             values = np.concatenate([parent.scalar("items", name), column.values])
         encoded.tables["items"][name] = Column(values, column.vocabulary)
     encoded.vocabularies |= vocabularies
+    if "synthetic" in parent.manifest["tables"]["items"]["columns"]:
+        flags = parent.scalar("items", "synthetic")
+        values = np.concatenate([flags, np.zeros(len(new), flags.dtype)])
+        encoded.tables["items"]["synthetic"] = Column(values)
     encoded.tables["users"] |= _user_fields(parent, len(encoded.vocabularies["user_id"]))
     for name, column in encoded.tables["users"].items():
         if name != "user_id" and not isinstance(column.values, Lists):

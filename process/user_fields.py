@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,14 @@ from rich.table import Table
 
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder
-from process.columns import ColumnReader, ColumnWriter
+from process.columns import ColumnReader
 from process.command import run_cli
+from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, category_vocabulary, encode_content
 from process.identity import describe_sources, finished_tables
 from process.json_lines import Row, read_json_lines
 from process.lists import Lists
 from process.tokenization import load_tokenizer
-from process.unitok_files import UniTokWriter
 
 DESCRIPTION = """\
 Copy tables and give their users fields: topics, interests, a region.
@@ -38,7 +36,6 @@ of strings. Users the file does not name have empty texts and the unknown catego
 `profile` has a learned vector for them. Texts are cut by a tokenizer that the tables have already,
 so that no item is tokenized again; unchanged files are linked, not copied.
 """
-_COMPUTED = ("format", "toolkit", "tables", "vocabularies", "tokenizers", "files", "fingerprint")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -113,7 +110,7 @@ def add_user_fields(
     Raises:
         DataError: names the argument, or the line of the file, that is wrong.
     """
-    _refuse_nested(tables, folder)
+    refuse_nested(tables, folder)
     reader = ColumnReader(tables)
     _check_names(reader, texts, categories, tokenizer)
     users = reader.vocabulary("user_id")
@@ -129,10 +126,7 @@ def add_user_fields(
     vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
     columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
     with atomic_folder(folder) as part:
-        shutil.copytree(tables, part, copy_function=_link, dirs_exist_ok=True)
-        writer = ColumnWriter(part)
-        for name in ("tables", "vocabularies", "tokenizers"):
-            getattr(writer, name).update(reader.manifest[name])
+        writer = copy_of(reader, part)
         for name, column in columns.items():
             if isinstance(column.values, Lists):
                 writer.lists("users", name, column.values, column.vocabulary)
@@ -140,9 +134,8 @@ def add_user_fields(
                 writer.scalar("users", name, column.values, column.vocabulary)
         for name, entries in vocabularies.items():
             writer.vocabulary(name, entries)
-        _write_unitok(part, reader, columns, vocabularies | {tokenizer: made.vocabulary})
-        kept = {key: value for key, value in reader.manifest.items() if key not in _COMPUTED}
-        manifest = writer.manifest(**kept | origin)
+        rewrite_unitok(part, reader, {"users": columns}, vocabularies, ["users"])
+        manifest = writer.manifest(**kept_entries(reader) | origin)
     _print_summary(frame, columns, unknown, profiles)
     return manifest
 
@@ -196,15 +189,6 @@ def _field(line: Row, name: str) -> str:
     return (value or "").strip()
 
 
-def _refuse_nested(tables: Path, folder: Path) -> None:
-    """The output takes the place of a whole folder, which must not be the source's."""
-    source, target = tables.resolve(), folder.resolve()
-    if source == target or source in target.parents or target in source.parents:
-        raise DataError(
-            f"--output {folder}: is, holds or lies in --tables {tables}; choose another folder"
-        )
-
-
 def _describe(
     reader: ColumnReader,
     profiles: Path,
@@ -240,30 +224,6 @@ def _check_names(
     if tokenizer not in reader.manifest["tokenizers"]:
         known = reader.manifest["tokenizers"]
         raise DataError(f"--tokenizer {tokenizer}: {nearest(tokenizer, known)}")
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link where the disk has them; every writer replaces files, so none is changed."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _write_unitok(
-    part: Path,
-    reader: ColumnReader,
-    columns: Mapping[str, Column],
-    vocabularies: Mapping[str, Sequence[str]],
-) -> None:
-    if not (part / "unitok").is_dir():
-        return
-    shutil.rmtree(part / "unitok/users")
-    users = {"user_id": Column(reader.scalar("users", "user_id"), "user_id"), **columns}
-    states = {"user_id": Column(reader.scalar("histories", "user_id"), "user_id")}
-    known = {"user_id": reader.vocabulary("user_id"), **vocabularies}
-    writer = UniTokWriter({"histories": states, "users": users}, known)
-    writer.write_table(part / "unitok", "users")
 
 
 def _print_summary(

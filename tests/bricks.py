@@ -216,6 +216,7 @@ def interactions(
         history_rows=torch.tensor(rows, dtype=torch.int64),
         histories=ragged(histories),
         history_users=torch.arange(len(histories)),
+        history_clicks=ragged(histories).lengths,
         candidates=ragged(candidates),
         labels=ragged(labels).values.to(torch.int8),
         impression_vocabulary=f"impression_id@{split}",

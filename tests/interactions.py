@@ -26,6 +26,7 @@ def make_interactions(
         history_rows=owners + users * torch.randint(0, 2, (impressions,)),
         histories=ragged(states),
         history_users=torch.arange(2 * users) % users,
+        history_clicks=ragged(states).lengths,
         candidates=ragged(candidates),
         labels=labels.view(-1),
         impression_vocabulary="impression_id@train",

@@ -145,6 +145,19 @@ def circular(place: Place) -> list[str]:
     return place.command("--exp", str(path))
 
 
+def other_impressions(place: Place) -> list[str]:
+    place.command()
+    other = place.folder / "other.yaml"
+    other.write_text(f"$$import: {place.folder / 'tiny.yaml'}\nname: other\ngroup_by: user\n")
+    return compared(place, f"[{{model: pooling, data: {other}}}]")
+
+
+def compared(place: Place, models: str) -> list[str]:
+    words = place.command("--exp", "compare", "--exp.compare.models", models)
+    model = words.index("--model")
+    return words[:model] + words[model + 2 :]
+
+
 def without_variable(place: Place) -> list[str]:
     return misspell(place, "name: tiny", "name: ${set_name}")
 
@@ -161,6 +174,14 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "wrong type": (
         lambda p: p.command("--exp.train.batch_size", "many"),
         "exp.train.batch_size",
+    ),
+    "comparison on other impressions": (
+        other_impressions,
+        "exp.compare.models.0.data.group_by: other has user, but tiny (--data) has impression",
+    ),
+    "reference that is no row": (
+        lambda p: compared(p, "[nrms, {model: naml, against: nmrs}]"),
+        "models.1.against: no row is called 'nmrs'; did you mean 'nrms'",
     ),
     "unused CLI variable": (lambda p: p.command("--batch_sizes", "8"), "did you mean 'batch_size'"),
     "missing ${variable}": (without_variable, "set_name"),
@@ -180,6 +201,10 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "language model not on this machine": (
         lambda p: p.command("--model", "bert-naml", "--llm_ver", "12L"),
         "`hf download google-bert/bert-base-uncased` fetches it",
+    ),
+    "unknown generated items": (
+        lambda p: p.command("--data.generated_items.column", "written"),
+        "users have no column 'written' of items that a model wrote; there are none",
     ),
     "no such layer": (
         lambda p: p.command("--model", "bert-naml", "--layer", "6"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legos.config.schema import DataConfig, EmbedConfig, FieldConfig, RunConfig
+from legos.config.comparison import comparison_runs
+from legos.config.data_schema import DataConfig, FieldConfig
+from legos.config.schema import EmbedConfig, RunConfig
 from legos.errors import ConfigError, nearest
 
 _NOT_SPLITS = ("items", "users", "histories")
@@ -21,16 +23,26 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: all that does not fit, each with its dotted key and the nearest name.
     """
-    problems = [
-        *_fields("fields", "items", config.data.fields, manifest),
-        *_fields("user_fields", "users", config.data.user_fields, manifest),
-        *_splits(config.data, manifest),
-    ]
     compare = config.exp.compare
-    for embed in (compare.embeds if compare else ()) or (config.embed,):
-        problems += _vocabulary(embed, config.data, manifest)
+    read = {"data": config.data}
+    for index, entry in enumerate(compare.models if compare else ()):
+        if entry.data is not None:
+            read[f"exp.compare.models.{index}.data"] = entry.data
+    problems = []
+    for section, data in read.items():
+        problems += _fields(f"{section}.fields", "items", data.fields, manifest)
+        problems += _fields(f"{section}.user_fields", "users", data.user_fields, manifest)
+        problems += _splits(section, data, manifest)
+        if data.generated_items is not None:
+            key = f"{section}.generated_items.column"
+            problems += _user_list(key, data.generated_items.column, manifest, items=True)
+    for index, column in enumerate(config.exp.evaluate.user_columns):
+        problems += _user_list(f"exp.evaluate.user_columns.{index}", column, manifest)
+    for member in comparison_runs(config):
+        problems += _vocabulary(member.embed, member.data, manifest)
     if problems:
-        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *problems]))
+        told = dict.fromkeys(problems)
+        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))
 
 
 def _fields(
@@ -43,7 +55,7 @@ def _fields(
     }
     problems = []
     for index, field in enumerate(fields):
-        key = f"data.{section}.{index}"
+        key = f"{section}.{index}"
         if field.column not in columns:
             problems.append(
                 f"{key}.column: {table} have no column {field.column!r}; "
@@ -54,12 +66,28 @@ def _fields(
     return problems
 
 
-def _splits(data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+def _user_list(
+    key: str, column: str, manifest: Mapping[str, Any], *, items: bool = False
+) -> list[str]:
+    """A list column of the users: of words, or only of items."""
+    known = [
+        name
+        for name, described in manifest["tables"]["users"]["columns"].items()
+        if described["kind"] == "list" and (not items or described["vocabulary"] == "item_id")
+    ]
+    if column in known:
+        return []
+    kind = "items that a model wrote" if items else "texts or items"
+    hint = nearest(column, known) if known else "there are none"
+    return [f"{key}: users have no column {column!r} of {kind}; {hint}"]
+
+
+def _splits(section: str, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
     known = [table for table in manifest["tables"] if table not in _NOT_SPLITS]
     chosen = {"train": data.splits.train, "valid": data.splits.valid}
     chosen |= {f"test.{index}": split for index, split in enumerate(data.splits.test)}
     return [
-        f"data.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
+        f"{section}.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
         for key, split in chosen.items()
         if split not in known
     ]
@@ -75,6 +103,7 @@ def _vocabulary(embed: EmbedConfig, data: DataConfig, manifest: Mapping[str, Any
     if embed.vocabulary is None or embed.vocabulary in read:
         return []
     return [
-        f"embed.vocabulary: no field is tokenized by {embed.vocabulary!r} ({embed.name}); "
+        f"embed.vocabulary: no field of {data.name} is tokenized by {embed.vocabulary!r} "
+        f"({embed.name}); "
         f"{nearest(embed.vocabulary, read)}"
     ]

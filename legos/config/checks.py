@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from legos.errors import ConfigError, nearest
 from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
+
+if TYPE_CHECKING:
+    from legos.config.data_schema import DataConfig
 
 BASELINES = (
     "random",
@@ -46,6 +49,52 @@ def refuse_repetition(what: str, names: Iterable[object]) -> None:
     twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{what} {', '.join(twice)} given twice")
+
+
+def refuse_lost_references(against: Mapping[str, str | None]) -> None:
+    """Raise ValueError when a row of a comparison is measured against itself or against no row.
+
+    Args:
+        against: by name of the row, in order, the name of its reference; None: the first row.
+    """
+    for index, (name, reference) in enumerate(against.items()):
+        others = [other for other in against if other != name]
+        key = f"models.{index}.against"
+        if reference == name:
+            raise ValueError(f"{key}: {name!r} is this row itself; name another row")
+        if reference is not None and reference not in others:
+            raise ValueError(f"{key}: no row is called {reference!r}; {nearest(reference, others)}")
+
+
+def refuse_other_impressions(shared: DataConfig, own: Mapping[str, DataConfig | None]) -> None:
+    """Raise ValueError when a row of a comparison would be measured on other groups than the rest.
+
+    Args:
+        shared: the run's data.
+        own: by name of the row, in order, its data; None: the run's.
+    """
+    problems = []
+    for index, data in enumerate(own.values()):
+        for key in ("folder", "splits", "group_by"):
+            ours, theirs = getattr(shared, key), getattr(data or shared, key)
+            if key == "folder":
+                ours, theirs = ours.resolve(), theirs.resolve()
+            if data is not None and ours != theirs:
+                problems.append(
+                    f"exp.compare.models.{index}.data.{key}: {data.name} has "
+                    f"{_shown(getattr(data, key))}, but {shared.name} (--data) has "
+                    f"{_shown(getattr(shared, key))}; rows of one table are measured on the same "
+                    "impressions"
+                )
+    if problems:
+        raise ValueError("\n  ".join(problems))
+
+
+def _shown(value: Any) -> str:
+    """A value of a data YAML as it stands there."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key}: {_shown(each)}" for key, each in value)
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 def _brick(family: str) -> BeforeValidator:

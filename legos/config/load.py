@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from legos.config.checks import FAMILIES, bricks
+from legos.config.data_schema import DataConfig
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
 from legos.config.overrides import (
@@ -21,7 +22,7 @@ from legos.config.overrides import (
     read_options,
 )
 from legos.config.references import referenced_variables, resolve
-from legos.config.schema import DataConfig, EmbedConfig, ExpConfig, ModelConfig, RunConfig
+from legos.config.schema import EmbedConfig, ExpConfig, ModelConfig, RunConfig
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
 from legos.registry import Registry
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 _DEFAULT_EMBED = "null"
 _COMPARED = {"model": "models", "embed": "embeds"}  # kind -> key of exp.compare
+_OF_THE_ROW = ("data", "against")  # keys of an entry that are none of its model's
 
 
 def print_notice(text: str) -> None:
@@ -181,7 +183,10 @@ def _gather(arguments: Arguments) -> Document:
         except ConfigError as error:
             problems.append(str(error))
     if compared.get("model") and "model" not in names:
-        _put(run, ("model",), _part(run, ("exp", "compare", "models", "0")))
+        first = _part(run, ("exp", "compare", "models", "0"))
+        for key in _OF_THE_ROW:
+            first.data.pop(key, None)
+        _put(run, ("model",), first)
         names["model"] = "the first of exp.compare.models"
     problems += [_missing_option(kind) for kind in KINDS if kind not in names]
     if problems:
@@ -189,17 +194,27 @@ def _gather(arguments: Arguments) -> Document:
     for kind in ("data", "model", "embed"):
         dotted = _of(arguments, kind)
         apply_dotted(run, dotted)
-        for index in range(compared.get(kind, 0)):
-            prefix = ("exp", "compare", _COMPARED[kind], str(index))
+        for prefix in _copies(run, kind, compared):
             apply_dotted(run, {(*prefix, *path[1:]): value for path, value in dotted.items()})
     return run
+
+
+def _copies(run: Document, kind: str, compared: Mapping[str, int]) -> Iterator[KeyPath]:
+    """Where ``exp.compare`` holds further sections of a kind."""
+    for index in range(compared.get("model" if kind == "data" else kind, 0)):
+        prefix: KeyPath = ("exp", "compare", _COMPARED.get(kind, "models"), str(index))
+        if kind != "data":
+            yield prefix
+        elif run.data["exp"]["compare"]["models"][index].get("data") is not None:
+            yield (*prefix, "data")
 
 
 def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
     """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
 
     An entry is the name of a YAML, or a mapping that names one (``model: naml``) beside keys that
-    override its own. A ``--model`` or ``--embed`` of the command line takes the place of all.
+    override its own; ``data`` beside a model names a data YAML. A ``--model`` or ``--embed`` of
+    the command line takes the place of all.
     """
     compare = run.data["exp"].get("compare")
     counts: dict[str, int] = {}
@@ -214,17 +229,27 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
         for index, entry in enumerate(entries):
             prefix: KeyPath = ("exp", "compare", key, str(index))
             name = entry if isinstance(entry, str) else entry[kind]
-            try:
-                section = read_document(locate(kind, name))
-            except ConfigError as error:
-                raise ConfigError(f"{run.place(prefix)}: {'.'.join(prefix)}: {error}") from None
+            section = _read_named(run, prefix, kind, name)
             if isinstance(entry, dict):
                 own = _part(run, prefix)
                 del own.data[kind]
                 merge(section, own)
             _put(run, prefix, section)
+            if kind == "model" and isinstance(entry, dict) and entry.get("data") is not None:
+                data: KeyPath = (*prefix, "data")
+                _put(run, data, _read_named(run, data, "data", entry["data"]))
         counts[kind] = len(entries)
     return counts
+
+
+def _read_named(run: Document, place: KeyPath, kind: str, name: Any) -> Document:
+    """The YAML that a key of ``exp.compare`` names; errors begin with that key."""
+    try:
+        if not isinstance(name, str):
+            raise ConfigError(f"expected the name or path of a {kind} YAML, found {name!r}")
+        return read_document(locate(kind, name))
+    except ConfigError as error:
+        raise ConfigError(f"{run.place(place)}: {'.'.join(place)}: {error}") from None
 
 
 def _name_language_models(resolved: Document) -> None:

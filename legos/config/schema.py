@@ -1,15 +1,16 @@
 """What a YAML may say: one class a section, each key with its meaning, unknown keys refused.
 
-The four YAMLs of a run are the four parts of :class:`RunConfig`. Torch is not imported here; the
+The four YAMLs of a run are the four parts of :class:`RunConfig`; that of the data is in
+``data_schema``. Torch is not imported here; the
 bricks' own settings come from their registries when a model section is read.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from legos.config.checks import (
     BaselineName,
@@ -18,99 +19,26 @@ from legos.config.checks import (
     MetricName,
     PredictorChoice,
     UserEncoderChoice,
+    refuse_lost_references,
+    refuse_other_impressions,
     refuse_repetition,
+)
+from legos.config.data_schema import DataConfig
+from legos.config.section import (
+    Count,
+    Dropout,
+    Flag,
+    Fraction,
+    Integer,
+    Name,
+    Natural,
+    NotNegative,
+    Rate,
+    Section,
 )
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it names a folder
-Count = Annotated[int, Field(strict=True, ge=1)]
-Natural = Annotated[int, Field(strict=True, ge=0)]
-Integer = Annotated[int, Field(strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Dropout = Annotated[float, Field(strict=True, ge=0, lt=1)]
-Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of a YAML: frozen, no further keys, the texts below the keys are its help."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class FieldConfig(Section):
-    """One item or user field that bricks read."""
-
-    column: str = Field(min_length=1)
-    """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
-    name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
-    """How bricks call it; by default the column without its tokenizer."""
-    length: Count | None = None
-    """A text keeps its first so many tokens; null: all. Not for categories."""
-    prompt: str | None = None
-    """What a language model reads before it; null: its name and a colon."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        """A bare column name stands for a field; the name follows from the column."""
-        if isinstance(value, str):
-            value = {"column": value}
-        if isinstance(value, dict) and isinstance(value.get("column"), str):
-            value = {**value, "name": value.get("name") or value["column"].split("@")[0]}
-        return value
-
-    @model_validator(mode="after")
-    def _only_texts_have_a_length(self) -> Self:
-        if self.length is not None and "@" not in self.column:
-            raise ValueError(f"{self.column!r} has no tokenizer, so a length means nothing here")
-        return self
-
-
-class SplitsConfig(Section):
-    """Which table plays which part."""
-
-    train: str = "train"
-    """Its clicks are trained on; its impressions define what is cold."""
-    valid: str = "valid"
-    """Early stopping watches it."""
-    test: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
-    """Measured once, at the end, with the best epoch's weights."""
-
-    @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        refuse_repetition("split", (self.train, self.valid, *self.test))
-        return self
-
-
-class DataConfig(Section):
-    """What to read (`config/data/`)."""
-
-    name: Name
-    """First folder below `exp.runs_folder`."""
-    folder: Path
-    """Tables that `python -m process.<name>` wrote."""
-    fields: tuple[FieldConfig, ...] = Field(min_length=1)
-    """The item fields that bricks read, in the order they are concatenated."""
-    prompt: str = ""
-    """What a language model reads before the fields: `news article:` (ONCE)."""
-    user_fields: tuple[FieldConfig, ...] = ()
-    """Columns of table `users` that user encoder `profile` reads."""
-    history_length: Count
-    """The most recent clicks that the user encoder sees."""
-    group_by: Literal["impression", "user"] = "impression"
-    """Metrics are means over impressions (the MIND protocol) or over users."""
-    splits: SplitsConfig = SplitsConfig()
-    """Which table plays which part."""
-
-    @model_validator(mode="after")
-    def _distinct_names(self) -> Self:
-        refuse_repetition("field", [field.name for field in self.fields])
-        refuse_repetition("user field", [field.name for field in self.user_fields])
-        return self
 
 
 class ModelConfig(Section):
@@ -233,9 +161,22 @@ class EvaluateConfig(Section):
     fast_eval: Flag = True
     """Every item and every history encoded once; false: each impression on its own."""
     cold_warm: Flag = True
-    """Rows for items and users that training has and has not seen."""
+    """Rows for cold and warm items, cold and active users, unseen and seen users."""
+    cold_user_clicks: Natural = 5
+    """A user with at most so many clicks before the impression is cold (5 in ONCE)."""
+    user_columns: tuple[str, ...] = ()
+    """Rows for the users that have something in these text or item columns of table `users`."""
     beyond_accuracy_k: Count | None = 10
     """Novelty, coverage and diversity of the best k; null: not computed."""
+
+
+class ComparedModel(ModelConfig):
+    """A model, its own data where it has any, and the row it is measured against."""
+
+    data: DataConfig | None = None
+    """A data YAML over the same test impressions; null: that of the command line."""
+    against: Name | None = None
+    """Row that stars and relative improvement refer to; null: the first."""
 
 
 class CompareConfig(Section):
@@ -244,7 +185,7 @@ class CompareConfig(Section):
     A YAML names model and embed YAMLs; reading it puts their content here.
     """
 
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    models: tuple[ComparedModel, ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
@@ -256,6 +197,7 @@ class CompareConfig(Section):
         refuse_repetition("model", [model.name for model in self.models])
         refuse_repetition("embed", [embed.name for embed in self.embeds])
         refuse_repetition("seed", self.seeds)
+        refuse_lost_references({model.name: model.against for model in self.models})
         return self
 
 
@@ -377,4 +319,10 @@ class RunConfig(Section):
                         f"model.hidden_size = {model.hidden_size} wide ({model.name}); "
                         "give the same or none"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _one_set_of_impressions(self) -> Self:
+        models = self.exp.compare.models if self.exp.compare else ()
+        refuse_other_impressions(self.data, {model.name: model.data for model in models})
         return self

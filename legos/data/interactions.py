@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +11,15 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
+
+
+class GeneratedChoice(Protocol):
+    """``data.generated_items``: which items of a model's making users are taken to have read."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def position(self) -> Literal["end", "start"]: ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Interactions:
         histories: every distinct history state, oldest first, cut to the newest
             ``history_length`` items.
         history_users: ``(states,)`` int64 user of each state.
+        history_clicks: ``(states,)`` int64 clicks of each state before the cut, without what a
+            model wrote.
         candidates: the shown items of each impression; values ``(M,)`` int64.
         labels: ``(M,)`` int8: 1 click, 0 no click, -1 unlabelled.
         impression_vocabulary: name of the vocabulary of the ids that the raw data give.
@@ -34,6 +46,7 @@ class Interactions:
     history_rows: Tensor
     histories: Ragged
     history_users: Tensor
+    history_clicks: Tensor
     candidates: Ragged
     labels: Tensor
     impression_vocabulary: str
@@ -48,16 +61,30 @@ class Interactions:
         return int(self.histories.lengths.max()) if len(self.histories) else 0
 
     @classmethod
-    def from_tables(cls, tables: Tables, split: str, *, history_length: int) -> Interactions:
+    def from_tables(
+        cls,
+        tables: Tables,
+        split: str,
+        *,
+        history_length: int,
+        generated: GeneratedChoice | None = None,
+    ) -> Interactions:
         """Read a split; histories keep their newest ``history_length`` items.
 
+        Args:
+            tables: the data set.
+            split: its name.
+            history_length: of what is kept, generated items included.
+            generated: items that a model wrote, to be put into their users' histories.
+
         Raises:
-            DataError: there is no such split or ids lie outside the tables.
+            DataError: there is no such split, no such generated items, ids lie outside the tables,
+                or an item that a model wrote is a candidate.
         """
         if split not in tables.splits:
             raise DataError(f"{tables.folder}: no split {split!r}; {nearest(split, tables.splits)}")
         candidates = tables.lists(split, "candidates")
-        histories = tables.lists("histories", "items").tail(history_length)
+        histories = tables.lists("histories", "items")
         described = tables.column(split, "impression_id")
         users, states = tables.scalar(split, "user_id"), tables.scalar(split, "history")
         labels = tables.lists(split, "labels").values
@@ -77,12 +104,20 @@ class Interactions:
                 f"{tables.folder}: {split}: {labels.numel()} labels for "
                 f"{candidates.values.numel()} candidates; make the tables again"
             )
+        if not bool(tables.offered[candidates.values.long()].all()):
+            raise DataError(
+                f"{tables.folder}: {split}: an item that a model wrote is a candidate; make the "
+                "tables again"
+            )
+        owners = tables.scalar("histories", "user_id").long()
+        read = Ragged(histories.values.long(), histories.offsets)
         return cls(
             split=split,
             users=users.long(),
             history_rows=states.long(),
-            histories=Ragged(histories.values.long(), histories.offsets),
-            history_users=tables.scalar("histories", "user_id").long(),
+            histories=_with_generated(tables, read, owners, generated).tail(history_length),
+            history_users=owners,
+            history_clicks=histories.lengths,
             candidates=Ragged(candidates.values.long(), candidates.offsets),
             labels=labels,
             impression_vocabulary=described["vocabulary"],
@@ -97,7 +132,20 @@ class Interactions:
             history_rows=self.history_rows.to(device),
             histories=self.histories.to(device),
             history_users=self.history_users.to(device),
+            history_clicks=self.history_clicks.to(device),
             candidates=self.candidates.to(device),
             labels=self.labels.to(device),
             impression_ids=self.impression_ids.to(device),
         )
+
+
+def _with_generated(
+    tables: Tables, histories: Ragged, owners: Tensor, choice: GeneratedChoice | None
+) -> Ragged:
+    """Every history state of a user with what a model wrote for that user."""
+    if choice is None:
+        return histories
+    if tables.column("users", choice.column)["vocabulary"] != "item_id":
+        raise DataError(f"{tables.folder}: users.{choice.column} holds no items")
+    written = tables.lists("users", choice.column).select(owners)
+    return histories.joined(written) if choice.position == "end" else written.joined(histories)

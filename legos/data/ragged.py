@@ -51,6 +51,16 @@ class Ragged:
         """Rows by number, in the order asked: ``(M,)`` int64 -> M rows."""
         return self._slice(self.offsets[index], self.offsets[index + 1] - self.offsets[index])
 
+    def joined(self, other: Ragged) -> Ragged:
+        """Every row followed by the row of the same number of ``other``."""
+        both = Ragged(
+            torch.cat([self.values, other.values.to(self.values.dtype)]),
+            torch.cat([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+        )
+        pairs = torch.arange(len(self), device=self.offsets.device)
+        joined = both.select(torch.stack([pairs, pairs + len(self)], 1).reshape(-1))
+        return Ragged(joined.values, joined.offsets[::2])
+
     def padded_tail(self, index: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The last ``length`` elements of the named rows, padded on the right.
 

@@ -8,7 +8,8 @@ Strategies:
     popularity: in proportion to training clicks.
 
 The first two draw without replacement and fill up from ``uniform`` when the pool is smaller
-than K. No strategy ever returns a clicked item of the impression or an item of its history.
+than K. No strategy ever returns a clicked item of the impression, an item of its history, or one
+that a model wrote and nobody is offered.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class NegativeSampler:
 
     Args:
         interactions: the training split.
-        num_items: size of the catalogue.
+        num_items: number of items.
+        offered: ``(num_items,)`` bool, the catalogue; None: all items.
         strategy: where negatives come from.
         count: K, negatives a click.
         seed: of the run.
@@ -62,6 +64,7 @@ class NegativeSampler:
         strategy: Strategy,
         count: int,
         seed: int,
+        offered: Tensor | None = None,
     ) -> None:
         self.count = count
         self._seed = seed
@@ -78,6 +81,9 @@ class NegativeSampler:
         self._pool_draws = count * (_SPARE if strategy == "user" else 1)
         self._pool_of = torch.arange(len(interactions), device=labels.device)
         self._popularity: Tensor | None = None
+        self._catalogue: Tensor | None = None
+        if offered is not None and not bool(offered.all()):
+            self._catalogue = offered.nonzero()[:, 0]
         if strategy == "impression":
             self._pools = self._impression_pools(impressions, candidates.values, labels == 0)
         elif strategy == "user":
@@ -127,6 +133,8 @@ class NegativeSampler:
         return items.gather(1, kept), wanting.gather(1, kept)
 
     def _from_catalogue(self, bits: Tensor) -> Tensor:
+        if self._catalogue is not None and self._popularity is None:
+            return self._catalogue[below(bits, self._catalogue.numel())]
         if self._popularity is None:
             return below(bits, self._num_items)
         mass = bits.double() / 2.0**62 * self._popularity[-1]

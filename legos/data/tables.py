@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,13 @@ class Tables:
     def num_users(self) -> int:
         """Number of users."""
         return int(self.manifest["tables"]["users"]["rows"])
+
+    @cached_property
+    def offered(self) -> Tensor:
+        """``(items,)`` bool: an item that users may be shown, not one that a model wrote."""
+        if not self.has("items", "synthetic"):
+            return torch.ones(self.num_items, dtype=torch.bool)
+        return ~self.scalar("items", "synthetic").bool()
 
     def has(self, table: str, column: str) -> bool:
         """Whether a table has a column."""

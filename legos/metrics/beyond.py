@@ -33,6 +33,7 @@ def beyond_accuracy(
     k: int,
     readers: np.ndarray,
     num_users: int,
+    catalogue: int | None = None,
     item_vectors: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Novelty, coverage and, with item vectors, intra-list diversity of the first k.
@@ -44,6 +45,7 @@ def beyond_accuracy(
         k: length of the lists.
         readers: ``(items,)`` users of the training split that read each item.
         num_users: users of the training split.
+        catalogue: number of items that may be listed; None: all.
         item_vectors: ``(items, D)``.
 
     Returns:
@@ -58,7 +60,7 @@ def beyond_accuracy(
     share = (readers[listed] + 1) / (num_users + 1)
     values = {
         f"novelty@{k}": float(-np.log2(share).mean()) if len(listed) else float("nan"),
-        f"coverage@{k}": len(np.unique(listed)) / max(1, len(readers)),
+        f"coverage@{k}": len(np.unique(listed)) / max(1, catalogue or len(readers)),
     }
     if item_vectors is not None:
         values[f"diversity@{k}"] = _diversity(item_vectors, listed, group, len(offsets) - 1)

@@ -10,6 +10,7 @@ from legos.errors import ConfigError, nearest
 GLOBAL = ("AUC", "LogLoss")
 PLAIN = (*GLOBAL, "GAUC", "MRR", "MRR-all", "LRAP")
 AT_K = ("nDCG", "HR", "Recall")
+BEYOND_ACCURACY = ("novelty", "coverage", "diversity")  # more of them is not simply better
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def parse_metric(name: str) -> Metric:
         raise ConfigError(f"metric {name!r}: expected {expected}")
     canonical = kind if k is None else f"{kind}@{k}"
     return Metric(canonical, kind, k, maximize=kind != "LogLoss")
+
+
+def is_beyond_accuracy(name: str) -> bool:
+    """Whether a column of results is novelty, coverage or diversity: none of these is a goal."""
+    return name.split("@")[0] in BEYOND_ACCURACY
 
 
 def _examples() -> list[str]:

@@ -208,6 +208,7 @@ class Workplace:
         sampler = NegativeSampler(
             self.train,
             num_items=len(self.store),
+            offered=self.tables.offered.to(self.train.users.device),
             strategy=train.negatives.strategy,
             count=train.negatives.count,
             seed=train.seed,
@@ -227,7 +228,10 @@ def _profiles(config: RunConfig, tables: Tables, device: torch.device) -> ItemSt
 
 def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
     """One split with the history length of the data YAML."""
-    return Interactions.from_tables(tables, split, history_length=config.data.history_length)
+    data = config.data
+    return Interactions.from_tables(
+        tables, split, history_length=data.history_length, generated=data.generated_items
+    )
 
 
 def token_tables(

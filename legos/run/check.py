@@ -66,13 +66,14 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         deterministic=config.exp.deterministic,
     )
     console.print(_splits(tables))
-    seen = set()
+    seen, read = set(), []
     for member in comparison_runs(config):
         if (member.model.name, member.embed.name) in seen:
             continue
         seen.add((member.model.name, member.embed.name))
         place = Workplace.open(member, accelerator, tables, shapes_only=True)
-        if len(seen) == 1:
+        if member.data not in read:
+            read.append(member.data)
             console.print(_fields(place))
             console.print(_batch(place))
         parts = parameters(place.model(console.print))
@@ -130,9 +131,8 @@ def _splits(tables: Tables) -> Table:
 
 
 def _fields(place: Workplace) -> Table:
-    table = _table(
-        "fields", "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
-    )
+    title = f"fields of {place.config.data.name}"
+    table = _table(title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory")
     for field in place.store.fields.values():
         values: Tensor = place.store.categories.get(field.name, torch.empty(0, dtype=torch.long))
         mean = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.config.comparison import comparison_runs
+from legos.config.comparison import comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.files import sha256_of_text, write_text
@@ -24,8 +24,15 @@ from legos.run.assemble import Workplace
 from legos.run.folder import ID_LENGTH, RunFolder
 from legos.run.main import run_folder, run_model
 from legos.run.measure_baselines import measure_baselines
-from legos.run.show import baseline_rows, in_order, model_row, print_split, subset_rows
-from legos.run.table import ResultRow, csv_table, csv_text, markdown_table
+from legos.run.show import (
+    baseline_rows,
+    in_order,
+    model_row,
+    split_tables,
+    subset_rows,
+    with_improvement,
+)
+from legos.run.table import ResultRow, csv_table, csv_text, markdown_table, print_table
 from legos.run.tracking import Tracker
 
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -42,15 +49,14 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     Returns:
         What ``results.json`` of the comparison holds.
     """
-    tables, members = Tables.load(config.data.folder), comparison_runs(config)
+    tables, compared = Tables.load(config.data.folder), comparison_rows(config)
     folders: dict[str, list[RunFolder]] = {}
     runs: dict[str, list[dict[str, Any]]] = {}
-    for label, member in zip(_labels(members), members, strict=True):
-        runs.setdefault(label, []).append(run_model(member, accelerator, baselines=False))
-        folders.setdefault(label, []).append(run_folder(member, tables, accelerator))
-    identity = [[folder.id for folder in each] for each in folders.values()]
-    name = f"compare-{sha256_of_text(json.dumps(identity))[:ID_LENGTH]}"
-    folder = RunFolder(config.exp.runs_folder / config.data.name / name)
+    for row in compared:
+        runs[row.label] = [run_model(run, accelerator, baselines=False) for run in row.runs]
+        folders[row.label] = [run_folder(run, tables, accelerator) for run in row.runs]
+    references = {row.label: row.reference for row in compared if row.reference}
+    folder = _folder(config, folders, references)
     summary: dict[str, Any] = {
         "data": config.data.name,
         "fingerprint": tables.fingerprint,
@@ -64,33 +70,32 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
         place = Workplace.open(config, accelerator, tables, shapes_only=True)
         summary["baselines"] = measure_baselines(place, tracker, known)
         tracker.close()
-        splits = {
-            split: _split_rows(split, summary["baselines"][split], runs, folders)
-            for split in config.data.splits.test
-        }
-        summary["rows"] = {split: [vars(row) for row in rows] for split, rows in splits.items()}
-        _write(folder.path, config, splits, runs, summary["baselines"], console)
+        summary |= {"rows": {}, "subsets": {}}
+        found = {}
+        for split in config.data.splits.test:
+            baselines = summary["baselines"][split]
+            rows = _split_rows(split, baselines, runs, folders, references)
+            subsets = subset_rows(baselines, runs, split, references)
+            found[split] = rows, subsets
+            summary["rows"][split] = [vars(row) for row in rows]
+            summary["subsets"][split] = [vars(row) for row in subsets]
+        _write(folder.path, config, found, console)
         folder.write_results(summary)
     return summary
 
 
-def _labels(members: Sequence[RunConfig]) -> list[str]:
-    """The model's name, with that of the token vectors where a model stands with several.
-
-    Different settings of one name are told apart by a number.
-    """
-    several = len({member.embed.name for member in members}) > 1
-    settings: dict[str, list[Any]] = {}
-    labels = []
-    for member in members:
-        name = member.model.name + (f" + {member.embed.name}" if several else "")
-        known = settings.setdefault(name, [])
-        setting = (member.model, member.embed)
-        if setting not in known:
-            known.append(setting)
-        number = known.index(setting)
-        labels.append(name + (f" ({number + 1})" if number else ""))
-    return labels
+def _folder(
+    config: RunConfig, folders: Mapping[str, Sequence[RunFolder]], references: Mapping[str, str]
+) -> RunFolder:
+    """Where the tables lie, named by the runs, their references and the baselines' data."""
+    identity = {
+        "rows": [
+            [references.get(label), *(run.id for run in each)] for label, each in folders.items()
+        ],
+        "data": config.data.model_dump(mode="json", exclude={"folder"}),
+    }
+    name = f"compare-{sha256_of_text(json.dumps(identity))[:ID_LENGTH]}"
+    return RunFolder(config.exp.runs_folder / config.data.name / name)
 
 
 def _split_rows(
@@ -98,15 +103,16 @@ def _split_rows(
     baselines: Mapping[str, Any],
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
     folders: Mapping[str, Sequence[RunFolder]],
+    references: Mapping[str, str],
 ) -> list[ResultRow]:
-    """Baselines, models with their stars against the first one, and the bound."""
+    """Baselines, models beside what they are measured against, and the bound."""
     values = {label: _group_values(each, split) for label, each in folders.items()}
-    marks = _marks(values, next(iter(values)))
+    marks = significance_marks(values, references)
     rows = [
         replace(model_row(label, results, split), marks=marks[label])
         for label, results in runs.items()
     ]
-    return in_order(baseline_rows(baselines), rows)
+    return in_order(baseline_rows(baselines), with_improvement(rows, references))
 
 
 def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndarray]:
@@ -119,42 +125,46 @@ def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndar
     return {name: np.mean(each, axis=0) for name, each in values.items()}
 
 
-def _marks(
-    values: Mapping[str, Mapping[str, np.ndarray]], reference: str
+def significance_marks(
+    values: Mapping[str, Mapping[str, np.ndarray]], references: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """Stars of a paired t-test over groups against the first model, Holm-corrected over models.
+    """Stars of a paired t-test over groups, Holm-corrected over the rows that share a reference.
 
     Args:
-        values: by model and metric the value in each group.
-        reference: the first model.
+        values: by row and metric the value in each group ``(G,)``.
+        references: by row the row that it is tested against; a row without one has no stars.
+
+    Returns:
+        by row and metric ``*`` p < .05, ``**`` < .01, ``***`` < .001 or nothing.
     """
     marks: dict[str, dict[str, str]] = {label: {} for label in values}
-    for metric, expected in values[reference].items():
-        others = {label: each[metric] for label, each in values.items() if label != reference}
-        for label, found in paired_p_values(expected, others).items():
-            star = next((star for level, star in LEVELS if found["t_test_holm"] < level), "")
-            marks[label][metric] = star
+    for reference in dict.fromkeys(references.values()):
+        family = [label for label, other in references.items() if other == reference]
+        for metric, expected in values[reference].items():
+            others = {label: values[label][metric] for label in family}
+            for label, found in paired_p_values(expected, others).items():
+                star = next((star for level, star in LEVELS if found["t_test_holm"] < level), "")
+                marks[label][metric] = star
     return marks
 
 
 def _write(
     path: Path,
     config: RunConfig,
-    splits: Mapping[str, Sequence[ResultRow]],
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    baselines: Mapping[str, Mapping[str, Any]],
+    splits: Mapping[str, tuple[Sequence[ResultRow], Sequence[ResultRow]]],
     console: Console,
 ) -> None:
-    """Print every table and write it as Markdown and CSV."""
+    """Print every table and write it as Markdown and CSV; ``splits`` has rows and subsets."""
     text, lines = [], []
-    for split, rows in splits.items():
+    for split, (rows, subsets) in splits.items():
         seeds = max(row.seeds for row in rows)
         title = f"{config.data.name} · {split}"
         if seeds > 1:
             title += f" · mean ± standard deviation over {seeds} seeds"
-        subsets = subset_rows(baselines[split], runs, split)
-        print_split(console, title, rows, subsets)
-        text.append(f"### {title}\n\n{markdown_table(rows)}\n{markdown_table(subsets)}")
+        for name, cells in split_tables(title, rows, subsets).items():
+            print_table(console, name, cells)
+            console.print()
+            text.append(f"### {name}\n\n{markdown_table(cells)}")
         lines += csv_table(rows, split) + csv_table(subsets, split)
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))

@@ -13,8 +13,9 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob
-from legos.config.schema import DataConfig, ExpConfig, VectorsConfig
+from legos.config.schema import ExpConfig, VectorsConfig
 from legos.data.item_files import file_fingerprint, write_item_vectors
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables

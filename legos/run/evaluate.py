@@ -42,7 +42,7 @@ def evaluate(
         place: configuration, processes, items.
         model: to score with.
         interactions: the split, on the model's device.
-        thorough: cold and warm rows and the metrics beyond accuracy, too.
+        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
     """
     scored = score(place, model, interactions)
     if not place.accelerator.is_main_process:

@@ -21,7 +21,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from legos.config.schema import DataConfig, FieldConfig, RunConfig
+from legos.config.data_schema import DataConfig, FieldConfig
+from legos.config.schema import RunConfig
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables

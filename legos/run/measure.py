@@ -1,4 +1,4 @@
-"""From scores to metrics: overall, cold and warm, beyond accuracy."""
+"""From scores to metrics: overall, of kinds of items and users, beyond accuracy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from legos.data.interactions import Interactions
 from legos.metrics import grouped_metrics
 from legos.metrics.beyond import beyond_accuracy
-from legos.metrics.subsets import positive_subsets
-from legos.run.assemble import Known, Workplace
+from legos.metrics.subsets import item_subsets, user_subsets
+from legos.run.assemble import Workplace
 
 ALL = "all"
 
@@ -39,7 +39,7 @@ class SplitResult:
     """What a method reaches on one split.
 
     Attributes:
-        rows: metrics by subset: "all", then "cold items", "warm users", ...
+        rows: metrics by subset: "all", then "cold items", "active users", ...
         counts: number of groups, rows, one-class and empty groups of each subset.
         groups: per metric its value in every group of "all", NaN where undefined.
         scores: ``(M,)`` float32.
@@ -70,7 +70,7 @@ def measure(
         place: configuration and what training has seen.
         scored: the split's scores.
         interactions: the split.
-        thorough: cold and warm rows and the metrics beyond accuracy, too.
+        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
 
     Raises:
         DataError: a score is not finite.
@@ -87,7 +87,7 @@ def measure(
     rows, counts = {ALL: dict(whole.values)}, {ALL: dict(whole.counts)}
     if thorough and config.evaluate.cold_warm:
         sizes = np.diff(offsets)
-        for subset, impressions in _subsets(place.known, interactions, labels, offsets).items():
+        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
             kept = np.repeat(impressions, sizes)
             part = grouped_metrics(
                 scored.scores[kept],
@@ -105,17 +105,27 @@ def measure(
 
 
 def _subsets(
-    known: Known, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
+    place: Workplace, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Impressions ``(n,)`` bool of each subset that is not empty."""
-    items, users = interactions.candidates.values.cpu(), interactions.users.cpu()
-    found = positive_subsets(
-        labels,
-        offsets,
-        ~known.items.cpu()[items].numpy(),
-        history_lengths=known.users.cpu()[users].long().numpy(),
-    )
-    return {name: impressions for name, impressions in found.items() if impressions.any()}
+    """Impressions ``(n,)`` bool of each subset that is neither empty nor all of them."""
+    known, items = place.known, interactions.candidates.values
+    clicks = interactions.history_clicks[interactions.history_rows]
+    found = {
+        **item_subsets(labels, offsets, ~known.items.cpu()[items.cpu()].numpy()),
+        **user_subsets(
+            clicks.cpu().numpy(),
+            known.users.cpu()[interactions.users.cpu()].numpy(),
+            cold_user_clicks=place.config.exp.evaluate.cold_user_clicks,
+        ),
+    }
+    users = interactions.users.cpu()
+    for column in place.config.exp.evaluate.user_columns:
+        filled = place.tables.lists("users", column).lengths > 0
+        known_user = users < filled.numel()
+        found[f"users with {column.split('@')[0]}"] = (
+            filled[users.where(known_user, 0)] & known_user
+        ).numpy()
+    return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
 
 
 def _beyond_accuracy(
@@ -130,5 +140,6 @@ def _beyond_accuracy(
         k=k,
         readers=place.known.readers.cpu().numpy(),
         num_users=int(place.known.users.sum()),
+        catalogue=int(place.tables.offered.sum()),
         item_vectors=None if vectors is None else vectors.cpu().numpy(),
     )

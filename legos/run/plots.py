@@ -116,7 +116,7 @@ def subset_bars(metric: str, subsets: Sequence[str], methods: Mapping[str, Seque
         axes.grid(visible=False, axis="x")
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
-    return _svg(f"{metric}, cold and warm", draw, width=9.5)
+    return _svg(f"{metric} by items and users", draw, width=9.5)
 
 
 def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -13,12 +13,12 @@ import numpy as np
 from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
+from legos.metrics.names import is_beyond_accuracy
 from legos.run import plots
 from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
 
 _TEMPLATE = "report.html.jinja"
-_BEYOND_ACCURACY = ("novelty", "coverage", "diversity")  # more of them is not simply better
 
 Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
@@ -147,7 +147,7 @@ def _cell(value: float | None, best: float | None) -> tuple[str, bool]:
 
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
-    if metric.split("@")[0] in _BEYOND_ACCURACY or not known:
+    if is_beyond_accuracy(metric) or not known:
         return None
     return max(known) if parse_metric(metric).maximize else min(known)
 
@@ -159,7 +159,7 @@ def _figures(
     found: Mapping[str, Any],
     methods: Mapping[str, Rows],
 ) -> list[str]:
-    """Bars of cold and warm subsets, distributions of the scores, calibration."""
+    """Bars of kinds of items and users, distributions of the scores, calibration."""
     figures = []
     subsets = [subset for subset in found["rows"] if subset != ALL]
     wanted = results.get("training", {}).get("metric", "GAUC")

@@ -1,16 +1,19 @@
-"""Rows of the results table out of results: baselines, models over seeds, cold and warm."""
+"""Rows of the results tables out of results: baselines, models over seeds, their subsets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from legos.metrics import parse_metric
+from legos.metrics.names import is_beyond_accuracy
 from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
-from legos.run.table import ResultRow, print_table
+from legos.run.table import Cells, ResultRow, print_table, relative_cells, value_cells
 
 
 def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> ResultRow:
@@ -51,13 +54,15 @@ def subset_rows(
     baselines: Mapping[str, Mapping[str, Any]],
     models: Mapping[str, Sequence[Mapping[str, Any]]],
     split: str,
+    references: Mapping[str, str] | None = None,
 ) -> list[ResultRow]:
-    """Every method on cold and warm items and users.
+    """Every method on cold and warm items, cold and active users, unseen and seen users.
 
     Args:
         baselines: by name what ``SplitResult.summary()`` gives.
         models: by label the results of the runs of its seeds.
         split: a test split.
+        references: by label the label of the row it is measured against.
     """
     measured = {BASELINES[name][0]: [found["rows"]] for name, found in baselines.items()}
     bound = measured.pop(BASELINES[ORACLE][0], None)
@@ -74,21 +79,57 @@ def subset_rows(
             values = _shared([each.get(subset, {}) for each in seeds])
             means = {name: float(np.mean(each)) for name, each in values.items()}
             rows.append(ResultRow(f"{subset}: {label}", means))
-    return rows
+    return with_improvement(
+        rows,
+        {
+            f"{subset}: {label}": f"{subset}: {reference}"
+            for subset in subsets
+            for label, reference in (references or {}).items()
+        },
+    )
 
 
-def print_split(
-    console: Console,
-    title: str,
-    rows: Sequence[ResultRow],
-    subsets: Sequence[ResultRow],
-) -> None:
-    """The main table of a split and, below, its cold and warm rows."""
-    print_table(console, title, rows)
-    console.print()
-    if subsets:
-        print_table(console, f"{title} · cold and warm", subsets)
-        console.print()
+def with_improvement(rows: Sequence[ResultRow], references: Mapping[str, str]) -> list[ResultRow]:
+    """The same rows with their relative improvement over the rows that ``references`` names.
+
+    Mean over seeds against mean over seeds, in % of the reference; positive = better. Metrics of
+    which more is not simply better have none, nor has a metric that the reference lacks or has 0.
+    """
+    metrics = {row.name: row.metrics for row in rows}
+    return [
+        replace(
+            row,
+            reference=references[row.name],
+            relative=_improvement(row.metrics, metrics[references[row.name]]),
+        )
+        if row.name in references
+        else row
+        for row in rows
+    ]
+
+
+def _improvement(found: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
+    compared = [name for name in found if reference.get(name) and not is_beyond_accuracy(name)]
+    signs = {name: 1 if parse_metric(name).maximize else -1 for name in compared}
+    return {
+        name: 100 * signs[name] * (found[name] - reference[name]) / reference[name]
+        for name in compared
+    }
+
+
+def split_tables(
+    title: str, rows: Sequence[ResultRow], subsets: Sequence[ResultRow]
+) -> dict[str, Cells]:
+    """By title the tables of a split that have a row: values and, after them, improvements."""
+    relative = "relative improvement over the reference, %"
+    apart = f"{title} · by items and users"
+    tables = {
+        title: value_cells(rows),
+        f"{title} · {relative}": relative_cells(rows),
+        apart: value_cells(subsets),
+        f"{apart} · {relative}": relative_cells(subsets),
+    }
+    return {name: cells for name, cells in tables.items() if len(cells) > 1}
 
 
 def show_run(console: Console, results: Mapping[str, Any]) -> None:
@@ -99,7 +140,10 @@ def show_run(console: Console, results: Mapping[str, Any]) -> None:
         rows = in_order(baseline_rows(baselines), [model_row(label, [results], split)])
         groups = found["counts"][ALL].get("groups", 0)
         title = f"{results['data']} · {split} · {groups:,} groups"
-        print_split(console, title, rows, subset_rows(baselines, {label: [results]}, split))
+        subsets = subset_rows(baselines, {label: [results]}, split)
+        for name, cells in split_tables(title, rows, subsets).items():
+            print_table(console, name, cells)
+            console.print()
 
 
 def _shared(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

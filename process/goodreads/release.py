@@ -11,11 +11,8 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError
-from process.goodreads.genre_logs import (
-    read_descriptions,
-    read_generated_books,
-    read_interests,
-)
+from process.genre.importers import Log, read_log
+from process.genre.scheme import load_scheme
 from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
 from process.lists import Lists, offsets_of
 from process.raw import RawData
@@ -68,18 +65,25 @@ def _descriptions(folder: Path) -> tuple[dict[str, str], dict[str, int], list[Pa
     sources = [path for path in (table, log) if path.is_file()]
     if not sources:
         require_file(folder, "book-desc.csv")
-    summaries = read_descriptions(log) if log.is_file() else None
-    if summaries is not None:
-        oddities |= summaries.oddities()
-    if (path := folder / "user_profiler.log").is_file():
-        oddities |= read_interests(path).oddities()
-        sources.append(path)
-    for path in sorted(folder.glob("generator_v*.log")):
-        oddities |= read_generated_books(path).oddities()
-        sources.append(path)
+    summaries = _genre_log(log, "book_description", oddities) if log.is_file() else None
+    for pattern, scheme in (
+        ("user_profiler.log", "book_profile"),
+        ("generator_v*.log", "book_generator"),
+    ):
+        for path in sorted(folder.glob(pattern)):
+            _genre_log(path, scheme, oddities)
+            sources.append(path)
     if table.is_file():
         return dict(read_rows(table, ("bid", "desc"), ",")), oddities, sources
-    return (summaries.values if summaries else {}), oddities, sources
+    values = summaries.values if summaries else {}
+    return {book: value["description"] for book, value in values.items()}, oddities, sources
+
+
+def _genre_log(path: Path, scheme: str, oddities: dict[str, int]) -> Log:
+    log = read_log(path, load_scheme(scheme))
+    oddities[f"{path.name}: duplicate ids"] = log.duplicates
+    oddities[f"{path.name}: bad rows"] = log.bad.total()
+    return log
 
 
 def read_rows(path: Path, header: tuple[str, str], delimiter: str) -> Iterator[tuple[str, str]]:

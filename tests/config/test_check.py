@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,11 +51,32 @@ def test_all_that_the_tables_do_not_have_is_told_at_once() -> None:
     assert "data.fields.1.column: items have no column 'categry'; did you mean 'category'" in text
     assert "data.splits.test.1: there is no split 'tset'; did you mean 'test'" in text
     assert "data.splits.train: there is no split 'histories'" in text
-    assert "embed.vocabulary: no field is tokenized by 'brt'" in text
+    assert "embed.vocabulary: no field of newsroom is tokenized by 'brt'" in text
     assert "did you mean 'bert'" in text
 
 
 def test_a_vocabulary_that_no_field_reads_is_refused() -> None:
     words = ["--embed", "minilm-token", "--data.fields", "[category]"]
-    with pytest.raises(ConfigError, match=r"embed\.vocabulary: no field is tokenized by 'bert'"):
+    with pytest.raises(ConfigError, match=r"embed\.vocabulary: no field of newsroom is"):
         check_tables(load_run_config([*RUN, *words]), manifest())
+
+
+def test_the_data_of_every_row_of_a_comparison_is_held_against_the_tables(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.yaml"
+    ids.write_text(
+        "name: ids\nfolder: data/newsroom\nfields: [categry]\nuser_fields: [region]\n"
+        "history_length: 5\n"
+    )
+    entries = f"[naml, {{model: naml, name: ids, data: {ids}}}]"
+    words = ["--data", "newsroom", "--exp", "compare", "--embed", "minilm-token"]
+    with pytest.raises(ConfigError) as caught:
+        check_tables(load_run_config([*words, "--exp.compare.models", entries]), manifest())
+    head, *problems = str(caught.value).splitlines()
+    assert head == "data/newsroom does not fit:"
+    assert [problem.split(": ")[0].strip() for problem in problems] == [
+        "exp.compare.models.1.data.fields.0.column",
+        "exp.compare.models.1.data.user_fields.0.column",
+        "embed.vocabulary",
+    ]
+    assert "did you mean 'category'" in problems[0]
+    assert "no field of ids is tokenized by 'bert' (minilm-token)" in problems[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from legos.config import resolved_dict
-from legos.config.comparison import comparison_runs
+from legos.config.comparison import comparison_rows, comparison_runs
 from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
@@ -158,8 +158,8 @@ def test_a_published_variable_without_effect_is_a_notice() -> None:
 def test_a_comparison_holds_its_models_and_needs_no_model() -> None:
     config = load_run_config(["--data", "newsroom", "--exp", "compare", "--lr", "0.01"])
     assert config.exp.compare is not None
-    assert config.model == config.exp.compare.models[0]
     runs = comparison_runs(config)
+    assert config.model == runs[0].model
     assert len(runs) == len(config.exp.compare.models) * 3
     assert [run.exp.train.seed for run in runs[:3]] == [1, 2, 3]
     assert {run.exp.train.lr for run in runs} == {0.01}
@@ -210,3 +210,110 @@ def test_an_entry_of_a_comparison_may_override_keys_of_the_yaml_it_names(tmp_pat
     path.write_text(path.read_text().replace("layer: 5", "layers: 5"))
     with pytest.raises(ConfigError, match=r"mine\.yaml:6: exp\.compare\.models\.1\.item\.layers"):
         load_run_config(["--data", "newsroom", "--exp", str(path)])
+
+
+ROWS = """name: mine
+mode: compare
+compare:
+  models:
+    - naml
+    - nrms
+    - {model: naml, name: naml-profiles, data: mine.yaml}
+    - model: nrms
+      name: nrms-profiles
+      against: nrms
+      data: mine.yaml
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An exp YAML with rows on data of their own; the data YAML lies beside it."""
+    shipped = Path(__file__).resolve().parents[2] / "config" / "data" / "newsroom.yaml"
+    (tmp_path / "mine.yaml").write_text(
+        f"$$import: {shipped}\nname: mine\nuser_fields: [region]\nfields: [title@bert]\n"
+    )
+    path = tmp_path / "rows.yaml"
+    path.write_text(ROWS)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def comparison(rows: Path, *words: str) -> list[str]:
+    return ["--data", "newsroom", "--exp", str(rows), *words]
+
+
+def test_a_row_of_a_comparison_may_have_data_and_a_reference_of_its_own(rows: Path) -> None:
+    config = load_run_config(comparison(rows, "--data.history_length", "7"))
+    found = comparison_rows(config)
+    assert {row.label: row.reference for row in found} == {
+        "naml": None,
+        "nrms": "naml",
+        "naml-profiles": "naml",
+        "nrms-profiles": "nrms",
+    }
+    runs = [row.runs[0] for row in found]
+    assert [run.data.name for run in runs] == ["newsroom", "newsroom", "mine", "mine"]
+    assert {run.data.history_length for run in runs} == {7}
+    alone = load_run_config(
+        [
+            *("--data", "mine.yaml", "--model", "nrms", "--model.name", "nrms-profiles"),
+            *("--exp", "train", "--data.history_length", "7"),
+        ]
+    )
+    assert (runs[3].data, runs[3].model) == (alone.data, alone.model)
+    assert type(runs[3].model) is type(alone.model)
+    assert config.model == runs[0].model
+    assert RunConfig.model_validate(resolved_dict(config)) == config
+
+
+def test_a_reference_has_the_same_token_vectors_where_there_are_several(rows: Path) -> None:
+    words = comparison(rows, "--exp.compare.embeds", '["null", minilm-token]')
+    found = {row.label: row.reference for row in comparison_rows(load_run_config(words))}
+    assert found["naml + null"] is None
+    assert found["naml + minilm-token"] == "naml + null"
+    assert found["nrms-profiles + minilm-token"] == "nrms + minilm-token"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("against: nrms", "against: nmrs", "models.3.against: no row is called 'nmrs'; did you "),
+        ("against: nrms", "against: nrms-profiles", "models.3.against: 'nrms-profiles' is this"),
+        ("against: nrms", "agianst: nrms", "rows.yaml:10: exp.compare.models.3.agianst: unknown"),
+        ("      data: mine", "      data: mie", "rows.yaml:11: exp.compare.models.3.data: --data"),
+        ("      data: mine.yaml", "      data: newsrom", "did you mean 'newsroom'?"),
+        ("      data: mine.yaml", "      data: 3", "found 3"),
+    ],
+)
+def test_a_wrong_key_of_a_row_is_told_with_its_place(
+    rows: Path, old: str, new: str, expected: str
+) -> None:
+    text = rows.read_text()
+    assert old in text
+    rows.write_text(text.replace(old, new))
+    assert expected in message(*comparison(rows))
+
+
+def test_a_wrong_key_in_the_data_of_a_row_is_told_with_its_place(rows: Path) -> None:
+    (rows.parent / "mine.yaml").write_text((rows.parent / "mine.yaml").read_text() + "prmpt: x\n")
+    text = message(*comparison(rows))
+    assert "mine.yaml:5: exp.compare.models.2.data.prmpt: unknown key (value 'x'); did you " in text
+    assert "exp.compare.models.3.data.prmpt" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("folder: data/other", "data.folder: mine has data/other, but newsroom (--data) has"),
+        ("splits: {test: [valid], valid: test}", "data.splits: mine has train: train, valid: test"),
+        ("group_by: user", "data.group_by: mine has user, but newsroom (--data) has impression"),
+    ],
+)
+def test_rows_measured_on_different_impressions_are_refused(
+    rows: Path, line: str, expected: str
+) -> None:
+    (rows.parent / "mine.yaml").write_text((rows.parent / "mine.yaml").read_text() + line + "\n")
+    text = message(*comparison(rows))
+    assert f"exp.compare.models.2.{expected}" in text
+    assert f"exp.compare.models.3.{expected}" in text

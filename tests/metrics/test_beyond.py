@@ -28,6 +28,8 @@ def test_novelty_and_coverage_worked_by_hand() -> None:
     found = beyond_accuracy(SCORES, items, OFFSETS, k=2, readers=readers, num_users=7)
     assert found["novelty@2"] == pytest.approx((1 + 2 + 1 + 3 + 1) / 5)
     assert found["coverage@2"] == 3 / 5
+    half = beyond_accuracy(SCORES, items, OFFSETS, k=2, readers=readers, num_users=7, catalogue=4)
+    assert half["coverage@2"] == 3 / 4
 
 
 def test_an_item_without_readers_has_finite_novelty() -> None:

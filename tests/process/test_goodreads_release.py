@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +9,6 @@ import numpy as np
 import pytest
 
 from legos.errors import DataError
-from process.goodreads.genre_logs import (
-    GeneratedBook,
-    read_descriptions,
-    read_generated_books,
-    read_interests,
-)
 from process.goodreads.leave_last_out import compare, leave_last_out
 from process.negatives import draw_negatives
 from process.goodreads.release import read_release
@@ -149,28 +142,6 @@ def test_duplicate_and_bad_log_rows_are_counted_as_oddities(
     oddities = read_release(release[0], name="books").oddities
     assert oddities["book_summarizer.log: duplicate ids"] == 1
     assert oddities["book_summarizer.log: bad rows"] == 2
-
-
-def test_bad_rows_of_every_kind_of_log_are_counted_with_their_lines(tmp_path: Path) -> None:
-    profiles = tmp_path / "user_profiler.log"
-    profiles.write_text(
-        '{"uid": 0, "interest": ["ballet"]}\n{"uid": 1, "interest": "ballet"}\nnot json\n'
-        '{"interest": []}\n{"uid": 0, "interest": ["love"]}\n[1]\n'
-    )
-    log = read_interests(profiles)
-    assert log.values == {0: ["love"]}
-    assert (log.duplicates, log.bad_rows, log.bad_lines) == (1, 4, [2, 3, 4, 6])
-    generated = tmp_path / "generator_v1.log"
-    book = json.dumps({"title": "Educated", "description": "A memoir."})
-    generated.write_text(
-        f'{json.dumps({"uid": 7, "book": book})}\n{{"uid": 8, "book": "Sorry, I cannot."}}\n'
-        f"{json.dumps({'uid': 9, 'book': json.dumps({'title': 'Only'})})}\n"
-    )
-    books = read_generated_books(generated)
-    assert books.values == {7: GeneratedBook("Educated", "A memoir.")}
-    assert books.bad_lines == [2, 3]
-    with pytest.raises(DataError, match=r"nowhere\.log"):
-        read_descriptions(tmp_path / "nowhere.log")
 
 
 def test_two_readings_agree_and_a_changed_history_is_found(

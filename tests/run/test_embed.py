@@ -12,8 +12,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import worker
+from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob, load_run_config
-from legos.config.schema import DataConfig, ExpConfig
+from legos.config.schema import ExpConfig
 from legos.data.item_files import read_item_vectors, read_vector_rows
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError

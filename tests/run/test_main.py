@@ -60,9 +60,13 @@ def test_cold_and_warm_stand_in_rows_of_their_own(
     trained: tuple[Path, Path, dict[str, Any]],
 ) -> None:
     found = trained[2]["splits"]["test"]
-    assert set(found["rows"]) == {"all", "cold items", "warm items", "cold users", "warm users"}
+    assert list(found["rows"]) == [
+        *("all", "cold items", "warm items"),
+        *("cold users", "active users", "unseen users", "seen users"),
+    ]
     counts = {name: counted["groups"] for name, counted in found["counts"].items()}
-    assert counts["cold users"] + counts["warm users"] == counts["all"]
+    assert counts["cold users"] + counts["active users"] == counts["all"]
+    assert counts["unseen users"] + counts["seen users"] == counts["all"]
     assert {"novelty@10", "coverage@10", "diversity@10"} <= set(found["rows"]["all"])
 
 
@@ -139,6 +143,26 @@ def test_without_caches_the_metrics_are_the_same(
     for subset, values in slow.items():
         for name, value in values.items():
             assert value == pytest.approx(fast[subset][name], abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [6, 99])  # as many as a history keeps; more than anybody has
+def test_cold_users_are_told_by_their_clicks_before_histories_are_cut(
+    tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path, most: int
+) -> None:
+    whole = Tables.load(tables)
+    clicks = whole.lists("histories", "items").lengths[whole.scalar("test", "history").long()]
+    cold = int((clicks <= most).sum())
+    config = tiny_config(
+        tables,
+        tmp_path,
+        mode="test",
+        load=str(trained[1]),
+        evaluate={"cold_user_clicks": most},
+    )
+    counts = run(config)["splits"]["test"]["counts"]
+    found = [counts.get(name, {}).get("groups") for name in ("cold users", "active users")]
+    assert found == ([cold, len(clicks) - cold] if cold < len(clicks) else [None, None])
+    assert (most == 6) == (cold < len(clicks))
 
 
 def test_grouping_by_user_gives_a_group_a_user(

@@ -134,7 +134,7 @@ def test_the_report_shows_every_part(tmp_path: Path) -> None:
         "naml on newsroom", "0123456789ab", "1,234,567", "12.5", "812.5 (process)",
         "640.0 (process)", "0.6877", "validation GAUC, epoch 2", "1,200 groups", "3 one class",
         "cold items · 77 groups", "warm items · 900 groups",
-        "Training loss", "Validation metrics", "best epoch", "GAUC, cold and warm",
+        "Training loss", "Validation metrics", "best epoch", "GAUC by items and users",
         "Scores of clicked and other candidates", "not clicked", "Calibration: expected error",
         "model.hidden_size", "64", "2.13.0",
     ):  # fmt: skip

@@ -1,0 +1,94 @@
+"""What a data YAML may say: which columns of which tables bricks read, and which splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from legos.config.checks import refuse_repetition
+from legos.config.section import Count, Name, Section
+
+
+class FieldConfig(Section):
+    """One item or user field that bricks read."""
+
+    column: str = Field(min_length=1)
+    """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
+    name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
+    """How bricks call it; by default the column without its tokenizer."""
+    length: Count | None = None
+    """A text keeps its first so many tokens; null: all. Not for categories."""
+    prompt: str | None = None
+    """What a language model reads before it; null: its name and a colon."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """A bare column name stands for a field; the name follows from the column."""
+        if isinstance(value, str):
+            value = {"column": value}
+        if isinstance(value, dict) and isinstance(value.get("column"), str):
+            value = {**value, "name": value.get("name") or value["column"].split("@")[0]}
+        return value
+
+    @model_validator(mode="after")
+    def _only_texts_have_a_length(self) -> Self:
+        if self.length is not None and "@" not in self.column:
+            raise ValueError(f"{self.column!r} has no tokenizer, so a length means nothing here")
+        return self
+
+
+class SplitsConfig(Section):
+    """Which table plays which part."""
+
+    train: str = "train"
+    """Its clicks are trained on; its impressions define what is cold."""
+    valid: str = "valid"
+    """Early stopping watches it."""
+    test: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
+    """Measured once, at the end, with the best epoch's weights."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        refuse_repetition("split", (self.train, self.valid, *self.test))
+        return self
+
+
+class GeneratedItemsConfig(Section):
+    """Items that a language model wrote for single users, read as clicks of theirs (GENRE)."""
+
+    column: str = Field(min_length=1)
+    """Column of table `users`: `book_generator`, `book_chain`."""
+    position: Literal["end", "start"] = "end"
+    """Where in a history they stand: `end` is the newest click (ONCE)."""
+
+
+class DataConfig(Section):
+    """What to read (`config/data/`)."""
+
+    name: Name
+    """First folder below `exp.runs_folder`."""
+    folder: Path
+    """Tables that `python -m process.<name>` wrote."""
+    fields: tuple[FieldConfig, ...] = Field(min_length=1)
+    """The item fields that bricks read, in the order they are concatenated."""
+    prompt: str = ""
+    """What a language model reads before the fields: `news article:` (ONCE)."""
+    user_fields: tuple[FieldConfig, ...] = ()
+    """Columns of table `users` that user encoder `profile` reads."""
+    generated_items: GeneratedItemsConfig | None = None
+    """What a model wrote, in its users' histories; never a candidate, never a negative."""
+    history_length: Count
+    """The most recent clicks that the user encoder sees."""
+    group_by: Literal["impression", "user"] = "impression"
+    """Metrics are means over impressions (the MIND protocol) or over users."""
+    splits: SplitsConfig = SplitsConfig()
+    """Which table plays which part."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        refuse_repetition("field", [field.name for field in self.fields])
+        refuse_repetition("user field", [field.name for field in self.user_fields])
+        return self

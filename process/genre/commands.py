@@ -1,0 +1,340 @@
+"""What ``python -m process.genre plan|run|status|export|import|leaks`` do."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.table import Table
+
+from legos.data.tables import Tables
+from legos.errors import ConfigError, DataError
+from process.genre.export import add_item_text, choose_answers, write_picks, write_profiles
+from process.genre.histories import LEAKY, MEANING
+from process.genre.importers import PUBLISHED, answers_of, read_log, read_user_ids
+from process.genre.leak import LeakCheck, Overlap, texts_of_users
+from process.genre.prices import Price, price_of
+from process.genre.requests import Requests, Selection
+from process.genre.scheme import Scheme, load_scheme
+from process.genre.store import Store
+from process.genre.synthetic_items import add_synthetic_items
+from process.genre.types import Answer, Request, Sampling, Summary, Usage
+from process.raw import TokenizerSpec
+from process.tokenization import make_tokenizer
+
+LETTERS_A_TOKEN = 4  # of English, for the common vocabularies
+TOKENS_A_MESSAGE = 4  # what a chat template adds
+ESTIMATED_ANSWER = 0.5  # of max_tokens; the most is shown beside it
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Print how many requests, tokens and how much money a run would take."""
+    scheme, requests = _requests(args)
+    store = Store.read(args.store, scheme.name)
+    asked = list(requests)
+    left = [request for request in asked if request.hash not in store]
+    prompt = _count_tokens(left, args.tokenizer)
+    most = sum(request.max_tokens for request in left)
+    price = price_of(args.model, args.price)
+    table = _table(f"{scheme.name}, version {scheme.version}", "what", "number")
+    table.add_row("requests", f"{len(asked):,}")
+    table.add_row("answered already", f"{len(asked) - len(left):,}")
+    table.add_row("to be sent", f"{len(left):,}")
+    how = f"by {args.tokenizer}" if args.tokenizer else f"estimated, {LETTERS_A_TOKEN} letters each"
+    table.add_row(f"prompt tokens ({how})", f"{prompt:,}")
+    table.add_row("completion tokens (half of the most)", f"{round(most * ESTIMATED_ANSWER):,}")
+    table.add_row("completion tokens at most", f"{most:,}")
+    table.add_row(
+        "cost (US dollars)", _cost(price, Usage(prompt, round(most * ESTIMATED_ANSWER)), args.model)
+    )
+    table.add_row("cost at most", _cost(price, Usage(prompt, most), args.model))
+    for reason, count in (+requests.left_out).items():
+        table.add_row(f"left out: {reason}", f"{count:,}")
+    Console().print(table)
+    if scheme.about == "user":
+        print(f"history {args.history}: {MEANING[args.history]}")
+    if args.show and left:
+        for message in left[0].messages:
+            print(f"--- {message['role']}\n{message['content']}")
+
+
+def run(args: argparse.Namespace) -> Summary:
+    """Ask what has no answer yet.
+
+    Raises:
+        LegosError: of the arguments, the tables, the store or the endpoint.
+    """
+    from process.genre.bar import answer_bar
+    from process.genre.client import Client
+    from process.genre.embedded import EmbeddedServer
+    from process.genre.endpoint import Endpoint
+    from process.genre.limits import Budget
+    from process.genre.run import run as ask
+
+    scheme, requests = _requests(args)
+    price = price_of(args.model, args.price)
+    if args.max_cost is not None and price is None:
+        raise ConfigError(f"--max-cost: nobody knows the price of {args.model}; give --price")
+    asked = list(requests)
+    if args.history == LEAKY and scheme.about == "user":
+        print(f"history {LEAKY}: {MEANING[LEAKY]}")
+    with ExitStack() as stack:
+        store = stack.enter_context(Store.open(args.store, scheme.name))
+        base_url = args.base_url
+        if base_url is None:
+            server = stack.enter_context(EmbeddedServer(args.model, slots=args.slots))
+            base_url = server.base_url
+        endpoint = Endpoint(
+            base_url,
+            key_variable=args.key_variable,
+            concurrency=args.concurrency or (args.slots if args.base_url is None else 8),
+            requests_per_minute=args.requests_per_minute,
+            tokens_per_minute=args.tokens_per_minute,
+            timeout=args.timeout,
+            total_timeout=args.total_timeout,
+            structured=args.structured,
+        )
+        budget = Budget(requests=args.max_requests, tokens=args.max_tokens, cost=args.max_cost)
+        client = Client(endpoint, budget, price.cost if price else Price(0, 0).cost)
+        bar = stack.enter_context(answer_bar(scheme.name, total=len(asked)))
+        summary = ask(asked, client, store, repairs=args.repairs, on_progress=bar)
+    _print_run(summary, client.notes)
+    return summary
+
+
+def status(args: argparse.Namespace) -> None:
+    """Print what the store has of the requests: answered, quarantined, left."""
+    scheme, requests = _requests(args)
+    store = Store.read(args.store, scheme.name)
+    hashes = {request.hash for request in requests}
+    answered = sum(one in store for one in hashes)
+    quarantined = len(hashes & store.refused_hashes)
+    counts = store.counts()
+    table = _table(str(store.path), "what", "number")
+    table.add_row("requests", f"{len(hashes):,}")
+    table.add_row("answered", f"{answered:,}")
+    table.add_row("quarantined, not answered", f"{quarantined:,}")
+    table.add_row("not asked yet", f"{len(hashes) - answered - quarantined:,}")
+    table.add_row("other answers in the store", f"{len(store) - answered:,}")
+    table.add_row("put right while reading", f"{counts.notes:,}")
+    table.add_row("prompt tokens paid", f"{counts.usage.prompt_tokens:,}")
+    table.add_row("completion tokens paid", f"{counts.usage.completion_tokens:,}")
+    table.add_row(
+        "cost (US dollars)", _cost(price_of(args.model, args.price), counts.usage, args.model)
+    )
+    table.add_row("model seconds", f"{counts.seconds:,.1f}")
+    Console().print(table)
+    reasons: dict[str, int] = {}
+    for entry in store.quarantine():
+        reasons[entry["reason"][:80]] = reasons.get(entry["reason"][:80], 0) + 1
+    for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1])[:10]:
+        print(f"  {count:,} × {reason}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write answers as tables or as a file of profiles, by the scheme's task.
+
+    Raises:
+        LegosError: of the arguments, the tables or the store.
+    """
+    scheme = load_scheme(args.scheme)
+    store = Store.read(args.store, scheme.name)
+    answers = choose_answers(
+        store, source=args.source, model=args.model or None, version=args.version
+    )
+    if args.keys_of is not None:
+        answers = _shared(answers, Store.read(args.keys_of, scheme.name))
+    if scheme.task == "profile":
+        rename = dict(_pair(text) for text in args.field or ())
+        print(f"{args.output}: {write_profiles(answers, args.output, rename):,} profiles")
+    elif scheme.task == "compressor":
+        history = next(iter(answers.values()))["source"]
+        requests = Requests(scheme, _tables(args), Sampling(""), Selection(history))
+        print(f"{args.output}: {write_picks(answers, requests, args.output):,} histories")
+    elif scheme.task == "generator":
+        add_synthetic_items(
+            _tables(args).folder,
+            answers,
+            args.output,
+            sources=[store.path],
+            column=args.column or scheme.name,
+            rename=dict(_pair(text) for text in args.field or ()),
+            force=args.force,
+        )
+    else:
+        name = next(iter(scheme.answer["properties"]))
+        add_item_text(
+            _tables(args).folder,
+            {key: str(answer["answer"][name]) for key, answer in answers.items()},
+            args.output,
+            field=(args.field or [name])[0],
+            fallback=args.fallback,
+            sources=[store.path],
+            force=args.force,
+        )
+
+
+def _shared(answers: dict[str, Answer], other: Store) -> dict[str, Answer]:
+    """The answers whose items or users, and rounds, another store has answers of, too."""
+    keys = {answer["key"] for answer in other.answers()}
+    found = {key: answer for key, answer in answers.items() if key in keys}
+    if not found:
+        raise DataError(f"--keys-of: {other.path} has answers of none of these")
+    return found
+
+
+def import_logs(args: argparse.Namespace) -> None:
+    """Put published logs into the store; a generator's logs are its rounds, in order.
+
+    Raises:
+        LegosError: of the arguments, the logs or the store.
+    """
+    scheme = load_scheme(args.scheme)
+    users = read_user_ids(args.user_ids) if args.user_ids else None
+    if len(args.log) > 1 and scheme.task != "generator":
+        raise ConfigError(f"--log: one for {scheme.name}; only a generator has several rounds")
+    logs = [read_log(path, scheme, users) for path in args.log]
+    with Store.open(args.store, scheme.name) as store:
+        for number, log in enumerate(logs, start=1):
+            new = [a for a in answers_of(log, scheme, number=number) if a["hash"] not in store]
+            store.add(new)
+            print(log.describe())
+            print(f"  {len(new):,} new in {store.path}, as source {PUBLISHED}")
+
+
+def leaks(args: argparse.Namespace) -> None:
+    """Print how much of the held-out items answers about users tell.
+
+    Raises:
+        LegosError: of the arguments, the tables or the stores.
+    """
+    check = LeakCheck(Tables.load(args.data), split=args.split, seed=args.seed)
+    rows: list[Overlap] = []
+    for name in args.scheme:
+        scheme = load_scheme(name)
+        if scheme.about != "user" or scheme.task == "compressor":
+            raise ConfigError(f"--scheme {name}: writes nothing about users that could leak")
+        for store in (Store.read(folder, scheme.name) for folder in args.store):
+            answers = store.answers()
+            for source, model in dict.fromkeys((a["source"], a["model"]) for a in answers):
+                found = {
+                    answer["key"]: answer
+                    for answer in answers
+                    if (answer["source"], answer["model"]) == (source, model)
+                }
+                label = f"{name}, {source}, {model}"
+                rows.append(check.compare(label, texts_of_users(found)))
+    if not rows:
+        raise DataError(
+            f"{', '.join(map(str, args.store))}: no answers of {', '.join(args.scheme)}"
+        )
+    Console(width=max(Console().width, 130)).print(_leak_table(rows, args.split))
+    print(
+        "words: mean of distinct words; with a word: share of users; in ...: mean fraction of the "
+        "words\nrecovered: 0 = as in a random item, 1 = as in a click that was read; taste alone "
+        "gives more than 0"
+    )
+
+
+def _leak_table(rows: Sequence[Overlap], split: str) -> Table:
+    headings = ("users", "words", "with a word held out", "random", "in held out", "random", "seen",
+                "held out - random [95 %]", "recovered")  # fmt: skip
+    table = _table(f"words of answers in the items held out of {split}", "answers", *headings)
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.users:,}",
+            f"{row.words:.1f}",
+            f"{row.any_held_out:.1%}",
+            f"{row.any_random:.1%}",
+            f"{row.held_out:.4f}",
+            f"{row.random:.4f}",
+            f"{row.seen:.4f}",
+            f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]",
+            f"{row.recovered:.2f}",
+        )
+    return table
+
+
+def _requests(args: argparse.Namespace) -> tuple[Scheme, Requests]:
+    scheme = load_scheme(args.scheme)
+    for name in ("users", "items"):
+        if getattr(args, name) is not None and scheme.about != name.removesuffix("s"):
+            raise ConfigError(f"--{name}: {scheme.name} is about {scheme.about}s")
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ConfigError(f"--{name} {getattr(args, name)}: at least 1")
+    temperature = scheme.temperature if args.temperature is None else args.temperature
+    if not (math.isfinite(temperature) and 0 <= temperature <= 2):
+        raise ConfigError(f"--temperature {temperature}: expected 0 to 2")
+    sampling = Sampling(args.model, temperature, args.top_p, args.seed)
+    selection = Selection(args.history, args.users or args.items, args.cold_at_most)
+    profiles = Store.read(args.store, scheme.needs) if scheme.needs else None
+    return scheme, Requests(scheme, Tables.load(args.data), sampling, selection, profiles)
+
+
+def _tables(args: argparse.Namespace) -> Tables:
+    if args.data is None:
+        raise ConfigError(f"--data: needed to export {args.scheme}")
+    return Tables.load(args.data)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, field = text.partition("=")
+    if not (name and equals and field):
+        raise ConfigError(
+            f"--field {text}: expected ANSWER=FIELD, for example description=abstract"
+        )
+    return name, field
+
+
+def _count_tokens(requests: Sequence[Request], source: str | None) -> int:
+    texts = [message["content"] for request in requests for message in request.messages]
+    if source is None:
+        tokens = sum(-(-len(text) // LETTERS_A_TOKEN) for text in texts)
+    else:
+        made = make_tokenizer(TokenizerSpec("plan", source), ())
+        tokens = int(made.encode(texts, "prompts").lengths.sum()) if texts else 0
+    return tokens + TOKENS_A_MESSAGE * len(texts)
+
+
+def _cost(price: Price | None, usage: Usage, model: str) -> str:
+    if price is None:
+        return f"unknown: prices.yaml has no {model!r}; give --price PROMPT,COMPLETION"
+    return f"{price.cost(usage):,.4f}"
+
+
+def _print_run(summary: Summary, notes: Sequence[str]) -> None:
+    rate = summary.answered / summary.seconds if summary.seconds else 0.0
+    table = _table("run", "what", "number")
+    for name in ("requests", "already", "answered", "quarantined", "failed"):
+        table.add_row(name, f"{getattr(summary, name):,}")
+    table.add_row("prompt tokens", f"{summary.usage.prompt_tokens:,}")
+    table.add_row("completion tokens", f"{summary.usage.completion_tokens:,}")
+    table.add_row("cost (US dollars)", f"{summary.cost:,.4f}")
+    table.add_row("seconds", f"{summary.seconds:,.1f} ({rate:.2f} answers a second)")
+    Console().print(table)
+    for note in notes:
+        print(f"note: {note}")
+    if summary.stopped:
+        print(f"stopped early: {summary.stopped}; the same command goes on from here")
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column(first, justify="left")
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "export": export,
+    "import": import_logs,
+    "leaks": leaks,
+}

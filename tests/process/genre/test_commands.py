@@ -1,0 +1,132 @@
+"""``python -m process.genre``: plan, run, status, export, import, leaks over one tables folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from legos.data.tables import Tables
+from legos.errors import ConfigError, DataError
+from process.genre.__main__ import build_parser, main
+from process.genre.scheme import FOLDER
+from tests.process.genre.server import FaultyServer, Told
+from tests.tiny import tiny_tables
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """``tables/`` and a scheme of its own, ``tiny_profile.yaml``: another data set is one file."""
+    tiny_tables(tmp_path / "tables")
+    text = (FOLDER / "book_profile.yaml").read_text()
+    text = text.replace("name: book_profile", "name: tiny_profile")
+    text = re.sub(r"fields: .*", "fields: {title: 5}", text)
+    (tmp_path / "tiny_profile.yaml").write_text(text)
+    return tmp_path
+
+
+def run_command(place: Path, command: str, *further: str, scheme: str = "") -> None:
+    arguments = [command, "--scheme", scheme or str(place / "tiny_profile.yaml"),
+                 "--store", str(place / "store"), *further]  # fmt: skip
+    if command in ("plan", "run", "status", "leaks"):
+        arguments += ["--data", str(place / "tables")]
+    main(build_parser().parse_args(arguments))
+
+
+def number(text: str, label: str) -> int:
+    """What stands behind a label in a printed table."""
+    found = re.search(rf"{re.escape(label)} +([\d,]+)", text)
+    assert found, f"{label!r} is not in:\n{text}"
+    return int(found[1].replace(",", ""))
+
+
+def test_from_plan_to_profiles(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(place, "plan", "--model", "gpt-4o", "--show")
+    planned = capsys.readouterr().out
+    total = number(planned, "to be sent")
+    assert total == number(planned, "requests") > 10
+    most = number(planned, "completion tokens at most")
+    assert most == 80 * total
+    prompt = number(planned, "prompt tokens (estimated, 4 letters each)")
+    assert f"{(prompt * 2.5 + most * 10) / 1e6:.4f}" in planned
+    assert "<data>" in planned
+
+    with FaultyServer(lambda asked: Told('{"interests": ["sea", "war"]}')) as server:
+        local = ("--base-url", server.base_url, "--model", "fake", "--price", "1000,0")
+        run_command(place, "run", *local, "--users", "3")
+        first = capsys.readouterr().out
+        assert (number(first, "answered"), len(server.asked)) == (3, 3)
+        run_command(place, "run", *local)
+        second = capsys.readouterr().out
+        assert (number(second, "already"), number(second, "answered")) == (3, total - 3)
+        assert len(server.asked) == total
+    run_command(place, "plan", "--model", "fake", "--price", "1,1")
+    assert number(capsys.readouterr().out, "to be sent") == 0
+    run_command(place, "status", "--model", "fake", "--price", "1000,0")
+    known = capsys.readouterr().out
+    assert (number(known, "answered"), number(known, "not asked yet")) == (total, 0)
+    assert f"{total * 20 * 1000 / 1e6:.4f}" in known  # 20 prompt tokens a reply
+
+    run_command(place, "export", "--output", str(place / "profiles.jsonl"))
+    lines = [json.loads(line) for line in (place / "profiles.jsonl").read_text().splitlines()]
+    assert len(lines) == total
+    assert lines[0] == {"user_id": lines[0]["user_id"], "interests": ["sea", "war"]}
+
+
+def test_bad_answers_are_counted_by_reason(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FaultyServer(lambda asked: Told("I would rather not.")) as server:
+        run_command(place, "run", "--base-url", server.base_url, "--model", "fake", "--users", "2")
+    run_command(place, "status", "--model", "fake", "--users", "2")
+    known = capsys.readouterr().out
+    assert number(known, "quarantined, not answered") == 2
+    assert "2 × no JSON object" in known
+    with pytest.raises(DataError, match="no answers"):
+        run_command(place, "export", "--output", str(place / "x.jsonl"))
+
+
+def test_imported_logs_are_exported_and_checked(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = Tables.load(place / "tables")
+    lines = [
+        json.dumps({"uid": user, "book": json.dumps({"title": f"sports tale {n}",
+                                                     "description": "A tale of sports."})})
+        for n, user in enumerate(tables.vocabulary("user_id"))
+    ]  # fmt: skip
+    log, store = place / "generator.log", place / "store/book_generator.jsonl"
+    log.write_text("\n".join([*lines, "broken"]) + "\n")
+    for new in (len(lines), 0):
+        run_command(place, "import", "--log", str(log), scheme="book_generator")
+        assert f"{new} new in {store}, as source published" in capsys.readouterr().out
+    run_command(place, "export", "--data", str(place / "tables"), "--output", str(place / "cg"),
+                scheme="book_generator")  # fmt: skip
+    assert Tables.load(place / "cg").num_items == tables.num_items + len(lines)
+    few = place / "few.log"
+    few.write_text("\n".join(lines[:3]) + "\n")
+    run_command(place, "import", "--log", str(few), "--store", str(place / "few"),
+                scheme="book_generator")  # fmt: skip
+    run_command(place, "export", "--data", str(place / "tables"), "--output", str(place / "same"),
+                "--keys-of", str(place / "few"), scheme="book_generator")  # fmt: skip
+    assert Tables.load(place / "same").num_items == tables.num_items + 3
+    capsys.readouterr()
+    run_command(place, "leaks", scheme="book_generator")
+    assert "published" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "further", "message"),
+    [
+        ("plan", ["--items", "3"], "is about users"),
+        ("plan", ["--users", "0"], "at least 1"),
+        ("plan", ["--temperature", "9"], "expected 0 to 2"),
+        ("plan", ["--price", "cheap"], "PROMPT,COMPLETION"),
+        ("run", ["--model", "no such", "--max-cost", "1"], "nobody knows the price"),
+        ("import", ["--log", "a", "--log", "b"], "only a generator"),
+        ("leaks", ["--split", "tset"], "has train, valid, test"),
+    ],
+)
+def test_mistakes_are_named(place: Path, command: str, further: list[str], message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        run_command(place, command, *further)
