@@ -21,7 +21,9 @@ from legos.config.checks import (
     UserEncoderChoice,
     refuse_lost_references,
     refuse_other_impressions,
+    refuse_pairs_only,
     refuse_repetition,
+    refuse_unranked,
 )
 from legos.config.data_schema import DataConfig
 from legos.config.section import (
@@ -105,8 +107,12 @@ class NegativesConfig(Section):
 class TrainConfig(Section):
     """How to train."""
 
-    loss: Literal["softmax", "bce", "bpr"] = "softmax"
-    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise."""
+    loss: Literal["softmax", "bce", "bpr", "full_softmax", "multinomial"] = "softmax"
+    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise; over the catalogue:
+    `full_softmax` of a click, `multinomial` of all clicks of an impression (Multi-VAE)."""
+    history: Literal["given", "clicks"] = "given"
+    """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
+    one impression a user; `multinomial` keeps all of them and asks for what was read."""
     negatives: NegativesConfig = NegativesConfig()
     """Items a click is trained against."""
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -156,6 +162,11 @@ class EvaluateConfig(Section):
         "nDCG@10",
     )
     """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
+    ranking: Literal["shown", "all"] = "shown"
+    """Rank clicks among the candidates of their impression, or among all items there are; then
+    `Recall@k` is hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss are not defined."""
+    exclude: Literal["history", "history+valid", "nothing"] = "history"
+    """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
     page_size: Count = 512
     """Items and users encoded at once; changes memory, not results."""
     fast_eval: Flag = True
@@ -283,6 +294,17 @@ class ExpConfig(Section):
     """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
 
     @model_validator(mode="after")
+    def _rankings_of_all_items(self) -> Self:
+        if self.evaluate.ranking == "all":
+            refuse_unranked((*self.evaluate.metrics, self.train.metric))
+            if not self.evaluate.fast_eval:
+                raise ValueError(
+                    "evaluate.ranking all reads every item and history once; set "
+                    "evaluate.fast_eval true"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_of_the_mode(self) -> Self:
         if self.mode == "compare" and self.compare is None:
             raise ValueError("mode compare needs a section compare with its models")
@@ -319,6 +341,14 @@ class RunConfig(Section):
                         f"model.hidden_size = {model.hidden_size} wide ({model.name}); "
                         "give the same or none"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_catalogue_is_scored_at_once(self) -> Self:
+        compare = self.exp.compare
+        if self.exp.train.loss in ("full_softmax", "multinomial"):
+            for model in compare.models if compare else (self.model,):
+                refuse_pairs_only(self.exp.train.loss, model.user, model.predictor)
         return self
 
     @model_validator(mode="after")

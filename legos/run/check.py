@@ -22,6 +22,7 @@ from legos.run.check_language import language_rows, language_table
 from legos.run.devices import make_accelerator
 from legos.run.language import shown_bytes
 from legos.run.main import run_folder
+from legos.run.notices import ranking_cost, training_notices
 from legos.run.schedule import Stream
 
 _FLOAT = 4  # bytes
@@ -76,10 +77,14 @@ def check(config: RunConfig, console: Console | None = None) -> None:
             read.append(member.data)
             console.print(_fields(place))
             console.print(_batch(place))
+            for notice in training_notices(place, place.training_rows()):
+                console.print(notice)
         parts = parameters(place.model(console.print))
         folder = run_folder(member, tables, accelerator)
         console.print(_parameters(f"{member.model.name} + {member.embed.name}", parts))
         console.print(_memory(place, parts))
+        if member.exp.evaluate.ranking == "all":
+            console.print(ranking_cost(place))
         _print_language(console, member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
 

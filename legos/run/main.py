@@ -29,6 +29,7 @@ from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import ALL, SplitResult
 from legos.run.measure_baselines import measure_baselines, missing_baselines
+from legos.run.notices import training_notices
 from legos.run.random_state import seed_everything
 from legos.run.report import write_report
 from legos.run.resume import load_model
@@ -161,6 +162,9 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
     )
     valid = place.split(place.config.data.splits.valid)
 
+    for notice in training_notices(place, rows):
+        tracker.say(notice)
+
     def validate() -> dict[str, float]:
         result = evaluate(place, training.whole_model(), valid, thorough=False)
         metrics: dict[str, float] = broadcast_object_list([result.rows[ALL] if result else {}])[0]
@@ -230,13 +234,14 @@ def finish(place: Workplace, folder: RunFolder, results: dict[str, Any], tracker
 def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:
     """Arrays behind the metrics: for the report's plots and for tests of significance.
 
-    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows,
-    ``groups-<metric>.npy`` has the metric of every group.
+    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows, where candidates
+    were scored; ``groups-<metric>.npy`` has the metric of every group.
     """
-    labels = interactions.labels.cpu().numpy()
-    step = max(1, -(-labels.size // SAMPLE))
-    write_array(folder / "scores.npy", result.scores[::step])
-    write_array(folder / "labels.npy", labels[::step])
+    if result.scores is not None:
+        labels = interactions.labels.cpu().numpy()
+        step = max(1, -(-labels.size // SAMPLE))
+        write_array(folder / "scores.npy", result.scores[::step])
+        write_array(folder / "labels.npy", labels[::step])
     for name, values in result.groups.items():
         write_array(folder / f"groups-{name}.npy", values)
 
