@@ -100,7 +100,8 @@ def test_places_are_those_of_a_full_sort(
     page_size: int, numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole numbers tie often; pages of any size and chunks of any length count the same."""
-    monkeypatch.setattr(ranking_module, "_NUMBERS", numbers)
+    monkeypatch.setattr(ranking_module, "_NUMBERS_CPU", numbers)
+    monkeypatch.setattr(ranking_module, "_COMPARED", numbers)
     ranking = asked(split())
     generator = torch.Generator().manual_seed(0)
     states = ranking.states.users.numel()
