@@ -208,19 +208,27 @@ class RecommendationPrompts:
         hidden, seen = _heads(order, count), _without_heads(order, count)
         return hidden, seen if self._settings.reorder else _sorted(seen)
 
-    def prompts(self, users: Tensor, *, epoch: int = 0) -> PromptBatch:
-        """Prompts of ``(S,)`` users with all their train items, for prediction."""
-        items = self._test_order(users, epoch).head(self._most)
-        return self._of(users, self._templates.recommendation(users, items))
+    def prompts(self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0) -> PromptBatch:
+        """Prompts of ``(S,)`` users for prediction.
 
-    def histories(self, users: Tensor, *, epoch: int = 0) -> PromptBatch:
+        Args:
+            users: ``(S,)`` int64.
+            items: S rows of distinct ascending items; None: all train items of each user.
+            epoch: of the order, where that is random.
+        """
+        shown = self._test_order(users, items, epoch).head(self._most)
+        return self._of(users, self._templates.recommendation(users, shown))
+
+    def histories(
+        self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0
+    ) -> PromptBatch:
         """The same without the suffix, for the item language model (LLM-PreRec)."""
-        items = self._test_order(users, epoch).head(self._most_alone)
-        tokens = join_rows([self._templates.history(users), self._templates.items(items)])
+        shown = self._test_order(users, items, epoch).head(self._most_alone)
+        tokens = join_rows([self._templates.history(users), self._templates.items(shown)])
         return self._of(users, tokens)
 
-    def _test_order(self, users: Tensor, epoch: int) -> Ragged:
-        items = self._items.select(users)
+    def _test_order(self, users: Tensor, items: Ragged | None, epoch: int) -> Ragged:
+        items = self._items.select(users) if items is None else items
         if self._settings.test_order == "sorted":
             return items
         return shuffled(items, users, self._seed, epoch, _TEST)

@@ -14,6 +14,7 @@ from legos.config.checks import FAMILIES, bricks
 from legos.config.data_schema import DataConfig
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
+from legos.config.model_schema import SystemModel
 from legos.config.overrides import (
     Arguments,
     apply_dotted,
@@ -22,14 +23,14 @@ from legos.config.overrides import (
     read_options,
 )
 from legos.config.references import referenced_variables, resolve
-from legos.config.schema import EmbedConfig, ExpConfig, ModelConfig, RunConfig
+from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
 from legos.registry import Registry
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
-    "model": ModelConfig,
+    "model": SystemModel,
     "exp": ExpConfig,
     "embed": EmbedConfig,
 }
@@ -268,7 +269,11 @@ def _name_language_models(resolved: Document) -> None:
         if isinstance(embed, dict) and embed.get("source") == "language_model":
             _name_language_model(embed, "path", known)
     for model in [resolved.data.get("model"), *_mappings(compared.get("models"))]:
-        for brick in _bricks_within(model.get("item") if isinstance(model, dict) else None):
+        if not isinstance(model, dict):
+            continue
+        if "system" in model and "model" in model:
+            _name_language_model(model, "model", known)
+        for brick in _bricks_within(model.get("item")):
             if "model" in brick:
                 _name_language_model(brick, "model", known)
 
@@ -299,8 +304,10 @@ def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
 
 
 def _names(entry: Any, kind: str) -> bool:
-    """Whether an entry of a comparison names a YAML."""
-    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
+    """Whether an entry of a comparison names a YAML; key model of a system names another thing."""
+    if isinstance(entry, dict) and "system" not in entry:
+        return isinstance(entry.get(kind), str)
+    return isinstance(entry, str)
 
 
 def _mappings(value: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """What a YAML may say: one class a section, each key with its meaning, unknown keys refused.
 
 The four YAMLs of a run are the four parts of :class:`RunConfig`; that of the data is in
-``data_schema``. Torch is not imported here; the
+``data_schema``, that of the model in ``model_schema``. Torch is not imported here; the
 bricks' own settings come from their registries when a model section is read.
 """
 
@@ -15,10 +15,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from legos.config.checks import (
     BaselineName,
     Device,
-    ItemEncoderChoice,
     MetricName,
-    PredictorChoice,
-    UserEncoderChoice,
     refuse_lost_references,
     refuse_other_impressions,
     refuse_pairs_only,
@@ -26,6 +23,7 @@ from legos.config.checks import (
     refuse_unranked,
 )
 from legos.config.data_schema import DataConfig
+from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
 from legos.config.section import (
     Count,
     Dropout,
@@ -38,29 +36,9 @@ from legos.config.section import (
     Rate,
     Section,
 )
+from legos.errors import ConfigError
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
-from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
-
-
-class ModelConfig(Section):
-    """Which bricks (`config/model/`)."""
-
-    name: Name
-    """Second folder below `exp.runs_folder`; rows of a results table are called so."""
-    hidden_size: Count = 64
-    """D, the width of item and user vectors (64 in ONCE)."""
-    item: SerializeAsAny[Annotated[BrickConfig, ItemEncoderChoice]]
-    """The item encoder: content to a vector."""
-    user: SerializeAsAny[Annotated[UserEncoderConfig, UserEncoderChoice]]
-    """The user encoder: the vectors of a history to a vector."""
-    predictor: SerializeAsAny[Annotated[PredictorConfig, PredictorChoice]]
-    """The predictor: user and candidate vectors to scores."""
-
-    @model_validator(mode="after")
-    def _bricks_fit_together(self) -> Self:
-        refuse_unfit(self.user, self.predictor)
-        return self
 
 
 class EmbedConfig(Section):
@@ -181,22 +159,13 @@ class EvaluateConfig(Section):
     """Novelty, coverage and diversity of the best k; null: not computed."""
 
 
-class ComparedModel(ModelConfig):
-    """A model, its own data where it has any, and the row it is measured against."""
-
-    data: DataConfig | None = None
-    """A data YAML over the same test impressions; null: that of the command line."""
-    against: Name | None = None
-    """Row that stars and relative improvement refer to; null: the first."""
-
-
 class CompareConfig(Section):
     """The runs of a comparison: models × embeds × seeds.
 
     A YAML names model and embed YAMLs; reading it puts their content here.
     """
 
-    models: tuple[ComparedModel, ...] = Field(min_length=1)
+    models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
@@ -221,6 +190,8 @@ class CacheConfig(Section):
     """The mean-pooled states of all layers, for item encoder iisan."""
     folder: Path = Path("cache/hidden")
     """A folder a model and below it one for everything that decides the states."""
+    token_folder: Path = Path("cache/tokens")
+    """Of the texts that system cllm4rec reads, tokenized once."""
     batch_tokens: Count = 16384
     """Tokens the language model reads at once; changes memory, not results."""
     keep_days: Count | None = None
@@ -320,12 +291,26 @@ class RunConfig(Section):
 
     data: DataConfig
     """What to read."""
-    model: ModelConfig
-    """Which bricks; for mode compare the first of `exp.compare.models`."""
+    model: SerializeAsAny[SystemModel]
+    """Which bricks, or which system; for mode compare the first of `exp.compare.models`."""
     exp: ExpConfig
     """What to do."""
     embed: EmbedConfig
     """Which vectors tokens start from."""
+
+    @property
+    def bricks(self) -> ModelConfig:
+        """The model as bricks.
+
+        Raises:
+            ConfigError: it is another system.
+        """
+        if not isinstance(self.model, ModelConfig):
+            raise ConfigError(
+                f"model {self.model.name} is a system of its own ({self.model.system}); what is "
+                "asked for is made for models of bricks"
+            )
+        return self.model
 
     @model_validator(mode="after")
     def _random_vectors_are_hidden_size_wide(self) -> Self:
@@ -335,6 +320,8 @@ class RunConfig(Section):
         for embed in embeds:
             width = embed.embed_hidden_size
             for model in models:
+                if not isinstance(model, ModelConfig):
+                    continue
                 if embed.source == "random" and width not in (None, model.hidden_size):
                     raise ValueError(
                         f"embed.embed_hidden_size: {width}, but random vectors ({embed.name}) are "
@@ -348,7 +335,8 @@ class RunConfig(Section):
         compare = self.exp.compare
         if self.exp.train.loss in ("full_softmax", "multinomial"):
             for model in compare.models if compare else (self.model,):
-                refuse_pairs_only(self.exp.train.loss, model.user, model.predictor)
+                if isinstance(model, ModelConfig):
+                    refuse_pairs_only(self.exp.train.loss, model.user, model.predictor)
         return self
 
     @model_validator(mode="after")

@@ -168,7 +168,7 @@ class Workplace:
         """
         config, seed = self.config, self.config.exp.train.seed
         model = build_recommender(
-            config.model,
+            config.bricks,
             self.store,
             known=self.known,
             seed=seed,

@@ -42,6 +42,7 @@ _WITHOUT_EFFECT = {
 }
 # settings that came later: at these values a run is what it was before, and keeps its id
 _ADDED = {
+    "model": {"system": "bricks"},
     "exp.train": {"history": "given"},
     "exp.evaluate": {"ranking": "shown", "exclude": "history"},
 }

@@ -16,10 +16,10 @@ def training_notices(place: Workplace, rows: Rows) -> list[str]:
         if train.history == "given":
             hint = "; exp.train.history: clicks makes one of an impression's other clicks"
         lines.append(f"no training row has a history to encode a user from{hint}")
-    if train.loss in CATALOGUE_LOSSES and place.config.model.item.name != "id":
+    if train.loss in CATALOGUE_LOSSES and place.config.bricks.item.name != "id":
         lines.append(
             f"exp.train.loss {train.loss} encodes all {len(place.store):,} items in every "
-            f"micro-batch; item encoder {place.config.model.item.name} may take long, and "
+            f"micro-batch; item encoder {place.config.bricks.item.name} may take long, and "
             "exp.train.item_page_size bounds its memory"
         )
     return lines
@@ -27,7 +27,7 @@ def training_notices(place: Workplace, rows: Rows) -> list[str]:
 
 def ranking_cost(place: Workplace) -> str:
     """How ``exp.evaluate.ranking: all`` comes by its scores, and how many there are."""
-    model, data = place.config.model, place.config.data
+    model, data = place.config.bricks, place.config.data
     states = sum(distinct_states(place.split(split))[0].users.numel() for split in data.splits.test)
     offered = int(place.tables.offered.sum())
     how = "a network over each pair; slower than a product of vectors"
