@@ -86,13 +86,35 @@ def build_backbone(
         seed: of random weights and adapters.
 
     Raises:
-        ConfigError: its files are missing, it has fewer layers than are to be kept, or it cannot
-            be a backbone.
+        ConfigError: its files are missing, it has fewer layers than are to be kept, it cannot be a
+            backbone, or it is no causal language model.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _fresh(language) if settings.init == "random" else _pretrained(language)
-        return prepare_backbone(model, settings)
+        backbone = prepare_backbone(model, settings)
+        refuse_look_ahead(backbone, language.name)
+        return backbone
+
+
+@torch.no_grad()
+def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
+    """Raise ConfigError where a state depends on later tokens: BERT would read what it predicts."""
+    if backbone.encoder_decoder:
+        return
+    parameter = backbone.token_table
+    vectors = torch.randn(1, 3, backbone.width, generator=torch.Generator().manual_seed(0))
+    vectors = vectors.to(parameter)
+    other = vectors.clone()
+    other[:, -1] += 1
+    found, changed = (
+        backbone.model.eval()(inputs_embeds=each).last_hidden_state for each in (vectors, other)
+    )
+    if not torch.equal(found[:, :-1], changed[:, :-1]):
+        raise ConfigError(
+            f"language model {name!r} ({backbone.model.config.model_type}) sees later tokens, so "
+            "it cannot predict them; choose GPT-2, LLaMA, OPT, Qwen or T5"
+        )
 
 
 def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbone:

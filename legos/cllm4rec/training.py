@@ -170,7 +170,7 @@ class StageTraining:
         with self.accelerator.autocast():
             parts = self._parts(task, batch)
         loss = combine(parts, model.settings.mutual)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise self._not_finite(task, batch)
         optimizer = self.optimizers[task.learns]

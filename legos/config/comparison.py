@@ -67,7 +67,7 @@ def _run(config: RunConfig, entry: ComparedModel, embed: EmbedConfig, seed: int)
             update={
                 "mode": "train_test",
                 "compare": None,
-                "train": config.exp.train.model_copy(update={"seed": seed}),
+                "train": (entry.train or config.exp.train).model_copy(update={"seed": seed}),
             }
         ),
     )

@@ -36,7 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 _DEFAULT_EMBED = "null"
 _COMPARED = {"model": "models", "embed": "embeds"}  # kind -> key of exp.compare
-_OF_THE_ROW = ("data", "against")  # keys of an entry that are none of its model's
+_OF_THE_ROW = ("data", "against", "train")  # keys of an entry that are none of its model's
 
 
 def print_notice(text: str) -> None:
@@ -214,8 +214,8 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
     """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
 
     An entry is the name of a YAML, or a mapping that names one (``model: naml``) beside keys that
-    override its own; ``data`` beside a model names a data YAML. A ``--model`` or ``--embed`` of
-    the command line takes the place of all.
+    override its own; ``data`` beside a model names a data YAML, ``train`` overrides keys of
+    ``exp.train`` for it. A ``--model`` or ``--embed`` of the command line takes the place of all.
     """
     compare = run.data["exp"].get("compare")
     counts: dict[str, int] = {}
@@ -225,9 +225,13 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
         if kind in arguments.yamls and key in compare:
             compare[key] = [arguments.yamls[kind]]
         entries = compare.get(key)
-        if not isinstance(entries, list) or not all(_names(entry, kind) for entry in entries):
+        if not isinstance(entries, list) or not all(
+            _names(entry, kind) or _is_written_out(entry) for entry in entries
+        ):
             continue  # the schema says what is wrong
         for index, entry in enumerate(entries):
+            if _is_written_out(entry):
+                continue
             prefix: KeyPath = ("exp", "compare", key, str(index))
             name = entry if isinstance(entry, str) else entry[kind]
             section = _read_named(run, prefix, kind, name)
@@ -236,6 +240,10 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
                 del own.data[kind]
                 merge(section, own)
             _put(run, prefix, section)
+            if isinstance(section.data.get("train"), dict) and "train" in run.data["exp"]:
+                train = _part(run, ("exp", "train"))
+                merge(train, _part(run, (*prefix, "train")))
+                _put(run, (*prefix, "train"), train)
             if kind == "model" and isinstance(entry, dict) and entry.get("data") is not None:
                 data: KeyPath = (*prefix, "data")
                 _put(run, data, _read_named(run, data, "data", entry["data"]))
@@ -304,10 +312,13 @@ def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
 
 
 def _names(entry: Any, kind: str) -> bool:
-    """Whether an entry of a comparison names a YAML; key model of a system names another thing."""
-    if isinstance(entry, dict) and "system" not in entry:
-        return isinstance(entry.get(kind), str)
-    return isinstance(entry, str)
+    """Whether an entry of a comparison names a YAML."""
+    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
+
+
+def _is_written_out(entry: Any) -> bool:
+    """Whether it is a model of its own: key model of a system names a language model, no YAML."""
+    return isinstance(entry, dict) and "system" in entry
 
 
 def _mappings(value: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderChoice
 from legos.config.data_schema import DataConfig
 from legos.config.section import Count, Name, Section
+from legos.config.train_schema import TrainConfig
 from legos.errors import nearest
 from legos.lm.source import LanguageModelSource
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
@@ -107,6 +108,8 @@ class ComparedModel(SystemModel):
     """A data YAML over the same test impressions; null: that of the command line."""
     against: Name | None = None
     """Row that stars and relative improvement refer to; null: the first."""
+    train: TrainConfig | None = None
+    """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
 
     def alone(self) -> SystemModel:
         """The model as its own YAML says it."""

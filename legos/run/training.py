@@ -22,7 +22,7 @@ from legos.run.schedule import Stream
 from legos.run.weights import frozen_hashes, load_model_tensors, model_tensors
 
 if TYPE_CHECKING:
-    from legos.config.schema import TrainConfig
+    from legos.config.train_schema import TrainConfig
 
 
 @dataclass
