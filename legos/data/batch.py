@@ -29,8 +29,8 @@ class Batch:
         labels: ``(B, C)`` float32.
         users: ``(B,)`` int64.
         rows: ``(B,)`` int64 training row numbers.
-        targets: where every item competes, the columns of each row's clicks; candidates, mask and
-            labels are then ``(1, C)``, the same for every row. None else.
+        targets: where every item competes, the columns of each row's clicks; ``items`` are then all
+            items and candidates, mask and labels ``(1, C)``, the same for every row. None else.
     """
 
     items: Tensor

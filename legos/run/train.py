@@ -163,7 +163,8 @@ def add_gradient(
     vectors = None if cached is None else cached.vectors
     with nullcontext() if is_last and not by_hand else accelerator.no_sync(training.model):
         with accelerator.autocast():
-            items = training.store.batch(batch.items)
+            whole = batch.targets is not None  # every item competes: nothing is to be selected
+            items = training.store.whole() if whole else training.store.batch(batch.items)
             scores, penalty = model(batch, items, training.profiles, vectors)
         loss = batch_losses(training.config.loss, scores, batch)
         loss = (loss if penalty is None else loss + penalty)[:counted]
