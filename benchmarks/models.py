@@ -24,7 +24,8 @@ from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, VOCABULARY, make_interactions, make_items
 from legos.config.load import load_run_config
 from legos.config.locations import CONFIG_FOLDER, yaml_files
-from legos.config.schema import ModelConfig, NegativesConfig, TrainConfig
+from legos.config.model_schema import ModelConfig
+from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender

@@ -32,7 +32,7 @@ from benchmarks.models import compare_models
 from benchmarks.padded import PaddedLoop
 from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, MIND, VOCABULARY, Shape, make_interactions, make_items
-from legos.config.schema import NegativesConfig, TrainConfig
+from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender

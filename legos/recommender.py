@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
+from legos.blocks.catalogue import CatalogueScorer
 from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
 from legos.blocks.encode import Penalised, encode_history
 from legos.blocks.packed import gather
@@ -145,6 +146,15 @@ class Recommender(nn.Module):
         scores = self.predictor(user, candidates)
         return scores
 
+    def score_catalogue(self, user: Tensor, items: Tensor) -> Tensor:
+        """Users as the user encoder gave them, and items that all share, ``(C, D)`` -> ``(B, C)``.
+
+        Only for a user encoder that does not look at candidates.
+        """
+        if isinstance(self.predictor, CatalogueScorer):
+            return self.predictor.catalogue(user, items)
+        return self.score(user, items.expand(user.shape[0], *items.shape))
+
     def forward(
         self,
         batch: Batch,
@@ -163,20 +173,25 @@ class Recommender(nn.Module):
         if vectors is None:
             vectors = self.encode_items(items)  # (N, D)
         history = take(vectors, batch.history)  # (B, H, D)
-        candidates = take(vectors, batch.candidates)  # (B, C, D)
+        shared = batch.targets is not None
+        candidates = None if shared else take(vectors, batch.candidates)  # (B, C, D)
         readers = Readers(
             users=batch.users,
             items=items,
             history=batch.history,
             candidates=candidates,
-            candidate_items=batch.candidates,
+            candidate_items=None if shared else batch.candidates,
             profiles=profiles,
         )
         user = self.encode_users(history, batch.history_mask, readers)
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)
-        return Scored(self.score(user, candidates, batch.history_mask), penalty)
+        if candidates is None:
+            scores = self.score_catalogue(user, take(vectors, batch.candidates[0]))
+        else:
+            scores = self.score(user, candidates, batch.history_mask)
+        return Scored(scores, penalty)
 
 
 def take(vectors: Tensor, index: Tensor) -> Tensor:

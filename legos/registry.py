@@ -50,6 +50,11 @@ class PredictorConfig(BrickConfig):
         """What it can score."""
         return frozenset({"vector", "vector_per_candidate"})
 
+    @property
+    def scores_catalogue(self) -> bool:
+        """Whether its module scores all items at once (``legos.blocks.catalogue``)."""
+        return False
+
 
 _OUTPUTS: dict[UserOutput, str] = {
     "vector": "one vector a user",

@@ -190,6 +190,10 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: misspell(p, "title@words", "titel@words"),
         "did you mean 'title@words'",
     ),
+    "unknown system": (
+        lambda p: p.command("--model", "cllm4rec", "--model.system", "cllm4re"),
+        "model.system: unknown system 'cllm4re'; did you mean 'cllm4rec'?",
+    ),
     "incompatible sizes": (
         lambda p: p.command("--model", "nrms", "--model.item.num_heads", "3"),
         "model.item (attention): num_heads 3 does not divide hidden_size 8",

@@ -191,7 +191,7 @@ class SoftPromptBackbone(nn.Module):
 
         if self.encoder_decoder:
             raise ConfigError("an encoder-decoder keeps no prefix; score whole prompts instead")
-        return DynamicCache(config=self.model.config)
+        return DynamicCache()  # whole layers even where attention slides, so that it can be cropped
 
     def _run(self, vectors: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
         inputs = {"inputs_embeds": vectors, "attention_mask": mask, "use_cache": False}

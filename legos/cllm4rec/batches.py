@@ -79,6 +79,7 @@ class InteractionLM:
         self._items, self._templates, self._seed = items, templates, seed
         self._reorder = settings.collaborative.reorder
         self._most = room_for_items(settings.max_length, templates.history_length)
+        self._cold = _cold_items(items, templates, settings)
 
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
         """Prompts and items of ``(S,)`` users in one epoch's order."""
@@ -92,7 +93,7 @@ class InteractionLM:
             prompt_lengths=prompts.lengths,
             users=users,
             counted_users=users,
-            counted_items=items.values.long(),
+            counted_items=torch.cat([items.values.long(), self._cold]),
         )
 
 
@@ -180,6 +181,7 @@ class RecommendationPrompts:
         self._settings, self._mutual = settings.recommendation, settings.mutual
         around = templates.history_length + templates.suffix_length
         self._most = room_for_items(settings.max_length, around)
+        self._cold = _cold_items(items, templates, settings)
         self._most_alone = room_for_items(settings.max_length, templates.history_length)
 
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
@@ -187,12 +189,12 @@ class RecommendationPrompts:
         all_items = self._items.select(users)
         hidden, seen = self.masked(users, epoch=epoch)
         shown = seen.head(self._most)
-        on_targets = self._mutual.on_recommendation_targets
+        counted = all_items if self._mutual.on_recommendation_targets else shown
         batch = self._of(users, self._templates.recommendation(users, shown))
         return replace(
             batch,
             counted_users=torch.cat([users] * (1 + self._mutual.user_twice_in_recommendation)),
-            counted_items=(all_items if on_targets else shown).values.long(),
+            counted_items=torch.cat([counted.values.long(), self._cold]),
             targets=hidden if self._settings.target == "holdout" else all_items,
         )
 
@@ -206,19 +208,27 @@ class RecommendationPrompts:
         hidden, seen = _heads(order, count), _without_heads(order, count)
         return hidden, seen if self._settings.reorder else _sorted(seen)
 
-    def prompts(self, users: Tensor, *, epoch: int = 0) -> PromptBatch:
-        """Prompts of ``(S,)`` users with all their train items, for prediction."""
-        items = self._test_order(users, epoch).head(self._most)
-        return self._of(users, self._templates.recommendation(users, items))
+    def prompts(self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0) -> PromptBatch:
+        """Prompts of ``(S,)`` users for prediction.
 
-    def histories(self, users: Tensor, *, epoch: int = 0) -> PromptBatch:
+        Args:
+            users: ``(S,)`` int64.
+            items: S rows of distinct ascending items; None: all train items of each user.
+            epoch: of the order, where that is random.
+        """
+        shown = self._test_order(users, items, epoch).head(self._most)
+        return self._of(users, self._templates.recommendation(users, shown))
+
+    def histories(
+        self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0
+    ) -> PromptBatch:
         """The same without the suffix, for the item language model (LLM-PreRec)."""
-        items = self._test_order(users, epoch).head(self._most_alone)
-        tokens = join_rows([self._templates.history(users), self._templates.items(items)])
+        shown = self._test_order(users, items, epoch).head(self._most_alone)
+        tokens = join_rows([self._templates.history(users), self._templates.items(shown)])
         return self._of(users, tokens)
 
-    def _test_order(self, users: Tensor, epoch: int) -> Ragged:
-        items = self._items.select(users)
+    def _test_order(self, users: Tensor, items: Ragged | None, epoch: int) -> Ragged:
+        items = self._items.select(users) if items is None else items
         if self._settings.test_order == "sorted":
             return items
         return shuffled(items, users, self._seed, epoch, _TEST)
@@ -259,6 +269,14 @@ def room_for_items(max_length: int, around: int) -> int:
             f"follow; expected {around + 1} or more"
         )
     return max_length - around
+
+
+def _cold_items(items: Ragged, templates: Templates, settings: Cllm4RecConfig) -> Tensor:
+    """``(n,)`` int64 items in nobody's row, where they are to count; else none."""
+    if not settings.mutual.cold_items:
+        return torch.zeros(0, dtype=torch.int64)
+    counts = torch.bincount(items.values.long(), minlength=templates.vocabulary.items)
+    return (counts == 0).nonzero()[:, 0]
 
 
 def _reordered(items: Ragged, keys: Callable[[Tensor], Tensor]) -> Ragged:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -86,13 +87,35 @@ def build_backbone(
         seed: of random weights and adapters.
 
     Raises:
-        ConfigError: its files are missing, it has fewer layers than are to be kept, or it cannot
-            be a backbone.
+        ConfigError: its files are missing, it has fewer layers than are to be kept, it cannot be a
+            backbone, or it is no causal language model.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _fresh(language) if settings.init == "random" else _pretrained(language)
-        return prepare_backbone(model, settings)
+        backbone = prepare_backbone(model, settings)
+        refuse_look_ahead(backbone, language.name)
+        return backbone
+
+
+@torch.no_grad()
+def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
+    """Raise ConfigError where a state depends on later tokens: BERT would read what it predicts."""
+    if backbone.encoder_decoder:
+        return
+    parameter = backbone.token_table
+    vectors = torch.randn(1, 3, backbone.width, generator=torch.Generator().manual_seed(0))
+    vectors = vectors.to(parameter)
+    other = vectors.clone()
+    other[:, -1] += 1
+    found, changed = (
+        backbone.model.eval()(inputs_embeds=each).last_hidden_state for each in (vectors, other)
+    )
+    if not torch.equal(found[:, :-1], changed[:, :-1]):
+        raise ConfigError(
+            f"language model {name!r} ({backbone.model.config.model_type}) sees later tokens, so "
+            "it cannot predict them; choose GPT-2, LLaMA, OPT, Qwen or T5"
+        )
 
 
 def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbone:
@@ -102,7 +125,7 @@ def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbo
         ConfigError: it has fewer layers than are to be kept, or it cannot be a backbone.
     """
     if settings.layers is not None:
-        keep_layers(model, settings.layers)
+        keep_layers(model, settings.layers, cut=settings.cut)
     backbone = SoftPromptBackbone(model, row_tokens=settings.row_tokens)
     if settings.train == "frozen":
         freeze(backbone)
@@ -121,23 +144,30 @@ def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbo
     return backbone
 
 
-def keep_layers(model: Any, count: int) -> None:
-    """Keep a model's first layers and its last norm, in place; of an encoder-decoder, of both.
+def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end") -> None:
+    """Keep so many layers of a model and its last norm, in place; of an encoder-decoder, of both.
+
+    Args:
+        model: of transformers.
+        count: layers.
+        cut: where the others are taken out; ``middle`` keeps as many first as last ones.
 
     Raises:
         ConfigError: it has fewer.
     """
     if getattr(model.config, "is_encoder_decoder", False):
         for stack in (model.encoder, model.decoder):
-            stack.block = _first(stack.block, count, model)
+            stack.block = _kept(stack.block, count, model, cut)
             stack.config.num_layers = count
         model.config.num_layers = model.config.num_decoder_layers = count
         return
     holder, name, layers = layer_stack(model.base_model)
-    setattr(holder, name, _first(layers, count, model))
+    setattr(holder, name, _kept(layers, count, model, cut))
     model.config.num_hidden_layers = count
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[:count]
+    types = getattr(model.config, "layer_types", None)
+    if types:
+        numbers = _numbers(len(types), count, cut)
+        model.config.layer_types = [types[number] for number in numbers]
 
 
 def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
@@ -160,13 +190,26 @@ def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
     return float(std)
 
 
-def _first(layers: nn.ModuleList, count: int, model: nn.Module) -> nn.ModuleList:
+def _kept(
+    layers: nn.ModuleList, count: int, model: nn.Module, cut: Literal["end", "middle"]
+) -> nn.ModuleList:
     if count > len(layers):
         raise ConfigError(
             f"backbone.layers: {count}, but {type(model).__name__} has {len(layers)}; "
             f"expected 1 to {len(layers)}"
         )
-    return layers[:count]
+    kept = nn.ModuleList(layers[number] for number in _numbers(len(layers), count, cut))
+    for number, layer in enumerate(kept):
+        parts: Iterator[Any] = layer.modules()
+        for part in parts:  # a key-value cache finds a layer by its number
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = number
+    return kept
+
+
+def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]:
+    first = count if cut == "end" else count - count // 2
+    return [*range(first), *range(total - (count - first), total)]
 
 
 def _fresh(language: LanguageModel) -> Any:

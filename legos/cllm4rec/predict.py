@@ -88,8 +88,17 @@ def recommend(
     return top_items(model.scores(batch.to(device)), excluded.to(device), count)
 
 
-def prediction_batch(model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor) -> PromptBatch:
-    """What a model is to read of ``(B,)`` users to score all items."""
+def prediction_batch(
+    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
+) -> PromptBatch:
+    """What a model is to read of ``(B,)`` users to score all items.
+
+    Args:
+        model: whose settings say how.
+        prompts: of the train items.
+        users: ``(B,)`` int64.
+        items: B rows of distinct ascending items that they have; None: the train items.
+    """
     if model.settings.recommendation.scoring == "next_item":
-        return prompts.histories(users)
-    return prompts.prompts(users)
+        return prompts.histories(users, items=items)
+    return prompts.prompts(users, items=items)

@@ -69,9 +69,8 @@ class UserSession:
         """Scores of all items, fp32 ``(J,)``; the history stays as it is."""
         state = self._last
         if self._model.settings.recommendation.scoring == "recommendation":
-            length = self._cache.get_seq_length()
             state = self._read(self._suffix)
-            self._cache.crop(length)
+            self._cache.crop(-len(self._suffix))
         return self._model.item_scores(state)
 
     def top(self, count: int) -> Tensor:

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from legos.registry import BrickConfig
-
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -69,7 +67,10 @@ class BackboneSettings(_Section):
     train: Literal["frozen", "lora", "full"] = "frozen"
     """What of it learns besides the tokens of users and items; `full`: all (LLM-FtAll)."""
     layers: PositiveInt | None = None
-    """It keeps its first so many layers and its last norm; null: all."""
+    """It keeps so many layers and its last norm; null: all."""
+    cut: Literal["end", "middle"] = "end"
+    """Where the others are taken out. Without its last layers a model says nothing of words:
+    SmolLM2 has 22 nats a token with its first 8 layers, 12 with its first and last 4, 5 with 30."""
     lora_rank: PositiveInt = 16
     """r of LoRA."""
     lora_alpha: Positive = 32.0
@@ -78,6 +79,8 @@ class BackboneSettings(_Section):
     """Rate on the input of adapters."""
     lora_targets: tuple[str, ...] = ()
     """Last parts of the names of linear layers; none: queries and values."""
+    lr: Positive | None = None
+    """Learning rate of what of it learns; null: that of the stage."""
     row_tokens: PositiveInt = 512
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
@@ -103,12 +106,18 @@ class ContentSettings(_Section):
 
     enabled: bool = True
     """Off: LLM-CF."""
+    kinds: tuple[str, ...] = ()
+    """Texts that are read: `review` and `explanation` of training pairs, `title`, `brand`,
+    `description`, `categories` of items as far as the data YAML names such a field, `content`: all
+    its fields in one. None: every kind that the data have, but content."""
     main_leading_space: bool = True
     """Texts begin with a blank, as the public preprocessing writes them; its demo does not."""
     dropout_in_finetuning: bool = True
     """Off in the public code, which leaves the shared backbone in evaluation mode."""
     checkpoint: Literal["last", "valid", "training_loss"] = "last"
-    """Which content tables finetuning starts from; the public code compares training losses."""
+    """Which content tables finetuning starts from: the last, those of the pretraining epoch after
+    which the item language model was best on the valid split, or those of the lowest training loss,
+    compared across stages as in the public code."""
 
 
 class RecommendationSettings(_Section):
@@ -123,7 +132,7 @@ class RecommendationSettings(_Section):
     test_order: Literal["sorted", "random"] = "sorted"
     """Order of items in prompts at test time."""
     exclude: Literal["train", "train+valid"] = "train"
-    """What is never recommended; validation items compete at test time in the public code."""
+    """What serving never recommends; a run is measured by `exp.evaluate.exclude`."""
     scoring: Literal["recommendation", "next_item"] = "recommendation"
     """`next_item`: by the item language model after the history (LLM-PreRec)."""
 
@@ -141,6 +150,9 @@ class MutualSettings(_Section):
     """In finetuning, items hidden from the prompt count too; without effect in the public code."""
     user_twice_in_recommendation: bool = False
     """The recommendation prompt names its user twice, and the public code counts both."""
+    cold_items: bool = False
+    """Items without train interactions count once a batch too, so that what their texts taught
+    reaches recommendation. In the paper only items that users interacted with are pulled."""
     prior: NotNegative = 0.0
     """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
 
@@ -160,14 +172,23 @@ class StageSettings(_Section):
     """Learning rate of finetuning (1e-4 in the public code)."""
     batch_size: PositiveInt = 20
     """Users or texts a step (20 a GPU in the public code)."""
+    collaborative_steps: PositiveInt | None = None
+    """At most so many steps of a pass over users; the next goes on there. Null: all."""
+    content_steps: PositiveInt | None = None
+    """The same for a pass over texts."""
+    recommendation_steps: PositiveInt | None = None
+    """The same for a pass over recommendation prompts."""
     shuffle: bool = True
     """Visit users and texts in a fresh order in every epoch."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs of finetuning without improvement on the valid split before it stops; 0: never."""
+    valid_users: PositiveInt | None = None
+    """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
 
 
-class Cllm4RecConfig(BrickConfig):
+class Cllm4RecConfig(_Section):
     """One CLLM4Rec."""
 
-    name: Literal["cllm4rec"] = "cllm4rec"
     preset: Preset = "paper"
     """Sets everything below in which the paper and its public code differ and that is not given."""
     wording: Preset = "paper"

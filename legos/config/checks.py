@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from legos.errors import ConfigError, nearest
-from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
+from legos.registry import (
+    BrickConfig,
+    PredictorConfig,
+    Registry,
+    UserEncoderConfig,
+    item_encoders,
+    predictors,
+    user_encoders,
+)
 
 if TYPE_CHECKING:
     from legos.config.data_schema import DataConfig
@@ -88,6 +96,38 @@ def refuse_other_impressions(shared: DataConfig, own: Mapping[str, DataConfig | 
                 )
     if problems:
         raise ValueError("\n  ".join(problems))
+
+
+def refuse_unranked(names: Iterable[str]) -> None:
+    """Raise ValueError for metrics that are not defined where all items are ranked."""
+    from legos.metrics.names import GLOBAL
+
+    wrong = [name for name in dict.fromkeys(names) if name in GLOBAL]
+    if wrong:
+        raise ValueError(
+            f"metric {', '.join(wrong)} compares scores of different impressions and is not "
+            "defined with evaluate.ranking all; take GAUC"
+        )
+
+
+def refuse_pairs_only(loss: str, user: UserEncoderConfig, predictor: PredictorConfig) -> None:
+    """Raise ConfigError for bricks that cannot score a whole catalogue in every training step."""
+    if user.output not in ("vector", "interests"):
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items, but user encoder {user.name} makes "
+            "another user for every candidate; take softmax, bce or bpr"
+        )
+    if not predictor.scores_catalogue:
+        able = [name for name in bricks("predictor").names() if _scores_catalogue(name)]
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
+            f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
+        )
+
+
+def _scores_catalogue(name: str) -> bool:
+    settings = bricks("predictor").validate({"name": name})
+    return isinstance(settings, PredictorConfig) and settings.scores_catalogue
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from legos.config.schema import ComparedModel, EmbedConfig, ModelConfig, RunConfig
+from legos.config.model_schema import ComparedModel, ModelConfig
+from legos.config.schema import EmbedConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,21 @@ def comparison_rows(config: RunConfig) -> list[ComparedRow]:
     """A row for each model and embed of ``exp.compare``, models outside.
 
     ``against`` names a model: the reference is its row with the same token vectors. Without it
-    the reference is the first row of all.
+    the reference is the first row of all. A system that reads no token vectors has one row.
     """
     compare = config.exp.compare
     if compare is None:
         return [ComparedRow(config.model.name, None, (config,))]
     embeds = compare.embeds or (config.embed,)
+    of_bricks = {entry.name for entry in compare.models if isinstance(entry, ModelConfig)}
 
     def label(name: str, embed: EmbedConfig) -> str:
-        return f"{name} + {embed.name}" if len(embeds) > 1 else name
+        return f"{name} + {embed.name}" if len(embeds) > 1 and name in of_bricks else name
 
     first = label(compare.models[0].name, embeds[0])
     rows = []
     for entry in compare.models:
-        for embed in embeds:
+        for embed in embeds if entry.name in of_bricks else embeds[:1]:
             own = label(entry.name, embed)
             reference = label(entry.against, embed) if entry.against else first
             runs = tuple(_run(config, entry, embed, seed) for seed in compare.seeds)
@@ -59,13 +61,13 @@ def comparison_runs(config: RunConfig) -> list[RunConfig]:
 def _run(config: RunConfig, entry: ComparedModel, embed: EmbedConfig, seed: int) -> RunConfig:
     return RunConfig(
         data=entry.data or config.data,
-        model=ModelConfig(**{key: getattr(entry, key) for key in ModelConfig.model_fields}),
+        model=entry.alone(),
         embed=embed,
         exp=config.exp.model_copy(
             update={
                 "mode": "train_test",
                 "compare": None,
-                "train": config.exp.train.model_copy(update={"seed": seed}),
+                "train": (entry.train or config.exp.train).model_copy(update={"seed": seed}),
             }
         ),
     )

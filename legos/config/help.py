@@ -15,7 +15,7 @@ Train, test and compare content-based recommenders that four YAMLs describe.
 usage:
   python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
   python worker.py ... --check               resolve, validate, show shapes, parameters, memory
-  python worker.py --list [FAMILY]           what there is: {families}
+  python worker.py --list [FAMILY]           names of {families}
   python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
   accelerate launch worker.py ...            more processes; nothing else changes
 
@@ -63,7 +63,7 @@ def help_text() -> str:
         f"  --{name:<19}{variable.meaning} ({_shown(variable.default)})"
         for name, variable in PUBLISHED.items()
     )
-    families = ", ".join(("item", "user", "predictor", *KINDS))
+    families = ", ".join(("item", "user", "predictor", "system", *KINDS))
     return _HEAD.format(families=families, yamls=yamls, variables=variables)
 
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from legos.config.checks import FAMILIES, bricks
 from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
+from legos.config.model_schema import SYSTEMS
 from legos.errors import ConfigError, nearest
+
+_SYSTEM = "system"
 
 
 def list_families(families: Sequence[str]) -> str:
@@ -15,7 +18,7 @@ def list_families(families: Sequence[str]) -> str:
     Raises:
         ConfigError: there is no such family; the message names the nearest.
     """
-    known = (*FAMILIES, *KINDS)
+    known = (*FAMILIES, _SYSTEM, *KINDS)
     for family in families:
         if family not in known:
             raise ConfigError(f"--list {family}: no such family; {nearest(family, known)}")
@@ -27,6 +30,9 @@ def _block(family: str) -> str:
         registry = bricks(family)
         head = f"{family}: {registry.family}s, by the name that a model YAML gives"
         lines = {name: registry.describe(name) for name in registry.names()}
+    elif family == _SYSTEM:
+        head = "system: what trains and scores a model, by the name that key system gives"
+        lines = dict(SYSTEMS)
     else:
         head = f"{family}: YAMLs in config/{family}/"
         folder = CONFIG_FOLDER / family

@@ -14,6 +14,7 @@ from legos.config.checks import FAMILIES, bricks
 from legos.config.data_schema import DataConfig
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
+from legos.config.model_schema import SystemModel
 from legos.config.overrides import (
     Arguments,
     apply_dotted,
@@ -22,20 +23,20 @@ from legos.config.overrides import (
     read_options,
 )
 from legos.config.references import referenced_variables, resolve
-from legos.config.schema import EmbedConfig, ExpConfig, ModelConfig, RunConfig
+from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
 from legos.registry import Registry
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
-    "model": ModelConfig,
+    "model": SystemModel,
     "exp": ExpConfig,
     "embed": EmbedConfig,
 }
 _DEFAULT_EMBED = "null"
 _COMPARED = {"model": "models", "embed": "embeds"}  # kind -> key of exp.compare
-_OF_THE_ROW = ("data", "against")  # keys of an entry that are none of its model's
+_OF_THE_ROW = ("data", "against", "train")  # keys of an entry that are none of its model's
 
 
 def print_notice(text: str) -> None:
@@ -213,8 +214,8 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
     """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
 
     An entry is the name of a YAML, or a mapping that names one (``model: naml``) beside keys that
-    override its own; ``data`` beside a model names a data YAML. A ``--model`` or ``--embed`` of
-    the command line takes the place of all.
+    override its own; ``data`` beside a model names a data YAML, ``train`` overrides keys of
+    ``exp.train`` for it. A ``--model`` or ``--embed`` of the command line takes the place of all.
     """
     compare = run.data["exp"].get("compare")
     counts: dict[str, int] = {}
@@ -224,9 +225,13 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
         if kind in arguments.yamls and key in compare:
             compare[key] = [arguments.yamls[kind]]
         entries = compare.get(key)
-        if not isinstance(entries, list) or not all(_names(entry, kind) for entry in entries):
+        if not isinstance(entries, list) or not all(
+            _names(entry, kind) or _is_written_out(entry) for entry in entries
+        ):
             continue  # the schema says what is wrong
         for index, entry in enumerate(entries):
+            if _is_written_out(entry):
+                continue
             prefix: KeyPath = ("exp", "compare", key, str(index))
             name = entry if isinstance(entry, str) else entry[kind]
             section = _read_named(run, prefix, kind, name)
@@ -235,6 +240,10 @@ def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
                 del own.data[kind]
                 merge(section, own)
             _put(run, prefix, section)
+            if isinstance(section.data.get("train"), dict) and "train" in run.data["exp"]:
+                train = _part(run, ("exp", "train"))
+                merge(train, _part(run, (*prefix, "train")))
+                _put(run, (*prefix, "train"), train)
             if kind == "model" and isinstance(entry, dict) and entry.get("data") is not None:
                 data: KeyPath = (*prefix, "data")
                 _put(run, data, _read_named(run, data, "data", entry["data"]))
@@ -268,7 +277,11 @@ def _name_language_models(resolved: Document) -> None:
         if isinstance(embed, dict) and embed.get("source") == "language_model":
             _name_language_model(embed, "path", known)
     for model in [resolved.data.get("model"), *_mappings(compared.get("models"))]:
-        for brick in _bricks_within(model.get("item") if isinstance(model, dict) else None):
+        if not isinstance(model, dict):
+            continue
+        if "system" in model and "model" in model:
+            _name_language_model(model, "model", known)
+        for brick in _bricks_within(model.get("item")):
             if "model" in brick:
                 _name_language_model(brick, "model", known)
 
@@ -301,6 +314,11 @@ def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
 def _names(entry: Any, kind: str) -> bool:
     """Whether an entry of a comparison names a YAML."""
     return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
+
+
+def _is_written_out(entry: Any) -> bool:
+    """Whether it is a model of its own: key model of a system names a language model, no YAML."""
+    return isinstance(entry, dict) and "system" in entry
 
 
 def _mappings(value: Any) -> list[Any]:

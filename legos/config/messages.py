@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from legos.config.model_schema import SystemModel
 from legos.config.yaml_files import Document
 from legos.errors import nearest
 from legos.registry import BrickConfig, Registry
@@ -98,11 +99,12 @@ def _model_at(
     registries: Mapping[str, Registry],
 ) -> type[BaseModel] | None:
     """The class that judges a place, following the names of bricks."""
-    current: type[BaseModel] | None = section
+    current: type[BaseModel] | None = _of_its_system(section, given)
     family = "item"
     for part in location:
         given = _at(given, (str(part),))
         if isinstance(part, int):
+            current = _of_its_system(current, given)
             continue
         family = part if part in registries else family
         field = current.model_fields.get(part) if current else None
@@ -112,6 +114,16 @@ def _model_at(
             registry = registries[family]
             current = registry.config(name) if name in registry.names() else None
     return current
+
+
+def _of_its_system(current: type[BaseModel] | None, given: Any) -> type[BaseModel] | None:
+    """The section of the system that a model YAML names."""
+    if current is None or not issubclass(current, SystemModel):
+        return current
+    try:
+        return current.section_of(given)
+    except ValidationError:
+        return current
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

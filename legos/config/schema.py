@@ -1,7 +1,7 @@
 """What a YAML may say: one class a section, each key with its meaning, unknown keys refused.
 
 The four YAMLs of a run are the four parts of :class:`RunConfig`; that of the data is in
-``data_schema``. Torch is not imported here; the
+``data_schema``, that of the model in ``model_schema``. Torch is not imported here; the
 bricks' own settings come from their registries when a model section is read.
 """
 
@@ -15,50 +15,28 @@ from pydantic import Field, SerializeAsAny, model_validator
 from legos.config.checks import (
     BaselineName,
     Device,
-    ItemEncoderChoice,
     MetricName,
-    PredictorChoice,
-    UserEncoderChoice,
     refuse_lost_references,
     refuse_other_impressions,
+    refuse_pairs_only,
     refuse_repetition,
+    refuse_unranked,
 )
 from legos.config.data_schema import DataConfig
+from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
 from legos.config.section import (
     Count,
     Dropout,
     Flag,
-    Fraction,
     Integer,
     Name,
     Natural,
-    NotNegative,
-    Rate,
     Section,
 )
+from legos.config.train_schema import TrainConfig
+from legos.errors import ConfigError
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
-from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
-
-
-class ModelConfig(Section):
-    """Which bricks (`config/model/`)."""
-
-    name: Name
-    """Second folder below `exp.runs_folder`; rows of a results table are called so."""
-    hidden_size: Count = 64
-    """D, the width of item and user vectors (64 in ONCE)."""
-    item: SerializeAsAny[Annotated[BrickConfig, ItemEncoderChoice]]
-    """The item encoder: content to a vector."""
-    user: SerializeAsAny[Annotated[UserEncoderConfig, UserEncoderChoice]]
-    """The user encoder: the vectors of a history to a vector."""
-    predictor: SerializeAsAny[Annotated[PredictorConfig, PredictorChoice]]
-    """The predictor: user and candidate vectors to scores."""
-
-    @model_validator(mode="after")
-    def _bricks_fit_together(self) -> Self:
-        refuse_unfit(self.user, self.predictor)
-        return self
 
 
 class EmbedConfig(Section):
@@ -93,59 +71,6 @@ class EmbedConfig(Section):
         return self
 
 
-class NegativesConfig(Section):
-    """Items a click is trained against."""
-
-    strategy: Literal["impression", "user", "uniform", "popularity"] = "impression"
-    """Shown and not clicked: in the impression (papers), ever by the user; or random items."""
-    count: Count = 4
-    """K negatives a click (4 in NAML, NRMS and ONCE)."""
-
-
-class TrainConfig(Section):
-    """How to train."""
-
-    loss: Literal["softmax", "bce", "bpr"] = "softmax"
-    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise."""
-    negatives: NegativesConfig = NegativesConfig()
-    """Items a click is trained against."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """AdamW's decay is decoupled from the gradient."""
-    lr: Rate = 1e-3
-    """Peak learning rate of everything but a language model."""
-    item_lr: Rate | None = None
-    """Peak learning rate of a language model in the item encoder; null: lr."""
-    weight_decay: NotNegative = 0.0
-    """On matrices; biases and gains do not decay."""
-    warmup: Fraction = 0.0
-    """Fraction of all steps over which the learning rate rises from 0."""
-    schedule: Literal["constant", "linear"] = "constant"
-    """After the warm-up: stay, or fall to 0 at the last epoch."""
-    clip: Rate | None = None
-    """Largest global gradient norm; null: no clipping."""
-    batch_size: Count = 64
-    """Clicks a micro-batch, in each process."""
-    acc_batch: Count = 1
-    """Micro-batches a step; exact, the same as a batch that many times as large."""
-    item_page_size: Natural = 0
-    """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
-    and each page is encoded again; memory then does not grow with the batch."""
-    epoch_batch: Integer = 0
-    """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
-    epochs: Count = 50
-    """The most epochs."""
-    patience: Natural = 2
-    """Epochs without improvement before training stops; 0: never."""
-    metric: MetricName = "GAUC"
-    """Early stopping and the best checkpoint go by it, on the valid split."""
-    seed: Natural = 2023
-    """Of initial weights, order, negatives and dropout."""
-    checkpoint_minutes: Rate = 10.0
-    """Save `last` at least so often within an epoch."""
-    checkpoint_steps: Natural = 0
-    """Save `last` every so many steps, too; 0: by time alone."""
-
-
 class EvaluateConfig(Section):
     """How to measure."""
 
@@ -156,6 +81,11 @@ class EvaluateConfig(Section):
         "nDCG@10",
     )
     """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
+    ranking: Literal["shown", "all"] = "shown"
+    """Rank clicks among the candidates of their impression, or among all items there are; then
+    `Recall@k` is hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss are not defined."""
+    exclude: Literal["history", "history+valid", "nothing"] = "history"
+    """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
     page_size: Count = 512
     """Items and users encoded at once; changes memory, not results."""
     fast_eval: Flag = True
@@ -170,22 +100,13 @@ class EvaluateConfig(Section):
     """Novelty, coverage and diversity of the best k; null: not computed."""
 
 
-class ComparedModel(ModelConfig):
-    """A model, its own data where it has any, and the row it is measured against."""
-
-    data: DataConfig | None = None
-    """A data YAML over the same test impressions; null: that of the command line."""
-    against: Name | None = None
-    """Row that stars and relative improvement refer to; null: the first."""
-
-
 class CompareConfig(Section):
     """The runs of a comparison: models × embeds × seeds.
 
     A YAML names model and embed YAMLs; reading it puts their content here.
     """
 
-    models: tuple[ComparedModel, ...] = Field(min_length=1)
+    models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
@@ -210,6 +131,8 @@ class CacheConfig(Section):
     """The mean-pooled states of all layers, for item encoder iisan."""
     folder: Path = Path("cache/hidden")
     """A folder a model and below it one for everything that decides the states."""
+    token_folder: Path = Path("cache/tokens")
+    """Of the texts that system cllm4rec reads, tokenized once."""
     batch_tokens: Count = 16384
     """Tokens the language model reads at once; changes memory, not results."""
     keep_days: Count | None = None
@@ -283,6 +206,17 @@ class ExpConfig(Section):
     """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
 
     @model_validator(mode="after")
+    def _rankings_of_all_items(self) -> Self:
+        if self.evaluate.ranking == "all":
+            refuse_unranked((*self.evaluate.metrics, self.train.metric))
+            if not self.evaluate.fast_eval:
+                raise ValueError(
+                    "evaluate.ranking all reads every item and history once; set "
+                    "evaluate.fast_eval true"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_of_the_mode(self) -> Self:
         if self.mode == "compare" and self.compare is None:
             raise ValueError("mode compare needs a section compare with its models")
@@ -298,12 +232,26 @@ class RunConfig(Section):
 
     data: DataConfig
     """What to read."""
-    model: ModelConfig
-    """Which bricks; for mode compare the first of `exp.compare.models`."""
+    model: SerializeAsAny[SystemModel]
+    """Which bricks, or which system; for mode compare the first of `exp.compare.models`."""
     exp: ExpConfig
     """What to do."""
     embed: EmbedConfig
     """Which vectors tokens start from."""
+
+    @property
+    def bricks(self) -> ModelConfig:
+        """The model as bricks.
+
+        Raises:
+            ConfigError: it is another system.
+        """
+        if not isinstance(self.model, ModelConfig):
+            raise ConfigError(
+                f"model {self.model.name} is a system of its own ({self.model.system}); what is "
+                "asked for is made for models of bricks"
+            )
+        return self.model
 
     @model_validator(mode="after")
     def _random_vectors_are_hidden_size_wide(self) -> Self:
@@ -313,12 +261,24 @@ class RunConfig(Section):
         for embed in embeds:
             width = embed.embed_hidden_size
             for model in models:
+                if not isinstance(model, ModelConfig):
+                    continue
                 if embed.source == "random" and width not in (None, model.hidden_size):
                     raise ValueError(
                         f"embed.embed_hidden_size: {width}, but random vectors ({embed.name}) are "
                         f"model.hidden_size = {model.hidden_size} wide ({model.name}); "
                         "give the same or none"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_catalogue_is_scored_at_once(self) -> Self:
+        models = self.exp.compare.models if self.exp.compare else (self.model,)
+        for model in models:
+            own = model.train if isinstance(model, ComparedModel) else None
+            loss = (own or self.exp.train).loss
+            if loss in ("full_softmax", "multinomial") and isinstance(model, ModelConfig):
+                refuse_pairs_only(loss, model.user, model.predictor)
         return self
 
     @model_validator(mode="after")

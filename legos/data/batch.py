@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from legos.data.interactions import Interactions
+from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 
@@ -27,6 +29,8 @@ class Batch:
         labels: ``(B, C)`` float32.
         users: ``(B,)`` int64.
         rows: ``(B,)`` int64 training row numbers.
+        targets: where every item competes, the columns of each row's clicks; ``items`` are then all
+            items and candidates, mask and labels ``(1, C)``, the same for every row. None else.
     """
 
     items: Tensor
@@ -37,9 +41,84 @@ class Batch:
     labels: Tensor
     users: Tensor
     rows: Tensor
+    targets: Ragged | None = None
 
     def __len__(self) -> int:
         return self.rows.numel()
+
+
+class Rows(Protocol):
+    """What is trained on.
+
+    Attributes:
+        impressions: ``(R,)`` int64 impression of each row.
+        histories: what rows have for a history.
+    """
+
+    impressions: Tensor
+    histories: TrainingHistories
+
+    def __len__(self) -> int: ...
+    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
+        """Assemble rows ``(B,)`` int64 of the given pass."""
+
+
+HistorySource = Literal["given", "clicks"]
+
+
+class TrainingHistories:
+    """What training rows have for a history.
+
+    Args:
+        interactions: the training split.
+        source: ``given``: the history that held at the impression; ``clicks``: that and the other
+            clicks of the impression, for data with one impression a user.
+
+    Raises:
+        DataError: ``clicks``, and no impression has two.
+    """
+
+    def __init__(self, interactions: Interactions, source: HistorySource) -> None:
+        self.source, self.length = source, interactions.history_length
+        self._lists, self._row_of = interactions.histories, interactions.history_rows
+        if source == "clicks":
+            clicks = clicks_of(interactions)
+            if len(clicks) and int(clicks.lengths.max()) < 2:
+                raise DataError(
+                    f"split {interactions.split!r}: no impression has two clicks, so that one "
+                    "could be the history of the other; set exp.train.history to given"
+                )
+            self._lists = interactions.histories.select(self._row_of).joined(clicks)
+            self._lists = self._lists.tail(self.length)
+            self._row_of = torch.arange(len(clicks), device=clicks.offsets.device)
+
+    @property
+    def all_empty(self) -> bool:
+        """Whether no row has any history."""
+        return not bool(self._lists.lengths[self._row_of].any())
+
+    def padded(self, impressions: Tensor, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Histories of impressions ``(B,)``: item ids ``(B, H)`` and mask, oldest first.
+
+        ``without``: ``(B,)`` the click that a row is to predict, left out of the clicks.
+        """
+        history, mask = self._lists.padded_tail(self._row_of[impressions], self.length)
+        if self.source == "given" or without is None:
+            return history, mask
+        mask = mask & (history != without[:, None])
+        order = (~mask).int().sort(dim=1, stable=True).indices  # padding stays on the right
+        mask = mask.gather(1, order)
+        return history.gather(1, order).masked_fill(~mask, 0), mask
+
+
+def clicks_of(interactions: Interactions) -> Ragged:
+    """The clicked items of every impression, in the order they are shown."""
+    clicked = interactions.labels == 1
+    counts = torch.bincount(
+        interactions.candidates.rows[clicked], minlength=len(interactions.candidates)
+    )
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Ragged(interactions.candidates.values[clicked], offsets)
 
 
 class TrainingRows:
@@ -48,16 +127,24 @@ class TrainingRows:
     Args:
         interactions: the training split.
         sampler: where the negatives come from.
+        history: what a row has for a history.
 
     Raises:
-        DataError: the split has no click.
+        DataError: the split has no click, or none beside another where ``history`` is clicks.
     """
 
-    def __init__(self, interactions: Interactions, sampler: NegativeSampler) -> None:
+    def __init__(
+        self,
+        interactions: Interactions,
+        sampler: NegativeSampler,
+        *,
+        history: HistorySource = "given",
+    ) -> None:
         clicks = (interactions.labels == 1).nonzero()[:, 0]
         if clicks.numel() == 0:
             raise DataError(f"split {interactions.split!r} has no click to train on")
         self.interactions = interactions
+        self.histories = TrainingHistories(interactions, history)
         self.sampler = sampler
         self.impressions = interactions.candidates.rows[clicks]
         self.positives = interactions.candidates.values[clicks]
@@ -74,9 +161,7 @@ class TrainingRows:
         negatives, negative_mask = self._negatives(rows, pass_number)
         candidates = torch.cat([self.positives[rows][:, None], negatives], 1)  # (B, 1 + K)
         candidate_mask = torch.cat([torch.ones_like(negative_mask[:, :1]), negative_mask], 1)
-        history, history_mask = data.histories.padded_tail(
-            data.history_rows[impressions], data.history_length
-        )
+        history, history_mask = self.histories.padded(impressions, self.positives[rows])
         items, history, candidates = distinct_items(history, history_mask, candidates)
         labels = torch.zeros(candidates.shape, device=candidates.device)
         labels[:, 0] = 1.0

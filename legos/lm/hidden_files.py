@@ -130,7 +130,7 @@ class Facts(_File):
     facts: dict[str, Any]
 
 
-Model = TypeVar("Model", bound=_File)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_json(path: Path, model: type[Model]) -> Model:

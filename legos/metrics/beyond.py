@@ -56,14 +56,44 @@ def beyond_accuracy(
         pairs (Ziegler et al., WWW 2005).
     """
     rows, group = top_k(scores, offsets, k)
-    listed = items[rows]
+    return beyond_accuracy_of_lists(
+        items[rows],
+        group,
+        len(offsets) - 1,
+        k=k,
+        readers=readers,
+        num_users=num_users,
+        catalogue=catalogue,
+        item_vectors=item_vectors,
+    )
+
+
+def beyond_accuracy_of_lists(
+    listed: np.ndarray,
+    group: np.ndarray,
+    groups: int,
+    *,
+    k: int,
+    readers: np.ndarray,
+    num_users: int,
+    catalogue: int | None = None,
+    item_vectors: np.ndarray | None = None,
+) -> dict[str, float]:
+    """The same of lists that are known.
+
+    Args:
+        listed: ``(R,)`` int64 items, list after list.
+        group: ``(R,)`` int64 ascending list of each.
+        groups: number of lists.
+        k, readers, num_users, catalogue, item_vectors: as for :func:`beyond_accuracy`.
+    """
     share = (readers[listed] + 1) / (num_users + 1)
     values = {
         f"novelty@{k}": float(-np.log2(share).mean()) if len(listed) else float("nan"),
         f"coverage@{k}": len(np.unique(listed)) / max(1, catalogue or len(readers)),
     }
     if item_vectors is not None:
-        values[f"diversity@{k}"] = _diversity(item_vectors, listed, group, len(offsets) - 1)
+        values[f"diversity@{k}"] = _diversity(item_vectors, listed, group, groups)
     return values
 
 

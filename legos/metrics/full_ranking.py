@@ -2,7 +2,8 @@
 
 Liang et al., "Variational Autoencoders for Collaborative Filtering", WWW 2018, section 4.2: recall
 is divided by ``min(K, |T|)``, so that a perfect list has 1; nDCG's ideal likewise. Elsewhere in
-this package ``Recall@K`` is divided by ``|T|``.
+this package ``Recall@K`` is divided by ``|T|``. A list holds all positives, so that they compete
+with each other, too. Ties are treated as in ``ranking``: expected values.
 """
 
 from __future__ import annotations
@@ -13,6 +14,59 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from legos.errors import ConfigError, DataError
+from legos.metrics.names import GLOBAL, parse_metric
+from legos.metrics.positives import Positives
+from legos.metrics.ranking import GroupedMetrics, mean_where_defined, of_groups
+
+
+def counted_metrics(
+    positives: Positives,
+    clicks: np.ndarray,
+    sizes: np.ndarray,
+    names: Sequence[str],
+    *,
+    groups: np.ndarray | None = None,
+) -> GroupedMetrics:
+    """Metrics of lists of which only the places of the positives are known.
+
+    Args:
+        positives: where they stand; group = number of the list.
+        clicks: ``(n,)`` int64 positives of each list.
+        sizes: ``(n,)`` int64 items of each list.
+        names: metrics, see :func:`legos.metrics.parse_metric`; LogLoss and AUC over all rows need
+            scores and are not among them.
+        groups: ``(n,)`` the group of each list, for example its user: a group's metric is the mean
+            over its lists. Every list is a group when not given.
+
+    Raises:
+        ConfigError: a name is unknown, or is one of those that need scores.
+    """
+    metrics = [parse_metric(name) for name in names]
+    for metric in metrics:
+        if metric.kind in GLOBAL:
+            raise ConfigError(f"{metric.name} is not defined where all items are ranked; take GAUC")
+    per_group = {}
+    for metric in metrics:
+        found = of_groups(metric, positives, clicks, sizes, capped_recall=True)
+        per_group[metric.name] = found if groups is None else _mean_of_groups(found, groups)
+    counts = {
+        "groups": len(sizes) if groups is None else len(np.unique(groups)),
+        "rows": int(sizes.sum()),
+        "empty": int((sizes == 0).sum()),
+        "one_class": int(((sizes > 0) & ((clicks == 0) | (clicks == sizes))).sum()),
+        "no_positive": int((clicks == 0).sum()),
+    }
+    values = {name: mean_where_defined(found) for name, found in per_group.items()}
+    return GroupedMetrics(values, per_group, counts)
+
+
+def _mean_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean in each group of what is not NaN, in ascending order of the groups' ids."""
+    _, place = np.unique(groups, return_inverse=True)
+    defined = ~np.isnan(values)
+    count = int(place.max(initial=-1)) + 1
+    total = np.bincount(place[defined], values[defined], count)
+    return _ratio(total, np.bincount(place[defined], minlength=count))
 
 
 @dataclass(frozen=True)
@@ -59,33 +113,27 @@ def full_ranking_metrics(
             f"{len(ranked)} ranked lists, {len(targets)} targets and offsets of "
             f"{len(offsets) - 1} users up to {offsets[-1]} do not match"
         )
-    sizes = np.diff(offsets)  # (U,)
-    hits = _hits(ranked, targets, sizes)  # (U, M)
-    discounts = 1 / np.log2(np.arange(2, ranked.shape[1] + 2))
-    per_user: dict[str, np.ndarray] = {}
-    for k in recall_at:
-        per_user[f"Recall@{k}"] = _ratio(hits[:, :k].sum(1), np.minimum(sizes, k))
-    for k in ndcg_at:
-        ideal = np.concatenate([[0.0], (1 / np.log2(np.arange(2, k + 2))).cumsum()])
-        gain = (hits[:, :k] * discounts[:k]).sum(1)
-        per_user[f"nDCG@{k}"] = _ratio(gain, ideal[np.minimum(sizes, k)])
-    values = {
-        name: float(found[sizes > 0].mean()) if (sizes > 0).any() else float("nan")
-        for name, found in per_user.items()
-    }
-    counts = {"users": len(sizes), "without_targets": int((sizes == 0).sum())}
-    return FullRanking(values, per_user, counts)
+    clicks = np.diff(offsets)  # (U,)
+    names = [f"Recall@{k}" for k in recall_at] + [f"nDCG@{k}" for k in ndcg_at]
+    # as if a list ended where the longest cut-off or what was handed over ends
+    sizes = np.full(len(ranked), max([ranked.shape[1], *recall_at, *ndcg_at]))
+    found = counted_metrics(_listed(ranked, targets, clicks), clicks, sizes, names)
+    counts = {"users": len(clicks), "without_targets": int((clicks == 0).sum())}
+    return FullRanking(found.values, found.per_group, counts)
 
 
-def _hits(ranked: np.ndarray, targets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which places of the lists hold a target of their user: ``(U, M)`` bool."""
-    if not len(targets):
-        return np.zeros(ranked.shape, dtype=bool)
-    width = int(max(targets.max(), ranked.max(initial=0))) + 1
-    wanted = np.repeat(np.arange(len(sizes)), sizes) * width + targets
-    keys = np.arange(len(ranked))[:, None] * width + ranked
-    found: np.ndarray = np.isin(keys, wanted) & (ranked >= 0)
-    return found
+def _listed(ranked: np.ndarray, targets: np.ndarray, clicks: np.ndarray) -> Positives:
+    """Where the targets stand that are in their user's list."""
+    hits = np.zeros(ranked.shape, dtype=bool)  # (U, M)
+    if len(targets):
+        width = int(max(targets.max(), ranked.max(initial=0))) + 1
+        wanted = np.repeat(np.arange(len(clicks)), clicks) * width + targets
+        keys = np.arange(len(ranked))[:, None] * width + ranked
+        hits = np.isin(keys, wanted) & (ranked >= 0)
+    user, place = np.nonzero(hits)
+    earlier = np.arange(len(user)) - np.searchsorted(user, user)
+    one = np.ones(len(user), dtype=np.int64)
+    return Positives(user, place, one, earlier, one)
 
 
 def _ratio(gain: np.ndarray, ideal: np.ndarray) -> np.ndarray:

@@ -48,15 +48,25 @@ def locate_positives(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray
     # the positives alone, grouped the same way, are compared with themselves
     own_offsets = np.searchsorted(rows, offsets)
     own = scores[rows]
-    above, equal = _compare(own, group, scores, offsets)
-    positives_above, positives_equal = _compare(own, group, own, own_offsets)
+    above, equal = compare_in_groups(own, group, scores, offsets)
+    positives_above, positives_equal = compare_in_groups(own, group, own, own_offsets)
     return Positives(group, above, equal, positives_above, positives_equal)
 
 
-def _compare(
+def compare_in_groups(
     values: np.ndarray, group: np.ndarray, scores: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many scores of its group are above, and how many equal, to each value."""
+    """How many scores of its group are above, and how many equal, to each value.
+
+    Args:
+        values: ``(P,)`` float.
+        group: ``(P,)`` int64 ascending group of each.
+        scores: ``(M,)`` float.
+        offsets: ``(G + 1,)`` int64; group g is rows ``offsets[g]:offsets[g + 1]``.
+
+    Returns:
+        ``(P,)`` int64 above and ``(P,)`` int64 equal.
+    """
     sizes = np.diff(offsets)[group]
     above, equal = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
     wanted = np.bincount(group, minlength=len(offsets) - 1)

@@ -76,10 +76,9 @@ def grouped_metrics(
         if metric.kind in ("AUC", "LogLoss"):
             values[metric.name] = (auc if metric.kind == "AUC" else log_loss)(scores, labels)
             continue
-        result = _of_groups(metric, positives, clicks, sizes)
+        result = of_groups(metric, positives, clicks, sizes)
         per_group[metric.name] = result
-        defined = result[~np.isnan(result)]
-        values[metric.name] = float(defined.mean()) if len(defined) else float("nan")
+        values[metric.name] = mean_where_defined(result)
     counts = {
         "groups": len(sizes),
         "rows": len(scores),
@@ -110,10 +109,32 @@ def log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(losses.mean())
 
 
-def _of_groups(
-    metric: Metric, found: Positives, clicks: np.ndarray, sizes: np.ndarray
+def mean_where_defined(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN where everything is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def of_groups(
+    metric: Metric,
+    found: Positives,
+    clicks: np.ndarray,
+    sizes: np.ndarray,
+    *,
+    capped_recall: bool = False,
 ) -> np.ndarray:
-    """One metric in every group: ``(G,)`` float64, NaN where it is undefined."""
+    """One metric in every group, from where its positives stand.
+
+    Args:
+        metric: neither AUC over all rows nor LogLoss.
+        found: the positives of all groups; for metrics at k those beyond k may be missing.
+        clicks: ``(G,)`` positives of each group.
+        sizes: ``(G,)`` candidates of each group.
+        capped_recall: divide ``Recall@k`` by ``min(k, clicks)``, the most that a list can hold.
+
+    Returns:
+        ``(G,)`` float64, NaN where it is undefined.
+    """
     longest = int(sizes.max(initial=0))
     k = longest if metric.k is None else min(metric.k, longest)
     if metric.kind in ("MRR", "HR"):
@@ -138,7 +159,8 @@ def _of_groups(
         gain = (found.positives_above + found.positives_equal) / (found.above + found.equal)
         ideal = clicks.astype(np.float64)
     elif metric.kind == "Recall":
-        gain, ideal = below_top / found.equal, clicks.astype(np.float64)
+        most = np.minimum(clicks, metric.k or longest) if capped_recall else clicks
+        gain, ideal = below_top / found.equal, most.astype(np.float64)
     else:  # nDCG: Järvelin and Kekäläinen, 2002, with binary gains
         discounts = _cumulative(1 / np.log2(np.arange(2, longest + 2)))
         gain = _share(discounts, found, below_top)
@@ -167,9 +189,15 @@ def _first_hit(
     In a random order of ``tied`` candidates, ``positives`` of them positive, the first positive
     stands at offset j with probability positives / (tied - j) if none stood before.
     """
-    reciprocal, hit = np.zeros(len(above)), np.zeros(len(above))
+    hit = np.clip(k - above, 0, tied) / tied  # one positive: any place of the tie, equally likely
+    reciprocal = np.zeros(len(above))
+    if not len(above):
+        return reciprocal, hit
+    harmonic = _cumulative(1 / np.arange(1, int((above + tied).max()) + 1))
+    reciprocal[:] = (harmonic[above + tied] - harmonic[above]) / tied
+    open_ones = np.flatnonzero(positives > 1)
+    reciprocal[open_ones], hit[open_ones] = 0, 0
     missing = np.ones(len(above))  # chance that no positive stood so far
-    open_ones = np.arange(len(above))
     offset = 0
     while len(open_ones):
         rank = above[open_ones] + offset + 1

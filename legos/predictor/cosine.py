@@ -21,6 +21,11 @@ class CosineConfig(PredictorConfig):
     learn_temperature: bool = True
     """Train it (in logarithms, so that it stays positive), from the value above."""
 
+    @property
+    def scores_catalogue(self) -> bool:
+        """One matrix product."""
+        return True
+
 
 @predictors.register(CosineConfig)
 class Cosine(nn.Module):
@@ -42,6 +47,10 @@ class Cosine(nn.Module):
         cosine = torch.linalg.vecdot(_of_length_one(user), _of_length_one(candidates))
         scores: Tensor = cosine * self.log_scale.exp()
         return scores
+
+    def catalogue(self, user: Tensor, items: Tensor) -> Tensor:
+        """``(B, D)`` and ``(N, D)`` -> ``(B, N)``."""
+        return _of_length_one(user) @ _of_length_one(items).mT * self.log_scale.exp()
 
 
 def _of_length_one(vectors: Tensor) -> Tensor:

@@ -15,6 +15,11 @@ class DotConfig(PredictorConfig):
 
     name: Literal["dot"] = "dot"
 
+    @property
+    def scores_catalogue(self) -> bool:
+        """One matrix product."""
+        return True
+
 
 @predictors.register(DotConfig)
 class Dot(nn.Module):
@@ -31,3 +36,7 @@ class Dot(nn.Module):
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
         scores: Tensor = torch.linalg.vecdot(user, candidates)
         return scores
+
+    def catalogue(self, user: Tensor, items: Tensor) -> Tensor:
+        """``(B, D)`` and ``(N, D)`` -> ``(B, N)``."""
+        return user @ items.mT

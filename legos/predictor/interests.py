@@ -30,6 +30,11 @@ class InterestsConfig(PredictorConfig):
         """Several interest vectors."""
         return frozenset({"interests", "interests_per_candidate"})
 
+    @property
+    def scores_catalogue(self) -> bool:
+        """One matrix product an interest."""
+        return True
+
 
 @predictors.register(InterestsConfig)
 class InterestsPredictor(nn.Module):
@@ -50,8 +55,23 @@ class InterestsPredictor(nn.Module):
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, K, D)`` and ``(B, C, D)`` -> ``(B, C)``."""
         scores = _products(user, candidates)  # (B, C, K)
+        weights = None
         if self.project is not None:
-            weights = _products(F.gelu(self.project(user)), candidates).softmax(-1)
+            weights = _products(F.gelu(self.project(user)), candidates)
+        return self._aggregate(scores, weights)
+
+    def catalogue(self, user: Tensor, items: Tensor) -> Tensor:
+        """``(B, K, D)`` and ``(N, D)`` -> ``(B, N)``; holds ``(B, N, K)``."""
+        scores = (user @ items.mT).mT  # (B, N, K)
+        weights = None
+        if self.project is not None:
+            weights = (F.gelu(self.project(user)) @ items.mT).mT
+        return self._aggregate(scores, weights)
+
+    def _aggregate(self, scores: Tensor, logits: Tensor | None) -> Tensor:
+        """``(B, C, K)`` scores and attention logits -> ``(B, C)``."""
+        if logits is not None:
+            weights = logits.softmax(-1)
             total: Tensor = torch.linalg.vecdot(weights, scores)
             return total
         return scores.amax(-1) if self.aggregation == "max" else scores.mean(-1)

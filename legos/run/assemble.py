@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from legos.config.schema import EmbedConfig, RunConfig
-from legos.data.batch import TrainingRows
+from legos.data.batch import Rows, TrainingRows
+from legos.data.catalogue import CatalogueRows
 from legos.data.interactions import Interactions
 from legos.data.item_files import read_item_codes, read_item_vectors
 from legos.data.items import ItemField, ItemStore
@@ -167,7 +168,7 @@ class Workplace:
         """
         config, seed = self.config, self.config.exp.train.seed
         model = build_recommender(
-            config.model,
+            config.bricks,
             self.store,
             known=self.known,
             seed=seed,
@@ -202,9 +203,16 @@ class Workplace:
             if field.is_text and embed.vocabulary in (None, field.vocabulary)
         }
 
-    def training_rows(self) -> TrainingRows:
-        """The clicks of the training split with the negatives of the experiment YAML."""
+    def training_rows(self) -> Rows:
+        """The clicks of the training split, against what ``exp.train.loss`` compares them with."""
         train = self.config.exp.train
+        if train.loss in ("full_softmax", "multinomial"):
+            return CatalogueRows(
+                self.train,
+                offered=self.tables.offered.to(self.train.users.device),
+                row="click" if train.loss == "full_softmax" else "impression",
+                history=train.history,
+            )
         sampler = NegativeSampler(
             self.train,
             num_items=len(self.store),
@@ -213,9 +221,9 @@ class Workplace:
             count=train.negatives.count,
             seed=train.seed,
         )
-        return TrainingRows(self.train, sampler)
+        return TrainingRows(self.train, sampler, history=train.history)
 
-    def impression_name(self, row: int, rows: TrainingRows) -> str:
+    def impression_name(self, row: int, rows: Rows) -> str:
         """The raw id of a training row's impression."""
         names = self.tables.vocabulary(self.train.impression_vocabulary)
         return names[int(self.train.impression_ids[rows.impressions[row]])]

@@ -33,6 +33,7 @@ class Reading:
             the training split is counted from whole histories.
         vectors_cache: folder for text vectors.
         text_model: language model of the text baselines.
+        catalogue: ``(items,)`` bool: score these items, not the candidates alone.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Reading:
         history_length: int | None = None,
         vectors_cache: Path = Path("cache/item-vectors"),
         text_model: str = "minilm",
+        catalogue: np.ndarray | None = None,
     ) -> None:
         self.tables, self.split = tables, split
         self.vectors_cache, self.text_model = vectors_cache, text_model
@@ -56,6 +58,9 @@ class Reading:
         # a day shows few of all items, so scores are computed for these alone: items[place[m]] is
         # candidate m
         self.items, self.place = np.unique(self.candidates, return_inverse=True)
+        if catalogue is not None:
+            self.items = np.flatnonzero(catalogue)
+            self.place = np.searchsorted(self.items, self.candidates)
         self.impressions = candidates.rows.numpy()
         self.offsets = candidates.offsets.numpy()
         self.states, self.state_of = np.unique(
@@ -127,12 +132,8 @@ def popularity(reading: Reading) -> np.ndarray:
     return popular
 
 
-def item_knn(reading: Reading) -> np.ndarray:
-    """Mean cosine, over the history, between the readers of its items and the candidate's.
-
-    Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001,
-    section 3.1.1, on implicit feedback.
-    """
+def item_knn_rows(reading: Reading) -> Callable[[sparse.csr_matrix], np.ndarray]:
+    """Item-kNN as a function of histories ``(n, all items)`` -> ``(n, len(reading.items))``."""
     counts = np.asarray(reading.reads.sum(0)).ravel()
     normal = reading.reads @ sparse.diags(1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
     normal = normal.tocsc()
@@ -142,11 +143,20 @@ def item_knn(reading: Reading) -> np.ndarray:
         dense: np.ndarray = (histories @ similar).toarray()
         return dense
 
-    return reading.pair_scores(scores)
+    return scores
 
 
-def text_cosine(reading: Reading) -> np.ndarray:
-    """Cosine between a language model's vector of the candidate's text and the history's mean.
+def item_knn(reading: Reading) -> np.ndarray:
+    """Mean cosine, over the history, between the readers of its items and the candidate's.
+
+    Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001,
+    section 3.1.1, on implicit feedback.
+    """
+    return reading.pair_scores(item_knn_rows(reading))
+
+
+def text_cosine_rows(reading: Reading) -> Callable[[sparse.csr_matrix], np.ndarray]:
+    """Text cosine as a function of histories ``(n, all items)`` -> ``(n, len(reading.items))``.
 
     Raises:
         DataError: the items have no text.
@@ -166,7 +176,16 @@ def text_cosine(reading: Reading) -> np.ndarray:
         dense: np.ndarray = unit_rows(histories @ vectors) @ shown
         return dense
 
-    return reading.pair_scores(scores)
+    return scores
+
+
+def text_cosine(reading: Reading) -> np.ndarray:
+    """Cosine between a language model's vector of the candidate's text and the history's mean.
+
+    Raises:
+        DataError: the items have no text.
+    """
+    return reading.pair_scores(text_cosine_rows(reading))
 
 
 def item_knn_text_cosine(reading: Reading) -> np.ndarray:

@@ -35,7 +35,7 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     """
     settings = language_model_settings(config.model)
     if settings is None:
-        raise no_language_model(config.model)
+        raise no_language_model(config.bricks)
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
         model = language_model_of(settings)

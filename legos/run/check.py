@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from legos.config import resolved_dict
 from legos.config.check import check_tables
 from legos.config.comparison import comparison_runs
+from legos.config.data_schema import DataConfig
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
@@ -22,7 +23,9 @@ from legos.run.check_language import language_rows, language_table
 from legos.run.devices import make_accelerator
 from legos.run.language import shown_bytes
 from legos.run.main import run_folder
+from legos.run.notices import ranking_cost, training_notices
 from legos.run.schedule import Stream
+from legos.run.systems import show_system
 
 _FLOAT = 4  # bytes
 _MOMENTS = 2  # that Adam keeps of each trained parameter
@@ -66,28 +69,40 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         deterministic=config.exp.deterministic,
     )
     console.print(_splits(tables))
-    seen, read = set(), []
+    seen: set[tuple[str, str]] = set()
+    read: list[tuple[str, DataConfig]] = []
     for member in comparison_runs(config):
         if (member.model.name, member.embed.name) in seen:
             continue
         seen.add((member.model.name, member.embed.name))
         place = Workplace.open(member, accelerator, tables, shapes_only=True)
-        if member.data not in read:
-            read.append(member.data)
-            console.print(_fields(place))
-            console.print(_batch(place))
-        parts = parameters(place.model(console.print))
+        kind = (member.model.system, member.data)
+        show_system(place, console, kind not in read)
+        read.append(kind)
         folder = run_folder(member, tables, accelerator)
-        console.print(_parameters(f"{member.model.name} + {member.embed.name}", parts))
-        console.print(_memory(place, parts))
-        _print_language(console, member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
+
+
+def show_bricks(place: Workplace, console: Console, new_data: bool) -> None:
+    """Print fields and first batch of new data, parameters, memory, language model."""
+    config = place.config
+    if new_data:
+        console.print(_fields(place))
+        console.print(_batch(place))
+        for notice in training_notices(place, place.training_rows()):
+            console.print(notice)
+    parts = parameters(place.model(console.print))
+    console.print(parameters_table(f"{config.model.name} + {config.embed.name}", parts))
+    console.print(_memory(place, parts))
+    if config.exp.evaluate.ranking == "all":
+        console.print(ranking_cost(place))
+    _print_language(console, config, place.tables)
 
 
 def _print_language(console: Console, config: RunConfig, tables: Tables | None) -> None:
     rows = language_rows(config, tables)
     if rows:
-        console.print(language_table(rows, _table("language model", "what", "how much")))
+        console.print(language_table(rows, titled_table("language model", "what", "how much")))
 
 
 def parameters(model: nn.Module) -> list[Part]:
@@ -102,7 +117,7 @@ def parameters(model: nn.Module) -> list[Part]:
 
 
 def _settings(resolved: Mapping[str, Any]) -> Table:
-    table = _table("settings", "key", "value")
+    table = titled_table("settings", "key", "value")
     for key, value in _flat(resolved):
         table.add_row(key, value if isinstance(value, str) else json.dumps(value))
     return table
@@ -122,7 +137,7 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 def _splits(tables: Tables) -> Table:
     title = f"{tables.name}: {tables.num_items:,} items, {tables.num_users:,} users"
-    table = _table(title, "split", "impressions", "candidates", "clicks")
+    table = titled_table(title, "split", "impressions", "candidates", "clicks")
     for split in tables.splits:
         labels = tables.lists(split, "labels")
         clicks = int((labels.values == 1).sum())
@@ -132,7 +147,9 @@ def _splits(tables: Tables) -> Table:
 
 def _fields(place: Workplace) -> Table:
     title = f"fields of {place.config.data.name}"
-    table = _table(title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory")
+    table = titled_table(
+        title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
+    )
     for field in place.store.fields.values():
         values: Tensor = place.store.categories.get(field.name, torch.empty(0, dtype=torch.long))
         mean = 1.0
@@ -163,11 +180,11 @@ def _batch(place: Workplace) -> Table:
     first = stream.rows(0).micro_batches[0].to(rows.impressions.device)
     batch = rows.batch(first, pass_number=0)
     items = place.store.batch(batch.items)
-    table = _table("the first batch", "what", "shape")
+    table = titled_table("the first batch", "what", "shape")
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
     table.add_row("history (B, H)", str(tuple(batch.history.shape)))
     table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
-    table.add_row("item vectors (N, D)", f"({len(items)}, {place.config.model.hidden_size})")
+    table.add_row("item vectors (N, D)", f"({len(items)}, {place.config.bricks.hidden_size})")
     for name, tokens in items.texts.items():
         table.add_row(f"tokens of {name} (P)", f"({tokens.values.numel()})")
     table.add_row("training rows", f"{len(rows):,}")
@@ -175,8 +192,9 @@ def _batch(place: Workplace) -> Table:
     return table
 
 
-def _parameters(title: str, parts: list[Part]) -> Table:
-    table = _table(title, "part", "trained", "frozen", "weights")
+def parameters_table(title: str, parts: list[Part]) -> Table:
+    """A line for each part and one for all."""
+    table = titled_table(title, "part", "trained", "frozen", "weights")
     whole = Part("all", sum(part.trained for part in parts), sum(part.frozen for part in parts))
     for part in (*parts, whole):
         size = _FLOAT * (part.trained + part.frozen)
@@ -188,7 +206,7 @@ def _memory(place: Workplace, parts: list[Part]) -> str:
     """What stays in memory for a whole run; activations of a step come on top."""
     trained = _FLOAT * sum(part.trained for part in parts)
     weights = trained + _FLOAT * sum(part.frozen for part in parts)
-    vectors = _FLOAT * len(place.store) * place.config.model.hidden_size
+    vectors = _FLOAT * len(place.store) * place.config.bricks.hidden_size
     return (
         f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
         f"{shown_bytes(trained)}, optimizer {shown_bytes(_MOMENTS * trained)}, item "
@@ -200,7 +218,8 @@ def _state(results: Mapping[str, Any] | None) -> str:
     return "not finished" if results is None else "finished"
 
 
-def _table(title: str, *columns: str) -> Table:
+def titled_table(title: str, *columns: str) -> Table:
+    """An empty table with a headline; columns of numbers stand on the right."""
     title = f"\n{title}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:

@@ -7,7 +7,9 @@ import time
 from legos.data.interactions import Interactions
 from legos.recommender import Recommender
 from legos.run.assemble import Workplace
-from legos.run.measure import Scored, SplitResult, measure
+from legos.run.measure import Scored, SplitResult, measure, measure_ranked
+from legos.run.rank import Ranking, what_to_rank
+from legos.run.rank_models import rank_by_model
 from legos.run.score import score_split, score_split_directly
 from legos.run.sharing import Sharing
 
@@ -44,7 +46,30 @@ def evaluate(
         interactions: the split, on the model's device.
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
     """
+    config = place.config.exp.evaluate
+    if config.ranking == "all":
+        ranked = rank_by_model(
+            model,
+            place.store,
+            interactions,
+            ranking_of(place, interactions),
+            profiles=place.profiles,
+            page_size=config.page_size,
+            k=config.beyond_accuracy_k if thorough else None,
+            sharing=Sharing.between(place.accelerator),
+        )
+        if not place.accelerator.is_main_process:
+            return None
+        return measure_ranked(place, ranked, interactions, thorough=thorough)
     scored = score(place, model, interactions)
     if not place.accelerator.is_main_process:
         return None
     return measure(place, scored, interactions, thorough=thorough)
+
+
+def ranking_of(place: Workplace, interactions: Interactions) -> Ranking:
+    """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
+    exclude, valid = place.config.exp.evaluate.exclude, None
+    if exclude == "history+valid":
+        valid = place.split(place.config.data.splits.valid)
+    return what_to_rank(place.tables, interactions, exclude=exclude, valid=valid)

@@ -74,7 +74,7 @@ def _exportable(config: RunConfig) -> LanguageModelConfig:
     """The settings of the trained language model."""
     settings = language_model_settings(config.model)
     if settings is None:
-        raise no_language_model(config.model)
+        raise no_language_model(config.bricks)
     if not isinstance(settings, LanguageModelConfig):
         raise ConfigError(
             f"model {config.model.name}: {settings.name!r} trains nothing of its language model, "

@@ -40,6 +40,12 @@ _WITHOUT_EFFECT = {
     "exp.evaluate": ("page_size", "fast_eval"),
     "data": ("folder",),
 }
+# settings that came later: at these values a run is what it was before, and keeps its id
+_ADDED = {
+    "model": {"system": "bricks"},
+    "exp.train": {"history": "given"},
+    "exp.evaluate": {"ranking": "shown", "exclude": "history"},
+}
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
 
 
@@ -53,13 +59,25 @@ def run_id(resolved: Mapping[str, Any], fingerprint: str, *, num_processes: int 
     """
     deciding = json.loads(json.dumps(resolved))
     for place, keys in _WITHOUT_EFFECT.items():
-        section = deciding
-        for part in place.split("."):
-            section = section.get(part) or {}
+        section = _section(deciding, place)
         for key in keys:
             section.pop(key, None)
+    for place, defaults in _ADDED.items():
+        section = _section(deciding, place)
+        for key, default in defaults.items():
+            if section.get(key) == default:
+                del section[key]
     content = {"config": deciding, "data": fingerprint, "processes": num_processes}
     return sha256_of_text(json.dumps(content, sort_keys=True))[:ID_LENGTH]
+
+
+def _section(config: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The section at a dotted path; an empty one where there is none."""
+    section: Any = config
+    for part in place.split("."):
+        section = section.get(part) or {}
+    found: dict[str, Any] = section
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +21,7 @@ from rich.progress import (
 )
 
 from legos.config.data_schema import DataConfig, FieldConfig
+from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import RunConfig
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
@@ -37,16 +37,15 @@ from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import ItemTemplate, TemplateField
 from legos.registry import BrickConfig
 
-if TYPE_CHECKING:
-    from legos.config.schema import ModelConfig
-
 _WAIT = 0.5  # seconds between two looks whether the first process has made the cache
 _COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
 _STATES_VERSION = 1  # of what is computed; another is another cache
 
 
-def language_model_settings(model: ModelConfig) -> LanguageModelSettings | None:
+def language_model_settings(model: SystemModel) -> LanguageModelSettings | None:
     """The settings of the brick that stands on a language model, also inside another brick."""
+    if not isinstance(model, ModelConfig):
+        return None
     waiting: list[BrickConfig] = [model.item]
     while waiting:
         brick = waiting.pop()
@@ -128,7 +127,7 @@ class Reading:
         """
         settings = language_model_settings(config.model)
         if settings is None:
-            raise no_language_model(config.model)
+            raise no_language_model(config.bricks)
         read = template(config.data, tables, prompts=settings.prompts)
         tokens = read.read_by(model)
         names = tables.vocabulary("item_id")

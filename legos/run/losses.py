@@ -3,6 +3,9 @@
 ``softmax``: cross-entropy over the click and its K negatives (NRMS, Wu et al., EMNLP 2019,
 equation 11). ``bce``: binary cross-entropy of every candidate, mean over a row's candidates.
 ``bpr``: Bayesian personalised ranking (Rendle et al., UAI 2009), mean over a row's negatives.
+
+Over the whole catalogue: ``full_softmax``: -log softmax at the click. ``multinomial``: its sum over
+all clicks of an impression (Multi-VAE, Liang et al., WWW 2018, equation 2).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from legos.data.batch import Batch
 from legos.errors import ConfigError, nearest
 
 
@@ -39,6 +43,36 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "bce": binary_loss,
     "bpr": bpr_loss,
 }
+
+
+CATALOGUE_LOSSES = ("full_softmax", "multinomial")
+
+
+def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
+    """Sum over a row's clicks of -log softmax over all items that are offered.
+
+    Args:
+        scores: ``(B, C)`` of all items that are offered.
+        batch: with ``targets``.
+
+    Returns:
+        ``(B,)``.
+    """
+    if batch.targets is None:
+        raise ValueError("a batch with drawn negatives has no loss over the catalogue")
+    targets, rows = batch.targets.values, batch.targets.rows
+    total = scores.logsumexp(1)  # (B,); keeps one (B, C) tensor less than log_softmax
+    losses = total[rows] - scores[rows, targets]  # (T,)
+    return torch.zeros_like(total).index_add(0, rows, losses)
+
+
+def batch_losses(name: str, scores: Tensor, batch: Batch) -> Tensor:
+    """The loss of each row of a batch; see :func:`row_losses`."""
+    if name not in CATALOGUE_LOSSES:
+        return row_losses(name, scores, batch.labels, batch.candidate_mask)
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    return catalogue_loss(scores, batch)
 
 
 def row_losses(name: str, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:

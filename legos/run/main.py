@@ -9,7 +9,6 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
-from torch import nn
 
 from legos.config import resolved_dict
 from legos.config.schema import RunConfig
@@ -25,17 +24,13 @@ from legos.run.devices import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder, run_id
-from legos.run.measure import ALL, SplitResult
+from legos.run.measure import SplitResult
 from legos.run.measure_baselines import measure_baselines, missing_baselines
-from legos.run.random_state import seed_everything
 from legos.run.report import write_report
-from legos.run.resume import load_model
 from legos.run.show import show_run
+from legos.run.systems import System, open_system
 from legos.run.tracking import Tracker
-from legos.run.train import train
-from legos.run.training import Training
 
 SAMPLE = 200_000  # rows a report's plots are drawn from
 
@@ -140,45 +135,12 @@ def run_model(
 
 def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
     """Train (or go on training) and note what came out in ``results.json``."""
-    config, accelerator = place.config.exp.train, place.accelerator
+    accelerator = place.accelerator
     reset_peak_memory(accelerator.device)
-    rows = place.training_rows()
-    model = place.model(tracker.say)
-    seed_everything(config.seed, rank=accelerator.process_index)
-    training = Training(
-        accelerator,
-        model,
-        place.store,
-        rows,
-        config,
-        profiles=place.profiles,
-        impression_name=lambda row: place.impression_name(row, rows),
-    )
-    results = describe(place, folder, model)
-    tracker.say(
-        f"{folder.path}: {results['parameters']:,} trained parameters, {len(rows):,} training "
-        f"rows, {training.stream.steps_per_epoch:,} steps an epoch"
-    )
-    valid = place.split(place.config.data.splits.valid)
-
-    def validate() -> dict[str, float]:
-        result = evaluate(place, training.whole_model(), valid, thorough=False)
-        metrics: dict[str, float] = broadcast_object_list([result.rows[ALL] if result else {}])[0]
-        return metrics
-
-    train(training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker)
-    stopping, progress = training.early_stopping, training.progress
-    epochs = progress.step / training.stream.steps_per_epoch
-    results["training"] = {
-        "rows": len(rows),
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        "metric": stopping.metric,
-        "best": stopping.best,
-        "best_epoch": stopping.best_epoch,
-        "seconds_per_epoch": round(progress.seconds / epochs, 3),
-        "peak_memory_mb": peak_memory_mb(accelerator.device),
-    }
+    system = open_system(place, tracker.say)
+    results = describe(place, folder, system)
+    training = system.train(folder, tracker)
+    results["training"] = {**training, "peak_memory_mb": peak_memory_mb(accelerator.device)}
     if accelerator.is_main_process:
         folder.write_results(results)
     return results
@@ -190,12 +152,12 @@ def test_model(
     """Score splits with the best checkpoint; returns the results with their metrics."""
     accelerator = place.accelerator
     reset_peak_memory(accelerator.device)
-    model = place.model()
-    state = load_model(model, checkpoint_of(place.config, folder))
-    results = {**describe(place, folder, model), "trained_in": state["run"], **results}
+    system = open_system(place)
+    trained_in = system.load(checkpoint_of(place.config, folder))
+    results = {**describe(place, folder, system), "trained_in": trained_in, **results}
     for split in splits:
         interactions = place.split(split)
-        result = evaluate(place, model, interactions, thorough=True)
+        result = system.evaluate(interactions, thorough=True)
         if result is not None:
             results["splits"][split] = result.summary()
             results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
@@ -203,7 +165,7 @@ def test_model(
     return results
 
 
-def describe(place: Workplace, folder: RunFolder, model: nn.Module) -> dict[str, Any]:
+def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, Any]:
     """What ``results.json`` says of the run itself."""
     config = place.config
     return {
@@ -213,7 +175,7 @@ def describe(place: Workplace, folder: RunFolder, model: nn.Module) -> dict[str,
         "model": config.model.name,
         "embed": config.embed.name,
         "seed": config.exp.train.seed,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": system.parameters,
         "processes": place.accelerator.num_processes,
         "splits": {},
     }
@@ -230,13 +192,14 @@ def finish(place: Workplace, folder: RunFolder, results: dict[str, Any], tracker
 def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:
     """Arrays behind the metrics: for the report's plots and for tests of significance.
 
-    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows,
-    ``groups-<metric>.npy`` has the metric of every group.
+    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows, where candidates
+    were scored; ``groups-<metric>.npy`` has the metric of every group.
     """
-    labels = interactions.labels.cpu().numpy()
-    step = max(1, -(-labels.size // SAMPLE))
-    write_array(folder / "scores.npy", result.scores[::step])
-    write_array(folder / "labels.npy", labels[::step])
+    if result.scores is not None:
+        labels = interactions.labels.cpu().numpy()
+        step = max(1, -(-labels.size // SAMPLE))
+        write_array(folder / "scores.npy", result.scores[::step])
+        write_array(folder / "labels.npy", labels[::step])
     for name, values in result.groups.items():
         write_array(folder / f"groups-{name}.npy", values)
 

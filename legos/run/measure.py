@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
 
 import numpy as np
 from torch import Tensor
 
 from legos.data.interactions import Interactions
-from legos.metrics import grouped_metrics
-from legos.metrics.beyond import beyond_accuracy
+from legos.metrics import GroupedMetrics, grouped_metrics
+from legos.metrics.beyond import beyond_accuracy, beyond_accuracy_of_lists
+from legos.metrics.full_ranking import counted_metrics
+from legos.metrics.positives import Positives
 from legos.metrics.subsets import item_subsets, user_subsets
 from legos.run.assemble import Workplace
+from legos.run.rank import Ranked
 
 ALL = "all"
 
@@ -42,14 +45,14 @@ class SplitResult:
         rows: metrics by subset: "all", then "cold items", "active users", ...
         counts: number of groups, rows, one-class and empty groups of each subset.
         groups: per metric its value in every group of "all", NaN where undefined.
-        scores: ``(M,)`` float32.
+        scores: ``(M,)`` float32 of the candidates shown; None where all items are ranked.
         seconds: to score and to measure.
     """
 
     rows: dict[str, dict[str, float]]
     counts: dict[str, dict[str, int]]
     groups: dict[str, np.ndarray] = field(repr=False)
-    scores: np.ndarray = field(repr=False)
+    scores: np.ndarray | None = field(repr=False)
     seconds: float
 
     def summary(self) -> dict[str, Any]:
@@ -99,7 +102,13 @@ def measure(
             rows[subset], counts[subset] = dict(part.values), dict(part.counts)
     k = config.evaluate.beyond_accuracy_k
     if thorough and k:
-        rows[ALL] |= _beyond_accuracy(place, scored, interactions, k)
+        rows[ALL] |= beyond_accuracy(
+            scored.scores,
+            interactions.candidates.values.cpu().numpy(),
+            offsets,
+            k=k,
+            **_catalogue(place, scored.item_vectors),
+        )
     seconds = scored.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
 
@@ -128,18 +137,72 @@ def _subsets(
     return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
 
 
-def _beyond_accuracy(
-    place: Workplace, scored: Scored, interactions: Interactions, k: int
-) -> dict[str, float]:
-    """Novelty, coverage and diversity of the first k of every impression."""
-    vectors = scored.item_vectors
-    return beyond_accuracy(
-        scored.scores,
-        interactions.candidates.values.cpu().numpy(),
-        interactions.candidates.offsets.cpu().numpy(),
-        k=k,
-        readers=place.known.readers.cpu().numpy(),
-        num_users=int(place.known.users.sum()),
-        catalogue=int(place.tables.offered.sum()),
-        item_vectors=None if vectors is None else vectors.cpu().numpy(),
-    )
+def measure_ranked(
+    place: Workplace, ranked: Ranked, interactions: Interactions, *, thorough: bool
+) -> SplitResult:
+    """The same where all items are ranked (``exp.evaluate.ranking: all``).
+
+    Without ``thorough`` the metric that early stopping watches is the only one.
+
+    Args:
+        place: configuration and what training has seen.
+        ranked: where the split's clicks stand.
+        interactions: the split.
+        thorough: all metrics, rows of kinds of items and users, the metrics beyond accuracy.
+    """
+    begin = time.perf_counter()
+    config = place.config.exp
+    asked = config.evaluate.metrics if thorough else ()
+    names = list(dict.fromkeys([*asked, config.train.metric]))
+    users = interactions.users.cpu().numpy()
+    by_user = place.config.data.group_by == "user"
+
+    def of(impressions: np.ndarray) -> GroupedMetrics:
+        kept = impressions[ranked.positives.group]
+        number = np.cumsum(impressions) - 1
+        found = Positives(*(each[kept] for each in vars(ranked.positives).values()))
+        return counted_metrics(
+            replace(found, group=number[found.group]),
+            ranked.clicks[impressions],
+            ranked.sizes[impressions],
+            names,
+            groups=users[impressions] if by_user else None,
+        )
+
+    whole = of(np.ones(len(interactions), dtype=bool))
+    rows = {ALL: dict(whole.values)}
+    counts = {ALL: {**whole.counts, "unlisted_clicks": ranked.unlisted}}
+    if thorough and config.evaluate.cold_warm:
+        labels = interactions.labels.cpu().numpy()
+        offsets = interactions.candidates.offsets.cpu().numpy()
+        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
+            part = of(impressions)
+            rows[subset], counts[subset] = dict(part.values), dict(part.counts)
+    if ranked.lists is not None:
+        listed = ranked.lists >= 0
+        rows[ALL] |= beyond_accuracy_of_lists(
+            ranked.lists[listed],
+            np.nonzero(listed)[0],
+            len(listed),
+            k=ranked.lists.shape[1],
+            **_catalogue(place, ranked.item_vectors),
+        )
+    seconds = ranked.seconds + time.perf_counter() - begin
+    return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
+
+
+class _Catalogue(TypedDict):
+    readers: np.ndarray
+    num_users: int
+    catalogue: int
+    item_vectors: np.ndarray | None
+
+
+def _catalogue(place: Workplace, vectors: Tensor | None) -> _Catalogue:
+    """What the metrics beyond accuracy know of items and users."""
+    return {
+        "readers": place.known.readers.cpu().numpy(),
+        "num_users": int(place.known.users.sum()),
+        "catalogue": int(place.tables.offered.sum()),
+        "item_vectors": None if vectors is None else vectors.cpu().numpy(),
+    }

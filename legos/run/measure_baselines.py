@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.baselines import BASELINES, ORACLE, Reading, baseline_scores
-from legos.run.measure import Scored, measure
+from legos.run.evaluate import ranking_of
+from legos.run.measure import Scored, SplitResult, measure, measure_ranked
+from legos.run.rank_baselines import rank_by_baseline
 from legos.run.tracking import Tracker
 
 
@@ -36,23 +38,57 @@ def measure_baselines(
                 tracker.say(f"{split}: no {BASELINES[name][0]}, the data do not know it")
         found = dict(known.get(split, {}))
         if set(names) - set(found):
-            reading = Reading(
-                place.tables, split, train=data.splits.train, history_length=data.history_length
-            )
-            interactions = place.split(split)
+            measured = _measured(place, split)
             for name in names:
                 if name not in found:
-                    begin = time.perf_counter()
-                    scores = baseline_scores(name, reading)
-                    scored = Scored(scores, None, time.perf_counter() - begin)
-                    found[name] = measure(place, scored, interactions, thorough=True).summary()
+                    found[name] = measured(name).summary()
         results[split] = {name: found[name] for name in names}
     return results
 
 
+def _measured(place: Workplace, split: str) -> Callable[[str], SplitResult]:
+    """What measures a baseline by its name on a split."""
+    data, interactions = place.config.data, place.split(split)
+    ranks_all = place.config.exp.evaluate.ranking == "all"
+    reading = Reading(
+        place.tables,
+        split,
+        train=data.splits.train,
+        history_length=data.history_length,
+        catalogue=place.tables.offered.numpy() if ranks_all else None,
+    )
+    if ranks_all:
+        ranking = ranking_of(place, interactions)
+
+        def ranked(name: str) -> SplitResult:
+            config = place.config.exp.evaluate
+            found = rank_by_baseline(
+                name,
+                reading,
+                ranking,
+                page_size=config.page_size,
+                k=config.beyond_accuracy_k,
+            )
+            return measure_ranked(place, found, interactions, thorough=True)
+
+        return ranked
+
+    def scored(name: str) -> SplitResult:
+        begin = time.perf_counter()
+        scores = baseline_scores(name, reading)
+        found = Scored(scores, None, time.perf_counter() - begin)
+        return measure(place, found, interactions, thorough=True)
+
+    return scored
+
+
 def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[str]:
-    """Those of ``exp.baselines`` that a split has the columns for."""
-    return [name for name in config.exp.baselines if name != ORACLE or tables.has(split, ORACLE)]
+    """Those of ``exp.baselines`` that a split has the columns for.
+
+    The oracle knows the candidates that were shown, and nothing of other items.
+    """
+    knows = config.exp.evaluate.ranking == "shown" and tables.has(split, ORACLE)
+    return [name for name in config.exp.baselines if name != ORACLE or knows]
 
 
 def missing_baselines(

@@ -16,7 +16,7 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_json
 from legos.run.assemble import Workplace
-from legos.run.evaluate import score
+from legos.run.evaluate import evaluate, score
 from legos.run.folder import ID_LENGTH
 from legos.run.main import checkpoint_of, run_folder
 from legos.run.measure import measure
@@ -68,9 +68,14 @@ def score_new_impressions(
         "impressions": len(interactions),
         "splits": {},
     }
-    if accelerator.is_main_process:
-        if len(interactions) and bool((interactions.labels >= 0).all()):
+    measured = None
+    if len(interactions) and bool((interactions.labels >= 0).all()):
+        if config.exp.evaluate.ranking == "all":
+            measured = evaluate(place, model, interactions, thorough=True)
+        elif accelerator.is_main_process:
             measured = measure(place, scored, interactions, thorough=True)
+    if accelerator.is_main_process:
+        if measured is not None:
             results["splits"][SPLIT] = measured.summary()
         write_files(target, new, interactions, scored.scores)
         write_json(target / "config.json", resolved_dict(config))

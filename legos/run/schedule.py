@@ -42,14 +42,22 @@ class Stream:
         acc_batch: micro-batches a step.
         epoch_batch: 0 = an epoch is one pass; n > 0 = n batches; n < 0 = 1/|n| of a pass.
         seed: of the permutations.
+        shuffle: off: every pass in the order of the rows.
     """
 
     def __init__(
-        self, *, num_rows: int, batch_size: int, acc_batch: int, epoch_batch: int, seed: int
+        self,
+        *,
+        num_rows: int,
+        batch_size: int,
+        acc_batch: int,
+        epoch_batch: int,
+        seed: int,
+        shuffle: bool = True,
     ) -> None:
         self._num_rows = num_rows
         self._batch_size = batch_size
-        self._seed = seed
+        self._seed, self._shuffle = seed, shuffle
         self._order: tuple[int, Tensor] | None = None
         self.rows_per_step = batch_size * acc_batch
         self.steps_per_pass = _ceil(num_rows, self.rows_per_step)
@@ -62,7 +70,9 @@ class Stream:
         """The rows of a step (counted from 0); the last step of a pass may be short."""
         pass_number, position = divmod(step, self.steps_per_pass)
         if self._order is None or self._order[0] != pass_number:
-            order = row_order(self._num_rows, seed=self._seed, pass_number=pass_number)
+            order = torch.arange(self._num_rows)
+            if self._shuffle:
+                order = row_order(self._num_rows, seed=self._seed, pass_number=pass_number)
             self._order = (pass_number, order)
         first = position * self.rows_per_step
         rows = self._order[1][first : first + self.rows_per_step]

@@ -39,9 +39,7 @@ class Sharing:
             ``(count, ...)``, complete in every process. The parts are added up, and x + 0 is x:
             nothing is rounded.
         """
-        own = pages
-        if self.accelerator is not None:
-            own = pages[self.accelerator.process_index :: self.accelerator.num_processes]
+        own = self.own(pages)
         first = pages[0] if not own else own[0]  # without own pages, one tells the shape
         values = compute(first)
         filled = values.new_zeros(count, *values.shape[1:])
@@ -49,9 +47,20 @@ class Sharing:
             filled[first] = values
         for page in own[1:]:
             filled[page] = compute(page)
-        if self.accelerator is not None:
-            filled = self.accelerator.reduce(filled, "sum")
-        return filled
+        return self.added(filled)
+
+    def own(self, pages: Sequence[Page]) -> Sequence[Page]:
+        """The pages of this process."""
+        if self.accelerator is None:
+            return pages
+        return pages[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def added(self, values: Tensor) -> Tensor:
+        """The sum over all processes of what each has, in every process."""
+        if self.accelerator is None:
+            return values
+        total: Tensor = self.accelerator.reduce(values, "sum")
+        return total
 
 
 ALONE = Sharing()

@@ -20,7 +20,7 @@ from legos.errors import LegosError
 from legos.run.gradient_cache import CachedItems, average_gradients
 from legos.run.interruption import Interruption
 from legos.run.keeper import Keeper
-from legos.run.losses import row_losses
+from legos.run.losses import batch_losses
 from legos.run.optimizer import set_learning_rate
 from legos.run.schedule import learning_rate_factor, rank_part
 from legos.run.tracking import Tracker
@@ -163,9 +163,10 @@ def add_gradient(
     vectors = None if cached is None else cached.vectors
     with nullcontext() if is_last and not by_hand else accelerator.no_sync(training.model):
         with accelerator.autocast():
-            items = training.store.batch(batch.items)
+            whole = batch.targets is not None  # every item competes: nothing is to be selected
+            items = training.store.whole() if whole else training.store.batch(batch.items)
             scores, penalty = model(batch, items, training.profiles, vectors)
-        loss = row_losses(training.config.loss, scores, batch.labels, batch.candidate_mask)
+        loss = batch_losses(training.config.loss, scores, batch)
         loss = (loss if penalty is None else loss + penalty)[:counted]
         training.backward(loss.sum() * share)
         if cached is not None:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor
 
-from legos.data.batch import TrainingRows
+from legos.data.batch import Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError
 from legos.metrics import parse_metric
@@ -22,7 +22,7 @@ from legos.run.schedule import Stream
 from legos.run.weights import frozen_hashes, load_model_tensors, model_tensors
 
 if TYPE_CHECKING:
-    from legos.config.schema import TrainConfig
+    from legos.config.train_schema import TrainConfig
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Training:
         accelerator: Accelerator,
         model: Recommender,
         store: ItemStore,
-        rows: TrainingRows,
+        rows: Rows,
         config: TrainConfig,
         *,
         profiles: ItemStore | None = None,

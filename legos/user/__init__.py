@@ -6,6 +6,7 @@ from legos.user.fastformer import FastformerUser
 from legos.user.flatten import FlattenUser
 from legos.user.gru import GRUUser
 from legos.user.lstur import LSTUR
+from legos.user.multi_vae import MultiVAE
 from legos.user.npa import NPA
 from legos.user.poly_attention import PolyAttentionUser
 from legos.user.pooling import PoolingUser
@@ -25,6 +26,7 @@ __all__ = [
     "FastformerUser",
     "FlattenUser",
     "GRUUser",
+    "MultiVAE",
     "PolyAttentionUser",
     "PoolingUser",
     "ProfileUser",

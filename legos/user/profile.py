@@ -121,9 +121,14 @@ def _has_text(profiles: ItemStore, users: Tensor) -> Tensor:
 
 
 class _ConcatLinear(nn.Module):
+    """Starts as the history's vector alone, so that profiles need not first undo a random map."""
+
     def __init__(self, hidden_size: int, attention_size: int) -> None:
         super().__init__()
         self.linear = nn.Linear(2 * hidden_size, hidden_size)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.eye(hidden_size, 2 * hidden_size))
+            self.linear.bias.zero_()
 
     def forward(self, user: Tensor, profile: Tensor) -> Tensor:
         fused: Tensor = self.linear(torch.cat([user, profile], -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ WORDS = 97
 CAUSAL = ("gpt2", "llama", "opt", "qwen2", "untied")
 FAMILIES = (*CAUSAL, "t5")
 _SENTENCES = (
-    "has interacted with will interact the user : wrote writes following review for The title brand "
-    "description categories content biography of is are explains reason purchasing , red green blue"
+    "has interacted with will interact the user : wrote writes following review for The title "
+    "brand description categories content biography of is are explains "
+    "reason purchasing ,"
 )
 _SMALL = {
     "vocab_size": WORDS,
@@ -43,7 +45,10 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPTModel", {"ffn_dim": 32, "word_embed_proj_dim": 8, "init_std": 0.1}),
     "qwen2": ("Qwen2Model", {"num_key_value_heads": 2}),
     "untied": ("LlamaForCausalLM", {"tie_word_embeddings": False}),
-    "t5": ("T5Model", {"d_kv": 4, "d_ff": 32, "num_decoder_layers": 3, "decoder_start_token_id": 0}),
+    "t5": (
+        "T5Model",
+        {"d_kv": 4, "d_ff": 32, "num_decoder_layers": 3, "decoder_start_token_id": 0},
+    ),
 }
 
 
@@ -111,9 +116,7 @@ def ragged(rows: list[list[int]]) -> Ragged:
 def lists(rows: Ragged) -> list[list[int]]:
     """Packed rows as lists."""
     offsets = rows.offsets.tolist()
-    return [
-        rows.values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    return [rows.values[a:b].tolist() for a, b in pairwise(offsets)]
 
 
 def random_sequences(vocabulary: Vocabulary, lengths: list[int], *, seed: int = 0) -> Ragged:

@@ -103,14 +103,25 @@ def test_reordering() -> None:
     # one user at a time, in any order of users: as other workers would
     again = [items_of(data.batch(users[i : i + 1], epoch=1))[0] for i in (2, 0, 1)]
     assert again == [orders[1][i] for i in (2, 0, 1)]
-    assert items_of(
-        InteractionLM(ragged(OWNED), TEMPLATES, settings(), seed=8).batch(users, epoch=1)
-    ) != orders[1]
+    assert (
+        items_of(InteractionLM(ragged(OWNED), TEMPLATES, settings(), seed=8).batch(users, epoch=1))
+        != orders[1]
+    )
     fixed = InteractionLM(
         ragged(OWNED), TEMPLATES, settings(collaborative={"reorder": False}), seed=7
     )
     for epoch in range(3):
         assert items_of(fixed.batch(users, epoch=epoch)) == [OWNED[u] for u in users.tolist()]
+
+
+def test_long_histories_lose_items() -> None:
+    data = InteractionLM(ragged(OWNED), TEMPLATES, settings(max_length=12), seed=7)
+    batch = data.batch(torch.tensor([0, 5]), epoch=0)
+    assert batch.tokens.lengths.tolist() == [4 + 1, 12]
+    assert sorted(batch.counted_items.tolist()) == sorted(
+        item for row in items_of(batch) for item in row
+    )
+    assert len(items_of(batch)[1]) == 8
 
 
 def test_every_order_is_as_likely_as_every_other() -> None:
@@ -131,9 +142,7 @@ def test_fixed_order_of_prompts() -> None:
     for row in items_of(data.batch(SOME, epoch=0)):
         assert row == sorted(row)
     assert items_of(data.prompts(SOME)) == [OWNED[user] for user in SOME.tolist()]
-    public = RecommendationPrompts(
-        ragged(OWNED), TEMPLATES, settings(preset="public_code"), seed=0
-    )
+    public = RecommendationPrompts(ragged(OWNED), TEMPLATES, settings(preset="public_code"), seed=0)
     assert items_of(public.prompts(SOME)) != [OWNED[user] for user in SOME.tolist()]
     assert lists(data.histories(SOME).tokens)[0][-1] == VOCABULARY.first_item + OWNED[5][-1]
 

@@ -6,8 +6,8 @@
 |   | test_users_without_targets_are_left_out |
 | 18 relabelling permutes scores | test_relabelling_permutes_scores |
 | 19 overfit, content reaches new items | test_overfit_on_planted_clusters, |
-|   | test_content_reaches_an_item_without_interactions |
-| 20 bf16 | test_overfit_on_planted_clusters |
+|   | test_content_reaches_items_without_interactions |
+| 20 bf16 | test_16_bits_rank_nearly_as_32 |
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from legos.cllm4rec.batches import ContentLM, InteractionLM, RecommendationPrompts
-from legos.cllm4rec.losses import combine
+from legos.cllm4rec.losses import LossParts, combine
 from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.predict import NO_ITEM, excluded_items, recommend, top_items
 from legos.cllm4rec.serve import UserSession
@@ -60,12 +60,13 @@ def brute_force(scores: Tensor, excluded: list[list[int]], count: int) -> list[l
     return rows
 
 
-@pytest.mark.parametrize("count", [1, 3, 7, 16, 50])
+@pytest.mark.parametrize("count", [1, 3, 70, 160, 500])
 def test_top_items_equals_brute_force(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    scores = torch.randint(0, 5, (40, 16), generator=generator).float()  # many are equal
+    scores = torch.randint(0, 5, (40, 160), generator=generator).float()  # many are equal
     excluded = [
-        torch.randperm(16, generator=generator)[: row % 17].tolist() for row in range(40)
+        torch.randperm(160, generator=generator)[: row * 4 + row // 39 * 4].tolist()
+        for row in range(40)
     ]
     before = scores.clone()
     found = top_items(scores, ragged(excluded), count)
@@ -194,31 +195,34 @@ def test_a_kept_prefix_scores_as_a_whole_prompt(family: str, scoring: str) -> No
         session.append(torch.zeros(60, dtype=torch.int64))
 
 
-def fit(model: Cllm4Rec, owned: Ragged, content: ContentLM | None, *, epochs: int) -> None:
-    """Alternate the collaborative (or recommendation) and the content step."""
+def fit(
+    model: Cllm4Rec, owned: Ragged, *, epochs: int, texts: ContentLM | None = None, warmup: int = 0
+) -> None:
+    """Warm-up, then interactions for a third of the epochs and recommendation for the rest."""
     config = model.settings
-    optimizers = {
-        side: torch.optim.Adam(model.learning(side).values(), lr=0.02)  # type: ignore[arg-type]
-        for side in ("collaborative", "content")
-        if side == "collaborative" or model.content is not None
-    }
+    optimizers = {"collaborative": torch.optim.Adam(model.learning("collaborative").values(), 0.02)}
+    if texts is not None:
+        optimizers["content"] = torch.optim.Adam(model.learning("content").values(), 0.02)
     interactions = InteractionLM(owned, TEMPLATES, config, seed=0)
     prompts = RecommendationPrompts(owned, TEMPLATES, config, seed=0)
 
-    def step(side: str, loss: Tensor) -> None:
+    def step(side: str, parts: LossParts) -> None:
         optimizers[side].zero_grad()
-        loss.backward()
+        combine(parts, config.mutual).backward()
         optimizers[side].step()
 
-    for epoch in range(epochs):
-        if epoch < epochs // 3:
-            parts = model.collaborative_step(interactions.batch(EVERYONE, epoch=epoch))
-        else:
-            parts = model.recommendation_step(prompts.batch(EVERYONE, epoch=epoch))
-        step("collaborative", combine(parts, config.mutual))
-        if content is not None:
-            rows = torch.arange(len(content))
-            step("content", combine(model.content_step(content.batch(rows)), config.mutual))
+    rows = torch.arange(0 if texts is None else len(texts))
+    for epoch in range(-warmup, epochs):
+        if 0 <= epoch < epochs // 3:
+            step(
+                "collaborative",
+                model.collaborative_step(interactions.batch(EVERYONE, epoch=epoch)),
+            )
+        elif epoch >= 0:
+            batch = prompts.batch(EVERYONE, epoch=epoch)
+            step("collaborative", model.recommendation_step(batch))
+        if texts is not None:
+            step("content", model.content_step(texts.batch(rows), mutual=epoch >= 0))
 
 
 def ranking(model: Cllm4Rec, owned: Ragged) -> Tensor:
@@ -228,7 +232,9 @@ def ranking(model: Cllm4Rec, owned: Ragged) -> Tensor:
 
 def test_overfit_on_planted_clusters() -> None:
     config = settings(content={"enabled": False}, mutual={"weight": 0.0})
-    model = small_cllm4rec(config, users=USERS, items=ITEMS)
+    model = small_cllm4rec(
+        config, users=USERS, items=ITEMS, hidden_size=64, std=0.05, initializer_range=0.05
+    )
     targets = np.array([item for row in TEST for item in row])
     offsets = np.arange(USERS + 1) * 2
 
@@ -239,37 +245,63 @@ def test_overfit_on_planted_clusters() -> None:
         return measured.values["Recall@2"]
 
     assert recall(ranking(model, OWNED)) < 0.8
-    fit(model, OWNED, None, epochs=90)
-    exact = ranking(model, OWNED)
-    assert recall(exact) > 0.95
-    with torch.autocast("cpu", torch.bfloat16):
-        near = ranking(model, OWNED)
+    fit(model, OWNED, epochs=60)
+    assert recall(ranking(model, OWNED)) > 0.95
+
+
+def test_16_bits_rank_nearly_as_32() -> None:
+    model = small_cllm4rec(settings(), users=USERS, items=400, hidden_size=64)
+    prompts = RecommendationPrompts(OWNED, small_templates(USERS, 400), model.settings, seed=0)
+    batch = prompts.prompts(EVERYONE)
+    with torch.no_grad():
+        exact = model.scores(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            near = model.scores(batch)
+    assert near.dtype == torch.float32  # states are rounded, scores are not
+    assert 0 < float((near - exact).abs().max()) < 0.1 * float(exact.abs().max())
     shared = [
-        len(set(a[:6]) & set(b[:6])) / 6
-        for a, b in zip(exact.tolist(), near.tolist(), strict=True)
+        len(set(a) & set(b)) / 20
+        for a, b in zip(
+            top_items(exact, OWNED, 20).tolist(), top_items(near, OWNED, 20).tolist(), strict=True
+        )
     ]
-    assert not torch.equal(near, exact)  # it did run in 16 bits
     assert float(np.mean(shared)) >= 0.9
 
 
-def test_content_reaches_an_item_without_interactions() -> None:
-    """Item 7 is in nobody's train items; its text has the words of items 0 to 6."""
+def content_margin(weight: float) -> float:
+    """How much more the users of a cluster prefer its item that nobody has seen.
+
+    Items 7 and 15 are in nobody's train items; each one's text has the words of its cluster. A
+    preference of all users for one of the two counts nothing.
+    """
+    owned = ragged([[item for item in sorted(row) if item not in (7, 15)] for row in TRAIN])
+    config = settings(mutual={"weight": weight, "cold_items": True})
+    texts = ContentLM(
+        torch.full((ITEMS,), content_kind("title")),
+        torch.full((ITEMS,), -1),
+        torch.arange(ITEMS),
+        ragged([([30, 31] if item < 8 else [35, 36]) * 4 for item in range(ITEMS)]),
+        TEMPLATES,
+        config,
+    )
+    model = small_cllm4rec(config, users=USERS, items=ITEMS, hidden_size=48, std=0.02, seed=1)
+    fit(model, owned, epochs=60, texts=texts, warmup=40)
+    prompts = RecommendationPrompts(owned, TEMPLATES, config, seed=0)
+    with torch.no_grad():
+        scores = model.scores(prompts.prompts(EVERYONE))
+    difference = scores[:, 7] - scores[:, 15]  # (USERS,)
+    return float(difference[:4].mean() - difference[4:].mean()) / 2
+
+
+def test_content_reaches_items_without_interactions() -> None:
+    assert content_margin(3.0) > 0.3
+    assert abs(content_margin(0.0)) < 0.15
+
+
+def test_items_without_interactions_are_pulled_only_where_that_is_asked_for() -> None:
     owned = ragged([[item for item in sorted(row) if item != 7] for row in TRAIN])
-    words = [[30, 31, 30, 31] if item < 8 else [40, 41, 40, 41] for item in range(ITEMS)]
-    places = {}
-    for weight in (0.0, 1.0):
-        config = settings(mutual={"weight": weight}, score_first_main=True)
-        content = ContentLM(
-            torch.full((ITEMS,), content_kind("title")),
-            torch.full((ITEMS,), -1),
-            torch.arange(ITEMS),
-            ragged(words),
-            TEMPLATES,
-            config,
-        )
-        model = small_cllm4rec(config, users=USERS, items=ITEMS)
-        fit(model, owned, content, epochs=90)
-        ranked = ranking(model, owned)[:4]  # of the users who like items 0 to 7
-        places[weight] = (ranked == 7).nonzero()[:, 1].float().mean().item()
-    assert places[1.0] <= 2.0
-    assert places[0.0] >= 5.0
+    for cold, expected in ((False, False), (True, True)):
+        config = settings(mutual={"cold_items": cold})
+        for data in (InteractionLM, RecommendationPrompts):
+            batch = data(owned, TEMPLATES, config, seed=0).batch(EVERYONE, epoch=0)
+            assert (7 in batch.counted_items.tolist()) == expected

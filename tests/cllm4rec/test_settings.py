@@ -8,12 +8,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from legos.cllm4rec.build import build_cllm4rec, soft_std
+from legos.cllm4rec.build import build_cllm4rec, keep_layers, soft_std
 from legos.cllm4rec.emb import TwoTower, TwoTowerSettings
 from legos.cllm4rec.settings import PRESETS, Cllm4RecConfig
 from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.cllm4rec.vocabulary import Vocabulary
 from legos.errors import ConfigError, DataError
+from legos.lm.cut import layer_stack
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from tests.cllm4rec.small import small_backbone, small_model, word_tokenizer
@@ -32,7 +33,9 @@ def test_both_presets_say_everything_they_differ_in() -> None:
     dumped = {name: leaves(config.model_dump()) for name, config in presets.items()}
     for name, config in dumped.items():
         assert {key: config[key] for key in leaves(PRESETS[name])} == leaves(PRESETS[name])
-    differing = {key for key in dumped["paper"] if dumped["paper"][key] != dumped["public_code"][key]}
+    differing = {
+        key for key in dumped["paper"] if dumped["paper"][key] != dumped["public_code"][key]
+    }
     equal = {"recommendation.reorder"}  # both shuffle prompts
     assert differing - {"preset"} == leaves(PRESETS["paper"]).keys() - equal
     assert dumped["paper"] == leaves(Cllm4RecConfig().model_dump())
@@ -56,8 +59,10 @@ def test_standard_deviation_of_fresh_tables() -> None:
     assert soft_std(backbone, Cllm4RecConfig(soft_init=0.5)) == 0.5
     spread = soft_std(backbone, Cllm4RecConfig(soft_init="token_table"))
     assert spread == pytest.approx(float(backbone.token_table.std()))
+    t5 = small_backbone("t5")
+    del t5.model.config.initializer_range  # the family has none
     with pytest.raises(ConfigError, match="no initializer_range"):
-        soft_std(small_backbone("t5"), Cllm4RecConfig())
+        soft_std(t5, Cllm4RecConfig())
     assert soft_std(small_backbone("opt"), Cllm4RecConfig()) == 0.1
 
 
@@ -86,8 +91,7 @@ def test_a_model_from_files(family: str, init: str, tmp_path: Any) -> None:
     assert states.shape == (4, 16)
     again = build_cllm4rec(language, config, users=5, items=9, seed=3).model
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(again.parameters(), built.model.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(again.parameters(), built.model.parameters(), strict=True)
     )
 
 
@@ -133,3 +137,24 @@ def test_an_item_is_no_negative_of_itself_and_log_q_corrects() -> None:
     rows = [scores[0, [0, 2]], scores[1, [1, 2]], scores[2, [2, 0, 1]]]
     by_hand = torch.stack([row.logsumexp(0) - row[0] for row in rows]).mean()
     assert torch.allclose(model.loss(users, items), by_hand)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_a_cut_in_the_middle_keeps_both_ends(family: str) -> None:
+    whole = small_model(family, num_hidden_layers=5, num_layers=5, num_decoder_layers=5)
+    cut = small_model(family, num_hidden_layers=5, num_layers=5, num_decoder_layers=5)
+    keep_layers(cut, 3, cut="middle")
+
+    def stacks(model: Any) -> list[torch.nn.ModuleList]:
+        if family == "t5":
+            return [model.encoder.block, model.decoder.block]
+        return [layer_stack(model.base_model)[2]]
+
+    for found, layers in zip(stacks(cut), stacks(whole), strict=True):
+        assert len(found) == 3
+        for number, kept in zip((0, 1, 4), found, strict=True):
+            for name, parameter in layers[number].named_parameters():
+                assert torch.equal(kept.get_parameter(name), parameter)
+    if family != "t5":
+        numbers = {m.layer_idx for m in cut.modules() if hasattr(m, "layer_idx")}
+        assert numbers == {0, 1, 2}

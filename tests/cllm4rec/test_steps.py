@@ -27,7 +27,13 @@ from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.templates import content_kind
 from legos.errors import CheckpointError, ConfigError
 from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from tests.cllm4rec.small import FAMILIES, ragged, small_cllm4rec, small_templates
+from tests.cllm4rec.small import (
+    FAMILIES,
+    ragged,
+    small_backbone,
+    small_cllm4rec,
+    small_templates,
+)
 
 USERS, ITEMS = 5, 12
 OWNED = ragged([[0, 3, 5, 7], [1, 2], [4, 6, 8, 9, 10], [0, 11], [2, 3, 5]])
@@ -215,7 +221,7 @@ def test_names_are_strict() -> None:
     with pytest.raises(CheckpointError, match=r"missing \(backbone.*unknown \(transformer"):
         model.load_trained_state(prefixed)
     state["collaborative.user.weight"] = torch.zeros(1, 1)
-    with pytest.raises(CheckpointError, match="collaborative.user.weight has shape"):
+    with pytest.raises(CheckpointError, match=r"collaborative\.user\.weight has shape"):
         model.load_trained_state(state)
 
 
@@ -226,6 +232,13 @@ def test_what_does_not_fit_together() -> None:
             backbone=model.backbone,
             collaborative=model.collaborative,
             content=None,
+            settings=settings(),
+        )
+    with pytest.raises(ConfigError, match="97 words, the backbone's token table 98 rows"):
+        Cllm4Rec(
+            backbone=small_backbone(vocab_size=98),
+            collaborative=model.collaborative,
+            content=model.content,
             settings=settings(),
         )
     batch = texts(model.settings).batch(torch.tensor([0]))

@@ -71,7 +71,7 @@ def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
     text = message("--data", "newsrom", "--model", "config/model/nml.yaml")
     assert "--data newsrom: no such YAML; did you mean 'newsroom'?" in text
     assert "--model config/model/nml.yaml: no such file" in text
-    assert "--exp: missing; choose from: cache, compare," in text
+    assert "--exp: missing; choose from: cache, cllm4rec," in text
 
 
 def test_all_schema_errors_are_told_at_once_with_place_value_and_choice() -> None:

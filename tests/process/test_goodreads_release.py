@@ -10,9 +10,9 @@ import pytest
 
 from legos.errors import DataError
 from process.goodreads.leave_last_out import compare, leave_last_out
-from process.negatives import draw_negatives
 from process.goodreads.release import read_release
 from process.lists import Lists, offsets_of
+from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 
 NUM_BOOKS, NUM_USERS = 60, 12

@@ -83,3 +83,9 @@ def test_linear_decay_falls_to_nothing_at_the_end() -> None:
     ]
     assert factors == pytest.approx([1 - step / 10 for step in range(10)])
     assert learning_rate_factor(10, total=10, warmup=0.0, schedule="linear") == 0.0
+
+
+def test_without_shuffling_every_pass_has_the_order_of_the_rows() -> None:
+    stream = Stream(num_rows=5, batch_size=2, acc_batch=1, epoch_batch=0, seed=3, shuffle=False)
+    found = [stream.rows(step).micro_batches[0].tolist() for step in range(4)]
+    assert found == [[0, 1], [2, 3], [4], [0, 1]]

@@ -1,0 +1,65 @@
+"""What an experiment YAML may say of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from legos.config.checks import MetricName
+from legos.config.section import Count, Fraction, Integer, Natural, NotNegative, Rate, Section
+
+
+class NegativesConfig(Section):
+    """Items a click is trained against."""
+
+    strategy: Literal["impression", "user", "uniform", "popularity"] = "impression"
+    """Shown and not clicked: in the impression (papers), ever by the user; or random items."""
+    count: Count = 4
+    """K negatives a click (4 in NAML, NRMS and ONCE)."""
+
+
+class TrainConfig(Section):
+    """How to train."""
+
+    loss: Literal["softmax", "bce", "bpr", "full_softmax", "multinomial"] = "softmax"
+    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise; over the catalogue:
+    `full_softmax` of a click, `multinomial` of all clicks of an impression (Multi-VAE)."""
+    history: Literal["given", "clicks"] = "given"
+    """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
+    one impression a user; `multinomial` keeps all of them and asks for what was read."""
+    negatives: NegativesConfig = NegativesConfig()
+    """Items a click is trained against."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """AdamW's decay is decoupled from the gradient."""
+    lr: Rate = 1e-3
+    """Peak learning rate of everything but a language model."""
+    item_lr: Rate | None = None
+    """Peak learning rate of a language model in the item encoder; null: lr."""
+    weight_decay: NotNegative = 0.0
+    """On matrices; biases and gains do not decay."""
+    warmup: Fraction = 0.0
+    """Fraction of all steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """After the warm-up: stay, or fall to 0 at the last epoch."""
+    clip: Rate | None = None
+    """Largest global gradient norm; null: no clipping."""
+    batch_size: Count = 64
+    """Clicks a micro-batch, in each process."""
+    acc_batch: Count = 1
+    """Micro-batches a step; exact, the same as a batch that many times as large."""
+    item_page_size: Natural = 0
+    """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
+    and each page is encoded again; memory then does not grow with the batch."""
+    epoch_batch: Integer = 0
+    """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
+    epochs: Count = 50
+    """The most epochs."""
+    patience: Natural = 2
+    """Epochs without improvement before training stops; 0: never."""
+    metric: MetricName = "GAUC"
+    """Early stopping and the best checkpoint go by it, on the valid split."""
+    seed: Natural = 2023
+    """Of initial weights, order, negatives and dropout."""
+    checkpoint_minutes: Rate = 10.0
+    """Save `last` at least so often within an epoch."""
+    checkpoint_steps: Natural = 0
+    """Save `last` every so many steps, too; 0: by time alone."""

@@ -1,0 +1,92 @@
+"""What trains and scores a model: bricks, or a system of its own, behind one small protocol.
+
+A run asks nothing else of them: locks, run folders, results, reports, baselines, comparisons and
+tests of significance are the same for all. A system is imported when a model YAML names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from rich.console import Console
+
+from legos.data.interactions import Interactions
+from legos.errors import ConfigError, nearest
+from legos.run.assemble import Workplace
+from legos.run.folder import RunFolder
+from legos.run.measure import SplitResult
+from legos.run.tracking import Tracker
+
+
+class System(Protocol):
+    """One model over one data set."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training changes."""
+
+    def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+        """Train, going on from ``checkpoints/last``, and leave ``checkpoints/best``.
+
+        Args:
+            folder: of the run.
+            tracker: told of losses and validations.
+
+        Returns:
+            What ``results.json`` says of the training: rows, steps, epochs, metric, best,
+            best_epoch, seconds_per_epoch.
+
+        Raises:
+            LegosError: a loss or the watched metric is not finite.
+            KeyboardInterrupt: a signal came; ``last`` is saved.
+        """
+
+    def load(self, checkpoint: Path) -> str:
+        """Take trained weights; returns the id of the run that trained them.
+
+        Raises:
+            CheckpointError: damaged, or of another model.
+        """
+
+    def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
+        """Score and measure a labelled split; the result in the main process, None in the others.
+
+        Args:
+            interactions: the split, on the accelerator's device.
+            thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
+        """
+
+
+Show = Callable[[Workplace, Console, bool], None]
+"""What ``--check`` prints of a workplace without weights; True: of its data, too."""
+
+# by name: what makes a system of a workplace and of what is told on the way, and its Show
+_PLACES = {
+    "bricks": ("legos.run.bricks:Bricks", "legos.run.check:show_bricks"),
+    "cllm4rec": ("legos.cllm4rec.run:Cllm4RecSystem", "legos.cllm4rec.check:show_cllm4rec"),
+}
+
+
+def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
+    """The system that the model YAML names, with its first weights.
+
+    Args:
+        place: configuration, processes and data.
+        say: told what a person should know.
+    """
+    return cast(System, _named(place.config.model.system, 0)(place, say))
+
+
+def show_system(place: Workplace, console: Console, new_data: bool) -> None:
+    """Print what ``--check`` has to say of a workplace that was opened for shapes only."""
+    cast(Show, _named(place.config.model.system, 1))(place, console, new_data)
+
+
+def _named(system: str, which: int) -> Any:
+    if system not in _PLACES:
+        raise ConfigError(f"model.system: unknown system {system!r}; {nearest(system, _PLACES)}")
+    module, _, name = _PLACES[system][which].partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,328 @@
+"""CLLM4Rec through the runner: what learns when, resume to the bit, shared pretraining, results."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import worker
+from legos.cllm4rec.run import Cllm4RecSystem
+from legos.cllm4rec.stages import stages_of
+from legos.cllm4rec.training import StageTraining
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import CheckpointError, ConfigError, LegosError
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator
+from legos.run.early_stopping import EarlyStopping
+from legos.run.main import run, run_folder
+from legos.run.random_state import seed_everything
+from tests.cllm4rec.world import world_config, world_language_model, world_tables
+from tests.run.two_processes import environment
+
+ROOT = Path(worker.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    world_tables(folder / "tables", reviews=True)
+    return folder
+
+
+def opened(config: RunConfig) -> Cllm4RecSystem:
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    return Cllm4RecSystem(Workplace.open(config, accelerator, Tables.load(config.data.folder)))
+
+
+def checkpoint(config: RunConfig, name: str = "last", file: str = "model") -> dict[str, Tensor]:
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    folder = run_folder(config, Tables.load(config.data.folder), accelerator)
+    return load_file(folder.checkpoints / name / f"{file}.safetensors")
+
+
+def at(config: RunConfig, runs: Path) -> RunConfig:
+    return config.model_copy(update={"exp": config.exp.model_copy(update={"runs_folder": runs})})
+
+
+@pytest.mark.parametrize("train", ["frozen", "full"])
+def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
+    system = opened(world_config(root, model={"backbone": {"train": train}}))
+    seed_everything(0)
+    training = StageTraining(
+        system.place.accelerator,
+        system.model,
+        system.task_rows(lambda text: None),
+        EarlyStopping("nDCG@10", True, 0),
+        seed=0,
+    )
+    seen = []
+    while (stage := training.stage) is not None:
+        if training.stage_is_over:
+            training.next_stage()
+            continue
+        task, before = training.current, state_of(system)
+        training.take_step()
+        changed = {
+            name.split(".")[0]
+            for name, tensor in state_of(system).items()
+            if not torch.equal(tensor, before[name])
+        }
+        assert changed == {task.learns} | ({"backbone"} if train == "full" else set())
+        seen.append((stage.name, task.task))
+        training.progress.position = training.steps
+        training.end_pass()
+        if training.progress.part == len(stage.passes):
+            training.end_epoch()
+    pretraining = [("pretraining", "collaborative"), ("pretraining", "content")]
+    finetuning = [("finetuning", "recommendation"), ("finetuning", "content")]
+    assert seen == [("warm-up", "content"), *pretraining * 2, *finetuning * 2]
+
+
+def state_of(system: Cllm4RecSystem) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in system.model.named_parameters()}
+
+
+def test_without_mutual_weight_collaborative_tables_go_the_way_of_llm_cf(root: Path) -> None:
+    source = world_language_model(root / "llama", attention_dropout=0.0)
+    alone = world_config(root, model={"name": "cf", "model": source, "content": {"enabled": False}})
+    beside = world_config(root, model={"name": "zero", "model": source, "mutual": {"weight": 0.0}})
+    pulled = world_config(root, model={"name": "one", "model": source})
+    found = [run(config) for config in (alone, beside, pulled)]
+    tables = [checkpoint(config) for config in (alone, beside, pulled)]
+    for name, tensor in tables[0].items():
+        assert torch.equal(tensor, tables[1][name])
+        assert not torch.equal(tensor, tables[2][name])
+    assert found[0]["splits"]["test"]["rows"] == found[1]["splits"]["test"]["rows"]
+    assert "content.user.weight" not in tables[0]
+
+
+KILLING = """
+import json, os, signal, sys
+from legos.cllm4rec import training
+from legos.config.schema import RunConfig
+from legos.run.main import run
+step = training.StageTraining.take_step
+def killing(self):
+    if self.progress.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+training.StageTraining.take_step = killing
+run(RunConfig.model_validate(json.load(open(sys.argv[1]))))
+"""
+
+
+@pytest.mark.multiprocess
+def test_killed_in_every_stage_and_resumed_ends_with_the_same_bits(
+    root: Path, tmp_path: Path
+) -> None:
+    """A world of 20 users and 132 texts: 6 steps of warm-up, 2 x (3 + 6), 2 x (3 + 6) in all."""
+    more: dict[str, Any] = {"content": {"checkpoint": "valid"}, "stages": {"content_steps": 6}}
+    config = world_config(root, model=more, train={"checkpoint_steps": 4})
+    whole, killed = at(config, tmp_path / "whole"), at(config, tmp_path / "killed")
+    expected = run(whole)
+    (tmp_path / "config.json").write_text(killed.model_dump_json())
+    for step in (5, 13, 35):  # in warm-up, pretraining, finetuning
+        done = subprocess.run(
+            [sys.executable, "-c", KILLING, str(tmp_path / "config.json"), str(step)],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    found = run(killed)
+    for name, file in [("last", "model"), ("last", "optimizer"), ("best", "model")]:
+        ours, theirs = checkpoint(killed, name, file), checkpoint(whole, name, file)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert found["splits"]["test"]["rows"] == expected["splits"]["test"]["rows"]
+    lines = [metric_lines(tmp_path / name) for name in ("whole", "killed")]
+    assert lines[0] == lines[1]
+    kinds = {(line["kind"], line["stage"]) for line in lines[0]}
+    assert ("pass", "warm-up") in kinds
+    assert ("valid", "finetuning") in kinds
+
+
+def metric_lines(runs: Path) -> list[dict[str, Any]]:
+    (path,) = runs.glob("world/cllm4rec/*/metrics.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def yamls(root: Path, folder: Path) -> list[str]:
+    """Data and model YAMLs of the planted world; the words that name them."""
+    config = world_config(root, model={"stages": {"pretraining_epochs": 30}})
+    data, model = folder / "world.yaml", folder / "planted.yaml"
+    text = json.dumps(config.data.model_dump(mode="json"))
+    data.write_text(f"# {text[:20]}\n{text}")  # JSON is YAML
+    section = json.loads(config.model.model_dump_json())
+    section |= {"name": "planted", "model": world_language_model(root / "llama")}
+    section["stages"] |= {"finetuning_epochs": 20, "batch_size": 20, "warmup_epochs": 2}
+    model.write_text(json.dumps(section))
+    exp = ["--exp", "cllm4rec", "--exp.runs_folder", str(folder / "runs"), "--seed", "3"]
+    exp += ["--exp.cache.token_folder", str(folder / "tokens"), "--device", "cpu"]
+    exp += ["--exp.evaluate.metrics", "[Recall@1, Recall@4]", "--exp.train.metric", "Recall@4"]
+    exp += ["--exp.evaluate.exclude", "history+valid", "--exp.evaluate.beyond_accuracy_k", "null"]
+    return ["--data", str(data), "--model", str(model), *exp]
+
+
+def test_planted_clusters_are_learnt_through_the_worker(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = yamls(root, tmp_path)
+    assert worker.main([*words, "--check"]) == 0
+    text = capsys.readouterr().out
+    for told in ("20 of 20", "texts (review, title)", "content tables", "not made yet", "warm-up"):
+        assert told in text
+    assert worker.main(words) == 0
+    (path,) = (tmp_path / "runs").glob("world/planted/*/results.json")
+    results = json.loads(path.read_text())
+    rows = results["splits"]["test"]["rows"]["all"]
+    popular = results["baselines"]["test"]["popularity"]["rows"]["all"]
+    assert rows["Recall@4"] == 1.0
+    assert popular["Recall@4"] < 0.5
+    assert results["training"]["best_epoch"] > 32  # of finetuning
+    assert (path.parent / "report.html").is_file()
+    assert len(np.load(path.parent / "diagnostics/test/groups-Recall@4.npy")) == 20
+    capsys.readouterr()
+    assert worker.main(words) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert worker.main([*words, "--check"]) == 0
+    text = capsys.readouterr().out
+    assert "(finished)" in text
+    assert "not made yet" not in text
+
+
+def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = json.loads(world_config(root).model.model_dump_json())
+    plain["model"] = world_language_model(root / "llama")
+    without = {**plain, "name": "prerec", "recommendation": {"scoring": "next_item"}}
+    without["stages"] = {**plain["stages"], "finetuning_epochs": 0}
+    mf = {
+        "name": "mf",
+        "hidden_size": 8,
+        "item": {"name": "id"},
+        "user": {"name": "user_id"},
+        "predictor": {"name": "dot"},
+    }
+    config = world_config(
+        root,
+        mode="compare",
+        baselines=["popularity"],
+        compare={"models": [plain, without, {**mf, "against": "prerec"}], "seeds": [1, 2]},
+        train={"epochs": 1, "metric": "nDCG@10"},
+    )
+    config = at(config, tmp_path / "runs")
+    summary = run(config)
+    rows = {row["name"]: row for row in summary["rows"]["test"]}
+    assert list(rows) == ["popularity", "cllm4rec", "prerec", "mf"]
+    assert (rows["prerec"]["reference"], rows["mf"]["reference"]) == ("cllm4rec", "prerec")
+    assert all(row["seeds"] == 2 for name, row in rows.items() if name != "popularity")
+    shown = capsys.readouterr().out
+    assert shown.count("begins with the pretraining of") == 2
+    pretrained = [Path(path) for path in summary["runs"]["cllm4rec"]]
+    for path, other in zip(pretrained, map(Path, summary["runs"]["prerec"]), strict=True):
+        ours = load_file(other / "checkpoints/best/model.safetensors")
+        theirs = load_file(path / "checkpoints/pretrained/model.safetensors")
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    alone = run(
+        at(config, tmp_path / "other").model_copy(
+            update={
+                "model": config.exp.compare.models[1].alone(),  # type: ignore[union-attr]
+                "exp": at(config, tmp_path / "other").exp.model_copy(
+                    update={
+                        "mode": "train_test",
+                        "compare": None,
+                        "train": config.exp.train.model_copy(update={"seed": 1}),
+                    }
+                ),
+            }
+        )
+    )
+    assert alone["run"] == Path(summary["runs"]["prerec"][0]).name
+    rows_alone = alone["splits"]["test"]["rows"]["all"]
+    first = json.loads((Path(summary["runs"]["prerec"][0]) / "results.json").read_text())
+    assert first["splits"]["test"]["rows"]["all"] == rows_alone
+
+
+def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path) -> None:
+    config = world_config(
+        root,
+        model={"stages": {"pretraining_epochs": 1, "valid_users": 5, "recommendation_steps": 1}},
+        evaluate={"ranking": "shown", "metrics": ["MRR"]},
+        train={"metric": "MRR"},
+    )
+    found = run(at(config, tmp_path / "runs"))
+    assert found["splits"]["test"]["rows"]["all"]["MRR"] == 1.0  # one candidate each
+    assert found["training"]["steps"] == 17 + 3 + 17 + 2 * (1 + 17)
+
+
+@pytest.mark.parametrize("chosen", ["valid", "training_loss", "last"])
+def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, chosen: str) -> None:
+    system = opened(world_config(root, model={"content": {"checkpoint": chosen}}))
+    rows = system.task_rows(lambda text: None)
+    stopping = EarlyStopping("nDCG@10", True, 0)
+    training = StageTraining(system.place.accelerator, system.model, rows, stopping, seed=0)
+    assert [stage.epochs for stage in stages_of(system.settings)] == [1, 2, 2]
+    first = state_of(system)
+    if chosen != "last":
+        training.keep_content(1.0)
+    training.next_stage()
+    training.take_step()  # of interactions
+    training.end_pass()
+    training.take_step()  # of texts
+    later = state_of(system)
+    if chosen != "last":
+        training.keep_content(2.0)  # worse: not kept
+    training.end_pass()
+    training.next_stage()
+    now = state_of(system)
+    expected = later if chosen == "last" else first
+    assert torch.equal(now["content.item.weight"], expected["content.item.weight"])
+    assert torch.equal(now["collaborative.item.weight"], later["collaborative.item.weight"])
+    assert all(not optimizer.state for optimizer in training.optimizers.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "exp", "message"),
+    [
+        ({"stages": {"pretraining_lr": 1e30}}, {}, "loss is not finite in pretraining, epoch 1"),
+        ({"max_length": 65}, {}, "tiny-llama reads at most 64 tokens"),
+        ({"content": {"kinds": ["brand"]}}, {}, "has no texts of kind 'brand'"),
+        ({"content": {"kinds": ["titel"]}}, {}, "did you mean 'title'"),
+        ({"backbone": {"layers": 3}}, {}, "has 2; expected 1 to 2"),
+        ({}, {"train": {"metric": "Recall@"}}, "Recall@"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    root: Path, tmp_path: Path, model: dict[str, Any], exp: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(at(world_config(root, model=model, **exp), tmp_path / "runs"))
+
+
+def test_a_model_that_sees_later_tokens_is_refused(root: Path) -> None:
+    bert = world_language_model(root / "llama", model_type="bert", num_key_value_heads=None)
+    with pytest.raises(ConfigError, match="sees later tokens"):
+        opened(world_config(root, model={"model": bert}))
+
+
+def test_a_checkpoint_of_other_tables_or_bricks_is_refused(root: Path, tmp_path: Path) -> None:
+    trained = at(world_config(root), tmp_path / "runs")
+    run(trained)
+    folder = next((tmp_path / "runs/world/cllm4rec").iterdir())
+    other = world_config(root, model={"content": {"enabled": False}}, mode="test", load=str(folder))
+    with pytest.raises(CheckpointError, match="unknown"):
+        run(at(other, tmp_path / "runs"))
+    with pytest.raises(LegosError, match="is a system of its own"):
+        _ = trained.bricks

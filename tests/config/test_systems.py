@@ -1,0 +1,124 @@
+"""Model YAMLs of a system that is not made of bricks, alone and in comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from legos.config import resolved_dict
+from legos.config.comparison import comparison_rows
+from legos.config.listing import list_families
+from legos.config.load import load_run_config
+from legos.config.model_schema import Cllm4RecModel, ModelConfig
+from legos.config.schema import RunConfig
+from legos.errors import ConfigError
+from legos.run.folder import run_id
+
+RUN = ["--data", "amazon-beauty-random", "--model", "cllm4rec", "--exp", "cllm4rec"]
+COMPARE = ["--data", "amazon-beauty-random", "--exp", "cllm4rec-compare"]
+
+
+def load(words: list[str]) -> RunConfig:
+    return load_run_config(words, notice=lambda text: None)
+
+
+def message(*words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(list(words))
+    return str(caught.value)
+
+
+def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
+    config = load([*RUN, "--layers", "2", "--model.content.kinds", "[title]"])
+    model = config.model
+    assert isinstance(model, Cllm4RecModel)
+    assert (model.system, model.model.name) == ("cllm4rec", "smollm2")
+    assert (model.backbone.layers, model.content.kinds) == (2, ("title",))
+    assert model.stages.content_steps is None
+    again = RunConfig.model_validate(resolved_dict(config))
+    assert again == config
+    with pytest.raises(ConfigError, match="cllm4rec is a system of its own"):
+        _ = config.bricks
+    bricks = load(["--data", "newsroom", "--model", "naml", "--exp", "tt"])
+    assert isinstance(bricks.bricks, ModelConfig)
+
+
+def test_bricks_keep_the_run_ids_they_had_before_there_were_systems() -> None:
+    resolved = resolved_dict(load(["--data", "newsroom", "--model", "naml", "--exp", "tt"]))
+    assert resolved["model"].pop("system") == "bricks"
+    before = run_id(resolved, "tables")
+    resolved["model"]["system"] = "bricks"
+    assert run_id(resolved, "tables") == before
+    resolved["model"]["system"] = "cllm4rec"
+    assert run_id(resolved, "tables") != before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model.content.enabld", "1"], "model.content.enabld: unknown key (value 1); did you "),
+        (["--model.system", "cllm4re"], "unknown system 'cllm4re'; did you mean 'cllm4rec'?"),
+        (["--model.preset", "papers"], "unknown value 'papers'; did you mean 'paper'?"),
+        (["--model.hidden_size", "3"], "model.hidden_size: unknown key"),
+        (["--llm_ver", "smolm2"], "did you mean 'smollm2'?"),
+        (["--model.stages.batch_size", "0"], "expected greater than 0, found 0"),
+    ],
+)
+def test_a_mistake_names_key_and_nearest(words: list[str], expected: str) -> None:
+    assert expected in message(*RUN, *words)
+
+
+def test_a_wrong_key_is_found_in_its_file_also_within_a_comparison(tmp_path: Path) -> None:
+    model = tmp_path / "mine.yaml"
+    model.write_text("system: cllm4rec\nname: mine\nmodel: smollm2\nstages:\n  warmup_epoch: 1\n")
+    found = message(*RUN[:2], "--model", str(model), *RUN[4:])
+    assert f"{model}:5: model.stages.warmup_epoch: unknown key" in found
+    assert "did you mean 'warmup_epochs'?" in found
+    exp = tmp_path / "both.yaml"
+    exp.write_text(
+        "name: both\nmode: compare\ncompare:\n  models:\n    - multi_vae\n    - model: cllm4rec\n"
+        "      mutual: {wieght: 2}\n    - {system: cllm4rec, name: own, model: smolm2}\n"
+    )
+    found = message(*COMPARE[:2], "--exp", str(exp))
+    assert "smolm2" in found
+    exp.write_text(exp.read_text().replace("smolm2", "smollm2"))
+    found = message(*COMPARE[:2], "--exp", str(exp))
+    assert f"{exp}:7: exp.compare.models.1.mutual.wieght: unknown key" in found
+    assert "did you mean 'weight'?" in found
+    model.write_text("system: llm\nname: mine\n")
+    assert f"{model}:1: model.system: unknown system 'llm'" in message(
+        *RUN[:2], "--model", str(model), *RUN[4:]
+    )
+
+
+def test_a_comparison_has_systems_and_bricks_each_with_its_own_training() -> None:
+    config = load([*COMPARE, "--seeds", "[1, 2]", "--exp.train.patience", "9", "--layers", "3"])
+    rows = {row.label: row for row in comparison_rows(config)}
+    assert list(rows)[:2] == ["cllm4rec", "llm_prerec"]
+    assert {row.reference for name, row in rows.items() if name != "cllm4rec"} == {"cllm4rec"}
+    sasrec, vae = rows["sasrec_id"].runs[0].exp.train, rows["multi_vae"].runs[1].exp.train
+    assert (sasrec.loss, sasrec.patience, sasrec.metric) == ("full_softmax", 5, "nDCG@100")
+    assert (vae.loss, vae.patience, vae.seed) == ("multinomial", 9, 2)
+    ours = rows["cllm4rec"].runs[0]
+    alone = load([*RUN, "--seed", "1", "--layers", "3", "--exp.train.patience", "9"])
+    assert ours.model == alone.model
+    ids = [
+        run_id(resolved_dict(run), "tables")
+        for run in (ours, alone.model_copy(update={"exp": ours.exp}))
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:
+    exp = tmp_path / "both.yaml"
+    exp.write_text(
+        "name: both\nmode: compare\ncompare:\n  models: [naml, cllm4rec]\n"
+        "  embeds: ['null', minilm-token]\n"
+    )
+    rows = comparison_rows(load([*COMPARE[:2], "--exp", str(exp)]))
+    assert [row.label for row in rows] == ["naml + null", "naml + minilm-token", "cllm4rec"]
+
+
+def test_systems_are_listed() -> None:
+    assert "  cllm4rec  a language model with a token" in list_families(["system"])
