@@ -92,7 +92,7 @@ def build_backbone(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _fresh(language) if settings.init == "random" else _pretrained(language)
+        model = fresh_model(language) if settings.init == "random" else pretrained_model(language)
         backbone = prepare_backbone(model, settings)
         refuse_look_ahead(backbone, language.name)
         return backbone
@@ -212,7 +212,7 @@ def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]
     return [*range(first), *range(total - (count - first), total)]
 
 
-def _fresh(language: LanguageModel) -> Any:
+def fresh_model(language: LanguageModel) -> Any:
     """A model of the same shape; where its head is its own, with a head."""
     from transformers import AutoModel, AutoModelForCausalLM
 
@@ -221,7 +221,7 @@ def _fresh(language: LanguageModel) -> Any:
     return kind.from_config(config).eval()
 
 
-def _pretrained(language: LanguageModel) -> Any:
+def pretrained_model(language: LanguageModel) -> Any:
     """The model; where its head is its own, with the head of its files."""
     if not _has_own_head(language.config) or language.source.random:
         return language.load()

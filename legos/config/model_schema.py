@@ -22,11 +22,13 @@ from legos.config.section import Count, Name, Section
 from legos.config.train_schema import TrainConfig
 from legos.errors import nearest
 from legos.lm.source import LanguageModelSource
+from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
 
 SYSTEMS: dict[str, str] = {
     "bricks": "an item encoder, a user encoder and a predictor, each by its name",
     "cllm4rec": "a language model with a token for every user and item (CLLM4Rec, WWW 2024)",
+    "recsysllm": "a language model that fills blanks, trained on prompts (RecSysLLM, 2023)",
 }
 """By name what it is."""
 
@@ -100,6 +102,16 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 
 
+class RecsysllmModel(RecsysllmConfig, SystemModel):
+    """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
+
+    sections: ClassVar[dict[str, type[SystemModel]]] = {}
+    system: Literal["recsysllm"] = "recsysllm"
+    """What trains and scores."""
+    model: LanguageModelSource
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+
 class ComparedModel(SystemModel):
     """A model, its own data where it has any, and the row it is measured against."""
 
@@ -133,5 +145,21 @@ class ComparedCllm4Rec(ComparedModel, Cllm4RecModel):
     """What trains and scores."""
 
 
-SystemModel.sections = {"bricks": ModelConfig, "cllm4rec": Cllm4RecModel}
-ComparedModel.sections = {"bricks": ComparedBricks, "cllm4rec": ComparedCllm4Rec}
+class ComparedRecsysllm(ComparedModel, RecsysllmModel):
+    """RecSysLLM in a comparison."""
+
+    sections: ClassVar[dict[str, type[SystemModel]]] = {}
+    system: Literal["recsysllm"] = "recsysllm"
+    """What trains and scores."""
+
+
+SystemModel.sections = {
+    "bricks": ModelConfig,
+    "cllm4rec": Cllm4RecModel,
+    "recsysllm": RecsysllmModel,
+}
+ComparedModel.sections = {
+    "bricks": ComparedBricks,
+    "cllm4rec": ComparedCllm4Rec,
+    "recsysllm": ComparedRecsysllm,
+}

@@ -133,6 +133,8 @@ class CacheConfig(Section):
     """A folder a model and below it one for everything that decides the states."""
     token_folder: Path = Path("cache/tokens")
     """Of the texts that system cllm4rec reads, tokenized once."""
+    candidate_folder: Path = Path("cache/candidates")
+    """Of the frozen candidates that system recsysllm is tested on."""
     batch_tokens: Count = 16384
     """Tokens the language model reads at once; changes memory, not results."""
     keep_days: Count | None = None

@@ -117,13 +117,19 @@ def full_ranking_metrics(
     names = [f"Recall@{k}" for k in recall_at] + [f"nDCG@{k}" for k in ndcg_at]
     # as if a list ended where the longest cut-off or what was handed over ends
     sizes = np.full(len(ranked), max([ranked.shape[1], *recall_at, *ndcg_at]))
-    found = counted_metrics(_listed(ranked, targets, clicks), clicks, sizes, names)
+    found = counted_metrics(listed(ranked, targets, clicks), clicks, sizes, names)
     counts = {"users": len(clicks), "without_targets": int((clicks == 0).sum())}
     return FullRanking(found.values, found.per_group, counts)
 
 
-def _listed(ranked: np.ndarray, targets: np.ndarray, clicks: np.ndarray) -> Positives:
-    """Where the targets stand that are in their user's list."""
+def listed(ranked: np.ndarray, targets: np.ndarray, clicks: np.ndarray) -> Positives:
+    """Where the targets stand that are in their user's list.
+
+    Args:
+        ranked: ``(U, M)`` item numbers, best first, all different in a row; -1 where a list ends.
+        targets: the users' target items end to end.
+        clicks: ``(U,)`` int64 targets of each user.
+    """
     hits = np.zeros(ranked.shape, dtype=bool)  # (U, M)
     if len(targets):
         width = int(max(targets.max(), ranked.max(initial=0))) + 1

@@ -53,5 +53,25 @@ def is_beyond_accuracy(name: str) -> bool:
     return name.split("@")[0] in BEYOND_ACCURACY
 
 
+WRITTEN = ("BLEU", "ROUGE", "accuracy", "parse rate", "complete rate")  # of texts: more is better
+ERRORS = ("RMSE", "MAE")
+
+
+def larger_is_better(name: str) -> bool | None:
+    """Which way a column of results points; None: neither way is simply better.
+
+    Raises:
+        ConfigError: it is no column of results.
+    """
+    bare = name.removeprefix("standard ")
+    if is_beyond_accuracy(name):
+        return None
+    if bare in ERRORS:
+        return False
+    if bare in WRITTEN or bare.rpartition("-")[0] in WRITTEN:
+        return True
+    return parse_metric(name).maximize
+
+
 def _examples() -> list[str]:
     return [*PLAIN, *(f"{kind}@{k}" for kind in AT_K for k in (5, 10))]

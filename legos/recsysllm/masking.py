@@ -70,7 +70,7 @@ def sample_blanks(
     uniform = keyed_bits(rows, 2 * settings.tries + 2, _DRAW_KEY, seed, epoch).double() / _UNIT
     found: list[list[tuple[int, int]]] = []
     for row in range(len(documents)):
-        lengths, sentence_ends = _atoms(documents, row)
+        lengths, sentence_ends = _atoms(documents, row, whole_entities=settings.whole_entities)
         total = int(lengths.sum())
         room = (max_tokens - total) // 2
         if total == 0 or room < 1:
@@ -197,11 +197,13 @@ def document_blank(
     return int(first), int(end)
 
 
-def _atoms(documents: Documents, row: int) -> tuple[np.ndarray, np.ndarray]:
+def _atoms(
+    documents: Documents, row: int, *, whole_entities: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Of one document: tokens of each atom, and whether a sentence ends with it."""
     units = slice(int(documents.offsets[row]), int(documents.offsets[row + 1]))
     tokens = documents.units.lengths[units].numpy()
-    whole = documents.is_entity[units].numpy()
+    whole = documents.is_entity[units].numpy() & whole_entities
     atoms = np.where(whole, 1, tokens)  # of each unit
     lengths = np.repeat(np.where(whole, tokens, 1), atoms)
     ends = np.zeros(len(lengths), dtype=bool)

@@ -70,6 +70,8 @@ class MaskingSettings(_Section):
     """The longest blank that is drawn; it may grow to the end of an entity."""
     length_in: Literal["tokens", "units"] = "tokens"
     """What that length counts."""
+    whole_entities: bool = True
+    """An entity is masked as a whole or not at all (the paper); off: token by token, as in GLM."""
     tries: PositiveInt = 50
     """Draws of a document at entity level before what was found is enough."""
     document_min: Share = 0.5

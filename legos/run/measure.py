@@ -107,7 +107,7 @@ def measure(
             interactions.candidates.values.cpu().numpy(),
             offsets,
             k=k,
-            **_catalogue(place, scored.item_vectors),
+            **known_catalogue(place, scored.item_vectors),
         )
     seconds = scored.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
@@ -185,7 +185,7 @@ def measure_ranked(
             np.nonzero(listed)[0],
             len(listed),
             k=ranked.lists.shape[1],
-            **_catalogue(place, ranked.item_vectors),
+            **known_catalogue(place, ranked.item_vectors),
         )
     seconds = ranked.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
@@ -198,7 +198,7 @@ class _Catalogue(TypedDict):
     item_vectors: np.ndarray | None
 
 
-def _catalogue(place: Workplace, vectors: Tensor | None) -> _Catalogue:
+def known_catalogue(place: Workplace, vectors: Tensor | None) -> _Catalogue:
     """What the metrics beyond accuracy know of items and users."""
     return {
         "readers": place.known.readers.cpu().numpy(),

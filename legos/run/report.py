@@ -13,7 +13,7 @@ import numpy as np
 from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
-from legos.metrics.names import is_beyond_accuracy
+from legos.metrics.names import larger_is_better
 from legos.run import plots
 from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
@@ -147,9 +147,10 @@ def _cell(value: float | None, best: float | None) -> tuple[str, bool]:
 
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
-    if is_beyond_accuracy(metric) or not known:
+    rising = larger_is_better(metric)
+    if rising is None or not known:
         return None
-    return max(known) if parse_metric(metric).maximize else min(known)
+    return max(known) if rising else min(known)
 
 
 def _figures(

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from legos.metrics import parse_metric
-from legos.metrics.names import is_beyond_accuracy
+from legos.metrics.names import larger_is_better
 from legos.run.baselines import BASELINES, ORACLE
 from legos.run.measure import ALL
 from legos.run.table import Cells, ResultRow, print_table, relative_cells, value_cells
@@ -109,8 +108,9 @@ def with_improvement(rows: Sequence[ResultRow], references: Mapping[str, str]) -
 
 
 def _improvement(found: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
-    compared = [name for name in found if reference.get(name) and not is_beyond_accuracy(name)]
-    signs = {name: 1 if parse_metric(name).maximize else -1 for name in compared}
+    rising = {name: larger_is_better(name) for name in found if reference.get(name)}
+    compared = [name for name, better in rising.items() if better is not None]
+    signs = {name: 1 if rising[name] else -1 for name in compared}
     return {
         name: 100 * signs[name] * (found[name] - reference[name]) / reference[name]
         for name in compared

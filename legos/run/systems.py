@@ -67,6 +67,7 @@ Show = Callable[[Workplace, Console, bool], None]
 _PLACES = {
     "bricks": ("legos.run.bricks:Bricks", "legos.run.check:show_bricks"),
     "cllm4rec": ("legos.cllm4rec.run:Cllm4RecSystem", "legos.cllm4rec.check:show_cllm4rec"),
+    "recsysllm": ("legos.recsysllm.run:RecsysllmSystem", "legos.recsysllm.check:show_recsysllm"),
 }
 
 

@@ -10,7 +10,7 @@ from legos.config import resolved_dict
 from legos.config.comparison import comparison_rows
 from legos.config.listing import list_families
 from legos.config.load import load_run_config
-from legos.config.model_schema import Cllm4RecModel, ModelConfig
+from legos.config.model_schema import Cllm4RecModel, ModelConfig, RecsysllmModel
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 from legos.run.folder import run_id
@@ -121,4 +121,17 @@ def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:
 
 
 def test_systems_are_listed() -> None:
-    assert "  cllm4rec  a language model with a token" in list_families(["system"])
+    shown = list_families(["system"])
+    assert "  cllm4rec   a language model with a token" in shown
+    assert "  recsysllm  a language model that fills blanks" in shown
+
+
+def test_ablations_of_recsysllm_are_variables() -> None:
+    words = ["--data", "amazon-beauty", "--model", "recsysllm", "--exp", "recsysllm"]
+    words += ["--item_text", "id", "--intra_mode", "glm", "--shuffle_spans", "1"]
+    model = load([*words, "--whole_entities", "0", "--adapters", "qkv"]).model
+    assert isinstance(model, RecsysllmModel)
+    assert (model.tasks.item_text, model.backbone.train) == ("id", "qkv")
+    assert (model.positions.intra_mode, model.positions.shuffle_spans) == ("glm", True)
+    assert not model.masking.whole_entities
+    assert "did you mean 'intra_mode'?" in message(*words, "--model.positions.intra_mod", "glm")

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from legos.errors import DataError
 from legos.files import atomic_folder, sha256_of_file, sha256_of_text, write_array, write_json
+from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.sequences import Sequences
-from legos.recsysllm.tasks.settings import SplitName
 
 PROTOCOL = "uniform over items that the user has in no split; the target is column 0"
 _FORMAT = 1

@@ -18,7 +18,7 @@ from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
 from legos.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.recsysllm.prompts import Prompts, Template
-from legos.recsysllm.tasks.settings import TaskSettings
+from legos.recsysllm.task_settings import TaskSettings
 from legos.recsysllm.units import Documents, Unit, UnitTokenizer
 
 NOBODY = -1

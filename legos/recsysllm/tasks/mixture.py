@@ -13,6 +13,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.recsysllm.explanations import Miner
 from legos.recsysllm.prompts import Family, Prompts, builtin_prompts
+from legos.recsysllm.task_settings import TaskSettings
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.catalogue import Catalogue
 from legos.recsysllm.tasks.direct import DirectTask
@@ -24,7 +25,6 @@ from legos.recsysllm.tasks.review_rows import ReviewRows
 from legos.recsysllm.tasks.review_tasks import ReviewTask
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.recsysllm.tasks.sequential import SequentialTask
-from legos.recsysllm.tasks.settings import TaskSettings
 from legos.recsysllm.tasks.user_tasks import UserTask
 
 

@@ -13,7 +13,7 @@ from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.recsysllm.explanations import Explanation
-from legos.recsysllm.tasks.settings import ReviewSplit, SplitName
+from legos.recsysllm.task_settings import ReviewSplit, SplitName
 
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 _SPLIT_KEY = 60  # of random numbers

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from legos.errors import ConfigError, DataError
 from legos.recsysllm.prompts import Family, Prompts, Template
+from legos.recsysllm.task_settings import SplitName, TaskSettings
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.catalogue import Catalogue
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.tasks.review_rows import ReviewRows
-from legos.recsysllm.tasks.settings import SplitName, TaskSettings
 from legos.recsysllm.textualizer import plain
 from legos.recsysllm.units import Unit
 

@@ -12,7 +12,7 @@ from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.recsysllm.tasks.settings import SplitName
+from legos.recsysllm.task_settings import SplitName
 
 HELD_OUT = 2
 

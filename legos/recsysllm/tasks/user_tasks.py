@@ -10,12 +10,12 @@ from torch import Tensor
 
 from legos.errors import ConfigError, DataError
 from legos.recsysllm.prompts import Family, Prompts, Template
+from legos.recsysllm.task_settings import SplitName, TaskSettings
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.candidates import Candidates
 from legos.recsysllm.tasks.catalogue import Catalogue
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.tasks.sequences import Sequences
-from legos.recsysllm.tasks.settings import SplitName, TaskSettings
 from legos.recsysllm.textualizer import plain
 from legos.recsysllm.units import Unit
 

@@ -1,0 +1,162 @@
+"""RecSysLLM put together: a decoder that fills blanks, its tasks, entities and automaton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from legos.cllm4rec.build import fresh_model, keep_layers, pretrained_model
+from legos.data.tables import Tables
+from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
+from legos.recsysllm.automaton import Automaton
+from legos.recsysllm.backbone import DecoderBackbone
+from legos.recsysllm.entities import EntityPool
+from legos.recsysllm.lora import add_preset
+from legos.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
+from legos.recsysllm.positions import Examples, build_examples
+from legos.recsysllm.special_tokens import SpecialTokens
+from legos.recsysllm.tasks import (
+    ENTITY_TYPES,
+    Instance,
+    TaskExamples,
+    TaskFamilies,
+    TaskSettings,
+    build_task_examples,
+)
+from legos.recsysllm.units import UnitTokenizer
+
+_AROUND = 2  # rows of the table of positions besides an entity's: plain tokens, [START]
+
+
+@dataclass(frozen=True)
+class World:
+    """What of a data set and a language model's tokenizer every part reads.
+
+    Attributes:
+        settings: all of them.
+        families: tasks of these tables.
+        tokenizer: units to tokens.
+        pool: every entity as tokens.
+        automaton: of the pool, on the CPU.
+    """
+
+    settings: RecsysllmConfig
+    families: TaskFamilies
+    tokenizer: UnitTokenizer
+    pool: EntityPool
+    automaton: Automaton
+
+    def task_examples(
+        self, instances: list[Instance], settings: TaskSettings | None = None
+    ) -> TaskExamples:
+        """Filled templates as columns; ``settings`` in place of those of training."""
+        own = settings or self.settings.tasks
+        return build_task_examples(instances, self.tokenizer, self.families.prompts, own)
+
+    def examples(self, found: TaskExamples, special: SpecialTokens) -> Examples:
+        """Columns as examples for a backbone with these tokens, on the CPU."""
+        return build_examples(
+            found.documents,
+            found.blanks,
+            special,
+            self.settings.positions.model_copy(update={"shuffle_spans": False}),
+            automaton=self.automaton,
+        )
+
+
+def open_world(
+    tables: Tables,
+    language: LanguageModel,
+    settings: RecsysllmConfig,
+    *,
+    seed: int,
+    say: Callable[[str], None] = lambda text: None,
+) -> World:
+    """Read tables and tokenize their entities.
+
+    Args:
+        tables: split leave-last-out.
+        language: whose tokenizer.
+        settings: how.
+        seed: of the run.
+        say: told how items are named.
+
+    Raises:
+        ConfigError: the tokenizer is not a fast one, or windows in days where times are unknown.
+        DataError: the tables are split in another way or have no titles.
+    """
+    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed)
+    counts = families.catalogue.counts
+    if any(counts.values()):
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        say(f"titles of {tables.num_items:,} items: {said}; all names are different")
+    tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
+    pool = EntityPool(tokenizer, families.catalogue.entities())
+    automaton = Automaton(pool.trie(), settings.positions)
+    return World(settings, families, tokenizer, pool, automaton)
+
+
+def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
+    """Rows of the table of intra-entity positions."""
+    if settings.backbone.max_intra is not None:
+        return settings.backbone.max_intra
+    if settings.positions.intra_mode == "paper":
+        return int(pool.sequences.lengths.max()) + _AROUND
+    return settings.positions.max_tokens + _AROUND  # text is counted through
+
+
+def build_decoder(
+    language: LanguageModel, settings: DecoderSettings, *, max_intra: int, seed: int
+) -> DecoderBackbone:
+    """A language model that fills blanks, with what of it is trained, on the CPU.
+
+    Args:
+        language: which.
+        settings: what is made of it.
+        max_intra: rows of the table of intra-entity positions.
+        seed: of new tokens, adapters and random weights.
+
+    Raises:
+        ConfigError: its files are missing, it has fewer layers than are to be kept, or it cannot be
+            a backbone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = fresh_model(language) if settings.init == "random" else pretrained_model(language)
+        return prepare_decoder(model, settings, max_intra=max_intra, seed=seed)
+
+
+def prepare_decoder(
+    model: Any, settings: DecoderSettings, *, max_intra: int, seed: int = 0
+) -> DecoderBackbone:
+    """Cut a model of transformers and say what of it is trained, in place.
+
+    Raises:
+        ConfigError: it has fewer layers than are to be kept, reads in two halves, or its layers are
+            called otherwise than a LoRA preset knows.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{type(model).__name__}: an encoder-decoder; recsysllm needs a decoder, such as GPT-2 "
+            "or LLaMA"
+        )
+    if settings.layers is not None:
+        keep_layers(model, settings.layers, cut=settings.cut)
+    backbone = DecoderBackbone(
+        model, max_intra=max_intra, position_mode=settings.positions, seed=seed
+    )
+    if settings.train == "full":
+        backbone.requires_grad_(True)
+    else:
+        add_preset(
+            backbone,
+            settings.train,
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+        )
+    return backbone.eval()

@@ -1,0 +1,91 @@
+"""What ``--check`` says of RecSysLLM: data, entities, parameters, prompts; no weights are read."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from legos.config.model_schema import RecsysllmModel
+from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
+from legos.recsysllm.build import intra_rows, open_world, prepare_decoder
+from legos.recsysllm.measure import chosen_templates, default_templates
+from legos.recsysllm.prompts import builtin_prompts
+from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
+from legos.recsysllm.tasks import TaskFamilies
+from legos.run.assemble import Workplace
+from legos.run.check import Part, parameters_table, titled_table
+from legos.run.language import shown_bytes
+
+_FLOAT, _MOMENTS = 4, 2  # bytes, and what AdamW keeps of a trained number
+
+
+def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
+    """Print what is read, entities, parameters, training and what is measured."""
+    settings = model_settings(place.config)
+    refuse_unfit(place, settings)
+    language = LanguageModel(settings.model, shapes_only=True)
+    refuse_long(settings, language.longest, language.name)
+    seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
+    try:
+        world = open_world(place.tables, language, settings, seed=seed)
+        families, rows = world.families, intra_rows(settings, world.pool)
+        found = world.pool.statistics()
+        entities = (
+            f"{found.entities:,} of {found.shortest} to {found.longest} tokens, mean "
+            f"{found.mean:.1f}; {found.shared:,} surfaces shared"
+        )
+        chosen_templates(world)
+    except ConfigError as error:
+        if "tokenizer" not in str(error):
+            raise
+        families = TaskFamilies.from_tables(place.tables, settings.tasks, seed=seed)
+        entities = "unknown: the tokenizer is not here"
+    if new_data:
+        table = titled_table(f"what {settings.system} reads of {place.config.data.name}", "", "")
+        for name, text in [*_read(families), ("entities", entities)]:
+            table.add_row(name, text)
+        console.print(table)
+    backbone = prepare_decoder(language.skeleton(), settings.backbone, max_intra=max(1, rows))
+    trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
+    parts = [Part("language model, adapters, positions", trained, frozen)]
+    console.print(parameters_table(f"{settings.name} over {language.name}", parts))
+    _show_plan(families, settings, console)
+    console.print(
+        f"memory on {place.accelerator.device}: weights {shown_bytes(_FLOAT * (trained + frozen))},"
+        f" gradients {shown_bytes(_FLOAT * trained)}, optimizer "
+        f"{shown_bytes(_FLOAT * _MOMENTS * trained)}; activations of a step come on top"
+    )
+
+
+def _read(families: TaskFamilies) -> list[tuple[str, str]]:
+    lengths = families.sequences.items.lengths
+    named = ", ".join(f"{count:,} {name}" for name, count in families.catalogue.counts.items())
+    rows = [
+        ("users with three events", f"{len(families.sequences):,}, {lengths.sum():,} events"),
+        ("items", f"{families.sequences.num_items:,}; titles: {named or 'as they are'}"),
+    ]
+    rows += [
+        (f"examples of {name}", f"{len(task):,} an epoch")
+        for name, task in families.mixture().tasks.items()
+    ]
+    return rows
+
+
+def _show_plan(families: TaskFamilies, settings: RecsysllmModel, console: Console) -> None:
+    own, measure = settings.training, settings.measure
+    steps = own.epoch_steps or -(-len(families.mixture()) // own.batch_size)
+    table = titled_table("training and measuring", "what", "how")
+    table.add_row("steps", f"{own.epochs} epochs of {steps:,} steps of {own.batch_size} examples")
+    table.add_row(
+        "mixture", f"{', '.join(families.mixture().names)}; blanks {own.infill_share:.0%}"
+    )
+    table.add_row("learning rate", f"{own.lr:g}, {own.schedule}")
+    names = measure.prompts or [t.name for t in default_templates(builtin_prompts())]
+    known = {*families.users, *families.about_reviews}
+    there = [name for name in names if builtin_prompts()[name].family in known]
+    table.add_row("prompts of a test", ", ".join(there))
+    users = "all" if measure.users is None else f"at most {measure.users:,}"
+    table.add_row("users or reviews a row", f"{users}, {measure.beams} beams")
+    table.add_row("candidates", f"1 + {measure.negatives}, frozen with seed {measure.seed}")
+    console.print(table)

@@ -1,0 +1,225 @@
+"""A split measured: row `all` beside other models, then a row for every prompt that was chosen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legos.data.interactions import Interactions
+from legos.errors import ConfigError
+from legos.metrics.beyond import beyond_accuracy_of_lists
+from legos.metrics.bounds import require_possible
+from legos.metrics.full_ranking import counted_metrics, listed
+from legos.recsysllm.backbone import DecoderBackbone
+from legos.recsysllm.build import World
+from legos.recsysllm.measure import (
+    PromptMeasure,
+    chosen_templates,
+    is_next,
+    main_template,
+    plain_row,
+    some_of,
+    text_row,
+)
+from legos.recsysllm.model_settings import MeasureSettings
+from legos.recsysllm.prompts import Template
+from legos.recsysllm.task_settings import SplitName
+from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
+from legos.recsysllm.tasks.sequences import Sequences
+from legos.run.assemble import Workplace
+from legos.run.measure import ALL, SplitResult, known_catalogue
+
+Row = dict[str, float]
+
+
+@dataclass
+class _Rows:
+    values: dict[str, Row] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, name: str, row: Row, groups: int, available: int) -> None:
+        """A row and of how many users or reviews it is, of how many there are.
+
+        Raises:
+            DataError: HR and nDCG of the row cannot be.
+        """
+        require_possible(row, source=name)
+        self.values[name] = row
+        self.counts[name] = {"groups": groups, "available": available}
+
+
+class SplitMeasure:
+    """Measures splits of one workplace.
+
+    Args:
+        place: configuration and tables.
+        backbone: on the device; put into evaluation mode for the time of a call.
+        world: tables and tokenizer.
+    """
+
+    def __init__(self, place: Workplace, backbone: DecoderBackbone, world: World) -> None:
+        self._place, self._backbone, self._world = place, backbone, world
+        self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
+
+    def __call__(self, interactions: Interactions, *, thorough: bool) -> SplitResult:
+        """Measure a split; without ``thorough`` only what early stopping watches.
+
+        Raises:
+            ConfigError: it is neither valid nor test of a leave-last-out table.
+        """
+        training = self._backbone.training
+        self._backbone.eval()
+        begin = time.perf_counter()
+        try:
+            return self._measured(interactions, thorough, begin)
+        finally:
+            self._backbone.train(training)
+
+    def _measured(self, interactions: Interactions, thorough: bool, begin: float) -> SplitResult:
+        world, own = self._world, self._world.settings.measure
+        split, rows_of = which_split(world.families.sequences, interactions)
+        rows = some_of(rows_of.unique(), own.users if thorough else own.valid_users, seed=own.seed)
+        chosen = chosen_templates(world)
+        main = main_template(world.families.prompts, chosen)
+        found = _Rows()
+        whole, groups, lists = self._next(main, rows, split, thorough=thorough)
+        found.add(ALL, whole, len(rows), len(rows_of))
+        found.counts[ALL] |= {"unlisted_clicks": int(np.isnan(next(iter(groups.values()))).sum())}
+        if thorough:
+            self._beyond(found.values[ALL], lists)
+            for template in chosen:
+                self._add(found, template, main, split, rows, whole, len(rows_of))
+        everyone = {}
+        place = torch.searchsorted(rows, rows_of).clamp(max=len(rows) - 1)
+        measured = (rows[place] == rows_of).numpy()
+        for name, values in groups.items():  # of every user of the split, NaN if not measured
+            everyone[name] = np.where(measured, values[place.numpy()], np.nan)
+        seconds = time.perf_counter() - begin
+        return SplitResult(found.values, found.counts, everyone, None, seconds)
+
+    def _next(
+        self, template: Template, rows: Tensor, split: SplitName, *, thorough: bool
+    ) -> tuple[Row, dict[str, np.ndarray], np.ndarray]:
+        """Metrics over all items, of each user too, and the lists."""
+        config = self._place.config.exp
+        exclude = config.evaluate.exclude != "nothing"
+        lists = self._measure.ranked(template, rows, split, exclude=exclude)
+        targets = self._world.families.sequences.targets(split)[rows].numpy()
+        pasts = [self._measure.past(row, split) if exclude else [] for row in rows.tolist()]
+        clicks = np.array(
+            [t not in past for t, past in zip(targets, pasts, strict=True)], dtype=int
+        )
+        names = list(config.evaluate.metrics) if thorough else []
+        names = list(dict.fromkeys([*names, config.train.metric]))
+        positives = listed(lists, targets[clicks == 1], clicks)
+        count = int(self._place.tables.offered.sum())
+        sizes = np.array([count - len(past) for past in pasts])
+        # who is in no list has no place, which HR@k needs; with one target Recall@k is the same
+        alike = {name: name.replace("HR@", "Recall@") for name in names}
+        found = counted_metrics(positives, clicks, sizes, list(dict.fromkeys(alike.values())))
+        row = {name: found.values[other] for name, other in alike.items()}
+        return row, {name: found.per_group[other] for name, other in alike.items()}, lists
+
+    def _add(
+        self,
+        found: _Rows,
+        template: Template,
+        main: Template,
+        split: SplitName,
+        rows: Tensor,
+        whole: Row,
+        users: int,
+    ) -> None:
+        """The row of one prompt."""
+        kind = "seen" if template.seen else "unseen"
+        name = f"{template.family}, {kind} prompt {template.name}"
+        if is_next(template):
+            row = whole if template == main else self._next(template, rows, split, thorough=True)[0]
+            found.add(name, dict(row), len(rows), users)
+        elif template.answer == "item":
+            frozen = self._frozen(split)
+            row = self._measure.candidates(template, rows, split, frozen)
+            found.add(name, row, len(rows), users)
+        else:
+            self._add_written(found, name, template, split, rows)
+
+    def _add_written(
+        self, found: _Rows, name: str, template: Template, split: SplitName, rows: Tensor
+    ) -> None:
+        families, own = self._world.families, self._world.settings.measure
+        if template.family in families.users:
+            available = len(families.sequences)
+            instances = families.users[template.family].evaluate(rows, template.name, split)
+        else:
+            task = families.about_reviews[template.family]
+            reviews = task.evaluation_rows(split, template.name)
+            available = len(reviews)
+            instances = task.evaluate(some_of(reviews, own.users, seed=own.seed), template.name)
+        if not instances:
+            return
+        row = text_row(self._world, self._measure.written(instances))
+        found.add(name, row, len(instances), available)
+        plain = plain_row(self._world, instances)
+        if plain is not None:
+            name = f"{template.family}, {plain[0]} (no model)"
+            if name not in found.values:
+                found.add(name, plain[1], len(instances), available)
+
+    def _beyond(self, row: Row, lists: np.ndarray) -> None:
+        """Novelty and coverage of the lists, in place."""
+        k = self._place.config.exp.evaluate.beyond_accuracy_k
+        if not k:
+            return
+        short = lists[:, :k]
+        there = short >= 0
+        row |= beyond_accuracy_of_lists(
+            short[there],
+            np.nonzero(there)[0],
+            len(short),
+            k=k,
+            **known_catalogue(self._place, None),
+        )
+
+    def _frozen(self, split: SplitName) -> Candidates:
+        return frozen_candidates(
+            candidate_folder(self._place, self._world.settings.measure, split),
+            self._world.families.sequences,
+            tables=self._place.tables.fingerprint,
+            split=split,
+            seed=self._world.settings.measure.seed,
+            negatives=self._world.settings.measure.negatives,
+        )
+
+
+def which_split(sequences: Sequences, interactions: Interactions) -> tuple[SplitName, Tensor]:
+    """Which held-out split this is, and the row of the sequences of each impression ``(n,)``.
+
+    Raises:
+        ConfigError: it is neither valid nor test of the same leave-last-out table.
+    """
+    users = interactions.users.cpu()
+    clicked = (interactions.labels == 1).cpu()
+    owners = interactions.candidates.rows.cpu()[clicked]
+    targets = interactions.candidates.values.cpu()[clicked]
+    rows = torch.searchsorted(sequences.users, users).clamp(max=max(0, len(sequences) - 1))
+    fits = len(users) > 0 and owners.tolist() == list(range(len(users)))
+    if fits and torch.equal(sequences.users[rows], users):
+        splits: tuple[SplitName, SplitName] = ("test", "valid")
+        for split in splits:
+            if torch.equal(sequences.targets(split)[rows], targets.long()):
+                return split, rows
+    raise ConfigError(
+        "recsysllm measures splits valid and test of leave-last-out tables, one click a user; "
+        "expected data.splits to name these"
+    )
+
+
+def candidate_folder(place: Workplace, own: MeasureSettings, split: SplitName) -> Path:
+    """Where the frozen candidates of a split lie, a folder for everything that decides them."""
+    name = f"{split}-{own.negatives}-seed{own.seed}-{place.tables.fingerprint[:12]}"
+    return place.config.exp.cache.candidate_folder / place.config.data.name / name

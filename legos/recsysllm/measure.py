@@ -1,0 +1,280 @@
+"""What one prompt reaches on one split: each kind of answer by its own metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from legos.cllm4rec.rows import from_lengths
+from legos.data.random import keyed_bits
+from legos.errors import ConfigError
+from legos.metrics.generation import candidate_metrics, rating_errors, text_metrics
+from legos.recsysllm.backbone import DecoderBackbone
+from legos.recsysllm.baselines import FrequentPhrase, RatingMeans
+from legos.recsysllm.build import World
+from legos.recsysllm.constrained import rank_entities
+from legos.recsysllm.filling import fill_blanks
+from legos.recsysllm.packed_scores import score_candidates
+from legos.recsysllm.prompts import Prompts, Template
+from legos.recsysllm.task_settings import SplitName
+from legos.recsysllm.tasks.candidates import Candidates
+from legos.recsysllm.tasks.catalogue import ITEM
+from legos.recsysllm.tasks.examples import Instance
+from legos.recsysllm.trie import NOWHERE
+
+_SUBSET = 75  # key of random numbers
+_CUTOFFS = (1, 5, 10)
+_SHORT_ANSWER = 8  # tokens of a rating or a word
+_SHRINK = 5.0  # of the means of users and items
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for N examples.
+
+    Attributes:
+        instances: what was asked.
+        texts: what was written.
+        complete: share of the texts that ended by themselves.
+    """
+
+    instances: Sequence[Instance]
+    texts: Sequence[str]
+    complete: float
+
+
+class PromptMeasure:
+    """Measures prompts with one backbone.
+
+    Args:
+        accelerator: device and precision.
+        backbone: in evaluation mode, on the device.
+        world: tables and tokenizer.
+        offered: ``(J,)`` bool: the catalogue.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, backbone: DecoderBackbone, world: World, offered: Tensor
+    ) -> None:
+        self._accelerator, self._backbone, self._world = accelerator, backbone, world
+        self._device = accelerator.device
+        keys = offered.cpu().nonzero()[:, 0]
+        self._items = world.pool.slot(ITEM, space=True, keys=keys).to(self._device)
+        self._automaton = world.automaton.to(self._device)
+        self._own = world.settings.measure
+
+    def ranked(self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool
+               ) -> np.ndarray:  # fmt: skip
+        """The most likely items among all: rows of the sequences ``(n,)`` -> ``(n, K)``, -1 behind.
+
+        Args:
+            template: whose answer is an item, without candidates.
+            rows: users.
+            split: ``valid`` or ``test``.
+            exclude: what the user had before is no answer.
+        """
+        found = np.full((len(rows), self._own.beams), -1, dtype=np.int64)
+        task, begin = self._world.families.users[template.family], 0
+        for chosen in rows.split(self._own.batch_size):
+            prompts = self._prompts(task.evaluate(chosen, template.name, split))
+            pasts = [self.past(row, split) if exclude else [] for row in chosen.tolist()]
+            excluded = from_lengths(
+                torch.tensor([item for past in pasts for item in past], dtype=torch.int64),
+                torch.tensor([len(past) for past in pasts]),
+            )
+            with self._accelerator.autocast():
+                ranked = rank_entities(
+                    self._backbone, prompts, self._items, self._automaton,
+                    num_beams=self._own.beams, excluded=excluded.to(self._device),
+                    bidirectional=self._world.settings.backbone.bidirectional,
+                )  # fmt: skip
+            for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
+                items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
+                kept = [item for item in dict.fromkeys(items) if item not in set(past)]
+                kept = kept[: self._own.beams]
+                found[begin + at, : len(kept)] = kept
+            begin += len(chosen)
+        return found
+
+    def past(self, row: int, split: SplitName) -> list[int]:
+        """Items that a user had before the held-out one, each once, ascending."""
+        items = self._world.families.sequences.items
+        end = int(items.offsets[row + 1]) - (1 if split == "test" else 2)
+        return sorted(set(items.values[int(items.offsets[row]) : end].tolist()))
+
+    def candidates(
+        self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates
+    ) -> dict[str, float]:
+        """HR and nDCG of the right one among frozen candidates that the prompt lists."""
+        task, scores = self._world.families.users[template.family], []
+        longer = self._world.settings.tasks.model_copy(update={"max_tokens": self._own.max_tokens})
+        width = frozen.items.shape[1]
+        surfaces = self._world.pool
+        for chosen in rows.split(self._own.batch_size):
+            instances = task.evaluate(chosen, template.name, split, frozen)
+            found = self._world.task_examples(instances, longer)
+            prompts = self._world.examples(found, self._backbone.special).prompts()
+            listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
+            owners = torch.arange(len(chosen)).repeat_interleave(width)
+            with self._accelerator.autocast():
+                one = score_candidates(
+                    self._backbone, prompts.to(self._device), listed.to(self._device),
+                    owners.to(self._device), self._automaton,
+                    bidirectional=self._world.settings.backbone.bidirectional,
+                )  # fmt: skip
+            scores.append(one.view(len(chosen), width).float().cpu().numpy())
+        return candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+
+    def written(self, instances: Sequence[Instance]) -> Written:
+        """Fill the blanks of prompts freely, greedily."""
+        texts: list[str] = []
+        complete = 0
+        size, own = self._own.batch_size, self._world.settings
+        for begin in range(0, len(instances), size):
+            some = list(instances[begin : begin + size])
+            long = some[0].template.free_text
+            with self._accelerator.autocast():
+                filled = fill_blanks(
+                    self._backbone, self._prompts(some), self._automaton,
+                    max_new=own.tasks.max_answer_tokens if long else _SHORT_ANSWER,
+                    bidirectional=own.backbone.bidirectional,
+                )  # fmt: skip
+            tokens = filled.tokens.to("cpu")
+            for at in range(len(some)):
+                ids = tokens.values[int(tokens.offsets[at]) : int(tokens.offsets[at + 1])].tolist()
+                texts.append(self._world.tokenizer.decode(ids).strip())
+            complete += int(filled.complete.sum())
+        return Written(instances, texts, complete / max(1, len(instances)))
+
+    def _prompts(self, instances: Sequence[Instance]):  # type: ignore[no-untyped-def]
+        found = self._world.task_examples(list(instances))
+        return self._world.examples(found, self._backbone.special).prompts().to(self._device)
+
+
+def text_row(world: World, found: Written) -> dict[str, float]:
+    """Metrics of written answers by what was asked: ratings, words of choice, sentences."""
+    answer = found.instances[0].template.answer
+    references = [instance.reference for instance in found.instances]
+    row: dict[str, float]
+    if answer in ("stars", "whole-stars"):
+        reviews = world.families.reviews
+        errors = rating_errors(
+            found.texts,
+            [instance.stars for instance in found.instances],
+            fallback=3.0 if reviews is None else reviews.train_mean(),
+        )
+        row = {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
+    elif answer in ("verdict", "liking"):
+        pairs = zip(found.texts, references, strict=True)
+        row = {"accuracy": float(np.mean([text.lower() == wanted for text, wanted in pairs]))}
+    else:
+        row = text_metrics(found.texts, references)
+    return {**row, "complete rate": found.complete}
+
+
+def plain_row(world: World, instances: Sequence[Instance]) -> tuple[str, dict[str, float]] | None:
+    """A baseline without a model for the same examples and its name; None where there is none."""
+    reviews, answer = world.families.reviews, instances[0].template.answer
+    if reviews is None:
+        return None
+    train = reviews.of("train")
+    users = torch.tensor([instance.user for instance in instances])
+    items = torch.tensor([instance.item for instance in instances])
+    if answer in ("stars", "whole-stars"):
+        known = train[~reviews.ratings[train].isnan()]
+        means = RatingMeans(
+            reviews.users[known], reviews.items[known], reviews.ratings[known],
+            num_users=len(world.families.catalogue.users),
+            num_items=len(world.families.catalogue.items), shrink=_SHRINK,
+        )  # fmt: skip
+        texts = [f"{value:.4f}" for value in means.predict(users, items, "user+item").tolist()]
+        row = text_row(world, Written(instances, texts, 1.0))
+        return "user and item means", {name: row[name] for name in ("RMSE", "MAE")}
+    if answer not in ("headline", "explanation"):
+        return None
+    pairs = [
+        (row, text.strip())
+        for row in train.tolist()
+        for text in [_reference(world, row, answer)]
+        if text.strip()
+    ]
+    if not pairs:
+        return None
+    phrase = FrequentPhrase(
+        reviews.items[torch.tensor([row for row, _ in pairs])], [text for _, text in pairs]
+    )
+    texts = phrase.predict(items, by_item=True)
+    row = text_row(world, Written(instances, texts, 1.0))
+    return f"most frequent {answer}", {n: v for n, v in row.items() if n != "complete rate"}
+
+
+def some_of(rows: Tensor, most: int | None, *, seed: int) -> Tensor:
+    """At most so many of ``(n,)`` rows, drawn by the seed, in their order."""
+    if most is None or most >= len(rows):
+        return rows
+    draw = keyed_bits(torch.arange(len(rows)), 1, _SUBSET, seed)[:, 0]
+    return rows[draw.argsort()[:most].sort().values]
+
+
+def chosen_templates(world: World) -> list[Template]:
+    """The templates that ``measure.prompts`` names, or two of every family that has data.
+
+    Raises:
+        ConfigError: an unknown name, or a family without data.
+    """
+    families, own = world.families, world.settings.measure
+    known = {*families.users, *families.about_reviews}
+    if own.prompts:
+        found = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
+        for template in found:
+            if template.family not in known:
+                raise ConfigError(
+                    f"model.measure.prompts: {template.name} is of family {template.family}, for "
+                    f"which these tables have no data; they have {', '.join(sorted(known))}"
+                )
+        return found
+    return [
+        template for template in default_templates(families.prompts) if template.family in known
+    ]
+
+
+def default_templates(prompts: Prompts) -> list[Template]:
+    """Of every family the last seen template that asks what the held-out one asks, and that one.
+
+    Of reviews also the last that asks for a headline, which no held-out one does.
+    """
+    found = []
+    for held_out in (template for template in prompts.templates if not template.seen):
+        alike = prompts.of(held_out.family, seen=True, intents=[held_out.intent])
+        alike = [template for template in alike if template.answer == held_out.answer]
+        found += [*alike[-1:], held_out]
+    written = [t for t in prompts.of("review", seen=True) if t.answer == "headline"]
+    return [*found, *written[-1:]]
+
+
+def main_template(prompts: Prompts, chosen: Sequence[Template]) -> Template:
+    """The template of row `all`: the first seen one of next items among all that was chosen."""
+    nexts = [t for t in chosen if t.seen and is_next(t)]
+    if nexts:
+        return nexts[0]
+    return [t for t in prompts.of("sequential", seen=True) if is_next(t)][-1]
+
+
+def is_next(template: Template) -> bool:
+    """Whether it asks for an item among all."""
+    return template.answer == "item" and "candidates" not in template.slots
+
+
+def _reference(world: World, row: int, answer: str) -> str:
+    reviews = world.families.reviews
+    if reviews is None:
+        return ""
+    if answer == "headline":
+        return reviews.headlines[row]
+    found = reviews.explanations[row]
+    return "" if found is None else found.sentence

@@ -1,0 +1,132 @@
+"""Settings of RecSysLLM as a system: its backbone, data, training and how it is measured.
+
+Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from legos.recsysllm.settings import MaskingSettings, PositionSettings
+from legos.recsysllm.task_settings import TaskSettings
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    """A part of the settings: frozen, no further keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DecoderSettings(_Section):
+    """What is made of the language model."""
+
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random`: its shape with fresh weights."""
+    layers: PositiveInt | None = None
+    """It keeps so many layers and its last norm; null: all."""
+    cut: Literal["end", "middle"] = "middle"
+    """Where the others are taken out."""
+    train: Literal["paper", "qkv", "full"] = "paper"
+    """LoRA beside all linear layers of a block (the paper), beside query, key and value alone, or
+    everything without adapters."""
+    lora_rank: PositiveInt = 8
+    """r (8 in the paper)."""
+    lora_alpha: Positive = 16.0
+    """Adapters count alpha / r times (the paper: silent)."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """On their input (the paper: silent)."""
+    positions: Literal["sequential", "glm"] = "sequential"
+    """`sequential`: Part B continues Part A, as the decoder was trained; `glm`: it stands at its
+    mask."""
+    bidirectional: bool = True
+    """Part A sees all of itself; off: only what comes before, as the decoder was trained."""
+    max_intra: PositiveInt | None = None
+    """Rows of the table of intra-entity positions; null: as many as can occur."""
+
+
+class TrainingSettings(_Section):
+    """Steps over a mixture of task prompts and blank infilling."""
+
+    infill_share: Fraction = 0.2
+    """Share of examples that are histories with blanks; the others are task prompts."""
+    epochs: NonNegativeInt = 10
+    """0: the language model as it is, measured without training."""
+    epoch_steps: PositiveInt | None = None
+    """Steps of an epoch, after each of which it is measured; null: as many as draw as many examples
+    as all families have."""
+    batch_size: PositiveInt = 64
+    """Examples a step."""
+    batch_tokens: PositiveInt = 8192
+    """Tokens read at once; more are read in turn. Changes memory, and results only by rounding and
+    by dropout."""
+    lr: Positive = 1e-5
+    """Peak learning rate (the paper)."""
+    schedule: Literal["constant", "linear"] = "linear"
+    """After the warm-up; `linear`: down to 0."""
+    warmup: Fraction = 0.05
+    """Share of all steps over which the learning rate rises (P5)."""
+    weight_decay: NotNegative = 0.01
+    """Of AdamW (P5); tables of positions and new tokens have none."""
+    clip_norm: Positive = 1.0
+    """Longest gradient (P5)."""
+    reduction: Literal["tokens", "examples"] = "tokens"
+    """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
+    patience: NonNegativeInt = 0
+    """Epochs without improvement on the valid split before it stops; 0: never."""
+
+
+class MeasureSettings(_Section):
+    """Which prompts are tried on how many users."""
+
+    prompts: tuple[str, ...] = ()
+    """Templates by name, a row each; none: of every family the held-out one and the last of the
+    seen ones that ask the same."""
+    beams: PositiveInt = 20
+    """Entities that a search over all items keeps; cut-offs cannot be larger."""
+    users: PositiveInt | None = None
+    """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
+    valid_users: PositiveInt | None = None
+    """The same where epochs are compared; null: all."""
+    negatives: PositiveInt = 99
+    """Frozen wrong candidates beside the right one."""
+    seed: NonNegativeInt = 0
+    """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
+    max_tokens: PositiveInt = 4096
+    """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
+    other prompts are those of training."""
+    batch_size: PositiveInt = 16
+    """Prompts read at once; changes memory, not results."""
+
+
+class RecsysllmConfig(_Section):
+    """One RecSysLLM."""
+
+    backbone: DecoderSettings = DecoderSettings()
+    """What is made of the language model."""
+    positions: PositionSettings = PositionSettings()
+    """The two position ids of every token."""
+    masking: MaskingSettings = MaskingSettings()
+    """Blanks of histories."""
+    tasks: TaskSettings = TaskSettings()
+    """Which examples are made, and of what."""
+    training: TrainingSettings = TrainingSettings()
+    """Steps over the mixture."""
+    measure: MeasureSettings = MeasureSettings()
+    """Which prompts are tried on how many users."""
+
+    @model_validator(mode="after")
+    def _answers_have_room(self) -> Self:
+        if self.tasks.max_tokens <= self.tasks.max_answer_tokens + 2:
+            raise ValueError(
+                f"tasks.max_tokens {self.tasks.max_tokens}: expected more than "
+                f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and 2"
+            )
+        if self.positions.prepend_cls:
+            raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")
+        return self

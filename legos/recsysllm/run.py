@@ -1,0 +1,180 @@
+"""RecSysLLM as a system of the runner: built from a workplace, trained, measured by prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from legos.config.model_schema import RecsysllmModel
+from legos.config.schema import RunConfig
+from legos.data.interactions import Interactions
+from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
+from legos.metrics import parse_metric
+from legos.recsysllm.build import build_decoder, intra_rows, open_world
+from legos.recsysllm.evaluate import SplitMeasure
+from legos.recsysllm.loop import train_epochs
+from legos.recsysllm.measure import chosen_templates
+from legos.recsysllm.stream import TrainingStream
+from legos.recsysllm.training import InfillTraining, TrainingKeeper, take_trained
+from legos.run.assemble import Workplace
+from legos.run.checkpoint import read_checkpoint
+from legos.run.early_stopping import EarlyStopping
+from legos.run.folder import RunFolder
+from legos.run.measure import ALL, SplitResult
+from legos.run.random_state import seed_everything
+from legos.run.tracking import Tracker
+
+_LIST_METRICS = ("HR", "Recall", "nDCG")
+
+
+class RecsysllmSystem:
+    """RecSysLLM over a data set, see :class:`legos.run.systems.System`.
+
+    Args:
+        place: configuration, device and data.
+        say: told how items are named.
+
+    Raises:
+        ConfigError: more than one process, a precision that needs its gradients scaled, metrics
+            that lists of beams do not have, prompts without data, or more tokens than the language
+            model reads.
+        DataError: the tables are not split leave-last-out or have no titles.
+    """
+
+    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
+        self.place, self.settings = place, model_settings(place.config)
+        refuse_unfit(place, self.settings)
+        language = LanguageModel(self.settings.model)
+        refuse_long(self.settings, language.longest, language.name)
+        seed = place.config.exp.train.seed
+        self.world = open_world(place.tables, language, self.settings, seed=seed, say=say)
+        chosen_templates(self.world)  # a wrong name is told before training
+        rows = intra_rows(self.settings, self.world.pool)
+        self.backbone = build_decoder(language, self.settings.backbone, max_intra=rows, seed=seed)
+        self.backbone.to(place.accelerator.device)
+        self._measure = SplitMeasure(place, self.backbone, self.world)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
+
+    def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+        """Train on the mixture, going on from ``checkpoints/last``."""
+        config, own = self.place.config.exp.train, self.settings.training
+        stopping = EarlyStopping(config.metric, parse_metric(config.metric).maximize, own.patience)
+        seed_everything(config.seed)
+        stream = TrainingStream(self.world, self.backbone.special, seed=config.seed)
+        training = InfillTraining(
+            self.place.accelerator, self.backbone, stream, self.settings, stopping
+        )
+        names = ", ".join(stream.mixture.names)
+        tracker.say(
+            f"{folder.path}: {self.parameters:,} trained parameters, {training.total:,} steps of "
+            f"{own.batch_size} examples: {names}; {own.infill_share:.0%} histories with blanks"
+        )
+        keeper = TrainingKeeper(
+            training,
+            folder.checkpoints,
+            folder.id,
+            tracker,
+            minutes=config.checkpoint_minutes,
+            steps=config.checkpoint_steps,
+        )
+        valid = self.place.split(self.place.config.data.splits.valid)
+
+        def validate() -> dict[str, float]:
+            return self._measure(valid, thorough=False).rows[ALL]
+
+        begin = time.monotonic()
+        train_epochs(training, validate, keeper=keeper, tracker=tracker)
+        tracker.say(f"{time.monotonic() - begin:.0f} s in all")
+        return self._trained(training)
+
+    def load(self, checkpoint: Path) -> str:
+        """Take what was trained; returns the id of the run that did."""
+        return take_trained(self.backbone, read_checkpoint(checkpoint), checkpoint)
+
+    def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
+        """Measure a split with every prompt that was chosen."""
+        return self._measure(interactions, thorough=thorough)
+
+    def _trained(self, training: InfillTraining) -> dict[str, Any]:
+        progress, stopping = training.progress, training.early_stopping
+        found: dict[str, Any] = {
+            "rows": len(training.stream.mixture),
+            "steps": progress.step,
+            "epochs": progress.epochs,
+            "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),
+            "tokens": progress.tokens,
+            "targets": progress.targets,
+            "tokens_per_second": round(progress.tokens / max(1e-9, progress.seconds)),
+            "tasks": training.stream.mixture.names,
+            "titles": dict(self.world.families.catalogue.counts),
+        }
+        if stopping.best_epoch:
+            found |= {
+                "metric": stopping.metric,
+                "best": stopping.best,
+                "best_epoch": stopping.best_epoch,
+            }
+        return found
+
+
+def model_settings(config: RunConfig) -> RecsysllmModel:
+    """The model section of a run of this system.
+
+    Raises:
+        ConfigError: it is another system's.
+    """
+    if not isinstance(config.model, RecsysllmModel):
+        raise ConfigError(
+            f"model {config.model.name}: system {config.model.system} is not recsysllm"
+        )
+    return config.model
+
+
+def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
+    """Raise ConfigError for what this system cannot do."""
+    config, beams = place.config.exp, settings.measure.beams
+    if place.accelerator.num_processes > 1:
+        raise ConfigError(
+            f"model {settings.name}: system recsysllm trains in one process, not in "
+            f"{place.accelerator.num_processes}; start python worker.py without accelerate launch"
+        )
+    if config.precision == "fp16":
+        raise ConfigError("exp.precision: recsysllm computes in fp32 or bf16, not in fp16")
+    if config.evaluate.ranking != "all":
+        raise ConfigError(
+            "exp.evaluate.ranking: recsysllm writes items out of all; expected all, as in "
+            "config/exp/recsysllm.yaml"
+        )
+    for key, name in [
+        *(("exp.evaluate.metrics", name) for name in config.evaluate.metrics),
+        ("exp.train.metric", config.train.metric),
+    ]:
+        metric = parse_metric(name)
+        if metric.kind not in _LIST_METRICS or (metric.k or 0) > beams:
+            raise ConfigError(
+                f"{key}: {name}: a search with {beams} beams gives lists of {beams} items; "
+                "expected HR@k, Recall@k or nDCG@k with k up to that, or more model.measure.beams"
+            )
+    if (config.evaluate.beyond_accuracy_k or 0) > beams:
+        raise ConfigError(
+            f"exp.evaluate.beyond_accuracy_k: {config.evaluate.beyond_accuracy_k}, but lists have "
+            f"model.measure.beams {beams} items"
+        )
+
+
+def refuse_long(settings: RecsysllmModel, longest: int | None, name: str) -> None:
+    """Raise ConfigError where sequences may be longer than the language model can read."""
+    for key, count in [
+        ("positions.max_tokens", settings.positions.max_tokens),
+        ("tasks.max_tokens", settings.tasks.max_tokens),
+        ("measure.max_tokens", settings.measure.max_tokens),
+    ]:
+        if longest is not None and count > longest:
+            raise ConfigError(f"model.{key}: {count}, but {name} reads at most {longest} tokens")

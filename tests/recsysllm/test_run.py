@@ -1,0 +1,235 @@
+"""RecSysLLM through the runner: every family measured, resume to the bit, what learns, mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import worker
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import CheckpointError
+from legos.recsysllm.measure import default_templates
+from legos.recsysllm.positions import IGNORE
+from legos.recsysllm.prompts import builtin_prompts
+from legos.recsysllm.run import RecsysllmSystem
+from legos.recsysllm.stream import TrainingStream
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator
+from legos.run.main import run
+from tests.recsysllm.system import system_config
+from tests.run.two_processes import environment
+
+ROOT = Path(worker.__file__).parent
+
+
+def opened(config: RunConfig) -> RecsysllmSystem:
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    return RecsysllmSystem(Workplace.open(config, accelerator, Tables.load(config.data.folder)))
+
+
+def checkpoint(runs: Path, name: str = "last", file: str = "model") -> dict[str, Tensor]:
+    (path,) = runs.glob(f"reviewed/recsysllm/*/checkpoints/{name}/{file}.safetensors")
+    return load_file(path)
+
+
+def yamls(tables: Path, folder: Path) -> list[str]:
+    """Data and model YAMLs; the words of a command that names them."""
+    config = system_config(tables, folder)
+    (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
+    model = json.loads(config.model.model_dump_json())
+    (folder / "tiny.yaml").write_text(json.dumps({**model, "name": "tiny"}))
+    words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / "tiny.yaml")]
+    words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]
+    words += ["--exp.cache.candidate_folder", str(folder / "candidates"), "--seed", "3"]
+    return words
+
+
+def test_every_family_through_the_worker(
+    reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = yamls(reviewed.folder, tmp_path)
+    assert worker.main([*words, "--check"]) == 0
+    text = capsys.readouterr().out
+    for told in ("examples of rating", "2 missing", "2 epochs of 4 steps", "at most 9", "direct-8"):
+        assert told in text
+    assert worker.main(words) == 0
+    assert "sequential, unseen prompt sequential-13" in capsys.readouterr().out
+    (path,) = (tmp_path / "runs").glob("reviewed/tiny/*/results.json")
+    results = json.loads(path.read_text())
+    rows, counts = (results["splits"]["test"][key] for key in ("rows", "counts"))
+    for template in default_templates(builtin_prompts()):
+        if template.family != "transfer":
+            kind = "seen" if template.seen else "unseen"
+            assert f"{template.family}, {kind} prompt {template.name}" in rows
+    assert (counts["all"]["groups"], counts["all"]["available"]) == (9, 22)
+    assert rows["all"].items() >= rows["sequential, seen prompt sequential-6"].items()
+    assert {"HR@5", "HR@10", "nDCG@5", "nDCG@10"} <= rows["all"].keys()
+    assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
+    assert {"RMSE", "MAE", "parse rate"} <= rows["rating, unseen prompt rating-10"].keys()
+    assert {"BLEU-4", "standard ROUGE-L"} <= rows["review, seen prompt review-3"].keys()
+    assert {"RMSE", "MAE"} == rows["rating, user and item means (no model)"].keys()
+    groups = np.load(path.parent / "diagnostics/test/groups-HR@10.npy")
+    assert np.isfinite(groups).sum() == 9
+    assert np.nanmean(groups) == rows["all"]["HR@10"]
+    assert (path.parent / "report.html").is_file()
+    assert results["baselines"]["test"]["popularity"]["counts"]["all"]["groups"] == 22
+
+
+def test_what_is_trained_is_stored_and_scores_the_same_again(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    config = system_config(reviewed.folder, tmp_path)
+    before = {k: p.detach().clone() for k, p in opened(config).backbone.named_parameters()}
+    found = run(config)
+    stored = checkpoint(tmp_path / "runs")
+    assert all("lora_" in name or name in ("intra.table.weight", "new_tokens") for name in stored)
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in stored.items())
+    (folder,) = (tmp_path / "runs/reviewed/recsysllm").iterdir()
+    again = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder),
+                          runs_folder=str(tmp_path / "again"))  # fmt: skip
+    rows = run(again)["splits"]["test"]["rows"]
+    assert rows == found["splits"]["test"]["rows"]
+    other = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder),
+                          runs_folder=str(tmp_path / "again"),
+                          model={"backbone": {"lora_rank": 4}})  # fmt: skip
+    with pytest.raises(CheckpointError, match="another model"):
+        run(other)
+
+
+KILLING = """
+import json, os, signal, sys
+from legos.recsysllm import training
+from legos.config.schema import RunConfig
+from legos.run.main import run
+step = training.InfillTraining.take_step
+def killing(self):
+    if self.progress.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+training.InfillTraining.take_step = killing
+run(RunConfig.model_validate(json.load(open(sys.argv[1]))))
+"""
+
+
+@pytest.mark.multiprocess
+def test_killed_twice_and_resumed_ends_with_the_same_bits(reviewed: Tables, tmp_path: Path) -> None:
+    steps = {"train": {"checkpoint_steps": 3}}
+    whole = system_config(reviewed.folder, tmp_path, runs_folder=str(tmp_path / "whole"), **steps)
+    killed = system_config(reviewed.folder, tmp_path, runs_folder=str(tmp_path / "killed"), **steps)
+    expected = run(whole)
+    (tmp_path / "config.json").write_text(killed.model_dump_json())
+    for step in (2, 5):  # before a checkpoint, and two steps after one in the second epoch
+        done = subprocess.run(
+            [sys.executable, "-c", KILLING, str(tmp_path / "config.json"), str(step)],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    found = run(killed)
+    for name, file in [("last", "model"), ("last", "optimizer"), ("best", "model")]:
+        ours, theirs = (checkpoint(tmp_path / run_, name, file) for run_ in ("killed", "whole"))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert found["splits"]["test"]["rows"] == expected["splits"]["test"]["rows"]
+    assert found["training"]["tokens"] == expected["training"]["tokens"]
+
+
+def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    losses = []
+    for tokens in (60, 5000):
+        more: dict[str, Any] = {
+            "backbone": {"lora_dropout": 0.0},
+            "training": {"batch_tokens": tokens, "infill_share": 0.5, "batch_size": 40},
+        }
+        system = opened(system_config(reviewed.folder, tmp_path, model=more))
+        stream = TrainingStream(system.world, system.backbone.special, seed=3)
+        examples = stream.examples(5)
+        again = TrainingStream(system.world, system.backbone.special, seed=3).examples(5)
+        assert torch.equal(examples.tokens, again.tokens)
+        assert not torch.equal(examples.tokens[:50], stream.examples(6).tokens[:50])
+        several = examples.masks.lengths > 1  # blanks of histories; prompts have one
+        assert 0 < int(several.sum()) <= 30
+        assert int((examples.targets != IGNORE).sum()) > 40
+        from legos.recsysllm.training import InfillTraining
+        from legos.run.early_stopping import EarlyStopping
+
+        stopping = EarlyStopping("nDCG@10", True, 0)
+        training = InfillTraining(
+            system.place.accelerator, system.backbone, stream, system.settings, stopping
+        )
+        losses.append([training.take_step()["loss"] for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_it_learns_what_is_trained(reviewed: Tables, tmp_path: Path) -> None:
+    """Ratings are readable and words end after some steps; without any they are not."""
+    only = {"tasks": {f"{name}_weight": 0.0 for name in ("sequential", "direct", "explanation")}}
+    more: dict[str, Any] = {
+        **only,
+        "backbone": {"train": "full", "layers": None},
+        "training": {"epochs": 1, "epoch_steps": 60, "batch_size": 16, "infill_share": 0.0},
+        "measure": {"prompts": ["rating-1", "rating-4"]},
+    }
+    name = "rating, seen prompt rating-1"
+    trained = run(system_config(reviewed.folder, tmp_path, model=more))
+    more["training"] = {**more["training"], "epochs": 0}
+    before = run(system_config(reviewed.folder, tmp_path, model=more))
+    rows = [each["splits"]["test"]["rows"] for each in (before, trained)]
+    assert rows[0][name]["complete rate"] < rows[1][name]["complete rate"]
+    assert rows[1][name]["parse rate"] == 1
+    assert rows[1]["rating, seen prompt rating-4"]["accuracy"] > 0
+    assert before["training"]["steps"] == 0
+
+
+def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    config = system_config(reviewed.folder, tmp_path)
+    model = json.loads(config.model.model_dump_json())
+    ids = {**model, "name": "ids", "tasks": {**model["tasks"], "item_text": "id"}}
+    tokens = {**model, "name": "tokens", "masking": {"whole_entities": False}}
+    tokens["positions"] = {**model["positions"], "intra_mode": "glm", "shuffle_spans": True}
+    mf = {
+        "name": "mf", "hidden_size": 8, "item": {"name": "id"}, "user": {"name": "user_id"},
+        "predictor": {"name": "dot"},
+    }  # fmt: skip
+    exp = json.loads(config.exp.model_dump_json())
+    exp |= {"mode": "compare", "baselines": ["popularity"]}
+    exp |= {"compare": {"models": [model, ids, tokens, mf], "seeds": [1]}}
+    exp["train"] |= {"epochs": 1}
+    summary = run(RunConfig.model_validate({**json.loads(config.model_dump_json()), "exp": exp}))
+    rows = {row["name"]: row for row in summary["rows"]["test"]}
+    assert list(rows) == ["popularity", "recsysllm", "ids", "tokens", "mf"]
+    assert rows["mf"]["reference"] == "recsysllm"
+
+
+@pytest.mark.parametrize(
+    ("model", "exp", "message"),
+    [
+        ({}, {"evaluate": {"metrics": ["MRR"]}}, "exp.evaluate.metrics: MRR"),
+        ({"measure": {"beams": 4}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
+        ({}, {"evaluate": {"ranking": "shown", "metrics": ["MRR"]}}, "exp.evaluate.ranking"),
+        ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
+        ({"measure": {"prompts": ["transfer-1"]}}, {}, "these tables have no data"),
+        ({"measure": {"max_tokens": 513}}, {}, "tiny-llama reads at most 512 tokens"),
+        ({"backbone": {"layers": 4}}, {}, "has 3; expected 1 to 3"),
+        ({"training": {"lr": 1e30, "warmup": 0.0}}, {}, "lower model.training.lr"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    reviewed: Tables, tmp_path: Path, model: dict[str, Any], exp: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(system_config(reviewed.folder, tmp_path, model=model, **exp))
