@@ -77,7 +77,8 @@ def subset_rows(
         for label, seeds in measured.items():
             values = _shared([each.get(subset, {}) for each in seeds])
             means = {name: float(np.mean(each)) for name, each in values.items()}
-            rows.append(ResultRow(f"{subset}: {label}", means))
+            if means:  # not every method has every row
+                rows.append(ResultRow(f"{subset}: {label}", means))
     return with_improvement(
         rows,
         {
@@ -101,7 +102,7 @@ def with_improvement(rows: Sequence[ResultRow], references: Mapping[str, str]) -
             reference=references[row.name],
             relative=_improvement(row.metrics, metrics[references[row.name]]),
         )
-        if row.name in references
+        if references.get(row.name) in metrics
         else row
         for row in rows
     ]
@@ -122,13 +123,17 @@ def split_tables(
 ) -> dict[str, Cells]:
     """By title the tables of a split that have a row: values and, after them, improvements."""
     relative = "relative improvement over the reference, %"
-    apart = f"{title} · by items and users"
-    tables = {
-        title: value_cells(rows),
-        f"{title} · {relative}": relative_cells(rows),
-        apart: value_cells(subsets),
-        f"{apart} · {relative}": relative_cells(subsets),
-    }
+    tables = {title: value_cells(rows), f"{title} · {relative}": relative_cells(rows)}
+    alike: dict[frozenset[str], list[ResultRow]] = {}  # rows of prompts have metrics of their own
+    for row in subsets:
+        alike.setdefault(frozenset(row.metrics), []).append(row)
+    for each in alike.values():
+        apart = f"{title} · by items and users"
+        if len(alike) > 1:
+            apart = f"{title} · {', '.join(list(each[0].metrics)[:3])}"
+        while apart in tables:
+            apart += ", ..."
+        tables |= {apart: value_cells(each), f"{apart} · {relative}": relative_cells(each)}
     return {name: cells for name, cells in tables.items() if len(cells) > 1}
 
 

@@ -27,7 +27,7 @@ def write_raw(folder: Path) -> Path:
             count = 2 if user < 2 else int(numbers.integers(4, 10))
             for at, item in enumerate(numbers.permutation(ITEMS)[:count].tolist()):
                 feature, opinion = FEATURES[item % 4], OPINIONS[(user + at) % 4]
-                row: dict[str, str | int] = {
+                review: dict[str, str | int] = {
                     "user_id": f"u{user}",
                     "item_id": f"i{item}",
                     "rating": 0 if (user + at) % 11 == 0 else int(numbers.integers(1, 6)),
@@ -35,5 +35,5 @@ def write_raw(folder: Path) -> Path:
                     "summary": "" if at % 4 == 3 else f"A {opinion} one by u{user}",
                     "review": "" if item % 9 == 8 else f"I got it. The {feature} is {opinion}! Ok.",
                 }
-                handle.write(json.dumps(row) + "\n")
+                handle.write(json.dumps(review) + "\n")
     return folder
