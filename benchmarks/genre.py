@@ -63,8 +63,10 @@ class Result:
     holds: bool
 
 
-def book_requests(titles: Sequence[str], *, max_tokens: int | None = None) -> list[Request]:
-    """A book description for every title."""
+def book_requests(
+    titles: Sequence[str], *, max_tokens: int | None = None, greedy: bool = True
+) -> list[Request]:
+    """A book description for every title; ``greedy`` without the scheme's own penalty."""
     scheme = load_scheme(SCHEME)
     requests = []
     for number, title in enumerate(titles):
@@ -77,7 +79,9 @@ def book_requests(titles: Sequence[str], *, max_tokens: int | None = None) -> li
             hash=sha256_of_text(f"{number} {messages}"),
             scheme=scheme.name,
             version=scheme.version,
-            sampling=Sampling(model=MODEL),
+            sampling=Sampling(
+                model=MODEL, frequency_penalty=0.0 if greedy else scheme.frequency_penalty
+            ),
         )
         requests.append(request)
     return requests
@@ -184,7 +188,7 @@ def _transformers_rate(requests: Sequence[Request]) -> float:
 
 def compare_json(titles: Sequence[str]) -> Result:
     """Shares of usable answers with constrained decoding and without."""
-    requests = book_requests(titles)
+    requests = book_requests(titles, greedy=False)
     shares: dict[str, dict[str, float]] = {}
     kinds: tuple[Structured, ...] = ("json_schema", "text")
     with EmbeddedServer(context_size=1024) as server:

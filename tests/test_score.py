@@ -178,6 +178,7 @@ def test_readers_of_the_same_history_are_told_apart() -> None:
     store, profiles = random_store(), random_profiles()
     config = ProfileConfig(history=SelfAttentionConfig(), profile=PoolingConfig())
     model = random_recommender(store, user=config)
+    torch.nn.init.normal_(model.user_encoder.fuse.linear.weight)  # a profile starts without a say
     shown = [4, 5, 6]
     data = interactions([[2, 3]], [(user, 0, shown, [1, 0, 0]) for user in (1, 2, 4, 1)])
     found = score_split(model, store, data, profiles=profiles).scores

@@ -88,27 +88,7 @@ class Interactions:
         described = tables.column(split, "impression_id")
         users, states = tables.scalar(split, "user_id"), tables.scalar(split, "history")
         labels = tables.lists(split, "labels").values
-        for name, values, limit in (
-            ("candidates", candidates.values, tables.num_items),
-            ("histories.items", histories.values, tables.num_items),
-            ("user_id", users, tables.num_users),
-            ("history", states, len(histories)),
-        ):
-            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
-                raise DataError(
-                    f"{tables.folder}: {split}: {name} holds rows outside 0 to {limit - 1}; make "
-                    "the tables again"
-                )
-        if labels.numel() != candidates.values.numel():
-            raise DataError(
-                f"{tables.folder}: {split}: {labels.numel()} labels for "
-                f"{candidates.values.numel()} candidates; make the tables again"
-            )
-        if not bool(tables.offered[candidates.values.long()].all()):
-            raise DataError(
-                f"{tables.folder}: {split}: an item that a model wrote is a candidate; make the "
-                "tables again"
-            )
+        _check(tables, split, users, states, histories, candidates, labels)
         owners = tables.scalar("histories", "user_id").long()
         read = Ragged(histories.values.long(), histories.offsets)
         return cls(
@@ -149,3 +129,36 @@ def _with_generated(
         raise DataError(f"{tables.folder}: users.{choice.column} holds no items")
     written = tables.lists("users", choice.column).select(owners)
     return histories.joined(written) if choice.position == "end" else written.joined(histories)
+
+
+def _check(
+    tables: Tables,
+    split: str,
+    users: Tensor,
+    states: Tensor,
+    histories: Ragged,
+    candidates: Ragged,
+    labels: Tensor,
+) -> None:
+    """Refuse ids outside the tables, labels that do not fit, and offered items of a model."""
+    for name, values, limit in (
+        ("candidates", candidates.values, tables.num_items),
+        ("histories.items", histories.values, tables.num_items),
+        ("user_id", users, tables.num_users),
+        ("history", states, len(histories)),
+    ):
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            raise DataError(
+                f"{tables.folder}: {split}: {name} holds rows outside 0 to {limit - 1}; make "
+                "the tables again"
+            )
+    if labels.numel() != candidates.values.numel():
+        raise DataError(
+            f"{tables.folder}: {split}: {labels.numel()} labels for "
+            f"{candidates.values.numel()} candidates; make the tables again"
+        )
+    if not bool(tables.offered[candidates.values.long()].all()):
+        raise DataError(
+            f"{tables.folder}: {split}: an item that a model wrote is a candidate; make the "
+            "tables again"
+        )

@@ -91,17 +91,17 @@ def add_synthetic_items(
     if finished is not None:
         return finished
     items = _extended_items(reader, new)
-    users = {column: Column(_of_users(reader, new), "item_id")}
+    written = _of_users(reader, new)
     ids = [*reader.vocabulary("item_id"), *new.items["item_id"]]
     with atomic_folder(folder) as part:
         writer = copy_of(reader, part)
         _write_items(writer, items, len(ids))
-        writer.lists("users", column, _of_users(reader, new), "item_id")
+        writer.lists("users", column, written, "item_id")
         writer.vocabulary("item_id", ids)
         for name in reader.manifest["fields"]:
             if (tables / f"columns/items/{name}.json").is_file():
                 writer.texts(name, [*reader.json(f"items/{name}.json"), *new.items[name]])
-        changed = {"items": items, "users": users}
+        changed = {"items": items, "users": {column: Column(written, "item_id")}}
         everything = list(reader.manifest["tables"])
         rewrite_unitok(part, reader, changed, {"item_id": ids}, everything)
         kept = kept_entries(reader)

@@ -71,6 +71,10 @@ def expected(encoder: ProfileUser, fusion: str, user: Tensor, profile: Tensor) -
 def test_fusion_is_as_described(fusion: str) -> None:
     encoder, given = built(fusion), user_input()
     user, profile = parts(encoder, given)
+    if fusion == "concat_linear":
+        torch.testing.assert_close(given(encoder), user)  # it starts as the history alone
+        torch.nn.init.normal_(encoder.fuse.linear.weight)
+        torch.nn.init.normal_(encoder.fuse.linear.bias)
     torch.testing.assert_close(given(encoder), expected(encoder, fusion, user, profile))
 
 
