@@ -18,6 +18,23 @@ from legos.errors import (
 from process.raw import NAME, TokenizerSpec
 
 
+def add_origin(
+    origins: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    long: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add the command of one origin of raw data: a line, a description and an example."""
+    return origins.add_parser(
+        name,
+        help=text,
+        description=long,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = "data") -> None:
     """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok."""
     group = parser.add_argument_group("tables")

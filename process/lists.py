@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+
+Id = TypeVar("Id")
 
 
 class Lists(NamedTuple):
@@ -43,6 +46,20 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def without_unused(ids: Sequence[Id], rows: np.ndarray) -> tuple[list[Id], np.ndarray]:
+    """Forget the ids that no row names; the others keep their order.
+
+    Args:
+        ids: by row number.
+        rows: ``(n,)`` int, row numbers.
+
+    Returns:
+        the ids that are left, and ``(n,)`` int32 row numbers among them.
+    """
+    used, renumbered = np.unique(rows, return_inverse=True)
+    return [ids[row] for row in used], renumbered.astype(np.int32)
 
 
 def stack(parts: list[Lists]) -> Lists:

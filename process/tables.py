@@ -17,7 +17,7 @@ from process.identity import describe_settings, describe_sources, finished_table
 from process.lists import Lists
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
 from process.summary import print_summary, summarise
-from process.tokenization import TextTokenizer, load_tokenizer, make_tokenizer
+from process.tokenization import TextTokenizer, load_tokenizers, make_tokenizer
 from process.unitok_files import UniTokWriter
 
 __all__ = [
@@ -85,10 +85,7 @@ def new_impressions_tables(
         DataError: as ``write_tables``; ``tables`` are none, or lack a field's column.
     """
     parent = ColumnReader(tables)
-    made = {
-        name: load_tokenizer(tables / "columns/tokenizer" / name, entry["source"])
-        for name, entry in parent.manifest["tokenizers"].items()
-    }
+    made = load_tokenizers(tables, parent.manifest["tokenizers"])
     raw = in_ids_of(parent, raw)
     raw.check()
     fingerprint = parent.manifest["fingerprint"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,24 @@ def load_tokenizer(folder: Path, source: str) -> TextTokenizer:
         vocabulary: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return WordTokenizer(vocabulary)
     return SubwordTokenizer(source, _from_file(path))
+
+
+def load_tokenizers(
+    folder: Path, described: Mapping[str, Mapping[str, Any]]
+) -> dict[str, TextTokenizer]:
+    """Every tokenizer of finished tables, by name.
+
+    Args:
+        folder: of the tables.
+        described: ``tokenizers`` of their manifest.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    return {
+        name: load_tokenizer(folder / "columns/tokenizer" / name, entry["source"])
+        for name, entry in described.items()
+    }
 
 
 def _subword(spec: TokenizerSpec) -> Tokenizer:

@@ -157,7 +157,8 @@ def _check(
             f"{tables.folder}: {split}: {labels.numel()} labels for "
             f"{candidates.values.numel()} candidates; make the tables again"
         )
-    if not bool(tables.offered[candidates.values.long()].all()):
+    offered = tables.offered
+    if not offered.all() and not offered[candidates.values.long()].all():
         raise DataError(
             f"{tables.folder}: {split}: an item that a model wrote is a candidate; make the "
             "tables again"

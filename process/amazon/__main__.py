@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
-from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.amazon.assemble import Options
@@ -80,7 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
-    reviews = _add_origin(origins, "reviews", "review and metadata files", REVIEWS + "\n" + SPLITS)
+    reviews = add_origin(
+        origins,
+        "reviews",
+        "review and metadata files",
+        REVIEWS + "\n" + SPLITS,
+        EXAMPLES["reviews"],
+    )
     for option, text in (("--reviews", "review files"), ("--metadata", "metadata files")):
         reviews.add_argument(
             option, type=Path, nargs="+", required=option == "--reviews", default=[],
@@ -89,27 +95,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_options(reviews)
     add_table_arguments(reviews, default_name="amazon")
 
-    prepared = _add_origin(origins, "prepared", "a prepared folder", PREPARED + "\n" + SPLITS)
+    prepared = add_origin(
+        origins, "prepared", "a prepared folder", PREPARED + "\n" + SPLITS, EXAMPLES["prepared"]
+    )
     prepared.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     _add_options(prepared)
     add_table_arguments(prepared, default_name="amazon")
 
-    public = _add_origin(origins, "cllm4rec", "the public files of CLLM4Rec", CLLM4REC)
+    public = add_origin(
+        origins, "cllm4rec", "the public files of CLLM4Rec", CLLM4REC, EXAMPLES["cllm4rec"]
+    )
     public.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     add_table_arguments(public, default_name="cllm4rec")
     return parser
-
-
-def _add_origin(
-    origins: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, long: str
-) -> argparse.ArgumentParser:
-    return origins.add_parser(
-        name,
-        help=text,
-        description=long,
-        epilog=f"example:\n  {EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

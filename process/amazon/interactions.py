@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from process.lists import Lists, first_rows, offsets_of
+from process.lists import Lists, first_rows, offsets_of, without_unused
 
 UNKNOWN_TIME = -1
 ItemOrder = Literal["hash", "appearance"]
@@ -71,15 +71,9 @@ class Interactions:
 
     def without_unused(self) -> Interactions:
         """Forget users and items without interactions; the others keep their order."""
-        users, user = np.unique(self.user, return_inverse=True)
-        items, item = np.unique(self.item, return_inverse=True)
-        return replace(
-            self,
-            user_ids=[self.user_ids[i] for i in users],
-            item_ids=[self.item_ids[i] for i in items],
-            user=user.astype(np.int32),
-            item=item.astype(np.int32),
-        )
+        user_ids, user = without_unused(self.user_ids, self.user)
+        item_ids, item = without_unused(self.item_ids, self.item)
+        return replace(self, user_ids=user_ids, item_ids=item_ids, user=user, item=item)
 
     def with_items_in(self, order: ItemOrder) -> Interactions:
         """Give the items other row numbers.

@@ -24,7 +24,7 @@ from process.genre.store import Store
 from process.genre.types import Answer
 from process.identity import describe_sources, finished_tables
 from process.lists import Lists
-from process.tokenization import load_tokenizer
+from process.tokenization import load_tokenizers
 
 NO_ANSWER = ("unknown",)  # what a closed list offers to a model that cannot tell
 
@@ -199,10 +199,7 @@ def describe_origin(
 
 def _encode(reader: ColumnReader, items: pd.DataFrame, texts: tuple[str, ...]) -> dict[str, Column]:
     """Text columns by every tokenizer of the tables."""
-    tokenizers = {
-        name: load_tokenizer(reader.folder / "columns/tokenizer" / name, entry["source"])
-        for name, entry in reader.manifest["tokenizers"].items()
-    }
+    tokenizers = load_tokenizers(reader.folder, reader.manifest["tokenizers"])
     return encode_content(items, texts, {}, tokenizers)
 
 

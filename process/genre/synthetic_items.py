@@ -27,7 +27,7 @@ from process.genre.export import describe_origin, fingerprint
 from process.genre.types import Answer
 from process.identity import finished_tables
 from process.lists import Lists, offsets_of, stack
-from process.tokenization import load_tokenizer
+from process.tokenization import load_tokenizers
 
 PREFIX = "GENRE:"
 COLUMN = "synthetic"
@@ -167,10 +167,7 @@ def _count_titles(reader: ColumnReader, frame: pd.DataFrame, oddities: Counter[s
 
 def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
     """Every item column, the new items' rows at its end."""
-    tokenizers = {
-        name: load_tokenizer(reader.folder / "columns/tokenizer" / name, entry["source"])
-        for name, entry in reader.manifest["tokenizers"].items()
-    }
+    tokenizers = load_tokenizers(reader.folder, reader.manifest["tokenizers"])
     categories = {name: reader.vocabulary(name) for name in reader.category_fields}
     added = encode_content(new.items, reader.text_fields, categories, tokenizers)
     for name, vocabulary in categories.items():

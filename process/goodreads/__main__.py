@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
-from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.raw import RawData
@@ -69,11 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
-    once = _add_origin(origins, "once", "the benchmark in MIND's layout", ONCE)
+    once = add_origin(origins, "once", "the benchmark in MIND's layout", ONCE, EXAMPLES["once"])
     once.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     add_table_arguments(once, default_name="goodreads")
 
-    release = _add_origin(origins, "release", "the files that ONCE released", RELEASE)
+    release = add_origin(
+        origins, "release", "the files that ONCE released", RELEASE, EXAMPLES["release"]
+    )
     release.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     release.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
     release.add_argument(
@@ -84,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_table_arguments(release, default_name="goodreads")
 
-    ucsd = _add_origin(origins, "ucsd", "the dump of the UCSD Book Graph", UCSD)
+    ucsd = add_origin(origins, "ucsd", "the dump of the UCSD Book Graph", UCSD, EXAMPLES["ucsd"])
     for option in ("--books", "--interactions"):
         ucsd.add_argument(
             option, type=Path, nargs="+", required=True, metavar="FILE", help=".json.gz or .json"
@@ -92,18 +94,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_filters(ucsd)
     add_table_arguments(ucsd, default_name="goodreads-ucsd")
     return parser
-
-
-def _add_origin(
-    origins: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, long: str
-) -> argparse.ArgumentParser:
-    return origins.add_parser(
-        name,
-        help=text,
-        description=long,
-        epilog=f"example:\n  {EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:

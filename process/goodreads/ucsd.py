@@ -17,7 +17,7 @@ import pandas as pd
 from legos.errors import DataError
 from process.goodreads.interactions import Filters, Ratings, read_ratings
 from process.json_lines import read_json_lines
-from process.lists import Lists, offsets_of
+from process.lists import Lists, offsets_of, without_unused
 from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 
@@ -107,15 +107,9 @@ def _keep(ratings: Ratings, stays: np.ndarray) -> Ratings:
 
 def _renumber(ratings: Ratings) -> Ratings:
     """Forget users and books without ratings."""
-    users, user = np.unique(ratings.user, return_inverse=True)
-    books, book = np.unique(ratings.book, return_inverse=True)
-    return replace(
-        ratings,
-        user_ids=[ratings.user_ids[i] for i in users],
-        book_ids=[ratings.book_ids[i] for i in books],
-        user=user.astype(np.int32),
-        book=book.astype(np.int32),
-    )
+    user_ids, user = without_unused(ratings.user_ids, ratings.user)
+    book_ids, book = without_unused(ratings.book_ids, ratings.book)
+    return replace(ratings, user_ids=user_ids, book_ids=book_ids, user=user, book=book)
 
 
 def _texts(paths: Sequence[Path], wanted: set[int]) -> dict[int, tuple[str, str]]:
