@@ -134,7 +134,7 @@ def test_temperature_divides_the_scores_of_words_alone() -> None:
     config = settings(content={"kinds": []})
     model = small_cllm4rec(config, users=USERS, items=ITEMS).eval()
     batch = texts(config).batch(torch.arange(3))
-    items = InteractionLM(OWNED, TEMPLATES, config, seed=1).batch(torch.arange(3))
+    items = InteractionLM(OWNED, TEMPLATES, config, seed=1).batch(torch.arange(3), epoch=0)
     untouched = model.collaborative_step(items).likelihood
     model.backbone.temperature = 4.0
     assert torch.equal(model.collaborative_step(items).likelihood, untouched)
