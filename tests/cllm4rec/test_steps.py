@@ -194,7 +194,8 @@ def test_item_head_is_the_item_table(tmp_path: Path) -> None:
             assert torch.equal(other.scores(batch)[:, :11], scores[:, :11])
 
 
-def test_training_goes_on_bit_identically(tmp_path: Path) -> None:
+@pytest.mark.parametrize("train", ["frozen", "lora", "full"])
+def test_training_goes_on_bit_identically(tmp_path: Path, train: str) -> None:
     def run(model: Cllm4Rec, optimizer: Any, steps: range) -> None:
         model.train()
         for step in steps:
@@ -203,7 +204,7 @@ def test_training_goes_on_bit_identically(tmp_path: Path) -> None:
             optimizer.step()
 
     def make(seed: int) -> tuple[Cllm4Rec, Any]:
-        model = small_cllm4rec(settings(), users=USERS, items=ITEMS, seed=seed)
+        model = small_cllm4rec(settings(), users=USERS, items=ITEMS, seed=seed, train=train)
         return model, torch.optim.Adam(model.learning("collaborative").values(), lr=1e-2)
 
     torch.manual_seed(0)
