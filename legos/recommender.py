@@ -61,6 +61,7 @@ class KnownEntities(Protocol):
 
 
 _SOURCES = {
+    "embeddings": "item fields: data.fields names none; an item encoder like `id` reads no content",
     "profile_embeddings": "user fields: name them in data.user_fields",
     "item_vectors": "given item vectors: name their file in embed.item_vectors",
     "item_codes": "semantic codes: name their file in embed.item_codes",
@@ -267,7 +268,7 @@ def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, A
     """Instantiate a brick from its settings and from what the context offers.
 
     A setting that is itself the settings of a brick is built first; an item encoder inside a user
-    encoder reads the users' profiles.
+    encoder reads the users' profiles. A brick can do without what has a default in its signature.
 
     Raises:
         ConfigError: the brick needs something that this run does not have.
@@ -280,7 +281,7 @@ def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, A
     needed = inspect.signature(brick).parameters
     shared = {key: value for key, value in context.items() if key in needed}
     for key, value in shared.items():
-        if value is None:
+        if value is None and needed[key].default is inspect.Parameter.empty:
             raise ConfigError(f"{config.name} needs {_SOURCES[key]}")
     module: nn.Module = brick(**shared, **settings)
     return module
@@ -311,7 +312,10 @@ def _embeddings(
     tables: Mapping[str, TokenTable],
     dropout: float,
 ) -> dict[str, FieldEmbeddings | None]:
-    """Vectors of item fields and of user fields; one vocabulary has one table in both."""
+    """Vectors of item fields and of user fields, None where there are no fields.
+
+    One vocabulary has one table in both.
+    """
     users = {} if profiles is None else profiles.fields
     sizes = {field.vocabulary: field.size for field in (*store.fields.values(), *users.values())}
     vocabularies = {
@@ -325,8 +329,10 @@ def _embeddings(
         for name, size in sizes.items()
     }
 
-    def over(fields: Mapping[str, ItemField]) -> FieldEmbeddings:
+    def over(fields: Mapping[str, ItemField]) -> FieldEmbeddings | None:
+        if not fields:
+            return None
         used = {field.vocabulary: vocabularies[field.vocabulary] for field in fields.values()}
         return FieldEmbeddings(fields=fields, vocabularies=used, hidden_size=hidden_size)
 
-    return {"embeddings": over(store.fields), "profile_embeddings": over(users) if users else None}
+    return {"embeddings": over(store.fields), "profile_embeddings": over(users)}

@@ -12,18 +12,21 @@ from legos.blocks.packed import PackedTokens, gather
 _MOST_BUCKETS = 16  # more buckets save padding, fewer save calls; 16 was fastest on titles
 
 
-def in_length_buckets(function: Callable[[Tensor, Tensor], Tensor], tokens: PackedTokens) -> Tensor:
+def in_length_buckets(
+    function: Callable[[Tensor, Tensor], Tensor], tokens: PackedTokens, most: int = _MOST_BUCKETS
+) -> Tensor:
     """Run what reads padded sequences over packed tokens.
 
     Args:
         function: ``(n, S, D)`` and bool ``(n, S)`` -> ``(n, S, E)``; a row is independent of the
             others and of what stands under the mask.
         tokens: P tokens of width D; items without any are not shown to the function.
+        most: buckets.
 
     Returns:
         ``(P, E)``.
     """
-    buckets = _buckets(tokens.offsets)
+    buckets = _buckets(tokens.offsets, most)
     positions = torch.cat([position.reshape(-1) for position, _ in buckets])
     gathered = gather(tokens.distinct, tokens.index[positions])
     outputs = []
@@ -38,7 +41,7 @@ def in_length_buckets(function: Callable[[Tensor, Tensor], Tensor], tokens: Pack
     return gather(result, place)
 
 
-def _buckets(offsets: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _buckets(offsets: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
     """Group items of similar length.
 
     Returns:
@@ -51,7 +54,7 @@ def _buckets(offsets: Tensor) -> list[tuple[Tensor, Tensor]]:
         nothing = offsets.new_zeros(0, 1)
         return [(nothing, nothing.bool())]
     buckets = []
-    for items in order.chunk(_MOST_BUCKETS):
+    for items in order.chunk(most):
         starts, sizes = offsets[items], offsets[items + 1] - offsets[items]
         slots = torch.arange(int(sizes[-1]), device=offsets.device)
         mask = slots < sizes[:, None]

@@ -71,6 +71,26 @@ def concatenate(parts: Sequence[PackedTokens]) -> PackedTokens:
     return PackedTokens(torch.cat([part.distinct for part in parts]), index, offsets, rows)
 
 
+def without_padding(values: Tensor, mask: Tensor) -> PackedTokens:
+    """See ``(N, S, D)`` padded vectors, bool ``(N, S)`` where they are real, as packed tokens."""
+    places = mask.reshape(-1).nonzero()[:, 0]  # (P,)
+    offsets = torch.zeros(len(mask) + 1, dtype=torch.int64, device=mask.device)
+    torch.cumsum(mask.sum(1), 0, out=offsets[1:])
+    index = torch.arange(len(places), device=mask.device)
+    return PackedTokens(
+        gather(values.flatten(0, 1), places), index, offsets, places // mask.shape[1]
+    )
+
+
+def last_of_each(values: Tensor, offsets: Tensor) -> Tensor:
+    """``(P, D)`` of N items, ``(N + 1,)`` offsets -> ``(N, D)`` at the last of each, else zeros.
+
+    P is at least 1.
+    """
+    last = gather(values, (offsets[1:] - 1).clamp(min=0))
+    return last.where(offsets.diff()[:, None] > 0, 0.0)
+
+
 def one_token_each(vectors: Tensor) -> PackedTokens:
     """See ``(N, D)`` vectors as N items of one token."""
     index = torch.arange(vectors.shape[0], device=vectors.device)

@@ -29,6 +29,7 @@ class SoftPromptBackbone(nn.Module):
     Args:
         model: of transformers, with or without a language-modelling head.
         row_tokens: packed sequences lie in rows of this many tokens.
+        temperature: scores of words are divided by it.
 
     Attributes:
         width: D of token vectors and of states.
@@ -42,7 +43,7 @@ class SoftPromptBackbone(nn.Module):
             matrix product.
     """
 
-    def __init__(self, model: Any, *, row_tokens: int = 512) -> None:
+    def __init__(self, model: Any, *, row_tokens: int = 128, temperature: float = 1.0) -> None:
         super().__init__()
         _refuse_unusual_head(model)
         self.encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
@@ -50,7 +51,7 @@ class SoftPromptBackbone(nn.Module):
         table = model.get_input_embeddings().weight
         self.model = model if self.encoder_decoder else model.base_model
         self.head = None if head is None or head.weight is table else head
-        self.row_tokens = row_tokens
+        self.row_tokens, self.temperature = row_tokens, temperature
         self.words, self.width = table.shape
         output = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
         if output != self.width:
@@ -79,10 +80,11 @@ class SoftPromptBackbone(nn.Module):
     def output_scale(self) -> float:
         """What states are multiplied by before the head over words (T5 with a tied table)."""
         scaled = self.head is None and getattr(self.model.config, "scale_decoder_outputs", False)
-        return float(self.width**-0.5) if scaled else 1.0
+        return (float(self.width**-0.5) if scaled else 1.0) / self.temperature
 
     def word_logits(self, states: Tensor) -> Tensor:
-        """Scores of all words: ``(..., D)`` -> ``(..., N)``, as the untouched model gives them."""
+        """Scores of all words: ``(..., D)`` -> ``(..., N)``, as the untouched model gives them but
+        for the temperature."""
         return (states * self.output_scale) @ self.output_table.T
 
     def embed(self, ids: Tensor, tables: SoftTables) -> Tensor:

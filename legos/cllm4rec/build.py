@@ -126,7 +126,9 @@ def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbo
     """
     if settings.layers is not None:
         keep_layers(model, settings.layers, cut=settings.cut)
-    backbone = SoftPromptBackbone(model, row_tokens=settings.row_tokens)
+    backbone = SoftPromptBackbone(
+        model, row_tokens=settings.row_tokens, temperature=settings.temperature
+    )
     if settings.train == "frozen":
         freeze(backbone)
     elif settings.train == "full":

@@ -72,7 +72,7 @@ def known_kinds(data: DataConfig, tables: Tables) -> list[str]:
     reviews = tables.manifest.get("table_fields", {}).get(REVIEWS, {})
     users = tables.manifest.get("table_fields", {}).get("users", {})
     fields = {field.name for field in data.fields}
-    found = {_ALL_FIELDS}
+    found = {_ALL_FIELDS} if fields else set()
     found |= {kind for kind in _OF_PAIRS if kind in reviews}
     found |= {kind for kind in _OF_USERS if kind in users}
     found |= {kind for kind in _OF_FIELDS if kind in fields}
@@ -96,10 +96,10 @@ def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list
     kinds = [kind for kind in CONTENT_KINDS if kind in asked]
     kinds = kinds or [kind for kind in known if kind != _ALL_FIELDS]
     if not kinds:
+        joined = "content.kinds to [content] for all its fields in one, or " if data.fields else ""
         raise ConfigError(
             f"model.content: {data.name} has neither reviews nor a field called "
-            f"{', '.join(_OF_FIELDS)}; set content.kinds to [content] for all its fields in one, "
-            "or content.enabled to false"
+            f"{', '.join(_OF_FIELDS)}; set {joined}content.enabled to false"
         )
     return kinds
 

@@ -69,8 +69,11 @@ class BackboneSettings(_Section):
     layers: PositiveInt | None = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
-    """Where the others are taken out. Without its last layers a model says nothing of words:
-    SmolLM2 has 22 nats a token with its first 8 layers, 12 with its first and last 4, 5 with 30."""
+    """Where the others are taken out; ``middle`` keeps as many first as last ones. On reviews
+    SmolLM2 has 3.9 nats a token with its 30 layers, 6.6 with its first and last 8, 17 with its
+    first and last 2; with its first 2 alone 16, at a temperature of 4 7.4."""
+    temperature: Positive = 1.0
+    """Scores of words are divided by it: a model without its last layers is far too sure."""
     lora_rank: PositiveInt = 16
     """r of LoRA."""
     lora_alpha: Positive = 32.0
@@ -81,7 +84,7 @@ class BackboneSettings(_Section):
     """Last parts of the names of linear layers; none: queries and values."""
     lr: Positive | None = None
     """Learning rate of what of it learns; null: that of the stage."""
-    row_tokens: PositiveInt = 512
+    row_tokens: PositiveInt = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
 

@@ -72,8 +72,9 @@ class DataConfig(Section):
     """First folder below `exp.runs_folder`."""
     folder: Path
     """Tables that `python -m process.<name>` wrote."""
-    fields: tuple[FieldConfig, ...] = Field(min_length=1)
-    """The item fields that bricks read, in the order they are concatenated."""
+    fields: tuple[FieldConfig, ...]
+    """The item fields that bricks read, in the order they are concatenated; [] where items have
+    none, for models that read ids, reviews or what users say of themselves."""
     prompt: str = ""
     """What a language model reads before the fields: `news article:` (ONCE)."""
     user_fields: tuple[FieldConfig, ...] = ()

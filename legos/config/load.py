@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from legos.config.checks import FAMILIES, bricks
+from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
@@ -329,7 +330,9 @@ def _validate(resolved: Document) -> RunConfig:
     checked, problems = _checked(resolved, {family: bricks(family) for family in FAMILIES})
     if not problems:
         try:
-            return RunConfig.model_validate(checked)
+            config = RunConfig.model_validate(checked)
+            comparison_curve(config)
+            return config
         except ValidationError as error:
             problems += [details["msg"].removeprefix("Value error, ") for details in error.errors()]
     raise _problems(problems)

@@ -112,6 +112,9 @@ class CompareConfig(Section):
     """A run each; more than one gives mean ± standard deviation."""
     embeds: tuple[EmbedConfig, ...] = ()
     """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
+    curve: str | None = None
+    """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
+    are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:

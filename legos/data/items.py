@@ -113,6 +113,7 @@ class ItemStore:
         categories: per category field ``(items,)`` int64.
         num_items: number of items.
         language: what language models read of them, by name.
+        device: where all of that is.
     """
 
     def __init__(
@@ -123,24 +124,17 @@ class ItemStore:
         categories: Mapping[str, Tensor],
         num_items: int,
         language: Mapping[str, LanguageInput] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.fields = dict(fields)
         self.texts = dict(texts)
         self.categories = dict(categories)
         self.num_items = num_items
         self.language = dict(language or {})
+        self.device = torch.device(device)
 
     def __len__(self) -> int:
         return self.num_items
-
-    @property
-    def device(self) -> torch.device:
-        """Where the content is."""
-        for tokens in self.texts.values():
-            return tokens.values.device
-        for values in self.categories.values():
-            return values.device
-        return torch.device("cpu")
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -201,6 +195,7 @@ class ItemStore:
             categories={name: ids.to(device) for name, ids in self.categories.items()},
             num_items=self.num_items,
             language={name: read.to(device) for name, read in self.language.items()},
+            device=device,
         )
 
     def reading(self, language: Mapping[str, LanguageInput]) -> ItemStore:
@@ -211,6 +206,7 @@ class ItemStore:
             categories=self.categories,
             num_items=self.num_items,
             language=language,
+            device=self.device,
         )
 
     def whole(self) -> ItemBatch:

@@ -20,7 +20,13 @@ from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.adapt import add_lora, freeze, lora_parameters
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
-from legos.run.language import language_model_of, language_model_settings, shown_bytes, template
+from legos.run.language import (
+    language_model_of,
+    language_model_settings,
+    refuse_no_fields,
+    shown_bytes,
+    template,
+)
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
 _PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
@@ -61,7 +67,12 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
 def texts_of(
     config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
 ) -> Texts:
-    """Tokens an item, counted or estimated."""
+    """Tokens an item, counted or estimated.
+
+    Raises:
+        ConfigError: the items have no field.
+    """
+    refuse_no_fields(config.data)
     try:
         counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
     except ConfigError:

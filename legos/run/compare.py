@@ -15,12 +15,13 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.config.comparison import comparison_rows
+from legos.config.comparison import comparison_curve, comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.files import sha256_of_text, write_text
 from legos.metrics.significance import paired_p_values
 from legos.run.assemble import Workplace
+from legos.run.curve import write_curves
 from legos.run.folder import ID_LENGTH, RunFolder
 from legos.run.main import run_folder, run_model
 from legos.run.measure_baselines import measure_baselines
@@ -80,6 +81,12 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
             summary["rows"][split] = [vars(row) for row in rows]
             summary["subsets"][split] = [vars(row) for row in subsets]
         _write(folder.path, config, found, console)
+        curve = comparison_curve(config)
+        if curve is not None:
+            summary["curve"] = {"key": curve.key, "values": curve.values}
+            for split, (rows, _) in found.items():
+                drawn = write_curves(folder.path, curve, split, rows)
+                console.print(f"metrics over {curve.key} in {drawn[0]}", markup=False)
         folder.write_results(summary)
     return summary
 

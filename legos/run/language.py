@@ -77,8 +77,9 @@ def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate
     """The opening and the item fields of the data YAML in words.
 
     Raises:
-        ConfigError: a field has no words.
+        ConfigError: there is no field, or one has no words.
     """
+    refuse_no_fields(data)
     described = tables.manifest["fields"]
     fields = []
     for field in data.fields:
@@ -93,6 +94,15 @@ def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate
         prompt = prompt_of(field) if prompts else ""
         fields.append(TemplateField(field.name, texts, prompt, field.length))
     return ItemTemplate(data.prompt if prompts else "", fields)
+
+
+def refuse_no_fields(data: DataConfig) -> None:
+    """Raise ConfigError where items have nothing that a language model could read."""
+    if not data.fields:
+        raise ConfigError(
+            f"data.fields: {data.name} has no item field for a language model to read; take a "
+            "model on ids"
+        )
 
 
 def prompt_of(field: FieldConfig) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
-from legos.run.baselines import BASELINES, ORACLE, Reading, baseline_scores
+from legos.run.baselines import BASELINES, OF_TEXTS, ORACLE, Reading, baseline_scores
 from legos.run.evaluate import ranking_of
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked
 from legos.run.rank_baselines import rank_by_baseline
@@ -85,10 +85,13 @@ def _measured(place: Workplace, split: str) -> Callable[[str], SplitResult]:
 def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[str]:
     """Those of ``exp.baselines`` that a split has the columns for.
 
-    The oracle knows the candidates that were shown, and nothing of other items.
+    The oracle knows the candidates that were shown, and nothing of other items; a text baseline
+    needs items with texts.
     """
-    knows = config.exp.evaluate.ranking == "shown" and tables.has(split, ORACLE)
-    return [name for name in config.exp.baselines if name != ORACLE or knows]
+    unknown = set() if tables.text_fields else set(OF_TEXTS)
+    if config.exp.evaluate.ranking == "all" or not tables.has(split, ORACLE):
+        unknown.add(ORACLE)
+    return [name for name in config.exp.baselines if name not in unknown]
 
 
 def missing_baselines(

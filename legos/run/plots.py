@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _INK = "#0a0b0c"  # stands for the page's own text colour and becomes currentColor
 _BINS = 15  # of the calibration curve
-_STYLE: Any = {
+STYLE: Any = {
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
     ),
@@ -156,7 +156,7 @@ def _svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(width, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.set_title(_plain(title), fontsize="medium", loc="left")

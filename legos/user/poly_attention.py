@@ -78,7 +78,6 @@ class PolyAttentionUser(nn.Module):
     def __init__(
         self,
         *,
-        embeddings: FieldEmbeddings,
         hidden_size: int,
         num_codes: int,
         code_size: int,
@@ -86,6 +85,7 @@ class PolyAttentionUser(nn.Module):
         category_bias: str | None,
         category_weight: float,
         padded_length: int,
+        embeddings: FieldEmbeddings | None = None,
     ) -> None:
         super().__init__()
         self.disagreement_weight = disagreement_weight
@@ -147,13 +147,15 @@ class CategorySimilarity(nn.Module):
         ConfigError: there is no such category field.
     """
 
-    def __init__(self, *, embeddings: FieldEmbeddings, field: str, weight: float) -> None:
+    def __init__(self, *, embeddings: FieldEmbeddings | None, field: str, weight: float) -> None:
         super().__init__()
-        if field not in embeddings.category_fields:
-            what = "is a text field" if field in embeddings.fields else "is no item field"
+        if embeddings is None or field not in embeddings.category_fields:
+            known = [] if embeddings is None else embeddings.category_fields
+            is_text = embeddings is not None and field in embeddings.fields
+            what = "is a text field" if is_text else "is no item field"
             choices = (
-                nearest(field, embeddings.category_fields)
-                if embeddings.category_fields
+                nearest(field, known)
+                if known
                 else "data.fields names no category, leave category_bias out"
             )
             raise ConfigError(f"category_bias {field!r} {what}; {choices}")

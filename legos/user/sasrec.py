@@ -18,9 +18,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import MultiHeadSelfAttention
-from legos.blocks.positions import LearnedPositions, last_real
+from legos.blocks.buckets import in_length_buckets
+from legos.blocks.packed import last_of_each, without_padding
+from legos.blocks.positions import LearnedPositions, refuse_longer
 from legos.blocks.transformer import FeedForward, Transformer
 from legos.registry import UserEncoderConfig, user_encoders
+
+_BUCKETS = 8  # histories are few and short: more buckets cost more calls than they save padding
 
 
 class SASRecConfig(UserEncoderConfig):
@@ -68,6 +72,7 @@ class SASRec(nn.Module):
         max_history: int,
     ) -> None:
         super().__init__()
+        self.max_history = max_history
         self.transformer = Transformer(
             hidden_size=hidden_size,
             num_layers=num_layers,
@@ -95,7 +100,12 @@ class SASRec(nn.Module):
         Raises:
             ConfigError: H is more than ``max_history``.
         """
-        return last_real(self.transformer(history, mask), mask)
+        refuse_longer(history.shape[1], self.max_history, setting="max_history")
+        tokens = without_padding(history, mask)
+        if not len(tokens.index):
+            return history.new_zeros(len(history), history.shape[2])
+        states = in_length_buckets(self.transformer, tokens, most=_BUCKETS)  # (P, D)
+        return last_of_each(states, tokens.offsets)
 
 
 class ReleasedLayer(nn.Module):

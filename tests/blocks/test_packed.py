@@ -11,12 +11,14 @@ from torch import Tensor
 from legos.blocks.packed import (
     concatenate,
     gather,
+    last_of_each,
     one_token_each,
     pack,
     segment_max,
     segment_mean,
     segment_softmax,
     segment_sum,
+    without_padding,
 )
 from tests.bricks import quick, ragged
 
@@ -122,3 +124,13 @@ def test_map_runs_once_per_distinct_token() -> None:
     tokens = pack(text, torch.randn(2, 4), text.values)
     assert torch.equal(tokens.map(double).vectors, 2 * tokens.vectors)
     assert seen == [2]
+
+
+def test_padded_vectors_as_packed_tokens_and_the_last_of_each() -> None:
+    values = torch.arange(12.0).view(3, 2, 2)
+    mask = torch.tensor([[False, True], [False, False], [True, True]])
+    tokens = without_padding(values, mask)
+    assert tokens.vectors.tolist() == [[2, 3], [8, 9], [10, 11]]
+    assert tokens.offsets.tolist() == [0, 1, 1, 3]
+    assert tokens.rows.tolist() == [0, 2, 2]
+    assert last_of_each(tokens.vectors, tokens.offsets).tolist() == [[2, 3], [0, 0], [10, 11]]

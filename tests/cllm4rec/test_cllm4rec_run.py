@@ -18,10 +18,11 @@ from torch import Tensor
 import worker
 from legos.cllm4rec.run import Cllm4RecSystem
 from legos.cllm4rec.stages import stages_of
+from legos.cllm4rec.trained import open_trained, session_of
 from legos.cllm4rec.training import StageTraining
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.errors import CheckpointError, ConfigError, LegosError
+from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.early_stopping import EarlyStopping
@@ -55,7 +56,7 @@ def at(config: RunConfig, runs: Path) -> RunConfig:
     return config.model_copy(update={"exp": config.exp.model_copy(update={"runs_folder": runs})})
 
 
-@pytest.mark.parametrize("train", ["frozen", "full"])
+@pytest.mark.parametrize("train", ["frozen", "lora", "full"])
 def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
     system = opened(world_config(root, model={"backbone": {"train": train}}))
     seed_everything(0)
@@ -78,7 +79,7 @@ def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
             for name, tensor in state_of(system).items()
             if not torch.equal(tensor, before[name])
         }
-        assert changed == {task.learns} | ({"backbone"} if train == "full" else set())
+        assert changed == {task.learns} | (set() if train == "frozen" else {"backbone"})
         seen.append((stage.name, task.task))
         training.progress.position = training.steps
         training.end_pass()
@@ -326,3 +327,22 @@ def test_a_checkpoint_of_other_tables_or_bricks_is_refused(root: Path, tmp_path:
         run(at(other, tmp_path / "runs"))
     with pytest.raises(LegosError, match="is a system of its own"):
         _ = trained.bricks
+
+
+def test_a_finished_run_serves_single_users_as_it_was_measured(root: Path, tmp_path: Path) -> None:
+    config = at(world_config(root, model={"name": "served"}), tmp_path / "runs")
+    run(config)
+    (folder,) = (tmp_path / "runs/world/served").iterdir()
+    system = open_trained(folder, device="cpu")
+    users = torch.tensor([3, 17])
+    expected = system.model.scores(system.prompts.prompts(users)).detach()
+    for row, name in enumerate(("U3", "U17")):
+        session = session_of(system, name)
+        assert torch.allclose(session.scores(), expected[row], atol=1e-5)
+        train = system.items.select(users[row : row + 1]).values.tolist()
+        assert session.items == train
+        assert not set(session.top(30).tolist()) & set(train)
+    with pytest.raises(DataError, match="user 'U99' is none of the 20 of"):
+        session_of(system, "U99")
+    with pytest.raises(CheckpointError, match=r"config\.json: no such file; expected the folder"):
+        open_trained(tmp_path)

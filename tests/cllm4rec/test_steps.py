@@ -130,6 +130,26 @@ def test_warm_up_is_the_content_model_alone() -> None:
         small_cllm4rec(settings(content={"enabled": False}), users=5, items=12).content_step(batch)
 
 
+def test_temperature_divides_the_scores_of_words_alone() -> None:
+    config = settings(content={"kinds": []})
+    model = small_cllm4rec(config, users=USERS, items=ITEMS).eval()
+    batch = texts(config).batch(torch.arange(3))
+    items = InteractionLM(OWNED, TEMPLATES, config, seed=1).batch(torch.arange(3), epoch=0)
+    untouched = model.collaborative_step(items).likelihood
+    model.backbone.temperature = 4.0
+    assert torch.equal(model.collaborative_step(items).likelihood, untouched)
+    assert model.content is not None
+    states = model.backbone.states(batch.tokens, batch.prompt_lengths, model.content)
+    expected = torch.zeros(())
+    for row, prompt in enumerate(batch.prompt_lengths.tolist()):
+        first, last = batch.tokens.offsets[row : row + 2].tolist()
+        main = slice(first + prompt - 1, last - 1)  # what stands before a word predicts it
+        scores = states[main] @ model.backbone.output_table.T / 4
+        wanted = batch.tokens.values[first + prompt : last].long()
+        expected = expected + torch.nn.functional.cross_entropy(scores, wanted, reduction="sum")
+    assert torch.allclose(model.content_step(batch).likelihood, expected)
+
+
 def test_parts_of_a_batch_add_up() -> None:
     for preset in ("paper", "public_code"):
         model = small_cllm4rec(settings(preset=preset), users=USERS, items=ITEMS)
@@ -174,7 +194,8 @@ def test_item_head_is_the_item_table(tmp_path: Path) -> None:
             assert torch.equal(other.scores(batch)[:, :11], scores[:, :11])
 
 
-def test_training_goes_on_bit_identically(tmp_path: Path) -> None:
+@pytest.mark.parametrize("train", ["frozen", "lora", "full"])
+def test_training_goes_on_bit_identically(tmp_path: Path, train: str) -> None:
     def run(model: Cllm4Rec, optimizer: Any, steps: range) -> None:
         model.train()
         for step in steps:
@@ -183,7 +204,7 @@ def test_training_goes_on_bit_identically(tmp_path: Path) -> None:
             optimizer.step()
 
     def make(seed: int) -> tuple[Cllm4Rec, Any]:
-        model = small_cllm4rec(settings(), users=USERS, items=ITEMS, seed=seed)
+        model = small_cllm4rec(settings(), users=USERS, items=ITEMS, seed=seed, train=train)
         return model, torch.optim.Adam(model.learning("collaborative").values(), lr=1e-2)
 
     torch.manual_seed(0)

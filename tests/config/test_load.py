@@ -134,7 +134,7 @@ def test_an_error_in_a_file_names_file_and_line(tmp_path: Path) -> None:
         (["--embed.source", "text_file"], "source text_file needs a path"),
         (["--embed_hidden_size", "32"], "random vectors (null) are model.hidden_size = 64 wide"),
         (["--data.name", "a/../b"], "expected letters, digits"),
-        (["--data.fields", "[]"], "data.fields: expected"),
+        (["--data.fields", "none"], "data.fields: expected"),
         (["--data.fields", "[title@a, title@b]"], "field title given twice"),
         (["--data.fields", "[{column: category, length: 3}]"], "has no tokenizer"),
         (["--data.splits.test", "[valid]"], "split valid given twice"),

@@ -1,0 +1,121 @@
+"""bf16 autocast: losses stay near fp32's, tables, moments and scores stay fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from legos.cllm4rec.run import Cllm4RecSystem
+from legos.cllm4rec.training import StageTraining
+from legos.data.tables import Tables
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator
+from legos.run.early_stopping import EarlyStopping
+from legos.run.random_state import seed_everything
+from tests.cllm4rec.world import world_config, world_language_model, world_tables
+
+STEPS = 4  # of every pass
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    world_tables(folder / "tables", reviews=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _precision_of_its_own() -> Iterator[None]:
+    """One process has one precision; tests of others run in it, too."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+def training_of(root: Path, precision: Any, family: dict[str, Any]) -> StageTraining:
+    shape = world_language_model(root / "model", attention_dropout=0.0, **family)
+    limits = dict.fromkeys(("collaborative_steps", "content_steps", "recommendation_steps"), STEPS)
+    stages = {"batch_size": 6, "pretraining_epochs": 1, "finetuning_epochs": 1, **limits}
+    config = world_config(root, model={"model": shape, "stages": stages}, precision=precision)
+    AcceleratorState._reset_state()
+    accelerator = make_accelerator(device="cpu", precision=precision, deterministic=False)
+    place = Workplace.open(config, accelerator, Tables.load(config.data.folder))
+    system = Cllm4RecSystem(place)
+    seed_everything(0)
+    rows = system.task_rows(lambda text: None)
+    stopping = EarlyStopping("nDCG@10", True, 0)
+    return StageTraining(accelerator, system.model, rows, stopping, seed=0)
+
+
+def losses(training: StageTraining) -> dict[str, list[float]]:
+    """Losses of all steps by stage and task."""
+    found: dict[str, list[float]] = {}
+    while (stage := training.stage) is not None:
+        if training.stage_is_over:
+            training.next_stage()
+            continue
+        name = f"{stage.name} {training.current.task}"
+        found[name] = [training.take_step()["loss"] for _ in range(training.steps)]
+        training.end_pass()
+        if training.progress.part == len(stage.passes):
+            training.end_epoch()
+    return found
+
+
+def optimized(training: StageTraining) -> dict[str, list[Tensor]]:
+    return {
+        side: [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for side, optimizer in training.optimizers.items()
+    }
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt2": {"model_type": "gpt2", "embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_in_16_bits_follow_those_in_32(root: Path, family: str) -> None:
+    exact, rounded = (
+        training_of(root, precision, FAMILIES[family]) for precision in ("fp32", "bf16")
+    )
+    expected, found = losses(exact), losses(rounded)
+    assert list(found) == [
+        "warm-up content",
+        "pretraining collaborative",
+        "pretraining content",
+        "finetuning recommendation",
+        "finetuning content",
+    ]
+    assert found != expected  # it does compute in 16 bits
+    for name, values in found.items():
+        assert len(values) == STEPS
+        assert values == pytest.approx(expected[name], rel=0.01), name
+
+
+def test_only_tables_are_optimized_and_they_stay_fp32(root: Path) -> None:
+    training = training_of(root, "bf16", {})
+    model = training.model
+    backbone = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
+    assert model.content is not None
+    for _ in range(2):  # the optimizers of pretraining, and the fresh ones of finetuning
+        held = optimized(training)
+        for side, tables in (("collaborative", model.collaborative), ("content", model.content)):
+            assert {id(p) for p in held[side]} == {id(p) for p in tables.parameters()}
+            assert len(held[side]) == 2
+            assert all(p.dtype == torch.float32 for p in held[side])
+        losses(training)
+    for optimizer in training.optimizers.values():
+        moments = [value for state in optimizer.state.values() for value in state.values()]
+        assert len(moments) == 2 * 3
+        assert all(value.dtype == torch.float32 for value in moments)
+    for name, parameter in model.backbone.named_parameters():
+        assert torch.equal(parameter, backbone[name])
+        assert parameter.grad is None
