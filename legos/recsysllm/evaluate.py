@@ -29,7 +29,12 @@ from legos.recsysllm.measure import (
 from legos.recsysllm.model_settings import MeasureSettings
 from legos.recsysllm.prompts import Template
 from legos.recsysllm.task_settings import SplitName
-from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
+from legos.recsysllm.tasks.candidates import (
+    Candidates,
+    frozen_candidates,
+    split_of_candidates,
+    table_candidates,
+)
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.assemble import Workplace
 from legos.run.measure import ALL, SplitResult, known_catalogue
@@ -186,13 +191,19 @@ class SplitMeasure:
         )
 
     def _frozen(self, split: SplitName) -> Candidates:
+        """The tables' own candidates, so that other models rank the same; else those drawn."""
+        tables, own = self._place.tables, self._world.settings.measure
+        sequences = self._world.families.sequences
+        name = split_of_candidates(tables, split, own.negatives)
+        if name is not None:
+            return table_candidates(tables, sequences, name, split=split)
         return frozen_candidates(
-            candidate_folder(self._place, self._world.settings.measure, split),
-            self._world.families.sequences,
-            tables=self._place.tables.fingerprint,
+            candidate_folder(self._place, own, split),
+            sequences,
+            tables=tables.fingerprint,
             split=split,
-            seed=self._world.settings.measure.seed,
-            negatives=self._world.settings.measure.negatives,
+            seed=own.seed,
+            negatives=own.negatives,
         )
 
 
