@@ -86,7 +86,10 @@ def test_every_family_through_the_worker(
     assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
     assert {"RMSE", "MAE", "parse rate"} <= rows["rating, unseen prompt rating-10"].keys()
     assert {"BLEU-4", "standard ROUGE-L"} <= rows["review, seen prompt review-3"].keys()
-    assert {"RMSE", "MAE"} == rows["rating, user and item means (no model)"].keys()
+    for told in ("user and item means (no model)", "matrix factorization (ids alone)",
+                 "multi-layer perceptron (ids alone)"):  # fmt: skip
+        assert {"RMSE", "MAE"} == rows[f"rating, {told}"].keys()
+        assert counts[f"rating, {told}"] == counts["rating, seen prompt rating-7"]
     groups = np.load(path.parent / "diagnostics/test/groups-HR@10.npy")
     assert np.isfinite(groups).sum() == 9
     assert np.nanmean(groups) == rows["all"]["HR@10"]
