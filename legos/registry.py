@@ -55,6 +55,11 @@ class PredictorConfig(BrickConfig):
         """Whether its module scores all items at once (``legos.blocks.catalogue``)."""
         return False
 
+    @property
+    def gives_cosines(self) -> bool:
+        """Whether scores lie between -1 and 1, which loss ``cosine_contrastive`` is made for."""
+        return False
+
 
 _OUTPUTS: dict[UserOutput, str] = {
     "vector": "one vector a user",

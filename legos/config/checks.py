@@ -125,6 +125,16 @@ def refuse_pairs_only(loss: str, user: UserEncoderConfig, predictor: PredictorCo
         )
 
 
+def refuse_no_cosines(predictor: PredictorConfig) -> None:
+    """Raise ConfigError for a predictor whose scores are no cosines."""
+    if not predictor.gives_cosines:
+        raise ConfigError(
+            "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
+            f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
+            "learn_temperature false (config/bricks/predictor_cosine.yaml)"
+        )
+
+
 def _scores_catalogue(name: str) -> bool:
     settings = bricks("predictor").validate({"name": name})
     return isinstance(settings, PredictorConfig) and settings.scores_catalogue

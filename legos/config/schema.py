@@ -17,6 +17,7 @@ from legos.config.checks import (
     Device,
     MetricName,
     refuse_lost_references,
+    refuse_no_cosines,
     refuse_other_impressions,
     refuse_pairs_only,
     refuse_repetition,
@@ -277,13 +278,17 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _whole_catalogue_is_scored_at_once(self) -> Self:
+    def _loss_fits_the_scores(self) -> Self:
         models = self.exp.compare.models if self.exp.compare else (self.model,)
         for model in models:
             own = model.train if isinstance(model, ComparedModel) else None
             loss = (own or self.exp.train).loss
-            if loss in ("full_softmax", "multinomial") and isinstance(model, ModelConfig):
+            if not isinstance(model, ModelConfig):
+                continue
+            if loss in ("full_softmax", "multinomial"):
                 refuse_pairs_only(loss, model.user, model.predictor)
+            elif loss == "cosine_contrastive":
+                refuse_no_cosines(model.predictor)
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from legos.config.checks import MetricName
 from legos.config.section import Count, Fraction, Integer, Natural, NotNegative, Rate, Section
@@ -20,9 +22,16 @@ class NegativesConfig(Section):
 class TrainConfig(Section):
     """How to train."""
 
-    loss: Literal["softmax", "bce", "bpr", "full_softmax", "multinomial"] = "softmax"
-    """Cross-entropy over 1+K (papers), binary cross-entropy, or pairwise; over the catalogue:
-    `full_softmax` of a click, `multinomial` of all clicks of an impression (Multi-VAE)."""
+    loss: Literal["softmax", "bce", "bpr", "cosine_contrastive", "full_softmax", "multinomial"] = (
+        "softmax"
+    )
+    """Cross-entropy over 1+K (papers), binary cross-entropy, pairwise, or of cosines (SimpleX);
+    over the catalogue: `full_softmax` of a click, `multinomial` of all clicks of an impression
+    (Multi-VAE)."""
+    margin: Annotated[float, Field(strict=True, gt=-1, lt=1)] = 0.9
+    """Of `cosine_contrastive`: a negative below this cosine costs nothing (m in SimpleX)."""
+    negative_weight: NotNegative = 10.0
+    """Of `cosine_contrastive`: the mean over a click's negatives counts so much (w in SimpleX)."""
     history: Literal["given", "clicks"] = "given"
     """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
     one impression a user; `multinomial` keeps all of them and asks for what was read."""

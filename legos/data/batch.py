@@ -13,7 +13,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 
-_MOST_DRAWN_AT_ONCE = 2**20  # rows; their negatives then take tens of megabytes
+_MOST_DRAWN_AT_ONCE = 2**22  # negatives; they then take tens of megabytes
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ class TrainingRows:
     def _negatives(self, rows: Tensor, pass_number: int) -> tuple[Tensor, Tensor]:
         """Negatives ``(B, K)`` of the named rows, and their mask.
 
-        A draw is a function of row and pass alone, so those of a whole pass are drawn at once: a
-        call for 64 rows takes nearly as long as one for 64,000.
+        A draw is a function of row and pass alone, so those of a whole pass are drawn at once where
+        they are few a row: a call for 64 rows then takes nearly as long as one for 64,000.
         """
-        if len(self) > _MOST_DRAWN_AT_ONCE:
+        if len(self) * self.sampler.count > _MOST_DRAWN_AT_ONCE:
             return self.sampler.draw(self.impressions[rows], rows, pass_number=pass_number)
         if self._drawn is None or self._drawn[0] != pass_number:
             everything = torch.arange(len(self), device=rows.device)

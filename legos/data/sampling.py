@@ -24,6 +24,7 @@ from legos.data.ragged import Ragged
 from legos.data.random import below, distinct_positions, keyed_bits
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]
+_FEW = 16  # negatives
 _SPARE = 4  # candidates drawn per negative from a pool that may hold forbidden items
 _REDRAWS = 16  # a slot still forbidden after so many redraws is masked: too little is allowed
 
@@ -111,11 +112,13 @@ class NegativeSampler:
             bits = keyed_bits(rows, self._pool_draws, self._seed, pass_number, 0)
             items, wanting = self._from_pools(self._pools, impressions, bits)
         for attempt in range(1, _REDRAWS + 1):
-            if not bool(wanting.any()):
+            again = wanting.any(1).nonzero()[:, 0]  # few after the first time
+            if not again.numel():
                 break
-            bits = keyed_bits(rows, self.count, self._seed, pass_number, attempt)
-            items = torch.where(wanting, self._from_catalogue(bits), items)
-            wanting = self._forbidden(impressions, items) | _repeats(items)
+            bits = keyed_bits(rows[again], self.count, self._seed, pass_number, attempt)
+            drawn = torch.where(wanting[again], self._from_catalogue(bits), items[again])
+            items[again] = drawn
+            wanting[again] = self._forbidden(impressions[again], drawn) | _repeats(drawn)
         return items, ~wanting
 
     def _from_pools(
@@ -171,5 +174,10 @@ def _distinct_pools(owners: Tensor, items: Tensor, count: int, like: Tensor) -> 
 
 def _repeats(items: Tensor) -> Tensor:
     """``(B, K)`` bool: the slot holds what an earlier slot of its row holds."""
-    same = items[:, :, None] == items[:, None, :]  # (B, K, K)
-    return same.tril(-1).any(2)
+    if items.shape[1] < _FEW:  # cheaper than to sort
+        same = items[:, :, None] == items[:, None, :]  # (B, K, K)
+        return same.tril(-1).any(2)
+    ordered, slots = items.sort(dim=1, stable=True)
+    repeats = torch.zeros_like(items, dtype=torch.bool)
+    repeats[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    return torch.zeros_like(repeats).scatter_(1, slots, repeats)

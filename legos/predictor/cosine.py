@@ -26,6 +26,11 @@ class CosineConfig(PredictorConfig):
         """One matrix product."""
         return True
 
+    @property
+    def gives_cosines(self) -> bool:
+        """Where nothing scales them."""
+        return self.temperature == 1 and not self.learn_temperature
+
 
 @predictors.register(CosineConfig)
 class Cosine(nn.Module):

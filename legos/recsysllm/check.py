@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from legos.config.model_schema import RecsysllmModel
+from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.recsysllm.build import intra_rows, open_world, prepare_decoder
@@ -12,6 +13,7 @@ from legos.recsysllm.measure import chosen_templates, default_templates
 from legos.recsysllm.prompts import builtin_prompts
 from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
 from legos.recsysllm.tasks import TaskFamilies
+from legos.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.run.assemble import Workplace
 from legos.run.check import Part, parameters_table, titled_table
 from legos.run.language import shown_bytes
@@ -50,7 +52,7 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     parts = [Part("language model, adapters, positions", trained, frozen)]
     console.print(parameters_table(f"{settings.name} over {language.name}", parts))
-    _show_plan(families, settings, console)
+    _show_plan(place.tables, families, settings, console)
     console.print(
         f"memory on {place.accelerator.device}: weights {shown_bytes(_FLOAT * (trained + frozen))},"
         f" gradients {shown_bytes(_FLOAT * trained)}, optimizer "
@@ -72,7 +74,9 @@ def _read(families: TaskFamilies) -> list[tuple[str, str]]:
     return rows
 
 
-def _show_plan(families: TaskFamilies, settings: RecsysllmModel, console: Console) -> None:
+def _show_plan(
+    tables: Tables, families: TaskFamilies, settings: RecsysllmModel, console: Console
+) -> None:
     own, measure = settings.training, settings.measure
     steps = own.epoch_steps or -(-len(families.mixture()) // own.batch_size)
     table = titled_table("training and measuring", "what", "how")
@@ -87,5 +91,14 @@ def _show_plan(families: TaskFamilies, settings: RecsysllmModel, console: Consol
     table.add_row("prompts of a test", ", ".join(there))
     users = "all" if measure.users is None else f"at most {measure.users:,}"
     table.add_row("users or reviews a row", f"{users}, {measure.beams} beams")
-    table.add_row("candidates", f"1 + {measure.negatives}, frozen with seed {measure.seed}")
+    table.add_row("candidates", _candidates(tables, families, settings))
     console.print(table)
+
+
+def _candidates(tables: Tables, families: TaskFamilies, settings: RecsysllmModel) -> str:
+    own = settings.measure
+    name = split_of_candidates(tables, "test", own.negatives)
+    if name is None:
+        return f"1 + {own.negatives}, drawn with seed {own.seed} and frozen"
+    found = table_candidates(tables, families.sequences, name, split="test")
+    return f"1 + {own.negatives} of split {name}, sha256 {found.fingerprint[:12]}"

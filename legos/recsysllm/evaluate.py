@@ -22,14 +22,19 @@ from legos.recsysllm.measure import (
     chosen_templates,
     is_next,
     main_template,
-    plain_row,
     some_of,
     text_row,
 )
 from legos.recsysllm.model_settings import MeasureSettings
+from legos.recsysllm.plain_rows import PlainRows
 from legos.recsysllm.prompts import Template
 from legos.recsysllm.task_settings import SplitName
-from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
+from legos.recsysllm.tasks.candidates import (
+    Candidates,
+    frozen_candidates,
+    split_of_candidates,
+    table_candidates,
+)
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.assemble import Workplace
 from legos.run.measure import ALL, SplitResult, known_catalogue
@@ -65,6 +70,7 @@ class SplitMeasure:
     def __init__(self, place: Workplace, backbone: DecoderBackbone, world: World) -> None:
         self._place, self._backbone, self._world = place, backbone, world
         self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
+        self._plain = PlainRows(world, seed=place.config.exp.train.seed)
 
     def __call__(self, interactions: Interactions, *, thorough: bool) -> SplitResult:
         """Measure a split; without ``thorough`` only what early stopping watches.
@@ -164,11 +170,9 @@ class SplitMeasure:
             return
         row = text_row(self._world, self._measure.written(instances))
         found.add(name, row, len(instances), available)
-        plain = plain_row(self._world, instances)
-        if plain is not None:
-            name = f"{template.family}, {plain[0]} (no model)"
-            if name not in found.values:
-                found.add(name, plain[1], len(instances), available)
+        for title, plain in self._plain(instances).items():
+            if f"{template.family}, {title}" not in found.values:
+                found.add(f"{template.family}, {title}", plain, len(instances), available)
 
     def _beyond(self, row: Row, lists: np.ndarray) -> None:
         """Novelty and coverage of the lists, in place."""
@@ -186,13 +190,19 @@ class SplitMeasure:
         )
 
     def _frozen(self, split: SplitName) -> Candidates:
+        """The tables' own candidates, so that other models rank the same; else those drawn."""
+        tables, own = self._place.tables, self._world.settings.measure
+        sequences = self._world.families.sequences
+        name = split_of_candidates(tables, split, own.negatives)
+        if name is not None:
+            return table_candidates(tables, sequences, name, split=split)
         return frozen_candidates(
-            candidate_folder(self._place, self._world.settings.measure, split),
-            self._world.families.sequences,
-            tables=self._place.tables.fingerprint,
+            candidate_folder(self._place, own, split),
+            sequences,
+            tables=tables.fingerprint,
             split=split,
-            seed=self._world.settings.measure.seed,
-            negatives=self._world.settings.measure.negatives,
+            seed=own.seed,
+            negatives=own.negatives,
         )
 
 

@@ -15,7 +15,6 @@ from legos.data.random import keyed_bits
 from legos.errors import ConfigError
 from legos.metrics.generation import candidate_metrics, rating_errors, text_metrics
 from legos.recsysllm.backbone import DecoderBackbone
-from legos.recsysllm.baselines import FrequentPhrase, RatingMeans
 from legos.recsysllm.build import World
 from legos.recsysllm.constrained import rank_entities
 from legos.recsysllm.filling import fill_blanks
@@ -30,7 +29,6 @@ from legos.recsysllm.trie import NOWHERE
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)
 _SHORT_ANSWER = 8  # tokens of a rating or a word
-_SHRINK = 5.0  # of the means of users and items
 
 
 @dataclass(frozen=True)
@@ -177,42 +175,6 @@ def text_row(world: World, found: Written) -> dict[str, float]:
     return {**row, "complete rate": found.complete}
 
 
-def plain_row(world: World, instances: Sequence[Instance]) -> tuple[str, dict[str, float]] | None:
-    """A baseline without a model for the same examples and its name; None where there is none."""
-    reviews, answer = world.families.reviews, instances[0].template.answer
-    if reviews is None:
-        return None
-    train = reviews.of("train")
-    users = torch.tensor([instance.user for instance in instances])
-    items = torch.tensor([instance.item for instance in instances])
-    if answer in ("stars", "whole-stars"):
-        known = train[~reviews.ratings[train].isnan()]
-        means = RatingMeans(
-            reviews.users[known], reviews.items[known], reviews.ratings[known],
-            num_users=len(world.families.catalogue.users),
-            num_items=len(world.families.catalogue.items), shrink=_SHRINK,
-        )  # fmt: skip
-        texts = [f"{value:.4f}" for value in means.predict(users, items, "user+item").tolist()]
-        row = text_row(world, Written(instances, texts, 1.0))
-        return "user and item means", {name: row[name] for name in ("RMSE", "MAE")}
-    if answer not in ("headline", "explanation"):
-        return None
-    pairs = [
-        (row, text.strip())
-        for row in train.tolist()
-        for text in [_reference(world, row, answer)]
-        if text.strip()
-    ]
-    if not pairs:
-        return None
-    phrase = FrequentPhrase(
-        reviews.items[torch.tensor([row for row, _ in pairs])], [text for _, text in pairs]
-    )
-    texts = phrase.predict(items, by_item=True)
-    row = text_row(world, Written(instances, texts, 1.0))
-    return f"most frequent {answer}", {n: v for n, v in row.items() if n != "complete rate"}
-
-
 def some_of(rows: Tensor, most: int | None, *, seed: int) -> Tensor:
     """At most so many of ``(n,)`` rows, drawn by the seed, in their order."""
     if most is None or most >= len(rows):
@@ -270,7 +232,8 @@ def is_next(template: Template) -> bool:
     return template.answer == "item" and "candidates" not in template.slots
 
 
-def _reference(world: World, row: int, answer: str) -> str:
+def reference_text(world: World, row: int, answer: str) -> str:
+    """What a review says for an answer: its headline or its explanation, "" without one."""
     reviews = world.families.reviews
     if reviews is None:
         return ""

@@ -94,7 +94,8 @@ class MeasureSettings(_Section):
     valid_users: PositiveInt | None = None
     """The same where epochs are compared; null: all."""
     negatives: PositiveInt = 99
-    """Frozen wrong candidates beside the right one."""
+    """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
+    have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
     seed: NonNegativeInt = 0
     """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
     max_tokens: PositiveInt = 4096

@@ -41,9 +41,9 @@ _WITHOUT_EFFECT = {
     "data": ("folder",),
 }
 # settings that came later: at these values a run is what it was before, and keeps its id
-_ADDED = {
+_ADDED: dict[str, dict[str, Any]] = {
     "model": {"system": "bricks"},
-    "exp.train": {"history": "given"},
+    "exp.train": {"history": "given", "margin": 0.9, "negative_weight": 10.0},
     "exp.evaluate": {"ranking": "shown", "exclude": "history"},
 }
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")

@@ -3,6 +3,7 @@
 ``softmax``: cross-entropy over the click and its K negatives (NRMS, Wu et al., EMNLP 2019,
 equation 11). ``bce``: binary cross-entropy of every candidate, mean over a row's candidates.
 ``bpr``: Bayesian personalised ranking (Rendle et al., UAI 2009), mean over a row's negatives.
+``cosine_contrastive``: SimpleX (Mao et al., CIKM 2021, section 4.1), of scores that are cosines.
 
 Over the whole catalogue: ``full_softmax``: -log softmax at the click. ``multinomial``: its sum over
 all clicks of an impression (Multi-VAE, Liang et al., WWW 2018, equation 2).
@@ -11,6 +12,7 @@ all clicks of an impression (Multi-VAE, Liang et al., WWW 2018, equation 2).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,11 +40,36 @@ def bpr_loss(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return _masked_mean(losses, mask[:, 1:])
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+class Contrast(NamedTuple):
+    """What ``cosine_contrastive`` has to be told.
+
+    Attributes:
+        margin: m, the cosine below which a negative costs nothing.
+        negative_weight: w, of all negatives of a row together, against its click.
+    """
+
+    margin: float = 0.9
+    negative_weight: float = 10.0
+
+
+_USUAL = Contrast()
+
+
+def cosine_contrastive_loss(
+    scores: Tensor, labels: Tensor, mask: Tensor, contrast: Contrast
+) -> Tensor:
+    """1 - click's cosine + w * mean over a row's negatives of max(0, cosine - m)."""
+    above = (scores[:, 1:] - contrast.margin).relu()  # (B, K)
+    return 1 - scores[:, 0] + contrast.negative_weight * _masked_mean(above, mask[:, 1:])
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "softmax": softmax_loss,
     "bce": binary_loss,
     "bpr": bpr_loss,
+    "cosine_contrastive": cosine_contrastive_loss,
 }
+"""By name: ``(scores (B, C), labels (B, C), mask (B, C)) -> (B,)``, of one also ``contrast``."""
 
 
 CATALOGUE_LOSSES = ("full_softmax", "multinomial")
@@ -66,23 +93,26 @@ def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
     return torch.zeros_like(total).index_add(0, rows, losses)
 
 
-def batch_losses(name: str, scores: Tensor, batch: Batch) -> Tensor:
+def batch_losses(name: str, scores: Tensor, batch: Batch, contrast: Contrast = _USUAL) -> Tensor:
     """The loss of each row of a batch; see :func:`row_losses`."""
     if name not in CATALOGUE_LOSSES:
-        return row_losses(name, scores, batch.labels, batch.candidate_mask)
+        return row_losses(name, scores, batch.labels, batch.candidate_mask, contrast)
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
     return catalogue_loss(scores, batch)
 
 
-def row_losses(name: str, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def row_losses(
+    name: str, scores: Tensor, labels: Tensor, mask: Tensor, contrast: Contrast = _USUAL
+) -> Tensor:
     """The loss of each row, in float32 where the scores are of half precision.
 
     Args:
-        name: softmax, bce or bpr.
+        name: softmax, bce, bpr or cosine_contrastive.
         scores: ``(B, C)``, column 0 is the click.
         labels: ``(B, C)`` float32.
         mask: ``(B, C)`` bool, True = a real candidate; column 0 always is.
+        contrast: of cosine_contrastive.
 
     Returns:
         ``(B,)`` float32, or float64 like the scores.
@@ -91,7 +121,8 @@ def row_losses(name: str, scores: Tensor, labels: Tensor, mask: Tensor) -> Tenso
         raise ConfigError(f"exp.train.loss: unknown loss {name!r}; {nearest(name, LOSSES)}")
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    return LOSSES[name](scores, labels.to(scores.dtype), mask)
+    told = {"contrast": contrast} if name == "cosine_contrastive" else {}
+    return LOSSES[name](scores, labels.to(scores.dtype), mask, **told)
 
 
 def _masked_mean(losses: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from legos.errors import LegosError
 from legos.run.gradient_cache import CachedItems, average_gradients
 from legos.run.interruption import Interruption
 from legos.run.keeper import Keeper
-from legos.run.losses import batch_losses
+from legos.run.losses import Contrast, batch_losses
 from legos.run.optimizer import set_learning_rate
 from legos.run.schedule import learning_rate_factor, rank_part
 from legos.run.tracking import Tracker
@@ -166,7 +166,9 @@ def add_gradient(
             whole = batch.targets is not None  # every item competes: nothing is to be selected
             items = training.store.whole() if whole else training.store.batch(batch.items)
             scores, penalty = model(batch, items, training.profiles, vectors)
-        loss = batch_losses(training.config.loss, scores, batch)
+        config = training.config
+        contrast = Contrast(config.margin, config.negative_weight)
+        loss = batch_losses(config.loss, scores, batch, contrast)
         loss = (loss if penalty is None else loss + penalty)[:counted]
         training.backward(loss.sum() * share)
         if cached is not None:

@@ -14,6 +14,7 @@ from legos.user.profile import ProfileUser
 from legos.user.sasrec import SASRec
 from legos.user.self_attention import SelfAttentionUser
 from legos.user.sequence import SequenceUser
+from legos.user.simplex import SimpleX
 from legos.user.target_attention import TargetAttentionUser
 from legos.user.transformer import TransformerUser
 from legos.user.user_id import UserID
@@ -33,6 +34,7 @@ __all__ = [
     "SASRec",
     "SelfAttentionUser",
     "SequenceUser",
+    "SimpleX",
     "TargetAttentionUser",
     "TransformerUser",
     "UserID",

@@ -317,3 +317,13 @@ def test_rows_measured_on_different_impressions_are_refused(
     text = message(*comparison(rows))
     assert f"exp.compare.models.2.{expected}" in text
     assert f"exp.compare.models.3.{expected}" in text
+
+
+def test_a_margin_for_cosines_asks_for_cosines() -> None:
+    words = ["--data", "amazon-beauty-direct", "--model", "simplex", "--exp", "tt"]
+    loss = ["--exp.train.loss", "cosine_contrastive"]
+    config = load_run_config([*words, *loss, "--exp.train.margin", "0.4"])
+    assert (config.exp.train.margin, config.exp.train.negative_weight) == (0.4, 10.0)
+    for other in (["--model.predictor.temperature", "0.1"], ["--model.predictor", "{name: dot}"]):
+        assert "has a margin for cosines" in message(*words, *loss, *other)
+    assert "exp.train.margin" in message(*words, *loss, "--exp.train.margin", "1.0")

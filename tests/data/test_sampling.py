@@ -10,7 +10,7 @@ from torch import Tensor
 
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
-from legos.data.sampling import NegativeSampler, PairSet
+from legos.data.sampling import NegativeSampler, PairSet, _repeats
 from tests.bricks import Impression, interactions, lists, needs_gpu, random_interactions
 
 STRATEGIES = ("impression", "user", "uniform", "popularity")
@@ -215,3 +215,23 @@ def test_a_pair_set_knows_its_pairs() -> None:
     assert {tuple(pair) for pair in found.nonzero().tolist()} == expected
     empty = PairSet(owners[:0], items[:0], 5)
     assert not empty.contains(owners, items).any()
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 40])
+def test_a_repeat_is_what_an_earlier_slot_holds_however_many_there_are(count: int) -> None:
+    items = torch.randint(0, 12, (50, count), generator=torch.Generator().manual_seed(count))
+    expected = [[item in row[:slot] for slot, item in enumerate(row)] for row in items.tolist()]
+    assert _repeats(items).tolist() == expected
+
+
+def test_many_negatives_are_all_different_and_the_same_in_parts() -> None:
+    data = random_interactions(num_items=60)
+    draw = sampler(data, "uniform", num_items=60, count=40).draw
+    rows = torch.arange(len(data))
+    items, mask = draw(rows, rows, pass_number=2)
+    assert mask.float().mean() > 0.9
+    for own, real in zip(items, mask, strict=True):
+        assert own[real].unique().numel() == int(real.sum())
+    half = draw(rows[7:], rows[7:], pass_number=2)
+    assert torch.equal(half[0], items[7:])
+    assert torch.equal(half[1], mask[7:])

@@ -17,7 +17,7 @@ from tests.recsysllm.reviews import write_raw
 def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """Tables split leave-last-out."""
     folder = tmp_path_factory.mktemp("reviewed")
-    options = Options(filters=Filters(), negatives=Negatives(4, (5,), 0))
+    options = Options(filters=Filters(), negatives=Negatives(4, (5, 9), 0))
     raw = read_prepared(write_raw(folder / "raw"), name="reviewed", options=options)
     write_tables(raw, folder / "tables", [TokenizerSpec("words", "words")], unitok=False)
     return Tables.load(folder / "tables")

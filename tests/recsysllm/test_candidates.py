@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_array
 from legos.recsysllm.tasks import Sequences, TaskFamilies, TaskSettings
-from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
+from legos.recsysllm.tasks.candidates import (
+    Candidates,
+    frozen_candidates,
+    split_of_candidates,
+    table_candidates,
+)
 
 
 def freeze(folder: Path, tables: Tables, *, seed: int = 0, split: str = "test") -> Candidates:
@@ -94,3 +100,49 @@ def test_prompts_show_frozen_candidates_in_an_order_of_their_own(
     assert [one.reference for one in every] == (["yes"] + ["no"] * 9) * 2
     with pytest.raises(DataError, match="not those of split 'valid'"):
         direct.evaluate(rows, "direct-8", "valid", frozen)
+
+
+def test_the_tables_own_split_is_what_everyone_ranks(reviewed: Tables) -> None:
+    sequences = Sequences.from_tables(reviewed)
+    assert split_of_candidates(reviewed, "test", 9) == "test_9"
+    assert split_of_candidates(reviewed, "valid", 8) is None
+    for split in ("valid", "test"):
+        found = table_candidates(reviewed, sequences, f"{split}_9", split=split)
+        shown = reviewed.lists(f"{split}_9", "candidates").values.view(-1, 10).long()
+        clicks = reviewed.lists(f"{split}_9", "labels").values.view(-1, 10)
+        users = reviewed.scalar(f"{split}_9", "user_id").tolist()
+        for row, user in enumerate(found.users.tolist()):
+            at = users.index(user)
+            assert found.items[row, 0] == shown[at, clicks[at] == 1]
+            assert found.items[row, 1:].tolist() == shown[at, clicks[at] == 0].tolist()
+    again = table_candidates(reviewed, sequences, "test_9", split="test")
+    other = table_candidates(reviewed, sequences, "valid_9", split="valid")
+    assert len({again.fingerprint, found.fingerprint, other.fingerprint}) == 2
+
+
+@pytest.mark.parametrize("fault", ["split", "known", "clicks"])
+def test_a_split_that_is_no_task_of_one_and_n_is_refused(
+    reviewed: Tables, tmp_path: Path, fault: str
+) -> None:
+    shutil.copytree(reviewed.folder, tmp_path / "tables")
+    columns = tmp_path / "tables/columns/test_9"
+    messages = {"split": "other users or clicks than valid", "known": "is an item of its user"}
+    if fault == "known":  # the first negative of user row 0 becomes the click of the valid split
+        items = np.load(columns / "candidates.values.npy")
+        at = int((np.load(columns / "labels.values.npy")[:10] == 0).argmax())
+        user = int(np.load(columns / "user_id.npy")[0])
+        row = reviewed.scalar("valid", "user_id").tolist().index(user)
+        valid = reviewed.lists("valid", "candidates").select(torch.tensor([row])).values
+        labels = reviewed.lists("valid", "labels").select(torch.tensor([row])).values
+        items[at] = valid[labels == 1]
+        np.save(columns / "candidates.values.npy", items)
+    elif fault == "clicks":
+        labels = np.load(columns / "labels.values.npy")
+        labels[:10] = 1
+        np.save(columns / "labels.values.npy", labels)
+    tables = Tables.load(tmp_path / "tables")
+    with pytest.raises(DataError, match=messages.get(fault, "expected one click")):
+        table_candidates(
+            tables, Sequences.from_tables(tables), "test_9",
+            split="valid" if fault == "split" else "test",
+        )  # fmt: skip

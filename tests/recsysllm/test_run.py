@@ -58,13 +58,21 @@ def yamls(tables: Path, folder: Path) -> list[str]:
 def test_every_family_through_the_worker(
     reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = yamls(reviewed.folder, tmp_path)
+    words = [*yamls(reviewed.folder, tmp_path), "--model.measure.negatives", "9"]
     assert worker.main([*words, "--check"]) == 0
     text = capsys.readouterr().out
-    for told in ("examples of rating", "2 missing", "2 epochs of 4 steps", "at most 9", "direct-8"):
+    for told in (
+        "of split test_9",
+        "examples of rating",
+        "2 missing",
+        "2 epochs of 4 steps",
+        "at most 9",
+        "direct-8",
+    ):
         assert told in text
     assert worker.main(words) == 0
     assert "sequential, unseen prompt sequential-13" in capsys.readouterr().out
+    assert not (tmp_path / "candidates").exists()  # the tables have them
     (path,) = (tmp_path / "runs").glob("reviewed/tiny/*/results.json")
     results = json.loads(path.read_text())
     rows, counts = (results["splits"]["test"][key] for key in ("rows", "counts"))
@@ -78,7 +86,10 @@ def test_every_family_through_the_worker(
     assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
     assert {"RMSE", "MAE", "parse rate"} <= rows["rating, unseen prompt rating-10"].keys()
     assert {"BLEU-4", "standard ROUGE-L"} <= rows["review, seen prompt review-3"].keys()
-    assert {"RMSE", "MAE"} == rows["rating, user and item means (no model)"].keys()
+    for told in ("user and item means (no model)", "matrix factorization (ids alone)",
+                 "multi-layer perceptron (ids alone)"):  # fmt: skip
+        assert {"RMSE", "MAE"} == rows[f"rating, {told}"].keys()
+        assert counts[f"rating, {told}"] == counts["rating, seen prompt rating-7"]
     groups = np.load(path.parent / "diagnostics/test/groups-HR@10.npy")
     assert np.isfinite(groups).sum() == 9
     assert np.nanmean(groups) == rows["all"]["HR@10"]

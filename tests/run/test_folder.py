@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from legos.config.train_schema import TrainConfig
 from legos.errors import LegosError
 from legos.run.folder import RunFolder, run_id
 
@@ -64,6 +65,14 @@ def test_what_does_not_change_results_does_not_change_the_id(path: str, value: A
 )
 def test_what_changes_results_changes_the_id(path: str, value: Any) -> None:
     assert run_id(changed(path, value), "f") != run_id(RESOLVED, "f")
+
+
+def test_settings_that_came_later_keep_the_id_at_their_defaults() -> None:
+    train = TrainConfig()
+    for key in ("history", "margin", "negative_weight"):
+        same = changed(f"exp.train.{key}", getattr(train, key))
+        assert run_id(same, "f") == run_id(RESOLVED, "f")
+    assert run_id(changed("exp.train.margin", 0.5), "f") != run_id(RESOLVED, "f")
 
 
 def test_other_data_or_more_processes_change_the_id() -> None:

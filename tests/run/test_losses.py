@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from legos.errors import ConfigError
-from legos.run.losses import LOSSES, row_losses
+from legos.run.losses import LOSSES, Contrast, row_losses
 
 SCORES = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])
 LABELS = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
@@ -32,6 +32,16 @@ def test_bce_is_the_mean_over_the_candidates() -> None:
 def test_bpr_compares_the_click_with_every_negative() -> None:
     expected = -(math.log(sigmoid(1)) + math.log(sigmoid(2))) / 2
     assert row_losses("bpr", SCORES, LABELS, FULL)[0].item() == pytest.approx(expected)
+
+
+def test_cosine_contrastive_counts_negatives_above_the_margin() -> None:
+    cosines = torch.tensor([[0.5, 0.75, -0.5, 0.5], [1.0, 0.0, 0.25, 0.0]])
+    mask = torch.tensor([[True, True, True, True], [True, True, True, False]])
+    found = row_losses("cosine_contrastive", cosines, cosines * 0, mask, Contrast(0.25, 6.0))
+    # 1 - 0.5 + 6 (0.5 + 0 + 0.25) / 3, and 1 - 1 + 6 (0 + 0) / 2
+    assert found.tolist() == [2.0, 0.0]
+    usual = row_losses("cosine_contrastive", cosines, cosines * 0, mask)
+    assert usual.tolist() == [0.5, 0.0]  # margin 0.9
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,7 +1,9 @@
-"""Frozen candidates of the 1 + 99 protocol: drawn once, on disk, with a hash of what they are.
+"""Candidates of the 1 + 99 protocol: drawn once, on disk, with a hash of what they are.
 
 P5 draws the negatives of some test prompts anew in every run, so that two prompts are not measured
-on the same task. Here they are a file, made once and checked whenever it is read.
+on the same task. Here they are those of the tables' own split (``test_99``), which models of bricks
+and baselines rank, too; tables without such a split have theirs in a file of the cache, made once
+and checked whenever it is read.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_folder, sha256_of_file, sha256_of_text, write_array, write_json
 from legos.recsysllm.task_settings import SplitName
@@ -41,6 +44,70 @@ class Candidates:
     users: Tensor
     items: Tensor
     fingerprint: str
+
+
+def split_of_candidates(tables: Tables, split: SplitName, negatives: int) -> str | None:
+    """Name of the tables' split with 1 + ``negatives`` candidates, None if they have none."""
+    name = f"{split}_{negatives}"
+    return name if name in tables.splits else None
+
+
+def table_candidates(
+    tables: Tables, sequences: Sequences, name: str, *, split: SplitName
+) -> Candidates:
+    """The candidates of a split of the tables, the target in front.
+
+    Args:
+        tables: that have the split.
+        sequences: of the same tables; whose held-out events are the clicks.
+        name: of the split.
+        split: whose targets these are, ``valid`` or ``test``.
+
+    Raises:
+        DataError: not one click and as many candidates for every user of the sequences, another
+            click than the held-out event, or a candidate that the user has in some split.
+    """
+    users = tables.scalar(name, "user_id").long()
+    shown, labels = tables.lists(name, "candidates"), tables.lists(name, "labels").values
+    width = int(shown.lengths[0]) if len(shown) else 1
+    clicked = labels == 1
+    if bool((shown.lengths != width).any()) or shown.rows[clicked].tolist() != list(
+        range(len(users))
+    ):
+        raise DataError(
+            f"{tables.folder}: {name}: expected one click and as many candidates in every "
+            "impression; make the tables again"
+        )
+    order = users.argsort()
+    values = shown.values.long().view(len(users), width)[order]
+    place = clicked.view(len(users), width)[order]
+    front = (~place).int().sort(dim=1, stable=True).indices  # the click, then the others in order
+    items = values.gather(1, front)
+    if (
+        users[order].tolist() != sequences.users.tolist()
+        or items[:, 0].tolist() != sequences.targets(split).tolist()
+    ):
+        raise DataError(
+            f"{tables.folder}: {name} has other users or clicks than {split}; make the tables again"
+        )
+    _refuse_known(items[:, 1:], sequences, f"{tables.folder}: {name}")
+    files = {
+        column: tables.manifest["files"][f"columns/{name}/{column}.npy"]["sha256"]
+        for column in ("user_id", "candidates.values", "labels.values")
+    }
+    return Candidates(users[order], items, _hash({"split": name, "files": files}))
+
+
+def _refuse_known(negatives: Tensor, sequences: Sequences, origin: str) -> None:
+    """Raise DataError where a wrong answer is an item that the user has."""
+    seen, width = sequences.seen(), sequences.num_items
+    known = seen.rows * width + seen.values  # ascending
+    asked = torch.arange(len(sequences))[:, None] * width + negatives
+    if not known.numel() or not asked.numel():
+        return
+    at = torch.searchsorted(known, asked).clamp(max=known.numel() - 1)
+    if bool((known[at] == asked).any()):
+        raise DataError(f"{origin}: a negative is an item of its user; make the tables again")
 
 
 def frozen_candidates(

@@ -1,0 +1,93 @@
+"""SimpleX's user encoder: who the user is, and the aggregated history mapped into the same space.
+
+Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021
+(arXiv:2109.12613), section 4.2: ``h = g e + (1 - g) V p`` with the user's id vector ``e`` and the
+history's aggregate ``p``. With predictor ``cosine`` (temperature 1) and loss
+``cosine_contrastive`` the model is theirs, but for the history: RecBole's version aggregates all
+training items of a user, the one to predict among them; here it is what came before the click. ID
+dropout is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from legos.blocks.attention import masked_softmax
+from legos.blocks.identity import IDVectors
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, user_encoders
+
+Aggregation = Literal["mean", "self_attention", "user_attention"]
+
+
+class SimpleXConfig(UserEncoderConfig):
+    """Settings of SimpleX's user encoder."""
+
+    name: Literal["simplex"] = "simplex"
+    aggregation: Aggregation = "mean"
+    """How the history becomes one vector: its mean; attention by a query that all users share, or
+    by the user's id vector."""
+    id_weight: float = Field(0.5, ge=0, le=1)
+    """g: what the id vector counts for, the history for the rest; 1: the id alone (MF)."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """How often a training user is shown as unknown, so that new users get a trained vector."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Rate on the user vector while training."""
+
+
+@user_encoders.register(SimpleXConfig)
+class SimpleX(nn.Module):
+    """Weigh a user's id against what the user had.
+
+    Args:
+        known_users: ``(users,)`` bool, True = occurs in the training split.
+        hidden_size: D.
+        aggregation: ``mean``, ``self_attention`` or ``user_attention``.
+        id_weight: g.
+        id_dropout: rate at which known users are shown as unknown while training.
+        dropout: rate on the user vector.
+    """
+
+    order_aware = False
+
+    def __init__(
+        self,
+        *,
+        known_users: Tensor,
+        hidden_size: int,
+        aggregation: Aggregation,
+        id_weight: float,
+        id_dropout: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.aggregation, self.id_weight = aggregation, id_weight
+        self.ids = IDVectors(known=known_users, size=hidden_size, id_dropout=id_dropout)
+        attends = aggregation != "mean"
+        self.key = nn.Linear(hidden_size, hidden_size) if attends else None
+        shared = aggregation == "self_attention"
+        self.query = nn.Linear(hidden_size, 1, bias=False) if shared else None
+        self.map = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; without a history the id."""
+        ids = self.ids.look_up(readers.users)  # (B, D)
+        weights = self._weights(history, mask, ids)  # (B, H)
+        pooled = (weights[:, None] @ history).squeeze(1)
+        user: Tensor = self.id_weight * ids + (1 - self.id_weight) * self.map(pooled)
+        user = self.dropout(user)
+        return user
+
+    def _weights(self, history: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+        """What each item counts for: ``(B, H)``, rows that sum to 1, or to 0 without an item."""
+        if self.key is None:
+            return mask.to(history.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
+        keys = torch.tanh(self.key(history))  # (B, H, D)
+        if self.query is None:
+            return masked_softmax((keys @ ids[..., None]).squeeze(-1), mask)
+        return masked_softmax(self.query(keys).squeeze(-1), mask)

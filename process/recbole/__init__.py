@@ -1,0 +1,1 @@
+"""Sequences as RecBole's atomic files, and RecBole's results as rows of a table."""
