@@ -113,8 +113,11 @@ def score_prompts(
         )
 
     def theirs() -> None:
-        pairs = zip(owners.tolist(), titles, strict=True)
-        results[1] = torch.tensor([plain.score(*given[owner], title) for owner, title in pairs])
+        scores = []
+        for owner, title in zip(owners.tolist(), titles, strict=True):
+            tokens, intra = given[owner]
+            scores.append(plain.score(tokens, intra, title))
+        results[1] = torch.tensor(scores)
 
     packed, single = alternate(ours, theirs, 1 if listed else scale.rounds)
     difference = float((results[0] - results[1]).abs().max())
@@ -260,7 +263,7 @@ def train_in(setting: Setting, name: str, dtype: torch.dtype) -> dict[str, float
             with precision.autocast():
                 read[0] += bare_step(
                     backbone, examples.tokens, examples.targets != IGNORE,
-                    int(examples.lengths.double().mean()), settings.training.batch_tokens,
+                    usual_length(examples), settings.training.batch_tokens,
                 )  # fmt: skip
             training.optimizer.zero_grad(set_to_none=True)
 
@@ -275,6 +278,11 @@ def train_in(setting: Setting, name: str, dtype: torch.dtype) -> dict[str, float
         flush=True,
     )
     return {"ours": rates[0], "other": rates[1], "ratio": rates[0] / rates[1]}
+
+
+def usual_length(examples: Examples) -> int:
+    """Of the example in which the average token stands: rows as wide cost the same attention."""
+    return int(examples.lengths.square().sum()) // int(examples.lengths.sum())
 
 
 def lists(rows: Ragged) -> list[list[int]]:

@@ -97,7 +97,7 @@ def make_titles(tokenizer: Any, count: int, *, seed: int) -> list[str]:
     order = generator.permutation(len(words))
     common = 1.0 / np.arange(1, len(words) + 1)  # Zipf's law
     lengths = np.exp(generator.normal(2.2, 0.45, count)).clip(1, 30).astype(int)
-    pieces = generator.choice([1, 2, 3], int(lengths.sum()), p=[0.4, 0.3, 0.3])
+    pieces = generator.choice([1, 2, 3], int(lengths.sum()), p=[0.8, 0.15, 0.05])
     drawn = order[generator.choice(len(words), int(pieces.sum()), p=common / common.sum())]
     glued = ["".join(words[word] for word in own) for own in np.split(drawn, pieces.cumsum()[:-1])]
     shares = 1.0 / np.arange(1, _BRANDS + 1) ** 0.8
