@@ -26,6 +26,11 @@ class InfillBackbone(Protocol):
 
     special: SpecialTokens
 
+    @property
+    def num_tokens(self) -> int:
+        """V, tokens that its head scores."""
+        ...
+
     def states(self, places: Places, mask: Tensor, cache: Any = None) -> Tensor:
         """Final states: R rows of W places, mask ``(R, 1, W, K)`` bool -> ``(R, W, D)``.
 
@@ -112,6 +117,11 @@ class DecoderBackbone(nn.Module):
         self.special = appended(self.words, pad=getattr(model.config, "pad_token_id", None) or 0)
         self.intra = IntraTable(max_intra, self.width)
         self.new_tokens = nn.Parameter(_around_mean(table.detach(), seed))
+
+    @property
+    def num_tokens(self) -> int:
+        """See :class:`InfillBackbone`."""
+        return int(self.words) + NUM_APPENDED
 
     @property
     def token_table(self) -> Tensor:

@@ -1,9 +1,9 @@
 """Beam search that can write nothing but entities.
 
 The tree of valid entities lies on the device: what may follow is gathered from its arrays, for all
-beams at once, and nothing of the vocabulary's size is made in Python. The prompt is read once; its
-keys and values, the automaton's states and the positions go with the beams. Every beam that may end
-competes with its [END]; transformers' search drops an end that is not among the K best steps.
+beams at once, and nothing of the vocabulary's size is made in Python. A prompt is read once and its
+keys and values are never copied: beams are places of its row. Every beam that may end competes with
+its [END]; transformers' search drops an end that is not among the K best steps.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def rank_entities(
         num_results: how many are asked for; K by default.
         length_penalty: scores are divided by the number of tokens to this power; 0: the model's own
             probability (A24).
-        early_stop: end when no beam can come among the results any more (exact: log-probabilities
-            only fall; without effect under a length penalty).
+        early_stop: drop beams that cannot come among the results any more, and end when none is
+            left (exact: log-probabilities only fall; without effect under a length penalty).
         excluded: B rows of keys of the slot that are no answers.
         bidirectional: as in training.
 
@@ -80,16 +80,19 @@ def rank_entities(
     search.start(wanted)
     for _ in range(slot.trie.depth + 1):
         search.finish(wanted)
-        if not search.grow(num_beams):
-            break
-        if early_stop and length_penalty == 0 and search.decided():
+        if not search.grow(num_beams, prune=early_stop and length_penalty == 0):
             break
         search.feed()
     return Ranked(search.nodes_found, search.scores_found)
 
 
 class _Search:
-    """Live beams and results; rows are beams, user after user, k of each."""
+    """Live beams and results.
+
+    A user is a row, its beams are places in it: R rows of k places, flat. The keys and values of
+    what beams wrote stand in the row behind the prompt, each once; the mask says which of them are
+    a beam's own, so that nothing is copied when beams are chosen. Rows without live beams go.
+    """
 
     barred: Tensor | None
     penalty: float
@@ -103,89 +106,114 @@ class _Search:
         bidirectional: bool,
     ) -> None:
         self.backbone, self.slot, self.automaton = backbone, slot, automaton
-        self.users, self.device = len(prompts), prompts.tokens.device
+        self.device = prompts.tokens.device
         self.inter, self.order = prompts.mask_inter.values, prompts.prompt_lengths.clone()
         layout = lay_out(prompts, pad=backbone.special.pad, bidirectional=bidirectional)
         self.cache: Any = new_cache()
         backbone.states(layout.places, layout.mask, self.cache)
-        self.real = layout.real  # (B, A)
-        self.generated = 0  # tokens fed after the prompt
+        self.real = layout.real  # (R, A)
 
     def start(self, wanted: int) -> None:
         """One beam a user, [START] fed."""
-        shape = (self.users,)
+        users = len(self.order)
+        shape = (users,)
+        self.users = torch.arange(users, device=self.device)  # (R,) of each row
         self.nodes = torch.full(shape, ROOT, dtype=torch.int64, device=self.device)
         self.scores = torch.zeros(shape, device=self.device)
         self.state = self.automaton.start(shape)
         self.tokens = torch.full(shape, self.backbone.special.start, device=self.device)
-        self.owner = torch.arange(self.users, device=self.device)
-        self.nodes_found = self.nodes.new_full((self.users, wanted), NOWHERE)
-        self.scores_found = self.scores.new_full((self.users, wanted), -torch.inf)
+        self.nodes_found = self.nodes.new_full((users, wanted), NOWHERE)
+        self.scores_found = self.scores.new_full((users, wanted), -torch.inf)
         self.intra = torch.full(shape, START_ID, dtype=torch.int64, device=self.device)
+        self.written = self.nodes.new_empty((users, 0))  # (R * k, t) columns of a beam's tokens
+        self.columns = 0  # of all beams so far
         self.feed()
 
     def feed(self) -> None:
-        """The last token of every beam -> log-probabilities of what follows, ``(B * k, V)``."""
+        """The last token of every beam -> log-probabilities after the n live ones, ``(n, V)``."""
+        rows = len(self.users)
+        width = len(self.nodes) // rows
+        own = self.columns + torch.arange(width, device=self.device).repeat(rows)
+        order = self.order[:, None] + self.written.shape[1]
+        self.written = torch.cat([self.written, own[:, None]], 1)
+        self.columns += width
         places = Places(
-            self.tokens[:, None],
-            self.inter[self.owner, None],
-            self.intra[:, None],
-            (self.order[self.owner] + self.generated)[:, None],
+            self.tokens.view(rows, width),
+            self.inter[:, None].expand(rows, width),
+            self.intra.view(rows, width),
+            order.expand(rows, width),
         )
-        self.generated += 1
-        seen = self.real[self.owner]
-        own = seen.new_ones(len(seen), self.generated)
-        mask = torch.cat([seen, own], 1)[:, None, None]  # (B * k, 1, 1, A + generated)
-        states = self.backbone.states(places, mask, self.cache)
-        self.log_probabilities = self.backbone.logits(states[:, -1]).float().log_softmax(-1)
+        seen = self.real.new_zeros(rows * width, self.columns).scatter_(1, self.written, True)
+        prompt = self.real[:, None].expand(-1, width, -1)
+        mask = torch.cat([prompt, seen.view(rows, width, -1)], 2)[:, None]
+        states = self.backbone.states(places, mask, self.cache).flatten(0, 1)
+        self.live = (self.scores > -torch.inf).nonzero()[:, 0]
+        self.log_probabilities = self.backbone.logits(states[self.live]).float().log_softmax(-1)
 
     def finish(self, wanted: int) -> None:
         """Beams that may end compete with the results so far."""
-        ends = self.slot.trie.is_end(self.nodes)
+        nodes, rows = self.nodes[self.live], len(self.users)
+        ends = self.slot.trie.is_end(nodes)
         if self.barred is not None:
-            key = self.owner * self.slot.trie.num_nodes + self.nodes
-            ends = ends & ~torch.isin(key, self.barred)
-        scores = self.scores + self.log_probabilities[:, self.backbone.special.end]
+            user = self.users.repeat_interleave(len(self.nodes) // rows)[self.live]
+            ends = ends & ~torch.isin(user * self.slot.trie.num_nodes + nodes, self.barred)
+        scores = self.scores[self.live] + self.log_probabilities[:, self.backbone.special.end]
         if self.penalty:
-            scores = scores / self.generated**self.penalty  # its tokens and [END]
-        scores = scores.masked_fill(~ends, -torch.inf).view(self.users, -1)
-        scores = torch.cat([self.scores_found, scores], 1)
-        nodes = torch.cat([self.nodes_found, self.nodes.view(self.users, -1)], 1)
-        self.scores_found, best = scores.topk(wanted, 1)
-        self.nodes_found = nodes.gather(1, best).masked_fill(
-            self.scores_found == -torch.inf, NOWHERE
+            scores = scores / self.written.shape[1] ** self.penalty  # its tokens and [END]
+        ended = torch.full_like(self.scores, -torch.inf)
+        ended[self.live] = scores.masked_fill(~ends, -torch.inf)
+        scores = torch.cat([self.scores_found[self.users], ended.view(rows, -1)], 1)
+        nodes = torch.cat([self.nodes_found[self.users], self.nodes.view(rows, -1)], 1)
+        found, best = scores.topk(wanted, 1)
+        self.scores_found[self.users] = found
+        self.nodes_found[self.users] = nodes.gather(1, best).masked_fill(
+            found == -torch.inf, NOWHERE
         )
 
-    def grow(self, num_beams: int) -> bool:
-        """Every beam by every token that leads on; the best K of each user. False: none is left."""
-        trie = self.slot.trie
-        edges, allowed = trie.allowed(self.nodes)  # (B * k, W)
+    def grow(self, num_beams: int, *, prune: bool) -> bool:
+        """Every beam by every token that leads on; the best K of each user. False: none is left.
+
+        Args:
+            num_beams: K.
+            prune: drop beams that cannot come among the results any more.
+        """
+        trie, rows = self.slot.trie, len(self.users)
+        edges, allowed = trie.allowed(self.nodes[self.live])  # (n, W)
         tokens = trie.tokens.long()[edges] if len(trie.tokens) else edges
-        scores = self.scores[:, None] + self.log_probabilities.gather(1, tokens)
-        scores = scores.masked_fill(~allowed, -torch.inf).view(self.users, -1)  # (B, k * W)
-        width, before = edges.shape[1], len(self.nodes) // self.users
+        grown = self.scores[self.live, None] + self.log_probabilities.gather(1, tokens)
+        count = edges.shape[1]
+        scores = grown.new_full((len(self.nodes), count), -torch.inf)
+        scores[self.live] = grown.masked_fill(~allowed, -torch.inf)
+        scores = scores.view(rows, -1)  # (R, k * W)
         best, at = scores.topk(min(num_beams, scores.shape[1]), 1)
-        alive = (best > -torch.inf).any(0)  # topk sorts: dead beams stand last
-        best, at = best[:, alive], at[:, alive]
-        if not best.shape[1]:
+        if prune:
+            last = self.scores_found[self.users, -1]
+            best = best.masked_fill(best <= last[:, None], -torch.inf)
+        alive = best > -torch.inf  # topk sorts: dead beams stand last
+        kept = alive.any(1).nonzero()[:, 0]
+        if not len(kept):
             return False
-        first = torch.arange(self.users, device=self.device)[:, None] * before
-        beams = (first + at // width).flatten()
-        chosen = edges.view(self.users, -1).gather(1, at).flatten()
+        width = len(self.nodes) // rows
+        best, at = (part[kept][:, alive.any(0)] for part in (best, at))
+        beams = (kept[:, None] * width + at // count).flatten()
+        places = torch.zeros_like(self.nodes)  # of live beams among themselves
+        places[self.live] = torch.arange(len(self.live), device=self.device)
+        chosen = edges[places[beams], at.flatten() % count]
         self.scores = best.flatten()
-        dead = self.scores == -torch.inf
         self.tokens = trie.tokens.long()[chosen]
-        self.nodes = (chosen + 1).masked_fill(dead, NOWHERE)
-        self.owner = self.owner[beams]
+        self.nodes = (chosen + 1).masked_fill(self.scores == -torch.inf, NOWHERE)
         self.state = self.automaton.step(self.state.select(beams), self.tokens)
         self.intra = self.state.counts
-        self.cache.reorder_cache(beams)
+        self.written = self.written[beams]
+        if len(kept) < rows:
+            self._keep(kept)
         return True
 
-    def decided(self) -> bool:
-        """Whether no beam can come among the results any more, for any user."""
-        best = self.scores.view(self.users, -1).amax(1)
-        return bool((best <= self.scores_found[:, -1]).all())
+    def _keep(self, rows: Tensor) -> None:
+        """Only these rows ``(n,)``; what beams are was chosen already."""
+        self.users, self.real = self.users[rows], self.real[rows]
+        self.inter, self.order = self.inter[rows], self.order[rows]
+        self.cache.batch_select_indices(rows)
 
 
 def _barred(slot: Slot, excluded: Ragged) -> Tensor:

@@ -120,6 +120,11 @@ class GlmBackbone(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
+    @property
+    def num_tokens(self) -> int:
+        """See :class:`legos.recsysllm.backbone.InfillBackbone`."""
+        return self.config.vocab_size
+
     def states(self, places: Places, mask: Tensor, cache: Any = None) -> Tensor:
         """See :class:`legos.recsysllm.backbone.InfillBackbone`.
 

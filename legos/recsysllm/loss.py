@@ -1,7 +1,7 @@
 """The objective: likelihood of what fills the blanks (RecSysLLM, equation 1).
 
 Only states of Part B meet the head: Part A is most of the tokens and the vocabulary is large. The
-logits of a chunk are made again in the backward pass instead of being kept.
+logits of the last chunk are kept, those of chunks before it are made again in the backward pass.
 """
 
 from __future__ import annotations
@@ -75,11 +75,10 @@ def token_losses(
 
     if not len(states):
         return states.sum(-1).float()
-    vocabulary = backbone.logits(states[:1]).shape[-1]
-    step = max(1, max_logits // vocabulary)
-    pieces = []
-    for chunk, wanted in zip(states.split(step), targets.split(step), strict=True):
-        if torch.is_grad_enabled():
+    step = max(1, max_logits // backbone.num_tokens)
+    pieces, last = [], (len(states) - 1) // step
+    for at, (chunk, wanted) in enumerate(zip(states.split(step), targets.split(step), strict=True)):
+        if torch.is_grad_enabled() and at < last:
             pieces.append(checkpoint(chunk_losses, chunk, wanted, use_reentrant=False))
         else:
             pieces.append(chunk_losses(chunk, wanted))

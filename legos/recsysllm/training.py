@@ -44,6 +44,7 @@ from legos.run.weights import (
 LAST, BEST = "last", "best"
 _RANDOM, _MOMENTS = "random/", "moments/"
 _MARK = "recsysllm"
+_ENOUGH = 1024  # tokens that are worth a forward pass
 
 
 @dataclass
@@ -154,7 +155,7 @@ class InfillTraining:
         weights = counts if own.reduction == "tokens" else (counts > 0).long()
         budget = max(own.batch_tokens, int(examples.lengths.max()))
         losses: list[Tensor] = []
-        for chosen in token_batches(examples.lengths, budget):
+        for chosen in length_batches(examples.lengths, budget):
             part = examples.select(chosen).to(device)
             layout = lay_out(
                 part,
@@ -168,6 +169,32 @@ class InfillTraining:
             loss.backward()
             losses.append(loss.detach())
         return float(torch.stack(losses).sum())
+
+
+def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
+    """Examples that are read together: few enough tokens, and of like lengths.
+
+    Attention costs a row's tokens times its width, and short examples pack tightly into narrow
+    rows; groups of few tokens are not worth a forward pass of their own.
+
+    Args:
+        lengths: ``(N,)`` int64 tokens of each example.
+        budget: the most tokens of a group.
+
+    Returns:
+        ``(n,)`` int64 numbers of each group.
+    """
+    found: list[Tensor] = []
+    for group in token_batches(lengths, budget):  # the longest first
+        begin = used = 0
+        for at, number in enumerate(group.tolist()):
+            length = int(lengths[number])
+            if used >= _ENOUGH and 2 * length <= int(lengths[group[begin]]):
+                found.append(group[begin:at])
+                begin, used = at, 0
+            used += length
+        found.append(group[begin:])
+    return found
 
 
 class TrainingKeeper:
