@@ -6,8 +6,7 @@ from rich.console import Console
 
 from legos.config.model_schema import RecsysllmModel
 from legos.errors import ConfigError
-from legos.lm.load import LanguageModel
-from legos.recsysllm.build import intra_rows, open_world, prepare_decoder
+from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
 from legos.recsysllm.prompts import builtin_prompts
 from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
@@ -23,9 +22,9 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     """Print what is read, entities, parameters, training and what is measured."""
     settings = model_settings(place.config)
     refuse_unfit(place, settings)
-    language = LanguageModel(settings.model, shapes_only=True)
-    refuse_long(settings, language.longest, language.name)
     seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
+    language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
+    refuse_long(settings, language.longest, language.name)
     try:
         world = open_world(place.tables, language, settings, seed=seed)
         families, rows = world.families, intra_rows(settings, world.pool)
@@ -45,7 +44,9 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         for name, text in [*_read(families), ("entities", entities)]:
             table.add_row(name, text)
         console.print(table)
-    backbone = prepare_decoder(language.skeleton(), settings.backbone, max_intra=max(1, rows))
+    backbone = build_backbone(
+        language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
+    )
     trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     parts = [Part("language model, adapters, positions", trained, frozen)]

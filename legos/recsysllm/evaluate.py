@@ -15,8 +15,8 @@ from legos.errors import ConfigError
 from legos.metrics.beyond import beyond_accuracy_of_lists
 from legos.metrics.bounds import require_possible
 from legos.metrics.full_ranking import counted_metrics, listed
-from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.build import World
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.measure import (
     PromptMeasure,
     chosen_templates,
@@ -62,7 +62,7 @@ class SplitMeasure:
         world: tables and tokenizer.
     """
 
-    def __init__(self, place: Workplace, backbone: DecoderBackbone, world: World) -> None:
+    def __init__(self, place: Workplace, backbone: Backbone, world: World) -> None:
         self._place, self._backbone, self._world = place, backbone, world
         self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
 

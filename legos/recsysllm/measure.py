@@ -14,11 +14,11 @@ from legos.cllm4rec.rows import from_lengths
 from legos.data.random import keyed_bits
 from legos.errors import ConfigError
 from legos.metrics.generation import candidate_metrics, rating_errors, text_metrics
-from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.baselines import FrequentPhrase, RatingMeans
 from legos.recsysllm.build import World
 from legos.recsysllm.constrained import rank_entities
 from legos.recsysllm.filling import fill_blanks
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.packed_scores import score_candidates
 from legos.recsysllm.prompts import Prompts, Template
 from legos.recsysllm.task_settings import SplitName
@@ -59,7 +59,7 @@ class PromptMeasure:
     """
 
     def __init__(
-        self, accelerator: Accelerator, backbone: DecoderBackbone, world: World, offered: Tensor
+        self, accelerator: Accelerator, backbone: Backbone, world: World, offered: Tensor
     ) -> None:
         self._accelerator, self._backbone, self._world = accelerator, backbone, world
         self._device = accelerator.device

@@ -11,9 +11,8 @@ from legos.config.model_schema import RecsysllmModel
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
-from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
-from legos.recsysllm.build import build_decoder, intra_rows, open_world
+from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.evaluate import SplitMeasure
 from legos.recsysllm.loop import train_epochs
 from legos.recsysllm.measure import chosen_templates
@@ -47,13 +46,13 @@ class RecsysllmSystem:
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self.settings = place, model_settings(place.config)
         refuse_unfit(place, self.settings)
-        language = LanguageModel(self.settings.model)
+        seed, own = place.config.exp.train.seed, self.settings.backbone
+        language = open_language(self.settings.model, own, seed=seed)
         refuse_long(self.settings, language.longest, language.name)
-        seed = place.config.exp.train.seed
         self.world = open_world(place.tables, language, self.settings, seed=seed, say=say)
         chosen_templates(self.world)  # a wrong name is told before training
         rows = intra_rows(self.settings, self.world.pool)
-        self.backbone = build_decoder(language, self.settings.backbone, max_intra=rows, seed=seed)
+        self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
         self.backbone.to(place.accelerator.device)
         self._measure = SplitMeasure(place, self.backbone, self.world)
 

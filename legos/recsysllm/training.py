@@ -21,8 +21,8 @@ from torch.optim import AdamW
 from legos.cllm4rec.rows import token_batches
 from legos.data.ragged import Ragged
 from legos.errors import CheckpointError, LegosError
-from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.layout import lay_out
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.loss import infill_loss
 from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.recsysllm.positions import IGNORE, Examples
@@ -79,7 +79,7 @@ class InfillTraining:
     def __init__(
         self,
         accelerator: Accelerator,
-        backbone: DecoderBackbone,
+        backbone: Backbone,
         stream: TrainingStream,
         settings: RecsysllmConfig,
         early_stopping: EarlyStopping,
@@ -248,7 +248,7 @@ class TrainingKeeper:
 
 
 def take_trained(
-    backbone: DecoderBackbone,
+    backbone: Backbone,
     checkpoint: Checkpoint,
     folder: Path,
     *,
@@ -273,14 +273,14 @@ def take_trained(
     return str(checkpoint.state["run"])
 
 
-def _optimizer(backbone: DecoderBackbone, settings: RecsysllmConfig) -> AdamW:
-    """AdamW without weight decay on what has one dimension and on what a decoder was given."""
+def _optimizer(backbone: Backbone, settings: RecsysllmConfig) -> AdamW:
+    """AdamW without weight decay on what has one dimension, on positions and on new tokens."""
     own = settings.training
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in backbone.named_parameters():
         if parameter.requires_grad:
-            is_new = name.startswith(("intra.", "new_tokens"))
+            is_new = name.startswith(("intra.", "new_tokens")) or "position_embeddings" in name
             (plain if is_new or parameter.dim() < 2 else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": own.weight_decay},

@@ -27,7 +27,7 @@ from legos.recsysllm.stream import TrainingStream
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.main import run
-from tests.recsysllm.system import system_config
+from tests.recsysllm.system import system_config, yamls
 from tests.run.two_processes import environment
 
 ROOT = Path(worker.__file__).parent
@@ -43,22 +43,10 @@ def checkpoint(runs: Path, name: str = "last", file: str = "model") -> dict[str,
     return load_file(path)
 
 
-def yamls(tables: Path, folder: Path) -> list[str]:
-    """Data and model YAMLs; the words of a command that names them."""
-    config = system_config(tables, folder)
-    (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
-    model = json.loads(config.model.model_dump_json())
-    (folder / "tiny.yaml").write_text(json.dumps({**model, "name": "tiny"}))
-    words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / "tiny.yaml")]
-    words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]
-    words += ["--exp.cache.candidate_folder", str(folder / "candidates"), "--seed", "3"]
-    return words
-
-
 def test_every_family_through_the_worker(
     reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = yamls(reviewed.folder, tmp_path)
+    words = yamls(system_config(reviewed.folder, tmp_path), tmp_path)
     assert worker.main([*words, "--check"]) == 0
     text = capsys.readouterr().out
     for told in ("examples of rating", "2 missing", "2 epochs of 4 steps", "at most 9", "direct-8"):
