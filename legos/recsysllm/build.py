@@ -19,6 +19,7 @@ from legos.recsysllm.entities import EntityPool
 from legos.recsysllm.glm_files import GlmFiles
 from legos.recsysllm.lora import Backbone, add_preset
 from legos.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.positions import Examples, build_examples
 from legos.recsysllm.special_tokens import SpecialTokens
 from legos.recsysllm.tasks import (
@@ -79,6 +80,7 @@ def open_world(
     *,
     seed: int,
     say: Callable[[str], None] = lambda text: None,
+    origin: Origin | None = None,
 ) -> World:
     """Read tables and tokenize their entities.
 
@@ -88,16 +90,20 @@ def open_world(
         settings: how.
         seed: of the run.
         say: told how items are named.
+        origin: other tables, which the model that is measured was trained on.
 
     Raises:
         ConfigError: the tokenizer is not a fast one, or windows in days where times are unknown.
         DataError: the tables are split in another way or have no titles.
     """
-    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed)
+    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin)
     counts = families.catalogue.counts
     if any(counts.values()):
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         say(f"titles of {tables.num_items:,} items: {said}; all names are different")
+    if origin is not None:
+        known = int(origin.known_users(tables).sum())
+        say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
     tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
     pool = EntityPool(tokenizer, families.catalogue.entities())
     automaton = Automaton(pool.trie(), settings.positions)

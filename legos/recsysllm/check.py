@@ -8,6 +8,7 @@ from legos.config.model_schema import RecsysllmModel
 from legos.errors import ConfigError
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import builtin_prompts
 from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
 from legos.recsysllm.tasks import TaskFamilies
@@ -26,7 +27,8 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     try:
-        world = open_world(place.tables, language, settings, seed=seed)
+        origin = Origin.of_run(place.config.exp.load, place.tables)
+        world = open_world(place.tables, language, settings, seed=seed, origin=origin)
         families, rows = world.families, intra_rows(settings, world.pool)
         found = world.pool.statistics()
         entities = (
@@ -84,6 +86,8 @@ def _show_plan(families: TaskFamilies, settings: RecsysllmModel, console: Consol
     table.add_row("learning rate", f"{own.lr:g}, {own.schedule}")
     names = measure.prompts or [t.name for t in default_templates(builtin_prompts())]
     known = {*families.users, *families.about_reviews}
+    if families.origin is not None:
+        table.add_row("trained on", f"{families.origin.name}; nothing of these tables")
     there = [name for name in names if builtin_prompts()[name].family in known]
     table.add_row("prompts of a test", ", ".join(there))
     users = "all" if measure.users is None else f"at most {measure.users:,}"

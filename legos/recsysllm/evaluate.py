@@ -29,6 +29,7 @@ from legos.recsysllm.measure import (
 from legos.recsysllm.model_settings import MeasureSettings
 from legos.recsysllm.prompts import Template
 from legos.recsysllm.task_settings import SplitName
+from legos.recsysllm.tasks import TaskFamilies, TransferTask
 from legos.recsysllm.tasks.candidates import Candidates, frozen_candidates
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.assemble import Workplace
@@ -136,8 +137,7 @@ class SplitMeasure:
         users: int,
     ) -> None:
         """The row of one prompt."""
-        kind = "seen" if template.seen else "unseen"
-        name = f"{template.family}, {kind} prompt {template.name}"
+        name = row_name(self._world.families, template)
         if is_next(template):
             row = whole if template == main else self._next(template, rows, split, thorough=True)[0]
             found.add(name, dict(row), len(rows), users)
@@ -166,7 +166,8 @@ class SplitMeasure:
         found.add(name, row, len(instances), available)
         plain = plain_row(self._world, instances)
         if plain is not None:
-            name = f"{template.family}, {plain[0]} (no model)"
+            asked = name.rpartition(", ")[0].rpartition(": ")[2]
+            name = f"{asked}, {plain[0]} (no model)"
             if name not in found.values:
                 found.add(name, plain[1], len(instances), available)
 
@@ -194,6 +195,20 @@ class SplitMeasure:
             seed=self._world.settings.measure.seed,
             negatives=self._world.settings.measure.negatives,
         )
+
+
+def row_name(families: TaskFamilies, template: Template) -> str:
+    """What the row of a prompt is called: whose training, what is asked for, seen or not."""
+    kind = "seen" if template.seen else "unseen"
+    origin, family = families.origin, str(template.family)
+    task = families.about_reviews.get("transfer")
+    if template.family == "transfer":
+        about = {"stars": "rating", "liking": "like or dislike"}
+        known = isinstance(task, TransferTask) and task.known is not None
+        family = f"{about.get(template.answer, template.answer)} in another domain, "
+        family += "users of both" if known else "new users"
+    trained = "" if origin is None else f"trained on {origin.name}: "
+    return f"{trained}{family}, {kind} prompt {template.name}"
 
 
 def which_split(sequences: Sequences, interactions: Interactions) -> tuple[SplitName, Tensor]:

@@ -30,6 +30,7 @@ from legos.recsysllm.trie import NOWHERE
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)
 _SHORT_ANSWER = 8  # tokens of a rating or a word
+_MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
 _SHRINK = 5.0  # of the means of users and items
 
 
@@ -162,11 +163,11 @@ def text_row(world: World, found: Written) -> dict[str, float]:
     references = [instance.reference for instance in found.instances]
     row: dict[str, float]
     if answer in ("stars", "whole-stars"):
-        reviews = world.families.reviews
+        reviews, trained = world.families.reviews, world.families.origin is None
         errors = rating_errors(
             found.texts,
             [instance.stars for instance in found.instances],
-            fallback=3.0 if reviews is None else reviews.train_mean(),
+            fallback=_MIDDLE if not trained or reviews is None else reviews.train_mean(),
         )
         row = {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
     elif answer in ("verdict", "liking"):
@@ -232,6 +233,12 @@ def chosen_templates(world: World) -> list[Template]:
     if own.prompts:
         found = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
         for template in found:
+            if template.family == "transfer" and families.origin is None:
+                raise ConfigError(
+                    f"model.measure.prompts: {template.name} is about items of another domain than "
+                    "the trained one; measure a model of other tables: --exp recsysllm-transfer "
+                    "--load RUN_FOLDER"
+                )
             if template.family not in known:
                 raise ConfigError(
                     f"model.measure.prompts: {template.name} is of family {template.family}, for "

@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from legos.cllm4rec.rows import token_batches
 from legos.data.ragged import Ragged
 from legos.errors import CheckpointError, LegosError
+from legos.recsysllm.backbone import DecoderBackbone, IntraTable
 from legos.recsysllm.layout import lay_out
 from legos.recsysllm.lora import Backbone
 from legos.recsysllm.loss import infill_loss
@@ -245,6 +246,19 @@ class TrainingKeeper:
         step = training.progress.step
         self._tracker.rewind(int(found.state["metrics_position"]), step)
         self._tracker.say(f"goes on after step {step} of {training.total}")
+
+
+def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
+    """Give a decoder as many rows of intra-entity positions as a checkpoint of other tables has.
+
+    How many there are follows from the longest entity; what lies beyond shares the last row.
+    """
+    rows = checkpoint.model.get("intra.table.weight")
+    if rows is None or len(rows) == backbone.intra.table.num_embeddings:
+        return
+    own = backbone.intra.table.weight
+    backbone.intra = IntraTable(len(rows), backbone.width).to(own.device)
+    backbone.intra.requires_grad_(own.requires_grad)
 
 
 def take_trained(

@@ -210,7 +210,7 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
         ({"measure": {"beams": 4}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
         ({}, {"evaluate": {"ranking": "shown", "metrics": ["MRR"]}}, "exp.evaluate.ranking"),
         ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
-        ({"measure": {"prompts": ["transfer-1"]}}, {}, "these tables have no data"),
+        ({"measure": {"prompts": ["transfer-1"]}}, {}, "of another domain than"),
         ({"measure": {"max_tokens": 513}}, {}, "tiny-llama reads at most 512 tokens"),
         ({"backbone": {"layers": 4}}, {}, "has 3; expected 1 to 3"),
         ({"training": {"lr": 1e30, "warmup": 0.0}}, {}, "lower model.training.lr"),

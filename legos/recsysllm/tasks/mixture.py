@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.recsysllm.explanations import Miner
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import Family, Prompts, builtin_prompts
 from legos.recsysllm.task_settings import TaskSettings
 from legos.recsysllm.tasks import draws
@@ -25,6 +26,7 @@ from legos.recsysllm.tasks.review_rows import ReviewRows
 from legos.recsysllm.tasks.review_tasks import ReviewTask
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.recsysllm.tasks.sequential import SequentialTask
+from legos.recsysllm.tasks.transfer import TransferTask
 from legos.recsysllm.tasks.user_tasks import UserTask
 
 
@@ -109,10 +111,12 @@ class TaskFamilies:
         sequences: what users did.
         reviews: None where there are none.
         users: sequential and direct.
-        about_reviews: rating, explanation, review; empty without reviews.
+        about_reviews: rating, explanation, review; transfer, where the model was trained on other
+            tables; empty without reviews.
         prompts: templates.
         settings: how.
         seed: of the run.
+        origin: those other tables, if there are any.
     """
 
     catalogue: Catalogue
@@ -123,6 +127,7 @@ class TaskFamilies:
     prompts: Prompts
     settings: TaskSettings
     seed: int
+    origin: Origin | None = None
 
     @classmethod
     def from_tables(
@@ -133,6 +138,7 @@ class TaskFamilies:
         seed: int,
         prompts: Prompts | None = None,
         rows: ReviewRows | None = None,
+        origin: Origin | None = None,
     ) -> TaskFamilies:
         """Read tables and make tasks.
 
@@ -143,6 +149,7 @@ class TaskFamilies:
             prompts: templates; the built-in ones if not given.
             rows: reviews with imported explanations; read from the tables, their explanations
                 mined, if not given.
+            origin: other tables, which the model that is measured was trained on.
 
         Raises:
             DataError: the tables are split in another way or have no titles.
@@ -152,6 +159,8 @@ class TaskFamilies:
         catalogue = Catalogue.from_tables(
             tables, item_text=settings.item_text, max_words=settings.max_name_words
         )
+        if origin is not None:
+            catalogue = replace(catalogue, users=origin.user_names(tables))
         sequences = Sequences.from_tables(tables)
         if rows is None and "reviews" in tables.manifest["tables"]:
             rows = mined(ReviewRows.from_tables(tables, split=settings.split, seed=seed))
@@ -165,9 +174,12 @@ class TaskFamilies:
                 kind(rows, catalogue, prompts, settings, seed=seed)
                 for kind in (RatingTask, ExplanationTask, ReviewTextTask)
             ]
+        if rows is not None and origin is not None:
+            known = origin.known_users(tables)
+            about.append(TransferTask(rows, catalogue, prompts, settings, seed=seed, known=known))
         return cls(
             catalogue, sequences, rows, {task.family: task for task in users},
-            {task.family: task for task in about}, prompts, settings, seed,
+            {task.family: task for task in about}, prompts, settings, seed, origin,
         )  # fmt: skip
 
     def mixture(self, *, rows: int | None = None) -> TaskMixture:
@@ -180,7 +192,8 @@ class TaskFamilies:
             "review": own.review_weight,
             "direct": own.direct_weight,
         }
-        tasks: dict[str, TrainingTask] = dict(self.about_reviews.items())
+        about = self.about_reviews.items()
+        tasks: dict[str, TrainingTask] = {name: t for name, t in about if name != "transfer"}
         tasks.update(self.users.items())
         return TaskMixture(tasks, weights, seed=self.seed, rows=rows)
 
