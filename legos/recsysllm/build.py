@@ -96,7 +96,7 @@ def open_world(
         ConfigError: the tokenizer is not a fast one, or windows in days where times are unknown.
         DataError: the tables are split in another way or have no titles.
     """
-    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin)
+    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin, say=say)
     counts = families.catalogue.counts
     if any(counts.values()):
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -36,6 +36,7 @@ from legos.run.assemble import Workplace
 from legos.run.measure import ALL, SplitResult, known_catalogue
 
 Row = dict[str, float]
+VALID = "valid item rate"  # of what is written without being constrained
 
 
 @dataclass
@@ -140,10 +141,12 @@ class SplitMeasure:
         name = row_name(self._world.families, template)
         if is_next(template):
             row = whole if template == main else self._next(template, rows, split, thorough=True)[0]
-            found.add(name, dict(row), len(rows), users)
+            valid = self._measure.valid_rate(template, rows, split)
+            found.add(name, {**row, VALID: valid}, len(rows), users)
         elif template.answer == "item":
             frozen = self._frozen(split)
             row = self._measure.candidates(template, rows, split, frozen)
+            row[VALID] = self._measure.valid_rate(template, rows, split, frozen)
             found.add(name, row, len(rows), users)
         else:
             self._add_written(found, name, template, split, rows)

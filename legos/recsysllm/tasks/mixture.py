@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.recsysllm.explanations import Miner
+from legos.recsysllm.explanations import Miner, read_explanations
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import Family, Prompts, builtin_prompts
 from legos.recsysllm.task_settings import TaskSettings
@@ -139,6 +140,7 @@ class TaskFamilies:
         prompts: Prompts | None = None,
         rows: ReviewRows | None = None,
         origin: Origin | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> TaskFamilies:
         """Read tables and make tasks.
 
@@ -150,9 +152,11 @@ class TaskFamilies:
             rows: reviews with imported explanations; read from the tables, their explanations
                 mined, if not given.
             origin: other tables, which the model that is measured was trained on.
+            say: told how many published explanations there are.
 
         Raises:
-            DataError: the tables are split in another way or have no titles.
+            DataError: the tables are split in another way or have no titles, or a file of
+                explanations is missing or about other data.
             ConfigError: windows in days are asked for and times are unknown.
         """
         prompts = prompts or builtin_prompts()
@@ -163,7 +167,12 @@ class TaskFamilies:
             catalogue = replace(catalogue, users=origin.user_names(tables))
         sequences = Sequences.from_tables(tables)
         if rows is None and "reviews" in tables.manifest["tables"]:
-            rows = mined(ReviewRows.from_tables(tables, split=settings.split, seed=seed))
+            rows = ReviewRows.from_tables(tables, split=settings.split, seed=seed)
+            rows = (
+                mined(rows)
+                if settings.explanations is None
+                else published(rows, tables, settings.explanations, say)
+            )
         users: list[UserTask] = [
             kind(sequences, catalogue, prompts, settings, seed=seed)
             for kind in (SequentialTask, DirectTask)
@@ -203,3 +212,16 @@ def mined(rows: ReviewRows) -> ReviewRows:
     bodies: Sequence[str] = rows.bodies
     miner = Miner(bodies[row] for row in rows.of("train").tolist())
     return rows.with_explanations([miner.best(body) for body in bodies])
+
+
+def published(
+    rows: ReviewRows, tables: Tables, path: Path, say: Callable[[str], None]
+) -> ReviewRows:
+    """Reviews with the explanations of a file; those it does not name have none."""
+    pairs = list(zip(rows.users.tolist(), rows.items.tolist(), strict=True))
+    users, items = tables.vocabulary("user_id"), tables.vocabulary("item_id")
+    found, counts = read_explanations(path, users, items, pairs)
+    known = sum(one is not None for one in found)
+    said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    say(f"explanations of {known:,} of {len(rows):,} reviews from {path}: {said}")
+    return rows.with_explanations(found)

@@ -1,0 +1,116 @@
+"""Rows of a test: impossible ones stop a run, free writing is judged; published explanations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.recsysllm import evaluate, measure
+from legos.recsysllm.run import RecsysllmSystem
+from legos.recsysllm.tasks.candidates import Candidates
+from legos.run.assemble import Workplace
+from legos.run.devices import make_accelerator
+from legos.run.main import run, run_folder
+from tests.recsysllm.system import system_config
+
+CHOSEN = {"measure": {"prompts": ["sequential-6", "direct-8"]}, "training": {"epochs": 0}}
+
+
+def opened(config: RunConfig) -> RecsysllmSystem:
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    return RecsysllmSystem(Workplace.open(config, accelerator, Tables.load(config.data.folder)))
+
+
+@pytest.mark.parametrize("row", ["all", "direct, unseen prompt direct-8"])
+def test_an_impossible_row_stops_the_run(
+    row: str, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden 26: HR@10 below HR@5, whichever part computed it."""
+    impossible = {"HR@5": 0.5, "HR@10": 0.4}
+    if row == "all":
+        real = evaluate.counted_metrics
+
+        def broken(*args: Any, **more: Any) -> Any:
+            found = real(*args, **more)
+            found.values["Recall@5"] = found.values["Recall@10"] + 0.1
+            return found
+
+        monkeypatch.setattr(evaluate, "counted_metrics", broken)
+    else:
+        monkeypatch.setattr(measure, "candidate_metrics", lambda *_, **__: dict(impossible))
+    with pytest.raises(DataError, match=f"^{row}: impossible with one positive"):
+        run(system_config(reviewed.folder, tmp_path, model=CHOSEN))
+
+
+def test_free_writing_counts_where_it_is_an_item_and_listed(
+    reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))
+    own = system._measure._measure
+    names = system.world.families.catalogue.items
+    prompts = system.world.families.prompts
+    rows = torch.arange(4)
+    users = system.world.families.sequences.users
+    items = torch.stack([system.world.families.sequences.targets("test")[:22]] * 3, 1)
+    items[:, 1], items[:, 2] = 0, 1
+    texts = [names[int(items[0, 0])].upper(), names[0], f"{names[1]} more", "nothing"]
+    monkeypatch.setattr(
+        own, "written", lambda instances: measure.Written(instances, texts[: len(instances)], 1.0)
+    )
+    assert own.valid_rate(prompts["sequential-6"], rows, "test") == 0.5  # nothing fuzzy
+    other = names[next(n for n in range(2, 50) if n not in items[:4].flatten().tolist())]
+    texts[1] = other  # an item, but not one that was offered
+    assert own.valid_rate(prompts["sequential-6"], rows, "test") == 0.5
+    frozen = Candidates(users, items, "")
+    assert own.valid_rate(prompts["direct-8"], rows, "test", frozen) == 0.25
+
+
+def test_free_answers_have_room_for_a_title(reviewed: Tables, tmp_path: Path) -> None:
+    """With titles longer than a rating's budget, what is written is not cut to that."""
+    system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))
+    own, families = system._measure._measure, system.world.families
+    task = families.users["sequential"]
+    instances = task.evaluate(torch.arange(6), "sequential-6", "test")
+    texts = own.written(instances).texts  # random weights hardly ever stop
+    assert max(len(text.split()) for text in texts) > measure._SHORT_ANSWER
+
+
+def test_published_explanations_take_the_place_of_mined_ones(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    mined = opened(system_config(reviewed.folder, tmp_path)).world.families.reviews
+    assert mined is not None
+    row = int(mined.of("train")[0])
+    line = {
+        "user": reviewed.vocabulary("user_id")[int(mined.users[row])],
+        "item": reviewed.vocabulary("item_id")[int(mined.items[row])],
+        "sentence": "The strap is great", "feature": "strap",
+    }  # fmt: skip
+    path = tmp_path / "published.jsonl"
+    path.write_text(json.dumps(line))
+    tasks = {"tasks": {"explanations": str(path)}}
+    config = system_config(reviewed.folder, tmp_path, model=tasks)
+    said: list[str] = []
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    place = Workplace.open(config, accelerator, reviewed)
+    found = RecsysllmSystem(place, said.append).world.families.reviews
+    assert found is not None
+    assert [at for at, one in enumerate(found.explanations) if one is not None] == [row]
+    assert found.explanations[row].sentence == "The strap is great"  # type: ignore[union-attr]
+    assert any("explanations of 1 of" in text for text in said)
+    before = run_folder(config, reviewed, accelerator).id
+    path.write_text(json.dumps({**line, "sentence": "The strap is weak"}))
+    assert run_folder(config, reviewed, accelerator).id != before  # a file counts by its content
+    path.write_text(json.dumps({**line, "user": "nobody"}))
+    with pytest.raises(DataError, match="made from other data"):
+        opened(config)
+    missing = {"tasks": {"explanations": str(tmp_path / "none.jsonl")}}
+    with pytest.raises(DataError, match="no such file of explanations"):
+        opened(system_config(reviewed.folder, tmp_path, model=missing))
