@@ -90,7 +90,7 @@ class SplitMeasure:
         main = main_template(world.families.prompts, chosen)
         found = _Rows()
         whole, groups, lists = self._next(main, rows, split, thorough=thorough)
-        found.add(ALL, whole, len(rows), len(rows_of))
+        found.add(ALL, dict(whole), len(rows), len(rows_of))
         found.counts[ALL] |= {"unlisted_clicks": int(np.isnan(next(iter(groups.values()))).sum())}
         if thorough:
             self._beyond(found.values[ALL], lists)

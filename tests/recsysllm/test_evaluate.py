@@ -12,7 +12,7 @@ import torch
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.recsysllm import evaluate, measure
+from legos.recsysllm import evaluate, measure, training
 from legos.recsysllm.run import RecsysllmSystem
 from legos.recsysllm.tasks.candidates import Candidates
 from legos.run.assemble import Workplace
@@ -20,7 +20,10 @@ from legos.run.devices import make_accelerator
 from legos.run.main import run, run_folder
 from tests.recsysllm.system import system_config
 
-CHOSEN = {"measure": {"prompts": ["sequential-6", "direct-8"]}, "training": {"epochs": 0}}
+CHOSEN: dict[str, Any] = {
+    "measure": {"prompts": ["sequential-6", "direct-8"]},
+    "training": {"epochs": 0},
+}
 
 
 def opened(config: RunConfig) -> RecsysllmSystem:
@@ -80,6 +83,55 @@ def test_free_answers_have_room_for_a_title(reviewed: Tables, tmp_path: Path) ->
     instances = task.evaluate(torch.arange(6), "sequential-6", "test")
     texts = own.written(instances).texts  # random weights hardly ever stop
     assert max(len(text.split()) for text in texts) > measure._SHORT_ANSWER
+
+
+def test_what_is_measured_is_told_of_the_same_users_and_their_past(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))
+    own, items = system._measure._measure, system.world.families.sequences.items
+    for row in range(len(items)):
+        events = items.select(torch.tensor([row])).values.tolist()
+        assert own.past(row, "test") == sorted(set(events[:-1]))  # the held-out one is no past
+        assert own.past(row, "valid") == sorted(set(events[:-2]))
+    rows = torch.arange(100, 200)
+    some = measure.some_of(rows, 9, seed=0)
+    assert torch.equal(some, some.sort().values)
+    assert torch.equal(some, measure.some_of(rows, 9, seed=0))
+    assert not torch.equal(some, rows[:9])  # drawn, not the first ones
+    assert not torch.equal(some, measure.some_of(rows, 9, seed=1))
+    assert torch.equal(measure.some_of(rows, None, seed=0), rows)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_prompts_are_read_as_in_training(
+    bidirectional: bool, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, bool] = {}
+    for name in ("rank_entities", "score_candidates", "fill_blanks"):
+        real = getattr(measure, name)
+
+        def spy(*args: Any, real: Any = real, name: str = name, **more: Any) -> Any:
+            told[name] = more["bidirectional"]
+            return real(*args, **more)
+
+        monkeypatch.setattr(measure, name, spy)
+    real_layout = training.lay_out
+
+    def layout(*args: Any, **more: Any) -> Any:
+        told["training"] = more["bidirectional"]
+        return real_layout(*args, **more)
+
+    monkeypatch.setattr(training, "lay_out", layout)
+    more = {
+        "measure": {**CHOSEN["measure"], "users": 2, "valid_users": 2},
+        "training": {"epochs": 1, "epoch_steps": 1},
+        "backbone": {"bidirectional": bidirectional},
+    }
+    run(system_config(reviewed.folder, tmp_path, model=more))
+    assert told == dict.fromkeys(
+        ("rank_entities", "score_candidates", "fill_blanks", "training"), bidirectional
+    )
 
 
 def test_published_explanations_take_the_place_of_mined_ones(

@@ -27,6 +27,7 @@ from legos.recsysllm.stream import TrainingStream
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.main import run
+from legos.run.schedule import learning_rate_factor
 from tests.recsysllm.system import system_config, yamls
 from tests.run.two_processes import environment
 
@@ -64,6 +65,11 @@ def test_every_family_through_the_worker(
     same = dict(rows["sequential, seen prompt sequential-6"])
     assert 0 <= same.pop("valid item rate") <= 1
     assert rows["all"].items() >= same.items()
+    seen, unseen = (
+        rows[f"sequential, {kind}"].keys()
+        for kind in ("seen prompt sequential-6", "unseen prompt sequential-13")
+    )
+    assert seen == unseen  # so that they stand in one table
     assert {"HR@5", "HR@10", "nDCG@5", "nDCG@10"} <= rows["all"].keys()
     assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
     assert {"RMSE", "MAE", "parse rate"} <= rows["rating, unseen prompt rating-10"].keys()
@@ -101,6 +107,7 @@ KILLING = """
 import importlib, json, os, signal, sys
 from legos.config.schema import RunConfig
 from legos.run.main import run
+from legos.run.schedule import learning_rate_factor
 config, module, name, nth = sys.argv[1:]
 place = importlib.import_module(module)
 owner, _, method = name.rpartition(".")
@@ -179,7 +186,20 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
         training = InfillTraining(
             system.place.accelerator, system.backbone, stream, system.settings, stopping
         )
-        losses.append([training.take_step()["loss"] for _ in range(3)])
+        logs = []
+        for _ in range(3):
+            logs.append(training.take_step())
+            rates = {group["lr"] for group in training.optimizer.param_groups}
+            assert rates == {logs[-1]["learning_rate"]}
+        rates = [log["learning_rate"] / 0.01 for log in logs]  # of 8 steps, the first a warm-up
+        assert rates == pytest.approx(
+            [
+                learning_rate_factor(step, total=8, warmup=0.05, schedule="linear")
+                for step in range(3)
+            ]
+        )
+        assert len(set(rates)) > 1
+        losses.append([log["loss"] for log in logs])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
