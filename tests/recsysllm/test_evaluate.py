@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.recsysllm import evaluate, measure, training
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.run import RecsysllmSystem
 from legos.recsysllm.tasks.candidates import Candidates
 from legos.run.assemble import Workplace
@@ -132,6 +134,23 @@ def test_prompts_are_read_as_in_training(
     assert told == dict.fromkeys(
         ("rank_entities", "score_candidates", "fill_blanks", "training"), bidirectional
     )
+
+
+def test_what_is_no_rating_counts_as_the_training_mean(reviewed: Tables, tmp_path: Path) -> None:
+    world = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN)).world
+    task, reviews = world.families.about_reviews["rating"], world.families.reviews
+    assert reviews is not None
+    some = task.evaluation_rows("test", "rating-7")[:5]
+    instances = task.evaluate(some, "rating-7")
+    row = measure.text_row(world, measure.Written(instances, ["none"] * len(some), 0.5))
+    mean = reviews.train_mean()
+    assert abs(mean - 3) > 0.01
+    off = sum(abs(mean - one.stars) for one in instances) / len(instances)
+    assert (row["MAE"], row["parse rate"], row["complete rate"]) == pytest.approx((off, 0, 0.5))
+    elsewhere = replace(world, families=replace(world.families, origin=Origin("other")))
+    row = measure.text_row(elsewhere, measure.Written(instances, ["none"] * len(some), 0.5))
+    off = sum(abs(3 - one.stars) for one in instances) / len(instances)
+    assert row["MAE"] == pytest.approx(off)  # nothing of these tables, their mean neither
 
 
 def test_published_explanations_take_the_place_of_mined_ones(
