@@ -5,6 +5,7 @@ Key ``system`` says which; without it a model is made of bricks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -70,6 +71,10 @@ class SystemModel(Section):
         details = InitErrorDetails(type=kind, loc=("system",), input=system)
         raise ValidationError.from_exception_data("system", [details])
 
+    def read_files(self) -> tuple[Path, ...]:
+        """Files it names that decide results: a run's id counts them by their content."""
+        return ()
+
 
 class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
@@ -110,6 +115,11 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     """What trains and scores."""
     model: LanguageModelSource
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def read_files(self) -> tuple[Path, ...]:
+        """Published explanations."""
+        path = self.tasks.explanations
+        return () if path is None or not path.is_file() else (path,)
 
 
 class ComparedModel(SystemModel):

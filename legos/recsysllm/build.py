@@ -12,11 +12,14 @@ from legos.cllm4rec.build import fresh_model, keep_layers, pretrained_model
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
 from legos.recsysllm.automaton import Automaton
 from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.entities import EntityPool
-from legos.recsysllm.lora import add_preset
+from legos.recsysllm.glm_files import GlmFiles
+from legos.recsysllm.lora import Backbone, add_preset
 from legos.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.positions import Examples, build_examples
 from legos.recsysllm.special_tokens import SpecialTokens
 from legos.recsysllm.tasks import (
@@ -55,6 +58,8 @@ class World:
     ) -> TaskExamples:
         """Filled templates as columns; ``settings`` in place of those of training."""
         own = settings or self.settings.tasks
+        if self.settings.positions.prepend_cls:  # it is one of the most tokens
+            own = own.model_copy(update={"max_tokens": own.max_tokens - 1})
         return build_task_examples(instances, self.tokenizer, self.families.prompts, own)
 
     def examples(self, found: TaskExamples, special: SpecialTokens) -> Examples:
@@ -70,11 +75,12 @@ class World:
 
 def open_world(
     tables: Tables,
-    language: LanguageModel,
+    language: LanguageModel | GlmFiles,
     settings: RecsysllmConfig,
     *,
     seed: int,
     say: Callable[[str], None] = lambda text: None,
+    origin: Origin | None = None,
 ) -> World:
     """Read tables and tokenize their entities.
 
@@ -84,16 +90,20 @@ def open_world(
         settings: how.
         seed: of the run.
         say: told how items are named.
+        origin: other tables, which the model that is measured was trained on.
 
     Raises:
         ConfigError: the tokenizer is not a fast one, or windows in days where times are unknown.
         DataError: the tables are split in another way or have no titles.
     """
-    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed)
+    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin, say=say)
     counts = families.catalogue.counts
     if any(counts.values()):
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         say(f"titles of {tables.num_items:,} items: {said}; all names are different")
+    if origin is not None:
+        known = int(origin.known_users(tables).sum())
+        say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
     tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
     pool = EntityPool(tokenizer, families.catalogue.entities())
     automaton = Automaton(pool.trie(), settings.positions)
@@ -107,6 +117,61 @@ def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
     if settings.positions.intra_mode == "paper":
         return int(pool.sequences.lengths.max()) + _AROUND
     return settings.positions.max_tokens + _AROUND  # text is counted through
+
+
+def open_language(
+    source: LanguageModelSource,
+    settings: DecoderSettings,
+    *,
+    seed: int,
+    shapes_only: bool = False,
+) -> LanguageModel | GlmFiles:
+    """The language model that settings name, by its kind; nothing of it is read yet.
+
+    Args:
+        source: where it comes from.
+        settings: its kind and layout.
+        seed: of a GLM's fresh weights.
+        shapes_only: never read weights.
+    """
+    if settings.kind == "glm":
+        return GlmFiles(source, layout=settings.layout, seed=seed)
+    return LanguageModel(source, shapes_only=shapes_only)
+
+
+def build_backbone(
+    language: LanguageModel | GlmFiles,
+    settings: DecoderSettings,
+    *,
+    max_intra: int,
+    seed: int,
+    shapes_only: bool = False,
+) -> Backbone:
+    """A language model that fills blanks, with what of it is trained, on the CPU.
+
+    Args:
+        language: which.
+        settings: what is made of it.
+        max_intra: rows of a decoder's table of intra-entity positions.
+        seed: of new tokens, adapters and random weights.
+        shapes_only: without numbers, for counts.
+
+    Raises:
+        ConfigError: its files are missing or do not fit, or it cannot be a backbone.
+    """
+    if isinstance(language, LanguageModel):
+        if shapes_only:
+            return prepare_decoder(language.skeleton(), settings, max_intra=max_intra)
+        return build_decoder(language, settings, max_intra=max_intra, seed=seed)
+    glm = (
+        language.skeleton()
+        if shapes_only
+        else language.backbone(pretrained=settings.init == "pretrained")
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _choose_trained(glm, settings)
+    return glm.eval()
 
 
 def build_decoder(
@@ -149,14 +214,19 @@ def prepare_decoder(
     backbone = DecoderBackbone(
         model, max_intra=max_intra, position_mode=settings.positions, seed=seed
     )
+    _choose_trained(backbone, settings)
+    return backbone.eval()
+
+
+def _choose_trained(backbone: Backbone, settings: DecoderSettings) -> None:
+    """Everything, or adapters and what is new."""
     if settings.train == "full":
         backbone.requires_grad_(True)
-    else:
-        add_preset(
-            backbone,
-            settings.train,
-            rank=settings.lora_rank,
-            alpha=settings.lora_alpha,
-            dropout=settings.lora_dropout,
-        )
-    return backbone.eval()
+        return
+    add_preset(
+        backbone,
+        settings.train,
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+    )

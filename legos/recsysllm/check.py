@@ -7,9 +7,9 @@ from rich.console import Console
 from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.lm.load import LanguageModel
-from legos.recsysllm.build import intra_rows, open_world, prepare_decoder
+from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import builtin_prompts
 from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
 from legos.recsysllm.tasks import TaskFamilies
@@ -25,11 +25,12 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     """Print what is read, entities, parameters, training and what is measured."""
     settings = model_settings(place.config)
     refuse_unfit(place, settings)
-    language = LanguageModel(settings.model, shapes_only=True)
-    refuse_long(settings, language.longest, language.name)
     seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
+    language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
+    refuse_long(settings, language.longest, language.name)
     try:
-        world = open_world(place.tables, language, settings, seed=seed)
+        origin = Origin.of_run(place.config.exp.load, place.tables)
+        world = open_world(place.tables, language, settings, seed=seed, origin=origin)
         families, rows = world.families, intra_rows(settings, world.pool)
         found = world.pool.statistics()
         entities = (
@@ -47,7 +48,9 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         for name, text in [*_read(families), ("entities", entities)]:
             table.add_row(name, text)
         console.print(table)
-    backbone = prepare_decoder(language.skeleton(), settings.backbone, max_intra=max(1, rows))
+    backbone = build_backbone(
+        language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
+    )
     trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     parts = [Part("language model, adapters, positions", trained, frozen)]
@@ -87,6 +90,8 @@ def _show_plan(
     table.add_row("learning rate", f"{own.lr:g}, {own.schedule}")
     names = measure.prompts or [t.name for t in default_templates(builtin_prompts())]
     known = {*families.users, *families.about_reviews}
+    if families.origin is not None:
+        table.add_row("trained on", f"{families.origin.name}; nothing of these tables")
     there = [name for name in names if builtin_prompts()[name].family in known]
     table.add_row("prompts of a test", ", ".join(there))
     users = "all" if measure.users is None else f"at most {measure.users:,}"

@@ -15,8 +15,8 @@ from legos.errors import ConfigError
 from legos.metrics.beyond import beyond_accuracy_of_lists
 from legos.metrics.bounds import require_possible
 from legos.metrics.full_ranking import counted_metrics, listed
-from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.build import World
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.measure import (
     PromptMeasure,
     chosen_templates,
@@ -29,6 +29,7 @@ from legos.recsysllm.model_settings import MeasureSettings
 from legos.recsysllm.plain_rows import PlainRows
 from legos.recsysllm.prompts import Template
 from legos.recsysllm.task_settings import SplitName
+from legos.recsysllm.tasks import TaskFamilies, TransferTask
 from legos.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
@@ -40,6 +41,7 @@ from legos.run.assemble import Workplace
 from legos.run.measure import ALL, SplitResult, known_catalogue
 
 Row = dict[str, float]
+VALID = "valid item rate"  # of what is written without being constrained
 
 
 @dataclass
@@ -67,7 +69,7 @@ class SplitMeasure:
         world: tables and tokenizer.
     """
 
-    def __init__(self, place: Workplace, backbone: DecoderBackbone, world: World) -> None:
+    def __init__(self, place: Workplace, backbone: Backbone, world: World) -> None:
         self._place, self._backbone, self._world = place, backbone, world
         self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
         self._plain = PlainRows(world, seed=place.config.exp.train.seed)
@@ -94,7 +96,7 @@ class SplitMeasure:
         main = main_template(world.families.prompts, chosen)
         found = _Rows()
         whole, groups, lists = self._next(main, rows, split, thorough=thorough)
-        found.add(ALL, whole, len(rows), len(rows_of))
+        found.add(ALL, dict(whole), len(rows), len(rows_of))
         found.counts[ALL] |= {"unlisted_clicks": int(np.isnan(next(iter(groups.values()))).sum())}
         if thorough:
             self._beyond(found.values[ALL], lists)
@@ -142,14 +144,15 @@ class SplitMeasure:
         users: int,
     ) -> None:
         """The row of one prompt."""
-        kind = "seen" if template.seen else "unseen"
-        name = f"{template.family}, {kind} prompt {template.name}"
+        name = row_name(self._world.families, template)
         if is_next(template):
             row = whole if template == main else self._next(template, rows, split, thorough=True)[0]
-            found.add(name, dict(row), len(rows), users)
+            valid = self._measure.valid_rate(template, rows, split)
+            found.add(name, {**row, VALID: valid}, len(rows), users)
         elif template.answer == "item":
             frozen = self._frozen(split)
             row = self._measure.candidates(template, rows, split, frozen)
+            row[VALID] = self._measure.valid_rate(template, rows, split, frozen)
             found.add(name, row, len(rows), users)
         else:
             self._add_written(found, name, template, split, rows)
@@ -170,9 +173,10 @@ class SplitMeasure:
             return
         row = text_row(self._world, self._measure.written(instances))
         found.add(name, row, len(instances), available)
+        asked = name.rpartition(", ")[0].rpartition(": ")[2]
         for title, plain in self._plain(instances).items():
-            if f"{template.family}, {title}" not in found.values:
-                found.add(f"{template.family}, {title}", plain, len(instances), available)
+            if f"{asked}, {title}" not in found.values:
+                found.add(f"{asked}, {title}", plain, len(instances), available)
 
     def _beyond(self, row: Row, lists: np.ndarray) -> None:
         """Novelty and coverage of the lists, in place."""
@@ -204,6 +208,20 @@ class SplitMeasure:
             seed=own.seed,
             negatives=own.negatives,
         )
+
+
+def row_name(families: TaskFamilies, template: Template) -> str:
+    """What the row of a prompt is called: whose training, what is asked for, seen or not."""
+    kind = "seen" if template.seen else "unseen"
+    origin, family = families.origin, str(template.family)
+    task = families.about_reviews.get("transfer")
+    if template.family == "transfer":
+        about = {"stars": "rating", "liking": "like or dislike"}
+        known = isinstance(task, TransferTask) and task.known is not None
+        family = f"{about.get(template.answer, template.answer)} in another domain, "
+        family += "users of both" if known else "new users"
+    trained = "" if origin is None else f"trained on {origin.name}: "
+    return f"{trained}{family}, {kind} prompt {template.name}"
 
 
 def which_split(sequences: Sequences, interactions: Interactions) -> tuple[SplitName, Tensor]:

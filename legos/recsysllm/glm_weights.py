@@ -39,6 +39,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         key=lambda file: int(_SHARD.fullmatch(file.name)[1]),  # type: ignore[index] # it matches
     )
     if shards:
+        ranks = [int(_SHARD.fullmatch(file.name)[1]) for file in shards]  # type: ignore[index]
+        if path.is_dir() and ranks != list(range(len(ranks))):
+            raise ConfigError(f"{path}: shards {ranks}; expected 0 to {max(ranks)}, each once")
         return clean_names(merge_shards([_module(_load(file), file) for file in shards]))
     found: dict[str, Tensor] = {}
     safe = [file for file in files if file.suffix == ".safetensors"]
@@ -49,6 +52,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: no weights here; expected *.safetensors, *.bin or mp_rank_XX_model_states.pt"
         )
     return clean_names(found)
+
+
+def has_shards(folder: Path) -> bool:
+    """Whether there are shards of Megatron in a folder."""
+    return any(_SHARD.fullmatch(file.name) for file in folder.glob("*.pt"))
 
 
 def merge_shards(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

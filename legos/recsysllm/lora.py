@@ -16,6 +16,7 @@ from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.glm import GlmBackbone
 
 Preset = Literal["paper", "qkv"]
+Backbone = GlmBackbone | DecoderBackbone
 RANK, ALPHA, DROPOUT = 8, 16.0, 0.05  # rank of the paper; the others are not stated
 
 _TARGETS: dict[Preset, tuple[tuple[str, ...], ...]] = {
@@ -30,7 +31,7 @@ _TARGETS: dict[Preset, tuple[tuple[str, ...], ...]] = {
 
 
 def add_preset(
-    backbone: GlmBackbone | DecoderBackbone,
+    backbone: Backbone,
     preset: Preset,
     *,
     rank: int = RANK,

@@ -13,12 +13,13 @@ from torch import Tensor
 from legos.cllm4rec.rows import from_lengths
 from legos.data.random import keyed_bits
 from legos.errors import ConfigError
-from legos.metrics.generation import candidate_metrics, rating_errors, text_metrics
-from legos.recsysllm.backbone import DecoderBackbone
+from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.recsysllm.build import World
 from legos.recsysllm.constrained import rank_entities
 from legos.recsysllm.filling import fill_blanks
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.packed_scores import score_candidates
+from legos.recsysllm.positions import Examples
 from legos.recsysllm.prompts import Prompts, Template
 from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks.candidates import Candidates
@@ -29,6 +30,7 @@ from legos.recsysllm.trie import NOWHERE
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)
 _SHORT_ANSWER = 8  # tokens of a rating or a word
+_MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class PromptMeasure:
     """
 
     def __init__(
-        self, accelerator: Accelerator, backbone: DecoderBackbone, world: World, offered: Tensor
+        self, accelerator: Accelerator, backbone: Backbone, world: World, offered: Tensor
     ) -> None:
         self._accelerator, self._backbone, self._world = accelerator, backbone, world
         self._device = accelerator.device
@@ -110,23 +112,33 @@ class PromptMeasure:
     ) -> dict[str, float]:
         """HR and nDCG of the right one among frozen candidates that the prompt lists."""
         task, scores = self._world.families.users[template.family], []
-        longer = self._world.settings.tasks.model_copy(update={"max_tokens": self._own.max_tokens})
         width = frozen.items.shape[1]
         surfaces = self._world.pool
         for chosen in rows.split(self._own.batch_size):
-            instances = task.evaluate(chosen, template.name, split, frozen)
-            found = self._world.task_examples(instances, longer)
-            prompts = self._world.examples(found, self._backbone.special).prompts()
+            prompts = self._prompts(task.evaluate(chosen, template.name, split, frozen))
             listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
             owners = torch.arange(len(chosen)).repeat_interleave(width)
             with self._accelerator.autocast():
                 one = score_candidates(
-                    self._backbone, prompts.to(self._device), listed.to(self._device),
+                    self._backbone, prompts, listed.to(self._device),
                     owners.to(self._device), self._automaton,
                     bidirectional=self._world.settings.backbone.bidirectional,
                 )  # fmt: skip
             scores.append(one.view(len(chosen), width).float().cpu().numpy())
         return candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+
+    def valid_rate(
+        self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates | None = None
+    ) -> float:
+        """Share of freely written answers that are the name of an item, or of one in the list."""
+        task = self._world.families.users[template.family]
+        names = self._world.families.catalogue.items
+        found = self.written(task.evaluate(rows, template.name, split, frozen))
+        items, rate = match_items([[text] for text in found.texts], names)
+        if frozen is None:
+            return rate
+        pairs = zip(items, frozen.items[rows].tolist(), strict=True)
+        return float(np.mean([bool(own) and own[0] in listed for own, listed in pairs]))
 
     def written(self, instances: Sequence[Instance]) -> Written:
         """Fill the blanks of prompts freely, greedily."""
@@ -135,7 +147,8 @@ class PromptMeasure:
         size, own = self._own.batch_size, self._world.settings
         for begin in range(0, len(instances), size):
             some = list(instances[begin : begin + size])
-            long = some[0].template.free_text
+            template = some[0].template
+            long = template.free_text or template.answer == "item"
             with self._accelerator.autocast():
                 filled = fill_blanks(
                     self._backbone, self._prompts(some), self._automaton,
@@ -149,8 +162,12 @@ class PromptMeasure:
             complete += int(filled.complete.sum())
         return Written(instances, texts, complete / max(1, len(instances)))
 
-    def _prompts(self, instances: Sequence[Instance]):  # type: ignore[no-untyped-def]
-        found = self._world.task_examples(list(instances))
+    def _prompts(self, instances: Sequence[Instance]) -> Examples:
+        """Part A on the device; where candidates are listed it may be longer than in training."""
+        own = self._world.settings.tasks
+        if instances and instances[0].candidates:
+            own = own.model_copy(update={"max_tokens": self._own.max_tokens})
+        found = self._world.task_examples(list(instances), own)
         return self._world.examples(found, self._backbone.special).prompts().to(self._device)
 
 
@@ -160,11 +177,11 @@ def text_row(world: World, found: Written) -> dict[str, float]:
     references = [instance.reference for instance in found.instances]
     row: dict[str, float]
     if answer in ("stars", "whole-stars"):
-        reviews = world.families.reviews
+        reviews, trained = world.families.reviews, world.families.origin is None
         errors = rating_errors(
             found.texts,
             [instance.stars for instance in found.instances],
-            fallback=3.0 if reviews is None else reviews.train_mean(),
+            fallback=_MIDDLE if not trained or reviews is None else reviews.train_mean(),
         )
         row = {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
     elif answer in ("verdict", "liking"):
@@ -194,6 +211,12 @@ def chosen_templates(world: World) -> list[Template]:
     if own.prompts:
         found = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
         for template in found:
+            if template.family == "transfer" and families.origin is None:
+                raise ConfigError(
+                    f"model.measure.prompts: {template.name} is about items of another domain than "
+                    "the trained one; measure a model of other tables: --exp recsysllm-transfer "
+                    "--load RUN_FOLDER"
+                )
             if template.family not in known:
                 raise ConfigError(
                     f"model.measure.prompts: {template.name} is of family {template.family}, for "

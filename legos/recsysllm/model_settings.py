@@ -26,10 +26,16 @@ class _Section(BaseModel):
 class DecoderSettings(_Section):
     """What is made of the language model."""
 
+    kind: Literal["decoder", "glm"] = "decoder"
+    """`decoder`: any causal decoder of transformers; `glm`: GLM or ChatGLM-6B, which are made for
+    blanks and have two positions of their own."""
+    layout: Literal["auto", "megatron", "hub", "chatglm"] = "auto"
+    """How the weights of a GLM lie: `megatron`: in shards; `hub`: as on the Hugging Face hub;
+    `chatglm`: query, key and value of each head together; `auto`: as they look."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random`: its shape with fresh weights."""
     layers: PositiveInt | None = None
-    """It keeps so many layers and its last norm; null: all."""
+    """A decoder keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "middle"
     """Where the others are taken out."""
     train: Literal["paper", "qkv", "full"] = "paper"
@@ -42,12 +48,22 @@ class DecoderSettings(_Section):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """On their input (the paper: silent)."""
     positions: Literal["sequential", "glm"] = "sequential"
-    """`sequential`: Part B continues Part A, as the decoder was trained; `glm`: it stands at its
-    mask."""
+    """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
+    its mask, as it always does in a GLM."""
     bidirectional: bool = True
     """Part A sees all of itself; off: only what comes before, as the decoder was trained."""
     max_intra: PositiveInt | None = None
-    """Rows of the table of intra-entity positions; null: as many as can occur."""
+    """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if self.kind == "glm":
+            for name, given in (("layers", self.layers), ("max_intra", self.max_intra)):
+                if given is not None:
+                    raise ValueError(f"{name} {given}: a GLM keeps its own; expected null")
+        elif self.layout != "auto":
+            raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
+        return self
 
 
 class TrainingSettings(_Section):
@@ -128,6 +144,6 @@ class RecsysllmConfig(_Section):
                 f"tasks.max_tokens {self.tasks.max_tokens}: expected more than "
                 f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and 2"
             )
-        if self.positions.prepend_cls:
+        if self.positions.prepend_cls and self.backbone.kind == "decoder":
             raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")
         return self

@@ -11,14 +11,15 @@ from legos.config.model_schema import RecsysllmModel
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
-from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
-from legos.recsysllm.build import build_decoder, intra_rows, open_world
+from legos.recsysllm.backbone import DecoderBackbone
+from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.evaluate import SplitMeasure
 from legos.recsysllm.loop import train_epochs
 from legos.recsysllm.measure import chosen_templates
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.stream import TrainingStream
-from legos.recsysllm.training import InfillTraining, TrainingKeeper, take_trained
+from legos.recsysllm.training import InfillTraining, TrainingKeeper, fit_positions, take_trained
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import read_checkpoint
 from legos.run.early_stopping import EarlyStopping
@@ -47,13 +48,16 @@ class RecsysllmSystem:
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self.settings = place, model_settings(place.config)
         refuse_unfit(place, self.settings)
-        language = LanguageModel(self.settings.model)
+        seed, own = place.config.exp.train.seed, self.settings.backbone
+        language = open_language(self.settings.model, own, seed=seed)
         refuse_long(self.settings, language.longest, language.name)
-        seed = place.config.exp.train.seed
-        self.world = open_world(place.tables, language, self.settings, seed=seed, say=say)
+        self.origin = Origin.of_run(place.config.exp.load, place.tables)
+        self.world = open_world(
+            place.tables, language, self.settings, seed=seed, say=say, origin=self.origin
+        )
         chosen_templates(self.world)  # a wrong name is told before training
         rows = intra_rows(self.settings, self.world.pool)
-        self.backbone = build_decoder(language, self.settings.backbone, max_intra=rows, seed=seed)
+        self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
         self.backbone.to(place.accelerator.device)
         self._measure = SplitMeasure(place, self.backbone, self.world)
 
@@ -95,8 +99,11 @@ class RecsysllmSystem:
         return self._trained(training)
 
     def load(self, checkpoint: Path) -> str:
-        """Take what was trained; returns the id of the run that did."""
-        return take_trained(self.backbone, read_checkpoint(checkpoint), checkpoint)
+        """Take what was trained, on these tables or on others; the id of the run that did."""
+        found = read_checkpoint(checkpoint)
+        if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
+            fit_positions(self.backbone, found)
+        return take_trained(self.backbone, found, checkpoint)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Measure a split with every prompt that was chosen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,11 @@ def appended(vocabulary: int, *, pad: int = 0) -> SpecialTokens:
         end=vocabulary + 4,
         pad=pad,
     )
+
+
+def appended_with_cls(vocabulary: int) -> SpecialTokens:
+    """The same and [CLS], behind the words of a tokenizer whose model has random weights."""
+    return replace(appended(vocabulary), cls=vocabulary + NUM_APPENDED)
 
 
 NUM_APPENDED = 5

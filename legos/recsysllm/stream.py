@@ -116,7 +116,7 @@ class TrainingStream:
             world.settings.masking,
             seed=self._seed,
             epoch=0,
-            max_tokens=positions.max_tokens,
+            max_tokens=positions.max_tokens - positions.prepend_cls,
         )
         count = torch.arange(len(blanks.ranges.values))
         order = draws.uniform(count, 1, _SPANS, seed=self._seed, epoch=step)[:, 0]

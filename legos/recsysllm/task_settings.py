@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -23,6 +24,9 @@ class TaskSettings(BaseModel):
     to the families with reviews."""
     item_text: Literal["title", "id"] = "title"
     """What stands for an item: its title, or `item_` and its number as in P5."""
+    explanations: Path | None = None
+    """Published explanations as JSON lines, made of a pickle by `python -m process.explanations`;
+    null: sentences found by feature and opinion words, not comparable with published numbers."""
     max_name_words: PositiveInt = 30
     """Longer titles are cut, before equal ones are told apart."""
     history: Literal["horizon", "p5"] = "horizon"

@@ -21,8 +21,9 @@ from torch.optim import AdamW
 from legos.cllm4rec.rows import token_batches
 from legos.data.ragged import Ragged
 from legos.errors import CheckpointError, LegosError
-from legos.recsysllm.backbone import DecoderBackbone
+from legos.recsysllm.backbone import DecoderBackbone, IntraTable
 from legos.recsysllm.layout import lay_out
+from legos.recsysllm.lora import Backbone
 from legos.recsysllm.loss import infill_loss
 from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.recsysllm.positions import IGNORE, Examples
@@ -80,7 +81,7 @@ class InfillTraining:
     def __init__(
         self,
         accelerator: Accelerator,
-        backbone: DecoderBackbone,
+        backbone: Backbone,
         stream: TrainingStream,
         settings: RecsysllmConfig,
         early_stopping: EarlyStopping,
@@ -274,8 +275,21 @@ class TrainingKeeper:
         self._tracker.say(f"goes on after step {step} of {training.total}")
 
 
+def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
+    """Give a decoder as many rows of intra-entity positions as a checkpoint of other tables has.
+
+    How many there are follows from the longest entity; what lies beyond shares the last row.
+    """
+    rows = checkpoint.model.get("intra.table.weight")
+    if rows is None or len(rows) == backbone.intra.table.num_embeddings:
+        return
+    own = backbone.intra.table.weight
+    backbone.intra = IntraTable(len(rows), backbone.width).to(own.device)
+    backbone.intra.requires_grad_(own.requires_grad)
+
+
 def take_trained(
-    backbone: DecoderBackbone,
+    backbone: Backbone,
     checkpoint: Checkpoint,
     folder: Path,
     *,
@@ -300,14 +314,14 @@ def take_trained(
     return str(checkpoint.state["run"])
 
 
-def _optimizer(backbone: DecoderBackbone, settings: RecsysllmConfig) -> AdamW:
-    """AdamW without weight decay on what has one dimension and on what a decoder was given."""
+def _optimizer(backbone: Backbone, settings: RecsysllmConfig) -> AdamW:
+    """AdamW without weight decay on what has one dimension, on positions and on new tokens."""
     own = settings.training
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in backbone.named_parameters():
         if parameter.requires_grad:
-            is_new = name.startswith(("intra.", "new_tokens"))
+            is_new = name.startswith(("intra.", "new_tokens")) or "position_embeddings" in name
             (plain if is_new or parameter.dim() < 2 else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": own.weight_decay},

@@ -86,6 +86,7 @@ def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> R
     """Where the run of a configuration lies; given item files count by their content."""
     resolved, embed = resolved_dict(config), config.embed
     given = [path for path in (embed.item_vectors, embed.item_codes) if path is not None]
+    given += config.model.read_files()
     if embed.source == "token_table" and Path(str(embed.path)).is_file():
         given.append(Path(str(embed.path)))
     if given:

@@ -22,7 +22,7 @@ expected, .gz or not:
                reviewText, summary. 2023: user_id, parent_asin, rating, timestamp (milliseconds),
                text, title
   --metadata   optional, one JSON object (2014: or Python dict) a line: asin or parent_asin, title,
-               description, brand or store, categories or category
+               description, brand or store, categories or category, price
 
 A rating of 0, null or none at all is unknown. The reviews are read twice, so memory grows with what
 passes the filters.
@@ -33,7 +33,7 @@ Build tables from a prepared folder.
 expected in --raw:
   sequences.tsv   user TAB item ids with blanks between them, oldest first; or
   reviews.jsonl   user_id, item_id, rating, timestamp (seconds), review, summary
-  items.jsonl     optional: item_id, title, brand, authors, description, categories
+  items.jsonl     optional: item_id, title, brand, authors, description, categories, price
 """
 CLLM4REC = """\
 Build tables from the public files of CLLM4Rec, with the split that they have. Pickles are read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ TEXT_KEYS = {  # field -> the keys it may have, the first one that is filled cou
 BRAND_KEYS = ("brand", "store")
 PATH_KEYS = ("categories", "category")
 TEXT_FIELDS = ("title", "authors", "description", "categories")
-CATEGORY_FIELDS = ("brand", "category", "subcategory")
+CATEGORY_FIELDS = ("brand", "category", "subcategory", "price")
+_PRICE = re.compile(r"\$? ?(\d[\d,]*(?:\.\d+)?)")  # no ranges, nothing of a page's code
 _PAGE_CODE = "getTime"  # scripts of the shop's pages that Amazon 2018 holds in place of titles
 
 
@@ -108,6 +110,7 @@ def _item_id(row: Row) -> str:
 def _fields(row: Row) -> dict[str, str]:
     fields = {name: _first(row, keys) for name, keys in TEXT_KEYS.items()}
     fields["brand"] = _first(row, BRAND_KEYS)
+    fields["price"] = _price(row.values.get("price"))
     paths = _paths(row)
     fields["categories"] = "; ".join(" > ".join(path) for path in paths)
     if paths:
@@ -129,6 +132,12 @@ def _first(row: Row, keys: Sequence[str]) -> str:
         if text:
             return text
     return ""
+
+
+def _price(value: Any) -> str:
+    """In dollars, with cents: ``$12.99``; empty where it is unknown or several."""
+    found = _PRICE.fullmatch(str(value).strip()) if value else None
+    return "" if found is None else f"${float(found[1].replace(',', '')):.2f}"
 
 
 def _paths(row: Row) -> list[list[str]]:

@@ -27,9 +27,13 @@ The golden tests of its specification and where they are:
     23 packed scores equal single ones                                  test_decoding
     24 legacy BLEU and ROUGE                                            test_generation_metrics
     25 HR, nDCG and MRR of lists                                        test_generation_metrics
-    26 bounds on every row                                              test_generation_metrics
+    26 bounds; on every row of a run                  test_generation_metrics, test_evaluate
     27 ratings parsed                                                   test_generation_metrics
     determinism of tasks, candidates and negatives                      test_tasks, test_candidates
+    kills in every phase                                                test_run
+    the ablation's rows                                                 test_ablation
+    other tables than those trained on                                  test_transfer
+    GLMs as they are published                                          test_glm_run
 """
 
 from __future__ import annotations

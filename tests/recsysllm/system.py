@@ -23,7 +23,7 @@ def word_language_model(folder: Path) -> dict[str, Any]:
     text = f"Thing number deluxe Acme untitled # {numbers} {' '.join((*FEATURES, *OPINIONS))}"
     text = f"{text} A one by I got it The is Ok yes no like dislike Customer History {parts}"
     splitter = pre_tokenizers.Whitespace()
-    words = ["?", *dict.fromkeys(word for word, _ in splitter.pre_tokenize_str(text))]
+    words = list(dict.fromkeys(["?", *(word for word, _ in splitter.pre_tokenize_str(text))]))
     tokenizer = Tokenizer(models.WordLevel({w: row for row, w in enumerate(words)}, "?"))
     tokenizer.pre_tokenizer = splitter
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
@@ -86,6 +86,17 @@ def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
             "exp": exp,
         }
     )
+
+
+def yamls(config: RunConfig, folder: Path, name: str = "tiny") -> list[str]:
+    """Data and model YAMLs of a configuration; the words of a command that names them."""
+    (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
+    model = json.loads(config.model.model_dump_json())
+    (folder / f"{name}.yaml").write_text(json.dumps({**model, "name": name}))
+    words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / f"{name}.yaml")]
+    words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]
+    words += ["--exp.cache.candidate_folder", str(folder / "candidates"), "--seed", "3"]
+    return words
 
 
 def main() -> None:

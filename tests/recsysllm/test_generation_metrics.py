@@ -136,9 +136,9 @@ def test_golden_27_ratings_are_parsed(text: str, stars: float | None) -> None:
 
 
 def test_unparsed_ratings_are_counted_not_dropped() -> None:
-    found = rating_errors(["5.0", "none", "9", "2"], [5, 4, 4, 1], fallback=3.0)
-    # errors: 0, 3 - 4 = -1 (fallback), 5 - 4 = 1 (clipped), 1
-    assert (found.rmse, found.mae) == pytest.approx((math.sqrt(3 / 4), 3 / 4))
+    found = rating_errors(["5.0", "none", "9", "2"], [5, 4, 4, 1], fallback=2.5)
+    # errors: 0, 2.5 - 4 = -1.5 (fallback), 5 - 4 = 1 (clipped), 1
+    assert (found.rmse, found.mae) == pytest.approx((math.sqrt(4.25 / 4), 3.5 / 4))
     assert (found.unparsed, found.parse_rate, found.counted) == (1, 0.75, 4)
     old = rating_errors(["5.0", "none", "4.0", "2.5"], [1, 4, 4, 2], fallback=3.0, as_p5=True)
     assert (old.counted, old.mae, old.unparsed) == (2, 0.25, 1)  # the "5.0" is lost, as in P5

@@ -27,7 +27,8 @@ from legos.recsysllm.stream import TrainingStream
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.main import run
-from tests.recsysllm.system import system_config
+from legos.run.schedule import learning_rate_factor
+from tests.recsysllm.system import system_config, yamls
 from tests.run.two_processes import environment
 
 ROOT = Path(worker.__file__).parent
@@ -43,22 +44,11 @@ def checkpoint(runs: Path, name: str = "last", file: str = "model") -> dict[str,
     return load_file(path)
 
 
-def yamls(tables: Path, folder: Path) -> list[str]:
-    """Data and model YAMLs; the words of a command that names them."""
-    config = system_config(tables, folder)
-    (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
-    model = json.loads(config.model.model_dump_json())
-    (folder / "tiny.yaml").write_text(json.dumps({**model, "name": "tiny"}))
-    words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / "tiny.yaml")]
-    words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]
-    words += ["--exp.cache.candidate_folder", str(folder / "candidates"), "--seed", "3"]
-    return words
-
-
 def test_every_family_through_the_worker(
     reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*yamls(reviewed.folder, tmp_path), "--model.measure.negatives", "9"]
+    words = yamls(system_config(reviewed.folder, tmp_path), tmp_path)
+    words += ["--model.measure.negatives", "9"]
     assert worker.main([*words, "--check"]) == 0
     text = capsys.readouterr().out
     for told in (
@@ -81,7 +71,14 @@ def test_every_family_through_the_worker(
             kind = "seen" if template.seen else "unseen"
             assert f"{template.family}, {kind} prompt {template.name}" in rows
     assert (counts["all"]["groups"], counts["all"]["available"]) == (9, 22)
-    assert rows["all"].items() >= rows["sequential, seen prompt sequential-6"].items()
+    same = dict(rows["sequential, seen prompt sequential-6"])
+    assert 0 <= same.pop("valid item rate") <= 1
+    assert rows["all"].items() >= same.items()
+    seen, unseen = (
+        rows[f"sequential, {kind}"].keys()
+        for kind in ("seen prompt sequential-6", "unseen prompt sequential-13")
+    )
+    assert seen == unseen  # so that they stand in one table
     assert {"HR@5", "HR@10", "nDCG@5", "nDCG@10"} <= rows["all"].keys()
     assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
     assert {"RMSE", "MAE", "parse rate"} <= rows["rating, unseen prompt rating-10"].keys()
@@ -119,33 +116,48 @@ def test_what_is_trained_is_stored_and_scores_the_same_again(
 
 
 KILLING = """
-import json, os, signal, sys
-from legos.recsysllm import training
+import importlib, json, os, signal, sys
 from legos.config.schema import RunConfig
 from legos.run.main import run
-step = training.InfillTraining.take_step
-def killing(self):
-    if self.progress.step == int(sys.argv[2]):
+from legos.run.schedule import learning_rate_factor
+config, module, name, nth = sys.argv[1:]
+place = importlib.import_module(module)
+owner, _, method = name.rpartition(".")
+place = getattr(place, owner) if owner else place
+real, calls = getattr(place, method), []
+def killing(*args, **more):
+    calls.append(0)
+    if len(calls) == int(nth):
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self)
-training.InfillTraining.take_step = killing
-run(RunConfig.model_validate(json.load(open(sys.argv[1]))))
+    return real(*args, **more)
+setattr(place, method, killing)
+run(RunConfig.model_validate(json.load(open(config))))
 """
+KILLS = [  # of eight steps in two epochs, with a checkpoint after the third and sixth: where, nth
+    ("legos.recsysllm.training", "InfillTraining.take_step", 3),  # before any checkpoint
+    ("legos.recsysllm.evaluate", "SplitMeasure._measured", 1),  # the epoch is not noted yet
+    ("legos.recsysllm.training", "write_checkpoint", 2),  # measured; `best` or `last` is missing
+    ("legos.run.checkpoint", "save_file", 1),  # in the middle of writing one
+    ("legos.recsysllm.training", "InfillTraining.take_step", 4),  # of what is left
+    ("legos.recsysllm.measure", "PromptMeasure.candidates", 1),  # while it is tested
+]
 
 
 @pytest.mark.multiprocess
-def test_killed_twice_and_resumed_ends_with_the_same_bits(reviewed: Tables, tmp_path: Path) -> None:
+def test_killed_in_every_phase_and_resumed_ends_with_the_same_bits(
+    reviewed: Tables, tmp_path: Path
+) -> None:
     steps = {"train": {"checkpoint_steps": 3}}
     whole = system_config(reviewed.folder, tmp_path, runs_folder=str(tmp_path / "whole"), **steps)
     killed = system_config(reviewed.folder, tmp_path, runs_folder=str(tmp_path / "killed"), **steps)
     expected = run(whole)
     (tmp_path / "config.json").write_text(killed.model_dump_json())
-    for step in (2, 5):  # before a checkpoint, and two steps after one in the second epoch
+    for module, name, nth in KILLS:
         done = subprocess.run(
-            [sys.executable, "-c", KILLING, str(tmp_path / "config.json"), str(step)],
+            [sys.executable, "-c", KILLING, str(tmp_path / "config.json"), module, name, str(nth)],
             cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert done.returncode == -signal.SIGKILL, (name, done.stderr)
     found = run(killed)
     for name, file in [("last", "model"), ("last", "optimizer"), ("best", "model")]:
         ours, theirs = (checkpoint(tmp_path / run_, name, file) for run_ in ("killed", "whole"))
@@ -153,6 +165,12 @@ def test_killed_twice_and_resumed_ends_with_the_same_bits(reviewed: Tables, tmp_
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert found["splits"]["test"]["rows"] == expected["splits"]["test"]["rows"]
     assert found["training"]["tokens"] == expected["training"]["tokens"]
+    lines = []
+    for folder in ("killed", "whole"):
+        (path,) = (tmp_path / folder).glob("reviewed/recsysllm/*/metrics.jsonl")
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        lines.append([{k: v for k, v in r.items() if "seconds" not in k} for r in records])
+    assert lines[0] == lines[1]
 
 
 def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
@@ -180,7 +198,20 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
         training = InfillTraining(
             system.place.accelerator, system.backbone, stream, system.settings, stopping
         )
-        losses.append([training.take_step()["loss"] for _ in range(3)])
+        logs = []
+        for _ in range(3):
+            logs.append(training.take_step())
+            rates = {group["lr"] for group in training.optimizer.param_groups}
+            assert rates == {logs[-1]["learning_rate"]}
+        rates = [log["learning_rate"] / 0.01 for log in logs]  # of 8 steps, the first a warm-up
+        assert rates == pytest.approx(
+            [
+                learning_rate_factor(step, total=8, warmup=0.05, schedule="linear")
+                for step in range(3)
+            ]
+        )
+        assert len(set(rates)) > 1
+        losses.append([log["loss"] for log in logs])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -233,7 +264,7 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
         ({"measure": {"beams": 4}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
         ({}, {"evaluate": {"ranking": "shown", "metrics": ["MRR"]}}, "exp.evaluate.ranking"),
         ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
-        ({"measure": {"prompts": ["transfer-1"]}}, {}, "these tables have no data"),
+        ({"measure": {"prompts": ["transfer-1"]}}, {}, "of another domain than"),
         ({"measure": {"max_tokens": 513}}, {}, "tiny-llama reads at most 512 tokens"),
         ({"backbone": {"layers": 4}}, {}, "has 3; expected 1 to 3"),
         ({"training": {"lr": 1e30, "warmup": 0.0}}, {}, "lower model.training.lr"),

@@ -9,7 +9,7 @@ import torch
 
 from legos.errors import ConfigError, DataError
 from legos.recsysllm.entities import EntityPool
-from legos.recsysllm.textualizer import Textualizer, distinct_titles, entity
+from legos.recsysllm.textualizer import Textualizer, entity
 from legos.recsysllm.trie import NOWHERE
 from legos.recsysllm.units import Unit, UnitTokenizer, sentences
 from tests.recsysllm.small import SHARED, byte_tokenizer
@@ -113,15 +113,6 @@ def test_sentences_end_at_marks_before_blanks_and_never_inside_entities() -> Non
 def test_entities_never_touch_and_the_first_unit_has_no_blank_before_it() -> None:
     units = Textualizer().document([[entity("A", "item", 0)], [entity("B", "item", 1)]])
     assert [unit.surface for unit in units] == ["A", ",", " B"]
-
-
-def test_missing_and_repeated_titles_become_entities_of_their_own() -> None:
-    titles, counts = distinct_titles(
-        ["Cup", "", "Cup", " Cup  (2) ", "", "Cup"], ["", "Acme toys", "", "", "", ""]
-    )
-    assert titles == ["Cup", "Acme toys 1", "Cup (3)", "Cup (2)", "item 4", "Cup (4)"]
-    assert (counts.missing, counts.duplicated) == (2, 2)
-    assert len(set(titles)) == 6
 
 
 def test_what_a_user_does_wrong_is_told() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.recsysllm.explanations import Miner
+from legos.recsysllm.explanations import Miner, read_explanations
+from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import Family, Prompts, builtin_prompts
 from legos.recsysllm.task_settings import TaskSettings
 from legos.recsysllm.tasks import draws
@@ -25,6 +27,7 @@ from legos.recsysllm.tasks.review_rows import ReviewRows
 from legos.recsysllm.tasks.review_tasks import ReviewTask
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.recsysllm.tasks.sequential import SequentialTask
+from legos.recsysllm.tasks.transfer import TransferTask
 from legos.recsysllm.tasks.user_tasks import UserTask
 
 
@@ -109,10 +112,12 @@ class TaskFamilies:
         sequences: what users did.
         reviews: None where there are none.
         users: sequential and direct.
-        about_reviews: rating, explanation, review; empty without reviews.
+        about_reviews: rating, explanation, review; transfer, where the model was trained on other
+            tables; empty without reviews.
         prompts: templates.
         settings: how.
         seed: of the run.
+        origin: those other tables, if there are any.
     """
 
     catalogue: Catalogue
@@ -123,6 +128,7 @@ class TaskFamilies:
     prompts: Prompts
     settings: TaskSettings
     seed: int
+    origin: Origin | None = None
 
     @classmethod
     def from_tables(
@@ -133,6 +139,8 @@ class TaskFamilies:
         seed: int,
         prompts: Prompts | None = None,
         rows: ReviewRows | None = None,
+        origin: Origin | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> TaskFamilies:
         """Read tables and make tasks.
 
@@ -143,18 +151,28 @@ class TaskFamilies:
             prompts: templates; the built-in ones if not given.
             rows: reviews with imported explanations; read from the tables, their explanations
                 mined, if not given.
+            origin: other tables, which the model that is measured was trained on.
+            say: told how many published explanations there are.
 
         Raises:
-            DataError: the tables are split in another way or have no titles.
+            DataError: the tables are split in another way or have no titles, or a file of
+                explanations is missing or about other data.
             ConfigError: windows in days are asked for and times are unknown.
         """
         prompts = prompts or builtin_prompts()
         catalogue = Catalogue.from_tables(
             tables, item_text=settings.item_text, max_words=settings.max_name_words
         )
+        if origin is not None:
+            catalogue = replace(catalogue, users=origin.user_names(tables))
         sequences = Sequences.from_tables(tables)
         if rows is None and "reviews" in tables.manifest["tables"]:
-            rows = mined(ReviewRows.from_tables(tables, split=settings.split, seed=seed))
+            rows = ReviewRows.from_tables(tables, split=settings.split, seed=seed)
+            rows = (
+                mined(rows)
+                if settings.explanations is None
+                else published(rows, tables, settings.explanations, say)
+            )
         users: list[UserTask] = [
             kind(sequences, catalogue, prompts, settings, seed=seed)
             for kind in (SequentialTask, DirectTask)
@@ -165,9 +183,12 @@ class TaskFamilies:
                 kind(rows, catalogue, prompts, settings, seed=seed)
                 for kind in (RatingTask, ExplanationTask, ReviewTextTask)
             ]
+        if rows is not None and origin is not None:
+            known = origin.known_users(tables)
+            about.append(TransferTask(rows, catalogue, prompts, settings, seed=seed, known=known))
         return cls(
             catalogue, sequences, rows, {task.family: task for task in users},
-            {task.family: task for task in about}, prompts, settings, seed,
+            {task.family: task for task in about}, prompts, settings, seed, origin,
         )  # fmt: skip
 
     def mixture(self, *, rows: int | None = None) -> TaskMixture:
@@ -180,7 +201,8 @@ class TaskFamilies:
             "review": own.review_weight,
             "direct": own.direct_weight,
         }
-        tasks: dict[str, TrainingTask] = dict(self.about_reviews.items())
+        about = self.about_reviews.items()
+        tasks: dict[str, TrainingTask] = {name: t for name, t in about if name != "transfer"}
         tasks.update(self.users.items())
         return TaskMixture(tasks, weights, seed=self.seed, rows=rows)
 
@@ -190,3 +212,16 @@ def mined(rows: ReviewRows) -> ReviewRows:
     bodies: Sequence[str] = rows.bodies
     miner = Miner(bodies[row] for row in rows.of("train").tolist())
     return rows.with_explanations([miner.best(body) for body in bodies])
+
+
+def published(
+    rows: ReviewRows, tables: Tables, path: Path, say: Callable[[str], None]
+) -> ReviewRows:
+    """Reviews with the explanations of a file; those it does not name have none."""
+    pairs = list(zip(rows.users.tolist(), rows.items.tolist(), strict=True))
+    users, items = tables.vocabulary("user_id"), tables.vocabulary("item_id")
+    found, counts = read_explanations(path, users, items, pairs)
+    known = sum(one is not None for one in found)
+    said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    say(f"explanations of {known:,} of {len(rows):,} reviews from {path}: {said}")
+    return rows.with_explanations(found)

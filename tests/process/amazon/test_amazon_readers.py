@@ -112,11 +112,11 @@ METADATA = {
     "'categories': [['Top', 'Mid', 'Leaf'], ['Top', 'Other']], 'price': 1.5, 'related': None}",
     "2018": json.dumps(
         {"asin": "a", "title": "It's", "brand": "B", "description": ["about", "it", ""],
-         "category": ["Top", "Mid", "Leaf"], "price": ""}
+         "category": ["Top", "Mid", "Leaf"], "price": "$1.50"}
     ),
     "2023": json.dumps(
         {"parent_asin": "a", "title": "It's", "store": "B", "description": ["about", "it"],
-         "categories": ["Top", "Mid", "Leaf"], "main_category": "Top", "price": None}
+         "categories": ["Top", "Mid", "Leaf"], "main_category": "Top", "price": 1.5}
     ),
 }  # fmt: skip
 
@@ -128,8 +128,21 @@ def test_metadata_of_every_release_has_the_same_fields(tmp_path: Path, release: 
     paths = "Top > Mid > Leaf" + ("; Top > Other" if release == "2014" else "")
     assert found == {
         "title": "It's", "brand": "B", "description": "about it", "categories": paths,
-        "category": "Mid", "subcategory": "Leaf",
+        "category": "Mid", "subcategory": "Leaf", "price": "$1.50",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "price"),
+    [("$1,299", "$1299.00"), (7, "$7.00"), ("$ 3.5", "$3.50"), ("$5.00 - $9.00", None),
+     (".a-box{width:1}", None), ("from 14.99", None), (None, None), ("", None), (0, None)],
+)  # fmt: skip
+def test_prices_are_dollars_and_cents_or_nothing(
+    tmp_path: Path, given: object, price: str | None
+) -> None:
+    line = json.dumps({"asin": "a", "title": "t", "price": given})
+    found = read_metadata([write_lines(tmp_path / "meta.json", [line])], {"a"}).items["a"]
+    assert found.get("price") == price
 
 
 def test_a_python_line_that_would_run_is_refused_and_does_not(tmp_path: Path) -> None:
