@@ -90,6 +90,25 @@ def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
     assert seen == [("warm-up", "content"), *pretraining * 2, *finetuning * 2]
 
 
+@pytest.mark.parametrize("preset", ["paper", "public_code"])
+def test_warm_up_pulls_nothing_and_the_public_code_ends_without_dropout(
+    root: Path, preset: str
+) -> None:
+    system = opened(world_config(root, model={"preset": preset}))
+    rows, stopping = system.task_rows(lambda text: None), EarlyStopping("nDCG@10", True, 0)
+    training = StageTraining(system.place.accelerator, system.model, rows, stopping, seed=0)
+    pulled, dropout = {}, {}
+    for number, stage in enumerate(training.stages):
+        for part, task in enumerate(stage.passes):
+            training.progress.stage, training.progress.part = number, part
+            log = training.take_step()
+            pulled[stage.name, task.task] = log["regularisation"] > 0
+            dropout[stage.name, task.task] = system.model.training
+    assert [key for key, found in pulled.items() if not found] == [("warm-up", "content")]
+    without = [] if preset == "paper" else [("finetuning", "content")]
+    assert [key for key, found in dropout.items() if not found] == without
+
+
 def state_of(system: Cllm4RecSystem) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in system.model.named_parameters()}
 
@@ -128,7 +147,13 @@ def test_killed_in_every_stage_and_resumed_ends_with_the_same_bits(
     root: Path, tmp_path: Path
 ) -> None:
     """A world of 20 users and 132 texts: 6 steps of warm-up, 2 x (3 + 6), 2 x (3 + 6) in all."""
-    more: dict[str, Any] = {"content": {"checkpoint": "valid"}, "stages": {"content_steps": 6}}
+    # so strong a pull that pretraining never has the loss of warm-up: the tables kept at its end
+    # are those that finetuning starts from, and must outlive every kill
+    more: dict[str, Any] = {
+        "content": {"checkpoint": "training_loss"},
+        "mutual": {"weight": 100.0},
+        "stages": {"content_steps": 6},
+    }
     config = world_config(root, model=more, train={"checkpoint_steps": 4})
     whole, killed = at(config, tmp_path / "whole"), at(config, tmp_path / "killed")
     expected = run(whole)
