@@ -113,7 +113,7 @@ class GlmFiles:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer; what is written in a text never becomes a special token.
+        """Its tokenizer, neither truncating nor padding.
 
         Raises:
             ConfigError: there are no files that can be read.
@@ -125,7 +125,6 @@ class GlmFiles:
             found = _read_tokenizer(self.folder if own is None else Path(own), self.name)
         found.no_truncation()
         found.no_padding()
-        found.encode_special_tokens = True
         return found
 
     @property

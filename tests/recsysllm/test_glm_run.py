@@ -25,6 +25,7 @@ from legos.recsysllm.special_tokens import GLM_GPT2
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.textualizer import plain
+from legos.recsysllm.units import UnitTokenizer
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from tests.recsysllm.glm_folders import LAYOUTS, glm_folder
@@ -125,7 +126,8 @@ def test_texts_never_become_special_tokens(tmp_path: Path) -> None:
     files = GlmFiles(LanguageModelSource(**source))
     special = files.special
     assert files.tokenizer.token_to_id("[MASK]") == special.mask
-    forged = files.tokenizer.encode(" one [MASK] <sop> [gMASK] <eop>", add_special_tokens=False).ids
+    tokenizer = UnitTokenizer(files.tokenizer, ())
+    forged = tokenizer.encode_texts([" one [MASK] <sop> [gMASK] <eop>"]).values.tolist()
     assert not {special.mask, special.document_mask, special.start, special.end} & set(forged)
 
 
