@@ -59,7 +59,7 @@ class Scale:
     random: bool
 
 
-QUICK = Scale(layers=2, users=4, listed_users=1, steps=2, batch_size=16, rounds=2, random=True)
+QUICK = Scale(layers=2, users=4, listed_users=1, steps=2, batch_size=32, rounds=2, random=True)
 FULL = Scale(layers=4, users=2, listed_users=1, steps=2, batch_size=32, rounds=2, random=False)
 _SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 2}
 _SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
