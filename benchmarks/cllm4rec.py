@@ -40,9 +40,7 @@ from legos.lm.source import LanguageModelSource
 
 USERS, ITEMS, BATCH, WORDS = 2_000, 1_000, 20, 30_522
 STEP, PREPARATION, BARE = 3.0, 5.0, 0.7
-SETTINGS = Cllm4RecConfig.model_validate(
-    {"preset": "public_code", "max_length": 512, "backbone": {"row_tokens": 512}}
-)
+SETTINGS = Cllm4RecConfig.model_validate({"preset": "public_code", "max_length": 512})
 
 
 def language_model(hidden: int, layers: int) -> LanguageModel:
