@@ -31,10 +31,10 @@ from legos.cllm4rec.batches import ContentLM, PromptBatch
 from legos.cllm4rec.build import Assembled, build_cllm4rec
 from legos.cllm4rec.data import Corpus
 from legos.cllm4rec.losses import combine, predicted_positions
-from legos.cllm4rec.rows import place
 from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.templates import content_kind
 from legos.cllm4rec.token_store import TokenStore
+from legos.data.rows import place
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 

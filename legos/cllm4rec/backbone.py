@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from legos.cllm4rec.rows import from_lengths, place, within
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.cllm4rec.tokenizer import pad
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, place, within
 from legos.errors import ConfigError, DataError
 
 

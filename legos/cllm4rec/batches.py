@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths, join_rows, within
 from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.templates import Templates
 from legos.data.ragged import Ragged
 from legos.data.random import keyed_bits
+from legos.data.rows import from_lengths, join_rows, within
 from legos.errors import ConfigError, DataError
 
 _PRETRAINING, _FINETUNING, _TEST = 1, 2, 3  # so that tasks of one seed draw differently

@@ -7,7 +7,6 @@ the states of all random numbers, so that a run that was killed and resumed ends
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from legos.cllm4rec.training import KeptContent, Progress, StageTraining
 from legos.errors import CheckpointError
 from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
 from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.save_times import SaveTimes
 from legos.run.tracking import Tracker
 from legos.run.weights import (
     check_frozen,
@@ -55,16 +55,13 @@ class StageKeeper:
         steps: int,
     ) -> None:
         self._training, self._folder, self._run_id = training, folder, run_id
-        self._tracker, self._minutes, self._steps = tracker, minutes, steps
-        self._saved_at = time.monotonic()
+        self._tracker, self._times = tracker, SaveTimes(minutes, steps)
         self._frozen = frozen_hashes(training.model.backbone)
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        elapsed = (time.monotonic() - self._saved_at) / 60
-        step = self._training.progress.step
-        return elapsed > self._minutes or (self._steps > 0 and step % self._steps == 0)
+        return self._times.due(self._training.progress.step)
 
     def path(self, name: str) -> Path:
         """Folder of a checkpoint."""
@@ -92,7 +89,7 @@ class StageKeeper:
         tensors = {} if name == BEST else stored
         checkpoint = Checkpoint(training.model.trained_state(), state, tensors)
         write_checkpoint(self._folder / name, checkpoint)
-        self._saved_at = time.monotonic()
+        self._times.saved()
 
     def resume(self) -> bool:
         """Go on from ``last``, where there is one; lines recorded after it are forgotten."""

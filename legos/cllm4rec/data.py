@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.cllm4rec.templates import CONTENT_KINDS, content_kind
 from legos.config.data_schema import DataConfig
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
+from legos.data.rows import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 

@@ -12,9 +12,9 @@ from legos.cllm4rec.batches import PromptBatch, RecommendationPrompts
 from legos.cllm4rec.data import distinct_rows
 from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.predict import prediction_batch
-from legos.cllm4rec.rows import token_batches
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
+from legos.data.rows import token_batches
 from legos.run.assemble import Workplace
 from legos.run.evaluate import ranking_of
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked

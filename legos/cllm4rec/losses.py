@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from legos.cllm4rec.cross_entropy import linear_cross_entropy
-from legos.cllm4rec.rows import within
 from legos.cllm4rec.settings import MutualSettings, Reduction
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.data.ragged import Ragged
+from legos.data.rows import within
 
 
 @dataclass(frozen=True)

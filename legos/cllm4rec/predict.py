@@ -7,9 +7,9 @@ from torch import Tensor
 
 from legos.cllm4rec.batches import PromptBatch, RecommendationPrompts
 from legos.cllm4rec.model import Cllm4Rec
-from legos.cllm4rec.rows import join_rows
 from legos.cllm4rec.settings import RecommendationSettings
 from legos.data.ragged import Ragged
+from legos.data.rows import join_rows
 from legos.errors import DataError
 
 NO_ITEM = -1  # where fewer items are left than asked for

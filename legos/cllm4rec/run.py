@@ -86,7 +86,7 @@ class Cllm4RecSystem:
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self._say = place, say
         self.settings = model_settings(place.config)
-        refuse_unfit(place, self.settings)
+        place.refuse_processes_and_fp16()
         self.language = LanguageModel(self.settings.model)
         self.assembled: Assembled = build_cllm4rec(
             self.language,
@@ -209,17 +209,6 @@ def model_settings(config: RunConfig) -> Cllm4RecModel:
             f"model {config.model.name}: system {config.model.system} is not cllm4rec"
         )
     return config.model
-
-
-def refuse_unfit(place: Workplace, settings: Cllm4RecModel) -> None:
-    """Raise ConfigError for what this system cannot do."""
-    if place.accelerator.num_processes > 1:
-        raise ConfigError(
-            f"model {settings.name}: system cllm4rec trains in one process, not in "
-            f"{place.accelerator.num_processes}; start python worker.py without accelerate launch"
-        )
-    if place.config.exp.precision == "fp16":
-        raise ConfigError("exp.precision: cllm4rec computes in fp32 or bf16, not in fp16")
 
 
 def refuse_long(settings: Cllm4RecModel, longest: int | None, name: str) -> None:

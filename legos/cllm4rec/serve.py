@@ -12,9 +12,9 @@ from torch import Tensor
 
 from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.predict import top_items
-from legos.cllm4rec.rows import from_lengths
 from legos.cllm4rec.templates import Templates
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.errors import DataError
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths, join_rows
 from legos.cllm4rec.settings import Preset
 from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, join_rows
 from legos.errors import ConfigError, nearest
 
 _USER, _ITEM = -1, -2  # places in a tokenized sentence

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import within
 from legos.data.ragged import Ragged
+from legos.data.rows import within
 from legos.recsysllm.settings import PositionSettings
 from legos.recsysllm.trie import NOWHERE, ROOT, Trie
 

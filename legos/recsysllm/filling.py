@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.recsysllm.automaton import START_ID, Automaton, AutomatonState
 from legos.recsysllm.backbone import InfillBackbone, new_cache
 from legos.recsysllm.layout import Places, Side, lay_out

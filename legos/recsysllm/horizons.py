@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
 from legos.data.random import below, keyed_bits
+from legos.data.rows import from_lengths
 from legos.errors import ConfigError, DataError
 from legos.recsysllm.settings import HorizonSettings
 

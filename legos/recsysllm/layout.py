@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import place, within
 from legos.data.ragged import Ragged
+from legos.data.rows import place, within
 from legos.errors import ConfigError
 from legos.recsysllm.positions import Examples
 

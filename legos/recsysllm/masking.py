@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
 from legos.data.random import keyed_bits
+from legos.data.rows import from_lengths
 from legos.errors import DataError
 from legos.recsysllm.settings import MaskingSettings
 from legos.recsysllm.units import Documents

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.random import keyed_bits
+from legos.data.rows import from_lengths
 from legos.errors import ConfigError
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.recsysllm.build import World

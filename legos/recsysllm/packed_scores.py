@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths, join_rows, within
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, join_rows, within
 from legos.errors import DataError
 from legos.recsysllm.automaton import START_ID, Automaton
 from legos.recsysllm.backbone import InfillBackbone, new_cache

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths, join_rows, within
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, join_rows, within
 from legos.errors import ConfigError
 from legos.recsysllm.automaton import START_ID, Automaton, number_units
 from legos.recsysllm.masking import Blanks

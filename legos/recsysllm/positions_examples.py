@@ -14,7 +14,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
+from legos.data.rows import from_lengths
 from legos.recsysllm.automaton import Automaton
 from legos.recsysllm.masking import DOCUMENT, ENTITY, Blanks
 from legos.recsysllm.positions import IGNORE, Examples, build_examples

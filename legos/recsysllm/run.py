@@ -147,13 +147,7 @@ def model_settings(config: RunConfig) -> RecsysllmModel:
 def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
     """Raise ConfigError for what this system cannot do."""
     config, beams = place.config.exp, settings.measure.beams
-    if place.accelerator.num_processes > 1:
-        raise ConfigError(
-            f"model {settings.name}: system recsysllm trains in one process, not in "
-            f"{place.accelerator.num_processes}; start python worker.py without accelerate launch"
-        )
-    if config.precision == "fp16":
-        raise ConfigError("exp.precision: recsysllm computes in fp32 or bf16, not in fp16")
+    place.refuse_processes_and_fp16()
     if config.evaluate.ranking != "all":
         raise ConfigError(
             "exp.evaluate.ranking: recsysllm writes items out of all; expected all, as in "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
+from legos.data.rows import from_lengths
 from legos.recsysllm.build import World
 from legos.recsysllm.horizons import HorizonSampler
 from legos.recsysllm.masking import sample_blanks

@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from legos.cllm4rec.rows import token_batches
 from legos.data.ragged import Ragged
+from legos.data.rows import token_batches
 from legos.errors import CheckpointError, LegosError
 from legos.recsysllm.backbone import DecoderBackbone, IntraTable
 from legos.recsysllm.layout import lay_out
@@ -31,6 +31,7 @@ from legos.recsysllm.stream import TrainingStream
 from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
 from legos.run.early_stopping import EarlyStopping
 from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.save_times import SaveTimes
 from legos.run.schedule import learning_rate_factor
 from legos.run.tracking import Tracker
 from legos.run.weights import (
@@ -221,16 +222,13 @@ class TrainingKeeper:
         steps: int,
     ) -> None:
         self._training, self._folder, self._run_id = training, folder, run_id
-        self._tracker, self._minutes, self._steps = tracker, minutes, steps
-        self._saved_at = time.monotonic()
+        self._tracker, self._times = tracker, SaveTimes(minutes, steps)
         self._frozen = frozen_hashes(training.backbone)
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        elapsed = (time.monotonic() - self._saved_at) / 60
-        step = self._training.progress.step
-        return elapsed > self._minutes or (self._steps > 0 and step % self._steps == 0)
+        return self._times.due(self._training.progress.step)
 
     def save(self, name: str) -> None:
         """Write a checkpoint of that name; moments and random numbers only into ``last``."""
@@ -251,7 +249,7 @@ class TrainingKeeper:
         }
         checkpoint = Checkpoint(model_tensors(training.backbone), state, stored)
         write_checkpoint(self._folder / name, checkpoint)
-        self._saved_at = time.monotonic()
+        self._times.saved()
 
     def resume(self) -> None:
         """Go on from ``last``, where there is one; lines recorded after it are forgotten.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from legos.run.resume import resume_training, save_training
+from legos.run.save_times import SaveTimes
 from legos.run.tracking import Tracker
 from legos.run.training import Training
 
@@ -23,13 +23,12 @@ class Keeper:
     def __init__(self, training: Training, folder: Path, run_id: str, tracker: Tracker) -> None:
         self._training, self._folder = training, folder
         self._run_id, self._tracker = run_id, tracker
-        self._saved_at = time.monotonic()
+        self._times = SaveTimes(training.config.checkpoint_minutes)
 
     @property
     def due(self) -> bool:
         """Whether ``exp.train.checkpoint_minutes`` have gone by since the last save."""
-        minutes = (time.monotonic() - self._saved_at) / 60
-        return minutes > self._training.config.checkpoint_minutes
+        return self._times.due(self._training.progress.step)
 
     def resume(self) -> None:
         """Go on from ``last`` where there is one; lines recorded after it are forgotten."""
@@ -48,4 +47,4 @@ class Keeper:
             position=self._tracker.position,
             only_model=name == "best",
         )
-        self._saved_at = time.monotonic()
+        self._times.saved()

@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from legos.cllm4rec.backbone import SoftPromptBackbone
 from legos.cllm4rec.build import prepare_backbone
 from legos.cllm4rec.model import Cllm4Rec
-from legos.cllm4rec.rows import from_lengths
 from legos.cllm4rec.settings import BackboneSettings, Cllm4RecConfig
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.cllm4rec.templates import Templates
 from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.cllm4rec.vocabulary import Vocabulary
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 
 WORDS = 97
 CAUSAL = ("gpt2", "llama", "opt", "qwen2", "untied")

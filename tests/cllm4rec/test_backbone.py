@@ -18,11 +18,11 @@ from torch import Tensor
 
 from legos.cllm4rec.backbone import SoftPromptBackbone
 from legos.cllm4rec.build import keep_layers
-from legos.cllm4rec.rows import place, token_batches
 from legos.cllm4rec.settings import BackboneSettings
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.cllm4rec.tokenizer import pad
 from legos.cllm4rec.vocabulary import Vocabulary
+from legos.data.rows import place, token_batches
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.lm.cut import layer_stack
 from tests.cllm4rec.small import (

@@ -61,12 +61,12 @@ import pytest
 import torch
 
 from legos.cllm4rec.batches import InteractionLM, RecommendationPrompts
-from legos.cllm4rec.rows import from_lengths
 from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.cllm4rec.templates import Templates, content_kind
 from legos.cllm4rec.tokenizer import SoftTokenizer, pad
 from legos.cllm4rec.vocabulary import Vocabulary
+from legos.data.rows import from_lengths
 from legos.errors import DataError
 from legos.metrics.full_ranking import full_ranking_metrics
 from tests.cllm4rec.small import lists, ragged, small_backbone, small_templates

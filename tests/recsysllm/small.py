@@ -46,8 +46,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.recsysllm.automaton import Automaton
 from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.glm import GlmBackbone, GlmConfig

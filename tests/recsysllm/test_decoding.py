@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.errors import DataError
 from legos.recsysllm.automaton import Automaton
 from legos.recsysllm.backbone import DecoderBackbone

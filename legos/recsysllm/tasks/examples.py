@@ -14,8 +14,8 @@ from math import nan
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.recsysllm.prompts import Prompts, Template
 from legos.recsysllm.task_settings import TaskSettings

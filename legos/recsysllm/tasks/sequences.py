@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.cllm4rec.rows import from_lengths
 from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.recsysllm.task_settings import SplitName
