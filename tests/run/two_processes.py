@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+_LIMIT = 240  # seconds; a tenth of it is enough on two free cores
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -14,25 +20,49 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def in_two_processes(arguments: Sequence[str], timeout: float = 120) -> list[str]:
-    """What each process of ``python <arguments>`` printed; both must succeed."""
+def in_two_processes(arguments: Sequence[str]) -> list[str]:
+    """What each process of ``python <arguments>`` printed; both must succeed.
+
+    Where one fails the other may wait for it forever, so it is ended and both are shown.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env=environment(
-                ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
-                LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = []
-    for process in processes:
-        output, errors = process.communicate(timeout=timeout)
-        assert process.returncode == 0, errors
-        outputs.append(output)
-    return outputs
+    with TemporaryDirectory() as folder:
+        files = [[Path(folder, f"{kind}{rank}") for kind in ("out", "err")] for rank in range(2)]
+        processes = [_start(arguments, rank, port, *files[rank]) for rank in range(2)]
+        codes = _wait(processes)
+        printed = [[file.read_text(encoding="utf-8") for file in pair] for pair in files]
+    assert codes == [0, 0], "\n".join(
+        f"process {rank} ended with {code}:\n{''.join(texts)}"
+        for rank, (code, texts) in enumerate(zip(codes, printed, strict=True))
+    )
+    return [output for output, _ in printed]
+
+
+def _start(
+    arguments: Sequence[str], rank: int, port: str, output: Path, errors: Path
+) -> subprocess.Popen[bytes]:
+    joined = environment(
+        ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
+        LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        PYTHONFAULTHANDLER="1",
+    )  # fmt: skip
+    with output.open("wb") as out, errors.open("wb") as err:
+        return subprocess.Popen([sys.executable, *arguments], env=joined, stdout=out, stderr=err)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Exit codes when both are over, one failed, or time is up; None: it was still running."""
+    until = time.monotonic() + _LIMIT
+    while time.monotonic() < until:
+        codes = [process.poll() for process in processes]
+        if None not in codes or any(codes):
+            break
+        time.sleep(0.05)
+    codes = [process.poll() for process in processes]
+    for process, code in zip(processes, codes, strict=True):
+        if code is None:
+            process.send_signal(signal.SIGABRT)  # prints where it stands
+            process.wait()
+    return codes
