@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
 from legos.cllm4rec.backbone import SoftPromptBackbone
 from legos.cllm4rec.model import Cllm4Rec
@@ -19,8 +16,8 @@ from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.cllm4rec.vocabulary import Vocabulary
 from legos.errors import ConfigError
 from legos.lm.adapt import add_lora, freeze
-from legos.lm.cut import layer_stack
 from legos.lm.load import LanguageModel
+from legos.lm.word_model import keep_layers, word_model
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,7 @@ def build_backbone(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = fresh_model(language) if settings.init == "random" else pretrained_model(language)
-        backbone = prepare_backbone(model, settings)
+        backbone = prepare_backbone(word_model(language, settings.init), settings)
         refuse_look_ahead(backbone, language.name)
         return backbone
 
@@ -146,32 +142,6 @@ def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbo
     return backbone
 
 
-def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end") -> None:
-    """Keep so many layers of a model and its last norm, in place; of an encoder-decoder, of both.
-
-    Args:
-        model: of transformers.
-        count: layers.
-        cut: where the others are taken out; ``middle`` keeps as many first as last ones.
-
-    Raises:
-        ConfigError: it has fewer.
-    """
-    if getattr(model.config, "is_encoder_decoder", False):
-        for stack in (model.encoder, model.decoder):
-            stack.block = _kept(stack.block, count, model, cut)
-            stack.config.num_layers = count
-        model.config.num_layers = model.config.num_decoder_layers = count
-        return
-    holder, name, layers = layer_stack(model.base_model)
-    setattr(holder, name, _kept(layers, count, model, cut))
-    model.config.num_hidden_layers = count
-    types = getattr(model.config, "layer_types", None)
-    if types:
-        numbers = _numbers(len(types), count, cut)
-        model.config.layer_types = [types[number] for number in numbers]
-
-
 def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
     """Standard deviation of fresh users and items.
 
@@ -190,55 +160,3 @@ def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
             "token_table or a number"
         )
     return float(std)
-
-
-def _kept(
-    layers: nn.ModuleList, count: int, model: nn.Module, cut: Literal["end", "middle"]
-) -> nn.ModuleList:
-    if count > len(layers):
-        raise ConfigError(
-            f"backbone.layers: {count}, but {type(model).__name__} has {len(layers)}; "
-            f"expected 1 to {len(layers)}"
-        )
-    kept = nn.ModuleList(layers[number] for number in _numbers(len(layers), count, cut))
-    for number, layer in enumerate(kept):
-        parts: Iterator[Any] = layer.modules()
-        for part in parts:  # a key-value cache finds a layer by its number
-            if hasattr(part, "layer_idx"):
-                part.layer_idx = number
-    return kept
-
-
-def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]:
-    first = count if cut == "end" else count - count // 2
-    return [*range(first), *range(total - (count - first), total)]
-
-
-def fresh_model(language: LanguageModel) -> Any:
-    """A model of the same shape; where its head is its own, with a head."""
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    config = deepcopy(language.config)
-    kind: Any = AutoModelForCausalLM if _has_own_head(config) else AutoModel
-    return kind.from_config(config).eval()
-
-
-def pretrained_model(language: LanguageModel) -> Any:
-    """The model; where its head is its own, with the head of its files."""
-    if not _has_own_head(language.config) or language.source.random:
-        return language.load()
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(language.located.folder), local_files_only=True, **language.located.arguments
-        ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"language model {language.name!r}: its head over words cannot be read ({reason})"
-        ) from None
-
-
-def _has_own_head(config: Any) -> bool:
-    return not getattr(config, "tie_word_embeddings", True) and not config.is_encoder_decoder

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from legos.cllm4rec.build import fresh_model, keep_layers, pretrained_model
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
+from legos.lm.word_model import keep_layers, word_model
 from legos.recsysllm.automaton import Automaton
 from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.entities import EntityPool
@@ -191,7 +191,7 @@ def build_decoder(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = fresh_model(language) if settings.init == "random" else pretrained_model(language)
+        model = word_model(language, settings.init)
         return prepare_decoder(model, settings, max_intra=max_intra, seed=seed)
 
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from legos.cllm4rec.backbone import SoftPromptBackbone
-from legos.cllm4rec.build import keep_layers
 from legos.cllm4rec.settings import BackboneSettings
 from legos.cllm4rec.soft_tables import SoftTables
 from legos.cllm4rec.tokenizer import pad
@@ -25,6 +24,7 @@ from legos.cllm4rec.vocabulary import Vocabulary
 from legos.data.rows import place, token_batches
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.lm.cut import layer_stack
+from legos.lm.word_model import keep_layers
 from tests.cllm4rec.small import (
     CAUSAL,
     FAMILIES,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from legos.cllm4rec.build import build_cllm4rec, keep_layers, soft_std
+from legos.cllm4rec.build import build_cllm4rec, soft_std
 from legos.cllm4rec.emb import TwoTower, TwoTowerSettings
 from legos.cllm4rec.settings import PRESETS, Cllm4RecConfig
 from legos.cllm4rec.tokenizer import SoftTokenizer
@@ -17,6 +17,7 @@ from legos.errors import ConfigError, DataError
 from legos.lm.cut import layer_stack
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
+from legos.lm.word_model import keep_layers
 from tests.cllm4rec.small import small_backbone, small_model, word_tokenizer
 
 

@@ -1,0 +1,101 @@
+"""Whole language models that predict words: as they are or fresh, and with fewer layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, Literal
+
+from torch import nn
+
+from legos.errors import ConfigError
+from legos.lm.cut import layer_stack
+from legos.lm.load import LanguageModel
+
+
+def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -> Any:
+    """A language model with what predicts its words, on the CPU.
+
+    Where its head is its token table there is no other head; ``random``: the same shape with fresh
+    weights, drawn from torch's generator.
+
+    Raises:
+        ConfigError: its files are missing or cannot be read.
+    """
+    return _fresh(language) if init == "random" else _pretrained(language)
+
+
+def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end") -> None:
+    """Keep so many layers of a model and its last norm, in place; of an encoder-decoder, of both.
+
+    Args:
+        model: of transformers.
+        count: layers.
+        cut: where the others are taken out; ``middle`` keeps as many first as last ones.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        for stack in (model.encoder, model.decoder):
+            stack.block = _kept(stack.block, count, model, cut)
+            stack.config.num_layers = count
+        model.config.num_layers = model.config.num_decoder_layers = count
+        return
+    holder, name, layers = layer_stack(model.base_model)
+    setattr(holder, name, _kept(layers, count, model, cut))
+    model.config.num_hidden_layers = count
+    types = getattr(model.config, "layer_types", None)
+    if types:
+        numbers = _numbers(len(types), count, cut)
+        model.config.layer_types = [types[number] for number in numbers]
+
+
+def _kept(
+    layers: nn.ModuleList, count: int, model: nn.Module, cut: Literal["end", "middle"]
+) -> nn.ModuleList:
+    if count > len(layers):
+        raise ConfigError(
+            f"backbone.layers: {count}, but {type(model).__name__} has {len(layers)}; "
+            f"expected 1 to {len(layers)}"
+        )
+    kept = nn.ModuleList(layers[number] for number in _numbers(len(layers), count, cut))
+    for number, layer in enumerate(kept):
+        parts: Iterator[Any] = layer.modules()
+        for part in parts:  # a key-value cache finds a layer by its number
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = number
+    return kept
+
+
+def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]:
+    first = count if cut == "end" else count - count // 2
+    return [*range(first), *range(total - (count - first), total)]
+
+
+def _fresh(language: LanguageModel) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    config = deepcopy(language.config)
+    kind: Any = AutoModelForCausalLM if _has_own_head(config) else AutoModel
+    return kind.from_config(config).eval()
+
+
+def _pretrained(language: LanguageModel) -> Any:
+    if not _has_own_head(language.config) or language.source.random:
+        return language.load()
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(language.located.folder), local_files_only=True, **language.located.arguments
+        ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"language model {language.name!r}: its head over words cannot be read ({reason})"
+        ) from None
+
+
+def _has_own_head(config: Any) -> bool:
+    return not getattr(config, "tie_word_embeddings", True) and not config.is_encoder_decoder
