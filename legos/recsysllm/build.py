@@ -30,6 +30,7 @@ from legos.recsysllm.tasks import (
     TaskSettings,
     build_task_examples,
 )
+from legos.recsysllm.tasks.catalogue import ITEM
 from legos.recsysllm.units import UnitTokenizer
 
 _AROUND = 2  # rows of the table of positions besides an entity's: plain tokens, [START]
@@ -93,7 +94,8 @@ def open_world(
         origin: other tables, which the model that is measured was trained on.
 
     Raises:
-        ConfigError: the tokenizer is not a fast one, or windows in days where times are unknown.
+        ConfigError: the tokenizer is not a fast one, windows in days where times are unknown, or an
+            item that is longer than a prompt may be.
         DataError: the tables are split in another way or have no titles.
     """
     families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin, say=say)
@@ -106,8 +108,27 @@ def open_world(
         say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
     tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
     pool = EntityPool(tokenizer, families.catalogue.entities())
+    settings = with_room_for_items(settings, pool)
     automaton = Automaton(pool.trie(), settings.positions)
     return World(settings, families, tokenizer, pool, automaton)
+
+
+def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> RecsysllmConfig:
+    """The same, with answers long enough for every item.
+
+    Raises:
+        ConfigError: an item and nothing else has more tokens than a prompt and its answer.
+    """
+    own = settings.tasks
+    longest = int(pool.sequences.lengths[pool.types == pool.type_names.index(ITEM)].max())
+    if longest + 2 >= own.max_tokens:
+        raise ConfigError(
+            f"model.tasks.max_tokens: {own.max_tokens}, but the name of an item has {longest}; "
+            "expected room for it and for what is asked; raise it or lower "
+            "model.tasks.max_name_words"
+        )
+    tasks = own.model_copy(update={"max_answer_tokens": max(longest, own.max_answer_tokens)})
+    return settings.model_copy(update={"tasks": tasks})
 
 
 def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:

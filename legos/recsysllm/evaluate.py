@@ -67,12 +67,18 @@ class SplitMeasure:
         place: configuration and tables.
         backbone: on the device; put into evaluation mode for the time of a call.
         world: tables and tokenizer.
+
+    Raises:
+        ConfigError: prompts that are not there, or lists of candidates that are too long for one.
     """
 
     def __init__(self, place: Workplace, backbone: Backbone, world: World) -> None:
         self._place, self._backbone, self._world = place, backbone, world
         self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
         self._plain = PlainRows(world, seed=place.config.exp.train.seed)
+        for template in chosen_templates(world):
+            if template.answer == "item" and not is_next(template):
+                self._measure.refuse_long_lists(template, "test", self._frozen("test"))
 
     def __call__(self, interactions: Interactions, *, thorough: bool) -> SplitResult:
         """Measure a split; without ``thorough`` only what early stopping watches.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from legos.data.random import keyed_bits
 from legos.data.rows import from_lengths
-from legos.errors import ConfigError
+from legos.errors import ConfigError, DataError
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.recsysllm.build import World
 from legos.recsysllm.constrained import rank_entities
@@ -126,6 +126,25 @@ class PromptMeasure:
                 )  # fmt: skip
             scores.append(one.view(len(chosen), width).float().cpu().numpy())
         return candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+
+    def refuse_long_lists(self, template: Template, split: SplitName, frozen: Candidates) -> None:
+        """Raise ConfigError where frozen candidates are more than a prompt may list.
+
+        Only the user with the longest names is tried; the past may be dropped, a candidate not.
+        """
+        task, pool = self._world.families.users[template.family], self._world.pool
+        items = torch.arange(len(self._world.families.catalogue.items))
+        lengths = pool.surfaces(ITEM, items, space=True).lengths  # (J,)
+        worst = lengths[frozen.items.long()].sum(1).argmax()[None]
+        try:
+            self._prompts(task.evaluate(worst, template.name, split, frozen))
+        except DataError:
+            tokens = int(lengths[frozen.items[worst].long()].sum())
+            raise ConfigError(
+                f"model.measure.max_tokens: {self._own.max_tokens}, but the {frozen.items.shape[1]}"
+                f" candidates of a prompt alone have up to {tokens:,}; raise it, or lower "
+                "model.measure.negatives or model.tasks.max_name_words"
+            ) from None
 
     def valid_rate(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates | None = None

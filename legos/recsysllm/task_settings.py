@@ -53,7 +53,8 @@ class TaskSettings(BaseModel):
     max_body_words: PositiveInt = 256
     """Longer reviews lose their ends."""
     max_answer_tokens: PositiveInt = 64
-    """Longer sentences and headlines lose their ends; of items none may be longer."""
+    """Longer sentences and headlines lose their ends; items never do: where one is longer, its
+    tokens are the most."""
     max_tokens: PositiveInt = 1024
     """The most tokens of a prompt and its answer (1024 in the paper)."""
     rating_weight: NonNegativeFloat = 1.0

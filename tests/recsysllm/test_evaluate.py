@@ -17,6 +17,7 @@ from legos.recsysllm import evaluate, measure, training
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.run import RecsysllmSystem
 from legos.recsysllm.tasks.candidates import Candidates
+from legos.recsysllm.tasks.catalogue import ITEM
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.main import run, run_folder
@@ -85,6 +86,10 @@ def test_free_answers_have_room_for_a_title(reviewed: Tables, tmp_path: Path) ->
     instances = task.evaluate(torch.arange(6), "sequential-6", "test")
     texts = own.written(instances).texts  # random weights hardly ever stop
     assert max(len(text.split()) for text in texts) > measure._SHORT_ANSWER
+    tight = system_config(reviewed.folder, tmp_path, model={"tasks": {"max_answer_tokens": 1}})
+    world = opened(tight).world
+    names = world.pool.surfaces(ITEM, torch.arange(reviewed.num_items), space=True)
+    assert world.settings.tasks.max_answer_tokens == int(names.lengths.max()) > 1
 
 
 def test_what_is_measured_is_told_of_the_same_users_and_their_past(

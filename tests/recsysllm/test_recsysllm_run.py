@@ -266,6 +266,8 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
         ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
         ({"measure": {"prompts": ["transfer-1"]}}, {}, "of another domain than"),
         ({"measure": {"max_tokens": 513}}, {}, "tiny-llama reads at most 512 tokens"),
+        ({"measure": {"max_tokens": 30}}, {}, "candidates of a prompt alone have up to"),
+        ({"tasks": {"max_tokens": 8, "max_answer_tokens": 2}}, {}, "the name of an item has"),
         ({"backbone": {"layers": 4}}, {}, "has 3; expected 1 to 3"),
         ({"training": {"lr": 1e30, "warmup": 0.0}}, {}, "lower model.training.lr"),
     ],

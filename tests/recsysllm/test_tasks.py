@@ -337,12 +337,38 @@ def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
         build_task_examples(instances, tokenizer, made.prompts, short)
 
 
+def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tables) -> None:
+    made = families(reviewed, num_negatives=6)
+    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    task = made.users["sequential"]
+    instances = [
+        one
+        for one in task.train(torch.arange(len(task)), epoch=0)
+        if one.candidates and one.template.answer == "item" and "history" in one.template.slots
+    ]
+    lengths = {}
+    for room in (400, 260, 190):
+        own = made.settings.model_copy(update={"max_tokens": room, "max_answer_tokens": 40})
+        found = build_task_examples(instances, tokenizer, made.prompts, own).documents
+        is_item = found.types == ENTITY_TYPES.index("item")
+        for row, one in enumerate(instances):
+            own_units = slice(int(found.offsets[row]), int(found.offsets[row + 1]))
+            kept = found.keys[own_units][is_item[own_units]].tolist()
+            assert kept.count(one.item) == 2  # among the candidates, and as the answer
+            past = [unit.key for unit in one.prompt if 0 <= unit.event < 1_000]
+            lengths[room, row] = len(kept)
+            if set(one.candidates) - set(kept):  # wrong ones go after all of the past
+                assert not set(past) & (set(kept) - set(one.candidates))
+    assert all(lengths[400, row] >= 8 for row in range(len(instances)))
+    assert any(lengths[190, row] < 7 for row in range(len(instances)))
+
+
 def test_windows_in_days_need_times(reviewed: Tables) -> None:
     made = families(reviewed)
     assert int(made.sequences.times.values.min()) >= 1_000_000
     with_counts = families(reviewed, horizons=HorizonSettings(by="count", max_items=3))
     for one in epoch_of(with_counts, 0)["sequential"]:
-        assert len([u for u in one.prompt if u.entity_type == "item" and u.event >= 0]) <= 2
+        assert len([u for u in one.prompt if u.entity_type == "item" and 0 <= u.event < 1_000]) <= 2
 
 
 def test_another_domain_is_never_trained_with(reviewed: Tables) -> None:

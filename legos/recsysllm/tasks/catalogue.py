@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.recsysllm.textualizer import Textualizer, entity
-from legos.recsysllm.units import Unit
+from legos.recsysllm.units import NEVER_DROPPED, Unit
 
 ITEM, USER, USER_NAME, BRAND = "item", "user", "user name", "brand"
 ENTITY_TYPES = (ITEM, USER, USER_NAME, BRAND)
 ARROW = "->"
+_AFTER_THE_PAST = 1_000_000  # events are dropped in this order
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,19 @@ class Catalogue:
             return written
         return [unit if unit.kind == "entity" else _spaced(unit) for unit in written]
 
-    def candidates(self, numbers: Sequence[int]) -> list[Unit]:
-        """Items to choose from; none is ever dropped."""
+    def candidates(self, numbers: Sequence[int], *, right: int | None = None) -> list[Unit]:
+        """Items to choose from.
+
+        Args:
+            numbers: of the items.
+            right: where a prompt has too many tokens, others than this one are dropped, after all
+                of the past; None: none ever is.
+        """
         units: list[Unit] = []
-        for number in numbers:
-            units.extend(self.item(number))
-            units.append(Unit(",", space=False))
+        for place, number in enumerate(numbers):
+            event = NEVER_DROPPED if right in (None, number) else _AFTER_THE_PAST + place
+            units.extend(replace(unit, event=event) for unit in self.item(number))
+            units.append(Unit(",", space=False, event=event))
         return units[:-1]
 
     def entities(self) -> dict[str, list[str]]:

@@ -87,8 +87,8 @@ def build_task_examples(
 ) -> TaskExamples:
     """Tokenize filled templates.
 
-    The oldest events of a prompt that is too long go first, then ends of its texts; of too long
-    sentences in answers the end goes.
+    The oldest events of a prompt that is too long go first, then wrong candidates of training, then
+    ends of its texts; of too long sentences in answers the end goes.
 
     Args:
         instances: N.

@@ -70,7 +70,9 @@ class UserTask:
         pasts, targets = self._training_events(rows, numbers, samples, epoch=epoch)
         lists = torch.tensor(["candidates" in template.slots for template in templates])
         negatives = self._negatives(rows, numbers, lists, epoch=epoch)
-        return self._made(rows, numbers, templates, pasts, targets, negatives, epoch=epoch)
+        return self._made(
+            rows, numbers, templates, pasts, targets, negatives, epoch=epoch, whole_lists=False
+        )
 
     def evaluate(
         self, numbers: Tensor, name: str, split: SplitName, candidates: Candidates | None = None
@@ -172,6 +174,7 @@ class UserTask:
         *,
         epoch: int,
         offered: Tensor | None = None,
+        whole_lists: bool = True,
     ) -> list[Instance]:
         key = {"seed": self.seed, "epoch": epoch}
         verdicts = draws.uniform(numbers, 1, draws.VERDICT, **key)[:, 0] < 0.5
@@ -190,6 +193,7 @@ class UserTask:
                 self._instance(
                     template, int(self.sequences.users[rows[at]]), item, past, candidates,
                     right=item == int(targets[at]), arrow=bool(arrows[at]),
+                    whole_list=whole_lists,
                 )
             )  # fmt: skip
         return found
@@ -204,13 +208,14 @@ class UserTask:
         *,
         right: bool,
         arrow: bool,
+        whole_list: bool,
     ) -> Instance:
         named: set[int] = {item, *candidates}
         values: dict[str, Sequence[Unit]] = {
             "user": self.catalogue.user(user),
             "user_name": self.catalogue.user_name(user),
             "item": self.catalogue.item(item),
-            "candidates": self.catalogue.candidates(candidates),
+            "candidates": self.catalogue.candidates(candidates, right=None if whole_list else item),
         }
         if "history" in template.slots:
             values["history"] = self.catalogue.history(past, arrow=arrow)
