@@ -52,6 +52,7 @@ from legos.recsysllm.constrained import Ranked, rank_entities
 from legos.recsysllm.entities import Slot
 from legos.recsysllm.packed_scores import score_candidates
 from legos.recsysllm.positions import IGNORE, Examples
+from legos.recsysllm.reading import read_prompts
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.training import InfillTraining
 from legos.recsysllm.trie import NOWHERE
@@ -111,7 +112,7 @@ def score_prompts(
 
     def ours() -> None:
         results[0] = score_candidates(
-            backbone, prompts, candidates, owners, setting.world.automaton
+            backbone, read_prompts(backbone, prompts), candidates, owners, setting.world.automaton
         )
 
     def theirs() -> None:
@@ -150,10 +151,8 @@ def search_section(setting: Setting) -> Section:
         results: list[list[list[Title]]] = [[], []]
 
         def ours() -> None:
-            ranked = rank_entities(
-                backbone, prompts, slot, setting.world.automaton, num_beams=beams,
-                bidirectional=False,
-            )  # fmt: skip
+            read = read_prompts(backbone, prompts, bidirectional=False)
+            ranked = rank_entities(backbone, read, slot, setting.world.automaton, num_beams=beams)
             results[0] = written(ranked, slot, surfaces)
 
         def theirs() -> None:

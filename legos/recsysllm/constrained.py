@@ -9,7 +9,6 @@ its [END]; transformers' search drops an end that is not among the K best steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +16,10 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.recsysllm.automaton import START_ID, Automaton
-from legos.recsysllm.backbone import InfillBackbone, new_cache
+from legos.recsysllm.backbone import InfillBackbone
 from legos.recsysllm.entities import Slot
-from legos.recsysllm.layout import Places, lay_out
-from legos.recsysllm.positions import Examples
+from legos.recsysllm.layout import Places
+from legos.recsysllm.reading import ReadPrompts
 from legos.recsysllm.trie import NOWHERE, ROOT
 
 
@@ -41,7 +40,7 @@ class Ranked:
 @torch.no_grad()
 def rank_entities(
     backbone: InfillBackbone,
-    prompts: Examples,
+    read: ReadPrompts,
     slot: Slot,
     automaton: Automaton,
     *,
@@ -50,13 +49,12 @@ def rank_entities(
     length_penalty: float = 0.0,
     early_stop: bool = True,
     excluded: Ragged | None = None,
-    bidirectional: bool = True,
 ) -> Ranked:
     """The most likely entities for the (single) blank of each prompt.
 
     Args:
         backbone: in evaluation mode.
-        prompts: B, Part A alone, one blank each, on its device.
+        read: B prompts of one blank each.
         slot: what may be written, on its device.
         automaton: of all entities, on its device.
         num_beams: K; with at least as many as there are entities the ranking is exact.
@@ -66,14 +64,13 @@ def rank_entities(
         early_stop: drop beams that cannot come among the results any more, and end when none is
             left (exact: log-probabilities only fall; without effect under a length penalty).
         excluded: B rows of keys of the slot that are no answers.
-        bidirectional: as in training.
 
     Raises:
         DataError: a prompt has not exactly one blank.
     """
-    if not bool((prompts.masks.lengths == 1).all()):
+    if not bool((read.prompts.masks.lengths == 1).all()):
         raise DataError("constrained search: every prompt needs exactly one blank")
-    search = _Search(backbone, prompts, slot, automaton, bidirectional)
+    search = _Search(backbone, read, slot, automaton)
     search.barred = None if excluded is None else _barred(slot, excluded)
     search.penalty = length_penalty
     wanted = num_results or num_beams
@@ -100,18 +97,14 @@ class _Search:
     def __init__(
         self,
         backbone: InfillBackbone,
-        prompts: Examples,
+        read: ReadPrompts,
         slot: Slot,
         automaton: Automaton,
-        bidirectional: bool,
     ) -> None:
         self.backbone, self.slot, self.automaton = backbone, slot, automaton
-        self.device = prompts.tokens.device
+        self.device, prompts = read.real.device, read.prompts
         self.inter, self.order = prompts.mask_inter.values, prompts.prompt_lengths.clone()
-        layout = lay_out(prompts, pad=backbone.special.pad, bidirectional=bidirectional)
-        self.cache: Any = new_cache()
-        backbone.states(layout.places, layout.mask, self.cache)
-        self.real = layout.real  # (R, A)
+        self.cache, self.real = read.cache(), read.real  # (R, A)
 
     def start(self, wanted: int) -> None:
         """One beam a user, [START] fed."""

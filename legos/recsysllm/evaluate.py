@@ -18,6 +18,7 @@ from legos.metrics.full_ranking import counted_metrics, listed
 from legos.recsysllm.build import World
 from legos.recsysllm.lora import Backbone
 from legos.recsysllm.measure import (
+    VALID,
     PromptMeasure,
     chosen_templates,
     is_next,
@@ -41,7 +42,6 @@ from legos.run.assemble import Workplace
 from legos.run.measure import ALL, SplitResult, known_catalogue
 
 Row = dict[str, float]
-VALID = "valid item rate"  # of what is written without being constrained
 
 
 @dataclass
@@ -158,7 +158,6 @@ class SplitMeasure:
         elif template.answer == "item":
             frozen = self._frozen(split)
             row = self._measure.candidates(template, rows, split, frozen)
-            row[VALID] = self._measure.valid_rate(template, rows, split, frozen)
             found.add(name, row, len(rows), users)
         else:
             self._add_written(found, name, template, split, rows)

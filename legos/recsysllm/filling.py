@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.data.rows import from_lengths
 from legos.recsysllm.automaton import START_ID, Automaton, AutomatonState
-from legos.recsysllm.backbone import InfillBackbone, new_cache
-from legos.recsysllm.layout import Places, Side, lay_out
-from legos.recsysllm.positions import Examples
+from legos.recsysllm.backbone import InfillBackbone
+from legos.recsysllm.layout import Places
+from legos.recsysllm.reading import ReadPrompts
 
 Choose = Callable[[Tensor], Tensor]
 
@@ -46,26 +45,22 @@ def greedy(logits: Tensor) -> Tensor:
 @torch.no_grad()
 def fill_blanks(
     backbone: InfillBackbone,
-    prompts: Examples,
+    read: ReadPrompts,
     automaton: Automaton,
     *,
     max_new: int,
     choose: Choose = greedy,
-    side: Side = "right",
-    bidirectional: bool = True,
 ) -> Filled:
     """Fill every blank of every prompt.
 
     Args:
         backbone: in evaluation mode.
-        prompts: N, Part A alone, on its device.
+        read: N prompts.
         automaton: of all entities.
         max_new: the most tokens of a blank, [END] not counted.
         choose: ``(n, V)`` scores -> ``(n,)`` tokens; special tokens but [END] have score -inf.
-        side: where prompts are padded.
-        bidirectional: as in training.
     """
-    run = _Run(backbone, prompts, automaton, side, bidirectional)
+    run, prompts = _Run(backbone, read, automaton), read.prompts
     counts = prompts.masks.lengths
     found: dict[tuple[int, int], tuple[Tensor, Tensor, bool]] = {}
     for number in range(int(counts.max()) if len(counts) else 0):
@@ -94,18 +89,13 @@ class _Run:
     def __init__(
         self,
         backbone: InfillBackbone,
-        prompts: Examples,
+        read: ReadPrompts,
         automaton: Automaton,
-        side: Side,
-        bidirectional: bool,
     ) -> None:
         self.backbone, self.automaton = backbone, automaton
         self.special = backbone.special
-        layout = lay_out(prompts, pad=self.special.pad, side=side, bidirectional=bidirectional)
-        self.cache: Any = new_cache()
-        backbone.states(layout.places, layout.mask, self.cache)
-        self.real = layout.real  # (B, K) what the cache holds
-        self.order = prompts.prompt_lengths.clone()  # (B,) of the next token of each prompt
+        self.cache, self.real = read.cache(), read.real  # (B, K) what the cache holds
+        self.order = read.prompts.prompt_lengths.clone()  # (B,) of the next token of each prompt
         self.rollback = automaton.settings.dead_prefix == "rollback"
 
     def begin(self, inter: Tensor, active: Tensor) -> None:

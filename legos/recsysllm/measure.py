@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from legos.recsysllm.lora import Backbone
 from legos.recsysllm.packed_scores import score_candidates
 from legos.recsysllm.positions import Examples
 from legos.recsysllm.prompts import Prompts, Template
+from legos.recsysllm.reading import ReadPrompts, read_prompts
 from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks.candidates import Candidates
 from legos.recsysllm.tasks.catalogue import ITEM
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.trie import NOWHERE
 
+VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)
 _SHORT_ANSWER = 8  # tokens of a rating or a word
@@ -89,9 +92,8 @@ class PromptMeasure:
             )
             with self._accelerator.autocast():
                 ranked = rank_entities(
-                    self._backbone, prompts, self._items, self._automaton,
+                    self._backbone, self._read(prompts), self._items, self._automaton,
                     num_beams=self._own.beams, excluded=excluded.to(self._device),
-                    bidirectional=self._world.settings.backbone.bidirectional,
                 )  # fmt: skip
             for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
                 items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
@@ -110,22 +112,27 @@ class PromptMeasure:
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates
     ) -> dict[str, float]:
-        """HR and nDCG of the right one among frozen candidates that the prompt lists."""
-        task, scores = self._world.families.users[template.family], []
+        """HR and nDCG of the right one among frozen candidates that the prompt lists.
+
+        Beside them the share of freely written answers that are the name of one in the list.
+        """
+        task, scores, texts = self._world.families.users[template.family], [], []
         width = frozen.items.shape[1]
         surfaces = self._world.pool
         for chosen in rows.split(self._own.batch_size):
-            prompts = self._prompts(task.evaluate(chosen, template.name, split, frozen))
+            instances = task.evaluate(chosen, template.name, split, frozen)
             listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
             owners = torch.arange(len(chosen)).repeat_interleave(width)
             with self._accelerator.autocast():
+                read = self._read(self._prompts(instances))
                 one = score_candidates(
-                    self._backbone, prompts, listed.to(self._device),
+                    self._backbone, read, listed.to(self._device),
                     owners.to(self._device), self._automaton,
-                    bidirectional=self._world.settings.backbone.bidirectional,
                 )  # fmt: skip
+                texts += self._fill(template, read)[0]
             scores.append(one.view(len(chosen), width).float().cpu().numpy())
-        return candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+        row = candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+        return {**row, VALID: self._valid_rate(texts, frozen.items[rows])}
 
     def refuse_long_lists(self, template: Template, split: SplitName, frozen: Candidates) -> None:
         """Raise ConfigError where frozen candidates are more than a prompt may list.
@@ -146,40 +153,46 @@ class PromptMeasure:
                 "model.measure.negatives or model.tasks.max_name_words"
             ) from None
 
-    def valid_rate(
-        self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates | None = None
-    ) -> float:
-        """Share of freely written answers that are the name of an item, or of one in the list."""
+    def valid_rate(self, template: Template, rows: Tensor, split: SplitName) -> float:
+        """Share of freely written answers that are the name of an item."""
         task = self._world.families.users[template.family]
-        names = self._world.families.catalogue.items
-        found = self.written(task.evaluate(rows, template.name, split, frozen))
-        items, rate = match_items([[text] for text in found.texts], names)
-        if frozen is None:
-            return rate
-        pairs = zip(items, frozen.items[rows].tolist(), strict=True)
-        return float(np.mean([bool(own) and own[0] in listed for own, listed in pairs]))
+        return self._valid_rate(self.written(task.evaluate(rows, template.name, split)).texts)
 
     def written(self, instances: Sequence[Instance]) -> Written:
         """Fill the blanks of prompts freely, greedily."""
         texts: list[str] = []
-        complete = 0
-        size, own = self._own.batch_size, self._world.settings
+        complete, size = 0, self._own.batch_size
         for begin in range(0, len(instances), size):
             some = list(instances[begin : begin + size])
-            template = some[0].template
-            long = template.free_text or template.answer == "item"
             with self._accelerator.autocast():
-                filled = fill_blanks(
-                    self._backbone, self._prompts(some), self._automaton,
-                    max_new=own.tasks.max_answer_tokens if long else _SHORT_ANSWER,
-                    bidirectional=own.backbone.bidirectional,
-                )  # fmt: skip
-            tokens = filled.tokens.to("cpu")
-            for at in range(len(some)):
-                ids = tokens.values[int(tokens.offsets[at]) : int(tokens.offsets[at + 1])].tolist()
-                texts.append(self._world.tokenizer.decode(ids).strip())
-            complete += int(filled.complete.sum())
+                own, ended = self._fill(some[0].template, self._read(self._prompts(some)))
+            texts += own
+            complete += ended
         return Written(instances, texts, complete / max(1, len(instances)))
+
+    def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
+        """What is written freely, and how many of the texts ended by themselves."""
+        long = template.free_text or template.answer == "item"
+        most = self._world.settings.tasks.max_answer_tokens if long else _SHORT_ANSWER
+        filled = fill_blanks(self._backbone, read, self._automaton, max_new=most)
+        tokens = filled.tokens.to("cpu")
+        ends = tokens.offsets.tolist()
+        ids = [tokens.values[begin:end].tolist() for begin, end in pairwise(ends)]
+        texts = [self._world.tokenizer.decode(own).strip() for own in ids]
+        return texts, int(filled.complete.sum())
+
+    def _valid_rate(self, texts: Sequence[str], listed: Tensor | None = None) -> float:
+        """Share of texts that are an item's name; ``listed`` ``(n, m)``: one's of these items."""
+        names = self._world.families.catalogue.items
+        items, rate = match_items([[text] for text in texts], names)
+        if listed is None:
+            return rate
+        pairs = zip(items, listed.tolist(), strict=True)
+        return float(np.mean([bool(own) and own[0] in others for own, others in pairs]))
+
+    def _read(self, prompts: Examples) -> ReadPrompts:
+        both_ways = self._world.settings.backbone.bidirectional
+        return read_prompts(self._backbone, prompts, bidirectional=both_ways)
 
     def _prompts(self, instances: Sequence[Instance]) -> Examples:
         """Part A on the device; where candidates are listed it may be longer than in training."""

@@ -16,33 +16,32 @@ from legos.data.ragged import Ragged
 from legos.data.rows import from_lengths, join_rows, within
 from legos.errors import DataError
 from legos.recsysllm.automaton import START_ID, Automaton
-from legos.recsysllm.backbone import InfillBackbone, new_cache
-from legos.recsysllm.layout import Places, lay_out
+from legos.recsysllm.backbone import InfillBackbone
+from legos.recsysllm.layout import Places
 from legos.recsysllm.loss import token_losses
 from legos.recsysllm.positions import Examples
+from legos.recsysllm.reading import ReadPrompts
 
 
 @torch.no_grad()
 def score_candidates(
     backbone: InfillBackbone,
-    prompts: Examples,
+    read: ReadPrompts,
     candidates: Ragged,
     owners: Tensor,
     automaton: Automaton,
     *,
     max_tokens: int = 1024,
-    bidirectional: bool = True,
 ) -> Tensor:
     """Log-probability of each candidate and [END] as the filling of its prompt's blank.
 
     Args:
         backbone: in evaluation mode.
-        prompts: B, Part A alone, one blank each, on its device.
+        read: B prompts of one blank each.
         candidates: S rows of tokens, on its device.
         owners: ``(S,)`` int64 prompt of each, ascending.
         automaton: of all entities, on its device.
         max_tokens: candidate tokens of a prompt that are read at once: attention costs its square.
-        bidirectional: as in training.
 
     Returns:
         ``(S,)`` float32.
@@ -50,18 +49,17 @@ def score_candidates(
     Raises:
         DataError: a prompt has not exactly one blank, or owners do not ascend.
     """
+    prompts = read.prompts
     if not bool((prompts.masks.lengths == 1).all()):
         raise DataError("candidates: every prompt needs exactly one blank")
     if bool((owners.diff() < 0).any()):
         raise DataError("candidates: owners must ascend")
-    layout = lay_out(prompts, pad=backbone.special.pad, bidirectional=bidirectional)
-    cache = new_cache()
-    backbone.states(layout.places, layout.mask, cache)
-    scores = torch.zeros(len(candidates), device=layout.real.device)
+    cache = read.cache()
+    scores = torch.zeros(len(candidates), device=read.real.device)
     for chosen in _chunks(candidates.lengths + 1, owners, max_tokens):
         part = _segments(backbone, prompts, candidates.select(chosen), owners[chosen], automaton)
         width = part.places.tokens.shape[1]
-        seen = layout.real[:, None, :].expand(-1, width, -1)
+        seen = read.real[:, None, :].expand(-1, width, -1)
         mask = torch.cat([seen, part.mask], -1)[:, None]  # (B, 1, W, A + W)
         states = backbone.states(part.places, mask, cache).flatten(0, 1)
         cache.crop(-width)

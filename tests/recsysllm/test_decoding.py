@@ -21,6 +21,7 @@ from legos.recsysllm.loss import token_losses
 from legos.recsysllm.masking import ENTITY, Blanks
 from legos.recsysllm.packed_scores import score_candidates
 from legos.recsysllm.positions import IGNORE, Examples, build_examples
+from legos.recsysllm.reading import read_prompts
 from legos.recsysllm.settings import PositionSettings
 from legos.recsysllm.trie import NOWHERE, build_trie
 from legos.recsysllm.units import Documents
@@ -112,11 +113,11 @@ def _keys(slot: Slot, nodes: Tensor) -> list[list[int]]:
 def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: str) -> None:
     backbone, items, slot, automaton, documents = _world(family)
     expected = _brute_force(backbone, items, automaton, documents)
-    prompts = _prompts(backbone, documents, automaton)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
     best, order = expected.sort(1, descending=True)
     for early_stop in (True, False):
         found = rank_entities(
-            backbone, prompts, slot, automaton, num_beams=len(items), early_stop=early_stop
+            backbone, read, slot, automaton, num_beams=len(items), early_stop=early_stop
         )
         assert _keys(slot, found.nodes) == (order + 100).tolist()
         assert torch.allclose(found.scores, best, atol=5e-5)
@@ -124,7 +125,7 @@ def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: st
     owners = torch.arange(USERS).repeat_interleave(len(items))
     for max_tokens in (1024, 30, 1):  # all at once, in chunks, one after the other
         scores = score_candidates(
-            backbone, prompts, candidates, owners, automaton, max_tokens=max_tokens
+            backbone, read, candidates, owners, automaton, max_tokens=max_tokens
         )
         assert torch.allclose(scores.view(USERS, -1), expected, atol=5e-5)
 
@@ -132,23 +133,23 @@ def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: st
 def test_packed_scores_of_different_candidates_a_prompt() -> None:
     backbone, items, _, automaton, documents = _world("llama")
     expected = _brute_force(backbone, items, automaton, documents)
-    prompts = _prompts(backbone, documents, automaton)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
     pairs = [(0, 3), (0, 7), (0, 1), (2, 9), (2, 3)]  # none for user 1
     scores = score_candidates(
-        backbone, prompts, ragged([items[item] for _, item in pairs]),
+        backbone, read, ragged([items[item] for _, item in pairs]),
         torch.tensor([user for user, _ in pairs]), automaton,
     )  # fmt: skip
     assert scores.tolist() == pytest.approx([float(expected[pair]) for pair in pairs], abs=5e-5)
     with pytest.raises(DataError, match="ascend"):
-        score_candidates(backbone, prompts, ragged(items[:2]), torch.tensor([1, 0]), automaton)
+        score_candidates(backbone, read, ragged(items[:2]), torch.tensor([1, 0]), automaton)
 
 
 @pytest.mark.parametrize("beams", [1, 4, 9])
 def test_few_beams_write_items_alone_and_early_stop_changes_nothing(beams: int) -> None:
     backbone, items, slot, automaton, documents = _world("llama")
-    prompts = _prompts(backbone, documents, automaton)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
     early, late = (
-        rank_entities(backbone, prompts, slot, automaton, num_beams=beams, early_stop=stop)
+        rank_entities(backbone, read, slot, automaton, num_beams=beams, early_stop=stop)
         for stop in (True, False)
     )
     assert torch.equal(early.nodes, late.nodes)
@@ -163,11 +164,11 @@ def test_few_beams_write_items_alone_and_early_stop_changes_nothing(beams: int) 
 
 def test_excluded_items_never_come_and_others_take_their_place() -> None:
     backbone, items, slot, automaton, documents = _world("glm")
-    prompts = _prompts(backbone, documents, automaton)
-    whole = _keys(slot, rank_entities(backbone, prompts, slot, automaton, num_beams=40).nodes)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    whole = _keys(slot, rank_entities(backbone, read, slot, automaton, num_beams=40).nodes)
     excluded = ragged([whole[0][:3], [], whole[2][:1]])
     found = _keys(slot, rank_entities(
-        backbone, prompts, slot, automaton, num_beams=40, num_results=5, excluded=excluded
+        backbone, read, slot, automaton, num_beams=40, num_results=5, excluded=excluded
     ).nodes)  # fmt: skip
     assert found == [whole[0][3:8], whole[1][:5], whole[2][1:6]]
     assert len(items) == 40
@@ -175,8 +176,8 @@ def test_excluded_items_never_come_and_others_take_their_place() -> None:
 
 def test_length_penalty_divides_by_tokens_and_end() -> None:
     backbone, items, slot, automaton, documents = _world("llama")
-    prompts = _prompts(backbone, documents, automaton)
-    found = rank_entities(backbone, prompts, slot, automaton, num_beams=40, length_penalty=1.0)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    found = rank_entities(backbone, read, slot, automaton, num_beams=40, length_penalty=1.0)
     lengths = torch.tensor([len(item) + 1 for item in items])
     expected = _brute_force(backbone, items, automaton, documents) / lengths
     assert torch.allclose(found.scores, expected.sort(1, descending=True).values, atol=5e-5)
@@ -208,9 +209,8 @@ def test_ranking_equals_that_of_generate_with_allowed_tokens(beams: int) -> None
     for user in range(USERS):
         one = random_documents(USERS, seed=2, units=(2, 6)).select(torch.tensor([user]))
         prompts = _prompts(adapter, one, automaton)
-        found = rank_entities(
-            adapter, prompts, slot, automaton, num_beams=beams, bidirectional=False
-        )
+        read = read_prompts(adapter, prompts, bidirectional=False)
+        found = rank_entities(adapter, read, slot, automaton, num_beams=beams)
         given = torch.cat([prompts.tokens, torch.tensor([special.start])])[None]
         length = given.shape[1]
         out = whole.generate(
@@ -276,9 +276,8 @@ def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None
     layout = lay_out(examples, pad=0)
     logits = backbone.logits(backbone.states(layout.places, layout.mask))
     choose, shown = _forced(examples, backbone.special)
-    filled = fill_blanks(
-        backbone, examples.prompts(), automaton, max_new=60, choose=choose, side=side
-    )
+    read = read_prompts(backbone, examples.prompts(), side=side)
+    filled = fill_blanks(backbone, read, automaton, max_new=60, choose=choose)
     in_b = examples.targets != IGNORE
     starts = examples.tokens == backbone.special.start
     assert filled.tokens.values.tolist() == examples.tokens[in_b & ~starts].tolist()
@@ -311,7 +310,8 @@ def test_rolled_back_beginnings_are_read_again() -> None:
     answers = [[10, 11, 12, 30, 14], [14, 15, 10, 11, 31]]  # all begin like entities and are none
     examples = _with_answers(documents, answers, backbone.special, automaton)
     choose, shown = _forced(examples, backbone.special)
-    filled = fill_blanks(backbone, examples.prompts(), automaton, max_new=9, choose=choose)
+    read = read_prompts(backbone, examples.prompts())
+    filled = fill_blanks(backbone, read, automaton, max_new=9, choose=choose)
     assert [filled.intra[:5].tolist(), filled.intra[5:].tolist()] == [
         [2, 1, 1, 1, 1], [2, 3, 1, 1, 1]
     ]  # fmt: skip
@@ -322,14 +322,14 @@ def test_rolled_back_beginnings_are_read_again() -> None:
     assert torch.allclose(shown[-1][real], last[real], atol=2e-5)
     committed = Automaton(automaton.trie, PositionSettings())
     choose, _ = _forced(examples, backbone.special)
-    kept = fill_blanks(backbone, examples.prompts(), committed, max_new=9, choose=choose)
+    kept = fill_blanks(backbone, read, committed, max_new=9, choose=choose)
     assert kept.intra.tolist() == [2, 3, 4, 1, 1, 2, 3, 1, 2, 1]
 
 
 def test_greedy_filling_stops_at_its_budget() -> None:
     backbone, _, _, automaton, documents = _world("glm")
-    prompts = _prompts(backbone, documents, automaton)
-    filled = fill_blanks(backbone, prompts, automaton, max_new=4)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    filled = fill_blanks(backbone, read, automaton, max_new=4)
     assert bool((filled.tokens.lengths <= 4).all())
     assert bool((filled.complete | (filled.tokens.lengths == 4)).all())
     special = backbone.special
@@ -338,5 +338,6 @@ def test_greedy_filling_stops_at_its_budget() -> None:
     blanks = drawn(several, ratio=0.5, sentence_weight=0, document_weight=0)
     many = build_examples(several, blanks, special, PositionSettings(), automaton=automaton)
     slot = Slot(automaton.trie, torch.arange(40))
+    read = read_prompts(backbone, many.prompts())
     with pytest.raises(DataError, match="exactly one blank"):
-        rank_entities(backbone, many.prompts(), slot, automaton, num_beams=2)
+        rank_entities(backbone, read, slot, automaton, num_beams=2)

@@ -75,7 +75,9 @@ def test_free_writing_counts_where_it_is_an_item_and_listed(
     texts[1] = other  # an item, but not one that was offered
     assert own.valid_rate(prompts["sequential-6"], rows, "test") == 0.5
     frozen = Candidates(users, items, "")
-    assert own.valid_rate(prompts["direct-8"], rows, "test", frozen) == 0.25
+    monkeypatch.setattr(own, "_fill", lambda template, read: (texts[: len(read.prompts)], 4))
+    row = own.candidates(prompts["direct-8"], rows, "test", frozen)
+    assert row[measure.VALID] == 0.25
 
 
 def test_free_answers_have_room_for_a_title(reviewed: Tables, tmp_path: Path) -> None:
@@ -115,14 +117,13 @@ def test_prompts_are_read_as_in_training(
     bidirectional: bool, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, bool] = {}
-    for name in ("rank_entities", "score_candidates", "fill_blanks"):
-        real = getattr(measure, name)
+    real_reading = measure.read_prompts
 
-        def spy(*args: Any, real: Any = real, name: str = name, **more: Any) -> Any:
-            told[name] = more["bidirectional"]
-            return real(*args, **more)
+    def reading(*args: Any, **more: Any) -> Any:
+        told["measure"] = more["bidirectional"]
+        return real_reading(*args, **more)
 
-        monkeypatch.setattr(measure, name, spy)
+    monkeypatch.setattr(measure, "read_prompts", reading)
     real_layout = training.lay_out
 
     def layout(*args: Any, **more: Any) -> Any:
@@ -136,9 +137,7 @@ def test_prompts_are_read_as_in_training(
         "backbone": {"bidirectional": bidirectional},
     }
     run(system_config(reviewed.folder, tmp_path, model=more))
-    assert told == dict.fromkeys(
-        ("rank_entities", "score_candidates", "fill_blanks", "training"), bidirectional
-    )
+    assert told == dict.fromkeys(("measure", "training"), bidirectional)
 
 
 def test_what_is_no_rating_counts_as_the_training_mean(reviewed: Tables, tmp_path: Path) -> None:
