@@ -45,6 +45,7 @@ def test_legacy_forms_by_hand() -> None:
     repeated = legacy_rouge_n(["toy toy toy"], ["toy box"], 1)
     assert (repeated.recall, repeated.precision) == pytest.approx((50, 100))
     assert legacy_rouge_n(["Good toy."], ["good toy"], 1).f == 0  # case and points count
+    assert legacy_bleu(["Good toy."], ["good toy."], order=1) == pytest.approx(50)
     assert legacy_bleu([""], ["a b"], order=1) == legacy_rouge_l([""], ["a b"]).f == 0
     assert legacy_bleu(["a"], ["a b c"], order=1) == pytest.approx(100 * math.exp(-2))
 

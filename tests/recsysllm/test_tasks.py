@@ -87,6 +87,11 @@ def test_golden_4_p5_splits_80_10_10_with_everyone_in_train() -> None:
     assert set(users[train].tolist()) == set(users.tolist())
     assert set(items[train].tolist()) == set(items.tolist())
     assert not torch.equal(splits, random_split(users, items, seed=1))
+    few = random_split(users[:700], items[:700], seed=0)  # of many users it is the only one
+    train = few == 0
+    assert set(users[:700][train].tolist()) == set(users[:700].tolist())
+    assert set(items[:700][train].tolist()) == set(items[:700].tolist())
+    assert int((~train).sum()) > 60
     lonely = random_split(torch.arange(10), torch.arange(10), seed=0)
     assert lonely.tolist() == [0] * 10  # everyone is needed in train
 
@@ -113,6 +118,24 @@ def test_held_out_prompts_are_for_evaluation_only(reviewed: Tables) -> None:
     assert {one.template.name for one in rating.evaluate(rows, "rating-10")} == {"rating-10"}
     with pytest.raises(ConfigError, match="family review, expected one of rating"):
         rating.evaluation_rows("test", "review-1")
+
+
+def test_training_ratings_have_noise_that_rounds_to_the_truth(reviewed: Tables) -> None:
+    made = families(reviewed)
+    task, rows = made.about_reviews["rating"], made.reviews
+    assert rows is not None
+    written = [
+        (float(one.reference), round(one.stars))
+        for epoch in range(3)
+        for one in task.train(torch.arange(len(task)), epoch=epoch)
+        if one.template.answer == "stars"
+    ]
+    assert all(round(value) == stars and 1 <= value <= 5 for value, stars in written)
+    off = torch.tensor([value - stars for value, stars in written if 2 <= stars <= 4])
+    assert 0.14 < float(off.std()) < 0.24  # P5's 0.2, with one decimal and no further than 0.4
+    assert abs(float(off.mean())) < 0.05
+    some = task.evaluation_rows("test", "rating-7")
+    assert all(one.reference in "12345" for one in task.evaluate(some, "rating-7"))
 
 
 def test_draws_depend_on_seed_epoch_and_row_alone(reviewed: Tables) -> None:
