@@ -22,6 +22,7 @@ from legos.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.positions import Examples, build_examples
 from legos.recsysllm.special_tokens import SpecialTokens
+from legos.recsysllm.task_settings import AROUND_ANSWER
 from legos.recsysllm.tasks import (
     ENTITY_TYPES,
     Instance,
@@ -33,7 +34,7 @@ from legos.recsysllm.tasks import (
 from legos.recsysllm.tasks.catalogue import ITEM
 from legos.recsysllm.units import UnitTokenizer
 
-_AROUND = 2  # rows of the table of positions besides an entity's: plain tokens, [START]
+_OTHER_ROWS = 2  # of the table of positions besides an entity's: plain tokens, [START]
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> Recsysll
     """
     own = settings.tasks
     longest = int(pool.sequences.lengths[pool.types == pool.type_names.index(ITEM)].max())
-    if longest + 2 >= own.max_tokens:
+    if longest + AROUND_ANSWER >= own.max_tokens:
         raise ConfigError(
             f"model.tasks.max_tokens: {own.max_tokens}, but the name of an item has {longest}; "
             "expected room for it and for what is asked; raise it or lower "
@@ -136,8 +137,8 @@ def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
     if settings.backbone.max_intra is not None:
         return settings.backbone.max_intra
     if settings.positions.intra_mode == "paper":
-        return int(pool.sequences.lengths.max()) + _AROUND
-    return settings.positions.max_tokens + _AROUND  # text is counted through
+        return int(pool.sequences.lengths.max()) + _OTHER_ROWS
+    return settings.positions.max_tokens + _OTHER_ROWS  # text is counted through
 
 
 def open_language(

@@ -2,8 +2,10 @@
 
 The tree of valid entities lies on the device: what may follow is gathered from its arrays, for all
 beams at once, and nothing of the vocabulary's size is made in Python. A prompt is read once and its
-keys and values are never copied: beams are places of its row. Every beam that may end competes with
-its [END]; transformers' search drops an end that is not among the K best steps.
+keys and values are never copied: beams are places of its row. As soon as no beam can branch any
+more, which with titles is after their first few words, what is left of all of them is read at once.
+Every beam that may end competes with its [END]; transformers' search drops an end that is not among
+the K best steps.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.errors import DataError
-from legos.recsysllm.automaton import START_ID, Automaton
+from legos.recsysllm.automaton import START_ID, Automaton, AutomatonState
 from legos.recsysllm.backbone import InfillBackbone
 from legos.recsysllm.entities import Slot
 from legos.recsysllm.layout import Places
+from legos.recsysllm.loss import token_losses
 from legos.recsysllm.reading import ReadPrompts
+from legos.recsysllm.side_by_side import chunks, side_by_side
 from legos.recsysllm.trie import NOWHERE, ROOT
 
 
@@ -49,6 +52,7 @@ def rank_entities(
     length_penalty: float = 0.0,
     early_stop: bool = True,
     excluded: Ragged | None = None,
+    max_tokens: int = 1024,
 ) -> Ranked:
     """The most likely entities for the (single) blank of each prompt.
 
@@ -64,20 +68,22 @@ def rank_entities(
         early_stop: drop beams that cannot come among the results any more, and end when none is
             left (exact: log-probabilities only fall; without effect under a length penalty).
         excluded: B rows of keys of the slot that are no answers.
+        max_tokens: of a prompt's beams that are read at once: attention costs its square.
 
     Raises:
         DataError: a prompt has not exactly one blank.
     """
-    if not bool((read.prompts.masks.lengths == 1).all()):
-        raise DataError("constrained search: every prompt needs exactly one blank")
     search = _Search(backbone, read, slot, automaton)
     search.barred = None if excluded is None else _barred(slot, excluded)
     search.penalty = length_penalty
-    wanted = num_results or num_beams
-    search.start(wanted)
+    prune = early_stop and length_penalty == 0
+    search.start(num_results or num_beams)
     for _ in range(slot.trie.depth + 1):
-        search.finish(wanted)
-        if not search.grow(num_beams, prune=early_stop and length_penalty == 0):
+        search.finish()
+        if search.unbranched():
+            search.read_on(prune=prune, max_tokens=max_tokens)
+            break
+        if not search.grow(num_beams, prune=prune):
             break
         search.feed()
     return Ranked(search.nodes_found, search.scores_found)
@@ -102,8 +108,8 @@ class _Search:
         automaton: Automaton,
     ) -> None:
         self.backbone, self.slot, self.automaton = backbone, slot, automaton
-        self.device, prompts = read.real.device, read.prompts
-        self.inter, self.order = prompts.mask_inter.values, prompts.prompt_lengths.clone()
+        self.device, self.inter = read.real.device, read.only_blanks()
+        self.order = read.prompts.prompt_lengths.clone()
         self.cache, self.real = read.cache(), read.real  # (R, A)
 
     def start(self, wanted: int) -> None:
@@ -143,21 +149,30 @@ class _Search:
         self.live = (self.scores > -torch.inf).nonzero()[:, 0]
         self.log_probabilities = self.backbone.logits(states[self.live]).float().log_softmax(-1)
 
-    def finish(self, wanted: int) -> None:
+    def finish(self) -> None:
         """Beams that may end compete with the results so far."""
-        nodes, rows = self.nodes[self.live], len(self.users)
-        ends = self.slot.trie.is_end(nodes)
-        if self.barred is not None:
-            user = self.users.repeat_interleave(len(self.nodes) // rows)[self.live]
-            ends = ends & ~torch.isin(user * self.slot.trie.num_nodes + nodes, self.barred)
         scores = self.scores[self.live] + self.log_probabilities[:, self.backbone.special.end]
-        if self.penalty:
-            scores = scores / self.written.shape[1] ** self.penalty  # its tokens and [END]
-        ended = torch.full_like(self.scores, -torch.inf)
-        ended[self.live] = scores.masked_fill(~ends, -torch.inf)
+        at = torch.zeros_like(self.live)
+        self._compete(self.live, at, self.nodes[self.live], scores)
+
+    def _compete(self, beams: Tensor, steps: Tensor, nodes: Tensor, scores: Tensor) -> None:
+        """Beams ``(n,)`` that end so many steps from now at these nodes, with [END] counted."""
+        rows, trie = len(self.users), self.slot.trie
+        width = len(self.nodes) // rows
+        ends = trie.is_end(nodes)
+        if self.barred is not None:
+            user = self.users[beams // width]
+            ends = ends & ~torch.isin(user * trie.num_nodes + nodes, self.barred)
+        if self.penalty:  # its tokens and [END]
+            scores = scores / (self.written.shape[1] + steps) ** self.penalty
+        shape = (len(self.nodes), int(steps.max()) + 1)
+        ended = scores.new_full(shape, -torch.inf)
+        ended[beams, steps] = scores.masked_fill(~ends, -torch.inf)
+        where = nodes.new_full(shape, NOWHERE)
+        where[beams, steps] = nodes
         scores = torch.cat([self.scores_found[self.users], ended.view(rows, -1)], 1)
-        nodes = torch.cat([self.nodes_found[self.users], self.nodes.view(rows, -1)], 1)
-        found, best = scores.topk(wanted, 1)
+        nodes = torch.cat([self.nodes_found[self.users], where.view(rows, -1)], 1)
+        found, best = scores.topk(self.nodes_found.shape[1], 1)
         self.scores_found[self.users] = found
         self.nodes_found[self.users] = nodes.gather(1, best).masked_fill(
             found == -torch.inf, NOWHERE
@@ -202,11 +217,98 @@ class _Search:
             self._keep(kept)
         return True
 
+    def unbranched(self) -> bool:
+        """Whether every live beam has one way to go on at most, all the way."""
+        return bool(self.slot.trie.unbranched[self.nodes[self.live]].all())
+
+    def read_on(self, *, prune: bool, max_tokens: int) -> None:
+        """What is left of beams that cannot branch, all of it beside each other.
+
+        Args:
+            prune: leave out beams that cannot come among the results any more.
+            max_tokens: of a row that are read at once.
+        """
+        rest = _rest(self.nodes[self.live], self.state.select(self.live), self.slot, self.automaton)
+        owners = self.live // (len(self.nodes) // len(self.users))
+        for chosen in chunks(rest.there.sum(1), owners, max_tokens):
+            if prune:
+                last = self.scores_found[self.users, -1][owners[chosen]]
+                chosen = chosen[self.scores[self.live[chosen]] > last]
+            chosen = chosen[rest.there[chosen].any(1)]
+            if len(chosen):
+                self._read(rest.select(chosen), chosen, owners[chosen])
+
+    def _read(self, rest: _Rest, chosen: Tensor, owners: Tensor) -> None:
+        """The rest of some live beams: ``chosen`` ``(n,)`` of them, in rows ``owners``."""
+        beam, step = rest.there.nonzero(as_tuple=True)  # (P,) beam after beam
+        owner, written = owners[beam], self.written[self.live[chosen]]
+        placed = side_by_side(owner, beam, step, rows=len(self.users))
+        rows, width = placed.mask.shape[:2]
+        tokens, nodes = rest.tokens[beam, step], rest.nodes[beam, step]
+        places = Places(
+            placed.column(tokens, self.backbone.special.pad),
+            self.inter[:, None].expand(rows, width),
+            placed.column(rest.intra[beam, step], 0),
+            placed.column(self.order[owner] + written.shape[1] + step, 0),
+        )
+        own = self.real.new_zeros(len(beam), self.columns).scatter_(1, written[beam], True)
+        seen = self.real.new_zeros(rows * width, self.columns).index_copy(0, placed.slots, own)
+        prompt = self.real[:, None].expand(-1, width, -1)
+        mask = torch.cat([prompt, seen.view(rows, width, -1), placed.mask], 2)[:, None]
+        states = self.backbone.states(places, mask, self.cache).flatten(0, 1)
+        self.cache.crop(-width)
+        going = (step + 1 < rest.there.sum(1)[beam]).nonzero()[:, 0]
+        ending = self.slot.trie.is_end(nodes).nonzero()[:, 0]
+        asked = torch.cat([going, ending])
+        end = torch.full_like(ending, self.backbone.special.end)
+        targets = torch.cat([tokens[going + 1], end])
+        losses = token_losses(self.backbone, states[placed.slots[asked]], targets)
+        scores = torch.zeros_like(rest.tokens, dtype=torch.float32)  # (n, H)
+        scores[:, 0] = self.scores[self.live[chosen]]
+        scores[:, 0] += self.log_probabilities[chosen, rest.tokens[:, 0]]
+        scores[beam[going], step[going] + 1] = -losses[: len(going)]
+        scores = scores.cumsum(1)[beam[ending], step[ending]] - losses[len(going) :]
+        self._compete(self.live[chosen][beam[ending]], step[ending] + 1, nodes[ending], scores)
+
     def _keep(self, rows: Tensor) -> None:
         """Only these rows ``(n,)``; what beams are was chosen already."""
         self.users, self.real = self.users[rows], self.real[rows]
         self.inter, self.order = self.inter[rows], self.order[rows]
         self.cache.batch_select_indices(rows)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What is left of n beams, at most H tokens each: all ``(n, H)``."""
+
+    tokens: Tensor
+    nodes: Tensor
+    intra: Tensor
+    there: Tensor  # bool
+
+    def select(self, beams: Tensor) -> _Rest:
+        width = int(self.there[beams].sum(1).max())
+        return _Rest(
+            *(part[beams, :width] for part in (self.tokens, self.nodes, self.intra, self.there))
+        )
+
+
+def _rest(nodes: Tensor, state: AutomatonState, slot: Slot, automaton: Automaton) -> _Rest:
+    """The only way on from nodes ``(n,)`` that do not branch."""
+    found = []
+    while True:
+        edges, allowed = slot.trie.allowed(nodes)  # (n, 1)
+        there = allowed[:, 0]
+        if not bool(there.any()):
+            break
+        tokens = slot.trie.tokens.long()[edges[:, 0]]
+        nodes = (edges[:, 0] + 1).masked_fill(~there, NOWHERE)
+        state = automaton.step(state, tokens)
+        found.append((tokens, nodes, state.counts, there))
+    if not found:
+        none = nodes[:, None][:, :0]
+        return _Rest(none, none, none, none.bool())
+    return _Rest(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
 
 
 def _barred(slot: Slot, excluded: Ragged) -> Tensor:

@@ -19,6 +19,7 @@ from legos.recsysllm.build import World
 from legos.recsysllm.lora import Backbone
 from legos.recsysllm.measure import (
     VALID,
+    NextItems,
     PromptMeasure,
     chosen_templates,
     is_next,
@@ -58,6 +59,15 @@ class _Rows:
         require_possible(row, source=name)
         self.values[name] = row
         self.counts[name] = {"groups": groups, "available": available}
+
+
+@dataclass(frozen=True)
+class _NextRow:
+    """Metrics over all items, those of each user, and what they are of."""
+
+    row: Row
+    per_user: dict[str, np.ndarray]
+    found: NextItems
 
 
 class SplitMeasure:
@@ -101,28 +111,31 @@ class SplitMeasure:
         chosen = chosen_templates(world)
         main = main_template(world.families.prompts, chosen)
         found = _Rows()
-        whole, groups, lists = self._next(main, rows, split, thorough=thorough)
-        found.add(ALL, dict(whole), len(rows), len(rows_of))
-        found.counts[ALL] |= {"unlisted_clicks": int(np.isnan(next(iter(groups.values()))).sum())}
+        whole = self._next(main, rows, split, thorough=thorough)
+        found.add(ALL, dict(whole.row), len(rows), len(rows_of))
+        unlisted = np.isnan(next(iter(whole.per_user.values()))).sum()
+        found.counts[ALL] |= {"unlisted_clicks": int(unlisted)}
         if thorough:
-            self._beyond(found.values[ALL], lists)
+            self._beyond(found.values[ALL], whole.found.lists)
             for template in chosen:
                 self._add(found, template, main, split, rows, whole, len(rows_of))
         everyone = {}
         place = torch.searchsorted(rows, rows_of).clamp(max=len(rows) - 1)
         measured = (rows[place] == rows_of).numpy()
-        for name, values in groups.items():  # of every user of the split, NaN if not measured
+        for (
+            name,
+            values,
+        ) in whole.per_user.items():  # of every user of the split, NaN if not measured
             everyone[name] = np.where(measured, values[place.numpy()], np.nan)
         seconds = time.perf_counter() - begin
         return SplitResult(found.values, found.counts, everyone, None, seconds)
 
     def _next(
         self, template: Template, rows: Tensor, split: SplitName, *, thorough: bool
-    ) -> tuple[Row, dict[str, np.ndarray], np.ndarray]:
-        """Metrics over all items, of each user too, and the lists."""
+    ) -> _NextRow:
         config = self._place.config.exp
         exclude = config.evaluate.exclude != "nothing"
-        lists = self._measure.ranked(template, rows, split, exclude=exclude)
+        ranked = self._measure.next_items(template, rows, split, exclude=exclude, write=thorough)
         targets = self._world.families.sequences.targets(split)[rows].numpy()
         pasts = [self._measure.past(row, split) if exclude else [] for row in rows.tolist()]
         clicks = np.array(
@@ -130,14 +143,15 @@ class SplitMeasure:
         )
         names = list(config.evaluate.metrics) if thorough else []
         names = list(dict.fromkeys([*names, config.train.metric]))
-        positives = listed(lists, targets[clicks == 1], clicks)
+        positives = listed(ranked.lists, targets[clicks == 1], clicks)
         count = int(self._place.tables.offered.sum())
         sizes = np.array([count - len(past) for past in pasts])
         # who is in no list has no place, which HR@k needs; with one target Recall@k is the same
         alike = {name: name.replace("HR@", "Recall@") for name in names}
         found = counted_metrics(positives, clicks, sizes, list(dict.fromkeys(alike.values())))
         row = {name: found.values[other] for name, other in alike.items()}
-        return row, {name: found.per_group[other] for name, other in alike.items()}, lists
+        per_user = {name: found.per_group[other] for name, other in alike.items()}
+        return _NextRow(row, per_user, ranked)
 
     def _add(
         self,
@@ -146,15 +160,15 @@ class SplitMeasure:
         main: Template,
         split: SplitName,
         rows: Tensor,
-        whole: Row,
+        whole: _NextRow,
         users: int,
     ) -> None:
         """The row of one prompt."""
         name = row_name(self._world.families, template)
         if is_next(template):
-            row = whole if template == main else self._next(template, rows, split, thorough=True)[0]
-            valid = self._measure.valid_rate(template, rows, split)
-            found.add(name, {**row, VALID: valid}, len(rows), users)
+            own = whole if template == main else self._next(template, rows, split, thorough=True)
+            valid = own.found.valid_rate
+            found.add(name, own.row | ({} if valid is None else {VALID: valid}), len(rows), users)
         elif template.answer == "item":
             frozen = self._frozen(split)
             row = self._measure.candidates(template, rows, split, frozen)

@@ -51,6 +51,20 @@ class Written:
     complete: float
 
 
+@dataclass(frozen=True)
+class NextItems:
+    """What n users are told to take next.
+
+    Attributes:
+        lists: ``(n, K)`` int64 the most likely items, the best first; -1 behind them.
+        valid_rate: share of freely written answers that are the name of an item; None: none was
+            written.
+    """
+
+    lists: np.ndarray
+    valid_rate: float | None
+
+
 class PromptMeasure:
     """Measures prompts with one backbone.
 
@@ -71,16 +85,19 @@ class PromptMeasure:
         self._automaton = world.automaton.to(self._device)
         self._own = world.settings.measure
 
-    def ranked(self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool
-               ) -> np.ndarray:  # fmt: skip
-        """The most likely items among all: rows of the sequences ``(n,)`` -> ``(n, K)``, -1 behind.
+    def next_items(
+        self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, write: bool
+    ) -> NextItems:
+        """The most likely items among all.
 
         Args:
             template: whose answer is an item, without candidates.
-            rows: users.
+            rows: ``(n,)`` users, as rows of the sequences.
             split: ``valid`` or ``test``.
-            exclude: what the user had before is no answer.
+            exclude: what the user had before is no answer of the search.
+            write: write an answer freely, too.
         """
+        texts: list[str] = []
         found = np.full((len(rows), self._own.beams), -1, dtype=np.int64)
         task, begin = self._world.families.users[template.family], 0
         for chosen in rows.split(self._own.batch_size):
@@ -91,17 +108,19 @@ class PromptMeasure:
                 torch.tensor([len(past) for past in pasts]),
             )
             with self._accelerator.autocast():
+                read = self._read(prompts)
                 ranked = rank_entities(
-                    self._backbone, self._read(prompts), self._items, self._automaton,
+                    self._backbone, read, self._items, self._automaton,
                     num_beams=self._own.beams, excluded=excluded.to(self._device),
                 )  # fmt: skip
+                texts += self._fill(template, read)[0] if write else []
             for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
                 items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
                 kept = [item for item in dict.fromkeys(items) if item not in set(past)]
                 kept = kept[: self._own.beams]
                 found[begin + at, : len(kept)] = kept
             begin += len(chosen)
-        return found
+        return NextItems(found, self._valid_rate(texts) if write else None)
 
     def past(self, row: int, split: SplitName) -> list[int]:
         """Items that a user had before the held-out one, each once, ascending."""
@@ -152,11 +171,6 @@ class PromptMeasure:
                 f" candidates of a prompt alone have up to {tokens:,}; raise it, or lower "
                 "model.measure.negatives or model.tasks.max_name_words"
             ) from None
-
-    def valid_rate(self, template: Template, rows: Tensor, split: SplitName) -> float:
-        """Share of freely written answers that are the name of an item."""
-        task = self._world.families.users[template.family]
-        return self._valid_rate(self.written(task.evaluate(rows, template.name, split)).texts)
 
     def written(self, instances: Sequence[Instance]) -> Written:
         """Fill the blanks of prompts freely, greedily."""

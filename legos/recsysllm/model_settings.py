@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from legos.recsysllm.settings import MaskingSettings, PositionSettings
-from legos.recsysllm.task_settings import TaskSettings
+from legos.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -139,10 +139,10 @@ class RecsysllmConfig(_Section):
 
     @model_validator(mode="after")
     def _answers_have_room(self) -> Self:
-        if self.tasks.max_tokens <= self.tasks.max_answer_tokens + 2:
+        if self.tasks.max_tokens <= self.tasks.max_answer_tokens + AROUND_ANSWER:
             raise ValueError(
                 f"tasks.max_tokens {self.tasks.max_tokens}: expected more than "
-                f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and 2"
+                f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and {AROUND_ANSWER}"
             )
         if self.positions.prepend_cls and self.backbone.kind == "decoder":
             raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")

@@ -19,8 +19,8 @@ from legos.recsysllm.automaton import START_ID, Automaton
 from legos.recsysllm.backbone import InfillBackbone
 from legos.recsysllm.layout import Places
 from legos.recsysllm.loss import token_losses
-from legos.recsysllm.positions import Examples
 from legos.recsysllm.reading import ReadPrompts
+from legos.recsysllm.side_by_side import chunks, side_by_side
 
 
 @torch.no_grad()
@@ -49,15 +49,13 @@ def score_candidates(
     Raises:
         DataError: a prompt has not exactly one blank, or owners do not ascend.
     """
-    prompts = read.prompts
-    if not bool((prompts.masks.lengths == 1).all()):
-        raise DataError("candidates: every prompt needs exactly one blank")
     if bool((owners.diff() < 0).any()):
         raise DataError("candidates: owners must ascend")
-    cache = read.cache()
+    blanks, cache = read.only_blanks(), read.cache()
     scores = torch.zeros(len(candidates), device=read.real.device)
-    for chosen in _chunks(candidates.lengths + 1, owners, max_tokens):
-        part = _segments(backbone, prompts, candidates.select(chosen), owners[chosen], automaton)
+    for chosen in chunks(candidates.lengths + 1, owners, max_tokens):
+        owned = owners[chosen]
+        part = _segments(backbone, read, blanks, candidates.select(chosen), owned, automaton)
         width = part.places.tokens.shape[1]
         seen = read.real[:, None, :].expand(-1, width, -1)
         mask = torch.cat([seen, part.mask], -1)[:, None]  # (B, 1, W, A + W)
@@ -77,23 +75,15 @@ class _Segments:
     segments: Tensor  # (P,) candidate of each token
 
 
-def _chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
-    """Candidates that are read together: of each prompt as many as have so many tokens."""
-    ends = lengths.cumsum(0)
-    first = torch.searchsorted(owners, owners)  # of the same prompt
-    before = ends - lengths - (ends - lengths)[first]
-    number = before // max_tokens
-    return [(number == chunk).nonzero()[:, 0] for chunk in number.unique()]
-
-
 def _segments(
     backbone: InfillBackbone,
-    prompts: Examples,
+    read: ReadPrompts,
+    blanks: Tensor,
     candidates: Ragged,
     owners: Tensor,
     automaton: Automaton,
 ) -> _Segments:
-    special, device = backbone.special, owners.device
+    special, prompts = backbone.special, read.prompts
     ones = torch.ones_like(owners)
     start = from_lengths(torch.full_like(owners, special.start), ones)
     end = from_lengths(torch.full_like(owners, special.end), ones)
@@ -103,21 +93,12 @@ def _segments(
     intra = join_rows([one, Ragged(automaton.number(own), own.offsets)]).values
     segment, inside = rows.rows, within(rows)
     owner = owners[segment]  # (P,) ascending
-    counts = torch.bincount(owner, minlength=len(prompts))
-    width = int(counts.max())
-    slots = owner * width + within(from_lengths(owner, counts))
+    placed = side_by_side(owner, segment, inside, rows=len(prompts))
 
-    def column(values: Tensor, free: int) -> Tensor:
-        flat = torch.full((len(prompts) * width,), free, dtype=torch.int64, device=device)
-        return flat.index_copy(0, slots, values).view(len(prompts), width)
-
-    number = column(segment, -1)
-    order = column(inside, 0)
-    same = (number[:, :, None] == number[:, None, :]) & (order[:, None, :] <= order[:, :, None])
     places = Places(
-        column(rows.values, special.pad),
-        column(prompts.mask_inter.values[owner], 0),
-        column(intra, 0),
-        column(prompts.prompt_lengths[owner] + inside, 0),
+        placed.column(rows.values, special.pad),
+        placed.column(blanks[owner], 0),
+        placed.column(intra, 0),
+        placed.column(prompts.prompt_lengths[owner] + inside, 0),
     )
-    return _Segments(places, same, slots, join_rows([own, end]).values, segment)
+    return _Segments(places, placed.mask, placed.slots, join_rows([own, end]).values, segment)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from legos.errors import DataError
 from legos.recsysllm.backbone import InfillBackbone, new_cache
 from legos.recsysllm.layout import Side, lay_out
 from legos.recsysllm.positions import Examples
@@ -33,6 +34,20 @@ class ReadPrompts:
         for number, layer in enumerate(self.held.layers):
             own.update(layer.keys, layer.values, number)
         return own
+
+    def only_blanks(self) -> Tensor:
+        """Inter-position of the one blank of each prompt, ``(B,)`` int64.
+
+        Raises:
+            DataError: a prompt has none or several.
+        """
+        wrong = (self.prompts.masks.lengths != 1).nonzero()[:, 0]
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(
+                f"prompt {row}: {int(self.prompts.masks.lengths[row])} blanks, expected exactly one"
+            )
+        return self.prompts.mask_inter.values
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from legos.recsysllm.settings import HorizonSettings
 
 SplitName = Literal["train", "valid", "test"]
 ReviewSplit = Literal["consistent", "p5"]
+AROUND_ANSWER = 2
+"""Tokens of a blank besides its own: the mask, [START]."""
 
 
 class TaskSettings(BaseModel):

@@ -27,6 +27,7 @@ class Trie:
         offsets: ``(M + 1,)`` int32; the edges of node n are ``offsets[n]:offsets[n + 1]``.
         ends: what ends at a node: M rows of sequence numbers (int64), none inside.
         edge_keys: ``(M - 1,)`` int64 ``node * stride + token``, ascending.
+        unbranched: ``(M,)`` bool: neither the node nor any below it has several edges.
         stride: more than any token.
         depth: tokens of the longest sequence.
         children: the most edges of a node.
@@ -36,6 +37,7 @@ class Trie:
     offsets: Tensor
     ends: Ragged
     edge_keys: Tensor
+    unbranched: Tensor
     stride: int
     depth: int
     children: int
@@ -54,7 +56,8 @@ class Trie:
         """The same tree on another device."""
         return Trie(
             self.tokens.to(device), self.offsets.to(device), self.ends.to(device),
-            self.edge_keys.to(device), self.stride, self.depth, self.children,
+            self.edge_keys.to(device), self.unbranched.to(device), self.stride, self.depth,
+            self.children,
         )  # fmt: skip
 
     def step(self, nodes: Tensor, tokens: Tensor) -> Tensor:
@@ -144,10 +147,22 @@ def build_trie(sequences: Ragged) -> Trie:
         offsets=torch.from_numpy(_offsets(counts).astype(np.int32)),
         ends=Ragged(torch.from_numpy(order), torch.from_numpy(_offsets(ends))),
         edge_keys=torch.from_numpy(keys),
+        unbranched=torch.from_numpy(_unbranched(levels, counts, stride)),
         stride=stride,
         depth=depth,
         children=int(counts.max()),
     )
+
+
+def _unbranched(levels: list[np.ndarray], counts: np.ndarray, stride: int) -> np.ndarray:
+    """From the lowest level up: a node is, if it has one edge at most and its child is."""
+    found: np.ndarray = counts <= 1
+    end = len(counts)
+    for keys in reversed(levels):  # the nodes of a level follow each other
+        begin = end - len(keys)
+        found[keys[~found[begin:end]] // stride] = False
+        end = begin
+    return found
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:

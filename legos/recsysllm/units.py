@@ -38,8 +38,9 @@ class Unit:
         entity_type: of an entity: item, brand, user, ...
         key: of an entity: its number among those of its type, -1 if it has none.
         space: whether a blank stands before it.
-        event: which event of the user's past it tells of, the oldest 0; events are dropped whole
-            where a document is too long. ``NEVER_DROPPED``: none.
+        event: which event of the user's past it tells of, the oldest 0, or behind these which
+            candidate; where a document is too long events are dropped whole, the lowest first.
+            ``NEVER_DROPPED``: none.
     """
 
     text: str

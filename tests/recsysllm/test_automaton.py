@@ -160,6 +160,8 @@ def test_the_trie_is_the_set_of_its_sequences(pool: list[list[int]]) -> None:
         children = {*trie.tokens[edges[mask]].tolist()}
         assert children == {one[-1] for one in prefixes if one and one[:-1] == prefix}
         assert bool(trie.is_end(torch.tensor(node))) == (list(prefix) in pool)
+        lengths = [len(one) for one in prefixes if one[: len(prefix)] == prefix]
+        assert bool(trie.unbranched[node]) == (len(set(lengths)) == len(lengths))
     outside = torch.tensor([NOWHERE, ROOT, ROOT])
     assert trie.step(outside, torch.tensor([1, 99, -1])).tolist() == [NOWHERE] * 3
     assert not bool(trie.allowed(outside[:1])[1].any())

@@ -67,15 +67,17 @@ def test_free_writing_counts_where_it_is_an_item_and_listed(
     items = torch.stack([system.world.families.sequences.targets("test")[:22]] * 3, 1)
     items[:, 1], items[:, 2] = 0, 1
     texts = [names[int(items[0, 0])].upper(), names[0], f"{names[1]} more", "nothing"]
-    monkeypatch.setattr(
-        own, "written", lambda instances: measure.Written(instances, texts[: len(instances)], 1.0)
-    )
-    assert own.valid_rate(prompts["sequential-6"], rows, "test") == 0.5  # nothing fuzzy
+    monkeypatch.setattr(own, "_fill", lambda template, read: (texts[: len(read.prompts)], 4))
+
+    def valid_rate() -> float | None:
+        asked = prompts["sequential-6"]
+        return own.next_items(asked, rows, "test", exclude=True, write=True).valid_rate
+
+    assert valid_rate() == 0.5  # nothing fuzzy
     other = names[next(n for n in range(2, 50) if n not in items[:4].flatten().tolist())]
     texts[1] = other  # an item, but not one that was offered
-    assert own.valid_rate(prompts["sequential-6"], rows, "test") == 0.5
+    assert valid_rate() == 0.5
     frozen = Candidates(users, items, "")
-    monkeypatch.setattr(own, "_fill", lambda template, read: (texts[: len(read.prompts)], 4))
     row = own.candidates(prompts["direct-8"], rows, "test", frozen)
     assert row[measure.VALID] == 0.25
 

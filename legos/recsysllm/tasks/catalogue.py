@@ -20,7 +20,6 @@ from legos.recsysllm.units import NEVER_DROPPED, Unit
 ITEM, USER, USER_NAME, BRAND = "item", "user", "user name", "brand"
 ENTITY_TYPES = (ITEM, USER, USER_NAME, BRAND)
 ARROW = "->"
-_AFTER_THE_PAST = 1_000_000  # events are dropped in this order
 
 
 @dataclass(frozen=True)
@@ -102,17 +101,20 @@ class Catalogue:
             return written
         return [unit if unit.kind == "entity" else _spaced(unit) for unit in written]
 
-    def candidates(self, numbers: Sequence[int], *, right: int | None = None) -> list[Unit]:
+    def candidates(
+        self, numbers: Sequence[int], *, right: int | None = None, past: int = 0
+    ) -> list[Unit]:
         """Items to choose from.
 
         Args:
             numbers: of the items.
             right: where a prompt has too many tokens, others than this one are dropped, after all
                 of the past; None: none ever is.
+            past: how many events the prompt tells of.
         """
         units: list[Unit] = []
         for place, number in enumerate(numbers):
-            event = NEVER_DROPPED if right in (None, number) else _AFTER_THE_PAST + place
+            event = NEVER_DROPPED if right in (None, number) else past + place
             units.extend(replace(unit, event=event) for unit in self.item(number))
             units.append(Unit(",", space=False, event=event))
         return units[:-1]

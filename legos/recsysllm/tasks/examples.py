@@ -18,11 +18,10 @@ from legos.data.ragged import Ragged
 from legos.data.rows import from_lengths
 from legos.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.recsysllm.prompts import Prompts, Template
-from legos.recsysllm.task_settings import TaskSettings
+from legos.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.recsysllm.units import Documents, Unit, UnitTokenizer
 
 NOBODY = -1
-_AROUND = 2  # tokens of a blank besides its own: the mask, [START]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def build_task_examples(
     """
     answers = tokenizer.encode([instance.answer for instance in instances])
     answers = answers.truncated(settings.max_answer_tokens)
-    room = settings.max_tokens - settings.max_answer_tokens - _AROUND
+    room = settings.max_tokens - settings.max_answer_tokens - AROUND_ANSWER
     asked = tokenizer.encode([instance.prompt for instance in instances]).truncated(room)
     documents = asked.followed_by(answers)
     begins, lengths = asked.tokens.lengths, documents.tokens.lengths

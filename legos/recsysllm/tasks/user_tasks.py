@@ -215,7 +215,9 @@ class UserTask:
             "user": self.catalogue.user(user),
             "user_name": self.catalogue.user_name(user),
             "item": self.catalogue.item(item),
-            "candidates": self.catalogue.candidates(candidates, right=None if whole_list else item),
+            "candidates": self.catalogue.candidates(
+                candidates, right=None if whole_list else item, past=len(past)
+            ),
         }
         if "history" in template.slots:
             values["history"] = self.catalogue.history(past, arrow=arrow)
