@@ -19,14 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from benchmarks.report import finish
+from benchmarks.report import Part, finish_parts
 from legos.files import sha256_of_text
 from process.genre.client import Client
 from process.genre.embedded import MODEL, EmbeddedServer
@@ -51,16 +50,6 @@ TITLES = (
     "How Rivers Remember",
     "The Detective Who Slept",
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one part measured."""
-
-    ours: Any
-    other: Any
-    ratio: float | None
-    holds: bool
 
 
 def book_requests(
@@ -116,7 +105,7 @@ def _serve(pipe: Connection) -> None:
         pipe.recv()
 
 
-def compare_clients(*, quick: bool) -> Result:
+def compare_clients(*, quick: bool) -> Part:
     """Answers a second at 32 requests in flight and at one."""
     serial_count, count = (15, 320) if quick else (50, 1600)
     rates = {}
@@ -131,10 +120,10 @@ def compare_clients(*, quick: bool) -> Result:
             print(f"{concurrency:>3} at a time: {rates[concurrency]:7.1f} answers a second")
     ratio = rates[CONCURRENCY] / rates[1]
     print(f"ratio: {ratio:.1f}")
-    return Result(rates[CONCURRENCY], rates[1], ratio, ratio >= TARGET)
+    return Part(rates[CONCURRENCY], rates[1], ratio, ratio >= TARGET)
 
 
-def compare_tokens(titles: Sequence[str], *, max_tokens: int) -> Result:
+def compare_tokens(titles: Sequence[str], *, max_tokens: int) -> Part:
     """Tokens a second of both, prompts included."""
     requests = book_requests(titles, max_tokens=max_tokens)
     with EmbeddedServer(context_size=1024) as server:
@@ -146,7 +135,7 @@ def compare_tokens(titles: Sequence[str], *, max_tokens: int) -> Result:
     print(f"llama.cpp:    {ours:6.1f} tokens a second ({tokens} in {summary.seconds:.1f} s)")
     other = _transformers_rate(requests)
     print(f"ratio: {ours / other:.2f}")
-    return Result(ours, other, ours / other, ours > other)
+    return Part(ours, other, ours / other, ours > other)
 
 
 def _transformers_rate(requests: Sequence[Request]) -> float:
@@ -186,7 +175,7 @@ def _transformers_rate(requests: Sequence[Request]) -> float:
     return tokens / seconds
 
 
-def compare_json(titles: Sequence[str]) -> Result:
+def compare_json(titles: Sequence[str]) -> Part:
     """Shares of usable answers with constrained decoding and without."""
     requests = book_requests(titles, greedy=False)
     shares: dict[str, dict[str, float]] = {}
@@ -203,7 +192,7 @@ def compare_json(titles: Sequence[str]) -> Result:
     ours, other = shares["json_schema"], shares["text"]
     free = other["as_they_are"]
     ratio = ours["as_they_are"] / free if free else None
-    return Result(ours, other, ratio, ours["as_they_are"] >= free)
+    return Part(ours, other, ratio, ours["as_they_are"] >= free)
 
 
 def _is_valid(text: str, request: Request) -> bool:
@@ -233,14 +222,7 @@ def main() -> None:
         "json": lambda: compare_json(titles),
     }
     results = {part: measured[part]() for part in TARGETS if args.only in (None, part)}
-    finish(
-        name="genre",
-        ours={part: result.ours for part, result in results.items()},
-        other={part: result.other for part, result in results.items()},
-        ratio={part: result.ratio for part, result in results.items()},
-        target={part: TARGETS[part] for part in results},
-        holds=all(result.holds for result in results.values()),
-    )
+    finish_parts("genre", results, TARGETS)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from benchmarks.evaluate import alternate
 from benchmarks.recsysllm_data import FULL, NEGATIVES, QUICK, Setting
 from benchmarks.recsysllm_plain import PlainScorer, PlainSearch, PrefixTree, Title, bare_step
-from benchmarks.report import finish
+from benchmarks.report import Part, finish_parts
 from legos.data.ragged import Ragged
 from legos.errors import LegosError
 from legos.recsysllm.backbone import DecoderBackbone
@@ -63,23 +63,7 @@ GOALS = {"candidates": 10.0, "search": 5.0, "train": 0.7}
 SUM, STEPS = 5e-5, 5e-7  # by which float32 scores may differ: in all, and four steps of their size
 
 
-@dataclass(frozen=True)
-class Section:
-    """What one section measured, for the last line.
-
-    Attributes:
-        ours, other: seconds, or tokens a second.
-        ratio: of the two.
-        holds: whether results are the same and the goal is reached.
-    """
-
-    ours: Any
-    other: Any
-    ratio: Any
-    holds: bool
-
-
-def candidates_section(setting: Setting) -> Section:
+def candidates_section(setting: Setting) -> Part:
     """Packed candidates against one forward each, with and without their list in the prompt."""
     backbone = setting.backbone("full")
     nn.init.normal_(backbone.intra.table.weight, std=0.02)  # as if it were trained
@@ -89,7 +73,7 @@ def candidates_section(setting: Setting) -> Section:
         for name in ("listed", "unlisted")
     }
     same = max(each["of_allowed"] for each in found.values()) <= 1
-    return Section(
+    return Part(
         {name: each["ours"] for name, each in found.items()},
         {name: each["other"] for name, each in found.items()},
         {name: each["ratio"] for name, each in found.items()},
@@ -138,7 +122,7 @@ def score_prompts(
     }  # fmt: skip
 
 
-def search_section(setting: Setting) -> Section:
+def search_section(setting: Setting) -> Part:
     """Our beams against ``generate``."""
     backbone, pool = setting.backbone("full"), setting.world.pool
     prompts = setting.prompts(backbone, setting.scale.users, None)
@@ -174,7 +158,7 @@ def search_section(setting: Setting) -> Section:
     )
     same = max(found["of_allowed"], exact["of_allowed"]) <= 1
     holds = same and exact["same_rank"] == 1 and found["both"] > 0
-    return Section(ours, other, other / ours, holds and other / ours >= GOALS["search"])
+    return Part(ours, other, other / ours, holds and other / ours >= GOALS["search"])
 
 
 def written(ranked: Ranked, slot: Slot, surfaces: Sequence[list[int]]) -> list[list[Title]]:
@@ -237,7 +221,7 @@ class Precision:
         return torch.autocast("cpu", dtype=self.dtype)
 
 
-def train_section(setting: Setting) -> Section:
+def train_section(setting: Setting) -> Part:
     """Training steps against forward and backward alone, in every precision of this CPU."""
     dtypes = {"fp32": torch.float32}
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -245,7 +229,7 @@ def train_section(setting: Setting) -> Section:
     else:
         print("train: this CPU does not compute in bf16", flush=True)
     found = {name: train_in(setting, name, dtype) for name, dtype in dtypes.items()}
-    return Section(
+    return Part(
         {name: each["ours"] for name, each in found.items()},
         {name: each["other"] for name, each in found.items()},
         {name: each["ratio"] for name, each in found.items()},
@@ -309,7 +293,7 @@ def prompt_rows(prompts: Examples) -> list[tuple[Tensor, Tensor]]:
     return list(zip(prompts.tokens.split(lengths), prompts.intra.split(lengths), strict=True))
 
 
-SECTIONS: Mapping[str, Callable[[Setting], Section]] = {
+SECTIONS: Mapping[str, Callable[[Setting], Part]] = {
     "candidates": candidates_section,
     "search": search_section,
     "train": train_section,
@@ -338,14 +322,7 @@ def main() -> None:
         parser.error(str(error))
     print(setting.says, flush=True)
     found = {name: SECTIONS[name](setting) for name in dict.fromkeys(options.only)}
-    finish(
-        name="recsysllm",
-        ours={name: each.ours for name, each in found.items()},
-        other={name: each.other for name, each in found.items()},
-        ratio={name: each.ratio for name, each in found.items()},
-        target={name: GOALS[name] for name in found},
-        holds=all(each.holds for each in found.values()),
-    )
+    finish_parts("recsysllm", found, GOALS)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a benchmark measured.
+
+    Attributes:
+        ours, other: seconds, or so many a second.
+        ratio: of the two.
+        holds: whether results are the same and the target is reached.
+    """
+
+    ours: Any
+    other: Any
+    ratio: Any
+    holds: bool
+
+
+def finish_parts(name: str, parts: Mapping[str, Part], targets: Mapping[str, Any]) -> None:
+    """:func:`finish` of a benchmark in parts: every entry by part; holds if all do."""
+    finish(
+        name=name,
+        ours={part: found.ours for part, found in parts.items()},
+        other={part: found.other for part, found in parts.items()},
+        ratio={part: found.ratio for part, found in parts.items()},
+        target={part: targets[part] for part in parts},
+        holds=all(found.holds for found in parts.values()),
+    )
 
 
 def finish(*, name: str, ours: Any, other: Any, ratio: Any, target: Any, holds: bool) -> None:
