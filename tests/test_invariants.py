@@ -25,12 +25,11 @@ from legos.registry import (
     user_encoders,
 )
 from legos.run.weights import load_model_tensors, model_tensors
+from tests.brick_forms import fitting, forms
 from tests.bricks import (
     FIELDS,
     HIDDEN_SIZE,
     NUM_ITEMS,
-    fitting,
-    forms,
     needs_gpu,
     output_shape,
     random_recommender,

@@ -27,11 +27,10 @@ from legos.registry import (
 from legos.run.losses import row_losses
 from legos.run.score import score_split, score_split_directly
 from legos.user.self_attention import SelfAttentionConfig
+from tests.brick_forms import all_configs, default_forms
 from tests.bricks import (
     NUM_ITEMS,
     PRETRAINED_SIZE,
-    all_configs,
-    default_forms,
     random_batch,
     random_interactions,
     random_profiles,

@@ -90,6 +90,15 @@ def add_synthetic_items(
     finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
     if finished is not None:
         return finished
+    manifest = _write_copy(reader, new, folder, column, origin)
+    _print(folder, new)
+    return manifest
+
+
+def _write_copy(
+    reader: ColumnReader, new: _New, folder: Path, column: str, origin: dict[str, Any]
+) -> dict[str, Any]:
+    """The tables with the new items at the end; returns their manifest."""
     items = _extended_items(reader, new)
     written = _of_users(reader, new)
     ids = [*reader.vocabulary("item_id"), *new.items["item_id"]]
@@ -99,7 +108,7 @@ def add_synthetic_items(
         writer.lists("users", column, written, "item_id")
         writer.vocabulary("item_id", ids)
         for name in reader.manifest["fields"]:
-            if (tables / f"columns/items/{name}.json").is_file():
+            if (reader.folder / f"columns/items/{name}.json").is_file():
                 writer.texts(name, [*reader.json(f"items/{name}.json"), *new.items[name]])
         changed = {"items": items, "users": {column: Column(written, "item_id")}}
         everything = list(reader.manifest["tables"])
@@ -107,9 +116,7 @@ def add_synthetic_items(
         kept = kept_entries(reader)
         oddities = {**kept.get("oddities", {}), **new.oddities}
         summary = kept.get("summary", {}) | {"items": len(ids)}
-        manifest = writer.manifest(**kept | origin | {"oddities": oddities, "summary": summary})
-    _print(folder, new)
-    return manifest
+        return writer.manifest(**kept | origin | {"oddities": oddities, "summary": summary})
 
 
 def _new_items(

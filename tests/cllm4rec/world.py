@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from legos.config.schema import RunConfig
-from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
+from legos.files import write_json
+from process.columns import ColumnWriter
+from process.lists import Lists, offsets_of
 
 CLUSTERS, USERS, ITEMS = 4, 5, 8  # users and items of a cluster
 SUBJECTS = ("piano", "rocket", "garden", "harbour")
@@ -28,10 +31,9 @@ _SENTENCES = (
 
 def world_tables(folder: Path, *, reviews: bool = False) -> Path:
     """Write the tables; returns ``folder``. With ``reviews`` training pairs have one each."""
-    tables: dict[str, Any] = {}
     cluster = np.arange(CLUSTERS * ITEMS) // ITEMS
-    users = np.arange(CLUSTERS * USERS)
-    pairs = {"train": [], "valid": [], "test": []}  # type: ignore[var-annotated]
+    users = np.arange(CLUSTERS * USERS, dtype=np.int32)
+    pairs: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
     for user in users:
         own = user // USERS * ITEMS + np.arange(ITEMS - 1)  # the last is cold
         held_out = np.roll(own, -int(user % USERS))[:2]
@@ -39,79 +41,54 @@ def world_tables(folder: Path, *, reviews: bool = False) -> Path:
         pairs["valid"].append(held_out[:1])
         pairs["test"].append(held_out[1:])
     titles = [f"a {SUBJECTS[c]} number{i % ITEMS}" for i, c in enumerate(cluster)]
-
-    def note(table: str, column: str, kind: str, rows: int, dtype: str, vocabulary: Any) -> None:
-        described = tables.setdefault(table, {"rows": rows, "columns": {}})
-        described["columns"][column] = {"kind": kind, "dtype": dtype, "vocabulary": vocabulary}
-
-    def scalar(table: str, column: str, values: Any, dtype: str, vocabulary: Any = None) -> None:
-        write_array(folder / f"columns/{table}/{column}.npy", np.asarray(values, dtype=dtype))
-        note(table, column, "scalar", len(values), dtype, vocabulary)
-
-    def lists(table: str, column: str, rows: list[Any], dtype: str, vocabulary: Any) -> None:
-        offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-        place = folder / "columns" / table
-        write_array(place / f"{column}.values.npy", np.concatenate(rows).astype(dtype))
-        write_array(place / f"{column}.offsets.npy", offsets)
-        note(table, column, "list", len(rows), dtype, vocabulary)
-
     words = ["?", *dict.fromkeys(" ".join(titles).split())]
     ids = [[words.index(word) for word in title.split()] for title in titles]
-    lists("items", "title@words", ids, "int32", "words")
-    scalar("users", "user_id", users, "int32", "user_id")
+    writer = ColumnWriter(folder)
+    writer.lists("items", "title@words", _lists(ids), "words")
+    writer.texts("title", titles)
+    writer.vocabulary("words", words)
+    writer.vocabulary("item_id", [f"B{i}" for i in range(len(cluster))])
+    writer.vocabulary("user_id", [f"U{i}" for i in users])
+    writer.scalar("users", "user_id", users, "user_id")
     empty = [np.zeros(0, dtype=np.int32) for _ in users]
-    lists("histories", "items", [*empty, *pairs["train"]], "int32", "item_id")
-    scalar("histories", "user_id", [*users, *users], "int32", "user_id")
-    vocabularies = {
-        "item_id": [f"B{i}" for i in range(len(cluster))],
-        "user_id": [f"U{i}" for i in users],
-        "words": words,
-    }
+    writer.lists("histories", "items", _lists([*empty, *pairs["train"]]), "item_id")
+    writer.scalar("histories", "user_id", np.concatenate([users, users]), "user_id")
     for split, clicked in pairs.items():
-        vocabularies[f"impression_id@{split}"] = [f"{split}-{user}" for user in users]
-        scalar(split, "impression_id", users, "int32", f"impression_id@{split}")
-        scalar(split, "user_id", users, "int32", "user_id")
-        scalar(split, "history", users + (0 if split == "train" else len(users)), "int32")
-        scalar(split, "time", np.full(len(users), -1), "int64")
-        lists(split, "candidates", clicked, "int32", "item_id")
-        lists(split, "labels", [np.ones(len(row)) for row in clicked], "int8", None)
+        writer.vocabulary(f"impression_id@{split}", [f"{split}-{user}" for user in users])
+        writer.scalar(split, "impression_id", users, f"impression_id@{split}")
+        writer.scalar(split, "user_id", users, "user_id")
+        writer.scalar(split, "history", users + (0 if split == "train" else USERS * CLUSTERS))
+        writer.scalar(split, "time", np.full(len(users), -1, dtype=np.int64))
+        writer.lists(split, "candidates", _lists(clicked), "item_id")
+        writer.lists(split, "labels", _lists([np.ones(len(row), dtype=np.int8) for row in clicked]))
+    fields = {"title": {"kind": "text", "tokenizers": ["words"]}}
     more: dict[str, Any] = {}
     if reviews:
-        bought = [(user, item) for user in users for item in pairs["train"][user]]
-        scalar("reviews", "user_id", [user for user, _ in bought], "int32", "user_id")
-        scalar("reviews", "item_id", [item for _, item in bought], "int32", "item_id")
-        scalar("reviews", "split", [0 for _ in bought], "int32", "split")
-        scalar("reviews", "rating", [5.0 for _ in bought], "float32")
-        scalar("reviews", "time", [-1 for _ in bought], "int64")
-        vocabularies["split"] = ["train"]
-        texts = [f"my {SUBJECTS[cluster[item]]} is fine" for _, item in bought]
-        write_json(folder / "columns/reviews/review.json", texts)
+        _write_reviews(writer, [(u, i) for u in users for i in pairs["train"][u]], cluster)
         more["table_fields"] = {"reviews": {"review": {"kind": "text", "tokenizers": []}}}
-    write_json(folder / "columns/items/title.json", titles)
-    for name, entries in vocabularies.items():
-        write_json(folder / f"columns/vocabulary/{name}.json", entries)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of_file(path),
-        }
-        for path in paths
-    }
-    manifest = {
-        "format": 1,
-        "name": "world",
-        "fields": {"title": {"kind": "text", "tokenizers": ["words"]}},
-        "tables": tables,
-        "vocabularies": {n: {"size": len(e), "sha256": ""} for n, e in vocabularies.items()},
-        "tokenizers": {},
-        "files": files,
-        "summary": {},
-        "fingerprint": sha256_of_text("".join(files[path]["sha256"] for path in files)),
-        **more,
-    }
-    write_json(folder / "manifest.json", manifest)
+    writer.manifest(name="world", fields=fields, summary={}, **more)
     return folder
+
+
+def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> Lists:
+    arrays = [np.asarray(row) for row in rows]
+    values = np.concatenate(arrays)
+    small = values if values.dtype == np.int8 else values.astype(np.int32)
+    return Lists(small, offsets_of(np.array([len(row) for row in arrays])))
+
+
+def _write_reviews(
+    writer: ColumnWriter, bought: list[tuple[int, int]], cluster: np.ndarray
+) -> None:
+    pairs = np.array(bought, dtype=np.int32)
+    writer.scalar("reviews", "user_id", pairs[:, 0], "user_id")
+    writer.scalar("reviews", "item_id", pairs[:, 1], "item_id")
+    writer.scalar("reviews", "split", np.zeros(len(pairs), dtype=np.int32), "split")
+    writer.scalar("reviews", "rating", np.full(len(pairs), 5, dtype=np.float32))
+    writer.scalar("reviews", "time", np.full(len(pairs), -1, dtype=np.int64))
+    writer.vocabulary("split", ["train"])
+    texts = [f"my {SUBJECTS[cluster[item]]} is fine" for item in pairs[:, 1]]
+    writer.texts("review", texts, table="reviews")
 
 
 def world_language_model(folder: Path, **shape: Any) -> dict[str, Any]:

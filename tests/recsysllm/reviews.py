@@ -1,4 +1,4 @@
-"""A small raw data set with reviews, some of them with holes."""
+"""A small raw data set with reviews, some of them with holes, and the tasks made of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from legos.data.tables import Tables
+from legos.recsysllm.tasks import Instance, TaskFamilies, TaskSettings
 
 USERS, ITEMS = 24, 50
 FEATURES = ("strap", "battery", "lotion", "cover")
@@ -37,3 +41,24 @@ def write_raw(folder: Path) -> Path:
                 }
                 handle.write(json.dumps(review) + "\n")
     return folder
+
+
+SETTINGS = TaskSettings(num_negatives=5, next_samples=2, choose_samples=2, will_samples=2)
+
+
+def families(tables: Tables, *, seed: int = 0, **changes: object) -> TaskFamilies:
+    chosen = TaskSettings.model_validate({**SETTINGS.model_dump(), **changes})
+    return TaskFamilies.from_tables(tables, chosen, seed=seed)
+
+
+def past_of(one: Instance) -> list[int]:
+    """Items of the past that a prompt tells of, without those that are candidates, too."""
+    past = [unit.key for unit in one.prompt if unit.entity_type == "item" and unit.event >= 0]
+    return [item for item in past if item not in one.candidates]
+
+
+def epoch_of(made: TaskFamilies, epoch: int) -> dict[str, list[Instance]]:
+    return {
+        name: task.train(torch.arange(len(task)), epoch=epoch)
+        for name, task in {**made.users, **made.about_reviews}.items()
+    }

@@ -31,14 +31,8 @@ from legos.run.losses import row_losses
 from legos.run.train import add_gradient, take_step
 from legos.run.training import Training
 from legos.user.fastformer import FastformerConfig
-from tests.bricks import (
-    default_forms,
-    fitting,
-    random_interactions,
-    random_profiles,
-    random_recommender,
-    random_store,
-)
+from tests.brick_forms import default_forms, fitting
+from tests.bricks import random_interactions, random_profiles, random_recommender, random_store
 from tests.run.tiny_training import DEFAULTS, final_weights, tiny_training, train_tiny
 from tests.run.two_processes import in_two_processes
 from tests.tiny import tiny_tables

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from legos.registry import UserEncoderConfig, predictors
-from tests.bricks import fitting, random_recommender, random_store
+from tests.brick_forms import fitting
+from tests.bricks import random_recommender, random_store
 
 
 def built(config: UserEncoderConfig, *, hidden_size: int = 16) -> nn.Module:
