@@ -3,7 +3,8 @@
 The golden tests of its specification and where they are:
 
     1  units tokenized alone, entities in the pool, no merged ``),``    test_units
-    2  truncation keeps entities whole, |A| + |B| within the limit      test_units, test_masking
+    2  truncation keeps entities whole, |A| + |B| within the limit      test_units, test_masking,
+                                                                        test_task_examples
     3  horizons 10/30/60, nothing held out, chronological               test_horizons
     4  splits of the reviews: nothing held out; 80/10/10                test_tasks
     5  no split entity, disjoint, non-adjacent, lengths, sentences      test_masking
@@ -30,7 +31,7 @@ The golden tests of its specification and where they are:
     26 bounds; on every row of a run                  test_generation_metrics, test_evaluate
     27 ratings parsed                                                   test_generation_metrics
     determinism of tasks, candidates and negatives                      test_tasks, test_candidates
-    kills in every phase                                                test_run
+    kills in every phase                                                test_recsysllm_run
     the ablation's rows                                                 test_ablation
     other tables than those trained on                                  test_transfer
     GLMs as they are published                                          test_glm_run
