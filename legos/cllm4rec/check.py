@@ -9,7 +9,7 @@ from rich.console import Console
 from legos.cllm4rec.build import prepare_backbone
 from legos.cllm4rec.corpus import token_store
 from legos.cllm4rec.data import chosen_kinds, read_corpus, train_items
-from legos.cllm4rec.run import model_settings, refuse_long
+from legos.cllm4rec.run import refuse_long
 from legos.cllm4rec.stages import most_steps, stages_of
 from legos.cllm4rec.token_store import TokenStore
 from legos.config.model_schema import Cllm4RecModel
@@ -26,7 +26,7 @@ _ABOUT = 9  # tokens around a text or a user's items
 
 def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
-    settings = model_settings(place.config)
+    settings = Cllm4RecModel.of(place.config.model)
     place.refuse_processes_and_fp16()
     language = LanguageModel(settings.model, shapes_only=True)
     refuse_long(settings, language.longest, language.name)

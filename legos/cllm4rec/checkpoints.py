@@ -7,12 +7,9 @@ the states of all random numbers, so that a run that was killed and resumed ends
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.training import KeptContent, Progress, StageTraining
@@ -22,6 +19,7 @@ from legos.run.random_state import random_tensors, random_values, restore_random
 from legos.run.save_times import SaveTimes
 from legos.run.tracking import Tracker
 from legos.run.weights import (
+    below,
     check_frozen,
     frozen_hashes,
     load_optimizer_tensors,
@@ -125,15 +123,15 @@ class StageKeeper:
         training.model.load_trained_state(checkpoint.model)
         training.progress = Progress(**state["progress"])
         training.early_stopping.load_state(state["early_stopping"])
-        kept = _below(checkpoint.optimizer, _KEPT)
+        kept = below(checkpoint.optimizer, _KEPT)
         training.kept = KeptContent(state["kept_score"], kept)
         if moments:
             stage = training.stage or training.stages[-1]
             training.renew_optimizers(stage.lr)
             for side, optimizer in training.optimizers.items():
-                found = _below(checkpoint.optimizer, f"{_MOMENTS}{side}/")
+                found = below(checkpoint.optimizer, f"{_MOMENTS}{side}/")
                 load_optimizer_tensors(training.model, optimizer, found, origin=folder)
-        restore_random(state["random"], _below(checkpoint.optimizer, _RANDOM))
+        restore_random(state["random"], below(checkpoint.optimizer, _RANDOM))
         return int(state["metrics_position"])
 
 
@@ -149,11 +147,3 @@ def load_tables(model: Cllm4Rec, folder: Path) -> str:
     model.load_trained_state(checkpoint.model)
     check_frozen(frozen_hashes(model.backbone), checkpoint.state["frozen"], origin=folder)
     return str(checkpoint.state["run"])
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

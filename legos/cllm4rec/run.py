@@ -20,7 +20,6 @@ from legos.cllm4rec.pretrained import Pretrained
 from legos.cllm4rec.stages import Task
 from legos.cllm4rec.training import StageTraining, TaskRows
 from legos.config.model_schema import Cllm4RecModel
-from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
@@ -85,7 +84,7 @@ class Cllm4RecSystem:
 
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self._say = place, say
-        self.settings = model_settings(place.config)
+        self.settings = Cllm4RecModel.of(place.config.model)
         place.refuse_processes_and_fp16()
         self.language = LanguageModel(self.settings.model)
         self.assembled: Assembled = build_cllm4rec(
@@ -196,19 +195,6 @@ class Cllm4RecSystem:
                 for name in progress.seconds
             },
         }
-
-
-def model_settings(config: RunConfig) -> Cllm4RecModel:
-    """The model section of a run of this system.
-
-    Raises:
-        ConfigError: it is another system's.
-    """
-    if not isinstance(config.model, Cllm4RecModel):
-        raise ConfigError(
-            f"model {config.model.name}: system {config.model.system} is not cllm4rec"
-        )
-    return config.model
 
 
 def refuse_long(settings: Cllm4RecModel, longest: int | None, name: str) -> None:

@@ -21,7 +21,7 @@ from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderC
 from legos.config.data_schema import DataConfig
 from legos.config.section import Count, Name, Section
 from legos.config.train_schema import TrainConfig
-from legos.errors import nearest
+from legos.errors import ConfigError, nearest
 from legos.lm.source import LanguageModelSource
 from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
@@ -70,6 +70,18 @@ class SystemModel(Section):
         kind = PydanticCustomError("brick", "{message}", {"message": message})
         details = InitErrorDetails(type=kind, loc=("system",), input=system)
         raise ValidationError.from_exception_data("system", [details])
+
+    @classmethod
+    def of(cls, model: SystemModel) -> Self:
+        """A model as this kind of section.
+
+        Raises:
+            ConfigError: it is another system's.
+        """
+        if not isinstance(model, cls):
+            system = cls.model_fields["system"].default
+            raise ConfigError(f"model {model.name}: system {model.system}, expected {system}")
+        return model
 
     def read_files(self) -> tuple[Path, ...]:
         """Files it names that decide results: a run's id counts them by their content."""

@@ -11,7 +11,7 @@ from legos.recsysllm.build import build_backbone, intra_rows, open_language, ope
 from legos.recsysllm.measure import chosen_templates, default_templates
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import builtin_prompts
-from legos.recsysllm.run import model_settings, refuse_long, refuse_unfit
+from legos.recsysllm.run import refuse_long, refuse_unfit
 from legos.recsysllm.tasks import TaskFamilies
 from legos.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.run.assemble import Workplace
@@ -23,7 +23,7 @@ _FLOAT, _MOMENTS = 4, 2  # bytes, and what AdamW keeps of a trained number
 
 def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     """Print what is read, entities, parameters, training and what is measured."""
-    settings = model_settings(place.config)
+    settings = RecsysllmModel.of(place.config.model)
     refuse_unfit(place, settings)
     seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
     language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from legos.config.model_schema import RecsysllmModel
-from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.metrics import parse_metric
@@ -46,7 +45,7 @@ class RecsysllmSystem:
     """
 
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
-        self.place, self.settings = place, model_settings(place.config)
+        self.place, self.settings = place, RecsysllmModel.of(place.config.model)
         refuse_unfit(place, self.settings)
         seed, own = place.config.exp.train.seed, self.settings.backbone
         language = open_language(self.settings.model, own, seed=seed)
@@ -129,19 +128,6 @@ class RecsysllmSystem:
                 "best_epoch": stopping.best_epoch,
             }
         return found
-
-
-def model_settings(config: RunConfig) -> RecsysllmModel:
-    """The model section of a run of this system.
-
-    Raises:
-        ConfigError: it is another system's.
-    """
-    if not isinstance(config.model, RecsysllmModel):
-        raise ConfigError(
-            f"model {config.model.name}: system {config.model.system} is not recsysllm"
-        )
-    return config.model
 
 
 def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:

@@ -35,6 +35,7 @@ from legos.run.save_times import SaveTimes
 from legos.run.schedule import learning_rate_factor
 from legos.run.tracking import Tracker
 from legos.run.weights import (
+    below,
     check_frozen,
     frozen_hashes,
     load_model_tensors,
@@ -265,9 +266,9 @@ class TrainingKeeper:
         take_trained(training.backbone, found, folder, frozen=self._frozen)
         training.progress = Progress(**found.state["progress"])
         training.early_stopping.load_state(found.state["early_stopping"])
-        moments = _below(found.optimizer, _MOMENTS)
+        moments = below(found.optimizer, _MOMENTS)
         load_optimizer_tensors(training.backbone, training.optimizer, moments, origin=folder)
-        restore_random(found.state["random"], _below(found.optimizer, _RANDOM))
+        restore_random(found.state["random"], below(found.optimizer, _RANDOM))
         step = training.progress.step
         self._tracker.rewind(int(found.state["metrics_position"]), step)
         self._tracker.say(f"goes on after step {step} of {training.total}")
@@ -326,11 +327,3 @@ def _optimizer(backbone: Backbone, settings: RecsysllmConfig) -> AdamW:
         {"params": plain, "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], lr=own.lr)
-
-
-def _below(tensors: Any, prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -5,7 +5,6 @@ A run that was killed and resumed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, wr
 from legos.run.random_state import random_tensors, random_values, restore_random
 from legos.run.training import Progress, Training
 from legos.run.weights import (
+    below,
     check_frozen,
     frozen_hashes,
     load_model_tensors,
@@ -95,14 +95,14 @@ def resume_training(training: Training, folder: Path) -> int:
     model = training.bare_model
     load_model_tensors(model, checkpoint.model, origin=folder)
     check_frozen(training.frozen, state["frozen"], origin=folder)
-    moments = _below(checkpoint.optimizer, _MOMENTS)
+    moments = below(checkpoint.optimizer, _MOMENTS)
     load_optimizer_tensors(model, training.optimizer.optimizer, moments, origin=folder)
     training.progress = Progress(**state["progress"])
     training.early_stopping.load_state(state["early_stopping"])
     if training.scales_gradients and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     rank = accelerator.process_index
-    restore_random(state["random"][rank], _below(checkpoint.optimizer, f"{_RANDOM}{rank}/"))
+    restore_random(state["random"][rank], below(checkpoint.optimizer, f"{_RANDOM}{rank}/"))
     return int(state["metrics_position"])
 
 
@@ -116,11 +116,3 @@ def load_model(model: nn.Module, folder: Path) -> dict[str, Any]:
     load_model_tensors(model, checkpoint.model, origin=folder)
     check_frozen(frozen_hashes(model), checkpoint.state["frozen"], origin=folder)
     return dict(checkpoint.state)
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

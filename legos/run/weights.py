@@ -50,6 +50,15 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, origi
             tensor.copy_(_like(tensors[name], tensor))
 
 
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, under the rest of their names."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
 def frozen_hashes(model: nn.Module) -> dict[str, str]:
     """SHA-256 of every frozen parameter by name.
 

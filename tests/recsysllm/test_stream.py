@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.recsysllm.build import open_world
-from legos.recsysllm.run import model_settings
 from legos.recsysllm.special_tokens import appended
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.units import Unit
@@ -23,7 +23,7 @@ def test_histories_with_blanks_never_tell_what_is_held_out(
     reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = {"training": {"infill_share": 0.25, "batch_size": 40}}
-    settings = model_settings(system_config(reviewed.folder, tmp_path, model=more))
+    settings = RecsysllmModel.of(system_config(reviewed.folder, tmp_path, model=more).model)
     language = LanguageModel(settings.model)
     world = open_world(reviewed, language, settings, seed=3)
     special = appended(language.config.vocab_size)
