@@ -67,14 +67,15 @@ def token_losses(
         max_logits: logits held at once; at least one state is done at a time.
 
     Returns:
-        ``(M,)`` fp32.
+        ``(M,)`` fp32; float64 of a backbone in float64.
     """
 
     def chunk_losses(chunk: Tensor, wanted: Tensor) -> Tensor:
-        return functional.cross_entropy(backbone.logits(chunk).float(), wanted, reduction="none")
+        logits = _precise(backbone.logits(chunk))
+        return functional.cross_entropy(logits, wanted, reduction="none")
 
     if not len(states):
-        return states.sum(-1).float()
+        return _precise(states.sum(-1))
     step = max(1, max_logits // backbone.num_tokens)
     pieces, last = [], (len(states) - 1) // step
     for at, (chunk, wanted) in enumerate(zip(states.split(step), targets.split(step), strict=True)):
@@ -83,3 +84,8 @@ def token_losses(
         else:
             pieces.append(chunk_losses(chunk, wanted))
     return torch.cat(pieces)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -44,7 +44,7 @@ def score_candidates(
         max_tokens: candidate tokens of a prompt that are read at once: attention costs its square.
 
     Returns:
-        ``(S,)`` float32.
+        ``(S,)`` float32; float64 of a backbone in float64.
 
     Raises:
         DataError: a prompt has not exactly one blank, or owners do not ascend.
@@ -62,7 +62,7 @@ def score_candidates(
         states = backbone.states(part.places, mask, cache).flatten(0, 1)
         cache.crop(-width)
         losses = token_losses(backbone, states.index_select(0, part.slots), part.targets)
-        scores.index_add_(0, chosen[part.segments], -losses)
+        scores = scores.to(losses.dtype).index_add_(0, chosen[part.segments], -losses)
     return scores
 
 

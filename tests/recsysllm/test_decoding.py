@@ -131,6 +131,17 @@ def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: st
         assert torch.allclose(scores.view(USERS, -1), expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_scores_are_exact_but_for_rounding(family: str) -> None:
+    backbone, items, _, automaton, documents = _world(family)
+    backbone.double()
+    expected = _brute_force(backbone, items, automaton, documents)
+    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    owners = torch.arange(USERS).repeat_interleave(len(items))
+    scores = score_candidates(backbone, read, ragged(items * USERS), owners, automaton)
+    assert torch.allclose(scores.view(USERS, -1), expected, rtol=0, atol=1e-11)
+
+
 def test_packed_scores_of_different_candidates_a_prompt() -> None:
     backbone, items, _, automaton, documents = _world("llama")
     expected = _brute_force(backbone, items, automaton, documents)
