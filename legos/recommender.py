@@ -64,6 +64,7 @@ _SOURCES = {
     "embeddings": "item fields: data.fields names none; an item encoder like `id` reads no content",
     "profile_embeddings": "user fields: name them in data.user_fields",
     "item_vectors": "given item vectors: name their file in embed.item_vectors",
+    "user_vectors": "given user vectors: name their file in embed.user_vectors",
     "item_codes": "semantic codes: name their file in embed.item_codes",
     "language_model": "a language model, and users have no texts for one yet",
 }
@@ -210,6 +211,7 @@ def build_recommender(
     embedding_dropout: float = 0.0,
     profiles: ItemStore | None = None,
     item_vectors: Tensor | None = None,
+    user_vectors: Tensor | None = None,
     item_codes: Tensor | None = None,
     language_model: LanguageModel | None = None,
 ) -> Recommender:
@@ -224,6 +226,7 @@ def build_recommender(
         embedding_dropout: rate on token and category vectors.
         profiles: the users' fields.
         item_vectors: ``(items, E)`` float32 given vectors.
+        user_vectors: ``(users, E)`` float32 given vectors.
         item_codes: ``(items, L)`` int64 semantic codes, -1 where an item has none.
         language_model: that reads ``store.language``.
 
@@ -241,6 +244,7 @@ def build_recommender(
             "known_users": known.users,
             **_embeddings(store, profiles, size, tables, embedding_dropout),
             "item_vectors": item_vectors,
+            "user_vectors": user_vectors,
             "item_codes": item_codes,
             "language_model": language_model,
         }

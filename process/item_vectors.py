@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from legos.data.item_files import refuse_unwritable, write_item_vectors
 from legos.data.tables import Tables
+from legos.data.vector_files import refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
 from process.command import run_cli
 

@@ -192,6 +192,7 @@ def random_recommender(
         profiles=random_profiles(),
         language_model=random_language_model(),
         item_vectors=random_vectors(len(store)),
+        user_vectors=random_vectors(NUM_USERS),
         item_codes=random_codes(len(store)),
     )
 

@@ -18,7 +18,8 @@ from legos.run.devices import make_accelerator
 def open_trained(folder: Path, *, device: str = "auto") -> Cllm4RecSystem:
     """The system of a run with its best weights, in evaluation mode.
 
-    ``system.model.collaborative`` has the vectors of users and items (``legos.cllm4rec.emb``).
+    ``system.model.collaborative`` has the vectors of users and items; as files for bricks:
+    ``python -m process.cllm4rec_vectors``.
 
     Args:
         folder: ``runs/<data>/<model>/<run id>``; its tables are where the run found them.

@@ -56,6 +56,8 @@ class EmbedConfig(Section):
     """E, their width; null: as found. Another width than found is an error."""
     item_vectors: Path | None = None
     """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
+    user_vectors: Path | None = None
+    """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
     item_codes: Path | None = None
     """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
     frozen: Flag = True

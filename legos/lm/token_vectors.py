@@ -111,8 +111,8 @@ def _of_folder(folder: Path) -> TokenVectors:
 def write_token_table(path: Path, table: TokenVectors, *, fingerprint: str | None = None) -> None:
     """Write tokens and vectors as ``.safetensors``, whole or not at all.
 
-    ``fingerprint`` says what they were made from; ``legos.data.item_files.file_fingerprint`` reads
-    it.
+    ``fingerprint`` says what they were made from;
+    ``legos.data.vector_files.file_fingerprint`` reads it.
     """
     from safetensors.torch import save
 

@@ -16,10 +16,10 @@ from legos.config.schema import EmbedConfig, RunConfig
 from legos.data.batch import Rows, TrainingRows
 from legos.data.catalogue import CatalogueRows
 from legos.data.interactions import Interactions
-from legos.data.item_files import read_item_codes, read_item_vectors
 from legos.data.items import ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
+from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
 from legos.lm.load import LanguageModel
@@ -176,6 +176,7 @@ class Workplace:
             embedding_dropout=config.embed.dropout,
             profiles=self.profiles,
             item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
+            user_vectors=read_user_vectors(config.embed.user_vectors, self.tables),
             item_codes=read_item_codes(config.embed.item_codes, self.tables),
             language_model=self.language_model,
         )

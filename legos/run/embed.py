@@ -16,9 +16,9 @@ from rich.console import Console
 from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob
 from legos.config.schema import ExpConfig, VectorsConfig
-from legos.data.item_files import file_fingerprint, write_item_vectors
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
+from legos.data.vector_files import file_fingerprint, write_item_vectors
 from legos.errors import DataError
 from legos.files import sha256_of_text
 from legos.lm.final_states import pooled_final_states

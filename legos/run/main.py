@@ -85,7 +85,8 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
 def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> RunFolder:
     """Where the run of a configuration lies; given item files count by their content."""
     resolved, embed = resolved_dict(config), config.embed
-    given = [path for path in (embed.item_vectors, embed.item_codes) if path is not None]
+    files = (embed.item_vectors, embed.user_vectors, embed.item_codes)
+    given = [path for path in files if path is not None]
     given += config.model.read_files()
     if embed.source == "token_table" and Path(str(embed.path)).is_file():
         given.append(Path(str(embed.path)))

@@ -18,6 +18,7 @@ from legos.user.simplex import SimpleX
 from legos.user.target_attention import TargetAttentionUser
 from legos.user.transformer import TransformerUser
 from legos.user.user_id import UserID
+from legos.user.user_vectors import UserVectors
 
 __all__ = [
     "CAUM",
@@ -38,4 +39,5 @@ __all__ = [
     "TargetAttentionUser",
     "TransformerUser",
     "UserID",
+    "UserVectors",
 ]

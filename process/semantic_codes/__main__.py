@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from legos.data.item_files import (
+from legos.data.tables import Tables
+from legos.data.vector_files import (
     read_item_vectors,
     read_vector_rows,
     refuse_unwritable,
     write_item_codes,
 )
-from legos.data.tables import Tables
 from legos.errors import DataError
 from process.command import run_cli
 from process.progress import progress_bar

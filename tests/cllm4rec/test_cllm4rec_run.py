@@ -22,12 +22,15 @@ from legos.cllm4rec.trained import open_trained, session_of
 from legos.cllm4rec.training import StageTraining
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.data.vector_files import read_item_vectors
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.early_stopping import EarlyStopping
 from legos.run.main import run, run_folder
 from legos.run.random_state import seed_everything
+from process import cllm4rec_vectors
+from process.command import run_cli
 from tests.cllm4rec.world import world_config, world_language_model, world_tables
 from tests.run.two_processes import environment
 
@@ -225,6 +228,40 @@ def test_planted_clusters_are_learnt_through_the_worker(
     text = capsys.readouterr().out
     assert "(finished)" in text
     assert "not made yet" not in text
+
+
+def test_towers_over_learnt_vectors_rank_without_the_language_model(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CLLM4Rec-Emb: vectors of a finished run as files, read by bricks."""
+    words = yamls(root, tmp_path)
+    assert worker.main(words) == 0
+    (run_of,) = (tmp_path / "runs/world/planted").iterdir()
+    output = tmp_path / "vectors"
+    arguments = ["--run", str(run_of), "--output", str(output), "--sets", "collaborative"]
+    monkeypatch.setattr(sys, "argv", ["process.cllm4rec_vectors", *arguments, "content"])
+    with pytest.raises(SystemExit, match="0"):
+        run_cli(cllm4rec_vectors.main, cllm4rec_vectors.build_parser())
+    assert "28 vectors of 64 numbers; 4 items without interactions" in capsys.readouterr().out
+    tables = Tables.load(root / "tables")
+    vectors = read_item_vectors(output / "items.safetensors", tables)
+    assert vectors is not None
+    model = open_trained(run_of, device="cpu").model
+    assert torch.equal(vectors[:7, :32], model.collaborative.item.weight[:7])
+    assert bool(vectors[7].isnan().all())  # cold
+    exp = ["--exp", "rank-all", "--embed", "user-item-vectors", "--vectors_folder", str(output)]
+    exp += ["--exp.train.epochs", "30", "--exp.train.lr", "0.01", "--exp.runs_folder"]
+    exp += [str(tmp_path / "towers"), "--device", "cpu", "--exp.evaluate.metrics", "[Recall@4]"]
+    exp += ["--exp.evaluate.exclude", "history+valid", "--exp.train.metric", "Recall@4"]
+    exp += ["--exp.baselines", "[]", "--exp.evaluate.beyond_accuracy_k", "null"]
+    assert worker.main(["--data", words[1], "--model", "cllm4rec_emb", *exp]) == 0
+    (path,) = (tmp_path / "towers").glob("world/cllm4rec_emb/*/results.json")
+    assert json.loads(path.read_text())["splits"]["test"]["rows"]["all"]["Recall@4"] == 1.0
+    monkeypatch.setattr(sys, "argv", ["process.cllm4rec_vectors", "--run", str(path.parent),
+                                      "--output", str(output)])  # fmt: skip
+    with pytest.raises(SystemExit, match="2"):
+        run_cli(cllm4rec_vectors.main, cllm4rec_vectors.build_parser())
+    assert "expected cllm4rec" in capsys.readouterr().err
 
 
 def test_a_comparison_pretrains_once_and_ranks_beside_bricks(

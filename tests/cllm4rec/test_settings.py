@@ -9,7 +9,6 @@ import torch
 from pydantic import ValidationError
 
 from legos.cllm4rec.build import build_cllm4rec, soft_std
-from legos.cllm4rec.emb import TwoTower, TwoTowerSettings
 from legos.cllm4rec.settings import PRESETS, Cllm4RecConfig
 from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.cllm4rec.vocabulary import Vocabulary
@@ -103,41 +102,6 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
         SoftTokenizer(word_tokenizer(), Vocabulary(97, 2, 2)).decode([3, 101])
     with pytest.raises(ConfigError, match="0 items"):
         Vocabulary(5, 2, 0)
-
-
-def test_two_towers_learn_clusters_and_keep_frozen_vectors() -> None:
-    torch.manual_seed(0)
-    users, items = torch.randn(8, 6), torch.randn(12, 6)
-    model = TwoTower(
-        users=users,
-        items=items,
-        item_features=torch.randn(12, 3),
-        settings=TwoTowerSettings(hidden_size=32, output_size=8),
-    )
-    pairs = torch.tensor([(u, v) for u in range(8) for v in range(12) if u // 4 == v // 6])
-    model.set_popularity(torch.bincount(pairs[:, 1], minlength=12))
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(150):
-        batch = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(step))]
-        optimizer.zero_grad()
-        model.loss(*batch[:24].T).backward()
-        optimizer.step()
-    best = model(torch.arange(8)).topk(6).indices
-    assert (best // 6 == torch.arange(8)[:, None] // 4).float().mean() > 0.95
-    assert torch.equal(model.users.weight, users)
-    with pytest.raises(ConfigError, match="7 rows of user features for 8 users"):
-        TwoTower(users=users, items=items, user_features=torch.zeros(7, 2))
-
-
-def test_an_item_is_no_negative_of_itself_and_log_q_corrects() -> None:
-    torch.manual_seed(0)
-    model = TwoTower(users=torch.randn(3, 4), items=torch.randn(5, 4))
-    users, items = torch.tensor([0, 1, 2]), torch.tensor([4, 4, 2])
-    model.set_popularity(torch.tensor([1, 1, 3, 1, 6]))
-    scores = model(users)[:, items] - torch.tensor([6 / 12, 6 / 12, 3 / 12]).log()
-    rows = [scores[0, [0, 2]], scores[1, [1, 2]], scores[2, [2, 0, 1]]]
-    by_hand = torch.stack([row.logsumexp(0) - row[0] for row in rows]).mean()
-    assert torch.allclose(model.loss(users, items), by_hand)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])

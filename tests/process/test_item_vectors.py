@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from legos.data.item_files import read_vector_rows
 from legos.data.tables import Tables
+from legos.data.vector_files import read_vector_rows
 from legos.errors import ConfigError
 from legos.lm import text_vectors as encoding
 from legos.lm.locate import model_folder

@@ -13,8 +13,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from legos.data.item_files import read_item_codes, read_vector_rows, write_item_vectors
 from legos.data.tables import Tables
+from legos.data.vector_files import read_item_codes, read_vector_rows, write_item_vectors
 from process.command import run_cli
 from process.semantic_codes import quantise, without_collisions
 from process.semantic_codes.__main__ import build_parser, main

@@ -15,8 +15,8 @@ import worker
 from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob, load_run_config
 from legos.config.schema import ExpConfig
-from legos.data.item_files import read_item_vectors, read_vector_rows
 from legos.data.tables import Tables
+from legos.data.vector_files import read_item_vectors, read_vector_rows
 from legos.errors import ConfigError, DataError
 from legos.files import write_json
 from legos.lm.final_states import pooled_final_states

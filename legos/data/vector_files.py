@@ -1,8 +1,8 @@
-"""Vectors and semantic codes of whole items, read from files and brought into the items' order.
+"""Vectors of whole items or users and semantic codes of items, read from files into their order.
 
-Two formats. ``.npy``: an array, row i belongs to item i of the tables. ``.safetensors``: a tensor
-``vectors`` or ``codes`` and, as metadata ``items``, the JSON list of the raw item ids of its rows;
-it goes by id, so it may hold other items and in another order than the tables.
+Two formats. ``.npy``: an array, row i belongs to item (user) i of the tables. ``.safetensors``: a
+tensor ``vectors`` or ``codes`` and, as metadata ``items`` (``users``), the JSON list of the raw ids
+of its rows; it goes by id, so it may hold others and in another order than the tables.
 """
 
 from __future__ import annotations
@@ -24,13 +24,33 @@ from legos.files import atomic_path
 
 VECTORS, CODES = "vectors", "codes"
 NO_CODE = -1
-_ITEMS, _FINGERPRINT = "items", "fingerprint"  # keys of the metadata
+_FINGERPRINT = "fingerprint"  # key of the metadata
 _NUMPY, _SAFETENSORS = ".npy", ".safetensors"
 
 
 @dataclass(frozen=True)
-class ItemRows:
-    """What a file says of items.
+class _Kind:
+    """Whose vectors these are."""
+
+    name: str
+    vocabulary: str
+
+    @property
+    def plural(self) -> str:
+        """Also the key of the metadata."""
+        return self.name + "s"
+
+    @property
+    def article(self) -> str:
+        return f"an {self.name}" if self.name == "item" else f"a {self.name}"
+
+
+_ITEM, _USER = _Kind("item", "item_id"), _Kind("user", "user_id")
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """What a file says of items or users.
 
     Attributes:
         ids: raw id of each row; None where rows stand in the order of the tables.
@@ -47,7 +67,16 @@ def read_item_vectors(path: Path | None, tables: Tables) -> Tensor | None:
     Raises:
         DataError: the file is missing, damaged, or not for the items of these tables.
     """
-    return None if path is None else _aligned(path, read_vector_rows(path), tables, torch.nan)
+    return _vectors(path, tables, _ITEM)
+
+
+def read_user_vectors(path: Path | None, tables: Tables) -> Tensor | None:
+    """``(users, E)`` float32; a row of NaN for a user the file does not have.
+
+    Raises:
+        DataError: the file is missing, damaged, or not for the users of these tables.
+    """
+    return _vectors(path, tables, _USER)
 
 
 def read_item_codes(path: Path | None, tables: Tables) -> Tensor | None:
@@ -56,7 +85,9 @@ def read_item_codes(path: Path | None, tables: Tables) -> Tensor | None:
     Raises:
         DataError: the file is missing, damaged, or not for the items of these tables.
     """
-    return None if path is None else _aligned(path, read_code_rows(path), tables, NO_CODE)
+    if path is None:
+        return None
+    return _aligned(path, read_code_rows(path), tables, NO_CODE, _ITEM)
 
 
 def write_item_vectors(
@@ -66,12 +97,19 @@ def write_item_vectors(
 
     ``fingerprint`` says what they were made from; :func:`file_fingerprint` reads it.
     """
-    _write(path, VECTORS, ids, vectors.float(), fingerprint)
+    _write(path, VECTORS, ids, vectors.float(), _ITEM, fingerprint)
+
+
+def write_user_vectors(
+    path: Path, ids: Sequence[str], vectors: Tensor, *, fingerprint: str | None = None
+) -> None:
+    """Write ``(rows, E)`` vectors of the users ``ids`` in the same way."""
+    _write(path, VECTORS, ids, vectors.float(), _USER, fingerprint)
 
 
 def write_item_codes(path: Path, ids: Sequence[str], codes: Tensor) -> None:
     """Write ``(rows, L)`` codes of the items ``ids`` as ``.safetensors``, whole or not at all."""
-    _write(path, CODES, ids, codes.long())
+    _write(path, CODES, ids, codes.long(), _ITEM)
 
 
 def file_fingerprint(path: Path) -> str | None:
@@ -92,13 +130,23 @@ def refuse_unwritable(path: Path) -> None:
         raise DataError(f"{path}: items are written with their ids, as {_SAFETENSORS}")
 
 
-def read_vector_rows(path: Path) -> ItemRows:
-    """Vectors in the order of the file.
+def read_vector_rows(path: Path) -> NamedRows:
+    """Vectors of items in the order of the file.
 
     Raises:
         DataError: the file is missing or damaged, or not all of it is finite numbers.
     """
-    rows = _read(path, VECTORS)
+    return _vector_rows(path, _ITEM)
+
+
+def _vectors(path: Path | None, tables: Tables, kind: _Kind) -> Tensor | None:
+    if path is None:
+        return None
+    return _aligned(path, _vector_rows(path, kind), tables, torch.nan, kind)
+
+
+def _vector_rows(path: Path, kind: _Kind) -> NamedRows:
+    rows = _read(path, VECTORS, kind)
     if not rows.values.is_floating_point():
         raise DataError(f"{path}: vectors are floating point numbers, found {_dtype(rows)}")
     vectors = rows.values.float()
@@ -106,19 +154,19 @@ def read_vector_rows(path: Path) -> ItemRows:
     if broken.numel():
         raise DataError(
             f"{path}: {broken.numel():,} of {len(vectors):,} vectors are not finite (NaN, infinite "
-            f"or beyond float32), the first is {_row(rows, broken)}; leave such items out of a "
-            f"{_SAFETENSORS}"
+            f"or beyond float32), the first is {_row(rows, broken, kind)}; leave such "
+            f"{kind.plural} out of a {_SAFETENSORS}"
         )
-    return ItemRows(rows.ids, vectors)
+    return NamedRows(rows.ids, vectors)
 
 
-def read_code_rows(path: Path) -> ItemRows:
+def read_code_rows(path: Path) -> NamedRows:
     """Codes in the order of the file.
 
     Raises:
         DataError: the file is missing or damaged, or a row mixes codes and numbers below 0.
     """
-    rows = _read(path, CODES)
+    rows = _read(path, CODES, _ITEM)
     if rows.values.is_floating_point() or rows.values.dtype == torch.bool:
         raise DataError(f"{path}: codes are integers, found {_dtype(rows)}")
     codes = rows.values.long()
@@ -126,51 +174,54 @@ def read_code_rows(path: Path) -> ItemRows:
     if broken.numel():
         raise DataError(
             f"{path}: {broken.numel():,} of {len(codes):,} lists of codes have numbers below 0, "
-            f"the first is {_row(rows, broken)}: {codes[broken[0]].tolist()}; codes count from 0, "
-            f"and only a whole row of {NO_CODE} stands for an item without codes"
+            f"the first is {_row(rows, broken, _ITEM)}: {codes[broken[0]].tolist()}; codes count "
+            f"from 0, and only a whole row of {NO_CODE} stands for an item without codes"
         )
-    return ItemRows(rows.ids, codes)
+    return NamedRows(rows.ids, codes)
 
 
-def _aligned(path: Path, rows: ItemRows, tables: Tables, missing: float) -> Tensor:
-    """One row an item of the tables, ``missing`` where the file has none."""
+def _aligned(path: Path, rows: NamedRows, tables: Tables, missing: float, kind: _Kind) -> Tensor:
+    """One row an item or user of the tables, ``missing`` where the file has none."""
+    count = tables.num_items if kind is _ITEM else tables.num_users
     if rows.ids is None:
-        if len(rows.values) != tables.num_items:
+        if len(rows.values) != count:
             raise DataError(
-                f"{path}: {len(rows.values):,} rows, but {tables.folder} has {tables.num_items:,} "
-                f"items; a {_NUMPY} has one row an item in their order, a {_SAFETENSORS} with ids "
-                "may have fewer"
+                f"{path}: {len(rows.values):,} rows, but {tables.folder} has {count:,} "
+                f"{kind.plural}; a {_NUMPY} has one row {kind.article} in their order, a "
+                f"{_SAFETENSORS} with ids may have fewer"
             )
         return rows.values
-    known = {name: row for row, name in enumerate(tables.vocabulary("item_id"))}
+    known = {name: row for row, name in enumerate(tables.vocabulary(kind.vocabulary))}
     pairs = [(known[name], row) for row, name in enumerate(rows.ids) if name in known]
     if not pairs:
         raise DataError(
-            f"{path}: none of its {len(rows.ids):,} items ({_some(rows.ids)}) is in "
+            f"{path}: none of its {len(rows.ids):,} {kind.plural} ({_some(rows.ids)}) is in "
             f"{tables.folder} ({_some(list(known))}); was it made for other data?"
         )
-    aligned = rows.values.new_full((tables.num_items, rows.values.shape[1]), missing)
-    items, places = torch.tensor(pairs).unbind(1)
-    aligned[items] = rows.values[places]
+    aligned = rows.values.new_full((count, rows.values.shape[1]), missing)
+    own, places = torch.tensor(pairs).unbind(1)
+    aligned[own] = rows.values[places]
     return aligned
 
 
-def _read(path: Path, tensor: str) -> ItemRows:
+def _read(path: Path, tensor: str, kind: _Kind) -> NamedRows:
     if path.suffix not in (_NUMPY, _SAFETENSORS):
         raise DataError(
-            f"{path}: {tensor} of items are read from {_NUMPY} or {_SAFETENSORS}, not "
+            f"{path}: {tensor} of {kind.plural} are read from {_NUMPY} or {_SAFETENSORS}, not "
             f"{path.suffix or 'a file without ending'!r}"
         )
     if not path.is_file():
-        raise DataError(f"{path}: no such file with {tensor} of items")
-    rows = _read_numpy(path) if path.suffix == _NUMPY else _read_safetensors(path, tensor)
+        raise DataError(f"{path}: no such file with {tensor} of {kind.plural}")
+    rows = _read_numpy(path) if path.suffix == _NUMPY else _read_safetensors(path, tensor, kind)
     shape = tuple(rows.values.shape)
     if len(shape) != 2 or 0 in shape:
-        raise DataError(f"{path}: {tensor} are a table with a row an item, found shape {shape}")
+        raise DataError(
+            f"{path}: {tensor} are a table with a row {kind.article}, found shape {shape}"
+        )
     return rows
 
 
-def _read_numpy(path: Path) -> ItemRows:
+def _read_numpy(path: Path) -> NamedRows:
     try:
         with path.open("rb") as handle:
             array = np.lib.format.read_array(handle, allow_pickle=False)
@@ -180,10 +231,10 @@ def _read_numpy(path: Path) -> ItemRows:
         raise DataError(f"{path}: an array of {array.dtype}, not of numbers")
     if array.dtype.itemsize > 8 or not array.dtype.isnative:
         array = array.astype(np.dtype(f"{array.dtype.kind}{min(array.dtype.itemsize, 8)}"))
-    return ItemRows(None, torch.from_numpy(array))
+    return NamedRows(None, torch.from_numpy(array))
 
 
-def _read_safetensors(path: Path, tensor: str) -> ItemRows:
+def _read_safetensors(path: Path, tensor: str, kind: _Kind) -> NamedRows:
     try:
         with safe_open(path, framework="pt") as file:
             names, metadata = list(file.keys()), file.metadata() or {}
@@ -192,34 +243,44 @@ def _read_safetensors(path: Path, tensor: str) -> ItemRows:
         raise DataError(f"{path}: damaged ({error})") from None
     if values is None:
         raise DataError(f"{path}: no tensor {tensor!r} in it; found {', '.join(names) or 'none'}")
-    ids = _ids(path, metadata.get(_ITEMS))
+    ids = _ids(path, metadata.get(kind.plural), kind)
     if values.dim() == 0 or len(values) != len(ids):
-        raise DataError(f"{path}: {len(ids):,} item ids for {tensor} of {tuple(values.shape)}")
-    return ItemRows(ids, values)
+        raise DataError(
+            f"{path}: {len(ids):,} {kind.name} ids for {tensor} of {tuple(values.shape)}"
+        )
+    return NamedRows(ids, values)
 
 
-def _ids(path: Path, text: str | None) -> list[str]:
+def _ids(path: Path, text: str | None, kind: _Kind) -> list[str]:
+    key = kind.plural
     if text is None:
-        raise DataError(f"{path}: no metadata {_ITEMS!r}: a JSON list with the item id of each row")
+        raise DataError(
+            f"{path}: no metadata {key!r}: a JSON list with the {kind.name} id of each row"
+        )
     try:
         ids = json.loads(text)
     except ValueError as error:
-        raise DataError(f"{path}: metadata {_ITEMS!r} is not valid JSON ({error})") from None
+        raise DataError(f"{path}: metadata {key!r} is not valid JSON ({error})") from None
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
-        raise DataError(f"{path}: metadata {_ITEMS!r} is not a JSON list of texts")
+        raise DataError(f"{path}: metadata {key!r} is not a JSON list of texts")
     seen: set[str] = set()
     for name in ids:
         if name in seen:
-            raise DataError(f"{path}: item {name!r} has more than one row")
+            raise DataError(f"{path}: {kind.name} {name!r} has more than one row")
         seen.add(name)
     return ids
 
 
 def _write(
-    path: Path, tensor: str, ids: Sequence[str], values: Tensor, fingerprint: str | None = None
+    path: Path,
+    tensor: str,
+    ids: Sequence[str],
+    values: Tensor,
+    kind: _Kind,
+    fingerprint: str | None = None,
 ) -> None:
     refuse_unwritable(path)
-    metadata = {_ITEMS: json.dumps(list(ids), ensure_ascii=False)}
+    metadata = {kind.plural: json.dumps(list(ids), ensure_ascii=False)}
     if fingerprint is not None:
         metadata[_FINGERPRINT] = fingerprint
     with atomic_path(path) as temporary:
@@ -227,13 +288,13 @@ def _write(
         temporary.write_bytes(save({tensor: values.cpu().contiguous()}, metadata=metadata))
 
 
-def _dtype(rows: ItemRows) -> str:
+def _dtype(rows: NamedRows) -> str:
     return str(rows.values.dtype).removeprefix("torch.")
 
 
-def _row(rows: ItemRows, broken: Tensor) -> str:
+def _row(rows: NamedRows, broken: Tensor, kind: _Kind) -> str:
     row = int(broken[0])
-    return f"row {row}" if rows.ids is None else f"item {rows.ids[row]!r}"
+    return f"row {row}" if rows.ids is None else f"{kind.name} {rows.ids[row]!r}"
 
 
 def _some(ids: Sequence[str]) -> str:

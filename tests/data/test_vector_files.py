@@ -14,15 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import legos.files
-from legos.data.item_files import (
+from legos.data.tables import Tables
+from legos.data.vector_files import (
     read_code_rows,
     read_item_codes,
     read_item_vectors,
+    read_user_vectors,
     read_vector_rows,
     write_item_codes,
     write_item_vectors,
+    write_user_vectors,
 )
-from legos.data.tables import Tables
 from legos.errors import DataError
 from tests.tiny import tiny_tables
 
@@ -80,6 +82,25 @@ def test_rows_go_to_their_items_by_id(tables: Tables, tmp_path: Path) -> None:
     others = [item for item in range(COUNT) if item not in (0, 7, 59)]
     assert found_vectors[others].isnan().all()
     assert (found_codes[others] == -1).all()
+
+
+def test_vectors_of_users_go_by_the_ids_of_users(tables: Tables, tmp_path: Path) -> None:
+    names, vectors = tables.vocabulary("user_id"), numbers(2, 5)
+    write_user_vectors(tmp_path / "u.safetensors", [names[3], names[0]], vectors)
+    found = read_user_vectors(tmp_path / "u.safetensors", tables)
+    assert found is not None
+    assert torch.equal(found[[3, 0]], vectors)
+    assert found[1].isnan().all()
+    assert len(found) == tables.num_users
+    with pytest.raises(DataError, match="no metadata 'items': a JSON list with the item id"):
+        read_item_vectors(tmp_path / "u.safetensors", tables)
+    write_user_vectors(tmp_path / "u.safetensors", ["elsewhere"], vectors[:1])
+    with pytest.raises(DataError, match=r"none of its 1 users \('elsewhere'\) is in .*tiny"):
+        read_user_vectors(tmp_path / "u.safetensors", tables)
+    np.save(tmp_path / "u.npy", numbers(3, 4).numpy())
+    with pytest.raises(DataError, match=r"3 rows, but .* users; a \.npy has one row a user in"):
+        read_user_vectors(tmp_path / "u.npy", tables)
+    assert read_user_vectors(None, tables) is None
 
 
 def test_what_is_written_names_its_items(tmp_path: Path) -> None:

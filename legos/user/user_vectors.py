@@ -1,0 +1,42 @@
+"""User vectors that come from elsewhere, projected: the user tower of a two-tower model.
+
+With item encoder ``fixed_vectors`` and predictor ``dot`` over the vectors of a trained CLLM4Rec it
+is CLLM4Rec-Emb (WWW 2024, section 4.5), which serves as fast as matrix factorisation. What a user
+has read does not enter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from legos.blocks.given_vectors import GivenVectors, GivenVectorsSettings
+from legos.data.readers import Readers
+from legos.registry import UserEncoderConfig, user_encoders
+
+
+class UserVectorsConfig(GivenVectorsSettings, UserEncoderConfig):
+    """Settings of the user encoder over given vectors (`embed.user_vectors`)."""
+
+    name: Literal["user_vectors"] = "user_vectors"
+
+
+@user_encoders.register(UserVectorsConfig)
+class UserVectors(GivenVectors):
+    """Look up a user's given vector and project it.
+
+    Args:
+        user_vectors: ``(users, E)`` float32; a row of NaN for a user without a vector.
+        hidden_size: D.
+        settings: see :class:`legos.blocks.given_vectors.GivenVectors`.
+    """
+
+    order_aware = False
+
+    def __init__(self, *, user_vectors: Tensor, hidden_size: int, **settings: Any) -> None:
+        super().__init__(vectors=user_vectors, hidden_size=hidden_size, **settings)
+
+    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""
+        return self.look_up(readers.users)
