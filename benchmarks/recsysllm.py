@@ -72,7 +72,7 @@ def candidates_section(setting: Setting) -> Part:
         name: score_prompts(setting, backbone, plain, listed=name == "listed")
         for name in ("listed", "unlisted")
     }
-    exact = exact_difference(setting, backbone)
+    exact = exact_difference(setting, backbone, plain.tree)
     print(f"candidates: the first {FEW_CANDIDATES} in float64 differ by {exact:.1e}", flush=True)
     same = exact <= SUM and max(each["of_allowed"] for each in found.values()) <= 1
     return Part(
@@ -124,10 +124,10 @@ def score_prompts(
     }  # fmt: skip
 
 
-def exact_difference(setting: Setting, backbone: DecoderBackbone) -> float:
+def exact_difference(setting: Setting, backbone: DecoderBackbone, tree: PrefixTree) -> float:
     """By how much both sides differ in float64; the backbone is left in it."""
     backbone.double()
-    plain = PlainScorer(backbone, PrefixTree(lists(setting.world.pool.sequences)))
+    plain = PlainScorer(backbone, tree)
     prompts = setting.prompts(backbone, 1, None)
     keys = setting.candidates().items[0, :FEW_CANDIDATES]
     titles = setting.world.pool.surfaces("item", keys, space=True)

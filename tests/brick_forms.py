@@ -80,7 +80,7 @@ def _choices(annotation: Any) -> list[Any]:
 
 
 def _reads_files(registry: Registry, name: str) -> bool:
-    """Whether a brick needs vectors or codes of items, which users have none of."""
+    """Whether a brick needs given vectors or codes, or a language model."""
     needed = inspect.signature(registry.brick(name)).parameters
     return bool({"item_vectors", "user_vectors", "item_codes", "language_model"} & needed.keys())
 

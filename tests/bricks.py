@@ -25,10 +25,7 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.states import POOLED, TOKENS
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, TokenTable, build_recommender
-from legos.registry import (
-    BrickConfig,
-    UserOutput,
-)
+from legos.registry import BrickConfig, UserOutput
 from legos.user.additive_attention import AdditiveAttentionConfig
 
 HIDDEN_SIZE = 16

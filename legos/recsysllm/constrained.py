@@ -241,7 +241,8 @@ class _Search:
     def _read(self, rest: _Rest, chosen: Tensor, owners: Tensor) -> None:
         """The rest of some live beams: ``chosen`` ``(n,)`` of them, in rows ``owners``."""
         beam, step = rest.there.nonzero(as_tuple=True)  # (P,) beam after beam
-        owner, written = owners[beam], self.written[self.live[chosen]]
+        beams, owner = self.live[chosen], owners[beam]
+        written = self.written[beams]
         placed = side_by_side(owner, beam, step, rows=len(self.users))
         rows, width = placed.mask.shape[:2]
         tokens, nodes = rest.tokens[beam, step], rest.nodes[beam, step]
@@ -264,11 +265,10 @@ class _Search:
         targets = torch.cat([tokens[going + 1], end])
         losses = token_losses(self.backbone, states[placed.slots[asked]], targets)
         scores = torch.zeros_like(rest.tokens, dtype=torch.float32)  # (n, H)
-        scores[:, 0] = self.scores[self.live[chosen]]
-        scores[:, 0] += self.log_probabilities[chosen, rest.tokens[:, 0]]
+        scores[:, 0] = self.scores[beams] + self.log_probabilities[chosen, rest.tokens[:, 0]]
         scores[beam[going], step[going] + 1] = -losses[: len(going)]
         scores = scores.cumsum(1)[beam[ending], step[ending]] - losses[len(going) :]
-        self._compete(self.live[chosen][beam[ending]], step[ending] + 1, nodes[ending], scores)
+        self._compete(beams[beam[ending]], step[ending] + 1, nodes[ending], scores)
 
     def _keep(self, rows: Tensor) -> None:
         """Only these rows ``(n,)``; what beams are was chosen already."""

@@ -119,13 +119,10 @@ class SplitMeasure:
             self._beyond(found.values[ALL], whole.found.lists)
             for template in chosen:
                 self._add(found, template, main, split, rows, whole, len(rows_of))
-        everyone = {}
+        everyone = {}  # of every user of the split, NaN if not measured
         place = torch.searchsorted(rows, rows_of).clamp(max=len(rows) - 1)
         measured = (rows[place] == rows_of).numpy()
-        for (
-            name,
-            values,
-        ) in whole.per_user.items():  # of every user of the split, NaN if not measured
+        for name, values in whole.per_user.items():
             everyone[name] = np.where(measured, values[place.numpy()], np.nan)
         seconds = time.perf_counter() - begin
         return SplitResult(found.values, found.counts, everyone, None, seconds)

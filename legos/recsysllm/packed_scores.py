@@ -20,7 +20,7 @@ from legos.recsysllm.backbone import InfillBackbone
 from legos.recsysllm.layout import Places
 from legos.recsysllm.loss import token_losses
 from legos.recsysllm.reading import ReadPrompts
-from legos.recsysllm.side_by_side import chunks, side_by_side
+from legos.recsysllm.side_by_side import SideBySide, chunks, side_by_side
 
 
 @torch.no_grad()
@@ -58,10 +58,10 @@ def score_candidates(
         part = _segments(backbone, read, blanks, candidates.select(chosen), owned, automaton)
         width = part.places.tokens.shape[1]
         seen = read.real[:, None, :].expand(-1, width, -1)
-        mask = torch.cat([seen, part.mask], -1)[:, None]  # (B, 1, W, A + W)
+        mask = torch.cat([seen, part.placed.mask], -1)[:, None]  # (B, 1, W, A + W)
         states = backbone.states(part.places, mask, cache).flatten(0, 1)
         cache.crop(-width)
-        losses = token_losses(backbone, states.index_select(0, part.slots), part.targets)
+        losses = token_losses(backbone, states.index_select(0, part.placed.slots), part.targets)
         scores = scores.to(losses.dtype).index_add_(0, chosen[part.segments], -losses)
     return scores
 
@@ -69,8 +69,7 @@ def score_candidates(
 @dataclass(frozen=True)
 class _Segments:
     places: Places  # (B, W)
-    mask: Tensor  # (B, W, W) bool
-    slots: Tensor  # (P,) of each token in B * W
+    placed: SideBySide  # P tokens
     targets: Tensor  # (P,)
     segments: Tensor  # (P,) candidate of each token
 
@@ -94,11 +93,10 @@ def _segments(
     segment, inside = rows.rows, within(rows)
     owner = owners[segment]  # (P,) ascending
     placed = side_by_side(owner, segment, inside, rows=len(prompts))
-
     places = Places(
         placed.column(rows.values, special.pad),
         placed.column(blanks[owner], 0),
         placed.column(intra, 0),
         placed.column(prompts.prompt_lengths[owner] + inside, 0),
     )
-    return _Segments(places, placed.mask, placed.slots, join_rows([own, end]).values, segment)
+    return _Segments(places, placed, join_rows([own, end]).values, segment)

@@ -83,7 +83,7 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
 
 
 def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> RunFolder:
-    """Where the run of a configuration lies; given item files count by their content."""
+    """Where the run of a configuration lies; given files count by their content."""
     resolved, embed = resolved_dict(config), config.embed
     files = (embed.item_vectors, embed.user_vectors, embed.item_codes)
     given = [path for path in files if path is not None]

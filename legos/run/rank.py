@@ -161,12 +161,15 @@ def rank(
     width = min(k or 0, items)
     lists = torch.zeros(count, width, dtype=torch.int64, device=device)
     broken = torch.zeros(1, dtype=torch.int64, device=device)
+    hidden = (~ranking.offered).nonzero()[:, 0]
     for page in sharing.own([slice(begin, begin + step) for begin in range(0, count, step)]):
         begin, end = page.start, min(page.stop, count)
         states = torch.arange(begin, end, device=device)
         scores = score(states)
         broken += _not_finite(scores, ranking.offered)
-        _leave_out(scores, ranking, states)
+        scores[:, hidden] = -torch.inf
+        excluded = ranking.excluded.select(states)
+        scores[excluded.rows, excluded.values] = -torch.inf
         part = slice(bounds[begin], bounds[end])
         rows = state_of[part] - begin
         values[part] = scores[rows, target_of[part]]
@@ -191,13 +194,6 @@ def rank(
         unlisted=ranking.unlisted,
         lists=lists[ranking.owner].cpu().numpy() if width else None,
     )  # fmt: skip
-
-
-def _leave_out(scores: Tensor, ranking: Ranking, states: Tensor) -> None:
-    """-inf for what the lists of these states ``(s,)`` cannot hold, in place."""
-    scores[:, (~ranking.offered).nonzero()[:, 0]] = -torch.inf
-    excluded = ranking.excluded.select(states)
-    scores[excluded.rows, excluded.values] = -torch.inf
 
 
 def _not_finite(scores: Tensor, offered: Tensor) -> Tensor:
