@@ -17,8 +17,15 @@ _LOADING = ("dtype", "cache_dtype", "prompts", "quantised")  # of a language mod
 
 
 def forms(registry: Registry) -> list[Any]:
-    """Every brick with every combination of its choices, as pytest parameters."""
-    return [_parameter(config) for config in all_configs(registry)]
+    """Every brick with every combination of its choices, as pytest parameters.
+
+    A few combinations that show every choice run always; the others are marked ``nightly``.
+    """
+    return [
+        _parameter(config, *(() if chosen else [pytest.mark.nightly]))
+        for name in registry.names()
+        for config, chosen in _covering(list(_configs(registry, name)))
+    ]
 
 
 def default_forms(registry: Registry) -> list[Any]:
@@ -66,6 +73,17 @@ def _configs(registry: Registry, name: str) -> Iterator[BrickConfig]:
             yield registry.validate({"name": name, **setting})
 
 
+def _covering(configs: list[BrickConfig]) -> list[tuple[BrickConfig, bool]]:
+    """Each configuration, and whether it is the first to show one of its choices."""
+    shown: set[tuple[str, Any]] = set()
+    marked = []
+    for config in configs:
+        choices = set(_chosen(config).items())
+        marked.append((config, not marked or not choices <= shown))
+        shown |= choices
+    return marked
+
+
 def _choices(annotation: Any) -> list[Any]:
     """What a setting may be, where that is a closed choice."""
     if annotation is bool:
@@ -90,11 +108,16 @@ def _plain(registry: Registry, name: str) -> bool:
     return not any(field.is_required() for field in registry.config(name).model_fields.values())
 
 
-def _parameter(config: BrickConfig) -> Any:
-    chosen = {
+def _parameter(config: BrickConfig, *marks: pytest.MarkDecorator) -> Any:
+    settings_text = ",".join(f"{key}={value}" for key, value in _chosen(config).items())
+    name = f"{config.name}[{settings_text}]" if settings_text else config.name
+    return pytest.param(config, id=name, marks=marks)
+
+
+def _chosen(config: BrickConfig) -> dict[str, Any]:
+    """The closed choices of a brick's settings; a brick inside it by its name."""
+    return {
         key: value.name if isinstance(value, BrickConfig) else value
         for key, value in config
         if isinstance(value, BrickConfig | bool | str) and key != "name"
     }
-    settings_text = ",".join(f"{key}={value}" for key, value in chosen.items())
-    return pytest.param(config, id=f"{config.name}[{settings_text}]" if chosen else config.name)

@@ -42,7 +42,7 @@ USERS = pytest.mark.parametrize("config", forms(user_encoders))
 PREDICTORS_AND_OUTPUTS = pytest.mark.parametrize(
     ("config", "output"),
     [
-        pytest.param(*form.values, output, id=f"{form.id}-{output}")
+        pytest.param(*form.values, output, id=f"{form.id}-{output}", marks=form.marks)
         for form in forms(predictors)
         for output in sorted(form.values[0].accepts)
     ],
@@ -50,13 +50,13 @@ PREDICTORS_AND_OUTPUTS = pytest.mark.parametrize(
 EVERY_BRICK = pytest.mark.parametrize(
     ("family", "config"),
     [
-        pytest.param(family, *parameter.values, id=f"{family}-{parameter.id}")
+        pytest.param(family, *form.values, id=f"{family}-{form.id}", marks=form.marks)
         for family, registry in (
             ("item", item_encoders),
             ("user", user_encoders),
             ("predictor", predictors),
         )
-        for parameter in forms(registry)
+        for form in forms(registry)
     ],
 )
 EXACT = {"rtol": 0.0, "atol": 1e-12}  # float64: only another order of summation is allowed

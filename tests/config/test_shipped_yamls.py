@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,29 @@ from legos.lm.source import LanguageModelSource
 ROOT = CONFIG_FOLDER.parent
 SHIPPED = [path.relative_to(ROOT) for path in yaml_files(CONFIG_FOLDER)]
 OF_A_KIND = [path for path in SHIPPED if path.parts[1] in KINDS]
+
+
+def models_on_data() -> list[Any]:
+    """Every model YAML with every data YAML, as pytest parameters.
+
+    Each of them always runs once, with a partner that a seed deals; the others are ``nightly``.
+    """
+    models, data = ([p for p in OF_A_KIND if p.parts[1] == kind] for kind in ("model", "data"))
+    dealt = [place % len(data) for place in range(len(models))]
+    random.Random(0).shuffle(dealt)
+    return [
+        pytest.param(
+            model,
+            other,
+            id=f"{model.stem}-{other.stem}",
+            marks=[] if place == chosen else [pytest.mark.nightly],
+        )
+        for model, chosen in zip(models, dealt, strict=True)
+        for place, other in enumerate(data)
+    ]
+
+
+MODELS_ON_DATA = models_on_data()
 NUMBER = re.compile(r"^\s*[-\w ]+:\s*(\[[\d, ]+\]|[\d.e-]+|\$\{\w+:[\d.e-]+\})\s*(#.*)?$")
 
 
@@ -78,8 +103,7 @@ def test_every_number_carries_its_reason(path: Path) -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("model", [path for path in OF_A_KIND if path.parts[1] == "model"], ids=str)
-@pytest.mark.parametrize("data", [path for path in OF_A_KIND if path.parts[1] == "data"], ids=str)
+@pytest.mark.parametrize(("model", "data"), MODELS_ON_DATA)
 def test_any_model_goes_with_any_data(model: Path, data: Path) -> None:
     config = load_run_config(["--data", str(data), "--model", str(model), "--exp", "tt-naml"])
     assert config.model.system != "bricks" or config.bricks.hidden_size == 64
