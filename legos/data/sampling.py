@@ -7,9 +7,16 @@ Strategies:
     uniform: any item of the catalogue.
     popularity: in proportion to training clicks.
 
-The first two draw without replacement and fill up from ``uniform`` when the pool is smaller
-than K. No strategy ever returns a clicked item of the impression, an item of its history, or one
-that a model wrote and nobody is offered.
+The first two draw without replacement; a pool smaller than K is filled up from ``uniform``, and
+so is ``popularity`` once every item with a training click is taken. Negatives of a row are all
+different; a slot is masked only where the catalogue has no further item that is allowed.
+
+A negative is never a clicked item of the impression, an item of its history, or one that a model
+wrote and nobody is offered. Nothing else is excluded: only the training split is known here, so
+that an item the user clicks in validation or test is drawn as often as any other. Were it left
+out, "never a negative" would give the answer away. ``impression``, ``user`` and ``popularity``
+do prefer what training showed or clicked: an item that train does not know is drawn by them
+only as a filler.
 """
 
 from __future__ import annotations
@@ -25,8 +32,10 @@ from legos.data.random import below, distinct_positions, keyed_bits
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]
 _FEW = 16  # negatives
+_NEVER_CLICKED = 1e9  # added to keys, so that these items come after all others
 _SPARE = 4  # candidates drawn per negative from a pool that may hold forbidden items
-_REDRAWS = 16  # a slot still forbidden after so many redraws is masked: too little is allowed
+_REDRAWS = 16  # after so many, what is allowed is listed and drawn from
+_LISTED = 2**21  # (row, item) pairs listed at once: 16 MiB of keys
 
 
 class PairSet:
@@ -119,7 +128,53 @@ class NegativeSampler:
             drawn = torch.where(wanting[again], self._from_catalogue(bits), items[again])
             items[again] = drawn
             wanting[again] = self._forbidden(impressions[again], drawn) | _repeats(drawn)
+        left = wanting.any(1).nonzero()[:, 0]
+        for part in left.split(max(1, _LISTED // self._num_items)):
+            keys = self._keys(rows[part], pass_number)
+            found, allowed = self._from_list(keys, impressions[part], items[part], ~wanting[part])
+            items[part], wanting[part] = found, ~allowed
         return items, ~wanting
+
+    def _keys(self, rows: Tensor, pass_number: int) -> Tensor:
+        """``(B, N)`` float64: the smallest come first, in proportion to an item's weight.
+
+        Weighted draws without replacement by exponential keys (Efraimidis and Spirakis,
+        "Weighted random sampling with a reservoir", 2006); items without a weight come last.
+        """
+        bits = keyed_bits(rows, self._num_items, self._seed, pass_number, _REDRAWS + 1)
+        keys = (bits.double() + 0.5) / 2.0**62
+        if self._popularity is None:
+            return keys
+        clicks = self._popularity.diff(prepend=self._popularity.new_zeros(1))
+        return torch.where(clicks > 0, -keys.log() / clicks, keys + _NEVER_CLICKED)
+
+    def _from_list(
+        self, keys: Tensor, impressions: Tensor, items: Tensor, kept: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Fill the slots that are not kept with the allowed items of the smallest keys.
+
+        Args:
+            keys: ``(B, N)`` float64.
+            impressions: ``(B,)`` int64.
+            items: ``(B, K)`` int64.
+            kept: ``(B, K)`` bool, slots of ``items`` that stay.
+
+        Returns:
+            items ``(B, K)`` and a mask ``(B, K)`` that is False where too few items are allowed.
+        """
+        everything = torch.arange(self._num_items, device=items.device).expand(len(items), -1)
+        taken = self._forbidden(impressions, everything)  # (B, N)
+        taken |= torch.zeros_like(taken, dtype=torch.int8).scatter_add_(1, items, kept.char()) > 0
+        if self._catalogue is not None:
+            offered = torch.zeros(self._num_items, dtype=torch.bool, device=items.device)
+            offered[self._catalogue] = True
+            taken |= ~offered
+        count = min(self.count, self._num_items)
+        smallest = keys.masked_fill(taken, torch.inf).topk(count, dim=1, largest=False)
+        nth = (~kept).cumsum(1) - 1  # which of the smallest an open slot gets
+        at = nth.clamp(0, count - 1)
+        allowed = kept | (smallest.values.gather(1, at).isfinite() & (nth < count))
+        return torch.where(kept | ~allowed, items, smallest.indices.gather(1, at)), allowed
 
     def _from_pools(
         self, pools: Ragged, impressions: Tensor, bits: Tensor

@@ -10,9 +10,10 @@ import numpy as np
 from legos.errors import DataError
 from process.lists import Lists, offsets_of
 from process.negatives import draw_negatives
-from process.raw import Impressions, RawData
+from process.raw import TRAIN, Impressions, RawData
 
 SPLIT_RULE = "last book = test, second last = valid, every earlier one with a prefix = train"
+HELD_OUT = 2  # books a user
 NEGATIVES_IN_TRAIN, NEGATIVES_IN_EVALUATION = 4, 20
 UNREAD = 0.2  # weight of a book nobody has read, so that every book can be a negative
 
@@ -21,7 +22,9 @@ def leave_last_out(sequences: Lists, num_items: int, seed: int) -> dict[str, Imp
     """Cut every user's sequence into impressions and draw their negatives.
 
     Negatives of ``train``, ``valid`` and ``test`` are drawn in proportion to how often a book is
-    read, those of ``valid_uniform`` and ``test_uniform`` uniformly.
+    read in train, those of ``valid_uniform`` and ``test_uniform`` uniformly. A held-out impression
+    has no negative that its user reads in any split. One of train excludes the user's books of
+    train alone: were the held-out ones excluded too, "never a negative" would give the answer away.
 
     Args:
         sequences: ``U`` rows of item rows, oldest first, at least 3 each.
@@ -34,23 +37,26 @@ def leave_last_out(sequences: Lists, num_items: int, seed: int) -> dict[str, Imp
     if len(sequences.lengths) == 0 or int(sequences.lengths.min()) < 3:
         raise DataError("a user with fewer than 3 books cannot be split into train, valid and test")
     generator = np.random.default_rng(seed)
-    popular = np.bincount(sequences.values, minlength=num_items) + UNREAD
-    uniform = np.ones(num_items)
-    users = np.arange(len(sequences.lengths))
     lengths = sequences.lengths
+    to_end = np.repeat(sequences.offsets[1:], lengths) - np.arange(len(sequences.values))
+    trained = sequences.keep(to_end > HELD_OUT)
+    popular = np.bincount(trained.values, minlength=num_items) + UNREAD
+    uniform = np.ones(num_items)
+    users = np.arange(len(lengths))
     train_users = np.repeat(users, lengths - 3)
     train_targets = np.arange(len(train_users)) - np.repeat(
         offsets_of(lengths - 3)[:-1], lengths - 3
     )
     splits = {}
     for name, of, targets, count, weights in (
-        ("train", train_users, train_targets + 1, NEGATIVES_IN_TRAIN, popular),
+        (TRAIN, train_users, train_targets + 1, NEGATIVES_IN_TRAIN, popular),
         ("valid", users, lengths - 2, NEGATIVES_IN_EVALUATION, popular),
         ("test", users, lengths - 1, NEGATIVES_IN_EVALUATION, popular),
         ("valid_uniform", users, lengths - 2, NEGATIVES_IN_EVALUATION, uniform),
         ("test_uniform", users, lengths - 1, NEGATIVES_IN_EVALUATION, uniform),
     ):
-        negatives = draw_negatives(generator, sequences, of, count, weights)
+        known = trained if name == TRAIN else sequences
+        negatives = draw_negatives(generator, known, of, count, weights)
         splits[name] = _impressions(generator, sequences, of, targets, negatives)
     return splits
 

@@ -1,8 +1,8 @@
 """The UCSD Book Graph dump becomes impressions, by ONCE's rules (its scripts 1 to 7).
 
 What differs from ONCE: every draw is seeded and nothing is asked on the way; time zones count; the
-ten random books of a user are never books the user has read; a row is an impression (one user in
-one split) and not a single book.
+ten random books of a user are books that the user has not read, held-out ones counting as unread in
+train; a row is an impression (one user in one split) and not a single book.
 """
 
 from __future__ import annotations
@@ -142,6 +142,11 @@ def _splits(
     negatives = _by_user(negative_user[order], negative_book[order], num_users)
     nothing = np.zeros(num_users, dtype=np.int64)
     part_of_negative = _parts(negatives.lengths, negatives, nothing)
+    trained = np.ones(len(ratings.book), dtype=bool)
+    trained[positives.values[part_of_positive > 0]] = False
+    in_train = np.flatnonzero((part_of_negative == 0) & (order >= len(disliked)))
+    drawn = order[in_train] - len(disliked)
+    negatives.values[in_train] = _of_train(ratings, trained, generator).ravel()[drawn]
     history = positives.keep(part_of_positive < 0)
     history = Lists(ratings.book[history.values], history.offsets)
     splits = {}
@@ -153,6 +158,25 @@ def _splits(
         if len(splits[name]) == 0:
             raise DataError(f"no user has a book left for split {name!r}; loosen the filters")
     return splits
+
+
+def _of_train(ratings: Ratings, trained: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Random negatives of train, drawn as if held-out positives were not known.
+
+    Were they excluded, "never a negative" would give the answer away.
+
+    Args:
+        ratings: of all users.
+        trained: mask of the ratings that are not held-out positives.
+        generator: source of the draws.
+
+    Returns:
+        ``(U, RANDOM_BOOKS)`` book rows.
+    """
+    num_users, num_items = len(ratings.user_ids), len(ratings.book_ids)
+    known = _by_user(ratings.user[trained], ratings.book[trained], num_users)
+    users, weights = np.arange(num_users), np.ones(num_items)
+    return draw_negatives(generator, known, users, RANDOM_BOOKS, weights)
 
 
 def _by_user(user: np.ndarray, values: np.ndarray, num_users: int) -> Lists:

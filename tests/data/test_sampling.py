@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from legos.data.batch import TrainingRows
@@ -120,6 +122,83 @@ def test_in_impression_negatives_come_from_the_impression_while_they_last() -> N
         assert len(negatives) == 4
         seen[impression] |= set(first)
     assert seen == pools  # every unclicked item is drawn now and then
+
+
+def _held_out_clicks() -> tuple[Interactions, list[list[int]]]:
+    """40 users with 6 clicks each in train, and the two that each makes later."""
+    numbers = torch.Generator().manual_seed(1)
+    orders = [torch.randperm(30, generator=numbers).tolist() for _ in range(40)]
+    impressions: list[Impression] = []
+    histories = []
+    for user, order in enumerate(orders):
+        histories.append(order[:5])
+        impressions.append((user, user, [order[5]], [1]))
+    return interactions(histories, impressions), [order[6:8] for order in orders]
+
+
+@EVERY_STRATEGY
+def test_a_held_out_click_is_a_negative_as_often_as_any_other_item(strategy: str) -> None:
+    data, later = _held_out_clicks()
+    # impression and user have no pools here and fill up from the catalogue
+    counts = torch.zeros(40, 30)
+    weights = torch.ones(30)
+    if strategy == "popularity":
+        weights = torch.bincount(data.candidates.values, minlength=30).float()
+    for impression, _, negatives in draw_all(data, strategy, num_items=30, passes=200, count=1):
+        counts[impression, negatives] += 1
+    allowed = torch.ones(40, 30)
+    for impression, positive in enumerate(data.candidates.values.tolist()):
+        allowed[impression, [positive, *lists(data.histories)[impression]]] = 0
+    expected = 200 * allowed * weights / (allowed * weights).sum(1, keepdim=True)
+    users = torch.arange(40)[:, None]
+    held_out = torch.tensor(later)
+    found, wanted = float(counts[users, held_out].sum()), float(expected[users, held_out].sum())
+    assert wanted > 300
+    assert abs(found - wanted) < 4 * wanted**0.5
+
+
+@EVERY_STRATEGY
+@given(seed=st.integers(0, 10_000), num_items=st.integers(1, 12), count=st.integers(1, 9))
+@settings(max_examples=25, deadline=None)
+def test_negatives_are_as_many_as_the_catalogue_allows(
+    strategy: str, seed: int, num_items: int, count: int
+) -> None:
+    numbers = torch.Generator().manual_seed(seed)
+    draw = lambda limit: int(torch.randint(0, limit, (), generator=numbers))  # noqa: E731
+    histories = [torch.randperm(num_items, generator=numbers)[: draw(4)].tolist() for _ in range(4)]
+    impressions: list[Impression] = []
+    for _ in range(8):  # one item with nearly all the clicks
+        shown = torch.randperm(num_items, generator=numbers)[: 1 + draw(3)].tolist()
+        shown = [0, *(item for item in shown if item)] if draw(2) else shown
+        impressions.append((draw(3), draw(4), shown, [1] + [0] * (len(shown) - 1)))
+    data = interactions(histories, impressions)
+    for impression, positive, negatives in draw_all(
+        data, strategy, num_items=num_items, passes=2, count=count, seed=seed
+    ):
+        history = histories[impressions[impression][1]]
+        free = num_items - len({positive, *history})
+        assert len(set(negatives)) == len(negatives) == min(count, free)
+        assert not {positive, *history} & set(negatives)
+
+
+def test_what_the_catalogue_is_left_with_is_drawn_in_proportion_to_its_weight() -> None:
+    clicks = {1: 4000, 2: 1, 3: 3}  # redraws alone would nearly always end at item 1
+    impressions: list[Impression] = [(0, 0, [0], [1])]
+    impressions += [(0, 0, [item], [1]) for item, count in clicks.items() for _ in range(count)]
+    data = interactions([[]], impressions)
+    chosen = sampler(data, "popularity", num_items=6, count=2)
+    nobody = torch.zeros(4000, dtype=torch.int64)
+    items, mask = chosen.draw(nobody, torch.arange(4000), pass_number=0)
+    assert bool(mask.all())
+    assert bool((items[:, 0] != items[:, 1]).all())
+    second = torch.bincount(items.flatten(), minlength=6)
+    assert second[[0, 4, 5]].tolist() == [0, 0, 0]  # there is no need for what nobody clicked
+    assert abs(int(second[3]) - 3000) < 150
+    everything, mask = sampler(data, "popularity", num_items=6, count=5).draw(
+        nobody, torch.arange(4000), pass_number=0
+    )
+    assert bool(mask.all())
+    assert everything.sort(1).values.unique(dim=0).tolist() == [[1, 2, 3, 4, 5]]
 
 
 def test_user_level_negatives_are_what_training_showed_and_the_user_never_clicked() -> None:

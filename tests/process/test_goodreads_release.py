@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from legos.errors import DataError
-from process.goodreads.leave_last_out import compare, leave_last_out
+from process.goodreads.leave_last_out import UNREAD, compare, leave_last_out
 from process.goodreads.release import read_release
 from process.lists import Lists, offsets_of
 from process.negatives import draw_negatives
@@ -101,7 +101,22 @@ def test_negatives_are_counted_distinct_and_unread(release: tuple[Path, list[lis
         assert (labels.sum(axis=1) == 1).all()
         for user, candidates, label in zip(rows.user, shown, labels, strict=True):
             assert len(set(candidates)) == count + 1
-            assert not set(candidates[label == 0]) & set(sequences[user])
+            known = sequences[user][:-2] if name == "train" else sequences[user]
+            assert not set(candidates[label == 0]) & set(known)
+
+
+def test_held_out_books_are_negatives_in_train_as_often_as_others_of_their_weight() -> None:
+    rows = [[book, 20 + book, 40 + book] for book in range(10)] * 2  # 40 + n: nobody reads in train
+    rows = [[u % 10, 10 + u % 10, *row[1:]] for u, row in enumerate(rows)]
+    found, expected = 0, 0.0
+    for seed in range(50):
+        train = leave_last_out(lists(rows), 60, seed)["train"]
+        shown = train.candidate_values.reshape(len(train), -1)
+        for user, candidates in zip(train.user, shown, strict=True):
+            found += sum(book in candidates for book in rows[user][2:])
+        expected += len(train) * 4 * 2 * UNREAD / (18 * 2 + 40 * UNREAD)
+    assert expected > 30
+    assert abs(found - expected) < 4 * expected**0.5 + 0.05 * expected
 
 
 def test_the_positive_stands_anywhere(release: tuple[Path, list[list[int]]]) -> None:

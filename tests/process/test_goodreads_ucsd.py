@@ -132,10 +132,30 @@ def test_negatives_are_the_dislikes_and_ten_unread_books_split_alike(
     for user in disliked:
         parts = [split[user][2] for split in splits]
         assert [len(part) for part in parts] == [14, 1, 1]
-        negatives = set().union(*parts)
-        assert set(disliked[user]) <= negatives
-        assert len(negatives - set(disliked[user])) == 10
-        assert not (negatives - set(disliked[user])) & set(read_at_all[user])
+        assert set(disliked[user]) <= set().union(*parts)
+        drawn = [part - set(disliked[user]) for part in parts]
+        assert sum(map(len, drawn)) == 10
+        assert not (drawn[1] | drawn[2]) & set(read_at_all[user])
+        held_out = splits[1][user][1] | splits[2][user][1]  # in train they are unread books, too
+        assert not drawn[0] & (set(read_at_all[user]) - held_out)
+
+
+def test_held_out_books_are_negatives_in_train_as_often_as_unread_ones(
+    dump: tuple[Path, Path],
+) -> None:
+    found, expected = 0, 0.0
+    disliked, read_at_all = rated("-"), rated("any")
+    for seed in range(15):
+        raw = read(dump, seed=seed)
+        splits = [by_user(raw, name) for name in ("train", "valid", "test")]
+        for user in disliked:
+            drawn = splits[0][user][2] - set(disliked[user])
+            held_out = splits[1][user][1] | splits[2][user][1]
+            unread = set(raw.items["item_id"]) - set(read_at_all[user])
+            found += len(drawn & held_out)
+            expected += len(drawn) * len(held_out) / len(unread | held_out)
+    assert expected > 20
+    assert abs(found - expected) < 4 * expected**0.5
 
 
 def test_neutral_and_unrated_books_are_dropped_and_counted(dump: tuple[Path, Path]) -> None:

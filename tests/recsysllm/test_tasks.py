@@ -33,7 +33,7 @@ from tests.recsysllm.small import ragged
     split=st.sampled_from(["consistent", "p5"]),
     history=st.sampled_from(["horizon", "p5"]),
 )
-def test_nothing_held_out_is_in_a_training_example(
+def test_nothing_held_out_is_in_a_training_example_but_as_a_wrong_candidate(
     reviewed: Tables, seed: int, epoch: int, split: str, history: str
 ) -> None:
     made = families(reviewed, seed=seed, split=split, history=history)
@@ -53,7 +53,32 @@ def test_nothing_held_out_is_in_a_training_example(
             named |= {one.user * reviewed.num_items + item for item in one.candidates}
             units = [u for u in (*one.prompt, *one.answer) if u.entity_type == "item"]
             named |= {one.user * reviewed.num_items + unit.key for unit in units}
-            assert not named & barred
+            wrong = set(one.candidates) - {one.item}
+            if name in made.users and one.reference == "no":
+                wrong.add(one.item)
+            assert not (named - {one.user * reviewed.num_items + item for item in wrong}) & barred
+
+
+def test_held_out_items_are_negatives_in_training_as_often_as_any_other(reviewed: Tables) -> None:
+    made = families(reviewed)
+    sequences = made.sequences
+    pool = reviewed.num_items - sequences.seen(held_out=False).lengths
+    room = dict(zip(sequences.users.tolist(), pool.tolist(), strict=True))
+    held_out = set(sequences.held_out_pairs().tolist())
+    for name in ("direct", "sequential"):
+        found, expected, variance = 0, 0.0, 0.0
+        for epoch in range(15):
+            task = made.users[name]
+            for one in task.train(torch.arange(len(task)), epoch=epoch):
+                wrong = set(one.candidates) - {one.item}
+                if not one.candidates and one.reference == "no":
+                    wrong = {one.item}
+                chance = 2 / room[one.user]
+                found += sum(one.user * reviewed.num_items + item in held_out for item in wrong)
+                expected += chance * len(wrong)
+                variance += chance * (1 - chance) * len(wrong)
+        assert expected > 50
+        assert abs(found - expected) < 4 * variance**0.5, name
 
 
 def test_golden_4_p5_splits_80_10_10_with_everyone_in_train() -> None:

@@ -62,9 +62,17 @@ class Sequences:
         times = from_lengths(_times(tables, users, rows), lengths)
         return cls(users, rows, times, tables.num_items)
 
-    def seen(self) -> Ragged:
-        """S rows of all items of each user, ascending, every one once."""
-        keys = torch.unique(self.items.rows * self.num_items + self.items.values)
+    def seen(self, *, held_out: bool = True) -> Ragged:
+        """S rows of the items of each user, ascending, every one once.
+
+        Args:
+            held_out: with those of valid and test.
+        """
+        keys = self.items.rows * self.num_items + self.items.values
+        if not held_out:
+            to_end = self.items.offsets[1:][self.items.rows] - torch.arange(keys.numel())
+            keys = keys[to_end > HELD_OUT]
+        keys = torch.unique(keys)
         counts = torch.bincount(keys // self.num_items, minlength=len(self))
         return from_lengths(keys % self.num_items, counts)
 

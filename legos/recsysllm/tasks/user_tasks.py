@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.recsysllm.prompts import Family, Prompts, Template
 from legos.recsysllm.task_settings import SplitName, TaskSettings
@@ -44,7 +45,7 @@ class UserTask:
     ) -> None:
         self.sequences, self.catalogue, self.prompts = sequences, catalogue, prompts
         self.settings, self.seed = settings, seed
-        self.seen = sequences.seen()
+        self.seen, self.trained = sequences.seen(), sequences.seen(held_out=False)
         self._groups = [
             templates
             for intent, count in self._samples().items()
@@ -69,7 +70,7 @@ class UserTask:
         ]
         pasts, targets = self._training_events(rows, numbers, samples, epoch=epoch)
         lists = torch.tensor(["candidates" in template.slots for template in templates])
-        negatives = self._negatives(rows, numbers, lists, epoch=epoch)
+        negatives = self._negatives(self.trained.select(rows), numbers, lists, epoch=epoch)
         return self._made(
             rows, numbers, templates, pasts, targets, negatives, epoch=epoch, whole_lists=False
         )
@@ -108,7 +109,8 @@ class UserTask:
         pasts = [self._items(row)[:end] for row in rows.tolist()]
         if candidates is None:
             one = torch.zeros(len(rows), dtype=torch.bool)
-            negatives = self._negatives(rows, numbers, one, epoch=draws.EVALUATION)
+            seen = self.seen.select(rows)
+            negatives = self._negatives(seen, numbers, one, epoch=draws.EVALUATION)
         else:
             negatives = candidates.items[rows, 1:].long()
         offered = None
@@ -146,12 +148,13 @@ class UserTask:
         ].tolist()
         return found
 
-    def _negatives(self, rows: Tensor, numbers: Tensor, lists: Tensor, *, epoch: int) -> Tensor:
-        """``(B, num_negatives)`` items that users never had, in no split.
+    def _negatives(self, seen: Ragged, numbers: Tensor, lists: Tensor, *, epoch: int) -> Tensor:
+        """``(B, num_negatives)`` different items, none of ``seen`` (B rows of items).
 
-        Where ``lists`` ``(B,)`` is not set only the first is drawn, the others are the same item.
+        In training only the training events of a user are excluded: were the held-out ones
+        excluded too, "never a negative" would give the answer away. Where ``lists`` ``(B,)`` is
+        not set only the first is drawn, and the columns after it, which nothing reads, repeat it.
         """
-        seen = self.seen.select(rows)
         items, key = self.sequences.num_items, {"seed": self.seed, "epoch": epoch}
         first = draws.unseen_items(numbers, seen, num_items=items, count=1, **key)
         count = self.settings.num_negatives if bool(lists.any()) else 1
