@@ -18,6 +18,7 @@ from legos.errors import (
     EXIT_USER_ERROR,
     ConfigError,
     LegosError,
+    describe_memory_error,
     describe_os_error,
 )
 
@@ -59,6 +60,12 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_USER_ERROR
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        told = describe_memory_error(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -144,12 +151,14 @@ def _do(errand: Errand) -> None:
     from legos.config.check import check_tables
     from legos.data.tables import Tables
     from legos.run.main import run
+    from legos.run.memory import models_of, naming_memory_settings
 
     check_tables(config, Tables.load(config.data.folder).manifest)
     tables = None
     if errand.impressions is not None:
         tables = _read_impressions(config, errand.impressions, errand.news)
-    run(config, impressions=tables)
+    with naming_memory_settings(config.exp, models_of(config)):
+        run(config, impressions=tables)
 
 
 def _embed(errand: Errand) -> None:
@@ -160,11 +169,13 @@ def _embed(errand: Errand) -> None:
         raise ConfigError("--impressions: exp.mode is 'embed'; new impressions go with mode test")
     job = load_embed_job(errand.rest, notice=_notice)
     from legos.run.embed import check_embed, run_embed
+    from legos.run.memory import naming_memory_settings
 
-    if errand.check:
-        check_embed(job)
-    else:
-        run_embed(job)
+    with naming_memory_settings(job.exp):
+        if errand.check:
+            check_embed(job)
+        else:
+            run_embed(job)
 
 
 def _look_after_caches(errand: str, rest: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 EXIT_USER_ERROR = 2
@@ -26,6 +28,63 @@ class DataError(LegosError):
 
 class CheckpointError(LegosError):
     """A checkpoint is missing, damaged, or of another model."""
+
+
+class OutOfMemory(LegosError):
+    """The machine or its GPU has less memory than a run needs."""
+
+
+_CPU_MEMORY = re.compile(
+    r"DefaultCPUAllocator|std::bad_alloc|Unable to allocate|[Cc]annot allocate memory|"
+    r"Storage size calculation overflowed"
+)
+_GPU_MEMORY = re.compile(
+    r"(?:CUDA|HIP|XPU|MPS)\b.*out of memory|\w+_STATUS_(?:ALLOC_FAILED|NOT_ENOUGH_WORKSPACE)|"
+    r"CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    re.DOTALL,
+)
+_ASKED_FOR = re.compile(r"(?:[Tt]ried|Unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]i?B)")
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def describe_memory_error(error: BaseException, settings: Sequence[str] = ()) -> str | None:
+    """One line about memory that ran out: on what, how much was asked for, which settings help.
+
+    Recognises ``MemoryError``, numpy's, those of torch on the CPU (a ``RuntimeError``), on CUDA
+    and on other accelerators, and the operating system's ``ENOMEM``.
+
+    Args:
+        error: any exception.
+        settings: keys that take less memory, each with what to do: ``exp.train.batch_size: 32``.
+
+    Returns:
+        None where memory is not the reason.
+    """
+    text = str(error)
+    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    known = isinstance(error, (MemoryError, RuntimeError))
+    on_gpu = known and (
+        type(error).__name__ == "OutOfMemoryError" or _GPU_MEMORY.search(text) is not None
+    )
+    on_cpu = refused or isinstance(error, MemoryError)
+    if not (on_gpu or on_cpu or (known and _CPU_MEMORY.search(text))):
+        return None
+    asked = _ASKED_FOR.search(text)
+    size = f" ({_bytes(asked[1], asked[2])} more were asked for)" if asked else ""
+    told = f"out of memory on {'the GPU' if on_gpu else 'this machine'}{size}"
+    if settings:
+        return f"{told}; these settings need less: {'; '.join(settings)}"
+    return f"{told}; give it less to do at a time, or free memory that other programs hold"
+
+
+def _bytes(number: str, unit: str) -> str:
+    """``4000000000 bytes`` as ``3.7 GiB``; other units as they are."""
+    size = float(number)
+    for larger in _UNITS if unit == "bytes" else ():
+        if size >= 1024:
+            size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
 
 
 def describe_os_error(error: OSError) -> str:

@@ -13,6 +13,7 @@ from legos.errors import (
     EXIT_USER_ERROR,
     DataError,
     LegosError,
+    describe_memory_error,
     describe_os_error,
 )
 from process.raw import NAME, TokenizerSpec
@@ -96,6 +97,12 @@ def run_cli(
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except (MemoryError, RuntimeError) as error:
+        told = describe_memory_error(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)
