@@ -31,6 +31,8 @@ class ColumnWriter:
         self.tables: dict[str, dict[str, Any]] = {}
         self.vocabularies: dict[str, dict[str, Any]] = {}
         self.tokenizers: dict[str, dict[str, Any]] = {}
+        self.kept: dict[str, str] = {}
+        """SHA-256 of the files that were taken over from other tables."""
 
     def scalar(
         self, table: str, column: str, values: np.ndarray, vocabulary: str | None = None
@@ -56,7 +58,10 @@ class ColumnWriter:
 
     def tokenizer(self, name: str, tokenizer: TextTokenizer) -> None:
         """A tokenizer and its vocabulary."""
-        tokenizer.save(self.folder / "columns/tokenizer" / name)
+        place = self.folder / "columns/tokenizer" / name
+        tokenizer.save(place)
+        for path in place.iterdir():
+            self._replaced(path)
         self.vocabulary(name, tokenizer.vocabulary)
         sha256 = tokenizer.sha256 or self.vocabularies[name]["sha256"]
         self.tokenizers[name] = {"source": tokenizer.source, "sha256": sha256}
@@ -71,6 +76,13 @@ class ColumnWriter:
             for path in sorted((self.folder / "columns").rglob("*"))
             if path.is_file()
         }
+        for name, sha256 in self.kept.items():
+            if name not in files or files[name]["sha256"] != sha256:
+                raise DataError(
+                    f"{self.folder / name}: is not what the manifest of the source tables says; "
+                    "they were replaced at the same time, or are damaged: run the same command "
+                    "again, or make them again"
+                )
         manifest = {
             "format": FORMAT,
             "toolkit": __version__,
@@ -85,12 +97,18 @@ class ColumnWriter:
         return manifest
 
     def _write(self, name: str, values: np.ndarray) -> None:
-        write_array(self.folder / "columns" / name, values)
+        path = self.folder / "columns" / name
+        write_array(path, values)
+        self._replaced(path)
 
     def _write_list(self, name: str, values: Sequence[str]) -> Path:
         path = self.folder / "columns" / name
         write_text(path, json.dumps(list(values), ensure_ascii=False) + "\n")
+        self._replaced(path)
         return path
+
+    def _replaced(self, path: Path) -> None:
+        self.kept.pop(path.relative_to(self.folder).as_posix(), None)
 
     def _note(
         self,

@@ -38,6 +38,8 @@ def copy_of(reader: ColumnReader, part: Path) -> ColumnWriter:
     writer = ColumnWriter(part)
     for name in ("vocabularies", "tokenizers"):
         getattr(writer, name).update(reader.manifest[name])
+    files = reader.manifest["files"]
+    writer.kept = {name: described["sha256"] for name, described in files.items()}
     for name, table in reader.manifest["tables"].items():
         writer.tables[name] = {"rows": table["rows"], "columns": dict(table["columns"])}
     return writer
@@ -51,7 +53,7 @@ def kept_entries(reader: ColumnReader) -> dict[str, Any]:
 def _link(source: str, target: str) -> None:
     """A hard link where the disk has them; every writer replaces files, so none is changed."""
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy2(source, target)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from legos.errors import DataError
-from legos.files import recover_folder, sha256_of_file
+from legos.files import sha256_of_file
+from legos.folders import recover_folder
 from process.columns import read_manifest
 from process.raw import RawData
 from process.summary import print_summary

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from legos.errors import DataError
-from legos.files import atomic_folder
+from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.encode import Encoded, encode
 from process.extend import encode_with, in_ids_of
@@ -57,11 +57,12 @@ def write_tables(
     made = _make_tokenizers(raw, tokenizers)
     settings = describe_settings(raw, made, unitok=unitok)
     sources = describe_sources(raw.sources)
-    finished = finished_tables(folder, settings, sources, force=force)
-    if finished is not None:
-        return finished
-    encoded = encode(raw, made)
-    return _write(raw, encoded, made, folder, settings, sources, unitok=unitok)
+    with output_lock(folder):
+        finished = finished_tables(folder, settings, sources, force=force)
+        if finished is not None:
+            return finished
+        encoded = encode(raw, made)
+        return _write(raw, encoded, made, folder, settings, sources, unitok=unitok)
 
 
 def new_impressions_tables(
@@ -91,11 +92,14 @@ def new_impressions_tables(
     fingerprint = parent.manifest["fingerprint"]
     settings = describe_settings(raw, made, unitok=False) | {"parent": fingerprint}
     sources = describe_sources(raw.sources)
-    finished = finished_tables(folder, settings, sources, force=force)
-    if finished is not None:
-        return finished
-    encoded = encode_with(parent, raw, made)
-    return _write(raw, encoded, made, folder, settings, sources, unitok=False, parent=fingerprint)
+    with output_lock(folder):
+        finished = finished_tables(folder, settings, sources, force=force)
+        if finished is not None:
+            return finished
+        encoded = encode_with(parent, raw, made)
+        return _write(
+            raw, encoded, made, folder, settings, sources, unitok=False, parent=fingerprint
+        )
 
 
 def _write(

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from legos.errors import DataError, nearest
-from legos.files import atomic_folder
+from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader
 from process.command import run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
@@ -116,26 +116,27 @@ def add_user_fields(
     users = reader.vocabulary("user_id")
     frame, unknown = read_profiles(profiles, users, texts=texts, categories=categories)
     origin = _describe(reader, profiles, texts, categories, tokenizer)
-    finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
-    if finished is not None:
-        return finished
-    made = load_tokenizer(
-        tables / "columns/tokenizer" / tokenizer,
-        reader.manifest["tokenizers"][tokenizer]["source"],
-    )
-    vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
-    columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
-    with atomic_folder(folder) as part:
-        writer = copy_of(reader, part)
-        for name, column in columns.items():
-            if isinstance(column.values, Lists):
-                writer.lists("users", name, column.values, column.vocabulary)
-            else:
-                writer.scalar("users", name, column.values, column.vocabulary)
-        for name, entries in vocabularies.items():
-            writer.vocabulary(name, entries)
-        rewrite_unitok(part, reader, {"users": columns}, vocabularies, ["users"])
-        manifest = writer.manifest(**kept_entries(reader) | origin)
+    with output_lock(folder):
+        finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
+        if finished is not None:
+            return finished
+        made = load_tokenizer(
+            tables / "columns/tokenizer" / tokenizer,
+            reader.manifest["tokenizers"][tokenizer]["source"],
+        )
+        vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
+        columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
+        with atomic_folder(folder) as part:
+            writer = copy_of(reader, part)
+            for name, column in columns.items():
+                if isinstance(column.values, Lists):
+                    writer.lists("users", name, column.values, column.vocabulary)
+                else:
+                    writer.scalar("users", name, column.values, column.vocabulary)
+            for name, entries in vocabularies.items():
+                writer.vocabulary(name, entries)
+            rewrite_unitok(part, reader, {"users": columns}, vocabularies, ["users"])
+            manifest = writer.manifest(**kept_entries(reader) | origin)
     _print_summary(frame, columns, unknown, profiles)
     return manifest
 

@@ -15,10 +15,9 @@ bf16 lies in a file as uint16, since numpy has no such type.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,8 +29,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.errors import DataError, LegosError
-from legos.files import claim, sha256_of_file, sha256_of_text
+from legos.errors import DataError
+from legos.files import sha256_of_file, sha256_of_text
+from legos.locks import InUseError, hold
 
 FORMAT = 1
 FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"
@@ -48,7 +48,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
 
 
-class CacheInUseError(LegosError):
+class CacheInUseError(InUseError):
     """Another process writes this cache."""
 
 
@@ -296,21 +296,15 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
         CacheInUseError: another process holds the lock.
     """
-    while True:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        with os.fdopen(descriptor, "r+", encoding="ascii") as file:
-            owner = claim(file)
-            if owner is not None:
-                raise CacheInUseError(
-                    f"{path}: process {owner} is working on this cache; wait for it, what it "
-                    "finishes need not be computed again"
-                )
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), (path / LOCK).stat()):
-                    yield
-                    return
-        # pruned between opening and locking: what is locked is no longer there
+
+    def busy(owner: str) -> CacheInUseError:
+        return CacheInUseError(
+            f"{path}: process {owner} is working on this cache; wait for it, what it finishes need "
+            "not be computed again"
+        )
+
+    with hold(path / LOCK, busy):
+        yield
 
 
 def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], np.dtype, int]:

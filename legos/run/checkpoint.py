@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from legos.errors import CheckpointError
-from legos.files import atomic_folder, recover_folder, sha256_of_file, write_json
+from legos.files import sha256_of_file, write_json
+from legos.folders import atomic_folder, recover_folder
 
 FORMAT = 1
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"

@@ -15,7 +15,8 @@ from torch import nn
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.files import atomic_folder, write_json
+from legos.files import write_json
+from legos.folders import atomic_folder
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
 from legos.lm.load import LanguageModel, quiet_transformers
 from legos.lm.merge import whole_language_model

@@ -8,7 +8,6 @@ written last, ``results.json``: with it the run is finished.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import legos
-from legos.errors import LegosError
-from legos.files import claim, sha256_of_text, write_json
+from legos.files import sha256_of_text, write_json
+from legos.locks import InUseError, hold
 
 ID_LENGTH = 12
 # what changes how a run is carried out, not what comes out of it
@@ -136,15 +135,14 @@ class RunFolder:
         """Keep other processes from training here; a killed owner's lock is free at once.
 
         Raises:
-            LegosError: another process holds the lock.
+            InUseError: another process holds the lock.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        with os.fdopen(descriptor, "r+", encoding="ascii") as handle:
-            owner = claim(handle)
-            if owner is not None:
-                raise LegosError(
-                    f"{self.path}: process {owner} is working in this run folder; wait for it, "
-                    "or give another exp.train.seed or exp.runs_folder"
-                )
+
+        def busy(owner: str) -> InUseError:
+            return InUseError(
+                f"{self.path}: process {owner} is working in this run folder; wait for it, or give "
+                "another exp.train.seed or exp.runs_folder"
+            )
+
+        with hold(self.path / "lock", busy):
             yield

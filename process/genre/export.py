@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from legos.errors import DataError, nearest
-from legos.files import atomic_folder, sha256_of_text, write_text
+from legos.files import sha256_of_text, write_text
+from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content
@@ -155,18 +156,19 @@ def add_item_text(
         described["summary_of"] = fallback
     made = {"item_text": {field: described}, "answers": fingerprint(texts)}
     origin = describe_origin(reader, made, sources)
-    finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
-    if finished is not None:
-        return finished
-    columns = _encode(reader, pd.DataFrame({field: column}, dtype=object), (field,))
-    with atomic_folder(folder) as part:
-        writer = copy_of(reader, part)
-        for name, encoded in columns.items():
-            writer.lists("items", name, _as_lists(encoded), encoded.vocabulary)
-        writer.texts(field, column)
-        rewrite_unitok(part, reader, {"items": columns}, {}, ["items"])
-        fields = reader.manifest["fields"] | {field: described}
-        manifest = writer.manifest(**kept_entries(reader) | origin | {"fields": fields})
+    with output_lock(folder):
+        finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
+        if finished is not None:
+            return finished
+        columns = _encode(reader, pd.DataFrame({field: column}, dtype=object), (field,))
+        with atomic_folder(folder) as part:
+            writer = copy_of(reader, part)
+            for name, encoded in columns.items():
+                writer.lists("items", name, _as_lists(encoded), encoded.vocabulary)
+            writer.texts(field, column)
+            rewrite_unitok(part, reader, {"items": columns}, {}, ["items"])
+            fields = reader.manifest["fields"] | {field: described}
+            manifest = writer.manifest(**kept_entries(reader) | origin | {"fields": fields})
     print(f"{folder}: {field} of {known:,} of {len(ids):,} items")
     return manifest
 

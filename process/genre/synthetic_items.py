@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError, nearest
-from legos.files import atomic_folder
+from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.derived import columns_of, copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content
@@ -87,10 +87,11 @@ def add_synthetic_items(
         "answers": fingerprint(texts),
     }
     origin = describe_origin(reader, made, sources)
-    finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
-    if finished is not None:
-        return finished
-    manifest = _write_copy(reader, new, folder, column, origin)
+    with output_lock(folder):
+        finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
+        if finished is not None:
+            return finished
+        manifest = _write_copy(reader, new, folder, column, origin)
     _print(folder, new)
     return manifest
 

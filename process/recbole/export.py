@@ -12,7 +12,8 @@ from pathlib import Path
 
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.files import atomic_folder, sha256_of_file, write_json, write_text
+from legos.files import sha256_of_file, write_json, write_text
+from legos.folders import atomic_folder, output_lock
 from legos.recsysllm.tasks.sequences import Sequences
 from process.recbole.settings import CLASS, MODELS, NEED_ATTRIBUTES, SHARED, settings_text
 
@@ -52,28 +53,29 @@ def export(tables: Tables, folder: Path) -> Exported:
     Raises:
         DataError: the folder exists, or the tables are split in another way.
     """
-    if folder.exists():
-        raise DataError(f"{folder}: exists already; delete it or choose another --output")
-    sequences = Sequences.from_tables(tables)
-    classes = _classes(tables)
-    has_classes = any(classes)
-    models = tuple(name for name in MODELS if has_classes or name not in NEED_ATTRIBUTES)
-    name = folder.name
-    with atomic_folder(folder) as temporary:
-        write_text(temporary / f"{name}.inter", _events(sequences))
-        if has_classes:
-            write_text(temporary / f"{name}.item", _items(classes))
-        write_text(temporary / SHARED_YAML, settings_text(SHARED))
-        for model in models:
-            write_text(temporary / f"{model}.yaml", settings_text(MODELS[model]))
-        write_json(
-            temporary / MANIFEST,
-            {
-                "tables": tables.fingerprint,
-                "name": tables.name,
-                "events": sha256_of_file(temporary / f"{name}.inter"),
-            },
-        )
+    with output_lock(folder) as target:
+        if folder.exists():
+            raise DataError(f"{folder}: exists already; delete it or choose another --output")
+        sequences = Sequences.from_tables(tables)
+        classes = _classes(tables)
+        has_classes = any(classes)
+        models = tuple(name for name in MODELS if has_classes or name not in NEED_ATTRIBUTES)
+        name = target.name
+        with atomic_folder(folder) as temporary:
+            write_text(temporary / f"{name}.inter", _events(sequences))
+            if has_classes:
+                write_text(temporary / f"{name}.item", _items(classes))
+            write_text(temporary / SHARED_YAML, settings_text(SHARED))
+            for model in models:
+                write_text(temporary / f"{model}.yaml", settings_text(MODELS[model]))
+            write_json(
+                temporary / MANIFEST,
+                {
+                    "tables": tables.fingerprint,
+                    "name": tables.name,
+                    "events": sha256_of_file(temporary / f"{name}.inter"),
+                },
+            )
     return Exported(
         folder=folder,
         users=len(sequences),

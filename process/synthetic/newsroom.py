@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from legos.errors import DataError
-from legos.files import atomic_folder
+from legos.folders import atomic_folder, output_lock
 from process.synthetic.impressions import Day, clicks_before, histories, simulate_day
 from process.synthetic.profiles import write_profiles
 from process.synthetic.reachable import auc, auc_by_impression
@@ -43,8 +43,13 @@ def write_newsroom(
         DataError: ``folder`` holds something else than a newsroom, or the sizes are too small.
     """
     _check(config)
-    if folder.exists() and any(folder.iterdir()) and not _is_newsroom(folder):
-        raise DataError(f"{folder}: holds something else than a newsroom; choose another --raw")
+    with output_lock(folder):
+        if folder.exists() and any(folder.iterdir()) and not _is_newsroom(folder):
+            raise DataError(f"{folder}: holds something else than a newsroom; choose another --raw")
+        return _write(config, folder, profiles)
+
+
+def _write(config: NewsroomConfig, folder: Path, profiles: Path | None) -> list[Reachable]:
     generator = np.random.default_rng(config.seed)
     world = make_world(config, generator)
     before = clicks_before(world, generator)

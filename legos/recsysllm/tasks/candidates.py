@@ -19,7 +19,8 @@ from torch import Tensor
 
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.files import atomic_folder, sha256_of_file, sha256_of_text, write_array, write_json
+from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
+from legos.folders import atomic_folder, output_lock
 from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.sequences import Sequences
@@ -142,7 +143,10 @@ def frozen_candidates(
         "users": len(sequences),
     }
     if not (folder / _MANIFEST).is_file():
-        _write(folder, sequences, wanted)
+        # runs that start together want the same candidates: one draws, the others wait for it
+        with output_lock(folder, wait=True):
+            if not (folder / _MANIFEST).is_file():
+                _write(folder, sequences, wanted)
     return _read(folder, wanted)
 
 
