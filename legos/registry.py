@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos.errors import ConfigError, nearest
+from legos.settings import Settings
 
 Brick = TypeVar("Brick", bound=type)
 
 
-class BrickConfig(BaseModel):
+class BrickConfig(Settings):
     """Settings of one brick as they stand in a YAML; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
     """Which brick; `python worker.py --list` prints the choices."""

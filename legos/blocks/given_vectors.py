@@ -6,19 +6,18 @@ Who has none, and who comes later, share one learned vector.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
 from legos.blocks.packed import gather
+from legos.settings import Count, Settings
 
 
-class GivenVectorsSettings(BaseModel):
+class GivenVectorsSettings(Settings):
     """What bricks over given vectors have in common."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    hidden_sizes: tuple[int, ...] = ()
+    hidden_sizes: tuple[Count, ...] = ()
     """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate on the given vectors and after every hidden layer."""

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from legos.blocks.activations import ActivatedLayers, Activation
 from legos.blocks.attention import masked_softmax
 from legos.registry import BrickConfig
+from legos.settings import Count
 
 
 class TargetAttentionSettings(BrickConfig):
     """Settings of DIN's attention."""
 
-    attention_sizes: tuple[int, ...] = Field((36,), min_length=1)
+    attention_sizes: tuple[Count, ...] = Field((36,), min_length=1)
     """Hidden widths of the MLP that weighs an item (36 in the paper's figure 2)."""
     activation: Activation = "dice"
     """`dice` (the paper's, with running statistics), `prelu` or `relu`."""

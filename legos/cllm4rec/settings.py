@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
+
+from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
 
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -53,20 +53,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Section(BaseModel):
-    """A part of the settings: frozen, no further keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class BackboneSettings(_Section):
+class BackboneSettings(Settings):
     """What is made of the language model."""
 
     init: Literal["pretrained", "random"] = "pretrained"
     """`random`: its shape with fresh weights (LLM-Scratch)."""
     train: Literal["frozen", "lora", "full"] = "frozen"
     """What of it learns besides the tokens of users and items; `full`: all (LLM-FtAll)."""
-    layers: PositiveInt | None = None
+    layers: Count | None = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
     """Where the others are taken out; ``middle`` keeps as many first as last ones. On reviews
@@ -74,21 +68,21 @@ class BackboneSettings(_Section):
     first and its last; with its first 2 16, and at a temperature of 4 7.4."""
     temperature: Positive = 1.0
     """Scores of words are divided by it: a model without its last layers is far too sure."""
-    lora_rank: PositiveInt = 16
+    lora_rank: Count = 16
     """r of LoRA."""
     lora_alpha: Positive = 32.0
     """Adapters count alpha / r times."""
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lora_dropout: Dropout = 0.0
     """Rate on the input of adapters."""
     lora_targets: tuple[str, ...] = ()
     """Last parts of the names of linear layers; none: queries and values."""
-    lr: Positive | None = None
+    lr: LearningRate | None = None
     """Learning rate of what of it learns; null: that of the stage."""
-    row_tokens: PositiveInt = 128
+    row_tokens: Count = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
 
-class TokenizerSettings(_Section):
+class TokenizerSettings(Settings):
     """How users and items are found in text."""
 
     strict: bool = False
@@ -97,14 +91,14 @@ class TokenizerSettings(_Section):
     """Only where a word begins and ends; else user_1 is found in `superuser_1`."""
 
 
-class CollaborativeSettings(_Section):
+class CollaborativeSettings(Settings):
     """The language model of interactions."""
 
     reorder: bool = True
     """Stochastic item reordering: a fresh order of a user's items in every epoch."""
 
 
-class ContentSettings(_Section):
+class ContentSettings(Settings):
     """The language model of texts."""
 
     enabled: bool = True
@@ -123,7 +117,7 @@ class ContentSettings(_Section):
     compared across stages as in the public code."""
 
 
-class RecommendationSettings(_Section):
+class RecommendationSettings(Settings):
     """Recommendation-oriented finetuning and prediction."""
 
     mask_ratio: Share = 0.2
@@ -140,7 +134,7 @@ class RecommendationSettings(_Section):
     """`next_item`: by the item language model after the history (LLM-PreRec)."""
 
 
-class MutualSettings(_Section):
+class MutualSettings(Settings):
     """Mutual regularisation of collaborative and content tables."""
 
     weight: NotNegative = 1.0
@@ -160,36 +154,36 @@ class MutualSettings(_Section):
     """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
 
 
-class StageSettings(_Section):
+class StageSettings(Settings):
     """Warm-up, mutual pretraining, finetuning."""
 
-    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    warmup_epochs: Natural = 10
     """Passes of the content model alone (10 in the paper)."""
-    pretraining_epochs: Annotated[int, Field(ge=0)] = 100
+    pretraining_epochs: Natural = 100
     """Each a pass of interactions, then one of texts (100 in the paper)."""
-    finetuning_epochs: Annotated[int, Field(ge=0)] = 150
+    finetuning_epochs: Natural = 150
     """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
-    pretraining_lr: Positive = 1e-3
+    pretraining_lr: LearningRate = 1e-3
     """Learning rate of warm-up and pretraining (1e-3 in the public code)."""
-    finetuning_lr: Positive = 1e-4
+    finetuning_lr: LearningRate = 1e-4
     """Learning rate of finetuning (1e-4 in the public code)."""
-    batch_size: PositiveInt = 20
+    batch_size: Count = 20
     """Users or texts a step (20 a GPU in the public code)."""
-    collaborative_steps: PositiveInt | None = None
+    collaborative_steps: Count | None = None
     """At most so many steps of a pass over users; the next goes on there. Null: all."""
-    content_steps: PositiveInt | None = None
+    content_steps: Count | None = None
     """The same for a pass over texts."""
-    recommendation_steps: PositiveInt | None = None
+    recommendation_steps: Count | None = None
     """The same for a pass over recommendation prompts."""
     shuffle: bool = True
     """Visit users and texts in a fresh order in every epoch."""
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Natural = 0
     """Epochs of finetuning without improvement on the valid split before it stops; 0: never."""
-    valid_users: PositiveInt | None = None
+    valid_users: Count | None = None
     """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
 
 
-class Cllm4RecConfig(_Section):
+class Cllm4RecConfig(Settings):
     """One CLLM4Rec."""
 
     preset: Preset = "paper"
@@ -201,7 +195,7 @@ class Cllm4RecConfig(_Section):
     soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
     """Standard deviation of fresh users and items: the backbone's setting, that of its token table
     (T5's is 1), or a number."""
-    max_length: PositiveInt = 1024
+    max_length: Count = 1024
     """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
     tokenizer: TokenizerSettings = TokenizerSettings()
     """How users and items are found in text."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from legos.config.checks import refuse_repetition
-from legos.config.section import Count, Name, Section
+from legos.settings import Count, Name, Settings
 
 
-class FieldConfig(Section):
+class FieldConfig(Settings):
     """One item or user field that bricks read."""
 
     column: str = Field(min_length=1)
@@ -40,7 +40,7 @@ class FieldConfig(Section):
         return self
 
 
-class SplitsConfig(Section):
+class SplitsConfig(Settings):
     """Which table plays which part."""
 
     train: str = "train"
@@ -56,7 +56,7 @@ class SplitsConfig(Section):
         return self
 
 
-class GeneratedItemsConfig(Section):
+class GeneratedItemsConfig(Settings):
     """Items that a language model wrote for single users, read as clicks of theirs (GENRE)."""
 
     column: str = Field(min_length=1)
@@ -65,7 +65,7 @@ class GeneratedItemsConfig(Section):
     """Where in a history they stand: `end` is the newest click (ONCE)."""
 
 
-class DataConfig(Section):
+class DataConfig(Settings):
     """What to read (`config/data/`)."""
 
     name: Name

@@ -62,6 +62,8 @@ def _problem(
         return f"expected letters, digits, dots, dashes and underscores only{found}"
     if kind == "brick" or (kind == "value_error" and isinstance(value, dict | list | str)):
         return message
+    if kind in ("bool_type", "bool_parsing"):
+        return f"expected true or false{found}"
     if kind in ("model_type", "model_attributes_type"):
         return f"expected keys and values{found}"
     message = message.removeprefix("Input should be ").removesuffix(" in non-strict mode")

@@ -19,12 +19,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderChoice
 from legos.config.data_schema import DataConfig
-from legos.config.section import Count, Name, Section
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError, nearest
 from legos.lm.source import LanguageModelSource
 from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
+from legos.settings import Count, Name, Settings
 
 SYSTEMS: dict[str, str] = {
     "bricks": "an item encoder, a user encoder and a predictor, each by its name",
@@ -34,7 +34,7 @@ SYSTEMS: dict[str, str] = {
 """By name what it is."""
 
 
-class SystemModel(Section):
+class SystemModel(Settings):
     """What every model YAML has; reading one gives the section of its system."""
 
     sections: ClassVar[dict[str, type[SystemModel]]] = {}

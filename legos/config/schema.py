@@ -25,22 +25,14 @@ from legos.config.checks import (
 )
 from legos.config.data_schema import DataConfig
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
-from legos.config.section import (
-    Count,
-    Dropout,
-    Flag,
-    Integer,
-    Name,
-    Natural,
-    Section,
-)
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
+from legos.settings import Count, Dropout, Name, Natural, Seed, Settings
 
 
-class EmbedConfig(Section):
+class EmbedConfig(Settings):
     """Which vectors tokens start from (`config/embed/`)."""
 
     name: Name
@@ -60,10 +52,10 @@ class EmbedConfig(Section):
     """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
     item_codes: Path | None = None
     """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
-    frozen: Flag = True
+    frozen: bool = True
     """Keep them as they are; a projection to hidden_size is trained in any case."""
     dropout: Dropout = 0.0
-    """Rate on token and category vectors."""
+    """Positive on token and category vectors."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:
@@ -74,7 +66,7 @@ class EmbedConfig(Section):
         return self
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(Settings):
     """How to measure."""
 
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = (
@@ -91,9 +83,9 @@ class EvaluateConfig(Section):
     """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
     page_size: Count = 512
     """Items and users encoded at once; changes memory, not results."""
-    fast_eval: Flag = True
+    fast_eval: bool = True
     """Every item and every history encoded once; false: each impression on its own."""
-    cold_warm: Flag = True
+    cold_warm: bool = True
     """Rows for cold and warm items, cold and active users, unseen and seen users."""
     cold_user_clicks: Natural = 5
     """A user with at most so many clicks before the impression is cold (5 in ONCE)."""
@@ -103,7 +95,7 @@ class EvaluateConfig(Section):
     """Novelty, coverage and diversity of the best k; null: not computed."""
 
 
-class CompareConfig(Section):
+class CompareConfig(Settings):
     """The runs of a comparison: models × embeds × seeds.
 
     A YAML names model and embed YAMLs; reading it puts their content here.
@@ -111,7 +103,7 @@ class CompareConfig(Section):
 
     models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
     """Model YAMLs, a row each."""
-    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
     """A run each; more than one gives mean ± standard deviation."""
     embeds: tuple[EmbedConfig, ...] = ()
     """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
@@ -128,12 +120,12 @@ class CompareConfig(Section):
         return self
 
 
-class CacheConfig(Section):
+class CacheConfig(Settings):
     """Which hidden states of a language model to keep, and where."""
 
-    layers: tuple[Integer, ...] = (-1,)
+    layers: tuple[int, ...] = (-1,)
     """Layers whose input is cached; negative numbers count from the end."""
-    pooled: Flag = False
+    pooled: bool = False
     """The mean-pooled states of all layers, for item encoder iisan."""
     folder: Path = Path("cache/hidden")
     """A folder a model and below it one for everything that decides the states."""
@@ -154,14 +146,14 @@ class CacheConfig(Section):
         return self
 
 
-class VectorsConfig(Section):
+class VectorsConfig(Settings):
     """Which vectors of a language model to write as files, and where."""
 
     model: LanguageModelSource = Field(default_factory=lambda: packaged("minilm"))
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
     pooling: Literal["mean", "first", "last"] = "mean"
     """An item's vector: the mean of its tokens' final states, the first (BERT's CLS), the last."""
-    prompts: Flag = True
+    prompts: bool = True
     """Read the prompts of the data YAML before an item and its fields."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the weights that read the items; files are fp32."""
@@ -171,14 +163,14 @@ class VectorsConfig(Section):
     """Tokens the language model reads at once; changes memory, not results."""
 
 
-class ExportConfig(Section):
+class ExportConfig(Settings):
     """Where a trained language model goes."""
 
     folder: Path | None = None
     """Of the model in Hugging Face's format; null: `<run folder>/export/language_model`."""
 
 
-class ExpConfig(Section):
+class ExpConfig(Settings):
     """What to do (`config/exp/`)."""
 
     name: Name
@@ -196,11 +188,11 @@ class ExpConfig(Section):
     """auto, cpu, cuda or cuda:1."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the forward pass; weights stay fp32."""
-    deterministic: Flag = False
+    deterministic: bool = False
     """Refuse operations whose results may differ from run to run."""
     runs_folder: Path = Path("runs")
     """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
-    report: Flag = True
+    report: bool = True
     """Write report.html."""
     compare: CompareConfig | None = None
     """For mode compare: which models, embeds and seeds."""
@@ -235,7 +227,7 @@ class ExpConfig(Section):
         return self
 
 
-class RunConfig(Section):
+class RunConfig(Settings):
     """All of a run."""
 
     data: DataConfig

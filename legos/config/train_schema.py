@@ -7,10 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from legos.config.checks import MetricName
-from legos.config.section import Count, Fraction, Integer, Natural, NotNegative, Rate, Section
+from legos.settings import (
+    Count,
+    Fraction,
+    LearningRate,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+)
 
 
-class NegativesConfig(Section):
+class NegativesConfig(Settings):
     """Items a click is trained against."""
 
     strategy: Literal["impression", "user", "uniform", "popularity"] = "impression"
@@ -19,7 +28,7 @@ class NegativesConfig(Section):
     """K negatives a click (4 in NAML, NRMS and ONCE)."""
 
 
-class TrainConfig(Section):
+class TrainConfig(Settings):
     """How to train."""
 
     loss: Literal["softmax", "bce", "bpr", "cosine_contrastive", "full_softmax", "multinomial"] = (
@@ -28,7 +37,7 @@ class TrainConfig(Section):
     """Cross-entropy over 1+K (papers), binary cross-entropy, pairwise, or of cosines (SimpleX);
     over the catalogue: `full_softmax` of a click, `multinomial` of all clicks of an impression
     (Multi-VAE)."""
-    margin: Annotated[float, Field(strict=True, gt=-1, lt=1)] = 0.9
+    margin: Annotated[float, Field(gt=-1, lt=1)] = 0.9
     """Of `cosine_contrastive`: a negative below this cosine costs nothing (m in SimpleX)."""
     negative_weight: NotNegative = 10.0
     """Of `cosine_contrastive`: the mean over a click's negatives counts so much (w in SimpleX)."""
@@ -39,9 +48,9 @@ class TrainConfig(Section):
     """Items a click is trained against."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """AdamW's decay is decoupled from the gradient."""
-    lr: Rate = 1e-3
+    lr: LearningRate = 1e-3
     """Peak learning rate of everything but a language model."""
-    item_lr: Rate | None = None
+    item_lr: LearningRate | None = None
     """Peak learning rate of a language model in the item encoder; null: lr."""
     weight_decay: NotNegative = 0.0
     """On matrices; biases and gains do not decay."""
@@ -49,7 +58,7 @@ class TrainConfig(Section):
     """Fraction of all steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "linear"] = "constant"
     """After the warm-up: stay, or fall to 0 at the last epoch."""
-    clip: Rate | None = None
+    clip: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
     batch_size: Count = 64
     """Clicks a micro-batch, in each process."""
@@ -58,7 +67,7 @@ class TrainConfig(Section):
     item_page_size: Natural = 0
     """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
     and each page is encoded again; memory then does not grow with the batch."""
-    epoch_batch: Integer = 0
+    epoch_batch: int = 0
     """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
     epochs: Count = 50
     """The most epochs."""
@@ -66,9 +75,9 @@ class TrainConfig(Section):
     """Epochs without improvement before training stops; 0: never."""
     metric: MetricName = "GAUC"
     """Early stopping and the best checkpoint go by it, on the valid split."""
-    seed: Natural = 2023
+    seed: Seed = 2023
     """Of initial weights, order, negatives and dropout."""
-    checkpoint_minutes: Rate = 10.0
+    checkpoint_minutes: Positive = 10.0
     """Save `last` at least so often within an epoch."""
     checkpoint_steps: Natural = 0
     """Save `last` every so many steps, too; 0: by time alone."""

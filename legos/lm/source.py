@@ -8,19 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from legos.settings import Seed, Settings
 
 _GGUF = ".gguf"
 
 
-class LanguageModelSource(BaseModel):
+class LanguageModelSource(Settings):
     """One language model: exactly one of path, hub, package and random says where its weights are.
 
     A bare text stands for a path (a folder or a .gguf file) or, in the form ``owner/name`` where no
     such path exists, for a model of the Hugging Face hub.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """How it is called; its caches lie in a folder of this name."""
@@ -36,7 +36,7 @@ class LanguageModelSource(BaseModel):
     """Its transformers configuration, `model_type` among it; --check needs no more than this."""
     tokenizer: str | None = None
     """Another folder or packaged name for the tokenizer; random weights need one."""
-    seed: int = 0
+    seed: Seed = 0
     """Of random weights."""
 
     @model_validator(mode="before")

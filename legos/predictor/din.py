@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from legos.blocks.activations import ActivatedLayers, Activation
 from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
 from legos.registry import PredictorConfig, UserOutput, predictors
+from legos.settings import Count
 
 Variant = Literal["paper", "legommenders"]
 
@@ -24,7 +25,7 @@ class DINConfig(TargetAttentionSettings, PredictorConfig):
     """Settings of DIN."""
 
     name: Literal["din"] = "din"
-    hidden_sizes: tuple[int, ...] = Field((200, 80), min_length=1)
+    hidden_sizes: tuple[Count, ...] = Field((200, 80), min_length=1)
     """Hidden widths of the MLP that scores (200 and 80 in the paper's figure 2)."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Rate after every hidden layer that scores (0.1 in Legommenders)."""

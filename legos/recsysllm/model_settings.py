@@ -5,25 +5,26 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import model_validator
 
 from legos.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
+from legos.settings import (
+    Count,
+    Dropout,
+    Fraction,
+    LearningRate,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+)
 
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
-
-class _Section(BaseModel):
-    """A part of the settings: frozen, no further keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DecoderSettings(_Section):
+class DecoderSettings(Settings):
     """What is made of the language model."""
 
     kind: Literal["decoder", "glm"] = "decoder"
@@ -34,25 +35,25 @@ class DecoderSettings(_Section):
     `chatglm`: query, key and value of each head together; `auto`: as they look."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random`: its shape with fresh weights."""
-    layers: PositiveInt | None = None
+    layers: Count | None = None
     """A decoder keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "middle"
     """Where the others are taken out."""
     train: Literal["paper", "qkv", "full"] = "paper"
     """LoRA beside all linear layers of a block (the paper), beside query, key and value alone, or
     everything without adapters."""
-    lora_rank: PositiveInt = 8
+    lora_rank: Count = 8
     """r (8 in the paper)."""
     lora_alpha: Positive = 16.0
     """Adapters count alpha / r times (the paper: silent)."""
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    lora_dropout: Dropout = 0.05
     """On their input (the paper: silent)."""
     positions: Literal["sequential", "glm"] = "sequential"
     """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
     its mask, as it always does in a GLM."""
     bidirectional: bool = True
     """Part A sees all of itself; off: only what comes before, as the decoder was trained."""
-    max_intra: PositiveInt | None = None
+    max_intra: Count | None = None
     """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
 
     @model_validator(mode="after")
@@ -66,22 +67,22 @@ class DecoderSettings(_Section):
         return self
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Settings):
     """Steps over a mixture of task prompts and blank infilling."""
 
     infill_share: Fraction = 0.2
     """Share of examples that are histories with blanks; the others are task prompts."""
-    epochs: NonNegativeInt = 10
+    epochs: Natural = 10
     """0: the language model as it is, measured without training."""
-    epoch_steps: PositiveInt | None = None
+    epoch_steps: Count | None = None
     """Steps of an epoch, after each of which it is measured; null: as many as draw as many examples
     as all families have."""
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     """Examples a step."""
-    batch_tokens: PositiveInt = 8192
+    batch_tokens: Count = 8192
     """Tokens read at once; more are read in turn. Changes memory, and results only by rounding and
     by dropout."""
-    lr: Positive = 1e-5
+    lr: LearningRate = 1e-5
     """Peak learning rate (the paper)."""
     schedule: Literal["constant", "linear"] = "linear"
     """After the warm-up; `linear`: down to 0."""
@@ -93,35 +94,35 @@ class TrainingSettings(_Section):
     """Longest gradient (P5)."""
     reduction: Literal["tokens", "examples"] = "tokens"
     """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
-    patience: NonNegativeInt = 0
+    patience: Natural = 0
     """Epochs without improvement on the valid split before it stops; 0: never."""
 
 
-class MeasureSettings(_Section):
+class MeasureSettings(Settings):
     """Which prompts are tried on how many users."""
 
     prompts: tuple[str, ...] = ()
     """Templates by name, a row each; none: of every family the held-out one and the last of the
     seen ones that ask the same."""
-    beams: PositiveInt = 20
+    beams: Count = 20
     """Entities that a search over all items keeps; cut-offs cannot be larger."""
-    users: PositiveInt | None = None
+    users: Count | None = None
     """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
-    valid_users: PositiveInt | None = None
+    valid_users: Count | None = None
     """The same where epochs are compared; null: all."""
-    negatives: PositiveInt = 99
+    negatives: Count = 99
     """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
     have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
-    max_tokens: PositiveInt = 4096
+    max_tokens: Count = 4096
     """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
     other prompts are those of training."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Prompts read at once; changes memory, not results."""
 
 
-class RecsysllmConfig(_Section):
+class RecsysllmConfig(Settings):
     """One RecSysLLM."""
 
     backbone: DecoderSettings = DecoderSettings()

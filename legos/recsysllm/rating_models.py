@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
-from legos.config.section import Count, NotNegative, Rate, Section
 from legos.errors import DataError
+from legos.settings import Count, NotNegative, Positive, Settings
 
 Kind = Literal["mf", "mlp"]
 RATING_MODELS: dict[Kind, str] = {"mf": "matrix factorization", "mlp": "multi-layer perceptron"}
@@ -35,14 +35,14 @@ class Ratings(NamedTuple):
     stars: Tensor
 
 
-class RatingModelSettings(Section):
+class RatingModelSettings(Settings):
     """How a rating model is trained."""
 
     size: Count = 32
     """Width of the vectors."""
-    hidden_sizes: tuple[int, ...] = (32, 16)
+    hidden_sizes: tuple[Count, ...] = (32, 16)
     """Widths of the perceptron's hidden layers."""
-    lr: Rate = 3e-3
+    lr: Positive = 3e-3
     """Of Adam."""
     weight_decay: NotNegative = 0.02
     """Times half the squared length of the vectors and biases of a batch's ratings."""

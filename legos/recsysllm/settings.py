@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
+
+from legos.settings import Count, NotNegative, Positive, Settings
 
 IntraMode = Literal["paper", "run", "glm"]
 Share = Annotated[float, Field(gt=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    """A part of the settings: frozen, no further keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class PositionSettings(_Section):
+class PositionSettings(Settings):
     """The two position ids of every token, and what a training example consists of."""
 
     intra_mode: IntraMode = "paper"
@@ -47,32 +42,32 @@ class PositionSettings(_Section):
     """Begin every example with [CLS], as GLM's tokenizer does; it counts as a position."""
     shuffle_spans: bool = False
     """Fill blanks in random order as GLM does; the paper keeps their order in time."""
-    max_tokens: PositiveInt = 1024
+    max_tokens: Count = 1024
     """The most tokens of Part A and Part B together (1024 in the paper)."""
 
 
-class MaskingSettings(_Section):
+class MaskingSettings(Settings):
     """Which blanks are cut into documents."""
 
-    entity_weight: Weight = 0.5
+    entity_weight: NotNegative = 0.5
     """Share of documents with entity-level blanks (GLM-10B's configuration; the paper: silent)."""
-    sentence_weight: Weight = 0.3
+    sentence_weight: NotNegative = 0.3
     """Share with sentence-level blanks."""
-    document_weight: Weight = 0.2
+    document_weight: NotNegative = 0.2
     """Share with one long blank."""
     ratio: Share = 0.15
     """Entity level: blanks are added until this share of the tokens is masked."""
     sentence_ratio: Share = 0.15
     """The same at sentence level."""
-    mean_length: PositiveFloat = 3.0
+    mean_length: Positive = 3.0
     """Mean of the Poisson distribution of a blank's length."""
-    max_length: PositiveInt = 39
+    max_length: Count = 39
     """The longest blank that is drawn; it may grow to the end of an entity."""
     length_in: Literal["tokens", "units"] = "tokens"
     """What that length counts."""
     whole_entities: bool = True
     """An entity is masked as a whole or not at all (the paper); off: token by token, as in GLM."""
-    tries: PositiveInt = 50
+    tries: Count = 50
     """Draws of a document at entity level before what was found is enough."""
     document_min: Share = 0.5
     """Shortest long blank as a share of the document (the paper; 0.25 in GLM-10B)."""
@@ -84,28 +79,28 @@ class MaskingSettings(_Section):
         return self
 
 
-class HorizonSettings(_Section):
+class HorizonSettings(Settings):
     """Which part of a user's past a training document tells."""
 
-    long_weight: Weight = 0.10
+    long_weight: NotNegative = 0.10
     """Share of documents over the whole past (the paper)."""
-    medium_weight: Weight = 0.30
+    medium_weight: NotNegative = 0.30
     """Share over weeks and months (the paper)."""
-    short_weight: Weight = 0.60
+    short_weight: NotNegative = 0.60
     """Share over days (the paper)."""
     by: Literal["time", "count"] = "time"
     """Windows in days, or in numbers of events where times are coarse or unknown."""
-    short_days: PositiveFloat = 7.0
+    short_days: Positive = 7.0
     """The short window."""
-    medium_days: PositiveFloat = 90.0
+    medium_days: Positive = 90.0
     """The medium window."""
-    short_events: PositiveInt = 3
+    short_events: Count = 3
     """The short window in events."""
-    medium_events: PositiveInt = 10
+    medium_events: Count = 10
     """The medium window in events."""
-    max_items: PositiveInt = 20
+    max_items: Count = 20
     """The most events of a document; of a longer window the latest, of the long one any."""
-    min_items: PositiveInt = 2
+    min_items: Count = 2
     """With fewer the next longer window is taken."""
     anchor: Literal["random", "last"] = "random"
     """Where the window ends: at any train event of the user, or at the last."""

@@ -29,6 +29,7 @@ from legos.blocks.attention import masked_softmax
 from legos.data.readers import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
+from legos.settings import Count
 
 
 class CAUMConfig(UserEncoderConfig):
@@ -41,7 +42,7 @@ class CAUMConfig(UserEncoderConfig):
     """Items that a filter sees; odd (3 in the paper: one to each side)."""
     num_filters: int = Field(400, ge=1)
     """Filters of the CNN (400 in the paper)."""
-    attention_sizes: tuple[int, int] = (100, 50)
+    attention_sizes: tuple[Count, Count] = (100, 50)
     """Hidden widths of the MLP that weighs an item; not taken from the paper."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate on what comes in and on the joined vectors (0.2 in the paper)."""

@@ -62,7 +62,7 @@ def test_bricks_keep_the_run_ids_they_had_before_there_were_systems() -> None:
         (["--model.preset", "papers"], "unknown value 'papers'; did you mean 'paper'?"),
         (["--model.hidden_size", "3"], "model.hidden_size: unknown key"),
         (["--llm_ver", "smolm2"], "did you mean 'smollm2'?"),
-        (["--model.stages.batch_size", "0"], "expected greater than 0, found 0"),
+        (["--model.stages.batch_size", "0"], "expected greater than or equal to 1, found 0"),
     ],
 )
 def test_a_mistake_names_key_and_nearest(words: list[str], expected: str) -> None:
