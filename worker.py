@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from legos.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_USER_ERROR,
-    ConfigError,
-    LegosError,
-    describe_memory_error,
-    describe_os_error,
-)
+from legos.errors import ConfigError
+from legos.exits import run_command
+from legos.terminal import printable
 
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
@@ -52,24 +47,8 @@ class Errand:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command line; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    try:
-        _do(_read_errand(argv))
-    except LegosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except (MemoryError, RuntimeError) as error:
-        told = describe_memory_error(error)
-        if told is None:
-            raise
-        print(f"error: {told}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+    """Run a command line; returns the exit code, see :mod:`legos.exits`."""
+    return run_command(lambda words: _do(_read_errand(words)), argv)
 
 
 def _read_errand(argv: Sequence[str]) -> Errand:
@@ -122,12 +101,12 @@ def _do(errand: Errand) -> None:
     if errand.help:
         from legos.config.help import help_text
 
-        _show(help_text())
+        print(help_text())
         return
     if errand.families is not None:
         from legos.config.listing import list_families
 
-        _show(list_families(errand.families))
+        print(list_families(errand.families))
         return
     if errand.cache is not None:
         _look_after_caches(errand.cache, errand.rest)
@@ -212,17 +191,9 @@ def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Pat
     return tables
 
 
-def _show(text: str) -> None:
-    """Print; a reader who has seen enough (`worker.py --list | head`) is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _notice(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        print(f"notice: {text}", file=sys.stderr)
+        print(f"notice: {printable(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

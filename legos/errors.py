@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -87,13 +88,29 @@ def _bytes(number: str, unit: str) -> str:
     return f"{size:.1f} {unit}"
 
 
-def describe_os_error(error: OSError) -> str:
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+_FROM_RUST = re.compile(r"([^:]+) \(os error \d+\)")
+
+
+def describe_os_error(error: BaseException) -> str | None:
     """One line about what the operating system refused: ``runs/a.json: No space left on device``.
 
+    Recognises ``OSError``, numpy's without a reason (a write that came to a full disk), and
+    safetensors' and tokenizers', which hold the reason in their text.
+
     Args:
-        error: from any file operation; libraries raise some without a number or a file name.
+        error: any exception.
+
+    Returns:
+        None where the operating system is not the reason.
     """
-    text = error.strerror or str(error) or type(error).__name__
+    wrapped = _FROM_RUST.search(str(error))
+    if not isinstance(error, OSError):
+        return wrapped[1].strip() if wrapped else None
+    if error.errno is None and _SHORT_WRITE.search(str(error)):
+        text = f"{os.strerror(errno.ENOSPC)} ({error})"
+    else:
+        text = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {text}" if error.filename else text
 
 

@@ -8,14 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from legos.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_USER_ERROR,
-    DataError,
-    LegosError,
-    describe_memory_error,
-    describe_os_error,
-)
+from legos.errors import DataError
+from legos.exits import TRACEBACK, run_command
 from process.raw import NAME, TokenizerSpec
 
 
@@ -88,23 +82,14 @@ def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:
 def run_cli(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser
 ) -> NoReturn:
-    """Parse, run, exit: 0 done, 2 with one message for a user's mistake, 130 for Ctrl-C."""
-    args = parser.parse_args()
-    try:
-        main(args)
-    except LegosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except (MemoryError, RuntimeError) as error:
-        told = describe_memory_error(error)
-        if told is None:
-            raise
-        print(f"error: {told}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(0)
+    """Parse, run, exit with the code of :func:`legos.exits.run_command`."""
+    parser.add_argument(
+        TRACEBACK, action="store_true", help="show the stack trace of an error, too"
+    )
+    sys.exit(
+        run_command(
+            lambda words: main(parser.parse_args(words)),
+            sys.argv[1:],
+            interrupted="interrupted; nothing half-written is left",
+        )
+    )

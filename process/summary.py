@@ -10,7 +10,9 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from legos.console import PlainConsole
 from process.encode import Column, Encoded
 from process.lists import Lists
 from process.raw import TRAIN, Impressions, RawData
@@ -59,13 +61,13 @@ def summarise(
 
 def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the summary of a finished manifest as tables."""
-    console = console or Console(width=max(Console().width, 120))
+    console = console or PlainConsole(width=max(PlainConsole().width, 120))
     summary = manifest["summary"]
-    console.print(
-        f"[bold]{manifest['name']}[/bold] ({manifest['layout']}): {summary['items']:,} items, "
-        f"{summary['users']:,} users, {summary['history_states']:,} history states",
-        highlight=False,
+    size = (
+        f" ({manifest['layout']}): {summary['items']:,} items, {summary['users']:,} users, "
+        f"{summary['history_states']:,} history states"
     )
+    console.print(Text.assemble((manifest["name"], "bold"), size))
     console.print(f"split {manifest['split_rule']}", highlight=False)
     console.print(_split_table(summary["splits"]))
     if summary["text"]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
+from legos.console import PlainConsole
 from legos.errors import DataError, nearest
 from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader
@@ -243,7 +243,7 @@ def _print_summary(
         else:
             kinds = f"{len(np.unique(column.values[column.values > 0])):,}"
         table.add_row(name, f"{present:,} of {len(frame):,}", lengths, kinds)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     if unknown:
         console.print(f"{profiles}: {unknown:,} lines of users that the tables do not have")

@@ -112,13 +112,19 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.main(RUN) == 130
 
 
-def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_one_line_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(errand: worker.Errand) -> None:
         raise RuntimeError("bug")
 
     monkeypatch.setattr(worker, "_do", broken)
-    with pytest.raises(RuntimeError, match="bug"):
-        worker.main(RUN)
+    assert worker.main(RUN) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: RuntimeError: bug (tests/test_worker_cli.py:")
+    assert told.count("\n") == 1
+    assert worker.main([*RUN, "--traceback"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_check_shows_settings_without_tables(

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import Progress
 from rich.table import Table
 
+from legos.console import PlainConsole
 from legos.errors import DataError
 from legos.lm.hidden_files import (
     FACTS,
@@ -82,7 +82,7 @@ def list_caches(folder: Path) -> None:
     for path in caches:
         table.add_row(*_cells(path, folder))
     # a pipe is 80 columns wide to rich, and a cut number is worse than a long line
-    Console(width=_WIDEST, highlight=False, markup=False).print(table)
+    PlainConsole(width=_WIDEST).print(table)
 
 
 def verify_caches(folder: Path) -> None:
@@ -103,7 +103,7 @@ def verify_caches(folder: Path) -> None:
         problems += whole.problems.values()
         work += [(path, name, manifest) for name, manifest in whole.manifests.items()]
     total = sum(shard.bytes for *_, manifest in work for shard in manifest.shards)
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading", total=total)
         for path, name, manifest in work:

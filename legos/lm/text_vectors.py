@@ -82,11 +82,12 @@ def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
 
 @torch.no_grad()
 def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int) -> np.ndarray:
-    from rich.console import Console
     from rich.progress import Progress
     from tokenizers import Tokenizer
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
+
+    from legos.console import PlainConsole
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     disable_progress_bar()  # of loading weights; the one below is ours
@@ -103,7 +104,7 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: i
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     order = np.argsort(-lengths, kind="stable")  # longest first: a batch is as long as its first
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding texts", total=len(texts))
         begin = 0

@@ -17,6 +17,7 @@ from legos.config.check import check_tables
 from legos.config.comparison import comparison_runs
 from legos.config.data_schema import DataConfig
 from legos.config.schema import RunConfig
+from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.check_language import language_rows, language_table
@@ -52,7 +53,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
     Raises:
         LegosError: the configuration does not fit the tables, or the bricks do not fit together.
     """
-    console = console or Console(highlight=False, markup=False, soft_wrap=True)
+    console = console or PlainConsole(soft_wrap=True)
     console.print(_settings(resolved_dict(config)))
     if not (config.data.folder / "manifest.json").is_file():
         console.print(

@@ -16,6 +16,7 @@ from rich.console import Console
 from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob
 from legos.config.schema import ExpConfig, VectorsConfig
+from legos.console import PlainConsole
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.data.vector_files import file_fingerprint, write_item_vectors
@@ -37,7 +38,7 @@ def run_embed(job: EmbedJob) -> dict[str, Any]:
     """Write what a command line asks for; returns what :func:`write_vectors` does."""
     accelerator = _accelerator(job.exp)
     with joined_processes(accelerator):
-        console = Console(quiet=not accelerator.is_main_process, highlight=False)
+        console = PlainConsole(quiet=not accelerator.is_main_process)
         return write_vectors(job.exp, job.data, accelerator, console, data_words=job.data_words)
 
 

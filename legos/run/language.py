@@ -10,7 +10,6 @@ from importlib.metadata import version
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +22,7 @@ from rich.progress import (
 from legos.config.data_schema import DataConfig, FieldConfig
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import RunConfig
+from legos.console import PlainConsole
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
@@ -252,9 +252,9 @@ def token_progress(
     tokens: Ragged, what: str = "caching hidden states"
 ) -> Iterator[Callable[[int], None]]:
     """A bar over tokens on a terminal; yields what is told how many are done."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     columns = (
-        TextColumn(what),
+        TextColumn(what, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TransferSpeedColumn(),

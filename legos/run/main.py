@@ -8,10 +8,10 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from rich.console import Console
 
 from legos.config import resolved_dict
 from legos.config.schema import RunConfig
+from legos.console import PlainConsole
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
@@ -56,7 +56,7 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
 
 
 def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
-    console = Console(quiet=not accelerator.is_main_process, highlight=False)
+    console = PlainConsole(quiet=not accelerator.is_main_process)
     if config.exp.mode == "compare":
         from legos.run.compare import compare
 

@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +23,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from legos.console import PlainConsole
 
 METRICS_FILE, LOG_FILE, EVENTS_FOLDER = "metrics.jsonl", "log.txt", "events"
 
@@ -50,7 +51,7 @@ class Tracker:
         enabled: bool = True,
         quiet: bool = False,
     ) -> None:
-        self.console = Console(quiet=quiet or not enabled, highlight=False)
+        self.console = PlainConsole(quiet=quiet or not enabled)
         self._folder = folder
         self._enabled = enabled
         self._events: Any = None
@@ -101,7 +102,7 @@ class Tracker:
             yield lambda steps=1, *, text="": None
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from rich.console import Console
 from rich.table import Table
 
+from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from process.genre.export import add_item_text, choose_answers, write_picks, write_profiles
@@ -53,7 +53,7 @@ def plan(args: argparse.Namespace) -> None:
     table.add_row("cost at most", _cost(price, Usage(prompt, most), args.model))
     for reason, count in (+requests.left_out).items():
         table.add_row(f"left out: {reason}", f"{count:,}")
-    Console().print(table)
+    PlainConsole().print(table)
     if scheme.about == "user":
         print(f"history {args.history}: {MEANING[args.history]}")
     if args.show and left:
@@ -126,7 +126,7 @@ def status(args: argparse.Namespace) -> None:
         "cost (US dollars)", _cost(price_of(args.model, args.price), counts.usage, args.model)
     )
     table.add_row("model seconds", f"{counts.seconds:,.1f}")
-    Console().print(table)
+    PlainConsole().print(table)
     reasons: dict[str, int] = {}
     for entry in store.quarantine():
         reasons[entry["reason"][:80]] = reasons.get(entry["reason"][:80], 0) + 1
@@ -231,7 +231,7 @@ def leaks(args: argparse.Namespace) -> None:
         raise DataError(
             f"{', '.join(map(str, args.store))}: no answers of {', '.join(args.scheme)}"
         )
-    Console(width=max(Console().width, 130)).print(_leak_table(rows, args.split))
+    PlainConsole(width=max(PlainConsole().width, 130)).print(_leak_table(rows, args.split))
     print(
         "words: mean of distinct words; with a word: share of users; in ...: mean fraction of the "
         "words\nrecovered: 0 = as in a random item, 1 = as in a click that was read; taste alone "
@@ -315,7 +315,7 @@ def _print_run(summary: Summary, notes: Sequence[str]) -> None:
     table.add_row("completion tokens", f"{summary.usage.completion_tokens:,}")
     table.add_row("cost (US dollars)", f"{summary.cost:,.4f}")
     table.add_row("seconds", f"{summary.seconds:,.1f} ({rate:.2f} answers a second)")
-    Console().print(table)
+    PlainConsole().print(table)
     for note in notes:
         print(f"note: {note}")
     if summary.stopped:

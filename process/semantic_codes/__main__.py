@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.data.vector_files import (
     read_item_vectors,
@@ -141,7 +141,7 @@ def print_levels(levels: list[Level], vectors: Tensor, unique: Tensor | None) ->
     if unique is not None:
         used = len(torch.unique(unique[:, -1]))
         table.add_row("unique", "", "", f"{used:,}", f"{colliding(unique):,}")
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from legos.console import PlainConsole
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.synthetic.newsroom import Reachable, write_newsroom
 from process.synthetic.world import NewsroomConfig
@@ -99,7 +99,7 @@ def print_reachable(reachable: list[Reachable]) -> None:
     table.add_column("AUC by impression", justify="right")
     for row in reachable:
         table.add_row(row.knowledge, f"{row.auc:.4f}", f"{row.auc_by_impression:.4f}")
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""What reaches the terminal: names and paths of others are text there, never markup or commands."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+# control characters but TAB and line feed, marks that turn the direction of text, line separators,
+# halves of surrogate pairs
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with ``\x1b`` and the like in place of characters that steer a terminal."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _PlainStream:
+    """Standard output for ``print``; rich, which writes escape sequences itself, goes past it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.rich_proxied_file = stream  # rich's own name for the stream behind a stand-in
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Within the block ``print`` shows unprintable and unencodable characters as escapes."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    sys.stdout = _PlainStream(stream)
+    try:
+        yield
+    finally:
+        sys.stdout = stream
