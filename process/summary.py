@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from legos.console import PlainConsole
+from legos.data.honesty import read_honesty
 from process.encode import Column, Encoded
+from process.honesty import print_honesty
 from process.lists import Lists
 from process.raw import TRAIN, Impressions, RawData
 
@@ -78,6 +80,9 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         console.print(f"table {name}: {rows:,} rows", highlight=False)
     for what, count in manifest["oddities"].items():
         console.print(f"odd: {what}: {count:,}", highlight=False)
+    honesty = read_honesty(manifest)
+    if honesty is not None:
+        print_honesty(honesty, console)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.encode import Encoded, encode
 from process.extend import encode_with, in_ids_of
+from process.honesty import Evidence, measure_honesty
 from process.identity import describe_settings, describe_sources, finished_tables
 from process.lists import Lists
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
@@ -142,6 +143,9 @@ def _write(
             sources=sources,
             settings=settings,
             summary=summarise(raw, encoded),
+            honesty=measure_honesty(Evidence.of_raw(raw, encoded, tokenizers)).model_dump(
+                mode="json"
+            ),
             oddities=raw.oddities,
             **_describe_further(raw, tokenizers),
             **further,

@@ -27,6 +27,7 @@ from legos.run.devices import (
 from legos.run.folder import RunFolder, run_id
 from legos.run.measure import SplitResult
 from legos.run.measure_baselines import measure_baselines, missing_baselines
+from legos.run.notices import honesty_notices
 from legos.run.report import write_report
 from legos.run.show import show_run
 from legos.run.systems import System, open_system
@@ -123,6 +124,8 @@ def run_model(
                 folder.describe(resolved_dict(config))
             accelerator.wait_for_everyone()
             place = Workplace.open(config, accelerator, tables, say=tracker.say)
+            for line in honesty_notices(tables):
+                tracker.say(line)
             if untrained:
                 results = train_model(place, folder, tracker)
             if untested:
@@ -174,6 +177,7 @@ def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, A
         "run": folder.id,
         "data": config.data.name,
         "fingerprint": place.tables.fingerprint,
+        "honesty": place.tables.manifest.get("honesty"),
         "model": config.model.name,
         "embed": config.embed.name,
         "seed": config.exp.train.seed,

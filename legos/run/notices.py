@@ -1,8 +1,11 @@
-"""What is allowed and yet worth a line before it is done: slow settings, training without input."""
+"""What is allowed and yet worth a line before it is done: slow settings, training without input,
+data that give clicks away."""
 
 from __future__ import annotations
 
 from legos.data.batch import Rows
+from legos.data.honesty import read_honesty
+from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.losses import CATALOGUE_LOSSES
 from legos.run.score import distinct_states
@@ -23,6 +26,14 @@ def training_notices(place: Workplace, rows: Rows) -> list[str]:
             "exp.train.item_page_size bounds its memory"
         )
     return lines
+
+
+def honesty_notices(tables: Tables) -> list[str]:
+    """What the data-honesty report of the tables warns of, a line each."""
+    report = read_honesty(tables.manifest)
+    if report is None:
+        return []
+    return [f"warning, data {tables.name}: {warning.text}" for warning in report.warnings]
 
 
 def ranking_cost(place: Workplace) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from legos.data.honesty import RULES, Honesty, read_honesty
 from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
@@ -37,16 +38,14 @@ def write_report(folder: Path) -> Path:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     results = _json(folder / "results.json")
     if results is None:
         raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
-    pages = Environment(
-        loader=PackageLoader("legos.run", "."), autoescape=True, undefined=StrictUndefined
-    )
-    page = pages.get_template(_TEMPLATE).render(
+    page = _render(
+        _TEMPLATE,
         results=results,
+        honesty=read_honesty(results),
+        rules=RULES,
         facts=_facts(results),
         splits=[_split(folder, results, name) for name in results.get("splits", {})],
         curves=_curves(folder / "metrics.jsonl", results.get("training", {})),
@@ -56,6 +55,20 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def honesty_page(name: str, honesty: Honesty) -> str:
+    """The data-honesty report of a data set as a self-contained page."""
+    return _render("honesty_page.html.jinja", name=name, honesty=honesty, rules=RULES)
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("legos.run", "."), autoescape=True, undefined=StrictUndefined
+    )
+    return pages.get_template(template).render(**values)
 
 
 def _facts(results: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from legos.data.honesty import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
 from legos.errors import DataError
 from legos.run.plots import calibration_curve, reliability, score_distributions
 from legos.run.report import write_report
@@ -141,6 +142,27 @@ def test_the_report_shows_every_part(tmp_path: Path) -> None:
         assert part in page.text, part
     # bars, scores, calibration, loss, rising and falling validation metrics
     assert page.tags.count("svg") == 6
+
+
+def test_the_report_shows_what_the_data_give_away(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    assert "Is the data honest?" not in read_page(folder).text  # tables made without a report
+    results = json.loads((folder / "results.json").read_text())
+    rules = {"next_id": RuleResult(gauc=0.724, error=0.01, hits_at_10=0.26)}
+    split = SplitHonesty(
+        impressions=458, measured=400, known_clicks=0, repeated_candidates=0, chance_at_10=0.07,
+        rules=rules,
+    )  # fmt: skip
+    report = Honesty(
+        seed=1, items=148, items_without_text=2, items_of_same_text=0, splits={"test": split},
+        texts={"title": TextHonesty(texts=148, empty=0, markup=12.5, unknown={"bert": 0.5})},
+        warnings=(HonestyWarning(kind="order", text="the next <id> has GAUC .724"),),
+    )  # fmt: skip
+    results["honesty"] = report.model_dump(mode="json")
+    (folder / "results.json").write_text(json.dumps(results))
+    page = read_page(folder)
+    for part in ("the next <id> has GAUC .724", "0.7240", "0.2600", "12.50", "0.50 (bert)", "400"):
+        assert part in page.text, part
 
 
 def test_the_best_method_is_bold_and_the_oracle_does_not_compete(tmp_path: Path) -> None:

@@ -1,0 +1,310 @@
+"""Rules that read no content, and how well they rank the clicks of a split."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from legos.data.honesty import RuleResult, SplitHonesty
+from legos.metrics.ranking import grouped_metrics
+from process.honesty.evidence import Evidence, SplitView
+from process.lists import Lists
+from process.raw import TRAIN
+
+MOST_MEASURED = 50_000  # impressions of a split: the standard error of GAUC is .002 at most
+FIRST = 10  # hits among the first ten
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Items after the last one read come first, the next one at the top; all others are level.
+
+    Attributes:
+        place: ``(N,)`` int64 place of every item.
+    """
+
+    place: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Score:
+    """Items by a number, the largest first; ``(N,)`` float64, or one row a half of the users."""
+
+    score: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Items that are in no such (user, item) pair come first; ``(P,)`` int64 sorted keys."""
+
+    keys: np.ndarray
+
+
+Rule = _Order | _Score | _Pairs
+
+
+def measure_splits(evidence: Evidence, seed: int) -> dict[str, SplitHonesty]:
+    """Every split but train; clicks that several splits ask for are ranked among all items once."""
+    found: dict[str, SplitHonesty] = {}
+    ranked: set[str] = set()
+    histories = evidence.lists("histories", "items")
+    read = sorted_keys(histories.rows * evidence.num_items + histories.values)
+    of_train = dict(_of_orders(evidence)) | dict(_of_train(evidence))
+    for name in evidence.splits:
+        if name == TRAIN:
+            continue
+        split = evidence.split(name)
+        question = _question(split)
+        everything = question not in ranked and _rank_all_items(split, evidence.num_items)
+        if everything:
+            ranked.add(question)
+        found[name] = _measure_split(
+            split, evidence.num_items, read, of_train, seed, everything=everything
+        )
+    return found
+
+
+def _question(split: SplitView) -> str:
+    """Hash of users, histories and clicks, whatever negatives stand beside them."""
+    clicks = split.clicks
+    rows = np.stack([split.user[clicks.rows], split.history[clicks.rows], clicks.values])
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
+
+
+def _measure_split(
+    whole: SplitView,
+    items: int,
+    read: np.ndarray,
+    rules: Mapping[str, Rule],
+    seed: int,
+    *,
+    everything: bool,
+) -> SplitHonesty:
+    """One split.
+
+    Args:
+        whole: the split.
+        items: number of items.
+        read: ``(P,)`` int64 sorted keys ``history row * items + item``.
+        rules: those that every split shares.
+        seed: of the sample and the halves.
+        everything: also rank among all items.
+    """
+    split = whole
+    generator = np.random.default_rng(seed)
+    if len(whole) > MOST_MEASURED:
+        split = whole.take(np.sort(generator.permutation(len(whole))[:MOST_MEASURED]))
+    half = generator.integers(0, 2, len(split))
+    known, repeated = _repetitions(split, items, read)
+    results: dict[str, RuleResult] = {}
+    for name, rule in {**rules, "popularity_test": _of_other_half(split, half, items)}.items():
+        result = _measure(rule, split, half, items, everything=everything)
+        if result != RuleResult():
+            results[name] = result
+    chance = None
+    if everything:
+        room = items - np.diff(split.histories.offsets)[split.history]
+        chance = round(float(np.minimum(FIRST / np.maximum(room, 1), 1).mean()), 4)
+    return SplitHonesty(
+        impressions=len(whole),
+        measured=len(split),
+        known_clicks=known,
+        repeated_candidates=repeated,
+        chance_at_10=chance,
+        rules=results,
+    )
+
+
+def _of_orders(evidence: Evidence) -> Iterator[tuple[str, Rule]]:
+    yield "next_id", _Order(place_by_id(list(evidence.vocabularies["item_id"])))
+    yield "next_line", _Order(np.arange(evidence.num_items))
+
+
+def _of_other_half(split: SplitView, half: np.ndarray, items: int) -> Rule:
+    """Clicks of the split, for each half of the impressions counted on the other one."""
+    clicks = split.clicks
+    counts = [
+        np.bincount(clicks.values[half[clicks.rows] != own], minlength=items) for own in (0, 1)
+    ]
+    return _Score(np.stack(counts).astype(np.float64))
+
+
+def _of_train(evidence: Evidence) -> Iterator[tuple[str, Rule]]:
+    train, items = evidence.train, evidence.num_items
+    if train is None:
+        return
+    values, clicked = train.candidates.values, train.labels == 1
+    counts = np.bincount(values[clicked], minlength=items)
+    read = counts > 0
+    read[train.histories.values[_of_states(train)]] = True
+    yield "popularity_train", _Score(counts.astype(np.float64))
+    yield "unseen", _Score((~read).astype(np.float64))
+    known = train.time[train.time >= 0]
+    if len(known) and known.min() < known.max():
+        dates = train.time[train.candidates.rows].astype(np.float64)
+        timed = dates >= 0
+        latest = np.full(items, -1.0)
+        np.maximum.at(latest, values[timed & clicked], dates[timed & clicked])
+        first = np.full(items, np.inf)
+        np.minimum.at(first, values[timed], dates[timed])
+        yield "most_recent", _Score(latest)
+        yield "newest", _Score(np.where(np.isinf(first), dates.max() + 1, first))
+    shown = train.labels == 0
+    if shown.any():
+        owners = train.user[train.candidates.rows[shown]]
+        yield "never_negative", _Pairs(sorted_keys(owners * items + values[shown]))
+
+
+def sorted_keys(keys: np.ndarray) -> np.ndarray:
+    """Distinct values, ascending: by a sort, which is several times faster than a hash here."""
+    keys = np.sort(keys)
+    different = np.ones(len(keys), dtype=bool)
+    different[1:] = keys[1:] != keys[:-1]
+    return keys[different]
+
+
+def place_by_id(ids: list[str]) -> np.ndarray:
+    """``(N,)`` int64 place of every item by its raw id: as numbers where all are, else as text."""
+    if all(name.isascii() and name.isdigit() and len(name) <= 18 for name in ids):
+        order = sorted(range(len(ids)), key=lambda row: int(ids[row]))
+    else:
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+    place = np.empty(len(ids), dtype=np.int64)
+    place[order] = np.arange(len(ids))
+    return place
+
+
+def _of_states(split: SplitView) -> np.ndarray:
+    """Mask of the history entries that some impression of the split has."""
+    used = np.zeros(len(split.histories.lengths), dtype=bool)
+    used[split.history] = True
+    return np.repeat(used, split.histories.lengths)
+
+
+def _repetitions(split: SplitView, items: int, read: np.ndarray) -> tuple[float, float]:
+    """Percent of clicks on items of the history, and of impressions that list an item twice."""
+    clicks = split.clicks
+    asked = split.history[clicks.rows].astype(np.int64) * items + clicks.values
+    known = _contains(read, asked)
+    shown = sorted_keys(split.candidates.rows * items + split.candidates.values)
+    different = np.bincount(shown // items, minlength=len(split))
+    repeated = different < split.candidates.lengths
+    return percent(known), percent(repeated)
+
+
+def percent(mask: np.ndarray) -> float:
+    """Share of True in percent, 0 of nothing."""
+    return round(100 * float(mask.mean()), 2) if len(mask) else 0.0
+
+
+def _contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of ``wanted`` are among the sorted ``keys``."""
+    if not len(keys):
+        return np.zeros(len(wanted), dtype=bool)
+    found: np.ndarray = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
+    return found
+
+
+def _rank_all_items(split: SplitView, items: int) -> bool:
+    """Whether a split asks for clicks among all items: one a user (leave-last-out), or no others.
+
+    A log of shown lists does not: what was not shown could not be clicked.
+    """
+    if (split.labels < 0).any() or not len(split) or items < 2:
+        return False
+    one = (split.clicks.lengths == 1).all() and len(np.unique(split.user)) == len(split)
+    return bool(one or (split.labels == 1).all())
+
+
+def _measure(
+    rule: Rule, split: SplitView, half: np.ndarray, items: int, *, everything: bool
+) -> RuleResult:
+    gauc = error = None
+    rows = np.arange(len(split))
+    if isinstance(rule, _Order):
+        rows = np.flatnonzero(split.last_read() >= 0)
+        split, half = split.take(rows), half[rows]
+    if len(split) and (split.labels == 0).any() and (split.labels >= 0).all():
+        scores = _scores(rule, split, half, items)
+        found = grouped_metrics(scores, split.labels, split.candidates.offsets, ["GAUC"])
+        groups = found.per_group["GAUC"]
+        groups = groups[~np.isnan(groups)]
+        if len(groups):
+            gauc = round(float(groups.mean()), 4)
+            error = round(float(groups.std()) / math.sqrt(len(groups)), 4)
+    if not everything or not len(split) or isinstance(rule, _Pairs):
+        return RuleResult(gauc=gauc, error=error)
+    area, hits = _among_all(rule, split, half, items)
+    return RuleResult(gauc=gauc, error=error, all_items=area, hits_at_10=hits)
+
+
+def _scores(rule: Rule, split: SplitView, half: np.ndarray, items: int) -> np.ndarray:
+    """``(M,)`` float64 scores of the candidates."""
+    shown, rows = split.candidates.values, split.candidates.rows
+    if isinstance(rule, _Order):
+        ahead = rule.place[shown] - rule.place[split.last_read()[rows]]
+        return np.where(ahead > 0, -ahead, -2.0 * items)
+    if isinstance(rule, _Score):
+        scores: np.ndarray = _of_halves(rule, half[rows], shown)
+        return scores
+    return -_contains(rule.keys, split.user[rows] * items + shown).astype(np.float64)
+
+
+def _of_halves(rule: _Score, half: np.ndarray, items: np.ndarray) -> np.ndarray:
+    scores: np.ndarray = rule.score[half, items] if rule.score.ndim == 2 else rule.score[items]
+    return scores
+
+
+def _among_all(
+    rule: _Order | _Score, split: SplitView, half: np.ndarray, items: int
+) -> tuple[float, float]:
+    """Mean AUC of the clicks among all items but the history, and the share of hits at ten."""
+    clicks = split.clicks
+    rows, targets = clicks.rows, clicks.values
+    above = np.zeros(len(targets))
+    level = np.zeros(len(targets))
+    read = _distinct_histories(split, items)
+    # (click, item of its history) pairs, without the click itself
+    of_click = read.take(rows)
+    others = of_click.keep(of_click.values != targets[of_click.rows])
+    own, past = others.rows, others.values
+    if isinstance(rule, _Order):
+        last = rule.place[split.last_read()][rows]
+        place = rule.place[targets]
+        ahead = place > last
+        above = np.where(ahead, place - last - 1, items - 1 - last).astype(np.float64)
+        level = np.where(ahead, 0, last).astype(np.float64)
+        gone = rule.place[past]
+        after = gone > last[own]
+        between = after & (~ahead[own] | (gone < place[own]))
+        above -= np.bincount(own[between], minlength=len(targets))
+        level -= np.bincount(own[~after & ~ahead[own]], minlength=len(targets))
+    else:
+        mine = _of_halves(rule, half[rows], targets)
+        for part in range(rule.score.shape[0] if rule.score.ndim == 2 else 1):
+            chosen = half[rows] == part if rule.score.ndim == 2 else np.ones(len(rows), bool)
+            ordered = np.sort(rule.score[part] if rule.score.ndim == 2 else rule.score)
+            upto = np.searchsorted(ordered, mine[chosen], side="right")
+            above[chosen] = items - upto
+            level[chosen] = upto - np.searchsorted(ordered, mine[chosen], side="left") - 1
+        theirs = _of_halves(rule, half[rows][own], past)
+        above -= np.bincount(own[theirs > mine[own]], minlength=len(targets))
+        level -= np.bincount(own[theirs == mine[own]], minlength=len(targets))
+    rivals = np.maximum(items - 1 - others.lengths, 1)
+    area = 1 - (above + level / 2) / rivals
+    hits = np.clip((FIRST - above) / (level + 1), 0, 1)
+    return round(float(area.mean()), 4), round(float(hits.mean()), 4)
+
+
+def _distinct_histories(split: SplitView, items: int) -> Lists:
+    """The items of each impression's history, every one once."""
+    used, own = np.unique(split.history, return_inverse=True)
+    states = split.histories.take(used)
+    keys = sorted_keys(states.rows * items + states.values)
+    lengths = np.bincount(keys // items, minlength=len(used))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Lists(keys % items, offsets).take(own)
