@@ -1,7 +1,8 @@
-"""``${a.b}``, ``${x:default}`` and ``${x}$`` in YAML values, resolved by refconfig.
+"""``${a.b}``, ``${x:default}`` and ``${x}$`` in YAML values, resolved by smartdict.
 
-refconfig (through smartdict) raises errors without a file or a line, and would take ``${items}``
-for the method of that name; the errors are put into words here and such names are refused.
+smartdict raises errors without a file or a line, would take ``${items}`` for the method of that
+name and writes out whatever references double at every line; the errors are put into words here,
+such names are refused, and what becomes larger than any configuration is refused on the way.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from refconfig import RefConfig
-from smartdict import CircularReferenceError, PipelineStageError, ReferenceNotFoundError
+from smartdict import (
+    CircularReferenceError,
+    ComponentWithValue,
+    PipelineStageError,
+    ReferenceNotFoundError,
+    SmartDict,
+)
+from smartdict import Path as KeyChain
 
+from legos.config.loader import LONGEST_TEXT, MOST_VALUES, size_of
 from legos.config.locations import KINDS
 from legos.config.variables import PUBLISHED
 from legos.config.yaml_files import Document, KeyPath
@@ -46,15 +54,19 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
     _refuse_method_names(document)
     data = _map_texts(document.data, lambda text: _with_published_default(text, variables))
     try:
-        resolved = RefConfig().add_raw({**variables, **data}).parse()
+        resolved = _BoundedDict({**variables, **data}).parse()
     except ReferenceNotFoundError as error:
         problems = [
             _missing(document, _key_path(item.path), item.reference) for item in error.unresolved
         ]
         raise ConfigError("\n".join(dict.fromkeys(problems))) from None
-    except (CircularReferenceError, RecursionError) as error:
-        name = getattr(error, "ref_string", "")
-        raise ConfigError(_circle(document, name)) from None
+    except _TooLarge as error:
+        key = _key_path(error.path.rpartition(" → $ → ")[2])  # the last of a chain of references
+        raise ConfigError(f"{_location(document, key)}: {error}") from None
+    except CircularReferenceError as error:
+        raise ConfigError(_circle(document, error.ref_string)) from None
+    except RecursionError:
+        raise ConfigError(_chain(document)) from None
     except PipelineStageError as error:
         where = _location(document, _key_path(error.path))
         raise ConfigError(f"{where}: |{error.stage} of {error.value!r}: {error}") from None
@@ -62,6 +74,68 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
         raise ConfigError(_unclosed(document)) from None
     sections = {kind: value for kind, value in resolved.items() if kind in document.data}
     return Document(sections, document.places)
+
+
+class _TooLarge(Exception):
+    """What a reference stands for is larger than any configuration.
+
+    Args:
+        path: keys, as smartdict writes them.
+        message: what is too large.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class _BoundedDict(SmartDict):  # type: ignore[misc]
+    """smartdict, stopped where references make a value or the whole too large.
+
+    Args:
+        data: variables and sections.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self._sizes: dict[int, int] = {}  # by id of a list or mapping, the values in it
+        self._kept: list[Any] = []  # so that no id is used twice
+        self._path = ""  # of the text that is resolved
+
+    def deep_resolve(self, obj: Any, path: KeyChain | None = None) -> ComponentWithValue:
+        """A value without references."""
+        found = super().deep_resolve(obj, path)
+        value = found.final
+        if isinstance(value, dict | list) and id(value) not in self._sizes:
+            parts = value.values() if isinstance(value, dict) else value
+            size = 1 + sum(self._size(part) for part in parts)
+            if size > MOST_VALUES:
+                raise _TooLarge(str(path), f"references make more than {MOST_VALUES:,} values")
+            self._sizes[id(value)] = size
+            self._kept.append(value)
+        return found
+
+    def _size(self, value: Any) -> int:
+        return size_of(value) if isinstance(value, str) else self._sizes.get(id(value), 1)
+
+    def _resolve_string(
+        self, obj: str, path: KeyChain, raw_single_ref: bool = False
+    ) -> ComponentWithValue:
+        outer, self._path = self._path, str(path)
+        found = super()._resolve_string(obj, path, raw_single_ref)
+        self._refuse_long(found.final)
+        self._path = outer
+        return found
+
+    def _stringify_resolved_part(self, value: Any, for_ref: bool = False) -> str:
+        text: str = super()._stringify_resolved_part(value, for_ref)
+        self._refuse_long(text)
+        return text
+
+    def _refuse_long(self, text: Any) -> None:
+        if isinstance(text, str) and len(text) > LONGEST_TEXT:
+            long = f"references make a text of more than {LONGEST_TEXT:,} characters"
+            raise _TooLarge(self._path, long)
 
 
 def _with_published_default(text: str, variables: Mapping[str, Any]) -> str:
@@ -94,6 +168,11 @@ def _circle(document: Document, name: str) -> str:
         if not name or name in _REFERENCE.findall(text)
     ]
     return f"{', '.join(users)}: ${{{name}}} refers to itself, directly or through others"
+
+
+def _chain(document: Document) -> str:
+    first = next(path for path, text in _texts(document.data) if "${" in text)
+    return f"{_location(document, first)}: references lead to references too many times"
 
 
 def _unclosed(document: Document) -> str:

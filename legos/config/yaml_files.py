@@ -1,12 +1,10 @@
 """Reading a YAML with the line of every key; ``$$import`` brings in other files.
 
-YAML 1.2's core schema: ``1e-3`` is a number, ``on``, ``1:30`` and ``2024-01-01`` are texts (PyYAML
-follows 1.1, where they are a truth value, 90 and a date). Files are opened read-only.
+Types are those of YAML 1.2 (``legos.config.loader``). Files are opened read-only.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,38 +12,15 @@ from typing import Any
 
 import yaml
 
+from legos.config.loader import LARGEST_FILE, CoreLoader, Refused, refuse_text
 from legos.config.locations import shown, suggest_file
 from legos.errors import ConfigError
 
 IMPORT = "$$import"
+MOST_FILES = 100
+"""That a YAML may import, those that its imports import included."""
 KeyPath = tuple[str, ...]
-
-
-class CoreLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the implicit types of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-_NUMBER_STARTS = list("-+.0123456789")
-CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), _NUMBER_STARTS
-)
-CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$"
-    ),
-    _NUMBER_STARTS,
-)
-CoreLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+_SHOWN = 60  # characters of a value in an error
 
 
 @dataclass(frozen=True)
@@ -72,19 +47,27 @@ class Document:
         return {(*prefix, *path): place for path, place in self.places.items()}
 
 
-def read_document(path: Path, chain: tuple[Path, ...] = ()) -> Document:
+def read_document(path: Path) -> Document:
     """Read a YAML and what it imports; its own keys win over imported ones.
 
     Args:
         path: the file, ``.yaml`` or ``.yml``.
-        chain: files that import this one, for circles.
 
     Raises:
-        ConfigError: missing, empty, not UTF-8, not YAML, not a mapping, a key twice, or a circle.
+        ConfigError: missing, empty, not UTF-8, not YAML, not a mapping, a key twice, a circle, or
+            larger than any configuration.
     """
+    return _read(path, (), [])
+
+
+def _read(path: Path, chain: tuple[Path, ...], read: list[Path]) -> Document:
+    """``read_document`` below the files of ``chain``; ``read`` is told of every file."""
     if path.resolve() in chain:
         circle = " → ".join(shown(file) for file in (*chain, path))
         raise ConfigError(f"{shown(chain[-1])}: {IMPORT} goes round in a circle: {circle}")
+    read.append(path)
+    if len(read) > MOST_FILES:
+        raise ConfigError(f"{shown(chain[0])}: {IMPORT} brings in more than {MOST_FILES} files")
     own = _parse(path)
     imported = own.data.pop(IMPORT, [])
     names = imported if isinstance(imported, list) else [imported]
@@ -93,7 +76,7 @@ def read_document(path: Path, chain: tuple[Path, ...] = ()) -> Document:
         if not isinstance(name, str):
             where = own.place((IMPORT,))
             raise ConfigError(f"{where}: {IMPORT} takes file names, found {name!r}")
-        merge(merged, read_document(path.parent / name, (*chain, path.resolve())))
+        merge(merged, _read(path.parent / name, (*chain, path.resolve()), read))
     merge(merged, own)
     return merged
 
@@ -104,36 +87,29 @@ def parse_value(text: str) -> Any:
     Only ``[``, ``{`` and quotes are syntax; any other text is one scalar, whatever it holds.
 
     Raises:
-        ConfigError: brackets or quotes that do not close.
+        ConfigError: brackets or quotes that do not close, or larger than any configuration.
     """
-    if text[:1] in ("[", "{", '"', "'"):
-        try:
+    try:
+        if text[:1] in ("[", "{", '"', "'"):
             return yaml.load(text, CoreLoader)  # noqa: S506 - a SafeLoader
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"{text!r} is not a YAML value: {_problem(error)}") from None
-    loader = CoreLoader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    return loader.construct_object(yaml.ScalarNode(tag, text))
+        refuse_text(text)
+        loader = CoreLoader("")
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except (yaml.YAMLError, RecursionError) as error:
+        found = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise ConfigError(f"{found!r} is not a YAML value: {_problem(error)}") from None
 
 
 def _parse(path: Path) -> Document:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{shown(path)}: no such file; {suggest_file(path)}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{shown(path)}: not UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise ConfigError(f"{shown(path)}: {error.strerror}") from None
+    text = _text(path)
     try:
         loader = CoreLoader(text)
         node = loader.get_single_node()
         places = dict(_places(node, path)) if node is not None else {}
-        data = loader.construct_document(node) if node is not None else None
-    except yaml.YAMLError as error:
+        data = _unshared(loader.construct_document(node)) if node is not None else None
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{shown(path)}{_problem(error)}") from None
-    except RecursionError:
-        raise ConfigError(f"{shown(path)}: nested too deeply") from None
     if data is None:
         raise ConfigError(f"{shown(path)}: empty; expected keys and values")
     if not isinstance(data, dict):
@@ -141,17 +117,39 @@ def _parse(path: Path) -> Document:
     return Document(data, {(): shown(path), **places})
 
 
-def _places(
-    node: yaml.Node, file: Path, path: KeyPath = (), above: tuple[yaml.Node, ...] = ()
-) -> Iterator[tuple[KeyPath, str]]:
+def _text(path: Path) -> str:
+    """What stands in a file."""
+    if not path.is_file():
+        raise ConfigError(f"{shown(path)}: no such file; {suggest_file(path)}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ConfigError(
+                f"{shown(path)}: larger than {LARGEST_FILE:,} bytes; no configuration"
+            )
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(path)}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: {error.strerror}") from None
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which what an anchor named stands at every place by itself."""
+    if isinstance(value, dict):
+        return {key: _unshared(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_unshared(below) for below in value]
+    return value
+
+
+def _places(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """The line of every key below a node."""
-    line = node.start_mark.line + 1
-    if node in above:
-        raise ConfigError(f"{shown(file)}:{line}: an anchor that contains itself")
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield (*path, str(index)), f"{shown(file)}:{value.start_mark.line + 1}"
-            yield from _places(value, file, (*path, str(index)), (*above, node))
+            yield from _places(value, file, (*path, str(index)))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -167,7 +165,7 @@ def _places(
                 raise ConfigError(f"{place}: {dotted}: a key must be a word; put it in quotes")
             seen.add(key.value)
             yield (*path, key.value), place
-            yield from _places(value, file, (*path, key.value), (*above, node))
+            yield from _places(value, file, (*path, key.value))
 
 
 def merge(base: Document, added: Document) -> None:
@@ -186,6 +184,10 @@ def merge(base: Document, added: Document) -> None:
 
 def _problem(error: BaseException) -> str:
     """ ":line: what" of a parser's error."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f":{error.problem_mark.line + 1}: not valid YAML: {error.problem}"
-    return f": not valid YAML: {error}"
+    if isinstance(error, RecursionError):
+        return ": nested too deeply"
+    line, what = "", str(error)
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        what = error.problem or what
+    return f"{line}: {what}" if isinstance(error, Refused) else f"{line}: not valid YAML: {what}"

@@ -77,3 +77,36 @@ def test_a_conversion_that_fails_names_the_place() -> None:
 def test_variables_are_found_inside_defaults_and_not_sections() -> None:
     data = {"exp": {"a": "${x:${y}}", "b": "${model.name}", "c": ["${z}/t"]}}
     assert referenced_variables(data) == {"x", "y", "z"}
+
+
+def doubling(value: str, first: str) -> dict[str, Any]:
+    """v0 stands twice for v1, which stands twice for v2, ..."""
+    return {f"v{n}": value.replace("@", f"exp.v{n + 1}") for n in range(30)} | {"v30": first}
+
+
+@pytest.mark.parametrize(
+    ("exp", "message"),
+    [
+        (doubling("${@}${@}", "x" * 10), r"exp\.v2\d: references make a text of more than 10,000"),
+        (doubling("${@}/${@}/${@}", "x"), r"exp\.v2\d: references make a text of more than 10,000"),
+        ({"a": ["x"] * 5_000, "b": "at ${exp.a}"}, r"exp\.b: references make a text"),
+        ({"a": "x" * 9_000, "b": "${exp.a}" * 500}, r"exp\.b: references make a text"),
+    ],
+)
+def test_references_that_double_are_refused_before_they_are_written_out(
+    exp: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"e\.yaml:1: {message}"):
+        resolved({"exp": exp})
+
+
+def test_lists_of_references_that_double_are_refused() -> None:
+    exp = {f"v{n}": [f"${{exp.v{n + 1}}}$"] * 2 for n in range(30)} | {"v30": "x"}
+    with pytest.raises(ConfigError, match=r"e\.yaml:1: exp\.v\d+.*more than 50,000 values"):
+        resolved({"exp": exp})
+
+
+def test_a_long_chain_of_references_is_no_circle() -> None:
+    exp = {f"v{n}": f"${{exp.v{n + 1}}}" for n in range(2000)} | {"v2000": "x"}
+    with pytest.raises(ConfigError, match="references lead to references too many times"):
+        resolved({"exp": exp})

@@ -86,6 +86,17 @@ def test_imports_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
     assert document.place(("a", "y")) == f"{tmp_path / 'sub' / 'more.yaml'}:1"
 
 
+# documents that anchors make deep or large, each a kilobyte
+CHAIN = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200))
+DOUBLED = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 20)}]\n" for n in range(1, 9)
+)
+MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)
+)
+LONG_TEXTS = f"a: &a {'x' * 9_000}\nb: [{', '.join(['*a'] * 2_000)}]\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -96,14 +107,26 @@ def test_imports_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
         ("a: 1\na: 2\n", r"a\.yaml:2: a: this key is given twice"),
         ("a:\n  b: 1\n  b: 2\n", r"a\.yaml:3: a\.b: this key is given twice"),
         ("a: [1, 2\nb: 3\n", r"a\.yaml:\d: not valid YAML"),
-        ("a: !!python/object/apply:os.getcwd []\n", r"a\.yaml:1: not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []\n", r"a\.yaml:1: tag .* is not read"),
         ("1: a\n", r"a\.yaml:1: 1: a key must be a word"),
         ("[1]: a\n", "a key must be a word"),
-        ("a: &x\n  b: *x\n", r"a\.yaml:\d: an anchor that contains itself"),
+        ("a: &x\n  b: *x\n", r"a\.yaml:2: \*x: an anchor that contains itself"),
         ("a:\n  $$import: b.yaml\n", r"a\.yaml:2: .*top of a file only"),
         ("$$import: 3\n", r"a\.yaml:1: \$\$import takes file names, found 3"),
         ("$$import: b.yaml\n", r"b\.yaml: no such file; did you mean 'a\.yaml'"),
-        ("a: " + "[" * 3000, "nested too deeply|not valid YAML"),
+        ("a:\n " + "[" * 100_000, r"a\.yaml:2: nested more than 50 levels deep"),
+        ("a: " + "{a: " * 60, r"a\.yaml:1: nested more than 50 levels deep"),
+        (CHAIN, r"a\.yaml:\d+: nested more than 50 levels deep by its anchors"),
+        (DOUBLED, r"a\.yaml:5: more than 50,000 values once anchors are written out"),
+        (MERGED, r"a\.yaml:\d+: more than 50,000 values once anchors are written out"),
+        (LONG_TEXTS, r"a\.yaml:\d: more than 50,000 values once anchors are written out"),
+        ("a: " + "x" * 10_001, r"a\.yaml:1: a value of 10,001 characters"),
+        ("# " + "x" * 2**20, r"a\.yaml: larger than 1,048,576 bytes"),
+        ("a: " + "9" * 5000, r"a\.yaml:1: a number of 5,000 digits"),
+        ('a: "\\ud83d"', r"a\.yaml:1: half a character"),
+        ("a: !!timestamp soon", r"a\.yaml:1: tag .* is not read"),
+        ("a: !!bool maybe", r"a\.yaml:1: tag .* is not read"),
+        ("a: !!set {b, c}", r"a\.yaml:1: tag .* is not read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(
@@ -135,3 +158,36 @@ def test_two_files_may_import_the_same_third(tmp_path: Path) -> None:
     write(tmp_path, "right.yaml", "$$import: base.yaml\nc: 3\n")
     path = write(tmp_path, "top.yaml", "$$import: [left.yaml, right.yaml]\n")
     assert read_document(path).data == {"a": 1, "b": 2, "c": 3}
+
+
+def test_imports_that_double_are_refused(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path, f"{number}.yaml", f"$$import: [{number + 1}.yaml, {number + 1}.yaml]\n")
+    path = write(tmp_path, "20.yaml", "a: 1\n")
+    with pytest.raises(ConfigError, match=r"0\.yaml: .*brings in more than 100 files"):
+        read_document(tmp_path / "0.yaml")
+    assert read_document(path).data == {"a": 1}
+
+
+def test_what_an_anchor_names_is_changed_at_one_place_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", "a: &x {n: 1}\nb: *x\n")
+    document = read_document(path)
+    document.data["b"]["n"] = 2
+    assert document.data == {"a": {"n": 1}, "b": {"n": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 40_000, "nested more than 50 levels"),
+        ("9" * 5_000, "a number of 5,000 digits"),
+        ("x" * 10_001, "a value of 10,001 characters"),
+        ("\udcff", "half a character"),
+        ("[a", "not valid YAML"),
+        ("[!!bool maybe]", "tag"),
+    ],
+)
+def test_a_value_of_the_command_line_has_the_bounds_of_a_file(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_value(text)
+    assert len(str(caught.value)) < 300
