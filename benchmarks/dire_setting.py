@@ -20,8 +20,8 @@ from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.item.language_model import LanguageModelConfig
-from legos.lm.cut import layer_stack
 from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.layers import layer_stack
 from legos.lm.states import TOKENS, StateReader
 from legos.recommender import build_recommender
 from legos.registry import item_encoders

@@ -117,7 +117,7 @@ def _read(
 
 
 def _parts(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> list[Part]:
-    backbone = prepare_backbone(language.skeleton(), settings.backbone)
+    backbone = prepare_backbone(language.skeleton(decoder=True), settings.backbone)
     trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     tables = (place.tables.num_users + place.tables.num_items) * backbone.width

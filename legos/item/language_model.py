@@ -19,11 +19,12 @@ from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_mean
 from legos.data.items import ItemBatch
 from legos.lm.adapt import add_lora, freeze
-from legos.lm.cut import cut_below
+from legos.lm.cut import cut_below, enable_checkpointing, forward_above
 from legos.lm.load import Dtype, LanguageModel, Quantised
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
-from legos.lm.states import TOKENS, call_options, layer_name, padding_id
+from legos.lm.states import TOKENS, layer_name, padding_id
+from legos.lm.text_model import call_options
 from legos.registry import BrickConfig, item_encoders
 
 
@@ -121,7 +122,9 @@ class LanguageModelEncoder(nn.Module):
         self.reads = TOKENS
         if layer:
             cut = language_model.layer(layer)
-            cut_below(model, cut)
+            cut_below(
+                model, cut, like=language_model.twin() if language_model.shapes_only else None
+            )
             self.reads = layer_name(cut)
         if frozen:
             freeze(model)
@@ -130,8 +133,7 @@ class LanguageModelEncoder(nn.Module):
                 model, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets
             )
         if gradient_checkpointing:
-            enable: Any = model.activation_checkpointing_enable
-            enable({"use_reentrant": False})
+            enable_checkpointing(model)
         marked: Any = model
         marked.is_language_model = True  # it learns at item_lr
         marked.fingerprint = (
@@ -178,10 +180,9 @@ class LanguageModelEncoder(nn.Module):
         if values.is_floating_point():
             weight = next(self.language_model.parameters())
             dtype = weight.dtype if weight.is_floating_point() else values.dtype  # not if quantised
-            inputs = {"inputs_embeds": values.to(dtype)}
-        else:
-            inputs = {"input_ids": values.squeeze(-1).masked_fill(~mask, self.padding)}
-        output: Any = self.language_model(**inputs, attention_mask=mask.long(), **self.options)
+            return forward_above(self.language_model, values.to(dtype), mask, self.options)
+        ids = values.squeeze(-1).masked_fill(~mask, self.padding)
+        output: Any = self.language_model(input_ids=ids, attention_mask=mask.long(), **self.options)
         states: Tensor = output.last_hidden_state
         return states
 

@@ -11,14 +11,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from legos.errors import ConfigError, nearest
+from legos.lm.cut import layers_below
 
-_DEFAULT_TARGETS = (  # what families call the projections to queries and values (LoRA, section 4.2)
+_QUERIES_AND_VALUES = (  # under the names of most families (LoRA, section 4.2)
     ("q_proj", "v_proj"),
     ("query", "value"),
     ("query_key_value",),
     ("c_attn",),
     ("q", "v"),
 )
+
+_LINEAR = ("Conv1D", "Linear8bitLt", "Linear4bit")  # besides torch's
 
 
 def freeze(model: nn.Module) -> None:
@@ -29,48 +32,64 @@ def freeze(model: nn.Module) -> None:
 def add_lora(
     model: nn.Module, *, rank: int, alpha: float, dropout: float, targets: Sequence[str] = ()
 ) -> None:
-    """Freeze a model and put LoRA adapters beside its linear layers, in place.
+    """Freeze a model and put LoRA adapters beside linear layers of its layers, in place.
 
     Args:
         model: usually cut before, so that only layers that run are adapted.
         rank: r.
         alpha: adapters count alpha / r times.
         dropout: rate on their input.
-        targets: last parts of the names of linear layers; none: queries and values.
+        targets: last parts of the names of linear layers; none: see :func:`default_targets`.
 
     Raises:
-        ConfigError: no linear layer is called so.
+        ConfigError: no linear layer inside the model's layers is called so, or peft refuses it.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = _linear_names(model)
-    chosen = tuple(targets) or default_targets(names)
+    places = _linear_places(model)
+    chosen = tuple(targets) or default_targets(model)
+    names = {path.rpartition(".")[2] for path in places}
     unknown = [target for target in chosen if target not in names]
     if unknown or not chosen:
         missing = unknown[0] if unknown else ""
         raise ConfigError(
-            f"lora_targets: no linear layer is called {missing!r}; {nearest(missing, names)}"
+            f"lora_targets: no linear layer is called {missing!r}; "
+            f"{nearest(missing, sorted(names))}"
         )
+    paths = [path for path in places if path.rpartition(".")[2] in chosen]
     settings = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type] # peft multiplies by it, a fraction is fine
         lora_dropout=dropout,
-        target_modules=list(chosen),
-        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+        target_modules=paths,
+        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
     )
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    inject_adapter_in_model(settings, model)  # freezes all but the adapters
+    try:
+        inject_adapter_in_model(settings, model)  # freezes all but the adapters
+    except ValueError as error:
+        raise ConfigError(f"lora_targets: {type(model).__name__}: {error}") from None
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in kinds and parameter.element_size() < 4:
             parameter.data = parameter.data.float()  # small steps vanish in 16 bits
 
 
-def default_targets(names: Sequence[str]) -> tuple[str, ...]:
-    """Projections to queries and values under the names a model uses."""
-    for targets in _DEFAULT_TARGETS:
-        if all(target in names for target in targets):
+def default_targets(model: nn.Module) -> tuple[str, ...]:
+    """Names of the linear layers that LoRA adapts by default.
+
+    Projections to queries and values; where a kind calls them otherwise, what peft adapts of it;
+    else every linear layer of its layers. None where its layers have no linear layer.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    names = sorted({path.rpartition(".")[2] for path in _linear_places(model)})
+    config: Any = getattr(model, "config", None)
+    of_peft: Any = KNOWN.get(getattr(config, "model_type", ""), ())
+    candidates = [*_QUERIES_AND_VALUES, tuple(of_peft) if isinstance(of_peft, list) else ()]
+    for targets in candidates:
+        if targets and all(target in names for target in targets):
             return targets
-    return ()
+    return tuple(names)
 
 
 def merge_lora(model: nn.Module) -> None:
@@ -90,12 +109,14 @@ def lora_parameters(model: nn.Module) -> list[Tensor]:
     return [parameter for name, parameter in model.named_parameters() if "lora_" in name]
 
 
-def _linear_names(model: nn.Module) -> list[str]:
-    kinds = (nn.Linear,)
-    found = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, kinds)
-        or type(module).__name__ in ("Conv1D", "Linear8bitLt", "Linear4bit")
-    }
-    return sorted(found)
+def _linear_places(model: nn.Module) -> list[str]:
+    """Dotted names of the linear layers inside the layers that run."""
+    lists = [path for path, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    below = layers_below(model)
+    return [
+        path
+        for path, module in model.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ in _LINEAR)
+        and any(path.startswith(f"{each}.") for each in lists)
+        and not any(path.startswith(f"{each}.") for each in below)
+    ]

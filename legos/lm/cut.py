@@ -1,102 +1,357 @@
 """Cutting a language model below a layer: what lies below is computed once and cached.
 
-``hidden_states[k]`` of a transformers model is the *input* of layer k. A model cut at k is the same
-model without its first k layers whose public ``forward`` takes that state as ``inputs_embeds``;
-what an uncut model does before its layers (token, position and type embeddings, their norm, a
-projection) lets it pass. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1: it skips one.
+``hidden_states[k]`` of a transformers model is the *input* of layer k. A model cut at k keeps the
+forward of its family. Its first k layers become placeholders without weights, its token table one
+row, and a hook hands layer k the cached state in place of what came through the placeholders. All
+that a family does beside its layers (masks, rotary tables, relative positions, scales, norms) stays
+its own. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1: it skips one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
+from legos.lm.layers import (
+    check_cut,
+    hidden_argument,
+    layer_stack,
+    share_weights,
+    stack_path,
+)
+from legos.lm.text_model import call_options
 
-_STACKS = ("encoder.layer", "decoder.layers", "layers", "h")
+_PROBE_TOKENS = 4
 
 
-def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """Where a model keeps its layers: the module that holds them, its attribute, the layers.
+class Reached(Exception):
+    """Ends a forward pass at a layer whose input is all that is wanted."""
+
+
+@dataclass
+class Resumption:
+    """How a cut model goes on from a cached state.
+
+    Attributes:
+        layer: k, at which it is cut.
+        padding: id that stands behind shorter items.
+        states: ``(B, T, E)`` that layer k gets in the forward pass under way.
+        beside: what layer 0 hands on beside hidden states, where a family computes it there once.
+    """
+
+    layer: int
+    padding: int
+    states: Tensor | None = None
+    beside: tuple[Any, ...] = ()
+
+    def replace_input(
+        self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Forward pre-hook of layer k."""
+        place = hidden_argument(arguments, named)
+        found = arguments[place] if isinstance(place, int) else named[place]
+        states = self.states
+        if states is None:
+            raise RuntimeError("a cut model is called by forward_above")
+        if (
+            found.dim() != 3
+            or found.shape[0] != states.shape[0]
+            or found.shape[1] < states.shape[1]
+        ):
+            raise ConfigError(
+                f"its layers read hidden states of shape {tuple(found.shape)}, not (batch, tokens, "
+                f"width) as {tuple(states.shape)}; a model of this kind cannot be cut"
+            )
+        states = states.to(found.dtype)
+        if found.shape[1] > states.shape[1]:  # a family that pads to a multiple of its window
+            states = nn.functional.pad(states, (0, 0, 0, found.shape[1] - states.shape[1]))
+        if isinstance(place, int):
+            return (*arguments[:place], states, *arguments[place + 1 :]), named
+        return arguments, {**named, place: states}
+
+    def keep_beside(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        """Forward hook of layer 0 where it stays."""
+        self.beside = tuple(output[1:])
+
+    @contextmanager
+    def given(self, states: Tensor | None) -> Iterator[None]:
+        """Hand on these states meanwhile."""
+        before, self.states = self.states, states
+        try:
+            yield
+        finally:
+            self.states = before
+
+    def checkpoint_contexts(
+        self,
+    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Contexts of a checkpointed layer, now and when backward computes it again."""
+        return nullcontext(), self.given(self.states)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What the layers below the cut return.
+
+    Attributes:
+        sizes: by class of the layer; 0: hidden states alone, n: a tuple of n, them first.
+        beside: layer 0 returns a tensor that later layers read.
+    """
+
+    sizes: Mapping[type[nn.Module], int] = field(default_factory=dict)
+    beside: bool = False
+
+
+def cut_below(model: nn.Module, cut: int, *, like: nn.Module | None = None) -> None:
+    """Take the weights of the first ``cut`` layers, and the token table, out of a model, in place.
+
+    :func:`forward_above` then computes the kept layers. Parameters keep their names; those outside
+    of the layers that no longer count are frozen.
+
+    Args:
+        model: a text model without head; one without weights (meta device) is never called.
+        cut: k, at least 1.
+        like: a model of the same kind that can be called, for one that cannot.
 
     Raises:
-        ConfigError: none of the known places.
+        ConfigError: there is no such layer, or the model is of a kind that cannot be cut.
     """
-    for path in _STACKS:
-        *way, name = path.split(".")
-        holder: Any = model
-        for step in way:
-            holder = getattr(holder, step, None)
-        layers = getattr(holder, name, None)
-        if isinstance(layers, nn.ModuleList):
-            return holder, name, layers
-    raise ConfigError(
-        f"{type(model).__name__}: its layers are in none of {', '.join(_STACKS)}; a model of this "
-        "kind cannot be cut"
-    )
-
-
-def check_cut(model_name: str, cut: int, num_layers: int) -> None:
-    """Raise ConfigError unless ``0 <= cut < num_layers``."""
-    if not 0 <= cut < num_layers:
-        why = "; the state after the last layer is normalised already" if cut == num_layers else ""
-        raise ConfigError(
-            f"layer {cut}: {model_name} has {num_layers} layers, so a cut lies between 0 (nothing "
-            f"cached) and {num_layers - 1}{why}"
-        )
-
-
-def cut_below(model: nn.Module, cut: int) -> None:
-    """Remove the first ``cut`` layers of a model, and its embeddings, in place.
-
-    ``forward(inputs_embeds=(B, T, E), attention_mask=(B, T))`` then takes hidden states of depth
-    ``cut``; ``input_ids`` are no longer understood.
-
-    Raises:
-        ConfigError: there is no such layer, or the model is of an unknown kind.
-    """
-    holder, name, layers = layer_stack(model)
+    _, _, layers = layer_stack(model)
     check_cut(type(model).__name__, cut, len(layers))
-    setattr(holder, name, layers[cut:])
+    shared = share_weights(layers, cut)
+    if shared is not None:
+        raise ConfigError(
+            f"{type(model).__name__}: layers below and above the cut share {shared}; a model of "
+            "this kind cannot be cut"
+        )
+    example = like if like is not None else model
+    if any(parameter.is_meta for parameter in example.parameters()):
+        _replace(model, cut, _Outputs())
+        return
+    outputs = _outputs_below(example, cut)
+    _replace(model, cut, outputs)
+    if like is not None:
+        _replace(like, cut, outputs)
+    if outputs.beside:
+        layer_stack(model)[2][0].requires_grad_(False)
+    unused = _unused(example)
+    for name, parameter in model.named_parameters():
+        if name in unused:
+            parameter.requires_grad_(False)
+
+
+@contextmanager
+def cut_meanwhile(model: nn.Module, cut: int) -> Iterator[None]:
+    """Cut a model as :func:`cut_below` does, and undo it afterwards."""
+    undo = _replace(model, cut, _outputs_below(model, cut))
+    try:
+        yield
+    finally:
+        undo()
+
+
+def forward_above(
+    model: nn.Module, states: Tensor, mask: Tensor, options: Mapping[str, Any]
+) -> Tensor:
+    """Final states of a cut model.
+
+    Args:
+        model: see :func:`cut_below`.
+        states: ``(B, T, E)`` inputs of the layer it is cut at, padding behind real tokens.
+        mask: ``(B, T)`` bool, True = a real token.
+        options: of its forward.
+
+    Returns:
+        ``(B, T, E')``, anything at padding.
+    """
+    resumption = resumption_of(model)
+    # any word will do: what is looked up for it is replaced at the layer
+    ids = torch.full(mask.shape, resumption.padding, device=mask.device)
+    ids = ids.masked_fill(mask, 1 if resumption.padding == 0 else 0)
+    called: Any = model
+    with resumption.given(states):
+        output = called(input_ids=ids, attention_mask=mask.long(), **options)
+    found: Tensor = output.last_hidden_state
+    return found
+
+
+def resumption_of(model: nn.Module) -> Resumption:
+    """How a cut model goes on; ValueError: it is not cut."""
+    found = getattr(model, "resumption", None)
+    if not isinstance(found, Resumption):
+        raise ValueError(f"{type(model).__name__} is not cut")
+    return found
+
+
+def enable_checkpointing(model: nn.Module) -> None:
+    """Compute activations of a model's layers twice rather than keep them.
+
+    Raises:
+        ConfigError: transformers offers it for no model of this kind.
+    """
+    called: Any = model
+    settings: dict[str, Any] = {"use_reentrant": False}
+    resumption = getattr(model, "resumption", None)
+    if isinstance(resumption, Resumption):
+        settings["context_fn"] = resumption.checkpoint_contexts
+    enable = getattr(called, "activation_checkpointing_enable", None)
+    try:
+        (enable or called.gradient_checkpointing_enable)(settings)
+    except ValueError:
+        raise ConfigError(
+            f"model.item.gradient_checkpointing: transformers has none for {type(model).__name__}; "
+            "set it to false"
+        ) from None
+    called.disable_input_require_grads()  # only reentrant checkpoints need it
+
+
+def layers_below(model: nn.Module) -> list[str]:
+    """Dotted names of the layers below the cut; none for a model that is not cut."""
+    if not isinstance(getattr(model, "resumption", None), Resumption):
+        return []
+    path = stack_path(model)
+    return [f"{path}.{number}" for number in range(resumption_of(model).layer)]
+
+
+def placeholder_names(model: nn.Module) -> list[str]:
+    """Names of the tensors of a cut model that stand for others."""
+    return [
+        f"{path}.weight" for path, module in model.named_modules() if isinstance(module, _OneWord)
+    ]
+
+
+class _OneWord(nn.Embedding):
+    """Stands for a token table: every id is its only word."""
+
+    def __init__(self, table: nn.Module) -> None:
+        given: Any = table
+        weight: Tensor = given.weight
+        row = torch.zeros(1, weight.shape[1], device=weight.device, dtype=weight.dtype)
+        super().__init__(1, weight.shape[1], _weight=row)  # drawn from no generator
+        self.requires_grad_(False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, T)`` -> ``(B, T, E)``."""
+        return super().forward(torch.zeros_like(input))
+
+
+class _Skipped(nn.Module):
+    """Stands for a layer below the cut: hands hidden states on, in the form its family expects."""
+
+    def __init__(self, layer: nn.Module, size: int, resumption: Resumption) -> None:
+        super().__init__()
+        for name, value in vars(layer).items():
+            if not name.startswith("_") and name not in vars(self):
+                setattr(self, name, value)  # such as which mask the layer is given
+        self.outputs, self.resumption = size, resumption
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        """Hidden states ``(B, T, E)`` -> the same, alone or first in a tuple."""
+        place = hidden_argument(arguments, named)
+        states = arguments[place] if isinstance(place, int) else named[place]
+        if not self.outputs:
+            return states
+        beside = self.resumption.beside or (None,) * (self.outputs - 1)
+        return (states, *beside)
+
+
+def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
+    """Put placeholders where weights below the cut were, and the hook at the layer.
+
+    Returns:
+        what undoes it.
+    """
+    _, _, layers = layer_stack(model)
+    resumption = Resumption(cut, getattr(model.config, "pad_token_id", None) or 0)
+    hooks = [layers[cut].register_forward_pre_hook(resumption.replace_input, with_kwargs=True)]
+    first = 0
+    if outputs.beside:
+        first = 1
+        hooks.append(layers[0].register_forward_hook(resumption.keep_beside))
+    table = model.get_input_embeddings()
+    tables = [path for path, module in model.named_modules() if module is table]
+    below = list(layers[first:cut])
+    for number, layer in enumerate(below, first):
+        layers[number] = _Skipped(layer, outputs.sizes.get(type(layer), 0), resumption)
+    word = _OneWord(table)
+    for path in tables:
+        model.set_submodule(path, word)
+    model.resumption = resumption
+
+    def undo() -> None:
+        for hook in hooks:
+            hook.remove()
+        for number, layer in enumerate(below, first):
+            layers[number] = layer
+        for path in tables:
+            model.set_submodule(path, table)
+        del model.resumption
+
+    return undo
+
+
+@torch.no_grad()
+def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
+    """Run a few words through the lowest layers and see what each class of them returns."""
+    _, _, layers = layer_stack(model)
+    kinds = {type(layer) for layer in layers[:cut]}
+    sizes: dict[type[nn.Module], int] = {}
+    beside: list[bool] = []
+
+    def look(module: nn.Module, arguments: Any, output: Any) -> None:
+        whole = isinstance(output, tuple)
+        sizes[type(module)] = len(output) if whole else 0
+        if whole and not beside:
+            beside.append(any(isinstance(each, Tensor) for each in output[1:]))
+        if sizes.keys() == kinds:
+            raise Reached
+
+    hooks = [layer.register_forward_hook(look) for layer in layers[:cut]]
+    called: Any = model
+    device = next(model.parameters()).device
+    ids = torch.ones(1, _PROBE_TOKENS, dtype=torch.int64, device=device)
+    training = model.training
+    model.eval()
+    try:
+        called(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
+    except Reached:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    return _Outputs(sizes, any(beside))
+
+
+def _unused(model: nn.Module) -> set[str]:
+    """Names of parameters outside of the layers that the final states do not depend on."""
+    holder, name, _ = layer_stack(model)
+    inside = {id(parameter) for parameter in getattr(holder, name).parameters()}
+    outside = {
+        path: parameter
+        for path, parameter in model.named_parameters()
+        if id(parameter) not in inside and parameter.is_floating_point()
+    }
+    trained = {path: parameter.requires_grad for path, parameter in outside.items()}
+    for parameter in outside.values():
+        parameter.requires_grad_(True)
+    device = next(model.parameters()).device
     config: Any = model.config
-    config.num_hidden_layers = len(layers) - cut
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[cut:]
-    for index, layer in enumerate(layers[cut:]):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                setattr(module, "layer_idx", index)  # noqa: B010 - of no declared type
-    _let_pass(model, holder)
-
-
-def _let_pass(model: Any, holder: Any) -> None:
-    """Make everything before the layers hand on what it gets."""
-    if hasattr(model, "embeddings"):  # BERT and its kin
-        model.embeddings = _PassThrough()
-    for owner in (model, holder):
-        for name in ("embed_tokens", "wte"):
-            if hasattr(owner, name):
-                setattr(owner, name, None)
-        for name in ("embed_positions", "wpe"):
-            if hasattr(owner, name):
-                setattr(owner, name, _Nothing())
-        if getattr(owner, "project_in", None) is not None:
-            owner.project_in = None
-
-
-class _PassThrough(nn.Module):
-    """Stands for BERT's embeddings."""
-
-    def forward(self, inputs_embeds: Tensor, **others: Any) -> Tensor:
-        """``(B, T, E)`` -> the same."""
-        return inputs_embeds
-
-
-class _Nothing(nn.Module):
-    """Stands for position embeddings: they are in the state already."""
-
-    def forward(self, *arguments: Any, **others: Any) -> Tensor:
-        """Zero."""
-        return torch.zeros(1)
+    states = torch.ones(1, _PROBE_TOKENS, config.hidden_size, device=device)
+    mask = torch.ones(1, _PROBE_TOKENS, dtype=torch.bool, device=device)
+    with torch.enable_grad():
+        final = forward_above(model, states, mask, call_options(model)).float().sum()
+        gradients = (
+            torch.autograd.grad(final, list(outside.values()), allow_unused=True)
+            if outside and final.requires_grad
+            else [None] * len(outside)
+        )
+    for path, parameter in outside.items():
+        parameter.requires_grad_(trained[path])
+    return {path for path, gradient in zip(outside, gradients, strict=True) if gradient is None}

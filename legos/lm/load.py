@@ -19,9 +19,11 @@ from torch import nn
 
 from legos.errors import ConfigError
 from legos.files import sha256_of_file, sha256_of_text
-from legos.lm.cut import check_cut
+from legos.lm.layers import check_cut
 from legos.lm.locate import Located, locate, packaged
 from legos.lm.source import LanguageModelSource
+from legos.lm.text_model import auto_class, text_config, text_model
+from legos.lm.twin import NoTwinError, twin
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]
@@ -79,21 +81,26 @@ class LanguageModel:
                 raise self._refused("its configuration cannot be read", error) from None
 
     @property
+    def text_config(self) -> Any:
+        """The configuration of the part that reads text."""
+        return text_config(self.config)
+
+    @property
     def width(self) -> int:
         """E, the width of its hidden states."""
-        size: int = self.config.hidden_size
+        size: int = self.text_config.hidden_size
         return size
 
     @property
     def output_width(self) -> int:
         """Width of its final states: E, but for models that project them (OPT-350m)."""
-        size: int = getattr(self.config, "word_embed_proj_dim", self.width)
+        size: int = getattr(self.text_config, "word_embed_proj_dim", self.width)
         return size
 
     @property
     def num_layers(self) -> int:
         """L."""
-        count: int = self.config.num_hidden_layers
+        count: int = self.text_config.num_hidden_layers
         return count
 
     def layer(self, number: int) -> int:
@@ -164,25 +171,25 @@ class LanguageModel:
         files = [self.located.folder / "config.json", *weights]
         return sha256_of_text(" ".join(sha256_of_file(file) for file in files))
 
-    def load(self) -> nn.Module:
+    def load(self, *, decoder: bool = False) -> nn.Module:
         """A fresh instance in evaluation mode, on the CPU (quantised: where bitsandbytes puts it).
+
+        Args:
+            decoder: leave an encoder-decoder whole; else its encoder.
 
         Raises:
             ConfigError: files or packages are missing, or do not fit.
         """
-        from transformers import AutoModel
-
+        built = auto_class(self.config, decoder=decoder)
         with quiet_transformers():
             if self.source.random:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self.source.seed)
-                    model: Any = AutoModel.from_config(
-                        deepcopy(self.config), dtype=DTYPES[self.dtype]
-                    )
+                    model: Any = built.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
             else:
                 _ = self.fingerprint  # refuses folders without safe weights
                 try:
-                    model = AutoModel.from_pretrained(
+                    model = built.from_pretrained(
                         str(self.located.folder),
                         config=None if self.located.gguf else deepcopy(self.config),
                         local_files_only=True,
@@ -193,20 +200,30 @@ class LanguageModel:
                     )
                 except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
                     raise self._refused("its weights cannot be read", error) from None
-        return _without_pooler(model).eval()
+        return _without_pooler(text_model(model, decoder=decoder)).eval()
 
     def instance(self) -> nn.Module:
         """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
         return self.skeleton() if self.shapes_only else self.load()
 
-    def skeleton(self) -> nn.Module:
+    def skeleton(self, *, decoder: bool = False) -> nn.Module:
         """The same without weights, on the meta device: for shapes and counts."""
-        from transformers import AutoModel
-
+        built = auto_class(self.config, decoder=decoder)
         with quiet_transformers(), torch.device("meta"):
-            return _without_pooler(
-                AutoModel.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
-            )
+            model = built.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
+        return _without_pooler(text_model(model, decoder=decoder))
+
+    def twin(self) -> nn.Module:
+        """A small random model of the same kind and options, see :func:`legos.lm.twin.twin`.
+
+        Raises:
+            ConfigError: none can be built, so that nothing can be tried without the weights.
+        """
+        with quiet_transformers():
+            try:
+                return _without_pooler(twin(self.config))
+            except NoTwinError as error:
+                raise self._refused("no small model of its kind can be tried", error) from None
 
     def _quantisation(self) -> dict[str, Any]:
         if self.quantised == "none":

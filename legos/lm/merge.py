@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
-from torch import Tensor, nn
+from torch import nn
 
 from legos.errors import ConfigError
 from legos.lm.adapt import merge_lora
-from legos.lm.cut import layer_stack
+from legos.lm.cut import layers_below, placeholder_names
+from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
 
 
@@ -31,36 +30,23 @@ def whole_language_model(
     """
     merge_lora(trained)
     whole = language_model.load()
-    tensors = _deeper(trained.state_dict(), _stack_name(trained), layer)
-    expected, kept = len(layer_stack(whole)[2]) - layer, len(layer_stack(trained)[2])
+    left_out = placeholder_names(trained)
+    tensors = {
+        name: tensor for name, tensor in trained.state_dict().items() if name not in left_out
+    }
+    layers, cut = len(layer_stack(whole)[2]), len(layers_below(trained))
+    kept = len(layer_stack(trained)[2]) - cut
     known = whole.state_dict()
     strange = [
         name
         for name, tensor in tensors.items()
         if name not in known or known[name].shape != tensor.shape
     ]
-    if strange or kept != expected:
+    if strange or cut != layer or kept != layers - layer:
         what = f"; {strange[0]} does not fit" if strange else ""
         raise ConfigError(
-            f"{language_model.name} cut at layer {layer} keeps {expected} layers, the trained "
-            f"model has {kept}{what}"
+            f"{language_model.name} cut at layer {layer} keeps {layers - layer} layers, the "
+            f"trained model has {kept}{what}"
         )
     whole.load_state_dict(tensors, strict=False)
     return whole.eval()
-
-
-def _stack_name(model: nn.Module) -> str:
-    """The dotted name of a model's layers."""
-    layers = layer_stack(model)[2]
-    names: list[str] = [name for name, module in model.named_modules() if module is layers]
-    return names[0]
-
-
-def _deeper(tensors: dict[str, Tensor], stack: str, layer: int) -> dict[str, Tensor]:
-    """Tensors by the names they have where ``layer`` more layers lie below."""
-    inside = re.compile(rf"{re.escape(stack)}\.(\d+)\.")
-
-    def deeper(name: str) -> str:
-        return inside.sub(lambda found: f"{stack}.{int(found[1]) + layer}.", name, count=1)
-
-    return {deeper(name) if inside.match(name) else name: value for name, value in tensors.items()}

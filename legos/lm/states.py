@@ -10,20 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
-from legos.lm.cut import layer_stack
+from legos.errors import ConfigError
+from legos.lm.cut import Reached
+from legos.lm.layers import hidden_argument, layer_stack
+from legos.lm.text_model import call_options
 
 _SIMILAR = 0.75  # a batch's shortest text has that much of its longest: little padding
 TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer
-
-
-class _Reached(Exception):
-    pass
-
-
-def call_options(model: nn.Module) -> dict[str, Any]:
-    """What every call of a model's ``forward`` is given: decoders keep no keys and values."""
-    config: Any = model.config
-    return {"use_cache": False} if getattr(config, "use_cache", False) else {}
 
 
 def padding_id(model: nn.Module) -> int:
@@ -92,8 +85,9 @@ class StateReader:
         with _kept(self.stack, wanted, found, last):
             try:
                 final = self.model(**inputs, **self.options)
-            except _Reached:
+            except Reached:
                 final = None
+        found = {layer: _of_tokens(states, mask) for layer, states in found.items()}
         states = {layer_name(layer): found[layer] for layer in self.layers}
         if self.pooled and final is not None:
             every = [*(found[layer] for layer in wanted), final.last_hidden_state]
@@ -141,6 +135,20 @@ def _places(begins: Tensor, mask: Tensor) -> Tensor:
     return (begins[:, None] + torch.arange(mask.shape[1]))[mask]
 
 
+def _of_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """States ``(n, T, E)`` at the tokens of a mask ``(n, T)``, without what a family pads beyond.
+
+    Raises:
+        ConfigError: they lie otherwise, or are fewer than the tokens.
+    """
+    if states.dim() != 3 or len(states) != len(mask) or states.shape[1] < mask.shape[1]:
+        raise ConfigError(
+            f"its layers read hidden states of shape {tuple(states.shape)} for {tuple(mask.shape)} "
+            "tokens; the states of a model of this kind cannot be cached"
+        )
+    return states[:, : mask.shape[1]]
+
+
 @contextmanager
 def _kept(
     stack: nn.ModuleList, wanted: Sequence[int], found: dict[int, Tensor], last: int | None
@@ -149,9 +157,10 @@ def _kept(
 
     def keep(layer: int) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            found[layer] = arguments[0] if arguments else named["hidden_states"]
+            place = hidden_argument(arguments, named)
+            found[layer] = arguments[place] if isinstance(place, int) else named[place]
             if layer == last:
-                raise _Reached
+                raise Reached
 
         return hook
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from legos.errors import ConfigError
-from legos.lm.cut import layer_stack
+from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
 
 
@@ -83,7 +83,7 @@ def _fresh(language: LanguageModel) -> Any:
 
 def _pretrained(language: LanguageModel) -> Any:
     if not _has_own_head(language.config) or language.source.random:
-        return language.load()
+        return language.load(decoder=True)
     from transformers import AutoModelForCausalLM
 
     try:

@@ -103,9 +103,9 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
         return [("while training", "not loaded: a side network reads its cached states")]
     kept = model.skeleton()
     if settings.layer:
-        cut_below(kept, model.layer(settings.layer))
+        cut_below(kept, model.layer(settings.layer), like=model.twin())
     size = DTYPES[model.dtype].itemsize
-    count = sum(parameter.numel() for parameter in kept.parameters())
+    count = sum(p.numel() for p in kept.parameters() if p.requires_grad)
     layers = model.num_layers - model.layer(settings.layer)
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
              f"{shown_bytes(count * size)}")]  # fmt: skip

@@ -23,7 +23,7 @@ from legos.cllm4rec.tokenizer import pad
 from legos.cllm4rec.vocabulary import Vocabulary
 from legos.data.rows import place, token_batches
 from legos.errors import CheckpointError, ConfigError, DataError
-from legos.lm.cut import layer_stack
+from legos.lm.layers import layer_stack
 from legos.lm.word_model import keep_layers
 from tests.cllm4rec.small import (
     CAUSAL,

@@ -13,7 +13,7 @@ from legos.cllm4rec.settings import PRESETS, Cllm4RecConfig
 from legos.cllm4rec.tokenizer import SoftTokenizer
 from legos.cllm4rec.vocabulary import Vocabulary
 from legos.errors import ConfigError, DataError
-from legos.lm.cut import layer_stack
+from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.lm.word_model import keep_layers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import transformers
 from torch import nn
@@ -15,7 +17,7 @@ _SMALL = {
     "intermediate_size": 32,
     "max_position_embeddings": 64,
 }
-_KINDS = {
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", {"pad_token_id": 1}),
     "llama": ("Llama", {"num_key_value_heads": 2}),
@@ -28,10 +30,10 @@ _KINDS = {
 FAMILIES = tuple(_KINDS)
 
 
-def small_model(family: str, *, seed: int = 0) -> nn.Module:
+def small_model(family: str, *, seed: int = 0, **options: Any) -> nn.Module:
     """A random model in evaluation mode; the same seed gives the same weights."""
     prefix, more = _KINDS[family]
-    config = getattr(transformers, f"{prefix}Config")(**{**_SMALL, **more})
+    config = getattr(transformers, f"{prefix}Config")(**{**_SMALL, **more, **options})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = getattr(transformers, f"{prefix}Model")(config)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from legos.data.ragged import Ragged
-from legos.lm.cut import layer_stack
+from legos.lm.layers import layer_stack
 from legos.lm.states import POOLED, StateReader, layer_name
 from tests.bricks import ragged
 from tests.lm.families import FAMILIES, LAYERS, small_model

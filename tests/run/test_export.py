@@ -16,6 +16,7 @@ from legos.config.schema import RunConfig
 from legos.errors import CheckpointError, ConfigError
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
 from legos.lm.adapt import lora_parameters
+from legos.lm.cut import forward_above
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
 from legos.lm.merge import whole_language_model
@@ -56,8 +57,8 @@ def trained_states(original: nn.Module, trained: Any, layer: int) -> Tensor:
         states: Tensor = trained(input_ids=IDS).last_hidden_state
         return states
     cached = StateReader(original, layers=[layer])(ragged(IDS.tolist()))[layer_name(layer)]
-    states = trained(inputs_embeds=cached.unflatten(0, IDS.shape)).last_hidden_state
-    return states
+    mask = torch.ones_like(IDS, dtype=torch.bool)
+    return forward_above(trained, cached.unflatten(0, IDS.shape), mask, {})
 
 
 @pytest.mark.parametrize("rank", [0, 4], ids=["tuned", "lora"])
