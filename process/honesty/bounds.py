@@ -9,6 +9,7 @@ from legos.data.honesty import Honesty, HonestyWarning, RuleResult, SplitHonesty
 FEWEST_IMPRESSIONS = 30  # below, the standard error of a GAUC is .05 or more
 MOST_TIED = 10.0  # %: then a tenth of all next items is a coin's choice
 ORDER_GAUC = 0.05  # away from .5: what an order of ids or lines may reach; no model should read it
+ORDER_HITS = 0.01  # of the clicks among the first ten of all items; models reach .02 to .1 there
 SURE = 4.0  # standard errors: one false alarm in 16,000 rules
 POPULAR_NOW = 0.05  # GAUC by which clicks of the test's own time may pass those of train
 INVERSE_POPULARITY = 0.45  # GAUC of popularity below which negatives were drawn by popularity
@@ -120,10 +121,10 @@ def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
 
 
 def _many_hits(hits: float, split: SplitHonesty) -> bool:
-    """More than twice what chance has, and by more than SURE standard errors."""
+    """More than twice what chance has, more than ORDER_HITS, and surely not chance."""
     chance = split.chance_at_10 or 0.0
     error = (chance * (1 - chance) / max(split.measured, 1)) ** 0.5
-    return hits > 2 * chance and hits - chance > SURE * error
+    return hits > max(2 * chance, ORDER_HITS) and hits - chance > SURE * error
 
 
 def _popularity(report: Honesty) -> Iterator[tuple[str, str]]:

@@ -55,11 +55,12 @@ def facts(report: Honesty) -> list[str]:
                 f"{name}: {split.known_clicks:.2f} % of the clicks on items of the history, "
                 f"{split.repeated_candidates:.2f} % of the impressions list an item twice"
             )
-        if split.measured < split.impressions:
-            lines.append(
-                f"{name}: rules measured on {split.measured:,} of {split.impressions:,} "
-                f"impressions, drawn by seed {report.seed}"
-            )
+    sampled = {n: s.measured for n, s in report.splits.items() if s.measured < s.impressions}
+    if sampled:
+        lines.append(
+            f"rules of {', '.join(sampled)} measured on {max(sampled.values()):,} impressions, "
+            f"drawn by seed {report.seed}"
+        )
     return lines
 
 
