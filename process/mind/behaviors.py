@@ -24,6 +24,11 @@ TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
 UNKNOWN_TIME = -1
 DASH, ZERO, ONE = ord("-"), ord("0"), ord("1")
 
+IN_NEWS = (
+    "is not in news.tsv; add its line there, or leave such candidates out with "
+    "--unknown-candidates drop"
+)
+
 UnknownCandidates = Literal["error", "drop"]
 
 
@@ -59,7 +64,11 @@ class Behaviors:
 
 
 def read_behaviors(
-    path: Path, items: pd.Index, *, unknown_candidates: UnknownCandidates = "error"
+    path: Path,
+    items: pd.Index,
+    *,
+    unknown_candidates: UnknownCandidates = "error",
+    cure: str = IN_NEWS,
 ) -> tuple[Behaviors, Counter[str]]:
     """Read one behaviors file.
 
@@ -68,6 +77,7 @@ def read_behaviors(
         items: the known item ids; position = item row.
         unknown_candidates: ``error`` refuses a candidate that is not in ``items``; ``drop`` keeps
             it as -1 for the caller to drop.
+        cure: what an error says of such a candidate: where it is not, and what to do.
 
     Returns:
         The impressions and what was odd.
@@ -80,7 +90,7 @@ def read_behaviors(
     blocks: list[Behaviors] = []
     for block in read_blocks(path, COLUMNS):
         labelled = blocks[0].labelled if blocks else None
-        blocks.append(_parse(block, items, labelled, unknown_candidates, oddities))
+        blocks.append(_parse(block, items, labelled, unknown_candidates, oddities, cure))
     whole = Behaviors(
         path=path,
         impression_id=np.concatenate([block.impression_id for block in blocks]),
@@ -109,6 +119,7 @@ def _parse(
     labelled: bool | None,
     unknown_candidates: UnknownCandidates,
     oddities: Counter[str],
+    cure: str,
 ) -> Behaviors:
     for name in ("impression id", "user id"):
         empty = np.flatnonzero(block.columns[name] == "")
@@ -124,8 +135,7 @@ def _parse(
     if len(unknown) and unknown_candidates == "error":
         raise DataError(
             f"{block.at(int(spans.rows[unknown[0]]))}: candidate {spans.text(int(unknown[0]))!r} "
-            "is not in news.tsv; add its line there, or leave such candidates out with "
-            "--unknown-candidates drop"
+            f"{cure}"
         )
     return Behaviors(
         path=block.path,

@@ -13,13 +13,21 @@ import pandas as pd
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.lists import Lists
-from process.mind.behaviors import UNKNOWN_TIME, Behaviors, UnknownCandidates, read_behaviors
+from process.mind.behaviors import (
+    IN_NEWS,
+    UNKNOWN_TIME,
+    Behaviors,
+    UnknownCandidates,
+    read_behaviors,
+)
+from process.mind.new_items import NAMES, read_new_items
 from process.mind.news import CATEGORY_FIELDS, TEXT_FIELDS, read_news
 from process.mind.oracle import read_click_probability
 from process.raw import TRAIN, Impressions, RawData
 from process.tsv import find_file, require_file, what_is_there
 
 SECONDS_A_DAY = 24 * 60 * 60
+DESCRIBE = f"is not in news.tsv; describe it there, or in one of {', '.join(NAMES[1:])}"
 VALID, TEST, UNLABELLED_TEST = "valid", "test", "test_unlabelled"
 
 
@@ -134,11 +142,11 @@ def read_mind_impressions(
     """Read new impressions for a model trained on finished tables.
 
     Args:
-        folder: holds ``behaviors.tsv``, with or without labels, and ``news.tsv`` where there are
-            articles the tables do not know.
-        tables: the finished tables; their items need no news line, and where one is given the
-            tables' content counts, since that is what the model was trained on.
-        news: another news file.
+        folder: holds ``behaviors.tsv``, with or without labels, and where there are items the
+            tables do not know a file that describes them, see ``new_items``.
+        tables: the finished tables; their items need no line, and where one is given the tables'
+            content counts, since that is what the model was trained on.
+        news: that file, where it lies elsewhere.
         name: name of the data set.
         unknown_candidates: as in ``read_mind``.
 
@@ -148,17 +156,15 @@ def read_mind_impressions(
     parent = ColumnReader(tables)
     items = parent.items()
     behaviors = require_file(folder, "behaviors.tsv")
-    own_news = news or find_file(folder, "news.tsv")
+    described = read_new_items(folder, parent, news)
     oddities: Counter[str] = Counter()
-    if own_news is not None:
-        further, oddities = read_news([own_news])
-        if "abstract" not in items:
-            further = further.rename(columns={"abstract": "description"})  # what Goodreads calls it
-        new = ~further["item_id"].isin(items["item_id"])
-        oddities["news the trained set knows already (its content counts)"] = int((~new).sum())
-        items = pd.concat([items, further.loc[new, list(items)]], ignore_index=True)
+    if described is not None:
+        oddities = described.oddities
+        new = ~described.items["item_id"].isin(items["item_id"])
+        oddities["items the trained set knows already (its content counts)"] = int((~new).sum())
+        items = pd.concat([items, described.items.loc[new, list(items)]], ignore_index=True)
     files = {"impressions": behaviors}
-    splits, sources = _read_splits(files, items, unknown_candidates, oddities)
+    splits, sources = _read_splits(files, items, unknown_candidates, oddities, cure=DESCRIBE)
     users, impressions = _number_users(splits)
     return RawData(
         name=name,
@@ -169,7 +175,7 @@ def read_mind_impressions(
         users=users,
         splits=impressions,
         split_rule="all of them",
-        sources=[*([own_news] if own_news else []), *sources],
+        sources=[*([described.path] if described else []), *sources],
         oddities=dict(+oddities),
         settings={"unknown_candidates": unknown_candidates},
     )
@@ -201,13 +207,20 @@ def _read_splits(
     items: pd.DataFrame,
     unknown_candidates: UnknownCandidates,
     oddities: Counter[str],
+    *,
+    cure: str = IN_NEWS,
 ) -> tuple[dict[str, _Split], list[Path]]:
-    """The impressions of every split without unknown candidates, and the files read."""
+    """The impressions of every split without unknown candidates, and the files read.
+
+    ``cure``: as in ``read_behaviors``.
+    """
     index = pd.Index(items["item_id"], dtype=object)
     splits: dict[str, _Split] = {}
     sources: list[Path] = []
     for split, path in files.items():
-        behaviors, odd = read_behaviors(path, index, unknown_candidates=unknown_candidates)
+        behaviors, odd = read_behaviors(
+            path, index, unknown_candidates=unknown_candidates, cure=cure
+        )
         oddities.update(odd)
         sources.append(path)
         probabilities = find_file(path.parent, "click_probability.tsv")

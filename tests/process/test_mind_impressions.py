@@ -85,7 +85,7 @@ def test_categories_the_set_does_not_know_become_unknown_and_are_counted(
     assert tables.scalar("items", "category").tolist()[-1] == 0
     assert tables.scalar("items", "subcategory").tolist()[-1] == 3
     assert manifest["oddities"]["new items of a category the trained set does not know"] == 1
-    assert manifest["oddities"]["news the trained set knows already (its content counts)"] == 1
+    assert manifest["oddities"]["items the trained set knows already (its content counts)"] == 1
 
 
 def test_known_items_need_no_news_file_and_labels_may_be_missing(
