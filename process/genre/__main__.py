@@ -9,21 +9,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from legos.errors import EXIT_INTERRUPTED
 from process.command import run_cli
 from process.genre.commands import COMMANDS
 from process.genre.histories import HISTORIES, MEANING
-from process.genre.run import INTERRUPTED
 from process.genre.scheme import scheme_names
-from process.genre.types import Summary
 
 DESCRIPTION = """\
 Ask a language model about the items and users of finished tables (GENRE), keep its answers in an
 append-only store, and make them into tables.
 
 A run that is ended by anything goes on when it is started again: what has an answer is not asked
-again. Without --base-url the packaged SmolLM2 answers on this machine, without network. Keys are
-read from the environment only.
+again, nor what a model refused. `drop` takes single answers out of the store, so that the next run
+asks for them; `ask` asks for new ones at once and keeps the old one until there is a new one.
+Without --base-url the packaged SmolLM2 answers on this machine, without network. API keys are read
+from the environment only.
+
+exit codes: 0 all answered, or a limit that you set ended the run; 1 nothing was answered; 2 wrong
+arguments or data; 3 only a part was answered; 130 Ctrl-C
 """
 EPILOG = f"""\
 schemes: {", ".join(scheme_names())}
@@ -32,6 +34,8 @@ example:
   python -m process.genre plan   --scheme book_profile --data data/goodreads --users 200
   python -m process.genre run    --scheme book_profile --data data/goodreads --users 200
   python -m process.genre status --scheme book_profile --data data/goodreads --users 200
+  python -m process.genre ask    --scheme book_profile --data data/goodreads --key 8842281e
+  python -m process.genre drop   --scheme book_profile --key 8842281e
   python -m process.genre export --scheme book_profile --output profiles.jsonl
   python -m process.user_fields  --tables data/goodreads --profiles profiles.jsonl \\
       --text interests --output data/goodreads-up
@@ -58,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="ask what has no answer yet")
     _add_requests(run)
     _add_endpoint(run)
+    ask = commands.add_parser("ask", help="ask of some items or users again")
+    _add_requests(ask)
+    _add_endpoint(ask)
+    _add_keys(ask)
+    _add_drop(commands.add_parser("drop", help="take answers out of the store, one by one"))
     _add_requests(commands.add_parser("status", help="answered, quarantined, left"))
     _add_export(commands.add_parser("export", help="answers become tables or a file"))
     _add_import(commands.add_parser("import", help="ONCE's published logs become answers"))
@@ -99,6 +108,12 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-p", type=float, default=1.0, help="(default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     group.add_argument(
+        "--answer-tokens",
+        type=int,
+        metavar="N",
+        help="limit of one answer, reasoning included (default: the scheme's max_tokens)",
+    )
+    group.add_argument(
         "--price", metavar="PROMPT,COMPLETION", help="of a million tokens (default: prices.yaml)"
     )
 
@@ -139,15 +154,35 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        action="append",
+        required=True,
+        metavar="KEY",
+        help="raw id of an item or user; U7 is all rounds of U7, U7#1 one; may be repeated",
+    )
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", help="train, valid, all or published, where there are several")
+    parser.add_argument("--model", help="where answers of several models are there")
+    parser.add_argument("--version", type=int, help="of the scheme, where there are several")
+
+
+def _add_drop(parser: argparse.ArgumentParser) -> None:
+    _add_store(parser)
+    _add_keys(parser)
+    _add_kind(parser)
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the tables to extend")
     parser.add_argument(
         "--output", type=Path, required=True, help="new tables; profiles and picks: a .jsonl file"
     )
-    parser.add_argument("--source", help="train, valid, all or published, where there are several")
-    parser.add_argument("--model", help="where answers of several models are there")
-    parser.add_argument("--version", type=int, help="of the scheme, where there are several")
+    _add_kind(parser)
     parser.add_argument(
         "--keys-of",
         type=Path,
@@ -200,9 +235,9 @@ def main(args: argparse.Namespace) -> None:
     """
     if args.command == "leaks":
         args.store = args.store or [Path("cache/genre")]
-    result = COMMANDS[args.command](args)
-    if isinstance(result, Summary) and result.stopped == INTERRUPTED:
-        sys.exit(EXIT_INTERRUPTED)
+    code = COMMANDS[args.command](args)
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,30 +6,39 @@ safe to put right is put right and noted; everything else is refused.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from process.genre.objects import CutShort, Objects, find_objects
+from process.genre.schemas import validator_of
+from process.genre.types import Answer, Asked, Rejected, Reply, Request, Usage, whole_characters
 
-from process.genre.types import Answer, Asked, Rejected, Reply, Request, Usage
-
-_MOST_STARTS = 1000  # a text of a million braces is refused, not searched for hours
-_MOST_REPAIRS = 20
+CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
+"""Finish reasons, in lower case: the limit of tokens was reached."""
+REFUSED = (
+    "content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii",
+    "guardrail_intervened",
+)  # fmt: skip
+"""Finish reasons, in lower case: the model, or a filter after it, does not answer this."""
 _LETTER = re.compile(r"[^\W_]")
-_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_SURROGATE_NOTE = "half a surrogate pair replaced"
 
 
 class AnswerError(ValueError):
-    """An answer that cannot be used; ``reason`` goes into the quarantine."""
+    """An answer that cannot be used.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        reason: goes into the quarantine.
+        final: asking the same again would only be paid for again.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.final = reason, final
 
 
 @dataclass(frozen=True)
@@ -40,34 +49,162 @@ class Parsed:
     notes: list[str] = field(default_factory=list)
 
 
-def read_answer(text: str, schema: Mapping[str, Any], *, finish_reason: str = "stop") -> Parsed:
-    """Find the first JSON object in a text that fits a schema.
+def read_reply(request: Request, reply: Reply) -> Parsed:
+    """Read the answer of a reply; how the reply ended is read first.
+
+    Raises:
+        AnswerError: the model refused, used up its limit, or gave no usable answer.
+    """
+    if reply.finish_reason in REFUSED or (reply.refusal and not reply.text.strip()):
+        said = f": {reply.refusal[:200]}" if reply.refusal else ""
+        raise AnswerError(f"refused ({reply.finish_reason}){said}", final=True)
+    return read_answer(
+        reply.text,
+        request.schema,
+        finish_reason=reply.finish_reason,
+        prompt=[message["content"] for message in request.messages],
+        max_tokens=request.max_tokens,
+        reasoned=reply.reasoned,
+    )
+
+
+def read_answer(
+    text: str,
+    schema: Mapping[str, Any],
+    *,
+    finish_reason: str = "stop",
+    prompt: Sequence[str] = (),
+    max_tokens: int | None = None,
+    reasoned: bool = False,
+) -> Parsed:
+    """Find the last whole JSON object of a text that fits a schema.
+
+    What a reasoning model only drafted does not count (`process.genre.objects`), nor does an
+    object of the prompt that comes back, nor anything in an answer that was cut.
 
     Args:
         text: what the model said.
         schema: JSON schema of the answer.
         finish_reason: ``length`` says that the server cut the answer.
+        prompt: what was asked, message by message.
+        max_tokens: the limit that the answer was cut at, for the reason.
+        reasoned: the server gave reasoning apart from the text.
 
     Raises:
-        AnswerError: there is none; says what was wrong with the first object there is.
+        AnswerError: there is none; says what was wrong with the last object there is.
     """
-    validator = Draft202012Validator(schema)
-    first_error = ""
-    for value, repaired in _objects(text):
-        notes = ["JSON repaired"] if repaired else []
-        trimmed = _trim(value, schema, notes, "")
+    try:
+        found = find_objects(_inside_quotes(text))
+        if finish_reason in CUT:
+            raise _used_up(text, found, max_tokens, reasoned=reasoned)
+        return _last_that_fits(found, text, schema, prompt, reasoned=reasoned)
+    except CutShort:
+        if finish_reason in CUT:
+            raise _used_up(text, None, max_tokens, reasoned=reasoned) from None
+        raise AnswerError("cut short: the text ends before its JSON object does") from None
+    except RecursionError:
+        raise AnswerError("nested too deep") from None
+
+
+def _used_up(
+    text: str, objects: Objects | None, max_tokens: int | None, *, reasoned: bool
+) -> AnswerError:
+    """Why an answer that ended at its limit is none."""
+    limit = "the limit" if max_tokens is None else f"the limit of {max_tokens:,} tokens"
+    advice = "raise it: --answer-tokens N, or max_tokens of the scheme"
+    thought = reasoned or (objects is not None and objects.reasoned and not objects.found)
+    if thought or not text.strip():
+        reason = f"reasoning used up {limit} (max_tokens) before any answer came; {advice}"
+    else:
+        reason = f"cut short: the answer used up {limit} (max_tokens); {advice}"
+    return AnswerError(reason, final=True)
+
+
+def _last_that_fits(
+    objects: Objects, text: str, schema: Mapping[str, Any], prompt: Sequence[str], *, reasoned: bool
+) -> Parsed:
+    validator = validator_of(schema)
+    wrong, echo = "", None
+    for value, notes in reversed(list(_candidates(objects))):
+        notes = list(notes)
+        whole = _whole_text(value, notes)
+        trimmed = _trim(whole, schema, notes, "")
         error = next(iter(validator.iter_errors(trimmed)), None)
-        wrong = f"{error.json_path}: {error.message}"[:300] if error else _wordless(trimmed)
-        if not wrong:
+        reason = f"{error.json_path}: {error.message}"[:300] if error else _wordless(trimmed)
+        if reason:
+            wrong = wrong or reason
+        elif _echoes(whole, prompt):
+            echo = echo or Parsed(trimmed, notes)
+        else:
             return Parsed(trimmed, notes)
-        first_error = first_error or wrong
-    if first_error:
-        raise AnswerError(f"wrong schema: {first_error}")
+    if echo is not None and not _has_free_text(echo.value, schema):
+        return echo  # few choices: the example's may be the right one
+    if echo is not None:
+        raise AnswerError("an example of the prompt in place of an answer")
+    if wrong:
+        raise AnswerError(f"wrong schema: {wrong}")
     if not text.strip():
-        raise AnswerError("empty answer")
-    if finish_reason == "length" or text.count("{") > text.count("}"):
+        raise AnswerError("empty answer" + (": the reply holds only reasoning" if reasoned else ""))
+    if objects.reasoned:
+        raise AnswerError("no JSON object behind the reasoning")
+    if text.count("{") > text.count("}"):
         raise AnswerError("cut short: the text ends before its JSON object does")
     raise AnswerError("no JSON object in the answer")
+
+
+def _candidates(objects: Objects) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Every object, so that reversed order has the last one first and a whole before its parts."""
+    for one in objects.found:
+        yield from reversed([(part.value, part.notes) for part in one.with_parts()])
+
+
+def _inside_quotes(text: str) -> str:
+    """The text of an answer that was encoded twice: one JSON string that holds the object."""
+    if not text.strip().startswith('"'):
+        return text
+    try:
+        inner = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return text
+    return inner if isinstance(inner, str) else text
+
+
+def _echoes(value: Mapping[str, Any], prompt: Sequence[str]) -> bool:
+    """Whether an object stands in the prompt: an example, or what a text of the data planted."""
+    for message in prompt:
+        try:
+            shown = find_objects(message).found
+        except CutShort:
+            continue
+        if any(part.value == value for one in shown for part in one.with_parts()):
+            return True
+    return False
+
+
+def _has_free_text(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a text of the value is of the model's own words, not of a closed list."""
+    if isinstance(value, str):
+        return "enum" not in schema
+    if isinstance(value, list):
+        return any(_has_free_text(part, schema.get("items", {})) for part in value)
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        return any(_has_free_text(part, known.get(name, {})) for name, part in value.items())
+    return False
+
+
+def _whole_text(value: Any, notes: list[str]) -> Any:
+    """The value with U+FFFD in place of every half of a surrogate pair."""
+    if isinstance(value, str):
+        whole = whole_characters(value)
+        if whole != value and _SURROGATE_NOTE not in notes:
+            notes.append(_SURROGATE_NOTE)
+        return whole
+    if isinstance(value, list):
+        return [_whole_text(part, notes) for part in value]
+    if isinstance(value, dict):
+        return {_whole_text(name, notes): _whole_text(part, notes) for name, part in value.items()}
+    return value
 
 
 def make_answer(request: Request, reply: Reply, parsed: Parsed) -> Answer:
@@ -75,9 +212,18 @@ def make_answer(request: Request, reply: Reply, parsed: Parsed) -> Answer:
     return {**_asked(request, reply), "answer": parsed.value, "notes": parsed.notes}
 
 
-def make_rejected(request: Request, reply: Reply | None, reason: str) -> Rejected:
-    """The quarantine's line for a request without a usable answer."""
-    return {**_asked(request, reply), "reason": reason}
+def make_rejected(
+    request: Request, reply: Reply | None, reason: str, *, final: bool = False
+) -> Rejected:
+    """The quarantine's line for a request without a usable answer.
+
+    Args:
+        request: that was asked.
+        reply: None where none came.
+        reason: why it is no answer.
+        final: later runs do not ask it again.
+    """
+    return {**_asked(request, reply), "reason": reason, "final": final}
 
 
 def now() -> str:
@@ -87,6 +233,9 @@ def now() -> str:
 
 def _asked(request: Request, reply: Reply | None) -> Asked:
     usage = reply.usage if reply else Usage()
+    sent = request.sampling.parameters()
+    for name in reply.without if reply else ():
+        sent.pop(name, None)
     return {
         "hash": request.hash,
         "key": request.key,
@@ -94,7 +243,7 @@ def _asked(request: Request, reply: Reply | None) -> Asked:
         "version": request.version,
         "source": request.source,
         "model": request.sampling.model,
-        "parameters": request.sampling.parameters(),
+        "parameters": sent,
         "text": reply.text if reply else "",
         "usage": asdict(usage),
         "seconds": round(reply.seconds, 4) if reply else 0.0,
@@ -108,75 +257,6 @@ def _wordless(value: Mapping[str, Any]) -> str:
         if isinstance(part, str) and part and not _LETTER.search(part):
             return f"$.{name}: {part[:20]!r} has no letter or digit"
     return ""
-
-
-def _objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
-    """JSON objects that begin at any brace, the clean ones first; and whether one was repaired."""
-    starts = [match.start() for match, _ in zip(re.finditer("{", text), range(_MOST_STARTS))]  # noqa: B905
-    broken = []
-    for start in starts:
-        value = _decode(text, start)
-        if value is None:
-            broken.append(start)
-        else:
-            yield value, False
-    for start in broken[:_MOST_REPAIRS]:
-        value = _repair(text, start)
-        if value is not None:
-            yield value, True
-
-
-def _decode(text: str, start: int) -> dict[str, Any] | None:
-    decoder = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
-    try:
-        value, _ = decoder.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _repair(text: str, start: int) -> dict[str, Any] | None:
-    """An object with a comma too many, or in Python's quotes; the literal is parsed, never run."""
-    end = _closing_brace(text, start)
-    if end is None:
-        return None
-    part = text[start:end]
-    value = _decode(_TRAILING_COMMA.sub(r"\1", part), 0) if _TRAILING_COMMA.search(part) else None
-    if value is not None:
-        return value
-    try:
-        literal = ast.literal_eval(part)
-        plain = json.loads(json.dumps(literal, allow_nan=False))
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return None
-    return plain if isinstance(plain, dict) else None
-
-
-def _closing_brace(text: str, start: int) -> int | None:
-    """The end of the braces that open at ``start``, strings of either quote skipped."""
-    depth, quote, escaped = 0, "", False
-    for position in range(start, len(text)):
-        letter = text[position]
-        if quote:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == quote:
-                quote = ""
-        elif letter == '"' or (letter == "'" and text[position - 1] in "{[,: \n\t"):
-            quote = letter
-        elif letter == "{":
-            depth += 1
-        elif letter == "}":
-            depth -= 1
-            if depth == 0:
-                return position + 1
-    return None
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _trim(value: Any, schema: Mapping[str, Any], notes: list[str], place: str) -> Any:

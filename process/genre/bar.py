@@ -41,12 +41,12 @@ def answer_bar(description: str, *, total: int) -> Iterator[Callable[[Summary], 
 
 def finished(state: Summary) -> int:
     """Requests that this run need not look at any more."""
-    return state.already + state.answered + state.quarantined + state.failed
+    return state.already + state.refused + state.answered + state.quarantined + state.failed
 
 
 def facts(state: Summary) -> str:
     """What stands beside the bar: ``12.3/s · cost 0.0021 · 1 invalid · 2 failed``."""
-    done = finished(state) - state.already
+    done = finished(state) - state.already - state.refused
     parts = [f"{done / state.seconds:.1f}/s" if state.seconds > 0 else "-/s"]
     if state.cost:
         parts.append(f"cost {state.cost:.4f}")

@@ -1,8 +1,10 @@
 """One client for every OpenAI-compatible endpoint: a vendor, vLLM, Ollama, the embedded server.
 
 Repeated are only requests that may succeed the next time: 408, 409, 429 (as late as the server
-asks for), 5xx, timeouts and cut connections. Budgets and the total time end a run cleanly
-(`Stopped`); the key appears in nothing that is raised, noted or stored.
+asks for), 5xx, timeouts and cut connections; an error inside a 200 counts as what its code says. A
+parameter that the endpoint refuses is left out (`process.genre.terms`). Where nobody listens, a few
+tries are enough. Budgets and the total time end a run cleanly (`Stopped`); the key appears in
+nothing that is raised, noted or stored.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from legos.errors import LegosError
 from process.genre.endpoint import HIDDEN, STRUCTURED, Endpoint, redact
 from process.genre.limits import Budget, Pace, Purse, Stopped, estimated_tokens
+from process.genre.replies import ServerError, error_of_choice, read_body, read_error
+from process.genre.terms import Terms, refuses_something
 from process.genre.types import Message, Reply, Request, Usage
 
 if TYPE_CHECKING:
@@ -26,8 +31,9 @@ if TYPE_CHECKING:
 
 _RETRIED = (408, 409, 429)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled at each attempt, drawn from 0 to that
+_TRIES_TO_CONNECT = 3
+_CONNECT_WITHIN = 10.0  # seconds
 _SHOWN = 300  # characters of a server's message
-_ABOUT_FORMAT = ("response_format", "json_schema", "json_object", "schema", "grammar", "structured")
 
 
 class EndpointError(LegosError):
@@ -46,12 +52,16 @@ class _MayPass(Exception):
         self.wait = wait
 
 
-class _Refused(Exception):
-    """A 4xx that asking again will not change."""
+class _Unreachable(_MayPass):
+    """No connection came about: nobody listens, or the name is unknown."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+
+class _Refused(Exception):
+    """A refusal that asking the same again will not change."""
+
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 def free_of_charge(usage: Usage) -> float:
@@ -85,8 +95,7 @@ class Client:
         self.notes: list[str] = []
         self._budget = budget or Budget()
         self._key = endpoint.key()
-        self._level = STRUCTURED.index(endpoint.structured)
-        self._limit_name = "max_tokens"
+        self._terms = Terms(endpoint.structured)
 
     @property
     def cost(self) -> float:
@@ -110,7 +119,9 @@ class Client:
             else asyncio.get_running_loop().time() + endpoint.total_timeout
         )
         self._http = httpx2.AsyncClient(
-            timeout=endpoint.timeout,
+            timeout=httpx2.Timeout(
+                endpoint.timeout, connect=min(endpoint.timeout, _CONNECT_WITHIN)
+            ),
             follow_redirects=False,  # a key goes to the named server and to no other
             trust_env=not endpoint.is_local,
             limits=httpx2.Limits(max_connections=endpoint.concurrency),
@@ -119,7 +130,7 @@ class Client:
             api_key=self._key or "none",
             base_url=endpoint.base_url,
             max_retries=0,
-            timeout=endpoint.timeout,
+            timeout=self._http.timeout,
             http_client=self._http,
         )
         return self
@@ -143,49 +154,40 @@ class Client:
         asked = tuple(messages or request.messages)
         try:
             async with asyncio.timeout_at(self._deadline), self._slots:
-                return await self._with_fitting_format(request, asked)
+                return await self._on_fitting_terms(request, asked)
         except TimeoutError:
             raise Stopped(f"the total time ({self.endpoint.total_timeout:g} s) is over") from None
 
-    async def _with_fitting_format(self, request: Request, asked: Sequence[Message]) -> Reply:
-        """Ask as strictly as the endpoint allows, and remember how strict that is."""
-        level = self._level
+    async def _on_fitting_terms(self, request: Request, asked: Sequence[Message]) -> Reply:
+        """Ask with all that the endpoint accepts, and remember what it refuses."""
+        terms = self._terms
         while True:
-            limit_name = self._limit_name
+            body = terms.body(request, asked)
             try:
-                reply = await self._repeatedly(request, self._body(request, asked, level))
+                reply = await self._repeatedly(request, body)
             except _Refused as refused:
-                text = str(refused).lower()
-                if refused.status == 400 and "max_completion_tokens" in text:
-                    if limit_name != "max_completion_tokens":
-                        self._limit_name = "max_completion_tokens"
-                        continue
-                elif level + 1 < len(STRUCTURED) and any(word in text for word in _ABOUT_FORMAT):
-                    level += 1
-                    continue
-                raise RequestFailed(f"HTTP {refused.status}: {refused}") from None
-            if level > self._level:  # remembered once something weaker has worked
-                self._level = level
-                self._note(f"the endpoint refuses {STRUCTURED[level - 1]}; {STRUCTURED[level]} now")
-            return reply
+                weaker = terms.weaker(refused.error, body)
+                if weaker is None:
+                    raise self._hopeless(refused.error) from None
+                terms = weaker
+            else:
+                self._remember(terms)  # once something weaker has worked
+                return replace(reply, without=tuple(sorted(terms.without)))
 
-    def _body(self, request: Request, asked: Sequence[Message], level: int) -> dict[str, Any]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": sampling.model,
-            "messages": [dict(message) for message in asked],
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "frequency_penalty": sampling.frequency_penalty,
-            self._limit_name: request.max_tokens,
-        }
-        if STRUCTURED[level] == "json_schema":
-            schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif STRUCTURED[level] == "json_object":
-            body["response_format"] = {"type": "json_object"}
-        return body
+    def _remember(self, terms: Terms) -> None:
+        known = self._terms
+        self._terms = known.or_weaker(terms)
+        if self._terms.structured != known.structured:
+            level = STRUCTURED.index(self._terms.structured)
+            self._note(f"the endpoint refuses {STRUCTURED[level - 1]}; {STRUCTURED[level]} now")
+        for note in self._terms.notes():
+            self._note(note)
+
+    def _hopeless(self, error: ServerError) -> Exception:
+        """What a refusal is that nothing can be left out for."""
+        if error.status != 404:
+            return RequestFailed(f"HTTP {error.status}: {error.message}")
+        return self._of_every_request(error)
 
     async def _repeatedly(self, request: Request, body: dict[str, Any]) -> Reply:
         import tenacity
@@ -197,14 +199,22 @@ class Client:
             asked_for = error.wait if isinstance(error, _MayPass) else 0.0
             return asked_for + backing_off(state)
 
+        def stop(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            most = 1 + self.endpoint.retries
+            tries = min(most, _TRIES_TO_CONNECT) if isinstance(error, _Unreachable) else most
+            return state.attempt_number >= tries
+
         attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(_MayPass),
-            stop=tenacity.stop_after_attempt(1 + self.endpoint.retries),
-            wait=wait,
-            reraise=True,
+            retry=tenacity.retry_if_exception_type(_MayPass), stop=stop, wait=wait, reraise=True
         )
         try:
             return await attempts(self._once, request, body)
+        except _Unreachable as error:
+            raise EndpointError(
+                f"{self.endpoint.base_url}: {error}; is the server running, and is this its "
+                "address?"
+            ) from None
         except _MayPass as error:
             raise RequestFailed(f"{error} (after {1 + self.endpoint.retries} attempts)") from None
 
@@ -217,8 +227,8 @@ class Client:
             sent = True
             self.attempts += 1
             begin = time.monotonic()
-            text = await self._send(body)
-            reply = self._read(text, most, time.monotonic() - begin)
+            text, headers = await self._send(body)
+            reply = self._read(text, headers, most, time.monotonic() - begin)
             used = reply.usage
             self.usage += used
             self._tokens.correct(_total(used) - _total(most))
@@ -232,7 +242,8 @@ class Client:
         while (pause := self._paused_until - time.monotonic()) > 0:
             await asyncio.sleep(pause)
 
-    async def _send(self, body: dict[str, Any]) -> str:
+    async def _send(self, body: dict[str, Any]) -> tuple[str, Mapping[str, str]]:
+        """The body of a reply and its headers."""
         import httpx2
         import openai
 
@@ -240,60 +251,71 @@ class Client:
             async with asyncio.timeout(self.endpoint.timeout):
                 # the typed method checks a body for as long as everything else takes together
                 raw = await self._sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
-            return raw.text
+            return raw.text, raw.headers
         except openai.APIStatusError as error:
-            raise self._judged(error) from None
-        except (openai.APITimeoutError, TimeoutError):
+            told = read_error(_body_of(error), error.status_code)
+            told = told or ServerError(error.status_code, error.message)
+            raise self._judged(told, error.response.headers) from None
+        except (openai.APITimeoutError, TimeoutError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise _Unreachable(f"no connection within {_CONNECT_WITHIN:g} s") from None
             raise _MayPass(f"no answer within {self.endpoint.timeout:g} s") from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             reason = self._clean(str(cause)) or type(cause).__name__
-            raise _MayPass(f"connection failed: {reason}") from None
+            kind = _Unreachable if isinstance(cause, httpx2.ConnectError) else _MayPass
+            raise kind(f"connection failed: {reason}") from None
         except UnicodeError:
             raise RequestFailed("the request is no valid Unicode") from None
 
-    def _judged(self, error: openai.APIStatusError) -> Exception:
-        """What an error status means for this request and for the others."""
-        status, message = error.status_code, self._clean(_message(error))
-        if "insufficient_quota" in str(error.body):
-            return EndpointError(f"{self.endpoint.base_url}: no quota left: {message}")
-        if status in _RETRIED or status >= 500:
-            wait = _retry_after(error.response.headers.get("retry-after"))
+    def _judged(self, error: ServerError, headers: Mapping[str, str]) -> Exception:
+        """What an error means for this request and for the others."""
+        error = replace(error, message=self._clean(error.message))
+        status = error.status
+        if status == 402 or "insufficient_quota" in error.codes:
+            return EndpointError(f"{self.endpoint.base_url}: no quota left: {error.message}")
+        if status in _RETRIED or (status >= 500 and not refuses_something(error)):
+            wait = _retry_after(headers)
             if status == 429 and wait:  # the others need not find out for themselves
                 self._paused_until = max(self._paused_until, time.monotonic() + wait)
-            return _MayPass(f"HTTP {status}: {message}", wait)
-        hopeless = status in (401, 402, 404) or status < 400
+            return _MayPass(f"HTTP {status}: {error.message}", wait)
+        hopeless = status == 401 or status < 400
         if hopeless or (status == 403 and not self.usage.prompt_tokens):  # later: of one text
-            return EndpointError(
-                f"{self.endpoint.base_url}: HTTP {status}: {message}; is the base URL right (most "
-                "end in /v1), the name of the model, the key in the environment?"
-            )
-        return _Refused(status, message)
+            return self._of_every_request(error)
+        return _Refused(error)
 
-    def _read(self, text: str, most: Usage, seconds: float) -> Reply:
+    def _of_every_request(self, error: ServerError) -> EndpointError:
+        return EndpointError(
+            f"{self.endpoint.base_url}: HTTP {error.status}: {error.message}; is the base URL "
+            "right (most end in /v1), the name of the model, the key in the environment?"
+        )
+
+    def _read(self, text: str, headers: Mapping[str, str], most: Usage, seconds: float) -> Reply:
         try:
             body = json.loads(text)
-            choice = body["choices"][0]
-            content = choice["message"].get("content") or ""
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _MayPass(
                 "the reply is no JSON; it was cut, or is none of a language model"
             ) from None
-        except (KeyError, IndexError, TypeError, AttributeError):
+        error = read_error(body, 200) or error_of_choice(body)
+        if error is not None:
+            raise self._judged(error, headers)
+        said = read_body(body)
+        if said is None:
             shown = self._clean(text)
-            raise RequestFailed(f"the reply is no chat completion: {shown}") from None
-        usage = body.get("usage") or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not isinstance(prompt, int) or not isinstance(completion, int):
+            raise RequestFailed(f"the reply is no chat completion: {shown}")
+        usage = said.usage
+        if usage is None:
             self._note("the endpoint does not count tokens; they are estimated")
-            prompt = most.prompt_tokens
-            completion = estimated_tokens([{"content": str(content)}])
+            usage = Usage(most.prompt_tokens, estimated_tokens([{"content": said.text}]))
         return Reply(
-            text=str(content).replace(self._key, HIDDEN) if self._key else str(content),
-            usage=Usage(prompt, completion),
+            text=said.text.replace(self._key, HIDDEN) if self._key else said.text,
+            usage=usage,
             seconds=seconds,
-            model=redact(str(body.get("model") or ""), self._key),
-            finish_reason=str(choice.get("finish_reason") or "stop"),
+            model=redact(said.model, self._key),
+            finish_reason=said.finish_reason,
+            refusal=self._clean(said.refusal),
+            reasoned=said.reasoned,
         )
 
     def _note(self, text: str) -> None:
@@ -309,21 +331,30 @@ def _total(usage: Usage) -> int:
     return usage.prompt_tokens + usage.completion_tokens
 
 
-def _message(error: openai.APIStatusError) -> str:
-    body = error.body
-    inner = body.get("message") if isinstance(body, dict) else None
-    return str(inner or body or error.message)
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds of a ``Retry-After`` header: a number or a date; 0 where there is none."""
-    if value is None:
-        return 0.0
+def _body_of(error: openai.APIStatusError) -> Any:
+    """The whole body; the SDK keeps of an object only what stands under ``error``."""
     try:
-        seconds = float(value)
+        return json.loads(error.response.text)
+    except (ValueError, RecursionError):
+        return error.response.text or error.message
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a server asks to wait: a number or a date; 0 where it does not."""
+    try:
+        return _at_least_zero(float(headers.get("retry-after-ms", "")) / 1000)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return 0.0
+        pass
+    value = headers.get("retry-after", "")
+    try:
+        return _at_least_zero(float(value))
+    except ValueError:
+        pass
+    try:
+        return _at_least_zero(parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _at_least_zero(seconds: float) -> float:
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0

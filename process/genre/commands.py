@@ -1,27 +1,36 @@
-"""What ``python -m process.genre plan|run|status|export|import|leaks`` do."""
+"""What the commands of ``python -m process.genre`` do that ask no model."""
 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 from rich.table import Table
 
 from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from process.genre.export import add_item_text, choose_answers, write_picks, write_profiles
-from process.genre.histories import LEAKY, MEANING
+from process.genre.arguments import read_requests, read_tables, refuse_unknown_keys
+from process.genre.asking import ask_again, run
+from process.genre.export import (
+    add_item_text,
+    choose_all,
+    choose_answers,
+    refuse_several_kinds,
+    write_picks,
+    write_profiles,
+)
+from process.genre.histories import MEANING
 from process.genre.importers import PUBLISHED, answers_of, read_log, read_user_ids
 from process.genre.leak import LeakCheck, Overlap, texts_of_users
 from process.genre.prices import Price, price_of
-from process.genre.requests import Requests, Selection
-from process.genre.scheme import Scheme, load_scheme
+from process.genre.requests import Requests, Selection, is_of
+from process.genre.scheme import load_scheme
+from process.genre.showing import plain_table, two_columns
 from process.genre.store import Store
 from process.genre.synthetic_items import add_synthetic_items
-from process.genre.types import Answer, Request, Sampling, Summary, Usage
+from process.genre.types import Answer, Request, Sampling, Usage
 from process.raw import TokenizerSpec
 from process.tokenization import make_tokenizer
 
@@ -32,14 +41,14 @@ ESTIMATED_ANSWER = 0.5  # of max_tokens; the most is shown beside it
 
 def plan(args: argparse.Namespace) -> None:
     """Print how many requests, tokens and how much money a run would take."""
-    scheme, requests = _requests(args)
+    scheme, requests = read_requests(args)
     store = Store.read(args.store, scheme.name)
     asked = list(requests)
     left = [request for request in asked if request.hash not in store]
     prompt = _count_tokens(left, args.tokenizer)
     most = sum(request.max_tokens for request in left)
     price = price_of(args.model, args.price)
-    table = _table(f"{scheme.name}, version {scheme.version}", "what", "number")
+    table = two_columns(f"{scheme.name}, version {scheme.version}")
     table.add_row("requests", f"{len(asked):,}")
     table.add_row("answered already", f"{len(asked) - len(left):,}")
     table.add_row("to be sent", f"{len(left):,}")
@@ -61,62 +70,19 @@ def plan(args: argparse.Namespace) -> None:
             print(f"--- {message['role']}\n{message['content']}")
 
 
-def run(args: argparse.Namespace) -> Summary:
-    """Ask what has no answer yet.
-
-    Raises:
-        LegosError: of the arguments, the tables, the store or the endpoint.
-    """
-    from process.genre.bar import answer_bar
-    from process.genre.client import Client
-    from process.genre.embedded import EmbeddedServer
-    from process.genre.endpoint import Endpoint
-    from process.genre.limits import Budget
-    from process.genre.run import run as ask
-
-    scheme, requests = _requests(args)
-    price = price_of(args.model, args.price)
-    if args.max_cost is not None and price is None:
-        raise ConfigError(f"--max-cost: nobody knows the price of {args.model}; give --price")
-    asked = list(requests)
-    if args.history == LEAKY and scheme.about == "user":
-        print(f"history {LEAKY}: {MEANING[LEAKY]}")
-    with ExitStack() as stack:
-        store = stack.enter_context(Store.open(args.store, scheme.name))
-        base_url = args.base_url
-        if base_url is None:
-            server = stack.enter_context(EmbeddedServer(args.model, slots=args.slots))
-            base_url = server.base_url
-        endpoint = Endpoint(
-            base_url,
-            key_variable=args.key_variable,
-            concurrency=args.concurrency or (args.slots if args.base_url is None else 8),
-            requests_per_minute=args.requests_per_minute,
-            tokens_per_minute=args.tokens_per_minute,
-            timeout=args.timeout,
-            total_timeout=args.total_timeout,
-            structured=args.structured,
-        )
-        budget = Budget(requests=args.max_requests, tokens=args.max_tokens, cost=args.max_cost)
-        client = Client(endpoint, budget, price.cost if price else Price(0, 0).cost)
-        bar = stack.enter_context(answer_bar(scheme.name, total=len(asked)))
-        summary = ask(asked, client, store, repairs=args.repairs, on_progress=bar)
-    _print_run(summary, client.notes)
-    return summary
-
-
 def status(args: argparse.Namespace) -> None:
     """Print what the store has of the requests: answered, quarantined, left."""
-    scheme, requests = _requests(args)
+    scheme, requests = read_requests(args)
     store = Store.read(args.store, scheme.name)
     hashes = {request.hash for request in requests}
     answered = sum(one in store for one in hashes)
     quarantined = len(hashes & store.refused_hashes)
     counts = store.counts()
-    table = _table(str(store.path), "what", "number")
+    table = two_columns(str(store.path))
     table.add_row("requests", f"{len(hashes):,}")
     table.add_row("answered", f"{answered:,}")
     table.add_row("quarantined, not answered", f"{quarantined:,}")
+    table.add_row("  of these refused for good", f"{len(hashes & store.final_hashes):,}")
     table.add_row("not asked yet", f"{len(hashes) - answered - quarantined:,}")
     table.add_row("other answers in the store", f"{len(store) - answered:,}")
     table.add_row("put right while reading", f"{counts.notes:,}")
@@ -132,6 +98,24 @@ def status(args: argparse.Namespace) -> None:
         reasons[entry["reason"][:80]] = reasons.get(entry["reason"][:80], 0) + 1
     for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1])[:10]:
         print(f"  {count:,} × {reason}")
+
+
+def drop(args: argparse.Namespace) -> None:
+    """Take answers out of the store, by their keys.
+
+    Raises:
+        LegosError: of the arguments or the store, or of keys without an answer.
+    """
+    scheme = load_scheme(args.scheme)
+    with Store.open(args.store, scheme.name) as store:
+        chosen = choose_all(store, source=args.source, model=args.model, version=args.version)
+        refuse_unknown_keys(args.key, [answer["key"] for answer in chosen], f"{store.path} holds")
+        dropped = [a for a in chosen if any(is_of(a["key"], key) for key in args.key)]
+        refuse_several_kinds(store, dropped)
+        store.drop(answer["hash"] for answer in dropped)
+    for answer in dropped:
+        print(f"dropped {answer['key']}: {json.dumps(answer['answer'], ensure_ascii=False)}")
+    print("the next run asks them again; what they cost still counts")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -152,11 +136,11 @@ def export(args: argparse.Namespace) -> None:
         print(f"{args.output}: {write_profiles(answers, args.output, rename):,} profiles")
     elif scheme.task == "compressor":
         history = next(iter(answers.values()))["source"]
-        requests = Requests(scheme, _tables(args), Sampling(""), Selection(history))
+        requests = Requests(scheme, read_tables(args), Sampling(""), Selection(history))
         print(f"{args.output}: {write_picks(answers, requests, args.output):,} histories")
     elif scheme.task == "generator":
         add_synthetic_items(
-            _tables(args).folder,
+            read_tables(args).folder,
             answers,
             args.output,
             sources=[store.path],
@@ -167,7 +151,7 @@ def export(args: argparse.Namespace) -> None:
     else:
         name = next(iter(scheme.answer["properties"]))
         add_item_text(
-            _tables(args).folder,
+            read_tables(args).folder,
             {key: str(answer["answer"][name]) for key, answer in answers.items()},
             args.output,
             field=(args.field or [name])[0],
@@ -242,7 +226,7 @@ def leaks(args: argparse.Namespace) -> None:
 def _leak_table(rows: Sequence[Overlap], split: str) -> Table:
     headings = ("users", "words", "with a word held out", "random", "in held out", "random", "seen",
                 "held out - random [95 %]", "recovered")  # fmt: skip
-    table = _table(f"words of answers in the items held out of {split}", "answers", *headings)
+    table = plain_table(f"words of answers in the items held out of {split}", "answers", *headings)
     for row in rows:
         table.add_row(
             row.name,
@@ -257,28 +241,6 @@ def _leak_table(rows: Sequence[Overlap], split: str) -> Table:
             f"{row.recovered:.2f}",
         )
     return table
-
-
-def _requests(args: argparse.Namespace) -> tuple[Scheme, Requests]:
-    scheme = load_scheme(args.scheme)
-    for name in ("users", "items"):
-        if getattr(args, name) is not None and scheme.about != name.removesuffix("s"):
-            raise ConfigError(f"--{name}: {scheme.name} is about {scheme.about}s")
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"--{name} {getattr(args, name)}: at least 1")
-    temperature = scheme.temperature if args.temperature is None else args.temperature
-    if not (math.isfinite(temperature) and 0 <= temperature <= 2):
-        raise ConfigError(f"--temperature {temperature}: expected 0 to 2")
-    sampling = Sampling(args.model, temperature, args.top_p, args.seed)
-    selection = Selection(args.history, args.users or args.items, args.cold_at_most)
-    profiles = Store.read(args.store, scheme.needs) if scheme.needs else None
-    return scheme, Requests(scheme, Tables.load(args.data), sampling, selection, profiles)
-
-
-def _tables(args: argparse.Namespace) -> Tables:
-    if args.data is None:
-        raise ConfigError(f"--data: needed to export {args.scheme}")
-    return Tables.load(args.data)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -306,33 +268,11 @@ def _cost(price: Price | None, usage: Usage, model: str) -> str:
     return f"{price.cost(usage):,.4f}"
 
 
-def _print_run(summary: Summary, notes: Sequence[str]) -> None:
-    rate = summary.answered / summary.seconds if summary.seconds else 0.0
-    table = _table("run", "what", "number")
-    for name in ("requests", "already", "answered", "quarantined", "failed"):
-        table.add_row(name, f"{getattr(summary, name):,}")
-    table.add_row("prompt tokens", f"{summary.usage.prompt_tokens:,}")
-    table.add_row("completion tokens", f"{summary.usage.completion_tokens:,}")
-    table.add_row("cost (US dollars)", f"{summary.cost:,.4f}")
-    table.add_row("seconds", f"{summary.seconds:,.1f} ({rate:.2f} answers a second)")
-    PlainConsole().print(table)
-    for note in notes:
-        print(f"note: {note}")
-    if summary.stopped:
-        print(f"stopped early: {summary.stopped}; the same command goes on from here")
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column(first, justify="left")
-    for heading in others:
-        table.add_column(heading, justify="right")
-    return table
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "plan": plan,
     "run": run,
+    "ask": ask_again,
+    "drop": drop,
     "status": status,
     "export": export,
     "import": import_logs,

@@ -42,21 +42,47 @@ def choose_answers(
     Raises:
         DataError: there are none, or of several histories, models or versions.
     """
+    chosen = choose_all(store, source=source, model=model, version=version)
+    refuse_several_kinds(store, chosen)
+    return {answer["key"]: answer for answer in chosen}
+
+
+def choose_all(
+    store: Store,
+    *,
+    source: str | None = None,
+    model: str | None = None,
+    version: int | None = None,
+) -> list[Answer]:
+    """The answers of some history, model or version, in the order they came.
+
+    Raises:
+        DataError: there are none.
+    """
     wanted = {"source": source, "model": model, "version": version}
     asked = {name: value for name, value in wanted.items() if value is not None}
     answers = store.answers()
     chosen = [a for a in answers if all(a[name] == value for name, value in asked.items())]  # type: ignore[literal-required]
-    kinds = Counter(_kind(answer) for answer in chosen or answers)
     if not chosen:
+        kinds = Counter(_kind(answer) for answer in answers)
         found = f"; it has {_list_kinds(kinds)}" if kinds else ""
         described = ", ".join(f"{name} {value}" for name, value in asked.items())
         raise DataError(f"{store.path}: no answers{' of ' + described if asked else ''}{found}")
+    return chosen
+
+
+def refuse_several_kinds(store: Store, answers: Sequence[Answer]) -> None:
+    """Refuse answers that must not be mixed.
+
+    Raises:
+        DataError: they are of several histories, models or versions.
+    """
+    kinds = Counter(_kind(answer) for answer in answers)
     if len(kinds) > 1:
         raise DataError(
             f"{store.path}: answers of several kinds: {_list_kinds(kinds)}; choose by --source, "
             "--model or --version"
         )
-    return {answer["key"]: answer for answer in chosen}
 
 
 def _kind(answer: Answer) -> str:

@@ -29,6 +29,8 @@ class Selection:
     """So many items or users, always the same; a larger sample holds a smaller one."""
     cold_at_most: int | None = None
     """In place of the scheme's limit."""
+    keys: tuple[str, ...] = ()
+    """Only these items or users, or rounds of them (``U7#1``); empty is all."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Requests:
         ids = self.tables.vocabulary("item_id")
         eligible = [row for row, fields in enumerate(self.shown) if fields]
         self.left_out["items without text"] += len(ids) - len(eligible)
-        for row in self._sample(eligible, ids, "items"):
+        for row in self._chosen(eligible, ids, "items"):
             text = "\n".join(f"{name}: {value}" for name, value in self.shown[row].items())
             yield self._request(ids[row], {"item": text}, {}, 0)
 
@@ -111,7 +113,7 @@ class Requests:
         asked = [row for row in few if most is None or lengths[row] <= most]
         self.left_out[f"users with more than {most} clicks"] += len(few) - len(asked)
         profiles = self._profiles() if self.scheme.needs else {}
-        for row in self._sample(asked, ids, "users"):
+        for row in self._chosen(asked, ids, "users"):
             shown = self.history_rows(row)
             if self.scheme.needs and ids[row] not in profiles:
                 self.left_out["users whose profile was refused"] += 1
@@ -119,7 +121,9 @@ class Requests:
             slots = {"history": self._history_text(shown), "profile": profiles.get(ids[row], "")}
             numbers = {"history_length": len(shown), "picks": min(limits.picks, len(shown))}
             for number in range(len(self.scheme.rounds)):
-                yield self._request(ids[row], slots, numbers, number)
+                request = self._request(ids[row], slots, numbers, number)
+                if self._is_wanted(request.key):
+                    yield request
 
     def history_rows(self, user: int) -> list[int]:
         """The item rows of a user that are shown, oldest first."""
@@ -134,8 +138,15 @@ class Requests:
             lines.append(f"({number}) {fields or 'no text'}")
         return "\n".join(lines)
 
-    def _sample(self, rows: list[int], ids: Sequence[str], what: str) -> list[int]:
-        """The rows whose id has the smallest hashes, in their own order."""
+    def _is_wanted(self, key: str) -> bool:
+        keys = self.selection.keys
+        return not keys or any(is_of(key, one) for one in keys)
+
+    def _chosen(self, rows: list[int], ids: Sequence[str], what: str) -> list[int]:
+        """The rows that are asked for by key; else those whose id has the smallest hashes."""
+        if self.selection.keys:
+            keys = {one for key in self.selection.keys for one in (key, key.rpartition("#")[0])}
+            return [row for row in rows if ids[row] in keys]
         wanted = self.selection.sample
         if wanted is None or wanted >= len(rows):
             return rows
@@ -208,6 +219,12 @@ class Requests:
             f"asked yet (same model, seed and history); first run\n"
             f"  python -m process.genre run {' '.join(parts)}"
         )
+
+
+def is_of(key: str, wanted: str) -> bool:
+    """Whether a key is the one wanted, or a round of the user wanted: ``U7#1`` is of ``U7``."""
+    user, _, number = key.rpartition("#")
+    return key == wanted or (user == wanted and number.isdecimal())
 
 
 def profile_text(answer: Answer) -> str:

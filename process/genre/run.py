@@ -15,8 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from legos.errors import LegosError
-from process.genre.answers import AnswerError, make_answer, make_rejected, read_answer
+from process.genre.answers import AnswerError, make_answer, make_rejected, read_reply
 from process.genre.client import Client, EndpointError, RequestFailed
 from process.genre.limits import Stopped
 from process.genre.types import Answer, AnswerStore, Message, Rejected, Reply, Request, Summary
@@ -51,10 +50,10 @@ def run(
         grace: seconds that requests in flight get after Ctrl-C; a second Ctrl-C gives them none.
 
     Returns:
-        What was done; ``stopped`` says why it ended early (`INTERRUPTED` after Ctrl-C).
+        What was done; ``stopped`` says why it ended early (`INTERRUPTED` after Ctrl-C), and
+        ``gave_up`` that the endpoint refuses every request or fails all the time.
 
     Raises:
-        EndpointError: the endpoint refuses every request; answers so far are stored.
         OSError: answers cannot be written.
     """
     return asyncio.run(_Loop(requests, client, store, repairs, on_progress, grace).run())
@@ -84,11 +83,14 @@ class _Loop:
         distinct = {request.hash: request for request in requests}
         self._open = [request for request in distinct.values() if request.hash not in store]
         self._requests, self._already = len(distinct), len(distinct) - len(self._open)
+        final = store.final_hashes
+        self._refused = sum(request.hash in final for request in self._open)
+        self._open = [request for request in self._open if request.hash not in final]
         self._client, self._store, self._repairs = client, store, repairs
         self._on_progress, self._grace = on_progress, grace
         self._answered = self._quarantined = self._failed = self._failed_in_a_row = 0
-        self._stopped = ""
-        self._refused: LegosError | None = None
+        self._stopped = self._first_reason = ""
+        self._gave_up = False
         self._results: asyncio.Queue[Answer | _Unusable | None] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drop = asyncio.Event()
@@ -107,8 +109,6 @@ class _Loop:
                 finally:
                     await self._results.put(None)
                     await writer
-        if self._refused is not None:
-            raise self._refused
         return self.summary()
 
     def summary(self) -> Summary:
@@ -116,6 +116,7 @@ class _Loop:
         return Summary(
             requests=self._requests,
             already=self._already,
+            refused=self._refused,
             answered=self._answered,
             quarantined=self._quarantined,
             failed=self._failed,
@@ -123,6 +124,8 @@ class _Loop:
             cost=self._client.cost,
             seconds=time.monotonic() - self._begin,
             stopped=self._stopped,
+            gave_up=self._gave_up,
+            first_reason=self._first_reason or self._stopped,
         )
 
     async def _until_done(
@@ -162,9 +165,10 @@ class _Loop:
                 result = _Unusable(make_rejected(request, None, f"failed: {reason}"), failed=True)
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row >= _FAILED_IN_A_ROW:
+                    self._gave_up = True
                     self._end(f"{self._failed_in_a_row} requests in a row failed; last: {reason}")
             except EndpointError as error:
-                self._refused = error
+                self._gave_up = True
                 self._end(str(error))
                 return
             else:
@@ -185,11 +189,11 @@ class _Loop:
                 return _invalid(request, reply, [*reasons, f"asking again: {error}"])
             reply = new if reply is None else _added(reply, new)
             try:
-                parsed = read_answer(reply.text, request.schema, finish_reason=reply.finish_reason)
+                parsed = read_reply(request, reply)
             except AnswerError as error:
                 reasons.append(error.reason)
-                if len(reasons) > self._repairs:
-                    return _invalid(request, reply, reasons)
+                if error.final or len(reasons) > self._repairs:
+                    return _invalid(request, reply, reasons, final=error.final)
                 messages = _asking_again(request, reply, error.reason)
             else:
                 notes = [*parsed.notes, *(f"asked again: {reason}" for reason in reasons)]
@@ -207,6 +211,8 @@ class _Loop:
             answers = [r for r in batch if r is not None and not isinstance(r, _Unusable)]
             await asyncio.to_thread(self._put, answers, [one.rejected for one in unusable])
             failed = sum(one.failed for one in unusable)
+            if unusable and not self._first_reason:
+                self._first_reason = unusable[0].rejected["reason"]
             self._answered += len(answers)
             self._failed += failed
             self._quarantined += len(unusable) - failed
@@ -254,8 +260,11 @@ def _added(before: Reply, new: Reply) -> Reply:
     return replace(new, usage=before.usage + new.usage, seconds=before.seconds + new.seconds)
 
 
-def _invalid(request: Request, reply: Reply, reasons: Sequence[str]) -> _Unusable:
-    return _Unusable(make_rejected(request, reply, "; then: ".join(reasons)), failed=False)
+def _invalid(
+    request: Request, reply: Reply, reasons: Sequence[str], *, final: bool = False
+) -> _Unusable:
+    reason = "; then: ".join(reasons)
+    return _Unusable(make_rejected(request, reply, reason, final=final), failed=False)
 
 
 def _asking_again(request: Request, reply: Reply, reason: str) -> tuple[Message, ...]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from legos.errors import ConfigError, nearest
+from process.genre.schemas import check_schema, validator_of
 from process.genre.types import Message
 
 FOLDER = Path(__file__).parent / "schemes"
@@ -198,12 +197,14 @@ def load_scheme(name: str, folder: Path = FOLDER) -> Scheme:
         scheme = Scheme.model_validate(values)
         numbers = dict.fromkeys(("history_length", "picks"), 1)
         lists = {slot: ["a"] for slot in scheme.lists}
-        Draft202012Validator.check_schema(scheme.answer_schema(numbers, lists))
+        check_schema(scheme.answer_schema(numbers, lists))
         _check_examples(path, scheme)
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from None
-    except SchemaError as error:
-        raise ConfigError(f"{path}: answer: no valid JSON schema ({error.message})") from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: answer: {error}") from None
     if scheme.name != path.stem:
         raise ConfigError(f"{path}: name: is {scheme.name!r}, expected the file's, {path.stem!r}")
     return scheme
@@ -212,7 +213,7 @@ def load_scheme(name: str, folder: Path = FOLDER) -> Scheme:
 def _check_examples(path: Path, scheme: Scheme) -> None:
     schema = _without(scheme.answer, ("enum", "maximum", "maxItems"))
     for number, example in enumerate(scheme.examples):
-        for error in Draft202012Validator(schema).iter_errors(example.answer):
+        for error in validator_of(schema).iter_errors(example.answer):
             raise ConfigError(f"{path}: examples.{number}.answer: {error.message}")
 
 

@@ -1,7 +1,8 @@
 """Answers on disk: one JSON object a line, appended, never changed.
 
 A batch is written in one piece and is on disk when ``add`` returns. What a crash leaves of a last
-line is kept in the quarantine and cut off at the next opening, so its request is asked again.
+line is kept in the quarantine and cut off at the next opening, so its request is asked again. An
+answer is dropped by a line that says so: the answer no longer counts, what it cost still does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, cast
 
 from legos.errors import DataError
 from process.genre.answers import now
-from process.genre.types import Answer, Rejected, Usage
+from process.genre.types import Answer, Rejected, Usage, whole_characters
 
 TORN = "torn line"
 
@@ -48,6 +49,7 @@ class Store:
         self.quarantine_path = folder / f"{scheme}.quarantine.jsonl"
         self._answers: dict[str, Answer] = {}
         self._rejected: list[Rejected] = []
+        self._dropped: list[Answer] = []
         self._files: tuple[int, int] | None = None
 
     @classmethod
@@ -115,9 +117,15 @@ class Store:
         """Requests that were refused and never answered."""
         return {entry["hash"] for entry in self._rejected if entry["hash"]} - set(self._answers)
 
+    @property
+    def final_hashes(self) -> set[str]:
+        """Of these, what asking again would not change: refusals, answers that hit their limit."""
+        final = {entry["hash"] for entry in self._rejected if entry.get("final")}
+        return final & self.refused_hashes
+
     def counts(self) -> Counts:
         """How much there is, and what it cost."""
-        lines = [*self._answers.values(), *self._rejected]
+        lines = [*self._answers.values(), *self._dropped, *self._rejected]
         usage = Usage(
             sum(line["usage"]["prompt_tokens"] for line in lines),
             sum(line["usage"]["completion_tokens"] for line in lines),
@@ -144,6 +152,25 @@ class Store:
         self._append(0, list(batch.values()))
         self._answers.update(batch)
 
+    def replace(self, answers: Iterable[Answer]) -> None:
+        """Append answers in place of those of the same requests; on disk when this returns."""
+        batch = list(answers)
+        old = [self._answers[a["hash"]] for a in batch if a["hash"] in self._answers]
+        self._append(0, [*map(_drop_line, old), *batch])
+        for line in [*map(_drop_line, old), *batch]:
+            self._take(line)
+
+    def drop(self, hashes: Iterable[str]) -> None:
+        """Take answers out; the next run asks their requests again. On disk when this returns.
+
+        Args:
+            hashes: of answers that are there.
+        """
+        lines = [_drop_line(self._answers[one]) for one in hashes]
+        self._append(0, lines)
+        for line in lines:
+            self._take(line)
+
     def reject(self, rejected: Iterable[Rejected]) -> None:
         """Append to the quarantine; on disk when this returns."""
         batch = list(rejected)
@@ -158,7 +185,7 @@ class Store:
         text = "".join(
             json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines
         )
-        file, data = self._files[which], text.encode("utf-8", "backslashreplace")
+        file, data = self._files[which], whole_characters(text).encode("utf-8")
         before = os.fstat(file).st_size
         try:
             written = 0
@@ -185,13 +212,28 @@ class Store:
             os.ftruncate(file, end)
         self._append(1, torn)
 
+    def _take(self, line: Mapping[str, Any]) -> None:
+        """One line of the answers: an answer, or that one was dropped."""
+        if line.get("dropped"):
+            old = self._answers.pop(line["hash"], None)
+            self._dropped += [] if old is None else [old]
+        else:
+            self._answers.setdefault(line["hash"], cast(Answer, line))
+
     def _load(self) -> None:
-        for answer in _lines(self.path, ("hash", "key", "answer", "usage")):
-            self._answers.setdefault(answer["hash"], cast(Answer, answer))
+        for line in _lines(self.path, ("hash", "key", "answer", "usage")):
+            self._take(line)
         self._rejected = [
             cast(Rejected, entry)
             for entry in _lines(self.quarantine_path, ("hash", "key", "reason", "usage"))
         ]
+
+
+def _drop_line(answer: Answer) -> dict[str, Any]:
+    """The line that takes an answer out; it costs nothing itself."""
+    usage = {"prompt_tokens": 0, "completion_tokens": 0}
+    return {"hash": answer["hash"], "key": answer["key"], "answer": None, "usage": usage,
+            "dropped": True, "time": now()}  # fmt: skip
 
 
 def _is_whole(data: bytes) -> bool:
@@ -216,6 +258,7 @@ def _torn(path: Path, data: bytes) -> Rejected:
         "seconds": 0.0,
         "time": now(),
         "reason": f"{TORN} at the end of {path.name}",
+        "final": False,
     }
 
 
@@ -225,8 +268,10 @@ def _lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: damaged, not JSON ({error})") from None
+        if b"\\u" in line:  # half an emoji, stored before it was looked for
+            value = json.loads(whole_characters(json.dumps(value, ensure_ascii=False)))
         if not isinstance(value, Mapping) or any(key not in value for key in keys):
             raise DataError(f"{path}:{number}: no line of a store: it lacks {', '.join(keys)}")
         yield dict(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypedDict
 
 Message = Mapping[str, str]
+_HALF_PAIR = re.compile("[\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,20 @@ class Reply:
     model: str
     """The name that the server gives itself."""
     finish_reason: str
-    """``stop``, or ``length`` for an answer that was cut."""
+    """In lower case: ``stop``, ``length`` for an answer that was cut, ``content_filter``."""
+    refusal: str = ""
+    """What the model said in place of an answer."""
+    reasoned: bool = False
+    """Whether there was reasoning apart from the text; it is never read."""
+    without: tuple[str, ...] = ()
+    """Parameters that this server refuses, so that the model was asked without them."""
+
+
+def whole_characters(text: str) -> str:
+    """A text with U+FFFD in place of every half of a surrogate pair; whole pairs are joined."""
+    if _HALF_PAIR.search(text) is None:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class Asked(TypedDict):
@@ -99,10 +114,16 @@ class Rejected(Asked):
     """One line of a quarantine: an answer that could not be used, or a request that failed."""
 
     reason: str
+    final: bool
+    """The next run does not ask it again: the model refused, or used up its limit."""
 
 
 class AnswerStore(Protocol):
     """What the loop needs of a store (``process.genre.store.Store``)."""
+
+    @property
+    def final_hashes(self) -> set[str]:
+        """Requests that were refused in a way that asking again would not change."""
 
     def __contains__(self, request_hash: object) -> bool:
         """Whether a request has its answer."""
@@ -122,9 +143,11 @@ class Summary:
     """All that were asked for."""
     already: int
     """Of these, answered by an earlier run."""
+    refused: int
+    """Of these, refused or cut at their limit in an earlier run, and not asked again."""
     answered: int
     quarantined: int
-    """Answers that are no valid JSON of the schema."""
+    """Answers that are no valid JSON of the schema, and refusals."""
     failed: int
     """Requests without any reply after every retry."""
     usage: Usage
@@ -132,4 +155,13 @@ class Summary:
     """In the currency of the prices; 0 for a local model."""
     seconds: float
     stopped: str = ""
-    """Why the run ended early: a budget, or nothing."""
+    """Why the run ended early: a budget, the endpoint, or nothing."""
+    gave_up: bool = False
+    """Whether it ended early because the endpoint failed."""
+    first_reason: str = ""
+    """Why the first request that has no answer has none."""
+
+    @property
+    def asked(self) -> int:
+        """Requests that this run was to answer."""
+        return self.requests - self.already - self.refused

@@ -41,6 +41,10 @@ class MemoryStore:
         self.answers: dict[str, Answer] = {}
         self.rejected: list[Rejected] = []
 
+    @property
+    def final_hashes(self) -> set[str]:
+        return {entry["hash"] for entry in self.rejected if entry.get("final")}
+
     def __contains__(self, request_hash: object) -> bool:
         return request_hash in self.answers
 

@@ -33,7 +33,11 @@ class Asked:
 class Told:
     """What to do with a request."""
 
-    text: str = '{"title": "A title"}'
+    text: str | list[Any] | None = '{"title": "A title"}'
+    """The content; some servers send a list of parts."""
+    message: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the message: a refusal, reasoning."""
+    finish: str | None = "stop"
     status: int = 200
     error: str | None = None
     """Message of an error body."""
@@ -52,12 +56,35 @@ class Told:
             return json.dumps({"error": {"message": self.error, "type": "x"}}).encode()
         choice = {
             "index": 0,
-            "finish_reason": "stop",
-            "message": {"role": "assistant", "content": self.text},
+            "finish_reason": self.finish,
+            "message": {"role": "assistant", "content": self.text, **self.message},
         }
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS}
         reply = {"id": "same-for-all", "object": "chat.completion", "created": 1, "model": "fake"}
         return json.dumps({**reply, "choices": [choice], "usage": usage}).encode()
+
+
+def refusing(
+    field: str, message: str | None = None, *, status: int = 400, **error: Any
+) -> Callable[[Asked], Told]:
+    """Answers well to requests without a field; ``system`` is the role.
+
+    Args:
+        field: that is refused.
+        message: of the error; by default as OpenAI words it.
+        status: of the error.
+        error: further keys of it.
+    """
+    told = message or f"Unsupported parameter: '{field}' is not supported with this model."
+    body = {"message": told, "type": "invalid_request_error", **error}
+
+    def tell(asked: Asked) -> Told:
+        roles = [message["role"] for message in asked.body["messages"]]
+        if field in asked.body or (field == "system" and "system" in roles):
+            return Told(status=status, raw=json.dumps({"error": body}).encode())
+        return Told()
+
+    return tell
 
 
 class FaultyServer:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from process.genre.answers import AnswerError, read_answer
@@ -40,6 +40,7 @@ JUNK = st.text(max_size=30) | st.sampled_from(
 def test_any_object_in_any_junk_is_found(
     value: Any, before: list[str], after: list[str], indented: bool
 ) -> None:
+    assume(not "".join(before).rstrip().endswith("["))  # the entry of a list that is cut
     wanted = {"wanted": {"value": value}}
     text = json.dumps(wanted, ensure_ascii=False, indent=2 if indented else None)
     assert read_answer("".join(before) + text + "".join(after), ANY).value == wanted
@@ -105,3 +106,90 @@ def test_the_rest_has_a_reason(text: str, finish: str, reason: str) -> None:
     with pytest.raises(AnswerError) as error:
         read_answer(text, INTERESTS, finish_reason=finish)
     assert error.value.reason.startswith(reason)
+
+
+DRAFT, FINAL = '{"interests": ["cooking"]}', '{"interests": ["history"]}'
+REASONED = {
+    "think": f"<think>A first try: {DRAFT} is too narrow.</think>\n{FINAL}",
+    "thinking, upper case": f"<THINKING>{DRAFT}</THINKING>{FINAL}",
+    "attributes": f'<think time="3">{DRAFT}</think>{FINAL}',
+    "opened by the template": f"Perhaps {DRAFT}?\n</think>\n{FINAL}",
+    "nested": f"<think>a <think>b</think> {DRAFT} </think> {FINAL}",
+    "another inside": f"<think><plan>x</plan> {DRAFT}</think> {FINAL}",
+    "after the answer": f"{FINAL}<think>or {DRAFT}?</think>",
+    "two": f"<think>{DRAFT}</think><think>{DRAFT}</think>{FINAL}",
+    "Mistral": f"[THINK]{DRAFT}[/THINK]{FINAL}",
+    "Kimi": f"◁think▷{DRAFT}◁/think▷{FINAL}",
+    "Cohere": f"<|START_THINKING|>{DRAFT}<|END_THINKING|>{FINAL}",
+    "o1-like": f"<|begin_of_thought|>{DRAFT}<|end_of_thought|>{FINAL}",
+    "gpt-oss": f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final"
+    f"<|message|>{FINAL}<|return|>",
+    "gpt-oss without its marks": f"analysisWe try {DRAFT}assistantfinal{FINAL}",
+    "draft that is cut": f'<think>{{"interests": ["coo</think>{FINAL}',
+    "prose before": f"First {DRAFT}, but better: {FINAL}",
+    "last one repaired": f"<think>{DRAFT}</think>" + '{"interests": ["history",]}',
+    "a draft that is clean": f"{DRAFT} then " + "{'interests': ['history']}",
+    "unfitting afterwards": f'{FINAL} {{"other": 1}}',
+    "mark in a text": '{"interests": ["history"], "why": "</think> <think>"}',
+    "parts": '{"draft": {"interests": ["cooking"]}, "final": {"interests": ["history"]}}',
+    "encoded twice": json.dumps(FINAL),
+}
+
+
+@pytest.mark.parametrize("text", REASONED.values(), ids=REASONED)
+def test_the_last_whole_object_outside_of_reasoning_counts(text: str) -> None:
+    assert read_answer(text, INTERESTS).value["interests"] == ["history"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"),
+    [
+        (f"<think>{DRAFT} is too narrow, and", "stop", "no JSON object behind the reasoning"),
+        (f"<think>{DRAFT}</think> I cannot say.", "stop", "no JSON object behind the reasoning"),
+        (f"[THINK]{DRAFT}", "stop", "no JSON object behind"),
+        (f"<|channel|>analysis<|message|>{DRAFT}", "stop", "no JSON object behind"),
+        (f"<think>{DRAFT}", "length", "reasoning used up the limit of 96 tokens (max_tokens)"),
+        ("", "length", "reasoning used up the limit of 96 tokens"),
+        (FINAL, "length", "cut short: the answer used up the limit of 96 tokens"),
+        ('{"interests": ["a"], "why": {"interests": ["b"]}, "more": "and th', "stop", "cut short"),
+        ("{'interests': ['a'], 'why': {'interests': ['b']}, 'more': 'and th", "stop", "cut short"),
+        ('{"interests": ["a",], "why": {"interests": ["b"]}, "more": ', "stop", "cut short"),
+        (f'{FINAL} {{"interests": ["b', "stop", "cut short"),
+        (f"[{FINAL}, ", "stop", "cut short"),
+        ('{"interests": [1e999]}', "stop", "no JSON object"),
+        ('{"interests": ' + "[" * 900 + "]" * 900 + "}", "stop", ""),
+    ],
+)
+def test_drafts_and_parts_of_cut_answers_are_no_answers(
+    text: str, finish: str, reason: str
+) -> None:
+    with pytest.raises(AnswerError) as error:
+        read_answer(text, INTERESTS, finish_reason=finish, max_tokens=96)
+    assert error.value.reason.startswith(reason)
+    assert error.value.final == (finish == "length")
+
+
+def test_what_the_prompt_shows_is_no_answer() -> None:
+    prompt = [f"Like this: {DRAFT}", 'An item says: {"interests": ["planted"]}']
+    for echo in (DRAFT, '{ "interests":["cooking"] }', '{"interests": ["planted"]}'):
+        with pytest.raises(AnswerError, match="example of the prompt"):
+            read_answer(f"The answer: {echo}", INTERESTS, prompt=prompt)
+        both = read_answer(f"{FINAL}, unlike {echo}", INTERESTS, prompt=prompt)
+        assert both.value == {"interests": ["history"]}
+
+
+def test_of_a_closed_list_the_answer_of_an_example_may_be_the_right_one() -> None:
+    schema = {"type": "object", "properties": {"topic": {"type": "string", "enum": ["a", "b"]}}}
+    assert read_answer('{"topic": "a"}', schema, prompt=['{"topic": "a"}']).value == {"topic": "a"}
+
+
+def test_half_a_surrogate_pair_is_replaced_and_noted() -> None:
+    parsed = read_answer('{"interests": ["a \\ud83d b", "\\ud83d\\ude00 x", "\ud800"]}', INTERESTS)
+    assert parsed.value["interests"] == ["a \ufffd b", "😀 x"]
+    assert parsed.notes[0] == "half a surrogate pair replaced"
+    json.dumps(parsed.value, ensure_ascii=False).encode()
+
+
+def test_a_key_that_stands_twice_is_noted() -> None:
+    parsed = read_answer('{"interests": ["a"], "interests": ["b"]}', INTERESTS)
+    assert (parsed.value["interests"], len(parsed.notes)) == (["b"], 1)

@@ -124,10 +124,13 @@ def test_retry_after_holds_for_every_request() -> None:
 def test_retry_after_may_be_a_date_or_nonsense() -> None:
     date = formatdate(time.time() + 60, usegmt=True)
 
-    assert 57 < client_module._retry_after(date) <= 60
-    assert [client_module._retry_after(text) for text in (None, "soon", "nan", "inf", "-3")] == [
-        0
-    ] * 5
+    def wait(value: str) -> float:
+        return client_module._retry_after({"retry-after": value})
+
+    assert 57 < wait(date) <= 60
+    assert [wait(text) for text in ("soon", "nan", "inf", "-3", "")] == [0] * 5
+    assert client_module._retry_after({}) == 0
+    assert client_module._retry_after({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
 
 
 def test_sampling_and_schema_are_sent() -> None:

@@ -12,7 +12,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from process.genre.__main__ import build_parser, main
 from process.genre.scheme import FOLDER
-from tests.process.genre.server import FaultyServer, Told
+from tests.process.genre.server import Asked, FaultyServer, Told
 from tests.tiny import tiny_tables
 
 
@@ -30,7 +30,7 @@ def place(tmp_path: Path) -> Path:
 def run_command(place: Path, command: str, *further: str, scheme: str = "") -> None:
     arguments = [command, "--scheme", scheme or str(place / "tiny_profile.yaml"),
                  "--store", str(place / "store"), *further]  # fmt: skip
-    if command in ("plan", "run", "status", "leaks"):
+    if command in ("plan", "run", "ask", "status", "leaks"):
         arguments += ["--data", str(place / "tables")]
     main(build_parser().parse_args(arguments))
 
@@ -77,7 +77,11 @@ def test_from_plan_to_profiles(place: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_bad_answers_are_counted_by_reason(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyServer(lambda asked: Told("I would rather not.")) as server:
-        run_command(place, "run", "--base-url", server.base_url, "--model", "fake", "--users", "2")
+        local = ("--base-url", server.base_url, "--model", "fake", "--users", "2")
+        with pytest.raises(SystemExit) as ended:
+            run_command(place, "run", *local)
+    assert ended.value.code == 1
+    assert "first reason: no JSON object" in capsys.readouterr().err
     run_command(place, "status", "--model", "fake", "--users", "2")
     known = capsys.readouterr().out
     assert number(known, "quarantined, not answered") == 2
@@ -115,6 +119,45 @@ def test_imported_logs_are_exported_and_checked(
     assert "published" in capsys.readouterr().out
 
 
+def test_single_answers_are_asked_again_or_dropped(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = Tables.load(place / "tables").vocabulary("user_id")
+
+    def said() -> dict[str, list[str]]:
+        lines = (place / "out.jsonl").read_text().splitlines()
+        return {line["user_id"]: line["interests"] for line in map(json.loads, lines)}
+
+    def tell(asked: Asked) -> Told:
+        return Told(json.dumps({"interests": [f"word {asked.number}"]}))
+
+    with FaultyServer(tell) as server:
+        local = ("--base-url", server.base_url, "--model", "fake", "--concurrency", "1")
+        run_command(place, "run", *local, "--users", "3")
+        run_command(place, "export", "--output", str(place / "out.jsonl"))
+        first = said()
+        [again, dropped, kept] = first
+        run_command(place, "ask", *local, "--key", again)
+        assert len(server.asked) == 4
+        assert f'{again}: {{"interests": ["word 3"]}}' in capsys.readouterr().out
+        run_command(place, "drop", "--key", dropped)
+        run_command(place, "export", "--output", str(place / "out.jsonl"))
+        assert said() == {again: ["word 3"], kept: first[kept]}
+        run_command(place, "run", *local, "--users", "3")
+        run_command(place, "export", "--output", str(place / "out.jsonl"))
+        assert said() == {again: ["word 3"], kept: first[kept], dropped: ["word 4"]}
+        for command, further in (("ask", local), ("drop", ())):
+            with pytest.raises(DataError, match="'U_none'"):
+                run_command(place, command, *further, "--key", "U_none")
+    with FaultyServer(lambda asked: Told("no")) as server:
+        local = ("--base-url", server.base_url, "--model", "fake")
+        with pytest.raises(SystemExit):
+            run_command(place, "ask", *local, "--key", kept)
+    run_command(place, "export", "--output", str(place / "out.jsonl"))
+    assert said()[kept] == first[kept]  # no new answer, the old one stays
+    assert keys
+
+
 @pytest.mark.parametrize(
     ("command", "further", "message"),
     [
@@ -122,6 +165,22 @@ def test_imported_logs_are_exported_and_checked(
         ("plan", ["--users", "0"], "at least 1"),
         ("plan", ["--temperature", "9"], "expected 0 to 2"),
         ("plan", ["--price", "cheap"], "PROMPT,COMPLETION"),
+        ("plan", ["--temperature", "nan"], "expected 0 to 2"),
+        ("plan", ["--top-p", "1.5"], "--top-p 1.5: expected 0 to 1"),
+        ("plan", ["--seed", "18446744073709551616"], "expected 0 to 2,147,483,647"),
+        ("plan", ["--cold-at-most", "0"], "--cold-at-most 0: expected at least 1"),
+        ("plan", ["--answer-tokens", "0"], "--answer-tokens 0: expected 1 to"),
+        ("run", ["--concurrency", "0"], "--concurrency 0: expected 1 to"),
+        ("run", ["--concurrency", "-3"], "--concurrency -3: expected 1 to"),
+        ("run", ["--slots", "0"], "--slots 0"),
+        ("run", ["--repairs", "-1"], "--repairs -1"),
+        ("run", ["--requests-per-minute", "nan"], "--requests-per-minute nan"),
+        ("run", ["--tokens-per-minute", "0"], "--tokens-per-minute 0"),
+        ("run", ["--timeout", "inf"], "--timeout inf"),
+        ("run", ["--total-timeout", "-1"], "--total-timeout -1"),
+        ("run", ["--max-requests", "-1"], "--max-requests -1"),
+        ("run", ["--max-tokens", "0"], "--max-tokens 0"),
+        ("run", ["--max-cost", "nan"], "--max-cost nan"),
         ("run", ["--model", "no such", "--max-cost", "1"], "nobody knows the price"),
         ("import", ["--log", "a", "--log", "b"], "only a generator"),
         ("leaks", ["--split", "tset"], "has train, valid, test"),

@@ -17,15 +17,23 @@ import pytest
 
 from legos.errors import DataError
 from process.genre import client as client_module
+from process.genre.asking import exit_code
 from process.genre.bar import facts, finished
-from process.genre.client import Client, EndpointError
+from process.genre.client import Client
 from process.genre.endpoint import Endpoint
 from process.genre.limits import Budget
 from process.genre.run import INTERRUPTED, run
 from process.genre.store import Store
 from process.genre.types import Answer, Request, Summary, Usage
 from tests.process.genre.asking import MemoryStore, a_request, some_requests
-from tests.process.genre.server import COMPLETION_TOKENS, PROMPT_TOKENS, Asked, FaultyServer, Told
+from tests.process.genre.server import (
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    Asked,
+    FaultyServer,
+    Told,
+    refusing,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 BAD_TEXTS = {
@@ -119,6 +127,55 @@ def test_a_bad_answer_is_told_what_is_wrong_then_quarantined(fault: Told) -> Non
     assert summary.usage == Usage(2 * PROMPT_TOKENS, 2 * COMPLETION_TOKENS)
 
 
+FINAL_TEXTS = {
+    "reasoning used up": (Told(text="", finish="length"), "reasoning used up the limit of 30"),
+    "cut": (Told(text='{"title": "A', finish="length"), "cut short: the answer used up the limit"),
+    "whole, but at its limit": (Told(finish="MAX_TOKENS"), "cut short"),
+    "filter": (Told(text="", finish="content_filter"), "refused (content_filter)"),
+    "refusal": (Told(text=None, message={"refusal": "I cannot."}), "refused (stop): I cannot."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "reason"), FINAL_TEXTS.values(), ids=FINAL_TEXTS)
+def test_what_asking_again_cannot_change_is_paid_for_once(fault: Told, reason: str) -> None:
+    store, requests = MemoryStore(), [a_request("item")]
+    summary, asked = run_with(lambda _: fault, requests, store)
+
+    assert (len(asked), summary.quarantined, exit_code(summary)) == (1, 1, 1)
+    assert summary.first_reason.startswith(reason)
+    assert store.rejected[0]["final"]
+
+    summary, asked = run_with(lambda _: Told(), requests, store)  # a later run
+    assert (len(asked), summary.refused, exit_code(summary)) == (0, 1, 1)
+
+
+def test_a_run_says_how_it_ended() -> None:
+    def some_fail(asked: Asked) -> Told:
+        return Told(status=413, error="no") if asked.text == "item 1" else Told()
+
+    ends = {
+        "everything": (lambda _: Told(), {}, 0),
+        "a part": (some_fail, {}, 3),
+        "a limit that was set": (lambda _: Told(), {"budget": Budget(requests=2)}, 0),
+        "nothing": (lambda _: Told(text="no"), {}, 1),
+        "a wrong key": (lambda _: Told(status=401, error="who?"), {}, 1),
+        "no room in the budget": (lambda _: Told(), {"budget": Budget(tokens=1)}, 1),
+    }
+    for what, (tell, settings, code) in ends.items():
+        summary, _ = run_with(tell, some_requests(3), MemoryStore(), concurrency=1, **settings)
+        assert exit_code(summary) == code, what
+        assert bool(summary.first_reason) == (what != "everything"), what
+
+
+def test_parameters_that_the_server_refused_are_not_stored() -> None:
+    store = MemoryStore()
+    run_with(refusing("temperature"), [a_request("item")], store)
+
+    [answer] = store.answers.values()
+    assert "temperature" not in answer["parameters"]
+    assert answer["parameters"]["top_p"] == 0.9
+
+
 def test_a_repaired_answer_says_so() -> None:
     store = MemoryStore()
     run_with(
@@ -162,9 +219,10 @@ def test_a_key_that_is_refused_in_the_middle_keeps_what_was_answered() -> None:
         return Told(status=401, error="revoked") if asked.number >= 10 else Told(delay=0.02)
 
     store = MemoryStore()
-    with pytest.raises(EndpointError, match="revoked"):
-        run_with(tell, some_requests(50), store, concurrency=4)
-    assert len(store.answers) == 10
+    summary, _ = run_with(tell, some_requests(50), store, concurrency=4)
+    assert summary.gave_up
+    assert "revoked" in summary.stopped
+    assert len(store.answers) == summary.answered == 10
 
 
 def test_a_budget_ends_a_run_and_the_next_one_goes_on() -> None:

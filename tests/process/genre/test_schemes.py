@@ -73,6 +73,11 @@ def test_every_shipped_scheme_accepts_its_answer_and_refuses_an_empty_one() -> N
         assert "{" not in user["content"].replace('{"', "")
 
 
+def answer_of(part: dict[str, object], **further: object) -> dict[str, object]:
+    """A schema whose key ``interests`` is as given."""
+    return {"type": "object", "properties": {"interests": part}, **further}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +90,13 @@ def test_every_shipped_scheme_accepts_its_answer_and_refuses_an_empty_one() -> N
         ({"rounds": ["a", "b"]}, "lacks the slot {round}"),
         ({"answer": {"type": "array"}}, "of type object"),
         ({"answer": {"type": "object", "properties": {"a": {"type": "strin"}}}}, "JSON schema"),
+        ({"answer": answer_of({"$ref": "http://localhost/a.json"})}, "nothing is fetched"),
+        ({"answer": answer_of({"$ref": "file:///etc/passwd"})}, "nothing is fetched"),
+        ({"answer": answer_of({"$ref": "other.json#/a"})}, "nothing is fetched"),
+        ({"answer": answer_of({"$dynamicRef": "https://x.org/a"})}, "nothing is fetched"),
+        ({"answer": answer_of({"$ref": "#/$defs/none"})}, "points to nothing"),
+        ({"answer": answer_of({}, allOf=[{"$ref": "#"}])}, "without an end"),
+        ({"answer": answer_of({"type": "string", "pattern": "("})}, "JSON schema"),
         ({"version": 0}, "version"),
         ({"name": "another"}, "expected the file's"),
     ],

@@ -30,7 +30,7 @@ def answer(name: str, **changes: Any) -> Answer:
 
 
 def rejected(name: str) -> Rejected:
-    values: dict[str, Any] = {**answer(name), "reason": "no JSON object"}
+    values: dict[str, Any] = {**answer(name), "reason": "no JSON object", "final": False}
     return {key: part for key, part in values.items() if key not in ("answer", "notes")}  # type: ignore[return-value]
 
 
@@ -88,6 +88,31 @@ def test_a_torn_quarantine_is_repaired_too(tmp_path: Path) -> None:
     with Store.open(tmp_path, "s") as store:
         assert store.refused_hashes == {"hash of a"}
         assert TORN in store.quarantine()[-1]["reason"]
+
+
+def test_a_dropped_answer_is_gone_and_what_it_cost_still_counts(tmp_path: Path) -> None:
+    with Store.open(tmp_path, "s") as store:
+        store.add([answer("a"), answer("b")])
+        store.drop(["hash of a"])
+        assert "hash of a" not in store
+        store.replace([answer("b", answer={"text": "new"}), answer("c")])
+        with pytest.raises(KeyError):
+            store.drop(["hash of a"])
+    store = Store.read(tmp_path, "s")
+    assert [a["answer"]["text"] for a in store.answers()] == ["new", "ä c"]
+    assert store.counts().usage == Usage(12, 8)
+    with Store.open(tmp_path, "s") as store:
+        store.add([answer("a", answer={"text": "again"})])
+    assert Store.read(tmp_path, "s")["hash of a"]["answer"] == {"text": "again"}
+
+
+def test_half_an_emoji_is_replaced_when_written_and_when_read(tmp_path: Path) -> None:
+    old = json.dumps(answer("a", answer={"text": "old \ud83d"}))  # as an escape
+    (tmp_path / "s.jsonl").write_text(old + "\n")
+    with Store.open(tmp_path, "s") as store:
+        store.add([answer("b", answer={"text": "new \udfff, whole \ud83d\ude00"})])
+    texts = [a["answer"]["text"] for a in Store.read(tmp_path, "s").answers()]
+    assert texts == ["old \ufffd", "new \ufffd, whole 😀"]
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
