@@ -13,17 +13,24 @@ from typing import IO, Any
 
 from legos.errors import DataError
 from process.progress import progress_bar
+from process.ties import line_hash
 
 _LINES_A_TICK = 10_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One object and where it stands."""
+    """One object, where it stands, and the bytes it was read from."""
 
     path: Path
     line: int
     values: dict[str, Any]
+    raw: bytes = b""
+
+    @property
+    def content(self) -> int:
+        """64 bits that depend on what the line says, not on where it stands."""
+        return line_hash(self.raw)
 
     def text(self, key: str) -> str:
         """A required string (numbers are taken as strings).
@@ -82,7 +89,7 @@ def read_json_lines(
             for line, text in _lines(path, raw):
                 if line % _LINES_A_TICK == 0:
                     move(raw.tell())
-                yield Row(path, line, _parse(path, line, text, python_too=python_too))
+                yield Row(path, line, _parse(path, line, text, python_too=python_too), text)
             if line == 0:
                 raise DataError(f"{path}: the file is empty, expected one JSON object a line")
 

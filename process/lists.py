@@ -101,16 +101,14 @@ def first_rows(codes: np.ndarray) -> np.ndarray:
 
 def _hashes(lists: Lists, group: np.ndarray, seed: int) -> np.ndarray:
     position = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lists.lengths)
-    mixed = _mix(
-        lists.values.astype(np.uint64) + _mix(position.astype(np.uint64) + np.uint64(seed))
-    )
+    mixed = mix(lists.values.astype(np.uint64) + mix(position.astype(np.uint64) + np.uint64(seed)))
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     sums = total[lists.offsets[1:]] - total[lists.offsets[:-1]]  # uint64 wraps, as intended
-    hashed: np.ndarray = sums ^ _mix(group.astype(np.uint64) ^ np.uint64(seed << 32))
+    hashed: np.ndarray = sums ^ mix(group.astype(np.uint64) ^ np.uint64(seed << 32))
     return hashed
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele et al., OOPSLA 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

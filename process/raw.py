@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError
+from process.ties import TimeTies
 
 UNLABELLED = -1
 TRAIN = "train"
@@ -112,6 +113,8 @@ class RawData:
         oddities: what was odd in the raw data, and how often.
         settings: options of the reader that change the result; other settings = other tables.
         further: tables beside these, by name.
+        time_ties: interactions of a user at one time, which a seeded hash orders; None where the
+            source orders all interactions itself.
     """
 
     name: str
@@ -126,6 +129,7 @@ class RawData:
     oddities: dict[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, FurtherTable] = field(default_factory=dict)
+    time_ties: TimeTies | None = None
 
     def check(self) -> None:
         """Refuse data that cannot become tables.

@@ -58,6 +58,12 @@ def summarise(
     }
     if raw.further:
         summary["further"] = {name: len(table) for name, table in raw.further.items()}
+    if raw.time_ties is not None:
+        summary["time_ties"] = {
+            "interactions": raw.time_ties.interactions,
+            "tied": raw.time_ties.tied,
+            "percent": round(100 * raw.time_ties.share, 2),
+        }
     return summary
 
 
@@ -78,6 +84,14 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         console.print(f"category field {name}: {count:,} different values", highlight=False)
     for name, rows in summary.get("further", {}).items():
         console.print(f"table {name}: {rows:,} rows", highlight=False)
+    if "time_ties" in summary:
+        ties = summary["time_ties"]
+        console.print(
+            f"time ties: {ties['tied']:,} of {ties['interactions']:,} interactions "
+            f"({ties['percent']} %) have the time of another one of their user; a seeded hash of "
+            "user and item orders them",
+            highlight=False,
+        )
     for what, count in manifest["oddities"].items():
         console.print(f"odd: {what}: {count:,}", highlight=False)
     honesty = read_honesty(manifest)

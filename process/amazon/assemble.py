@@ -19,6 +19,7 @@ from process.amazon.reviews import read_reviews, read_texts
 from process.amazon.sequences import read_sequences
 from process.amazon.splits import SPLITS, by_time, leave_last_out, random_80_10_10, short_users
 from process.raw import FurtherTable, Impressions, RawData
+from process.ties import count_ties
 from process.tsv import find_file, what_is_there
 
 SplitRule = Literal["leave-last-out", "by-time", "random-80-10-10"]
@@ -105,9 +106,9 @@ def _prepared_reviews(
     interactions, oddities = read_reviews([reviews])
     described = _described(interactions, metadata)
     if metadata:
-        for item in interactions.item_ids:
-            if item not in described.items:
-                raise DataError(f"{reviews}: item {item!r} is not in {metadata[0].name}")
+        unknown = sorted(set(interactions.item_ids) - described.items.keys())
+        if unknown:
+            raise DataError(f"{reviews}: item {unknown[0]!r} is not in {metadata[0].name}")
     return _build(
         name, "amazon-prepared", interactions, described, oddities, [reviews, *metadata], options,
         texts=lambda places: read_texts([reviews], places),
@@ -163,7 +164,9 @@ def _build(
         titled = np.array(metadata.titled(interactions.item_ids), dtype=bool)[interactions.item]
         counts["interactions with items without a title, dropped"] = int((~titled).sum())
         interactions = interactions.take(titled)
-    kept, dropped = apply_filters(interactions.chronological(), options.filters)
+    kept, dropped = apply_filters(
+        interactions.chronological(options.negatives.seed), options.filters
+    )
     kept = kept.with_items_in(options.item_order)
     codes = _codes(kept, options)
     counts |= dropped
@@ -186,6 +189,7 @@ def _build(
         oddities=counts,
         settings=asdict(options),
         further=_reviews_table(kept, codes, texts(kept.place)),
+        time_ties=None if kept.content is None else count_ties(kept.user, kept.time),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from process.lists import Lists, first_rows, offsets_of, without_unused
+from process.ties import by_hash, by_id, pair_hashes, ranks
 
 UNKNOWN_TIME = -1
 ItemOrder = Literal["hash", "appearance"]
@@ -25,6 +25,8 @@ class Interactions:
         rating: ``(K,)`` float32 stars, NaN = unknown.
         time: ``(K,)`` int64 Unix seconds, -1 = unknown.
         place: ``(K,)`` int64, where it stands among all interactions that were read.
+        content: ``(K,)`` uint64 hash of all that its line says. None where the source orders a
+            user's interactions itself: there ``place`` is the order.
     """
 
     user_ids: list[str]
@@ -34,6 +36,7 @@ class Interactions:
     rating: np.ndarray
     time: np.ndarray
     place: np.ndarray
+    content: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -63,11 +66,23 @@ class Interactions:
             rating=self.rating[rows],
             time=self.time[rows],
             place=self.place[rows],
+            content=None if self.content is None else self.content[rows],
         )
 
-    def chronological(self) -> Interactions:
-        """Ordered by user, then time (unknown first), then place."""
-        return self.take(np.lexsort((self.place, self.time, self.user)))
+    def chronological(self, seed: int) -> Interactions:
+        """Ordered by user, then time (unknown first).
+
+        Equal times go by a seeded hash of user and item, and repetitions of a pair by what their
+        lines say, so the order of the lines decides nothing. Where the source orders a user's
+        interactions itself, its order stays.
+
+        Args:
+            seed: of the hash.
+        """
+        if self.content is None:
+            return self.take(np.lexsort((self.place, self.time, self.user)))
+        pairs = pair_hashes(self.user_ids, self.item_ids, self.user, self.item, seed)
+        return self.take(np.lexsort((self.content, pairs, self.time, self.user)))
 
     def without_unused(self) -> Interactions:
         """Forget users and items without interactions; the others keep their order."""
@@ -84,18 +99,23 @@ class Interactions:
                 which puts next to each other what one user bought (CLLM4Rec's, P5's).
         """
         if order == "hash":
-            digests = [hashlib.sha256(item.encode("utf-8")).digest() for item in self.item_ids]
-            ranked = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+            ranked = by_hash(self.item_ids)
         else:
             ranked = np.argsort(first_rows(self.item), kind="stable")
-        new = np.empty(len(ranked), dtype=np.int32)
-        new[ranked] = np.arange(len(ranked), dtype=np.int32)
-        return replace(self, item_ids=[self.item_ids[i] for i in ranked], item=new[self.item])
+        item_ids, item = _reordered(self.item_ids, self.item, ranked)
+        return replace(self, item_ids=item_ids, item=item)
 
 
 @dataclass
 class Collector:
-    """Grows interactions one by one; users and items in order of first appearance."""
+    """Grows interactions one by one.
+
+    Attributes:
+        ordered: the source orders a user's interactions itself, by the order of ``add``.
+        users, items: id -> number in order of first appearance.
+    """
+
+    ordered: bool = False
 
     users: dict[str, int] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
@@ -103,24 +123,41 @@ class Collector:
     item: array[int] = field(default_factory=lambda: array("i"))
     rating: array[float] = field(default_factory=lambda: array("f"))
     time: array[int] = field(default_factory=lambda: array("q"))
+    content: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(
-        self, user: str, item: str, rating: float = float("nan"), time: int = UNKNOWN_TIME
+        self,
+        user: str,
+        item: str,
+        rating: float = float("nan"),
+        time: int = UNKNOWN_TIME,
+        content: int = 0,
     ) -> None:
-        """Add an interaction."""
+        """Add an interaction; ``content``: a hash of all that is said about it."""
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.rating.append(rating)
         self.time.append(time)
+        self.content.append(content)
 
     def done(self) -> Interactions:
-        """The interactions in the order they came."""
+        """The interactions in the order they came; users ordered by id, items by its hash."""
+        user_ids, item_ids = list(self.users), list(self.items)
+        user, item = np.asarray(self.user, dtype=np.int32), np.asarray(self.item, dtype=np.int32)
+        user_ids, user = _reordered(user_ids, user, by_id(user_ids))
+        item_ids, item = _reordered(item_ids, item, by_hash(item_ids))
         return Interactions(
-            user_ids=list(self.users),
-            item_ids=list(self.items),
-            user=np.asarray(self.user, dtype=np.int32),
-            item=np.asarray(self.item, dtype=np.int32),
+            user_ids=user_ids,
+            item_ids=item_ids,
+            user=user,
+            item=item,
             rating=np.asarray(self.rating, dtype=np.float32),
             time=np.asarray(self.time, dtype=np.int64),
-            place=np.arange(len(self.user), dtype=np.int64),
+            place=np.arange(len(user), dtype=np.int64),
+            content=None if self.ordered else np.asarray(self.content, dtype=np.uint64),
         )
+
+
+def _reordered(ids: list[str], rows: np.ndarray, order: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Ids in another order, and ``(K,)`` int32 row numbers that follow them."""
+    return [ids[i] for i in order], ranks(order)[rows]

@@ -51,26 +51,26 @@ def read_metadata(paths: Sequence[Path], wanted: Collection[str]) -> Metadata:
         paths: metadata files, one JSON object (or Python dict, as in 2014) a line.
         wanted: ids of the items that matter.
 
+    Of several lines of one item the fullest counts, wherever it stands.
+
     Raises:
         DataError: a damaged file or line; names file and line.
     """
     found: dict[str, dict[str, str]] = {}
-    twice = code = 0
+    twice = 0
     for row in read_json_lines(paths, "reading metadata", python_too=True):
         item = _item_id(row)
         if item not in wanted:
             continue
-        if item in found:
-            twice += 1
-            continue
         fields = _fields(row)
-        if _PAGE_CODE in fields.get("title", ""):
-            code += 1
-            del fields["title"]
-        found[item] = fields
+        twice += item in found
+        found[item] = max(found.get(item, fields), fields, key=_fullness)
+    code = [
+        fields.pop("title") for fields in found.values() if _PAGE_CODE in fields.get("title", "")
+    ]
     oddities = {
-        "items described again, first line kept": twice,
-        "titles that are a page's code, taken as missing": code,
+        "items described again, the fullest line kept": twice,
+        "titles that are a page's code, taken as missing": len(code),
         "items without metadata": len(wanted) - len(found),
         "items without a title": sum("title" not in fields for fields in found.values()),
     }
@@ -105,6 +105,11 @@ def _item_id(row: Row) -> str:
     raise DataError(
         f"{row.path}:{row.line}: no item id ({', '.join(ITEM_KEYS)}) here; found: {found}"
     )
+
+
+def _fullness(fields: Mapping[str, str]) -> tuple[int, int, list[tuple[str, str]]]:
+    """Sorts descriptions of one item: fields, then characters, then the texts themselves."""
+    return len(fields), sum(map(len, fields.values())), sorted(fields.items())
 
 
 def _fields(row: Row) -> dict[str, str]:

@@ -90,7 +90,7 @@ def read_reviews(paths: Sequence[Path]) -> tuple[Interactions, dict[str, int]]:
             rating, time = _rating(row, known), _time(row, known)
             unrated += math.isnan(rating)
             undated += time == UNKNOWN_TIME
-            collector.add(row.text(known.user), row.text(known.item), rating, time)
+            collector.add(row.text(known.user), row.text(known.item), rating, time, row.content)
     oddities = {
         "reviews without a rating": unrated,
         "reviews without a time, put before all others of their user": undated,

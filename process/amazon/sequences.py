@@ -10,7 +10,7 @@ from process.tsv import read_blocks
 
 
 def read_sequences(path: Path, known: frozenset[str] | None = None) -> Interactions:
-    """Interactions without ratings and times, in the order given.
+    """Interactions without ratings and times, every user's in the order given.
 
     Args:
         path: the file.
@@ -20,7 +20,7 @@ def read_sequences(path: Path, known: frozenset[str] | None = None) -> Interacti
         DataError: a user without items or on two lines, an unknown item, or a line with another
             number of columns; names file and line.
     """
-    collector = Collector()
+    collector = Collector(ordered=True)
     for block in read_blocks(path, ("user", "items")):
         for row, (user, items) in enumerate(
             zip(block.columns["user"], block.columns["items"], strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from legos.errors import DataError
 from process.json_lines import Row, read_json_lines
+from process.ties import by_hash, by_id, pair_hashes
 
 NEUTRAL = 3  # ratings above are positive, below negative; 0 means that nobody rated
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
@@ -45,7 +46,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Ratings:
-    """Kept ratings, ordered by user, then time, then place in the file. ``K`` ratings.
+    """Kept ratings, ordered by user, then time, then a seeded hash. ``K`` ratings.
 
     Attributes:
         user_ids: ``U`` ids; book_ids: ``N`` ids.
@@ -63,9 +64,17 @@ class Ratings:
 
 
 def read_ratings(
-    paths: Sequence[Path], filters: Filters, generator: np.random.Generator
+    paths: Sequence[Path], filters: Filters, generator: np.random.Generator, seed: int
 ) -> tuple[Ratings, dict[str, int]]:
     """Read the interactions twice; memory grows with users, books and kept ratings only.
+
+    Of several ratings of a user and book the earliest counts.
+
+    Args:
+        paths: the files.
+        filters: which users and books stay.
+        generator: draws the users kept.
+        seed: of the hash that orders ratings of one time.
 
     Returns:
         The ratings of users and books that can still pass the filters, and counts of oddities.
@@ -74,15 +83,14 @@ def read_ratings(
         DataError: a damaged file or line, or no user and book pass the filters.
     """
     positives, readers, dropped = _count(paths, filters)
-    books = {
-        book: row
-        for row, book in enumerate(
-            book
-            for book, count in readers.items()
-            if filters.fewest_readers <= count <= filters.most_readers
-        )
-    }
+    books = [
+        book
+        for book, count in readers.items()
+        if filters.fewest_readers <= count <= filters.most_readers
+    ]
+    books = [books[i] for i in by_hash([str(book) for book in books])]
     chosen = [user for user, count in positives.items() if count >= filters.fewest_positives]
+    chosen = [chosen[i] for i in by_id(chosen)]
     if filters.users is not None and filters.users < len(chosen):
         picked = np.sort(generator.permutation(len(chosen))[: filters.users])
         chosen = [chosen[i] for i in picked]
@@ -92,7 +100,7 @@ def read_ratings(
             f"have {filters.fewest_positives} positive books and {len(books)} books have "
             f"{filters.fewest_readers} to {filters.most_readers} ratings; nothing is left"
         )
-    ratings, twice = _collect(paths, filters, chosen, books)
+    ratings, twice = _collect(paths, filters, chosen, books, seed)
     return ratings, {**dropped, "ratings of the same user and book again": twice}
 
 
@@ -120,14 +128,16 @@ def _count(
 
 
 def _collect(
-    paths: Sequence[Path], filters: Filters, chosen: list[str], books: dict[int, int]
+    paths: Sequence[Path], filters: Filters, chosen: list[str], books: list[int], seed: int
 ) -> tuple[Ratings, int]:
     """Second pass: the ratings of chosen users and books, and how many came twice."""
     row_of_user = {user: row for row, user in enumerate(chosen)}
+    row_of_book = {book: row for row, book in enumerate(books)}
     user, book, positive, time = array("i"), array("i"), array("b"), array("q")
+    content = array("Q")
     for row in read_json_lines(paths, "collecting interactions"):
         user_row = row_of_user.get(row.text("user_id"))
-        book_row = books.get(row.integer("book_id"))
+        book_row = row_of_book.get(row.integer("book_id"))
         sign = filters.sign(_rating(row))
         if user_row is None or book_row is None or not sign:
             continue
@@ -135,19 +145,24 @@ def _collect(
         book.append(book_row)
         positive.append(sign > 0)
         time.append(parse_date(row))
+        content.append(row.content)
     users, rows = np.asarray(user, dtype=np.int32), np.asarray(book, dtype=np.int32)
-    _, first = np.unique(users.astype(np.int64) * len(books) + rows, return_index=True)
     moments = np.asarray(time, dtype=np.int64)
-    order = first[np.lexsort((first, moments[first], users[first]))]
+    pairs = pair_hashes(chosen, [str(book) for book in books], users, rows, seed)
+    order = np.lexsort((np.asarray(content, dtype=np.uint64), pairs, moments, users))
+    _, first = np.unique(
+        users[order].astype(np.int64) * len(books) + rows[order], return_index=True
+    )
+    order = order[np.sort(first)]
     ratings = Ratings(
         user_ids=chosen,
-        book_ids=list(books),
+        book_ids=books,
         user=users[order],
         book=rows[order],
         positive=np.asarray(positive, dtype=np.int8)[order] > 0,
         time=moments[order],
     )
-    return ratings, len(users) - len(first)
+    return ratings, len(users) - len(order)
 
 
 def _rating(row: Row) -> int:

@@ -17,6 +17,7 @@ from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
 from process.lists import Lists, offsets_of
 from process.raw import RawData
 from process.restricted_pickle import load_pickled_npy
+from process.ties import by_id
 from process.tsv import require_file
 
 TEXT_FIELDS = ("title", "description")
@@ -31,6 +32,8 @@ def read_release(folder: Path, *, name: str, seed: int = 1) -> RawData:
         DataError: a file is missing or damaged, or an id points nowhere.
     """
     books = dict(read_rows(require_file(folder, "book.csv"), ("bid", "title"), "\t"))
+    names = list(books)
+    books = {names[i]: books[names[i]] for i in by_id(names)}
     descriptions, oddities, sources = _descriptions(folder)
     items = pd.DataFrame(
         {

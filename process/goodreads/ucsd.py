@@ -20,6 +20,7 @@ from process.json_lines import read_json_lines
 from process.lists import Lists, offsets_of, without_unused
 from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
+from process.ties import count_ties
 
 RANDOM_BOOKS = 10  # added to every user's dislikes
 SPLITS = ("train", "valid", "test")
@@ -50,7 +51,7 @@ def read_ucsd(
         DataError: a damaged file or line, or nothing passes the filters.
     """
     generator = np.random.default_rng(seed)
-    ratings, oddities = read_ratings(interactions, filters, generator)
+    ratings, oddities = read_ratings(interactions, filters, generator, seed)
     ratings = _stable(ratings, filters)
     texts = _texts(books, set(ratings.book_ids))
     titled = np.array([bool(texts.get(book, ("", ""))[0]) for book in ratings.book_ids])
@@ -74,6 +75,7 @@ def read_ucsd(
         sources=[*books, *interactions],
         oddities=oddities,
         settings={**asdict(filters), "seed": seed},
+        time_ties=count_ties(ratings.user, ratings.time),
     )
 
 
@@ -113,14 +115,20 @@ def _renumber(ratings: Ratings) -> Ratings:
 
 
 def _texts(paths: Sequence[Path], wanted: set[int]) -> dict[int, tuple[str, str]]:
-    """Title and description of the wanted books, on one line each."""
+    """Title and description of the wanted books; of several lines of a book the fullest counts."""
     texts: dict[int, tuple[str, str]] = {}
     for row in read_json_lines(paths, "reading books"):
         book = row.integer("book_id")
-        if book in wanted and book not in texts:
+        if book in wanted:
             title, description = row.text("title"), row.text("description")
-            texts[book] = (" ".join(title.split()), " ".join(description.split()))
+            found = (" ".join(title.split()), " ".join(description.split()))
+            texts[book] = max(texts.get(book, found), found, key=_fullness)
     return texts
+
+
+def _fullness(texts: tuple[str, str]) -> tuple[int, int, tuple[str, str]]:
+    """Sorts descriptions of one book: texts, then characters, then the texts themselves."""
+    return sum(map(bool, texts)), sum(map(len, texts)), texts
 
 
 def _splits(

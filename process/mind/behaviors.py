@@ -17,6 +17,7 @@ from legos.errors import DataError
 from process.lists import Lists, stack
 from process.raw import UNLABELLED
 from process.spans import Spans, split_at_spaces
+from process.ties import by_id
 from process.tsv import Block, read_blocks
 
 COLUMNS = ("impression id", "user id", "time", "history", "candidates")
@@ -34,7 +35,7 @@ UnknownCandidates = Literal["error", "drop"]
 
 @dataclass(frozen=True)
 class Behaviors:
-    """A behaviors file in item rows; ``n`` impressions, ``M`` candidates.
+    """A behaviors file in item rows, by impression id; ``n`` impressions, ``M`` candidates.
 
     Attributes:
         path: the file.
@@ -61,6 +62,21 @@ class Behaviors:
     def labelled(self) -> bool:
         """Whether the candidates carry labels."""
         return bool(self.labels[0] != UNLABELLED)
+
+    def by_id(self) -> Behaviors:
+        """The impressions by their ids, numbers by their values, as MIND's own files have them."""
+        order = by_id(self.impression_id)
+        if (order == np.arange(len(order))).all():
+            return self
+        return Behaviors(
+            path=self.path,
+            impression_id=self.impression_id[order],
+            user_id=self.user_id[order],
+            time=self.time[order],
+            history=self.history.take(order),
+            candidates=self.candidates.take(order),
+            labels=Lists(self.labels, self.candidates.offsets).take(order).values,
+        )
 
 
 def read_behaviors(
@@ -110,7 +126,7 @@ def read_behaviors(
         )
     oddities["impressions with an empty history"] += int((whole.history.lengths == 0).sum())
     oddities["impressions without time"] += int((whole.time == UNKNOWN_TIME).sum())
-    return whole, +oddities
+    return whole.by_id(), +oddities
 
 
 def _parse(

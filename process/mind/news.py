@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError
+from process.ties import by_id
 from process.tsv import Block, read_blocks
 
 COLUMNS = (
@@ -36,8 +37,8 @@ def read_news(paths: Sequence[Path]) -> tuple[pd.DataFrame, Counter[str]]:
         paths: ``news.tsv`` files, in the order of precedence.
 
     Returns:
-        One row an article: ``item_id``, category, subcategory, title, abstract (str, "" =
-        missing); and what was odd.
+        One row an article, by id: ``item_id``, category, subcategory, title, abstract (str,
+        "" = missing); and what was odd.
 
     Raises:
         DataError: a damaged file, an empty id, or one id twice in a file.
@@ -55,7 +56,8 @@ def read_news(paths: Sequence[Path]) -> tuple[pd.DataFrame, Counter[str]]:
             **{f"news without {name}": int((first[name] == "").sum()) for name in CONTENT},
         }
     )
-    return first, +oddities
+    ordered = first.iloc[by_id(first["item_id"].tolist())].reset_index(drop=True)
+    return ordered, +oddities
 
 
 def _read_file(path: Path) -> pd.DataFrame:

@@ -316,7 +316,7 @@ def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(tmp_path: Pat
         rows = (interaction(f"u{i % 50}", i % 70, 3 + 2 * (i < 2000), i % 60) for i in range(lines))
         path = write_gz(tmp_path / f"goodreads_interactions_{lines}.json.gz", rows)
         tracemalloc.start()
-        read_ratings([path], Filters(), np.random.default_rng(0))
+        read_ratings([path], Filters(), np.random.default_rng(0), 0)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

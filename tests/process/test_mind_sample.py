@@ -35,7 +35,9 @@ def test_the_sample_becomes_tables_that_agree_with_its_lines(sample: Path, tmp_p
     tables = Tables.load(tmp_path / "tables")
     lines = (sample / "news.tsv").read_text(encoding="utf-8").splitlines()
     assert tables.num_items == 2000
-    assert tables.texts("title") == [line.split("\t")[3] for line in lines]
+    titles = {line.split("\t")[0]: line.split("\t")[3] for line in lines}
+    stored_titles = zip(tables.vocabulary("item_id"), tables.texts("title"), strict=True)
+    assert dict(stored_titles) == titles
     known = set(tables.vocabulary("item_id"))
     shown = [
         token

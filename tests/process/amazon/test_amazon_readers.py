@@ -171,11 +171,11 @@ def test_metadata_keeps_what_is_wanted_and_counts_the_rest(tmp_path: Path) -> No
     ]  # fmt: skip
     path = write_json_lines(tmp_path / "meta.json", rows)
     metadata = read_metadata([path], {"a", "b", "c", "d"})
-    assert metadata.items == {"a": {"title": "first"}, "b": {}, "c": {}}
+    assert metadata.items == {"a": {"title": "second"}, "b": {}, "c": {}}, "the fullest of two"
     assert list(metadata.oddities.values()) == [1, 1, 1, 2]
     frame, texts, categories = items_frame(["d", "a"], metadata.items)
     assert (texts, categories) == (("title",), ())
-    assert frame.to_dict("list") == {"item_id": ["d", "a"], "title": ["", "first"]}
+    assert frame.to_dict("list") == {"item_id": ["d", "a"], "title": ["", "second"]}
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_bad_metadata_is_named(tmp_path: Path, row: dict[str, Any], message: str
 def test_sequences_are_read_in_order(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "sequences.tsv", ["u2\tc a b", "u1\ta"])
     found = read_sequences(path)
-    assert (found.user_ids, found.item_ids) == (["u2", "u1"], ["c", "a", "b"])
-    assert found.user.tolist() == [0, 0, 0, 1]
-    assert found.item.tolist() == [0, 1, 2, 1]
+    assert (found.user_ids, set(found.item_ids)) == (["u1", "u2"], {"a", "b", "c"})
+    assert found.user.tolist() == [1, 1, 1, 0]
+    assert [found.item_ids[item] for item in found.item] == ["c", "a", "b", "a"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Orders that no file's line order can change, and that tell a model nothing.
+
+Raw files hold many interactions of one user at one time. Sorted by line, or by item id, such ties
+carry information that has nothing to do with taste: "the next larger id" then predicts the next
+item. Here ties go by a seeded hash of user and item, and rows by what their ids are (of a shop's or
+a library's items by a hash of them, since such ids grow with time), so a permutation of a file's
+lines leaves every table as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from process.lists import mix
+
+_DIGEST = 8  # bytes: a column of 64-bit numbers
+
+
+def by_hash(ids: Sequence[str]) -> np.ndarray:
+    """``(n,)`` int64: the positions of the ids in the order of their SHA-256."""
+    digests = [hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() for name in ids]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+
+
+def by_id(ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """``(n,)`` int64: the positions of the ids, shorter ones first, then by text.
+
+    Numbers without leading zeros come out in the order of their values.
+    """
+    names = np.asarray(ids, dtype=object)
+    lengths = np.fromiter(map(len, names), dtype=np.int64, count=len(names))
+    longer = lengths[1:] > lengths[:-1]
+    if (longer | ((lengths[1:] == lengths[:-1]) & (names[1:] > names[:-1]))).all():
+        return np.arange(len(names))  # as MIND's impressions are; no need to sort millions
+    keys = list(zip(lengths.tolist(), names.tolist(), strict=True))
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def ranks(order: np.ndarray) -> np.ndarray:
+    """``(n,)`` int32: the new row of every old one, when ``order (n,)`` lists the old ones."""
+    new = np.empty(len(order), dtype=np.int32)
+    new[order] = np.arange(len(order), dtype=np.int32)
+    return new
+
+
+def pair_hashes(
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    user: np.ndarray,
+    item: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """``(K,)`` uint64: a hash of the raw ids of user and item, another one for every seed.
+
+    Args:
+        user_ids, item_ids: the ids.
+        user, item: ``(K,)`` int, positions in them.
+        seed: not negative.
+    """
+    hashed: np.ndarray = mix(mix(_hashes(user_ids, seed))[user] ^ _hashes(item_ids, seed)[item])
+    return hashed
+
+
+def line_hash(line: bytes) -> int:
+    """64 bits that depend on what a line says, not on where it stands."""
+    return int.from_bytes(hashlib.blake2b(line.strip(), digest_size=_DIGEST).digest(), "little")
+
+
+@dataclass(frozen=True)
+class TimeTies:
+    """How many interactions share their time with another one of the same user.
+
+    Attributes:
+        interactions: all of them.
+        tied: those that do; an unknown time is a time as well.
+    """
+
+    interactions: int
+    tied: int
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return self.tied / self.interactions if self.interactions else 0.0
+
+
+def count_ties(user: np.ndarray, time: np.ndarray) -> TimeTies:
+    """Count the ties.
+
+    Args:
+        user, time: ``(K,)`` int, in any order.
+    """
+    order = np.lexsort((time, user))
+    same = (np.diff(user[order]) == 0) & (np.diff(time[order]) == 0)
+    tied = np.append(same, False) | np.append(False, same) if len(order) else same
+    return TimeTies(len(order), int(tied.sum()))
+
+
+def _hashes(ids: Sequence[str], seed: int) -> np.ndarray:
+    """``(n,)`` uint64."""
+    key = hashlib.blake2b(str(seed).encode("ascii"), digest_size=_DIGEST).digest()
+    digests = b"".join(
+        hashlib.blake2b(
+            name.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=key
+        ).digest()
+        for name in ids
+    )
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
