@@ -15,6 +15,7 @@ from legos.cllm4rec.token_store import TokenStore
 from legos.config.model_schema import Cllm4RecModel
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
+from legos.lm.trained_part import trained_part
 from legos.run.assemble import Workplace
 from legos.run.check import Part, parameters_table, titled_table
 from legos.run.language import shown_bytes
@@ -38,6 +39,13 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
         console.print(table)
     parts = _parts(place, settings, language)
     console.print(parameters_table(f"{settings.name} over {language.name}", parts))
+    own = settings.backbone
+    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
+    kept = own.layers or language.num_layers
+    told = trained_part(
+        rank=rank, kept=kept, layers=language.num_layers, parameters=parts[0].trained
+    )
+    console.print(f"trained of {language.name}: {told}")
     stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
     for stage in stages_of(settings):
         if stage.epochs:

@@ -7,6 +7,7 @@ from typing import Any
 
 from legos.config.comparison import comparison_runs
 from legos.config.data_schema import DataConfig, FieldConfig
+from legos.config.needs import reads_token_vectors
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.errors import ConfigError, nearest
 
@@ -39,7 +40,8 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
     for index, column in enumerate(config.exp.evaluate.user_columns):
         problems += _user_list(f"exp.evaluate.user_columns.{index}", column, manifest)
     for member in comparison_runs(config):
-        problems += _vocabulary(member.embed, member.data, manifest)
+        if reads_token_vectors(member.model):
+            problems += _vocabulary(member.embed, member.data, manifest)
     if problems:
         told = dict.fromkeys(problems)
         raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))

@@ -59,7 +59,9 @@ def load_run_config(
     """
     arguments = read_arguments(argv)
     document = _gather(arguments)
-    notices = check_variables(arguments.variables, referenced_variables(document.data))
+    notices = arguments.notices + check_variables(
+        arguments.variables, referenced_variables(document.data)
+    )
     resolved = resolve(document, arguments.variables)
     _name_language_models(resolved)
     config = _validate(resolved)
@@ -152,7 +154,9 @@ def _load_sections(
     for kind, name in arguments.yamls.items():
         _put(document, (kind,), read_document(locate(kind, name)))
     apply_dotted(document, arguments.dotted)
-    notices = check_variables(arguments.variables, referenced_variables(document.data))
+    notices = arguments.notices + check_variables(
+        arguments.variables, referenced_variables(document.data)
+    )
     resolved = resolve(document, arguments.variables)
     _name_language_models(resolved)
     checked, problems = _checked(resolved, {})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from legos.config.locations import KINDS
+from legos.config.old_variables import translate
 from legos.config.variables import PUBLISHED, read_variable
 from legos.config.yaml_files import Document, KeyPath, parse_value
 from legos.errors import ConfigError, nearest
@@ -22,11 +23,13 @@ class Arguments:
         yamls: file or bare name by kind: data, model, exp, embed.
         variables: values of ``${...}``.
         dotted: values by key path; the first key is a kind.
+        notices: of names that are read as others.
     """
 
     yamls: dict[str, str] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     dotted: dict[KeyPath, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
 
 def read_options(argv: Sequence[str]) -> dict[str, str]:
@@ -58,7 +61,14 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         ConfigError: what ``read_options`` refuses, or a value of another kind than published.
     """
     arguments = Arguments()
-    for name, text in read_options(argv).items():
+    options = read_options(argv)
+    for given, value in options.items():
+        name, text = given, value
+        if (old := translate(given, value, options)) is not None:
+            name, text, notice = old
+            arguments.notices.append(notice)
+            if not name:
+                continue
         first, *rest = name.split(".")
         if name in KINDS:
             arguments.yamls[name] = text

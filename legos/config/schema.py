@@ -25,6 +25,7 @@ from legos.config.checks import (
 )
 from legos.config.data_schema import DataConfig
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
+from legos.config.needs import stands_on_language_model
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError
 from legos.lm.locate import packaged
@@ -261,8 +262,8 @@ class RunConfig(Settings):
         for embed in embeds:
             width = embed.embed_hidden_size
             for model in models:
-                if not isinstance(model, ModelConfig):
-                    continue
+                if not isinstance(model, ModelConfig) or stands_on_language_model(model):
+                    continue  # the width of a language model is known where it is opened
                 if embed.source == "random" and width not in (None, model.hidden_size):
                     raise ValueError(
                         f"embed.embed_hidden_size: {width}, but random vectors ({embed.name}) are "

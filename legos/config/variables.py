@@ -34,7 +34,12 @@ PUBLISHED: dict[str, Variable] = {
     "version": Variable("text", "small", "which release of a data set (MIND: small, large)"),
     "llm_ver": Variable("text", "minilm", "language model: a name of config/llm.yaml or a path"),
     "layer": Variable("integer", 0, "layer at which it is cut and cached; 0 = no cache"),
-    "lora": Variable("integer", 0, "rank of LoRA; 0 = off"),
+    "lora": Variable(
+        "integer", None, "LoRA: 0 = off, 1 = on, n = on with rank n; null = on, unless frozen"
+    ),
+    "lora_r": Variable("integer", 32, "rank of LoRA where --lora is 1 or null"),
+    "lora_alpha": Variable("number", 128.0, "adapters count alpha / rank times"),
+    "lora_dropout": Variable("number", 0.1, "rate on the adapters' input"),
     "embed_hidden_size": Variable("integer", None, "width E of pretrained vectors; null = found"),
     "hidden_size": Variable("integer", 64, "width D of item and user vectors"),
     "fast_eval": Variable("flag", True, "evaluate from item and user caches"),
@@ -48,6 +53,8 @@ PUBLISHED: dict[str, Variable] = {
     "epoch_batch": Variable(
         "integer", 0, "0 = an epoch is a pass; n = n batches; -n = 1/n of a pass, then goes on"
     ),
+    "patience": Variable("integer", 2, "epochs without improvement before training stops"),
+    "page_size": Variable("integer", 512, "items and users encoded at once in a test"),
     "seed": Variable("integer", 2023, "of weights, order, negatives and dropout"),
     "device": Variable("text", "auto", "auto, cpu, cuda, cuda:1"),
     "precision": Variable("text", "fp32", "fp32, bf16 or fp16"),

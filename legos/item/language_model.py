@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
@@ -26,6 +27,9 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.states import TOKENS, layer_name, padding_id
 from legos.lm.text_model import call_options
 from legos.registry import BrickConfig, item_encoders
+
+ONCE_RANK = 32
+LARGEST_RANK = 16_384
 
 
 class LanguageModelSettings(BrickConfig):
@@ -46,6 +50,34 @@ class LanguageModelSettings(BrickConfig):
         return self.cache_dtype or self.dtype
 
 
+def lora_rank_of_switch(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a language model with ``lora_rank`` in the place of ``lora`` and ``lora_r``.
+
+    A ``lora_rank`` beside them wins: it is given for one model, they for all.
+
+    Raises:
+        ValidationError: one of them is no such number.
+    """
+    if not {"lora", "lora_r"} & settings.keys():
+        return settings
+    rest = {key: value for key, value in settings.items() if key not in ("lora", "lora_r")}
+    switch, rank = settings.get("lora"), settings.get("lora_r", ONCE_RANK)
+    expected = {
+        "lora": (switch, 0, "0 (off), 1 (on) or a rank", switch is not None),
+        "lora_r": (rank, 1, "a rank", True),
+    }
+    for key, (given, least, what, asked) in expected.items():
+        if asked and not (type(given) in (int, bool) and least <= given <= LARGEST_RANK):
+            message = f"expected {what}, at most {LARGEST_RANK:,}, found {given!r}"
+            kind = PydanticCustomError("brick", "{message}", {"message": message})
+            details = InitErrorDetails(type=kind, loc=(key,), input=given)
+            raise ValidationError.from_exception_data("language_model", [details])
+    if switch is None:
+        switch = settings.get("frozen") not in (True, "true")
+    found = int(switch) if int(switch) != 1 else rank
+    return {"lora_rank": found, **rest}
+
+
 class LanguageModelConfig(LanguageModelSettings):
     """Settings of a language model as item encoder."""
 
@@ -54,8 +86,10 @@ class LanguageModelConfig(LanguageModelSettings):
     """Layers below are computed once and cached; 0: no cache; -1: all but the last."""
     frozen: bool = False
     """Train nothing of it; only without LoRA."""
-    lora_rank: int = Field(0, ge=0)
-    """Rank r of LoRA (32 in ONCE); 0: off, the kept layers themselves are trained."""
+    lora_rank: int = Field(0, ge=0, le=LARGEST_RANK)
+    """Rank r of LoRA; 0: off, the kept layers themselves are trained. `lora` and `lora_r` say the
+    same as ONCE does: `lora` 0: off; 1: on with rank `lora_r`, 32; more: on with this rank; null:
+    on, unless `frozen`."""
     lora_alpha: float = Field(128.0, gt=0)
     """Adapters count alpha / r times (128 in ONCE)."""
     lora_dropout: float = Field(0.1, ge=0, lt=1)
@@ -72,6 +106,12 @@ class LanguageModelConfig(LanguageModelSettings):
     """Compute activations twice rather than keep them."""
     quantised: Quantised = "none"
     """Linear layers in 8 or 4 bits (bitsandbytes), with LoRA or frozen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_switch(cls, value: Any) -> Any:
+        """``lora`` and ``lora_r``, as ONCE's commands say it, become ``lora_rank``."""
+        return lora_rank_of_switch(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _one_way_to_train(self) -> Self:

@@ -7,6 +7,8 @@ from rich.console import Console
 from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
+from legos.lm.trained_part import trained_part
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
 from legos.recsysllm.origin import Origin
@@ -55,6 +57,14 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     parts = [Part("language model, adapters, positions", trained, frozen)]
     console.print(parameters_table(f"{settings.name} over {language.name}", parts))
+    own = settings.backbone
+    rank = 0 if own.train == "full" else own.lora_rank
+    layers = (
+        language.num_layers if isinstance(language, LanguageModel) else language.config.num_layers
+    )
+    kept = own.layers or layers
+    told = trained_part(rank=rank, kept=kept, layers=layers, parameters=trained)
+    console.print(f"trained of {language.name}: {told}")
     _show_plan(place.tables, families, settings, console)
     console.print(
         f"memory on {place.accelerator.device}: weights {shown_bytes(_FLOAT * (trained + frozen))},"

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import pad
 
+from legos.config.needs import reads_token_vectors
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.data.batch import Rows, TrainingRows
 from legos.data.catalogue import CatalogueRows
@@ -25,7 +26,12 @@ from legos.files import sha256_of_text
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.recommender import Recommender, TokenTable, build_recommender
-from legos.run.language import language_model_of, language_model_settings, open_language
+from legos.run.language import (
+    language_model_of,
+    language_model_settings,
+    open_language,
+    refuse_other_width,
+)
 
 if TYPE_CHECKING:
     from legos.lm.token_vectors import TokenVectors
@@ -117,6 +123,7 @@ class Workplace:
         model = None
         if settings is not None:
             model = language_model_of(settings, shapes_only=shapes_only)
+            refuse_other_width(config, model)
         place = cls(
             config,
             accelerator,
@@ -185,6 +192,8 @@ class Workplace:
         return model.to(self.accelerator.device)
 
     def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
+        if not reads_token_vectors(self.config.model):
+            return {}
         stores = [store for store in (self.store, self.profiles) if store is not None]
         fields = [field for store in stores for field in store.fields.values()]
         embed, seed = self.config.embed, self.config.exp.train.seed

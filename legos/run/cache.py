@@ -16,6 +16,7 @@ from legos.run.language import (
     language_model_of,
     language_model_settings,
     no_language_model,
+    refuse_other_width,
     shown_bytes,
     token_progress,
 )
@@ -39,6 +40,7 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
         model = language_model_of(settings)
+        refuse_other_width(config, model)
         reading = Reading.of(config, Tables.load(config.data.folder), model)
         wanted = config.exp.cache
         parts = {reading.layer(layer).name: reading.layer(layer) for layer in wanted.layers}

@@ -20,10 +20,12 @@ from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.adapt import add_lora, freeze, lora_parameters
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.trained_part import trained_part
 from legos.run.language import (
     language_model_of,
     language_model_settings,
     refuse_no_fields,
+    refuse_other_width,
     shown_bytes,
     template,
 )
@@ -54,6 +56,7 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     if settings is None:
         return []
     model = language_model_of(settings, shapes_only=True)
+    refuse_other_width(config, model)
     rows = [*_shape(model), *_trained(settings, model)]
     if tables is None:
         return [*rows, _cache_of_mind(settings, model)]
@@ -109,10 +112,10 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
     layers = model.num_layers - model.layer(settings.layer)
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
              f"{shown_bytes(count * size)}")]  # fmt: skip
+    rank = None if settings.frozen else settings.lora_rank
     if settings.frozen:
         freeze(kept)
-        return [*rows, ("trained of it", "nothing (frozen)")]
-    if settings.lora_rank:
+    elif settings.lora_rank:
         add_lora(
             kept,
             rank=settings.lora_rank,
@@ -120,11 +123,9 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
             dropout=settings.lora_dropout,
             targets=settings.lora_targets,
         )
-        lora = lora_parameters(kept)
-        total = sum(parameter.numel() for parameter in lora)
-        text = f"{total:,} in {len(lora) // 2} LoRA adapters of rank {settings.lora_rank}"
-        return [*rows, ("trained of it", text)]
-    return [*rows, ("trained of it", f"{count:,}, all kept layers")]
+        count = sum(parameter.numel() for parameter in lora_parameters(kept))
+    trained = trained_part(rank=rank, kept=layers, layers=model.num_layers, parameters=count)
+    return [*rows, ("trained of it", trained)]
 
 
 def _cache(

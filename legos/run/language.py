@@ -21,6 +21,7 @@ from rich.progress import (
 
 from legos.config.data_schema import DataConfig, FieldConfig
 from legos.config.model_schema import ModelConfig, SystemModel
+from legos.config.needs import reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.console import PlainConsole
 from legos.data.items import LanguageInput
@@ -70,6 +71,25 @@ def language_model_of(
     quantised = settings.quantised if isinstance(settings, LanguageModelConfig) else "none"
     return LanguageModel(
         settings.model, dtype=settings.dtype, quantised=quantised, shapes_only=shapes_only
+    )
+
+
+def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:
+    """Raise ConfigError where ``embed_hidden_size`` is not the language model's width.
+
+    With a language model as item encoder the embed YAML has no other vectors to tell of, unless
+    texts of users are read, too: those then have the width of their own vectors.
+    """
+    width = config.embed.embed_hidden_size
+    if width in (None, model.width):
+        return
+    if reads_token_vectors(config.model) and (
+        config.embed.source != "random" or width == config.bricks.hidden_size
+    ):
+        return
+    raise ConfigError(
+        f"embed.embed_hidden_size: {width}, but language model {model.name} is {model.width} wide; "
+        f"give --embed_hidden_size {model.width} or none"
     )
 
 

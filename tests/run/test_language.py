@@ -283,7 +283,7 @@ def test_the_check_counts_without_weights(
     check(config, Console(width=200))
     shown = capsys.readouterr().out
     assert "1 of 3" in shown
-    assert "256 in 2 LoRA adapters of rank 4" in shown  # 2 * 4 * (16 + 16)
+    assert "LoRA of rank 4 on 1 of 3 layers: 256 parameters" in shown  # 2 * 4 * (16 + 16)
     assert "for layer 2" in shown
     assert not (tmp_path / "cache").exists()
 
