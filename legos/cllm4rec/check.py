@@ -16,6 +16,7 @@ from legos.config.model_schema import Cllm4RecModel
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
+from legos.lm.word_model import audit_word_model
 from legos.run.assemble import Workplace
 from legos.run.check import Part, parameters_table, titled_table
 from legos.run.language import shown_bytes
@@ -31,6 +32,9 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
     place.refuse_processes_and_fp16()
     language = LanguageModel(settings.model, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
+    report = audit_word_model(language, settings.backbone.init)
+    if report is not None:
+        console.print(f"tensors in the files of {language.name}: {report}", markup=False)
     counts = _counts(place, settings, language)
     if new_data:
         table = titled_table(f"what {settings.system} reads of {place.config.data.name}", "", "")

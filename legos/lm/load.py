@@ -1,7 +1,8 @@
 """A language model to be built: its shape, tokenizer, fingerprint and weights, each on demand.
 
 transformers does the loading; folders, GGUF files and random weights in a given shape look alike
-from here on. No code of a model's repository is ever run.
+from here on. ``trust_remote_code`` is False everywhere: a downloaded folder must not execute
+anything on this machine.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from legos.errors import ConfigError
+from legos.errors import ConfigError, LegosError, describe_memory_error
 from legos.files import sha256_of_file, sha256_of_text
+from legos.lm.audit import LoadReport, load_audited
 from legos.lm.layers import check_cut
-from legos.lm.locate import Located, locate, packaged
+from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
 from legos.lm.source import LanguageModelSource
 from legos.lm.text_model import auto_class, text_config, text_model
 from legos.lm.twin import NoTwinError, twin
+from legos.lm.weight_files import refuse_missing_weights
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]
@@ -54,6 +57,7 @@ class LanguageModel:
     ) -> None:
         self.source, self.dtype, self.quantised = source, dtype, quantised
         self.shapes_only = shapes_only
+        self.report: LoadReport | None = None  # of the last load
 
     @property
     def name(self) -> str:
@@ -75,7 +79,10 @@ class LanguageModel:
         with quiet_transformers():
             try:
                 return AutoConfig.from_pretrained(
-                    str(self.located.folder), local_files_only=True, **self.located.arguments
+                    str(self.located.folder),
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    **self.located.arguments,
                 )
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise self._refused("its configuration cannot be read", error) from None
@@ -136,7 +143,10 @@ class LanguageModel:
         with quiet_transformers():
             try:
                 return AutoTokenizer.from_pretrained(
-                    str(files.folder), local_files_only=True, **files.arguments
+                    str(files.folder),
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    **files.arguments,
                 )
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise self._refused("its tokenizer cannot be read", error) from None
@@ -163,11 +173,9 @@ class LanguageModel:
             return sha256_of_text(f"random {self.config.to_json_string()} {self.source.seed}")
         if self.located.gguf is not None:
             return sha256_of_file(self.located.folder / self.located.gguf)
+        refuse_adapter(self.located.folder)
+        refuse_missing_weights(self.located.folder)
         weights = sorted(self.located.folder.glob("*.safetensors"))
-        if not weights:
-            raise ConfigError(
-                f"{self.located.folder}: no *.safetensors here; weights as pickles are not read"
-            )
         files = [self.located.folder / "config.json", *weights]
         return sha256_of_text(" ".join(sha256_of_file(file) for file in files))
 
@@ -181,26 +189,70 @@ class LanguageModel:
             ConfigError: files or packages are missing, or do not fit.
         """
         built = auto_class(self.config, decoder=decoder)
-        with quiet_transformers():
-            if self.source.random:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(self.source.seed)
-                    model: Any = built.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
-            else:
-                _ = self.fingerprint  # refuses folders without safe weights
-                try:
-                    model = built.from_pretrained(
-                        str(self.located.folder),
-                        config=None if self.located.gguf else deepcopy(self.config),
-                        local_files_only=True,
-                        use_safetensors=None if self.located.gguf else True,
-                        dtype=DTYPES[self.dtype],
-                        **self.located.arguments,
-                        **self._quantisation(),
-                    )
-                except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-                    raise self._refused("its weights cannot be read", error) from None
+        if not self.source.random:
+            model = self._read(built, decoder=decoder)
+            return _without_pooler(text_model(model, decoder=decoder)).eval()
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.source.seed)
+            model = built.from_config(
+                deepcopy(self.config), dtype=DTYPES[self.dtype], trust_remote_code=False
+            )
         return _without_pooler(text_model(model, decoder=decoder)).eval()
+
+    def audit(self, *, head: bool = False, decoder: bool = False) -> LoadReport | None:
+        """Compare what the model needs with what its files hold, by their headers alone.
+
+        Args:
+            head: with the head over words.
+            decoder: leave an encoder-decoder whole.
+
+        Returns:
+            None where nothing can be compared: random weights, GGUF, files not on this machine.
+
+        Raises:
+            ConfigError: they do not fit, see :func:`legos.lm.audit.load_audited`.
+        """
+        from transformers import AutoModelForCausalLM
+
+        if not is_here(self.source) or self.located.gguf is not None:
+            return None
+        kind = AutoModelForCausalLM if head else auto_class(self.config, decoder=decoder)
+        self._read(kind, decoder=decoder, device_map="meta")
+        return self.report
+
+    def with_head(self) -> Any:
+        """A fresh instance with its head over words, in evaluation mode, on the CPU.
+
+        Raises:
+            ConfigError: as :meth:`load`; or its files have no head.
+        """
+        from transformers import AutoModelForCausalLM
+
+        return self._read(AutoModelForCausalLM, decoder=True).eval()
+
+    def _read(self, kind: Any, *, decoder: bool, **options: Any) -> Any:
+        """A model of its files, audited; ``device_map="meta"`` reads their headers alone."""
+        gguf = self.located.gguf is not None
+        quantisation = {} if "device_map" in options else self._quantisation()
+        try:
+            with quiet_transformers():
+                model, self.report = load_audited(
+                    kind,
+                    self.located,
+                    name=self.name,
+                    part=partial(text_model, decoder=decoder),
+                    config=None if gguf else deepcopy(self.config),
+                    dtype=DTYPES[self.dtype],
+                    **quantisation,
+                    **options,
+                )
+        except LegosError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            if describe_memory_error(error) is not None:
+                raise
+            raise self._refused("its weights cannot be read", error) from None
+        return model
 
     def instance(self) -> nn.Module:
         """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
@@ -210,7 +262,9 @@ class LanguageModel:
         """The same without weights, on the meta device: for shapes and counts."""
         built = auto_class(self.config, decoder=decoder)
         with quiet_transformers(), torch.device("meta"):
-            model = built.from_config(deepcopy(self.config), dtype=DTYPES[self.dtype])
+            model = built.from_config(
+                deepcopy(self.config), dtype=DTYPES[self.dtype], trust_remote_code=False
+            )
         return _without_pooler(text_model(model, decoder=decoder))
 
     def twin(self) -> nn.Module:
@@ -252,6 +306,12 @@ class LanguageModel:
 
     def _refused(self, what: str, error: Exception) -> ConfigError:
         reason = " ".join(str(error).split())[:300]
+        if "trust_remote_code" in str(error):
+            reason = (
+                "its folder asks to run code of its own (auto_map), which is never done: a "
+                "downloaded model must not execute anything on this machine; choose a kind that "
+                "transformers itself has"
+            )
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")
 
 

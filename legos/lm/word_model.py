@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from legos.errors import ConfigError
+from legos.lm.audit import LoadReport
 from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
+from legos.lm.weight_files import rows_of, sampled_rows, stored_tensors
 
+_HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
 
 def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -> Any:
     """A language model with what predicts its words, on the CPU.
@@ -23,6 +27,19 @@ def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -
         ConfigError: its files are missing or cannot be read.
     """
     return _fresh(language) if init == "random" else _pretrained(language)
+
+
+def audit_word_model(
+    language: LanguageModel, init: Literal["pretrained", "random"]
+) -> LoadReport | None:
+    """Audit what :func:`word_model` would load, by headers alone; None where nothing is loaded.
+
+    Raises:
+        ConfigError: its files do not fill it.
+    """
+    if init == "random":
+        return None
+    return language.audit(head=_has_own_head(language.config), decoder=True)
 
 
 def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end") -> None:
@@ -78,23 +95,39 @@ def _fresh(language: LanguageModel) -> Any:
 
     config = deepcopy(language.config)
     kind: Any = AutoModelForCausalLM if _has_own_head(config) else AutoModel
-    return kind.from_config(config).eval()
+    return kind.from_config(config, trust_remote_code=False).eval()
 
 
 def _pretrained(language: LanguageModel) -> Any:
-    if not _has_own_head(language.config) or language.source.random:
-        return language.load(decoder=True)
-    from transformers import AutoModelForCausalLM
+    if _has_own_head(language.config) and not language.source.random:
+        return language.with_head()
+    model = language.load(decoder=True)
+    _refuse_other_head(language, model)
+    return model
 
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(language.located.folder), local_files_only=True, **language.located.arguments
-        ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"language model {language.name!r}: its head over words cannot be read ({reason})"
-        ) from None
+
+def _refuse_other_head(language: LanguageModel, model: Any) -> None:
+    """Refuse a head in the files that ``config.json`` says is the token table, and is not.
+
+    Raises:
+        ConfigError: its numbers are others.
+    """
+    if language.report is None or language.located.gguf is not None:
+        return
+    table = model.get_input_embeddings().weight
+    stored = stored_tensors(language.located.folder)
+    heads = [
+        stored[name]
+        for name in language.report.unused
+        if name.endswith(_HEADS) and name in stored and stored[name].shape == tuple(table.shape)
+    ]
+    for head, rows in sampled_rows(heads):
+        if not torch.equal(rows.to(table.dtype), rows_of(table)):
+            raise ConfigError(
+                f"language model {language.name!r} ({language.located.folder}): its files hold a "
+                f"head over words ({head.name}) that differs from the token table, its config.json "
+                "says that they are one (tie_word_embeddings); set it to false"
+            )
 
 
 def _has_own_head(config: Any) -> bool:

@@ -9,6 +9,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
+from legos.lm.word_model import audit_word_model
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
 from legos.recsysllm.origin import Origin
@@ -30,6 +31,10 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
     language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
+    if isinstance(language, LanguageModel):
+        report = audit_word_model(language, settings.backbone.init)
+        if report is not None:
+            console.print(f"tensors in the files of {language.name}: {report}", markup=False)
     try:
         origin = Origin.of_run(place.config.exp.load, place.tables)
         world = open_world(place.tables, language, settings, seed=seed, origin=origin)

@@ -94,10 +94,12 @@ def texts_of(
 def _shape(model: LanguageModel) -> list[tuple[str, str]]:
     whole = sum(parameter.numel() for parameter in model.skeleton().parameters())
     size = DTYPES[model.dtype].itemsize
+    report = model.audit()
     return [
         ("language model", f"{model.name} ({model.config.model_type})"),
         ("layers (L), width (E)", f"{model.num_layers}, {model.width}"),
         ("parameters", f"{whole:,}, {shown_bytes(whole * size)} as {model.dtype}"),
+        *([("tensors in its files", str(report))] if report else []),
     ]
 
 

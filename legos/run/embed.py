@@ -48,6 +48,7 @@ def check_embed(job: EmbedJob) -> None:
     Raises:
         LegosError: the language model or the tables are not there, or do not fit.
     """
+    LanguageModel(job.exp.vectors.model).audit()
     plans = _plans(job.exp.vectors, job.data)
     for plan in plans:
         state = "up to date" if plan.is_done else "to be written"
