@@ -206,7 +206,9 @@ def _subword(spec: TokenizerSpec) -> Tokenizer:
     from transformers import AutoTokenizer  # slow to import, needed for old folders only
 
     try:
-        slow: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        slow: Any = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         backend: Tokenizer = slow.backend_tokenizer
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(

@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from legos.errors import ConfigError
 from legos.files import sha256_of_file, sha256_of_text, write_array
+from legos.lm.source import LanguageModelSource
 
 _VERSION = "mean-2"  # of the computation; part of the fingerprint
 
@@ -84,25 +86,23 @@ def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
 def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int) -> np.ndarray:
     from rich.progress import Progress
     from tokenizers import Tokenizer
-    from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar
 
     from legos.console import PlainConsole
+    from legos.lm.load import LanguageModel
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    disable_progress_bar()  # of loading weights; the one below is ours
-    model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval().float()
-    longest_readable = getattr(model.config, "max_position_embeddings", max_length)
-    if max_length > longest_readable:
+    language = LanguageModel(LanguageModelSource.model_validate({"path": str(folder)}))
+    if language.longest is not None and max_length > language.longest:
         raise ConfigError(
-            f"max_length {max_length}: {folder} reads at most {longest_readable} tokens a text"
+            f"max_length {max_length}: {folder} reads at most {language.longest} tokens a text"
         )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
+    model: Any = language.load()
     encoded = [entry.ids for entry in tokenizer.encode_batch(list(texts))]
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    vectors = np.zeros((len(texts), language.output_width), dtype=np.float32)
     order = np.argsort(-lengths, kind="stable")  # longest first: a batch is as long as its first
     console = PlainConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

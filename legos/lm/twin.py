@@ -91,12 +91,16 @@ def _attempts(config: Any) -> Iterator[Any]:
 def _built(config: Any, seed: int) -> nn.Module:
     built = auto_class(config)
     with torch.device("meta"):
-        size = sum(p.numel() for p in built.from_config(config).parameters())
+        size = sum(
+            p.numel() for p in built.from_config(config, trust_remote_code=False).parameters()
+        )
     if size > _MOST_PARAMETERS:
         raise ValueError(f"{size:,} parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = text_model(built.from_config(config, dtype=torch.float32)).eval()
+        model = text_model(
+            built.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        ).eval()
         _fill(model)
     with torch.no_grad():
         ids = torch.full((2, 3), 7)

@@ -17,6 +17,7 @@ from legos.lm.weight_files import rows_of, sampled_rows, stored_tensors
 
 _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
 
+
 def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -> Any:
     """A language model with what predicts its words, on the CPU.
 
