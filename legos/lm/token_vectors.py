@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import math
-import zlib
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from torch import Tensor
 
 from legos.errors import ConfigError, DataError
 from legos.files import atomic_path
+from legos.lm.glove import read_word_vectors
 from legos.lm.source import LanguageModelSource
 
 _VECTORS, _TOKENS = "vectors", "tokens"  # of a token table file
@@ -169,71 +166,16 @@ def _tokens(folder: Path, size: int) -> list[str]:
 def text_file_token_vectors(path: Path) -> TokenVectors:
     """Vectors of a text file in GloVe's format: a word and its numbers, separated by spaces.
 
-    A word2vec header line (count and width) is skipped; a word may hold spaces, as some of
-    GloVe's 840B file do; of a word that stands twice the first vector counts, and ``repeated``
-    says how often that was so. Files may be gzipped (``.gz``).
+    A word2vec header line (count and width) is checked against what follows; a word may hold
+    spaces, as some of GloVe's 840B file do; of a word that stands twice the first vector counts,
+    and ``repeated`` says how often that was so. Files may be gzipped (``.gz``).
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, cut short, or a line has another number
-            of columns or something that is no finite number; the message names the line.
+        DataError: see :func:`legos.lm.glove.read_word_vectors`; the message names the line.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of word vectors")
-    words: dict[str, None] = {}
-    table = array("f")
-    width = repeated = 0
-    for number, line in enumerate(_lines(path), start=1):
-        parts = line.rstrip(" \r\n").split(" ")
-        if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
-            continue
-        width = width or len(parts) - 1
-        word, numbers = _word_and_numbers(parts, width, f"{path}:{number}")
-        if word in words:
-            repeated += 1
-            continue
-        words[word] = None
-        table.extend(numbers)
-    if not words:
-        raise DataError(f"{path}: empty, expected a word and its numbers on every line")
-    vectors = np.frombuffer(table, dtype=np.float32).reshape(len(words), width)
-    return TokenVectors(list(words), torch.from_numpy(vectors), repeated)
-
-
-def _word_and_numbers(parts: list[str], width: int, place: str) -> tuple[str, array[float]]:
-    surplus = parts[1:-width] if width else []
-    if not width or len(parts) <= width or any(_is_number(part) for part in surplus):
-        raise DataError(
-            f"{place}: {len(parts) - 1} numbers after {parts[0]!r}, expected {width or 'some'}"
-        )
-    try:
-        numbers = array("f", map(float, parts[-width:]))
-    except ValueError as error:
-        raise DataError(f"{place}: {error}") from None
-    if not math.isfinite(sum(numbers)):
-        raise DataError(f"{place}: a number of {parts[0]!r} is not finite")
-    return " ".join(parts[:-width]), numbers
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _lines(path: Path) -> Iterator[str]:
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):  # noqa: B007 - named by the errors below
-                yield raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-    except EOFError:
-        raise DataError(f"{path}: the file is cut short after line {number}") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})") from None
+    found = read_word_vectors(path)
+    vectors = np.frombuffer(found.numbers, dtype=np.float32).reshape(len(found.words), found.width)
+    return TokenVectors(list(found.words), torch.from_numpy(vectors), found.repeated)
 
 
 def align_token_vectors(

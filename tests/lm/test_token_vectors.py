@@ -101,15 +101,55 @@ def test_words_may_hold_spaces_and_lines_end_in_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ("\ufeffnews 1 2\nbook 3 4\n", ["news", "book"]),
+        ("\ufeff2 2\nnews 1 2\nbook 3 4\n", ["news", "book"]),
+        (". . 1 2\nnews 3 4\n", [". .", "news"]),
+        ("3 2\n. . 1 2\n1 3/4 3 4\nof 5 6\n", [". .", "1 3/4", "of"]),
+        ("nan 1 2\n1990 3 4\n", ["nan", "1990"]),
+        ("a 1 2\n.\u00a0. 3 4\nx\u2028y 5 6\n", ["a", ".\u00a0.", "x\u2028y"]),
+        ("news 1 2\nbook 3 4\n\n\n", ["news", "book"]),
+    ],
+)
+def test_a_word_is_told_from_its_numbers(content: str, tokens: list[str], tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text(content, encoding="utf-8")
+    found = text_file_token_vectors(tmp_path / "v.txt")
+    assert found.tokens == tokens
+    assert found.vectors[:2].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"news 1 2\nbook 3\n", r":2: 1 numbers after 'book', expected 2"),
         (b"news 1 2\nbook 3 4 5\n", r":2: 3 numbers after 'book', expected 2"),
         (b"news 1 2\nbook 3 x\n", r":2: could not convert"),
         (b"news 1 2\nbook nan 4\n", r":2: a number of 'book' is not finite"),
-        (b"news\n", r":1: 0 numbers after 'news', expected some"),
+        (b"news\n", r":1: 0 numbers after 'news'; expected a word and its numbers"),
         (b"news 1 2\n\xff\xfe 1 2\n", r":2: not UTF-8"),
         (b"", r": empty, expected a word"),
+        (b"\xef\xbb\xbf", r": empty, expected a word"),
+        (b"2 000 1 2\nnews 1 2\n", r":2: 2 numbers after 'news', expected 3, as in line 1"),
+        (b"news 1 2\n2 000 1 2\n", r":2: 3 numbers .* a word with spaces \('2 000'\) or a number"),
+        (b"news 1 2\n 3 4\n", r":2: no word, or two spaces in a row"),
+        (b"news  1 2\nbook 3 4\n", r":1: no word, or two spaces in a row"),
+        (b"news\t1\t2\n", r":1: .*separated by TABs"),
+        (b"news\t1 2\n", r":1: .*TABs"),
+        (b"news 1\t2 3\n", r":1: .*TABs"),
+        (b"news 1_0 2\n", r":1: .*other signs .* in its numbers"),
+        (b"the 1_0 2\ncat 3 4\n", r":1: .*other signs"),
+        ("news 1 \u0662\n".encode(), r":1: .*other signs"),
+        (b"the 1,0 2\ncat 3 4\n", r":2: 2 numbers after 'cat', expected 1"),
+        (b"the 1,0 2\n", r":1: a word with spaces \('the 1,0'\) and 1 numbers, or a shorter"),
+        (b"news 1 2\n\nbook 3 4\n", r":2: a blank line"),
+        (b"400 2\nnews 1 2\n", r":1: the header says 400 words of 2 numbers, 1 lines follow"),
+        (b"1 2\nnews 1 2\nbook 3 4\n", r":1: the header says 1 words .* 2 lines follow"),
+        (b"7 3\n8 4\n", r":2: 1 numbers after '8', expected 3 \(by the header in line 1\)"),
+        (b"news 1e39 2\n", r":1: a number of 'news' is not finite"),
+        (b"PK\x03\x04abc", r":1: a zip archive"),
+        (b"\x1f\x8b\x08\x00", r":1: gzipped; give it a name"),
+        (b"2 2\n\xff\xfe\x00", r":2: not UTF-8 .*word2vec's binary form"),
     ],
 )
 def test_bad_text_file_is_refused_with_its_line(
