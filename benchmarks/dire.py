@@ -2,8 +2,9 @@
 
 A language model reads every item's text. Its lower k layers never change, so what they compute is
 cached once (`item.layer: k`), and a training step runs only the L - k layers above. Each section
-measures one side of that on the books of ONCE (make them with `python -m process.goodreads once`),
-prints both sides and their ratio, and says PASS or MISS where there is a target:
+measures one side of that on the books of ONCE (make them with `python -m process.goodreads once`;
+where data/goodreads is not there, on a synthetic newsroom made for the purpose), prints both sides
+and their ratio, and says PASS or MISS where there is a target:
 
   step    A training step cached at every k beside an uncut one. A layer costs the same wherever it
           is: forward, and backward to the layers below it (with LoRA through it, but not to its own
@@ -41,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dire_cache import read_section, size_section, write_section
+from benchmarks.dire_data import GOODREADS, made_tables
 from benchmarks.dire_llama import SHAPES, shape_section
 from benchmarks.dire_memory import memory_section, run_alone
 from benchmarks.dire_setting import Options, Setting
@@ -72,8 +74,9 @@ def read_options(arguments: list[str]) -> Options:
         "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections; default: all"
     )
     add("--llm_ver", default="minilm", help="a name of config/llm.yaml (default: minilm)")
-    add("--tables", type=Path, default=Path("data/goodreads"), help="default: data/goodreads")
-    add("--fields", nargs="+", help="default: title description; with --quick title")
+    add("--tables", type=Path, help="default: data/goodreads where it is, else a made newsroom")
+    add("--data", help="the YAML of --tables, a name of config/data (default: goodreads)")
+    add("--fields", nargs="+", help="default: title description; with --quick or a newsroom title")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="weights, states, autocast")
     add("--tuning", choices=("lora", "full", "frozen"), default="lora", help="LoRA has rank 32")
@@ -99,8 +102,13 @@ def read_options(arguments: list[str]) -> Options:
     given = vars(parser.parse_args(arguments))
     quick, shape = given["quick"], given["shape"]
     items = {None: 300 if quick else 2000, "tiny": 300}.get(shape, 2000 if quick else 65_000)
+    books = given["tables"] is not None or (GOODREADS / "manifest.json").is_file()
+    given["data"] = given["data"] or ("goodreads" if books or shape else "newsroom")
+    if books or shape:
+        given["tables"] = given["tables"] or GOODREADS
+    long = given["data"] == "goodreads" and not quick
     defaults = {
-        "fields": ["title"] if quick else ["title", "description"],
+        "fields": ["title", "description"] if long else ["title"],
         "batch_size": 16 if quick and shape is None else 64,
         "items": items,
         "repeat": 2 if quick else 5,
@@ -119,8 +127,9 @@ def main() -> None:
         elif options.shape is not None:
             report(options, {f"shape {options.shape}": shape_section(options)})
         else:
-            setting = Setting(options)
-            report(options, {name: SECTIONS[name](setting) for name in options.only})
+            with made_tables(options) as options:
+                setting = Setting(options)
+                report(options, {name: SECTIONS[name](setting) for name in options.only})
     except LegosError as error:
         sys.exit(f"error: {error}")
 

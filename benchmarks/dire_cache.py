@@ -213,7 +213,8 @@ def _read_speed(
 def size_section(setting: Setting) -> dict[str, Any]:
     """Bytes of one cached layer without padding, beside items all as long as the longest."""
     rows: list[dict[str, Any]] = []
-    for fields in (["title"], ["title", "description"]):
+    long = [["title", "description"]] if setting.options.data == "goodreads" else []
+    for fields in (["title"], *long):
         reading = setting.read(run_config(with_fields(setting.options, fields)))
         lengths = reading.tokens.lengths
         packed, padded = int(lengths.sum()), len(lengths) * int(lengths.max())

@@ -38,12 +38,12 @@ def memory_section(setting: Setting) -> dict[str, Any]:
     )
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        pages = _alone("peak", size, page)
+        pages = _alone(setting, "peak", size, page)
         expected = rows[-1]["whole"]["mib"] * size / rows[-1]["clicks"] if _measured(rows) else 0.0
-        whole = None if expected > _free_mib(setting) * _MOST else _alone("peak", size, 0)
+        whole = None if expected > _free_mib(setting) * _MOST else _alone(setting, "peak", size, 0)
         rows.append({"clicks": size, "pages": pages, "whole": whole})
         _print_row(rows[-1], expected)
-    gradients = _alone("gradients", sizes[0], page, "--precision", "fp32")
+    gradients = _alone(setting, "gradients", sizes[0], page, "--precision", "fp32")
     if gradients is None:
         raise RuntimeError("the process that compares gradients was killed: too little memory")
     holds = bool(gradients["relative"] <= GRADIENT_TARGET)
@@ -91,9 +91,12 @@ def _free_mib(setting: Setting) -> float:
     return float(psutil.virtual_memory().available / 2**20)
 
 
-def _alone(what: str, clicks: int, page: int, *others: str) -> dict[str, Any] | None:
+def _alone(
+    setting: Setting, what: str, clicks: int, page: int, *others: str
+) -> dict[str, Any] | None:
     """What a process of its own measured; None where it was killed."""
     command = [sys.executable, "-m", "benchmarks.dire", *sys.argv[1:], *others]
+    command += ["--tables", str(setting.config.data.folder), "--data", setting.options.data]
     command += ["--alone", what, str(clicks), str(page)]
     done = subprocess.run(
         command,

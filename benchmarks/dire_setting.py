@@ -39,7 +39,8 @@ class Options:
 
     only: list[str]
     llm_ver: str
-    tables: Path
+    tables: Path | None
+    data: str
     fields: list[str]
     device: str
     precision: str
@@ -67,7 +68,7 @@ def run_config(options: Options) -> RunConfig:
     """
     rank = {"lora": "32", "full": "0", "frozen": "0"}[options.tuning]
     weights = "fp32" if options.tuning == "full" else options.precision
-    arguments = ["--data", "goodreads", "--model", "bert-naml", "--exp", "tt-llm"]
+    arguments = ["--data", options.data, "--model", "bert-naml", "--exp", "tt-llm"]
     arguments += ["--llm_ver", options.llm_ver, "--lora", rank, "--llm_dtype", weights]
     arguments += ["--frozen", str(options.tuning == "frozen").lower()]
     arguments += ["--layer", "0", "--acc_batch", "1", "--batch_size", str(options.batch_size)]
@@ -82,7 +83,7 @@ def run_config(options: Options) -> RunConfig:
 
 
 class Setting:
-    """Goodreads, a language model, and trainings of NAML over it.
+    """Items and clicks, a language model, and trainings of NAML over it.
 
     Args:
         options: the command line.
@@ -94,7 +95,7 @@ class Setting:
             device=options.device, precision=options.precision, deterministic=False
         )
         self.device = self.accelerator.device
-        self.tables = Tables.load(options.tables)
+        self.tables = Tables.load(self.config.data.folder)
         settings = self.config.model.item
         assert isinstance(settings, LanguageModelConfig)
         self.settings = settings
