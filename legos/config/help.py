@@ -38,7 +38,8 @@ anything else:
   --a.b.c VALUE        set one key of a YAML: --data.history_length 30, --exp.train.seed 7,
                        --exp.train.negatives.strategy uniform, --data.fields.0.length 20
   --impressions DIR    mode test: score behaviors.tsv in DIR (MIND's layout), users and items that
-                       training never saw included; new items are described in news.tsv there
+                       training never saw included; news.tsv, items.jsonl or items.tsv there
+                       describes new items
   --news FILE          ... or in this file
   Values are read as in a YAML: 0.1, 1e-3, true, null, [1, 2].
 
