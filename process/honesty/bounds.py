@@ -122,6 +122,8 @@ def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
 
 def _many_hits(hits: float, split: SplitHonesty) -> bool:
     """More than twice what chance has, more than ORDER_HITS, and surely not chance."""
+    if split.measured < FEWEST_IMPRESSIONS:
+        return False
     chance = split.chance_at_10 or 0.0
     error = (chance * (1 - chance) / max(split.measured, 1)) ** 0.5
     return hits > max(2 * chance, ORDER_HITS) and hits - chance > SURE * error
@@ -163,6 +165,8 @@ def _gaucs(report: Honesty, rule: str, beyond: Callable[[float], bool]) -> dict[
     found = {}
     for name, split in report.splits.items():
         result = split.rules.get(rule)
+        if split.measured < FEWEST_IMPRESSIONS:
+            continue
         if result is not None and result.gauc is not None and beyond(result.gauc) and _sure(result):
             found[name] = result.gauc
     return found

@@ -116,6 +116,8 @@ def test_small_splits_and_what_gives_clicks_away_are_warned_of_with_the_number()
     next_ids = [Row(user, [user % 8], [user % 8 + 1, 9], [1, 0]) for user in range(40)]
     found = warned(evidence({"train": ROWS, "test": next_ids}, ids=IDS))
     assert "GAUC 1.000 on test" in found["order"]
+    lucky = warned(evidence({"train": ROWS, "test": next_ids[:29]}, ids=IDS))
+    assert "order" not in lucky  # too few to say so
     ties = evidence({"train": ROWS}, ids=IDS, reviews=[(0, DAY)] * 3 + [(1, DAY + 1)])
     assert "75.0 % of the interactions" in warned(ties)["time_ties"]
 
