@@ -1,5 +1,6 @@
 # make quickstart   set up, generate the newsroom, train NAML and NRMS, print the table
 # make test         set up, check style and types, run the tests
+# make nightly      the combinations of bricks, settings and YAMLs that make test leaves out
 # make check        style and types only
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 export TOKENIZERS_PARALLELISM := false
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check setup clean
+.PHONY: quickstart test nightly check setup clean
 
 quickstart: $(VENV)/.runtime
 	$(BIN)/python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
@@ -15,6 +16,9 @@ quickstart: $(VENV)/.runtime
 
 test: $(VENV)/.development check
 	$(BIN)/python -m pytest -n 2
+
+nightly: $(VENV)/.development
+	$(BIN)/python -m pytest -n 2 -m nightly
 
 check: $(VENV)/.development
 	$(BIN)/ruff check .
