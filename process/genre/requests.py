@@ -99,7 +99,7 @@ class Requests:
         eligible = [row for row, fields in enumerate(self.shown) if fields]
         self.left_out["items without text"] += len(ids) - len(eligible)
         for row in self._chosen(eligible, ids, "items"):
-            text = "\n".join(f"{name}: {value}" for name, value in self.shown[row].items())
+            text = self.scheme.entry_text(self.shown[row], between="\n")
             yield self._request(ids[row], {"item": text}, {}, 0)
 
     def _of_users(self) -> Iterator[Request]:
@@ -134,8 +134,8 @@ class Requests:
     def _history_text(self, rows: Sequence[int]) -> str:
         lines = []
         for number, row in enumerate(rows, start=1):
-            fields = "; ".join(f"{name}: {text}" for name, text in self.shown[row].items())
-            lines.append(f"({number}) {fields or 'no text'}")
+            text = self.scheme.entry_text(self.shown[row], between="; ")
+            lines.append(f"({number}) {text or 'no text'}")
         return "\n".join(lines)
 
     def _is_wanted(self, key: str) -> bool:
@@ -193,7 +193,8 @@ class Requests:
         refused = self.profiles.refused_hashes if self.profiles else set()
         for request in asked:
             if self.profiles is not None and request.hash in self.profiles:
-                found[request.key] = profile_text(self.profiles[request.hash])
+                answer = self.profiles[request.hash]
+                found[request.key] = profile_text(answer, self.scheme.profile_list)
             else:
                 missing += request.hash not in refused
         if missing:
@@ -227,8 +228,16 @@ def is_of(key: str, wanted: str) -> bool:
     return key == wanted or (user == wanted and number.isdecimal())
 
 
-def profile_text(answer: Answer) -> str:
-    """A profile as the chain shows it: one line a key."""
+def profile_text(answer: Answer, only: str | None = None) -> str:
+    """A profile as the chain shows it.
+
+    Args:
+        answer: of a profiler.
+        only: the list that is shown, an entry a line; else one line a key.
+    """
+    if only is not None:
+        entries = answer["answer"].get(only, [])
+        return "\n".join(f"- {one_line(str(entry), 60)}" for entry in entries)
     lines = []
     for name, value in answer["answer"].items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

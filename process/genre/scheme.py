@@ -76,10 +76,14 @@ class Scheme(_Strict):
     """What the answers are for; decides how they are exported."""
     fields: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """Item fields that are shown, and how many words of each."""
+    entry: str | None = None
+    """How one item is written, its fields as slots; by default ``field: text`` of each."""
     lists: dict[str, list[str] | ClosedList] = {}
     """Closed lists, by the slot that holds them."""
     needs: str | None = None
     """The scheme whose answer fills the slot {profile}."""
+    profile_list: str | None = None
+    """The list of that answer that is shown, an entry a line; by default the whole answer."""
     rounds: list[str] = [""]
     """How often each user is asked; the text of a round fills the slot {round}."""
     limits: Limits = Limits()
@@ -108,8 +112,15 @@ class Scheme(_Strict):
             raise ValueError(f"user: lacks the slot {{{subject}}}, so nothing would be asked")
         if (self.needs is not None) != ("profile" in _slots_of(self.user)):
             raise ValueError("needs: goes with the slot {profile} of `user`, and only with it")
-        if len(self.rounds) > 1 and "round" not in _slots_of(self.user):
-            raise ValueError("rounds: several, but `user` lacks the slot {round}")
+        if any(self.rounds) and "round" not in _slots_of(self.user):
+            raise ValueError("rounds: have texts, but `user` lacks the slot {round}")
+        if len(self.rounds) > 1 and not any(self.rounds) and not self.temperature:
+            raise ValueError("rounds: without texts and at temperature 0 all are the same")
+        for slot in _slots_of(self.entry or ""):
+            if slot not in self.fields:
+                raise ValueError(f"entry: unknown slot {{{slot}}}; {nearest(slot, self.fields)}")
+        if self.profile_list is not None and self.needs is None:
+            raise ValueError("profile_list: goes with `needs`, and only with it")
         if self.answer.get("type") != "object":
             raise ValueError("answer: the JSON schema must be of type object")
         for number, example in enumerate(self.examples):
@@ -144,6 +155,17 @@ class Scheme(_Strict):
                 {"role": "assistant", "content": said},
             ]
         return (*messages, {"role": "user", "content": self._question(slots, values)})
+
+    def entry_text(self, fields: Mapping[str, str], *, between: str) -> str:
+        """One item as it is shown; "" where it has no text.
+
+        Args:
+            fields: its texts; fields without one may be missing.
+            between: stands between the fields where the scheme has no ``entry``.
+        """
+        if self.entry is None or not any(fields.values()):
+            return between.join(f"{name}: {text}" for name, text in fields.items())
+        return _fill(self.entry, {name: fields.get(name, "") for name in self.fields}).strip()
 
     def _question(self, slots: Mapping[str, str], lists: Mapping[str, str]) -> str:
         texts = {name: mark(text) if name in _DATA_SLOTS else text for name, text in slots.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,10 @@ def tiny_scheme(name: str, **changes: object) -> Scheme:
 
 
 def test_every_shipped_scheme_accepts_its_answer_and_refuses_an_empty_one() -> None:
-    assert scheme_names() == sorted(ANSWERS)
-    for name, answer in ANSWERS.items():
+    answers = {**ANSWERS, **{f"once_{name}": answer for name, answer in ANSWERS.items()}}
+    answers["once_news_profile"] = {"topics": ["sports"], "region": ["Texas"]}
+    assert scheme_names() == sorted(answers)
+    for name, answer in answers.items():
         scheme = load_scheme(name)
         lists = {slot: ["sports", "Texas"] for slot in scheme.lists}
         schema = scheme.answer_schema({"history_length": 3, "picks": 2}, lists)
@@ -67,7 +70,8 @@ def test_every_shipped_scheme_accepts_its_answer_and_refuses_an_empty_one() -> N
             ("item", "history", "history_length", "picks", "profile", "round"), "x"
         )
         system, *examples, user = scheme.messages(slots, lists)
-        assert len(examples) == 2 * len(scheme.examples) > 0
+        assert len(examples) == 2 * len(scheme.examples)
+        assert bool(examples) != name.startswith("once_")
         assert DATA_NOTE in system["content"]
         assert OPEN in user["content"]
         assert "{" not in user["content"].replace('{"', "")
@@ -88,6 +92,9 @@ def answer_of(part: dict[str, object], **further: object) -> dict[str, object]:
         ({"system": "you see {history}"}, "belong into `user`"),
         ({"needs": "book_profile"}, "goes with the slot {profile}"),
         ({"rounds": ["a", "b"]}, "lacks the slot {round}"),
+        ({"rounds": ["", ""]}, "at temperature 0 all are the same"),
+        ({"entry": "{titel}"}, "did you mean 'title'"),
+        ({"profile_list": "topics"}, "goes with `needs`"),
         ({"answer": {"type": "array"}}, "of type object"),
         ({"answer": {"type": "object", "properties": {"a": {"type": "strin"}}}}, "JSON schema"),
         ({"answer": answer_of({"$ref": "http://localhost/a.json"})}, "nothing is fetched"),
@@ -108,6 +115,36 @@ def test_a_wrong_scheme_is_refused(change: dict[str, object], message: str, tmp_
     with pytest.raises(ConfigError, match=r"book_profile\.yaml") as error:
         load_scheme(str(path))
     assert message in str(error.value)
+
+
+def test_what_once_asked(tables: Tables, tmp_path: Path) -> None:
+    """Facts of its scripts: lists, how a history is written, who is asked how often."""
+    profile = load_scheme("once_news_profile")
+    [topics, regions] = profile.lists.values()
+    assert isinstance(topics, list)
+    assert isinstance(regions, list)
+    assert (len(topics), topics[0], topics[-1]) == (19, "health", "international news")
+    assert (len(regions), profile.answer["properties"]["region"]["type"]) == (50, "array")
+    assert "maxItems" not in profile.answer["properties"]["topics"]
+    generator = load_scheme("once_news_generator")
+    assert len(generator.lists["categories"]) == 18  # type: ignore[arg-type]
+    asked = Requests(generator, tables, Sampling("m", 1.0))
+    first, second = [request for request, _ in zip(asked, range(2), strict=False)]
+    assert first.messages == second.messages  # no steering: a seed tells the rounds apart
+    assert (first.sampling.seed, second.sampling.seed, first.hash == second.hash) == (0, 1, False)
+    lines = first.messages[-1]["content"].splitlines()[1:-1]
+    assert len(lines) <= 5
+    assert all(re.fullmatch(rf"\({n}\) \(\w+\) .+", line) for n, line in enumerate(lines, 1))
+    with Store.open(tmp_path, profile.name) as store:
+        own = Requests(profile, tables, Sampling("m", 1.0))
+        said = '{"topics": ["travel", "food"], "region": ["Ohio", "Texas"]}'
+        store.add(answered(request, said) for request in own)  # type: ignore[misc]
+        chain = load_scheme("once_news_chain")
+        request = next(iter(Requests(chain, tables, Sampling("m", 1.0), Selection(), store)))
+    before, after = request.messages[-1]["content"].split("History:")
+    assert before.splitlines()[:4] == ["Interest Topics:", "<data>", "- travel", "- food"]
+    assert "Ohio" not in before
+    assert "(1) (" in after
 
 
 def test_an_unknown_scheme_names_the_nearest() -> None:
