@@ -165,9 +165,9 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", help="train, valid, all or published, where there are several")
-    parser.add_argument("--model", help="where answers of several models are there")
-    parser.add_argument("--version", type=int, help="of the scheme, where there are several")
+    parser.add_argument("--source", help="only answers of this: train, valid, all or published")
+    parser.add_argument("--model", metavar="NAME", help="only answers of this model")
+    parser.add_argument("--version", type=int, help="only answers of this version of the scheme")
 
 
 def _add_drop(parser: argparse.ArgumentParser) -> None:
@@ -223,6 +223,7 @@ def _add_leaks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheme", action="append", required=True, help="may be repeated")
     parser.add_argument("--store", type=Path, action="append", metavar="FOLDER")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    _add_kind(parser)
     parser.add_argument("--split", default="test", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 

@@ -17,6 +17,7 @@ from process.genre.export import (
     add_item_text,
     choose_all,
     choose_answers,
+    kinds_of,
     refuse_several_kinds,
     write_picks,
     write_profiles,
@@ -202,18 +203,17 @@ def leaks(args: argparse.Namespace) -> None:
         if scheme.about != "user" or scheme.task == "compressor":
             raise ConfigError(f"--scheme {name}: writes nothing about users that could leak")
         for store in (Store.read(folder, scheme.name) for folder in args.store):
-            answers = store.answers()
-            for source, model in dict.fromkeys((a["source"], a["model"]) for a in answers):
-                found = {
-                    answer["key"]: answer
-                    for answer in answers
-                    if (answer["source"], answer["model"]) == (source, model)
-                }
-                label = f"{name}, {source}, {model}"
-                rows.append(check.compare(label, texts_of_users(found)))
+            for kind, answers in kinds_of(store, args.source, args.model, args.version).items():
+                source, model, version = kind
+                label = f"{scheme.name}, {source}, {model}, v{version}"
+                rows.append(check.compare(label, texts_of_users(answers)))
     if not rows:
+        stores = [Store.read(folder, name) for folder in args.store for name in args.scheme]
+        known = dict.fromkeys(answer["model"] for store in stores for answer in store.answers())
+        wanted = f" by {args.model}" if args.model else ""
         raise DataError(
-            f"{', '.join(map(str, args.store))}: no answers of {', '.join(args.scheme)}"
+            f"{', '.join(map(str, args.store))}: no answers of {', '.join(args.scheme)}{wanted}"
+            f"; there are answers by {', '.join(known) or 'no model'}"
         )
     PlainConsole(width=max(PlainConsole().width, 130)).print(_leak_table(rows, args.split))
     print(

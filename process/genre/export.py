@@ -59,16 +59,32 @@ def choose_all(
     Raises:
         DataError: there are none.
     """
-    wanted = {"source": source, "model": model, "version": version}
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    answers = store.answers()
-    chosen = [a for a in answers if all(a[name] == value for name, value in asked.items())]  # type: ignore[literal-required]
+    asked = _asked_for(source, model, version)
+    chosen = _those_of(store, asked)
     if not chosen:
-        kinds = Counter(_kind(answer) for answer in answers)
+        kinds = Counter(_kind(answer) for answer in store.answers())
         found = f"; it has {_list_kinds(kinds)}" if kinds else ""
         described = ", ".join(f"{name} {value}" for name, value in asked.items())
         raise DataError(f"{store.path}: no answers{' of ' + described if asked else ''}{found}")
     return chosen
+
+
+def kinds_of(
+    store: Store, source: str | None, model: str | None, version: int | None
+) -> dict[tuple[str, str, int], dict[str, Answer]]:
+    """The answers of every source, model and version, by key; of several with one key the last.
+
+    Args:
+        store: of one scheme.
+        source: which history was read; None is every one.
+        model: that answered; None is every one.
+        version: of the scheme; None is every one.
+    """
+    kinds: dict[tuple[str, str, int], dict[str, Answer]] = {}
+    for answer in _those_of(store, _asked_for(source, model, version)):
+        kind = answer["source"], answer["model"], answer["version"]
+        kinds.setdefault(kind, {})[answer["key"]] = answer
+    return kinds
 
 
 def refuse_several_kinds(store: Store, answers: Sequence[Answer]) -> None:
@@ -83,6 +99,18 @@ def refuse_several_kinds(store: Store, answers: Sequence[Answer]) -> None:
             f"{store.path}: answers of several kinds: {_list_kinds(kinds)}; choose by --source, "
             "--model or --version"
         )
+
+
+def _asked_for(source: str | None, model: str | None, version: int | None) -> dict[str, Any]:
+    wanted = {"source": source, "model": model, "version": version}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _those_of(store: Store, asked: Mapping[str, Any]) -> list[Answer]:
+    return [
+        answer for answer in store.answers()
+        if all(answer[name] == value for name, value in asked.items())  # type: ignore[literal-required]
+    ]  # fmt: skip
 
 
 def _kind(answer: Answer) -> str:

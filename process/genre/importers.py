@@ -2,9 +2,11 @@
 
 A summary is a line ``id TAB [mark] text``; everything else is JSON lines ``{"uid", "interest" |
 "topics" | "news" | "book"}``, the value a list, an object, or a string that is JSON again or text
-with marks (``[topics]``, ``[region]``). The scripts that wrote them were resumed and asked again
-what they found too poor, so an id can stand on several lines: the last good one counts. Nothing is
-dropped in silence: every line is counted, and what cannot be read is counted by its reason.
+with marks (``[topics]``, ``[region]``) and a list below each. Models copied remarks of the prompt,
+too: ``[region] (optional)`` is the mark, and no region. The scripts that wrote the logs were
+resumed and asked again what they found too poor, so an id can stand on several lines: the last good
+one counts. Nothing is dropped in silence: every line is counted, and what cannot be read is counted
+by its reason.
 
 The models saw whole histories, held-out items included: answers about users have the source
 ``published`` and leak the targets.
@@ -24,13 +26,24 @@ from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text
 from process.genre.answers import AnswerError, now, read_answer
 from process.genre.scheme import Scheme
-from process.genre.types import Answer
+from process.genre.types import Answer, whole_characters
 
 PUBLISHED = "published"
 MODEL = "gpt-3.5-turbo"  # ONCE's, for all of its logs
 _RETRY = "is a book."  # what ONCE's script took for no answer and asked again
 _MARK = re.compile(r"^\s*\[(\w+)\]\s*", re.MULTILINE)
-_BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.)])\s*")
+_HEADER = re.compile(
+    r"^[^\S\n]*[*#]*[^\S\n]*\[(\w+)\][*]*(?:[^\S\n]*\([^)\n]*\))*[^\S\n]*:?[^\S\n]*", re.MULTILINE
+)
+_BULLET = re.compile(r"^\s*(?:[-*•–]+|\(?\d+[.)])\s*")
+_REMARK = re.compile(r"\(?\s*\b(?:optional|if any|left? blank|blank)\b\s*\)?", re.IGNORECASE)
+_NONE = frozenset(
+    {"", "none", "n/a", "na", "nil", "null", "unknown", "unclear", "unspecified", "empty",
+     "not applicable", "not available", "not specified", "no region", "no specific region"}
+)  # fmt: skip
+_SEPARATOR = re.compile(r"\s*[;,](?!\s*D\.?\s?C\b)\s*")  # "Washington, D.C." is one place
+_REGION_KEYS = ("region", "regions")
+_OTHER_NAMES = {"regions": "region", "topic": "topics", "interest": "interests"}
 _VALUE_KEYS = ("interest", "interests", "topics", "news", "book")
 
 
@@ -92,7 +105,9 @@ def read_log(path: Path, scheme: Scheme, users: Mapping[str, str] | None = None)
             key, text, value = parse(line)
             if users is not None:
                 key = _known_user(key, users)
+            value, left_out = _fitted(value, scheme)
             parsed = read_answer(json.dumps(value), scheme.answer_schema_of_import())
+            parsed.notes.extend(left_out)
         except AnswerError as error:
             log.bad[_kind(error.reason)] += 1
             log.bad_lines += [number] if len(log.bad_lines) < 10 else []
@@ -103,7 +118,7 @@ def read_log(path: Path, scheme: Scheme, users: Mapping[str, str] | None = None)
         if retry and good.get(key):
             continue
         good[key] = not retry
-        log.values[key], log.texts[key] = parsed.value, text
+        log.values[key], log.texts[key] = parsed.value, whole_characters(text)
         log.notes.update(re.sub(r"\d+", "N", note) for note in parsed.notes)
     if not log.values:
         raise DataError(f"{path}: no line is an answer of {scheme.name}\n{log.describe()}")
@@ -204,12 +219,45 @@ def _json_line(line: str, scheme: Scheme) -> tuple[str, str, dict[str, Any]]:
         value = {_list_key(scheme): value}
     if not isinstance(value, dict):
         raise AnswerError(f"the answer is a {type(value).__name__}")
-    if "region" in row and "region" not in value:
-        value["region"] = row["region"]
-    renamed: dict[str, str] = {}
-    if "interests" in scheme.answer["properties"]:
-        renamed = {"interest": "interests"}
-    return str(row["uid"]), text, {renamed.get(str(key), str(key)): value[key] for key in value}
+    beside = {name: row[name] for name in _REGION_KEYS if name in row}
+    return str(row["uid"]), text, {**beside, **value}
+
+
+def _fitted(value: Mapping[str, Any], scheme: Scheme) -> tuple[dict[str, Any], list[str]]:
+    """An answer by the scheme's names and types, and what is left out for that.
+
+    Published lists are ordered, the strongest first: of a list the first entry stands where the
+    scheme has one text. An entry like ``none`` is no entry.
+    """
+    known = scheme.answer["properties"]
+    fitted: dict[str, Any] = {}
+    notes = []
+    for given, part in value.items():
+        name = given if given in known else _OTHER_NAMES.get(given.lower(), given)
+        kind = known.get(name, {}).get("type")
+        if kind in ("array", "string") and name in _REGION_KEYS:
+            part = _places(part)
+        if kind == "string" and isinstance(part, list):
+            if len(part) > 1:
+                notes.append(f"{name}: {len(part) - 1} further entries left out")
+            part = part[0] if part else None
+        if part is not None:
+            fitted[name] = part
+    return fitted, notes
+
+
+def _places(part: Any) -> Any:
+    """The regions of a list, or of one text that lists them; what says "none" is left out."""
+    if part is None or isinstance(part, str):
+        part = _SEPARATOR.split(part or "")
+    if not isinstance(part, list):
+        return part
+    cleaned = [_without_remark(entry) if isinstance(entry, str) else entry for entry in part]
+    return [entry for entry in cleaned if str(entry).lower().strip(" .") not in _NONE]
+
+
+def _without_remark(entry: str) -> str:
+    return _REMARK.sub("", entry).strip(" :*\t")
 
 
 def _inner(text: str, scheme: Scheme) -> Any:
@@ -217,7 +265,7 @@ def _inner(text: str, scheme: Scheme) -> Any:
         return json.loads(text, strict=False)
     except ValueError:
         pass
-    if _MARK.search(text):
+    if _HEADER.search(text):
         return _marked(text, scheme)
     try:
         return read_answer(text, {"type": "object"}).value
@@ -225,20 +273,18 @@ def _inner(text: str, scheme: Scheme) -> Any:
         raise AnswerError(f"inside the string: {error.reason}") from None
 
 
-def _marked(text: str, scheme: Scheme) -> dict[str, Any]:
-    """``[topics]`` and ``[region]``, each with lines below it."""
+def _marked(text: str, scheme: Scheme) -> dict[str, list[str]]:
+    """``[topics]`` and ``[region]``, each with a list below it or behind it."""
     known = scheme.answer["properties"]
-    pieces = _MARK.split(text)
-    found: dict[str, Any] = {}
-    for name, part in zip(pieces[1::2], pieces[2::2], strict=True):
+    pieces = _HEADER.split(text)
+    found: dict[str, list[str]] = {}
+    for given, part in zip(pieces[1::2], pieces[2::2], strict=True):
+        name = given.lower() if given.lower() in known else _OTHER_NAMES.get(given.lower(), "")
         if name not in known:
             continue
-        lines = [_BULLET.sub("", line).strip() for line in part.splitlines()]
-        entries = [line for line in lines if line]
-        if known[name]["type"] == "array":
-            found[name] = entries
-        elif entries:
-            found[name] = entries[0]
+        lines = [_without_remark(_BULLET.sub("", line)) for line in part.splitlines()]
+        entries = [entry.strip() for line in lines for entry in _SEPARATOR.split(line)]
+        found.setdefault(name, []).extend(e for e in entries if e.lower() not in _NONE)
     return found
 
 

@@ -13,7 +13,7 @@ def two_columns(title: str) -> Table:
 def plain_table(title: str, first: str, *others: str) -> Table:
     """A table without lines; the first column is text, the others are numbers."""
     table = Table(title=title, title_justify="left", box=None)
-    table.add_column(first, justify="left")
+    table.add_column(first, justify="left", no_wrap=True)
     for heading in others:
         table.add_column(heading, justify="right")
     return table

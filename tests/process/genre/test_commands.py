@@ -90,6 +90,23 @@ def test_bad_answers_are_counted_by_reason(place: Path, capsys: pytest.CaptureFi
         run_command(place, "export", "--output", str(place / "x.jsonl"))
 
 
+def test_leaks_of_two_models_are_two_rows_and_one_is_chosen(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FaultyServer(lambda asked: Told('{"interests": ["sea", "war"]}')) as server:
+        for model in ("one", "two"):
+            run_command(place, "run", "--base-url", server.base_url, "--model", model)
+    capsys.readouterr()
+    run_command(place, "leaks")
+    both = capsys.readouterr().out
+    assert "train, one, v1" in both
+    assert "train, two, v1" in both
+    run_command(place, "leaks", "--model", "two")
+    chosen = capsys.readouterr().out
+    assert "train, one" not in chosen
+    assert "train, two, v1" in chosen
+
+
 def test_imported_logs_are_exported_and_checked(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +134,10 @@ def test_imported_logs_are_exported_and_checked(
     capsys.readouterr()
     run_command(place, "leaks", scheme="book_generator")
     assert "published" in capsys.readouterr().out
+    run_command(place, "leaks", "--model", "gpt-3.5-turbo", scheme="book_generator")
+    assert "gpt-3.5-turbo" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"no answers .* by gpt-4; .* by gpt-3\.5-turbo"):
+        run_command(place, "leaks", "--model", "gpt-4", scheme="book_generator")
 
 
 def test_single_answers_are_asked_again_or_dropped(

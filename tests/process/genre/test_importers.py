@@ -91,6 +91,53 @@ def test_topics_and_region_in_marks(tmp_path: Path) -> None:
     assert log.values["0"] == {"topics": ["Sports", "Food & Drinks"], "region": "Texas"}
 
 
+REGIONS = {
+    "below": "[topics]\n- food\n[region]\n- Texas\n- New York\n- Ohio",
+    "optional copied": "[topics]\n- food\n[region] (optional)\n- Texas\n- New York\n- Ohio",
+    "no space": "[topics]\n- food\n\n[region](optional):\n- Texas\n- New York\n- Ohio\n",
+    "plural, upper case": "[TOPICS]\n(1) food\n[Regions]\n(1) Texas\n(2) New York\n(3) Ohio",
+    "behind": "[topics] food\n[region]: Texas, New York, Ohio",
+    "bold": "**[topics]**\n* food\n**[region]** (optional)\n* Texas\n* New York\n* Ohio",
+    "remark as an entry": "[topics]\n- food\n[region]\n- (optional)\n- Texas\n- New York\n- Ohio",
+    "remark in an entry": "[topics]\n- food\n[region]\n- Texas (optional)\n- New York\n- Ohio",
+    "twice": "[topics]\n- food\n[region]\n- Texas\n[region]\n- New York\n- Ohio",
+    "JSON": '{"topics": ["food"], "regions": ["Texas", "New York", "Ohio"]}',
+    "JSON, one text": '{"topics": ["food"], "region": "Texas, New York, Ohio"}',
+}
+
+
+@pytest.mark.parametrize("text", REGIONS.values(), ids=REGIONS)
+def test_regions_are_an_ordered_list(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "log", json.dumps({"uid": 0, "interest": text}))
+    whole = read_log(path, load_scheme("once_news_profile"))
+    assert whole.values["0"] == {"topics": ["food"], "region": ["Texas", "New York", "Ohio"]}
+    assert whole.notes.total() == 0
+    one = read_log(path, load_scheme("news_profile"))
+    assert one.values["0"] == {"topics": ["food"], "region": "Texas"}
+    assert one.notes == {"region: N further entries left out": 1}
+
+
+@pytest.mark.parametrize(
+    "region",
+    ["", "[region] (optional)", "[region]\n", "[region]\n- None", "[region] (optional)\n- N/A",
+     "[region]\n(blank)", "[region] (leave it blank)\n", "[region]\n- Not applicable."],
+)  # fmt: skip
+def test_no_region_is_none(region: str, tmp_path: Path) -> None:
+    text = f"[topics]\n- food\n{region}"
+    path = write(tmp_path / "log", json.dumps({"uid": 0, "interest": text}))
+    value = read_log(path, load_scheme("news_profile")).values["0"]
+    assert value == {"topics": ["food"]}
+    value = read_log(path, load_scheme("once_news_profile")).values["0"]
+    assert value.get("region", []) == []
+
+
+def test_a_city_with_a_comma_is_one_region(tmp_path: Path) -> None:
+    text = "[topics]\n- food\n[region]\n- Washington, D.C.\n- Ohio"
+    path = write(tmp_path / "log", json.dumps({"uid": 0, "interest": text}))
+    value = read_log(path, load_scheme("once_news_profile")).values["0"]
+    assert value["region"] == ["Washington, D.C.", "Ohio"]
+
+
 def test_a_log_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bad: no id and TAB: 2"):
         read_log(write(tmp_path / "log", "a", "b"), load_scheme("news_summary"))
