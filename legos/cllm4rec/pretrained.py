@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from legos.config.schema import RunConfig
-from legos.files import sha256_of_text, write_json
+from legos.data.tables import Tables
+from legos.files import write_json
 from legos.run.checkpoint import has_checkpoint
-from legos.run.folder import ID_LENGTH
+from legos.run.identity import Identity, run_identity
 
 _FOLDER = "pretrained"
-# keys that matter only from finetuning on
-_LATER: dict[str, tuple[str, ...]] = {
-    "": ("name", "preset", "recommendation"),
-    "content": ("dropout_in_finetuning",),
-    "mutual": ("on_recommendation_targets", "user_twice_in_recommendation"),
-    "stages": (
-        "finetuning_epochs",
-        "finetuning_lr",
-        "recommendation_steps",
-        "patience",
-        "valid_users",
-    ),
-}
+_LATER = (
+    "model.recommendation",
+    "model.content.dropout_in_finetuning",
+    "model.mutual.on_recommendation_targets",
+    "model.mutual.user_twice_in_recommendation",
+    "model.stages.finetuning_epochs",
+    "model.stages.finetuning_lr",
+    "model.stages.recommendation_steps",
+    "model.stages.patience",
+    "model.stages.valid_users",
+)
+"""Keys that matter only from finetuning on."""
+_VALID = ("exp.evaluate.", "exp.train.metric", "data.group_by", "data.splits.valid")
+"""Keys that matter in pretraining only where an epoch of it is chosen on the valid split."""
 
 
 class Pretrained:
@@ -36,34 +37,20 @@ class Pretrained:
 
     Args:
         config: of the run.
-        fingerprint: of its tables.
+        tables: its data set.
     """
 
-    def __init__(self, config: RunConfig, fingerprint: str) -> None:
-        model: dict[str, Any] = config.model.model_dump(mode="json")
-        for section, keys in _LATER.items():
-            found = model[section] if section else model
-            for key in keys:
-                found.pop(key, None)
-        data = config.data.model_dump(mode="json", exclude={"folder"})
-        exp = config.exp
-        identity: dict[str, Any] = {
-            "model": model,
-            "data": data,
-            "tables": fingerprint,
-            "seed": exp.train.seed,
-            "precision": exp.precision,
+    def __init__(self, config: RunConfig, tables: Tables) -> None:
+        whole = run_identity(config, tables)
+        chosen = whole.settings.get("model.content.checkpoint") == "valid"
+        settings = {
+            key: value
+            for key, value in whole.settings.items()
+            if chosen or not key.startswith((*_LATER, *_VALID))
         }
-        if config.model.model_dump()["content"]["checkpoint"] == "valid":
-            chosen = config.model.model_dump(mode="json")
-            identity |= {
-                "scoring": chosen["recommendation"],
-                "metric": exp.train.metric,
-                "evaluate": exp.evaluate.model_dump(mode="json"),
-                "valid_users": chosen["stages"]["valid_users"],
-            }
-        name = sha256_of_text(json.dumps(identity, sort_keys=True))[:ID_LENGTH]
-        self._path = exp.runs_folder / config.data.name / _FOLDER / f"{name}.json"
+        identity = Identity(settings, whole.sources)
+        folder = config.exp.runs_folder / config.data.name / _FOLDER
+        self._path = folder / f"{identity.id}.json"
 
     def find(self) -> Path | None:
         """The checkpoint of another run's pretraining; None where there is none (any more)."""

@@ -140,7 +140,7 @@ class Cllm4RecSystem:
             result = evaluate(place, self.model, self.prompts, some, thorough=False)
             return result.rows[ALL]
 
-        pretrained = Pretrained(place.config, place.tables.fingerprint)
+        pretrained = Pretrained(place.config, place.tables)
         begin = time.monotonic()
         train_stages(training, validate, keeper=keeper, tracker=tracker, pretrained=pretrained)
         tracker.say(f"{time.monotonic() - begin:.0f} s in all")

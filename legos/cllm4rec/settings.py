@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
 
+from legos.decides import CHOICE, NOTHING
+
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -126,11 +128,11 @@ class RecommendationSettings(Settings):
     """What is to be predicted: the hidden items, or all items of the user."""
     reorder: bool = True
     """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
-    test_order: Literal["sorted", "random"] = "sorted"
+    test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
     """Order of items in prompts at test time."""
-    exclude: Literal["train", "train+valid"] = "train"
+    exclude: Annotated[Literal["train", "train+valid"], NOTHING] = "train"
     """What serving never recommends; a run is measured by `exp.evaluate.exclude`."""
-    scoring: Literal["recommendation", "next_item"] = "recommendation"
+    scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"
     """`next_item`: by the item language model after the history (LLM-PreRec)."""
 
 
@@ -186,7 +188,7 @@ class StageSettings(Settings):
 class Cllm4RecConfig(Settings):
     """One CLLM4Rec."""
 
-    preset: Preset = "paper"
+    preset: Annotated[Preset, NOTHING] = "paper"
     """Sets everything below in which the paper and its public code differ and that is not given."""
     wording: Preset = "paper"
     """Sentences of prompts."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from legos.cllm4rec.checkpoints import BEST
 from legos.cllm4rec.run import Cllm4RecSystem
 from legos.cllm4rec.serve import UserSession
-from legos.config.schema import RunConfig
+from legos.config.described import read_description
 from legos.data.tables import Tables
-from legos.errors import CheckpointError, DataError
+from legos.errors import DataError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 
@@ -30,10 +29,7 @@ def open_trained(folder: Path, *, device: str = "auto") -> Cllm4RecSystem:
         ConfigError: it is a run of another system.
         DataError: its tables are no longer there.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected the folder of a trained run")
-    config = RunConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    config = read_description(folder).config
     accelerator = make_accelerator(
         device=device, precision=config.exp.precision, deterministic=config.exp.deterministic
     )

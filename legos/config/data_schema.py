@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from legos.config.checks import refuse_repetition
+from legos.decides import CHOICE, NOTHING
 from legos.settings import Count, Name, Settings
 
 
@@ -47,7 +48,7 @@ class SplitsConfig(Settings):
     """Its clicks are trained on; its impressions define what is cold."""
     valid: str = "valid"
     """Early stopping watches it."""
-    test: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
+    test: Annotated[tuple[str, ...], Field(min_length=1), NOTHING] = ("test",)
     """Measured once, at the end, with the best epoch's weights."""
 
     @model_validator(mode="after")
@@ -68,9 +69,9 @@ class GeneratedItemsConfig(Settings):
 class DataConfig(Settings):
     """What to read (`config/data/`)."""
 
-    name: Name
+    name: Annotated[Name, NOTHING]
     """First folder below `exp.runs_folder`."""
-    folder: Path
+    folder: Annotated[Path, NOTHING]
     """Tables that `python -m process.<name>` wrote."""
     fields: tuple[FieldConfig, ...]
     """The item fields that bricks read, in the order they are concatenated; [] where items have
@@ -83,7 +84,7 @@ class DataConfig(Settings):
     """What a model wrote, in its users' histories; never a candidate, never a negative."""
     history_length: Count
     """The most recent clicks that the user encoder sees."""
-    group_by: Literal["impression", "user"] = "impression"
+    group_by: Annotated[Literal["impression", "user"], CHOICE] = "impression"
     """Metrics are means over impressions (the MIND protocol) or over users."""
     splits: SplitsConfig = SplitsConfig()
     """Which table plays which part."""

@@ -5,7 +5,6 @@ Key ``system`` says which; without it a model is made of bricks.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -20,6 +19,7 @@ from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderChoice
 from legos.config.data_schema import DataConfig
 from legos.config.train_schema import TrainConfig
+from legos.decides import CONTENT, NOTHING
 from legos.errors import ConfigError, nearest
 from legos.lm.source import LanguageModelSource
 from legos.recsysllm.model_settings import RecsysllmConfig
@@ -39,10 +39,12 @@ class SystemModel(Settings):
 
     sections: ClassVar[dict[str, type[SystemModel]]] = {}
     """By system the section that is read instead of this one."""
+    reads_other_tables: ClassVar[bool] = False
+    """Whether a trained model can be measured on other tables than those it was trained on."""
 
     system: str = "bricks"
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
-    name: Name
+    name: Annotated[Name, NOTHING]
     """Second folder below `exp.runs_folder`; rows of a results table are called so."""
 
     @model_validator(mode="wrap")
@@ -83,10 +85,6 @@ class SystemModel(Settings):
             raise ConfigError(f"model {model.name}: system {model.system}, expected {system}")
         return model
 
-    def read_files(self) -> tuple[Path, ...]:
-        """Files it names that decide results: a run's id counts them by their content."""
-        return ()
-
 
 class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
@@ -115,7 +113,7 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     sections: ClassVar[dict[str, type[SystemModel]]] = {}
     system: Literal["cllm4rec"] = "cllm4rec"
     """What trains and scores."""
-    model: LanguageModelSource
+    model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 
 
@@ -123,15 +121,11 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
 
     sections: ClassVar[dict[str, type[SystemModel]]] = {}
+    reads_other_tables: ClassVar[bool] = True
     system: Literal["recsysllm"] = "recsysllm"
     """What trains and scores."""
-    model: LanguageModelSource
+    model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
-
-    def read_files(self) -> tuple[Path, ...]:
-        """Published explanations."""
-        path = self.tasks.explanations
-        return () if path is None or not path.is_file() else (path,)
 
 
 class ComparedModel(SystemModel):

@@ -27,6 +27,7 @@ from legos.config.data_schema import DataConfig
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
 from legos.config.needs import stands_on_language_model
 from legos.config.train_schema import TrainConfig
+from legos.decides import CHOICE, CONTENT, MEASURED_CONTENT, MEASUREMENT, NOTHING
 from legos.errors import ConfigError
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
@@ -36,27 +37,27 @@ from legos.settings import Count, Dropout, Name, Natural, Seed, Settings
 class EmbedConfig(Settings):
     """Which vectors tokens start from (`config/embed/`)."""
 
-    name: Name
+    name: Annotated[Name, NOTHING]
     """Shown in results tables."""
     source: Literal["random", "language_model", "token_table", "text_file"]
     """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
     `text_file`: a word and its numbers a line (GloVe)."""
-    path: LanguageModelSource | str | None = None
+    path: Annotated[LanguageModelSource | str | None, CONTENT] = None
     """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
     vocabulary: str | None = None
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
-    embed_hidden_size: Count | None = None
+    embed_hidden_size: Annotated[Count | None, NOTHING] = None
     """E, their width; null: as found. Another width than found is an error."""
-    item_vectors: Path | None = None
+    item_vectors: Annotated[Path | None, CONTENT] = None
     """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
-    user_vectors: Path | None = None
+    user_vectors: Annotated[Path | None, CONTENT] = None
     """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
-    item_codes: Path | None = None
+    item_codes: Annotated[Path | None, CONTENT] = None
     """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
     frozen: bool = True
     """Keep them as they are; a projection to hidden_size is trained in any case."""
     dropout: Dropout = 0.0
-    """Positive on token and category vectors."""
+    """Rate on token and category vectors."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:
@@ -77,14 +78,14 @@ class EvaluateConfig(Settings):
         "nDCG@10",
     )
     """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
-    ranking: Literal["shown", "all"] = "shown"
+    ranking: Annotated[Literal["shown", "all"], CHOICE] = "shown"
     """Rank clicks among the candidates of their impression, or among all items there are; then
     `Recall@k` is hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss are not defined."""
-    exclude: Literal["history", "history+valid", "nothing"] = "history"
+    exclude: Annotated[Literal["history", "history+valid", "nothing"], CHOICE] = "history"
     """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
-    page_size: Count = 512
+    page_size: Annotated[Count, NOTHING] = 512
     """Items and users encoded at once; changes memory, not results."""
-    fast_eval: bool = True
+    fast_eval: Annotated[bool, NOTHING] = True
     """Every item and every history encoded once; false: each impression on its own."""
     cold_warm: bool = True
     """Rows for cold and warm items, cold and active users, unseen and seen users."""
@@ -94,6 +95,10 @@ class EvaluateConfig(Settings):
     """Rows for the users that have something in these text or item columns of table `users`."""
     beyond_accuracy_k: Count | None = 10
     """Novelty, coverage and diversity of the best k; null: not computed."""
+    text_model: Annotated[LanguageModelSource, MEASURED_CONTENT] = Field(
+        default_factory=lambda: packaged("minilm")
+    )
+    """Language model of the baselines that compare texts, named like any other."""
 
 
 class CompareConfig(Settings):
@@ -174,36 +179,38 @@ class ExportConfig(Settings):
 class ExpConfig(Settings):
     """What to do (`config/exp/`)."""
 
-    name: Name
+    name: Annotated[Name, NOTHING]
     """Of the experiment; it changes no result."""
-    mode: Literal["train", "test", "train_test", "compare", "cache", "embed", "export"]
+    mode: Annotated[
+        Literal["train", "test", "train_test", "compare", "cache", "embed", "export"], NOTHING
+    ]
     """Train; measure a trained model; both; both for several models; cache hidden states; write
     vectors of tokens and items; write a trained language model."""
     train: TrainConfig = TrainConfig()
     """How to train."""
-    evaluate: EvaluateConfig = EvaluateConfig()
+    evaluate: Annotated[EvaluateConfig, MEASUREMENT] = EvaluateConfig()
     """How to measure."""
-    baselines: tuple[BaselineName, ...] = ()
+    baselines: Annotated[tuple[BaselineName, ...], NOTHING] = ()
     """Rows beside the models; those that a data set cannot have are skipped and said so."""
-    device: Device = "auto"
+    device: Annotated[Device, NOTHING] = "auto"
     """auto, cpu, cuda or cuda:1."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"
     """Of the forward pass; weights stay fp32."""
-    deterministic: bool = False
+    deterministic: Annotated[bool, CHOICE] = False
     """Refuse operations whose results may differ from run to run."""
-    runs_folder: Path = Path("runs")
+    runs_folder: Annotated[Path, NOTHING] = Path("runs")
     """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
-    report: bool = True
+    report: Annotated[bool, NOTHING] = True
     """Write report.html."""
-    compare: CompareConfig | None = None
+    compare: Annotated[CompareConfig | None, NOTHING] = None
     """For mode compare: which models, embeds and seeds."""
-    cache: CacheConfig = CacheConfig()
+    cache: Annotated[CacheConfig, NOTHING] = CacheConfig()
     """Hidden states of a language model: what mode cache computes and item encoders read."""
-    vectors: VectorsConfig = VectorsConfig()
+    vectors: Annotated[VectorsConfig, NOTHING] = VectorsConfig()
     """For mode embed: which vectors of tokens and items."""
-    export: ExportConfig = ExportConfig()
+    export: Annotated[ExportConfig, NOTHING] = ExportConfig()
     """For mode export: where the trained language model goes."""
-    load: Path | None = None
+    load: Annotated[Path | None, NOTHING] = None
     """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
 
     @model_validator(mode="after")

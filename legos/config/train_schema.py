@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from legos.config.checks import MetricName
+from legos.decides import NOTHING
 from legos.settings import (
     Count,
     Fraction,
@@ -61,7 +62,7 @@ class TrainConfig(Settings):
     clip: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
     batch_size: Count = 64
-    """Clicks a micro-batch, in each process."""
+    """Clicks a micro-batch, shared by all processes."""
     acc_batch: Count = 1
     """Micro-batches a step; exact, the same as a batch that many times as large."""
     item_page_size: Natural = 0
@@ -77,7 +78,7 @@ class TrainConfig(Settings):
     """Early stopping and the best checkpoint go by it, on the valid split."""
     seed: Seed = 2023
     """Of initial weights, order, negatives and dropout."""
-    checkpoint_minutes: Positive = 10.0
+    checkpoint_minutes: Annotated[Positive, NOTHING] = 10.0
     """Save `last` at least so often within an epoch."""
-    checkpoint_steps: Natural = 0
+    checkpoint_steps: Annotated[Natural, NOTHING] = 0
     """Save `last` every so many steps, too; 0: by time alone."""

@@ -8,7 +8,7 @@ linear layer to hidden_size and additive attention. With a BERT it is PLM-NR (Wu
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from legos.blocks.attention import AdditiveAttention
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_mean
 from legos.data.items import ItemBatch
+from legos.decides import CONTENT, NOTHING
 from legos.lm.adapt import add_lora, freeze
 from legos.lm.cut import cut_below, enable_checkpointing, forward_above
 from legos.lm.load import Dtype, LanguageModel, Quantised
@@ -35,7 +36,9 @@ LARGEST_RANK = 16_384
 class LanguageModelSettings(BrickConfig):
     """What the encoders that stand on a language model share."""
 
-    model: LanguageModelSource = Field(default_factory=lambda: packaged("minilm"))
+    model: Annotated[LanguageModelSource, CONTENT] = Field(
+        default_factory=lambda: packaged("minilm")
+    )
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
     dtype: Dtype = "fp32"
     """Of its weights: what is not trained may be bf16 or fp16."""
@@ -102,7 +105,7 @@ class LanguageModelConfig(LanguageModelSettings):
     """Width of the additive attention's tanh layer."""
     normalise: bool = False
     """Layer norm over the final states first (not in ONCE): LLaMA-like states are large."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, NOTHING] = False
     """Compute activations twice rather than keep them."""
     quantised: Quantised = "none"
     """Linear layers in 8 or 4 bits (bitsandbytes), with LoRA or frozen."""

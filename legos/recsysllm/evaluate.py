@@ -22,6 +22,7 @@ from legos.recsysllm.measure import (
     NextItems,
     PromptMeasure,
     chosen_templates,
+    default_templates,
     is_next,
     main_template,
     some_of,
@@ -109,7 +110,8 @@ class SplitMeasure:
         split, rows_of = which_split(world.families.sequences, interactions)
         rows = some_of(rows_of.unique(), own.users if thorough else own.valid_users, seed=own.seed)
         chosen = chosen_templates(world)
-        main = main_template(world.families.prompts, chosen)
+        prompts = world.families.prompts
+        main = main_template(prompts, chosen if thorough else default_templates(prompts))
         found = _Rows()
         whole = self._next(main, rows, split, thorough=thorough)
         found.add(ALL, dict(whole.row), len(rows), len(rows_of))
@@ -132,7 +134,7 @@ class SplitMeasure:
     ) -> _NextRow:
         config = self._place.config.exp
         exclude = config.evaluate.exclude != "nothing"
-        ranked = self._measure.next_items(template, rows, split, exclude=exclude, write=thorough)
+        ranked = self._measure.next_items(template, rows, split, exclude=exclude, thorough=thorough)
         targets = self._world.families.sequences.targets(split)[rows].numpy()
         pasts = [self._measure.past(row, split) if exclude else [] for row in rows.tolist()]
         clicks = np.array(

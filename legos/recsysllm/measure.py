@@ -86,7 +86,7 @@ class PromptMeasure:
         self._own = world.settings.measure
 
     def next_items(
-        self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, write: bool
+        self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, thorough: bool
     ) -> NextItems:
         """The most likely items among all.
 
@@ -95,10 +95,11 @@ class PromptMeasure:
             rows: ``(n,)`` users, as rows of the sequences.
             split: ``valid`` or ``test``.
             exclude: what the user had before is no answer of the search.
-            write: write an answer freely, too.
+            thorough: search as a test does, and write an answer freely, too.
         """
         texts: list[str] = []
-        found = np.full((len(rows), self._own.beams), -1, dtype=np.int64)
+        beams = self._own.beams if thorough else self._own.valid_beams
+        found = np.full((len(rows), beams), -1, dtype=np.int64)
         task, begin = self._world.families.users[template.family], 0
         for chosen in rows.split(self._own.batch_size):
             prompts = self._prompts(task.evaluate(chosen, template.name, split))
@@ -111,16 +112,16 @@ class PromptMeasure:
                 read = self._read(prompts)
                 ranked = rank_entities(
                     self._backbone, read, self._items, self._automaton,
-                    num_beams=self._own.beams, excluded=excluded.to(self._device),
+                    num_beams=beams, excluded=excluded.to(self._device),
                 )  # fmt: skip
-                texts += self._fill(template, read)[0] if write else []
+                texts += self._fill(template, read)[0] if thorough else []
             for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
                 items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
                 kept = [item for item in dict.fromkeys(items) if item not in set(past)]
-                kept = kept[: self._own.beams]
+                kept = kept[:beams]
                 found[begin + at, : len(kept)] = kept
             begin += len(chosen)
-        return NextItems(found, self._valid_rate(texts) if write else None)
+        return NextItems(found, self._valid_rate(texts) if thorough else None)
 
     def past(self, row: int, split: SplitName) -> list[int]:
         """Items that a user had before the held-out one, each once, ascending."""

@@ -5,10 +5,11 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from legos.decides import CHOICE, MEASUREMENT, NOTHING, WEIGHTS
 from legos.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.settings import (
@@ -98,6 +99,25 @@ class TrainingSettings(Settings):
     """Epochs without improvement on the valid split before it stops; 0: never."""
 
 
+class RatingModelSettings(Settings):
+    """How a rating model is trained."""
+
+    size: Count = 32
+    """Width of the vectors."""
+    hidden_sizes: tuple[Count, ...] = (32, 16)
+    """Widths of the perceptron's hidden layers."""
+    lr: Positive = 3e-3
+    """Of Adam."""
+    weight_decay: NotNegative = 0.02
+    """Times half the squared length of the vectors and biases of a batch's ratings."""
+    batch_size: Count = 512
+    """Ratings a step."""
+    epochs: Count = 30
+    """The most passes."""
+    patience: Count = 3
+    """Passes without a lower error on the valid ratings before it stops."""
+
+
 class MeasureSettings(Settings):
     """Which prompts are tried on how many users."""
 
@@ -105,21 +125,27 @@ class MeasureSettings(Settings):
     """Templates by name, a row each; none: of every family the held-out one and the last of the
     seen ones that ask the same."""
     beams: Count = 20
-    """Entities that a search over all items keeps; cut-offs cannot be larger."""
+    """Entities that a search over all items keeps in a test; cut-offs cannot be larger."""
+    valid_beams: Annotated[Count, WEIGHTS] = 20
+    """The same where epochs are compared."""
     users: Count | None = None
     """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
-    valid_users: Count | None = None
+    valid_users: Annotated[Count | None, WEIGHTS] = None
     """The same where epochs are compared; null: all."""
     negatives: Count = 99
     """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
     have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
-    seed: Seed = 0
+    seed: Annotated[Seed, CHOICE] = 0
     """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
     max_tokens: Count = 4096
     """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
     other prompts are those of training."""
-    batch_size: Count = 16
+    batch_size: Annotated[Count, NOTHING] = 16
     """Prompts read at once; changes memory, not results."""
+    mean_shrink: NotNegative = 5.0
+    """Of the row of user and item means: so many ratings of the mean count beside their own."""
+    rating_models: RatingModelSettings = RatingModelSettings()
+    """How a test trains the rows that predict ratings from ids alone."""
 
 
 class RecsysllmConfig(Settings):
@@ -135,7 +161,7 @@ class RecsysllmConfig(Settings):
     """Which examples are made, and of what."""
     training: TrainingSettings = TrainingSettings()
     """Steps over the mixture."""
-    measure: MeasureSettings = MeasureSettings()
+    measure: Annotated[MeasureSettings, MEASUREMENT] = MeasureSettings()
     """Which prompts are tried on how many users."""
 
     @model_validator(mode="after")

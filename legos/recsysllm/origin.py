@@ -6,17 +6,16 @@ was trained; everyone else gets one that nobody had.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from legos.config.described import find_run, read_description
 from legos.data.tables import Tables
-from legos.errors import DataError
+from legos.run.sources import TABLES, tables_content
 
 _USER_ID = "user_id"
 
@@ -42,10 +41,13 @@ class Origin:
             load: a run folder, or a checkpoint in one; None: the run of the same settings.
             tables: to be measured on.
         """
-        found = next((r for r in map(_described, _run_folders(load)) if r is not None), None)
-        if found is None or found["fingerprint"] == tables.fingerprint:
+        if load is None or find_run(load) is None:
             return None
-        return cls(str(found["data"]), _users_of(Path(found["folder"]), str(found["fingerprint"])))
+        trained = read_description(load)
+        data, content = trained.config.data, trained.sources[TABLES]
+        if content == tables_content(tables):
+            return None
+        return cls(data.name, _users_of(data.folder, content))
 
     def user_names(self, tables: Tables) -> list[str]:
         """What stands for each user of the tables at hand."""
@@ -62,26 +64,9 @@ class Origin:
         return torch.tensor([user in known for user in tables.vocabulary(_USER_ID)])
 
 
-def _run_folders(load: Path | None) -> list[Path]:
-    return [] if load is None else [load, *list(load.absolute().parents)[:2]]
-
-
-def _described(folder: Path) -> dict[str, Any] | None:
-    """Data set, its fingerprint and its folder as a run's files tell them."""
-    results, config = folder / "results.json", folder / "config.json"
-    if not (results.is_file() and config.is_file()):
-        return None
-    try:
-        told = json.loads(results.read_text(encoding="utf-8"))
-        data = json.loads(config.read_text(encoding="utf-8"))["data"]
-        return {**{key: told[key] for key in ("data", "fingerprint")}, "folder": data["folder"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: not what a run leaves behind ({error!r})") from None
-
-
-def _users_of(folder: Path, fingerprint: str) -> Sequence[str]:
+def _users_of(folder: Path, content: str) -> Sequence[str]:
     """Of tables that are still those that were trained on."""
     if not (folder / "manifest.json").is_file():
         return ()
     tables = Tables.load(folder)
-    return tables.vocabulary(_USER_ID) if tables.fingerprint == fingerprint else ()
+    return tables.vocabulary(_USER_ID) if tables_content(tables) == content else ()

@@ -21,8 +21,6 @@ from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.tasks.review_rows import ReviewRows
 
-_SHRINK = 5.0  # of the means of users and items
-
 
 class PlainRows:
     """Baselines of one data set; rating models are trained when they are first needed.
@@ -33,7 +31,7 @@ class PlainRows:
     """
 
     def __init__(self, world: World, *, seed: int) -> None:
-        self._world, self._seed = world, seed
+        self._world, self._seed, self._own = world, seed, world.settings.measure
         self._models: dict[Kind, RatingModel] = {}
 
     def __call__(self, instances: Sequence[Instance]) -> dict[str, dict[str, float]]:
@@ -70,7 +68,7 @@ class PlainRows:
             *known_ratings(reviews, "train"),
             num_users=len(catalogue.users),
             num_items=len(catalogue.items),
-            shrink=_SHRINK,
+            shrink=self._own.mean_shrink,
         )
         return means.predict(users, items, "user+item")
 
@@ -84,6 +82,7 @@ class PlainRows:
                 num_users=len(catalogue.users),
                 num_items=len(catalogue.items),
                 seed=self._seed,
+                settings=self._own.rating_models,
             )
         return self._models[kind]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
 from legos.errors import DataError
-from legos.settings import Count, NotNegative, Positive, Settings
+from legos.recsysllm.model_settings import RatingModelSettings
 
 Kind = Literal["mf", "mlp"]
 RATING_MODELS: dict[Kind, str] = {"mf": "matrix factorization", "mlp": "multi-layer perceptron"}
@@ -33,25 +33,6 @@ class Ratings(NamedTuple):
     users: Tensor
     items: Tensor
     stars: Tensor
-
-
-class RatingModelSettings(Settings):
-    """How a rating model is trained."""
-
-    size: Count = 32
-    """Width of the vectors."""
-    hidden_sizes: tuple[Count, ...] = (32, 16)
-    """Widths of the perceptron's hidden layers."""
-    lr: Positive = 3e-3
-    """Of Adam."""
-    weight_decay: NotNegative = 0.02
-    """Times half the squared length of the vectors and biases of a batch's ratings."""
-    batch_size: Count = 512
-    """Ratings a step."""
-    epochs: Count = 30
-    """The most passes."""
-    patience: Count = 3
-    """Passes without a lower error on the valid ratings before it stops."""
 
 
 class RatingModel(nn.Module):

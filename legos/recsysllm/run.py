@@ -132,22 +132,25 @@ class RecsysllmSystem:
 
 def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
     """Raise ConfigError for what this system cannot do."""
-    config, beams = place.config.exp, settings.measure.beams
+    config, own = place.config.exp, settings.measure
+    beams = own.beams
     place.refuse_processes_and_fp16()
     if config.evaluate.ranking != "all":
         raise ConfigError(
             "exp.evaluate.ranking: recsysllm writes items out of all; expected all, as in "
             "config/exp/recsysllm.yaml"
         )
-    for key, name in [
-        *(("exp.evaluate.metrics", name) for name in config.evaluate.metrics),
-        ("exp.train.metric", config.train.metric),
+    watched = config.train.metric
+    for key, name, setting, kept in [
+        *(("exp.evaluate.metrics", name, "beams", beams) for name in config.evaluate.metrics),
+        ("exp.train.metric", watched, "beams", beams),
+        ("exp.train.metric", watched, "valid_beams", own.valid_beams),
     ]:
         metric = parse_metric(name)
-        if metric.kind not in _LIST_METRICS or (metric.k or 0) > beams:
+        if metric.kind not in _LIST_METRICS or (metric.k or 0) > kept:
             raise ConfigError(
-                f"{key}: {name}: a search with {beams} beams gives lists of {beams} items; "
-                "expected HR@k, Recall@k or nDCG@k with k up to that, or more model.measure.beams"
+                f"{key}: {name}: a search with {kept} beams gives lists of {kept} items; expected "
+                f"HR@k, Recall@k or nDCG@k with k up to that, or more model.measure.{setting}"
             )
     if (config.evaluate.beyond_accuracy_k or 0) > beams:
         raise ConfigError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from legos.decides import CONTENT
 from legos.recsysllm.settings import HorizonSettings
 from legos.settings import Count, Natural, NotNegative, Settings
 
@@ -23,7 +24,7 @@ class TaskSettings(Settings):
     to the families with reviews."""
     item_text: Literal["title", "id"] = "title"
     """What stands for an item: its title, or `item_` and its number as in P5."""
-    explanations: Path | None = None
+    explanations: Annotated[Path | None, CONTENT] = None
     """Published explanations as JSON lines, made of a pickle by `python -m process.explanations`;
     null: sentences found by feature and opinion words, not comparable with published numbers."""
     max_name_words: Count = 30

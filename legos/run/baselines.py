@@ -15,6 +15,8 @@ from scipy import sparse
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
+from legos.lm.locate import locate, packaged
+from legos.lm.source import LanguageModelSource
 
 _STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidates floats
 ORACLE = "oracle"
@@ -33,7 +35,7 @@ class Reading:
         history_length: newest items of a history that scores are made from; who read what in
             the training split is counted from whole histories.
         vectors_cache: folder for text vectors.
-        text_model: language model of the text baselines.
+        text_model: language model of the text baselines; None: all-MiniLM-L6-v2.
         catalogue: ``(items,)`` bool: score these items, not the candidates alone.
     """
 
@@ -45,11 +47,12 @@ class Reading:
         train: str = "train",
         history_length: int | None = None,
         vectors_cache: Path = Path("cache/item-vectors"),
-        text_model: str = "minilm",
+        text_model: LanguageModelSource | None = None,
         catalogue: np.ndarray | None = None,
     ) -> None:
         self.tables, self.split = tables, split
-        self.vectors_cache, self.text_model = vectors_cache, text_model
+        self.vectors_cache = vectors_cache
+        self.text_model = text_model or packaged("minilm")
         candidates = tables.lists(split, "candidates")
         histories = tables.lists("histories", "items")
         self.reads = self._train_reads(train, _counts(histories, tables.num_items))
@@ -162,14 +165,13 @@ def text_cosine_rows(reading: Reading) -> Callable[[sparse.csr_matrix], np.ndarr
     Raises:
         DataError: the items have no text.
     """
-    from legos.lm.locate import model_folder
     from legos.lm.text_vectors import text_vectors, unit_rows
 
     fields = reading.tables.text_fields
     if not fields:
         raise DataError(f"{reading.tables.folder}: the items have no text field to compare")
     texts = reading.tables.joined_texts(fields)
-    folder = model_folder(reading.text_model)
+    folder = locate(reading.text_model).folder
     vectors = text_vectors(texts, folder, cache=reading.vectors_cache, normalise=True)
     shown = vectors[reading.items].T
 

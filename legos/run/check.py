@@ -23,8 +23,8 @@ from legos.run.assemble import Workplace
 from legos.run.check_language import language_rows, language_table
 from legos.run.devices import make_accelerator
 from legos.run.language import shown_bytes
-from legos.run.main import run_folder
 from legos.run.notices import ranking_cost, training_notices
+from legos.run.place import run_folder
 from legos.run.schedule import Stream
 from legos.run.systems import show_system
 
@@ -80,7 +80,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         kind = (member.model.system, member.data)
         show_system(place, console, kind not in read)
         read.append(kind)
-        folder = run_folder(member, tables, accelerator)
+        folder = run_folder(member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
 
 

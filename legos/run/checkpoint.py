@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from legos.errors import CheckpointError
-from legos.files import sha256_of_file, write_json
+from legos.files import sha256_of_file, sha256_of_text, write_json
 from legos.folders import atomic_folder, recover_folder
 
 FORMAT = 1
@@ -69,12 +69,39 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / STATE_FILE).is_file()
 
 
+def checkpoint_in(folder: Path) -> Path:
+    """The best checkpoint of a run folder, or the folder itself where it is one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    best = folder / "checkpoints" / "best"
+    for found in (best, folder):
+        if has_checkpoint(found):
+            return found
+    raise CheckpointError(f"{folder}: no trained model here")
+
+
+def checkpoint_content(folder: Path) -> str:
+    """A hash of the tensors of a checkpoint, as they were when it was written."""
+    return sha256_of_text(json.dumps(_read_state(folder)["files"], sort_keys=True))
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
         CheckpointError: missing, cut short, damaged, or of another format.
     """
+    state = _read_state(folder)
+    files = state["files"]
+    tensors = {name: _read_tensors(folder / name, files[name]) for name in files}
+    return Checkpoint(
+        model=tensors[MODEL_FILE], state=state, optimizer=tensors.get(OPTIMIZER_FILE, {})
+    )
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
     if not (folder / STATE_FILE).is_file():
         raise CheckpointError(
             f"{folder}: no checkpoint here ({STATE_FILE} is missing); give a run folder or one of "
@@ -89,13 +116,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / STATE_FILE}: checkpoint format {found!r}, this version reads {FORMAT}"
         )
-    files = state.get("files", {})
-    if MODEL_FILE not in files:
+    if not isinstance(state.get("files"), dict) or MODEL_FILE not in state["files"]:
         raise CheckpointError(f"{folder / STATE_FILE}: names no {MODEL_FILE}")
-    tensors = {name: _read_tensors(folder / name, files[name]) for name in files}
-    return Checkpoint(
-        model=tensors[MODEL_FILE], state=state, optimizer=tensors.get(OPTIMIZER_FILE, {})
-    )
+    return state
 
 
 def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -18,13 +18,18 @@ from rich.console import Console
 from legos.config.comparison import comparison_curve, comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.decides import OF_WEIGHTS, deciding
 from legos.files import sha256_of_text, write_text
 from legos.metrics.significance import paired_p_values
 from legos.run.assemble import Workplace
+from legos.run.check_splits import refuse_unmeasurable
 from legos.run.curve import write_curves
-from legos.run.folder import ID_LENGTH, RunFolder
-from legos.run.main import run_folder, run_model
+from legos.run.devices import refuse_uneven
+from legos.run.folder import RunFolder
+from legos.run.identity import ID_LENGTH, measurement_identity
+from legos.run.main import run_model
 from legos.run.measure_baselines import measure_baselines
+from legos.run.place import run_folder
 from legos.run.show import (
     baseline_rows,
     in_order,
@@ -33,6 +38,7 @@ from legos.run.show import (
     subset_rows,
     with_improvement,
 )
+from legos.run.sources import tables_content
 from legos.run.table import ResultRow, csv_table, csv_text, markdown_table, print_table
 from legos.run.tracking import Tracker
 
@@ -51,13 +57,17 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
         What ``results.json`` of the comparison holds.
     """
     tables, compared = Tables.load(config.data.folder), comparison_rows(config)
+    for row in compared:
+        for run in row.runs:  # before the first of them starts
+            refuse_unmeasurable(run, tables)
+            refuse_uneven(run, accelerator.num_processes)
     folders: dict[str, list[RunFolder]] = {}
     runs: dict[str, list[dict[str, Any]]] = {}
     for row in compared:
         runs[row.label] = [run_model(run, accelerator, baselines=False) for run in row.runs]
-        folders[row.label] = [run_folder(run, tables, accelerator) for run in row.runs]
+        folders[row.label] = [run_folder(run, tables) for run in row.runs]
     references = {row.label: row.reference for row in compared if row.reference}
-    folder = _folder(config, folders, references)
+    folder = _folder(config, tables, runs, references)
     summary: dict[str, Any] = {
         "data": config.data.name,
         "fingerprint": tables.fingerprint,
@@ -65,18 +75,22 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     }
     if not accelerator.is_main_process:
         return summary
-    known = (folder.results() or {}).get("baselines", {})
+    baselines: dict[str, Any] = (folder.results() or {}).get("baselines", {})
     with folder.lock():
         tracker = Tracker(folder.path)
         place = Workplace.open(config, accelerator, tables, shapes_only=True)
-        summary["baselines"] = measure_baselines(place, tracker, known)
+        measure_baselines(place, tracker, baselines)
         tracker.close()
-        summary |= {"rows": {}, "subsets": {}}
+        summary |= {"baselines": baselines, "rows": {}, "subsets": {}}
         found = {}
         for split in config.data.splits.test:
-            baselines = summary["baselines"][split]
-            rows = _split_rows(split, baselines, runs, folders, references)
-            subsets = subset_rows(baselines, runs, split, references)
+            beside = {
+                name: baselines[split][name]
+                for name in config.exp.baselines
+                if name in baselines[split]
+            }
+            rows = _split_rows(split, beside, runs, folders, references)
+            subsets = subset_rows(beside, runs, split, references)
             found[split] = rows, subsets
             summary["rows"][split] = [vars(row) for row in rows]
             summary["subsets"][split] = [vars(row) for row in subsets]
@@ -92,16 +106,22 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
 
 
 def _folder(
-    config: RunConfig, folders: Mapping[str, Sequence[RunFolder]], references: Mapping[str, str]
+    config: RunConfig,
+    tables: Tables,
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    references: Mapping[str, str],
 ) -> RunFolder:
-    """Where the tables lie, named by the runs, their references and the baselines' data."""
+    """Where the tables lie, named by the runs, how they are measured, and the baselines' data."""
     identity = {
         "rows": [
-            [references.get(label), *(run.id for run in each)] for label, each in folders.items()
+            [references.get(label), *([run["run"], run["measurement"]] for run in each)]
+            for label, each in runs.items()
         ],
-        "data": config.data.model_dump(mode="json", exclude={"folder"}),
+        "data": [deciding(config.data, OF_WEIGHTS), tables_content(tables)],
+        "measurement": vars(measurement_identity(config)),
+        "splits": config.data.splits.test,
     }
-    name = f"compare-{sha256_of_text(json.dumps(identity))[:ID_LENGTH]}"
+    name = f"compare-{sha256_of_text(json.dumps(identity, sort_keys=True))[:ID_LENGTH]}"
     return RunFolder(config.exp.runs_folder / config.data.name / name)
 
 
@@ -113,7 +133,15 @@ def _split_rows(
     references: Mapping[str, str],
 ) -> list[ResultRow]:
     """Baselines, models beside what they are measured against, and the bound."""
-    values = {label: _group_values(each, split) for label, each in folders.items()}
+    values = {
+        label: _group_values(
+            [
+                folder.diagnostics(run["measurement"], split)
+                for folder, run in zip(each, runs[label], strict=True)
+            ]
+        )
+        for label, each in folders.items()
+    }
     marks = significance_marks(values, references)
     rows = [
         replace(model_row(label, results, split), marks=marks[label])
@@ -122,11 +150,11 @@ def _split_rows(
     return in_order(baseline_rows(baselines), with_improvement(rows, references))
 
 
-def _group_values(folders: Sequence[RunFolder], split: str) -> dict[str, np.ndarray]:
+def _group_values(folders: Sequence[Path]) -> dict[str, np.ndarray]:
     """Per metric its value in each group, mean over the runs of the seeds."""
     values: dict[str, list[np.ndarray]] = {}
     for folder in folders:
-        for path in sorted((folder.diagnostics / split).glob("groups-*.npy")):
+        for path in sorted(folder.glob("groups-*.npy")):
             name = path.stem.removeprefix("groups-")
             values.setdefault(name, []).append(np.load(path, allow_pickle=False))
     return {name: np.mean(each, axis=0) for name, each in values.items()}

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -54,6 +55,28 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
         # a brick may leave a parameter out of a batch (no item of it has an abstract)
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def refuse_uneven(config: RunConfig, processes: int) -> None:
+    """Raise ConfigError for a batch that the processes cannot share evenly."""
+    size = config.exp.train.batch_size
+    if config.exp.mode == "test" or size % processes == 0:
+        return
+    below, above = size - size % processes, size - size % processes + processes
+    near = f"{below} or {above}" if below else f"{above}"
+    raise ConfigError(
+        f"exp.train.batch_size: {size} clicks cannot be shared evenly by {processes} processes; "
+        f"take {near}"
+    )
+
+
+def launched_alone() -> bool:
+    """Whether ``accelerate launch`` was asked for several processes and started this one only.
+
+    It does so on CPUs: the address to meet at is set, the number of processes is not.
+    """
+    told = os.environ.keys()
+    return {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= told and "WORLD_SIZE" not in told
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from legos.lm.load import LanguageModel, quiet_transformers
 from legos.lm.merge import whole_language_model
 from legos.run.assemble import Workplace
 from legos.run.language import language_model_of, language_model_settings, no_language_model
-from legos.run.main import checkpoint_of, run_folder
+from legos.run.place import checkpoint_of, run_folder
 from legos.run.resume import load_model
 
 DESCRIPTION = "legos.json"  # of where an exported model comes from
@@ -46,7 +46,7 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
         tables = Tables.load(config.data.folder)
-        checkpoint = checkpoint_of(config, run_folder(config, tables, accelerator))
+        checkpoint = checkpoint_of(config, run_folder(config, tables))
         folder = config.exp.export.folder or _run_of(checkpoint) / "export" / "language_model"
         _refuse_other_content(folder)
         language_model = language_model_of(settings)

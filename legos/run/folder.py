@@ -1,8 +1,8 @@
 """The folder of one run: its name, its lock, what it says of itself.
 
 ``runs/<data>/<model>/<run id>/`` holds ``config.json``, ``versions.json``, ``metrics.jsonl``,
-``log.txt``, ``events/``, ``checkpoints/{best,last}/``, ``diagnostics/``, ``report.html`` and,
-written last, ``results.json``: with it the run is finished.
+``log.txt``, ``events/``, ``checkpoints/{best,last}/``, ``diagnostics/<measurement>/``,
+``report.html`` and, written last, ``results.json``: with it the run is finished.
 """
 
 from __future__ import annotations
@@ -17,66 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import legos
-from legos.files import sha256_of_text, write_json
+from legos.config.described import write_description
+from legos.config.schema import RunConfig
+from legos.files import write_json
 from legos.locks import InUseError, hold
 
-ID_LENGTH = 12
-# what changes how a run is carried out, not what comes out of it
-_WITHOUT_EFFECT = {
-    "exp": (
-        "name",
-        "mode",
-        "device",
-        "runs_folder",
-        "baselines",
-        "compare",
-        "report",
-        "cache",
-        "vectors",
-        "export",
-    ),
-    "exp.train": ("checkpoint_minutes", "checkpoint_steps"),
-    "exp.evaluate": ("page_size", "fast_eval"),
-    "data": ("folder",),
-}
-# settings that came later: at these values a run is what it was before, and keeps its id
-_ADDED: dict[str, dict[str, Any]] = {
-    "model": {"system": "bricks"},
-    "exp.train": {"history": "given", "margin": 0.9, "negative_weight": 10.0},
-    "exp.evaluate": {"ranking": "shown", "exclude": "history"},
-}
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
-
-
-def run_id(resolved: Mapping[str, Any], fingerprint: str, *, num_processes: int = 1) -> str:
-    """Twelve hex digits of what decides a run's results.
-
-    Args:
-        resolved: the resolved configuration as plain values.
-        fingerprint: of the tables.
-        num_processes: more of them make a larger batch.
-    """
-    deciding = json.loads(json.dumps(resolved))
-    for place, keys in _WITHOUT_EFFECT.items():
-        section = _section(deciding, place)
-        for key in keys:
-            section.pop(key, None)
-    for place, defaults in _ADDED.items():
-        section = _section(deciding, place)
-        for key, default in defaults.items():
-            if section.get(key) == default:
-                del section[key]
-    content = {"config": deciding, "data": fingerprint, "processes": num_processes}
-    return sha256_of_text(json.dumps(content, sort_keys=True))[:ID_LENGTH]
-
-
-def _section(config: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The section at a dotted path; an empty one where there is none."""
-    section: Any = config
-    for part in place.split("."):
-        section = section.get(part) or {}
-    found: dict[str, Any] = section
-    return found
 
 
 @dataclass(frozen=True)
@@ -99,10 +45,9 @@ class RunFolder:
         """Folder of ``best`` and ``last``."""
         return self.path / "checkpoints"
 
-    @property
-    def diagnostics(self) -> Path:
-        """Folder of the arrays the report draws."""
-        return self.path / "diagnostics"
+    def diagnostics(self, measurement: str, split: str) -> Path:
+        """Folder of the arrays of a measurement: for the report and for tests of significance."""
+        return self.path / "diagnostics" / measurement / split
 
     def results(self) -> dict[str, Any] | None:
         """The results of a finished run, None of an unfinished one."""
@@ -116,9 +61,14 @@ class RunFolder:
         """Finish the run: nothing is written after this."""
         write_json(self.path / "results.json", dict(results))
 
-    def describe(self, resolved: Mapping[str, Any]) -> None:
-        """Write ``config.json`` and ``versions.json``."""
-        write_json(self.path / "config.json", dict(resolved))
+    def describe(self, config: RunConfig, sources: Mapping[str, str]) -> None:
+        """Write ``config.json`` and ``versions.json``.
+
+        Args:
+            config: the run's.
+            sources: by dotted key the hash of each content that it reads.
+        """
+        write_description(self.path, self.id, config, sources)
         versions = {name: version(name) for name in _PACKAGES}
         write_json(
             self.path / "versions.json",

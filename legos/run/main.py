@@ -9,26 +9,28 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from legos.config import resolved_dict
 from legos.config.schema import RunConfig
 from legos.console import PlainConsole
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
-from legos.errors import CheckpointError
-from legos.files import sha256_of_file, write_array
+from legos.files import write_array
 from legos.run.assemble import Workplace
-from legos.run.checkpoint import has_checkpoint
+from legos.run.check_splits import refuse_unmeasurable
 from legos.run.devices import (
     joined_processes,
     make_accelerator,
     peak_memory_mb,
+    refuse_uneven,
     reset_peak_memory,
 )
-from legos.run.folder import RunFolder, run_id
+from legos.run.folder import RunFolder
+from legos.run.identity import measurement_identity
 from legos.run.measure import SplitResult
 from legos.run.measure_baselines import measure_baselines, missing_baselines
 from legos.run.notices import honesty_notices
+from legos.run.place import RunPlace, checkpoint_of, place_of
 from legos.run.report import write_report
+from legos.run.results import Measurement
 from legos.run.show import show_run
 from legos.run.systems import System, open_system
 from legos.run.tracking import Tracker
@@ -83,20 +85,6 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
     return results
 
 
-def run_folder(config: RunConfig, tables: Tables, accelerator: Accelerator) -> RunFolder:
-    """Where the run of a configuration lies; given files count by their content."""
-    resolved, embed = resolved_dict(config), config.embed
-    files = (embed.item_vectors, embed.user_vectors, embed.item_codes)
-    given = [path for path in files if path is not None]
-    given += config.model.read_files()
-    if embed.source == "token_table" and Path(str(embed.path)).is_file():
-        given.append(Path(str(embed.path)))
-    if given:
-        resolved["files"] = [sha256_of_file(path) for path in given]
-    name = run_id(resolved, tables.fingerprint, num_processes=accelerator.num_processes)
-    return RunFolder(config.exp.runs_folder / config.data.name / config.model.name / name)
-
-
 def run_model(
     config: RunConfig, accelerator: Accelerator, *, baselines: bool = True
 ) -> dict[str, Any]:
@@ -105,37 +93,52 @@ def run_model(
     ``baselines`` measures those of ``exp.baselines``, too.
     """
     tables = Tables.load(config.data.folder)
-    folder = run_folder(config, tables, accelerator)
-    is_main, mode = accelerator.is_main_process, config.exp.mode
+    run, mode = place_of(config, tables), config.exp.mode
+    folder, is_main = run.folder, accelerator.is_main_process
     if mode == "test":
         checkpoint_of(config, folder)  # before anything is written
     with folder.lock() if is_main else nullcontext():
         results = folder.results() or {}
+        identity = measurement_identity(config)
+        measured = Measurement(results, identity)
         asked = () if mode == "train" else config.data.splits.test
-        untested = [split for split in asked if split not in results.get("splits", {})]
+        untested = [split for split in asked if split not in measured.splits]
         untrained = mode != "test" and "training" not in results
-        known = results.get("baselines", {})
-        compared = bool(baselines and asked) and missing_baselines(config, tables, known)
+        compared = bool(baselines and asked) and missing_baselines(
+            config, tables, measured.baselines
+        )
         with Tracker(folder.path, enabled=is_main) as tracker:
-            if not (untrained or untested or compared):
+            if untrained or untested or compared:
+                refuse_unmeasurable(config, tables)
+                refuse_uneven(config, accelerator.num_processes)
+                if is_main:
+                    folder.describe(
+                        _as_trained(config, run), {**run.identity.sources, **identity.sources}
+                    )
+                accelerator.wait_for_everyone()
+                place = Workplace.open(config, accelerator, tables, say=tracker.say)
+                for line in honesty_notices(tables):
+                    tracker.say(line)
+                if untrained:
+                    results = train_model(place, folder, tracker)
+                if untested:
+                    results = test_model(place, folder, results, measured, untested)
+                if compared and is_main:
+                    measure_baselines(place, tracker, measured.baselines)
+            else:
                 tracker.say(f"{folder.path} is finished; its results:")
-                return results
-            if is_main:
-                folder.describe(resolved_dict(config))
-            accelerator.wait_for_everyone()
-            place = Workplace.open(config, accelerator, tables, say=tracker.say)
-            for line in honesty_notices(tables):
-                tracker.say(line)
-            if untrained:
-                results = train_model(place, folder, tracker)
-            if untested:
-                results = test_model(place, folder, results, untested)
-            if compared and is_main:
-                results["baselines"] = measure_baselines(place, tracker, known)
             if asked and is_main:
-                finish(place, folder, results, tracker)
+                results = finish(config, folder, results, measured, tracker)
     shared: dict[str, Any] = broadcast_object_list([results])[0]
     return shared
+
+
+def _as_trained(config: RunConfig, run: RunPlace) -> RunConfig:
+    """What ``config.json`` says: a run that is measured where it lies was not loaded."""
+    if not run.is_loaded:
+        return config
+    exp = config.exp.model_copy(update={"load": None, "mode": "train_test"})
+    return config.model_copy(update={"exp": exp})
 
 
 def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
@@ -152,9 +155,13 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
 
 
 def test_model(
-    place: Workplace, folder: RunFolder, results: dict[str, Any], splits: list[str]
+    place: Workplace,
+    folder: RunFolder,
+    results: dict[str, Any],
+    measured: Measurement,
+    splits: list[str],
 ) -> dict[str, Any]:
-    """Score splits with the best checkpoint; returns the results with their metrics."""
+    """Score splits with the best checkpoint into ``measured``; returns what is known of the run."""
     accelerator = place.accelerator
     reset_peak_memory(accelerator.device)
     system = open_system(place)
@@ -164,9 +171,9 @@ def test_model(
         interactions = place.split(split)
         result = system.evaluate(interactions, thorough=True)
         if result is not None:
-            results["splits"][split] = result.summary()
+            measured.splits[split] = result.summary()
             results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
-            keep_diagnostics(folder.diagnostics / split, result, interactions)
+            keep_diagnostics(folder.diagnostics(measured.id, split), result, interactions)
     return results
 
 
@@ -187,12 +194,21 @@ def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, A
     }
 
 
-def finish(place: Workplace, folder: RunFolder, results: dict[str, Any], tracker: Tracker) -> None:
-    """Write ``results.json`` and the report made from it."""
-    folder.write_results(results)
-    if place.config.exp.report:
-        write_report(folder.path)
-    tracker.say(f"results in {folder.path}")
+def finish(
+    config: RunConfig,
+    folder: RunFolder,
+    results: dict[str, Any],
+    measured: Measurement,
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Write ``results.json`` and its report, unless they show this measurement; returns it."""
+    shown = measured.shown_in(results, config.data.splits.test, config.exp.baselines)
+    if shown != folder.results():
+        folder.write_results(shown)
+        if config.exp.report:
+            write_report(folder.path)
+        tracker.say(f"results in {folder.path}")
+    return shown
 
 
 def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:
@@ -208,19 +224,3 @@ def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactio
         write_array(folder / "labels.npy", labels[::step])
     for name, values in result.groups.items():
         write_array(folder / f"groups-{name}.npy", values)
-
-
-def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:
-    """The checkpoint that scores: of ``exp.load``, else the best of the run itself.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = config.exp.load or folder.path
-    best = path / "checkpoints" / "best"
-    if has_checkpoint(best):
-        return best
-    if has_checkpoint(path):
-        return path
-    hint = "" if config.exp.load else " (the run of these very settings); train it, or give --load"
-    raise CheckpointError(f"{path}: no trained model here{hint}")

@@ -16,22 +16,16 @@ from legos.run.rank_baselines import rank_by_baseline
 from legos.run.tracking import Tracker
 
 
-def measure_baselines(
-    place: Workplace, tracker: Tracker, known: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def measure_baselines(place: Workplace, tracker: Tracker, known: dict[str, dict[str, Any]]) -> None:
     """Score and measure the baselines of ``exp.baselines`` on every test split.
 
     Args:
         place: configuration and data.
         tracker: told what is skipped.
-        known: what an earlier call returned; it is not computed again.
-
-    Returns:
-        Per split and baseline what ``SplitResult.summary()`` gives.
+        known: by split and baseline what ``SplitResult.summary()`` gave; filled here, nothing is
+            computed twice.
     """
-    data = place.config.data
-    results: dict[str, dict[str, Any]] = {}
-    for split in data.splits.test:
+    for split in place.config.data.splits.test:
         names = possible_baselines(place.config, place.tables, split)
         for name in place.config.exp.baselines:
             if name not in names:
@@ -42,8 +36,7 @@ def measure_baselines(
             for name in names:
                 if name not in found:
                     found[name] = measured(name).summary()
-        results[split] = {name: found[name] for name in names}
-    return results
+        known[split] = found
 
 
 def _measured(place: Workplace, split: str) -> Callable[[str], SplitResult]:
@@ -55,6 +48,7 @@ def _measured(place: Workplace, split: str) -> Callable[[str], SplitResult]:
         split,
         train=data.splits.train,
         history_length=data.history_length,
+        text_model=place.config.exp.evaluate.text_model,
         catalogue=place.tables.offered.numpy() if ranks_all else None,
     )
     if ranks_all:

@@ -17,9 +17,9 @@ from legos.errors import DataError
 from legos.files import write_json
 from legos.run.assemble import Workplace
 from legos.run.evaluate import evaluate, score
-from legos.run.folder import ID_LENGTH
-from legos.run.main import checkpoint_of, run_folder
+from legos.run.identity import ID_LENGTH
 from legos.run.measure import measure
+from legos.run.place import checkpoint_of, run_folder
 from legos.run.predictions import write_leaderboard, write_scores
 from legos.run.resume import load_model
 from legos.run.show import show_run
@@ -52,7 +52,7 @@ def score_new_impressions(
         )
     place = Workplace.open(config, accelerator, trained_on, say=console.print)
     model = place.model()
-    run = run_folder(config, trained_on, accelerator)
+    run = run_folder(config, trained_on)
     checkpoint = checkpoint_of(config, run)
     load_model(model, checkpoint)
     place = place.over(new, say=console.print)

@@ -30,7 +30,7 @@ def write_report(folder: Path) -> Path:
     Args:
         folder: with ``results.json`` and, as far as there are any, ``config.json``,
             ``versions.json``, ``metrics.jsonl`` and per test split
-            ``diagnostics/<split>/{scores,labels}.npy``.
+            ``diagnostics/<measurement>/<split>/{scores,labels}.npy``.
 
     Returns:
         Path of ``report.html``.
@@ -124,7 +124,13 @@ def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, An
             for subset in found["rows"]
             for filled in [_filled(metrics, methods, subset)]
         ],
-        "figures": _figures(folder / "diagnostics" / split, results, metrics, found, methods),
+        "figures": _figures(
+            folder / "diagnostics" / str(results.get("measurement", "")) / split,
+            results,
+            metrics,
+            found,
+            methods,
+        ),
     }
 
 

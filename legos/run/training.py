@@ -93,7 +93,7 @@ class Training:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.stream = Stream(
             num_rows=len(rows),
-            batch_size=config.batch_size * accelerator.num_processes,
+            batch_size=config.batch_size,
             acc_batch=config.acc_batch,
             epoch_batch=config.epoch_batch,
             seed=config.seed,

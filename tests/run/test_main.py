@@ -38,6 +38,15 @@ def trained(
     return runs, runs / "tiny" / "naml" / results["run"], results
 
 
+def unmeasured(trained: tuple[Path, Path, dict[str, Any]], folder: Path) -> Path:
+    """A copy of the run, of which no test split has been measured."""
+    shutil.copytree(trained[1], folder)
+    (folder / "log.txt").unlink()
+    results = {**trained[2], "splits": {}, "measurements": {}}
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
 def test_a_model_learns_the_planted_taste(trained: tuple[Path, Path, dict[str, Any]]) -> None:
     results = trained[2]
     model = results["splits"]["test"]["rows"]["all"]["GAUC"]
@@ -79,7 +88,8 @@ def test_baselines_stand_beside_the_model_but_for_those_the_data_lack(
 
 def test_diagnostics_keep_every_group(trained: tuple[Path, Path, dict[str, Any]]) -> None:
     _, folder, results = trained
-    values = np.load(folder / "diagnostics" / "test" / "groups-GAUC.npy", allow_pickle=False)
+    arrays = folder / "diagnostics" / results["measurement"] / "test"
+    values = np.load(arrays / "groups-GAUC.npy", allow_pickle=False)
     expected = results["splits"]["test"]["rows"]["all"]["GAUC"]
     assert np.nanmean(values) == pytest.approx(expected)
 
@@ -119,8 +129,11 @@ def test_testing_without_a_trained_model_says_what_to_do(tables: Path, tmp_path:
 def test_another_run_is_loaded_for_testing(
     tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    results = run(tiny_config(tables, tmp_path, mode="test", load=str(trained[1])))
-    assert results["trained_in"] == trained[2]["run"]
+    folder = unmeasured(trained, tmp_path / "moved")
+    results = run(tiny_config(tables, tmp_path / "runs", mode="test", load=str(folder)))
+    assert results["run"] == trained[2]["run"]
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert not (tmp_path / "runs").exists()
     assert results["splits"]["test"]["rows"] == trained[2]["splits"]["test"]["rows"]
 
 
@@ -128,16 +141,15 @@ def test_a_checkpoint_of_another_model_is_refused(
     tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     wide = {**NAML, "hidden_size": 16}
-    with pytest.raises(CheckpointError, match="checkpoint of another model"):
+    with pytest.raises(CheckpointError, match=r"model\.hidden_size: 16, trained with 8"):
         run(tiny_config(tables, tmp_path, model=wide, mode="test", load=str(trained[1])))
 
 
 def test_without_caches_the_metrics_are_the_same(
     tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    config = tiny_config(
-        tables, tmp_path, mode="test", load=str(trained[1]), evaluate={"fast_eval": False}
-    )
+    load = str(unmeasured(trained, tmp_path / "copy"))
+    config = tiny_config(tables, tmp_path, mode="test", load=load, evaluate={"fast_eval": False})
     slow = run(config)["splits"]["test"]["rows"]
     fast = trained[2]["splits"]["test"]["rows"]
     for subset, values in slow.items():
@@ -176,14 +188,15 @@ def test_grouping_by_user_gives_a_group_a_user(
     assert counts["groups"] == len(test.users.unique())
 
 
-def test_a_metric_that_is_no_number_stops_the_run_and_is_named(
+def test_a_watched_metric_that_cannot_be_defined_is_refused_before_the_first_step(
     tables: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(tables, tmp_path / "tables")
     labels = broken / "columns" / "valid" / "labels.values.npy"
     np.save(labels, np.ones_like(np.load(labels)))  # clicks alone: GAUC is undefined
-    with pytest.raises(LegosError, match="validation metric GAUC is nan after epoch 1"):
+    with pytest.raises(LegosError, match=r"data\.splits\.valid: split .valid.*GAUC is not defined"):
         run(tiny_config(broken, tmp_path / "runs"))
+    assert not list((tmp_path / "runs").rglob("config.json"))
 
 
 def test_a_comparison_prints_every_method_and_reuses_finished_runs(
@@ -281,9 +294,10 @@ def test_impressions_read_for_other_tables_are_refused(
 def test_two_processes_measure_the_same_and_one_writes(
     tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    exp = {"mode": "test", "load": str(trained[1]), "evaluate": {"page_size": 16}}
-    one = run(tiny_config(tables, tmp_path / "one", **exp))
-    arguments = ["-m", "tests.run.tiny_config", str(tables), str(tmp_path / "two")]
+    exp = {"mode": "test", "evaluate": {"page_size": 16}}
+    one = run(tiny_config(tables, tmp_path, load=str(unmeasured(trained, tmp_path / "one")), **exp))
+    exp["load"] = str(unmeasured(trained, tmp_path / "two"))
+    arguments = ["-m", "tests.run.tiny_config", str(tables), str(tmp_path)]
     outputs = in_two_processes([*arguments, json.dumps(exp)])
     both = [json.loads(output.splitlines()[-1]) for output in outputs]
     assert both[0]["splits"]["test"]["rows"] == one["splits"]["test"]["rows"]

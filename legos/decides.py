@@ -1,0 +1,101 @@
+"""What each setting decides: trained weights, how a test is measured, or nothing that comes out.
+
+A field of a settings class says so in its annotation::
+
+    page_size: Annotated[Count, NOTHING] = 512
+
+Without a mark it decides weights. A mark on a section holds for all of its keys that have none of
+their own. Run ids, measurements and ``--load`` are made from these marks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel
+
+Outcome = Literal["weights", "choice", "measurement", "nothing"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a setting decides.
+
+    Attributes:
+        outcome: ``weights``: what is trained; ``choice``: how the valid and the test split are
+            measured, and with that which epoch is best; ``measurement``: how the test split is
+            measured; ``nothing``: neither.
+        by_content: the setting names a file or a language model, whose content decides and whose
+            name and path do not.
+    """
+
+    outcome: Outcome
+    by_content: bool = False
+
+
+WEIGHTS, CHOICE, MEASUREMENT, NOTHING = map(Mark, get_args(Outcome))
+CONTENT = Mark("weights", by_content=True)
+MEASURED_CONTENT = Mark("measurement", by_content=True)
+
+OF_WEIGHTS: frozenset[Outcome] = frozenset({"weights", "choice"})
+"""What another training is needed for."""
+OF_TRAINING: frozenset[Outcome] = frozenset({"weights"})
+"""What trained weights cannot be measured without."""
+OF_MEASUREMENTS: frozenset[Outcome] = frozenset({"choice", "measurement"})
+"""What another measurement is needed for."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a configuration.
+
+    Attributes:
+        key: dotted.
+        value: a plain value; of a mark ``by_content`` as it was checked, a path or a source.
+        mark: what it decides.
+    """
+
+    key: str
+    value: Any
+    mark: Mark
+
+
+def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iterator[Setting]:
+    """Every value of a section and of the sections inside it.
+
+    Args:
+        section: checked settings.
+        prefix: dotted key of the section.
+        mark: of the keys that have none of their own.
+    """
+    plain: dict[str, Any] | None = None
+    for name, field in type(section).model_fields.items():
+        own = next((each for each in field.metadata if isinstance(each, Mark)), mark)
+        key = f"{prefix}.{name}" if prefix else name
+        value = getattr(section, name)
+        if isinstance(value, BaseModel) and not own.by_content:
+            yield from settings(value, key, own)
+        elif isinstance(value, tuple) and any(isinstance(each, BaseModel) for each in value):
+            for number, each in enumerate(value):
+                yield from settings(each, f"{key}.{number}", own)
+        elif own.by_content:
+            yield Setting(key, value, own)
+        else:
+            plain = section.model_dump(mode="json") if plain is None else plain
+            yield Setting(key, plain[name], own)
+
+
+def deciding(section: BaseModel, outcomes: frozenset[Outcome]) -> dict[str, Any]:
+    """By dotted key the values that decide any of these; files are told by their content elsewhere.
+
+    Args:
+        section: checked settings.
+        outcomes: :data:`OF_WEIGHTS` or :data:`OF_MEASUREMENTS`.
+    """
+    return {
+        each.key: each.value
+        for each in settings(section)
+        if each.mark.outcome in outcomes and not each.mark.by_content
+    }

@@ -1,0 +1,66 @@
+"""The ids of a run and of a measurement: hashes over what decides them, and nothing else.
+
+What a setting decides its mark in the schema says (:mod:`legos.decides`); what files and language
+models hold is told by :mod:`legos.run.sources`. Paths, names, the device and the number of
+processes are in neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.decides import OF_MEASUREMENTS, OF_WEIGHTS, deciding
+from legos.files import sha256_of_text
+from legos.run.sources import sources_of_measurement, sources_of_weights
+
+ID_LENGTH = 12  # hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides one outcome.
+
+    Attributes:
+        settings: by dotted key.
+        sources: by dotted key the hash of a content.
+    """
+
+    settings: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of all of it."""
+        return sha256_of_text(json.dumps(vars(self), sort_keys=True))[:ID_LENGTH]
+
+    def differences(self, other: Identity) -> list[str]:
+        """Dotted keys that are not the same in both."""
+        mine, theirs = ({**each.settings, **each.sources} for each in (self, other))
+        return sorted(
+            key
+            for key in mine.keys() | theirs.keys()
+            if (key in mine) != (key in theirs) or mine.get(key) != theirs.get(key)
+        )
+
+
+def run_identity(config: RunConfig, tables: Tables) -> Identity:
+    """What decides trained weights.
+
+    Raises:
+        LegosError: something that is read is not there.
+    """
+    return Identity(deciding(config, OF_WEIGHTS), sources_of_weights(config, tables))
+
+
+def measurement_identity(config: RunConfig) -> Identity:
+    """What decides how trained weights are measured; splits and baselines are told by name.
+
+    Raises:
+        LegosError: something that is read is not there.
+    """
+    return Identity(deciding(config, OF_MEASUREMENTS), sources_of_measurement(config))
