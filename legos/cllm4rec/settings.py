@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
-
 from legos.decides import CHOICE, NOTHING
+from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
 
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]

@@ -13,6 +13,13 @@ from pydantic import BaseModel, ValidationError
 from legos.config.checks import FAMILIES, bricks
 from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
+from legos.config.described import RunDescription
+from legos.config.loaded import (
+    loaded_run,
+    refuse_moved_tables,
+    refuse_unread,
+    sections_of_run,
+)
 from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
 from legos.config.messages import explain
 from legos.config.model_schema import SystemModel
@@ -58,13 +65,17 @@ def load_run_config(
         ConfigError: whatever is wrong, as much of it at once as can be known.
     """
     arguments = read_arguments(argv)
-    document = _gather(arguments)
-    notices = arguments.notices + check_variables(
-        arguments.variables, referenced_variables(document.data)
-    )
+    trained = loaded_run(arguments)
+    document = _gather(arguments, trained)
+    read = referenced_variables(document.data)
+    if trained is not None:
+        refuse_unread(trained, [name for name in arguments.variables if name not in read])
+    notices = arguments.notices + check_variables(arguments.variables, read)
     resolved = resolve(document, arguments.variables)
     _name_language_models(resolved)
     config = _validate(resolved)
+    if trained is not None:
+        refuse_moved_tables(trained, config.data.folder)
     for text in notices:
         notice(text)
     return config
@@ -167,8 +178,11 @@ def _load_sections(
     return checked
 
 
-def _gather(arguments: Arguments) -> Document:
-    """All sections in one document, overridden, with the models of a comparison put in."""
+def _gather(arguments: Arguments, trained: RunDescription | None = None) -> Document:
+    """All sections in one document, overridden, with the models of a comparison put in.
+
+    What is not given is as a trained run says it.
+    """
     names = {"embed": _DEFAULT_EMBED, **arguments.yamls}
     sections: dict[str, Document] = {}
     problems: list[str] = []
@@ -178,6 +192,10 @@ def _gather(arguments: Arguments) -> Document:
                 sections[kind] = read_document(locate(kind, names[kind]))
             except ConfigError as error:
                 problems.append(str(error))
+    if trained is not None:
+        own = sections_of_run(trained, sections.get("exp"), arguments)
+        sections.update(own)
+        names.update(dict.fromkeys(own, str(trained.folder)))
     run = Document({}, {})
     for kind, section in sections.items():
         _put(run, (kind,), section)
@@ -273,9 +291,10 @@ def _name_language_models(resolved: Document) -> None:
         ConfigError: neither a name nor anything that could be a model.
     """
     known = read_document(CONFIG_FOLDER / "llm.yaml").data
-    vectors = resolved.data["exp"].get("vectors")
-    if isinstance(vectors, dict) and "model" in vectors:
-        _name_language_model(vectors, "model", known)
+    for part, key in (("vectors", "model"), ("evaluate", "text_model")):
+        section = resolved.data["exp"].get(part)
+        if isinstance(section, dict) and key in section:
+            _name_language_model(section, key, known)
     compare = resolved.data["exp"].get("compare")
     compared = compare if isinstance(compare, dict) else {}
     for embed in [resolved.data.get("embed"), *_mappings(compared.get("embeds"))]:

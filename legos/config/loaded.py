@@ -58,7 +58,7 @@ def sections_of_run(
         if kind == "exp" or kind not in arguments.yamls
     }
     own = sections["exp"]
-    own.data |= {"name": "test", "mode": "test"}
+    own.data.update(name="test", mode="test")
     own.data["load"] = str(arguments.variables.get("load", trained.folder))
     if exp is not None:
         for path, value in _said(exp, set(arguments.variables)):
@@ -87,8 +87,8 @@ def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
     """Raise ConfigError where the tables of a run are no longer where they were."""
     if not (folder / "manifest.json").is_file():
         raise ConfigError(
-            f"data.folder: {shown(trained.folder)} was trained on tables in {folder}, which are not "
-            "there; --data.folder FOLDER says where they are now"
+            f"data.folder: {shown(trained.folder)} was trained on tables in {folder}, which are "
+            "not there; --data.folder FOLDER says where they are now"
         )
 
 

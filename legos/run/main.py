@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def run_model(
     with folder.lock() if is_main else nullcontext():
         results = folder.results() or {}
         identity = measurement_identity(config)
+        described, sources = _as_trained(config, run), {**run.identity.sources, **identity.sources}
         measured = Measurement(results, identity)
         asked = () if mode == "train" else config.data.splits.test
         untested = [split for split in asked if split not in measured.splits]
@@ -112,9 +114,7 @@ def run_model(
                 refuse_unmeasurable(config, tables)
                 refuse_uneven(config, accelerator.num_processes)
                 if is_main:
-                    folder.describe(
-                        _as_trained(config, run), {**run.identity.sources, **identity.sources}
-                    )
+                    folder.describe(described, sources)
                 accelerator.wait_for_everyone()
                 place = Workplace.open(config, accelerator, tables, say=tracker.say)
                 for line in honesty_notices(tables):
@@ -128,7 +128,10 @@ def run_model(
             else:
                 tracker.say(f"{folder.path} is finished; its results:")
             if asked and is_main:
-                results = finish(config, folder, results, measured, tracker)
+                results = measured.shown_in(results, asked, config.exp.baselines)
+                if results != folder.results():
+                    folder.describe(described, sources)
+                    finish(config, folder, results, tracker)
     shared: dict[str, Any] = broadcast_object_list([results])[0]
     return shared
 
@@ -195,20 +198,13 @@ def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, A
 
 
 def finish(
-    config: RunConfig,
-    folder: RunFolder,
-    results: dict[str, Any],
-    measured: Measurement,
-    tracker: Tracker,
-) -> dict[str, Any]:
-    """Write ``results.json`` and its report, unless they show this measurement; returns it."""
-    shown = measured.shown_in(results, config.data.splits.test, config.exp.baselines)
-    if shown != folder.results():
-        folder.write_results(shown)
-        if config.exp.report:
-            write_report(folder.path)
-        tracker.say(f"results in {folder.path}")
-    return shown
+    config: RunConfig, folder: RunFolder, results: Mapping[str, Any], tracker: Tracker
+) -> None:
+    """Write ``results.json`` and the report made from it."""
+    folder.write_results(results)
+    if config.exp.report:
+        write_report(folder.path)
+    tracker.say(f"results in {folder.path}")
 
 
 def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:

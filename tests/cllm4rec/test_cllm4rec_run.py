@@ -27,7 +27,8 @@ from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.early_stopping import EarlyStopping
-from legos.run.main import run, run_folder
+from legos.run.main import run
+from legos.run.place import run_folder
 from legos.run.random_state import seed_everything
 from process import cllm4rec_vectors
 from process.command import run_cli
@@ -50,8 +51,7 @@ def opened(config: RunConfig) -> Cllm4RecSystem:
 
 
 def checkpoint(config: RunConfig, name: str = "last", file: str = "model") -> dict[str, Tensor]:
-    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
-    folder = run_folder(config, Tables.load(config.data.folder), accelerator)
+    folder = run_folder(config, Tables.load(config.data.folder))
     return load_file(folder.checkpoints / name / f"{file}.safetensors")
 
 
@@ -220,7 +220,8 @@ def test_planted_clusters_are_learnt_through_the_worker(
     assert popular["Recall@4"] < 0.5
     assert results["training"]["best_epoch"] > 32  # of finetuning
     assert (path.parent / "report.html").is_file()
-    assert len(np.load(path.parent / "diagnostics/test/groups-Recall@4.npy")) == 20
+    arrays = path.parent / "diagnostics" / results["measurement"] / "test"
+    assert len(np.load(arrays / "groups-Recall@4.npy")) == 20
     capsys.readouterr()
     assert worker.main(words) == 0
     assert "is finished" in capsys.readouterr().out

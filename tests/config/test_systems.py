@@ -12,8 +12,8 @@ from legos.config.listing import list_families
 from legos.config.load import load_run_config
 from legos.config.model_schema import Cllm4RecModel, ModelConfig, RecsysllmModel
 from legos.config.schema import RunConfig
+from legos.decides import OF_WEIGHTS, deciding
 from legos.errors import ConfigError
-from legos.run.folder import run_id
 
 RUN = ["--data", "amazon-beauty-random", "--model", "cllm4rec", "--exp", "cllm4rec"]
 COMPARE = ["--data", "amazon-beauty-random", "--exp", "cllm4rec-compare"]
@@ -42,16 +42,6 @@ def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
         _ = config.bricks
     bricks = load(["--data", "newsroom", "--model", "naml", "--exp", "tt"])
     assert isinstance(bricks.bricks, ModelConfig)
-
-
-def test_bricks_keep_the_run_ids_they_had_before_there_were_systems() -> None:
-    resolved = resolved_dict(load(["--data", "newsroom", "--model", "naml", "--exp", "tt"]))
-    assert resolved["model"].pop("system") == "bricks"
-    before = run_id(resolved, "tables")
-    resolved["model"]["system"] = "bricks"
-    assert run_id(resolved, "tables") == before
-    resolved["model"]["system"] = "cllm4rec"
-    assert run_id(resolved, "tables") != before
 
 
 @pytest.mark.parametrize(
@@ -103,11 +93,8 @@ def test_a_comparison_has_systems_and_bricks_each_with_its_own_training() -> Non
     ours = rows["cllm4rec"].runs[0]
     alone = load([*RUN, "--seed", "1", "--layers", "3", "--exp.train.patience", "9"])
     assert ours.model == alone.model
-    ids = [
-        run_id(resolved_dict(run), "tables")
-        for run in (ours, alone.model_copy(update={"exp": ours.exp}))
-    ]
-    assert ids[0] == ids[1]
+    same = alone.model_copy(update={"exp": ours.exp})
+    assert deciding(ours, OF_WEIGHTS) == deciding(same, OF_WEIGHTS)
 
 
 def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from legos.recsysllm.tasks.candidates import Candidates
 from legos.recsysllm.tasks.catalogue import ITEM
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
-from legos.run.main import run, run_folder
+from legos.run.main import run
+from legos.run.place import run_folder
 from tests.recsysllm.system import system_config
 
 CHOSEN: dict[str, Any] = {
@@ -182,9 +183,9 @@ def test_published_explanations_take_the_place_of_mined_ones(
     assert [at for at, one in enumerate(found.explanations) if one is not None] == [row]
     assert found.explanations[row].sentence == "The strap is great"  # type: ignore[union-attr]
     assert any("explanations of 1 of" in text for text in said)
-    before = run_folder(config, reviewed, accelerator).id
+    before = run_folder(config, reviewed).id
     path.write_text(json.dumps({**line, "sentence": "The strap is weak"}))
-    assert run_folder(config, reviewed, accelerator).id != before  # a file counts by its content
+    assert run_folder(config, reviewed).id != before  # a file counts by its content
     path.write_text(json.dumps({**line, "user": "nobody"}))
     with pytest.raises(DataError, match="made from other data"):
         opened(config)

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from legos.config import resolved_dict
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.check import check
-from legos.run.folder import run_id
 from legos.run.main import run
 from tests.run.tiny_config import NAML, POOLING, tiny_config
 from tests.run.two_processes import environment, in_two_processes
@@ -113,9 +111,10 @@ def test_results_have_all_that_other_runs_have(
     assert list(results["baselines"]["test"]) == ["random", "popularity", "item_knn"]
     counts = {name: counted["groups"] for name, counted in found["counts"].items()}
     assert counts["cold users"] + counts["active users"] == counts["all"] == 100
-    groups = np.load(folder / "diagnostics" / "test" / "groups-Recall@5.npy")
+    arrays = folder / "diagnostics" / results["measurement"] / "test"
+    groups = np.load(arrays / "groups-Recall@5.npy")
     assert np.nanmean(groups) == pytest.approx(found["rows"]["all"]["Recall@5"])
-    assert not (folder / "diagnostics" / "test" / "scores.npy").exists()
+    assert not (arrays / "scores.npy").exists()
     assert "Recall@5" in (folder / "report.html").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     valid = [line["metrics"] for line in lines if line["kind"] == "valid"]
@@ -217,17 +216,6 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_config(tmp_path, tmp_path, model=model, **exp)
-
-
-def test_a_finished_run_of_earlier_settings_keeps_its_id(tmp_path: Path) -> None:
-    """The settings that rankings of all items brought are no part of it at their defaults."""
-    config = resolved_dict(tiny_config(tmp_path, tmp_path))
-    before = json.loads(json.dumps(config))
-    del before["exp"]["train"]["history"]
-    del before["exp"]["evaluate"]["ranking"], before["exp"]["evaluate"]["exclude"]
-    assert run_id(before, "x") == run_id(config, "x")
-    config["exp"]["evaluate"]["ranking"] = "all"
-    assert run_id(before, "x") != run_id(config, "x")
 
 
 def test_check_says_what_is_slow(tables: Path, tmp_path: Path) -> None:

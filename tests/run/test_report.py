@@ -94,6 +94,7 @@ def run_folder(path: Path, *, name: str = "naml", data: str = "newsroom") -> Pat
             "peak_memory_mb": {"process": 812.5},
         },
         "test_peak_memory_mb": {"process": 640.0},
+        "measurement": "abcdef012345",
         "splits": {"test": summary(0.7, 0.4, 0.55)},
         "baselines": {"test": baselines},
     }
@@ -116,7 +117,7 @@ def run_folder(path: Path, *, name: str = "naml", data: str = "newsroom") -> Pat
         records.append({**line, "metrics": metrics if epoch > 1 else {}})
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    diagnostics = path / "diagnostics" / "test"
+    diagnostics = path / "diagnostics" / "abcdef012345" / "test"
     diagnostics.mkdir(parents=True)
     rng = np.random.default_rng(0)
     labels = (rng.random(3000) < 0.2).astype(np.int8)
@@ -280,7 +281,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_scores_and_labels_of_other_lengths_are_an_error(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
-    np.save(folder / "diagnostics" / "test" / "labels.npy", np.zeros(7, np.int8))
+    np.save(folder / "diagnostics" / "abcdef012345" / "test" / "labels.npy", np.zeros(7, np.int8))
     with pytest.raises(DataError, match=r"scores \(3000,\), labels \(7,\)"):
         write_report(folder)
 
