@@ -69,6 +69,7 @@ def load_run_config(
     document = _gather(arguments, trained)
     read = referenced_variables(document.data)
     if trained is not None:
+        read |= {"load"}
         refuse_unread(trained, [name for name in arguments.variables if name not in read])
     notices = arguments.notices + check_variables(arguments.variables, read)
     resolved = resolve(document, arguments.variables)

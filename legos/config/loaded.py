@@ -34,7 +34,9 @@ def loaded_run(arguments: Arguments) -> RunDescription | None:
         return None
     path = Path(str(named))
     if not {"data", "model"} <= arguments.yamls.keys():
-        return read_description(path)
+        trained = read_description(path)
+        _ = trained.config  # of this version
+        return trained
     try:
         return None if find_run(path) is None else read_description(path)
     except CheckpointError:  # all is said on the command line

@@ -11,7 +11,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.decides import OF_TRAINING, deciding
 from legos.errors import CheckpointError
-from legos.run.checkpoint import checkpoint_in
+from legos.run.checkpoint import checkpoint_content, checkpoint_in, has_checkpoint
 from legos.run.code import is_code
 from legos.run.folder import RunFolder
 from legos.run.identity import Identity, run_identity
@@ -38,7 +38,8 @@ class RunPlace:
 def place_of(config: RunConfig, tables: Tables) -> RunPlace:
     """The folder of a run, named by what decides its weights.
 
-    A loaded run of these very settings and contents is measured where it lies.
+    A loaded run of these very settings and contents is measured where it lies; another checkpoint
+    of it has a folder of its own.
 
     Raises:
         CheckpointError: the loaded run was trained with other settings or other contents.
@@ -48,7 +49,9 @@ def place_of(config: RunConfig, tables: Tables) -> RunPlace:
     loaded = config.exp.load
     if loaded is not None and find_run(loaded) is not None:
         trained = read_description(loaded)
-        if _is_of(config, identity, trained):
+        best = trained.folder / "checkpoints" / "best"
+        whole = has_checkpoint(best) and checkpoint_content(best) == identity.sources[LOADED]
+        if _is_of(config, identity, trained) and whole:
             return RunPlace(RunFolder(trained.folder), identity, is_loaded=True)
     path = config.exp.runs_folder / config.data.name / config.model.name / identity.id
     return RunPlace(RunFolder(path), identity)
