@@ -85,7 +85,7 @@ def _is_of(config: RunConfig, identity: Identity, trained: RunDescription) -> bo
     sources = {k: v for k, v in trained.sources.items() if k not in (LOADED, TEXT_MODEL)}
     theirs = Identity(deciding(trained.config, OF_TRAINING), sources)
     differences = ours.differences(theirs)
-    for key in filter(is_code, differences):
+    for key in filter(is_code, identity.sources.keys() & trained.sources.keys() & {*differences}):
         print(f"notice: {key} is not that which {trained.folder} was trained with", file=sys.stderr)
     others = [key for key in differences if not is_code(key)]
     elsewhere = TABLES in others and config.model.reads_other_tables
@@ -100,6 +100,7 @@ def _other_run(
     keys: list[str], ours: Identity, theirs: Identity, trained: RunDescription
 ) -> CheckpointError:
     told = []
+    keys = sorted(keys, key=lambda key: (key in ours.settings) != (key in theirs.settings))
     for key in keys[:_SHOWN]:
         if key in ours.sources or key in theirs.sources:
             old, new = theirs.sources.get(key, "none"), ours.sources.get(key, "none")
@@ -108,9 +109,8 @@ def _other_run(
                 f"--{key} says where that lies now"
             )
         else:
-            told.append(
-                f"{key}: {ours.settings.get(key)!r}, trained with {theirs.settings.get(key)!r}"
-            )
+            found = ours.settings.get(key, "no such setting")
+            told.append(f"{key}: {found!r}, trained with {theirs.settings.get(key, 'none')!r}")
     more = f"\n  and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return CheckpointError(
         f"{trained.folder}: trained otherwise; beside --load give only what changes how it is "
