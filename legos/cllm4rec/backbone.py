@@ -21,6 +21,7 @@ from legos.cllm4rec.tokenizer import pad
 from legos.data.ragged import Ragged
 from legos.data.rows import from_lengths, place, within
 from legos.errors import ConfigError, DataError
+from legos.lm.longest import longest_text
 
 
 class SoftPromptBackbone(nn.Module):
@@ -61,8 +62,7 @@ class SoftPromptBackbone(nn.Module):
             )
         names = inspect.signature(self.model.forward).parameters
         self.packs = not self.encoder_decoder and "position_ids" in names
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.longest: int | None = None if self.encoder_decoder else limit
+        self.longest = None if self.encoder_decoder else longest_text(self.model, model.config)
 
     @property
     def token_table(self) -> Tensor:

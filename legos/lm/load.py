@@ -16,17 +16,19 @@ from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from legos.errors import ConfigError, LegosError, describe_memory_error
 from legos.files import sha256_of_file, sha256_of_text
 from legos.lm.audit import LoadReport, load_audited
 from legos.lm.layers import check_cut
 from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
+from legos.lm.longest import longest_text, verify_longest
 from legos.lm.source import LanguageModelSource
 from legos.lm.text_model import auto_class, text_config, text_model
+from legos.lm.token_range import fit_to_table
 from legos.lm.twin import NoTwinError, twin
-from legos.lm.weight_files import refuse_missing_weights
+from legos.lm.weight_files import refuse_missing_weights, stored_tensors
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]
@@ -122,12 +124,16 @@ class LanguageModel:
         return layer
 
     @property
+    def table_width(self) -> int:
+        """Width of its token table: E, but for models that widen it (ELECTRA-small, ALBERT)."""
+        empty: Any = self.skeleton()
+        width: int = empty.get_input_embeddings().weight.shape[1]
+        return width
+
+    @cached_property
     def longest(self) -> int | None:
         """The most tokens it can read at once; None where it does not say."""
-        limit: int | None = getattr(self.config, "max_position_embeddings", None)
-        if limit is not None and self.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            limit -= self.config.pad_token_id + 1  # where its positions begin
-        return limit
+        return longest_text(self.skeleton(), self.text_config)
 
     def transformers_tokenizer(self) -> Any:
         """A fresh instance of its tokenizer as transformers has it.
@@ -153,13 +159,33 @@ class LanguageModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Its fast tokenizer (``tokenizers.Tokenizer``), neither truncating nor padding."""
+        """Its fast tokenizer (``tokenizers.Tokenizer``), neither truncating nor padding.
+
+        Raises:
+            ConfigError: its files are missing or cannot be read, or it has tokens that the model
+                has no vector for.
+        """
         fast = getattr(self.transformers_tokenizer(), "backend_tokenizer", None)
         if fast is None:
             raise ConfigError(f"language model {self.name!r}: has no fast tokenizer")
         fast.no_truncation()
         fast.no_padding()
-        return fast
+        return self.fit_to_table(fast)
+
+    def fit_to_table(self, tokenizer: Any) -> Any:
+        """A ``tokenizers.Tokenizer`` without the special tokens that its table has no row for.
+
+        Raises:
+            ConfigError: it has other tokens that the table has no row for.
+        """
+        rows: int | None = getattr(self.text_config, "vocab_size", None)
+        return tokenizer if rows is None else fit_to_table(tokenizer, rows, self.name)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the files of its tokenizer are on this machine."""
+        own = self.source.tokenizer
+        return is_here(self.source if own is None else packaged(own))
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -191,7 +217,10 @@ class LanguageModel:
         built = auto_class(self.config, decoder=decoder)
         if not self.source.random:
             model = self._read(built, decoder=decoder)
-            return _without_pooler(text_model(model, decoder=decoder)).eval()
+            part = _without_pooler(text_model(model, decoder=decoder)).eval()
+            with quiet_transformers():
+                verify_longest(part, self.longest, self.name)
+            return part
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.source.seed)
             model = built.from_config(
@@ -219,6 +248,34 @@ class LanguageModel:
         kind = AutoModelForCausalLM if head else auto_class(self.config, decoder=decoder)
         self._read(kind, decoder=decoder, device_map="meta")
         return self.report
+
+    def token_table(self) -> Tensor:
+        """``(V, E)`` float32, the vectors of ``get_input_embeddings()``.
+
+        Of a folder nothing else is read; the audit of the whole model is passed all the same.
+
+        Raises:
+            ConfigError: as :meth:`load`; or the model has no such table.
+        """
+        if self.source.random or self.located.gguf is not None:
+            return self._table(self.load()).detach().float()
+        whole = self._read(auto_class(self.config), decoder=False, device_map="meta")
+        table = self._table(text_model(whole))
+        stored = stored_tensors(self.located.folder)
+        prefix = f"{getattr(whole, 'base_model_prefix', '')}."
+        for name, tensor in whole.named_parameters(remove_duplicate=False):
+            found = stored.get(name) or stored.get(prefix + name)
+            if tensor is table and found is not None and found.shape == tuple(table.shape):
+                return found.read().float()
+        return self._table(self.load()).detach().float()
+
+    def _table(self, model: Any) -> Tensor:
+        table = getattr(model.get_input_embeddings(), "weight", None)
+        if not isinstance(table, Tensor) or table.ndim != 2:
+            raise ConfigError(
+                f"language model {self.name!r}: {type(model).__name__} has no token table"
+            )
+        return table
 
     def with_head(self) -> Any:
         """A fresh instance with its head over words, in evaluation mode, on the CPU.

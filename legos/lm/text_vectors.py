@@ -96,7 +96,7 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: i
             f"max_length {max_length}: {folder} reads at most {language.longest} tokens a text"
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = language.fit_to_table(Tokenizer.from_file(str(folder / "tokenizer.json")))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     model: Any = language.load()

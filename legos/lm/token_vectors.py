@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,14 +17,10 @@ from legos.files import atomic_path
 from legos.lm.glove import read_word_vectors
 from legos.lm.source import LanguageModelSource
 
+if TYPE_CHECKING:
+    from legos.lm.load import LanguageModel
+
 _VECTORS, _TOKENS = "vectors", "tokens"  # of a token table file
-_TABLES = (  # ends of the names under which model families keep their input embeddings
-    "embeddings.word_embeddings.weight",
-    "embed_tokens.weight",
-    "wte.weight",
-    "word_embedding.weight",
-    "shared.weight",
-)
 
 
 @dataclass(frozen=True)
@@ -56,53 +52,32 @@ class AlignReport:
 
 
 def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:
-    """The input embedding table of a language model; of a folder the model itself is not built.
+    """The input embedding table of a language model; of a folder nothing else is read.
 
     Returns:
         tokens in the order of their ids, and their vectors.
 
     Raises:
-        ConfigError: there is no such model, or its folder has no safetensors weights, no
-            tokenizer.json, or no table by a known name.
+        ConfigError: there is no such model, its files do not fill it, or it has no tokenizer.
     """
-    from legos.lm.locate import locate
+    from legos.lm.load import LanguageModel
 
-    if source.random or locate(source).gguf is not None:
-        from legos.lm.load import LanguageModel
-
-        language_model = LanguageModel(source)
-        model: Any = language_model.load()
-        vectors: Tensor = model.get_input_embeddings().weight.detach()
-        names = [f"<unused {index}>" for index in range(len(vectors))]
-        for token, index in language_model.tokenizer.get_vocab().items():
-            if index < len(names):
-                names[index] = token
-        return TokenVectors(names, vectors)
-    return _of_folder(locate(source).folder)
+    language_model = LanguageModel(source)
+    vectors = language_model.token_table()
+    return TokenVectors(_names(language_model, len(vectors)), vectors)
 
 
-def _of_folder(folder: Path) -> TokenVectors:
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ConfigError(f"{folder}: no *.safetensors here to read token vectors from")
-    seen: list[str] = []
-    for file in files:
-        try:
-            with safe_open(file, "pt") as weights:
-                names = list(weights.keys())
-                for name in names:
-                    if name.endswith(_TABLES):
-                        vectors: Tensor = weights.get_tensor(name).float()
-                        return TokenVectors(_tokens(folder, vectors.shape[0]), vectors)
-        except SafetensorError as error:
-            raise ConfigError(f"{file}: damaged weights ({error})") from None
-        seen += names
-    raise ConfigError(
-        f"{folder}: no embedding table among its weights; looked for names that end with "
-        f"{', '.join(_TABLES)}; found {', '.join(seen[:5])}, ..."
-    )
+def _names(language_model: LanguageModel, size: int) -> list[str]:
+    """Tokens in the order of their ids: of ``tokenizer.json``, else as transformers reads them."""
+    source = language_model.source
+    if source.tokenizer is None and not source.random and language_model.located.gguf is None:
+        folder = language_model.located.folder
+        if (folder / "tokenizer.json").is_file():
+            return _tokens(folder, size)
+    names = [f"<unused {index}>" for index in range(size)]
+    for token, index in language_model.tokenizer.get_vocab().items():
+        names[index] = token
+    return names
 
 
 def write_token_table(path: Path, table: TokenVectors, *, fingerprint: str | None = None) -> None:
@@ -143,8 +118,6 @@ def read_token_table(path: Path) -> TokenVectors:
 
 def _tokens(folder: Path, size: int) -> list[str]:
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ConfigError(f"{path}: missing, so the rows of the embedding table have no names")
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         vocabulary = described["model"]["vocab"]

@@ -42,6 +42,14 @@ class StoredTensor:
             and not self.name.endswith("inv_freq")
         )
 
+    def read(self) -> Tensor:
+        """All of it."""
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as content:
+            whole: Tensor = content.get_tensor(self.name)
+        return whole
+
 
 def rows_of(tensor: Any) -> Tensor:
     """The first, the middle and the last row: ``(n, ...)`` -> at most ``(3, ...)``; vectors whole.

@@ -204,7 +204,7 @@ class Workplace:
                 raise
             if embed.path.shape is None:
                 raise
-        width = LanguageModel(embed.path, shapes_only=True).width
+        width = LanguageModel(embed.path, shapes_only=True).table_width
         return {
             field.vocabulary: TokenTable(
                 torch.empty(field.size, width, device="meta"), embed.frozen, "shape"

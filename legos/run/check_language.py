@@ -14,7 +14,6 @@ from torch import Tensor
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.errors import ConfigError
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.adapt import add_lora, freeze, lora_parameters
@@ -76,9 +75,7 @@ def texts_of(
         ConfigError: the items have no field.
     """
     refuse_no_fields(config.data)
-    try:
-        counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
-    except ConfigError:
+    if not model.has_tokenizer:
         lengths = torch.full((tables.num_items,), _PROMPT_TOKENS if settings.prompts else 2)
         for field in config.data.fields:
             lengths += _PROMPT_TOKENS if settings.prompts else 0
@@ -88,6 +85,7 @@ def texts_of(
             else:
                 lengths += 1
         return Texts(lengths, counted=False)
+    counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
     return Texts(counted.lengths, counted=True)
 
 

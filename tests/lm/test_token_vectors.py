@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from legos.errors import ConfigError, DataError
 from legos.lm.locate import model_folder, packaged
@@ -17,32 +16,7 @@ from legos.lm.token_vectors import (
     language_model_token_vectors,
     text_file_token_vectors,
 )
-
-
-def in_folder(folder: Path) -> LanguageModelSource:
-    """The language model of a folder."""
-    (folder / "config.json").write_text("{}")
-    return LanguageModelSource(path=str(folder))
-
-
-def write_model(folder: Path, name: str, tokens: list[str]) -> torch.Tensor:
-    folder.mkdir()
-    table = torch.arange(4.0 * len(tokens)).view(len(tokens), 4)
-    save_file({name: table, "head.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    described = {"model": {"vocab": vocabulary}, "added_tokens": []}
-    (folder / "tokenizer.json").write_text(json.dumps(described))
-    return table
-
-
-@pytest.mark.parametrize(
-    "name", ["bert.embeddings.word_embeddings.weight", "model.embed_tokens.weight", "wte.weight"]
-)
-def test_language_model_gives_its_embedding_table(tmp_path: Path, name: str) -> None:
-    table = write_model(tmp_path / "model", name, ["[PAD]", "news", "book"])
-    found = language_model_token_vectors(in_folder(tmp_path / "model"))
-    assert found.tokens == ["[PAD]", "news", "book"]
-    assert torch.equal(found.vectors, table)
+from tests.lm.families import small_model
 
 
 def test_packaged_table_is_that_of_the_model_itself() -> None:
@@ -54,23 +28,20 @@ def test_packaged_table_is_that_of_the_model_itself() -> None:
     assert (len(found.tokens), found.tokens[101], found.tokens[2739]) == (30_522, "[CLS]", "news")
 
 
-def test_folder_without_a_known_table_names_what_it_found(tmp_path: Path) -> None:
-    write_model(tmp_path / "model", "strange.weight", ["a"])
-    with pytest.raises(ConfigError, match=r"no embedding table .* found head\.weight, strange"):
-        language_model_token_vectors(in_folder(tmp_path / "model"))
-
-
 def test_damaged_folders_are_named(tmp_path: Path) -> None:
-    write_model(tmp_path / "model", "wte.weight", ["a"])
-    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    model: Any = small_model("bert")
+    model.save_pretrained(tmp_path)
+    source = LanguageModelSource.model_validate(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"tokenizer\.json: not a tokenizer with a vocabulary"):
-        language_model_token_vectors(in_folder(tmp_path / "model"))
-    weights = tmp_path / "model" / "model.safetensors"
+        language_model_token_vectors(source)
+    weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(ConfigError, match=r"model\.safetensors: damaged weights"):
-        language_model_token_vectors(in_folder(tmp_path / "model"))
-    with pytest.raises(ConfigError, match=r"no \*\.safetensors here"):
-        language_model_token_vectors(in_folder(tmp_path))
+    with pytest.raises(ConfigError, match=r"model\.safetensors: cut short or damaged"):
+        language_model_token_vectors(source)
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"no model\.safetensors and no .*index\.json here"):
+        language_model_token_vectors(source)
 
 
 def test_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
