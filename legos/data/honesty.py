@@ -73,7 +73,8 @@ class TimeHonesty(_Frozen):
     Attributes:
         source: ``interactions`` or ``impressions``.
         known, unknown: how many have a time, and how many have none.
-        tied: those that share their time with another one of their user, in percent of the known.
+        tied: those that share their time with another one of their user, in percent.
+        tied_of: what ``tied`` is a share of: ``interactions`` or ``impressions``.
         dates: times at midnight UTC, in percent: dates without an hour.
         before_1995, in_future: implausible ones.
         earliest, latest: ISO dates; None without times.
@@ -83,6 +84,7 @@ class TimeHonesty(_Frozen):
     known: int
     unknown: int
     tied: Percent
+    tied_of: str
     dates: Percent
     before_1995: int
     in_future: int

@@ -56,7 +56,7 @@ def _times(report: Honesty) -> Iterator[tuple[str, str]]:
             dates = f" ({times.dates:.0f} % of the times are dates without an hour)"
         yield (
             "time_ties",
-            f"{times.tied:.1f} % of the {times.source} share their time with another one of their "
+            f"{times.tied:.1f} % of the {times.tied_of} share their time with another one of their "
             f"user{dates}: their order is arbitrary; do not read much into what models of order "
             "gain",
         )

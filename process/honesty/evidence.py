@@ -12,6 +12,7 @@ from process.derived import columns_of
 from process.encode import Column, Encoded
 from process.lists import Lists
 from process.raw import TRAIN, RawData
+from process.ties import TimeTies
 from process.tokenization import TextTokenizer
 
 
@@ -23,11 +24,13 @@ class Evidence:
         tables: table -> column -> values.
         vocabularies: by name; position = id.
         texts: field of the items, or ``table.field`` -> one text a row.
+        time_ties: as the reader counted them on interactions, of which tables keep only some.
     """
 
     tables: Mapping[str, Mapping[str, Column]]
     vocabularies: Mapping[str, Sequence[str]]
     texts: Mapping[str, Sequence[str]]
+    time_ties: TimeTies | None = None
 
     @classmethod
     def of_raw(
@@ -38,12 +41,13 @@ class Evidence:
         for table, further in raw.further.items():
             texts |= {f"{table}.{name}": column for name, column in further.texts.items()}
         tokens = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}
-        return cls(encoded.tables, {**encoded.vocabularies, **tokens}, texts)
+        return cls(encoded.tables, {**encoded.vocabularies, **tokens}, texts, raw.time_ties)
 
     @classmethod
     def of_tables(cls, reader: ColumnReader) -> Evidence:
         """The evidence of finished tables."""
         manifest = reader.manifest
+        ties = manifest.get("summary", {}).get("time_ties")
         names = {"item_id", *manifest["tokenizers"]} & set(manifest["vocabularies"])
         texts: dict[str, Sequence[str]] = {
             name: reader.json(f"items/{name}.json") for name in reader.text_fields
@@ -54,6 +58,7 @@ class Evidence:
             {table: columns_of(reader, table) for table in manifest["tables"]},
             {name: reader.vocabulary(name) for name in names},
             texts,
+            TimeTies(ties["interactions"], ties["tied"]) if ties else None,
         )
 
     @property

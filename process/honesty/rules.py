@@ -117,8 +117,13 @@ def _measure_split(
 
 
 def _of_orders(evidence: Evidence) -> Iterator[tuple[str, Rule]]:
-    yield "next_id", _Order(place_by_id(list(evidence.vocabularies["item_id"])))
-    yield "next_line", _Order(np.arange(evidence.num_items))
+    by_id, by_line = (
+        place_by_id(list(evidence.vocabularies["item_id"])),
+        np.arange(evidence.num_items),
+    )
+    yield "next_id", _Order(by_id)
+    if not np.array_equal(by_id, by_line):
+        yield "next_line", _Order(by_line)
 
 
 def _of_other_half(split: SplitView, half: np.ndarray, items: int) -> Rule:

@@ -41,9 +41,9 @@ def facts(report: Honesty) -> list[str]:
     else:
         lines.append(
             f"times of {times.source}: {times.known:,} from {times.earliest or NONE} to "
-            f"{times.latest or NONE}, {times.unknown:,} unknown; {times.tied:.1f} % shared with "
-            f"another one of the user, {times.dates:.1f} % dates without an hour, "
-            f"{times.before_1995:,} before 1995, {times.in_future:,} in the future"
+            f"{times.latest or NONE}, {times.unknown:,} unknown; {times.tied:.1f} % of the "
+            f"{times.tied_of} at the time of another one of their user, {times.dates:.1f} % dates "
+            f"without an hour, {times.before_1995:,} before 1995, {times.in_future:,} in the future"
         )
     lines.append(
         f"items: {report.items_without_text:,} of {report.items:,} without a text, "

@@ -10,6 +10,7 @@ import numpy as np
 from legos.data.honesty import TimeHonesty
 from process.honesty.evidence import Evidence
 from process.honesty.rules import percent
+from process.ties import count_ties
 
 A_DAY = 24 * 60 * 60
 EARLIEST = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp())  # before there were shops on the web
@@ -17,7 +18,9 @@ _LAST_YEAR = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonesty | None:
-    """The times of interactions, or of impressions where interactions have none.
+    """The times of interactions, or of impressions where the tables keep no interactions.
+
+    Ties are the reader's own count where it ordered interactions by time.
 
     Args:
         evidence: the data set.
@@ -34,30 +37,21 @@ def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonest
     user, when = user[known], when[known]
     if not len(when):
         return None
+    ties = evidence.time_ties or count_ties(user, when)
     latest_possible = (time.time() if now is None else now) + A_DAY
     plausible = when[when <= _LAST_YEAR]
     return TimeHonesty(
         source=source,
         known=len(when),
         unknown=unknown,
-        tied=percent(tied(user, when)),
+        tied=round(100 * ties.share, 2),
+        tied_of="interactions" if evidence.time_ties else source,
         dates=percent(when % A_DAY == 0),
         before_1995=int((when < EARLIEST).sum()),
         in_future=int((when > latest_possible).sum()),
         earliest=_date(int(plausible.min())) if len(plausible) else None,
         latest=_date(int(plausible.max())) if len(plausible) else None,
     )
-
-
-def tied(user: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """``(n,)`` bool, in another order: shares its time with another one of its user."""
-    order = np.lexsort((when, user))
-    user, when = user[order], when[order]
-    same = (user[1:] == user[:-1]) & (when[1:] == when[:-1])
-    shared = np.zeros(len(when), dtype=bool)
-    shared[1:] |= same
-    shared[:-1] |= same
-    return shared
 
 
 def _interactions(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:

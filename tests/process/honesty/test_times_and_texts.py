@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,6 +12,7 @@ from process.encode import Column
 from process.honesty import Evidence, measure_honesty
 from process.honesty.texts import has_markup
 from process.honesty.times import measure_times
+from process.ties import TimeTies
 from tests.process.honesty.small import Row, evidence, lists
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -31,6 +33,15 @@ def test_ties_are_times_that_a_user_has_twice() -> None:
     assert found.tied == 33.33  # two of six: other users do not count
     assert found.dates == 83.33
     assert (found.earliest, found.latest) == ("2014-05-01", "2014-05-02")
+
+
+def test_ties_that_a_reader_counted_are_taken_where_tables_keep_impressions_alone() -> None:
+    rows = [Row(user, [0], [1, 2], [1, 0], time=DAY + user) for user in range(40)]
+    data = replace(evidence({"train": rows}, ids=IDS), time_ties=TimeTies(400, 100))
+    found = measure_times(data, now=NOW)
+    assert found is not None
+    assert (found.source, found.tied, found.tied_of) == ("impressions", 25.0, "interactions")
+    assert "25.0 % of the interactions" in warned(data)["time_ties"]
 
 
 def test_unknown_times_are_no_ties_and_no_times_are_no_report() -> None:
