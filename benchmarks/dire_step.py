@@ -113,7 +113,7 @@ def _print_steps(setting: Setting, result: dict[str, Any]) -> None:
 def dedup_section(setting: Setting) -> dict[str, Any]:
     """How many items of a batch are distinct, and what encoding each of them once saves."""
     rows = [_saved(setting.batches(5, size), size) for size in _SIZES]
-    print("\ndedup: encodings a batch of Goodreads")
+    print(f"\ndedup: encodings a batch of {setting.config.data.name}")
     print(" clicks  padded  slots  distinct  saved  of padded")
     for row in rows:
         print(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
+from legos.lm.audit import describe_instead
 
 _SHARD = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 _PREFIXES = ("module.", "glm.", "base_model.")
@@ -128,9 +129,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, origin: str
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:
+        instead = describe_instead(missing, list(own), list(weights)) if missing else ""
         raise ConfigError(
-            f"{origin}: {len(missing)} parameters are missing {missing[:3]} and {len(unknown)} "
-            f"unknown {unknown[:3]}; does the configuration fit these weights?"
+            f"{origin}: {len(missing)} of {len(own)} parameters are missing {missing[:3]} and "
+            f"{len(unknown)} unknown {unknown[:3]}; "
+            f"{instead or 'does the configuration fit these weights?'}"
         )
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:

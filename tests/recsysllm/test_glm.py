@@ -232,7 +232,7 @@ def test_chatglm_lies_head_by_head(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     model = small_glm()
     weights = dict(model.state_dict())
-    with pytest.raises(ConfigError, match="1 parameters are missing"):
+    with pytest.raises(ConfigError, match=r"1 of \d+ parameters are missing"):
         load_weights(model, dict(list(weights.items())[1:]), origin="here")
     cut = {**weights, "word_embeddings.weight": weights["word_embeddings.weight"][:65]}
     with pytest.raises(ConfigError, match=r"word_embeddings.weight is \(65, 16\)"):
