@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from legos import __version__
+from legos.data.columns import FORMAT, Columns, read_manifest
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
 from process.lists import Lists
 from process.tokenization import TextTokenizer
-
-FORMAT = 1
 
 
 class ColumnWriter:
@@ -125,65 +124,33 @@ class ColumnWriter:
         entry["columns"][column] = {"kind": kind, "dtype": dtype.name, "vocabulary": vocabulary}
 
 
-class ColumnReader:
+class ColumnReader(Columns):
     """What new raw data must know of finished tables: items, users, tokenizers.
 
     Args:
         folder: a finished tables folder.
 
     Raises:
-        DataError: it is none, or of another format.
+        DataError: it is none, of another format, or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        manifest = read_manifest(folder)
-        if manifest is None or manifest.get("format") != FORMAT:
-            raise DataError(f"{folder}: no tables of format {FORMAT} here (no such manifest.json)")
-        self.manifest = manifest
-        self.text_fields = tuple(n for n, f in manifest["fields"].items() if f["kind"] == "text")
-        self.category_fields = tuple(
-            n for n, f in manifest["fields"].items() if f["kind"] == "category"
-        )
+        super().__init__(folder, read_manifest(folder), mapped=False)
+        fields = self.manifest["fields"]
+        self.text_fields = tuple(n for n, f in fields.items() if f["kind"] == "text")
+        self.category_fields = tuple(n for n, f in fields.items() if f["kind"] == "category")
 
-    def json(self, name: str) -> list[str]:
-        """A JSON list below ``columns/``."""
-        values: list[str] = json.loads((self.folder / "columns" / name).read_text(encoding="utf-8"))
-        return values
-
-    def vocabulary(self, name: str) -> list[str]:
-        """The entries of a vocabulary."""
-        return self.json(f"vocabulary/{name}.json")
-
-    def scalar(self, table: str, column: str) -> np.ndarray:
-        """A scalar column."""
-        return np.asarray(np.load(self._path(table, f"{column}.npy"), allow_pickle=False))
+    def texts(self, field: str) -> list[str]:
+        """The raw texts of an item field."""
+        return self.strings(f"items/{field}.json", self.manifest["tables"]["items"]["rows"])
 
     def lists(self, table: str, column: str) -> Lists:
         """A list column."""
-        return Lists(
-            np.load(self._path(table, f"{column}.values.npy"), allow_pickle=False),
-            np.load(self._path(table, f"{column}.offsets.npy"), allow_pickle=False),
-        )
+        return Lists(*super().lists(table, column))
 
     def items(self) -> pd.DataFrame:
         """The items as ``RawData.items`` had them; missing categories are ""."""
         items = {"item_id": self.vocabulary("item_id")}
         for field in (*self.text_fields, *self.category_fields):
-            items[field] = self.json(f"items/{field}.json")
+            items[field] = self.texts(field)
         return pd.DataFrame(items, dtype=object)
-
-    def _path(self, table: str, name: str) -> Path:
-        return self.folder / "columns" / table / name
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a tables folder, None where there is none."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); make the tables again") from None
-    return manifest

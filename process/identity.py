@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from legos.data.columns import MANIFEST, read_manifest
 from legos.errors import DataError
 from legos.files import sha256_of_file
 from legos.folders import recover_folder
-from process.columns import read_manifest
 from process.raw import RawData
 from process.summary import print_summary
 from process.tokenization import TextTokenizer
@@ -49,11 +49,10 @@ def finished_tables(
     """The manifest when exactly these tables are there already; None when they must be written.
 
     Raises:
-        DataError: other tables are there, or a folder that holds no tables.
+        DataError: other or damaged tables are there, or a folder that holds no tables.
     """
     recover_folder(folder)
-    manifest = read_manifest(folder) if folder.is_dir() else None
-    if manifest is None:
+    if not (folder / MANIFEST).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(
                 f"{folder}: exists and holds no tables, so it will not be replaced; "
@@ -62,6 +61,7 @@ def finished_tables(
         return None
     if force:
         return None
+    manifest = read_manifest(folder)
     hashes = [source["sha256"] for source in sources]
     other = [
         key

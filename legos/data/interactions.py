@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from legos.data.columns import AGAIN
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
@@ -87,8 +88,8 @@ class Interactions:
         histories = tables.lists("histories", "items")
         described = tables.column(split, "impression_id")
         users, states = tables.scalar(split, "user_id"), tables.scalar(split, "history")
-        labels = tables.lists(split, "labels").values
-        _check(tables, split, users, states, histories, candidates, labels)
+        labels = tables.lists(split, "labels")
+        _check(tables, split, states, histories, candidates, labels)
         owners = tables.scalar("histories", "user_id").long()
         read = Ragged(histories.values.long(), histories.offsets)
         return cls(
@@ -99,7 +100,7 @@ class Interactions:
             history_users=owners,
             history_clicks=histories.lengths,
             candidates=Ragged(candidates.values.long(), candidates.offsets),
-            labels=labels,
+            labels=labels.values,
             impression_vocabulary=described["vocabulary"],
             impression_ids=tables.scalar(split, "impression_id").long(),
         )
@@ -134,32 +135,27 @@ def _with_generated(
 def _check(
     tables: Tables,
     split: str,
-    users: Tensor,
     states: Tensor,
     histories: Ragged,
     candidates: Ragged,
-    labels: Tensor,
+    labels: Ragged,
 ) -> None:
-    """Refuse ids outside the tables, labels that do not fit, and offered items of a model."""
-    for name, values, limit in (
-        ("candidates", candidates.values, tables.num_items),
-        ("histories.items", histories.values, tables.num_items),
-        ("user_id", users, tables.num_users),
-        ("history", states, len(histories)),
-    ):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
-            raise DataError(
-                f"{tables.folder}: {split}: {name} holds rows outside 0 to {limit - 1}; make "
-                "the tables again"
-            )
-    if labels.numel() != candidates.values.numel():
+    """Refuse history rows outside the tables, odd labels, and offered items of a model."""
+    if states.numel() and not 0 <= int(states.min()) <= int(states.max()) < len(histories):
         raise DataError(
-            f"{tables.folder}: {split}: {labels.numel()} labels for "
-            f"{candidates.values.numel()} candidates; make the tables again"
+            f"{tables.folder}: {split}.history holds rows outside 0 to {len(histories) - 1}; "
+            f"{AGAIN}"
         )
+    if not torch.equal(labels.offsets, candidates.offsets):
+        raise DataError(
+            f"{tables.folder}: {split}: {labels.values.numel()} labels for "
+            f"{candidates.values.numel()} candidates, or others an impression; {AGAIN}"
+        )
+    values = labels.values
+    if values.numel() and not -1 <= int(values.min()) <= int(values.max()) <= 1:
+        raise DataError(f"{tables.folder}: {split}.labels holds others than -1, 0 and 1; {AGAIN}")
     offered = tables.offered
     if not offered.all() and not offered[candidates.values.long()].all():
         raise DataError(
-            f"{tables.folder}: {split}: an item that a model wrote is a candidate; make the "
-            "tables again"
+            f"{tables.folder}: {split}: an item that a model wrote is a candidate; {AGAIN}"
         )

@@ -172,11 +172,6 @@ class ItemStore:
                 length = 1
                 values = tables.scalar(table, choice.column).long()
                 categories[choice.name] = values
-            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < size:
-                raise DataError(
-                    f"{tables.folder}: {table}.{choice.column} holds ids outside its vocabulary "
-                    f"{vocabulary!r} of {size} entries; make the tables again"
-                )
             fields[choice.name] = ItemField(
                 name=choice.name,
                 is_text=choice.name in texts,

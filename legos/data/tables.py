@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from legos.data.columns import Columns, read_manifest
 from legos.data.ragged import Ragged
 from legos.errors import DataError, nearest
-
-FORMAT = 1
+from legos.folders import recover_folder
 
 
 class Tables:
@@ -27,6 +25,7 @@ class Tables:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._columns = Columns(folder, manifest)
         self.name: str = manifest["name"]
         self.fingerprint: str = manifest["fingerprint"]
         self.splits: list[str] = [
@@ -40,34 +39,11 @@ class Tables:
         """Open a tables folder.
 
         Raises:
-            DataError: no manifest, another format, or a file that is missing or cut short.
+            DataError: no manifest, another format, or a file that is not what it says.
         """
         folder = Path(folder)
-        path = folder / "manifest.json"
-        if not path.is_file():
-            raise DataError(
-                f"{folder}: no manifest.json here, so these are no finished tables; "
-                "make them with `python -m process.<name> --output ...`"
-            )
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error}); make the tables again") from None
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != FORMAT:
-            raise DataError(
-                f"{path}: tables of format {found!r}, this version reads format {FORMAT}; "
-                "make them again with `python -m process.<name> --force ...`"
-            )
-        for name, expected in manifest["files"].items():
-            file = folder / name
-            size = file.stat().st_size if file.is_file() else None
-            if size != expected["bytes"]:
-                state = "is missing" if size is None else f"has {size} bytes"
-                raise DataError(
-                    f"{file}: {state}, the manifest says {expected['bytes']}; make the tables again"
-                )
-        return cls(folder, manifest)
+        recover_folder(folder)
+        return cls(folder, read_manifest(folder))
 
     @property
     def num_items(self) -> int:
@@ -97,35 +73,28 @@ class Tables:
         Raises:
             DataError: no such table or column; the message names the nearest.
         """
-        tables = self.manifest["tables"]
-        if table not in tables:
-            raise DataError(f"{self.folder}: no table {table!r}; {nearest(table, tables)}")
-        columns = tables[table]["columns"]
-        if column not in columns:
-            raise DataError(
-                f"{self.folder}: table {table!r} has no column {column!r}; "
-                f"{nearest(column, columns)}"
-            )
-        return dict(columns[column])
+        return self._columns.described(table, column)
 
     def scalar(self, table: str, column: str) -> Tensor:
-        """A scalar column ``(rows,)`` as stored."""
-        self._expect(table, column, "scalar")
-        return self._array(table, f"{column}.npy")
+        """A scalar column ``(rows,)`` as stored.
+
+        Raises:
+            DataError: no such column, or its file is not what the manifest says.
+        """
+        return torch.from_numpy(self._columns.scalar(table, column))
 
     def lists(self, table: str, column: str) -> Ragged:
-        """A list column with its values as stored."""
-        self._expect(table, column, "list")
-        return Ragged(
-            self._array(table, f"{column}.values.npy"), self._array(table, f"{column}.offsets.npy")
-        )
+        """A list column with its values as stored.
+
+        Raises:
+            DataError: no such column, or its files are not what the manifest says.
+        """
+        values, offsets = self._columns.lists(table, column)
+        return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
 
     def vocabulary(self, name: str) -> list[str]:
         """The entries of a vocabulary; position = id."""
-        known = self.manifest["vocabularies"]
-        if name not in known:
-            raise DataError(f"{self.folder}: no vocabulary {name!r}; {nearest(name, known)}")
-        return self._json(f"vocabulary/{name}.json")
+        return self._columns.vocabulary(name)
 
     def texts(self, field: str, *, table: str = "items") -> list[str]:
         """The raw text of a field for every item, or for every row of a further table."""
@@ -135,7 +104,8 @@ class Tables:
             what, fields = table, self.manifest.get("table_fields", {}).get(table, {})
         if field not in fields:
             raise DataError(f"{self.folder}: no {what} field {field!r}; {nearest(field, fields)}")
-        return self._json(f"{table}/{field}.json")
+        rows = int(self.manifest["tables"][table]["rows"])
+        return self._columns.strings(f"{table}/{field}.json", rows)
 
     @property
     def text_fields(self) -> list[str]:
@@ -147,24 +117,3 @@ class Tables:
         """The texts of every item in one, ``". "`` between them; empty where it has none."""
         columns = [self.texts(field) for field in fields]
         return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-
-    def _expect(self, table: str, column: str, kind: str) -> None:
-        found = self.column(table, column)["kind"]
-        if found != kind:
-            raise DataError(f"{self.folder}: {table}.{column} is a {found} column, not a {kind}")
-
-    def _array(self, table: str, name: str) -> Tensor:
-        path = self.folder / "columns" / table / name
-        try:  # copy-on-write: torch wants writable memory, the file is never changed
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); make the tables again") from None
-        return torch.from_numpy(array)
-
-    def _json(self, name: str) -> list[str]:
-        path = self.folder / "columns" / name
-        try:
-            values: list[str] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); make the tables again") from None
-        return values

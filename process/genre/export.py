@@ -203,7 +203,7 @@ def add_item_text(
     known = sum(item in texts for item in ids)
     if not known:
         raise DataError(f"{tables}: none of the {len(texts):,} answers is about an item of it")
-    other = reader.json(f"items/{fallback}.json") if fallback else [""] * len(ids)
+    other = reader.texts(fallback) if fallback else [""] * len(ids)
     column = [texts.get(item) or stand_in for item, stand_in in zip(ids, other, strict=True)]
     described = {"kind": "text", "tokenizers": list(reader.manifest["tokenizers"])}
     if fallback:

@@ -110,7 +110,7 @@ def _write_copy(
         writer.vocabulary("item_id", ids)
         for name in reader.manifest["fields"]:
             if (reader.folder / f"columns/items/{name}.json").is_file():
-                writer.texts(name, [*reader.json(f"items/{name}.json"), *new.items[name]])
+                writer.texts(name, [*reader.texts(name), *new.items[name]])
         changed = {"items": items, "users": {column: Column(written, "item_id")}}
         everything = list(reader.manifest["tables"])
         rewrite_unitok(part, reader, changed, {"item_id": ids}, everything)
@@ -164,7 +164,7 @@ def _content(values: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, 
 
 def _count_titles(reader: ColumnReader, frame: pd.DataFrame, oddities: Counter[str]) -> None:
     name = reader.text_fields[0]
-    texts = np.array(reader.json(f"items/{name}.json"), dtype=object)
+    texts = np.array(reader.texts(name), dtype=object)
     if COLUMN in reader.manifest["tables"]["items"]["columns"]:
         texts = texts[~reader.scalar("items", COLUMN)]
     real = {text.lower() for text in texts}

@@ -1,0 +1,267 @@
+"""The files of a tables folder, each checked against the manifest before its numbers are used.
+
+What training (:class:`legos.data.tables.Tables`) and the commands of ``process`` have in common;
+without torch, so that those commands start at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from legos.arrays import check_ids, check_offsets, read_array
+from legos.errors import DataError, nearest
+from legos.records import Count, Record, check_record, read_json, read_strings
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+AGAIN = "make the tables again with `python -m process.<name> --force ...`"
+
+
+class ColumnRecord(Record):
+    """One column of a table."""
+
+    kind: Literal["scalar", "list"]
+    dtype: Literal[
+        "bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64"
+    ]
+    vocabulary: str | None
+
+
+class TableRecord(Record):
+    """One table."""
+
+    rows: Count
+    columns: dict[str, ColumnRecord]
+
+
+class FieldRecord(Record):
+    """A field of items, users or a further table."""
+
+    kind: Literal["text", "category"]
+    tokenizers: list[str] = Field(default_factory=list)
+
+
+class VocabularyRecord(Record):
+    """A vocabulary."""
+
+    size: Count
+    sha256: str
+
+
+class TokenizerRecord(Record):
+    """A tokenizer."""
+
+    source: str
+    sha256: str
+
+
+class FileRecord(Record):
+    """What a file must be."""
+
+    bytes: Count
+    sha256: str
+
+
+class SourceRecord(FileRecord):
+    """A raw file that tables were made from."""
+
+    path: str
+
+
+class Manifest(Record):
+    """``manifest.json`` of a tables folder (``docs/design.md``, "Data on disk")."""
+
+    format: int
+    name: str
+    layout: str
+    split_rule: str
+    fields: dict[str, FieldRecord]
+    table_fields: dict[str, dict[str, FieldRecord]] = Field(default_factory=dict)
+    tables: dict[str, TableRecord]
+    vocabularies: dict[str, VocabularyRecord]
+    tokenizers: dict[str, TokenizerRecord]
+    files: dict[str, FileRecord]
+    sources: list[SourceRecord]
+    summary: dict[str, Any]
+    oddities: dict[str, int]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    fingerprint: str
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        for table in ("items", "users"):
+            if table not in self.tables:
+                raise ValueError(f"tables: there is no table {table!r}")
+        for table, vocabulary in (("items", "item_id"), ("users", "user_id")):
+            rows, known = self.tables[table].rows, self.vocabularies.get(vocabulary)
+            if known is None or known.size != rows:
+                raise ValueError(
+                    f"tables.{table}: {rows} rows, vocabulary {vocabulary!r} has "
+                    f"{known.size if known else 'no'} entries"
+                )
+        for name, column in self._columns():
+            if column.vocabulary is not None and column.vocabulary not in self.vocabularies:
+                raise ValueError(f"{name}: there is no vocabulary {column.vocabulary!r}")
+            endings = (".npy",) if column.kind == "scalar" else (".values.npy", ".offsets.npy")
+            self._require(f"columns/{name}{ending}" for ending in endings)
+        self._require(f"columns/vocabulary/{name}.json" for name in self.vocabularies)
+        return self
+
+    def _columns(self) -> Iterator[tuple[str, ColumnRecord]]:
+        for table, described in self.tables.items():
+            for name, column in described.columns.items():
+                yield f"{table}/{name}", column
+
+    def _require(self, names: Iterator[str]) -> None:
+        for name in names:
+            if name not in self.files:
+                raise ValueError(f"files: {name} is not among them")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a tables folder, whose files have the sizes that it says.
+
+    Raises:
+        DataError: there is none, it is of another format or damaged, or a file is missing or cut
+            short.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"{folder}: no {MANIFEST} here, so these are no finished tables; "
+            "make them with `python -m process.<name> --output ...`"
+        )
+    manifest = read_json(path, hint=AGAIN)
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(manifest, dict) and found != FORMAT:
+        raise DataError(
+            f"{path}: tables of format {found!r}, this version reads format {FORMAT}; {AGAIN}"
+        )
+    checked = check_record(manifest, Manifest, str(path), hint=AGAIN)
+    for name, expected in checked.files.items():
+        file = folder / name
+        size = file.stat().st_size if file.is_file() else None
+        if size != expected.bytes:
+            state = "is missing" if size is None else f"has {size} bytes"
+            raise DataError(f"{file}: {state}, the manifest says {expected.bytes}; {AGAIN}")
+    described: dict[str, Any] = manifest
+    return described
+
+
+class Columns:
+    """Columns, vocabularies and texts of finished tables.
+
+    Args:
+        folder: a tables folder.
+        manifest: what :func:`read_manifest` gave.
+        mapped: read numbers when they are used, not at once.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, mapped: bool = True) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._mapped = mapped
+        self._checked: set[str] = set()
+
+    def described(self, table: str, column: str) -> dict[str, Any]:
+        """What the manifest says of a column: kind, dtype, vocabulary.
+
+        Raises:
+            DataError: no such table or column; the message names the nearest.
+        """
+        tables = self.manifest["tables"]
+        if table not in tables:
+            raise DataError(f"{self.folder}: no table {table!r}; {nearest(table, tables)}")
+        columns = tables[table]["columns"]
+        if column not in columns:
+            raise DataError(
+                f"{self.folder}: table {table!r} has no column {column!r}; "
+                f"{nearest(column, columns)}"
+            )
+        return dict(columns[column])
+
+    def scalar(self, table: str, column: str) -> np.ndarray:
+        """A scalar column ``(rows,)`` as stored.
+
+        Raises:
+            DataError: no such column, or its file is not what the manifest says.
+        """
+        described = self._expect(table, column, "scalar")
+        values = self._array(f"{table}/{column}.npy", described["dtype"], self._rows(table))
+        self._check_ids(table, column, described, values)
+        return values
+
+    def lists(self, table: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``(P,)`` as stored and offsets ``(rows + 1,)`` int64 of a list column.
+
+        Raises:
+            DataError: no such column, or its files are not what the manifest says.
+        """
+        described = self._expect(table, column, "list")
+        values = self._array(f"{table}/{column}.values.npy", described["dtype"], None)
+        name = f"{table}/{column}.offsets.npy"
+        offsets = self._array(name, "int64", self._rows(table) + 1)
+        if name not in self._checked:
+            check_offsets(offsets, len(values), str(self._path(name)), hint=AGAIN)
+            self._checked.add(name)
+        self._check_ids(table, column, described, values)
+        return values, offsets
+
+    def vocabulary(self, name: str) -> list[str]:
+        """The entries of a vocabulary; position = id.
+
+        Raises:
+            DataError: no such vocabulary, or its file is not what the manifest says.
+        """
+        known = self.manifest["vocabularies"]
+        if name not in known:
+            raise DataError(f"{self.folder}: no vocabulary {name!r}; {nearest(name, known)}")
+        return self.strings(f"vocabulary/{name}.json", known[name]["size"])
+
+    def strings(self, name: str, count: int) -> list[str]:
+        """A JSON list of ``count`` strings below ``columns/``.
+
+        Raises:
+            DataError: it is missing, or something else.
+        """
+        values = read_strings(self._path(name), hint=AGAIN)
+        if len(values) != count:
+            raise DataError(
+                f"{self._path(name)}: {len(values):,} entries, the manifest says {count:,}; {AGAIN}"
+            )
+        return values
+
+    def _expect(self, table: str, column: str, kind: str) -> dict[str, Any]:
+        described = self.described(table, column)
+        if described["kind"] != kind:
+            raise DataError(
+                f"{self.folder}: {table}.{column} is a {described['kind']} column, not a {kind}"
+            )
+        return described
+
+    def _rows(self, table: str) -> int:
+        return int(self.manifest["tables"][table]["rows"])
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "columns" / name
+
+    def _array(self, name: str, dtype: str, length: int | None) -> np.ndarray:
+        path = self._path(name)
+        return read_array(path, dtype=dtype, shape=(length,), mapped=self._mapped, hint=AGAIN)
+
+    def _check_ids(
+        self, table: str, column: str, described: dict[str, Any], values: np.ndarray
+    ) -> None:
+        """Every id has an entry in its vocabulary; looked at once."""
+        name, vocabulary = f"{table}.{column}", described["vocabulary"]
+        if vocabulary is None or name in self._checked:
+            return
+        size = self.manifest["vocabularies"][vocabulary]["size"]
+        where = f"{self.folder}: {name}, of vocabulary {vocabulary!r},"
+        check_ids(values, size, where, hint=AGAIN)
+        self._checked.add(name)
