@@ -63,8 +63,8 @@ def read_header(path: Path, *, error: MakeError = DataError, hint: str = "") -> 
     expected = header.begin + math.prod(header.shape) * header.dtype.itemsize
     if size != expected:
         raise error(
-            f"{path}: has {size:,} bytes, an array of {header.dtype} of shape {header.shape} has "
-            f"{expected:,}{tail}"
+            f"{path}: damaged, has {size:,} bytes, an array of {header.dtype} of shape "
+            f"{header.shape} has {expected:,}{tail}"
         )
     return header
 

@@ -36,12 +36,15 @@ class Record(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse_json(content: bytes, where: str, *, error: MakeError = DataError, hint: str = "") -> Any:
+def parse_json(
+    content: bytes, where: str, *, line: int = 1, error: MakeError = DataError, hint: str = ""
+) -> Any:
     """Parse one JSON value as the standard says, and as UTF-8 can hold it.
 
     Args:
         content: the bytes; a byte order mark is passed over.
         where: what they are, for the message; ``file.json``.
+        line: number of the first line.
         error: which error is raised.
         hint: what to do, the end of the message.
 
@@ -50,14 +53,14 @@ def parse_json(content: bytes, where: str, *, error: MakeError = DataError, hint
             of a surrogate pair, or nested too deeply. Names the line.
     """
 
-    def refuse(line: int, problem: str) -> NoReturn:
-        raise error(f"{where}:{line}: {problem}{_tail(hint)}") from None
+    def refuse(below: int, problem: str) -> NoReturn:
+        raise error(f"{where}:{line + below}: {problem}{_tail(hint)}") from None
 
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as found:
-        line = content.count(b"\n", 0, found.start) + 1
-        refuse(line, f"not UTF-8 (byte {content[found.start]:#04x})")
+        below = content.count(b"\n", 0, found.start)
+        refuse(below, f"not UTF-8 (byte {content[found.start]:#04x})")
     try:
         value = json.loads(
             text,
@@ -66,15 +69,15 @@ def parse_json(content: bytes, where: str, *, error: MakeError = DataError, hint
             parse_float=_finite,
         )
     except json.JSONDecodeError as found:
-        refuse(found.lineno, f"not JSON ({found.msg}, column {found.colno})")
+        refuse(found.lineno - 1, f"not JSON ({found.msg}, column {found.colno})")
     except RecursionError:
-        refuse(1, "nested too deeply")
+        refuse(0, "nested too deeply")
     except ValueError as found:  # of the hooks, and of numbers with thousands of digits
-        refuse(1, f"not valid JSON ({str(found)[:200]})")
+        refuse(0, f"not valid JSON ({str(found)[:200]})")
     half = _half_pair(text, value)
     if half is not None:
-        line, character = half
-        refuse(line, f"{character} is half of a surrogate pair, which is no character")
+        below, character = half
+        refuse(below, f"{character} is half of a surrogate pair, which is no character")
     return value
 
 
@@ -153,7 +156,7 @@ def json_lines(content: bytes, where: str) -> Iterator[tuple[int, Any]]:
         DataError: a line is not JSON.
     """
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        yield number, parse_json(line, f"{where}:{number}")
+        yield number, parse_json(line, where, line=number)
 
 
 def shown(value: Any) -> str:
@@ -204,7 +207,7 @@ def _finite(text: str) -> float:
 
 
 def _half_pair(text: str, value: Any) -> tuple[int, str] | None:
-    """Line and name of the first half of a surrogate pair that stands alone."""
+    """Lines above and name of the first half of a surrogate pair that stands alone."""
     first = _HALF_PAIR.search(text)
     if first is None:
         return None
@@ -214,5 +217,5 @@ def _half_pair(text: str, value: Any) -> tuple[int, str] | None:
         code = ord(found.object[found.start])
         escape = re.search(rf"\\u{code:04x}", text, re.IGNORECASE)
         place = (escape or first).start()
-        return text.count("\n", 0, place) + 1, f"\\u{code:04x}"
+        return text.count("\n", 0, place), f"\\u{code:04x}"
     return None

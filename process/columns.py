@@ -140,9 +140,9 @@ class ColumnReader(Columns):
         self.text_fields = tuple(n for n, f in fields.items() if f["kind"] == "text")
         self.category_fields = tuple(n for n, f in fields.items() if f["kind"] == "category")
 
-    def texts(self, field: str) -> list[str]:
-        """The raw texts of an item field."""
-        return self.strings(f"items/{field}.json", self.manifest["tables"]["items"]["rows"])
+    def texts(self, field: str, *, table: str = "items") -> list[str]:
+        """The raw texts of a field of items, or of a further table."""
+        return self.strings(f"{table}/{field}.json", self.manifest["tables"][table]["rows"])
 
     def lists(self, table: str, column: str) -> Lists:
         """A list column."""

@@ -115,6 +115,8 @@ def _parse(path: Path, line: int, text: bytes, *, python_too: bool) -> dict[str,
         value = json.loads(text)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+    except RecursionError:
+        raise DataError(f"{path}:{line}: nested too deeply") from None
     except ValueError as error:
         if not python_too:
             raise DataError(f"{path}:{line}: not JSON ({error})") from None

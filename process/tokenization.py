@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from legos.data.columns import AGAIN
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
+from legos.records import read_strings
 from process.lists import Lists, offsets_of
 from process.progress import progress_bar
 from process.raw import TokenizerSpec
@@ -174,8 +176,7 @@ def load_tokenizer(folder: Path, source: str) -> TextTokenizer:
     if not path.is_file():
         raise DataError(f"{path}: the tokenizer of these tables is missing; make them again")
     if source == WORDS:
-        vocabulary: list[str] = json.loads(path.read_text(encoding="utf-8"))
-        return WordTokenizer(vocabulary)
+        return WordTokenizer(read_strings(path, hint=AGAIN))
     return SubwordTokenizer(source, _from_file(path))
 
 

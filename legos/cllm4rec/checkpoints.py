@@ -14,8 +14,16 @@ from typing import Any
 from legos.cllm4rec.model import Cllm4Rec
 from legos.cllm4rec.training import KeptContent, Progress, StageTraining
 from legos.errors import CheckpointError
-from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.records import Count
+from legos.run.checkpoint import (
+    Checkpoint,
+    StateRecord,
+    has_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
 from legos.run.save_times import SaveTimes
 from legos.run.tracking import Tracker
 from legos.run.weights import (
@@ -28,6 +36,24 @@ from legos.run.weights import (
 
 LAST, BEST, PRETRAINED = "last", "best", "pretrained"
 _RANDOM, _KEPT, _MOMENTS = "random/", "kept/", "moments/"
+
+
+class _Trained(StateRecord):
+    """What scoring needs of ``state.json``."""
+
+    run: str
+    frozen: dict[str, str]
+
+
+class _Resumable(_Trained):
+    """What training needs."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    rows_per_step: dict[str, Count]
+    early_stopping: EarlyStoppingRecord
+    kept_score: float | None
+    metrics_position: Count
+    random: RandomRecord
 
 
 class StageKeeper:
@@ -112,7 +138,7 @@ class StageKeeper:
         self._restore(pretrained, moments=False)
 
     def _restore(self, folder: Path, *, moments: bool) -> int:
-        training, checkpoint = self._training, read_checkpoint(folder)
+        training, checkpoint = self._training, read_checkpoint(folder, _Resumable)
         state = checkpoint.state
         rows = {task: stream.rows_per_step for task, stream in training.streams.items()}
         if moments and state["rows_per_step"] != rows:
@@ -121,7 +147,7 @@ class StageKeeper:
             )
         check_frozen(self._frozen, state["frozen"], origin=folder)
         training.model.load_trained_state(checkpoint.model)
-        training.progress = Progress(**state["progress"])
+        training.progress = _progress(training, state["progress"], folder)
         training.early_stopping.load_state(state["early_stopping"])
         kept = below(checkpoint.optimizer, _KEPT)
         training.kept = KeptContent(state["kept_score"], kept)
@@ -131,8 +157,22 @@ class StageKeeper:
             for side, optimizer in training.optimizers.items():
                 found = below(checkpoint.optimizer, f"{_MOMENTS}{side}/")
                 load_optimizer_tensors(training.model, optimizer, found, origin=folder)
-        restore_random(state["random"], below(checkpoint.optimizer, _RANDOM))
+        restore_random(state["random"], below(checkpoint.optimizer, _RANDOM), origin=folder)
         return int(state["metrics_position"])
+
+
+def _progress(training: StageTraining, found: dict[str, Any], folder: Path) -> Progress:
+    """Where a training stands, if this one has such a place."""
+    progress = Progress(**found)
+    stages = training.stages
+    inside = progress.stage < len(stages) and progress.part <= len(stages[progress.stage].passes)
+    ended = (progress.stage, progress.part) == (len(stages), 0)
+    if not (inside or ended) or progress.done.keys() != Progress().done.keys():
+        raise CheckpointError(
+            f"{folder}: stands in stage {progress.stage}, pass {progress.part} (steps of "
+            f"{', '.join(progress.done)}), which this training does not have"
+        )
+    return progress
 
 
 def load_tables(model: Cllm4Rec, folder: Path) -> str:
@@ -141,9 +181,7 @@ def load_tables(model: Cllm4Rec, folder: Path) -> str:
     Raises:
         CheckpointError: missing, damaged, or of another model.
     """
-    checkpoint = read_checkpoint(folder)
-    if "frozen" not in checkpoint.state:
-        raise CheckpointError(f"{folder}: not a checkpoint of CLLM4Rec")
+    checkpoint = read_checkpoint(folder, _Trained)
     model.load_trained_state(checkpoint.model)
     check_frozen(frozen_hashes(model.backbone), checkpoint.state["frozen"], origin=folder)
     return str(checkpoint.state["run"])

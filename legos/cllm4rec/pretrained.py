@@ -6,12 +6,13 @@ the others begin there, with the same bits as if they had pretrained themselves.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.errors import CheckpointError
 from legos.files import write_json
+from legos.records import Record, read_record
 from legos.run.checkpoint import has_checkpoint
 from legos.run.identity import Identity, run_identity
 
@@ -30,6 +31,12 @@ _LATER = (
 """Keys that matter only from finetuning on."""
 _VALID = ("exp.evaluate.", "exp.train.metric", "data.group_by", "data.splits.valid")
 """Keys that matter in pretraining only where an epoch of it is chosen on the valid split."""
+
+
+class _Pointer(Record):
+    """Where a finished pretraining lies."""
+
+    checkpoint: str
 
 
 class Pretrained:
@@ -56,7 +63,10 @@ class Pretrained:
         """The checkpoint of another run's pretraining; None where there is none (any more)."""
         if not self._path.is_file():
             return None
-        path = Path(json.loads(self._path.read_text(encoding="utf-8"))["checkpoint"])
+        found = read_record(
+            self._path, _Pointer, error=CheckpointError, hint="delete it; it is written again"
+        )
+        path = Path(found.checkpoint)
         return path if has_checkpoint(path) else None
 
     def leave(self, checkpoint: Path) -> None:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from legos.arrays import check_offsets, read_array
 from legos.cllm4rec.data import Corpus
 from legos.data.ragged import Ragged
 from legos.errors import DataError
@@ -40,6 +41,7 @@ from legos.lm.hidden_files import (
     read_facts,
     read_json,
 )
+from legos.records import Record
 
 PART_TEXTS = 20_000  # what a kill may cost
 _PARTS = "parts"
@@ -49,8 +51,8 @@ Encode = Callable[[Sequence[str]], Ragged]
 """Texts to int32 token ids, a row a text."""
 
 
-class _Files(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _Files(Record):
+    """Sizes and hashes by file name."""
 
     files: dict[str, Content]
 
@@ -106,9 +108,16 @@ class TokenStore:
                 raise DataError(f"{self.path / MANIFEST}: damaged, it names no {name}")
             problem = content_problem(self.path / name, manifest.files[name])
             if problem is not None:
-                raise DataError(f"{problem}; delete {self.path} and start again")
-        values, offsets, kinds, users, items = (self._map(column) for column in _COLUMNS)
-        return TokenizedCorpus(kinds, users, items, Ragged(values, offsets))
+                raise DataError(f"{problem}; {self._again}")
+        values = self._map("values", "int32", None)
+        offsets = self._map("offsets", "int64", None)
+        check_offsets(offsets, len(values), str(self.path / "offsets.npy"), hint=self._again)
+        kinds, users, items = (
+            torch.from_numpy(self._map(column, "int64", len(offsets) - 1))
+            for column in ("kinds", "users", "items")
+        )
+        texts = Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
+        return TokenizedCorpus(kinds, users, items, texts)
 
     def write(
         self,
@@ -148,10 +157,15 @@ class TokenStore:
     def _write_part(self, number: int, texts: Sequence[str], encode: Encode) -> None:
         ids, lengths, seal = self._part(number)
         if seal.is_file():
-            known = read_json(seal, _Files).files
-            whole = all(content_problem(p, known[p.name]) is None for p in (ids, lengths))
-            if whole and len(np.load(lengths, allow_pickle=False)) == len(texts):
-                return
+            with suppress(DataError):  # damaged: it is written again
+                known = read_json(seal, _Files).files
+                whole = all(
+                    path.name in known and content_problem(path, known[path.name]) is None
+                    for path in (ids, lengths)
+                )
+                if whole:
+                    self._lengths(number, len(texts))
+                    return
         encoded = encode(texts)
         write_array(ids, encoded.values.numpy().astype(np.int32))
         write_array(lengths, encoded.lengths.numpy())
@@ -160,7 +174,7 @@ class TokenStore:
 
     def _join(self, corpus: Corpus, parts: int) -> None:
         """One file of all ids, without ever holding them all."""
-        lengths = [np.load(self._part(n)[1], allow_pickle=False) for n in range(parts)]
+        lengths = [self._lengths(number, None) for number in range(parts)]
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *lengths])
         offsets = counts.cumsum()
         total = int(offsets[-1])
@@ -168,7 +182,8 @@ class TokenStore:
             header = {"descr": "<i4", "fortran_order": False, "shape": (total,)}
             np.lib.format.write_array_header_1_0(file, header)
             for number in range(parts):
-                np.load(self._part(number)[0], allow_pickle=False).astype("<i4").tofile(file)
+                ids = read_array(self._part(number)[0], dtype="int32", shape=(None,))
+                file.write(ids.astype("<i4", copy=False).data)
         write_array(self.path / "offsets.npy", offsets)
         for name in ("kinds", "users", "items"):
             write_array(self.path / f"{name}.npy", getattr(corpus, name).numpy())
@@ -177,7 +192,13 @@ class TokenStore:
         stem = self.path / _PARTS / f"{number:05d}"
         return stem.with_suffix(".npy"), stem.with_suffix(".lengths.npy"), stem.with_suffix(".json")
 
-    def _map(self, column: str) -> Tensor:
+    def _lengths(self, number: int, count: int | None) -> np.ndarray:
+        return read_array(self._part(number)[1], dtype="int64", shape=(count,))
+
+    @property
+    def _again(self) -> str:
+        return f"delete {self.path} and start again"
+
+    def _map(self, column: str, dtype: str, length: int | None) -> np.ndarray:
         path = self.path / f"{column}.npy"
-        # copy-on-write: torch wants writable memory, the file is never changed
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        return read_array(path, dtype=dtype, shape=(length,), mapped=True, hint=self._again)

@@ -18,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from legos.arrays import NUMBERS, read_header, read_numbers
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_path
+from legos.records import check_strings, parse_json
 
 VECTORS, CODES = "vectors", "codes"
 NO_CODE = -1
@@ -222,16 +224,13 @@ def _read(path: Path, tensor: str, kind: _Kind) -> NamedRows:
 
 
 def _read_numpy(path: Path) -> NamedRows:
-    try:
-        with path.open("rb") as handle:
-            array = np.lib.format.read_array(handle, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
-        raise DataError(f"{path}: damaged or not a plain array ({error})") from None
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{path}: an array of {array.dtype}, not of numbers")
+    header = read_header(path)
+    if header.dtype.kind not in NUMBERS:
+        raise DataError(f"{path}: an array of {header.dtype}, not of numbers")
+    array = read_numbers(path, header)
     if array.dtype.itemsize > 8 or not array.dtype.isnative:
         array = array.astype(np.dtype(f"{array.dtype.kind}{min(array.dtype.itemsize, 8)}"))
-    return NamedRows(None, torch.from_numpy(array))
+    return NamedRows(None, torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)))
 
 
 def _read_safetensors(path: Path, tensor: str, kind: _Kind) -> NamedRows:
@@ -257,12 +256,8 @@ def _ids(path: Path, text: str | None, kind: _Kind) -> list[str]:
         raise DataError(
             f"{path}: no metadata {key!r}: a JSON list with the {kind.name} id of each row"
         )
-    try:
-        ids = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: metadata {key!r} is not valid JSON ({error})") from None
-    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
-        raise DataError(f"{path}: metadata {key!r} is not a JSON list of texts")
+    where = f"{path}: metadata {key!r}"
+    ids = check_strings(parse_json(text.encode("utf-8", "surrogatepass"), where), where)
     seen: set[str] = set()
     for name in ids:
         if name in seen:

@@ -21,17 +21,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
+from legos.arrays import check_offsets, read_array, read_header
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text
 from legos.locks import InUseError, hold
+from legos.records import Count, Model, Record, Sha256, read_record
 
 FORMAT = 1
 FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"
@@ -75,42 +77,38 @@ class CachedPart:
         return self.width * DTYPES[dtype].itemsize
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Content(_File):
+class Content(Record):
     """What a file must be."""
 
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Sha256
 
 
 class Shard(Content):
     """One file of a part: the rows of the items ``first`` to ``stop``."""
 
-    first: int
-    stop: int
-    rows: int
+    first: Count
+    stop: Count
+    rows: Count
 
 
-class Manifest(_File):
+class Manifest(Record):
     """A finished part."""
 
     per: Literal["token", "item"]
-    width: int
+    width: Count
     dtype: StoredType
     shards: list[Shard]
 
 
-class Layout(_File):
+class Layout(Record):
     """What the parts of a cache have in common.
 
     Attributes:
         bounds: shard i holds the items ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
-    items: int
+    items: Count
     tokens: Content
     offsets: Content
     bounds: list[int]
@@ -123,14 +121,11 @@ class Layout(_File):
         return self
 
 
-class Facts(_File):
+class Facts(Record):
     """All that decides the states of a cache."""
 
     format: int
     facts: dict[str, Any]
-
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_json(path: Path, model: type[Model]) -> Model:
@@ -139,16 +134,7 @@ def read_json(path: Path, model: type[Model]) -> Model:
     Raises:
         DataError: missing, not JSON, or not what such a file says.
     """
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing") from None
-    except ValidationError as error:
-        details = error.errors()[0]
-        where = ".".join(str(part) for part in details["loc"])
-        raise DataError(
-            f"{path}: damaged, {where + ': ' if where else ''}{details['msg']}"
-        ) from None
+    return read_record(path, model, hint=f"delete {path.parent} and start again")
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -208,12 +194,12 @@ def shard_problem(path: Path, shard: Shard, width: int, dtype: str) -> str | Non
     problem = content_problem(path, shard)
     if problem is not None:
         return problem
-    with path.open("rb") as file:
-        shape, numpy_type, _ = _read_header(path, file)
+    header = read_header(path)
     expected = ((shard.rows, width), np.dtype(_NUMPY_TYPES[dtype]))
-    if (shape, numpy_type) != expected:
+    if (header.shape, header.dtype) != expected or header.fortran:
         return (
-            f"{path}: holds {numpy_type} of shape {shape}, expected {expected[1]} of {expected[0]}"
+            f"{path}: holds {header.dtype} of shape {header.shape}, expected {expected[1]} of "
+            f"{expected[0]}"
         )
     return None
 
@@ -250,10 +236,10 @@ def read_texts(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
         problem = content_problem(path / name, content)
         if problem is not None:
             raise DataError(problem)
-    return (
-        torch.from_numpy(np.load(path / TOKENS, allow_pickle=False)),
-        torch.from_numpy(np.load(path / OFFSETS, allow_pickle=False)),
-    )
+    tokens = read_array(path / TOKENS, dtype="int32", shape=(None,))
+    offsets = read_array(path / OFFSETS, dtype="int64", shape=(layout.items + 1,))
+    check_offsets(offsets, len(tokens), str(path / OFFSETS))
+    return torch.from_numpy(tokens), torch.from_numpy(offsets)
 
 
 def same_tokens(tokens: Ragged, values: Tensor, offsets: Tensor) -> bool:
@@ -264,8 +250,7 @@ def same_tokens(tokens: Ragged, values: Tensor, offsets: Tensor) -> bool:
 
 def map_shard(path: Path, shard: Shard, width: int, dtype: str) -> Tensor:
     """``(rows, width)`` states of a checked shard, read from the disk as they are used."""
-    with path.open("rb") as file:
-        *_, begin = _read_header(path, file)
+    begin = read_header(path).begin
     # unlike numpy's, this mapping keeps no file open: a large cache has more shards than a
     # process may have files
     whole = torch.from_file(str(path), shared=False, size=shard.bytes, dtype=torch.uint8)
@@ -305,15 +290,3 @@ def lock(path: Path) -> Iterator[None]:
 
     with hold(path / LOCK, busy):
         yield
-
-
-def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and first byte of the numbers of a ``.npy``."""
-    try:
-        np.lib.format.read_magic(file)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
-        raise DataError(f"{path}: damaged, {error}") from None
-    if fortran:
-        raise DataError(f"{path}: damaged, its numbers lie column by column")
-    return shape, dtype, file.tell()

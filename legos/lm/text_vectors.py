@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from legos.errors import ConfigError
+from legos.arrays import read_array
+from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array
 from legos.lm.source import LanguageModelSource
 
@@ -64,10 +65,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 def _cached(path: Path, count: int) -> np.ndarray | None:
     """What lies in the cache; a damaged file is as good as none."""
     try:
-        vectors: np.ndarray = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
+        return read_array(path, dtype="float32", shape=(count, None))
+    except DataError:
         return None
-    return vectors if vectors.ndim == 2 and len(vectors) == count else None
 
 
 def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:

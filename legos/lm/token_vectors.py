@@ -16,6 +16,7 @@ from legos.errors import ConfigError, DataError
 from legos.files import atomic_path
 from legos.lm.glove import read_word_vectors
 from legos.lm.source import LanguageModelSource
+from legos.records import check_strings, parse_json
 
 if TYPE_CHECKING:
     from legos.lm.load import LanguageModel
@@ -108,10 +109,16 @@ def read_token_table(path: Path) -> TokenVectors:
     try:
         with safe_open(path, "pt") as file:
             vectors = file.get_tensor(_VECTORS).float()
-            tokens = json.loads((file.metadata() or {})[_TOKENS])
-    except (SafetensorError, KeyError, ValueError) as error:
+            listed = (file.metadata() or {}).get(_TOKENS)
+    except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged or no token table ({error})") from None
-    if not isinstance(tokens, list) or len(tokens) != len(vectors):
+    if listed is None:
+        raise DataError(f"{path}: no token table, its metadata have no {_TOKENS!r}")
+    where = f"{path}: metadata {_TOKENS!r}"
+    tokens = check_strings(parse_json(listed.encode("utf-8"), where), where)
+    if vectors.dim() != 2 or not vectors.isfinite().all():
+        raise DataError(f"{path}: its vectors are no table of finite numbers")
+    if len(tokens) != len(vectors):
         raise DataError(f"{path}: {len(vectors)} vectors, but not as many tokens")
     return TokenVectors(tokens, vectors)
 

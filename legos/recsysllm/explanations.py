@@ -12,7 +12,6 @@ feature close to an opinion word, with no other punctuation than blanks between 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 import yaml
 
 from legos.errors import DataError
+from legos.records import parse_json
 from legos.recsysllm.units import sentences
 
 _WORDS = yaml.safe_load(Path(__file__).with_name("opinion_words.yaml").read_text(encoding="utf-8"))
@@ -186,13 +186,9 @@ def read_explanations(
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file of explanations")
-    with path.open(encoding="utf-8") as handle:
+    with path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not valid JSON ({error})") from None
-            yield number, values
+            yield number, parse_json(line, str(path), line=number)
 
 
 def _may_be_feature(word: str) -> bool:

@@ -7,7 +7,6 @@ that code reads are ordinary vocabularies.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
+from legos.records import read_json, shown
 from legos.recsysllm.glm import SHAPES, GlmBackbone, GlmConfig
 from legos.recsysllm.glm_weights import has_shards, heads_to_blocks, load_weights, read_weights
 from legos.recsysllm.special_tokens import GLM_GPT2, SpecialTokens, appended_with_cls
@@ -222,10 +222,9 @@ def _published_shape(path: Path, name: str) -> dict[str, Any]:
             f"language model {name!r}: {path.parent} has no config.json; give its shape, as in "
             f"model.shape {{model_type: glm_infill, size: glm-10b}} ({', '.join(SHAPES)})"
         )
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    found = read_json(path, error=ConfigError)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: expected an object, found {shown(found)}")
     kind = found.get("model_type")
     if kind == "glm_infill":
         return dict(found)
@@ -294,8 +293,7 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     path = folder / "added_tokens.json"
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): int(token) for name, token in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: expected ids by name ({error})") from None
+    found = read_json(path, error=ConfigError)
+    if not isinstance(found, dict) or not all(type(token) is int for token in found.values()):
+        raise ConfigError(f"{path}: expected ids by name, found {shown(found)}")
+    return found

@@ -18,7 +18,13 @@ from legos.recsysllm.loop import train_epochs
 from legos.recsysllm.measure import chosen_templates
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.stream import TrainingStream
-from legos.recsysllm.training import InfillTraining, TrainingKeeper, fit_positions, take_trained
+from legos.recsysllm.training import (
+    InfillTraining,
+    TrainedRecord,
+    TrainingKeeper,
+    fit_positions,
+    take_trained,
+)
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import read_checkpoint
 from legos.run.early_stopping import EarlyStopping
@@ -99,7 +105,7 @@ class RecsysllmSystem:
 
     def load(self, checkpoint: Path) -> str:
         """Take what was trained, on these tables or on others; the id of the run that did."""
-        found = read_checkpoint(checkpoint)
+        found = read_checkpoint(checkpoint, TrainedRecord)
         if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
             fit_positions(self.backbone, found)
         return take_trained(self.backbone, found, checkpoint)

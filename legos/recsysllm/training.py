@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from legos.data.ragged import Ragged
 from legos.data.rows import token_batches
 from legos.errors import CheckpointError, LegosError
+from legos.records import Count
 from legos.recsysllm.backbone import DecoderBackbone, IntraTable
 from legos.recsysllm.layout import lay_out
 from legos.recsysllm.lora import Backbone
@@ -28,9 +29,16 @@ from legos.recsysllm.loss import infill_loss
 from legos.recsysllm.model_settings import RecsysllmConfig
 from legos.recsysllm.positions import IGNORE, Examples
 from legos.recsysllm.stream import TrainingStream
-from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.run.checkpoint import (
+    Checkpoint,
+    StateRecord,
+    has_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from legos.run.early_stopping import EarlyStopping
 from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
 from legos.run.save_times import SaveTimes
 from legos.run.schedule import learning_rate_factor
 from legos.run.tracking import Tracker
@@ -67,6 +75,22 @@ class Progress:
     seconds: float = 0.0
     tokens: int = 0
     targets: int = 0
+
+
+class TrainedRecord(StateRecord):
+    """What scoring needs of ``state.json``."""
+
+    run: str
+    frozen: dict[str, str]
+
+
+class _Resumable(TrainedRecord):
+    """What training needs."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    early_stopping: EarlyStoppingRecord
+    metrics_position: Count
+    random: RandomRecord
 
 
 class InfillTraining:
@@ -262,13 +286,13 @@ class TrainingKeeper:
         if not has_checkpoint(folder):
             self._tracker.rewind(0, 0)
             return
-        found = read_checkpoint(folder)
+        found = read_checkpoint(folder, _Resumable)
         take_trained(training.backbone, found, folder, frozen=self._frozen)
         training.progress = Progress(**found.state["progress"])
         training.early_stopping.load_state(found.state["early_stopping"])
         moments = below(found.optimizer, _MOMENTS)
         load_optimizer_tensors(training.backbone, training.optimizer, moments, origin=folder)
-        restore_random(found.state["random"], below(found.optimizer, _RANDOM))
+        restore_random(found.state["random"], below(found.optimizer, _RANDOM), origin=folder)
         step = training.progress.step
         self._tracker.rewind(int(found.state["metrics_position"]), step)
         self._tracker.say(f"goes on after step {step} of {training.total}")

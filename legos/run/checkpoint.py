@@ -22,9 +22,20 @@ from torch import Tensor
 from legos.errors import CheckpointError
 from legos.files import sha256_of_file, sha256_of_text, write_json
 from legos.folders import atomic_folder, recover_folder
+from legos.records import Record, Sha256, check_record, read_json
 
 FORMAT = 1
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+_HINT = "delete this checkpoint and train again"
+
+
+class StateRecord(Record):
+    """``state.json``, as far as every system has it."""
+
+    format: int
+    files: dict[str, Sha256]
 
 
 @dataclass(frozen=True)
@@ -87,49 +98,50 @@ def checkpoint_content(folder: Path) -> str:
     return sha256_of_text(json.dumps(_read_state(folder)["files"], sort_keys=True))
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, state: type[StateRecord] = StateRecord) -> Checkpoint:
     """Read and verify a checkpoint.
 
+    Args:
+        folder: of the checkpoint.
+        state: schema of its ``state.json``.
+
     Raises:
-        CheckpointError: missing, cut short, damaged, or of another format.
+        CheckpointError: missing, cut short, damaged, of another format, or of another system.
     """
-    state = _read_state(folder)
-    files = state["files"]
-    tensors = {name: _read_tensors(folder / name, files[name]) for name in files}
+    content = _read_state(folder, state)
+    files, known = content["files"], (MODEL_FILE, OPTIMIZER_FILE)
+    tensors = {name: _read_tensors(folder / name, files[name]) for name in known if name in files}
     return Checkpoint(
-        model=tensors[MODEL_FILE], state=state, optimizer=tensors.get(OPTIMIZER_FILE, {})
+        model=tensors[MODEL_FILE], state=content, optimizer=tensors.get(OPTIMIZER_FILE, {})
     )
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+def _read_state(folder: Path, schema: type[StateRecord] = StateRecord) -> dict[str, Any]:
     if not (folder / STATE_FILE).is_file():
         raise CheckpointError(
             f"{folder}: no checkpoint here ({STATE_FILE} is missing); give a run folder or one of "
             "its checkpoints/best, checkpoints/last"
         )
-    try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{folder / STATE_FILE}: not valid JSON ({error})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else state
-        raise CheckpointError(
-            f"{folder / STATE_FILE}: checkpoint format {found!r}, this version reads {FORMAT}"
-        )
-    if not isinstance(state.get("files"), dict) or MODEL_FILE not in state["files"]:
-        raise CheckpointError(f"{folder / STATE_FILE}: names no {MODEL_FILE}")
-    return state
+    path = folder / STATE_FILE
+    content: dict[str, Any] = read_json(path, error=CheckpointError, hint=_HINT)
+    found = content.get("format") if isinstance(content, dict) else None
+    if isinstance(content, dict) and found != FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {found!r}, this version reads {FORMAT}")
+    files = check_record(content, schema, str(path), CheckpointError, _HINT).files
+    if MODEL_FILE not in files:
+        raise CheckpointError(f"{path}: names no {MODEL_FILE}; {_HINT}")
+    return content
 
 
 def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing, although {STATE_FILE} names it")
+        raise CheckpointError(f"{path}: missing, although {STATE_FILE} names it; {_HINT}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: cut short or damaged ({error})") from None
+        raise CheckpointError(f"{path}: cut short or damaged ({error}); {_HINT}") from None
     if sha256_of_file(path) != sha256:
-        raise CheckpointError(f"{path}: damaged, its bytes differ from what was written")
+        raise CheckpointError(f"{path}: damaged, its bytes differ from what was written; {_HINT}")
     return tensors
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
+from legos.arrays import read_array
 from legos.config.comparison import comparison_curve, comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.decides import OF_WEIGHTS, deciding
+from legos.errors import DataError
 from legos.files import sha256_of_text, write_text
 from legos.metrics.significance import paired_p_values
 from legos.run.assemble import Workplace
@@ -42,6 +44,7 @@ from legos.run.sources import tables_content
 from legos.run.table import ResultRow, csv_table, csv_text, markdown_table, print_table
 from legos.run.tracking import Tracker
 
+_AGAIN = "delete results.json of the run, and the same command measures again"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -75,7 +78,8 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     }
     if not accelerator.is_main_process:
         return summary
-    baselines: dict[str, Any] = (folder.results() or {}).get("baselines", {})
+    results = folder.results(of_comparison=True) or {}
+    baselines: dict[str, Any] = results.get("baselines", {})
     with folder.lock():
         tracker = Tracker(folder.path)
         place = Workplace.open(config, accelerator, tables, shapes_only=True)
@@ -156,7 +160,15 @@ def _group_values(folders: Sequence[Path]) -> dict[str, np.ndarray]:
     for folder in folders:
         for path in sorted(folder.glob("groups-*.npy")):
             name = path.stem.removeprefix("groups-")
-            values.setdefault(name, []).append(np.load(path, allow_pickle=False))
+            values.setdefault(name, []).append(
+                read_array(path, dtype="float64", shape=(None,), hint=_AGAIN)
+            )
+    for name, each in values.items():
+        if len({len(array) for array in each}) > 1:
+            raise DataError(
+                f"{folders[0]}: {name} of {len(each[0]):,} groups, but the "
+                f"runs of other seeds have {', '.join(f'{len(a):,}' for a in each[1:])}; {_AGAIN}"
+            )
     return {name: np.mean(each, axis=0) for name, each in values.items()}
 
 

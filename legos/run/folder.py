@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,9 @@ from legos.config.described import write_description
 from legos.config.schema import RunConfig
 from legos.files import write_json
 from legos.locks import InUseError, hold
+from legos.records import check_record, read_json
 
+_MEASURE_AGAIN = "delete it, and the same command measures again; checkpoints stay"
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
 
 
@@ -49,12 +50,23 @@ class RunFolder:
         """Folder of the arrays of a measurement: for the report and for tests of significance."""
         return self.path / "diagnostics" / measurement / split
 
-    def results(self) -> dict[str, Any] | None:
-        """The results of a finished run, None of an unfinished one."""
+    def results(self, *, of_comparison: bool = False) -> dict[str, Any] | None:
+        """The results of a finished run, None of an unfinished one.
+
+        Args:
+            of_comparison: the folder is that of a comparison.
+
+        Raises:
+            DataError: ``results.json`` is damaged.
+        """
+        from legos.run.records import ResultsRecord, WithBaselines  # asks for metrics and torch
+
         path = self.path / "results.json"
         if not path.is_file():
             return None
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        results: dict[str, Any] = read_json(path, hint=_MEASURE_AGAIN)
+        schema = WithBaselines if of_comparison else ResultsRecord
+        check_record(results, schema, str(path), hint=_MEASURE_AGAIN)
         return results
 
     def write_results(self, results: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.errors import CheckpointError
+
 
 def seed_everything(seed: int, *, rank: int = 0) -> None:
     """Seed python, numpy and torch; each process differently, so that dropout differs."""
@@ -37,13 +39,25 @@ def random_tensors() -> dict[str, Tensor]:
     return states
 
 
-def restore_random(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Go on from ``random_values()`` and ``random_tensors()``."""
-    version, internal, gauss = values["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = values["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    restore_random_tensors(tensors)
+def restore_random(
+    values: Mapping[str, Any], tensors: Mapping[str, Tensor], *, origin: object
+) -> None:
+    """Go on from ``random_values()`` and ``random_tensors()``.
+
+    Raises:
+        CheckpointError: they are no such states.
+    """
+    try:
+        version, internal, gauss = values["python"]
+        random.setstate((version, tuple(internal), gauss))
+        name, keys, position, has_gauss, cached = values["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+        restore_random_tensors(tensors)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{origin}: holds no states of random-number generators ({error}); delete this "
+            "checkpoint and train again"
+        ) from None
 
 
 def restore_random_tensors(tensors: Mapping[str, Tensor]) -> None:

@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from legos.arrays import read_array
 from legos.data.honesty import RULES, Honesty, read_honesty
 from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
 from legos.metrics.names import larger_is_better
+from legos.records import check_record, json_lines, read_json, shown
 from legos.run import plots
-from legos.run.baselines import BASELINES, ORACLE
+from legos.run.baselines import ORACLE, baseline_title
+from legos.run.folder import RunFolder
 from legos.run.measure import ALL
+from legos.run.records import LINES, Line
 
 _TEMPLATE = "report.html.jinja"
 
@@ -38,7 +42,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    results = _json(folder / "results.json")
+    results = RunFolder(folder).results()
     if results is None:
         raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
     page = _render(
@@ -49,8 +53,8 @@ def write_report(folder: Path) -> Path:
         facts=_facts(results),
         splits=[_split(folder, results, name) for name in results.get("splits", {})],
         curves=_curves(folder / "metrics.jsonl", results.get("training", {})),
-        config=_flat(_json(folder / "config.json") or {}),
-        versions=_json(folder / "versions.json") or {},
+        config=_flat(_json(folder / "config.json")),
+        versions=_json(folder / "versions.json"),
     )
     path = folder / "report.html"
     write_text(path, page)
@@ -83,7 +87,7 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
         "MiB while training": training.get("peak_memory_mb"),
         "MiB while testing": results.get("test_peak_memory_mb"),
     }
-    if "best" in training:
+    if training.get("best") is not None:
         found[f"validation {training['metric']}, epoch {training['best_epoch']}"] = round(
             training["best"], 4
         )
@@ -102,13 +106,13 @@ def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, An
     found = results["splits"][split]
     baselines = results.get("baselines", {}).get(split, {})
     rivals: dict[str, Rows] = {
-        _title(name): each["rows"] for name, each in baselines.items() if name != ORACLE
+        baseline_title(name): each["rows"] for name, each in baselines.items() if name != ORACLE
     }
     model = f"{results['model']} (this run)"
     rivals[model] = found["rows"]
     methods = dict(rivals)
     if ORACLE in baselines:  # what no model can pass stands below the model and out of competition
-        methods[_title(ORACLE)] = baselines[ORACLE]["rows"]
+        methods[baseline_title(ORACLE)] = baselines[ORACLE]["rows"]
     metrics = list(found["rows"][ALL])
     return {
         "name": split,
@@ -132,10 +136,6 @@ def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, An
             methods,
         ),
     }
-
-
-def _title(baseline: str) -> str:
-    return BASELINES[baseline][0] if baseline in BASELINES else baseline
 
 
 def _filled(metrics: Sequence[str], methods: Mapping[str, Rows], subset: str) -> list[str]:
@@ -190,7 +190,8 @@ def _figures(
             for name, rows in methods.items()
         }
         figures.append(plots.subset_bars(metric, subsets, bars))
-    scores, labels = _array(diagnostics / "scores.npy"), _array(diagnostics / "labels.npy")
+    scores = _array(diagnostics / "scores.npy", "float32")
+    labels = _array(diagnostics / "labels.npy", "int8")
     if scores is not None and labels is not None and len(scores):
         if scores.shape != labels.shape:
             raise DataError(f"{diagnostics}: scores {scores.shape}, labels {labels.shape}")
@@ -219,11 +220,11 @@ def _records(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not a JSON object: {error}") from None
+    for number, value in json_lines(path.read_bytes(), str(path)):
+        where = f"{path}:{number}"
+        line = check_record(value, Line, where)
+        check_record(value, LINES.get(line.kind, Line), where)
+        records.append(value)
     return records
 
 
@@ -238,14 +239,15 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _array(path: Path) -> np.ndarray | None:
-    return np.load(path, allow_pickle=False) if path.is_file() else None
+def _array(path: Path, dtype: str) -> np.ndarray | None:
+    return read_array(path, dtype=dtype, shape=(None,)) if path.is_file() else None
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no file."""
     if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected an object, found {shown(value)}")
+    return value

@@ -13,8 +13,16 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from legos.errors import CheckpointError
-from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.records import Count
+from legos.run.checkpoint import (
+    Checkpoint,
+    StateRecord,
+    has_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
 from legos.run.training import Progress, Training
 from legos.run.weights import (
     below,
@@ -27,6 +35,24 @@ from legos.run.weights import (
 )
 
 _MOMENTS, _RANDOM = "moments/", "random/"
+
+
+class _Trained(StateRecord):
+    """What scoring needs of ``state.json``."""
+
+    run: str
+    frozen: dict[str, str]
+
+
+class _Resumable(_Trained):
+    """What training needs."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    rows_per_step: Count
+    early_stopping: EarlyStoppingRecord
+    metrics_position: Count
+    random: list[RandomRecord]
+    scaler: dict[str, Any] | None
 
 
 def save_training(
@@ -80,7 +106,7 @@ def resume_training(training: Training, folder: Path) -> int:
     found = found or has_checkpoint(folder)
     if not found:
         return 0
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder, _Resumable)
     state = checkpoint.state
     processes = len(state["random"])
     if (
@@ -102,7 +128,11 @@ def resume_training(training: Training, folder: Path) -> int:
     if training.scales_gradients and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     rank = accelerator.process_index
-    restore_random(state["random"][rank], below(checkpoint.optimizer, f"{_RANDOM}{rank}/"))
+    restore_random(
+        state["random"][rank],
+        below(checkpoint.optimizer, f"{_RANDOM}{rank}/"),
+        origin=folder,
+    )
     return int(state["metrics_position"])
 
 
@@ -112,7 +142,7 @@ def load_model(model: nn.Module, folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged, or of another model.
     """
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder, _Trained)
     load_model_tensors(model, checkpoint.model, origin=folder)
     check_frozen(frozen_hashes(model), checkpoint.state["frozen"], origin=folder)
     return dict(checkpoint.state)

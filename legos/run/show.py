@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from legos.metrics.names import larger_is_better
-from legos.run.baselines import BASELINES, ORACLE
+from legos.run.baselines import ORACLE, baseline_title
 from legos.run.measure import ALL
 from legos.run.table import Cells, ResultRow, print_table, relative_cells, value_cells
 
@@ -37,7 +37,9 @@ def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> Resu
 def baseline_rows(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, ResultRow]:
     """A row each; ``baselines`` maps names to what ``SplitResult.summary()`` gives."""
     return {
-        name: ResultRow(BASELINES[name][0], dict(found["rows"][ALL]), test_seconds=found["seconds"])
+        name: ResultRow(
+            baseline_title(name), dict(found["rows"][ALL]), test_seconds=found["seconds"]
+        )
         for name, found in baselines.items()
     }
 
@@ -63,12 +65,12 @@ def subset_rows(
         split: a test split.
         references: by label the label of the row it is measured against.
     """
-    measured = {BASELINES[name][0]: [found["rows"]] for name, found in baselines.items()}
-    bound = measured.pop(BASELINES[ORACLE][0], None)
+    measured = {baseline_title(name): [found["rows"]] for name, found in baselines.items()}
+    bound = measured.pop(baseline_title(ORACLE), None)
     for label, runs in models.items():
         measured[label] = [run["splits"][split]["rows"] for run in runs]
     if bound is not None:
-        measured[BASELINES[ORACLE][0]] = bound
+        measured[baseline_title(ORACLE)] = bound
     subsets = dict.fromkeys(
         subset for each in measured.values() for subset in each[0] if subset != ALL
     )

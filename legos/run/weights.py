@@ -118,6 +118,11 @@ def load_optimizer_tensors(
         if name not in parameters:
             raise CheckpointError(f"{origin}: holds moments of {name!r}, not in the model")
         parameter = parameters[name]
+        if value.dim() and value.shape != parameter.shape:
+            raise CheckpointError(
+                f"{origin}: moments of {name} are {tuple(value.shape)}, the parameter "
+                f"{tuple(parameter.shape)}"
+            )
         # a step count is a scalar, on the parameter's device only where Adam is fused
         if value.dim() == 0:
             device = parameter.device if optimizer.defaults.get("fused") else "cpu"

@@ -49,11 +49,9 @@ class Evidence:
         manifest = reader.manifest
         ties = manifest.get("summary", {}).get("time_ties")
         names = {"item_id", *manifest["tokenizers"]} & set(manifest["vocabularies"])
-        texts: dict[str, Sequence[str]] = {
-            name: reader.json(f"items/{name}.json") for name in reader.text_fields
-        }
+        texts: dict[str, Sequence[str]] = {name: reader.texts(name) for name in reader.text_fields}
         for table, fields in manifest.get("table_fields", {}).items():
-            texts |= {f"{table}.{name}": reader.json(f"{table}/{name}.json") for name in fields}
+            texts |= {f"{table}.{name}": reader.texts(name, table=table) for name in fields}
         return cls(
             {table: columns_of(reader, table) for table in manifest["tables"]},
             {name: reader.vocabulary(name) for name in names},

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from legos.errors import DataError
 from legos.metrics.bounds import PRINTED, require_possible
+from legos.records import Record, Sha256, read_record
 from process.recbole.export import MANIFEST
 from process.recbole.settings import MODELS
 
 NAMES = {"hit": "HR", "ndcg": "nDCG", "recall": "Recall", "mrr": "MRR"}
 _VALUE = re.compile(r"\b([a-z]+)@(\d+)'?\s*[:,]\s*([0-9.eE-]+)")
+
+
+class _Export(Record):
+    """What is asked of an export's manifest."""
+
+    events: Sha256
+
+
+class _Result(Record):
+    """What ``run_model.py`` writes."""
+
+    model: str
+    test_result: dict[str, float]
+    events: str | None = None
 
 
 def read_row(path: Path, *, events: str | None = None) -> tuple[str, dict[str, float]]:
@@ -27,10 +41,10 @@ def read_row(path: Path, *, events: str | None = None) -> tuple[str, dict[str, f
     Raises:
         DataError: neither of both, of other events, no result in it, or an impossible one.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".json":
-        model, found = _of_json(path, text, events)
+        model, found = _of_json(path, events)
     else:
+        text = path.read_text(encoding="utf-8", errors="replace")
         model, found = re.split(r"[-.]", path.name)[0], _of_log(text)
     row = {
         f"{NAMES[kind]}@{cutoff}" if kind != "mrr" else f"MRR@{cutoff}": value
@@ -62,7 +76,7 @@ def read_rows(folder: Path, files: Sequence[Path] = ()) -> dict[str, dict[str, f
         raise DataError(
             f"{folder}: no {MANIFEST}; make it with python -m process.recbole export --output"
         )
-    events = json.loads(manifest.read_text(encoding="utf-8"))["events"]
+    events = read_record(manifest, _Export, hint="export again").events
     results = list(files) or [
         path for model in MODELS if (path := folder / f"{model}.json").is_file()
     ]
@@ -85,16 +99,10 @@ def rows_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _of_json(path: Path, text: str, events: str | None) -> tuple[str, dict[tuple[str, str], float]]:
-    try:
-        content = json.loads(text)
-        model, found = str(content["model"]), dict(content["test_result"])
-        values = {key: float(value) for key, value in found.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a result of run_model.py ({error!r}); expected model and test_result"
-        ) from None
-    if events is not None and content.get("events") != events:
+def _of_json(path: Path, events: str | None) -> tuple[str, dict[tuple[str, str], float]]:
+    content = read_record(path, _Result, hint="expected a result of run_model.py")
+    model, values = content.model, content.test_result
+    if events is not None and content.events != events:
         raise DataError(f"{path}: a result on other events than those exported here; run it again")
     parts = {key: key.lower().partition("@") for key in values}
     return model, {(kind, k): values[key] for key, (kind, _, k) in parts.items()}

@@ -66,7 +66,16 @@ def world_tables(folder: Path, *, reviews: bool = False) -> Path:
     if reviews:
         _write_reviews(writer, [(u, i) for u in users for i in pairs["train"][u]], cluster)
         more["table_fields"] = {"reviews": {"review": {"kind": "text", "tokenizers": []}}}
-    writer.manifest(name="world", fields=fields, summary={}, **more)
+    writer.manifest(
+        name="world",
+        layout="leave-last-out",
+        split_rule="made up",
+        fields=fields,
+        sources=[],
+        summary={},
+        oddities={},
+        **more,
+    )
     return folder
 
 

@@ -183,9 +183,9 @@ BAD_VECTORS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "objects": (
         lambda folder: saved_array(folder, np.full((COUNT, 2), None)),
-        r"f\.npy: damaged or not a plain array",
+        r"f\.npy: holds Python objects",
     ),
-    "not an array": (lambda folder: written(folder / "v.npy", b"PK\x03\x04"), "damaged or not"),
+    "not an array": (lambda folder: written(folder / "v.npy", b"PK\x03\x04"), "damaged or no"),
     "not safetensors": (lambda folder: written(folder / "v.safetensors", b"x" * 99), "damaged"),
     "another tensor": (
         lambda folder: save(folder / "v.safetensors", {"codes": torch.ones(1, 2)}, ["N1"]),
@@ -198,7 +198,7 @@ BAD_VECTORS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no list of ids": (
         lambda folder: save(folder / "v.safetensors", {"vectors": numbers(2, 3)}, [1, 2]),
-        "not a JSON list of texts",
+        "metadata 'items': entry 0: expected a string, found 1",
     ),
     "an id twice": (
         lambda folder: save(folder / "v.safetensors", {"vectors": numbers(2, 3)}, ["N1", "N1"]),

@@ -216,7 +216,7 @@ def test_a_truncated_or_missing_file_is_refused_by_name(
     path.write_bytes(path.read_bytes()[: keep if keep else 0])
     if file == "manifest.json" and keep == -1:
         path.write_bytes(path.read_bytes()[:-3])  # without the closing bracket
-    with pytest.raises(DataError, match=f"{file}: damaged"):
+    with pytest.raises(DataError, match=rf"{file}: damaged|{file}:\d+: not JSON"):
         made.open(LAYER.name)
     assert made.open(LOWER.name).width == LOWER.width
     if file != "manifest.json":

@@ -13,6 +13,7 @@ import pytest
 from legos.data.tables import Tables
 from legos.data.vector_files import read_vector_rows
 from legos.errors import ConfigError
+from legos.files import sha256_of_file
 from legos.lm import text_vectors as encoding
 from legos.lm.locate import model_folder
 from process.command import run_cli
@@ -35,7 +36,10 @@ def tables(tmp_path: Path) -> Tables:
         path = folder / f"columns/items/{name}.json"
         path.write_text(json.dumps(rows))
         manifest["fields"][name] = {"kind": "text", "tokenizers": []}
-        manifest["files"][f"columns/items/{name}.json"] = {"bytes": path.stat().st_size}
+        manifest["files"][f"columns/items/{name}.json"] = {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of_file(path),
+        }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return Tables.load(folder)
 

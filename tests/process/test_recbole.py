@@ -132,7 +132,7 @@ def test_results_become_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ({"model": "HGN", "events": "other", "test_result": RESULT}, "on other events"),
         ({"model": "HGN", "events": "e", "test_result": {**RESULT, "hit@10": 0.2}}, "is below"),
         ({"model": "HGN", "events": "e", "test_result": {}}, "no test result"),
-        ({"model": "HGN"}, "not a result of run_model.py"),
+        ({"model": "HGN"}, "test_result: this key is missing; expected a result of run_model.py"),
     ],
 )
 def test_a_wrong_result_is_named(tmp_path: Path, content: dict[str, object], message: str) -> None:

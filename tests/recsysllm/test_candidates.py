@@ -76,7 +76,7 @@ def test_damage_is_named(reviewed: Tables, tmp_path: Path, fault: str) -> None:
         manifest.write_text(manifest.read_text()[:40])
     messages = {
         "changed": "damaged", "missing": "missing", "manifest": "was changed after",
-        "cut": "not a manifest",
+        "cut": "manifest.json:3: not JSON",
     }  # fmt: skip
     with pytest.raises(DataError, match=messages[fault]):
         freeze(folder, reviewed)

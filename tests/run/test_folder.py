@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from legos.config.described import read_description
-from legos.errors import LegosError
+from legos.errors import DataError, LegosError
 from legos.run.folder import RunFolder
 from tests.run.tiny_config import tiny_config
 
@@ -41,8 +41,13 @@ def test_two_processes_cannot_work_in_one_folder_and_a_killed_one_frees_it(tmp_p
 def test_a_run_is_finished_once_its_results_are_written(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert folder.results() is None
-    folder.write_results({"splits": {}})
-    assert folder.results() == {"splits": {}}
+    results = {"run": "0", "data": "tiny", "fingerprint": "0", "model": "nrms", "seed": 1}
+    results |= {"parameters": 9, "processes": 1, "splits": {}}
+    folder.write_results(results)
+    assert folder.results() == results
+    folder.write_results({**results, "seed": "one"})
+    with pytest.raises(DataError, match=r"results.json: seed: expected a valid integer, found"):
+        folder.results()
 
 
 def test_a_folder_says_its_versions_without_paths_of_the_machine(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def run_folder(path: Path, *, name: str = "naml", data: str = "newsroom") -> Pat
         "data": data,
         "model": name,
         "embed": "null",
+        "fingerprint": "0" * 64,
+        "processes": 1,
         "seed": 2023,
         "parameters": 1234567,
         "training": {
@@ -272,10 +274,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     (folder / "metrics.jsonl").write_text("\n".join([lines[0], "{broken", *lines[2:]]) + "\n")
-    with pytest.raises(DataError, match=r"metrics\.jsonl:2: not a JSON object"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl:2: not JSON"):
         write_report(folder)
     (folder / "results.json").write_text("{")
-    with pytest.raises(DataError, match=r"results\.json: not JSON"):
+    with pytest.raises(DataError, match=r"results\.json:1: not JSON"):
         write_report(folder)
 
 

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.arrays import read_array
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
 from legos.folders import atomic_folder, output_lock
+from legos.records import Record, Sha256, read_record
 from legos.recsysllm.task_settings import SplitName
 from legos.recsysllm.tasks import draws
 from legos.recsysllm.tasks.sequences import Sequences
@@ -30,6 +32,20 @@ _FORMAT = 1
 _MANIFEST, _ITEMS, _USERS = "manifest.json", "candidates.npy", "users.npy"
 _BLOCK = 4096  # users drawn at once
 _EPOCH = {"valid": 1_000_001, "test": 1_000_002}  # of draws: not those of training
+
+
+class _Manifest(Record):
+    """What frozen candidates were drawn from."""
+
+    format: int
+    protocol: str
+    tables: str
+    split: str
+    seed: int
+    negatives: int
+    users: int
+    files: dict[str, Sha256]
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -179,31 +195,30 @@ def _write(folder: Path, sequences: Sequences, wanted: dict[str, Any]) -> None:
 
 
 def _read(folder: Path, wanted: dict[str, Any]) -> Candidates:
-    path = folder / _MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        own, files = {key: manifest[key] for key in wanted}, dict(manifest["files"])
-        fingerprint = str(manifest["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a manifest of candidates ({error!r}); delete {folder} to draw them again"
-        ) from None
+    path, hint = folder / _MANIFEST, f"delete {folder} to draw the same candidates again"
+    manifest = read_record(path, _Manifest, hint=hint)
+    own = manifest.model_dump(include=set(wanted))
     for key, value in wanted.items():
         if own[key] != value:
             raise DataError(
                 f"{path}: {key} is {own[key]!r}, expected {value!r}; these candidates were frozen "
                 "for something else: choose another folder"
             )
-    if fingerprint != _hash({**own, "files": files}):
+    files = manifest.files
+    if files.keys() != {_ITEMS, _USERS}:
+        raise DataError(f"{path}: files: expected {_ITEMS} and {_USERS}, found {', '.join(files)}")
+    if manifest.sha256 != _hash({**own, "files": files}):
         raise DataError(f"{path}: was changed after it was written (its sha256 does not fit)")
     for name, expected in files.items():
         file = folder / name
         if not file.is_file() or sha256_of_file(file) != expected:
             state = "damaged" if file.is_file() else "missing"
-            raise DataError(f"{file}: {state}; delete {folder} to draw the same candidates again")
-    items = torch.from_numpy(np.load(folder / _ITEMS, allow_pickle=False)).long()
-    users = torch.from_numpy(np.load(folder / _USERS, allow_pickle=False)).long()
-    return Candidates(users, items, fingerprint)
+            raise DataError(f"{file}: {state}; {hint}")
+    count, width = wanted["users"], 1 + wanted["negatives"]
+    items = read_array(folder / _ITEMS, dtype="int32", shape=(count, width), hint=hint)
+    users = read_array(folder / _USERS, dtype="int32", shape=(count,), hint=hint)
+    fingerprint = manifest.sha256
+    return Candidates(torch.from_numpy(users).long(), torch.from_numpy(items).long(), fingerprint)
 
 
 def _hash(content: dict[str, Any]) -> str:

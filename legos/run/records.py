@@ -1,0 +1,121 @@
+"""What the files of a run say: schemas of ``results.json``, ``metrics.jsonl``, ``state.json``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Self, get_type_hints
+
+from pydantic import ConfigDict, Field, create_model, model_validator
+
+from legos.records import Count, Record
+from legos.run.measure import ALL
+
+_BOUNDED: dict[Any, Any] = {int: Count, dict[str, int]: dict[str, Count]}
+
+
+def record_of(plain: type) -> Any:
+    """A schema with every field of a dataclass and no other; whole numbers are not negative."""
+    hints = get_type_hints(plain)
+    kinds = {each.name: hints[each.name] for each in fields(plain)}
+    described: dict[str, Any] = {
+        name: (_BOUNDED.get(kind, kind), ...) for name, kind in kinds.items()
+    }
+    config = ConfigDict(**{**Record.model_config, "extra": "forbid"})
+    return create_model(f"{plain.__name__}Record", __config__=config, **described)
+
+
+class EarlyStoppingRecord(Record):
+    """:meth:`legos.run.early_stopping.EarlyStopping.state`."""
+
+    best: float | None
+    best_epoch: Count
+    epochs_since: Count
+
+
+class RandomRecord(Record):
+    """:func:`legos.run.random_state.random_values`; its numbers are checked where they are used."""
+
+    python: Annotated[list[Any], Field(min_length=3, max_length=3)]
+    numpy: Annotated[list[Any], Field(min_length=5, max_length=5)]
+
+
+class SplitRecord(Record):
+    """:meth:`legos.run.measure.SplitResult.summary`."""
+
+    rows: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, Count]]
+    seconds: float
+
+    @model_validator(mode="after")
+    def _has_all(self) -> Self:
+        for name, subsets in (("rows", self.rows), ("counts", self.counts)):
+            if ALL not in subsets:
+                raise ValueError(f"{name}.{ALL}: this key is missing")
+        return self
+
+
+class TrainingRecord(Record):
+    """What a training took."""
+
+    seconds_per_epoch: float
+    peak_memory_mb: dict[str, float]
+    best: float | None = None
+    best_epoch: Count | None = None
+    metric: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if "process" not in self.peak_memory_mb:
+            raise ValueError("peak_memory_mb.process: this key is missing")
+        if self.best is not None and (self.metric is None or self.best_epoch is None):
+            raise ValueError("best: expected the keys metric and best_epoch beside it")
+        return self
+
+
+Baselines = dict[str, dict[str, SplitRecord]]
+
+
+class WithBaselines(Record):
+    """``results.json`` of a comparison, as far as it is read again."""
+
+    baselines: Baselines = Field(default_factory=dict)
+
+
+class ResultsRecord(WithBaselines):
+    """``results.json`` of a run."""
+
+    run: str
+    data: str
+    fingerprint: str
+    model: str
+    seed: int
+    parameters: Count
+    processes: Count
+    splits: dict[str, SplitRecord]
+    # may be absent, but is never null
+    training: TrainingRecord = Field(default=None)  # type: ignore[assignment]
+
+
+class Line(Record):
+    """A line of ``metrics.jsonl``."""
+
+    kind: str
+
+
+class TrainLine(Record):
+    """A line of ``metrics.jsonl`` about some training steps."""
+
+    step: Count
+    loss: float
+
+
+class ValidLine(Record):
+    """A line of ``metrics.jsonl`` about an epoch."""
+
+    epoch: Count
+    step: Count
+    train_loss: float | None = None
+    metrics: dict[str, float]
+
+
+LINES: dict[str, type[Record]] = {"train": TrainLine, "valid": ValidLine}
