@@ -37,7 +37,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_json(
-    content: bytes, where: str, *, line: int = 1, error: MakeError = DataError, hint: str = ""
+    content: bytes,
+    where: str,
+    *,
+    line: int = 1,
+    half_pairs: bool = False,
+    error: MakeError = DataError,
+    hint: str = "",
 ) -> Any:
     """Parse one JSON value as the standard says, and as UTF-8 can hold it.
 
@@ -45,6 +51,7 @@ def parse_json(
         content: the bytes; a byte order mark is passed over.
         where: what they are, for the message; ``file.json``.
         line: number of the first line.
+        half_pairs: let halves of surrogate pairs pass.
         error: which error is raised.
         hint: what to do, the end of the message.
 
@@ -74,7 +81,7 @@ def parse_json(
         refuse(0, "nested too deeply")
     except ValueError as found:  # of the hooks, and of numbers with thousands of digits
         refuse(0, f"not valid JSON ({str(found)[:200]})")
-    half = _half_pair(text, value)
+    half = None if half_pairs else _half_pair(text, value)
     if half is not None:
         below, character = half
         refuse(below, f"{character} is half of a surrogate pair, which is no character")

@@ -14,13 +14,55 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
+
+from pydantic import model_validator
 
 from legos.errors import DataError
+from legos.records import Count, Record, check_record, parse_json
 from process.genre.answers import now
 from process.genre.types import Answer, Rejected, Usage, whole_characters
 
 TORN = "torn line"
+
+
+class _Usage(Record):
+    prompt_tokens: Count
+    completion_tokens: Count
+
+
+class _Line(Record):
+    """What is asked of every line."""
+
+    hash: str
+    key: str
+    usage: _Usage
+
+
+class _AnswerLine(_Line):
+    """An answer, or that an earlier one was dropped."""
+
+    dropped: bool = False
+    answer: dict[str, Any] | None
+    source: str | None = None
+    model: str | None = None
+    version: int | None = None
+    notes: list[str] | None = None
+    seconds: float | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        for name in ("answer", "source", "model", "version", "notes", "seconds"):
+            if not self.dropped and getattr(self, name) is None:
+                raise ValueError(f"{name}: this key is missing, or null")
+        return self
+
+
+class _RejectedLine(_Line):
+    """A line of the quarantine."""
+
+    reason: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -221,11 +263,10 @@ class Store:
             self._answers.setdefault(line["hash"], cast(Answer, line))
 
     def _load(self) -> None:
-        for line in _lines(self.path, ("hash", "key", "answer", "usage")):
+        for line in _lines(self.path, _AnswerLine):
             self._take(line)
         self._rejected = [
-            cast(Rejected, entry)
-            for entry in _lines(self.quarantine_path, ("hash", "key", "reason", "usage"))
+            cast(Rejected, entry) for entry in _lines(self.quarantine_path, _RejectedLine)
         ]
 
 
@@ -239,8 +280,8 @@ def _drop_line(answer: Answer) -> dict[str, Any]:
 def _is_whole(data: bytes) -> bool:
     """Whether only the line feed is missing."""
     try:
-        return isinstance(json.loads(data), dict)
-    except ValueError:
+        return isinstance(parse_json(data, "", half_pairs=True), dict)
+    except DataError:
         return False
 
 
@@ -262,16 +303,12 @@ def _torn(path: Path, data: bytes) -> Rejected:
     }
 
 
-def _lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, schema: type[Record]) -> Iterator[dict[str, Any]]:
     data = path.read_bytes() if path.is_file() else b""
     whole = data[: data.rfind(b"\n") + 1]
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: damaged, not JSON ({error})") from None
+        value = parse_json(line, str(path), line=number, half_pairs=True)
+        check_record(value, schema, f"{path}:{number}: no line of a store")
         if b"\\u" in line:  # half an emoji, stored before it was looked for
             value = json.loads(whole_characters(json.dumps(value, ensure_ascii=False)))
-        if not isinstance(value, Mapping) or any(key not in value for key in keys):
-            raise DataError(f"{path}:{number}: no line of a store: it lacks {', '.join(keys)}")
-        yield dict(value)
+        yield value
