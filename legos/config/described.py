@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from legos.config.locations import shown
 from legos.errors import CheckpointError
 from legos.files import write_json
+from legos.records import read_json
 
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
@@ -89,10 +89,7 @@ def read_description(path: Path) -> RunDescription:
             "runs/<data>/<model>/<run id>, or give --data, --model and --embed as in the training"
         )
     file = folder / FILE
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{shown(file)}: not valid JSON ({error})") from None
+    found = read_json(file, error=CheckpointError)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         said = found.get("format") if isinstance(found, dict) else type(found).__name__
         raise CheckpointError(

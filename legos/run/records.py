@@ -81,6 +81,12 @@ class WithBaselines(Record):
     baselines: Baselines = Field(default_factory=dict)
 
 
+class MeasurementRecord(WithBaselines):
+    """One of the ``measurements``."""
+
+    splits: dict[str, SplitRecord]
+
+
 class ResultsRecord(WithBaselines):
     """``results.json`` of a run."""
 
@@ -92,6 +98,8 @@ class ResultsRecord(WithBaselines):
     parameters: Count
     processes: Count
     splits: dict[str, SplitRecord]
+    measurement: str = ""
+    measurements: dict[str, MeasurementRecord] = Field(default_factory=dict)
     # may be absent, but is never null
     training: TrainingRecord = Field(default=None)  # type: ignore[assignment]
 
