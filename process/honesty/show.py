@@ -28,6 +28,8 @@ def print_honesty(report: Honesty, console: Console) -> None:
         console.print(_texts(report))
     for line in facts(report):
         console.print(line)
+    if not report.warnings:
+        console.print("no warning: nothing is above its bound")
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "bold yellow"), warning.text))
 
