@@ -32,6 +32,7 @@ from legos.config.overrides import (
 )
 from legos.config.references import referenced_variables, resolve
 from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
+from legos.config.unread import refuse_unread_given
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
 from legos.registry import Registry
@@ -77,6 +78,7 @@ def load_run_config(
     config = _validate(resolved)
     if trained is not None:
         refuse_moved_tables(trained, config.data.folder)
+    notices += refuse_unread_given(arguments, document, config)
     for text in notices:
         notice(text)
     return config

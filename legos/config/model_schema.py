@@ -5,6 +5,7 @@ Key ``system`` says which; without it a model is made of bricks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -42,6 +43,11 @@ class SystemModel(Settings):
     reads_other_tables: ClassVar[bool] = False
     """Whether a trained model can be measured on other tables than those it was trained on."""
 
+    unread: ClassVar[Mapping[str, str | None]] = {}
+    """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
+    for all below them; by key what it reads instead, "" for nothing, None for what it does read of
+    an unread section. Giving one on a command line is an error (``legos.config.unread``)."""
+
     system: str = "bricks"
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
     name: Annotated[Name, NOTHING]
@@ -73,6 +79,10 @@ class SystemModel(Settings):
         details = InitErrorDetails(type=kind, loc=("system",), input=system)
         raise ValidationError.from_exception_data("system", [details])
 
+    def unread_settings(self) -> dict[str, str | None]:
+        """Keys of its own section that its other settings leave without effect, as ``unread``."""
+        return {}
+
     @classmethod
     def of(cls, model: SystemModel) -> Self:
         """A model as this kind of section.
@@ -84,6 +94,15 @@ class SystemModel(Settings):
             system = cls.model_fields["system"].default
             raise ConfigError(f"model {model.name}: system {model.system}, expected {system}")
         return model
+
+
+_ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
+_READ_OF_TRAINING: dict[str, str | None] = {
+    "exp.train.seed": None,
+    "exp.train.metric": None,
+    "exp.train.checkpoint_minutes": None,
+    "exp.train.checkpoint_steps": None,
+}
 
 
 class ModelConfig(SystemModel):
@@ -111,10 +130,37 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     """CLLM4Rec over a language model (`config/model/cllm4rec.yaml`)."""
 
     sections: ClassVar[dict[str, type[SystemModel]]] = {}
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **_READ_OF_TRAINING,
+        "exp.train": "model.stages",
+        "exp.train.lr": "model.stages.pretraining_lr and finetuning_lr (--pretraining_lr, "
+        "--finetuning_lr)",
+        "exp.train.item_lr": "model.backbone.lr",
+        "exp.train.epochs": "model.stages.warmup_epochs, pretraining_epochs and finetuning_epochs "
+        "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)",
+        "exp.train.batch_size": "model.stages.batch_size (--rows_per_step)",
+        "exp.train.patience": "model.stages.patience (--patience)",
+        "exp.train.epoch_batch": "model.stages.collaborative_steps, content_steps and "
+        "recommendation_steps",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.token_folder",
+        "exp.cache.token_folder": None,
+        "embed": "the language model's own token vectors",
+    }
     system: Literal["cllm4rec"] = "cllm4rec"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where there are none, and of what learns where nothing does."""
+        kind, keys = self.backbone.train, [f"model.backbone.{key}" for key in _ADAPTERS]
+        found: dict[str, str | None] = {}
+        if kind != "lora":
+            found = dict.fromkeys(keys, f"it with model.backbone.train lora alone, not {kind}")
+        if kind == "frozen":
+            found["model.backbone.lr"] = "model.stages.pretraining_lr and finetuning_lr"
+        return found
 
 
 class RecsysllmModel(RecsysllmConfig, SystemModel):
@@ -122,10 +168,35 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
 
     sections: ClassVar[dict[str, type[SystemModel]]] = {}
     reads_other_tables: ClassVar[bool] = True
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **_READ_OF_TRAINING,
+        "exp.train": "model.training",
+        "exp.train.lr": "model.training.lr (--peak_lr)",
+        "exp.train.item_lr": "model.training.lr (--peak_lr)",
+        "exp.train.epochs": "model.training.epochs (--epochs)",
+        "exp.train.epoch_batch": "model.training.epoch_steps (--epoch_steps)",
+        "exp.train.batch_size": "model.training.batch_size (--examples_per_step)",
+        "exp.train.patience": "model.training.patience (--patience)",
+        "exp.train.weight_decay": "model.training.weight_decay",
+        "exp.train.warmup": "model.training.warmup",
+        "exp.train.schedule": "model.training.schedule",
+        "exp.train.clip": "model.training.clip_norm",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.candidate_folder",
+        "exp.cache.candidate_folder": None,
+        "embed": "the language model's own token vectors",
+    }
     system: Literal["recsysllm"] = "recsysllm"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where everything is trained without them."""
+        if self.backbone.train != "full":
+            return {}
+        keys = [f"model.backbone.{key}" for key in _ADAPTERS[:3]]
+        return dict.fromkeys(keys, "it with adapters alone (model.backbone.train paper or qkv)")
 
 
 class ComparedModel(SystemModel):

@@ -35,7 +35,7 @@ def referenced_variables(data: Any) -> set[str]:
     """The variables that ``${...}`` in any value name, sections of the YAMLs left out."""
     return {
         name.split(".")[0]
-        for _, text in _texts(data)
+        for _, text in texts(data)
         for name in _REFERENCE.findall(text)
         if name.split(".")[0] not in KINDS
     }
@@ -52,7 +52,7 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
         ConfigError: references to nothing (all of them at once), in a circle, or not closed.
     """
     _refuse_method_names(document)
-    data = _map_texts(document.data, lambda text: _with_published_default(text, variables))
+    data = _maptexts(document.data, lambda text: _with_published_default(text, variables))
     try:
         resolved = _BoundedDict({**variables, **data}).parse()
     except ReferenceNotFoundError as error:
@@ -164,26 +164,26 @@ def _missing(document: Document, path: KeyPath, reference: str) -> str:
 def _circle(document: Document, name: str) -> str:
     users = [
         _location(document, path)
-        for path, text in _texts(document.data)
+        for path, text in texts(document.data)
         if not name or name in _REFERENCE.findall(text)
     ]
     return f"{', '.join(users)}: ${{{name}}} refers to itself, directly or through others"
 
 
 def _chain(document: Document) -> str:
-    first = next(path for path, text in _texts(document.data) if "${" in text)
+    first = next(path for path, text in texts(document.data) if "${" in text)
     return f"{_location(document, first)}: references lead to references too many times"
 
 
 def _unclosed(document: Document) -> str:
-    for path, text in _texts(document.data):
+    for path, text in texts(document.data):
         if text.count("${") > text.count("}"):
             return f"{_location(document, path)}: {text!r} has a ${{ that is not closed"
     return "a ${...} of the YAMLs cannot be read"
 
 
 def _refuse_method_names(document: Document) -> None:
-    for path, text in _texts(document.data):
+    for path, text in texts(document.data):
         for name in _REFERENCE.findall(text):
             here: Any = document.data
             for key in name.split("."):
@@ -195,26 +195,26 @@ def _refuse_method_names(document: Document) -> None:
                     )
 
 
-def _texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every text in a tree with its key path; keys are texts, too."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, below in value.items():
             yield (*path, key), key
-            yield from _texts(below, (*path, key))
+            yield from texts(below, (*path, key))
     elif isinstance(value, list):
         for index, below in enumerate(value):
-            yield from _texts(below, (*path, str(index)))
+            yield from texts(below, (*path, str(index)))
 
 
-def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+def _maptexts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map_texts(below, change) for key, below in value.items()}
+        return {key: _maptexts(below, change) for key, below in value.items()}
     if isinstance(value, list):
-        return [_map_texts(below, change) for below in value]
+        return [_maptexts(below, change) for below in value]
     return value
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig, LlamaModel
 
 import worker
 from legos.config.load import load_run_config
@@ -13,6 +15,7 @@ from legos.config.old_variables import OLD
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 from legos.item.language_model import LanguageModelConfig
+from legos.lm.locate import locate, packaged
 from tests.tiny import tiny_tables
 
 TRAINING = [
@@ -28,12 +31,6 @@ CACHING = [
     *("--fast_eval", "0"),
 ]
 NAML = ["--data", "newsroom", "--model", "naml", "--exp", "tt"]
-TINY: dict[str, Any] = {
-    "name": "stand-in", "random": True, "tokenizer": "minilm",
-    "shape": {"model_type": "llama", "vocab_size": 30522, "hidden_size": 16,
-              "num_hidden_layers": 5, "num_attention_heads": 2, "num_key_value_heads": 2,
-              "intermediate_size": 16},
-}  # fmt: skip
 
 
 def load(words: list[str]) -> tuple[RunConfig, list[str]]:
@@ -149,46 +146,56 @@ def test_every_old_name_acts_or_is_refused_by_a_sentence(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_tables(tmp_path_factory.mktemp("once") / "tables")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables, and a LLaMA of five layers, 16 wide, as a folder."""
+    folder = tmp_path_factory.mktemp("once")
+    tiny_tables(folder / "tables")
+    shape = LlamaConfig(
+        vocab_size=30_522, hidden_size=16, num_hidden_layers=5, num_attention_heads=2,
+        num_key_value_heads=2, intermediate_size=16,
+    )  # fmt: skip
+    LlamaModel(shape).save_pretrained(folder / "stand-in")
+    shutil.copy(locate(packaged("minilm")).folder / "tokenizer.json", folder / "stand-in")
+    return folder
 
 
-def checked(words: list[str], tables: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    own = ["--data.folder", str(tables), "--data.fields", "[title@words, category]"]
-    own += ["--model.item.model", str(TINY).replace("True", "true")]
-    code = worker.main([*words, *own, "--exp.device", "cpu", "--check"])
+def at(place: Path) -> list[str]:
+    data = ["--data.folder", str(place / "tables"), "--data.fields", "[title@words, category]"]
+    return ["--llm_ver", str(place / "stand-in"), *data, "--device", "cpu"]
+
+
+def checked(words: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    code = worker.main([*words, *at(place), "--check"])
     out, err = capsys.readouterr()
     return f"{code}\n{out}{err}"
 
 
 def test_the_published_training_command_trains_adapters_above_the_cut(
-    tables: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = checked([*TRAINING, "--embed_hidden_size", "16"], tables, capsys)
+    text = checked([*TRAINING, "--embed_hidden_size", "16"], place, capsys)
     assert "LoRA of rank 32 on 1 of 5 layers: 2,048 parameters" in text
     assert text.startswith("0")
-    text = checked([*TRAINING, "--lora", "0"], tables, capsys)
+    text = checked([*TRAINING, "--lora", "0"], place, capsys)
     assert "full tuning of 1 of 5 layers" in text
 
 
 @pytest.mark.parametrize("command", [TRAINING, CACHING], ids=["training", "caching"])
 @pytest.mark.parametrize("embed", ["llama-token", "null"])
 def test_the_width_must_be_the_language_models(
-    command: list[str], embed: str, tables: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], embed: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [word if "config/embed" not in word else embed for word in command]
-    assert checked([*words, "--embed_hidden_size", "16"], tables, capsys).startswith("0")
-    text = checked([*words, "--embed_hidden_size", "4092"], tables, capsys)
+    assert checked([*words, "--embed_hidden_size", "16"], place, capsys).startswith("0")
+    text = checked([*words, "--embed_hidden_size", "4092"], place, capsys)
     assert text.startswith("2")
     assert "embed.embed_hidden_size: 4092, but language model stand-in is 16 wide" in text
 
 
 def test_mode_cache_itself_checks_the_width(
-    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*CACHING, "--data.folder", str(tables), "--data.fields", "[title@words, category]"]
-    words += ["--model.item.model", str(TINY).replace("True", "true"), "--device", "cpu"]
-    words += ["--cache_folder", str(tmp_path / "cache")]
+    words = [*CACHING, *at(place), "--cache_folder", str(tmp_path / "cache")]
     assert worker.main([*words, "--embed_hidden_size", "4092"]) == 2
     assert "stand-in is 16 wide" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()

@@ -118,7 +118,6 @@ def test_every_published_variable_that_this_part_has_is_understood() -> None:
         "embed_hidden_size": "384",
         "fast_eval": "0",
         "lr": "1e-4",
-        "item_lr": "1e-5",
         "batch_size": "32",
         "acc_batch": "2",
         "epoch_batch": "-4",
@@ -133,7 +132,7 @@ def test_every_published_variable_that_this_part_has_is_understood() -> None:
     assert notices == []
     assert config.data.folder == Path("data/mind-large")
     assert (config.model.hidden_size, config.embed.embed_hidden_size) == (32, 384)
-    assert (train.lr, train.item_lr, train.seed) == (1e-4, 1e-5, 7)
+    assert (train.lr, train.seed) == (1e-4, 7)
     assert (train.batch_size, train.acc_batch, train.epoch_batch) == (32, 2, -4)
     assert (config.exp.device, config.exp.precision) == ("cpu", "bf16")
     assert config.exp.evaluate.fast_eval is False

@@ -91,7 +91,7 @@ def test_a_comparison_has_systems_and_bricks_each_with_its_own_training() -> Non
     assert (sasrec.loss, sasrec.patience, sasrec.metric) == ("full_softmax", 5, "nDCG@100")
     assert (vae.loss, vae.patience, vae.seed) == ("multinomial", 9, 2)
     ours = rows["cllm4rec"].runs[0]
-    alone = load([*RUN, "--seed", "1", "--layers", "3", "--exp.train.patience", "9"])
+    alone = load([*RUN, "--seed", "1", "--layers", "3"])
     assert ours.model == alone.model
     same = alone.model_copy(update={"exp": ours.exp})
     assert deciding(ours, OF_WEIGHTS) == deciding(same, OF_WEIGHTS)

@@ -1,0 +1,216 @@
+"""Settings that were given and that nothing in the run reads: refused, with what is read instead.
+
+Which keys of the data, embed and experiment YAMLs a system does not read stands in its section
+(``SystemModel.unread``); what models of bricks do not read follows from their bricks and settings.
+Shipped YAMLs serve all systems and may say what one of them does not read; a command line may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from legos.config.comparison import comparison_runs
+from legos.config.locations import CONFIG_FOLDER
+from legos.config.model_schema import ModelConfig, SystemModel
+from legos.config.needs import brick_settings, needs, reads_token_vectors
+from legos.config.overrides import Arguments
+from legos.config.references import referenced_variables, texts
+from legos.config.schema import EmbedConfig, RunConfig
+from legos.config.yaml_files import Document, KeyPath
+from legos.errors import ConfigError
+from legos.lm.source import LanguageModelSource
+
+_TOKEN_VECTORS = ("source", "path", "vocabulary", "frozen", "dropout")
+_LORA = ("lora_alpha", "lora_dropout", "lora_targets")
+_CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",
+                "exp.precision", "exp.mode", "exp.name", "exp.runs_folder")  # fmt: skip
+_MOST_NAMED = 8
+
+
+def unread_keys(config: RunConfig) -> dict[str, str | None]:
+    """Dotted keys that a single run does not read, sections for all below them.
+
+    Returns:
+        By key what is read instead, "" where nothing is; None for what is read below an unread
+        section.
+    """
+    if not isinstance(config.model, ModelConfig):
+        return {**type(config.model).unread, **config.model.unread_settings()}
+    found: dict[str, str | None] = dict(_of_training(config))
+    needed = needs(config.model)
+    if not reads_token_vectors(config.model):
+        own = "the language model's own token vectors" if "language_model" in needed else ""
+        found |= {f"embed.{key}": own for key in _TOKEN_VECTORS}
+        if "language_model" not in needed:
+            found["embed.embed_hidden_size"] = "model.hidden_size"
+    for key in ("item_vectors", "user_vectors", "item_codes"):
+        if key not in needed:
+            found[f"embed.{key}"] = ""
+    if "language_model" not in needed:
+        found["exp.cache"] = ""
+    return found
+
+
+def _of_training(config: RunConfig) -> Iterator[tuple[str, str]]:
+    train, model = config.exp.train, config.bricks
+    language = [each for each in brick_settings(model) if each.name == "language_model"]
+    if not any(not getattr(each, "frozen", True) for each in language):
+        yield "exp.train.item_lr", "exp.train.lr"
+    if train.loss != "cosine_contrastive":
+        for key in ("margin", "negative_weight"):
+            yield f"exp.train.{key}", "it with exp.train.loss cosine_contrastive alone"
+    if train.loss in ("full_softmax", "multinomial"):
+        yield "exp.train.negatives", f"all items, with exp.train.loss {train.loss}"
+    if config.exp.evaluate.ranking != "all":
+        yield "exp.evaluate.exclude", "it with exp.evaluate.ranking all alone"
+    if any(getattr(each, "lora_rank", 1) == 0 for each in language):
+        for key in _LORA:
+            yield f"model.item.{key}", "it with LoRA alone (model.item.lora_rank)"
+
+
+def refuse_unread_given(arguments: Arguments, document: Document, config: RunConfig) -> list[str]:
+    """Refuse what a command line gives and no model of the run reads.
+
+    Args:
+        arguments: of the command line.
+        document: the sections before references are resolved, which say what a variable fills.
+        config: the run.
+
+    Returns:
+        Notices: of keys that the mode does not read, and of keys of the user's own YAMLs that the
+        model does not.
+
+    Raises:
+        ConfigError: all such options, each with what is read instead.
+    """
+    members = {member.model.name: member for member in comparison_runs(config)}
+    unread = {name: unread_keys(member) for name, member in members.items()}
+    problems, notices = [], []
+    for option, keys in _given(arguments, document).items():
+        if option == "--embed" and any(map(_reads_embed, members.values())):
+            continue
+        told = [_instead(key, config, unread) for key in keys]
+        if told and None not in told:
+            problems.append(_problem(option, keys[0], told[0] or "", config))
+        elif config.exp.mode == "cache" and not any(key.startswith(_CACHE_READS) for key in keys):
+            notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return notices + _own_yamls(document, config, unread)
+
+
+def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
+    """By option of the command line the dotted keys that it fills."""
+    given = {f"--{'.'.join(path)}": list(_leaves(value, path))
+             for path, value in arguments.dotted.items()}  # fmt: skip
+    for path, text in texts(document.data):
+        for name in referenced_variables(text) & arguments.variables.keys():
+            given.setdefault(f"--{name}", []).append(".".join(path))
+    if "embed" in arguments.yamls:
+        given["--embed"] = ["embed.source"]
+    return given
+
+
+def _leaves(value: Any, path: KeyPath) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            yield from _leaves(below, (*path, str(key)))
+    else:
+        yield ".".join(path)
+
+
+def _instead(
+    key: str, config: RunConfig, unread: Mapping[str, Mapping[str, str | None]]
+) -> str | None:
+    """What is read instead of a key that no model reads; None where one reads it."""
+    rows = list(unread)
+    parts = key.split(".")
+    if parts[:2] == ["exp", "compare"] and len(parts) > 4:
+        if parts[2] == "models" and config.exp.compare is not None:
+            rows = [config.exp.compare.models[int(parts[3])].name]
+            own = {"train": "exp.train", "data": "data"}.get(parts[4], f"model.{parts[4]}")
+            key = ".".join([own, *parts[5:]])
+        elif parts[2] == "embeds":
+            key = ".".join(["embed", *parts[4:]])
+    told = [_nearest_rule(key, unread[row]) for row in rows]
+    return None if None in told else told[0]
+
+
+def _nearest_rule(key: str, rules: Mapping[str, str | None]) -> str | None:
+    """What the longest rule that holds for a key says; None: it is read."""
+    matching = [rule for rule in rules if key == rule or key.startswith(f"{rule}.")]
+    return rules[max(matching, key=len)] if matching else None
+
+
+def _reads_embed(config: RunConfig) -> bool:
+    """Whether a run reads anything of its embed YAML, or has no reason to object to it."""
+    embed, model = config.embed, config.model
+    if _asks_for_nothing(embed):
+        return True
+    if not isinstance(model, ModelConfig):
+        return False
+    needed = needs(model)
+    given = [key for key in ("item_vectors", "user_vectors", "item_codes") if getattr(embed, key)]
+    if reads_token_vectors(model) or any(key in needed for key in given):
+        return True
+    own = [getattr(each, "model", None) for each in brick_settings(model)]
+    return (
+        embed.source == "language_model" and LanguageModelSource.model_validate(embed.path) in own
+    )
+
+
+def _asks_for_nothing(embed: EmbedConfig) -> bool:
+    return embed.source == "random" and not (
+        embed.item_vectors or embed.user_vectors or embed.item_codes
+    )
+
+
+def _problem(option: str, key: str, instead: str, config: RunConfig) -> str:
+    if option == "--embed":
+        key = "its vectors"
+    names = dict.fromkeys(_called(member.model) for member in comparison_runs(config))
+    who = " and ".join(names)
+    read = f"; it reads {instead}" if instead else ""
+    fills = "" if option in (f"--{key}", "--embed") else f" fills {key}, which"
+    what = f"{fills} is read by nothing in {who}" if fills else f" is not read by {who}"
+    return f"{option}:{what}{read}"
+
+
+def _called(model: SystemModel) -> str:
+    return f"model {model.name}" if isinstance(model, ModelConfig) else f"system {model.system}"
+
+
+def _own_yamls(
+    document: Document, config: RunConfig, unread: Mapping[str, Mapping[str, str | None]]
+) -> list[str]:
+    """A notice for each of the user's own YAMLs that says what no model reads."""
+    found: dict[str, list[str]] = {}
+    for path, place in document.places.items():
+        file = place.rpartition(":")[0]
+        if not file or path[0] not in ("exp", "embed") or path[:2] == ("exp", "compare"):
+            continue
+        if Path(file).absolute().is_relative_to(CONFIG_FOLDER) or _is_section(document, path):
+            continue
+        key = ".".join(path)
+        if _instead(key, config, unread) is not None:
+            found.setdefault(file, []).append(key)
+    return [
+        f"{file}: without effect, because {_called(config.model)} does not read it: "
+        f"{', '.join(keys[:_MOST_NAMED])}{' and more' if len(keys) > _MOST_NAMED else ''}"
+        for file, keys in found.items()
+        if any(not key.startswith("embed.") for key in keys)
+    ]
+
+
+def _is_section(document: Document, path: KeyPath) -> bool:
+    here: Any = document.data
+    for key in path:
+        if isinstance(here, dict):
+            here = here.get(key)
+        elif isinstance(here, list) and key.isdecimal() and int(key) < len(here):
+            here = here[int(key)]
+        else:
+            return False
+    return isinstance(here, dict | list)
