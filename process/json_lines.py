@@ -5,17 +5,25 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from legos.errors import DataError
+from process.bad_lines import BadLine, BadLines
 from process.progress import progress_bar
+from process.texts import one_line
 from process.ties import line_hash
 
 _LINES_A_TICK = 10_000
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_LARGEST = 2**63 - 1
+_LONGEST = 40  # characters of a number
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -32,42 +40,103 @@ class Row:
         """64 bits that depend on what the line says, not on where it stands."""
         return line_hash(self.raw)
 
-    def text(self, key: str) -> str:
-        """A required string (numbers are taken as strings).
+    @property
+    def at(self) -> str:
+        """``file:line``, to begin an error message with."""
+        return f"{self.path}:{self.line}"
+
+    def bad(self, key: str, expected: str) -> BadLine:
+        """The error of a value that cannot be read."""
+        found = repr(self.values[key])
+        shown = found if len(found) <= 60 else found[:57] + "..."
+        return BadLine(
+            self.at, f"{key!r} is not {expected}", f"{key!r} is {shown}, expected {expected}"
+        )
+
+    def id(self, key: str) -> str:
+        """A required id; a number is taken as a string, 12.0 as 12.
 
         Raises:
-            DataError: missing or of another type.
+            BadLine: missing, empty or of another type.
         """
-        value = self._required(key)
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise DataError(f"{self.path}:{self.line}: {key!r} is {value!r}, expected a string")
+        value = self.required(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            raise self.bad(key, "an id")
         return str(value)
 
-    def integer(self, key: str) -> int:
-        """A required whole number, possibly written as a string.
+    def text(self, key: str) -> str:
+        """A text on one line without markup, of a list all parts; "" where there is none.
 
         Raises:
-            DataError: missing or not a number.
+            BadLine: neither text nor number, nor a list of such.
         """
-        value = self._required(key)
-        try:
-            if isinstance(value, bool | float):
-                raise ValueError
-            return int(value)
-        except (ValueError, TypeError):
-            raise DataError(
-                f"{self.path}:{self.line}: {key!r} is {value!r}, expected a whole number"
-            ) from None
+        value = self.values.get(key)
+        parts = value if isinstance(value, list) else [value]
+        texts = []
+        for part in parts:
+            if part is None or part != part:  # NaN stands for nothing
+                continue
+            if isinstance(part, bool) or not isinstance(part, str | int | float):
+                raise self.bad(key, "a string or a list of strings")
+            texts.append(one_line(str(part)))
+        return " ".join(filter(None, texts))
 
-    def _required(self, key: str) -> Any:
+    def integer(self, key: str) -> int:
+        """A required whole number, possibly written as a string or as 4.0.
+
+        Raises:
+            BadLine: missing or not a whole number.
+        """
+        self.required(key)
+        value = self.number(key)
+        if value is None or value != value or not float(value).is_integer():
+            raise self.bad(key, "a whole number")
+        return int(value)
+
+    def number(self, key: str) -> int | float | None:
+        """A number, possibly written as a string; None where there is none, NaN as it is.
+
+        Raises:
+            BadLine: not a number, or infinite.
+        """
+        value = self.values.get(key)
+        if isinstance(value, str):
+            text = value.strip()
+            if not text:
+                return None
+            if text.lower() == "nan":
+                return math.nan
+            if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+                raise self.bad(key, "a number")
+            value = int(text) if text.lstrip("+-").isdecimal() else float(text)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise self.bad(key, "a number of 64 bits")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) == math.inf:
+            raise self.bad(key, "a number")
+        return value
+
+    def required(self, key: str) -> Any:
+        """The value as it is.
+
+        Raises:
+            BadLine: there is none of this name.
+        """
         if key not in self.values:
-            found = ", ".join(sorted(self.values)) or "nothing"
-            raise DataError(f"{self.path}:{self.line}: no {key!r} here; found: {found}")
+            found = ", ".join(sorted(map(str, self.values))) or "nothing"
+            raise BadLine(self.at, f"no {key!r}", f"no {key!r} here; found: {found[:200]}")
         return self.values[key]
 
 
 def read_json_lines(
-    paths: Sequence[Path], purpose: str, *, python_too: bool = False
+    paths: Sequence[Path],
+    purpose: str,
+    *,
+    python_too: bool = False,
+    bad: BadLines | None = None,
 ) -> Iterator[Row]:
     """Yield the objects of the files, in order, under a progress bar that counts bytes.
 
@@ -76,10 +145,11 @@ def read_json_lines(
         purpose: shown at the bar.
         python_too: a line may also be a Python dict of plain values (Amazon's metadata of 2014);
             it is read as data, nothing of it runs.
+        bad: counts the lines, leaves out those that are not JSON objects, and replaces halves of
+            characters (unpaired surrogates) by U+FFFD. Without it all of these are errors.
 
     Raises:
-        DataError: a file is missing or empty, cut short, not UTF-8, or a line is not a JSON object;
-            names file and line.
+        DataError: a file is missing, empty or cut short; or a line is bad. Names file and line.
     """
     for path in paths:
         if not path.is_file():
@@ -89,7 +159,16 @@ def read_json_lines(
             for line, text in _lines(path, raw):
                 if line % _LINES_A_TICK == 0:
                     move(raw.tell())
-                yield Row(path, line, _parse(path, line, text, python_too=python_too), text)
+                if bad is not None:
+                    bad.lines += 1
+                try:
+                    values = _parse(path, line, text, python_too, bad)
+                except BadLine as error:
+                    if bad is None:
+                        raise
+                    bad.add(error)
+                    continue
+                yield Row(path, line, values, text)
             if line == 0:
                 raise DataError(f"{path}: the file is empty, expected one JSON object a line")
 
@@ -109,30 +188,54 @@ def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         ) from None
 
 
-def _parse(path: Path, line: int, text: bytes, *, python_too: bool) -> dict[str, Any]:
+def _parse(
+    path: Path, line: int, text: bytes, python_too: bool, bad: BadLines | None
+) -> dict[str, Any]:
+    at = f"{path}:{line}"
     value: Any
     try:
         value = json.loads(text)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+        raise BadLine(at, "not UTF-8", f"not UTF-8 ({error.reason})") from None
     except RecursionError:
-        raise DataError(f"{path}:{line}: nested too deeply") from None
+        raise BadLine(at, "not JSON", "nested too deeply") from None
     except ValueError as error:
         if not python_too:
-            raise DataError(f"{path}:{line}: not JSON ({error})") from None
-        value = _parse_python(path, line, text)
+            raise BadLine(
+                at, "not JSON", f"not JSON ({error}); expected one JSON object a line"
+            ) from None
+        value = _parse_python(at, text)
     if not isinstance(value, dict):
-        raise DataError(f"{path}:{line}: a JSON {type(value).__name__}, expected an object")
-    return value
+        kind = type(value).__name__
+        raise BadLine(at, "not a JSON object", f"a JSON {kind}, expected an object")
+    if b"\\ud" in text or b"\\uD" in text:
+        return _with_whole_characters(at, value, bad)
+    return cast(dict[str, Any], value)
 
 
-def _parse_python(path: Path, line: int, text: bytes) -> Any:
+def _with_whole_characters(at: str, value: dict[str, Any], bad: BadLines | None) -> dict[str, Any]:
+    """Replace what JSON can write and UTF-8 cannot: a surrogate without its other half."""
+    dumped = json.dumps(value, ensure_ascii=False, default=str)
+    if not _SURROGATE.search(dumped):
+        return value
+    if bad is None:
+        raise BadLine(
+            at, "half a character", "holds half a character (an unpaired surrogate such as \\ud83d)"
+        )
+    bad.notes["lines with half a character, read with U+FFFD in its place"] += 1
+    whole: dict[str, Any] = json.loads(_SURROGATE.sub("\ufffd", dumped))
+    return whole
+
+
+def _parse_python(at: str, text: bytes) -> Any:
     try:
         return ast.literal_eval(text.decode("utf-8").strip())
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+        raise BadLine(at, "not UTF-8", f"not UTF-8 ({error.reason})") from None
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         reason = str(error).split("\n")[0][:80]
-        raise DataError(
-            f"{path}:{line}: neither JSON nor a Python dict of plain values ({reason})"
+        raise BadLine(
+            at,
+            "neither JSON nor a Python dict",
+            f"neither JSON nor a Python dict of plain values ({reason})",
         ) from None

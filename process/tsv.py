@@ -11,7 +11,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,18 +32,33 @@ class Block:
         path: the file.
         first_line: 1-based number of the first line.
         columns: per name ``(n,)`` str objects.
+        left_out: rows, counted from ``first_line``, that are in no column any more.
     """
 
     path: Path
     first_line: int
     columns: dict[str, np.ndarray]
+    left_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def at(self, row: int) -> str:
         """``file:line`` of a row, to begin an error message with."""
-        return f"{self.path}:{self.first_line + row}"
+        return f"{self.path}:{self.numbers[row]}"
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """``(n,)`` int64 the number of every line."""
+        every = np.arange(self.first_line, self.first_line + len(self) + len(self.left_out))
+        return np.delete(every, self.left_out)
+
+    def without(self, rows: np.ndarray) -> Block:
+        """The other rows; lines keep their numbers. ``rows (k,)`` int64."""
+        if not len(rows):
+            return self
+        columns = {name: np.delete(values, rows) for name, values in self.columns.items()}
+        return replace(self, columns=columns, left_out=tuple(rows.tolist()))
 
 
 def read_blocks(
@@ -67,6 +82,23 @@ def read_blocks(
         line += len(block)
     if line == 1:
         raise DataError(f"{path}: the file is empty, expected {len(columns)} columns a line")
+
+
+def header_rows(
+    block: Block, column: str, names: Sequence[str], other: str, beginning: str
+) -> np.ndarray:
+    """``(k,)`` int64: the rows that name columns, in any case, with blanks or underscores.
+
+    Args:
+        block: some lines of a file that should have no header.
+        column: whose cell is one of ``names`` in a header.
+        other: whose cell begins with ``beginning`` there as well.
+    """
+    wanted = {name.replace("_", " ") for name in names} | set(names)
+    rows = [row for row, cell in enumerate(block.columns[column]) if cell.lower() in wanted]
+    others = block.columns[other]
+    named = [row for row in rows if others[row].lower().startswith(beginning)]
+    return np.array(named, dtype=np.int64)
 
 
 def find_file(folder: Path, name: str) -> Path | None:

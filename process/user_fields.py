@@ -26,6 +26,7 @@ from process.encode import Column, category_vocabulary, encode_content
 from process.identity import describe_sources, finished_tables
 from process.json_lines import Row, read_json_lines
 from process.lists import Lists
+from process.texts import plain_text
 from process.tokenization import load_tokenizer
 
 DESCRIPTION = """\
@@ -156,7 +157,7 @@ def read_profiles(
     found: set[str] = set()
     unknown = 0
     for line in read_json_lines([path], "reading profiles"):
-        user, profile = line.text("user_id"), {name: _field(line, name) for name in fields}
+        user, profile = line.id("user_id"), {name: _field(line, name) for name in fields}
         if user in seen:
             raise DataError(
                 f"{path}:{line.line}: user {user!r} stands on line {seen[user]} already"
@@ -187,7 +188,7 @@ def _field(line: Row, name: str) -> str:
         raise DataError(
             f"{line.path}:{line.line}: {name!r} is {shown}, expected a string or a list of strings"
         )
-    return (value or "").strip()
+    return plain_text(value or "").strip()
 
 
 def _describe(

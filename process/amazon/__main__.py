@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
+from process.bad_lines import add_max_bad
 from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
@@ -24,8 +25,10 @@ expected, .gz or not:
   --metadata   optional, one JSON object (2014: or Python dict) a line: asin or parent_asin, title,
                description, brand or store, categories or category, price
 
-A rating of 0, null or none at all is unknown. The reviews are read twice, so memory grows with what
-passes the filters.
+A rating of 0, null or none at all is unknown. An empty category falls back to main_category or
+main_cat, an empty description to features; numbers may be strings, times seconds or milliseconds.
+The reviews are read twice, so memory grows with what passes the filters and with the metadata
+(with --clicked-only or --item-core: of clicked items alone).
 """
 PREPARED = """\
 Build tables from a prepared folder.
@@ -111,7 +114,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_max_bad(parser)
     filters = parser.add_argument_group("filters, in this order")
+    filters.add_argument(
+        "--clicked-only", action="store_true",
+        help="drop described items that nobody clicked; --item-core above 1 drops them, too "
+        "(default: they stay in the catalogue)",
+    )  # fmt: skip
     filters.add_argument("--titled-only", action="store_true", help="drop items without a title")
     filters.add_argument(
         "--rating-above", type=float, metavar="STARS",
@@ -171,8 +180,10 @@ def _read(args: argparse.Namespace) -> RawData:
         return read_cllm4rec(args.raw, name=args.name)
     options = _options(args)
     if args.origin == "prepared":
-        return read_prepared(args.raw, name=args.name, options=options)
-    return read_amazon(args.reviews, args.metadata, name=args.name, options=options)
+        return read_prepared(args.raw, name=args.name, options=options, max_bad=args.max_bad)
+    return read_amazon(
+        args.reviews, args.metadata, name=args.name, options=options, max_bad=args.max_bad
+    )
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -202,6 +213,7 @@ def _options(args: argparse.Namespace) -> Options:
         cuts=(first, second),
         negatives=Negatives(args.negatives, tuple(args.candidates), args.seed),
         item_order=args.item_order,
+        clicked_only=args.clicked_only,
     )
 
 

@@ -18,6 +18,7 @@ from process.amazon.public import PublicData, read_public
 from process.amazon.reviews import read_reviews, read_texts
 from process.amazon.sequences import read_sequences
 from process.amazon.splits import SPLITS, by_time, leave_last_out, random_80_10_10, short_users
+from process.bad_lines import MAX_BAD, BadLines
 from process.raw import FurtherTable, Impressions, RawData
 from process.ties import count_ties
 from process.tsv import find_file, what_is_there
@@ -46,6 +47,7 @@ class Options:
         cuts: quantiles of ``by-time``.
         negatives: what is stored beside clicks; its seed is also that of the random split.
         item_order: what the row numbers of items go by.
+        clicked_only: leave out described items that nobody clicked.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -54,18 +56,35 @@ class Options:
     cuts: tuple[float, float] = (0.8, 0.9)
     negatives: Negatives = field(default_factory=Negatives)
     item_order: ItemOrder = "hash"
+    clicked_only: bool = False
+
+    @property
+    def whole_catalogue(self) -> bool:
+        """Whether items that nobody clicked stay; a core of items says that none of them do."""
+        return not self.clicked_only and self.filters.item_core <= 1
 
 
 def read_amazon(
-    reviews: Sequence[Path], metadata: Sequence[Path], *, name: str, options: Options
+    reviews: Sequence[Path],
+    metadata: Sequence[Path],
+    *,
+    name: str,
+    options: Options,
+    max_bad: float = MAX_BAD,
 ) -> RawData:
     """Review files and, where there are, metadata files of one release.
 
+    Args:
+        reviews, metadata: the files.
+        name: of the data set.
+        options: what the user chooses.
+        max_bad: the share of lines of reviews, and of metadata, that may be bad.
+
     Raises:
-        DataError: a damaged file or line, or nothing passes the filters.
+        DataError: a damaged file, too many bad lines, or nothing passes the filters.
     """
-    interactions, oddities = read_reviews(reviews)
-    described = _described(interactions, metadata)
+    interactions, oddities = read_reviews(reviews, BadLines(max_bad))
+    described = _described(interactions, metadata, options, max_bad)
     sources = [*reviews, *metadata]
     layout = "amazon-reviews"
     return _build(
@@ -74,12 +93,20 @@ def read_amazon(
     )  # fmt: skip
 
 
-def read_prepared(folder: Path, *, name: str, options: Options) -> RawData:
+def read_prepared(
+    folder: Path, *, name: str, options: Options, max_bad: float = MAX_BAD
+) -> RawData:
     """A folder with ``sequences.tsv`` or ``reviews.jsonl``, and ``items.jsonl``.
 
+    Args:
+        folder: of the raw files.
+        name: of the data set.
+        options: what the user chooses.
+        max_bad: the share of lines of ``reviews.jsonl``, and of ``items.jsonl``, that may be bad.
+
     Raises:
-        DataError: neither or both are there, an item is not described, a damaged file or line, or
-            nothing passes the filters.
+        DataError: neither or both are there, an item is not described, a damaged file, too many
+            bad lines, or nothing passes the filters.
     """
     sequences, reviews = find_file(folder, "sequences.tsv"), find_file(folder, "reviews.jsonl")
     if (sequences is None) == (reviews is None):
@@ -90,21 +117,21 @@ def read_prepared(folder: Path, *, name: str, options: Options) -> RawData:
     items = find_file(folder, "items.jsonl")
     metadata = [items] if items else []
     if reviews is not None:
-        return _prepared_reviews(reviews, metadata, name, options)
+        return _prepared_reviews(reviews, metadata, name, options, max_bad)
     assert sequences is not None  # noqa: S101  # said above
     interactions = read_sequences(sequences)
-    described = _described(interactions, metadata)
-    if metadata and described.oddities["items without metadata"]:
+    described = _described(interactions, metadata, options, max_bad)
+    if metadata and not described.items.keys() >= set(interactions.item_ids):
         read_sequences(sequences, frozenset(described.items))  # raises with the line
     layout, sources = "amazon-prepared", [sequences, *metadata]
     return _build(name, layout, interactions, described, {}, sources, options, texts=_no_texts)
 
 
 def _prepared_reviews(
-    reviews: Path, metadata: Sequence[Path], name: str, options: Options
+    reviews: Path, metadata: Sequence[Path], name: str, options: Options, max_bad: float
 ) -> RawData:
-    interactions, oddities = read_reviews([reviews])
-    described = _described(interactions, metadata)
+    interactions, oddities = read_reviews([reviews], BadLines(max_bad))
+    described = _described(interactions, metadata, options, max_bad)
     if metadata:
         unknown = sorted(set(interactions.item_ids) - described.items.keys())
         if unknown:
@@ -139,8 +166,17 @@ def read_cllm4rec(folder: Path, *, name: str) -> RawData:
     )
 
 
-def _described(interactions: Interactions, metadata: Sequence[Path]) -> Metadata:
-    return read_metadata(metadata, frozenset(interactions.item_ids)) if metadata else Metadata()
+def _described(
+    interactions: Interactions, metadata: Sequence[Path], options: Options, max_bad: float
+) -> Metadata:
+    """What the files say of the items that somebody clicked or, for a whole catalogue, of all."""
+    if not metadata:
+        return Metadata()
+    clicked = frozenset(interactions.item_ids)
+    wanted = None if options.whole_catalogue else clicked
+    described = read_metadata(metadata, wanted, BadLines(max_bad))
+    described.oddities["items without metadata"] = len(clicked - described.items.keys())
+    return described
 
 
 def _no_texts(places: np.ndarray) -> dict[str, list[str]]:
@@ -160,6 +196,12 @@ def _build(
 ) -> RawData:
     """Filter, split, draw. ``texts``: the texts of chosen places."""
     counts = {**oddities, **metadata.oddities}
+    further: list[str] = []
+    if options.whole_catalogue:
+        unclicked = metadata.items.keys() - set(interactions.item_ids)
+        further = [item for item in unclicked if metadata.items[item].get("title")]
+        further = further if options.titled_only else list(unclicked)
+        counts["items that nobody clicked, in the catalogue but never drawn"] = len(further)
     if options.titled_only:
         titled = np.array(metadata.titled(interactions.item_ids), dtype=bool)[interactions.item]
         counts["interactions with items without a title, dropped"] = int((~titled).sum())
@@ -167,7 +209,7 @@ def _build(
     kept, dropped = apply_filters(
         interactions.chronological(options.negatives.seed), options.filters
     )
-    kept = kept.with_items_in(options.item_order)
+    kept = kept.with_items_in(options.item_order, further)
     codes = _codes(kept, options)
     counts |= dropped
     splits, unasked = _impressions(kept, codes, options)

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from process.amazon.interactions import UNKNOWN_TIME, Interactions
+from process.amazon.interactions import Interactions
 from process.amazon.splits import SPLITS, TEST, TRAIN, VALID
 from process.lists import Lists, offsets_of
+from process.moments import UNKNOWN_TIME
 from process.negatives import draw_negatives
 from process.raw import Impressions
 
-UNBOUGHT = 0.2  # weight of an item that nobody bought in train: every item can be a negative
+UNBOUGHT = 0.2  # weight of an item that nobody bought in train: all that are clicked can be drawn
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ def next_item_impressions(
 ) -> tuple[dict[str, Impressions], int]:
     """One impression a click that has a history: what the user did before, and the click.
 
+    Negatives are items that somebody clicked, as in published protocols. An item that nobody
+    clicked is never drawn: in train it could only be a negative, and in a ranking it would only
+    make the task easier.
+
     Args:
         interactions: in chronological order.
         codes: ``(K,)`` split of each.
@@ -62,8 +67,9 @@ def next_item_impressions(
     """
     items = len(interactions.item_ids)
     train = interactions.take(codes == TRAIN)
-    popular = np.bincount(train.item, minlength=items) + UNBOUGHT
-    uniform = np.ones(items)
+    clicked = np.bincount(interactions.item, minlength=items) > 0
+    popular = np.where(clicked, np.bincount(train.item, minlength=items) + UNBOUGHT, 0)
+    uniform = clicked.astype(np.float64)
     everything = interactions.by_user
     flavours = [_Flavour(SPLITS[TRAIN], TRAIN, negatives.train, uniform, train.by_user)]
     for suffix, count, weights in (

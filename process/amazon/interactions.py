@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from process.lists import Lists, first_rows, offsets_of, without_unused
+from process.moments import UNKNOWN_TIME
 from process.ties import by_hash, by_id, pair_hashes, ranks
 
-UNKNOWN_TIME = -1
 ItemOrder = Literal["hash", "appearance"]
 
 
@@ -90,19 +91,22 @@ class Interactions:
         item_ids, item = without_unused(self.item_ids, self.item)
         return replace(self, user_ids=user_ids, item_ids=item_ids, user=user, item=item)
 
-    def with_items_in(self, order: ItemOrder) -> Interactions:
+    def with_items_in(self, order: ItemOrder, further: Sequence[str] = ()) -> Interactions:
         """Give the items other row numbers.
 
         Args:
             order: ``hash``: by the SHA-256 of their ids, so that a number tells nothing of who
                 bought an item or when. ``appearance``: as they first appear in the interactions,
                 which puts next to each other what one user bought (CLLM4Rec's, P5's).
+            further: ids of items without interactions; with ``appearance`` they come last.
         """
         if order == "hash":
-            ranked = by_hash(self.item_ids)
+            every = [*self.item_ids, *further]
+            item_ids, item = _reordered(every, self.item, by_hash(every))
         else:
             ranked = np.argsort(first_rows(self.item), kind="stable")
-        item_ids, item = _reordered(self.item_ids, self.item, ranked)
+            item_ids, item = _reordered(self.item_ids, self.item, ranked)
+            item_ids += [further[i] for i in by_hash(further)]
         return replace(self, item_ids=item_ids, item=item)
 
 
@@ -123,6 +127,7 @@ class Collector:
     item: array[int] = field(default_factory=lambda: array("i"))
     rating: array[float] = field(default_factory=lambda: array("f"))
     time: array[int] = field(default_factory=lambda: array("q"))
+    place: array[int] = field(default_factory=lambda: array("q"))
     content: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(
@@ -131,9 +136,20 @@ class Collector:
         item: str,
         rating: float = float("nan"),
         time: int = UNKNOWN_TIME,
+        *,
         content: int = 0,
+        place: int | None = None,
     ) -> None:
-        """Add an interaction; ``content``: a hash of all that is said about it."""
+        """Add an interaction.
+
+        Args:
+            user, item: ids.
+            rating: NaN = unknown.
+            time: Unix seconds.
+            content: a hash of all that is said about it.
+            place: where it stands among all that was read; behind the last one when not given.
+        """
+        self.place.append(len(self.place) if place is None else place)
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.rating.append(rating)
@@ -153,7 +169,7 @@ class Collector:
             item=item,
             rating=np.asarray(self.rating, dtype=np.float32),
             time=np.asarray(self.time, dtype=np.int64),
-            place=np.arange(len(user), dtype=np.int64),
+            place=np.asarray(self.place, dtype=np.int64),
             content=None if self.ordered else np.asarray(self.content, dtype=np.uint64),
         )
 

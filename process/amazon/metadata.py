@@ -10,20 +10,24 @@ from typing import Any
 
 import pandas as pd
 
-from legos.errors import DataError
+from process.bad_lines import BadLine, BadLines
 from process.json_lines import Row, read_json_lines
+from process.texts import one_line
 
 ITEM_KEYS = ("item_id", "parent_asin", "asin")
 TEXT_KEYS = {  # field -> the keys it may have, the first one that is filled counts
     "title": ("title",),
     "authors": ("authors",),
-    "description": ("description", "gpt_description"),
+    "description": ("description", "gpt_description", "features", "feature"),
 }
 BRAND_KEYS = ("brand", "store")
-PATH_KEYS = ("categories", "category")
+PATH_KEYS = ("categories", "category", "main_category", "main_cat")
 TEXT_FIELDS = ("title", "authors", "description", "categories")
 CATEGORY_FIELDS = ("brand", "category", "subcategory", "price")
 _PRICE = re.compile(r"\$? ?(\d[\d,]*(?:\.\d+)?)")  # no ranges, nothing of a page's code
+_ALT = re.compile(
+    r"<img\b[^<>]*\balt=[\"']([^\"'<>]*)[\"'][^<>]*>", re.IGNORECASE
+)  # a shelf's logo
 _PAGE_CODE = "getTime"  # scripts of the shop's pages that Amazon 2018 holds in place of titles
 
 
@@ -44,36 +48,48 @@ class Metadata:
         return [bool(self.items.get(item, {}).get("title")) for item in item_ids]
 
 
-def read_metadata(paths: Sequence[Path], wanted: Collection[str]) -> Metadata:
+def read_metadata(
+    paths: Sequence[Path], wanted: Collection[str] | None, bad: BadLines | None = None
+) -> Metadata:
     """Read the lines of the wanted items.
-
-    Args:
-        paths: metadata files, one JSON object (or Python dict, as in 2014) a line.
-        wanted: ids of the items that matter.
 
     Of several lines of one item the fullest counts, wherever it stands.
 
+    Args:
+        paths: metadata files, one JSON object (or Python dict, as in 2014) a line.
+        wanted: ids of the items that matter; None = all.
+        bad: counts the lines that cannot be read; without it the default share may be bad.
+
     Raises:
-        DataError: a damaged file or line; names file and line.
+        DataError: a damaged file, or too many bad lines; names file and line.
     """
+    bad = bad or BadLines()
     found: dict[str, dict[str, str]] = {}
-    twice = 0
-    for row in read_json_lines(paths, "reading metadata", python_too=True):
-        item = _item_id(row)
-        if item not in wanted:
+    twice = code = others = 0
+    for row in read_json_lines(paths, "reading metadata", python_too=True, bad=bad):
+        try:
+            item = _item_id(row)
+            if wanted is not None and item not in wanted:
+                others += 1
+                continue
+            fields = _fields(row)
+        except BadLine as error:
+            bad.add(error)
             continue
-        fields = _fields(row)
+        if _PAGE_CODE in fields.get("title", ""):
+            code += 1
+            del fields["title"]
         twice += item in found
         found[item] = max(found.get(item, fields), fields, key=_fullness)
-    code = [
-        fields.pop("title") for fields in found.values() if _PAGE_CODE in fields.get("title", "")
-    ]
+    bad.check()
     oddities = {
         "items described again, the fullest line kept": twice,
-        "titles that are a page's code, taken as missing": len(code),
-        "items without metadata": len(wanted) - len(found),
+        "titles that are a page's code, taken as missing": code,
         "items without a title": sum("title" not in fields for fields in found.values()),
+        **{f"{what} (metadata)": count for what, count in bad.oddities().items()},
     }
+    if others:
+        oddities["lines about items that nobody clicked, left out"] = others
     return Metadata(found, oddities)
 
 
@@ -100,11 +116,10 @@ def items_frame(
 def _item_id(row: Row) -> str:
     for key in ITEM_KEYS:
         if key in row.values:
-            return row.text(key)
-    found = ", ".join(sorted(row.values)) or "nothing"
-    raise DataError(
-        f"{row.path}:{row.line}: no item id ({', '.join(ITEM_KEYS)}) here; found: {found}"
-    )
+            return row.id(key)
+    found = ", ".join(sorted(map(str, row.values))) or "nothing"
+    keys = ", ".join(ITEM_KEYS)
+    raise BadLine(row.at, "no item id", f"no item id ({keys}) here; found: {found[:200]}")
 
 
 def _fullness(fields: Mapping[str, str]) -> tuple[int, int, list[tuple[str, str]]]:
@@ -125,18 +140,9 @@ def _fields(row: Row) -> dict[str, str]:
 
 
 def _first(row: Row, keys: Sequence[str]) -> str:
-    for key in keys:
-        value = row.values.get(key)
-        parts = value if isinstance(value, list) else [value]
-        if not all(part is None or isinstance(part, str) for part in parts):
-            raise DataError(
-                f"{row.path}:{row.line}: {key!r} is {_shown(value)}, expected a string or a list "
-                "of strings"
-            )
-        text = " ".join(" ".join(part.split()) for part in parts if part)
-        if text:
-            return text
-    return ""
+    """The first of the keys that is filled; the release of 2023 writes nothing as "None"."""
+    texts = (row.text(key) for key in keys)
+    return next((text for text in texts if text and text != "None"), "")
 
 
 def _price(value: Any) -> str:
@@ -147,26 +153,29 @@ def _price(value: Any) -> str:
 
 def _paths(row: Row) -> list[list[str]]:
     """Category paths, from the department down; empty where there are none."""
-    value: Any = None
     for key in PATH_KEYS:
-        value = value or row.values.get(key)
-    if not value:
-        return []
-    if isinstance(value, str):
-        value = [[value]]
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        value = [value]
-    if not isinstance(value, list) or not all(
-        isinstance(path, list) and all(isinstance(part, str) for part in path) for path in value
-    ):
-        raise DataError(
-            f"{row.path}:{row.line}: the categories are {_shown(value)}, expected paths: lists of "
-            "strings"
-        )
-    paths = [[" ".join(part.split()) for part in path if part.strip()] for path in value]
-    return [path for path in paths if path]
+        value = row.values.get(key)
+        if not value or value != value:  # NaN stands for nothing
+            continue
+        parts = value if isinstance(value, list) else [value]
+        whole = parts if all(isinstance(part, list) for part in parts) else [parts]
+        paths = [path for path in (_path(row, key, path) for path in whole) if path]
+        if paths:
+            return paths
+    return []
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _path(row: Row, key: str, parts: Sequence[Any]) -> list[str]:
+    """The shelves of one path; what follows the end of a page's tags is no category."""
+    path = []
+    for part in parts:
+        if part is None:
+            continue
+        if isinstance(part, bool) or not isinstance(part, str | int | float):
+            raise row.bad(key, "paths: lists of strings")
+        shelf = one_line(_ALT.sub(r"\1", str(part)))
+        if not shelf and str(part).strip():
+            break
+        if shelf:
+            path.append(shelf)
+    return path

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.interactions import UNKNOWN_TIME, Interactions
+from process.amazon.interactions import Interactions
 from process.amazon.splits import SPLITS
+from process.moments import UNKNOWN_TIME
 from process.restricted_pickle import restricted_load
+from process.texts import one_line
 from process.tsv import require_file
 
 MATRICES = ("train_matrix.npz", "val_matrix.npz", "test_matrix.npz")
@@ -199,7 +201,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str, str]]:
     for position, entry in enumerate(entries):
         match entry:
             case [str() as prompt, str() as text]:
-                yield position, prompt, " ".join(text.split())
+                yield position, prompt, one_line(text)
             case _:
                 raise DataError(
                     f"{path}: entry {position} is {str(entry)[:60]!r}, expected [prompt, text]"

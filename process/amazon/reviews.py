@@ -7,15 +7,16 @@ filters, so that memory grows with what is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from legos.errors import DataError
-from process.amazon.interactions import UNKNOWN_TIME, Collector, Interactions
+from process.amazon.interactions import Collector, Interactions
+from process.bad_lines import BadLine, BadLines
 from process.json_lines import Row, read_json_lines
+from process.moments import UNKNOWN_TIME, read_moment
 
 MOST_STARS = 5
 TEXTS = ("review", "headline")
@@ -28,7 +29,7 @@ class ReviewFormat:
     Attributes:
         name: of the release.
         user, item, rating, time, review, headline: keys.
-        ticks: units of ``time`` a second.
+        milliseconds: ``time`` is in those.
     """
 
     name: str
@@ -38,7 +39,7 @@ class ReviewFormat:
     time: str
     review: str
     headline: str
-    ticks: int = 1
+    milliseconds: bool = False
 
 
 FORMATS = (
@@ -47,7 +48,7 @@ FORMATS = (
         "reviewerID", "asin", "overall", "unixReviewTime", "reviewText", "summary",
     ),
     ReviewFormat(
-        "Amazon 2023", "user_id", "parent_asin", "rating", "timestamp", "text", "title", 1000
+        "Amazon 2023", "user_id", "parent_asin", "rating", "timestamp", "text", "title", True
     ),
     ReviewFormat("prepared", "user_id", "item_id", "rating", "timestamp", "review", "summary"),
 )  # fmt: skip
@@ -57,49 +58,57 @@ def detect_format(row: Row) -> ReviewFormat:
     """The release a line is from, told by its keys.
 
     Raises:
-        DataError: of none; names file, line and keys.
+        BadLine: of none; names file, line and keys.
     """
     for known in FORMATS:
         if known.user in row.values and known.item in row.values:
             return known
     found = ", ".join(sorted(row.values)) or "nothing"
     expected = "; ".join(f"{known.user}, {known.item} ({known.name})" for known in FORMATS)
-    raise DataError(
-        f"{row.path}:{row.line}: not a review of a known release; expected the keys {expected}; "
-        f"found: {found}"
+    raise BadLine(
+        row.at,
+        "no review of a known release",
+        f"not a review of a known release; expected the keys {expected}; found: {found}",
     )
 
 
-def read_reviews(paths: Sequence[Path]) -> tuple[Interactions, dict[str, int]]:
+def read_reviews(paths: Sequence[Path], bad: BadLines) -> tuple[Interactions, dict[str, int]]:
     """Users, items, ratings and times of all reviews, and counts of oddities.
 
-    A rating of 0, null or NaN, and a missing one, is unknown.
+    A rating of 0, null or NaN, and a missing one, is unknown; so is a time that is null or missing.
 
     Args:
-        paths: review files; the first line of each tells its release.
+        paths: review files; the first lines of each tell its release.
+        bad: counts the lines that cannot be read.
 
     Raises:
-        DataError: a damaged file or line; names file and line.
+        DataError: a damaged file, or too many bad lines; names file and line.
     """
     collector = Collector()
     unrated = undated = 0
-    for path in paths:
-        known: ReviewFormat | None = None
-        for row in read_json_lines([path], "reading interactions"):
-            known = known or detect_format(row)
-            rating, time = _rating(row, known), _time(row, known)
+    for place, (row, known) in enumerate(_rows(paths, "reading interactions", bad)):
+        try:
+            user, item = row.id(known.user), row.id(known.item)
+            rating = _rating(row, known)
+            time = read_moment(row, known.time, bad.notes, milliseconds=known.milliseconds)
+            _check_texts(row, known)
+            collector.add(user, item, rating, time, content=row.content, place=place)
+        except BadLine as error:
+            bad.add(error)
+        else:
             unrated += math.isnan(rating)
             undated += time == UNKNOWN_TIME
-            collector.add(row.text(known.user), row.text(known.item), rating, time, row.content)
+    bad.check()
     oddities = {
         "reviews without a rating": unrated,
         "reviews without a time, put before all others of their user": undated,
+        **bad.oddities(),
     }
     return collector.done(), oddities
 
 
 def read_texts(paths: Sequence[Path], places: np.ndarray) -> dict[str, list[str]]:
-    """The texts of chosen reviews, each on one line, "" where there is none.
+    """The texts of chosen reviews, each on one line without markup, "" where there is none.
 
     Args:
         paths: the files that ``read_reviews`` read.
@@ -109,56 +118,42 @@ def read_texts(paths: Sequence[Path], places: np.ndarray) -> dict[str, list[str]
         By field ``review`` and ``headline`` ``K`` texts; a field that nobody filled is left out.
 
     Raises:
-        DataError: a text is not a string; names file and line.
+        DataError: a damaged file; names file and line.
     """
     row_of_place = {place: row for row, place in enumerate(places.tolist())}
     texts = {field: [""] * len(places) for field in TEXTS}
-    place = -1
-    for path in paths:
-        known: ReviewFormat | None = None
-        for row in read_json_lines([path], "reading review texts"):
-            known = known or detect_format(row)
-            place += 1
-            wanted = row_of_place.get(place)
-            if wanted is not None:
-                texts["review"][wanted] = _text(row, known.review)
-                texts["headline"][wanted] = _text(row, known.headline)
+    rows = _rows(paths, "reading review texts", BadLines(max_share=1))
+    for place, (row, known) in enumerate(rows):
+        wanted = row_of_place.get(place)
+        if wanted is not None:
+            texts["review"][wanted] = row.text(known.review)
+            texts["headline"][wanted] = row.text(known.headline)
     return {field: found for field, found in texts.items() if any(found)}
 
 
+def _rows(paths: Sequence[Path], purpose: str, bad: BadLines) -> Iterator[tuple[Row, ReviewFormat]]:
+    """The lines of all files, each with the release of its file."""
+    for path in paths:
+        known: ReviewFormat | None = None
+        for row in read_json_lines([path], purpose, bad=bad):
+            try:
+                known = known or detect_format(row)
+            except BadLine as error:
+                bad.add(error)
+                continue
+            yield row, known
+
+
 def _rating(row: Row, known: ReviewFormat) -> float:
-    value = row.values.get(known.rating)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{row.path}:{row.line}: {known.rating!r} is {value!r}, expected a number")
-    if math.isnan(value) or value == 0:
+    value = row.number(known.rating)
+    if value is None or math.isnan(value) or value == 0:
         return math.nan
     if not 0 < value <= MOST_STARS:
-        raise DataError(
-            f"{row.path}:{row.line}: {known.rating!r} is {value!r}, expected 0 (unknown) to "
-            f"{MOST_STARS}"
-        )
+        raise row.bad(known.rating, f"a rating from 0 (unknown) to {MOST_STARS}")
     return float(value)
 
 
-def _time(row: Row, known: ReviewFormat) -> int:
-    if row.values.get(known.time) is None:
-        return UNKNOWN_TIME
-    time = row.integer(known.time)
-    if not 0 <= time < 2**62:
-        raise DataError(
-            f"{row.path}:{row.line}: {known.time!r} is {time}, expected a time since 1970"
-        )
-    return time // known.ticks
-
-
-def _text(row: Row, key: str) -> str:
-    value = row.values.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(
-            f"{row.path}:{row.line}: {key!r} is a {type(value).__name__}, expected a string"
-        )
-    return " ".join(value.split())
+def _check_texts(row: Row, known: ReviewFormat) -> None:
+    for key in (known.review, known.headline):
+        if not isinstance(row.values.get(key), str | None):
+            row.text(key)  # raises

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.interactions import UNKNOWN_TIME, Interactions
+from process.amazon.interactions import Interactions
+from process.moments import UNKNOWN_TIME
 
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
+from process.bad_lines import add_max_bad
 from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
@@ -92,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
             option, type=Path, nargs="+", required=True, metavar="FILE", help=".json.gz or .json"
         )
     _add_filters(ucsd)
+    add_max_bad(ucsd)
     add_table_arguments(ucsd, default_name="goodreads-ucsd")
     return parser
 
@@ -162,7 +164,14 @@ def _ucsd(args: argparse.Namespace) -> RawData:
         unrated_is_negative=args.unrated_is_negative,
     )
     books: Sequence[Path] = args.books
-    return read_ucsd(books, args.interactions, name=args.name, filters=filters, seed=args.seed)
+    return read_ucsd(
+        books,
+        args.interactions,
+        name=args.name,
+        filters=filters,
+        seed=args.seed,
+        max_bad=args.max_bad,
+    )
 
 
 def _require_at_least(args: argparse.Namespace, least: dict[str, int]) -> None:

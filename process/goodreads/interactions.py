@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from legos.errors import DataError
+from process.bad_lines import BadLine, BadLines
 from process.json_lines import Row, read_json_lines
+from process.moments import UNKNOWN_TIME, read_moment
 from process.ties import by_hash, by_id, pair_hashes
 
+MOST_STARS = 5
+DATE = "date_added"
 NEUTRAL = 3  # ratings above are positive, below negative; 0 means that nobody rated
-_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Filters:
     longest: int = 50
     unrated_is_negative: bool = False
 
-    def sign(self, rating: int) -> int:
+    def sign(self, rating: float) -> int:
         """1 positive, -1 negative, 0 dropped."""
         if rating == 0 and not self.unrated_is_negative:
             return 0
@@ -64,7 +66,11 @@ class Ratings:
 
 
 def read_ratings(
-    paths: Sequence[Path], filters: Filters, generator: np.random.Generator, seed: int
+    paths: Sequence[Path],
+    filters: Filters,
+    generator: np.random.Generator,
+    seed: int,
+    bad: BadLines,
 ) -> tuple[Ratings, dict[str, int]]:
     """Read the interactions twice; memory grows with users, books and kept ratings only.
 
@@ -75,14 +81,15 @@ def read_ratings(
         filters: which users and books stay.
         generator: draws the users kept.
         seed: of the hash that orders ratings of one time.
+        bad: counts the lines that cannot be read.
 
     Returns:
         The ratings of users and books that can still pass the filters, and counts of oddities.
 
     Raises:
-        DataError: a damaged file or line, or no user and book pass the filters.
+        DataError: a damaged file, too many bad lines, or no user and book pass the filters.
     """
-    positives, readers, dropped = _count(paths, filters)
+    positives, readers, dropped = _count(paths, filters, bad)
     books = [
         book
         for book, count in readers.items()
@@ -105,25 +112,35 @@ def read_ratings(
 
 
 def _count(
-    paths: Sequence[Path], filters: Filters
+    paths: Sequence[Path], filters: Filters, bad: BadLines
 ) -> tuple[dict[str, int], dict[int, int], dict[str, int]]:
     """Positives by user, ratings by book, and how many ratings were dropped."""
     positives: dict[str, int] = {}
     readers: dict[int, int] = {}
-    neutral = unrated = 0
-    for row in read_json_lines(paths, "counting interactions"):
-        user, book, rating = row.text("user_id"), row.integer("book_id"), _rating(row)
+    neutral = unrated = undated = 0
+    for row in read_json_lines(paths, "counting interactions", bad=bad):
+        try:
+            user, book, rating = _rated(row)
+            time = read_moment(row, DATE, bad.notes)
+        except BadLine as error:
+            bad.add(error)
+            continue
         sign = filters.sign(rating)
         neutral += rating == NEUTRAL
         unrated += rating == 0
+        undated += time == UNKNOWN_TIME
         if sign:
             readers[book] = readers.get(book, 0) + 1
             positives[user] = positives.get(user, 0) + (sign > 0)
+    bad.check()
     what = "taken as negative" if filters.unrated_is_negative else "dropped"
     dropped = {
         "interactions of 3 stars, dropped": neutral,
         f"unrated interactions, {what}": unrated,
+        **bad.oddities(),
     }
+    if undated:
+        dropped["interactions without a date, put before all others of their user"] = undated
     return positives, readers, dropped
 
 
@@ -135,16 +152,21 @@ def _collect(
     row_of_book = {book: row for row, book in enumerate(books)}
     user, book, positive, time = array("i"), array("i"), array("b"), array("q")
     content = array("Q")
-    for row in read_json_lines(paths, "collecting interactions"):
-        user_row = row_of_user.get(row.text("user_id"))
-        book_row = row_of_book.get(row.integer("book_id"))
-        sign = filters.sign(_rating(row))
+    again = BadLines(max_share=1)  # the first pass has counted them
+    for row in read_json_lines(paths, "collecting interactions", bad=again):
+        try:
+            user_id, book_id, rating = _rated(row)
+            moment = read_moment(row, DATE, again.notes)
+        except BadLine:
+            continue
+        user_row, book_row = row_of_user.get(user_id), row_of_book.get(book_id)
+        sign = filters.sign(rating)
         if user_row is None or book_row is None or not sign:
             continue
         user.append(user_row)
         book.append(book_row)
         positive.append(sign > 0)
-        time.append(parse_date(row))
+        time.append(moment)
         content.append(row.content)
     users, rows = np.asarray(user, dtype=np.int32), np.asarray(book, dtype=np.int32)
     moments = np.asarray(time, dtype=np.int64)
@@ -165,30 +187,10 @@ def _collect(
     return ratings, len(users) - len(order)
 
 
-def _rating(row: Row) -> int:
-    rating = row.integer("rating")
-    if not 0 <= rating <= 5:
-        raise DataError(f"{row.path}:{row.line}: rating {rating}, expected 0 to 5")
-    return rating
-
-
-def parse_date(row: Row) -> int:
-    """``date_added``, such as ``Tue Nov 17 11:37:35 -0800 2015``, as Unix seconds.
-
-    Raises:
-        DataError: another format.
-    """
-    text = row.text("date_added")
-    try:
-        _, month, day, clock, zone, year = text.split(" ")
-        hour, minute, second = clock.split(":")
-        if len(zone) != 5 or zone[0] not in "+-":
-            raise ValueError
-        offset = int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[3:]) * 60)
-        moment = (int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second))
-        return calendar.timegm(moment) - offset
-    except (ValueError, KeyError):
-        raise DataError(
-            f"{row.path}:{row.line}: 'date_added' is {text!r}, expected a date like "
-            "'Tue Nov 17 11:37:35 -0800 2015'"
-        ) from None
+def _rated(row: Row) -> tuple[str, int, float]:
+    """User, book and rating; a rating of null is 0, as where a book was only shelved."""
+    row.required("rating")
+    rating = row.number("rating") or 0
+    if not 0 <= rating <= MOST_STARS:
+        raise row.bad("rating", f"a rating from 0 (unrated) to {MOST_STARS}")
+    return row.id("user_id"), row.integer("book_id"), rating

@@ -17,6 +17,7 @@ from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
 from process.lists import Lists, offsets_of
 from process.raw import RawData
 from process.restricted_pickle import load_pickled_npy
+from process.texts import one_line
 from process.ties import by_id
 from process.tsv import require_file
 
@@ -38,8 +39,8 @@ def read_release(folder: Path, *, name: str, seed: int = 1) -> RawData:
     items = pd.DataFrame(
         {
             "item_id": list(books),
-            "title": [_one_line(title) for title in books.values()],
-            "description": [_one_line(descriptions.get(book, "")) for book in books],
+            "title": [one_line(title) for title in books.values()],
+            "description": [one_line(descriptions.get(book, "")) for book in books],
         },
         dtype=object,
     )
@@ -171,8 +172,3 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
-
-
-def _one_line(text: str) -> str:
-    """Runs of white space become one blank, as in the benchmark's ``news.tsv``."""
-    return " ".join(text.split())

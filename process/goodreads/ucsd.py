@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError
+from process.bad_lines import MAX_BAD, BadLine, BadLines
 from process.goodreads.interactions import Filters, Ratings, read_ratings
 from process.json_lines import read_json_lines
 from process.lists import Lists, offsets_of, without_unused
@@ -37,6 +38,7 @@ def read_ucsd(
     name: str,
     filters: Filters,
     seed: int = 1,
+    max_bad: float = MAX_BAD,
 ) -> RawData:
     """Read the dump; one impression a user and split.
 
@@ -46,17 +48,24 @@ def read_ucsd(
         name: of the data set.
         filters: which users and books stay.
         seed: of users kept, cuts, random books and the order of candidates.
+        max_bad: the share of lines of books, and of interactions, that may be bad.
 
     Raises:
-        DataError: a damaged file or line, or nothing passes the filters.
+        DataError: a damaged file, too many bad lines, or nothing passes the filters.
     """
     generator = np.random.default_rng(seed)
-    ratings, oddities = read_ratings(interactions, filters, generator, seed)
+    ratings, oddities = read_ratings(interactions, filters, generator, seed, BadLines(max_bad))
     ratings = _stable(ratings, filters)
-    texts = _texts(books, set(ratings.book_ids))
+    bad_books = BadLines(max_bad)
+    texts = _texts(books, set(ratings.book_ids), bad_books)
+    oddities |= {f"{what} (books)": count for what, count in bad_books.oddities().items()}
     titled = np.array([bool(texts.get(book, ("", ""))[0]) for book in ratings.book_ids])
     oddities["books without a title, dropped"] = int((~titled).sum())
     ratings = _stable(_keep(ratings, titled[ratings.book]), filters)
+    if _random_books(ratings) < RANDOM_BOOKS:
+        oddities["random books a user, fewer than ten since one reads nearly all"] = _random_books(
+            ratings
+        )
     items = pd.DataFrame(
         [(str(book), *texts[book]) for book in ratings.book_ids],
         columns=["item_id", "title", "description"],
@@ -114,15 +123,19 @@ def _renumber(ratings: Ratings) -> Ratings:
     return replace(ratings, user_ids=user_ids, book_ids=book_ids, user=user, book=book)
 
 
-def _texts(paths: Sequence[Path], wanted: set[int]) -> dict[int, tuple[str, str]]:
+def _texts(paths: Sequence[Path], wanted: set[int], bad: BadLines) -> dict[int, tuple[str, str]]:
     """Title and description of the wanted books; of several lines of a book the fullest counts."""
     texts: dict[int, tuple[str, str]] = {}
-    for row in read_json_lines(paths, "reading books"):
-        book = row.integer("book_id")
-        if book in wanted:
-            title, description = row.text("title"), row.text("description")
-            found = (" ".join(title.split()), " ".join(description.split()))
-            texts[book] = max(texts.get(book, found), found, key=_fullness)
+    for row in read_json_lines(paths, "reading books", bad=bad):
+        try:
+            book = row.integer("book_id")
+            if book in wanted:
+                title = row.text("title") or row.text("title_without_series")
+                found = (title, row.text("description"))
+                texts[book] = max(texts.get(book, found), found, key=_fullness)
+        except BadLine as error:
+            bad.add(error)
+    bad.check()
     return texts
 
 
@@ -138,13 +151,14 @@ def _splits(
     by_user = _by_user(ratings.user, ratings.book, num_users)
     liked = _first(ratings, ratings.positive, filters.longest)
     disliked = _first(ratings, ~ratings.positive, filters.longest)
+    count = _random_books(ratings)
     random_books = draw_negatives(
-        generator, by_user, np.arange(num_users), RANDOM_BOOKS, np.ones(num_items)
+        generator, by_user, np.arange(num_users), count, np.ones(num_items)
     )
     positives = _by_user(ratings.user[liked], liked, num_users)
     cut = np.minimum(_cuts(num_users, generator), positives.lengths - 1)
     part_of_positive = _parts(positives.lengths - cut, positives, cut)
-    negative_user = np.concatenate([ratings.user[disliked], np.arange(num_users).repeat(10)])
+    negative_user = np.concatenate([ratings.user[disliked], np.arange(num_users).repeat(count)])
     negative_book = np.concatenate([ratings.book[disliked], random_books.ravel()])
     order = np.lexsort((generator.random(len(negative_user)), negative_user))
     negatives = _by_user(negative_user[order], negative_book[order], num_users)
@@ -168,6 +182,12 @@ def _splits(
     return splits
 
 
+def _random_books(ratings: Ratings) -> int:
+    """How many random books a user gets: ten, or what the keenest reader has left."""
+    most = int(np.bincount(ratings.user).max())
+    return min(RANDOM_BOOKS, len(ratings.book_ids) - most)
+
+
 def _of_train(ratings: Ratings, trained: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Random negatives of train, drawn as if held-out positives were not known.
 
@@ -179,12 +199,12 @@ def _of_train(ratings: Ratings, trained: np.ndarray, generator: np.random.Genera
         generator: source of the draws.
 
     Returns:
-        ``(U, RANDOM_BOOKS)`` book rows.
+        ``(U, n)`` book rows.
     """
     num_users, num_items = len(ratings.user_ids), len(ratings.book_ids)
     known = _by_user(ratings.user[trained], ratings.book[trained], num_users)
     users, weights = np.arange(num_users), np.ones(num_items)
-    return draw_negatives(generator, known, users, RANDOM_BOOKS, weights)
+    return draw_negatives(generator, known, users, _random_books(ratings), weights)
 
 
 def _by_user(user: np.ndarray, values: np.ndarray, num_users: int) -> Lists:

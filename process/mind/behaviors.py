@@ -18,7 +18,7 @@ from process.lists import Lists, stack
 from process.raw import UNLABELLED
 from process.spans import Spans, split_at_spaces
 from process.ties import by_id
-from process.tsv import Block, read_blocks
+from process.tsv import Block, header_rows, read_blocks
 
 COLUMNS = ("impression id", "user id", "time", "history", "candidates")
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
@@ -30,6 +30,7 @@ IN_NEWS = (
     "--unknown-candidates drop"
 )
 
+_ID_NAMES = ("impression_id", "impressionid", "imp_id", "impid", "impression", "id")
 UnknownCandidates = Literal["error", "drop"]
 
 
@@ -99,14 +100,22 @@ def read_behaviors(
         The impressions and what was odd.
 
     Raises:
-        DataError: with file and line: damaged text, an empty or repeated id, a bad time, a bad
-            or missing label, no candidates, an unknown candidate.
+        DataError: with file and line: damaged text, an empty or repeated impression id, a bad time,
+            a bad or missing label, no candidates, an unknown candidate.
     """
     oddities: Counter[str] = Counter()
     blocks: list[Behaviors] = []
-    for block in read_blocks(path, COLUMNS):
+    numbers: list[np.ndarray] = []
+    for whole_block in read_blocks(path, COLUMNS):
+        block = whole_block.without(_headers(whole_block))
+        oddities["header lines of behaviors.tsv (skipped)"] += len(whole_block) - len(block)
+        if len(block) == 0:
+            continue
         labelled = blocks[0].labelled if blocks else None
         blocks.append(_parse(block, items, labelled, unknown_candidates, oddities, cure))
+        numbers.append(block.numbers)
+    if not blocks:
+        raise DataError(f"{path}: a header line and nothing else, expected impressions")
     whole = Behaviors(
         path=path,
         impression_id=np.concatenate([block.impression_id for block in blocks]),
@@ -118,11 +127,12 @@ def read_behaviors(
     )
     again = pd.Series(whole.impression_id).duplicated().to_numpy()
     if again.any():
-        line = int(np.flatnonzero(again)[0])
-        name = whole.impression_id[line]
+        lines, row = np.concatenate(numbers), int(np.flatnonzero(again)[0])
+        name = whole.impression_id[row]
         before = int(np.flatnonzero(whole.impression_id == name)[0])
         raise DataError(
-            f"{path}:{line + 1}: impression id {name!r} occurs twice, first in line {before + 1}"
+            f"{path}:{lines[row]}: impression id {name!r} occurs twice, first in line "
+            f"{lines[before]}"
         )
     oddities["impressions with an empty history"] += int((whole.history.lengths == 0).sum())
     oddities["impressions without time"] += int((whole.time == UNKNOWN_TIME).sum())
@@ -137,10 +147,9 @@ def _parse(
     oddities: Counter[str],
     cure: str,
 ) -> Behaviors:
-    for name in ("impression id", "user id"):
-        empty = np.flatnonzero(block.columns[name] == "")
-        if len(empty):
-            raise DataError(f"{block.at(int(empty[0]))}: the {name} is empty")
+    empty = np.flatnonzero(block.columns["impression id"] == "")
+    if len(empty):
+        raise DataError(f"{block.at(int(empty[0]))}: the impression id is empty")
     spans = split_at_spaces(block.columns["candidates"])
     labels = _labels(block, spans, labelled)
     if labels[0] != UNLABELLED:
@@ -153,15 +162,46 @@ def _parse(
             f"{block.at(int(spans.rows[unknown[0]]))}: candidate {spans.text(int(unknown[0]))!r} "
             f"{cure}"
         )
+    _count_repeated(spans, codes, labels, oddities)
     return Behaviors(
         path=block.path,
         impression_id=block.columns["impression id"],
-        user_id=block.columns["user id"],
+        user_id=_users(block, oddities),
         time=_times(block),
         history=_histories(block, items, oddities),
         candidates=Lists(candidates, spans.offsets),
         labels=labels,
     )
+
+
+def _headers(block: Block) -> np.ndarray:
+    """``(k,)`` int64: the rows that name the columns instead of an impression."""
+    return header_rows(block, "impression id", _ID_NAMES, "user id", "user")
+
+
+def _users(block: Block, oddities: Counter[str]) -> np.ndarray:
+    """``(n,)`` str objects; an impression without a user has one of its own."""
+    users = block.columns["user id"]
+    empty = np.flatnonzero(users == "")
+    if not len(empty):
+        return users
+    oddities["impressions without a user id (each a user of its own)"] += len(empty)
+    users = users.copy()
+    folder, ids = block.path.parent.name, block.columns["impression id"]
+    users[empty] = [f"anonymous {folder}/{name}" for name in ids[empty]]
+    return users
+
+
+def _count_repeated(
+    spans: Spans, codes: np.ndarray, labels: np.ndarray, oddities: Counter[str]
+) -> None:
+    """Count the candidates that an impression lists again; they are kept as they are."""
+    keys = (spans.rows << 33) | (codes.astype(np.int64) << 1) | (labels == 1)
+    keys.sort()
+    again = (keys[1:] >> 1) == (keys[:-1] >> 1)
+    both = again & (keys[1:] != keys[:-1])
+    oddities["candidates listed again in an impression (kept)"] += int(again.sum())
+    oddities["candidates of both labels in an impression (kept)"] += int(both.sum())
 
 
 def _labels(block: Block, spans: Spans, labelled: bool | None) -> np.ndarray:

@@ -163,7 +163,7 @@ def _json_lines(path: Path) -> Iterator[_Described]:
 def _item_id(row: Row) -> str:
     for key in ID_KEYS:
         if key in row.values:
-            item = row.text(key)
+            item = row.id(key)
             if item and " " not in item:
                 return item
             raise DataError(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 
 from legos.errors import DataError
-from process.goodreads.interactions import Filters, parse_date, read_ratings
+from process.bad_lines import BadLines
+from process.goodreads.interactions import Filters, read_ratings
 from process.goodreads.ucsd import read_ucsd
 from process.json_lines import Row, read_json_lines
+from process.moments import read_moment
 from process.raw import RawData
 
 NUM_BOOKS, NUM_USERS = 80, 60
@@ -225,7 +228,10 @@ def test_long_sequences_are_cut_to_their_first_books(dump: tuple[Path, Path]) ->
 
 
 def test_books_without_a_title_or_a_line_are_dropped_and_counted(tmp_path: Path) -> None:
-    rows = [book(n, title=" ") if n == 103 else book(n) for n in range(100, 179)]
+    rows = [
+        book(n, title=" ", title_without_series="") if n == 103 else book(n)
+        for n in range(100, 179)
+    ]
     books = write_gz(tmp_path / "goodreads_books.json.gz", rows)
     interactions = write_gz(tmp_path / "goodreads_interactions.json.gz", dump_rows())
     raw = read((books, interactions))
@@ -244,7 +250,7 @@ def test_a_repeated_rating_is_counted_once(tmp_path: Path, dump: tuple[Path, Pat
 
 def test_time_zones_count() -> None:
     def when(text: str) -> int:
-        return parse_date(Row(Path("x"), 1, {"date_added": text}))
+        return read_moment(Row(Path("x"), 1, {"date_added": text}), "date_added", Counter())
 
     assert when(DATE) == 1_447_789_055
     assert when("Tue Nov 17 20:37:35 +0100 2015") == when(DATE)
@@ -272,10 +278,13 @@ def test_damaged_bytes_in_a_gzip_name_the_file(dump: tuple[Path, Path]) -> None:
         ('{"user_id": "u", "book_id": ', "not JSON"),
         ("[1, 2]", "a JSON list, expected an object"),
         ('{"user_id": "u", "book_id": "1"}', "no 'rating' here; found: book_id, user_id"),
-        ('{"user_id": "u", "book_id": "x1", "rating": 5}', "'book_id' is 'x1', expected a whole"),
-        ('{"user_id": "u", "book_id": "1", "rating": 9}', "rating 9, expected 0 to 5"),
-        ('{"user_id": "u", "book_id": "1", "rating": true}', "'rating' is True, expected a whole"),
-        ('{"user_id": null, "book_id": "1", "rating": 5}', "'user_id' is None, expected a string"),
+        ('{"user_id": "u", "book_id": "x1", "rating": 5}', "'book_id' is 'x1', expected a number"),
+        (
+            '{"user_id": "u", "book_id": "1", "rating": 9}',
+            "'rating' is 9, expected a rating",
+        ),
+        ('{"user_id": "u", "book_id": "1", "rating": true}', "'rating' is True, expected a number"),
+        ('{"user_id": null, "book_id": "1", "rating": 5}', "'user_id' is None, expected an id"),
         ("\udce9", "not UTF-8|not JSON"),
     ],
 )
@@ -289,12 +298,17 @@ def test_a_bad_line_is_named_with_file_number_and_value(
         read((dump[0], path))
 
 
-def test_a_bad_date_is_named(dump: tuple[Path, Path]) -> None:
+def test_a_bad_date_is_left_out_and_too_many_are_named(
+    dump: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = dump_rows()
-    rows[0]["date_added"] = "2015-11-17"
+    rows[0]["date_added"] = "Tue Nov 17 11:37:35 -0800 2099"
     write_gz(dump[1], rows)
-    with pytest.raises(DataError, match=r"json\.gz:1: 'date_added' is '2015-11-17', expected"):
-        read(dump)
+    kind = "lines left out: 'date_added' is not a time between 1970 and now"
+    assert read(dump).oddities[kind] == 1
+    assert "json.gz:1: 'date_added' is 'Tue Nov 17" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"json\.gz:1: 'date_added' is .*, expected a time between"):
+        read_ucsd([dump[0]], [dump[1]], name="books", filters=Filters(), max_bad=0)
 
 
 def test_missing_and_empty_files_are_named(tmp_path: Path, dump: tuple[Path, Path]) -> None:
@@ -316,7 +330,7 @@ def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(tmp_path: Pat
         rows = (interaction(f"u{i % 50}", i % 70, 3 + 2 * (i < 2000), i % 60) for i in range(lines))
         path = write_gz(tmp_path / f"goodreads_interactions_{lines}.json.gz", rows)
         tracemalloc.start()
-        read_ratings([path], Filters(), np.random.default_rng(0), 0)
+        read_ratings([path], Filters(), np.random.default_rng(0), 0, BadLines())
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

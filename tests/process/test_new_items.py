@@ -162,7 +162,7 @@ def test_strings_of_the_tables_own_categories_are_taken_as_they_are(tmp_path: Pa
             r"items.jsonl:1: item 'new' has none of .* fields .*'titel'.*did you mean 'title'",
         ),
         ({"items.jsonl": '{"title": "Soap"}'}, r"items.jsonl:1: no item id .*found: title"),
-        ({"items.jsonl": '{"item_id": "", "title": "a"}'}, r"item_id '' is empty"),
+        ({"items.jsonl": '{"item_id": "", "title": "a"}'}, r"'item_id' is '', expected an id"),
         ({"items.jsonl": "[1]"}, r"items.jsonl:1: a JSON list"),
         ({"items.jsonl": ""}, r"items.jsonl: the file is empty"),
         ({"items.tsv": "item_id\ttitle\na\n"}, r"items.tsv:2: found 1 TAB-separated columns"),

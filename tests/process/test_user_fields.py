@@ -118,7 +118,7 @@ def test_new_users_of_new_impressions_have_said_nothing(newsroom: Path, tmp_path
         ('{"user_id": "U1"\n', r":1: not JSON"),
         ('["U1"]\n', r":1: a JSON list, expected an object"),
         ('{"id": "U1"}\n', r":1: no 'user_id' here; found: id"),
-        ('{"user_id": null}\n', r":1: 'user_id' is None, expected a string"),
+        ('{"user_id": null}\n', r":1: 'user_id' is None, expected an id"),
         ("", r"the file is empty"),
         ('{"user_id": "U1"}\n{"user_id": "U1"}\n', r":2: user 'U1' stands on line 1 already"),
         ('{"user_id": "U1", "interests": 7}\n', r":1: 'interests' is 7, expected a string or"),

@@ -1,0 +1,85 @@
+"""Texts as a person reads them: entities decoded, tags gone, on one line.
+
+Shops and libraries export pages: ``Soap &amp; Water``, ``12&quot; Ruler``, ``<p>bold</p>``, often
+escaped twice. A tag is the name of an HTML element in angle brackets, so ``<3``, ``a < b`` and
+``<grin>`` stay. An escaped tag was text on the page and stays as well, unless it is plain that a
+page was escaped as a whole: ``&lt;br /&gt;``, ``&lt;b&gt;so&lt;/b&gt;``.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+_LEVELS = 4  # how often a text may have been escaped
+_BLOCKS = (  # a person sees a gap where they stand
+    "address article aside blockquote body br caption center dd div dl dt fieldset figure footer "
+    "form h1 h2 h3 h4 h5 h6 head header hr html iframe img input li main nav object ol option p "
+    "pre section select table tbody td textarea tfoot th thead title tr ul video"
+)
+_INLINE = (
+    "a abbr acronym b bdi bdo big button cite code del dfn em embed font i ins kbd label link mark "
+    "meta nobr noscript param q s samp small span strike strong sub sup svg tt u var wbr"
+)
+_GAPS, _NO_GAPS = frozenset(_BLOCKS.split()), frozenset(_INLINE.split())
+_NAMES = "|".join(sorted(_GAPS | _NO_GAPS, key=len, reverse=True))
+_HIDDEN = re.compile(
+    r"<!--.*?(?:-->|\Z)|<!DOCTYPE[^<>]*>|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TAG = re.compile(
+    rf"""</?({_NAMES})(?:\s(?:"[^"]*"|'[^']*'|[^"'<>])*|\s[^<>]*)?/?>"""
+    rf"""|<({_NAMES})\s[^<>]*=[^<>]*\Z|</?(br|p|div|span)\s*/?\Z""",  # a text cut within a tag
+    re.IGNORECASE,
+)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_INVISIBLE = re.compile(r"[\u00ad\u200b\u2060\ufeff]")
+
+
+def plain_text(text: str) -> str:
+    """One line of text without markup; a text without any is returned as it is.
+
+    Args:
+        text: as the source has it.
+    """
+    if "&" in text or "<" in text:
+        text = _without_markup(text)
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
+
+
+def one_line(text: str) -> str:
+    """``plain_text`` with every run of white space as one blank."""
+    return " ".join(plain_text(text).split())
+
+
+def _without_markup(text: str) -> str:
+    before = text
+    text = html.unescape(_strip(text, escaped=False))
+    for _ in range(_LEVELS - 1):
+        stripped = _strip(text, escaped=True) if "<" in text else text
+        decoded = _ENTITY.sub(lambda found: html.unescape(found[0]), stripped)
+        if decoded == text:
+            break
+        text = decoded
+    if text == before:
+        return text  # "AT&T", "a < b": nothing of it was markup
+    return " ".join(_INVISIBLE.sub("", text).split())
+
+
+def _strip(text: str, *, escaped: bool) -> str:
+    """Without tags; of tags that were escaped only those that nobody writes about."""
+    if "<" not in text:
+        return text
+    text = _HIDDEN.sub(" ", text)
+    closed = set(re.findall(r"</(\w+)", text.lower()))
+
+    def replacement(found: re.Match[str]) -> str:
+        name = (found[1] or found[2] or found[3]).lower()
+        if name in _GAPS:
+            return " "
+        bare = not found[0].strip("</>")[len(name) :].strip()
+        is_text = name not in closed if escaped and bare else not bare
+        return found[0] if is_text and "=" not in found[0] else ""
+
+    return _TAG.sub(replacement, text)
