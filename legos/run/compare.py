@@ -31,6 +31,7 @@ from legos.run.folder import RunFolder
 from legos.run.identity import ID_LENGTH, measurement_identity
 from legos.run.main import run_model
 from legos.run.measure_baselines import measure_baselines
+from legos.run.notices import honesty_notices
 from legos.run.place import run_folder
 from legos.run.show import (
     baseline_rows,
@@ -60,6 +61,8 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
         What ``results.json`` of the comparison holds.
     """
     tables, compared = Tables.load(config.data.folder), comparison_rows(config)
+    for line in honesty_notices(tables):
+        console.print(line)
     for row in compared:
         for run in row.runs:  # before the first of them starts
             refuse_unmeasurable(run, tables)

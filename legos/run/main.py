@@ -117,8 +117,9 @@ def run_model(
                     folder.describe(described, sources)
                 accelerator.wait_for_everyone()
                 place = Workplace.open(config, accelerator, tables, say=tracker.say)
+                tell = tracker.say if baselines else tracker.log  # a comparison says it once
                 for line in honesty_notices(tables):
-                    tracker.say(line)
+                    tell(line)
                 if untrained:
                     results = train_model(place, folder, tracker)
                 if untested:

@@ -92,6 +92,12 @@ class Tracker:
         if not self._enabled:
             return
         self.console.print(text, markup=False, soft_wrap=True)
+        self.log(text)
+
+    def log(self, text: str) -> None:
+        """One line, with the time, to log.txt alone."""
+        if not self._enabled:
+            return
         self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
         self._log.flush()
 

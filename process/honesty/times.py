@@ -14,6 +14,8 @@ from process.ties import count_ties
 
 A_DAY = 24 * 60 * 60
 EARLIEST = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp())  # before there were shops on the web
+UNKNOWN = -1  # in the tables
+_FIRST_YEAR = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())  # what a date can be written for
 _LAST_YEAR = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
@@ -32,14 +34,14 @@ def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonest
     has_reviews = "time" in evidence.tables.get("reviews", {})
     source = "interactions" if has_reviews else "impressions"
     user, when = _interactions(evidence) if has_reviews else _impressions(evidence)
-    known = when >= 0
+    known = when != UNKNOWN
     unknown = int((~known).sum())
     user, when = user[known], when[known]
     if not len(when):
         return None
     ties = evidence.time_ties or count_ties(user, when)
     latest_possible = (time.time() if now is None else now) + A_DAY
-    plausible = when[when <= _LAST_YEAR]
+    plausible = when[(when >= _FIRST_YEAR) & (when <= _LAST_YEAR)]
     return TimeHonesty(
         source=source,
         known=len(when),

@@ -68,6 +68,8 @@ def test_impressions_stand_for_interactions_and_the_same_clicks_count_once() -> 
         (datetime(2099, 1, 1, tzinfo=UTC), 0, 1),
         (datetime(1970, 1, 1, tzinfo=UTC), 1, 0),
         (datetime(1994, 12, 31, tzinfo=UTC), 1, 0),
+        (datetime(1900, 1, 1, tzinfo=UTC), 1, 0),
+        (-(2**62), 1, 0),
         (datetime(2026, 1, 1, 12, tzinfo=UTC), 0, 0),  # another time zone, not another year
         (DAY * 1000, 0, 1),  # milliseconds
         (2**62, 0, 1),
