@@ -166,7 +166,7 @@ class LanguageModelEncoder(nn.Module):
         if layer:
             cut = language_model.layer(layer)
             cut_below(
-                model, cut, like=language_model.twin() if language_model.shapes_only else None
+                model, cut, like=language_model.twin(cut) if language_model.shapes_only else None
             )
             self.reads = layer_name(cut)
         if frozen:

@@ -49,13 +49,17 @@ def add_lora(
     places = _linear_places(model)
     chosen = tuple(targets) or default_targets(model)
     names = {path.rpartition(".")[2] for path in places}
-    unknown = [target for target in chosen if target not in names]
-    if unknown or not chosen:
-        missing = unknown[0] if unknown else ""
+    if not names:
         raise ConfigError(
-            f"lora_targets: no linear layer is called {missing!r}; "
-            f"{nearest(missing, sorted(names))}"
+            f"lora_targets: the layers of {type(model).__name__} have no linear layer that LoRA "
+            "could adapt; set lora_rank: 0"
         )
+    for target in chosen:
+        if target not in names:
+            raise ConfigError(
+                f"lora_targets: no linear layer is called {target!r}; "
+                f"{nearest(target, sorted(names))}"
+            )
     paths = [path for path in places if path.rpartition(".")[2] in chosen]
     settings = LoraConfig(
         r=rank,
@@ -89,7 +93,9 @@ def default_targets(model: nn.Module) -> tuple[str, ...]:
     for targets in candidates:
         if targets and all(target in names for target in targets):
             return targets
-    return tuple(names)
+    mixes = any(path.endswith(".conv1d") for path, _ in model.named_modules())
+    # fused kernels of state space models read the weight of this one past any adapter
+    return tuple(name for name in names if not (mixes and name == "out_proj"))
 
 
 def merge_lora(model: nn.Module) -> None:

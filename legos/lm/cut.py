@@ -26,6 +26,7 @@ from legos.lm.layers import (
     stack_path,
 )
 from legos.lm.text_model import call_options
+from legos.lm.twin import Twin
 
 _PROBE_TOKENS = 4
 
@@ -50,6 +51,25 @@ class Resumption:
     states: Tensor | None = None
     beside: tuple[Any, ...] = ()
 
+    def take_states(
+        self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Forward pre-hook of the model: ``inputs_embeds`` are the states, any words the input."""
+        named = dict(named)
+        self.states = named.pop("inputs_embeds", None)
+        if self.states is None:
+            raise ValueError("a cut model reads states, as inputs_embeds")
+        mask = named.get("attention_mask")
+        real = torch.ones(self.states.shape[:2]) if mask is None else mask
+        real = real.to(self.states.device).bool()
+        word = 1 if self.padding == 0 else 0  # any will do: what it becomes is replaced
+        ids = torch.full(real.shape, self.padding, device=real.device)
+        return arguments, {**named, "input_ids": ids.masked_fill(real, word)}
+
+    def forget_states(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        """Forward hook of the model."""
+        self.states = None
+
     def replace_input(
         self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -57,16 +77,15 @@ class Resumption:
         place = hidden_argument(arguments, named)
         found = arguments[place] if isinstance(place, int) else named[place]
         states = self.states
-        if states is None:
-            raise RuntimeError("a cut model is called by forward_above")
         if (
-            found.dim() != 3
+            states is None
+            or found.dim() != 3
             or found.shape[0] != states.shape[0]
             or found.shape[1] < states.shape[1]
         ):
             raise ConfigError(
                 f"its layers read hidden states of shape {tuple(found.shape)}, not (batch, tokens, "
-                f"width) as {tuple(states.shape)}; a model of this kind cannot be cut"
+                "width); a model of this kind cannot be cut"
             )
         states = states.to(found.dtype)
         if found.shape[1] > states.shape[1]:  # a family that pads to a multiple of its window
@@ -108,42 +127,48 @@ class _Outputs:
     beside: bool = False
 
 
-def cut_below(model: nn.Module, cut: int, *, like: nn.Module | None = None) -> None:
+def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
     """Take the weights of the first ``cut`` layers, and the token table, out of a model, in place.
 
-    :func:`forward_above` then computes the kept layers. Parameters keep their names; those outside
+    ``forward(inputs_embeds=(B, T, E), attention_mask=(B, T))`` then takes the inputs of layer k and
+    computes the kept layers, see :func:`forward_above`. Parameters keep their names; those outside
     of the layers that no longer count are frozen.
 
     Args:
         model: a text model without head; one without weights (meta device) is never called.
         cut: k, at least 1.
-        like: a model of the same kind that can be called, for one that cannot.
+        like: a small model of the same kind that can be called, for one that cannot.
 
     Raises:
         ConfigError: there is no such layer, or the model is of a kind that cannot be cut.
     """
     _, _, layers = layer_stack(model)
     check_cut(type(model).__name__, cut, len(layers))
-    shared = share_weights(layers, cut)
-    if shared is not None:
-        raise ConfigError(
-            f"{type(model).__name__}: layers below and above the cut share {shared}; a model of "
-            "this kind cannot be cut"
-        )
-    example = like if like is not None else model
+    refuse_shared_weights(model, cut)
+    example, at = (model, cut) if like is None else (like.model, like.layer)
     if any(parameter.is_meta for parameter in example.parameters()):
         _replace(model, cut, _Outputs())
         return
-    outputs = _outputs_below(example, cut)
+    outputs = _outputs_below(example, at)
     _replace(model, cut, outputs)
     if like is not None:
-        _replace(like, cut, outputs)
+        _replace(example, at, outputs)
     if outputs.beside:
         layer_stack(model)[2][0].requires_grad_(False)
     unused = _unused(example)
     for name, parameter in model.named_parameters():
         if name in unused:
             parameter.requires_grad_(False)
+
+
+def refuse_shared_weights(model: nn.Module, cut: int) -> None:
+    """Raise ConfigError where training a layer above the cut would change one below it."""
+    shared = share_weights(layer_stack(model)[2], cut)
+    if shared is not None:
+        raise ConfigError(
+            f"{type(model).__name__}: layers below and above the cut share {shared}; a model of "
+            "this kind cannot be cut"
+        )
 
 
 @contextmanager
@@ -170,14 +195,10 @@ def forward_above(
     Returns:
         ``(B, T, E')``, anything at padding.
     """
-    resumption = resumption_of(model)
-    # any word will do: what is looked up for it is replaced at the layer
-    ids = torch.full(mask.shape, resumption.padding, device=mask.device)
-    ids = ids.masked_fill(mask, 1 if resumption.padding == 0 else 0)
     called: Any = model
-    with resumption.given(states):
-        output = called(input_ids=ids, attention_mask=mask.long(), **options)
-    found: Tensor = output.last_hidden_state
+    found: Tensor = called(
+        inputs_embeds=states, attention_mask=mask.long(), **options
+    ).last_hidden_state
     return found
 
 
@@ -249,6 +270,9 @@ class _Skipped(nn.Module):
         for name, value in vars(layer).items():
             if not name.startswith("_") and name not in vars(self):
                 setattr(self, name, value)  # such as which mask the layer is given
+        for name in set(dir(type(layer))) - set(dir(nn.Module)):
+            if isinstance(getattr(type(layer), name), property | str | int):
+                setattr(self, name, getattr(layer, name))
         self.outputs, self.resumption = size, resumption
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
@@ -269,7 +293,11 @@ def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
     """
     _, _, layers = layer_stack(model)
     resumption = Resumption(cut, getattr(model.config, "pad_token_id", None) or 0)
-    hooks = [layers[cut].register_forward_pre_hook(resumption.replace_input, with_kwargs=True)]
+    hooks = [
+        model.register_forward_pre_hook(resumption.take_states, with_kwargs=True),
+        model.register_forward_hook(resumption.forget_states, always_call=True),
+        layers[cut].register_forward_pre_hook(resumption.replace_input, with_kwargs=True),
+    ]
     first = 0
     if outputs.beside:
         first = 1
@@ -305,7 +333,7 @@ def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
     beside: list[bool] = []
 
     def look(module: nn.Module, arguments: Any, output: Any) -> None:
-        whole = isinstance(output, tuple)
+        whole = isinstance(output, tuple | list)
         sizes[type(module)] = len(output) if whole else 0
         if whole and not beside:
             beside.append(any(isinstance(each, Tensor) for each in output[1:]))

@@ -25,9 +25,9 @@ from legos.lm.layers import check_cut
 from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
 from legos.lm.longest import longest_text, verify_longest
 from legos.lm.source import LanguageModelSource
-from legos.lm.text_model import auto_class, text_config, text_model
+from legos.lm.text_model import auto_class, output_width, text_config, text_model
 from legos.lm.token_range import fit_to_table
-from legos.lm.twin import NoTwinError, twin
+from legos.lm.twin import NoTwinError, Twin, twin
 from legos.lm.weight_files import refuse_missing_weights, stored_tensors
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -103,8 +103,7 @@ class LanguageModel:
     @property
     def output_width(self) -> int:
         """Width of its final states: E, but for models that project them (OPT-350m)."""
-        size: int = getattr(self.text_config, "word_embed_proj_dim", self.width)
-        return size
+        return output_width(self.text_config)
 
     @property
     def num_layers(self) -> int:
@@ -324,7 +323,7 @@ class LanguageModel:
             )
         return _without_pooler(text_model(model, decoder=decoder))
 
-    def twin(self) -> nn.Module:
+    def twin(self, layer: int) -> Twin:
         """A small random model of the same kind and options, see :func:`legos.lm.twin.twin`.
 
         Raises:
@@ -332,7 +331,8 @@ class LanguageModel:
         """
         with quiet_transformers():
             try:
-                return _without_pooler(twin(self.config))
+                small = twin(self.config, layer)
+                return Twin(_without_pooler(small.model), small.layer)
             except NoTwinError as error:
                 raise self._refused("no small model of its kind can be tried", error) from None
 

@@ -87,6 +87,11 @@ class StateReader:
                 final = self.model(**inputs, **self.options)
             except Reached:
                 final = None
+        if not found.keys() >= set(wanted):
+            raise ConfigError(
+                f"{type(self.model).__name__} does not call its layers one after another; the "
+                "states of a model of this kind cannot be cached"
+            )
         found = {layer: _of_tokens(states, mask) for layer, states in found.items()}
         states = {layer_name(layer): found[layer] for layer in self.layers}
         if self.pooled and final is not None:

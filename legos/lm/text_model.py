@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from legos.errors import ConfigError
+
 _PARTS = ("language_model", "text_model")
 
 
@@ -48,6 +50,8 @@ def text_model(model: nn.Module, *, decoder: bool = False) -> nn.Module:
         if decoder:
             return model
         part = part.get_encoder()
+        if not hasattr(part, "config"):
+            raise ConfigError(f"{type(model).__name__}: its encoder cannot be read by itself")
     changed = True
     while changed:
         changed = False
@@ -58,6 +62,12 @@ def text_model(model: nn.Module, *, decoder: bool = False) -> nn.Module:
                 break
     found: nn.Module = part
     return found
+
+
+def output_width(config: Any) -> int:
+    """Width of final states: that of the layers, but for models that project them (OPT-350m)."""
+    size: int = getattr(config, "word_embed_proj_dim", config.hidden_size)
+    return size
 
 
 def auto_class(config: Any, *, decoder: bool = False) -> Any:
@@ -73,7 +83,8 @@ def auto_class(config: Any, *, decoder: bool = False) -> Any:
     kind = type(config)
     if not decoder and kind in MODEL_FOR_TEXT_ENCODING_MAPPING:
         encoder: Any = MODEL_FOR_TEXT_ENCODING_MAPPING[kind]
-        if encoder.__name__.endswith("EncoderModel"):  # T5 and its kin
+        # T5 and its kin; not T5Gemma, whose encoder has a configuration of its own
+        if encoder.__name__.endswith("EncoderModel") and not hasattr(config, "encoder"):
             return AutoModelForTextEncoding
     return AutoModel
 

@@ -6,6 +6,7 @@ that is on this machine and else estimated from those of the tables.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ from legos.run.language import (
     refuse_other_width,
     shown_bytes,
     template,
+    try_language_model,
 )
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
@@ -56,7 +58,7 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
         return []
     model = language_model_of(settings, shapes_only=True)
     refuse_other_width(config, model)
-    rows = [*_shape(model), *_trained(settings, model)]
+    rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
     if tables is None:
         return [*rows, _cache_of_mind(settings, model)]
     texts = texts_of(config, tables, settings, model)
@@ -101,12 +103,24 @@ def _shape(model: LanguageModel) -> list[tuple[str, str]]:
     ]
 
 
+def _tried(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
+    """What a small random model of its kind says; ConfigError where it refuses."""
+    tried = try_language_model(settings, model)
+    of = "small random model of its kind"
+    if isinstance(settings, LanguageModelConfig) and settings.layer:
+        layer = model.layer(settings.layer)
+        return of, f"cut at layer {layer} equals whole: largest difference {tried.cut:.1g}"
+    if math.isnan(tried.padding):
+        return of, "none could be built; not tried"
+    return of, f"an item alone equals it in a batch: largest difference {tried.padding:.1g}"
+
+
 def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tuple[str, str]]:
     if not isinstance(settings, LanguageModelConfig):
         return [("while training", "not loaded: a side network reads its cached states")]
     kept = model.skeleton()
     if settings.layer:
-        cut_below(kept, model.layer(settings.layer), like=model.twin())
+        cut_below(kept, model.layer(settings.layer), like=model.twin(model.layer(settings.layer)))
     size = DTYPES[model.dtype].itemsize
     count = sum(p.numel() for p in kept.parameters() if p.requires_grad)
     layers = model.num_layers - model.layer(settings.layer)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from torch import nn
 
 from legos.config.data_schema import DataConfig, FieldConfig
 from legos.config.model_schema import ModelConfig, SystemModel
@@ -31,11 +33,13 @@ from legos.errors import ConfigError
 from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_cache import CachedPart, HiddenCache, HiddenStates
+from legos.lm.kind import Tried, try_kind
 from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.load import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import ItemTemplate, TemplateField
+from legos.lm.verify import is_verified, note_verified, some_items, states_at, verify_items
 from legos.registry import BrickConfig
 
 _WAIT = 0.5  # seconds between two looks whether the first process has made the cache
@@ -90,6 +94,23 @@ def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:
     raise ConfigError(
         f"embed.embed_hidden_size: {width}, but language model {model.name} is {model.width} wide; "
         f"give --embed_hidden_size {model.width} or none"
+    )
+
+
+def try_language_model(settings: LanguageModelSettings, model: LanguageModel) -> Tried:
+    """Try what the settings ask of a language model on a small random one of its kind.
+
+    Raises:
+        ConfigError: it cannot be an item encoder, be cut there, or have these adapters.
+    """
+    if not isinstance(settings, LanguageModelConfig):
+        return try_kind(model.config, name=model.name, pooled=True)
+    return try_kind(
+        model.config,
+        name=model.name,
+        layer=model.layer(settings.layer) if settings.layer else 0,
+        lora=settings.lora_rank > 0,
+        targets=settings.lora_targets,
     )
 
 
@@ -158,6 +179,7 @@ class Reading:
         settings = language_model_settings(config.model)
         if settings is None:
             raise no_language_model(config.bricks)
+        try_language_model(settings, model)
         read = template(config.data, tables, prompts=settings.prompts)
         tokens = read.read_by(model)
         names = tables.vocabulary("item_id")
@@ -212,13 +234,15 @@ class Reading:
         batch_tokens: int,
         progress: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """Compute and store what is missing of the parts, in one pass."""
+        """Compute and store what is missing of the parts, in one pass.
+
+        Raises:
+            ConfigError: the model cut at one of the layers is not the whole model.
+        """
         missing = [part for part in parts if part.name not in self.cache.parts()]
         if not missing:
             return
-        model = self.language_model.load()
-        if not getattr(model, "quantization_method", None):
-            model = model.to(device)
+        model = self._loaded(device)
         layers = [int(part.name.removeprefix("layer_")) for part in missing if part.name != POOLED]
         reader = StateReader(
             model,
@@ -226,9 +250,57 @@ class Reading:
             pooled=any(part.name == POOLED for part in missing),
             batch_tokens=batch_tokens,
         )
-        mixed = self.precision != "fp32"
-        with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
+        with self._computing(device):
+            verified = [self._verify(model, layer) for layer in layers]
             self.cache.write(self.tokens, missing, reader, dtype=self.dtype, advance=progress)
+        for layer, note in zip(layers, verified, strict=True):
+            note(self.cache.path / layer_name(layer))
+
+    def verify(self, part: CachedPart, device: torch.device) -> None:
+        """Compare a finished layer with the whole model, unless that was done before.
+
+        Raises:
+            ConfigError: the kept layers do not give what the whole model gives.
+        """
+        folder = self.cache.path / part.name
+        if part.name == POOLED or is_verified(folder):
+            return
+        layer = int(part.name.removeprefix("layer_"))
+        model = self._loaded(device)
+        with self._computing(device):
+            self._verify(model, layer, self.cache.open(part.name))(folder)
+
+    def _loaded(self, device: torch.device) -> nn.Module:
+        model = self.language_model.load()
+        return model if getattr(model, "quantization_method", None) else model.to(device)
+
+    def _computing(self, device: torch.device) -> torch.autocast:
+        mixed = self.precision != "fp32"
+        return torch.autocast(device.type, DTYPES[self.precision], enabled=mixed)
+
+    def _verify(
+        self, model: nn.Module, layer: int, cached: HiddenStates | None = None
+    ) -> Callable[[Path], None]:
+        """Run some items whole and from a layer on; returns what notes it in a folder."""
+        items = some_items(self.tokens)
+        tokens = self.tokens.select(items)
+        if not len(items):
+            return lambda folder: None
+        if cached is None:
+            states = states_at(model, tokens, layer).to(DTYPES[self.dtype])
+        else:
+            states = cached.select(items).values
+        if not torch.isfinite(states).all():
+            return lambda folder: None  # whoever writes them names the items
+        found = verify_items(
+            model,
+            layer,
+            tokens,
+            states,
+            name=self.language_model.name,
+            dtypes={self.dtype, self.precision, self.language_model.dtype},
+        )
+        return lambda folder: note_verified(folder, found, len(items))
 
 
 def tokens_fingerprint(tokens: Ragged) -> str:
@@ -261,6 +333,8 @@ def open_language(
                     batch_tokens=config.exp.cache.batch_tokens,
                     progress=advance,
                 )
+        else:
+            reading.verify(part, accelerator.device)
     while part.name not in reading.cache.parts():  # longer than any barrier would wait
         time.sleep(_WAIT)
     accelerator.wait_for_everyone()

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from legos.config.schema import RunConfig
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.files import write_json
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
+from legos.lm.verify import Difference, states_at
+from legos.run import language
+from legos.run.check import check
 from legos.run.main import run
 from tests.run.tiny_config import NAML, tiny_config
 from tests.run.two_processes import in_two_processes
@@ -312,3 +316,58 @@ def test_two_processes_share_one_cache_and_train_as_one(tables: Path, tmp_path: 
             results = json.loads(first.splitlines()[-1])
         found.append(results["splits"]["test"]["rows"]["all"]["GAUC"])
     assert found[1] == pytest.approx(found[0], abs=0.01)
+
+
+def test_a_cache_is_verified_when_it_is_made_and_once_for_other_libraries(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = language.verify_items
+
+    def counted(model: nn.Module, layer: int, *others: Any, **named: Any) -> Difference:
+        seen.append(layer)
+        return original(model, layer, *others, **named)
+
+    monkeypatch.setattr(language, "verify_items", counted)
+    exp = {"mode": "cache", "cache": {"layers": [1, 2]}}
+    run(language_config(tables, tmp_path, exp=exp))
+    assert seen == [1, 2]
+    config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
+    run(config)
+    assert seen == [1, 2]
+    for note in tmp_path.glob("cache/*/*/layer_2/verified.json"):
+        text = note.read_text(encoding="utf-8")
+        note.write_text(text.replace("transformers", "transformers-of-old"), encoding="utf-8")
+    run(config.model_copy(update={"exp": config.exp.model_copy(update={"runs_folder": tmp_path})}))
+    assert seen == [1, 2, 2]
+
+
+def test_a_cache_that_is_not_of_the_model_is_refused_before_training(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        language, "states_at", lambda model, tokens, layer: states_at(model, tokens, layer) + 1
+    )
+    with pytest.raises(ConfigError, match=r"'tiny' cut at layer 2 does not .* difference \d"):
+        run(language_config(tables, tmp_path, exp=epochs(1), layer=2))
+    assert not list(tmp_path.glob("cache/*/*/layer_2/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "message"),
+    [
+        ("fnet", {"layer": 0}, "depend on the padding of its batch"),
+        ("albert", {"layer": 1}, "no list of its modules has one for each"),
+        ("bert", {"layer": 2, "lora_rank": 2, "lora_targets": ["q_proj"]}, "is called 'q_proj'"),
+    ],
+)
+def test_the_check_refuses_what_a_run_refuses(
+    tables: Path, tmp_path: Path, kind: str, item: dict[str, Any], message: str
+) -> None:
+    model = {**SOURCE, "shape": {**SOURCE["shape"], "model_type": kind}}
+    config = language_config(tables, tmp_path, exp=epochs(1), model=model, **item)
+    with pytest.raises(ConfigError, match=message):
+        check(config)
+    with pytest.raises(ConfigError, match=message):
+        run(config)
+    assert not (tmp_path / "cache").exists()
