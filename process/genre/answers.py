@@ -55,9 +55,8 @@ def read_reply(request: Request, reply: Reply) -> Parsed:
     Raises:
         AnswerError: the model refused, used up its limit, or gave no usable answer.
     """
-    if reply.finish_reason in REFUSED or (reply.refusal and not reply.text.strip()):
-        said = f": {reply.refusal[:200]}" if reply.refusal else ""
-        raise AnswerError(f"refused ({reply.finish_reason}){said}", final=True)
+    if reply.refusal and (reply.finish_reason in REFUSED or not reply.text.strip()):
+        raise AnswerError(f"refused ({reply.finish_reason}): {reply.refusal[:200]}", final=True)
     return read_answer(
         reply.text,
         request.schema,
@@ -85,7 +84,8 @@ def read_answer(
     Args:
         text: what the model said.
         schema: JSON schema of the answer.
-        finish_reason: ``length`` says that the server cut the answer.
+        finish_reason: ``length`` says that the server cut the answer, ``content_filter`` that the
+            model or a filter refused; read before the text is.
         prompt: what was asked, message by message.
         max_tokens: the limit that the answer was cut at, for the reason.
         reasoned: the server gave reasoning apart from the text.
@@ -93,6 +93,9 @@ def read_answer(
     Raises:
         AnswerError: there is none; says what was wrong with the last object there is.
     """
+    finish_reason = finish_reason.lower()
+    if finish_reason in REFUSED:
+        raise AnswerError(f"refused ({finish_reason})", final=True)
     try:
         found = find_objects(_inside_quotes(text))
         if finish_reason in CUT:

@@ -45,13 +45,16 @@ def plan(args: argparse.Namespace) -> None:
     scheme, requests = read_requests(args)
     store = Store.read(args.store, scheme.name)
     asked = list(requests)
-    left = [request for request in asked if request.hash not in store]
+    final = store.final_hashes
+    refused = sum(request.hash in final for request in asked)
+    left = [one for one in asked if one.hash not in store and one.hash not in final]
     prompt = _count_tokens(left, args.tokenizer)
     most = sum(request.max_tokens for request in left)
     price = price_of(args.model, args.price)
     table = two_columns(f"{scheme.name}, version {scheme.version}")
     table.add_row("requests", f"{len(asked):,}")
-    table.add_row("answered already", f"{len(asked) - len(left):,}")
+    table.add_row("answered already", f"{len(asked) - len(left) - refused:,}")
+    table.add_row("refused for good", f"{refused:,}")
     table.add_row("to be sent", f"{len(left):,}")
     how = f"by {args.tokenizer}" if args.tokenizer else f"estimated, {LETTERS_A_TOKEN} letters each"
     table.add_row(f"prompt tokens ({how})", f"{prompt:,}")

@@ -103,7 +103,10 @@ def find_objects(text: str) -> Objects:
             if one is None:
                 repairs += end is not None
                 continue
-            _refuse_cut_list(text, event.start(), end)
+            if _begins_cut_list(text, event.start(), end):
+                if not found:
+                    raise CutShort
+                break  # what follows is a part, too
             found.append(one)
             position = end or position
     return Objects(found, reasoned)
@@ -133,10 +136,9 @@ def _read_object(text: str, start: int, *, repair: bool) -> tuple[int | None, Fo
     return end, _repair(text[start:end])
 
 
-def _refuse_cut_list(text: str, start: int, end: int | None) -> None:
-    """An object that is the first entry of a list without an end is a part, too."""
-    if text[:start].rstrip().endswith("[") and "]" not in text[end:]:
-        raise CutShort
+def _begins_cut_list(text: str, start: int, end: int | None) -> bool:
+    """Whether an object is the first entry of a list without an end: a part, no answer."""
+    return text[:start].rstrip().endswith("[") and "]" not in text[end:]
 
 
 def _decode(text: str, start: int) -> tuple[int, Found] | None:

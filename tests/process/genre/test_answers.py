@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from process.genre.answers import AnswerError, read_answer
+from process.genre.objects import CutShort, find_objects
 
 ANY = {"type": "object", "properties": {"wanted": {}}, "required": ["wanted"]}
 INTERESTS = {
@@ -35,12 +36,21 @@ JUNK = st.text(max_size=30) | st.sampled_from(
 )
 
 
+def is_junk(text: str) -> bool:
+    """Whether a text holds neither reasoning nor an object that is cut."""
+    try:
+        return not find_objects(text).reasoned
+    except CutShort:
+        return False
+
+
 @given(VALUES, st.lists(JUNK, max_size=4), st.lists(JUNK, max_size=4), st.booleans())
 @settings(max_examples=400)
 def test_any_object_in_any_junk_is_found(
     value: Any, before: list[str], after: list[str], indented: bool
 ) -> None:
     assume(not "".join(before).rstrip().endswith("["))  # the entry of a list that is cut
+    assume(is_junk("".join(before)) and is_junk("".join(after)))
     wanted = {"wanted": {"value": value}}
     text = json.dumps(wanted, ensure_ascii=False, indent=2 if indented else None)
     assert read_answer("".join(before) + text + "".join(after), ANY).value == wanted
@@ -150,6 +160,9 @@ def test_the_last_whole_object_outside_of_reasoning_counts(text: str) -> None:
         (f"<|channel|>analysis<|message|>{DRAFT}", "stop", "no JSON object behind"),
         (f"<think>{DRAFT}", "length", "reasoning used up the limit of 96 tokens (max_tokens)"),
         ("", "length", "reasoning used up the limit of 96 tokens"),
+        (FINAL, "content_filter", "refused (content_filter)"),
+        (FINAL, "SAFETY", "refused (safety)"),
+        (FINAL, "MAX_TOKENS", "cut short"),
         (FINAL, "length", "cut short: the answer used up the limit of 96 tokens"),
         ('{"interests": ["a"], "why": {"interests": ["b"]}, "more": "and th', "stop", "cut short"),
         ("{'interests': ['a'], 'why': {'interests': ['b']}, 'more': 'and th", "stop", "cut short"),
@@ -166,7 +179,7 @@ def test_drafts_and_parts_of_cut_answers_are_no_answers(
     with pytest.raises(AnswerError) as error:
         read_answer(text, INTERESTS, finish_reason=finish, max_tokens=96)
     assert error.value.reason.startswith(reason)
-    assert error.value.final == (finish == "length")
+    assert error.value.final == (finish != "stop")
 
 
 def test_what_the_prompt_shows_is_no_answer() -> None:

@@ -107,6 +107,21 @@ def test_leaks_of_two_models_are_two_rows_and_one_is_chosen(
     assert "train, two, v1" in chosen
 
 
+def test_what_was_refused_for_good_is_not_planned(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FaultyServer(lambda asked: Told(finish="content_filter")) as server:
+        local = ("--base-url", server.base_url, "--model", "fake", "--users", "2")
+        for sent in (2, 2):
+            with pytest.raises(SystemExit):
+                run_command(place, "run", *local)
+            assert len(server.asked) == sent
+    capsys.readouterr()
+    run_command(place, "plan", "--model", "fake", "--users", "2")
+    planned = capsys.readouterr().out
+    assert (number(planned, "to be sent"), number(planned, "refused for good")) == (0, 2)
+
+
 def test_imported_logs_are_exported_and_checked(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
