@@ -32,7 +32,7 @@ class Keeper:
 
     def resume(self) -> None:
         """Go on from ``last`` where there is one; lines recorded after it are forgotten."""
-        position = resume_training(self._training, self._folder / "last")
+        position = resume_training(self._training, self._folder / "last", say=self._tracker.say)
         progress = self._training.progress
         self._tracker.rewind(position, progress.step)
         if progress.step:

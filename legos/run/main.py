@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from legos.run.assemble import Workplace
 from legos.run.check_splits import refuse_unmeasurable
 from legos.run.devices import (
     joined_processes,
+    launched_alone,
     make_accelerator,
     peak_memory_mb,
     refuse_uneven,
@@ -61,6 +63,13 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
 
 def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
     console = PlainConsole(quiet=not accelerator.is_main_process)
+    if launched_alone():
+        print(
+            "notice: accelerate launch started one process, although it was asked for more: on a "
+            "CPU it starts no others; results are the same. `torchrun --nproc-per-node 2 worker.py "
+            "...` starts two",
+            file=sys.stderr,
+        )
     if config.exp.mode == "compare":
         from legos.run.compare import compare
 

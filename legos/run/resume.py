@@ -5,6 +5,7 @@ A run that was killed and resumed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ from legos.run.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from legos.run.random_state import random_tensors, random_values, restore_random
+from legos.run.random_state import (
+    random_tensors,
+    random_values,
+    restore_random,
+    seed_everything,
+)
 from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
 from legos.run.training import Progress, Training
 from legos.run.weights import (
@@ -91,14 +97,23 @@ def save_training(
     accelerator.wait_for_everyone()
 
 
-def resume_training(training: Training, folder: Path) -> int:
+def resume_training(
+    training: Training, folder: Path, *, say: Callable[[str], None] = lambda text: None
+) -> int:
     """Go on from a checkpoint where there is one.
+
+    Bit for bit with as many processes as before; with others dropout draws anew from here on.
+
+    Args:
+        training: brought to where the checkpoint stands.
+        folder: of the checkpoint.
+        say: told of another number of processes.
 
     Returns:
         The bytes of metrics.jsonl that belong to it; 0 where there is none.
 
     Raises:
-        CheckpointError: it is damaged, of another model, or of another number of processes.
+        CheckpointError: it is damaged, of another model, or of another number of rows a step.
     """
     accelerator = training.accelerator
     found = has_checkpoint(folder) if accelerator.is_main_process else False
@@ -109,14 +124,10 @@ def resume_training(training: Training, folder: Path) -> int:
     checkpoint = read_checkpoint(folder, _Resumable)
     state = checkpoint.state
     processes = len(state["random"])
-    if (
-        processes != accelerator.num_processes
-        or state["rows_per_step"] != training.stream.rows_per_step
-    ):
+    if state["rows_per_step"] != training.stream.rows_per_step:
         raise CheckpointError(
-            f"{folder}: saved by {processes} processes with {state['rows_per_step']} rows a step, "
-            f"now {accelerator.num_processes} with {training.stream.rows_per_step}; "
-            "start as many processes as before"
+            f"{folder}: saved with {state['rows_per_step']} rows a step, now "
+            f"{training.stream.rows_per_step}"
         )
     model = training.bare_model
     load_model_tensors(model, checkpoint.model, origin=folder)
@@ -128,11 +139,18 @@ def resume_training(training: Training, folder: Path) -> int:
     if training.scales_gradients and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     rank = accelerator.process_index
-    restore_random(
-        state["random"][rank],
-        below(checkpoint.optimizer, f"{_RANDOM}{rank}/"),
-        origin=folder,
-    )
+    if processes == accelerator.num_processes:
+        restore_random(
+            state["random"][rank],
+            below(checkpoint.optimizer, f"{_RANDOM}{rank}/"),
+            origin=folder,
+        )
+    else:
+        seed_everything(training.config.seed + training.progress.step, rank=rank)
+        say(
+            f"saved by {processes} processes, goes on with {accelerator.num_processes}: dropout "
+            "differs from here on"
+        )
     return int(state["metrics_position"])
 
 

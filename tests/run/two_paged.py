@@ -20,8 +20,8 @@ SETTINGS = {"dropout": 0.0, "double": True, "acc_batch": 2}
 
 def main() -> None:
     tables, folder = map(Path, sys.argv[1:])
-    training = tiny_training(tables, batch_size=8, item_page_size=7, **SETTINGS)
-    plain = tiny_training(tables, batch_size=8, accelerator=training.accelerator, **SETTINGS)
+    training = tiny_training(tables, batch_size=16, item_page_size=7, **SETTINGS)
+    plain = tiny_training(tables, batch_size=16, accelerator=training.accelerator, **SETTINGS)
     with joined_processes(training.accelerator):
         for _ in range(training.stream.steps_per_pass + 1):  # over the short step
             expected, found = take_step(plain, []), take_step(training, [])
@@ -58,7 +58,7 @@ def average_what_there_is(accelerator: Accelerator) -> None:
 
 def page_larger_than_one_part(tables: Path, accelerator: Accelerator) -> None:
     """Processes that differ in whether their part fills a page still average with each other."""
-    training = tiny_training(tables, batch_size=1, accelerator=accelerator, **SETTINGS)
+    training = tiny_training(tables, batch_size=2, accelerator=accelerator, **SETTINGS)
     rows = training.rows
     counts = [
         rows.batch(row[None], pass_number=0).items.numel()
@@ -68,7 +68,7 @@ def page_larger_than_one_part(tables: Path, accelerator: Accelerator) -> None:
     size = min(counts[-2:])  # of the last micro-batch, at which gradients are averaged
     assert size < max(counts[-2:]), counts
     paged = tiny_training(
-        tables, batch_size=1, accelerator=accelerator, item_page_size=size, **SETTINGS
+        tables, batch_size=2, accelerator=accelerator, item_page_size=size, **SETTINGS
     )
     assert abs(take_step(paged, [])[0]["loss"] - take_step(training, [])[0]["loss"]) < 1e-9
     weights = final_weights(training)
