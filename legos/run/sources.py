@@ -24,6 +24,8 @@ from legos.run.code import code_of_bricks
 
 TABLES, LOADED, TEXT_MODEL = "data.folder", "exp.load", "exp.evaluate.text_model"
 
+_TOKENS = "embed.path"
+
 
 def sources_of_weights(config: RunConfig, tables: Tables) -> dict[str, str]:
     """By dotted key the content of everything that weights are trained on, or loaded from.
@@ -33,8 +35,12 @@ def sources_of_weights(config: RunConfig, tables: Tables) -> dict[str, str]:
     """
     found = {TABLES: tables_content(tables), **code_of_bricks(config.model)}
     for each in settings(config):
-        if each.mark == CONTENT and each.value is not None:
-            found[each.key] = _content(each.key, each.value)
+        value = each.value
+        if each.mark != CONTENT or value is None:
+            continue
+        if each.key == _TOKENS and config.embed.source == "language_model":
+            value = LanguageModelSource.model_validate(value)  # a bare path or hub name, too
+        found[each.key] = _content(each.key, value)
     if config.exp.load is not None:
         found[LOADED] = checkpoint_content(checkpoint_in(config.exp.load))
     return found

@@ -163,6 +163,18 @@ def test_a_language_model_is_what_its_files_hold(tmp_path: Path, name: str, coun
     assert (language_model_content(LanguageModelSource(path=str(folder))) != before) == counts
 
 
+@pytest.mark.parametrize("given", ["path", "source"])
+def test_a_language_model_that_token_vectors_come_from_counts(
+    tables: Path, tmp_path: Path, given: str
+) -> None:
+    folder = model_files(tmp_path / "one")
+    path = str(folder) if given == "path" else LanguageModelSource(path=str(folder))
+    embed = {"source": "language_model", "path": path}
+    before = ids(tables, embed=embed)[0]
+    (folder / "model.safetensors").write_text("other")
+    assert ids(tables, embed=embed)[0] != before
+
+
 def test_random_weights_are_their_shape_and_seed(tmp_path: Path) -> None:
     tokenizer = str(model_files(tmp_path / "tokenizer"))
     shape = {"model_type": "bert", "hidden_size": 8}
