@@ -7,6 +7,7 @@ who clicks what. Nothing of ``process`` is needed.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
 
 CATEGORIES = ("sports", "finance", "music", "travel")
 WORDS_A_CATEGORY = 8
+
+
+def add_split(folder: Path, name: str, *, empty: bool = False) -> None:
+    """Add the valid split under another name, or a split without impressions, in place."""
+    columns = Path(shutil.copytree(folder / "columns" / "valid", folder / "columns" / name))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    table = json.loads(json.dumps(manifest["tables"]["valid"]))
+    for path in columns.iterdir():
+        if empty:
+            np.save(path, np.load(path)[: int("offsets" in path.name)])
+        described = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        manifest["files"][f"columns/{name}/{path.name}"] = described
+    if empty:
+        table["rows"] = 0
+    manifest["tables"][name] = table
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def tiny_tables(

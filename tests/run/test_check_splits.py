@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 from legos.errors import LegosError
 from legos.run.main import run
 from tests.run.tiny_config import NAML, tiny_config
-from tests.tiny import tiny_tables
+from tests.tiny import add_split, tiny_tables
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -81,12 +79,7 @@ def test_all_splits_are_told_at_once(tmp_path: Path) -> None:
 
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     tables = tiny_tables(tmp_path / "tables")
-    empty = Path(shutil.copytree(tables / "columns" / "valid", tables / "columns" / "empty"))
-    for path in empty.glob("*.npy"):
-        np.save(path, np.load(path)[: int("offsets" in path.name)])
-    manifest = json.loads((tables / "manifest.json").read_text())
-    manifest["tables"]["empty"] = manifest["tables"]["valid"]
-    (tables / "manifest.json").write_text(json.dumps(manifest))
+    add_split(tables, "empty", empty=True)
     with pytest.raises(LegosError, match="split 'empty' is empty"):
         run(tiny_config(tables, tmp_path / "runs", data={"splits": {"test": ["empty"]}}))
 

@@ -128,7 +128,7 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
     ("content", "message"),
     [
         (None, "no run folder, it has no config.json"),
-        ("{", "not valid JSON"),
+        ("{", "config.json:1: not JSON"),
         ("[]", "format 'list', this version reads 2"),
         ('{"data": {}}', "format None, this version reads 2"),
         ('{"format": 1}', "format 1, this version reads 2"),
@@ -137,7 +137,7 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
             json.dumps({"format": 2, "run": "x", "sources": {}} | {key: {} for key in SECTIONS}),
             "give --data, --model, --embed and --exp as in the training",
         ),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
     ],
     ids=lambda text: str(text)[:20],
 )

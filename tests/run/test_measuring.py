@@ -13,7 +13,7 @@ import pytest
 from legos.run.assemble import Workplace
 from legos.run.main import run
 from tests.run.tiny_config import tiny_config
-from tests.tiny import tiny_tables
+from tests.tiny import add_split, tiny_tables
 
 QUICK: dict[str, Any] = {"train": {"epochs": 1}, "report": True}
 
@@ -22,11 +22,7 @@ QUICK: dict[str, Any] = {"train": {"epochs": 1}, "report": True}
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables with a second test split, ``later``, the valid one under another name."""
     folder = tiny_tables(tmp_path_factory.mktemp("tiny") / "tables")
-    shutil.copytree(folder / "columns" / "valid", folder / "columns" / "later")
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["tables"]["later"] = manifest["tables"]["valid"]
-    path.write_text(json.dumps(manifest))
+    add_split(folder, "later")
     return folder
 
 
