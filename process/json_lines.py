@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from legos.errors import DataError
+from legos.gzip_files import BoundedGzip
 from process.bad_lines import BadLine, BadLines
 from process.progress import progress_bar
 from process.texts import one_line
@@ -175,7 +176,7 @@ def read_json_lines(
 
 def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Numbered lines, blank ones left out."""
-    stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+    stream: IO[bytes] = BoundedGzip(path, raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
     line = 0
     try:
         for line, text in enumerate(stream, start=1):

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from legos.errors import DataError
+from legos.gzip_files import LONGEST_LINE, BoundedGzip
 from process.progress import progress_bar
 
 BLOCK_BYTES = 1 << 24  # larger blocks are no faster
@@ -147,6 +148,8 @@ def _whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
                 break
             head, newline, tail = (rest + chunk).rpartition(b"\n")
             rest = tail
+            if len(rest) > LONGEST_LINE:
+                raise DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; no text")
             if newline:
                 yield head + newline
     if rest:
@@ -158,7 +161,7 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """The stream to read text from and the file whose position tells the progress."""
     with path.open("rb") as raw:
         if path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw) as stream:
+            with BoundedGzip(path, raw) as stream:
                 yield stream, raw  # type: ignore[misc]  # GzipFile reads like any binary file
         else:
             yield raw, raw

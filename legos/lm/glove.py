@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from legos.errors import DataError
+from legos.gzip_files import BoundedGzip
 
 _FORMATS = {  # how files of another kind begin
     b"PK\x03\x04": "a zip archive; unpack it first",
@@ -167,7 +168,8 @@ def _lines(path: Path) -> Iterator[str]:
     """Lines without their ends and without spaces there; blank ones at the end are left out."""
     number, blank, counts = 0, 0, False
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as opened:
+            file = BoundedGzip(path, opened) if path.suffix == ".gz" else opened
             for number, raw in enumerate(file, start=1):
                 if number == 1:
                     _refuse_formats(path, raw)

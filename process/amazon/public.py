@@ -34,6 +34,7 @@ MATRICES = ("train_matrix.npz", "val_matrix.npz", "test_matrix.npz")
 PAIR_TEXTS = {"review": "review", "explanation": "explain"}  # field -> file
 ITEM_TEXTS = ("title", "brand", "categories", "description")
 _USER, _ITEM = re.compile(r"\buser_(\d+)\b", re.ASCII), re.compile(r"\bitem_(\d+)\b", re.ASCII)
+_LARGEST_MATRIX = 4 * 2**30
 
 
 @dataclass
@@ -109,9 +110,20 @@ def _sizes(path: Path) -> tuple[int, int]:
     return users, items
 
 
+def _refuse_large(path: Path) -> None:
+    """Raise DataError for arrays that no memory is made for, before one is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > _LARGEST_MATRIX:
+        raise DataError(
+            f"{path}: holds {size:,} bytes, more than {_LARGEST_MATRIX:,}; no matrix of these sets"
+        )
+
+
 def _matrix_pairs(path: Path, num_users: int, num_items: int) -> np.ndarray:
     """``(n,)`` int64 ``user * num_items + item`` of every entry that is not 0."""
     try:
+        _refuse_large(path)
         with np.load(path, allow_pickle=False) as file:
             parts = {name: file[name] for name in ("format", "shape", "indptr", "indices", "data")}
     except (

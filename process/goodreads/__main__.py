@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
+from process import numbers
 from process.bad_lines import add_max_bad
 from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
@@ -78,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
         origins, "release", "the files that ONCE released", RELEASE, EXAMPLES["release"]
     )
     release.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
-    release.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    release.add_argument(
+        "--seed", type=numbers.seed, default=1, metavar="N", help="(default: %(default)s)"
+    )
     release.add_argument(
         "--compare",
         type=Path,
@@ -108,10 +111,14 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         ("--longest", 50, "keep a user's first so many positives and so many negatives"),
     ):
         group.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+            option,
+            type=numbers.seed if option == "--seed" else numbers.natural,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: %(default)s)",
         )
     group.add_argument(
-        "--users", type=int, metavar="N", help="draw this many users first (default: all)"
+        "--users", type=numbers.count, metavar="N", help="draw this many users first (default: all)"
     )
     group.add_argument(
         "--unrated-is-negative",

@@ -7,7 +7,6 @@ field names or, for tables of Amazon, with the keys of Amazon's metadata files.
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from legos.errors import DataError, nearest
+from legos.gzip_files import BoundedGzip
 from process.amazon.metadata import read_metadata
 from process.columns import ColumnReader
 from process.json_lines import Row, read_json_lines
@@ -176,7 +176,8 @@ def _item_id(row: Row) -> str:
 
 def _header(path: Path) -> list[str]:
     """The cells of the first line."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with path.open("rb") as raw:
+        file = BoundedGzip(path, raw) if path.suffix == ".gz" else raw
         try:
             first = file.readline(1 << 20).decode("utf-8-sig", "replace")
         except (EOFError, OSError) as error:

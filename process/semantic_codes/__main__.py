@@ -18,6 +18,7 @@ from legos.data.vector_files import (
     write_item_codes,
 )
 from legos.errors import DataError
+from process import numbers
 from process.command import run_cli
 from process.progress import progress_bar
 from process.semantic_codes.residual import Level, colliding, quantise, without_collisions
@@ -69,7 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("--seed", 0, "of the first centres"),
     ):
         parser.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+            option,
+            type=numbers.seed if option == "--seed" else numbers.natural,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: %(default)s)",
         )
     parser.add_argument(
         "--unique",

@@ -122,7 +122,16 @@ _SECTIONS: dict[type[BaseModel], str] = {
     ExpConfig: "exp", TrainConfig: "exp.train", NegativesConfig: "exp.train.negatives",
     EvaluateConfig: "exp.evaluate", EmbedConfig: "embed", CacheConfig: "exp.cache",
 }  # fmt: skip
-_TOLD = ("identity.py", "main.py", "place.py", "pretrained.py")  # name the run, read no setting
+_TOLD = (
+    "decides.py",
+    "devices.py",
+    "identity.py",
+    "sources.py",
+    "content.py",
+    "place.py",
+    "main.py",
+    "pretrained.py",
+)
 
 
 def keys_read(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> set[str]:
