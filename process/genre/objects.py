@@ -138,7 +138,9 @@ def _read_object(text: str, start: int, *, repair: bool) -> tuple[int | None, Fo
 
 def _begins_cut_list(text: str, start: int, end: int | None) -> bool:
     """Whether an object is the first entry of a list without an end: a part, no answer."""
-    return text[:start].rstrip().endswith("[") and "]" not in text[end:]
+    rest = text[end:].strip()
+    in_list = text[:start].rstrip().endswith("[") and (not rest or rest.startswith(","))
+    return in_list and "]" not in rest
 
 
 def _decode(text: str, start: int) -> tuple[int, Found] | None:
