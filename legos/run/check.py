@@ -26,6 +26,7 @@ from legos.run.language import shown_bytes
 from legos.run.notices import ranking_cost, training_notices
 from legos.run.place import run_folder
 from legos.run.schedule import Stream
+from legos.run.sources import models_not_here
 from legos.run.systems import show_system
 
 _FLOAT = 4  # bytes
@@ -80,6 +81,12 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         kind = (member.model.system, member.data)
         show_system(place, console, kind not in read)
         read.append(kind)
+        absent = models_not_here(member)
+        if absent:
+            console.print(
+                f"run folder: known once the language model is here ({', '.join(absent)})"
+            )
+            continue
         folder = run_folder(member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
 

@@ -6,7 +6,7 @@ A path says where something lies, not what it is. Each source is known by a hash
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from legos.decides import CONTENT, settings
 from legos.errors import CheckpointError, ConfigError
 from legos.files import sha256_of_text
 from legos.lm.content import language_model_content
+from legos.lm.locate import is_here
 from legos.lm.source import LanguageModelSource
 from legos.run.baselines import OF_TEXTS
 from legos.run.checkpoint import checkpoint_content, checkpoint_in
@@ -34,16 +35,20 @@ def sources_of_weights(config: RunConfig, tables: Tables) -> dict[str, str]:
         LegosError: something is not there.
     """
     found = {TABLES: tables_content(tables), **code_of_bricks(config.model)}
-    for each in settings(config):
-        value = each.value
-        if each.mark != CONTENT or value is None:
-            continue
-        if each.key == _TOKENS and config.embed.source == "language_model":
-            value = LanguageModelSource.model_validate(value)  # a bare path or hub name, too
-        found[each.key] = _content(each.key, value)
+    for key, value in _named(config):
+        found[key] = _content(key, value)
     if config.exp.load is not None:
         found[LOADED] = checkpoint_content(checkpoint_in(config.exp.load))
     return found
+
+
+def models_not_here(config: RunConfig) -> list[str]:
+    """Dotted keys of the language models whose files are not on this machine (yet)."""
+    return [
+        key
+        for key, value in _named(config)
+        if isinstance(value, LanguageModelSource) and value.hub is not None and not is_here(value)
+    ]
 
 
 def sources_of_measurement(config: RunConfig) -> dict[str, str]:
@@ -59,6 +64,17 @@ def tables_content(tables: Tables) -> str:
     found = {name: content_of(tables.folder / name) for name in sorted(files)}
     other = [f"{name} {sha}" for name, sha in found.items() if sha != files[name].get("sha256")]
     return sha256_of_text("\n".join([tables.fingerprint, *other])) if other else tables.fingerprint
+
+
+def _named(config: RunConfig) -> Iterator[tuple[str, Any]]:
+    """The files and language models that weights are trained on, by dotted key."""
+    for each in settings(config):
+        value = each.value
+        if each.mark != CONTENT or value is None:
+            continue
+        if each.key == _TOKENS and config.embed.source == "language_model":
+            value = LanguageModelSource.model_validate(value)  # a bare path or hub name, too
+        yield each.key, value
 
 
 def _content(key: str, value: Any) -> str:
