@@ -13,7 +13,6 @@ from legos.cllm4rec.run import refuse_long
 from legos.cllm4rec.stages import most_steps, stages_of
 from legos.cllm4rec.token_store import TokenStore
 from legos.config.model_schema import Cllm4RecModel
-from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model
@@ -90,9 +89,9 @@ def _counts(
     corpus = read_corpus(kinds, place.config.data, place.tables)
     step = max(1, len(corpus.texts) // _SAMPLE)
     sample = corpus.texts[::step]
-    try:
+    if language.has_tokenizer:
         found = [len(each.ids) for each in language.tokenizer.encode_batch(sample)]
-    except ConfigError:  # a shape without files: a token is about four letters
+    else:  # a shape without files: a token is about four letters
         found = [len(text) // 4 for text in sample]
     mean = sum(min(length + _ABOUT, settings.max_length) for length in found) / max(1, len(found))
     return {**counts, "content": (len(corpus.texts), round(mean * len(corpus.texts)))}
@@ -100,9 +99,7 @@ def _counts(
 
 def _store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore | None:
     """The store; None where the tokenizer's files are not here."""
-    try:
-        _ = language.tokenizer_fingerprint
-    except ConfigError:
+    if not language.has_tokenizer:
         return None
     return token_store(place, settings, language)
 

@@ -46,7 +46,8 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         )
         chosen_templates(world)
     except ConfigError as error:
-        if "tokenizer" not in str(error):
+        here = isinstance(language, LanguageModel) and language.has_tokenizer
+        if here or "tokenizer" not in str(error):
             raise
         families = TaskFamilies.from_tables(place.tables, settings.tasks, seed=seed)
         entities = "unknown: the tokenizer is not here"
