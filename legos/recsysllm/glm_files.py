@@ -109,7 +109,10 @@ class GlmFiles:
                 f"{'.'.join(map(str, one['loc'])) or 'shape'}: {one['msg']}"
                 for one in error.errors()
             )
-            raise ConfigError(f"language model {self.name!r}: its shape is none ({said})") from None
+            origin = "model.shape" if self.source.shape else str(self.folder / "config.json")
+            raise ConfigError(
+                f"language model {self.name!r}: its shape is none ({said}), from {origin}"
+            ) from None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

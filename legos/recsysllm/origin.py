@@ -15,6 +15,7 @@ from torch import Tensor
 
 from legos.config.described import find_run, read_description
 from legos.data.tables import Tables
+from legos.errors import CheckpointError
 from legos.run.sources import TABLES, tables_content
 
 _USER_ID = "user_id"
@@ -44,7 +45,12 @@ class Origin:
         if load is None or find_run(load) is None:
             return None
         trained = read_description(load)
-        data, content = trained.config.data, trained.sources[TABLES]
+        data, content = trained.config.data, trained.sources.get(TABLES)
+        if content is None:
+            raise CheckpointError(
+                f"{trained.folder}: its config.json does not say which tables were read "
+                f"(sources: {TABLES}); was it edited?"
+            )
         if content == tables_content(tables):
             return None
         return cls(data.name, _users_of(data.folder, content))

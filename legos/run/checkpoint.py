@@ -75,9 +75,17 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a checkpoint is there, after undoing what a crash left."""
+    """Whether a checkpoint is there, after undoing what a crash left.
+
+    Raises:
+        CheckpointError: its tensors are there, but not its state.
+    """
     recover_folder(folder)
-    return (folder / STATE_FILE).is_file()
+    if (folder / STATE_FILE).is_file():
+        return True
+    if (folder / MODEL_FILE).is_file() and (folder / OPTIMIZER_FILE).is_file():
+        raise CheckpointError(f"{folder}: {STATE_FILE} is missing beside its tensors; {_HINT}")
+    return False
 
 
 def checkpoint_in(folder: Path) -> Path:

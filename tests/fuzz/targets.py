@@ -1,0 +1,350 @@
+"""Every kind of file of our own: how one is made, and the command or call that reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+import worker
+from legos.cllm4rec.pretrained import Pretrained
+from legos.cllm4rec.soft_tables import SoftTables
+from legos.cllm4rec.token_store import TokenStore
+from legos.cllm4rec.vocabulary import Vocabulary
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
+from legos.data.tables import Tables
+from legos.data.vector_files import (
+    read_item_codes,
+    read_item_vectors,
+    write_item_codes,
+    write_item_vectors,
+)
+from legos.exits import run_command
+from legos.files import write_json
+from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
+from legos.recsysllm.glm_files import GlmFiles
+from legos.recsysllm.origin import Origin
+from legos.recsysllm.tasks.candidates import frozen_candidates
+from legos.recsysllm.tasks.sequences import Sequences
+from legos.run.folder import RunFolder
+from legos.run.report import write_report
+from legos.run.resume import load_model, resume_training, save_training
+from process.amazon.assemble import Options, read_prepared
+from process.amazon.filters import Filters
+from process.amazon.impressions import Negatives
+from process.columns import ColumnReader
+from process.genre.store import Store
+from process.raw import TokenizerSpec
+from process.recbole.__main__ import build_parser as recbole_parser
+from process.recbole.__main__ import main as recbole
+from process.tables import write_tables
+from process.tokenization import load_tokenizer
+from tests.cllm4rec.test_token_store import Encoder, corpus
+from tests.lm.cached import PARTS, TOKENS, cache, states
+from tests.process.genre.test_store import answer, rejected
+from tests.recsysllm.reviews import write_raw
+from tests.run.test_report import run_folder
+from tests.run.tiny_config import tiny_config
+from tests.run.tiny_training import FIELDS, tiny_training
+from tests.tiny import tiny_tables
+
+Read = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file.
+
+    Attributes:
+        make: writes the files into a folder and gives the call that reads them; an exit code, or
+            anything else for success.
+        files: patterns of the files to be spoiled.
+        count: mutations of each of them.
+        free: keys that no reader needs to mind.
+        reseals: whether the tables' manifest is to know the size of a spoiled file.
+        harmless: ends of the names of further mutations that a reader may take.
+    """
+
+    make: Callable[[Path], Read]
+    files: tuple[str, ...]
+    count: int = 12
+    free: frozenset[str] = frozenset()
+    reseals: bool = False
+    harmless: tuple[str, ...] = ()
+
+
+def exit_code(read: Read) -> int:
+    """How a command that reads so would end."""
+
+    def command(words: object) -> int:
+        code = read()
+        return code if type(code) is int else 0
+
+    return run_command(command, [])
+
+
+def _tables(folder: Path) -> Read:
+    tiny_tables(folder, num_items=20, num_users=12, num_impressions=10)
+
+    def read() -> None:
+        tables = Tables.load(folder)
+        for split in ("train", "test"):
+            Interactions.from_tables(tables, split, history_length=5)
+            tables.scalar(split, "time")
+        ItemStore.from_tables(tables, FIELDS)
+        for name in tables.manifest["vocabularies"]:
+            tables.vocabulary(name)
+        tables.texts("title")
+        reader = ColumnReader(folder)
+        reader.texts("title")
+        reader.lists("train", "candidates")
+        load_tokenizer(folder / "columns/tokenizer/words", "words")
+
+    return read
+
+
+def _check(folder: Path) -> Read:
+    """``worker.py --check`` on tables."""
+    tiny_tables(folder / "tables", num_items=20, num_users=12, num_impressions=10)
+    (folder / "tiny.yaml").write_text(
+        f"name: tiny\nfolder: {folder / 'tables'}\nhistory_length: 5\nfields: [title@words]\n"
+    )
+    words = ["--data", str(folder / "tiny.yaml"), "--model", "pooling", "--exp", "train"]
+    words += ["--hidden_size", "8", "--exp.runs_folder", str(folder / "runs"), "--check"]
+    return lambda: worker.main(words)
+
+
+def _best(folder: Path) -> Read:
+    training = tiny_training(tiny_tables(folder / "tables"))
+    save_training(training, folder / "best", run_id="tiny", position=0, only_model=True)
+    return lambda: load_model(training.bare_model, folder / "best")
+
+
+def _last(folder: Path) -> Read:
+    training = tiny_training(tiny_tables(folder / "tables"))
+    save_training(training, folder / "last", run_id="tiny", position=0)
+    return lambda: resume_training(training, folder / "last")
+
+
+def _run(folder: Path) -> Read:
+    run_folder(folder)
+
+    def read() -> None:
+        write_report(folder)
+
+    return read
+
+
+def _results(folder: Path) -> Read:
+    run_folder(folder)
+    return lambda: RunFolder(folder).results()
+
+
+def _origin(folder: Path) -> Read:
+    tables = Tables.load(tiny_tables(folder / "here"))
+    other = tiny_tables(folder / "there", seed=1)
+    sources = {"data.folder": Tables.load(other).fingerprint}
+    RunFolder(folder / "run").describe(tiny_config(other, folder / "runs"), sources)
+    return lambda: Origin.of_run(folder / "run", tables)
+
+
+def _hidden_states(folder: Path) -> Read:
+    made = cache(folder)
+    made.write(TOKENS, PARTS, states, dtype="bf16", shard_bytes=64)
+    return lambda: [made.open(part.name) for part in PARTS]
+
+
+def _verify(folder: Path) -> Read:
+    """``worker.py --exp cache --verify``."""
+    cache(folder / "cache" / "tiny").write(TOKENS, PARTS, states, dtype="fp16", shard_bytes=64)
+    words = ["--exp", "cache", "--exp.cache.folder", str(folder / "cache"), "--verify"]
+    return lambda: worker.main(words)
+
+
+def _token_store(folder: Path) -> Read:
+    store = TokenStore(folder, {"kinds": ["title"]})
+    store.write(corpus(), Encoder())
+    return store.open
+
+
+def _candidates(folder: Path) -> Read:
+    options = Options(filters=Filters(), negatives=Negatives(4, (5, 9), 0))
+    raw = read_prepared(write_raw(folder / "raw"), name="reviewed", options=options)
+    write_tables(raw, folder / "tables", [TokenizerSpec("words", "words")], unitok=False)
+    sequences = Sequences.from_tables(Tables.load(folder / "tables"))
+
+    def read() -> object:
+        return frozen_candidates(
+            folder / "frozen", sequences, tables="t", split="test", seed=0, negatives=3
+        )
+
+    read()
+    return read
+
+
+def _item_vectors(folder: Path) -> Read:
+    tables = Tables.load(tiny_tables(folder / "tables"))
+    np.save(folder / "given.npy", np.ones((tables.num_items, 3), dtype=np.float32))
+    ids = tables.vocabulary("item_id")
+    write_item_vectors(folder / "given.safetensors", ids, torch.ones(len(ids), 3))
+    write_item_codes(folder / "codes.safetensors", ids, torch.ones(len(ids), 2))
+
+    def read() -> None:
+        read_item_vectors(folder / "given.npy", tables)
+        read_item_vectors(folder / "given.safetensors", tables)
+        read_item_codes(folder / "codes.safetensors", tables)
+
+    return read
+
+
+def _token_table(folder: Path) -> Read:
+    path = folder / "table.safetensors"
+    write_token_table(path, TokenVectors(["a", "b"], torch.ones(2, 3)))
+    return lambda: read_token_table(path)
+
+
+def _soft_tables(folder: Path) -> Read:
+    made = SoftTables(Vocabulary(words=5, users=3, items=4), width=2, std=0.1)
+    made.save(folder / "soft.safetensors", name="content")
+    return lambda: made.load(folder / "soft.safetensors", name="content")
+
+
+def _pretrained(folder: Path) -> Read:
+    found = Pretrained.__new__(Pretrained)
+    found._path = folder / "pointer.json"
+    write_json(found._path, {"checkpoint": str(folder / "checkpoint")})
+    return found.find
+
+
+def _glm(folder: Path) -> Read:
+    shape = {"model_type": "glm", "num_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+    write_json(folder / "config.json", {**shape, "vocab_size": 30})
+    source: Any = SimpleNamespace(name="glm", path=str(folder), shape=None, random=False)
+    return lambda: GlmFiles(source).config
+
+
+def _store(folder: Path) -> Read:
+    with Store.open(folder, "s") as store:
+        store.add([answer("a"), answer("b")])
+        store.reject([rejected("c")])
+
+    def read() -> None:
+        Store.read(folder, "s").counts()
+
+    return read
+
+
+def _recbole(folder: Path) -> Read:
+    write_json(folder / "export.json", {"tables": "t", "name": "n", "events": "0" * 64})
+    result = {"hit@5": 0.2, "ndcg@5": 0.1}
+    content = {"model": "HGN", "events": "0" * 64, "test_result": result}
+    write_json(folder / "HGN.json", content)
+    words = ["import", "--data", str(folder)]
+    return lambda: recbole(recbole_parser().parse_args(words))
+
+
+_MAY_BE_ABSENT = (
+    "missing",
+    *(
+        f"{name} gone"
+        for name in (
+            *("baselines", "training", "popularity", "oracle", "test", "items", "best"),
+            *("GAUC", "LogLoss", "groups", "one_class", "empty", "no_positive"),
+        )
+    ),
+)
+_OF_RESULTS = frozenset({"embed", "rows", "epochs", "test_peak_memory_mb", "novelty@5", "honesty"})
+_OF_RESUMING = frozenset(
+    {"progress", "rows_per_step", "early_stopping", "metrics_position", "random", "scaler"}
+)
+_SETTINGS = frozenset({"data", "model", "exp", "embed", "run"})
+_MANIFEST = frozenset({"toolkit", "summary", "oddities", "settings", "tokenizers"})
+
+TARGETS: dict[str, Target] = {
+    "tables": Target(_tables, ("manifest.json",), 40, _MANIFEST),
+    "columns": Target(
+        _tables,
+        ("columns/items/*.npy", "columns/train/*.npy", "columns/histories/items.values.npy"),
+        12,
+        frozenset({"time", "impression_id"}),
+        reseals=True,
+    ),
+    "texts and vocabularies": Target(
+        _tables,
+        (
+            "columns/items/title.json",
+            "columns/vocabulary/words.json",
+            "columns/tokenizer/words/vocabulary.json",
+        ),
+        12,
+        reseals=True,
+    ),
+    "check": Target(_check, ("tables/manifest.json",), 6, _MANIFEST),
+    "best": Target(_best, ("best/*",), 14, _OF_RESUMING),
+    "last": Target(_last, ("last/*",), 14, frozenset({"scaler"})),
+    "report": Target(
+        _run,
+        ("config.json", "versions.json", "metrics.jsonl", "diagnostics/*/test/*.npy"),
+        7,
+        frozenset({"model", "data", "torch", "platform", "values"}),
+    ),
+    "results": Target(_results, ("results.json",), 24, _OF_RESULTS, harmless=_MAY_BE_ABSENT),
+    "origin": Target(_origin, ("run/config.json",), 12, _SETTINGS),
+    "hidden states": Target(
+        _hidden_states,
+        (
+            "*/facts.json",
+            "*/layout.json",
+            "*/tokens.npy",
+            "*/layer_2/manifest.json",
+            "*/pooled/00000.npy",
+        ),
+        free=frozenset({"data"}),
+    ),
+    "verify": Target(_verify, ("cache/tiny/*/layout.json", "cache/tiny/*/pooled/00000.npy"), 6),
+    "token store": Target(_token_store, ("*/manifest.json", "*/facts.json", "*/offsets.npy")),
+    "candidates": Target(_candidates, ("frozen/*",)),
+    "item vectors": Target(
+        _item_vectors,
+        ("given.*", "codes.safetensors"),
+        14,
+        frozenset({"values"}),
+        harmless=("as float64", "other byte order"),
+    ),
+    "token table": Target(_token_table, ("table.safetensors",), 13),
+    "soft tables": Target(_soft_tables, ("soft.safetensors",), 13),
+    "pretrained": Target(_pretrained, ("pointer.json",), 12, harmless=("missing",)),
+    "glm": Target(_glm, ("config.json",), 14),
+    "answers": Target(
+        _store,
+        ("s.jsonl",),
+        16,
+        frozenset({"scheme", "parameters", "text", "time"}),
+        harmless=("half a pair",),
+    ),
+    "quarantine": Target(
+        _store,
+        ("s.quarantine.jsonl",),
+        12,
+        frozenset({"scheme", "parameters", "text", "time", "final", "model", "source", "version"}),
+        harmless=("half a pair",),
+    ),
+    "recbole": Target(_recbole, ("export.json", "HGN.json"), 8, frozenset({"tables", "name"})),
+}
+"""By name; every JSON, npy and safetensors file that some part of the toolkit writes and reads."""
+
+
+def reseal(folder: Path, spoiled: Path) -> None:
+    """Let the manifest of tables know the size of a spoiled file: it hides nothing else."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if spoiled.is_file():
+        manifest["files"][spoiled.relative_to(folder).as_posix()]["bytes"] = spoiled.stat().st_size
+        path.write_text(json.dumps(manifest))
