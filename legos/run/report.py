@@ -202,7 +202,7 @@ def _figures(
 
 def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
     """Training loss and validation metrics; empty when nothing was recorded."""
-    records = _records(path)
+    records = read_metrics(path)
     steps = [record for record in records if record["kind"] == "train"]
     epochs = [record for record in records if record["kind"] == "valid"]
     figures = [plots.loss_curve(steps, epochs)] if steps or epochs else []
@@ -215,7 +215,7 @@ def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
     return figures
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl; a last line without its end is one that a kill cut off."""
     if not path.is_file():
         return []

@@ -34,7 +34,7 @@ from legos.recsysllm.origin import Origin
 from legos.recsysllm.tasks.candidates import frozen_candidates
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.folder import RunFolder
-from legos.run.report import write_report
+from legos.run.report import read_metrics, write_report
 from legos.run.resume import load_model, resume_training, save_training
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
@@ -140,6 +140,11 @@ def _run(folder: Path) -> Read:
         write_report(folder)
 
     return read
+
+
+def _metrics(folder: Path) -> Read:
+    run_folder(folder)
+    return lambda: read_metrics(folder / "metrics.jsonl")
 
 
 def _results(folder: Path) -> Read:
@@ -291,10 +296,11 @@ TARGETS: dict[str, Target] = {
     "last": Target(_last, ("last/*",), 14, frozenset({"scaler"})),
     "report": Target(
         _run,
-        ("config.json", "versions.json", "metrics.jsonl", "diagnostics/*/test/*.npy"),
-        7,
-        frozenset({"model", "data", "torch", "platform", "values"}),
+        ("config.json", "diagnostics/*/test/scores.npy", "diagnostics/*/test/labels.npy"),
+        4,
+        frozenset({"model", "data", "values"}),
     ),
+    "metrics": Target(_metrics, ("metrics.jsonl",), 20),
     "results": Target(_results, ("results.json",), 24, _OF_RESULTS, harmless=_MAY_BE_ABSENT),
     "origin": Target(_origin, ("run/config.json",), 12, _SETTINGS),
     "hidden states": Target(
