@@ -59,6 +59,8 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     model = language_model_of(settings, shapes_only=True)
     refuse_other_width(config, model)
     rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
+    if config.exp.mode == "cache":
+        rows[-1] = ("trained of it", "nothing: mode cache computes hidden states")
     if tables is None:
         return [*rows, _cache_of_mind(settings, model)]
     texts = texts_of(config, tables, settings, model)

@@ -176,6 +176,7 @@ def test_the_published_training_command_trains_adapters_above_the_cut(
     text = checked([*TRAINING, "--embed_hidden_size", "16"], place, capsys)
     assert "LoRA of rank 32 on 1 of 5 layers: 2,048 parameters" in text
     assert text.startswith("0")
+    assert "nothing: mode cache computes hidden states" in checked(CACHING, place, capsys)
     text = checked([*TRAINING, "--lora", "0"], place, capsys)
     assert "full tuning of 1 of 5 layers" in text
 
