@@ -9,9 +9,8 @@ import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple
 
 from legos.errors import DataError
 from legos.gzip_files import BoundedGzip
@@ -27,8 +26,7 @@ _LONGEST = 40  # characters of a number
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One object, where it stands, and the bytes it was read from."""
 
     path: Path
@@ -61,6 +59,8 @@ class Row:
             BadLine: missing, empty or of another type.
         """
         value = self.required(key)
+        if type(value) is str and value and not value.isspace():
+            return value
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
@@ -103,6 +103,8 @@ class Row:
             BadLine: not a number, or infinite.
         """
         value = self.values.get(key)
+        if type(value) is int and -_LARGEST <= value <= _LARGEST:
+            return value
         if isinstance(value, str):
             text = value.strip()
             if not text:
@@ -192,8 +194,14 @@ def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 def _parse(
     path: Path, line: int, text: bytes, python_too: bool, bad: BadLines | None
 ) -> dict[str, Any]:
-    at = f"{path}:{line}"
     value: Any
+    try:
+        value = json.loads(text)
+        if isinstance(value, dict) and b"\\ud" not in text and b"\\uD" not in text:
+            return value
+    except (ValueError, RecursionError):
+        pass  # told apart below, where the place is worth writing down
+    at = f"{path}:{line}"
     try:
         value = json.loads(text)
     except UnicodeDecodeError as error:
@@ -209,9 +217,7 @@ def _parse(
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise BadLine(at, "not a JSON object", f"a JSON {kind}, expected an object")
-    if b"\\ud" in text or b"\\uD" in text:
-        return _with_whole_characters(at, value, bad)
-    return cast(dict[str, Any], value)
+    return _with_whole_characters(at, value, bad)
 
 
 def _with_whole_characters(at: str, value: dict[str, Any], bad: BadLines | None) -> dict[str, Any]:

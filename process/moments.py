@@ -14,6 +14,7 @@ A_DAY = 24 * 60 * 60
 FORMS = "Unix seconds or milliseconds, an ISO date, or 'Tue Nov 17 11:37:35 -0800 2015'"
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _TICKS = ((10**17, 10**9, "nanoseconds"), (10**14, 10**6, "microseconds"))
+_LATEST = time.time() + A_DAY
 _MILLISECONDS = 10**11  # as seconds this is the year 5138
 _SHOPS_ON_THE_WEB = 788_918_400  # 1995
 
@@ -31,6 +32,8 @@ def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool =
         BadLine: neither a number nor a date, before 1970 or in the future.
     """
     value = row.values.get(key)
+    if type(value) is int and not milliseconds and 0 <= value < _LATEST:
+        return value
     text = value.strip() if isinstance(value, str) else ""
     if value is None or (isinstance(value, str) and not text):
         return UNKNOWN_TIME
@@ -41,7 +44,7 @@ def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool =
         seconds = calendar.timegm((int(text), 1, 1, 0, 0, 0))
     else:
         seconds = _number(row, key, notes, milliseconds)
-    if not 0 <= seconds <= time.time() + A_DAY:
+    if not 0 <= seconds <= _LATEST:
         raise row.bad(key, "a time between 1970 and now")
     return seconds
 

@@ -67,7 +67,8 @@ def pair_hashes(
 
 def line_hash(line: bytes) -> int:
     """64 bits that depend on what a line says, not on where it stands."""
-    return int.from_bytes(hashlib.blake2b(line.strip(), digest_size=_DIGEST).digest(), "little")
+    digest = hashlib.blake2b(line.strip(), digest_size=_DIGEST).digest()
+    return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True)
