@@ -321,7 +321,7 @@ TARGETS: dict[str, Target] = {
     "item vectors": Target(
         _item_vectors,
         ("given.*", "codes.safetensors"),
-        14,
+        13,
         frozenset({"values"}),
         harmless=("as float64", "other byte order"),
     ),
