@@ -20,7 +20,7 @@ from legos.config.schema import RunConfig
 from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
-from legos.run.check_language import language_rows, language_table
+from legos.run.check_language import TRAINED, language_rows, language_table
 from legos.run.devices import make_accelerator
 from legos.run.language import shown_bytes
 from legos.run.notices import ranking_cost, training_notices
@@ -110,7 +110,11 @@ def show_bricks(place: Workplace, console: Console, new_data: bool) -> None:
 def _print_language(console: Console, config: RunConfig, tables: Tables | None) -> None:
     rows = language_rows(config, tables)
     if rows:
-        console.print(language_table(rows, titled_table("language model", "what", "how much")))
+        told = [row for row in rows if row[0] != TRAINED]
+        console.print(language_table(told, titled_table("language model", "what", "how much")))
+    for name, text in rows:
+        if name == TRAINED:  # in one line, which no table folds
+            console.print(f"{name}: {text}")
 
 
 def parameters(model: nn.Module) -> list[Part]:

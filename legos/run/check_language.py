@@ -32,6 +32,7 @@ from legos.run.language import (
 )
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
+TRAINED = "trained of it"
 _PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
 
 
@@ -60,7 +61,7 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     refuse_other_width(config, model)
     rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
     if config.exp.mode == "cache":
-        rows[-1] = ("trained of it", "nothing: mode cache computes hidden states")
+        rows[-1] = (TRAINED, "nothing: mode cache computes hidden states")
     if tables is None:
         return [*rows, _cache_of_mind(settings, model)]
     texts = texts_of(config, tables, settings, model)
@@ -141,7 +142,7 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
         )
         count = sum(parameter.numel() for parameter in lora_parameters(kept))
     trained = trained_part(rank=rank, kept=layers, layers=model.num_layers, parameters=count)
-    return [*rows, ("trained of it", trained)]
+    return [*rows, (TRAINED, trained)]
 
 
 def _cache(
