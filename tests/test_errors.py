@@ -222,7 +222,7 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
 
 
 OTHER_FAULTS = (
-    "checkpoint of another model",
+    "`--load` of another model",
     "checkpoint cut short",
     "tables of an older version",
     "column cut short",

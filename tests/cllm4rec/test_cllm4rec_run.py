@@ -360,7 +360,7 @@ def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, c
 @pytest.mark.parametrize(
     ("model", "exp", "message"),
     [
-        ({"stages": {"pretraining_lr": 1e30}}, {}, "loss is not finite in pretraining, epoch 1"),
+        ({"soft_init": 1e30}, {}, "loss is not finite in pretraining, epoch 1"),
         ({"max_length": 65}, {}, "tiny-llama reads at most 64 tokens"),
         ({"content": {"kinds": ["brand"]}}, {}, "has no texts of kind 'brand'"),
         ({"content": {"kinds": ["titel"]}}, {}, "did you mean 'title'"),

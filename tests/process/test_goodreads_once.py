@@ -120,11 +120,11 @@ def test_real_splits_share_users_histories_and_positives(real: RawData) -> None:
 
 
 def test_the_real_release_rebuilds_the_real_benchmark(real_folder: Path, real: RawData) -> None:
-    """Every user, history and positive; texts but for 25 titles whose CSV quotes were kept."""
+    """Every user, history and positive; texts but for two with a control character."""
     release = read_release(real_folder / "raw", name="goodreads")
     agreement = compare(release, real)
     assert agreement.impressions == {name: len(rows) for name, rows in real.splits.items()}
-    assert agreement.texts == {"title": 25, "description": 0}
+    assert agreement.texts == {"title": 1, "description": 1}
     assert release.oddities["book_summarizer.log: duplicate ids"] == 17_925 - 16_833
     assert sum(count for name, count in release.oddities.items() if "bad rows" in name) == 0
 

