@@ -46,7 +46,7 @@ def is_junk(text: str) -> bool:
 
 
 @given(VALUES, st.lists(JUNK, max_size=4), st.lists(JUNK, max_size=4), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)  # wall-clock time is of the machine
 def test_any_object_in_any_junk_is_found(
     value: Any, before: list[str], after: list[str], indented: bool
 ) -> None:
@@ -57,6 +57,7 @@ def test_any_object_in_any_junk_is_found(
     assert read_answer("".join(before) + text + "".join(after), ANY).value == wanted
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("{}[]\",: abc\\\n'123.ue"), max_size=200))
 def test_any_text_ends_in_an_answer_or_a_reason(text: str) -> None:
     try:
