@@ -1,8 +1,9 @@
-"""``${a.b}``, ``${x:default}`` and ``${x}$`` in YAML values, resolved by smartdict.
+"""``${a.b}``, ``${x:default}`` and ``${x}$`` in YAML values, resolved by refconfig.
 
-smartdict raises errors without a file or a line, would take ``${items}`` for the method of that
-name and writes out whatever references double at every line; the errors are put into words here,
-such names are refused, and what becomes larger than any configuration is refused on the way.
+refconfig (through smartdict) raises errors without a file or a line, would take ``${items}`` for
+the method of that name and writes out whatever references double at every line; the errors are put
+into words here, such names are refused, and what becomes larger than any configuration is refused
+on the way.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from refconfig import RefConfig
 from smartdict import (
     CircularReferenceError,
     ComponentWithValue,
@@ -52,9 +54,9 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
         ConfigError: references to nothing (all of them at once), in a circle, or not closed.
     """
     _refuse_method_names(document)
-    data = _maptexts(document.data, lambda text: _with_published_default(text, variables))
+    data = _map_texts(document.data, lambda text: _with_published_default(text, variables))
     try:
-        resolved = _BoundedDict({**variables, **data}).parse()
+        resolved = _BoundedConfig().add_raw({**variables, **data}).parse()
     except ReferenceNotFoundError as error:
         problems = [
             _missing(document, _key_path(item.path), item.reference) for item in error.unresolved
@@ -87,6 +89,15 @@ class _TooLarge(Exception):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class _BoundedConfig(RefConfig):  # type: ignore[misc]
+    """refconfig, stopped where references make a value or the whole too large."""
+
+    def parse(self) -> Any:
+        """Resolve the one mapping that was added."""
+        (config,) = self.configs
+        return _BoundedDict(config.value).parse()
 
 
 class _BoundedDict(SmartDict):  # type: ignore[misc]
@@ -208,13 +219,13 @@ def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
             yield from texts(below, (*path, str(index)))
 
 
-def _maptexts(value: Any, change: Callable[[str], str]) -> Any:
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: _maptexts(below, change) for key, below in value.items()}
+        return {key: _map_texts(below, change) for key, below in value.items()}
     if isinstance(value, list):
-        return [_maptexts(below, change) for below in value]
+        return [_map_texts(below, change) for below in value]
     return value
 
 

@@ -134,12 +134,12 @@ def _instead(
             key = ".".join([own, *parts[5:]])
         elif parts[2] == "embeds":
             key = ".".join(["embed", *parts[4:]])
-    told = [_nearest_rule(key, unread[row]) for row in rows]
+    told = [nearest_rule(key, unread[row]) for row in rows]
     return None if None in told else told[0]
 
 
-def _nearest_rule(key: str, rules: Mapping[str, str | None]) -> str | None:
-    """What the longest rule that holds for a key says; None: it is read."""
+def nearest_rule(key: str, rules: Mapping[str, str | None]) -> str | None:
+    """What the longest rule of :func:`unread_keys` that holds for a key says; None: it is read."""
     matching = [rule for rule in rules if key == rule or key.startswith(f"{rule}.")]
     return rules[max(matching, key=len)] if matching else None
 

@@ -1,8 +1,8 @@
 """The ids of a run and of a measurement: hashes over what decides them, and nothing else.
 
-What a setting decides its mark in the schema says (:mod:`legos.decides`); what files and language
-models hold is told by :mod:`legos.run.sources`. Paths, names, the device and the number of
-processes are in neither.
+What a setting decides its mark in the schema says (:mod:`legos.decides`), whether the run reads it
+:mod:`legos.config.unread`; what files and language models hold is told by :mod:`legos.run.sources`.
+Paths, names, the device and the number of processes are in neither.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from legos.config.schema import RunConfig
+from legos.config.unread import nearest_rule, unread_keys
 from legos.data.tables import Tables
 from legos.decides import OF_MEASUREMENTS, OF_WEIGHTS, deciding
 from legos.files import sha256_of_text
@@ -54,7 +55,9 @@ def run_identity(config: RunConfig, tables: Tables) -> Identity:
     Raises:
         LegosError: something that is read is not there.
     """
-    return Identity(deciding(config, OF_WEIGHTS), sources_of_weights(config, tables))
+    rules = unread_keys(config)
+    sources = sources_of_weights(config, tables)
+    return Identity(_read(deciding(config, OF_WEIGHTS), rules), _read(sources, rules))
 
 
 def measurement_identity(config: RunConfig) -> Identity:
@@ -63,4 +66,11 @@ def measurement_identity(config: RunConfig) -> Identity:
     Raises:
         LegosError: something that is read is not there.
     """
-    return Identity(deciding(config, OF_MEASUREMENTS), sources_of_measurement(config))
+    rules = unread_keys(config)
+    sources = sources_of_measurement(config)
+    return Identity(_read(deciding(config, OF_MEASUREMENTS), rules), _read(sources, rules))
+
+
+def _read(values: Mapping[str, Any], rules: Mapping[str, str | None]) -> dict[str, Any]:
+    """The values by dotted key that the run reads."""
+    return {key: value for key, value in values.items() if nearest_rule(key, rules) is None}

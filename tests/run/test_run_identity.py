@@ -110,14 +110,23 @@ def vectors(path: Path, number: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("key", ["item_vectors", "user_vectors", "item_codes"])
-def test_a_file_counts_by_its_content_wherever_it_lies(
-    tables: Path, tmp_path: Path, key: str
+@pytest.mark.parametrize(
+    ("key", "brick"),
+    [
+        ("item_vectors", {"item": {"name": "fixed_vectors"}}),
+        ("user_vectors", {"user": {"name": "user_vectors"}}),
+        ("item_codes", {"item": {"name": "semantic_codes"}}),
+    ],
+)
+def test_a_file_that_a_model_reads_counts_by_its_content_wherever_it_lies(
+    tables: Path, tmp_path: Path, key: str, brick: dict[str, Any]
 ) -> None:
-    one = ids(tables, embed={key: vectors(tmp_path / "a.npy", 1)})
-    assert ids(tables, embed={key: vectors(tmp_path / "b.npy", 1)}) == one
-    assert ids(tables, embed={key: vectors(tmp_path / "a.npy", 2)}) != one
-    assert ids(tables)[0] != one[0]
+    model = {**NAML, **brick}
+    one = ids(tables, model=model, embed={key: vectors(tmp_path / "a.npy", 1)})
+    assert ids(tables, model=model, embed={key: vectors(tmp_path / "b.npy", 1)}) == one
+    assert ids(tables, model=model, embed={key: vectors(tmp_path / "a.npy", 2)}) != one
+    assert ids(tables, model=model)[0] != one[0]
+    assert ids(tables, embed={key: vectors(tmp_path / "a.npy", 2)}) == ids(tables)  # unread
 
 
 def test_other_numbers_in_a_glove_file_are_another_run(tables: Path, tmp_path: Path) -> None:
@@ -256,6 +265,18 @@ def test_rating_models_of_a_test_are_in_the_measurement_alone() -> None:
     assert deciding(other, measured)[key] == 8
     weights = frozenset({"weights", "choice"})
     assert deciding(one, weights) == deciding(other, weights)
+
+
+def test_what_a_system_does_not_read_is_in_no_id(tables: Path, tmp_path: Path) -> None:
+    system = {
+        "system": "cllm4rec",
+        "model": {"random": True, "shape": {"model_type": "gpt2"}, "tokenizer": "smollm2"},
+    }
+    found = []
+    for train in ({}, {"lr": 0.5, "epochs": 3, "batch_size": 2}, {"seed": 9}):
+        config = tiny_config(tables, tmp_path, model={"name": "tiny", **system}, train=train)
+        found.append(run_identity(config, Tables.load(tables)).id)
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize(
