@@ -10,7 +10,7 @@ its own. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1: it skips o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from legos.errors import ConfigError
 from legos.lm.layers import (
     check_cut,
-    hidden_argument,
     layer_stack,
     share_weights,
     stack_path,
 )
+from legos.lm.placeholders import OneWord, Resumption, Skipped
 from legos.lm.text_model import call_options
 from legos.lm.twin import Twin
 
@@ -33,85 +33,6 @@ _PROBE_TOKENS = 4
 
 class Reached(Exception):
     """Ends a forward pass at a layer whose input is all that is wanted."""
-
-
-@dataclass
-class Resumption:
-    """How a cut model goes on from a cached state.
-
-    Attributes:
-        layer: k, at which it is cut.
-        padding: id that stands behind shorter items.
-        states: ``(B, T, E)`` that layer k gets in the forward pass under way.
-        beside: what layer 0 hands on beside hidden states, where a family computes it there once.
-    """
-
-    layer: int
-    padding: int
-    states: Tensor | None = None
-    beside: tuple[Any, ...] = ()
-
-    def take_states(
-        self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Forward pre-hook of the model: ``inputs_embeds`` are the states, any words the input."""
-        named = dict(named)
-        self.states = named.pop("inputs_embeds", None)
-        if self.states is None:
-            raise ValueError("a cut model reads states, as inputs_embeds")
-        mask = named.get("attention_mask")
-        real = torch.ones(self.states.shape[:2]) if mask is None else mask
-        real = real.to(self.states.device).bool()
-        word = 1 if self.padding == 0 else 0  # any will do: what it becomes is replaced
-        ids = torch.full(real.shape, self.padding, device=real.device)
-        return arguments, {**named, "input_ids": ids.masked_fill(real, word)}
-
-    def forget_states(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        """Forward hook of the model."""
-        self.states = None
-
-    def replace_input(
-        self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Forward pre-hook of layer k."""
-        place = hidden_argument(arguments, named)
-        found = arguments[place] if isinstance(place, int) else named[place]
-        states = self.states
-        if (
-            states is None
-            or found.dim() != 3
-            or found.shape[0] != states.shape[0]
-            or found.shape[1] < states.shape[1]
-        ):
-            raise ConfigError(
-                f"its layers read hidden states of shape {tuple(found.shape)}, not (batch, tokens, "
-                "width); a model of this kind cannot be cut"
-            )
-        states = states.to(found.dtype)
-        if found.shape[1] > states.shape[1]:  # a family that pads to a multiple of its window
-            states = nn.functional.pad(states, (0, 0, 0, found.shape[1] - states.shape[1]))
-        if isinstance(place, int):
-            return (*arguments[:place], states, *arguments[place + 1 :]), named
-        return arguments, {**named, place: states}
-
-    def keep_beside(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        """Forward hook of layer 0 where it stays."""
-        self.beside = tuple(output[1:])
-
-    @contextmanager
-    def given(self, states: Tensor | None) -> Iterator[None]:
-        """Hand on these states meanwhile."""
-        before, self.states = self.states, states
-        try:
-            yield
-        finally:
-            self.states = before
-
-    def checkpoint_contexts(
-        self,
-    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Contexts of a checkpointed layer, now and when backward computes it again."""
-        return nullcontext(), self.given(self.states)
 
 
 @dataclass(frozen=True)
@@ -159,6 +80,9 @@ def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
     for name, parameter in model.named_parameters():
         if name in unused:
             parameter.requires_grad_(False)
+    for name in _dropouts_below(example):
+        dropout: Any = model.get_submodule(name)
+        dropout.p = 0.0  # drawing for what is replaced costs time
 
 
 def refuse_shared_weights(model: nn.Module, cut: int) -> None:
@@ -243,46 +167,8 @@ def layers_below(model: nn.Module) -> list[str]:
 def placeholder_names(model: nn.Module) -> list[str]:
     """Names of the tensors of a cut model that stand for others."""
     return [
-        f"{path}.weight" for path, module in model.named_modules() if isinstance(module, _OneWord)
+        f"{path}.weight" for path, module in model.named_modules() if isinstance(module, OneWord)
     ]
-
-
-class _OneWord(nn.Embedding):
-    """Stands for a token table: every id is its only word."""
-
-    def __init__(self, table: nn.Module) -> None:
-        given: Any = table
-        weight: Tensor = given.weight
-        row = torch.zeros(1, weight.shape[1], device=weight.device, dtype=weight.dtype)
-        super().__init__(1, weight.shape[1], _weight=row)  # drawn from no generator
-        self.requires_grad_(False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``(B, T)`` -> ``(B, T, E)``."""
-        return super().forward(torch.zeros_like(input))
-
-
-class _Skipped(nn.Module):
-    """Stands for a layer below the cut: hands hidden states on, in the form its family expects."""
-
-    def __init__(self, layer: nn.Module, size: int, resumption: Resumption) -> None:
-        super().__init__()
-        for name, value in vars(layer).items():
-            if not name.startswith("_") and name not in vars(self):
-                setattr(self, name, value)  # such as which mask the layer is given
-        for name in set(dir(type(layer))) - set(dir(nn.Module)):
-            if isinstance(getattr(type(layer), name), property | str | int):
-                setattr(self, name, getattr(layer, name))
-        self.outputs, self.resumption = size, resumption
-
-    def forward(self, *arguments: Any, **named: Any) -> Any:
-        """Hidden states ``(B, T, E)`` -> the same, alone or first in a tuple."""
-        place = hidden_argument(arguments, named)
-        states = arguments[place] if isinstance(place, int) else named[place]
-        if not self.outputs:
-            return states
-        beside = self.resumption.beside or (None,) * (self.outputs - 1)
-        return (states, *beside)
 
 
 def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
@@ -306,8 +192,8 @@ def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
     tables = [path for path, module in model.named_modules() if module is table]
     below = list(layers[first:cut])
     for number, layer in enumerate(below, first):
-        layers[number] = _Skipped(layer, outputs.sizes.get(type(layer), 0), resumption)
-    word = _OneWord(table)
+        layers[number] = Skipped(layer, outputs.sizes.get(type(layer), 0), resumption)
+    word = OneWord(table)
     for path in tables:
         model.set_submodule(path, word)
     model.resumption = resumption
@@ -357,6 +243,36 @@ def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
     return _Outputs(sizes, any(beside))
 
 
+@torch.no_grad()
+def _dropouts_below(model: nn.Module) -> list[str]:
+    """Names of dropouts outside of the layers that a cut model runs before the cut alone."""
+    path, at = stack_path(model), layer_stack(model)[2][resumption_of(model).layer]
+    before: set[str] = set()
+    after: set[str] = set()
+    reached: list[bool] = []
+    hooks = [at.register_forward_pre_hook(lambda *_: reached.append(True))]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and not name.startswith(f"{path}."):
+
+            def note(*_: Any, name: str = name) -> None:
+                (after if reached else before).add(name)
+
+            hooks.append(module.register_forward_pre_hook(note))
+    _probe(model)
+    for hook in hooks:
+        hook.remove()
+    return sorted(before - after)
+
+
+def _probe(model: nn.Module) -> Tensor:
+    """Final states of a cut model for a few made-up states."""
+    device = next(model.parameters()).device
+    config: Any = model.config
+    states = torch.ones(1, _PROBE_TOKENS, config.hidden_size, device=device)
+    mask = torch.ones(1, _PROBE_TOKENS, dtype=torch.bool, device=device)
+    return forward_above(model, states, mask, call_options(model))
+
+
 def _unused(model: nn.Module) -> set[str]:
     """Names of parameters outside of the layers that the final states do not depend on."""
     holder, name, _ = layer_stack(model)
@@ -369,12 +285,8 @@ def _unused(model: nn.Module) -> set[str]:
     trained = {path: parameter.requires_grad for path, parameter in outside.items()}
     for parameter in outside.values():
         parameter.requires_grad_(True)
-    device = next(model.parameters()).device
-    config: Any = model.config
-    states = torch.ones(1, _PROBE_TOKENS, config.hidden_size, device=device)
-    mask = torch.ones(1, _PROBE_TOKENS, dtype=torch.bool, device=device)
     with torch.enable_grad():
-        final = forward_above(model, states, mask, call_options(model)).float().sum()
+        final = _probe(model).float().sum()
         gradients = (
             torch.autograd.grad(final, list(outside.values()), allow_unused=True)
             if outside and final.requires_grad

@@ -74,6 +74,23 @@ def test_no_dropout_of_the_embeddings_falls_on_a_cached_state() -> None:
     torch.testing.assert_close(found[MASK], exact[MASK])
 
 
+@pytest.mark.parametrize(("family", "before"), [("bert", "embeddings.dropout"), ("gpt2", "drop")])
+def test_only_dropout_that_nothing_depends_on_stops(family: str, before: str) -> None:
+    def rates(model: torch.nn.Module) -> dict[str, float]:
+        return {
+            name: module.p
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Dropout)
+        }
+
+    model = small_model(family)
+    given = rates(model)
+    assert given[before] > 0
+    cut_below(model, 2)
+    left = rates(model)
+    assert left == {name: 0.0 if name == before else given[name] for name in left}
+
+
 def test_a_model_is_whole_again_after_it_was_cut_meanwhile() -> None:
     model = small_model("gpt2")
     before = {name: value.clone() for name, value in model.state_dict().items()}
