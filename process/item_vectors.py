@@ -75,8 +75,6 @@ def main(args: argparse.Namespace) -> None:
         LegosError: of the arguments, the tables or the language model.
     """
     refuse_unwritable(args.output)
-    if args.max_length < 1:
-        raise DataError(f"--max-length {args.max_length}: at least 1")
     tables = Tables.load(args.tables)
     texts = item_texts(tables, args.field)
     ids = [name for name, text in zip(tables.vocabulary("item_id"), texts, strict=True) if text]

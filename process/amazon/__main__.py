@@ -150,7 +150,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="uniform negatives stored with a train impression (default: %(default)s)",
     )  # fmt: skip
     split.add_argument(
-        "--candidates", type=numbers.natural, nargs="+", default=(20, 99), metavar="N",
+        "--candidates", type=numbers.count, nargs="+", default=(20, 99), metavar="N",
         help="negatives of a valid or test impression (default: 20 99)",
     )  # fmt: skip
     split.add_argument(
@@ -194,16 +194,6 @@ def _options(args: argparse.Namespace) -> Options:
     from process.amazon.filters import Filters
     from process.amazon.impressions import Negatives
 
-    for option, least, values in (
-        ("--user-core", 1, [args.user_core]),
-        ("--item-core", 1, [args.item_core]),
-        ("--negatives", 0, [args.negatives]),
-        ("--candidates", 1, args.candidates),
-        ("--seed", 0, [args.seed]),
-    ):
-        for value in values:
-            if value < least:
-                raise DataError(f"{option} {value}: expected {least} or more")
     if len(set(args.candidates)) < len(args.candidates):
         raise DataError(f"--candidates {' '.join(map(str, args.candidates))}: a number twice")
     first, second = args.cuts

@@ -104,7 +104,7 @@ def test_the_packaged_model_encodes(
         (["--field", "titel"], "--field 'titel': no such text field; did you mean 'title'?"),
         (["--field", "category"], "--field 'category': no such text field"),
         (["--model", "absent"], "language model 'absent'"),
-        (["--max-length", "0"], "--max-length 0: at least 1"),
+        (["--max-length", "0"], "--max-length: expected a whole number from 1"),
         (["--output", "v.npy"], "v.npy: items are written with their ids"),
         (["--tables", "absent"], "absent: no manifest.json"),
     ],

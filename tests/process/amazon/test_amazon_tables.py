@@ -272,8 +272,14 @@ def test_the_command_makes_tables_once_and_knows_them_again(
 MISTAKES = {
     "no folder": (("prepared", "--raw", "nowhere"), "there is no folder nowhere"),
     "no file": (("reviews", "--reviews", "x.json.gz"), "x.json.gz: no such file"),
-    "a core of 0": (("prepared", "--raw", "x", "--user-core", "0"), "--user-core 0: expected 1"),
-    "no candidates": (("prepared", "--raw", "x", "--candidates", "0"), "--candidates 0: expected"),
+    "a core of 0": (
+        ("prepared", "--raw", "x", "--user-core", "0"),
+        "--user-core: expected",
+    ),
+    "no candidates": (
+        ("prepared", "--raw", "x", "--candidates", "0"),
+        "--candidates: expected",
+    ),
     "equal candidates": (("prepared", "--raw", "x", "--candidates", "5", "5"), "a number twice"),
     "falling cuts": (("prepared", "--raw", "x", "--cuts", ".9", ".8"), "two rising numbers"),
 }
