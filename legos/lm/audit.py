@@ -80,7 +80,7 @@ def load_audited(
         str(located.folder),
         local_files_only=True,
         use_safetensors=None if located.gguf else True,
-        trust_remote_code=False,  # see legos.lm.locate
+        trust_remote_code=False,  # see legos.lm.load
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # or the first one raises with a pointer to a silenced log
         **located.arguments,
