@@ -99,7 +99,9 @@ def read_description(path: Path) -> RunDescription:
     run, sources = found.get("run"), found.get("sources")
     sections = {kind: found.get(kind) for kind in SECTIONS}
     wrong = [kind for kind, value in sections.items() if not isinstance(value, dict)]
+    if isinstance(sources, dict) and not all(isinstance(told, str) for told in sources.values()):
+        sources = None
     if not isinstance(run, str) or not isinstance(sources, dict) or wrong:
         what = ", ".join(wrong) or ("run" if not isinstance(run, str) else "sources")
         raise CheckpointError(f"{shown(file)}: {what} missing or not as written; was it edited?")
-    return RunDescription(folder, run, sections, {str(k): str(v) for k, v in sources.items()})
+    return RunDescription(folder, run, sections, sources)

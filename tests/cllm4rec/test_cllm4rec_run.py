@@ -116,6 +116,7 @@ def state_of(system: Cllm4RecSystem) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in system.model.named_parameters()}
 
 
+@pytest.mark.nightly
 def test_without_mutual_weight_collaborative_tables_go_the_way_of_llm_cf(root: Path) -> None:
     source = world_language_model(root / "llama", attention_dropout=0.0)
     alone = world_config(root, model={"name": "cf", "model": source, "content": {"enabled": False}})

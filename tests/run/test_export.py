@@ -90,6 +90,7 @@ def test_another_layer_than_the_cut_is_refused() -> None:
         whole_language_model(language_model, encoder.language_model, 1)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_gguf_file_becomes_a_normal_folder(tmp_path: Path) -> None:
     language_model = LanguageModel(packaged("smollm2"))

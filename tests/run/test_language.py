@@ -69,8 +69,8 @@ def epochs(count: int, **more: Any) -> dict[str, Any]:
     [
         {"layer": 0},
         {"layer": 2, "lora_rank": 2},
-        {"layer": -1, "frozen": True},
-        {"layer": 1, "cache_dtype": "bf16"},
+        pytest.param({"layer": -1, "frozen": True}, marks=pytest.mark.nightly),
+        pytest.param({"layer": 1, "cache_dtype": "bf16"}, marks=pytest.mark.nightly),
         {"name": "iisan"},
     ],
     ids=str,
@@ -208,7 +208,11 @@ def test_states_that_are_not_finite_name_the_item(
         run(language_config(tables, tmp_path, exp=epochs(1), layer=1))
 
 
-@pytest.mark.parametrize("item", [{"layer": 2, "lora_rank": 2}, {"layer": 1}], ids=str)
+@pytest.mark.parametrize(
+    "item",
+    [{"layer": 2, "lora_rank": 2}, pytest.param({"layer": 1}, marks=pytest.mark.nightly)],
+    ids=str,
+)
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     tables: Path, tmp_path: Path, item: dict[str, Any]
 ) -> None:
