@@ -248,7 +248,7 @@ def test_the_total_time_ends_a_run() -> None:
 
     assert summary.answered == 5
     assert "total time (1.5 s)" in summary.stopped
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 25  # an answer takes 30
 
 
 def test_a_store_that_cannot_write_ends_the_run() -> None:
