@@ -17,13 +17,12 @@ from legos.errors import CheckpointError
 from legos.records import Count
 from legos.run.checkpoint import (
     Checkpoint,
-    StateRecord,
     has_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
 from legos.run.random_state import random_tensors, random_values, restore_random
-from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
+from legos.run.records import RandomRecord, ResumableRecord, TrainedRecord, record_of
 from legos.run.save_times import SaveTimes
 from legos.run.tracking import Tracker
 from legos.run.weights import (
@@ -38,21 +37,12 @@ LAST, BEST, PRETRAINED = "last", "best", "pretrained"
 _RANDOM, _KEPT, _MOMENTS = "random/", "kept/", "moments/"
 
 
-class _Trained(StateRecord):
-    """What scoring needs of ``state.json``."""
-
-    run: str
-    frozen: dict[str, str]
-
-
-class _Resumable(_Trained):
-    """What training needs."""
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
 
     progress: record_of(Progress)  # type: ignore[valid-type]
     rows_per_step: dict[str, Count]
-    early_stopping: EarlyStoppingRecord
     kept_score: float | None
-    metrics_position: Count
     random: RandomRecord
 
 
@@ -181,7 +171,7 @@ def load_tables(model: Cllm4Rec, folder: Path) -> str:
     Raises:
         CheckpointError: missing, damaged, or of another model.
     """
-    checkpoint = read_checkpoint(folder, _Trained)
+    checkpoint = read_checkpoint(folder, TrainedRecord)
     model.load_trained_state(checkpoint.model)
     check_frozen(frozen_hashes(model.backbone), checkpoint.state["frozen"], origin=folder)
     return str(checkpoint.state["run"])

@@ -20,7 +20,6 @@ from legos.recsysllm.origin import Origin
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.training import (
     InfillTraining,
-    TrainedRecord,
     TrainingKeeper,
     fit_positions,
     take_trained,
@@ -31,6 +30,7 @@ from legos.run.early_stopping import EarlyStopping
 from legos.run.folder import RunFolder
 from legos.run.measure import ALL, SplitResult
 from legos.run.random_state import seed_everything
+from legos.run.records import TrainedRecord
 from legos.run.tracking import Tracker
 
 _LIST_METRICS = ("HR", "Recall", "nDCG")

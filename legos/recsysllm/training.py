@@ -21,7 +21,6 @@ from torch.optim import AdamW
 from legos.data.ragged import Ragged
 from legos.data.rows import token_batches
 from legos.errors import CheckpointError, LegosError
-from legos.records import Count
 from legos.recsysllm.backbone import DecoderBackbone, IntraTable
 from legos.recsysllm.layout import lay_out
 from legos.recsysllm.lora import Backbone
@@ -31,14 +30,13 @@ from legos.recsysllm.positions import IGNORE, Examples
 from legos.recsysllm.stream import TrainingStream
 from legos.run.checkpoint import (
     Checkpoint,
-    StateRecord,
     has_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
 from legos.run.early_stopping import EarlyStopping
 from legos.run.random_state import random_tensors, random_values, restore_random
-from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
+from legos.run.records import RandomRecord, ResumableRecord, record_of
 from legos.run.save_times import SaveTimes
 from legos.run.schedule import learning_rate_factor
 from legos.run.tracking import Tracker
@@ -77,19 +75,10 @@ class Progress:
     targets: int = 0
 
 
-class TrainedRecord(StateRecord):
-    """What scoring needs of ``state.json``."""
-
-    run: str
-    frozen: dict[str, str]
-
-
-class _Resumable(TrainedRecord):
-    """What training needs."""
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
 
     progress: record_of(Progress)  # type: ignore[valid-type]
-    early_stopping: EarlyStoppingRecord
-    metrics_position: Count
     random: RandomRecord
 
 

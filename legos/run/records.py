@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, get_type_hints
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from legos.records import Count, Record
+from legos.run.checkpoint import StateRecord
 from legos.run.measure import ALL
 
 _BOUNDED: dict[Any, Any] = {int: Count, dict[str, int]: dict[str, Count]}
@@ -37,6 +38,20 @@ class RandomRecord(Record):
 
     python: Annotated[list[Any], Field(min_length=3, max_length=3)]
     numpy: Annotated[list[Any], Field(min_length=5, max_length=5)]
+
+
+class TrainedRecord(StateRecord):
+    """``state.json``, as far as scoring reads it."""
+
+    run: str
+    frozen: dict[str, str]
+
+
+class ResumableRecord(TrainedRecord):
+    """``state.json``, as far as training reads it in every system."""
+
+    early_stopping: EarlyStoppingRecord
+    metrics_position: Count
 
 
 class SplitRecord(Record):

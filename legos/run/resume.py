@@ -17,7 +17,6 @@ from legos.errors import CheckpointError
 from legos.records import Count
 from legos.run.checkpoint import (
     Checkpoint,
-    StateRecord,
     has_checkpoint,
     read_checkpoint,
     write_checkpoint,
@@ -28,7 +27,7 @@ from legos.run.random_state import (
     restore_random,
     seed_everything,
 )
-from legos.run.records import EarlyStoppingRecord, RandomRecord, record_of
+from legos.run.records import RandomRecord, ResumableRecord, TrainedRecord, record_of
 from legos.run.training import Progress, Training
 from legos.run.weights import (
     below,
@@ -43,20 +42,11 @@ from legos.run.weights import (
 _MOMENTS, _RANDOM = "moments/", "random/"
 
 
-class _Trained(StateRecord):
-    """What scoring needs of ``state.json``."""
-
-    run: str
-    frozen: dict[str, str]
-
-
-class _Resumable(_Trained):
-    """What training needs."""
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
 
     progress: record_of(Progress)  # type: ignore[valid-type]
     rows_per_step: Count
-    early_stopping: EarlyStoppingRecord
-    metrics_position: Count
     random: list[RandomRecord]
     scaler: dict[str, Any] | None
 
@@ -160,7 +150,7 @@ def load_model(model: nn.Module, folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged, or of another model.
     """
-    checkpoint = read_checkpoint(folder, _Trained)
+    checkpoint = read_checkpoint(folder, TrainedRecord)
     load_model_tensors(model, checkpoint.model, origin=folder)
     check_frozen(frozen_hashes(model), checkpoint.state["frozen"], origin=folder)
     return dict(checkpoint.state)

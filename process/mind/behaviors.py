@@ -67,16 +67,18 @@ class Behaviors:
     def by_id(self) -> Behaviors:
         """The impressions by their ids, numbers by their values, as MIND's own files have them."""
         order = by_id(self.impression_id)
-        if (order == np.arange(len(order))).all():
-            return self
+        return self if (order == np.arange(len(order))).all() else self.take(order)
+
+    def take(self, rows: np.ndarray) -> Behaviors:
+        """Impressions by number (int64) or mask, in the order asked."""
         return Behaviors(
             path=self.path,
-            impression_id=self.impression_id[order],
-            user_id=self.user_id[order],
-            time=self.time[order],
-            history=self.history.take(order),
-            candidates=self.candidates.take(order),
-            labels=Lists(self.labels, self.candidates.offsets).take(order).values,
+            impression_id=self.impression_id[rows],
+            user_id=self.user_id[rows],
+            time=self.time[rows],
+            history=self.history.take(rows),
+            candidates=self.candidates.take(rows),
+            labels=Lists(self.labels, self.candidates.offsets).take(rows).values,
         )
 
 

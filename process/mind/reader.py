@@ -40,18 +40,10 @@ class _Split:
 
     def only(self, mask: np.ndarray) -> _Split:
         """The impressions where ``mask (n,)`` is True."""
-        whole = self.behaviors
-        candidates = mask[whole.candidates.rows]
-        part = Behaviors(
-            path=whole.path,
-            impression_id=whole.impression_id[mask],
-            user_id=whole.user_id[mask],
-            time=whole.time[mask],
-            history=whole.history.take(mask),
-            candidates=whole.candidates.take(mask),
-            labels=whole.labels[candidates],
-        )
-        return _Split(part, None if self.oracle is None else self.oracle[candidates])
+        oracle = self.oracle
+        if oracle is not None:
+            oracle = oracle[mask[self.behaviors.candidates.rows]]
+        return _Split(self.behaviors.take(mask), oracle)
 
     def known(self) -> _Split:
         """Without unknown candidates, and without impressions that are left with none."""
