@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +13,7 @@ from legos.config.checks import FAMILIES, bricks
 from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
 from legos.config.described import RunDescription
+from legos.config.language_models import name_language_models
 from legos.config.loaded import (
     loaded_run,
     refuse_moved_tables,
@@ -34,7 +34,7 @@ from legos.config.references import referenced_variables, resolve
 from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
 from legos.config.unread import refuse_unread_given
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
-from legos.errors import ConfigError, nearest
+from legos.errors import ConfigError
 from legos.registry import Registry
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -74,7 +74,7 @@ def load_run_config(
         refuse_unread(trained, [name for name in arguments.variables if name not in read])
     notices = arguments.notices + check_variables(arguments.variables, read)
     resolved = resolve(document, arguments.variables)
-    _name_language_models(resolved)
+    name_language_models(resolved)
     config = _validate(resolved)
     if trained is not None:
         refuse_moved_tables(trained, config.data.folder)
@@ -172,7 +172,7 @@ def _load_sections(
         arguments.variables, referenced_variables(document.data)
     )
     resolved = resolve(document, arguments.variables)
-    _name_language_models(resolved)
+    name_language_models(resolved)
     checked, problems = _checked(resolved, {})
     if problems:
         raise _problems(problems)
@@ -287,57 +287,6 @@ def _read_named(run: Document, place: KeyPath, kind: str, name: Any) -> Document
         raise ConfigError(f"{run.place(place)}: {'.'.join(place)}: {error}") from None
 
 
-def _name_language_models(resolved: Document) -> None:
-    """Replace names of ``config/llm.yaml`` by what they stand for, wherever a model is named.
-
-    Raises:
-        ConfigError: neither a name nor anything that could be a model.
-    """
-    known = read_document(CONFIG_FOLDER / "llm.yaml").data
-    for part, key in (("vectors", "model"), ("evaluate", "text_model")):
-        section = resolved.data["exp"].get(part)
-        if isinstance(section, dict) and key in section:
-            _name_language_model(section, key, known)
-    compare = resolved.data["exp"].get("compare")
-    compared = compare if isinstance(compare, dict) else {}
-    for embed in [resolved.data.get("embed"), *_mappings(compared.get("embeds"))]:
-        if isinstance(embed, dict) and embed.get("source") == "language_model":
-            _name_language_model(embed, "path", known)
-    for model in [resolved.data.get("model"), *_mappings(compared.get("models"))]:
-        if not isinstance(model, dict):
-            continue
-        if "system" in model and "model" in model:
-            _name_language_model(model, "model", known)
-        for brick in _bricks_within(model.get("item")):
-            if "model" in brick:
-                _name_language_model(brick, "model", known)
-
-
-def _name_language_model(section: dict[str, Any], key: str, known: dict[str, Any]) -> None:
-    name = section[key]
-    if not isinstance(name, str | int):
-        return
-    name = str(name)
-    if name in known:
-        section[key] = {"name": name, **known[name]}
-    elif (
-        "/" not in name and not name.endswith((".gguf", ".safetensors")) and not Path(name).exists()
-    ):
-        raise ConfigError(
-            f"language model {name!r}: neither a name of config/llm.yaml nor a folder, a .gguf "
-            f"file or a name of the Hugging Face hub (owner/name); {nearest(name, known)}"
-        )
-
-
-def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
-    """A brick's mapping and those of the bricks inside it."""
-    if isinstance(brick, dict):
-        yield brick
-        for key, value in brick.items():
-            if key != "model":
-                yield from _bricks_within(value)
-
-
 def _names(entry: Any, kind: str) -> bool:
     """Whether an entry of a comparison names a YAML."""
     return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
@@ -346,10 +295,6 @@ def _names(entry: Any, kind: str) -> bool:
 def _is_written_out(entry: Any) -> bool:
     """Whether it is a model of its own: key model of a system names a language model, no YAML."""
     return isinstance(entry, dict) and "system" in entry
-
-
-def _mappings(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _validate(resolved: Document) -> RunConfig:
