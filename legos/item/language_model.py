@@ -25,8 +25,8 @@ from legos.lm.cut import cut_below, enable_checkpointing, forward_above
 from legos.lm.load import Dtype, LanguageModel, Quantised
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
-from legos.lm.states import TOKENS, layer_name, padding_id
-from legos.lm.text_model import call_options
+from legos.lm.states import TOKENS, layer_name
+from legos.lm.text_model import call_options, padding_id
 from legos.registry import BrickConfig, item_encoders
 
 ONCE_RANK = 32

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 
 from legos.errors import ConfigError
 from legos.lm.locate import Located
-from legos.lm.weight_files import StoredTensor, rows_of, sampled_rows, stored_tensors
+from legos.lm.weight_files import (
+    StoredTensor,
+    base_prefix,
+    rows_of,
+    sampled_rows,
+    stored_as,
+    stored_tensors,
+)
 
 _UNREAD = frozenset({"pooler", "contact_head"})  # parts of base models that no text state passes
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
@@ -149,7 +156,7 @@ class _Audit:
 
     def refuse_unused(self, unexpected: Iterable[str]) -> None:
         """Refuse weights of the model's own parts that it has no place for."""
-        prefix = f"{getattr(self.model, 'base_model_prefix', '')}."
+        prefix = base_prefix(self.model)
         modules = {_NUMBER.sub("*", parent) for own in self.read for parent in _parents(own)}
         numbered = {module for module in modules if module.endswith(".*")}
         holders = {parent for module in numbered for parent in ["", *_parents(module)]}
@@ -177,11 +184,10 @@ class _Audit:
         if not self.stored or getattr(self.model, "quantization_method", None):
             return
         converted = _converted_names(self.model)
-        prefix = f"{getattr(self.model, 'base_model_prefix', '')}."
         pairs = {
             file: tensor
             for name, tensor in self.own.items()
-            if (file := self.stored.get(name) or self.stored.get(prefix + name)) is not None
+            if (file := stored_as(self.stored, name, self.model)) is not None
             and file.dtype in ("F64", "F32", "F16", "BF16")
             and file.shape == tuple(tensor.shape)
             and tensor.device.type != "meta"

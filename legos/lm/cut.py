@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,20 +19,17 @@ from torch import Tensor, nn
 
 from legos.errors import ConfigError
 from legos.lm.layers import (
+    Reached,
     check_cut,
     layer_stack,
     share_weights,
     stack_path,
 )
 from legos.lm.placeholders import OneWord, Resumption, Skipped
-from legos.lm.text_model import call_options
+from legos.lm.text_model import call_options, padding_id
 from legos.lm.twin import Twin
 
 _PROBE_TOKENS = 4
-
-
-class Reached(Exception):
-    """Ends a forward pass at a layer whose input is all that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class _Outputs:
         beside: layer 0 returns a tensor that later layers read.
     """
 
-    sizes: Mapping[type[nn.Module], int] = field(default_factory=dict)
-    beside: bool = False
+    sizes: Mapping[type[nn.Module], int]
+    beside: bool
 
 
 def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
@@ -56,7 +53,7 @@ def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
     of the layers that no longer count are frozen.
 
     Args:
-        model: a text model without head; one without weights (meta device) is never called.
+        model: a text model without head; without weights (meta device) only with ``like``.
         cut: k, at least 1.
         like: a small model of the same kind that can be called, for one that cannot.
 
@@ -67,9 +64,6 @@ def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
     check_cut(type(model).__name__, cut, len(layers))
     refuse_shared_weights(model, cut)
     example, at = (model, cut) if like is None else (like.model, like.layer)
-    if any(parameter.is_meta for parameter in example.parameters()):
-        _replace(model, cut, _Outputs())
-        return
     outputs = _outputs_below(example, at)
     _replace(model, cut, outputs)
     if like is not None:
@@ -126,14 +120,6 @@ def forward_above(
     return found
 
 
-def resumption_of(model: nn.Module) -> Resumption:
-    """How a cut model goes on; ValueError: it is not cut."""
-    found = getattr(model, "resumption", None)
-    if not isinstance(found, Resumption):
-        raise ValueError(f"{type(model).__name__} is not cut")
-    return found
-
-
 def enable_checkpointing(model: nn.Module) -> None:
     """Compute activations of a model's layers twice rather than keep them.
 
@@ -142,8 +128,8 @@ def enable_checkpointing(model: nn.Module) -> None:
     """
     called: Any = model
     settings: dict[str, Any] = {"use_reentrant": False}
-    resumption = getattr(model, "resumption", None)
-    if isinstance(resumption, Resumption):
+    resumption = _resumption_of(model)
+    if resumption is not None:
         settings["context_fn"] = resumption.checkpoint_contexts
     enable = getattr(called, "activation_checkpointing_enable", None)
     try:
@@ -158,17 +144,24 @@ def enable_checkpointing(model: nn.Module) -> None:
 
 def layers_below(model: nn.Module) -> list[str]:
     """Dotted names of the layers below the cut; none for a model that is not cut."""
-    if not isinstance(getattr(model, "resumption", None), Resumption):
+    resumption = _resumption_of(model)
+    if resumption is None:
         return []
     path = stack_path(model)
-    return [f"{path}.{number}" for number in range(resumption_of(model).layer)]
+    return [f"{path}.{number}" for number in range(resumption.layer)]
 
 
 def placeholder_names(model: nn.Module) -> list[str]:
-    """Names of the tensors of a cut model that stand for others."""
+    """Names of the placeholder tensors in a cut model."""
     return [
         f"{path}.weight" for path, module in model.named_modules() if isinstance(module, OneWord)
     ]
+
+
+def _resumption_of(model: nn.Module) -> Resumption | None:
+    """How a cut model goes on; None: it is not cut."""
+    found = getattr(model, "resumption", None)
+    return found if isinstance(found, Resumption) else None
 
 
 def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
@@ -178,7 +171,7 @@ def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
         what undoes it.
     """
     _, _, layers = layer_stack(model)
-    resumption = Resumption(cut, getattr(model.config, "pad_token_id", None) or 0)
+    resumption = Resumption(cut, padding_id(model))
     hooks = [
         model.register_forward_pre_hook(resumption.take_states, with_kwargs=True),
         model.register_forward_hook(resumption.forget_states, always_call=True),
@@ -246,7 +239,7 @@ def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
 @torch.no_grad()
 def _dropouts_below(model: nn.Module) -> list[str]:
     """Names of dropouts outside of the layers that a cut model runs before the cut alone."""
-    path, at = stack_path(model), layer_stack(model)[2][resumption_of(model).layer]
+    path, at = stack_path(model), layer_stack(model)[2][len(layers_below(model))]
     before: set[str] = set()
     after: set[str] = set()
     reached: list[bool] = []

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
-from legos.lm.states import padding_id, similar_batches
-from legos.lm.text_model import call_options
+from legos.lm.states import similar_batches
+from legos.lm.text_model import call_options, padding_id
 
 Pooling = Literal["mean", "first", "last"]
 

@@ -40,8 +40,8 @@ _LENGTHS = (12, 3, 9, 1, 11)
 _FIRST_ID = 6  # below lie ids that may mean padding, beginnings and ends
 
 
-Adapters = tuple[bool, tuple[str, ...]]
-"""Whether there are any, and the names of the linear layers that get them."""
+Adapters = tuple[str, ...] | None
+"""Names of the linear layers that get adapters, empty: the default ones; None: no adapters."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def try_kind(
         ConfigError: it is no text model, items depend on their batch, cut and whole differ, or its
             layers cannot be adapted.
     """
-    return _try(_Hashable(config), name, layer, (lora, tuple(targets)), pooled)
+    return _try(_Hashable(config), name, layer, tuple(targets) if lora else None, pooled)
 
 
 class _Hashable:
@@ -145,9 +145,9 @@ def _compared(small: Twin, name: str, layer: int, lora: Adapters, pooled: bool) 
         with cut_meanwhile(model, small.layer):
             _adapt(model, lora)
             found, resumed_gradient = _with_gradient(model, tokens, states)
+    except ConfigError:
+        raise
     except (AttributeError, TypeError, IndexError, KeyError, ValueError, RuntimeError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(
             f"language model {name!r} cannot be cut at layer {layer}: its kind reads more of the "
             f"layers below than their states ({_reason(error)})"
@@ -156,7 +156,7 @@ def _compared(small: Twin, name: str, layer: int, lora: Adapters, pooled: bool) 
     cut = difference(expected, found).largest
     if not cut <= TOLERANCE:
         raise not_equal(name, layer, cut)
-    if not lora[0]:
+    if lora is None:
         return Tried(padding, cut)
     apart = difference(gradient, resumed_gradient).largest
     if not gradient.any() or not apart <= _GRADIENT_TOLERANCE:
@@ -178,10 +178,9 @@ def _texts(model: Any) -> Ragged:
 @torch.no_grad()
 def _adapt(model: nn.Module, lora: Adapters) -> None:
     """Adapters that are not zero, where they are wanted."""
-    wanted, targets = lora
-    if not wanted:
+    if lora is None:
         return
-    add_lora(model, rank=2, alpha=2.0, dropout=0.0, targets=targets)
+    add_lora(model, rank=2, alpha=2.0, dropout=0.0, targets=lora)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora_parameters(model):
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)

@@ -11,6 +11,10 @@ from legos.errors import ConfigError
 _RIVAL = 0.1  # another list of as many modules with that share of the weights: no stack of layers
 
 
+class Reached(Exception):
+    """Ends a forward pass at a layer whose input is all that is wanted."""
+
+
 def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
     """Where a model keeps its layers: the module that holds them, its attribute, the layers.
 
@@ -90,6 +94,13 @@ def hidden_argument(arguments: tuple[Any, ...], named: dict[str, Any]) -> int | 
     raise ConfigError(
         "its layers are not called with hidden states; a model of this kind cannot be cut"
     )
+
+
+def hidden_states(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """The hidden states that a layer is called with; errors as :func:`hidden_argument`."""
+    place = hidden_argument(arguments, named)
+    found: Tensor = arguments[place] if isinstance(place, int) else named[place]
+    return found
 
 
 def share_weights(layers: nn.ModuleList, cut: int) -> str | None:

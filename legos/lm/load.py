@@ -18,8 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from legos.content import content_of
 from legos.errors import ConfigError, LegosError, describe_memory_error
-from legos.files import sha256_of_file, sha256_of_text
+from legos.files import sha256_of_text
 from legos.lm.audit import LoadReport, load_audited
 from legos.lm.layers import check_cut
 from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
@@ -28,7 +29,7 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.text_model import auto_class, output_width, text_config, text_model
 from legos.lm.token_range import fit_to_table
 from legos.lm.twin import NoTwinError, Twin, twin
-from legos.lm.weight_files import refuse_missing_weights, stored_tensors
+from legos.lm.weight_files import refuse_missing_weights, stored_as, stored_tensors
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]
@@ -197,12 +198,12 @@ class LanguageModel:
         if self.source.random:
             return sha256_of_text(f"random {self.config.to_json_string()} {self.source.seed}")
         if self.located.gguf is not None:
-            return sha256_of_file(self.located.folder / self.located.gguf)
+            return content_of(self.located.folder / self.located.gguf)
         refuse_adapter(self.located.folder)
         refuse_missing_weights(self.located.folder)
         weights = sorted(self.located.folder.glob("*.safetensors"))
         files = [self.located.folder / "config.json", *weights]
-        return sha256_of_text(" ".join(sha256_of_file(file) for file in files))
+        return sha256_of_text(" ".join(content_of(file) for file in files))
 
     def load(self, *, decoder: bool = False) -> nn.Module:
         """A fresh instance in evaluation mode, on the CPU (quantised: where bitsandbytes puts it).
@@ -261,9 +262,8 @@ class LanguageModel:
         whole = self._read(auto_class(self.config), decoder=False, device_map="meta")
         table = self._table(text_model(whole))
         stored = stored_tensors(self.located.folder)
-        prefix = f"{getattr(whole, 'base_model_prefix', '')}."
         for name, tensor in whole.named_parameters(remove_duplicate=False):
-            found = stored.get(name) or stored.get(prefix + name)
+            found = stored_as(stored, name, whole)
             if tensor is table and found is not None and found.shape == tuple(table.shape):
                 return found.read().float()
         return self._table(self.load()).detach().float()

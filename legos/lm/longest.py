@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from legos.errors import ConfigError, describe_memory_error
-from legos.lm.layers import layer_stack
+from legos.lm.layers import Reached, layer_stack
 from legos.lm.text_model import call_options
 
 _TABLES = frozenset(
@@ -26,10 +26,6 @@ _TABLES = frozenset(
         "wpe",
     }
 )
-
-
-class _Reached(Exception):
-    pass
 
 
 def longest_text(model: nn.Module, config: Any) -> int | None:
@@ -77,7 +73,7 @@ def _embeds(model: Any, length: int, tables: list[Any]) -> bool:
     """Whether a text of so many tokens gets its positions."""
 
     def stop(*_: Any) -> None:
-        raise _Reached
+        raise Reached
 
     padding = getattr(model.config, "pad_token_id", None)
     parameter = next(model.parameters())
@@ -88,7 +84,7 @@ def _embeds(model: Any, length: int, tables: list[Any]) -> bool:
     try:
         with torch.no_grad():
             model(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
-    except _Reached:
+    except Reached:
         return True
     except (IndexError, RuntimeError) as error:
         if describe_memory_error(error) is not None:

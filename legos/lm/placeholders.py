@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
-from legos.lm.layers import hidden_argument
+from legos.lm.layers import hidden_argument, hidden_states
 
 
 @dataclass
@@ -123,8 +123,7 @@ class Skipped(nn.Module):
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """Hidden states ``(B, T, E)`` -> the same, alone or first in a tuple."""
-        place = hidden_argument(arguments, named)
-        states = arguments[place] if isinstance(place, int) else named[place]
+        states = hidden_states(arguments, named)
         if not self.outputs:
             return states
         beside = self.resumption.beside or (None,) * (self.outputs - 1)

@@ -11,17 +11,11 @@ from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.lm.cut import Reached
-from legos.lm.layers import hidden_argument, layer_stack
-from legos.lm.text_model import call_options
+from legos.lm.layers import Reached, hidden_states, layer_stack
+from legos.lm.text_model import call_options, padding_id
 
 _SIMILAR = 0.75  # a batch's shortest text has that much of its longest: little padding
 TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer
-
-
-def padding_id(model: nn.Module) -> int:
-    """The id that stands behind shorter texts; it is masked, but some models count by it."""
-    return getattr(model.config, "pad_token_id", None) or 0
 
 
 def layer_name(layer: int) -> str:
@@ -162,8 +156,7 @@ def _kept(
 
     def keep(layer: int) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            place = hidden_argument(arguments, named)
-            found[layer] = arguments[place] if isinstance(place, int) else named[place]
+            found[layer] = hidden_states(arguments, named)
             if layer == last:
                 raise Reached
 

@@ -93,3 +93,8 @@ def call_options(model: nn.Module) -> dict[str, Any]:
     """What every call of a model's ``forward`` is given: decoders keep no keys and values."""
     config: Any = model.config
     return {"use_cache": False} if getattr(config, "use_cache", False) else {}
+
+
+def padding_id(model: nn.Module) -> int:
+    """The id that stands behind shorter texts; it is masked, but some models count by it."""
+    return getattr(model.config, "pad_token_id", None) or 0

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from legos.arrays import read_array
+from legos.content import content_of
 from legos.errors import ConfigError, DataError
-from legos.files import sha256_of_file, sha256_of_text, write_array
+from legos.files import sha256_of_text, write_array
 from legos.lm.source import LanguageModelSource
 
 _VERSION = "mean-2"  # of the computation; part of the fingerprint
@@ -77,7 +78,7 @@ def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
         missing.append("*.safetensors")
     if missing:
         raise ConfigError(f"{folder}: no language model to encode texts: no {', '.join(missing)}")
-    content = [sha256_of_file(file) for file in sorted(files)]
+    content = [content_of(file) for file in sorted(files)]
     content.append(sha256_of_text(json.dumps(list(texts))))
     return sha256_of_text(" ".join([_VERSION, *content, str(max_length)]))[:24]
 

@@ -31,7 +31,7 @@ class Twin:
     layer: int
 
 
-def twin(config: Any, layer: int, *, seed: int = 0) -> Twin:
+def twin(config: Any, layer: int) -> Twin:
     """Build a small random model of the kind and with the options of a configuration.
 
     All weights are random, also those that begin at zero.
@@ -39,7 +39,6 @@ def twin(config: Any, layer: int, *, seed: int = 0) -> Twin:
     Args:
         config: of transformers; it is not changed.
         layer: that is looked at; layers around it stay, see :func:`legos.lm.shrink.shrunk`.
-        seed: of the weights.
 
     Raises:
         NoTwinError: none that is small enough can be built and run.
@@ -47,7 +46,7 @@ def twin(config: Any, layer: int, *, seed: int = 0) -> Twin:
     first: Exception | None = None
     for small, number in shrunk(_part_with_a_model(config), layer):
         try:
-            return Twin(_built(small, seed), number)
+            return Twin(_built(small), number)
         except Exception as error:  # whatever a kind raises, the next size is tried
             first = first or error
     raise NoTwinError(f"{type(first).__name__}: {first}")
@@ -61,7 +60,7 @@ def _part_with_a_model(config: Any) -> Any:
     return part if type(part) in MODEL_MAPPING else config
 
 
-def _built(config: Any, seed: int) -> nn.Module:
+def _built(config: Any) -> nn.Module:
     built = auto_class(config)
     with torch.device("meta"):
         size = sum(
@@ -70,7 +69,7 @@ def _built(config: Any, seed: int) -> nn.Module:
     if size > _MOST_PARAMETERS:
         raise ValueError(f"{size:,} parameters")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = text_model(
             built.from_config(config, dtype=torch.float32, trust_remote_code=False)
         ).eval()

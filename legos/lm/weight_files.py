@@ -51,6 +51,16 @@ class StoredTensor:
         return whole
 
 
+def base_prefix(model: Any) -> str:
+    """What a file with a head writes before the names of a model without one."""
+    return f"{getattr(model, 'base_model_prefix', '')}."
+
+
+def stored_as(stored: Mapping[str, StoredTensor], name: str, model: Any) -> StoredTensor | None:
+    """A model's tensor in its files, under its own name or the one with a head; None: in none."""
+    return stored.get(name) or stored.get(base_prefix(model) + name)
+
+
 def rows_of(tensor: Any) -> Tensor:
     """The first, the middle and the last row: ``(n, ...)`` -> at most ``(3, ...)``; vectors whole.
 

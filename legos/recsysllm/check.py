@@ -65,11 +65,8 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     console.print(parameters_table(f"{settings.name} over {language.name}", parts))
     own = settings.backbone
     rank = 0 if own.train == "full" else own.lora_rank
-    layers = (
-        language.num_layers if isinstance(language, LanguageModel) else language.config.num_layers
-    )
-    kept = own.layers or layers
-    told = trained_part(rank=rank, kept=kept, layers=layers, parameters=trained)
+    layers = language.num_layers
+    told = trained_part(rank=rank, kept=own.layers or layers, layers=layers, parameters=trained)
     console.print(f"trained of {language.name}: {told}")
     _show_plan(place.tables, families, settings, console)
     console.print(

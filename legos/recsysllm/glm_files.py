@@ -59,6 +59,11 @@ class GlmFiles:
         return self.source.name
 
     @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.config.num_layers
+
+    @property
     def longest(self) -> int:
         """The most tokens it can read at once."""
         return self.config.max_positions
