@@ -44,6 +44,11 @@ class Row(NamedTuple):
         """``file:line``, to begin an error message with."""
         return f"{self.path}:{self.line}"
 
+    @property
+    def keys(self) -> str:
+        """What is there, for messages about what is not."""
+        return ", ".join(sorted(map(str, self.values))) or "nothing"
+
     def bad(self, key: str, expected: str) -> BadLine:
         """The error of a value that cannot be read."""
         found = repr(self.values[key])
@@ -129,8 +134,7 @@ class Row(NamedTuple):
             BadLine: there is none of this name.
         """
         if key not in self.values:
-            found = ", ".join(sorted(map(str, self.values))) or "nothing"
-            raise BadLine(self.at, f"no {key!r}", f"no {key!r} here; found: {found[:200]}")
+            raise BadLine(self.at, f"no {key!r}", f"no {key!r} here; found: {self.keys[:200]}")
         return self.values[key]
 
 
@@ -197,23 +201,22 @@ def _parse(
     value: Any
     try:
         value = json.loads(text)
-        if isinstance(value, dict) and b"\\ud" not in text and b"\\uD" not in text:
-            return value
-    except (ValueError, RecursionError):
-        pass  # told apart below, where the place is worth writing down
-    at = f"{path}:{line}"
-    try:
-        value = json.loads(text)
     except UnicodeDecodeError as error:
-        raise BadLine(at, "not UTF-8", f"not UTF-8 ({error.reason})") from None
+        raise BadLine(f"{path}:{line}", "not UTF-8", f"not UTF-8 ({error.reason})") from None
     except RecursionError:
-        raise BadLine(at, "not JSON", "nested too deeply") from None
+        raise BadLine(f"{path}:{line}", "not JSON", "nested too deeply") from None
     except ValueError as error:
         if not python_too:
             raise BadLine(
-                at, "not JSON", f"not JSON ({error}); expected one JSON object a line"
+                f"{path}:{line}",
+                "not JSON",
+                f"not JSON ({error}); expected one JSON object a line",
             ) from None
-        value = _parse_python(at, text)
+        value = _parse_python(f"{path}:{line}", text)
+    else:
+        if isinstance(value, dict) and b"\\ud" not in text and b"\\uD" not in text:
+            return value
+    at = f"{path}:{line}"  # not written before: most lines need none
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise BadLine(at, "not a JSON object", f"a JSON {kind}, expected an object")

@@ -48,6 +48,22 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     return offsets
 
 
+def sorted_keys(keys: np.ndarray) -> np.ndarray:
+    """Distinct values, ascending: by a sort, which is several times faster than a hash here."""
+    keys = np.sort(keys)
+    different = np.ones(len(keys), dtype=bool)
+    different[1:] = keys[1:] != keys[:-1]
+    return keys[different]
+
+
+def contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of ``wanted``, of any shape, are among the sorted ``keys``."""
+    if not len(keys):
+        return np.zeros(wanted.shape, dtype=bool)
+    found: np.ndarray = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
+    return found
+
+
 def without_unused(ids: Sequence[Id], rows: np.ndarray) -> tuple[list[Id], np.ndarray]:
     """Forget the ids that no row names; the others keep their order.
 

@@ -16,7 +16,7 @@ _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if na
 _TICKS = ((10**17, 10**9, "nanoseconds"), (10**14, 10**6, "microseconds"))
 _LATEST = time.time() + A_DAY
 _MILLISECONDS = 10**11  # as seconds this is the year 5138
-_SHOPS_ON_THE_WEB = 788_918_400  # 1995
+SHOPS_ON_THE_WEB = 788_918_400  # 1995
 
 
 def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool = False) -> int:
@@ -61,7 +61,7 @@ def _number(row: Row, key: str, notes: Counter[str], milliseconds: bool) -> int:
         if not milliseconds:
             notes["times in milliseconds, read as such"] += 1
         return int(number // 1000)
-    if milliseconds and number >= _SHOPS_ON_THE_WEB:
+    if milliseconds and number >= SHOPS_ON_THE_WEB:
         notes["times in seconds, read as such"] += 1
         return int(number)
     return int(number // 1000 if milliseconds else number)
@@ -83,13 +83,13 @@ def _with_words(text: str) -> int:
     """``Tue Nov 17 11:37:35 -0800 2015``; a loop over millions, so no ``strptime``."""
     _, month, day, clock, zone, year = text.split(" ")
     hour, minute, second = (int(part) for part in clock.split(":"))
-    if len(zone) != 5 or zone[0] not in "+-" or not 1 <= int(day) <= 31:
+    if len(zone) != 5 or zone[0] not in "+-":
         raise ValueError
     if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second <= 60):
         raise ValueError
     offset = int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[3:]) * 60)
     day_of_month = int(day)
     number = _MONTHS[month]
-    if day_of_month > calendar.monthrange(int(year), number)[1]:
+    if not 1 <= day_of_month <= calendar.monthrange(int(year), number)[1]:
         raise ValueError
     return calendar.timegm((int(year), number, day_of_month, hour, minute, second)) - offset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from legos.errors import DataError
-from process.lists import Lists
+from process.lists import Lists, contains
 
 
 def draw_negatives(
@@ -55,9 +55,7 @@ def draw_negatives(
 
 def _is_read(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:
     wanted = users[:, None].astype(np.int64) * num_items + drawn
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: np.ndarray = keys[place] == wanted
-    return found
+    return contains(keys, wanted)
 
 
 def _is_repeated(drawn: np.ndarray) -> np.ndarray:

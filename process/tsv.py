@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 
 from legos.errors import DataError
 from legos.gzip_files import LONGEST_LINE, BoundedGzip
@@ -60,6 +61,24 @@ class Block:
             return self
         columns = {name: np.delete(values, rows) for name, values in self.columns.items()}
         return replace(self, columns=columns, left_out=tuple(rows.tolist()))
+
+
+def refuse_repeated(path: Path, what: str, ids: np.ndarray, numbers: Sequence[np.ndarray]) -> None:
+    """Raise DataError where two lines have one id.
+
+    Args:
+        path: of the file.
+        what: the id is called.
+        ids: ``(n,)`` of all lines.
+        numbers: of the lines, block after block.
+    """
+    again = pd.Series(ids).duplicated().to_numpy()
+    if again.any():
+        lines, row = np.concatenate(numbers), int(np.flatnonzero(again)[0])
+        before = int(np.flatnonzero(ids == ids[row])[0])
+        raise DataError(
+            f"{path}:{lines[row]}: {what} {ids[row]!r} occurs twice, first in line {lines[before]}"
+        )
 
 
 def read_blocks(

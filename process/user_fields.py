@@ -185,9 +185,7 @@ def _field(line: Row, name: str) -> str:
         value = ", ".join(value)
     if not isinstance(value, str | None):
         shown = json.dumps(value)[:60]
-        raise DataError(
-            f"{line.path}:{line.line}: {name!r} is {shown}, expected a string or a list of strings"
-        )
+        raise DataError(f"{line.at}: {name!r} is {shown}, expected a string or a list of strings")
     return plain_text(value or "").strip()
 
 

@@ -199,8 +199,11 @@ def _build(
     further: list[str] = []
     if options.whole_catalogue:
         unclicked = metadata.items.keys() - set(interactions.item_ids)
-        further = [item for item in unclicked if metadata.items[item].get("title")]
-        further = further if options.titled_only else list(unclicked)
+        further = [
+            item
+            for item in unclicked
+            if not options.titled_only or metadata.items[item].get("title")
+        ]
         counts["items that nobody clicked, in the catalogue but never drawn"] = len(further)
     if options.titled_only:
         titled = np.array(metadata.titled(interactions.item_ids), dtype=bool)[interactions.item]

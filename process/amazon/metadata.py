@@ -117,9 +117,8 @@ def _item_id(row: Row) -> str:
     for key in ITEM_KEYS:
         if key in row.values:
             return row.id(key)
-    found = ", ".join(sorted(map(str, row.values))) or "nothing"
     keys = ", ".join(ITEM_KEYS)
-    raise BadLine(row.at, "no item id", f"no item id ({keys}) here; found: {found[:200]}")
+    raise BadLine(row.at, "no item id", f"no item id ({keys}) here; found: {row.keys[:200]}")
 
 
 def _fullness(fields: Mapping[str, str]) -> tuple[int, int, list[tuple[str, str]]]:

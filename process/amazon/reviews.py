@@ -63,12 +63,11 @@ def detect_format(row: Row) -> ReviewFormat:
     for known in FORMATS:
         if known.user in row.values and known.item in row.values:
             return known
-    found = ", ".join(sorted(row.values)) or "nothing"
     expected = "; ".join(f"{known.user}, {known.item} ({known.name})" for known in FORMATS)
     raise BadLine(
         row.at,
         "no review of a known release",
-        f"not a review of a known release; expected the keys {expected}; found: {found}",
+        f"not a review of a known release; expected the keys {expected}; found: {row.keys}",
     )
 
 

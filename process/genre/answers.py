@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -128,9 +128,11 @@ def _last_that_fits(
 ) -> Parsed:
     validator = validator_of(schema)
     wrong, echo = "", None
-    for value, notes in reversed(list(_candidates(objects))):
-        notes = list(notes)
-        whole = _whole_text(value, notes)
+    # the last object first, a whole before its parts
+    parts = [part for one in reversed(objects.found) for part in one.with_parts()]
+    for part in parts:
+        notes = list(part.notes)
+        whole = _whole_text(part.value, notes)
         trimmed = _trim(whole, schema, notes, "")
         error = next(iter(validator.iter_errors(trimmed)), None)
         reason = f"{error.json_path}: {error.message}"[:300] if error else _wordless(trimmed)
@@ -153,12 +155,6 @@ def _last_that_fits(
     if text.count("{") > text.count("}"):
         raise AnswerError("cut short: the text ends before its JSON object does")
     raise AnswerError("no JSON object in the answer")
-
-
-def _candidates(objects: Objects) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
-    """Every object, so that reversed order has the last one first and a whole before its parts."""
-    for one in objects.found:
-        yield from reversed([(part.value, part.notes) for part in one.with_parts()])
 
 
 def _inside_quotes(text: str) -> str:

@@ -198,9 +198,7 @@ class Store:
         """Append answers in place of those of the same requests; on disk when this returns."""
         batch = list(answers)
         old = [self._answers[a["hash"]] for a in batch if a["hash"] in self._answers]
-        self._append(0, [*map(_drop_line, old), *batch])
-        for line in [*map(_drop_line, old), *batch]:
-            self._take(line)
+        self._append_and_take([*map(_drop_line, old), *batch])
 
     def drop(self, hashes: Iterable[str]) -> None:
         """Take answers out; the next run asks their requests again. On disk when this returns.
@@ -208,16 +206,18 @@ class Store:
         Args:
             hashes: of answers that are there.
         """
-        lines = [_drop_line(self._answers[one]) for one in hashes]
-        self._append(0, lines)
-        for line in lines:
-            self._take(line)
+        self._append_and_take([_drop_line(self._answers[one]) for one in hashes])
 
     def reject(self, rejected: Iterable[Rejected]) -> None:
         """Append to the quarantine; on disk when this returns."""
         batch = list(rejected)
         self._append(1, batch)
         self._rejected.extend(batch)
+
+    def _append_and_take(self, lines: list[Any]) -> None:
+        self._append(0, lines)
+        for line in lines:
+            self._take(line)
 
     def _append(self, which: int, lines: list[Any]) -> None:
         if self._files is None:

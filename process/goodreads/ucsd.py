@@ -62,10 +62,9 @@ def read_ucsd(
     titled = np.array([bool(texts.get(book, ("", ""))[0]) for book in ratings.book_ids])
     oddities["books without a title, dropped"] = int((~titled).sum())
     ratings = _stable(_keep(ratings, titled[ratings.book]), filters)
-    if _random_books(ratings) < RANDOM_BOOKS:
-        oddities["random books a user, fewer than ten since one reads nearly all"] = _random_books(
-            ratings
-        )
+    count = _random_books(ratings)
+    if count < RANDOM_BOOKS:
+        oddities["random books a user, fewer than ten since one reads nearly all"] = count
     items = pd.DataFrame(
         [(str(book), *texts[book]) for book in ratings.book_ids],
         columns=["item_id", "title", "description"],

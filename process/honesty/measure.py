@@ -29,7 +29,7 @@ def measure_honesty(evidence: Evidence, *, seed: int = SEED, now: float | None =
         small_splits={
             name: count
             for name in evidence.splits
-            if (count := len(evidence.split(name))) < FEWEST_IMPRESSIONS
+            if (count := len(evidence.scalar(name, "user_id"))) < FEWEST_IMPRESSIONS
         },
         times=measure_times(evidence, now=now),
         texts=measure_texts(evidence, seed),

@@ -12,8 +12,9 @@ import numpy as np
 from legos.data.honesty import RuleResult, SplitHonesty
 from legos.metrics.ranking import grouped_metrics
 from process.honesty.evidence import Evidence, SplitView
-from process.lists import Lists
+from process.lists import Lists, contains, offsets_of, sorted_keys
 from process.raw import TRAIN
+from process.ties import ranks
 
 MOST_MEASURED = 20_000  # impressions of a split: the standard error of GAUC is .004 at most
 _BLOCK = 100_000  # impressions read at once
@@ -22,7 +23,7 @@ FIRST = 10  # hits among the first ten
 
 @dataclass(frozen=True)
 class _Order:
-    """Items after the last one read come first, the next one at the top; all others are level.
+    """Items after the last one read rank first, nearest first; all others tie.
 
     Attributes:
         place: ``(N,)`` int64 place of every item.
@@ -33,7 +34,11 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Score:
-    """Items by a number, the largest first; ``(N,)`` float64, or one row a half of the users."""
+    """Items by a number, the largest first.
+
+    Attributes:
+        score: ``(1, N)`` float64, or ``(2, N)``: a row for each half of the impressions.
+    """
 
     score: np.ndarray
 
@@ -97,9 +102,10 @@ def _measure_split(
         split = whole.take(np.sort(generator.permutation(len(whole))[:MOST_MEASURED]))
     half = generator.integers(0, 2, len(split))
     known, repeated = _repetitions(split, items)
+    read = _distinct_histories(split, items) if everything else None
     results: dict[str, RuleResult] = {}
     for name, rule in {**rules, "popularity_test": _of_other_half(split, half, items)}.items():
-        result = _measure(rule, split, half, items, everything=everything)
+        result = _measure(rule, split, half, items, read)
         if result != RuleResult():
             results[name] = result
     chance = None
@@ -143,13 +149,13 @@ def _of_train(evidence: Evidence) -> Iterator[tuple[str, Rule]]:
     counts = np.bincount(clicks, minlength=items)
     read = counts > 0
     read[train.histories.values[_of_states(train)]] = True
-    yield "popularity_train", _Score(counts.astype(np.float64))
-    yield "unseen", _Score((~read).astype(np.float64))
+    yield "popularity_train", _Score(counts[None].astype(np.float64))
+    yield "unseen", _Score((~read)[None].astype(np.float64))
     known = train.time[train.time >= 0]
     if len(known) and known.min() < known.max():
         latest, first = _first_and_latest(train, items)
-        yield "most_recent", _Score(latest)
-        yield "newest", _Score(np.where(np.isinf(first), float(known.max()) + 1, first))
+        yield "most_recent", _Score(latest[None])
+        yield "newest", _Score(np.where(np.isinf(first), float(known.max()) + 1, first)[None])
     if (train.labels == 0).any():
         yield "never_negative", _Pairs(train)
 
@@ -170,23 +176,13 @@ def _first_and_latest(train: SplitView, items: int) -> tuple[np.ndarray, np.ndar
     return latest, first
 
 
-def sorted_keys(keys: np.ndarray) -> np.ndarray:
-    """Distinct values, ascending: by a sort, which is several times faster than a hash here."""
-    keys = np.sort(keys)
-    different = np.ones(len(keys), dtype=bool)
-    different[1:] = keys[1:] != keys[:-1]
-    return keys[different]
-
-
 def place_by_id(ids: list[str]) -> np.ndarray:
     """``(N,)`` int64 place of every item by its raw id: as numbers where all are, else as text."""
     if all(name.isascii() and name.isdigit() and len(name) <= 18 for name in ids):
         order = sorted(range(len(ids)), key=lambda row: int(ids[row]))
     else:
         order = sorted(range(len(ids)), key=ids.__getitem__)
-    place = np.empty(len(ids), dtype=np.int64)
-    place[order] = np.arange(len(ids))
-    return place
+    return ranks(np.array(order, dtype=np.int64)).astype(np.int64)
 
 
 def _of_states(split: SplitView) -> np.ndarray:
@@ -202,22 +198,13 @@ def _repetitions(split: SplitView, items: int) -> tuple[float, float]:
     past = split.histories.take(split.history[clicks.rows])
     same = past.values == clicks.values[past.rows]
     known = np.bincount(past.rows[same], minlength=len(clicks.values)) > 0
-    shown = sorted_keys(split.candidates.rows * items + split.candidates.values)
-    different = np.bincount(shown // items, minlength=len(split))
+    different = _distinct(split.candidates, items).lengths
     return percent(known), percent(different < split.candidates.lengths)
 
 
 def percent(mask: np.ndarray) -> float:
     """Share of True in percent, 0 of nothing."""
     return round(100 * float(mask.mean()), 2) if len(mask) else 0.0
-
-
-def _contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Which of ``wanted`` are among the sorted ``keys``."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=bool)
-    found: np.ndarray = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
-    return found
 
 
 def _rank_all_items(split: SplitView, items: int) -> bool:
@@ -232,13 +219,14 @@ def _rank_all_items(split: SplitView, items: int) -> bool:
 
 
 def _measure(
-    rule: Rule, split: SplitView, half: np.ndarray, items: int, *, everything: bool
+    rule: Rule, split: SplitView, half: np.ndarray, items: int, read: Lists | None
 ) -> RuleResult:
+    """One rule, with its rank among all items where the distinct items ``read`` are given."""
     gauc = error = None
-    rows = np.arange(len(split))
     if isinstance(rule, _Order):
         rows = np.flatnonzero(split.last_read() >= 0)
         split, half = split.take(rows), half[rows]
+        read = None if read is None else read.take(rows)
     if len(split) and (split.labels == 0).any() and (split.labels >= 0).all():
         scores = _scores(rule, split, half, items)
         found = grouped_metrics(scores, split.labels, split.candidates.offsets, ["GAUC"])
@@ -247,9 +235,9 @@ def _measure(
         if len(groups):
             gauc = round(float(groups.mean()), 4)
             error = round(float(groups.std()) / math.sqrt(len(groups)), 4)
-    if not everything or not len(split) or isinstance(rule, _Pairs):
+    if read is None or not len(split) or isinstance(rule, _Pairs):
         return RuleResult(gauc=gauc, error=error)
-    area, hits = _among_all(rule, split, half, items)
+    area, hits = _among_all(rule, split, half, items, read)
     return RuleResult(gauc=gauc, error=error, all_items=area, hits_at_10=hits)
 
 
@@ -268,23 +256,22 @@ def _scores(rule: Rule, split: SplitView, half: np.ndarray, items: int) -> np.nd
     train = rule.shown.take(np.flatnonzero(asked[rule.shown.user]))
     pairs = train.user[train.candidates.rows] * items + train.candidates.values
     keys = sorted_keys(pairs[train.labels == 0])
-    return -_contains(keys, split.user[rows] * items + shown).astype(np.float64)
+    return -contains(keys, split.user[rows] * items + shown).astype(np.float64)
 
 
 def _of_halves(rule: _Score, half: np.ndarray, items: np.ndarray) -> np.ndarray:
-    scores: np.ndarray = rule.score[half, items] if rule.score.ndim == 2 else rule.score[items]
+    scores: np.ndarray = rule.score[half % len(rule.score), items]
     return scores
 
 
 def _among_all(
-    rule: _Order | _Score, split: SplitView, half: np.ndarray, items: int
+    rule: _Order | _Score, split: SplitView, half: np.ndarray, items: int, read: Lists
 ) -> tuple[float, float]:
     """Mean AUC of the clicks among all items but the history, and the share of hits at ten."""
     clicks = split.clicks
     rows, targets = clicks.rows, clicks.values
     above = np.zeros(len(targets))
     level = np.zeros(len(targets))
-    read = _distinct_histories(split, items)
     # (click, item of its history) pairs, without the click itself
     of_click = read.take(rows)
     others = of_click.keep(of_click.values != targets[of_click.rows])
@@ -302,9 +289,9 @@ def _among_all(
         level -= np.bincount(own[~after & ~ahead[own]], minlength=len(targets))
     else:
         mine = _of_halves(rule, half[rows], targets)
-        for part in range(rule.score.shape[0] if rule.score.ndim == 2 else 1):
-            chosen = half[rows] == part if rule.score.ndim == 2 else np.ones(len(rows), bool)
-            ordered = np.sort(rule.score[part] if rule.score.ndim == 2 else rule.score)
+        for part, numbers in enumerate(rule.score):
+            chosen = half[rows] % len(rule.score) == part
+            ordered = np.sort(numbers)
             upto = np.searchsorted(ordered, mine[chosen], side="right")
             above[chosen] = items - upto
             level[chosen] = upto - np.searchsorted(ordered, mine[chosen], side="left") - 1
@@ -320,8 +307,11 @@ def _among_all(
 def _distinct_histories(split: SplitView, items: int) -> Lists:
     """The items of each impression's history, every one once."""
     used, own = np.unique(split.history, return_inverse=True)
-    states = split.histories.take(used)
-    keys = sorted_keys(states.rows * items + states.values)
-    lengths = np.bincount(keys // items, minlength=len(used))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Lists(keys % items, offsets).take(own)
+    return _distinct(split.histories.take(used), items).take(own)
+
+
+def _distinct(lists: Lists, items: int) -> Lists:
+    """The items of each row, every one once, ascending."""
+    keys = sorted_keys(lists.rows * items + lists.values)
+    lengths = np.bincount(keys // items, minlength=len(lists.lengths))
+    return Lists(keys % items, offsets_of(lengths))

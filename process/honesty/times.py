@@ -10,11 +10,9 @@ import numpy as np
 from legos.data.honesty import TimeHonesty
 from process.honesty.evidence import Evidence
 from process.honesty.rules import percent
+from process.moments import A_DAY, SHOPS_ON_THE_WEB, UNKNOWN_TIME
 from process.ties import count_ties
 
-A_DAY = 24 * 60 * 60
-EARLIEST = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp())  # before there were shops on the web
-UNKNOWN = -1  # in the tables
 _FIRST_YEAR = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())  # what a date can be written for
 _LAST_YEAR = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
@@ -34,7 +32,7 @@ def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonest
     has_reviews = "time" in evidence.tables.get("reviews", {})
     source = "interactions" if has_reviews else "impressions"
     user, when = _interactions(evidence) if has_reviews else _impressions(evidence)
-    known = when != UNKNOWN
+    known = when != UNKNOWN_TIME
     unknown = int((~known).sum())
     user, when = user[known], when[known]
     if not len(when):
@@ -49,7 +47,7 @@ def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonest
         tied=round(100 * ties.share, 2),
         tied_of="interactions" if evidence.time_ties else source,
         dates=percent(when % A_DAY == 0),
-        before_1995=int((when < EARLIEST).sum()),
+        before_1995=int((when < SHOPS_ON_THE_WEB).sum()),
         in_future=int((when > latest_possible).sum()),
         earliest=_date(int(plausible.min())) if len(plausible) else None,
         latest=_date(int(plausible.max())) if len(plausible) else None,

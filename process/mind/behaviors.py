@@ -18,7 +18,7 @@ from process.lists import Lists, stack
 from process.raw import UNLABELLED
 from process.spans import Spans, split_at_spaces
 from process.ties import by_id
-from process.tsv import Block, header_rows, read_blocks
+from process.tsv import Block, header_rows, read_blocks, refuse_repeated
 
 COLUMNS = ("impression id", "user id", "time", "history", "candidates")
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
@@ -127,15 +127,7 @@ def read_behaviors(
         candidates=stack([block.candidates for block in blocks]),
         labels=np.concatenate([block.labels for block in blocks]),
     )
-    again = pd.Series(whole.impression_id).duplicated().to_numpy()
-    if again.any():
-        lines, row = np.concatenate(numbers), int(np.flatnonzero(again)[0])
-        name = whole.impression_id[row]
-        before = int(np.flatnonzero(whole.impression_id == name)[0])
-        raise DataError(
-            f"{path}:{lines[row]}: impression id {name!r} occurs twice, first in line "
-            f"{lines[before]}"
-        )
+    refuse_repeated(path, "impression id", whole.impression_id, numbers)
     oddities["impressions with an empty history"] += int((whole.history.lengths == 0).sum())
     oddities["impressions without time"] += int((whole.time == UNKNOWN_TIME).sum())
     return whole.by_id(), +oddities

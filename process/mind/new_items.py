@@ -157,7 +157,7 @@ def _fill_from_metadata(
 
 def _json_lines(path: Path) -> Iterator[_Described]:
     for row in read_json_lines([path], "reading new items", python_too=True):
-        yield _Described(f"{row.path}:{row.line}", _item_id(row), row.values)
+        yield _Described(row.at, _item_id(row), row.values)
 
 
 def _item_id(row: Row) -> str:
@@ -167,11 +167,10 @@ def _item_id(row: Row) -> str:
             if item and " " not in item:
                 return item
             raise DataError(
-                f"{row.path}:{row.line}: {key} {item!r} is empty or holds a space; "
+                f"{row.at}: {key} {item!r} is empty or holds a space; "
                 "behaviors.tsv could not name it"
             )
-    found = ", ".join(sorted(row.values)) or "nothing"
-    raise DataError(f"{row.path}:{row.line}: no item id ({', '.join(ID_KEYS)}); found: {found}")
+    raise DataError(f"{row.at}: no item id ({', '.join(ID_KEYS)}); found: {row.keys}")
 
 
 def _header(path: Path) -> list[str]:
@@ -190,13 +189,14 @@ def _table_lines(path: Path) -> Iterator[_Described]:
     if len(set(names)) < len(names):
         raise DataError(f"{path}:1: a column stands twice in {', '.join(names)}")
     for block in read_blocks(path, names):
-        for row, cells in enumerate(zip(*block.columns.values(), strict=True)):
-            if block.first_line + row == 1:
+        rows = zip(*block.columns.values(), strict=True)
+        for number, cells in zip(block.numbers.tolist(), rows, strict=True):
+            if number == 1:
                 continue
-            item = cells[0]
+            item, at = cells[0], f"{path}:{number}"
             if not item or " " in item:
-                raise DataError(f"{block.at(row)}: {names[0]} {item!r} is empty or holds a space")
-            yield _Described(block.at(row), item, dict(zip(names[1:], cells[1:], strict=True)))
+                raise DataError(f"{at}: {names[0]} {item!r} is empty or holds a space")
+            yield _Described(at, item, dict(zip(names[1:], cells[1:], strict=True)))
 
 
 def _of_news(path: Path, fields: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], Counter[str]]:

@@ -13,7 +13,7 @@ import pandas as pd
 from legos.errors import DataError
 from process.texts import plain_text
 from process.ties import by_id
-from process.tsv import Block, header_rows, read_blocks
+from process.tsv import Block, header_rows, read_blocks, refuse_repeated
 
 COLUMNS = (
     "news id",
@@ -77,14 +77,7 @@ def _read_file(path: Path, oddities: Counter[str]) -> pd.DataFrame:
     items = pd.concat(frames, ignore_index=True)
     if len(items) == 0:
         raise DataError(f"{path}: a header line and nothing else, expected news")
-    again = items["item_id"].duplicated()
-    if again.any():
-        lines, row = np.concatenate(numbers), int(np.flatnonzero(again)[0])
-        name = items["item_id"].iloc[row]
-        before = int(np.flatnonzero(items["item_id"] == name)[0])
-        raise DataError(
-            f"{path}:{lines[row]}: news id {name!r} occurs twice, first in line {lines[before]}"
-        )
+    refuse_repeated(path, "news id", items["item_id"].to_numpy(), numbers)
     return items
 
 
