@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from legos.errors import DataError
-from legos.records import MakeError
+from legos.records import MakeError, tail_of
 
 NUMBERS = "fiub"  # kinds of numpy types: floating point, signed, unsigned, bool
 _LONGEST_HEADER = 10_000
@@ -44,7 +44,7 @@ def read_header(path: Path, *, error: MakeError = DataError, hint: str = "") -> 
     Raises:
         LegosError: ``error``; missing, no ``.npy``, of Python objects, cut short or too long.
     """
-    tail = f"; {hint}" if hint else ""
+    tail = tail_of(hint)
     try:
         with path.open("rb") as file:
             header = _parse(file)
@@ -92,7 +92,7 @@ def read_array(
         LegosError: ``error``; see :func:`read_header`, or another type or shape than expected.
     """
     header = read_header(path, error=error, hint=hint)
-    wanted, tail = np.dtype(dtype), f"; {hint}" if hint else ""
+    wanted, tail = np.dtype(dtype), tail_of(hint)
     fits = len(header.shape) == len(shape) and all(
         length in (None, found) for length, found in zip(shape, header.shape, strict=True)
     )
@@ -130,7 +130,7 @@ def check_offsets(
     Raises:
         LegosError: ``error``; they do not.
     """
-    tail = f"; {hint}" if hint else ""
+    tail = tail_of(hint)
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != count:
         ends = f"{offsets[0]} to {offsets[-1]}" if len(offsets) else "nothing"
         raise error(f"{where}: offsets go from {ends}, expected 0 to {count}{tail}")
@@ -155,7 +155,7 @@ def check_ids(
     least, most = int(values.min()), int(values.max())
     if least < 0 or most >= size:
         found = least if least < 0 else most
-        tail = f"; {hint}" if hint else ""
+        tail = tail_of(hint)
         raise error(f"{where} holds ids outside 0 to {size - 1} ({found}){tail}")
 
 

@@ -61,7 +61,7 @@ def parse_json(
     """
 
     def refuse(below: int, problem: str) -> NoReturn:
-        raise error(f"{where}:{line + below}: {problem}{_tail(hint)}") from None
+        raise error(f"{where}:{line + below}: {problem}{tail_of(hint)}") from None
 
     try:
         text = content.decode("utf-8-sig")
@@ -97,7 +97,7 @@ def read_json(path: Path, *, error: MakeError = DataError, hint: str = "") -> An
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise error(f"{path}: missing{_tail(hint)}") from None
+        raise error(f"{path}: missing{tail_of(hint)}") from None
     return parse_json(content, str(path), error=error, hint=hint)
 
 
@@ -120,9 +120,9 @@ def check_record(
     try:
         return model.model_validate(value)
     except ValidationError as found:
-        raise error(f"{where}: {describe_problems(found)}{_tail(hint)}") from None
+        raise error(f"{where}: {describe_problems(found)}{tail_of(hint)}") from None
     except RecursionError:
-        raise error(f"{where}: nested too deeply{_tail(hint)}") from None
+        raise error(f"{where}: nested too deeply{tail_of(hint)}") from None
 
 
 def describe_problems(found: ValidationError) -> str:
@@ -147,11 +147,11 @@ def check_strings(
 ) -> list[str]:
     """Return a parsed value that is a list of strings; see :func:`read_strings`."""
     if not isinstance(values, list):
-        raise error(f"{where}: expected a list of strings, found {shown(values)}{_tail(hint)}")
+        raise error(f"{where}: expected a list of strings, found {shown(values)}{tail_of(hint)}")
     for place, value in enumerate(values):
         if type(value) is not str:
             raise error(
-                f"{where}: entry {place}: expected a string, found {shown(value)}{_tail(hint)}"
+                f"{where}: entry {place}: expected a string, found {shown(value)}{tail_of(hint)}"
             )
     return values
 
@@ -189,7 +189,8 @@ def _problem(details: ErrorDetails) -> str:
     return f"{key}{expected}, found {shown(details['input'])}"
 
 
-def _tail(hint: str) -> str:
+def tail_of(hint: str) -> str:
+    """What to do, as the end of a message."""
     return f"; {hint}" if hint else ""
 
 

@@ -6,10 +6,10 @@ imports every brick explicitly. There is no globbing, no dotted path in a YAML a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos.errors import ConfigError, nearest
@@ -150,3 +150,13 @@ class Registry:
 item_encoders = Registry("item encoder")
 user_encoders = Registry("user encoder")
 predictors = Registry("predictor")
+
+
+def bricks_in(section: BaseModel, path: str = "") -> Iterator[tuple[str, BrickConfig]]:
+    """Yield dotted key and settings of every brick in a section, those inside bricks included."""
+    for name, value in section:
+        key = f"{path}.{name}" if path else name
+        if isinstance(value, BrickConfig):
+            yield key, value
+        if isinstance(value, BaseModel):
+            yield from bricks_in(value, key)

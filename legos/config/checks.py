@@ -52,6 +52,15 @@ def bricks(family: str) -> Registry:
     return registry
 
 
+def brick_class(settings: BrickConfig) -> type | None:
+    """The class that settings are registered with; None: with none."""
+    for registry in map(bricks, FAMILIES):
+        name = settings.name
+        if name in registry.names() and registry.config(name) is type(settings):
+            return registry.brick(name)
+    return None
+
+
 def refuse_repetition(what: str, names: Iterable[object]) -> None:
     """Raise ValueError when a name occurs twice."""
     twice = [str(name) for name, count in Counter(names).items() if count > 1]

@@ -12,10 +12,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from legos.config.described import RunDescription, find_run, read_description
+from legos.config.described import FILE, RunDescription, find_run, read_description
 from legos.config.locations import shown
 from legos.config.overrides import Arguments
-from legos.config.references import referenced_variables
+from legos.config.references import leaves, referenced_variables
 from legos.config.yaml_files import Document, KeyPath
 from legos.errors import CheckpointError, ConfigError
 
@@ -53,7 +53,7 @@ def sections_of_run(
         exp: the experiment YAML; None: mode test.
         arguments: of the command line.
     """
-    place = shown(trained.folder / "config.json")
+    place = shown(trained.folder / FILE)
     sections = {
         kind: Document(deepcopy(dict(value)), {(): place})
         for kind, value in trained.sections.items()
@@ -97,16 +97,8 @@ def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
 def _said(exp: Document, variables: set[str]) -> Iterator[tuple[KeyPath, Any]]:
     """Keys of an experiment that count beside a run."""
     file = exp.places[()]
-    for path, value in _leaves(exp.data):
+    for path, value in leaves(exp.data) if exp.data else ():
         own = exp.place(path).rpartition(":")[0] == file
         asked = bool(referenced_variables(value) & variables)
         if own or asked or path[0] in _ERRAND:
             yield path, value
-
-
-def _leaves(value: dict[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    for key, below in value.items():
-        if isinstance(below, dict) and below:
-            yield from _leaves(below, (*path, key))
-        else:
-            yield (*path, key), below

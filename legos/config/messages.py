@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from legos.config.model_schema import SystemModel
-from legos.config.yaml_files import Document
+from legos.config.yaml_files import Document, value_at
 from legos.errors import nearest
 from legos.registry import BrickConfig, Registry
 
@@ -36,7 +36,7 @@ def explain(
     for details in error.errors(include_url=False):
         location = details["loc"]
         path = (*prefix, *(str(part) for part in location))
-        problem = _problem(dict(details), section, _at(document.data, prefix), registries)
+        problem = _problem(dict(details), section, value_at(document.data, prefix), registries)
         lines.append(f"{document.place(path)}: {'.'.join(path)}: {problem}")
     return lines
 
@@ -104,7 +104,7 @@ def _model_at(
     current: type[BaseModel] | None = _of_its_system(section, given)
     family = "item"
     for part in location:
-        given = _at(given, (str(part),))
+        given = value_at(given, (str(part),))
         if isinstance(part, int):
             current = _of_its_system(current, given)
             continue
@@ -134,17 +134,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     inner = (_model_in(argument) for argument in get_args(annotation))
     return next((model for model in inner if model), None)
-
-
-def _at(value: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
 
 
 def _short(value: Any) -> str:

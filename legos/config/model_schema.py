@@ -48,6 +48,10 @@ class SystemModel(Settings):
     for all below them; by key what it reads instead, "" for nothing, None for what it does read of
     an unread section. Giving one on a command line is an error (``legos.config.unread``)."""
 
+    memory_keys: ClassVar[tuple[str, ...]] = ()
+    """Dotted keys of the system's own section that need less memory when lowered, in the order in
+    which to try them."""
+
     system: str = "bricks"
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
     name: Annotated[Name, NOTHING]
@@ -147,6 +151,12 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
         "exp.cache.token_folder": None,
         "embed": "the language model's own token vectors",
     }
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.stages.batch_size",
+        "model.max_length",
+        "model.backbone.row_tokens",
+        "model.backbone.layers",
+    )
     system: Literal["cllm4rec"] = "cllm4rec"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]
@@ -186,6 +196,13 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
         "exp.cache.candidate_folder": None,
         "embed": "the language model's own token vectors",
     }
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.training.batch_tokens",
+        "model.training.batch_size",
+        "model.measure.batch_size",
+        "model.measure.beams",
+        "model.backbone.layers",
+    )
     system: Literal["recsysllm"] = "recsysllm"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from legos.config.comparison import comparison_runs
 from legos.config.locations import CONFIG_FOLDER
 from legos.config.model_schema import ModelConfig, SystemModel
-from legos.config.needs import brick_settings, needs, reads_token_vectors
+from legos.config.needs import needs, reads_token_vectors
 from legos.config.overrides import Arguments
-from legos.config.references import referenced_variables, texts
+from legos.config.references import leaves, referenced_variables, texts
 from legos.config.schema import EmbedConfig, RunConfig
-from legos.config.yaml_files import Document, KeyPath
+from legos.config.yaml_files import Document, value_at
 from legos.errors import ConfigError
 from legos.lm.source import LanguageModelSource
+from legos.registry import bricks_in
 
 _TOKEN_VECTORS = ("source", "path", "vocabulary", "frozen", "dropout")
+_FILES = ("item_vectors", "user_vectors", "item_codes")
 _LORA = ("lora_alpha", "lora_dropout", "lora_targets")
 _CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",
                 "exp.precision", "exp.mode", "exp.name", "exp.runs_folder")  # fmt: skip
@@ -45,7 +46,7 @@ def unread_keys(config: RunConfig) -> dict[str, str | None]:
         found |= {f"embed.{key}": own for key in _TOKEN_VECTORS}
         if "language_model" not in needed:
             found["embed.embed_hidden_size"] = "model.hidden_size"
-    for key in ("item_vectors", "user_vectors", "item_codes"):
+    for key in _FILES:
         if key not in needed:
             found[f"embed.{key}"] = ""
     if "language_model" not in needed:
@@ -55,7 +56,7 @@ def unread_keys(config: RunConfig) -> dict[str, str | None]:
 
 def _of_training(config: RunConfig) -> Iterator[tuple[str, str]]:
     train, model = config.exp.train, config.bricks
-    language = [each for each in brick_settings(model) if each.name == "language_model"]
+    language = [each for _, each in bricks_in(model) if each.name == "language_model"]
     if not any(not getattr(each, "frozen", True) for each in language):
         yield "exp.train.item_lr", "exp.train.lr"
     if train.loss != "cosine_contrastive":
@@ -103,7 +104,7 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
 
 def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
     """By option of the command line the dotted keys that it fills."""
-    given = {f"--{'.'.join(path)}": list(_leaves(value, path))
+    given = {f"--{'.'.join(path)}": [".".join(key) for key, _ in leaves(value, path)]
              for path, value in arguments.dotted.items()}  # fmt: skip
     for path, text in texts(document.data):
         for name in referenced_variables(text) & arguments.variables.keys():
@@ -111,14 +112,6 @@ def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
     if "embed" in arguments.yamls:
         given["--embed"] = ["embed.source"]
     return given
-
-
-def _leaves(value: Any, path: KeyPath) -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        for key, below in value.items():
-            yield from _leaves(below, (*path, str(key)))
-    else:
-        yield ".".join(path)
 
 
 def _instead(
@@ -152,19 +145,17 @@ def _reads_embed(config: RunConfig) -> bool:
     if not isinstance(model, ModelConfig):
         return False
     needed = needs(model)
-    given = [key for key in ("item_vectors", "user_vectors", "item_codes") if getattr(embed, key)]
+    given = [key for key in _FILES if getattr(embed, key)]
     if reads_token_vectors(model) or any(key in needed for key in given):
         return True
-    own = [getattr(each, "model", None) for each in brick_settings(model)]
+    own = [getattr(each, "model", None) for _, each in bricks_in(model)]
     return (
         embed.source == "language_model" and LanguageModelSource.model_validate(embed.path) in own
     )
 
 
 def _asks_for_nothing(embed: EmbedConfig) -> bool:
-    return embed.source == "random" and not (
-        embed.item_vectors or embed.user_vectors or embed.item_codes
-    )
+    return embed.source == "random" and not any(getattr(embed, key) for key in _FILES)
 
 
 def _problem(option: str, key: str, instead: str, config: RunConfig) -> str:
@@ -191,7 +182,9 @@ def _own_yamls(
         file = place.rpartition(":")[0]
         if not file or path[0] not in ("exp", "embed") or path[:2] == ("exp", "compare"):
             continue
-        if Path(file).absolute().is_relative_to(CONFIG_FOLDER) or _is_section(document, path):
+        if Path(file).absolute().is_relative_to(CONFIG_FOLDER) or isinstance(
+            value_at(document.data, path), dict | list
+        ):
             continue
         key = ".".join(path)
         if _instead(key, config, unread) is not None:
@@ -202,15 +195,3 @@ def _own_yamls(
         for file, keys in found.items()
         if any(not key.startswith("embed.") for key in keys)
     ]
-
-
-def _is_section(document: Document, path: KeyPath) -> bool:
-    here: Any = document.data
-    for key in path:
-        if isinstance(here, dict):
-            here = here.get(key)
-        elif isinstance(here, list) and key.isdecimal() and int(key) < len(here):
-            here = here[int(key)]
-        else:
-            return False
-    return isinstance(here, dict | list)

@@ -5,7 +5,7 @@ Types are those of YAML 1.2 (``legos.config.loader``). Files are opened read-onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,15 @@ def _problem(error: BaseException) -> str:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         what = error.problem or what
     return f"{line}: {what}" if isinstance(error, Refused) else f"{line}: not valid YAML: {what}"
+
+
+def value_at(value: Any, path: Sequence[str]) -> Any:
+    """What lies at a key path of mappings and lists; None where nothing does."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value

@@ -217,14 +217,12 @@ BASELINES: dict[str, tuple[str, Scorer]] = {
     "item_knn_text_cosine": ("item-kNN + text cosine", item_knn_text_cosine),
     ORACLE: ("best reachable", oracle),
 }
+"""Per name of ``exp.baselines`` its title in tables and its scorer."""
 
 
 def baseline_title(name: str) -> str:
     """What tables call a baseline; the name itself of one that a later version added."""
     return BASELINES[name][0] if name in BASELINES else name
-
-
-"""Per name of ``exp.baselines`` its title in tables and its scorer."""
 
 
 def baseline_scores(name: str, reading: Reading) -> np.ndarray:

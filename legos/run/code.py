@@ -15,16 +15,21 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from legos.config.checks import brick_class
 from legos.errors import ConfigError
 from legos.files import sha256_of_text
-from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
+from legos.registry import bricks_in
 
 _TOOLKIT, _CODE = "legos", "code of "
 
 
 def code_of_bricks(model: BaseModel) -> dict[str, str]:
-    """By name of each brick in a model's settings the hash of its code."""
-    return {f"{_CODE}{brick.name}": _code(_module_of(brick)) for brick in _bricks(model)}
+    """By name of each brick in a model's settings the hash of its code, of namesakes together."""
+    modules: dict[str, list[str]] = {}
+    for _, brick in bricks_in(model):
+        module = (brick_class(brick) or type(brick)).__module__
+        modules.setdefault(brick.name, []).append(module)
+    return {f"{_CODE}{name}": _code(found) for name, found in modules.items()}
 
 
 def is_code(key: str) -> bool:
@@ -32,24 +37,9 @@ def is_code(key: str) -> bool:
     return key.startswith(_CODE)
 
 
-def _bricks(section: BaseModel) -> Iterator[BrickConfig]:
-    for _, value in section:
-        if isinstance(value, BrickConfig):
-            yield value
-        if isinstance(value, BaseModel):
-            yield from _bricks(value)
-
-
-def _module_of(brick: BrickConfig) -> str:
-    for registry in (item_encoders, user_encoders, predictors):
-        if brick.name in registry.names() and registry.config(brick.name) is type(brick):
-            return registry.brick(brick.name).__module__
-    return type(brick).__module__
-
-
-def _code(module: str) -> str:
+def _code(modules: list[str]) -> str:
     trees: dict[str, ast.Module] = {}
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         file = getattr(sys.modules.get(name), "__file__", None)

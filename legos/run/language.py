@@ -40,7 +40,7 @@ from legos.lm.load import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import ItemTemplate, TemplateField
 from legos.lm.verify import is_verified, note_verified, some_items, states_at, verify_items
-from legos.registry import BrickConfig
+from legos.registry import bricks_in
 
 _WAIT = 0.5  # seconds between two looks whether the first process has made the cache
 _COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
@@ -51,13 +51,14 @@ def language_model_settings(model: SystemModel) -> LanguageModelSettings | None:
     """The settings of the brick that stands on a language model, also inside another brick."""
     if not isinstance(model, ModelConfig):
         return None
-    waiting: list[BrickConfig] = [model.item]
-    while waiting:
-        brick = waiting.pop()
-        if isinstance(brick, LanguageModelSettings):
-            return brick
-        waiting += [value for _, value in brick if isinstance(value, BrickConfig)]
-    return None
+    return next((settings for _, settings in language_bricks(model)), None)
+
+
+def language_bricks(model: ModelConfig) -> Iterator[tuple[str, LanguageModelSettings]]:
+    """Yield dotted key and settings of the item encoder's bricks that read a language model."""
+    for key, brick in bricks_in(model):
+        if key.split(".")[0] == "item" and isinstance(brick, LanguageModelSettings):
+            yield key, brick
 
 
 def no_language_model(model: ModelConfig) -> ConfigError:

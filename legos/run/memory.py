@@ -8,24 +8,8 @@ from contextlib import contextmanager
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import OutOfMemory, describe_memory_error
-from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.registry import BrickConfig
-
-_KEYS_OF_SYSTEMS = {
-    "cllm4rec": (
-        "model.stages.batch_size",
-        "model.max_length",
-        "model.backbone.row_tokens",
-        "model.backbone.layers",
-    ),
-    "recsysllm": (
-        "model.training.batch_tokens",
-        "model.training.batch_size",
-        "model.measure.batch_size",
-        "model.measure.beams",
-        "model.backbone.layers",
-    ),
-}
+from legos.item.language_model import LanguageModelConfig
+from legos.run.language import language_bricks
 
 
 @contextmanager
@@ -64,7 +48,7 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
     if not isinstance(model, ModelConfig):
-        return [_lower(key, model) for key in _KEYS_OF_SYSTEMS.get(model.system, ())]
+        return [_lower(key, model) for key in model.memory_keys]
     if exp.mode in ("cache", "export"):
         return _of_language(exp, model)
     found = []
@@ -81,17 +65,11 @@ def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
 
 def _of_language(exp: ExpConfig, model: ModelConfig) -> list[str]:
     """Keys of the brick that stands on a language model, also inside another brick."""
-    waiting: list[tuple[str, BrickConfig]] = [("model.item", model.item)]
-    while waiting:
-        path, brick = waiting.pop()
-        if isinstance(brick, LanguageModelSettings):
-            found = [f"lower exp.cache.batch_tokens ({exp.cache.batch_tokens})"]
-            if isinstance(brick, LanguageModelConfig):
-                found += _of_trained(path, brick)
-            return found
-        waiting += [
-            (f"{path}.{name}", value) for name, value in brick if isinstance(value, BrickConfig)
-        ]
+    for key, brick in language_bricks(model):
+        found = [f"lower exp.cache.batch_tokens ({exp.cache.batch_tokens})"]
+        if isinstance(brick, LanguageModelConfig):
+            found += _of_trained(f"model.{key}", brick)
+        return found
     return []
 
 

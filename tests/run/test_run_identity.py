@@ -246,6 +246,24 @@ def test_the_code_of_a_users_own_brick_counts(
     assert (ids(tables, model=model) != before) == counts
 
 
+def test_item_and_user_encoder_of_one_name_count_both(
+    tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {
+        **NAML,
+        "item": {"name": "additive_attention"},
+        "user": {"name": "additive_attention"},
+    }
+    before = ids(tables, model=model)[0]
+    for package in ("item", "user"):
+        module = sys.modules[f"legos.{package}.additive_attention"]
+        with monkeypatch.context() as changed:
+            changed.setattr(
+                module, "__file__", module.__file__.replace("additive_attention", "pooling")
+            )
+            assert ids(tables, model=model)[0] != before
+
+
 def test_the_language_model_of_a_text_baseline_is_in_the_measurement(tables: Path) -> None:
     texts = {"baselines": ["text_cosine"]}
     config = tiny_config(tables, Path("runs"), **texts)
