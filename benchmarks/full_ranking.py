@@ -23,7 +23,7 @@ from benchmarks.shapes import ragged
 from legos.data.ragged import Ragged
 from legos.metrics.full_ranking import counted_metrics
 from legos.run.rank import Ranking, rank
-from legos.run.score import States
+from legos.run.states import States
 
 USERS, ITEMS, WIDTH = 20_000, 12_000, 64
 RECALL_AT, NDCG_AT = (20, 40), 100

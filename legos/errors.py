@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from legos.terminal import shown_bytes
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -46,8 +48,6 @@ _GPU_MEMORY = re.compile(
 )
 _ASKED_FOR = re.compile(r"(?:[Tt]ried|Unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]i?B)")
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
-
 
 def describe_memory_error(error: BaseException, settings: Sequence[str] = ()) -> str | None:
     """One line about memory that ran out: on what, how much was asked for, which settings help.
@@ -72,20 +72,15 @@ def describe_memory_error(error: BaseException, settings: Sequence[str] = ()) ->
     if not (on_gpu or on_cpu or (known and _CPU_MEMORY.search(text))):
         return None
     asked = _ASKED_FOR.search(text)
-    size = f" ({_bytes(asked[1], asked[2])} more were asked for)" if asked else ""
+    size = ""
+    if asked:
+        count, unit = float(asked[1]), asked[2]
+        told = shown_bytes(count) if unit == "bytes" else f"{count:.1f} {unit}"
+        size = f" ({told} more were asked for)"
     told = f"out of memory on {'the GPU' if on_gpu else 'this machine'}{size}"
     if settings:
         return f"{told}; these settings need less: {'; '.join(settings)}"
     return f"{told}; give it less to do at a time, or free memory that other programs hold"
-
-
-def _bytes(number: str, unit: str) -> str:
-    """``4000000000 bytes`` as ``3.7 GiB``; other units as they are."""
-    size = float(number)
-    for larger in _UNITS if unit == "bytes" else ():
-        if size >= 1024:
-            size, unit = size / 1024, larger
-    return f"{size:.1f} {unit}"
 
 
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")

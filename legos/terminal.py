@@ -21,6 +21,18 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def shown_bytes(size: float) -> str:
+    """``1.2 MiB``; below a KiB whole bytes."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
+
+
 class _PlainStream:
     """Standard output for ``print``; rich, which writes escape sequences itself, goes past it."""
 

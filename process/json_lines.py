@@ -14,8 +14,8 @@ from typing import IO, Any, NamedTuple
 
 from legos.errors import DataError
 from legos.gzip_files import BoundedGzip
+from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
-from process.progress import progress_bar
 from process.texts import one_line
 from process.ties import line_hash
 
@@ -161,11 +161,14 @@ def read_json_lines(
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path}: no such file")
-        with path.open("rb") as raw, progress_bar(purpose, path.stat().st_size) as move:
+        with (
+            path.open("rb") as raw,
+            progress_bar(purpose, path.stat().st_size, percent=True) as bar,
+        ):
             line = 0
             for line, text in _lines(path, raw):
                 if line % _LINES_A_TICK == 0:
-                    move(raw.tell())
+                    bar.move(raw.tell())
                 if bad is not None:
                     bad.lines += 1
                 try:

@@ -19,9 +19,9 @@ import pandas as pd
 from legos.data.columns import AGAIN
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
+from legos.progress import progress_bar
 from legos.records import read_strings
 from process.lists import Lists, offsets_of
-from process.progress import progress_bar
 from process.raw import TokenizerSpec
 from process.spans import split_at_spaces
 
@@ -126,7 +126,7 @@ class SubwordTokenizer(TextTokenizer):
     def _encode_whole(self, texts: list[str], description: str) -> Lists:
         parts: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
         lengths: list[int] = []
-        with progress_bar(f"tokenizing {description}", len(texts)) as move:
+        with progress_bar(f"tokenizing {description}", len(texts)) as bar:
             for begin in range(0, len(texts), TEXTS_A_BATCH):
                 batch = texts[begin : begin + TEXTS_A_BATCH]
                 ids = [
@@ -137,7 +137,7 @@ class SubwordTokenizer(TextTokenizer):
                 ]
                 lengths.extend(map(len, ids))
                 parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
-                move(begin + len(batch))
+                bar.move(begin + len(batch))
         return Lists(np.concatenate(parts), offsets_of(np.array(lengths, dtype=np.int64)))
 
     def save(self, folder: Path) -> None:

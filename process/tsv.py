@@ -20,7 +20,7 @@ import pandas as pd
 
 from legos.errors import DataError
 from legos.gzip_files import LONGEST_LINE, BoundedGzip
-from process.progress import progress_bar
+from legos.progress import progress_bar
 
 BLOCK_BYTES = 1 << 24  # larger blocks are no faster
 TAB, LINE_FEED = 9, 10
@@ -153,7 +153,10 @@ def what_is_there(folder: Path) -> str:
 def _whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
     """Non-empty runs of bytes, each ending in a line feed."""
     rest = b""
-    with _open(path) as (stream, raw), progress_bar(str(path), path.stat().st_size) as move:
+    with (
+        _open(path) as (stream, raw),
+        progress_bar(str(path), path.stat().st_size, percent=True) as bar,
+    ):
         while True:
             try:
                 chunk = stream.read(block_bytes)
@@ -162,7 +165,7 @@ def _whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
                     f"{path}: not a whole gzip file ({error}); it was cut short or damaged: "
                     "fetch it again"
                 ) from None
-            move(raw.tell())
+            bar.move(raw.tell())
             if not chunk:
                 break
             head, newline, tail = (rest + chunk).rpartition(b"\n")

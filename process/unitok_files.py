@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from legos.files import write_json
+from legos.progress import progress_bar
 from process.encode import Column
 from process.lists import Lists
-from process.progress import progress_bar
 
 KEYS = {"items": "item_id", "users": "user_id", "histories": "history"}
 SPLIT_KEY = "impression_id"
@@ -68,10 +68,10 @@ class UniTokWriter:
 
     def write(self, folder: Path) -> None:
         """Write every table into ``folder/<table>``."""
-        with progress_bar("writing the UniTok copy", len(self.tables)) as move:
+        with progress_bar("writing the UniTok copy", len(self.tables)) as bar:
             for position, table in enumerate(self.tables):
                 self.write_table(folder, table)
-                move(position + 1)
+                bar.move(position + 1)
 
     def write_table(self, folder: Path, table: str) -> None:
         """Write one table into ``folder/<table>``."""

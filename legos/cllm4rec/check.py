@@ -18,7 +18,7 @@ from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model
 from legos.run.assemble import Workplace
 from legos.run.check import Part, parameters_table, titled_table
-from legos.run.language import shown_bytes
+from legos.terminal import shown_bytes
 
 _FLOAT, _MOMENTS = 4, 2  # bytes, and what Adam keeps of a trained number
 _SAMPLE = 200  # texts from which tokens are estimated

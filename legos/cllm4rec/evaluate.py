@@ -16,10 +16,9 @@ from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.rows import token_batches
 from legos.run.assemble import Workplace
-from legos.run.evaluate import ranking_of
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked
-from legos.run.rank import rank
-from legos.run.score import States, distinct_states
+from legos.run.rank import rank, ranking_of
+from legos.run.states import States, distinct_states
 
 BATCH_TOKENS = 16_384  # read at once; changes memory, not results
 

@@ -25,10 +25,11 @@ from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
+from legos.metrics.subsets import ALL
 from legos.run.assemble import Workplace
 from legos.run.early_stopping import EarlyStopping
 from legos.run.folder import RunFolder
-from legos.run.measure import ALL, SplitResult
+from legos.run.measure import SplitResult
 from legos.run.random_state import seed_everything
 from legos.run.tracking import Tracker
 

@@ -37,6 +37,9 @@ BASELINES = (
 )
 """Methods without training that a results table can show beside the models."""
 
+OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
+"""Those that read the vectors of ``exp.evaluate.text_model``."""
+
 FAMILIES: dict[str, tuple[str, Registry]] = {
     "item": ("legos.item", item_encoders),
     "user": ("legos.user", user_encoders),

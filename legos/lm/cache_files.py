@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.filesize import decimal
-from rich.progress import Progress
 from rich.table import Table
 
 from legos.console import PlainConsole
@@ -36,6 +34,8 @@ from legos.lm.hidden_files import (
     shard_path,
     shard_problem,
 )
+from legos.progress import progress_bar
+from legos.terminal import shown_bytes
 
 _COLUMNS = ("model", "fingerprint", "data", "parts", "dtype", "items", "tokens", "size", "state")
 _NUMBERS = ("items", "tokens", "size")
@@ -103,20 +103,20 @@ def verify_caches(folder: Path) -> None:
         problems += whole.problems.values()
         work += [(path, name, manifest) for name, manifest in whole.manifests.items()]
     total = sum(shard.bytes for *_, manifest in work for shard in manifest.shards)
-    console = PlainConsole(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading", total=total)
+    with progress_bar("reading", total, percent=True) as bar:
         for path, name, manifest in work:
             for number, shard in enumerate(manifest.shards):
                 place = shard_path(path / name, number)
                 problem = shard_problem(place, shard, manifest.width, manifest.dtype)
                 problems += [problem] if problem else []
-                progress.advance(task, shard.bytes)
+                bar.advance(shard.bytes)
             parts, shards = parts + 1, shards + len(manifest.shards)
             size += sum(shard.bytes for shard in manifest.shards)
     if problems:
         raise DataError("\n".join([f"{folder}: {len(problems)} damaged", *problems]))
-    print(f"{folder}: {parts} parts in {shards} files, {decimal(size)}, all as they were written")
+    print(
+        f"{folder}: {parts} parts in {shards} files, {shown_bytes(size)}, all as they were written"
+    )
 
 
 def prune_caches(folder: Path, keep_days: int | None) -> None:
@@ -141,7 +141,7 @@ def prune_caches(folder: Path, keep_days: int | None) -> None:
         with suppress(OSError):  # other caches of the model are there
             if path.parent != folder:
                 path.parent.rmdir()
-    print(f"{folder}: {decimal(total)} freed")
+    print(f"{folder}: {shown_bytes(total)} freed")
 
 
 def _read(path: Path) -> _Whole:
@@ -170,7 +170,10 @@ def _read(path: Path) -> _Whole:
 def _cells(path: Path, folder: Path) -> list[str]:
     """The line of a cache."""
     model = path.parent.relative_to(folder).as_posix()
-    size, used = decimal(_size(path)), time.strftime("%Y-%m-%d %H:%M", time.localtime(_used(path)))
+    size, used = (
+        shown_bytes(_size(path)),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(_used(path))),
+    )
     try:
         whole = _read(path)
     except DataError:
@@ -235,7 +238,7 @@ def _remove_cache(path: Path, reason: str) -> int:
 def _remove(path: Path, reason: str, *, shown: Path | None = None) -> int:
     size = _size(path)
     shutil.rmtree(path)
-    print(f"removed {shown or path} ({decimal(size)}): {reason}")
+    print(f"removed {shown or path} ({shown_bytes(size)}): {reason}")
     return size
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.filesize import decimal
 from torch import Tensor
 
 from legos.data.ragged import Ragged
@@ -40,6 +39,7 @@ from legos.lm.hidden_files import (
     shard_problem,
     to_array,
 )
+from legos.terminal import shown_bytes
 
 SHARD_BYTES = 2**27  # what a kill may cost, and what each part holds in memory while writing
 _NAMED = 5  # items that an error names
@@ -198,8 +198,8 @@ def _refuse_small_disk(
     free = shutil.disk_usage(path).free
     if needed > free:
         raise ConfigError(
-            f"{path}: the states take {decimal(needed)}, the disk has {decimal(free)} left; give "
-            "another --exp.cache.folder, fewer exp.cache.layers, or a 16-bit cache_dtype"
+            f"{path}: the states take {shown_bytes(needed)}, the disk has {shown_bytes(free)} "
+            "left; give another --exp.cache.folder, fewer exp.cache.layers, or a 16-bit cache_dtype"
         )
 
 

@@ -16,6 +16,7 @@ from legos.content import content_of
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_array
 from legos.lm.source import LanguageModelSource
+from legos.progress import progress_bar
 
 _VERSION = "mean-2"  # of the computation; part of the fingerprint
 
@@ -85,10 +86,8 @@ def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
 
 @torch.no_grad()
 def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int) -> np.ndarray:
-    from rich.progress import Progress
     from tokenizers import Tokenizer
 
-    from legos.console import PlainConsole
     from legos.lm.load import LanguageModel
 
     language = LanguageModel(LanguageModelSource.model_validate({"path": str(folder)}))
@@ -105,9 +104,7 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: i
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     vectors = np.zeros((len(texts), language.output_width), dtype=np.float32)
     order = np.argsort(-lengths, kind="stable")  # longest first: a batch is as long as its first
-    console = PlainConsole(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("encoding texts", total=len(texts))
+    with progress_bar("encoding texts", len(texts)) as bar:
         begin = 0
         while begin < len(order):
             longest = max(1, int(lengths[order[begin]]))
@@ -120,5 +117,5 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: i
             total = (states * mask[..., None]).sum(1)
             vectors[rows] = (total / mask.sum(1, keepdim=True).clamp(min=1)).numpy()
             begin += len(rows)
-            progress.advance(task, len(rows))
+            bar.advance(len(rows))
     return vectors

@@ -6,6 +6,9 @@ import numpy as np
 
 from legos.errors import DataError
 
+ALL = "all"
+"""The subset that every group is in."""
+
 
 def item_subsets(
     labels: np.ndarray, offsets: np.ndarray, cold_items: np.ndarray

@@ -19,7 +19,7 @@ from legos.recsysllm.tasks import TaskFamilies
 from legos.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.run.assemble import Workplace
 from legos.run.check import Part, parameters_table, titled_table
-from legos.run.language import shown_bytes
+from legos.terminal import shown_bytes
 
 _FLOAT, _MOMENTS = 4, 2  # bytes, and what AdamW keeps of a trained number
 

@@ -15,6 +15,7 @@ from legos.errors import ConfigError
 from legos.metrics.beyond import beyond_accuracy_of_lists
 from legos.metrics.bounds import require_possible
 from legos.metrics.full_ranking import counted_metrics, listed
+from legos.metrics.subsets import ALL
 from legos.recsysllm.build import World
 from legos.recsysllm.lora import Backbone
 from legos.recsysllm.measure import (
@@ -41,7 +42,7 @@ from legos.recsysllm.tasks.candidates import (
 )
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.assemble import Workplace
-from legos.run.measure import ALL, SplitResult, known_catalogue
+from legos.run.measure import SplitResult, known_catalogue
 
 Row = dict[str, float]
 

@@ -11,6 +11,7 @@ from legos.config.model_schema import RecsysllmModel
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.metrics import parse_metric
+from legos.metrics.subsets import ALL
 from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.evaluate import SplitMeasure
@@ -28,7 +29,7 @@ from legos.run.assemble import Workplace
 from legos.run.checkpoint import read_checkpoint
 from legos.run.early_stopping import EarlyStopping
 from legos.run.folder import RunFolder
-from legos.run.measure import ALL, SplitResult
+from legos.run.measure import SplitResult
 from legos.run.random_state import seed_everything
 from legos.run.records import TrainedRecord
 from legos.run.tracking import Tracker

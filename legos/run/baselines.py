@@ -20,7 +20,6 @@ from legos.lm.source import LanguageModelSource
 
 _STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidates floats
 ORACLE = "oracle"
-OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
 
 Scorer = Callable[["Reading"], np.ndarray]
 

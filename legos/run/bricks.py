@@ -9,10 +9,11 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 
 from legos.data.interactions import Interactions
+from legos.metrics.subsets import ALL
 from legos.run.assemble import Workplace
 from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder
-from legos.run.measure import ALL, SplitResult
+from legos.run.measure import SplitResult
 from legos.run.notices import training_notices
 from legos.run.random_state import seed_everything
 from legos.run.resume import load_model

@@ -11,15 +11,15 @@ from rich.console import Console
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.lm.states import POOLED
+from legos.progress import progress_bar
 from legos.run.language import (
     Reading,
     language_model_of,
     language_model_settings,
     no_language_model,
     refuse_other_width,
-    shown_bytes,
-    token_progress,
 )
+from legos.terminal import shown_bytes
 
 
 def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
             soft_wrap=True,
         )
         begin = time.monotonic()
-        with token_progress(reading.tokens) as advance:
+        with progress_bar("caching hidden states", tokens) as bar:
             reading.write(
-                missing, accelerator.device, batch_tokens=wanted.batch_tokens, progress=advance
+                missing, accelerator.device, batch_tokens=wanted.batch_tokens, progress=bar.advance
             )
         seconds = time.monotonic() - begin
         for name in parts:

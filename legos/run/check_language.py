@@ -26,10 +26,10 @@ from legos.run.language import (
     language_model_settings,
     refuse_no_fields,
     refuse_other_width,
-    shown_bytes,
     template,
     try_language_model,
 )
+from legos.terminal import shown_bytes
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
 TRAINED = "trained of it"

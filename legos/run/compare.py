@@ -29,7 +29,6 @@ from legos.run.curve import write_curves
 from legos.run.devices import refuse_uneven
 from legos.run.folder import RunFolder
 from legos.run.identity import ID_LENGTH, measurement_identity
-from legos.run.main import run_model
 from legos.run.measure_baselines import measure_baselines
 from legos.run.notices import honesty_notices
 from legos.run.place import run_folder
@@ -44,6 +43,7 @@ from legos.run.show import (
 from legos.run.sources import tables_content
 from legos.run.table import ResultRow, csv_table, csv_text, markdown_table, print_table
 from legos.run.tracking import Tracker
+from legos.run.train_test import run_model
 
 _AGAIN = "delete results.json of the run, and the same command measures again"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))

@@ -26,8 +26,9 @@ from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
 from legos.lm.template import TemplateField
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
+from legos.progress import progress_bar
 from legos.run.devices import joined_processes, make_accelerator
-from legos.run.language import template, token_progress, tokens_fingerprint
+from legos.run.language import template, tokens_fingerprint
 
 _VERSION = 1  # of what is computed
 _SHOWN = 5  # items that an error names
@@ -215,13 +216,13 @@ class ItemFile:
             DataError: a vector is not finite.
         """
         model = self.language_model.load().to(device)
-        with token_progress(self.tokens, "encoding items") as advance:
+        with progress_bar("encoding items", self.tokens.values.numel()) as bar:
             found = pooled_final_states(
                 model,
                 self.tokens,
                 pooling=vectors.pooling,
                 batch_tokens=vectors.batch_tokens,
-                advance=advance,
+                advance=bar.advance,
             )
         broken = (~found.isfinite().all(1)).nonzero()[:, 0].tolist()
         if broken:

@@ -8,7 +8,7 @@ from legos.data.interactions import Interactions
 from legos.recommender import Recommender
 from legos.run.assemble import Workplace
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked
-from legos.run.rank import Ranking, what_to_rank
+from legos.run.rank import ranking_of
 from legos.run.rank_models import rank_by_model
 from legos.run.score import score_split, score_split_directly
 from legos.run.sharing import Sharing
@@ -65,11 +65,3 @@ def evaluate(
     if not place.accelerator.is_main_process:
         return None
     return measure(place, scored, interactions, thorough=thorough)
-
-
-def ranking_of(place: Workplace, interactions: Interactions) -> Ranking:
-    """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
-    exclude, valid = place.config.exp.evaluate.exclude, None
-    if exclude == "history+valid":
-        valid = place.split(place.config.data.splits.valid)
-    return what_to_rank(place.tables, interactions, exclude=exclude, valid=valid)

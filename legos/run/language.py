@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from torch import nn
 
 from legos.config.data_schema import DataConfig, FieldConfig
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.needs import reads_token_vectors
 from legos.config.schema import RunConfig
-from legos.console import PlainConsole
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
@@ -40,7 +30,9 @@ from legos.lm.load import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import ItemTemplate, TemplateField
 from legos.lm.verify import is_verified, note_verified, some_items, states_at, verify_items
+from legos.progress import progress_bar
 from legos.registry import bricks_in
+from legos.terminal import shown_bytes
 
 _WAIT = 0.5  # seconds between two looks whether the first process has made the cache
 _COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
@@ -327,12 +319,12 @@ def open_language(
         if reason is not None:
             size = reading.cache.size(reading.tokens, [part], reading.dtype)
             say(f"{reason}; caching {part.name} of {model.name} now, {shown_bytes(size)}")
-            with token_progress(reading.tokens) as advance:
+            with progress_bar("caching hidden states", reading.tokens.values.numel()) as bar:
                 reading.write(
                     [part],
                     accelerator.device,
                     batch_tokens=config.exp.cache.batch_tokens,
-                    progress=advance,
+                    progress=bar.advance,
                 )
         else:
             reading.verify(part, accelerator.device)
@@ -340,32 +332,3 @@ def open_language(
         time.sleep(_WAIT)
     accelerator.wait_for_everyone()
     return {part.name: reading.cache.open(part.name)}
-
-
-@contextmanager
-def token_progress(
-    tokens: Ragged, what: str = "caching hidden states"
-) -> Iterator[Callable[[int], None]]:
-    """A bar over tokens on a terminal; yields what is told how many are done."""
-    console = PlainConsole(stderr=True)
-    columns = (
-        TextColumn(what, markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=tokens.values.numel())
-        yield lambda count: bar.advance(task, count)
-
-
-def shown_bytes(size: int) -> str:
-    """``1.2 MiB``."""
-    number, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if number >= 1024:
-            number, unit = number / 1024, larger
-    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"

@@ -15,11 +15,9 @@ from legos.metrics import GroupedMetrics, grouped_metrics
 from legos.metrics.beyond import beyond_accuracy, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics
 from legos.metrics.positives import Positives
-from legos.metrics.subsets import item_subsets, user_subsets
+from legos.metrics.subsets import ALL, item_subsets, user_subsets
 from legos.run.assemble import Workplace
 from legos.run.rank import Ranked
-
-ALL = "all"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from legos.config.checks import OF_TEXTS
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
-from legos.run.baselines import BASELINES, OF_TEXTS, ORACLE, Reading, baseline_scores
-from legos.run.evaluate import ranking_of
+from legos.run.baselines import BASELINES, ORACLE, Reading, baseline_scores
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked
+from legos.run.rank import ranking_of
 from legos.run.rank_baselines import rank_by_baseline
 from legos.run.tracking import Tracker
 

@@ -8,7 +8,7 @@ from legos.data.honesty import read_honesty
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.losses import CATALOGUE_LOSSES
-from legos.run.score import distinct_states
+from legos.run.states import distinct_states
 
 
 def training_notices(place: Workplace, rows: Rows) -> list[str]:

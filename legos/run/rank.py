@@ -20,8 +20,9 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.metrics.positives import Positives, compare_in_groups
-from legos.run.score import States, distinct_states
+from legos.run.assemble import Workplace
 from legos.run.sharing import ALONE, Sharing
+from legos.run.states import States, distinct_states
 
 # scores held at once
 _NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
@@ -124,6 +125,14 @@ def what_to_rank(
         targets=_grouped(wanted[listed], items, len(interactions)),
         unlisted=int((~listed).sum()),
     )
+
+
+def ranking_of(place: Workplace, interactions: Interactions) -> Ranking:
+    """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
+    exclude, valid = place.config.exp.evaluate.exclude, None
+    if exclude == "history+valid":
+        valid = place.split(place.config.data.splits.valid)
+    return what_to_rank(place.tables, interactions, exclude=exclude, valid=valid)
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self, get_type_hints
 
 from pydantic import ConfigDict, Field, create_model, model_validator
 
+from legos.metrics.subsets import ALL
 from legos.records import Count, Record
 from legos.run.checkpoint import StateRecord
-from legos.run.measure import ALL
 
 _BOUNDED: dict[Any, Any] = {int: Count, dict[str, int]: dict[str, Count]}
 

@@ -16,11 +16,11 @@ from legos.errors import DataError
 from legos.files import write_text
 from legos.metrics import parse_metric
 from legos.metrics.names import larger_is_better
+from legos.metrics.subsets import ALL
 from legos.records import check_record, json_lines, read_json, shown
 from legos.run import plots
 from legos.run.baselines import ORACLE, baseline_title
 from legos.run.folder import RunFolder
-from legos.run.measure import ALL
 from legos.run.records import LINES, Line
 
 _TEMPLATE = "report.html.jinja"

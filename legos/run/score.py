@@ -17,6 +17,7 @@ from legos.data.ragged import Ragged
 from legos.data.readers import Readers
 from legos.recommender import Recommender, take
 from legos.run.sharing import ALONE, Sharing
+from legos.run.states import States, distinct_states
 
 _NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on the candidate
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core
@@ -52,28 +53,6 @@ class Source:
     def readers(self, users: Tensor, history: Tensor) -> Readers:
         """The named users with their histories as item ids ``(B, H)``."""
         return Readers(users=users, items=self.items, history=history, profiles=self.profiles)
-
-
-@dataclass(frozen=True)
-class States:
-    """Distinct pairs of a history and its reader.
-
-    Attributes:
-        histories: ``(S,)`` int64 row of ``histories``.
-        users: ``(S,)`` int64.
-    """
-
-    histories: Tensor
-    users: Tensor
-
-
-def distinct_states(interactions: Interactions) -> tuple[States, Tensor]:
-    """The states of a split and, for each impression, which it has: ``(n,)`` int64."""
-    count = int(interactions.users.max()) + 1 if len(interactions) else 1
-    pairs, owner = torch.unique(
-        interactions.history_rows * count + interactions.users, return_inverse=True
-    )
-    return States(pairs // count, pairs % count), owner
 
 
 @torch.no_grad()

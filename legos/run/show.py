@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from legos.metrics.names import larger_is_better
+from legos.metrics.subsets import ALL
 from legos.run.baselines import ORACLE, baseline_title
-from legos.run.measure import ALL
 from legos.run.table import Cells, ResultRow, print_table, relative_cells, value_cells
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from legos.config.checks import OF_TEXTS
 from legos.config.schema import RunConfig
 from legos.content import content_of
 from legos.data.tables import Tables
@@ -19,7 +20,6 @@ from legos.files import sha256_of_text
 from legos.lm.content import language_model_content
 from legos.lm.locate import is_here
 from legos.lm.source import LanguageModelSource
-from legos.run.baselines import OF_TEXTS
 from legos.run.checkpoint import checkpoint_content, checkpoint_in
 from legos.run.code import code_of_bricks
 

@@ -9,30 +9,16 @@ goes on from, so no line stands twice. Only the main process writes.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import Any, Self
 
 from legos.console import PlainConsole
+from legos.progress import progress_bar
 
 METRICS_FILE, LOG_FILE, EVENTS_FOLDER = "metrics.jsonl", "log.txt", "events"
-
-
-class Advance(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, steps: int = 1, *, text: str = "") -> None: ...
 
 
 class Tracker:
@@ -102,25 +88,10 @@ class Tracker:
         self._log.flush()
 
     @contextmanager
-    def progress(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    def progress(self, title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
         """A bar on a terminal, nothing otherwise (``say`` gives a line an epoch)."""
-        if self.console.quiet or not sys.stdout.isatty():
-            yield lambda steps=1, *, text="": None
-            return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(title, total=total, completed=done, text="")
-
-            def advance(steps: int = 1, *, text: str = "") -> None:
-                bar.update(task, advance=steps, text=text)
-
-            yield advance
+        with progress_bar(title, total, done=done, console=self.console) as bar:
+            yield bar.advance
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 from legos.console import PlainConsole
 from legos.errors import EXIT_INTERRUPTED
+from legos.progress import progress_bar
 from process.genre.arguments import (
     check_endpoint,
     endpoint_of,
@@ -93,10 +94,10 @@ def exit_code(summary: Summary) -> int:
 
 
 def _ask(args: argparse.Namespace, *, again: bool) -> int:
-    from process.genre.bar import answer_bar
     from process.genre.client import Client
     from process.genre.embedded import EmbeddedServer
     from process.genre.run import run as ask
+    from process.genre.shown import facts, finished
 
     check_endpoint(args)
     budget, price = read_budget(args)
@@ -117,8 +118,12 @@ def _ask(args: argparse.Namespace, *, again: bool) -> int:
             base_url = server.base_url
         cost = price.cost if price else Price(0, 0).cost
         client = Client(endpoint_of(args, base_url), budget, cost)
-        bar = stack.enter_context(answer_bar(scheme.name, total=len(asked)))
-        summary = ask(asked, client, store, repairs=args.repairs, on_progress=bar)
+        bar = stack.enter_context(progress_bar(scheme.name, len(asked)))
+
+        def show(state: Summary) -> None:
+            bar.move(finished(state), facts(state))
+
+        summary = ask(asked, client, store, repairs=args.repairs, on_progress=show)
     _print_run(summary, client.notes)
     return exit_code(summary)
 

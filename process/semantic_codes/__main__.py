@@ -18,9 +18,9 @@ from legos.data.vector_files import (
     write_item_codes,
 )
 from legos.errors import DataError
+from legos.progress import progress_bar
 from process import numbers
 from process.command import run_cli
-from process.progress import progress_bar
 from process.semantic_codes.residual import Level, colliding, quantise, without_collisions
 
 DESCRIPTION = """\
@@ -97,14 +97,14 @@ def main(args: argparse.Namespace) -> None:
     ids, vectors = read_vectors(args.vectors, args.tables)
     if args.size > len(ids):
         raise DataError(f"--size {args.size}: more codes than the {len(ids):,} items with vectors")
-    with progress_bar("k-means", args.levels * args.iterations) as advance:
+    with progress_bar("k-means", args.levels * args.iterations) as bar:
         found = quantise(
             vectors,
             levels=args.levels,
             size=args.size,
             seed=args.seed,
             iterations=args.iterations,
-            advance=advance,
+            advance=bar.move,
         )
     codes = without_collisions(found.codes) if args.unique else found.codes
     print_levels(found.levels, vectors, codes if args.unique else None)

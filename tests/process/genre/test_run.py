@@ -18,11 +18,11 @@ import pytest
 from legos.errors import DataError
 from process.genre import client as client_module
 from process.genre.asking import exit_code
-from process.genre.bar import facts, finished
 from process.genre.client import Client
 from process.genre.endpoint import Endpoint
 from process.genre.limits import Budget
 from process.genre.run import INTERRUPTED, run
+from process.genre.shown import facts, finished
 from process.genre.store import Store
 from process.genre.types import Answer, Request, Summary, Usage
 from tests.process.genre.asking import MemoryStore, a_request, some_requests

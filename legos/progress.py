@@ -1,0 +1,81 @@
+"""Every progress bar: on a terminal while something long goes on, nothing where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from legos.console import PlainConsole
+
+
+class Bar:
+    """One bar.
+
+    Args:
+        progress: rich's display; None shows nothing.
+        task: its only task.
+    """
+
+    def __init__(self, progress: Progress | None, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, steps: int = 1, text: str = "") -> None:
+        """Move the bar on.
+
+        Args:
+            steps: done since the last call.
+            text: stands behind the bar until the next call.
+        """
+        if self._progress is not None:
+            self._progress.update(self._task, advance=steps, text=text)
+
+    def move(self, position: int, text: str = "") -> None:
+        """Move the bar to a position.
+
+        Args:
+            position: done in all.
+            text: stands behind the bar until the next call.
+        """
+        if self._progress is not None:
+            self._progress.update(self._task, completed=position, text=text)
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int, *, done: int = 0, percent: bool = False, console: Console | None = None
+) -> Iterator[Bar]:
+    """A bar for the time of the block, with the time that is left.
+
+    Args:
+        title: what is going on.
+        total: the position that means done.
+        done: where it starts.
+        percent: show a share instead of two counts, as for bytes.
+        console: where it goes; None: standard error.
+    """
+    console = console or PlainConsole(stderr=True)
+    if console.quiet or not console.is_terminal:
+        yield Bar(None, TaskID(0))
+        return
+    how_far = "{task.percentage:>3.0f}%" if percent else "{task.completed:,}/{task.total:,}"
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn(how_far),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=max(total, 1), completed=done, text="")
+        yield Bar(progress, task)
