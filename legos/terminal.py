@@ -22,9 +22,9 @@ def printable(text: str) -> str:
 
 
 def shown_bytes(size: float) -> str:
-    """``1.2 MiB``; below a KiB whole bytes."""
+    """``1.2 MiB``; below a KiB ``17 bytes``."""
     if size < 1024:
-        return f"{size:.0f} B"
+        return f"{size:.0f} bytes"
     unit = "B"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024:
