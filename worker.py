@@ -106,7 +106,7 @@ def _do(errand: Errand) -> None:
     if errand.families is not None:
         from legos.config.listing import list_families
 
-        print(list_families(errand.families))
+        list_families(errand.families)
         return
     if errand.cache is not None:
         _look_after_caches(errand.cache, errand.rest)

@@ -23,8 +23,8 @@ from benchmarks.plain import PlainLoop
 from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, VOCABULARY, make_interactions, make_items
 from legos.config.load import load_run_config
-from legos.config.locations import CONFIG_FOLDER, yaml_files
 from legos.config.model_schema import ModelConfig
+from legos.config.sections import names_of
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
@@ -117,7 +117,7 @@ def measure(name: str, *, rounds: int, steps: int) -> dict[str, float]:
 
 def shipped_models() -> list[str]:
     """Names of all model YAMLs."""
-    return [path.stem for path in yaml_files(CONFIG_FOLDER / "model")]
+    return names_of("model")
 
 
 def compare_models(names: Sequence[str], *, quick: bool) -> None:

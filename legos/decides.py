@@ -5,18 +5,23 @@ A field of a settings class says so in its annotation::
     page_size: Annotated[Count, NOTHING] = 512
 
 Without a mark it decides weights. A mark on a section holds for all of its keys that have none of
-their own. Run ids, measurements and ``--load`` are made from these marks alone.
+their own. A mark may also say in which phase of training the setting first matters::
+
+    patience: Annotated[Natural, WEIGHTS.from_phase("finetuning")] = 0
+
+Run ids, measurements, ``--load`` and pretraining that runs share are made from these marks alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
 Outcome = Literal["weights", "choice", "measurement", "nothing"]
+Phase = Literal["", "validation", "finetuning"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,18 @@ class Mark:
             measured; ``nothing``: neither.
         by_content: the setting names a file or a language model, whose content decides and whose
             name and path do not.
+        phase: in which it first matters: ``validation``: where an epoch is chosen on the valid
+            split; ``finetuning``: after a system's pretraining; "": from the beginning. That of a
+            section holds for all of its keys.
     """
 
     outcome: Outcome
     by_content: bool = False
+    phase: Phase = ""
+
+    def from_phase(self, phase: Phase) -> Mark:
+        """The same mark of a setting that matters from a phase on."""
+        return replace(self, phase=phase)
 
 
 WEIGHTS, CHOICE, MEASUREMENT, NOTHING = map(Mark, get_args(Outcome))
@@ -73,6 +86,7 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
     plain: dict[str, Any] | None = None
     for name, field in type(section).model_fields.items():
         own = next((each for each in field.metadata if isinstance(each, Mark)), mark)
+        own = own.from_phase(own.phase or mark.phase)
         key = f"{prefix}.{name}" if prefix else name
         value = getattr(section, name)
         if isinstance(value, BaseModel) and not own.by_content:

@@ -10,9 +10,9 @@ from legos.cllm4rec.build import prepare_backbone
 from legos.cllm4rec.corpus import token_store
 from legos.cllm4rec.data import chosen_kinds, read_corpus, train_items
 from legos.cllm4rec.run import refuse_long
+from legos.cllm4rec.settings import Cllm4RecModel
 from legos.cllm4rec.stages import most_steps, stages_of
 from legos.cllm4rec.token_store import TokenStore
-from legos.config.model_schema import Cllm4RecModel
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model

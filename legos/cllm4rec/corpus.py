@@ -8,9 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from legos.cllm4rec.data import chosen_kinds, read_corpus
+from legos.cllm4rec.settings import Cllm4RecModel
 from legos.cllm4rec.token_store import TokenizedCorpus, TokenStore
 from legos.cllm4rec.tokenizer import SoftTokenizer
-from legos.config.model_schema import Cllm4RecModel
 from legos.errors import DataError
 from legos.lm.load import LanguageModel
 from legos.run.assemble import Workplace

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.decides import settings
 from legos.errors import CheckpointError
 from legos.files import write_json
 from legos.records import Record, read_record
@@ -17,20 +18,6 @@ from legos.run.checkpoint import has_checkpoint
 from legos.run.identity import Identity, run_identity
 
 _FOLDER = "pretrained"
-_LATER = (
-    "model.recommendation",
-    "model.content.dropout_in_finetuning",
-    "model.mutual.on_recommendation_targets",
-    "model.mutual.user_twice_in_recommendation",
-    "model.stages.finetuning_epochs",
-    "model.stages.finetuning_lr",
-    "model.stages.recommendation_steps",
-    "model.stages.patience",
-    "model.stages.valid_users",
-)
-"""Keys that matter only from finetuning on."""
-_VALID = ("exp.evaluate.", "exp.train.metric", "data.group_by", "data.splits.valid")
-"""Keys that matter in pretraining only where an epoch of it is chosen on the valid split."""
 
 
 class _Pointer(Record):
@@ -50,12 +37,9 @@ class Pretrained:
     def __init__(self, config: RunConfig, tables: Tables) -> None:
         whole = run_identity(config, tables)
         chosen = whole.settings.get("model.content.checkpoint") == "valid"
-        settings = {
-            key: value
-            for key, value in whole.settings.items()
-            if chosen or not key.startswith((*_LATER, *_VALID))
-        }
-        identity = Identity(settings, whole.sources)
+        later = set() if chosen else {each.key for each in settings(config) if each.mark.phase}
+        own = {key: value for key, value in whole.settings.items() if key not in later}
+        identity = Identity(own, whole.sources)
         folder = config.exp.runs_folder / config.data.name / _FOLDER
         self._path = folder / f"{identity.id}.json"
 

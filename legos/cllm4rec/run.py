@@ -17,9 +17,9 @@ from legos.cllm4rec.data import train_items
 from legos.cllm4rec.evaluate import evaluate, some_impressions
 from legos.cllm4rec.loop import train_stages
 from legos.cllm4rec.pretrained import Pretrained
+from legos.cllm4rec.settings import Cllm4RecModel
 from legos.cllm4rec.stages import Task
 from legos.cllm4rec.training import StageTraining, TaskRows
-from legos.config.model_schema import Cllm4RecModel
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError

@@ -5,16 +5,23 @@ A key that is given wins over its preset. Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from legos.decides import CHOICE, NOTHING
+from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
+from legos.decides import CHOICE, CONTENT, NOTHING, WEIGHTS
+from legos.lm.source import LanguageModelSource
 from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
 
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 Share = Annotated[float, Field(gt=0, lt=1)]
+LATER = WEIGHTS.from_phase("finetuning")
+"""Runs that differ in it alone share their pretraining (``legos.cllm4rec.pretrained``)."""
+
+_ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -110,7 +117,7 @@ class ContentSettings(Settings):
     its fields in one. None: every kind that the data have, but content."""
     main_leading_space: bool = True
     """Texts begin with a blank, as the public preprocessing writes them; its demo does not."""
-    dropout_in_finetuning: bool = True
+    dropout_in_finetuning: Annotated[bool, LATER] = True
     """Off in the public code, which leaves the shared backbone in evaluation mode."""
     checkpoint: Literal["last", "valid", "training_loss"] = "last"
     """Which content tables finetuning starts from: the last, those of the pretraining epoch after
@@ -144,9 +151,9 @@ class MutualSettings(Settings):
     """`paper`: weight / 2 times the sum over a batch beside a summed log-likelihood; `public_code`:
     weight times that sum beside a mean; `mean_unique`: weight times the mean over the distinct
     users and items of a batch beside a mean, so that neither batch size nor popularity counts."""
-    on_recommendation_targets: bool = True
+    on_recommendation_targets: Annotated[bool, LATER] = True
     """In finetuning, items hidden from the prompt count too; without effect in the public code."""
-    user_twice_in_recommendation: bool = False
+    user_twice_in_recommendation: Annotated[bool, LATER] = False
     """The recommendation prompt names its user twice, and the public code counts both."""
     cold_items: bool = False
     """Items without train interactions count once a batch too, so that what their texts taught
@@ -162,11 +169,11 @@ class StageSettings(Settings):
     """Passes of the content model alone (10 in the paper)."""
     pretraining_epochs: Natural = 100
     """Each a pass of interactions, then one of texts (100 in the paper)."""
-    finetuning_epochs: Natural = 150
+    finetuning_epochs: Annotated[Natural, LATER] = 150
     """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
     pretraining_lr: LearningRate = 1e-3
     """Learning rate of warm-up and pretraining (1e-3 in the public code)."""
-    finetuning_lr: LearningRate = 1e-4
+    finetuning_lr: Annotated[LearningRate, LATER] = 1e-4
     """Learning rate of finetuning (1e-4 in the public code)."""
     batch_size: Count = 20
     """Users or texts a step (20 a GPU in the public code)."""
@@ -174,13 +181,13 @@ class StageSettings(Settings):
     """At most so many steps of a pass over users; the next goes on there. Null: all."""
     content_steps: Count | None = None
     """The same for a pass over texts."""
-    recommendation_steps: Count | None = None
+    recommendation_steps: Annotated[Count | None, LATER] = None
     """The same for a pass over recommendation prompts."""
     shuffle: bool = True
     """Visit users and texts in a fresh order in every epoch."""
-    patience: Natural = 0
+    patience: Annotated[Natural, LATER] = 0
     """Epochs of finetuning without improvement on the valid split before it stops; 0: never."""
-    valid_users: Count | None = None
+    valid_users: Annotated[Count | None, LATER] = None
     """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
 
 
@@ -206,7 +213,7 @@ class Cllm4RecConfig(Settings):
     """The language model of interactions."""
     content: ContentSettings = ContentSettings()
     """The language model of texts."""
-    recommendation: RecommendationSettings = RecommendationSettings()
+    recommendation: Annotated[RecommendationSettings, LATER] = RecommendationSettings()
     """Recommendation-oriented finetuning and prediction."""
     mutual: MutualSettings = MutualSettings()
     """Mutual regularisation."""
@@ -231,3 +238,50 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         if isinstance(default, dict) and isinstance(found, dict):
             result[key] = _merged(default, found)
     return result
+
+
+@register_system(
+    about="a language model with a token for every user and item (CLLM4Rec, WWW 2024)",
+    runs="legos.cllm4rec.run:Cllm4RecSystem",
+    shows="legos.cllm4rec.check:show_cllm4rec",
+)
+class Cllm4RecModel(Cllm4RecConfig, SystemModel):
+    """CLLM4Rec over a language model (`config/model/cllm4rec.yaml`)."""
+
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **READ_OF_TRAINING,
+        "exp.train": "model.stages",
+        "exp.train.lr": "model.stages.pretraining_lr and finetuning_lr (--pretraining_lr, "
+        "--finetuning_lr)",
+        "exp.train.item_lr": "model.backbone.lr",
+        "exp.train.epochs": "model.stages.warmup_epochs, pretraining_epochs and finetuning_epochs "
+        "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)",
+        "exp.train.batch_size": "model.stages.batch_size (--rows_per_step)",
+        "exp.train.patience": "model.stages.patience (--patience)",
+        "exp.train.epoch_batch": "model.stages.collaborative_steps, content_steps and "
+        "recommendation_steps",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.token_folder",
+        "exp.cache.token_folder": None,
+        "embed": "the language model's own token vectors",
+    }
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.stages.batch_size",
+        "model.max_length",
+        "model.backbone.row_tokens",
+        "model.backbone.layers",
+    )
+    system: Literal["cllm4rec"] = "cllm4rec"
+    """What trains and scores."""
+    model: Annotated[LanguageModelSource, CONTENT]
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where there are none, and of what learns where nothing does."""
+        kind, keys = self.backbone.train, [f"model.backbone.{key}" for key in _ADAPTERS]
+        found: dict[str, str | None] = {}
+        if kind != "lora":
+            found = dict.fromkeys(keys, f"it with model.backbone.train lora alone, not {kind}")
+        if kind == "frozen":
+            found["model.backbone.lr"] = "model.stages.pretraining_lr and finetuning_lr"
+        return found

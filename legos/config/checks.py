@@ -143,7 +143,7 @@ def refuse_no_cosines(predictor: PredictorConfig) -> None:
         raise ConfigError(
             "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
             f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
-            "learn_temperature false (config/bricks/predictor_cosine.yaml)"
+            "learn_temperature false (--predictor cosine)"
         )
 
 

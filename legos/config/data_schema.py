@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from legos.config.checks import refuse_repetition
-from legos.decides import CHOICE, NOTHING
+from legos.decides import CHOICE, NOTHING, WEIGHTS
 from legos.settings import Count, Name, Settings
 
 
@@ -46,7 +46,7 @@ class SplitsConfig(Settings):
 
     train: str = "train"
     """Its clicks are trained on; its impressions define what is cold."""
-    valid: str = "valid"
+    valid: Annotated[str, WEIGHTS.from_phase("validation")] = "valid"
     """Early stopping watches it."""
     test: Annotated[tuple[str, ...], Field(min_length=1), NOTHING] = ("test",)
     """Measured once, at the end, with the best epoch's weights."""
@@ -84,7 +84,9 @@ class DataConfig(Settings):
     """What a model wrote, in its users' histories; never a candidate, never a negative."""
     history_length: Count
     """The most recent clicks that the user encoder sees."""
-    group_by: Annotated[Literal["impression", "user"], CHOICE] = "impression"
+    group_by: Annotated[Literal["impression", "user"], CHOICE.from_phase("validation")] = (
+        "impression"
+    )
     """Metrics are means over impressions (the MIND protocol) or over users."""
     splits: SplitsConfig = SplitsConfig()
     """Which table plays which part."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from legos.config.checks import FAMILIES, bricks
+from legos.config.compared import OF_THE_ROW, copies, read_compared
 from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
 from legos.config.described import RunDescription
@@ -20,10 +21,12 @@ from legos.config.loaded import (
     refuse_unread,
     sections_of_run,
 )
-from legos.config.locations import CONFIG_FOLDER, KINDS, locate, yaml_files
+from legos.config.locations import KINDS
 from legos.config.messages import explain
 from legos.config.model_schema import SystemModel
+from legos.config.models import use_bricks
 from legos.config.overrides import (
+    COMMAND_LINE,
     Arguments,
     apply_dotted,
     check_variables,
@@ -32,8 +35,9 @@ from legos.config.overrides import (
 )
 from legos.config.references import referenced_variables, resolve
 from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
+from legos.config.sections import names_of, read_section
 from legos.config.unread import refuse_unread_given
-from legos.config.yaml_files import Document, KeyPath, merge, read_document
+from legos.config.yaml_files import Document, KeyPath
 from legos.errors import ConfigError
 from legos.registry import Registry
 
@@ -44,8 +48,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "embed": EmbedConfig,
 }
 _DEFAULT_EMBED = "null"
-_COMPARED = {"model": "models", "embed": "embeds"}  # kind -> key of exp.compare
-_OF_THE_ROW = ("data", "against", "train")  # keys of an entry that are none of its model's
 
 
 def print_notice(text: str) -> None:
@@ -120,7 +122,7 @@ def asks_for_vectors(argv: Sequence[str]) -> bool:
     try:
         arguments = read_arguments(argv)
         document = Document({}, {})
-        _put(document, ("exp",), read_document(locate("exp", arguments.yamls["exp"])))
+        document.put(("exp",), read_section("exp", arguments.sections["exp"]))
         apply_dotted(document, _of(arguments, "exp"))
     except (ConfigError, KeyError):
         return False
@@ -142,8 +144,8 @@ def load_embed_job(
     arguments, options = read_arguments(argv), read_options(argv)
     sections = _load_sections(arguments, ("exp", "data"), notice)
     words: list[str] = []
-    if "data" in arguments.yamls:
-        read = referenced_variables(read_document(locate("data", arguments.yamls["data"])).data)
+    if "data" in arguments.sections:
+        read = referenced_variables(read_section("data", arguments.sections["data"]).data)
         chosen = [name for name in options if name.split(".")[0] == "data" or name in read]
         words = [word for name in chosen for word in (f"--{name}", options[name])]
     exp, data = ExpConfig.model_validate(sections["exp"]), sections.get("data")
@@ -154,19 +156,20 @@ def _load_sections(
     arguments: Arguments, kinds: Sequence[str], notice: Callable[[str], None]
 ) -> dict[str, BaseModel]:
     """Read those of a few YAMLs that are given; the exp YAML must be."""
-    others = [*arguments.yamls, *(".".join(path) for path in arguments.dotted)]
+    others = [*arguments.yamls, *arguments.bricks, *(".".join(path) for path in arguments.dotted)]
     others = [name for name in others if name.split(".")[0] not in kinds]
     if others:
         read = " and ".join(f"--{kind}" for kind in kinds)
         keys = "its keys are" if len(kinds) == 1 else "their keys are"
         raise ConfigError(f"--{others[0]}: only {read} and {keys} read here; leave it out")
     needed = ["exp", *(path[0] for path in arguments.dotted)]
-    missing = [kind for kind in dict.fromkeys(needed) if kind not in arguments.yamls]
+    missing = [kind for kind in dict.fromkeys(needed) if kind not in arguments.sections]
     if missing:
         raise ConfigError("\n".join(map(_missing_option, missing)))
     document = Document({}, {})
-    for kind, name in arguments.yamls.items():
-        _put(document, (kind,), read_document(locate(kind, name)))
+    for kind in kinds:
+        if kind in arguments.sections:
+            document.put((kind,), read_section(kind, arguments.sections[kind]))
     apply_dotted(document, arguments.dotted)
     notices = arguments.notices + check_variables(
         arguments.variables, referenced_variables(document.data)
@@ -186,115 +189,56 @@ def _gather(arguments: Arguments, trained: RunDescription | None = None) -> Docu
 
     What is not given is as a trained run says it.
     """
-    names = {"embed": _DEFAULT_EMBED, **arguments.yamls}
+    names = {"embed": _DEFAULT_EMBED, **arguments.sections}
     sections: dict[str, Document] = {}
     problems: list[str] = []
     for kind in KINDS:
         if kind in names:
             try:
-                sections[kind] = read_document(locate(kind, names[kind]))
+                sections[kind] = read_section(kind, names[kind])
             except ConfigError as error:
                 problems.append(str(error))
     if trained is not None:
-        own = sections_of_run(trained, sections.get("exp"), arguments)
-        sections.update(own)
-        names.update(dict.fromkeys(own, str(trained.folder)))
+        sections.update(sections_of_run(trained, sections.get("exp"), arguments))
+    if "model" not in sections and arguments.bricks.keys() == set(FAMILIES):
+        name = "-".join(arguments.bricks[family] for family in FAMILIES)
+        sections["model"] = Document({"name": name, "hidden_size": "${hidden_size}"}, {})
     run = Document({}, {})
     for kind, section in sections.items():
-        _put(run, (kind,), section)
+        run.put((kind,), section)
     compared: dict[str, int] = {}
     if "exp" in sections:
         apply_dotted(run, _of(arguments, "exp"))
         try:
-            compared = _read_compared(run, arguments)
+            compared = read_compared(run, arguments)
         except ConfigError as error:
             problems.append(str(error))
-    if compared.get("model") and "model" not in names:
-        first = _part(run, ("exp", "compare", "models", "0"))
-        for key in _OF_THE_ROW:
+    if compared.get("model") and "model" not in names and trained is None:
+        first = run.part(("exp", "compare", "models", "0"))
+        for key in OF_THE_ROW:
             first.data.pop(key, None)
-        _put(run, ("model",), first)
-        names["model"] = "the first of exp.compare.models"
-    problems += [_missing_option(kind) for kind in KINDS if kind not in names]
+        run.put(("model",), first)
+    problems += [_missing_option(kind) for kind in KINDS if kind not in run.data | names]
     if problems:
         raise ConfigError("\n".join(problems))
-    for kind in ("data", "model", "embed"):
-        dotted = _of(arguments, kind)
-        apply_dotted(run, dotted)
-        for prefix in _copies(run, kind, compared):
-            apply_dotted(run, {(*prefix, *path[1:]): value for path, value in dotted.items()})
+    _override(run, arguments, compared)
     return run
 
 
-def _copies(run: Document, kind: str, compared: Mapping[str, int]) -> Iterator[KeyPath]:
-    """Where ``exp.compare`` holds further sections of a kind."""
-    for index in range(compared.get("model" if kind == "data" else kind, 0)):
-        prefix: KeyPath = ("exp", "compare", _COMPARED.get(kind, "models"), str(index))
-        if kind != "data":
-            yield prefix
-        elif run.data["exp"]["compare"]["models"][index].get("data") is not None:
-            yield (*prefix, "data")
-
-
-def _read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
-    """Put the content of YAMLs where ``exp.compare`` names them; returns how many by kind.
-
-    An entry is the name of a YAML, or a mapping that names one (``model: naml``) beside keys that
-    override its own; ``data`` beside a model names a data YAML, ``train`` overrides keys of
-    ``exp.train`` for it. A ``--model`` or ``--embed`` of the command line takes the place of all.
-    """
-    compare = run.data["exp"].get("compare")
-    counts: dict[str, int] = {}
-    if not isinstance(compare, dict):
-        return counts
-    for kind, key in _COMPARED.items():
-        if kind in arguments.yamls and key in compare:
-            compare[key] = [arguments.yamls[kind]]
-        entries = compare.get(key)
-        if not isinstance(entries, list) or not all(
-            _names(entry, kind) or _is_written_out(entry) for entry in entries
-        ):
-            continue  # the schema says what is wrong
-        for index, entry in enumerate(entries):
-            if _is_written_out(entry):
-                continue
-            prefix: KeyPath = ("exp", "compare", key, str(index))
-            name = entry if isinstance(entry, str) else entry[kind]
-            section = _read_named(run, prefix, kind, name)
-            if isinstance(entry, dict):
-                own = _part(run, prefix)
-                del own.data[kind]
-                merge(section, own)
-            _put(run, prefix, section)
-            if isinstance(section.data.get("train"), dict) and "train" in run.data["exp"]:
-                train = _part(run, ("exp", "train"))
-                merge(train, _part(run, (*prefix, "train")))
-                _put(run, (*prefix, "train"), train)
-            if kind == "model" and isinstance(entry, dict) and entry.get("data") is not None:
-                data: KeyPath = (*prefix, "data")
-                _put(run, data, _read_named(run, data, "data", entry["data"]))
-        counts[kind] = len(entries)
-    return counts
-
-
-def _read_named(run: Document, place: KeyPath, kind: str, name: Any) -> Document:
-    """The YAML that a key of ``exp.compare`` names; errors begin with that key."""
-    try:
-        if not isinstance(name, str):
-            raise ConfigError(f"expected the name or path of a {kind} YAML, found {name!r}")
-        return read_document(locate(kind, name))
-    except ConfigError as error:
-        raise ConfigError(f"{run.place(place)}: {'.'.join(place)}: {error}") from None
-
-
-def _names(entry: Any, kind: str) -> bool:
-    """Whether an entry of a comparison names a YAML."""
-    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get(kind), str))
-
-
-def _is_written_out(entry: Any) -> bool:
-    """Whether it is a model of its own: key model of a system names a language model, no YAML."""
-    return isinstance(entry, dict) and "system" in entry
+def _override(run: Document, arguments: Arguments, compared: Mapping[str, int]) -> None:
+    """Put what the command line says over all sections but the experiment, bricks by name first."""
+    models = [("model",), *copies(run, "model", compared)]
+    if arguments.bricks:
+        for prefix in models:
+            use_bricks(run, prefix, arguments.bricks, COMMAND_LINE)
+    for kind in ("data", "model", "embed"):
+        dotted = _of(arguments, kind)
+        apply_dotted(run, dotted)
+        for prefix in copies(run, kind, compared):
+            apply_dotted(run, {(*prefix, *path[1:]): value for path, value in dotted.items()})
+    if any(path[0] == "model" for path in arguments.dotted):
+        for prefix in models:
+            use_bricks(run, prefix, {}, COMMAND_LINE)  # ``--model.item '{like: cnn}'``
 
 
 def _validate(resolved: Document) -> RunConfig:
@@ -332,29 +276,10 @@ def _problems(found: Sequence[str]) -> ConfigError:
 
 
 def _missing_option(kind: str) -> str:
-    known = ", ".join(path.stem for path in yaml_files(CONFIG_FOLDER / kind))
-    return f"--{kind}: missing; choose from: {known} (or the path of a YAML)"
+    other = "; or give --item, --user and --predictor" if kind == "model" else ""
+    known = ", ".join(names_of(kind))
+    return f"--{kind}: missing; choose from: {known} (or the path of a YAML){other}"
 
 
 def _of(arguments: Arguments, kind: str) -> dict[KeyPath, Any]:
     return {path: value for path, value in arguments.dotted.items() if path[0] == kind}
-
-
-def _put(run: Document, prefix: KeyPath, section: Document) -> None:
-    here: Any = run.data
-    for key in prefix[:-1]:
-        here = here[int(key)] if isinstance(here, list) else here[key]
-    here[int(prefix[-1]) if isinstance(here, list) else prefix[-1]] = section.data
-    run.places.update(section.below(prefix))
-
-
-def _part(run: Document, prefix: KeyPath) -> Document:
-    """A copy of what lies below a key path."""
-    from copy import deepcopy
-
-    here: Any = run.data
-    for key in prefix:
-        here = here[int(key)] if isinstance(here, list) else here[key]
-    depth = len(prefix)
-    places = {path[depth:]: at for path, at in run.places.items() if path[:depth] == prefix}
-    return Document(deepcopy(here), places)

@@ -33,7 +33,7 @@ def loaded_run(arguments: Arguments) -> RunDescription | None:
     if not isinstance(named, str | int):
         return None
     path = Path(str(named))
-    if not {"data", "model"} <= arguments.yamls.keys():
+    if not {"data", "model"} <= arguments.sections.keys():
         trained = read_description(path)
         _ = trained.config  # of this version
         return trained
@@ -57,7 +57,7 @@ def sections_of_run(
     sections = {
         kind: Document(deepcopy(dict(value)), {(): place})
         for kind, value in trained.sections.items()
-        if kind == "exp" or kind not in arguments.yamls
+        if kind == "exp" or kind not in arguments.sections
     }
     own = sections["exp"]
     own.data.update(name="test", mode="test")

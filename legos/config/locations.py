@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os.path import normpath
 from pathlib import Path
 
@@ -24,8 +25,13 @@ def yaml_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.with_suffix(""))
 
 
-def locate(kind: str, name: str) -> Path:
+def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
     """The file that ``--<kind> <name>`` means: a path, or a bare name of ``config/<kind>/``.
+
+    Args:
+        kind: data, model, exp or embed.
+        name: as it was given.
+        known: names for errors; none: those of the files.
 
     Raises:
         ConfigError: there is no such file; the message names the nearest.
@@ -36,7 +42,7 @@ def locate(kind: str, name: str) -> Path:
             if path.suffix in _ENDINGS and path.is_file():
                 return path
         if not name.endswith(_ENDINGS):
-            known = [path.stem for path in yaml_files(CONFIG_FOLDER / kind)]
+            known = list(known) or [path.stem for path in yaml_files(CONFIG_FOLDER / kind)]
             raise ConfigError(f"--{kind} {name}: no such YAML; {nearest(name, known)}")
     path = Path(name)
     if not path.is_file():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from legos.config.checks import FAMILIES
 from legos.config.locations import KINDS
 from legos.config.old_variables import translate
+from legos.config.sections import kinds_of
 from legos.config.variables import PUBLISHED, read_variable
 from legos.config.yaml_files import Document, KeyPath, parse_value
 from legos.errors import ConfigError, nearest
@@ -21,15 +24,24 @@ class Arguments:
 
     Attributes:
         yamls: file or bare name by kind: data, model, exp, embed.
+        config: the file of a whole configuration, by each kind that it has and ``yamls`` has not.
+        bricks: the name of a brick by family: item, user, predictor.
         variables: values of ``${...}``.
         dotted: values by key path; the first key is a kind.
         notices: of names that are read as others.
     """
 
     yamls: dict[str, str] = field(default_factory=dict)
+    config: dict[str, str] = field(default_factory=dict)
+    bricks: dict[str, str] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     dotted: dict[KeyPath, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """File or bare name of every section that is given."""
+        return {**self.config, **self.yamls}
 
 
 def read_options(argv: Sequence[str]) -> dict[str, str]:
@@ -72,6 +84,10 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         first, *rest = name.split(".")
         if name in KINDS:
             arguments.yamls[name] = text
+        elif name == "config":
+            arguments.config.update(dict.fromkeys(kinds_of(Path(text)), text))
+        elif name in FAMILIES:
+            arguments.bricks[name] = text
         elif not rest:
             arguments.variables[name] = read_variable(name, text)
         elif first not in KINDS or "" in rest:
@@ -81,6 +97,12 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
                 arguments.dotted[first, *rest] = parse_value(text)
             except ConfigError as error:
                 raise ConfigError(f"--{name}: {error}") from None
+    for family in FAMILIES:
+        key = ("model", family)
+        if isinstance(arguments.dotted.get(key), str):
+            if family in arguments.bricks:
+                raise ConfigError(f"--{family}: is --model.{family}, which is given, too")
+            arguments.bricks[family] = arguments.dotted.pop(key)
     return arguments
 
 

@@ -188,7 +188,7 @@ class ExpConfig(Settings):
     vectors of tokens and items; write a trained language model."""
     train: TrainConfig = TrainConfig()
     """How to train."""
-    evaluate: Annotated[EvaluateConfig, MEASUREMENT] = EvaluateConfig()
+    evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation")] = EvaluateConfig()
     """How to measure."""
     baselines: Annotated[tuple[BaselineName, ...], NOTHING] = ()
     """Rows beside the models; those that a data set cannot have are skipped and said so."""

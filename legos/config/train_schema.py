@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from legos.config.checks import MetricName
-from legos.decides import NOTHING
+from legos.decides import NOTHING, WEIGHTS
 from legos.settings import (
     Count,
     Fraction,
@@ -74,7 +74,7 @@ class TrainConfig(Settings):
     """The most epochs."""
     patience: Natural = 2
     """Epochs without improvement before training stops; 0: never."""
-    metric: MetricName = "GAUC"
+    metric: Annotated[MetricName, WEIGHTS.from_phase("validation")] = "GAUC"
     """Early stopping and the best checkpoint go by it, on the valid split."""
     seed: Seed = 2023
     """Of initial weights, order, negatives and dropout."""

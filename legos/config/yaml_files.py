@@ -6,13 +6,15 @@ Types are those of YAML 1.2 (``legos.config.loader``). Files are opened read-onl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from legos.config.loader import LARGEST_FILE, CoreLoader, Refused, refuse_text
+from legos.config.loader import LARGEST_FILE, CoreLoader, Refused, compose, read_value, refuse_text
 from legos.config.locations import shown, suggest_file
 from legos.errors import ConfigError
 
@@ -45,6 +47,26 @@ class Document:
     def below(self, prefix: KeyPath) -> dict[KeyPath, str]:
         """The places under a longer path."""
         return {(*prefix, *path): place for path, place in self.places.items()}
+
+    def part(self, prefix: KeyPath) -> Document:
+        """A copy of what lies below a key path."""
+        depth = len(prefix)
+        places = {path[depth:]: at for path, at in self.places.items() if path[:depth] == prefix}
+        return Document(deepcopy(_at(self.data, prefix)), places)
+
+    def put(self, prefix: KeyPath, section: Document) -> None:
+        """Place a document below a key path whose parent is there, instead of what stood there."""
+        parent, key = _at(self.data, prefix[:-1]), prefix[-1]
+        parent[int(key) if isinstance(parent, list) else key] = section.data
+        for path in [path for path in self.places if path[: len(prefix)] == prefix]:
+            del self.places[path]
+        self.places.update(section.below(prefix))
+
+
+def _at(value: Any, path: KeyPath) -> Any:
+    for key in path:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
 
 
 def read_document(path: Path) -> Document:
@@ -91,7 +113,7 @@ def parse_value(text: str) -> Any:
     """
     try:
         if text[:1] in ("[", "{", '"', "'"):
-            return yaml.load(text, CoreLoader)  # noqa: S506 - a SafeLoader
+            return read_value(text)
         refuse_text(text)
         loader = CoreLoader("")
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
@@ -102,19 +124,24 @@ def parse_value(text: str) -> Any:
 
 
 def _parse(path: Path) -> Document:
-    text = _text(path)
+    parsed = _parsed(shown(path), _text(path))
+    return Document(_unshared(parsed.data), dict(parsed.places))
+
+
+@lru_cache(maxsize=256)
+def _parsed(file: str, text: str) -> Document:
+    """A file, parsed once a process."""
     try:
-        loader = CoreLoader(text)
-        node = loader.get_single_node()
-        places = dict(_places(node, path)) if node is not None else {}
-        data = _unshared(loader.construct_document(node)) if node is not None else None
+        node, construct = compose(text)
+        places = dict(_places(node, file)) if node is not None else {}
+        data = _unshared(construct())
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{shown(path)}{_problem(error)}") from None
+        raise ConfigError(f"{file}{_problem(error)}") from None
     if data is None:
-        raise ConfigError(f"{shown(path)}: empty; expected keys and values")
+        raise ConfigError(f"{file}: empty; expected keys and values")
     if not isinstance(data, dict):
-        raise ConfigError(f"{shown(path)}: expected keys and values, found a {type(data).__name__}")
-    return Document(data, {(): shown(path), **places})
+        raise ConfigError(f"{file}: expected keys and values, found a {type(data).__name__}")
+    return Document(data, {(): file, **places})
 
 
 def _text(path: Path) -> str:
@@ -144,16 +171,16 @@ def _unshared(value: Any) -> Any:
     return value
 
 
-def _places(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+def _places(node: yaml.Node, file: str, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """The line of every key below a node."""
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield (*path, str(index)), f"{shown(file)}:{value.start_mark.line + 1}"
+            yield (*path, str(index)), f"{file}:{value.start_mark.line + 1}"
             yield from _places(value, file, (*path, str(index)))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            place = f"{shown(file)}:{key.start_mark.line + 1}"
+            place = f"{file}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError(f"{place}: a key must be a word, not a list or a mapping")
             dotted = ".".join((*path, key.value))

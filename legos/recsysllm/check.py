@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
@@ -12,6 +11,7 @@ from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.measure import chosen_templates, default_templates
+from legos.recsysllm.model_settings import RecsysllmModel
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.prompts import builtin_prompts
 from legos.recsysllm.run import refuse_long, refuse_unfit

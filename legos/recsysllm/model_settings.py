@@ -5,11 +5,14 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from legos.decides import CHOICE, MEASUREMENT, NOTHING, WEIGHTS
+from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
+from legos.decides import CHOICE, CONTENT, MEASUREMENT, NOTHING, WEIGHTS
+from legos.lm.source import LanguageModelSource
 from legos.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.settings import (
@@ -174,3 +177,50 @@ class RecsysllmConfig(Settings):
         if self.positions.prepend_cls and self.backbone.kind == "decoder":
             raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")
         return self
+
+
+@register_system(
+    about="a language model that fills blanks, trained on prompts (RecSysLLM, 2023)",
+    runs="legos.recsysllm.run:RecsysllmSystem",
+    shows="legos.recsysllm.check:show_recsysllm",
+)
+class RecsysllmModel(RecsysllmConfig, SystemModel):
+    """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
+
+    reads_other_tables: ClassVar[bool] = True
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **READ_OF_TRAINING,
+        "exp.train": "model.training",
+        "exp.train.lr": "model.training.lr (--peak_lr)",
+        "exp.train.item_lr": "model.training.lr (--peak_lr)",
+        "exp.train.epochs": "model.training.epochs (--epochs)",
+        "exp.train.epoch_batch": "model.training.epoch_steps (--epoch_steps)",
+        "exp.train.batch_size": "model.training.batch_size (--examples_per_step)",
+        "exp.train.patience": "model.training.patience (--patience)",
+        "exp.train.weight_decay": "model.training.weight_decay",
+        "exp.train.warmup": "model.training.warmup",
+        "exp.train.schedule": "model.training.schedule",
+        "exp.train.clip": "model.training.clip_norm",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.candidate_folder",
+        "exp.cache.candidate_folder": None,
+        "embed": "the language model's own token vectors",
+    }
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.training.batch_tokens",
+        "model.training.batch_size",
+        "model.measure.batch_size",
+        "model.measure.beams",
+        "model.backbone.layers",
+    )
+    system: Literal["recsysllm"] = "recsysllm"
+    """What trains and scores."""
+    model: Annotated[LanguageModelSource, CONTENT]
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where everything is trained without them."""
+        if self.backbone.train != "full":
+            return {}
+        keys = [f"model.backbone.{key}" for key in ("lora_rank", "lora_alpha", "lora_dropout")]
+        return dict.fromkeys(keys, "it with adapters alone (model.backbone.train paper or qkv)")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from legos.config.model_schema import RecsysllmModel
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.metrics import parse_metric
@@ -17,6 +16,7 @@ from legos.recsysllm.build import build_backbone, intra_rows, open_language, ope
 from legos.recsysllm.evaluate import SplitMeasure
 from legos.recsysllm.loop import train_epochs
 from legos.recsysllm.measure import chosen_templates
+from legos.recsysllm.model_settings import RecsysllmModel
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.training import (

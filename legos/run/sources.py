@@ -70,7 +70,7 @@ def _named(config: RunConfig) -> Iterator[tuple[str, Any]]:
     """The files and language models that weights are trained on, by dotted key."""
     for each in settings(config):
         value = each.value
-        if each.mark != CONTENT or value is None:
+        if each.mark.from_phase("") != CONTENT or value is None:
             continue
         if each.key == _TOKENS and config.embed.source == "language_model":
             value = LanguageModelSource.model_validate(value)  # a bare path or hub name, too

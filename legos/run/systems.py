@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 
 from rich.console import Console
 
+from legos.config.model_schema import systems
 from legos.data.interactions import Interactions
-from legos.errors import ConfigError, nearest
 from legos.run.assemble import Workplace
 from legos.run.folder import RunFolder
 from legos.run.measure import SplitResult
@@ -63,13 +63,6 @@ class System(Protocol):
 Show = Callable[[Workplace, Console, bool], None]
 """What ``--check`` prints of a workplace without weights; True: of its data, too."""
 
-# by name: what makes a system of a workplace and of what is told on the way, and its Show
-_PLACES = {
-    "bricks": ("legos.run.bricks:Bricks", "legos.run.check:show_bricks"),
-    "cllm4rec": ("legos.cllm4rec.run:Cllm4RecSystem", "legos.cllm4rec.check:show_cllm4rec"),
-    "recsysllm": ("legos.recsysllm.run:RecsysllmSystem", "legos.recsysllm.check:show_recsysllm"),
-}
-
 
 def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
     """The system that the model YAML names, with its first weights.
@@ -78,16 +71,14 @@ def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None
         place: configuration, processes and data.
         say: told what a person should know.
     """
-    return cast(System, _named(place.config.model.system, 0)(place, say))
+    return cast(System, _named(systems()[place.config.model.system].runs)(place, say))
 
 
 def show_system(place: Workplace, console: Console, new_data: bool) -> None:
     """Print what ``--check`` has to say of a workplace that was opened for shapes only."""
-    cast(Show, _named(place.config.model.system, 1))(place, console, new_data)
+    cast(Show, _named(systems()[place.config.model.system].shows))(place, console, new_data)
 
 
-def _named(system: str, which: int) -> Any:
-    if system not in _PLACES:
-        raise ConfigError(f"model.system: unknown system {system!r}; {nearest(system, _PLACES)}")
-    module, _, name = _PLACES[system][which].partition(":")
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
     return getattr(import_module(module), name)

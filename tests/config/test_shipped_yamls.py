@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from legos.config.checks import FAMILIES, bricks
 from legos.config.load import asks_for_vectors, load_embed_job, load_run_config
 from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
+from legos.config.models import models, read_model, write_out
 from legos.config.references import referenced_variables
 from legos.config.variables import PUBLISHED
 from legos.config.yaml_files import read_document
+from legos.errors import ConfigError
 from legos.lm.source import LanguageModelSource
+from legos.registry import bricks_in
 
 ROOT = CONFIG_FOLDER.parent
 SHIPPED = [path.relative_to(ROOT) for path in yaml_files(CONFIG_FOLDER)]
 OF_A_KIND = [path for path in SHIPPED if path.parts[1] in KINDS]
-
-
-def models_on_data() -> list[Any]:
-    """Every model YAML with every data YAML, as pytest parameters.
-
-    Each of them always runs once, with a partner that a seed deals; the others are ``nightly``.
-    """
-    models, data = ([p for p in OF_A_KIND if p.parts[1] == kind] for kind in ("model", "data"))
-    dealt = [place % len(data) for place in range(len(models))]
-    random.Random(0).shuffle(dealt)
-    return [
-        pytest.param(
-            model,
-            other,
-            id=f"{model.stem}-{other.stem}",
-            marks=[] if place == chosen else [pytest.mark.nightly],
-        )
-        for model, chosen in zip(models, dealt, strict=True)
-        for place, other in enumerate(data)
-    ]
-
-
-MODELS_ON_DATA = models_on_data()
 NUMBER = re.compile(r"^\s*[-\w ]+:\s*(\[[\d, ]+\]|[\d.e-]+|\$\{\w+:[\d.e-]+\})\s*(#.*)?$")
 
 
@@ -60,8 +39,9 @@ def command(path: Path) -> list[str]:
 
 
 def test_there_are_yamls_of_every_kind() -> None:
-    assert {path.parts[1] for path in SHIPPED} == {*KINDS, "bricks", "llm.yaml"}
-    assert len(SHIPPED) >= 90
+    tables = {"models.yaml", "bricks.yaml", "llm.yaml"}
+    assert {path.parts[1] for path in SHIPPED} == {*KINDS, *tables}
+    assert 60 <= len(SHIPPED) <= 100
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=str)
@@ -103,11 +83,41 @@ def test_every_number_carries_its_reason(path: Path) -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize(("model", "data"), MODELS_ON_DATA)
-def test_any_model_goes_with_any_data(model: Path, data: Path) -> None:
-    config = load_run_config(["--data", str(data), "--model", str(model), "--exp", "tt-naml"])
-    assert config.model.system != "bricks" or config.bricks.hidden_size == 64
-    assert config.exp.train.negatives.count == 4
+@pytest.mark.parametrize("name", models())
+def test_every_model_of_the_table_loads_by_its_own_command(name: str) -> None:
+    model = models()[name]
+    notices: list[str] = []
+    words = ["--model", name, *shlex.split(model.run)]
+    if not model.run and model.file is not None:
+        words = command(model.file)
+    config = load_run_config(words, notice=notices.append)
+    assert config.model.name == name
+    assert notices == []
+    found = {family: brick.name for family, brick in bricks_in(config.model) if "." not in family}
+    assert found.keys() == model.bricks.keys()
+    if config.model.system == "bricks" and "--hidden_size" not in words:
+        assert config.bricks.hidden_size == 64
+
+
+@pytest.mark.parametrize("path", [p for p in OF_A_KIND if p.parts[1] == "model"], ids=str)
+def test_a_file_says_the_same_as_the_row_of_its_name(path: Path) -> None:
+    row = models()[path.stem]
+    assert row.file is not None
+    assert row.about == headline(path)
+    if row.section.data:
+        of_the_file, of_the_row = read_model(path.stem), row.section.part(())
+        write_out(of_the_file)
+        write_out(of_the_row)
+        own = {"name": row.name, "hidden_size": "${hidden_size}"}
+        assert of_the_row.data | own == of_the_file.data
+
+
+def test_a_path_of_the_model_folder_without_a_file_is_the_row_of_its_name() -> None:
+    words = ["--data", "newsroom", "--exp", "tt"]
+    by_path = load_run_config([*words, "--model", "config/model/nrms.yaml"])
+    assert by_path == load_run_config([*words, "--model", "nrms"])
+    with pytest.raises(ConfigError, match=r"elsewhere/nrms\.yaml: no such file"):
+        load_run_config([*words, "--model", "elsewhere/nrms.yaml"])
 
 
 def test_every_published_variable_that_this_part_has_is_understood() -> None:
@@ -160,13 +170,14 @@ def test_every_named_model_is_shipped_on_texts_and_on_ids() -> None:
     presets = ["bert", "llama", "opt", "glm", "qwen", "iisan"]
     bases = ["naml", "nrms", "lstur", "fastformer", "miner", "dcn"]
     expected |= {"plm-nr", *(f"{preset}-{base}" for preset in presets for base in bases)}
-    assert expected <= {path.stem for path in OF_A_KIND if path.parts[1] == "model"}
+    assert expected <= models().keys()
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parts[1] == "bricks"], ids=str)
-def test_a_piece_is_one_brick_that_some_model_imports(path: Path) -> None:
-    family = path.stem.split("_")[0]
-    assert list(read_document(path).data) == [family]
-    readers = [ROOT / other for other in SHIPPED if other.parts[1] in ("model", "bricks")]
-    texts = [other.read_text(encoding="utf-8") for other in readers]
-    assert any(re.search(rf"import.*\b{re.escape(path.name)}", text) for text in texts)
+BRICKS = read_document(CONFIG_FOLDER / "bricks.yaml").data
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_brick_of_the_table_is_valid_and_some_model_has_it(family: str) -> None:
+    used = {model.bricks.get(family) for model in models().values()}
+    assert BRICKS[family].keys() <= used
+    assert {settings["name"] for settings in BRICKS[family].values()} <= set(bricks(family).names())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from legos.cllm4rec.settings import Cllm4RecModel
 from legos.config import resolved_dict
 from legos.config.comparison import comparison_rows
 from legos.config.listing import list_families
 from legos.config.load import load_run_config
-from legos.config.model_schema import Cllm4RecModel, ModelConfig, RecsysllmModel
+from legos.config.model_schema import ModelConfig
 from legos.config.schema import RunConfig
+from legos.console import PlainConsole
 from legos.decides import OF_WEIGHTS, deciding
 from legos.errors import ConfigError
+from legos.recsysllm.model_settings import RecsysllmModel
 
 RUN = ["--data", "amazon-beauty-random", "--model", "cllm4rec", "--exp", "cllm4rec"]
 COMPARE = ["--data", "amazon-beauty-random", "--exp", "cllm4rec-compare"]
@@ -108,7 +112,9 @@ def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:
 
 
 def test_systems_are_listed() -> None:
-    shown = list_families(["system"])
+    console = PlainConsole(file=StringIO())
+    list_families(["system"], console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "  cllm4rec   a language model with a token" in shown
     assert "  recsysllm  a language model that fills blanks" in shown
 

@@ -15,11 +15,11 @@ from torch import Tensor
 import worker
 from legos.config.comparison import comparison_rows
 from legos.config.load import load_run_config
-from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.recsysllm.build import World, open_world
+from legos.recsysllm.model_settings import RecsysllmModel
 from legos.recsysllm.positions import IGNORE, Examples
 from legos.recsysllm.special_tokens import appended
 from legos.recsysllm.stream import TrainingStream, join_examples

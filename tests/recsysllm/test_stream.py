@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from legos.config.model_schema import RecsysllmModel
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.recsysllm.build import open_world
+from legos.recsysllm.model_settings import RecsysllmModel
 from legos.recsysllm.special_tokens import appended
 from legos.recsysllm.stream import TrainingStream
 from legos.recsysllm.units import Unit

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import legos.config.schema as schema
 from legos.config.checks import FAMILIES, bricks
-from legos.config.model_schema import SystemModel
+from legos.config.model_schema import systems
 from legos.data.tables import Tables
 from legos.decides import Mark, deciding, settings
 from legos.errors import ConfigError
@@ -308,7 +308,10 @@ def test_how_recsysllm_is_tested_trains_nothing_anew(key: str) -> None:
 
 def every_section() -> Iterator[type[BaseModel]]:
     """Settings classes that a run's YAMLs reach."""
-    waiting: list[type[BaseModel]] = [schema.RunConfig, *SystemModel.sections.values()]
+    waiting: list[type[BaseModel]] = [
+        schema.RunConfig,
+        *(system.section for system in systems().values()),
+    ]
     waiting += [
         bricks(family).config(name) for family in FAMILIES for name in bricks(family).names()
     ]

@@ -1,0 +1,212 @@
+"""Models and bricks by name: rows of ``config/models.yaml``, settings of ``config/bricks.yaml``.
+
+In a model section ``item: cnn`` stands for all settings of that brick, ``{like: cnn, dropout: 0}``
+for them with others over them, and ``like: nrms`` for another model. They are written out here,
+before anything else reads the section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from legos.config.checks import FAMILIES, bricks
+from legos.config.locations import CONFIG_FOLDER, headline, locate, yaml_files
+from legos.config.yaml_files import Document, KeyPath, merge, read_document
+from legos.errors import ConfigError, nearest
+
+OWN = "own"
+"""The group of models that have a YAML in ``config/model/`` and no row."""
+_FOLDER = CONFIG_FOLDER / "model"
+_LIKE = "like"
+_OF_THE_TABLE = ("about", "paper", "published", "run")  # keys that are none of a model section
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that ``--model`` knows by name.
+
+    Attributes:
+        name: of the model.
+        group: its heading in the table.
+        about: what it is.
+        paper: who published it; "" where nobody did.
+        published: figures of the paper.
+        run: the rest of a command that trains it.
+        section: what its row says of it, not written out.
+        file: its YAML, which takes the place of ``section``; None: it has none.
+    """
+
+    name: str
+    group: str
+    about: str
+    paper: str
+    published: str
+    run: str
+    section: Document
+    file: Path | None
+
+    @property
+    def bricks(self) -> dict[str, str]:
+        """By family the name of its brick; of a system none."""
+        said = self.section.data
+        found = models()[said[_LIKE]].bricks if _LIKE in said else {}
+        for family in FAMILIES:
+            brick = said.get(family, {})
+            name = brick if isinstance(brick, str) else brick.get(_LIKE, brick.get("name"))
+            found |= {family: name} if name else {}
+        return found
+
+
+@lru_cache(maxsize=1)
+def models() -> Mapping[str, Model]:
+    """Every model of the table, then those that have a YAML alone.
+
+    Raises:
+        ConfigError: a row cannot be read, or a name is there twice.
+    """
+    table = read_document(CONFIG_FOLDER / "models.yaml")
+    files = {path.stem: path for path in yaml_files(_FOLDER)}
+    found: dict[str, Model] = {}
+    for group in table.data:
+        for name, row in _rows(table, group):
+            if name in found:
+                raise ConfigError(f"{row.places[()]}: model {name} is given twice")
+            found[name] = _model(name, group, row, files.pop(name, None))
+    for name, file in files.items():
+        found[name] = _model(name, OWN, read_document(file), file)
+    return found
+
+
+def _model(name: str, group: str, row: Document, file: Path | None) -> Model:
+    told = {key: row.data.pop(key, "") for key in _OF_THE_TABLE}
+    if file is None and not (told["about"] and (_LIKE in row.data or "item" in row.data)):
+        raise ConfigError(f"{row.places[()]}: {group}.{name}: needs about, and bricks or like")
+    if file is not None and not told["about"]:
+        told["about"] = headline(file)
+    return Model(name, group, section=row, file=file, **told)
+
+
+def _rows(table: Document, group: str) -> Iterator[tuple[str, Document]]:
+    """Name and content of each row of a group, those of its cross included."""
+    run = {"run": table.data[group].get("run", "")}
+    for name in table.data[group]:
+        if name == "cross":
+            yield from _crossed(table, group)
+        elif name != "run":
+            row = table.part((group, name))
+            yield name, Document(run | row.data, row.places)
+
+
+def _crossed(table: Document, group: str) -> Iterator[tuple[str, Document]]:
+    """A row for every word of ``first`` with every word of ``second``."""
+    cross: KeyPath = (group, "cross")
+    said = table.data[group]["cross"]
+    for one, two in product(said["first"], said["second"]):
+        row = table.part((*cross, "first", one))
+        about = f"{row.data['about']}, {said['second'][two]['about']}"
+        place = row.places[()]
+        merge(row, table.part((*cross, "second", two)))
+        row.data["about"], row.places[()] = about, place
+        yield f"{one}{said['joined_by']}{two}", row
+
+
+def read_model(name: str) -> Document:
+    """The section of a model by its name, or by the path of a YAML, as it stands there.
+
+    A path ``config/model/NAME.yaml`` without a file is the row of that name.
+
+    Raises:
+        ConfigError: there is no such model, or its YAML cannot be read.
+    """
+    path = Path(name)
+    model = models().get(name) or models().get(path.stem)
+    here = "/" not in name or path.parent.resolve() == _FOLDER
+    if model is None or model.file is not None or not here:
+        return read_document(locate("model", name, models()))
+    own = Document({"name": model.name, "hidden_size": "${hidden_size}"}, {})
+    merge(own, model.section.part(()))
+    return own
+
+
+def write_out(section: Document) -> None:
+    """Put models and bricks where a section names them, in place.
+
+    Raises:
+        ConfigError: there is no such model or brick; the message names the nearest.
+    """
+    if _LIKE in section.data:
+        name = section.data.pop(_LIKE)
+        if not isinstance(name, str) or name not in models():
+            where = f"{section.place((_LIKE,))}: model.{_LIKE}"
+            raise ConfigError(f"{where}: no model {name!r}; {nearest(str(name), models())}")
+        whole = read_model(name)
+        write_out(whole)
+        put_over(whole, section)
+        section.data.clear()
+        merge(section, whole)
+    for family in FAMILIES:
+        brick = section.data.get(family)
+        own = Document({}, {})
+        if isinstance(brick, dict) and _LIKE in brick:
+            own = section.part((family,))
+            brick = own.data.pop(_LIKE)
+        elif not isinstance(brick, str):
+            continue
+        try:
+            settings = brick_settings(family, brick)
+        except ConfigError as error:
+            raise ConfigError(f"{section.place((family,))}: model.{family}: {error}") from None
+        merge(settings, own)
+        section.put((family,), settings)
+
+
+def put_over(below: Document, section: Document) -> None:
+    """Put a model section over another; a brick that it names takes the place of the other one."""
+    for family in FAMILIES:
+        brick = section.data.get(family)
+        if isinstance(brick, str) or (isinstance(brick, dict) and _LIKE in brick):
+            below.data.pop(family, None)
+    merge(below, section)
+
+
+def use_bricks(run: Document, prefix: KeyPath, names: Mapping[str, str], place: str) -> None:
+    """Put bricks in place of those of a model, and write it out.
+
+    Args:
+        run: all sections.
+        prefix: key path of the model.
+        names: of bricks by family.
+        place: where they are named.
+
+    Raises:
+        ConfigError: there is no such brick; the message names the nearest.
+    """
+    section = run.part(prefix)
+    put_over(section, Document(dict(names), {(family,): place for family in names}))
+    write_out(section)
+    run.put(prefix, section)
+
+
+def brick_settings(family: str, name: Any) -> Document:
+    """The settings of a brick by its name in ``config/bricks.yaml``, or else its defaults.
+
+    Args:
+        family: "item", "user" or "predictor".
+        name: there, or of the brick itself.
+
+    Raises:
+        ConfigError: there is no such brick; the message names the nearest.
+    """
+    table = read_document(CONFIG_FOLDER / "bricks.yaml")
+    if name in table.data[family]:
+        return table.part((family, name))
+    registry = bricks(family)
+    if name not in registry.names():
+        known = {*table.data[family], *registry.names()}
+        raise ConfigError(f"unknown {registry.family} {name!r}; {nearest(str(name), known)}")
+    return Document({"name": name}, {})
