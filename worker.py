@@ -6,12 +6,13 @@ is slow to import is imported where it is used, so that ``--help`` answers at on
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from legos.errors import ConfigError
 from legos.exits import run_command
@@ -20,7 +21,7 @@ from legos.terminal import printable
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
 
-_CACHE_ERRANDS = ("--list", "--verify", "--prune")
+_OF_CACHES = ("list", "verify", "prune")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Errand:
         help: print how it works.
         families: what to list; None = nothing.
         check: show what would run.
+        save: the file that gets the whole configuration.
         impressions: folder of new raw impressions.
         news: their news file, where it does not lie in that folder.
         cache: what to do with hidden-state caches: list, verify or prune.
@@ -41,9 +43,33 @@ class Errand:
     help: bool = False
     families: list[str] | None = None
     check: bool = False
+    save: Path | None = None
     impressions: Path | None = None
     news: Path | None = None
     cache: str | None = None
+
+
+class _Parser(argparse.ArgumentParser):
+    """The worker's own options; all others are left to ``legos.config``."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        for flag in ("help", "check", "verify", "prune"):
+            self.add_argument(f"--{flag}", action="store_true")
+        self.add_argument("--list", nargs="*")
+        for path in ("save", "impressions", "news"):
+            self.add_argument(f"--{path}", type=_path)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a mistake of the command line as any other."""
+        message = message.removeprefix("argument ").replace("expected one argument", "needs a path")
+        raise ConfigError(message)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("needs a path")
+    return Path(text)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,49 +78,29 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read_errand(argv: Sequence[str]) -> Errand:
-    words = list(argv)
-    if not words or "--help" in words or "-h" in words:
+    if not argv or "-h" in argv:
         return Errand([], help=True)
-    cache = _read_cache_errand(words)
-    if cache is not None:
-        return cache
-    if "--list" in words:
-        place = words.index("--list")
-        families = words[place + 1 :]
-        if place != 0 or len(families) > 1:
+    asked, rest = _Parser().parse_known_args(argv)
+    if asked.help:
+        return Errand([], help=True)
+    has_exp = any(word == "--exp" or word.startswith("--exp=") for word in rest)
+    of_caches = [name for name in _OF_CACHES if getattr(asked, name) not in (None, False)]
+    if of_caches and (has_exp or of_caches != ["list"]):
+        if not has_exp:
+            raise ConfigError(f"--{of_caches[0]} goes with --exp config/exp/cache.yaml")
+        if len(of_caches) > 1 or asked.list:
+            given = ", ".join(f"--{name}" for name in of_caches)
+            raise ConfigError(f"{given}: give one of them, without a value")
+        return Errand(rest, cache=of_caches[0])
+    if asked.list is not None:
+        if len(argv) > 2 or rest:
             raise ConfigError("--list stands alone or with one family: worker.py --list model")
-        return Errand([], families=families)
-    check = "--check" in words
-    words = [word for word in words if word != "--check"]
-    paths: dict[str, Path] = {}
-    rest: list[str] = []
-    reading = iter(words)
-    for word in reading:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name not in ("impressions", "news"):
-            rest.append(word)
-            continue
-        value = value if equals else next(reading, "--")
-        if not value or value.startswith("--"):
-            raise ConfigError(f"--{name}: needs a path")
-        paths[name] = Path(value)
-    if "news" in paths and "impressions" not in paths:
+        return Errand([], families=asked.list)
+    if asked.news is not None and asked.impressions is None:
         raise ConfigError("--news goes with --impressions FOLDER")
-    impressions, news = paths.get("impressions"), paths.get("news")
-    return Errand(rest, check=check, impressions=impressions, news=news)
-
-
-def _read_cache_errand(words: Sequence[str]) -> Errand | None:
-    """``--list``, ``--verify`` or ``--prune`` of caches; ``--list`` without --exp is another."""
-    asked = [word for word in words if word in _CACHE_ERRANDS]
-    has_exp = any(word == "--exp" or word.startswith("--exp=") for word in words)
-    if not asked or (not has_exp and set(asked) == {"--list"}):
-        return None
-    if not has_exp:
-        raise ConfigError(f"{asked[0]} goes with --exp config/exp/cache.yaml")
-    if len(asked) > 1:
-        raise ConfigError(f"{', '.join(asked)}: give one of them")
-    return Errand([word for word in words if word not in asked], cache=asked[0][2:])
+    return Errand(
+        rest, check=asked.check, save=asked.save, impressions=asked.impressions, news=asked.news
+    )
 
 
 def _do(errand: Errand) -> None:
@@ -117,6 +123,12 @@ def _do(errand: Errand) -> None:
         _embed(errand)
         return
     config = load_run_config(errand.rest, notice=_notice)
+    if errand.save is not None:
+        from legos.config.saving import save_configuration
+
+        save_configuration(config, errand.save)
+        print(f"{errand.save}: the whole configuration; --config {errand.save} runs it")
+        return
     if errand.impressions is not None and config.exp.mode != "test":
         raise ConfigError(
             f"--impressions: exp.mode is {config.exp.mode!r}; new impressions go with mode test "
@@ -146,6 +158,8 @@ def _embed(errand: Errand) -> None:
 
     if errand.impressions is not None:
         raise ConfigError("--impressions: exp.mode is 'embed'; new impressions go with mode test")
+    if errand.save is not None:
+        raise ConfigError("--save: exp.mode is 'embed', which has no whole configuration to save")
     job = load_embed_job(errand.rest, notice=_notice)
     from legos.run.embed import check_embed, run_embed
     from legos.run.memory import naming_memory_settings

@@ -53,7 +53,7 @@ def test_the_examples_of_the_help_are_valid(capsys: pytest.CaptureFixture[str]) 
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     examples = [line.split()[2:] for line in lines if line.startswith("python worker.py --data ")]
     examples = [words for words in examples if "YAML" not in words]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for words in examples:
         if "--impressions" in words:
             words = words[: words.index("--impressions")]
@@ -79,7 +79,13 @@ def test_lists_have_a_line_for_everything(capsys: pytest.CaptureFixture[str]) ->
     [
         (["--list", "modle"], "--list modle: no such family; did you mean 'model'?"),
         (["--data", "newsroom", "--list"], "--list stands alone"),
+        (["--list", "model", "item"], "--list stands alone"),
+        (["--prune"], "--prune goes with --exp config/exp/cache.yaml"),
+        (["--exp", "cache", "--list", "--verify"], "--list, --verify: give one of them"),
         (["--data", "newsrom"], "did you mean 'newsroom'"),
+        ([*RUN, "--save"], "--save: needs a path"),
+        ([*RUN, "--save", "README.md"], "--save README.md: is there already"),
+        (["--config", "config/model/naml.yaml"], "expected sections data, model, exp, embed"),
         ([*RUN, "--lrr", "1"], "did you mean 'lr'"),
         ([*RUN, "--news", "x.tsv"], "--news goes with --impressions"),
         ([*RUN, "--impressions"], "--impressions: needs a path"),

@@ -6,7 +6,8 @@ import json
 from textwrap import fill
 from typing import Any
 
-from legos.config.locations import CONFIG_FOLDER, KINDS, yaml_files
+from legos.config.locations import KINDS
+from legos.config.sections import names_of
 from legos.config.variables import PUBLISHED
 
 _HEAD = """\
@@ -15,6 +16,8 @@ Train, test and compare content-based recommenders that four YAMLs describe.
 usage:
   python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
   python worker.py ... --check               resolve, validate, show shapes, parameters, memory
+  python worker.py ... --save FILE           write the whole configuration, explained; --config FILE
+                                             is the same run again
   python worker.py --list [FAMILY]           names of {families}
   python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
   accelerate launch worker.py ...            more processes; nothing else changes
@@ -26,15 +29,19 @@ first steps:
 more examples:
   python worker.py --data mind --model nrms --exp tt-naml --embed minilm-token --version small
   python worker.py --data newsroom --model naml --exp tt --lr 5e-4 --model.item.dropout 0.1
+  python worker.py --data newsroom --item cnn --user gru --predictor dot --exp tt
   python worker.py --data newsroom --model naml --exp tt --exp.mode test --impressions NEW_FOLDER
 
-YAMLs (a path, or the name of a file below config/<kind>/; --embed is null by default):
+sections (a name, or the path of a YAML; --embed is null by default):
 {yamls}
 
 variables (--name VALUE fills ${{name}} in every YAML; each default may be set by the YAML itself):
 {variables}
 
 anything else:
+  --item, --user, --predictor NAME
+                       bricks by name (--list item): those of --model, or all three without one
+  --config FILE        all sections from a file of --save; --data, --model, ... replace one of them
   --a.b.c VALUE        set one key of a YAML: --data.history_length 30, --exp.train.seed 7,
                        --exp.train.negatives.strategy uniform, --data.fields.0.length 20
   --impressions DIR    mode test: score behaviors.tsv in DIR (MIND's layout), users and items that
@@ -54,7 +61,7 @@ def help_text() -> str:
     """Usage, examples, YAMLs and variables with their defaults."""
     yamls = "\n".join(
         fill(
-            ", ".join(path.stem for path in yaml_files(CONFIG_FOLDER / kind)),
+            ", ".join(names_of(kind)),
             width=100,
             initial_indent=f"  --{kind:<7}",
             subsequent_indent=" " * 11,

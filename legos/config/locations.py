@@ -36,6 +36,8 @@ def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
     Raises:
         ConfigError: there is no such file; the message names the nearest.
     """
+    if Path(name).is_absolute() and Path(name).is_file():
+        return Path(name)
     if not name.endswith(_ENDINGS) or "/" not in name:
         for candidate in (name, *(name + ending for ending in _ENDINGS)):
             path = CONFIG_FOLDER / kind / candidate

@@ -85,7 +85,7 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         if name in KINDS:
             arguments.yamls[name] = text
         elif name == "config":
-            arguments.config.update(dict.fromkeys(kinds_of(Path(text)), text))
+            arguments.config.update(dict.fromkeys(kinds_of(Path(text)), str(Path(text).absolute())))
         elif name in FAMILIES:
             arguments.bricks[name] = text
         elif not rest:

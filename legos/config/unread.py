@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from legos.config.comparison import comparison_runs
-from legos.config.locations import CONFIG_FOLDER
+from legos.config.locations import CONFIG_FOLDER, shown
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.needs import needs, reads_token_vectors
 from legos.config.overrides import Arguments
@@ -99,7 +99,8 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
             notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
     if problems:
         raise ConfigError("\n".join(problems))
-    return notices + _own_yamls(document, config, unread)
+    saved = {shown(Path(file)) for file in arguments.config.values()}  # says everything
+    return notices + _own_yamls(document, config, unread, saved)
 
 
 def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
@@ -174,13 +175,21 @@ def _called(model: SystemModel) -> str:
 
 
 def _own_yamls(
-    document: Document, config: RunConfig, unread: Mapping[str, Mapping[str, str | None]]
+    document: Document,
+    config: RunConfig,
+    unread: Mapping[str, Mapping[str, str | None]],
+    without: set[str],
 ) -> list[str]:
     """A notice for each of the user's own YAMLs that says what no model reads."""
     found: dict[str, list[str]] = {}
     for path, place in document.places.items():
         file = place.rpartition(":")[0]
-        if not file or path[0] not in ("exp", "embed") or path[:2] == ("exp", "compare"):
+        if (
+            not file
+            or file in without
+            or path[0] not in ("exp", "embed")
+            or path[:2] == ("exp", "compare")
+        ):
             continue
         if Path(file).absolute().is_relative_to(CONFIG_FOLDER) or isinstance(
             value_at(document.data, path), dict | list

@@ -130,6 +130,7 @@ _TOLD = (
     "content.py",
     "place.py",
     "main.py",
+    "train_test.py",
     "pretrained.py",
 )
 
