@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from legos.errors import ConfigError, nearest
 from legos.registry import (
@@ -23,9 +23,6 @@ from legos.registry import (
     predictors,
     user_encoders,
 )
-
-if TYPE_CHECKING:
-    from legos.config.data_schema import DataConfig
 
 BASELINES = (
     "random",
@@ -86,30 +83,6 @@ def refuse_lost_references(against: Mapping[str, str | None]) -> None:
             raise ValueError(f"{key}: no row is called {reference!r}; {nearest(reference, others)}")
 
 
-def refuse_other_impressions(shared: DataConfig, own: Mapping[str, DataConfig | None]) -> None:
-    """Raise ValueError when a row of a comparison would be measured on other groups than the rest.
-
-    Args:
-        shared: the run's data.
-        own: by name of the row, in order, its data; None: the run's.
-    """
-    problems = []
-    for index, data in enumerate(own.values()):
-        for key in ("folder", "splits", "group_by"):
-            ours, theirs = getattr(shared, key), getattr(data or shared, key)
-            if key == "folder":
-                ours, theirs = ours.resolve(), theirs.resolve()
-            if data is not None and ours != theirs:
-                problems.append(
-                    f"exp.compare.models.{index}.data.{key}: {data.name} has "
-                    f"{_shown(getattr(data, key))}, but {shared.name} (--data) has "
-                    f"{_shown(getattr(shared, key))}; rows of one table are measured on the same "
-                    "impressions"
-                )
-    if problems:
-        raise ValueError("\n  ".join(problems))
-
-
 def refuse_unranked(names: Iterable[str]) -> None:
     """Raise ValueError for metrics that are not defined where all items are ranked."""
     from legos.metrics.names import GLOBAL
@@ -150,13 +123,6 @@ def refuse_no_cosines(predictor: PredictorConfig) -> None:
 def _scores_catalogue(name: str) -> bool:
     settings = bricks("predictor").validate({"name": name})
     return isinstance(settings, PredictorConfig) and settings.scores_catalogue
-
-
-def _shown(value: Any) -> str:
-    """A value of a data YAML as it stands there."""
-    if isinstance(value, BaseModel):
-        return ", ".join(f"{key}: {_shown(each)}" for key, each in value)
-    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 def _brick(family: str) -> BeforeValidator:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from legos.config.checks import refuse_repetition
 from legos.decides import CHOICE, NOTHING, WEIGHTS
@@ -96,3 +97,34 @@ class DataConfig(Settings):
         refuse_repetition("field", [field.name for field in self.fields])
         refuse_repetition("user field", [field.name for field in self.user_fields])
         return self
+
+
+def refuse_other_impressions(shared: DataConfig, own: Mapping[str, DataConfig | None]) -> None:
+    """Raise ValueError when a row of a comparison would be measured on other groups than the rest.
+
+    Args:
+        shared: the run's data.
+        own: by name of the row, in order, its data; None: the run's.
+    """
+    problems = []
+    for index, data in enumerate(own.values()):
+        for key in ("folder", "splits", "group_by"):
+            ours, theirs = getattr(shared, key), getattr(data or shared, key)
+            if key == "folder":
+                ours, theirs = ours.resolve(), theirs.resolve()
+            if data is not None and ours != theirs:
+                problems.append(
+                    f"exp.compare.models.{index}.data.{key}: {data.name} has "
+                    f"{_shown(getattr(data, key))}, but {shared.name} (--data) has "
+                    f"{_shown(getattr(shared, key))}; rows of one table are measured on the same "
+                    "impressions"
+                )
+    if problems:
+        raise ValueError("\n  ".join(problems))
+
+
+def _shown(value: Any) -> str:
+    """A value of a data YAML as it stands there."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key}: {_shown(each)}" for key, each in value)
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)

@@ -18,12 +18,11 @@ from legos.config.checks import (
     MetricName,
     refuse_lost_references,
     refuse_no_cosines,
-    refuse_other_impressions,
     refuse_pairs_only,
     refuse_repetition,
     refuse_unranked,
 )
-from legos.config.data_schema import DataConfig
+from legos.config.data_schema import DataConfig, refuse_other_impressions
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
 from legos.config.needs import stands_on_language_model
 from legos.config.train_schema import TrainConfig
