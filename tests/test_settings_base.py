@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from legos.config.checks import FAMILIES, bricks
+from legos.config.checks import bricks
+from legos.config.locations import FAMILIES
 from legos.config.schema import RunConfig
 from legos.settings import LARGEST_SEED, Seed, Settings
 

@@ -37,7 +37,7 @@ BASELINES = (
 OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
 """Those that read the vectors of ``exp.evaluate.text_model``."""
 
-FAMILIES: dict[str, tuple[str, Registry]] = {
+_REGISTRIES: dict[str, tuple[str, Registry]] = {
     "item": ("legos.item", item_encoders),
     "user": ("legos.user", user_encoders),
     "predictor": ("legos.predictor", predictors),
@@ -47,14 +47,14 @@ FAMILIES: dict[str, tuple[str, Registry]] = {
 
 def bricks(family: str) -> Registry:
     """The filled registry of "item", "user" or "predictor"."""
-    package, registry = FAMILIES[family]
+    package, registry = _REGISTRIES[family]
     import_module(package)
     return registry
 
 
 def brick_class(settings: BrickConfig) -> type | None:
     """The class that settings are registered with; None: with none."""
-    for registry in map(bricks, FAMILIES):
+    for registry in map(bricks, _REGISTRIES):
         name = settings.name
         if name in registry.names() and registry.config(name) is type(settings):
             return registry.brick(name)

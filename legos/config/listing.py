@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from legos.config.checks import FAMILIES, bricks
-from legos.config.locations import CONFIG_FOLDER, KINDS, headline, yaml_files
+from legos.config.checks import bricks
+from legos.config.locations import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
 from legos.config.models import models
 from legos.console import PlainConsole
 from legos.errors import ConfigError, nearest

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from legos.config.checks import FAMILIES, bricks
+from legos.config.checks import bricks
 from legos.config.compared import OF_THE_ROW, copies, read_compared
 from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
@@ -21,7 +21,7 @@ from legos.config.loaded import (
     refuse_unread,
     sections_of_run,
 )
-from legos.config.locations import KINDS
+from legos.config.locations import FAMILIES, KINDS
 from legos.config.messages import explain
 from legos.config.model_schema import SystemModel
 from legos.config.models import use_bricks

@@ -10,6 +10,8 @@ from legos.errors import ConfigError, nearest
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 KINDS = ("data", "model", "exp", "embed")
+FAMILIES = ("item", "user", "predictor")
+"""Of bricks: the keys of a model section that hold one."""
 _ENDINGS = (".yaml", ".yml")
 
 

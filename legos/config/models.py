@@ -14,8 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from legos.config.checks import FAMILIES, bricks
-from legos.config.locations import CONFIG_FOLDER, headline, locate, yaml_files
+from legos.config.locations import CONFIG_FOLDER, FAMILIES, headline, locate, yaml_files
 from legos.config.yaml_files import Document, KeyPath, merge, read_document
 from legos.errors import ConfigError, nearest
 
@@ -192,6 +191,11 @@ def use_bricks(run: Document, prefix: KeyPath, names: Mapping[str, str], place: 
     run.put(prefix, section)
 
 
+@lru_cache(maxsize=1)
+def _bricks() -> Document:
+    return read_document(CONFIG_FOLDER / "bricks.yaml")
+
+
 def brick_settings(family: str, name: Any) -> Document:
     """The settings of a brick by its name in ``config/bricks.yaml``, or else its defaults.
 
@@ -202,9 +206,11 @@ def brick_settings(family: str, name: Any) -> Document:
     Raises:
         ConfigError: there is no such brick; the message names the nearest.
     """
-    table = read_document(CONFIG_FOLDER / "bricks.yaml")
+    table = _bricks()
     if name in table.data[family]:
         return table.part((family, name))
+    from legos.config.checks import bricks  # imports torch
+
     registry = bricks(family)
     if name not in registry.names():
         known = {*table.data[family], *registry.names()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 
 from legos.config.checks import brick_class
 from legos.config.model_schema import ModelConfig, SystemModel
@@ -17,8 +18,13 @@ def needs(model: ModelConfig) -> set[str]:
     for _, settings in bricks_in(model):
         brick = brick_class(settings)
         if brick is not None:
-            found |= inspect.signature(brick).parameters.keys()
+            found |= _arguments(brick)
     return found
+
+
+@cache
+def _arguments(brick: type) -> frozenset[str]:
+    return frozenset(inspect.signature(brick).parameters)
 
 
 def reads_token_vectors(model: SystemModel) -> bool:

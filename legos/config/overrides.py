@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from legos.config.checks import FAMILIES
-from legos.config.locations import KINDS
+from legos.config.locations import FAMILIES, KINDS
 from legos.config.old_variables import translate
 from legos.config.sections import kinds_of
 from legos.config.variables import PUBLISHED, read_variable

@@ -182,18 +182,14 @@ def _own_yamls(
 ) -> list[str]:
     """A notice for each of the user's own YAMLs that says what no model reads."""
     found: dict[str, list[str]] = {}
+    shipped: dict[str, bool] = {"": True} | dict.fromkeys(without, True)
     for path, place in document.places.items():
-        file = place.rpartition(":")[0]
-        if (
-            not file
-            or file in without
-            or path[0] not in ("exp", "embed")
-            or path[:2] == ("exp", "compare")
-        ):
+        if path[0] not in ("exp", "embed") or path[:2] == ("exp", "compare"):
             continue
-        if Path(file).absolute().is_relative_to(CONFIG_FOLDER) or isinstance(
-            value_at(document.data, path), dict | list
-        ):
+        file = place.rpartition(":")[0]
+        if file not in shipped:
+            shipped[file] = Path(file).absolute().is_relative_to(CONFIG_FOLDER)
+        if shipped[file] or isinstance(value_at(document.data, path), dict | list):
             continue
         key = ".".join(path)
         if _instead(key, config, unread) is not None:

@@ -35,7 +35,8 @@ def load(*words: str) -> RunConfig:
 def test_every_model_is_the_same_when_it_was_saved(name: str, tmp_path: Path) -> None:
     config = load(*RUN, "--model", name)
     path = tmp_path / "saved.yaml"
-    path.write_text(yaml_of(config, path))
+    text = yaml_of(config, path)
+    path.write_text(text[text.index("\nmodel:") : text.index("\nexp:")])
     section = read_document(path).data["model"]
     assert SystemModel.model_validate(section) == config.model
 

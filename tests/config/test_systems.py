@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+import legos.config
 from legos.cllm4rec.settings import Cllm4RecModel
 from legos.config import resolved_dict
 from legos.config.comparison import comparison_rows
 from legos.config.listing import list_families
 from legos.config.load import load_run_config
-from legos.config.model_schema import ModelConfig
+from legos.config.model_schema import ModelConfig, register_system, systems
 from legos.config.schema import RunConfig
 from legos.console import PlainConsole
 from legos.decides import OF_WEIGHTS, deciding
@@ -109,6 +111,21 @@ def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:
     )
     rows = comparison_rows(load([*COMPARE[:2], "--exp", str(exp)]))
     assert [row.label for row in rows] == ["naml + null", "naml + minilm-token", "cllm4rec"]
+
+
+def test_config_imports_no_system_and_each_system_registers_itself_once() -> None:
+    imported = set()
+    for path in sorted(Path(legos.config.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module))
+    named = [entry.section.__module__ for entry in systems().values()]
+    packages = {module.rpartition(".")[0] for module in named} - {"legos.config"}
+    assert {"legos.systems", "legos.run"} & imported == set()
+    assert len(packages) == len(named) - 1
+    assert not [name for name in imported if name.rpartition(".")[0] in packages]
+    with pytest.raises(TypeError, match="must default to a new name, not 'cllm4rec'"):
+        register_system(about="again", runs="a:b", shows="a:b")(Cllm4RecModel)
 
 
 def test_systems_are_listed() -> None:

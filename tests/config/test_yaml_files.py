@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legos.config import loader
+from legos.config.locations import CONFIG_FOLDER, yaml_files
 from legos.config.yaml_files import parse_value, read_document
 from legos.errors import ConfigError
+
+
+@pytest.fixture(params=["libyaml", "python"])
+def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "python":
+        monkeypatch.setattr(loader, "FastLoader", None)
+    elif loader.FastLoader is None:
+        pytest.skip("PyYAML was built without libyaml")
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -61,11 +71,18 @@ def test_a_text_without_brackets_or_quotes_is_never_an_error(text: str) -> None:
     assert value == text or not isinstance(value, str)
 
 
+@pytest.mark.parametrize("path", yaml_files(CONFIG_FOLDER), ids=lambda path: path.stem)
+def test_python_reads_the_same_as_libyaml(path: Path) -> None:
+    _, construct = loader.compose(path.read_text(encoding="utf-8"))
+    assert loader.read_value(path.read_text(encoding="utf-8")) == construct()
+
+
 def test_a_file_and_a_command_line_read_a_number_alike(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yml", "lr: 1e-3\n")
     assert read_document(path).data == {"lr": parse_value("1e-3")} == {"lr": 0.001}
 
 
+@pytest.mark.usefixtures("_parser")
 def test_every_key_knows_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "# head\na: 1\nb:\n  c: [x,\n    y]\n")
     document = read_document(path)
@@ -97,6 +114,7 @@ MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(
 LONG_TEXTS = f"a: &a {'x' * 9_000}\nb: [{', '.join(['*a'] * 2_000)}]\n"
 
 
+@pytest.mark.usefixtures("_parser")
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -14,7 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 import legos.config.schema as schema
-from legos.config.checks import FAMILIES, bricks
+from legos.config.checks import bricks
+from legos.config.locations import FAMILIES
 from legos.config.model_schema import systems
 from legos.data.tables import Tables
 from legos.decides import Mark, deciding, settings
