@@ -52,6 +52,33 @@ WEIGHTS, CHOICE, MEASUREMENT, NOTHING = map(Mark, get_args(Outcome))
 CONTENT = Mark("weights", by_content=True)
 MEASURED_CONTENT = Mark("measurement", by_content=True)
 
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """A setting that is read only where another key of its section has one of some values.
+
+    Attributes:
+        key: the other key.
+        values: of it.
+        instead: what is read in place of the setting; "": nothing.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class AskedFor:
+    """A setting that is read only where a brick is built from one of some things.
+
+    Attributes:
+        things: arguments of bricks: ``item_vectors``.
+    """
+
+    things: frozenset[str]
+
+
 OF_WEIGHTS: frozenset[Outcome] = frozenset({"weights", "choice"})
 """What another training is needed for."""
 OF_TRAINING: frozenset[Outcome] = frozenset({"weights"})
@@ -99,6 +126,30 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
         else:
             plain = section.model_dump(mode="json") if plain is None else plain
             yield Setting(key, plain[name], own)
+
+
+def without_effect(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    """Settings of a section that others of it switch off (:class:`OnlyWith`).
+
+    Args:
+        section: checked settings.
+        prefix: dotted key of the section.
+
+    Yields:
+        Dotted key, and what is read instead.
+    """
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        for mark in field.metadata:
+            if isinstance(mark, OnlyWith) and (found := getattr(section, mark.key)) not in (
+                mark.values
+            ):
+                where = f"{prefix}.{mark.key}"
+                alone = f"it with {where} {' or '.join(mark.values)} alone"
+                instead = f"{mark.instead}, with {where} {found}" if mark.instead else alone
+                yield f"{prefix}.{name}", instead
+        if isinstance(value, BaseModel):
+            yield from without_effect(value, f"{prefix}.{name}")
 
 
 def deciding(section: BaseModel, outcomes: frozenset[Outcome]) -> dict[str, Any]:

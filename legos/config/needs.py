@@ -9,7 +9,8 @@ from legos.config.checks import brick_class
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.registry import bricks_in
 
-_TOKEN_VECTORS = {"embeddings", "profile_embeddings"}
+TOKEN_VECTORS = frozenset({"embeddings", "profile_embeddings"})
+"""What bricks that read the embed YAML's token vectors are built from."""
 
 
 def needs(model: ModelConfig) -> set[str]:
@@ -32,7 +33,7 @@ def reads_token_vectors(model: SystemModel) -> bool:
 
     A language model as item encoder reads its own.
     """
-    return isinstance(model, ModelConfig) and bool(_TOKEN_VECTORS & needs(model))
+    return isinstance(model, ModelConfig) and bool(TOKEN_VECTORS & needs(model))
 
 
 def stands_on_language_model(model: SystemModel) -> bool:

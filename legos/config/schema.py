@@ -24,13 +24,23 @@ from legos.config.checks import (
 )
 from legos.config.data_schema import DataConfig, refuse_other_impressions
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
-from legos.config.needs import stands_on_language_model
+from legos.config.needs import TOKEN_VECTORS, stands_on_language_model
 from legos.config.train_schema import TrainConfig
-from legos.decides import CHOICE, CONTENT, MEASURED_CONTENT, MEASUREMENT, NOTHING
+from legos.decides import (
+    CHOICE,
+    CONTENT,
+    MEASURED_CONTENT,
+    MEASUREMENT,
+    NOTHING,
+    AskedFor,
+    OnlyWith,
+)
 from legos.errors import ConfigError
 from legos.lm.locate import packaged
 from legos.lm.source import LanguageModelSource
 from legos.settings import Count, Dropout, Name, Natural, Seed, Settings
+
+_TOKEN_VECTORS = AskedFor(TOKEN_VECTORS)
 
 
 class EmbedConfig(Settings):
@@ -38,24 +48,26 @@ class EmbedConfig(Settings):
 
     name: Annotated[Name, NOTHING]
     """Shown in results tables."""
-    source: Literal["random", "language_model", "token_table", "text_file"]
+    source: Annotated[
+        Literal["random", "language_model", "token_table", "text_file"], _TOKEN_VECTORS
+    ]
     """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
     `text_file`: a word and its numbers a line (GloVe)."""
-    path: Annotated[LanguageModelSource | str | None, CONTENT] = None
+    path: Annotated[LanguageModelSource | str | None, CONTENT, _TOKEN_VECTORS] = None
     """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
-    vocabulary: str | None = None
+    vocabulary: Annotated[str | None, _TOKEN_VECTORS] = None
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
     embed_hidden_size: Annotated[Count | None, NOTHING] = None
     """E, their width; null: as found. Another width than found is an error."""
-    item_vectors: Annotated[Path | None, CONTENT] = None
+    item_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_vectors"}))] = None
     """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
-    user_vectors: Annotated[Path | None, CONTENT] = None
+    user_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"user_vectors"}))] = None
     """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
-    item_codes: Annotated[Path | None, CONTENT] = None
+    item_codes: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_codes"}))] = None
     """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
-    frozen: bool = True
+    frozen: Annotated[bool, _TOKEN_VECTORS] = True
     """Keep them as they are; a projection to hidden_size is trained in any case."""
-    dropout: Dropout = 0.0
+    dropout: Annotated[Dropout, _TOKEN_VECTORS] = 0.0
     """Rate on token and category vectors."""
 
     @model_validator(mode="after")
@@ -80,7 +92,9 @@ class EvaluateConfig(Settings):
     ranking: Annotated[Literal["shown", "all"], CHOICE] = "shown"
     """Rank clicks among the candidates of their impression, or among all items there are; then
     `Recall@k` is hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss are not defined."""
-    exclude: Annotated[Literal["history", "history+valid", "nothing"], CHOICE] = "history"
+    exclude: Annotated[
+        Literal["history", "history+valid", "nothing"], CHOICE, OnlyWith("ranking", ("all",))
+    ] = "history"
     """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
     page_size: Annotated[Count, NOTHING] = 512
     """Items and users encoded at once; changes memory, not results."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from legos.config.checks import MetricName
-from legos.decides import NOTHING, WEIGHTS
+from legos.decides import NOTHING, WEIGHTS, OnlyWith
 from legos.settings import (
     Count,
     Fraction,
@@ -18,6 +18,9 @@ from legos.settings import (
     Seed,
     Settings,
 )
+
+_WITH_COSINES = OnlyWith("loss", ("cosine_contrastive",))
+_WITH_CANDIDATES = OnlyWith("loss", ("softmax", "bce", "bpr", "cosine_contrastive"), "all items")
 
 
 class NegativesConfig(Settings):
@@ -38,14 +41,14 @@ class TrainConfig(Settings):
     """Cross-entropy over 1+K (papers), binary cross-entropy, pairwise, or of cosines (SimpleX);
     over the catalogue: `full_softmax` of a click, `multinomial` of all clicks of an impression
     (Multi-VAE)."""
-    margin: Annotated[float, Field(gt=-1, lt=1)] = 0.9
+    margin: Annotated[float, Field(gt=-1, lt=1), _WITH_COSINES] = 0.9
     """Of `cosine_contrastive`: a negative below this cosine costs nothing (m in SimpleX)."""
-    negative_weight: NotNegative = 10.0
+    negative_weight: Annotated[NotNegative, _WITH_COSINES] = 10.0
     """Of `cosine_contrastive`: the mean over a click's negatives counts so much (w in SimpleX)."""
     history: Literal["given", "clicks"] = "given"
     """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
     one impression a user; `multinomial` keeps all of them and asks for what was read."""
-    negatives: NegativesConfig = NegativesConfig()
+    negatives: Annotated[NegativesConfig, _WITH_CANDIDATES] = NegativesConfig()
     """Items a click is trained against."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """AdamW's decay is decoupled from the gradient."""

@@ -13,17 +13,16 @@ from pathlib import Path
 from legos.config.comparison import comparison_runs
 from legos.config.locations import CONFIG_FOLDER, shown
 from legos.config.model_schema import ModelConfig, SystemModel
-from legos.config.needs import needs, reads_token_vectors
+from legos.config.needs import TOKEN_VECTORS, needs
 from legos.config.overrides import Arguments
 from legos.config.references import leaves, referenced_variables, texts
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.config.yaml_files import Document, value_at
+from legos.decides import AskedFor, without_effect
 from legos.errors import ConfigError
 from legos.lm.source import LanguageModelSource
 from legos.registry import bricks_in
 
-_TOKEN_VECTORS = ("source", "path", "vocabulary", "frozen", "dropout")
-_FILES = ("item_vectors", "user_vectors", "item_codes")
 _LORA = ("lora_alpha", "lora_dropout", "lora_targets")
 _CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",
                 "exp.precision", "exp.mode", "exp.name", "exp.runs_folder")  # fmt: skip
@@ -41,31 +40,30 @@ def unread_keys(config: RunConfig) -> dict[str, str | None]:
         return {**type(config.model).unread, **config.model.unread_settings()}
     found: dict[str, str | None] = dict(_of_training(config))
     needed = needs(config.model)
-    if not reads_token_vectors(config.model):
-        own = "the language model's own token vectors" if "language_model" in needed else ""
-        found |= {f"embed.{key}": own for key in _TOKEN_VECTORS}
-        if "language_model" not in needed:
-            found["embed.embed_hidden_size"] = "model.hidden_size"
-    for key in _FILES:
-        if key not in needed:
-            found[f"embed.{key}"] = ""
+    own = "the language model's own token vectors" if "language_model" in needed else ""
+    for key, things in _asked_for():
+        if not things & needed:
+            found[f"embed.{key}"] = own if things == TOKEN_VECTORS else ""
+    if not TOKEN_VECTORS & needed and "language_model" not in needed:
+        found["embed.embed_hidden_size"] = "model.hidden_size"
     if "language_model" not in needed:
         found["exp.cache"] = ""
     return found
 
 
+def _asked_for() -> Iterator[tuple[str, frozenset[str]]]:
+    """Keys of the embed YAML, and what a brick that reads one is built from."""
+    for key, field in EmbedConfig.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, AskedFor):
+                yield key, mark.things
+
+
 def _of_training(config: RunConfig) -> Iterator[tuple[str, str]]:
-    train, model = config.exp.train, config.bricks
-    language = [each for _, each in bricks_in(model) if each.name == "language_model"]
+    language = [each for _, each in bricks_in(config.bricks) if each.name == "language_model"]
     if not any(not getattr(each, "frozen", True) for each in language):
         yield "exp.train.item_lr", "exp.train.lr"
-    if train.loss != "cosine_contrastive":
-        for key in ("margin", "negative_weight"):
-            yield f"exp.train.{key}", "it with exp.train.loss cosine_contrastive alone"
-    if train.loss in ("full_softmax", "multinomial"):
-        yield "exp.train.negatives", f"all items, with exp.train.loss {train.loss}"
-    if config.exp.evaluate.ranking != "all":
-        yield "exp.evaluate.exclude", "it with exp.evaluate.ranking all alone"
+    yield from without_effect(config.exp, "exp")
     if any(getattr(each, "lora_rank", 1) == 0 for each in language):
         for key in _LORA:
             yield f"model.item.{key}", "it with LoRA alone (model.item.lora_rank)"
@@ -146,8 +144,7 @@ def _reads_embed(config: RunConfig) -> bool:
     if not isinstance(model, ModelConfig):
         return False
     needed = needs(model)
-    given = [key for key in _FILES if getattr(embed, key)]
-    if reads_token_vectors(model) or any(key in needed for key in given):
+    if any(things & needed for key, things in _asked_for() if getattr(embed, key)):
         return True
     own = [getattr(each, "model", None) for _, each in bricks_in(model)]
     return (
@@ -156,7 +153,9 @@ def _reads_embed(config: RunConfig) -> bool:
 
 
 def _asks_for_nothing(embed: EmbedConfig) -> bool:
-    return embed.source == "random" and not any(getattr(embed, key) for key in _FILES)
+    return embed.source == "random" and not any(
+        getattr(embed, key) for key, things in _asked_for() if things != TOKEN_VECTORS
+    )
 
 
 def _problem(option: str, key: str, instead: str, config: RunConfig) -> str:
