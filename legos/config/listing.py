@@ -74,7 +74,9 @@ def _models() -> Iterator[Table]:
         table = _table(f"model: {group}", 3)
         members = [model for model in found if model.group == group]
         for model in sorted(members, key=lambda model: not model.paper):
-            table.add_row(model.name, " · ".join(model.bricks.values()), model.paper or model.about)
+            table.add_row(
+                model.name, " · ".join(model.bricks.values()), model.paper or model.description
+            )
         yield table
 
 

@@ -32,7 +32,7 @@ class Model:
     Attributes:
         name: of the model.
         group: its heading in the table.
-        about: what it is.
+        about: what it is; "": its file says so.
         paper: who published it; "" where nobody did.
         published: figures of the paper.
         run: the rest of a command that trains it.
@@ -50,9 +50,16 @@ class Model:
     file: Path | None
 
     @property
+    def description(self) -> str:
+        """What it is."""
+        return self.about or (headline(self.file) if self.file else "")
+
+    @property
     def bricks(self) -> dict[str, str]:
         """By family the name of its brick; of a system none."""
         said = self.section.data
+        if self.group == OWN and self.file is not None:
+            said = read_document(self.file).data
         found = models()[said[_LIKE]].bricks if _LIKE in said else {}
         for family in FAMILIES:
             brick = said.get(family, {})
@@ -77,7 +84,7 @@ def models() -> Mapping[str, Model]:
                 raise ConfigError(f"{row.places[()]}: model {name} is given twice")
             found[name] = _model(name, group, row, files.pop(name, None))
     for name, file in files.items():
-        found[name] = _model(name, OWN, read_document(file), file)
+        found[name] = Model(name, OWN, "", "", "", "", Document({}, {}), file)
     return found
 
 
@@ -85,8 +92,6 @@ def _model(name: str, group: str, row: Document, file: Path | None) -> Model:
     told = {key: row.data.pop(key, "") for key in _OF_THE_TABLE}
     if file is None and not (told["about"] and (_LIKE in row.data or "item" in row.data)):
         raise ConfigError(f"{row.places[()]}: {group}.{name}: needs about, and bricks or like")
-    if file is not None and not told["about"]:
-        told["about"] = headline(file)
     return Model(name, group, section=row, file=file, **told)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from legos.config import models as tables
 from legos.config.comparison import comparison_rows
 from legos.config.load import load_run_config
+from legos.config.locations import CONFIG_FOLDER
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 
@@ -105,3 +108,20 @@ def test_bricks_by_name_reach_every_model_of_a_comparison(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("history_length: 5", "history_lenght: 5"))
     with pytest.raises(ConfigError, match=r"rows\.yaml:5: exp\.compare\.models\.1\.data\.hist"):
         load_run_config(words)
+
+
+def test_a_broken_yaml_beside_the_models_is_told_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(CONFIG_FOLDER / "model", folder)
+    broken = folder / "broken.yaml"
+    broken.write_bytes(b"name: caf\xe9\n")
+    monkeypatch.setattr(tables, "_FOLDER", folder)
+    tables.models.cache_clear()
+    try:
+        assert tables.models()["broken"].group == tables.OWN
+        assert load("--model", "nrms").model.name == "nrms"
+        assert "not UTF-8" in message("--model", str(broken))
+    finally:
+        tables.models.cache_clear()

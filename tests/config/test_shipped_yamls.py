@@ -101,7 +101,7 @@ def test_every_row_loads_by_its_own_command(name: str) -> None:
 def test_a_file_says_the_same_as_the_row_of_its_name(path: Path) -> None:
     row = models()[path.stem]
     assert row.file is not None
-    assert row.about == headline(path)
+    assert row.description == headline(path)
     if row.section.data:
         of_the_file, of_the_row = read_model(path.stem), row.section.part(())
         write_out(of_the_file)
