@@ -10,6 +10,11 @@ import torch
 
 from legos.data.tables import Tables
 from legos.recsysllm.tasks import Instance, TaskFamilies, TaskSettings
+from process.amazon.assemble import Options, read_prepared
+from process.amazon.filters import Filters
+from process.amazon.impressions import Negatives
+from process.raw import TokenizerSpec
+from process.tables import write_tables
 
 USERS, ITEMS = 24, 50
 FEATURES = ("strap", "battery", "lotion", "cover")
@@ -41,6 +46,14 @@ def write_raw(folder: Path) -> Path:
                 }
                 handle.write(json.dumps(review) + "\n")
     return folder
+
+
+def reviewed_tables(folder: Path) -> Tables:
+    """Tables of them split leave-last-out, made by the real command's code."""
+    options = Options(filters=Filters(), negatives=Negatives(4, (5, 9), 0))
+    raw = read_prepared(write_raw(folder / "raw"), name="reviewed", options=options)
+    write_tables(raw, folder / "tables", [TokenizerSpec("words", "words")], unitok=False)
+    return Tables.load(folder / "tables")
 
 
 SETTINGS = TaskSettings(num_negatives=5, next_samples=2, choose_samples=2, will_samples=2)

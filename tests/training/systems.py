@@ -1,0 +1,85 @@
+"""The three systems as runs of a second, each with every phase that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from legos.config.schema import RunConfig
+from tests.cllm4rec.world import world_config, world_tables
+from tests.recsysllm.reviews import reviewed_tables
+from tests.recsysllm.system import system_config
+from tests.run.tiny_config import tiny_config
+from tests.tiny import tiny_tables
+
+
+def bricks(root: Path) -> RunConfig:
+    """NAML with dropout and accumulated gradients: three steps an epoch, the last one short."""
+    tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
+    train = {
+        "epochs": 3, "batch_size": 4, "acc_batch": 2, "checkpoint_minutes": 60.0,
+        "checkpoint_steps": 2,
+    }  # fmt: skip
+    return tiny_config(tables, root / "runs", train=train)
+
+
+def cllm4rec(root: Path) -> RunConfig:
+    """All stages; pretraining, too, is measured, to choose the content tables it leaves."""
+    return _cllm4rec(root, content={"checkpoint": "valid"})
+
+
+def cllm4rec_by_loss(root: Path) -> RunConfig:
+    """The content tables of warm-up are kept to the end of pretraining.
+
+    So strong a pull that pretraining never has the loss of warm-up.
+    """
+    return _cllm4rec(root, content={"checkpoint": "training_loss"}, mutual={"weight": 100.0})
+
+
+def llm_cf(root: Path) -> RunConfig:
+    """CLLM4Rec without texts: nothing comes after the last validation."""
+    return _cllm4rec(root, content={"enabled": False})
+
+
+def _cllm4rec(root: Path, **model: Any) -> RunConfig:
+    world_tables(root / "tables", reviews=True)
+    stages = {
+        "batch_size": 10, "pretraining_epochs": 1, "finetuning_epochs": 2, "content_steps": 2,
+        "valid_users": 4,
+    }  # fmt: skip
+    train = {"checkpoint_steps": 2}
+    return world_config(root, model={"stages": stages, **model}, train=train)
+
+
+def recsysllm(root: Path) -> RunConfig:
+    """LoRA with dropout, two epochs of prompts and histories with blanks."""
+    tables = reviewed_tables(root)
+    model = {
+        "training": {"epochs": 2, "epoch_steps": 3, "batch_size": 3},
+        "measure": {
+            "beams": 5, "valid_beams": 5, "users": 3, "valid_users": 2,
+            "prompts": ["sequential-6"],
+        },
+    }  # fmt: skip
+    metrics = ["HR@5", "nDCG@5"]
+    return system_config(
+        tables.folder,
+        root,
+        model=model,
+        train={"checkpoint_steps": 2, "metric": "nDCG@5"},
+        evaluate={"metrics": metrics, "beyond_accuracy_k": None},
+    )
+
+
+SYSTEMS: dict[str, Callable[[Path], RunConfig]] = {
+    "bricks": bricks,
+    "cllm4rec": cllm4rec,
+    "llm_cf": llm_cf,
+    "recsysllm": recsysllm,
+}
+
+
+def into(config: RunConfig, runs: Path) -> RunConfig:
+    """The same run in another runs folder."""
+    return config.model_copy(update={"exp": config.exp.model_copy(update={"runs_folder": runs})})
