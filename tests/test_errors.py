@@ -7,10 +7,7 @@ import gzip
 import json
 import os
 import runpy
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import pytest
 
 import worker
 from tests.tiny import tiny_tables
+from tests.training.watched import STEPPED, Strike, striking
 
 ROOT = Path(__file__).parent.parent
 NEWS = "N{n}\tsports\tsoccer\tTitle {n}\tText\thttps://x\t[]\t[]"
@@ -303,29 +301,13 @@ def test_disk_full_while_writing(
     assert not [path for path in place.folder.iterdir() if "out" in path.name]
 
 
-@pytest.mark.multiprocess
 def test_ctrl_c_while_training(place: Place) -> None:
-    """Saves ``last``, exits 130; the same command goes on and finishes."""
-    tiny_tables(place.tables, num_impressions=2000)
-    words = place.command("--exp.train.epochs", "12", "--exp.train.patience", "12")
-    last = {name: words[i + 1] for i, name in enumerate(words) if name.startswith("--")}
-    words = [word for pair in last.items() for word in pair]
-    command = [sys.executable, "worker.py", *words, "--batch_size", "8"]
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(place.folder.glob("runs/**/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    while time.monotonic() < deadline:
-        (lines,) = place.folder.glob("runs/**/metrics.jsonl")
-        if '"valid"' in lines.read_text():
-            break
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(60) == 130
+    tiny_tables(place.tables)
+    with striking(Strike(STEPPED, 1)):
+        assert worker.main(place.command()) == 130
     assert list(place.folder.glob("runs/**/checkpoints/last/model.safetensors"))
     assert not list(place.folder.glob("runs/**/results.json"))
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    assert worker.main(place.command()) == 0
     assert list(place.folder.glob("runs/**/results.json"))
 
 

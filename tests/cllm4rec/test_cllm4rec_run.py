@@ -1,10 +1,8 @@
-"""CLLM4Rec through the runner: what learns when, resume to the bit, shared pretraining, results."""
+"""CLLM4Rec through the runner: what learns when, shared pretraining, results."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,9 +31,6 @@ from legos.run.random_state import seed_everything
 from process import cllm4rec_vectors
 from process.command import run_cli
 from tests.cllm4rec.world import world_config, world_language_model, world_tables
-from tests.run.two_processes import environment
-
-ROOT = Path(worker.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +45,9 @@ def opened(config: RunConfig) -> Cllm4RecSystem:
     return Cllm4RecSystem(Workplace.open(config, accelerator, Tables.load(config.data.folder)))
 
 
-def checkpoint(config: RunConfig, name: str = "last", file: str = "model") -> dict[str, Tensor]:
+def last(config: RunConfig) -> dict[str, Tensor]:
     folder = run_folder(config, Tables.load(config.data.folder))
-    return load_file(folder.checkpoints / name / f"{file}.safetensors")
+    return load_file(folder.checkpoints / "last" / "model.safetensors")
 
 
 def at(config: RunConfig, runs: Path) -> RunConfig:
@@ -123,68 +118,12 @@ def test_without_mutual_weight_collaborative_tables_go_the_way_of_llm_cf(root: P
     beside = world_config(root, model={"name": "zero", "model": source, "mutual": {"weight": 0.0}})
     pulled = world_config(root, model={"name": "one", "model": source})
     found = [run(config) for config in (alone, beside, pulled)]
-    tables = [checkpoint(config) for config in (alone, beside, pulled)]
+    tables = [last(config) for config in (alone, beside, pulled)]
     for name, tensor in tables[0].items():
         assert torch.equal(tensor, tables[1][name])
         assert not torch.equal(tensor, tables[2][name])
     assert found[0]["splits"]["test"]["rows"] == found[1]["splits"]["test"]["rows"]
     assert "content.user.weight" not in tables[0]
-
-
-KILLING = """
-import json, os, signal, sys
-from legos.cllm4rec import training
-from legos.config.schema import RunConfig
-from legos.run.main import run
-step = training.StageTraining.take_step
-def killing(self):
-    if self.progress.step == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self)
-training.StageTraining.take_step = killing
-run(RunConfig.model_validate(json.load(open(sys.argv[1]))))
-"""
-
-
-@pytest.mark.multiprocess
-def test_killed_in_every_stage_and_resumed_ends_with_the_same_bits(
-    root: Path, tmp_path: Path
-) -> None:
-    """A world of 20 users and 132 texts: 6 steps of warm-up, 2 x (3 + 6), 2 x (3 + 6) in all."""
-    # so strong a pull that pretraining never has the loss of warm-up: the tables kept at its end
-    # are those that finetuning starts from, and must outlive every kill
-    more: dict[str, Any] = {
-        "content": {"checkpoint": "training_loss"},
-        "mutual": {"weight": 100.0},
-        "stages": {"content_steps": 6},
-    }
-    config = world_config(root, model=more, train={"checkpoint_steps": 4})
-    whole, killed = at(config, tmp_path / "whole"), at(config, tmp_path / "killed")
-    expected = run(whole)
-    (tmp_path / "config.json").write_text(killed.model_dump_json())
-    for step in (5, 13, 35):  # in warm-up, pretraining, finetuning
-        done = subprocess.run(
-            [sys.executable, "-c", KILLING, str(tmp_path / "config.json"), str(step)],
-            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    found = run(killed)
-    for name, file in [("last", "model"), ("last", "optimizer"), ("best", "model")]:
-        ours, theirs = checkpoint(killed, name, file), checkpoint(whole, name, file)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    assert found["splits"]["test"]["rows"] == expected["splits"]["test"]["rows"]
-    lines = [metric_lines(tmp_path / name) for name in ("whole", "killed")]
-    assert lines[0] == lines[1]
-    kinds = {(line["kind"], line["stage"]) for line in lines[0]}
-    assert ("pass", "warm-up") in kinds
-    assert ("valid", "finetuning") in kinds
-
-
-def metric_lines(runs: Path) -> list[dict[str, Any]]:
-    (path,) = runs.glob("world/cllm4rec/*/metrics.jsonl")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def yamls(root: Path, folder: Path) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +124,7 @@ def test_what_cannot_be_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_the_help_teaches() -> None:
-    command = [sys.executable, "-m", "process.item_vectors", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_help_teaches(help_of: Callable[[str], str]) -> None:
+    shown = help_of("process.item_vectors")
     for expected in ("embed.item_vectors", "example:", "default: minilm"):
         assert expected in shown

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +29,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return ended.value.code
 
 
-def test_the_help_teaches_layout_and_examples() -> None:
-    command = [sys.executable, "-m", "process.mind", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_help_teaches_layout_and_examples(help_of: Callable[[str], str]) -> None:
+    shown = help_of("process.mind")
     for expected in ("FOLDER/train/", "examples:", "--unknown-candidates", "last day of train"):
         assert expected in shown
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +138,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return ended.value.code
 
 
-def test_the_help_teaches() -> None:
-    command = [sys.executable, "-m", "process.semantic_codes", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_help_teaches(help_of: Callable[[str], str]) -> None:
+    shown = help_of("process.semantic_codes")
     for expected in ("residual k-means", "embed.item_codes", "example:", "default: 256"):
         assert expected in shown
 

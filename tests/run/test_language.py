@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -206,46 +201,6 @@ def test_states_that_are_not_finite_name_the_item(
     monkeypatch.setattr(LanguageModel, "load", broken)
     with pytest.raises(DataError, match=r"N0.*and 1\d more"):
         run(language_config(tables, tmp_path, exp=epochs(1), layer=1))
-
-
-@pytest.mark.parametrize(
-    "item",
-    [{"layer": 2, "lora_rank": 2}, pytest.param({"layer": 1}, marks=pytest.mark.nightly)],
-    ids=str,
-)
-def test_an_interrupted_training_goes_on_to_the_same_weights(
-    tables: Path, tmp_path: Path, item: dict[str, Any]
-) -> None:
-    """Killed by SIGKILL between two checkpoints, in another process; dropout is on."""
-    config = language_config(tables, tmp_path / "a", exp=epochs(3, checkpoint_steps=1), **item)
-    whole = run(config)
-    killed = language_config(tables, tmp_path / "b", exp=epochs(3, checkpoint_steps=1), **item)
-    (tmp_path / "config.json").write_text(killed.model_dump_json())
-    code = (
-        "import sys; from pathlib import Path; from legos.config.schema import RunConfig; "
-        "from legos.run.main import run; "
-        "run(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "config.json")])
-    last = tmp_path / "b" / "runs" / "tiny" / "tiny-naml" / whole["run"] / "checkpoints" / "last"
-    while not (last / "state.json").exists() and process.poll() is None:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    resumed = run(killed)
-    assert resumed["splits"] != {}
-    best = [
-        load_file(
-            tmp_path
-            / side
-            / "runs/tiny/tiny-naml"
-            / whole["run"]
-            / "checkpoints/best/model.safetensors"
-        )
-        for side in ("a", "b")
-    ]
-    assert best[0].keys() == best[1].keys()
-    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
 
 
 def test_item_lr_is_the_rate_of_the_language_model(tables: Path, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""The training loop: exact accumulation, determinism, resume, errors that name the batch."""
+"""The training loop: exact accumulation, determinism, processes, errors that name the batch."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,13 @@ from legos.errors import CheckpointError, LegosError
 from legos.recommender import Scored
 from legos.run.train import take_step
 from tests.run.tiny_training import final_weights, tiny_training, train_tiny
-from tests.run.two_processes import environment, in_two_processes
+from tests.run.two_processes import in_two_processes
 from tests.tiny import tiny_tables
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_tables(tmp_path_factory.mktemp("tiny") / "tables")
-
-
-def run_alone(tables: Path, folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, so that it can be killed."""
-    return subprocess.run(
-        command(tables, folder, settings), env=environment(), capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
 
 
 def command(tables: Path, folder: Path, settings: dict[str, Any]) -> list[str]:
@@ -121,48 +112,6 @@ def test_a_finished_training_is_not_trained_again(tables: Path, tmp_path: Path) 
     train_tiny(again, tmp_path)
     assert again.progress.step == again.stream.steps_per_epoch
     assert again.progress.epoch == 1
-
-
-@pytest.mark.multiprocess
-@pytest.mark.parametrize(("acc_batch", "kills"), [(1, (8, 43)), (3, (14,))])
-def test_kill_and_resume_equal_an_uninterrupted_run(
-    tables: Path, tmp_path: Path, acc_batch: int, kills: tuple[int, ...]
-) -> None:
-    settings = {"epochs": 2, "acc_batch": acc_batch, "batch_size": 8, "checkpoint_steps": 5}
-    straight = run_alone(tables, tmp_path / "straight", **settings)
-    assert straight.returncode == 0, straight.stderr
-    for number in kills:  # between checkpoints, in the first and in the second epoch
-        killed = run_alone(tables, tmp_path / "killed", kill_at=number, **settings)
-        assert killed.returncode == -9, killed.stderr
-        assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    resumed = run_alone(tables, tmp_path / "killed", **settings)
-    assert resumed.returncode == 0, resumed.stderr
-    assert_same_weights(
-        load_file(tmp_path / "killed" / "weights.safetensors"),
-        load_file(tmp_path / "straight" / "weights.safetensors"),
-    )
-    assert metric_lines(tmp_path / "killed") == metric_lines(tmp_path / "straight")
-    losses = json.loads((tmp_path / "killed" / "losses.json").read_text())
-    whole = json.loads((tmp_path / "straight" / "losses.json").read_text())
-    assert 0 < len(losses) < len(whole)  # it did not start from the beginning
-    assert losses == whole[-len(losses) :]
-
-
-@pytest.mark.multiprocess
-def test_ctrl_c_saves_last_exits_130_and_resumes(tables: Path, tmp_path: Path) -> None:
-    settings = {"epochs": 2}
-    stopped = run_alone(tables, tmp_path / "stopped", interrupt_at=7, **settings)
-    assert stopped.returncode == 130, stopped.stderr
-    assert "Traceback" not in stopped.stderr
-    state = json.loads((tmp_path / "stopped/checkpoints/last/state.json").read_text())
-    assert state["progress"]["step"] == 8  # the step under way is finished first
-    assert "interrupted at step 8" in (tmp_path / "stopped" / "log.txt").read_text()
-    assert run_alone(tables, tmp_path / "stopped", **settings).returncode == 0
-    straight = tiny_training(tables, **settings)
-    train_tiny(straight, tmp_path / "straight")
-    assert_same_weights(
-        load_file(tmp_path / "stopped" / "weights.safetensors"), final_weights(straight)
-    )
 
 
 @pytest.mark.multiprocess

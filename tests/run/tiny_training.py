@@ -1,14 +1,12 @@
 """A small real training on tiny tables, in this process or as one of its own.
 
-``python -m tests.run.tiny_training '{"tables": ..., "folder": ..., "kill_at": 7, ...}'`` trains and
-writes ``weights.safetensors`` and ``losses.json``; ``kill_at`` is a SIGKILL after so many steps.
+``python -m tests.run.tiny_training '{"tables": ..., "folder": ..., ...}'`` trains and writes
+``weights.safetensors``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,29 +135,12 @@ def final_weights(training: Training) -> dict[str, Tensor]:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     folder = Path(settings.pop("folder"))
-    at = {name: settings.pop(name, None) for name in ("kill_at", "interrupt_at")}
-    signals = {"kill_at": signal.SIGKILL, "interrupt_at": signal.SIGINT}
     training = tiny_training(Path(settings.pop("tables")), **settings)
-    take_step, losses = legos.run.train.take_step, []
-
-    def stepping(*arguments: Any) -> Any:
-        answer = take_step(*arguments)
-        losses.append(answer[0]["loss"])
-        for name, number in signals.items():
-            if at[name] == training.progress.step:
-                os.kill(os.getpid(), number)
-        return answer
-
-    legos.run.train.take_step = stepping
     with joined_processes(training.accelerator):
-        try:
-            train_tiny(training, folder)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        train_tiny(training, folder)
         weights = final_weights(training)
         if training.accelerator.is_main_process:
             save_file(weights, folder / "weights.safetensors")
-            (folder / "losses.json").write_text(json.dumps(losses))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from legos.config.schema import RunConfig
 from tests.cllm4rec.world import world_config, world_tables
 from tests.recsysllm.reviews import reviewed_tables
 from tests.recsysllm.system import system_config
-from tests.run.tiny_config import tiny_config
+from tests.run.tiny_config import NAML, tiny_config
 from tests.tiny import tiny_tables
 
 
@@ -22,6 +22,26 @@ def bricks(root: Path) -> RunConfig:
         "checkpoint_steps": 2,
     }  # fmt: skip
     return tiny_config(tables, root / "runs", train=train)
+
+
+def lora(root: Path) -> RunConfig:
+    """NAML over a language model that learns by LoRA above a cached layer."""
+    tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=10)
+    shape = {
+        "model_type": "bert", "vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
+    }  # fmt: skip
+    source = {"name": "tiny", "random": True, "tokenizer": "minilm", "shape": shape}
+    brick = {
+        "name": "language_model", "model": source, "attention_size": 8, "layer": 2, "lora_rank": 2,
+    }  # fmt: skip
+    return tiny_config(
+        tables,
+        root / "runs",
+        model={**NAML, "item": brick},
+        cache={"folder": str(root / "cache")},
+        train={"epochs": 2, "batch_size": 6, "item_lr": 0.001, "checkpoint_steps": 2},
+    )
 
 
 def cllm4rec(root: Path) -> RunConfig:
@@ -72,6 +92,10 @@ def recsysllm(root: Path) -> RunConfig:
     )
 
 
+MORE: dict[str, Callable[[Path], RunConfig]] = {
+    "lora": lora,
+    "cllm4rec_by_loss": cllm4rec_by_loss,
+}
 SYSTEMS: dict[str, Callable[[Path], RunConfig]] = {
     "bricks": bricks,
     "cllm4rec": cllm4rec,

@@ -18,7 +18,7 @@ import pytest
 
 from legos.config.schema import RunConfig
 from tests.training.finished import assert_same, finished
-from tests.training.systems import SYSTEMS, cllm4rec_by_loss, into
+from tests.training.systems import MORE, SYSTEMS, into
 from tests.training.watched import (
     CHECKPOINTS,
     DESCRIBE,
@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
     @cache
     def of(name: str) -> Whole:
         root = tmp_path_factory.mktemp(name)
-        config = {**SYSTEMS, "cllm4rec_by_loss": cllm4rec_by_loss}[name](root)
+        config = {**SYSTEMS, **MORE}[name](root)
         config = into(config, root / "whole")
         done = watch(config)
         assert done.code == 0
@@ -199,7 +199,7 @@ KILLS = [  # one after the other, each of what the run before has left
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("name", ["bricks", "cllm4rec_by_loss", "recsysllm"])
+@pytest.mark.parametrize("name", ["bricks", "lora", "cllm4rec_by_loss", "recsysllm"])
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     whole: Callable[[str], Whole], tmp_path: Path, name: str
 ) -> None:

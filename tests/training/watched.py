@@ -78,8 +78,7 @@ class Watched:
 
 def watch(config: RunConfig, strike: Strike | None = None) -> Watched:
     """Do a run in this process, as ``worker.py`` does it."""
-    watched = Watched(strike)
-    with _noting(watched.note):
+    with striking(strike) as watched:
         watched.code = run_command(lambda words: _run(config), [])
     return watched
 
@@ -89,7 +88,11 @@ def _run(config: RunConfig) -> None:
 
 
 @contextmanager
-def _noting(note: Callable[[str], None]) -> Iterator[None]:
+def striking(strike: Strike | None) -> Iterator[Watched]:
+    """Watch the run in the block, and hit it."""
+    watched = Watched(strike)
+    note = watched.note
+
     def placing(move: Callable[..., None]) -> Callable[..., None]:
         def moved(source: Any, target: Any, **more: Any) -> None:
             path = Path(target)
@@ -116,7 +119,7 @@ def _noting(note: Callable[[str], None]) -> Iterator[None]:
             stack.callback(hook.remove)
         stack.enter_context(mock.patch("os.rename", placing(os.rename)))
         stack.enter_context(mock.patch("os.replace", placing(os.replace)))
-        yield
+        yield watched
 
 
 def kill_at(config: Path, event: str, nth: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,9 +241,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
         ("cllm4rec", ("val_matrix.npz", "without running them")),
     ],
 )
-def test_the_help_teaches(origin: str, expected: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "process.amazon", *origin.split(), "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_help_teaches(
+    help_of: Callable[[str], str], origin: str, expected: tuple[str, ...]
+) -> None:
+    shown = help_of(f"process.amazon {origin}")
     for text in expected:
         assert text in shown
 
