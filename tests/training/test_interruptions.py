@@ -135,8 +135,17 @@ PHASES: dict[str, Phase] = {
 
 
 MISSING = {(name, "saving pretrained") for name in ("bricks", "recsysllm")}
+LOST = {("bricks", "in the last save")}
+"""Where Ctrl-C is lost: exit code 0, and the run goes on."""
 TABLE = [
-    pytest.param(name, phase, id=f"{name}: {phase}")
+    pytest.param(
+        name,
+        phase,
+        id=f"{name}: {phase}",
+        marks=[pytest.mark.xfail(strict=True, reason="Ctrl-C is lost, the run goes on")]
+        if (name, phase) in LOST
+        else [],
+    )
     for name in SYSTEMS
     for phase in PHASES
     if (name, phase) not in MISSING
