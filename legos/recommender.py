@@ -20,7 +20,7 @@ from legos.blocks.packed import gather
 from legos.data.batch import Batch
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.readers import Readers
-from legos.errors import ConfigError
+from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
 from legos.registry import (
     BrickConfig,
@@ -271,23 +271,33 @@ def _build(
 def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, Any]) -> nn.Module:
     """Instantiate a brick from its settings and from what the context offers.
 
-    A setting that is itself the settings of a brick is built first; an item encoder inside a user
-    encoder reads the users' profiles. A brick can do without what has a default in its signature.
+    A setting that is itself the settings of a brick is built first and given under its name; an
+    item encoder inside a user encoder reads the users' profiles. A brick can do without what has a
+    default in its signature.
 
     Raises:
-        ConfigError: the brick needs something that this run does not have.
+        ConfigError: the brick needs something that this run does not have, or asks for something
+            that no run gives.
     """
-    settings = {key: getattr(config, key) for key in type(config).model_fields if key != "name"}
-    for key, value in settings.items():
-        if isinstance(value, BrickConfig):
-            settings[key] = _nested(registry, value, context)
-    brick = registry.brick(config.name)
-    needed = inspect.signature(brick).parameters
-    shared = {key: value for key, value in context.items() if key in needed}
-    for key, value in shared.items():
-        if value is None and needed[key].default is inspect.Parameter.empty:
-            raise ConfigError(f"{config.name} needs {_SOURCES[key]}")
-    module: nn.Module = brick(**shared, **settings)
+    nested = {
+        key: _nested(registry, value, context)
+        for key, value in config
+        if isinstance(value, BrickConfig)
+    }
+    brick, offered = registry.brick(config.name), {**context, **nested}
+    given = {}
+    for key, argument in list(inspect.signature(brick).parameters.items())[1:]:
+        if offered.get(key) is not None:
+            given[key] = offered[key]
+        elif key not in offered and getattr(config, key, None) is not None:
+            raise ConfigError(f"{brick.__name__} takes {key}, a setting: read settings.{key}")
+        elif argument.default is argument.empty:
+            raise ConfigError(
+                f"{config.name} needs {_SOURCES[key]}"
+                if key in offered
+                else f"{brick.__name__} takes {key}, unknown; {nearest(key, offered)}"
+            )
+    module: nn.Module = brick(config, **given)
     return module
 
 

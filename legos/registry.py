@@ -6,6 +6,7 @@ imports every brick explicitly. There is no globbing, no dotted path in a YAML a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -93,12 +94,21 @@ class Registry:
         self._bricks: dict[str, tuple[type[BrickConfig], type]] = {}
 
     def register(self, config: type[BrickConfig]) -> Callable[[Brick], Brick]:
-        """Decorator that files a class under the ``name`` its settings model fixes."""
+        """Decorator that files a class under the ``name`` its settings model fixes.
+
+        The class is constructed from these settings and, by keyword, from what the run gives it:
+        ``def __init__(self, settings: CNNConfig, *, embeddings, hidden_size)``.
+
+        Raises:
+            TypeError: the settings fix no name, or one that is taken.
+            ConfigError: the constructor has another form.
+        """
         name = config.model_fields["name"].default
         if not isinstance(name, str) or name in self._bricks:
             raise TypeError(f"{config.__name__}.name must default to a new {self.family} name")
 
         def file(brick: Brick) -> Brick:
+            _refuse_other_form(brick, config)
             self._bricks[name] = (config, brick)
             return brick
 
@@ -145,6 +155,19 @@ class Registry:
         kind = PydanticCustomError("brick", "{message}", {"message": message})
         details = InitErrorDetails(type=kind, loc=(key,) if key else (), input=value)
         return ValidationError.from_exception_data(self.family, [details])
+
+
+def _refuse_other_form(brick: type, config: type[BrickConfig]) -> None:
+    """Raise ConfigError where a constructor does not take settings, then keywords alone."""
+    found = inspect.signature(brick)
+    names, kinds = list(found.parameters), [each.kind for each in found.parameters.values()]
+    if names[:1] == ["settings"] and set(kinds[1:]) <= {inspect.Parameter.KEYWORD_ONLY}:
+        return
+    raise ConfigError(
+        f"{brick.__module__}.{brick.__name__}{found}: a brick is built from its settings object; "
+        f"write __init__(self, settings: {config.__name__}, *, ...), where the dots name what the "
+        "run gives (docs/add-a-lego.md), and read settings.NAME instead of an argument a setting"
+    )
 
 
 item_encoders = Registry("item encoder")

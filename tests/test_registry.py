@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 
 import legos
+from legos.errors import ConfigError
 from legos.item.cnn import CNN, CNNConfig
-from legos.recommender import Recommender
+from legos.recommender import Recommender, build_brick
 from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
 
 FAMILIES = pytest.mark.parametrize(
@@ -117,6 +118,67 @@ def test_settings_survive_a_round_trip_through_plain_values() -> None:
     assert item_encoders.validate(config.model_dump(mode="json")) == config
 
 
+class TakesSettings(nn.Module):
+    def __init__(self, settings: BrickConfig, *, hidden_size: int) -> None:
+        super().__init__()
+        self.size = hidden_size
+
+
+class EachSettingIsAnArgument(nn.Module):
+    def __init__(self, *, hidden_size: int, width: int) -> None:
+        super().__init__()
+
+
+class NotByKeyword(nn.Module):
+    def __init__(self, settings: BrickConfig, hidden_size: int) -> None:
+        super().__init__()
+
+
+class TakesAnything(nn.Module):
+    def __init__(self, settings: BrickConfig, **others: object) -> None:
+        super().__init__()
+
+
+class AsksForASetting(nn.Module):
+    def __init__(self, settings: BrickConfig, *, hidden_size: int, width: int = 3) -> None:
+        super().__init__()
+
+
+class AsksForTheUnknown(nn.Module):
+    def __init__(self, settings: BrickConfig, *, hiden_size: int) -> None:
+        super().__init__()
+
+
+class WideConfig(BrickConfig):
+    name: Literal["wide"] = "wide"
+    width: int = 3
+
+
+@pytest.mark.parametrize("brick", [EachSettingIsAnArgument, NotByKeyword, TakesAnything, nn.Module])
+def test_a_constructor_of_another_form_is_refused_at_once(brick: type) -> None:
+    registry = Registry("test brick")
+    with pytest.raises(
+        ConfigError, match=r"write __init__\(self, settings: WideConfig, \*, "
+    ) as error:
+        registry.register(WideConfig)(brick)
+    assert str(error.value).startswith(f"{brick.__module__}.{brick.__name__}(")
+    assert registry.names() == []
+
+
+@pytest.mark.parametrize(
+    ("brick", "message"),
+    [
+        (AsksForASetting, "AsksForASetting takes width, a setting: read settings.width"),
+        (AsksForTheUnknown, "AsksForTheUnknown takes hiden_size, unknown; did you mean 'hidden_si"),
+    ],
+)
+def test_an_argument_that_no_run_gives_is_refused(brick: type, message: str) -> None:
+    registry = Registry("test brick")
+    registry.register(WideConfig)(brick)
+    with pytest.raises(ConfigError, match=message):
+        build_brick(registry, WideConfig(), {"hidden_size": 4})
+
+
 def test_a_name_is_registered_once() -> None:
     registry = Registry("test brick")
 
@@ -126,7 +188,7 @@ def test_a_name_is_registered_once() -> None:
     class NamelessConfig(BrickConfig):
         pass
 
-    registry.register(OneConfig)(nn.Identity)
+    registry.register(OneConfig)(TakesSettings)
     with pytest.raises(TypeError, match=r"OneConfig\.name must default to a new test brick name"):
         registry.register(OneConfig)
     with pytest.raises(TypeError, match="NamelessConfig"):

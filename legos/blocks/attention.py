@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_softmax, segment_sum
 from legos.errors import ConfigError
-from legos.registry import BrickConfig
+from legos.settings import Settings
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class AdditiveAttention(nn.Module):
         attention_size: width of the tanh layer.
     """
 
-    def __init__(self, *, input_size: int, attention_size: int) -> None:
+    def __init__(self, input_size: int, attention_size: int) -> None:
         super().__init__()
         self.project = nn.Linear(input_size, attention_size)
         self.query = nn.Linear(attention_size, 1, bias=False)
@@ -53,7 +53,7 @@ class AdditiveAttention(nn.Module):
         return segment_sum(weights[:, None] * values, rows, count)
 
 
-class SelfAttentionSettings(BrickConfig):
+class SelfAttentionSettings(Settings):
     """Settings that NRMS's two encoders share."""
 
     num_heads: int = Field(8, ge=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.blocks.fields import FIELDS, side_by_side
-from legos.blocks.mlp import HiddenLayers
+from legos.blocks.mlp import DeepSettings, HiddenLayers
 
 Structure = Literal["stacked", "parallel"]
 
@@ -126,10 +126,9 @@ class CrossAndDeep(nn.Module):
     """A cross network and a perceptron over [u; c], joined by a linear layer.
 
     Args:
+        settings: of the perceptron.
         cross: layers of the cross network, 2D wide.
         hidden_size: D.
-        hidden_sizes: widths of the perceptron.
-        dropout: rate after every hidden layer.
         structure: the perceptron beside the cross network (``parallel``) or on top (``stacked``).
         deep_reads_input: where parallel, the perceptron takes [u; c], not the cross network's
             output.
@@ -137,11 +136,10 @@ class CrossAndDeep(nn.Module):
 
     def __init__(
         self,
+        settings: DeepSettings,
         cross: list[nn.Module],
         *,
         hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
         structure: Structure = "parallel",
         deep_reads_input: bool = True,
     ) -> None:
@@ -150,7 +148,7 @@ class CrossAndDeep(nn.Module):
         self.is_parallel = structure == "parallel"
         self.deep_reads_input = self.is_parallel and deep_reads_input
         self.cross = CrossNetwork(cross)
-        self.deep = HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout)
+        self.deep = HiddenLayers(width, settings.hidden_sizes, dropout=settings.dropout)
         self.combine = nn.Linear(self.deep.output_size + width * self.is_parallel, 1)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:

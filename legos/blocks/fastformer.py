@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from legos.blocks.attention import head_width, masked_softmax
 from legos.blocks.positions import LearnedPositions
 from legos.blocks.transformer import FeedForward, SequenceStack
-from legos.registry import BrickConfig
+from legos.settings import Settings
 
 
-class FastformerSettings(BrickConfig):
+class FastformerSettings(Settings):
     """Settings that the encoders with Fastformer layers share."""
 
     num_layers: int = Field(1, ge=1)
@@ -85,23 +85,22 @@ class FastformerLayer(nn.Module):
     """Fastformer's attention and a feed-forward part, each with residual sum and normalisation.
 
     Args:
+        settings: of the stack.
         hidden_size: D.
-        num_heads: must divide ``hidden_size``.
-        feed_forward_size: width of the feed-forward part's hidden layer.
-        dropout: rate on the output of each part and inside the feed-forward part.
     """
 
-    def __init__(
-        self, *, hidden_size: int, num_heads: int, feed_forward_size: int, dropout: float
-    ) -> None:
+    def __init__(self, settings: FastformerSettings, *, hidden_size: int) -> None:
         super().__init__()
-        self.attention = FastformerAttention(hidden_size=hidden_size, num_heads=num_heads)
+        self.attention = FastformerAttention(hidden_size=hidden_size, num_heads=settings.num_heads)
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.feed_forward = FeedForward(
-            hidden_size=hidden_size, width=feed_forward_size, dropout=dropout, activation="gelu"
+            hidden_size=hidden_size,
+            width=settings.feed_forward_size or 4 * hidden_size,
+            dropout=settings.dropout,
+            activation="gelu",
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
@@ -114,12 +113,8 @@ class Fastformer(SequenceStack):
     """Learned positions and a stack of Fastformer layers.
 
     Args:
+        settings: all but ``attention_size`` and ``positions`` is read.
         hidden_size: D.
-        num_layers: layers.
-        num_heads: must divide ``hidden_size``.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        share_layers: all layers have the same parameters.
         positions: added to the input; None: the order does not matter.
 
     Raises:
@@ -128,26 +123,17 @@ class Fastformer(SequenceStack):
 
     def __init__(
         self,
+        settings: FastformerSettings,
         *,
         hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None = None,
-        dropout: float = 0.2,
-        share_layers: bool = True,
         positions: LearnedPositions | None = None,
     ) -> None:
+        layers, times = settings.num_layers, 1
+        if settings.share_layers:
+            layers, times = times, layers
         super().__init__(
-            [
-                FastformerLayer(
-                    hidden_size=hidden_size,
-                    num_heads=num_heads,
-                    feed_forward_size=feed_forward_size or 4 * hidden_size,
-                    dropout=dropout,
-                )
-                for _ in range(1 if share_layers else num_layers)
-            ],
-            dropout=dropout,
+            [FastformerLayer(settings, hidden_size=hidden_size) for _ in range(layers)],
+            dropout=settings.dropout,
             positions=positions,
-            times=num_layers if share_layers else 1,
+            times=times,
         )

@@ -36,34 +36,22 @@ class GivenVectors(nn.Module):
     Args:
         vectors: ``(n, E)`` float32; a row of NaN for who has none.
         hidden_size: D.
-        hidden_sizes: widths of hidden layers.
-        dropout: rate on the given vectors and after every hidden layer.
-        normalise: scale the given vectors to length 1.
-        tune: train the given vectors.
     """
 
     def __init__(
-        self,
-        *,
-        vectors: Tensor,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        normalise: bool,
-        tune: bool,
+        self, settings: GivenVectorsSettings, *, vectors: Tensor, hidden_size: int
     ) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.normalise = settings.normalise
         present = ~vectors.isnan().any(1)
         self.present: Tensor
         self.register_buffer("present", present, persistent=False)
-        self.vectors = nn.Parameter(vectors.where(present[:, None], 0.0), requires_grad=tune)
-        self.dropout = nn.Dropout(dropout)
+        self.vectors = nn.Parameter(
+            vectors.where(present[:, None], 0.0), requires_grad=settings.tune
+        )
+        self.dropout = nn.Dropout(settings.dropout)
         self.project = MLP(
-            input_size=vectors.shape[1],
-            hidden_sizes=hidden_sizes,
-            output_size=hidden_size,
-            dropout=dropout,
+            vectors.shape[1], settings.hidden_sizes, hidden_size, dropout=settings.dropout
         )
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
 

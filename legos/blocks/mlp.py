@@ -22,7 +22,7 @@ class HiddenLayers(nn.Sequential):
         output_size: width of what comes out.
     """
 
-    def __init__(self, *, input_size: int, sizes: Sequence[int], dropout: float) -> None:
+    def __init__(self, input_size: int, sizes: Sequence[int], *, dropout: float) -> None:
         layers: list[nn.Module] = []
         for size in sizes:
             layers += [nn.Linear(input_size, size), nn.ReLU(), nn.Dropout(dropout)]
@@ -42,9 +42,9 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, *, input_size: int, hidden_sizes: Sequence[int], output_size: int, dropout: float
+        self, input_size: int, hidden_sizes: Sequence[int], output_size: int, *, dropout: float
     ) -> None:
-        hidden = HiddenLayers(input_size=input_size, sizes=hidden_sizes, dropout=dropout)
+        hidden = HiddenLayers(input_size, hidden_sizes, dropout=dropout)
         super().__init__(*hidden, nn.Linear(hidden.output_size, output_size))
 
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from legos.blocks.activations import ActivatedLayers, Activation
 from legos.blocks.attention import masked_softmax
-from legos.registry import BrickConfig
-from legos.settings import Count
+from legos.settings import Count, Settings
 
 
-class TargetAttentionSettings(BrickConfig):
+class TargetAttentionSettings(Settings):
     """Settings of DIN's attention."""
 
     attention_sizes: tuple[Count, ...] = Field((36,), min_length=1)
@@ -35,27 +34,17 @@ class TargetAttention(nn.Module):
     an item and once a candidate, and the concatenation is never made.
 
     Args:
-        input_size: D of the vectors.
-        attention_sizes: hidden widths of the MLP.
-        activation: after every hidden layer.
-        softmax: weights sum to one.
+        hidden_size: D of the vectors.
     """
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        attention_sizes: tuple[int, ...],
-        activation: Activation,
-        softmax: bool,
-    ) -> None:
+    def __init__(self, settings: TargetAttentionSettings, *, hidden_size: int) -> None:
         super().__init__()
-        self.softmax = softmax
-        self.first = nn.Linear(4 * input_size, attention_sizes[0])
+        self.softmax = settings.softmax
+        self.first = nn.Linear(4 * hidden_size, settings.attention_sizes[0])
         self.rest = ActivatedLayers(
-            sizes=(*attention_sizes, 1),
-            activation=activation,
-            last_bias=not softmax,  # a softmax is blind to it
+            sizes=(*settings.attention_sizes, 1),
+            activation=settings.activation,
+            last_bias=not self.softmax,  # a softmax is blind to it
         )
 
     def forward(self, history: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from legos.blocks.attention import MultiHeadSelfAttention
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens
 from legos.blocks.positions import LearnedPositions
-from legos.registry import BrickConfig
+from legos.settings import Settings
 
 Activation = Literal["gelu", "relu", "leaky_relu"]
 Norm = Literal["post", "pre"]
@@ -33,7 +33,7 @@ _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-class TransformerSettings(BrickConfig):
+class TransformerSettings(Settings):
     """Settings that the encoders with Transformer layers share."""
 
     num_layers: int = Field(3, ge=1)
@@ -82,45 +82,37 @@ class TransformerLayer(nn.Module):
     """Self-attention and feed-forward part, each with residual sum and layer normalisation.
 
     Args:
+        settings: of the stack.
         hidden_size: D.
-        num_heads: must divide ``hidden_size``.
-        feed_forward_size: width of the feed-forward part's hidden layer.
-        dropout: rate on the output of each part and inside the feed-forward part.
-        activation: of the feed-forward part.
-        norm: normalise after (``post``) or before (``pre``) each part.
         causal: a position attends to itself and to what stands before it alone.
         output_projection: a linear layer over the concatenated heads.
     """
 
     def __init__(
         self,
+        settings: TransformerSettings,
         *,
         hidden_size: int,
-        num_heads: int,
-        feed_forward_size: int,
-        dropout: float,
-        activation: Activation,
-        norm: Norm,
         causal: bool,
         output_projection: bool,
     ) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm = settings.norm
         self.self_attention = MultiHeadSelfAttention(
             hidden_size=hidden_size,
-            num_heads=num_heads,
+            num_heads=settings.num_heads,
             output_projection=output_projection,
             causal=causal,
         )
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.feed_forward = FeedForward(
             hidden_size=hidden_size,
-            width=feed_forward_size,
-            dropout=dropout,
-            activation=activation,
+            width=settings.feed_forward_size or 4 * hidden_size,
+            dropout=settings.dropout,
+            activation=settings.activation,
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
@@ -187,13 +179,8 @@ class Transformer(SequenceStack):
     """Learned positions and a stack of Transformer layers.
 
     Args:
+        settings: all but ``attention_size`` is read.
         hidden_size: D.
-        num_layers: layers.
-        num_heads: must divide ``hidden_size``.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        activation: of the feed-forward part.
-        norm: ``post`` or ``pre``.
         positions: added to the input; None: the order does not matter unless ``causal``.
         causal: a position sees itself and what stands before it alone.
         output_projection: a linear layer over the concatenated heads.
@@ -205,35 +192,26 @@ class Transformer(SequenceStack):
 
     def __init__(
         self,
+        settings: TransformerSettings,
         *,
         hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None = None,
-        dropout: float = 0.1,
-        activation: Activation = "gelu",
-        norm: Norm = "post",
         positions: LearnedPositions | None = None,
         causal: bool = False,
         output_projection: bool = True,
         final_norm: bool = True,
     ) -> None:
-        last = norm == "pre" and final_norm
+        last = settings.norm == "pre" and final_norm
         super().__init__(
             [
                 TransformerLayer(
+                    settings,
                     hidden_size=hidden_size,
-                    num_heads=num_heads,
-                    feed_forward_size=feed_forward_size or 4 * hidden_size,
-                    dropout=dropout,
-                    activation=activation,
-                    norm=norm,
                     causal=causal,
                     output_projection=output_projection,
                 )
-                for _ in range(num_layers)
+                for _ in range(settings.num_layers)
             ],
-            dropout=dropout,
+            dropout=settings.dropout,
             positions=positions,
             final_norm=nn.LayerNorm(hidden_size) if last else None,
         )

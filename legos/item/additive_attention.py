@@ -29,20 +29,14 @@ class AdditiveAttentionConfig(BrickConfig):
 
 @item_encoders.register(AdditiveAttentionConfig)
 class AdditiveAttentionItem(nn.Module):
-    """Pool the tokens of an item by a learned query.
-
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D.
-        attention_size: width of the tanh layer.
-    """
+    """Pool the tokens of an item by a learned query."""
 
     def __init__(
-        self, *, embeddings: FieldEmbeddings, hidden_size: int, attention_size: int
+        self, settings: AdditiveAttentionConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``; zeros for an item without tokens."""

@@ -18,10 +18,10 @@ from legos.blocks.attention import (
 )
 from legos.blocks.embedding import FieldEmbeddings
 from legos.data.items import ItemBatch
-from legos.registry import item_encoders
+from legos.registry import BrickConfig, item_encoders
 
 
-class AttentionConfig(SelfAttentionSettings):
+class AttentionConfig(SelfAttentionSettings, BrickConfig):
     """Settings of the self-attention item encoder."""
 
     name: Literal["attention"] = "attention"
@@ -29,34 +29,20 @@ class AttentionConfig(SelfAttentionSettings):
 
 @item_encoders.register(AttentionConfig)
 class Attention(nn.Module):
-    """Self-attention and additive attention over all tokens of an item.
-
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D.
-        num_heads: heads of the self-attention.
-        dropout: rate after the self-attention.
-        attention_size: width of the additive attention.
-        output_projection: a linear layer over the concatenated heads.
-    """
+    """Self-attention and additive attention over all tokens of an item."""
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        num_heads: int,
-        dropout: float,
-        attention_size: int,
-        output_projection: bool,
+        self, settings: AttentionConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
         self.self_attention = MultiHeadSelfAttention(
-            hidden_size=hidden_size, num_heads=num_heads, output_projection=output_projection
+            hidden_size=hidden_size,
+            num_heads=settings.num_heads,
+            output_projection=settings.output_projection,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""

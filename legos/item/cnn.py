@@ -45,36 +45,25 @@ class CNN(nn.Module):
     Args:
         embeddings: vectors of every field.
         hidden_size: D, also the number of filters.
-        kernel_size: tokens a filter sees.
-        dropout: rate after the convolution.
-        attention_size: width of the additive attention.
-        form: ``views`` or ``sequence``.
     """
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        kernel_size: int,
-        dropout: float,
-        attention_size: int,
-        form: Literal["views", "sequence"],
+        self, settings: CNNConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
-        self.form = form
+        self.form = settings.form
         texts = [module_key(name) for name in embeddings.text_fields]
         categories = [module_key(name) for name in embeddings.category_fields]
-        shared = form == "sequence"
+        shared = settings.form == "sequence"
 
         def convolution() -> nn.Module:
             return PackedConvolution(
-                input_size=hidden_size, output_size=hidden_size, kernel_size=kernel_size
+                input_size=hidden_size, output_size=hidden_size, kernel_size=settings.kernel_size
             )
 
         def attention() -> AdditiveAttention:
-            return AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+            return AdditiveAttention(hidden_size, settings.attention_size)
 
         text_parts = ["all"] if shared and texts else [] if shared else texts
         category_parts = ["all"] if shared and categories else [] if shared else categories
@@ -85,7 +74,7 @@ class CNN(nn.Module):
         self.word_attention = nn.ModuleDict(
             {name: attention() for name in ([] if shared else texts)}
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
         several = shared or len(texts) + len(categories) > 1
         self.view_attention = attention() if several else None
 

@@ -47,26 +47,13 @@ class CNNConcat(nn.Module):
     Args:
         embeddings: vectors of every field.
         hidden_size: D, also the number of filters.
-        kernel_size: tokens a filter sees.
-        dropout: rate after the convolution.
-        attention_size: width of the additive attention.
-        category_projection: a linear layer over each category vector.
-        project: bring the item vector to ``hidden_size``.
 
     Attributes:
         output_size: width of the item vector.
     """
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        kernel_size: int,
-        dropout: float,
-        attention_size: int,
-        category_projection: bool,
-        project: bool,
+        self, settings: CNNConcatConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
@@ -75,27 +62,28 @@ class CNNConcat(nn.Module):
         self.convolutions = nn.ModuleDict(
             {
                 name: PackedConvolution(
-                    input_size=hidden_size, output_size=hidden_size, kernel_size=kernel_size
+                    input_size=hidden_size,
+                    output_size=hidden_size,
+                    kernel_size=settings.kernel_size,
                 )
                 for name in texts
             }
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
         self.word_attention = nn.ModuleDict(
-            {
-                name: AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
-                for name in texts
-            }
+            {name: AdditiveAttention(hidden_size, settings.attention_size) for name in texts}
         )
         self.dense = nn.ModuleDict(
             {
-                name: nn.Linear(hidden_size, hidden_size) if category_projection else nn.Identity()
+                name: nn.Linear(hidden_size, hidden_size)
+                if settings.category_projection
+                else nn.Identity()
                 for name in categories
             }
         )
         width = (len(texts) + len(categories)) * hidden_size
-        self.project = nn.Linear(width, hidden_size) if project else nn.Identity()
-        self.output_size = hidden_size if project else width
+        self.project = nn.Linear(width, hidden_size) if settings.project else nn.Identity()
+        self.output_size = hidden_size if settings.project else width
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, output_size)``; zeros in the place of an empty text."""

@@ -18,10 +18,10 @@ from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.positions import LearnedPositions
 from legos.data.items import ItemBatch
-from legos.registry import item_encoders
+from legos.registry import BrickConfig, item_encoders
 
 
-class FastformerConfig(FastformerSettings):
+class FastformerConfig(FastformerSettings, BrickConfig):
     """Settings of the Fastformer item encoder."""
 
     name: Literal["fastformer"] = "fastformer"
@@ -33,49 +33,21 @@ class FastformerConfig(FastformerSettings):
 class FastformerItem(nn.Module):
     """Relate the tokens of an item to each other, then pool them.
 
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D.
-        num_layers: Fastformer layers.
-        num_heads: heads of the additive attention.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        share_layers: all layers have the same parameters.
-        positions: learned positions.
-        attention_size: width of the additive attention that pools the output.
-        max_positions: most tokens an item may have.
-
     Raises:
         ConfigError: items may have more tokens than positions, or ``num_heads`` does not divide
             ``hidden_size``.
     """
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None,
-        dropout: float,
-        share_layers: bool,
-        positions: bool,
-        attention_size: int,
-        max_positions: int,
+        self, settings: FastformerConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
-        self.fastformer = Fastformer(
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            feed_forward_size=feed_forward_size,
-            dropout=dropout,
-            share_layers=share_layers,
-            positions=LearnedPositions.of_fields(embeddings, max_positions) if positions else None,
-        )
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        positions = None
+        if settings.positions:
+            positions = LearnedPositions.of_fields(embeddings, settings.max_positions)
+        self.fastformer = Fastformer(settings, hidden_size=hidden_size, positions=positions)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``; zeros for an item without tokens."""

@@ -6,7 +6,7 @@ recommendation; no single paper is followed. Items without a vector share one le
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -28,11 +28,12 @@ class FixedVectors(GivenVectors):
     Args:
         item_vectors: ``(items, E)`` float32; a row of NaN for an item without a vector.
         hidden_size: D.
-        settings: see :class:`legos.blocks.given_vectors.GivenVectors`.
     """
 
-    def __init__(self, *, item_vectors: Tensor, hidden_size: int, **settings: Any) -> None:
-        super().__init__(vectors=item_vectors, hidden_size=hidden_size, **settings)
+    def __init__(
+        self, settings: FixedVectorsConfig, *, item_vectors: Tensor, hidden_size: int
+    ) -> None:
+        super().__init__(settings, vectors=item_vectors, hidden_size=hidden_size)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """N items -> ``(N, D)``; ids beyond the given vectors have none."""

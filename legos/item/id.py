@@ -32,11 +32,10 @@ class ID(IDVectors):
     Args:
         known_items: ``(items,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        id_dropout: rate at which known items are shown as unknown while training.
     """
 
-    def __init__(self, *, known_items: Tensor, hidden_size: int, id_dropout: float) -> None:
-        super().__init__(known=known_items, size=hidden_size, id_dropout=id_dropout)
+    def __init__(self, settings: IDConfig, *, known_items: Tensor, hidden_size: int) -> None:
+        super().__init__(known=known_items, size=hidden_size, id_dropout=settings.id_dropout)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """N items -> ``(N, D)``; ids beyond the trained catalogue are unknown."""

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor, nn
 
 from legos.data.items import ItemBatch
-from legos.item.id import ID
+from legos.item.id import ID, IDConfig
 from legos.registry import BrickConfig, item_encoders
 
 
@@ -38,8 +38,6 @@ class IDAndContent(nn.Module):
         content: the item encoder that reads the content.
         known_items: ``(items,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        id_dropout: rate at which a known item goes without its ID vector.
-        fusion: ``sum`` or ``concat``.
 
     Attributes:
         output_size: width of the content vector, and so of the item.
@@ -47,19 +45,22 @@ class IDAndContent(nn.Module):
 
     def __init__(
         self,
+        settings: IDAndContentConfig,
         *,
         content: nn.Module,
         known_items: Tensor,
         hidden_size: int,
-        id_dropout: float,
-        fusion: Literal["sum", "concat"],
     ) -> None:
         super().__init__()
         self.content = content
         self.output_size: int = getattr(content, "output_size", hidden_size)
-        self.id = ID(known_items=known_items, hidden_size=self.output_size, id_dropout=id_dropout)
+        self.id = ID(
+            IDConfig(id_dropout=settings.id_dropout),
+            known_items=known_items,
+            hidden_size=self.output_size,
+        )
         width = self.output_size
-        self.fuse = nn.Linear(2 * width, width) if fusion == "concat" else None
+        self.fuse = nn.Linear(2 * width, width) if settings.fusion == "concat" else None
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content and ids of N items -> ``(N, output_size)``."""

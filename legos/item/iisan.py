@@ -7,7 +7,7 @@ sum of the block below and of that layer's mean-pooled state. The paper's LayerD
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -38,19 +38,10 @@ class IISAN(nn.Module):
     Args:
         language_model: whose width and number of layers count; its weights are not loaded.
         hidden_size: D.
-        layer_step: distance of the layers that are read.
-        adapter_size: width of the bottleneck.
-        others: what the items were prepared with.
     """
 
     def __init__(
-        self,
-        *,
-        language_model: LanguageModel,
-        hidden_size: int,
-        layer_step: int,
-        adapter_size: int,
-        **others: Any,
+        self, settings: IISANConfig, *, language_model: LanguageModel, hidden_size: int
     ) -> None:
         super().__init__()
         self.width, depth = language_model.width, language_model.num_layers
@@ -59,14 +50,17 @@ class IISAN(nn.Module):
                 f"{language_model.name}: its final states are {language_model.output_width} wide, "
                 f"those of its layers {self.width}; the side network needs one width"
             )
-        self.layers = list(range(depth, -1, -layer_step))[::-1]
+        step = settings.layer_step
+        self.layers = list(range(depth, -1, -step))[::-1]
         if len(self.layers) < 2:
             raise ConfigError(
-                f"layer_step {layer_step}: {language_model.name} has {depth} layers, so it is at "
+                f"layer_step {step}: {language_model.name} has {depth} layers, so it is at "
                 f"most {depth}"
             )
         steps = len(self.layers) - 1
-        self.adapters = nn.ModuleList(Adapter(self.width, adapter_size) for _ in range(steps))
+        self.adapters = nn.ModuleList(
+            Adapter(self.width, settings.adapter_size) for _ in range(steps)
+        )
         self.gates = nn.Parameter(torch.zeros(steps))  # sigmoid(0): both count half
         self.project = nn.Linear(self.width, hidden_size)
 

@@ -135,47 +135,35 @@ class LanguageModelEncoder(nn.Module):
     """Language model over token ids or cached states, linear layer, pooling.
 
     Args:
-        language_model: to be loaded, cut and adapted.
+        language_model: to be loaded, cut and adapted; like the items it was prepared with
+            ``model``, ``dtype``, ``cache_dtype``, ``prompts`` and ``quantised`` of the settings.
         hidden_size: D.
-        layer: at which it is cut; negative numbers count from the end.
-        others: see the settings; ``model``, ``dtype``, ``cache_dtype``, ``prompts`` and
-            ``quantised`` are those that ``language_model`` and the items were prepared with.
     """
 
     def __init__(
-        self,
-        *,
-        language_model: LanguageModel,
-        hidden_size: int,
-        layer: int,
-        frozen: bool,
-        lora_rank: int,
-        lora_alpha: float,
-        lora_dropout: float,
-        lora_targets: tuple[str, ...],
-        pooling: Literal["attention", "mean", "first", "last"],
-        attention_size: int,
-        normalise: bool,
-        gradient_checkpointing: bool,
-        **others: Any,
+        self, settings: LanguageModelConfig, *, language_model: LanguageModel, hidden_size: int
     ) -> None:
         super().__init__()
-        self.frozen, self.pooling = frozen, pooling
+        self.frozen, self.pooling = settings.frozen, settings.pooling
         model = language_model.instance()
         self.reads = TOKENS
-        if layer:
-            cut = language_model.layer(layer)
+        if settings.layer:
+            cut = language_model.layer(settings.layer)
             cut_below(
                 model, cut, like=language_model.twin(cut) if language_model.shapes_only else None
             )
             self.reads = layer_name(cut)
-        if frozen:
+        if settings.frozen:
             freeze(model)
-        elif lora_rank:
+        elif settings.lora_rank:
             add_lora(
-                model, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, targets=lora_targets
+                model,
+                rank=settings.lora_rank,
+                alpha=settings.lora_alpha,
+                dropout=settings.lora_dropout,
+                targets=settings.lora_targets,
             )
-        if gradient_checkpointing:
+        if settings.gradient_checkpointing:
             enable_checkpointing(model)
         marked: Any = model
         marked.is_language_model = True  # it learns at item_lr
@@ -186,11 +174,11 @@ class LanguageModelEncoder(nn.Module):
         self.options = call_options(model)
         self.padding = padding_id(model)
         width = language_model.output_width
-        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
+        self.norm = nn.LayerNorm(width) if settings.normalise else nn.Identity()
         self.project = nn.Linear(width, hidden_size)
         self.attention = (
-            AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
-            if pooling == "attention"
+            AdditiveAttention(hidden_size, settings.attention_size)
+            if settings.pooling == "attention"
             else None
         )
 

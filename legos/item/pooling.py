@@ -28,28 +28,16 @@ class PoolingConfig(BrickConfig):
 
 @item_encoders.register(PoolingConfig)
 class Pooling(nn.Module):
-    """Pool tokens into fields and fields into an item.
-
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D.
-        mode: ``mean`` or ``max``.
-        flatten: concatenate fields, then project.
-    """
+    """Pool tokens into fields and fields into an item."""
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        mode: Literal["mean", "max"],
-        flatten: bool,
+        self, settings: PoolingConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
-        self.mode = mode
+        self.mode = settings.mode
         width = hidden_size * len(embeddings.fields)
-        self.project = nn.Linear(width, hidden_size) if flatten else None
+        self.project = nn.Linear(width, hidden_size) if settings.flatten else None
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""

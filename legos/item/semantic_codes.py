@@ -53,32 +53,23 @@ class SemanticCodes(nn.Module):
     Args:
         item_codes: ``(items, L)`` int64; a row of -1 for an item without codes.
         hidden_size: D.
-        fusion: ``sum``, ``concat`` or ``attention``.
-        prefix: a level's table goes by the codes up to it.
-        dropout: rate on the vectors of the levels.
-        attention_size: of fusion ``attention``.
 
     Raises:
         ConfigError: no item has codes.
     """
 
     def __init__(
-        self,
-        *,
-        item_codes: Tensor,
-        hidden_size: int,
-        fusion: Fusion,
-        prefix: bool,
-        dropout: float,
-        attention_size: int,
+        self, settings: SemanticCodesConfig, *, item_codes: Tensor, hidden_size: int
     ) -> None:
         super().__init__()
-        rows, count = _number(item_codes, prefix=prefix)
+        rows, count = _number(item_codes, prefix=settings.prefix)
         self.rows: Tensor  # (items, L) rows of the table, -1 where an item has no codes
         self.register_buffer("rows", rows)
         self.table = nn.Parameter(torch.randn(count, hidden_size) * 0.1)
-        self.dropout = nn.Dropout(dropout)
-        self.fuse = _FUSIONS[fusion](hidden_size, item_codes.shape[1], attention_size)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.fuse = _FUSIONS[settings.fusion](
+            hidden_size, item_codes.shape[1], settings.attention_size
+        )
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
 
     def forward(self, items: ItemBatch) -> Tensor:
@@ -128,7 +119,7 @@ class _Concat(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
         super().__init__()
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, attention_size)
 
     def forward(self, levels: Tensor) -> Tensor:
         everything = torch.ones(levels.shape[:2], dtype=torch.bool, device=levels.device)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.positions import LearnedPositions
-from legos.blocks.transformer import Activation, Norm, Transformer, TransformerSettings
+from legos.blocks.transformer import Transformer, TransformerSettings
 from legos.data.items import ItemBatch
-from legos.registry import item_encoders
+from legos.registry import BrickConfig, item_encoders
 
 
-class TransformerConfig(TransformerSettings):
+class TransformerConfig(TransformerSettings, BrickConfig):
     """Settings of the Transformer item encoder."""
 
     name: Literal["transformer"] = "transformer"
@@ -34,50 +34,22 @@ class TransformerConfig(TransformerSettings):
 class TransformerItem(nn.Module):
     """Relate the tokens of an item to each other, then pool them.
 
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D.
-        num_layers: Transformer layers.
-        num_heads: heads of the self-attention.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        activation: of the feed-forward part.
-        norm: ``post`` or ``pre``.
-        attention_size: width of the additive attention.
-        max_positions: most tokens an item may have.
-
     Raises:
         ConfigError: items may have more tokens than positions, or ``num_heads`` does not divide
             ``hidden_size``.
     """
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None,
-        dropout: float,
-        activation: Activation,
-        norm: Norm,
-        attention_size: int,
-        max_positions: int,
+        self, settings: TransformerConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
         self.transformer = Transformer(
+            settings,
             hidden_size=hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            feed_forward_size=feed_forward_size,
-            dropout=dropout,
-            activation=activation,
-            norm=norm,
-            positions=LearnedPositions.of_fields(embeddings, max_positions),
+            positions=LearnedPositions.of_fields(embeddings, settings.max_positions),
         )
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``; zeros for an item without tokens."""

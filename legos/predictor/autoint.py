@@ -32,42 +32,24 @@ class AutoIntConfig(DeepSettings):
 
 @predictors.register(AutoIntConfig)
 class AutoInt(nn.Module):
-    """Attention between user and candidate.
+    """Attention between user and candidate."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron; none: there is none.
-        dropout: rate after every hidden layer.
-        num_layers: interacting layers.
-        num_heads: heads of a layer.
-        head_size: width of a head.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        num_layers: int,
-        num_heads: int,
-        head_size: int,
-    ) -> None:
+    def __init__(self, settings: AutoIntConfig, *, hidden_size: int) -> None:
         super().__init__()
-        widths = [hidden_size, *[num_heads * head_size] * num_layers]
+        widths = [hidden_size, *[settings.num_heads * settings.head_size] * settings.num_layers]
         self.interact = nn.Sequential(
             *(
-                FieldAttention(input_size=width, num_heads=num_heads, head_size=head_size)
+                FieldAttention(
+                    input_size=width, num_heads=settings.num_heads, head_size=settings.head_size
+                )
                 for width in widths[:-1]
             )
         )
         self.output = nn.Linear(FIELDS * widths[-1], 1)
         self.mlp = None
-        if hidden_sizes:
+        if settings.hidden_sizes:
             width = FIELDS * hidden_size
-            self.mlp = MLP(
-                input_size=width, hidden_sizes=hidden_sizes, output_size=1, dropout=dropout
-            )
+            self.mlp = MLP(width, settings.hidden_sizes, 1, dropout=settings.dropout)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""

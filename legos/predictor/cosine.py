@@ -34,18 +34,12 @@ class CosineConfig(PredictorConfig):
 
 @predictors.register(CosineConfig)
 class Cosine(nn.Module):
-    """Cosine over temperature.
+    """Cosine over temperature."""
 
-    Args:
-        hidden_size: D (any).
-        temperature: where it starts.
-        learn_temperature: train it.
-    """
-
-    def __init__(self, *, hidden_size: int, temperature: float, learn_temperature: bool) -> None:
+    def __init__(self, settings: CosineConfig) -> None:
         super().__init__()
-        start = torch.tensor(math.log(1 / temperature))
-        self.log_scale = nn.Parameter(start, requires_grad=learn_temperature)
+        start = torch.tensor(math.log(1 / settings.temperature))
+        self.log_scale = nn.Parameter(start, requires_grad=settings.learn_temperature)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``; 0 where a vector is zero."""

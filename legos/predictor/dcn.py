@@ -25,26 +25,11 @@ class DCNConfig(DeepSettings):
 
 @predictors.register(DCNConfig)
 class DCN(CrossAndDeep):
-    """Cross network and perceptron over [u; c].
+    """Cross network and perceptron over [u; c]."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron.
-        dropout: rate after every hidden layer.
-        num_cross_layers: cross layers.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        num_cross_layers: int,
-    ) -> None:
+    def __init__(self, settings: DCNConfig, *, hidden_size: int) -> None:
         super().__init__(
-            [VectorCross(size=FIELDS * hidden_size) for _ in range(num_cross_layers)],
+            settings,
+            [VectorCross(size=FIELDS * hidden_size) for _ in range(settings.num_cross_layers)],
             hidden_size=hidden_size,
-            hidden_sizes=hidden_sizes,
-            dropout=dropout,
         )

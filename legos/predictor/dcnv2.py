@@ -38,44 +38,19 @@ class DCNv2Config(DeepSettings):
 
 @predictors.register(DCNv2Config)
 class DCNv2(CrossAndDeep):
-    """Cross network and perceptron over [u; c].
+    """Cross network and perceptron over [u; c]."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron.
-        dropout: rate after every hidden layer.
-        structure: ``stacked`` or ``parallel``.
-        num_cross_layers: cross layers.
-        mixture: low-rank experts.
-        num_experts: of a mixture.
-        rank: of an expert.
-        variant: ``paper`` or ``legommenders``.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        structure: Structure,
-        num_cross_layers: int,
-        mixture: bool,
-        num_experts: int,
-        rank: int,
-        variant: Variant,
-    ) -> None:
+    def __init__(self, settings: DCNv2Config, *, hidden_size: int) -> None:
         width = FIELDS * hidden_size
         super().__init__(
+            settings,
             [
-                ExpertsCross(size=width, num_experts=num_experts, rank=rank)
-                if mixture
+                ExpertsCross(size=width, num_experts=settings.num_experts, rank=settings.rank)
+                if settings.mixture
                 else MatrixCross(size=width)
-                for _ in range(num_cross_layers)
+                for _ in range(settings.num_cross_layers)
             ],
             hidden_size=hidden_size,
-            hidden_sizes=hidden_sizes,
-            dropout=dropout,
-            structure=structure,
-            deep_reads_input=variant == "paper",
+            structure=settings.structure,
+            deep_reads_input=settings.variant == "paper",
         )

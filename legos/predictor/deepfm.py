@@ -29,22 +29,13 @@ class DeepFMConfig(DeepSettings):
 
 @predictors.register(DeepFMConfig)
 class DeepFM(nn.Module):
-    """``w·[u; c] + b + u·c + MLP([u; c])``.
+    """``w·[u; c] + b + u·c + MLP([u; c])``."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron.
-        dropout: rate after every hidden layer.
-        variant: ``paper`` or ``legommenders``.
-    """
-
-    def __init__(
-        self, *, hidden_size: int, hidden_sizes: tuple[int, ...], dropout: float, variant: Variant
-    ) -> None:
+    def __init__(self, settings: DeepFMConfig, *, hidden_size: int) -> None:
         super().__init__()
         width = FIELDS * hidden_size
-        self.first_order = nn.Linear(width, 1) if variant == "paper" else None
-        self.mlp = MLP(input_size=width, hidden_sizes=hidden_sizes, output_size=1, dropout=dropout)
+        self.first_order = nn.Linear(width, 1) if settings.variant == "paper" else None
+        self.mlp = MLP(width, settings.hidden_sizes, 1, dropout=settings.dropout)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.activations import ActivatedLayers, Activation
+from legos.blocks.activations import ActivatedLayers
 from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
 from legos.registry import PredictorConfig, UserOutput, predictors
 from legos.settings import Count
@@ -40,41 +40,18 @@ class DINConfig(TargetAttentionSettings, PredictorConfig):
 
 @predictors.register(DINConfig)
 class DIN(nn.Module):
-    """Attend to the history, score interest and candidate.
+    """Attend to the history, score interest and candidate."""
 
-    Args:
-        hidden_size: D.
-        attention_sizes: hidden widths of the MLP that weighs an item.
-        activation: of both MLPs.
-        softmax: attention weights sum to one.
-        hidden_sizes: hidden widths of the MLP that scores.
-        dropout: rate after every hidden layer that scores.
-        variant: ``paper`` or ``legommenders``.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        attention_sizes: tuple[int, ...],
-        activation: Activation,
-        softmax: bool,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        variant: Variant,
-    ) -> None:
+    def __init__(self, settings: DINConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.variant = variant
-        self.attention = TargetAttention(
-            input_size=hidden_size,
-            attention_sizes=attention_sizes,
-            activation=activation,
-            softmax=softmax,
-        )
-        width = hidden_size if variant == "legommenders" else 2 * hidden_size
-        self.first = nn.Linear(width, hidden_sizes[0])
+        self.variant = settings.variant
+        self.attention = TargetAttention(settings, hidden_size=hidden_size)
+        width = hidden_size if settings.variant == "legommenders" else 2 * hidden_size
+        self.first = nn.Linear(width, settings.hidden_sizes[0])
         self.rest = ActivatedLayers(
-            sizes=(*hidden_sizes, 1), activation=activation, dropout=dropout
+            sizes=(*settings.hidden_sizes, 1),
+            activation=settings.activation,
+            dropout=settings.dropout,
         )
 
     def forward(self, history: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:

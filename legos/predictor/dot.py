@@ -23,13 +23,9 @@ class DotConfig(PredictorConfig):
 
 @predictors.register(DotConfig)
 class Dot(nn.Module):
-    """Inner product.
+    """Inner product."""
 
-    Args:
-        hidden_size: D (any).
-    """
-
-    def __init__(self, *, hidden_size: int) -> None:
+    def __init__(self, settings: DotConfig) -> None:
         super().__init__()
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:

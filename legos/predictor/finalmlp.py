@@ -37,47 +37,30 @@ class FinalMLPConfig(DeepSettings):
 class FinalMLP(nn.Module):
     """Two streams over [u; c].
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of each stream.
-        dropout: rate after every hidden layer.
-        num_heads: parts of the bilinear layer.
-        feature_selection: gates before the streams.
-        gate_sizes: hidden widths of the gates.
-
     Raises:
         ConfigError: ``num_heads`` does not divide the last width.
     """
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        num_heads: int,
-        feature_selection: bool,
-        gate_sizes: tuple[int, ...],
-    ) -> None:
+    def __init__(self, settings: FinalMLPConfig, *, hidden_size: int) -> None:
         super().__init__()
-        width, last = FIELDS * hidden_size, hidden_sizes[-1]
-        if last % num_heads:
+        width, last = FIELDS * hidden_size, settings.hidden_sizes[-1]
+        if last % settings.num_heads:
             valid = ", ".join(str(heads) for heads in range(1, last + 1) if last % heads == 0)
             raise ConfigError(
-                f"num_heads {num_heads} does not divide the last hidden width {last}; "
+                f"num_heads {settings.num_heads} does not divide the last hidden width {last}; "
                 f"choose from: {valid}"
             )
-        gates = 2 if feature_selection else 0
+        gates = 2 if settings.feature_selection else 0
         self.gates = nn.ModuleList(
-            MLP(input_size=hidden_size, hidden_sizes=gate_sizes, output_size=width, dropout=dropout)
+            MLP(hidden_size, settings.gate_sizes, width, dropout=settings.dropout)
             for _ in range(gates)
         )
         self.streams = nn.ModuleList(
-            HiddenLayers(input_size=width, sizes=hidden_sizes, dropout=dropout) for _ in range(2)
+            HiddenLayers(width, settings.hidden_sizes, dropout=settings.dropout) for _ in range(2)
         )
-        part = last // num_heads
+        part = last // settings.num_heads
         self.linear = nn.Linear(2 * last, 1)
-        self.bilinear = nn.Parameter(torch.empty(num_heads, part, part))
+        self.bilinear = nn.Parameter(torch.empty(settings.num_heads, part, part))
         for head in self.bilinear.data:
             nn.init.xavier_uniform_(head)
 

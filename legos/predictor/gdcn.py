@@ -28,29 +28,12 @@ class GDCNConfig(DeepSettings):
 
 @predictors.register(GDCNConfig)
 class GDCN(CrossAndDeep):
-    """Gated cross network and perceptron over [u; c].
+    """Gated cross network and perceptron over [u; c]."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron.
-        dropout: rate after every hidden layer.
-        structure: ``parallel`` or ``stacked``.
-        num_cross_layers: cross layers.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        structure: Structure,
-        num_cross_layers: int,
-    ) -> None:
+    def __init__(self, settings: GDCNConfig, *, hidden_size: int) -> None:
         super().__init__(
-            [GatedCross(size=FIELDS * hidden_size) for _ in range(num_cross_layers)],
+            settings,
+            [GatedCross(size=FIELDS * hidden_size) for _ in range(settings.num_cross_layers)],
             hidden_size=hidden_size,
-            hidden_sizes=hidden_sizes,
-            dropout=dropout,
-            structure=structure,
+            structure=settings.structure,
         )

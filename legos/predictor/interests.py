@@ -38,18 +38,15 @@ class InterestsConfig(PredictorConfig):
 
 @predictors.register(InterestsConfig)
 class InterestsPredictor(nn.Module):
-    """Inner product of the candidate with every interest, aggregated.
+    """Inner product of the candidate with every interest, aggregated."""
 
-    Args:
-        hidden_size: D.
-        aggregation: ``weighted``, ``max`` or ``mean``.
-    """
-
-    def __init__(self, *, hidden_size: int, aggregation: Aggregation) -> None:
+    def __init__(self, settings: InterestsConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.aggregation = aggregation
+        self.aggregation = settings.aggregation
         self.project = (
-            nn.Linear(hidden_size, hidden_size, bias=False) if aggregation == "weighted" else None
+            nn.Linear(hidden_size, hidden_size, bias=False)
+            if settings.aggregation == "weighted"
+            else None
         )
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:

@@ -35,50 +35,30 @@ class MaskNetConfig(DeepSettings):
 
 @predictors.register(MaskNetConfig)
 class MaskNet(nn.Module):
-    """Mask blocks over user and candidate.
+    """Mask blocks over user and candidate."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the perceptron above parallel blocks.
-        dropout: rate after every hidden layer.
-        structure: ``parallel`` or ``serial``.
-        num_blocks: mask blocks.
-        block_size: width of a block.
-        reduction_ratio: width of a mask's hidden layer over that of the mask.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        structure: Structure,
-        num_blocks: int,
-        block_size: int,
-        reduction_ratio: float,
-    ) -> None:
+    def __init__(self, settings: MaskNetConfig, *, hidden_size: int) -> None:
         super().__init__()
         width = FIELDS * hidden_size
-        self.is_parallel = structure == "parallel"
+        self.is_parallel = settings.structure == "parallel"
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(FIELDS))
-        inputs = [width] * num_blocks
+        inputs = [width] * settings.num_blocks
         if not self.is_parallel:
-            inputs[1:] = [block_size] * (num_blocks - 1)
+            inputs[1:] = [settings.block_size] * (settings.num_blocks - 1)
         self.blocks = nn.ModuleList(
             MaskBlock(
                 instance_size=width,
                 input_size=size,
-                output_size=block_size,
-                reduction_ratio=reduction_ratio,
+                output_size=settings.block_size,
+                reduction_ratio=settings.reduction_ratio,
             )
             for size in inputs
         )
         self.output = MLP(
-            input_size=block_size * (num_blocks if self.is_parallel else 1),
-            hidden_sizes=hidden_sizes if self.is_parallel else (),
-            output_size=1,
-            dropout=dropout,
+            settings.block_size * (settings.num_blocks if self.is_parallel else 1),
+            settings.hidden_sizes if self.is_parallel else (),
+            1,
+            dropout=settings.dropout,
         )
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:

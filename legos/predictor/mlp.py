@@ -19,19 +19,11 @@ class MLPConfig(DeepSettings):
 
 @predictors.register(MLPConfig)
 class MLPPredictor(nn.Module):
-    """Score the concatenation of user and candidate.
+    """Score the concatenation of user and candidate."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the hidden layers.
-        dropout: rate after every hidden layer.
-    """
-
-    def __init__(self, *, hidden_size: int, hidden_sizes: tuple[int, ...], dropout: float) -> None:
+    def __init__(self, settings: MLPConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.mlp = MLP(
-            input_size=2 * hidden_size, hidden_sizes=hidden_sizes, output_size=1, dropout=dropout
-        )
+        self.mlp = MLP(2 * hidden_size, settings.hidden_sizes, 1, dropout=settings.dropout)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""

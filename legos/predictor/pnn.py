@@ -36,37 +36,22 @@ class PNNConfig(DeepSettings):
 
 @predictors.register(PNNConfig)
 class PNN(nn.Module):
-    """Product layer and perceptron.
+    """Product layer and perceptron."""
 
-    Args:
-        hidden_size: D.
-        hidden_sizes: widths of the hidden layers.
-        dropout: rate after every hidden layer.
-        product: ``inner`` or ``outer``.
-        variant: ``paper`` or ``legommenders``.
-    """
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        product: Product,
-        variant: Variant,
-    ) -> None:
+    def __init__(self, settings: PNNConfig, *, hidden_size: int) -> None:
         super().__init__()
-        first, *rest = hidden_sizes
-        self.product = product if variant == "paper" else None
+        first, *rest = settings.hidden_sizes
+        self.product = settings.product if settings.variant == "paper" else None
         extra = 1 if self.product is None else 0  # the inner product beside both vectors
         self.linear = nn.Linear(FIELDS * hidden_size + extra, first)
         if self.product is not None:
-            shape = (first, FIELDS) if product == "inner" else (first, hidden_size, hidden_size)
+            inner = self.product == "inner"
+            shape = (first, FIELDS) if inner else (first, hidden_size, hidden_size)
             self.weight = nn.Parameter(torch.empty(shape))
-            bound = (FIELDS * hidden_size if product == "inner" else hidden_size**2) ** -0.5
+            bound = (FIELDS * hidden_size if inner else hidden_size**2) ** -0.5
             nn.init.uniform_(self.weight, -bound, bound)
-        self.dropout = nn.Dropout(dropout)
-        self.mlp = MLP(input_size=first, hidden_sizes=rest, output_size=1, dropout=dropout)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.mlp = MLP(first, rest, 1, dropout=settings.dropout)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
         """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C)``."""

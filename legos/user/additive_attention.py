@@ -25,18 +25,13 @@ class AdditiveAttentionConfig(UserEncoderConfig):
 
 @user_encoders.register(AdditiveAttentionConfig)
 class AdditiveAttentionUser(nn.Module):
-    """Pool the history by a learned query.
-
-    Args:
-        hidden_size: D.
-        attention_size: width of the tanh layer.
-    """
+    """Pool the history by a learned query."""
 
     order_aware = False
 
-    def __init__(self, *, hidden_size: int, attention_size: int) -> None:
+    def __init__(self, settings: AdditiveAttentionConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""

@@ -57,45 +57,30 @@ class CAUMConfig(UserEncoderConfig):
 class CAUM(nn.Module):
     """Read the history in view of each candidate.
 
-    Args:
-        hidden_size: D.
-        num_heads: must divide ``hidden_size``.
-        kernel_size: items that a filter sees.
-        num_filters: of the CNN.
-        attention_sizes: hidden widths of the MLP that weighs an item.
-        dropout: rate on what comes in and on the joined vectors.
-
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``, or ``kernel_size`` is even.
     """
 
     order_aware = True
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_heads: int,
-        kernel_size: int,
-        num_filters: int,
-        attention_sizes: tuple[int, int],
-        dropout: float,
-    ) -> None:
+    def __init__(self, settings: CAUMConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
         self.self_attention = CandidateAwareSelfAttention(
-            hidden_size=hidden_size, num_heads=num_heads
+            hidden_size=hidden_size, num_heads=settings.num_heads
         )
         self.cnn = CandidateAwareCNN(
-            hidden_size=hidden_size, kernel_size=kernel_size, num_filters=num_filters
+            hidden_size=hidden_size,
+            kernel_size=settings.kernel_size,
+            num_filters=settings.num_filters,
         )
-        self.join = nn.Linear(num_filters + hidden_size, hidden_size)
+        self.join = nn.Linear(settings.num_filters + hidden_size, hidden_size)
         self.weigh = nn.Sequential(
-            nn.Linear(2 * hidden_size, attention_sizes[0]),
+            nn.Linear(2 * hidden_size, settings.attention_sizes[0]),
             nn.Tanh(),
-            nn.Linear(attention_sizes[0], attention_sizes[1]),
+            nn.Linear(settings.attention_sizes[0], settings.attention_sizes[1]),
             nn.Tanh(),
-            nn.Linear(attention_sizes[1], 1, bias=False),
+            nn.Linear(settings.attention_sizes[1], 1, bias=False),
         )
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:

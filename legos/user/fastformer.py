@@ -29,49 +29,20 @@ class FastformerConfig(FastformerSettings, UserEncoderConfig):
 class FastformerUser(nn.Module):
     """Relate the items of a history to each other in linear time, then pool them.
 
-    Args:
-        hidden_size: D.
-        num_layers: Fastformer layers.
-        num_heads: heads of the additive attention.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        share_layers: all layers have the same parameters.
-        positions: learned positions.
-        attention_size: width of the additive attention that pools the output.
-        max_history: longest history, where there are positions.
-
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None,
-        dropout: float,
-        share_layers: bool,
-        positions: bool,
-        attention_size: int,
-        max_history: int,
-    ) -> None:
+    def __init__(self, settings: FastformerConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.order_aware = positions
+        self.order_aware = settings.positions
         places = LearnedPositions(
-            count=max_history, size=hidden_size, from_end=True, setting="max_history"
+            count=settings.max_history, size=hidden_size, from_end=True, setting="max_history"
         )
         self.fastformer = Fastformer(
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            feed_forward_size=feed_forward_size,
-            dropout=dropout,
-            share_layers=share_layers,
-            positions=places if positions else None,
+            settings, hidden_size=hidden_size, positions=places if settings.positions else None
         )
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history.

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
 from legos.blocks.embedding import FieldEmbeddings
-from legos.blocks.fastformer import Fastformer
+from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather
 from legos.blocks.positions import LearnedPositions
-from legos.blocks.transformer import Transformer
+from legos.blocks.transformer import Transformer, TransformerSettings
 from legos.data.ragged import Ragged
 from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, user_encoders
@@ -69,42 +69,25 @@ class FlattenUser(nn.Module):
     Args:
         embeddings: vectors of every item field, the same module that the item encoder reads.
         hidden_size: D, of the item vectors.
-        encoder: what relates the tokens.
-        num_layers: its layers; None: its default.
-        num_heads: its heads.
-        dropout: its rate.
-        attention_size: width of the additive attention.
-        separator: a learned vector after each item.
-        max_tokens: newest tokens that stay.
     """
 
     order_aware = True
 
     def __init__(
-        self,
-        *,
-        embeddings: FieldEmbeddings,
-        hidden_size: int,
-        encoder: Encoder,
-        num_layers: int | None,
-        num_heads: int,
-        dropout: float,
-        attention_size: int,
-        separator: bool,
-        max_tokens: int,
+        self, settings: FlattenConfig, *, embeddings: FieldEmbeddings, hidden_size: int
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
-        self.max_tokens = max_tokens
+        self.max_tokens = settings.max_tokens
         size = embeddings.hidden_size
-        self.separator = nn.Parameter(torch.randn(size) * 0.1) if separator else None
+        self.separator = nn.Parameter(torch.randn(size) * 0.1) if settings.separator else None
         self.positions = LearnedPositions(
-            count=max_tokens, size=size, from_end=True, setting="max_tokens"
+            count=settings.max_tokens, size=size, from_end=True, setting="max_tokens"
         )
-        self.encoder = _encoder(encoder, size, num_layers, num_heads, dropout)
+        self.encoder = _encoder(settings, size)
         # the other two have their own
-        self.dropout = nn.Dropout(dropout if encoder == "self_attention" else 0.0)
-        self.attention = AdditiveAttention(input_size=size, attention_size=attention_size)
+        self.dropout = nn.Dropout(settings.dropout if settings.encoder == "self_attention" else 0.0)
+        self.attention = AdditiveAttention(size, settings.attention_size)
         # items of another width are met by users of that width
         self.project = nn.Linear(size, hidden_size) if size != hidden_size else nn.Identity()
 
@@ -132,22 +115,16 @@ class FlattenUser(nn.Module):
         return gather(vectors, index.flatten()).view(*index.shape, vectors.shape[1]), real
 
 
-def _encoder(
-    name: Encoder, hidden_size: int, num_layers: int | None, num_heads: int, dropout: float
-) -> nn.Module:
+def _encoder(settings: FlattenConfig, hidden_size: int) -> nn.Module:
     """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; without positions of its own."""
-    if name == "self_attention":
-        return MultiHeadSelfAttention(hidden_size=hidden_size, num_heads=num_heads)
-    if name == "fastformer":
-        return Fastformer(
-            hidden_size=hidden_size,
-            num_layers=num_layers or 1,
-            num_heads=num_heads,
-            dropout=dropout,
-        )
-    return Transformer(
-        hidden_size=hidden_size, num_layers=num_layers or 3, num_heads=num_heads, dropout=dropout
-    )
+    if settings.encoder == "self_attention":
+        return MultiHeadSelfAttention(hidden_size=hidden_size, num_heads=settings.num_heads)
+    chosen = settings.model_dump(include={"num_heads", "dropout"})
+    if settings.num_layers is not None:
+        chosen["num_layers"] = settings.num_layers
+    if settings.encoder == "fastformer":
+        return Fastformer(FastformerSettings(**chosen), hidden_size=hidden_size)
+    return Transformer(TransformerSettings(**chosen), hidden_size=hidden_size)
 
 
 def _one_for_all(vector: Tensor, count: int) -> PackedTokens:

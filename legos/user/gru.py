@@ -34,26 +34,23 @@ class GRUUser(nn.Module):
 
     Args:
         hidden_size: D, of items and states.
-        num_layers: GRU layers.
-        dropout: rate on the last state and between layers.
-        output_projection: a linear layer over the last state.
     """
 
     order_aware = True
 
-    def __init__(
-        self, *, hidden_size: int, num_layers: int, dropout: float, output_projection: bool
-    ) -> None:
+    def __init__(self, settings: GRUConfig, *, hidden_size: int) -> None:
         super().__init__()
         self.gru = nn.GRU(
             hidden_size,
             hidden_size,
-            num_layers,
+            settings.num_layers,
             batch_first=True,
-            dropout=dropout if num_layers > 1 else 0.0,
+            dropout=settings.dropout if settings.num_layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, hidden_size) if output_projection else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout)
+        self.output = (
+            nn.Linear(hidden_size, hidden_size) if settings.output_projection else nn.Identity()
+        )
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""

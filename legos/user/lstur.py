@@ -40,8 +40,6 @@ class LSTUR(nn.Module):
     Args:
         known_users: ``(users,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        fusion: ``ini`` or ``con``.
-        mask_probability: how often a long-term vector is masked while training.
 
     Raises:
         ConfigError: ``con`` with an odd ``hidden_size``.
@@ -49,24 +47,17 @@ class LSTUR(nn.Module):
 
     order_aware = True
 
-    def __init__(
-        self,
-        *,
-        known_users: Tensor,
-        hidden_size: int,
-        fusion: Literal["ini", "con"],
-        mask_probability: float,
-    ) -> None:
+    def __init__(self, settings: LSTURConfig, *, known_users: Tensor, hidden_size: int) -> None:
         super().__init__()
-        if fusion == "con" and hidden_size % 2:
+        if settings.fusion == "con" and hidden_size % 2:
             raise ConfigError(
                 f"hidden_size {hidden_size} is odd; fusion con halves it between long and short "
                 f"term: choose {hidden_size - 1} or {hidden_size + 1}, or fusion ini"
             )
-        size = hidden_size // 2 if fusion == "con" else hidden_size
-        self.fusion = fusion
+        size = hidden_size // 2 if settings.fusion == "con" else hidden_size
+        self.fusion = settings.fusion
         self.long_term = IDVectors(
-            known=known_users, size=size, id_dropout=mask_probability, learn_unknown=False
+            known=known_users, size=size, id_dropout=settings.mask_probability, learn_unknown=False
         )
         self.gru = nn.GRU(hidden_size, size, batch_first=True)
 

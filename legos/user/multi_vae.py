@@ -46,10 +46,6 @@ class MultiVAE(nn.Module):
     Args:
         known_items: ``(items,)`` bool, True = occurs in the training split.
         hidden_size: D, one more than the width of the hidden layers.
-        latent_size: of the latent variable.
-        dropout: rate on the input.
-        largest_weight: of the divergence in the loss.
-        annealing_steps: training batches until it is reached.
 
     Raises:
         ConfigError: ``hidden_size`` is below 2.
@@ -57,28 +53,20 @@ class MultiVAE(nn.Module):
 
     order_aware = False
 
-    def __init__(
-        self,
-        *,
-        known_items: Tensor,
-        hidden_size: int,
-        latent_size: int,
-        dropout: float,
-        largest_weight: float,
-        annealing_steps: int,
-    ) -> None:
+    def __init__(self, settings: MultiVAEConfig, *, known_items: Tensor, hidden_size: int) -> None:
         super().__init__()
         if hidden_size < 2:
             raise ConfigError(f"hidden_size {hidden_size}: expected 2 or more, one is for the bias")
         self.known: Tensor
         self.register_buffer("known", known_items, persistent=False)
-        self.dropout = dropout
-        self.largest_weight, self.annealing_steps = largest_weight, annealing_steps
+        self.dropout = settings.dropout
+        self.largest_weight = settings.largest_weight
+        self.annealing_steps = settings.annealing_steps
         width = hidden_size - 1
         self.items = nn.Parameter(torch.empty(known_items.numel(), width))
         self.bias = nn.Parameter(torch.zeros(width))
-        self.latent = nn.Linear(width, 2 * latent_size)  # mean and log variance
-        self.decode = nn.Linear(latent_size, width)
+        self.latent = nn.Linear(width, 2 * settings.latent_size)  # mean and log variance
+        self.decode = nn.Linear(settings.latent_size, width)
         for weight in (self.items, self.latent.weight, self.decode.weight):
             nn.init.xavier_normal_(weight)
         self.batches: Tensor

@@ -40,26 +40,17 @@ class NPA(nn.Module):
     Args:
         known_users: ``(users,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        user_size: width of the vector of a user's id.
-        query_size: width of the query.
-        id_dropout: rate at which known users are shown as unknown while training.
     """
 
     order_aware = False
 
-    def __init__(
-        self,
-        *,
-        known_users: Tensor,
-        hidden_size: int,
-        user_size: int,
-        query_size: int,
-        id_dropout: float,
-    ) -> None:
+    def __init__(self, settings: NPAConfig, *, known_users: Tensor, hidden_size: int) -> None:
         super().__init__()
-        self.users = IDVectors(known=known_users, size=user_size, id_dropout=id_dropout)
-        self.query = nn.Linear(user_size, query_size)
-        self.project = nn.Linear(query_size, hidden_size)
+        self.users = IDVectors(
+            known=known_users, size=settings.user_size, id_dropout=settings.id_dropout
+        )
+        self.query = nn.Linear(settings.user_size, settings.query_size)
+        self.project = nn.Linear(settings.query_size, hidden_size)
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for no history."""

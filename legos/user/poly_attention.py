@@ -59,16 +59,6 @@ class PolyAttentionConfig(UserEncoderConfig):
 class PolyAttentionUser(nn.Module):
     """Pool the history once for each context code.
 
-    Args:
-        embeddings: vectors of every item field.
-        hidden_size: D.
-        num_codes: K, context codes and interests.
-        code_size: width of the codes.
-        disagreement_weight: of the penalty.
-        category_bias: name of a category field, or None.
-        category_weight: initial weight of the category similarity.
-        padded_length: the history length up to which padding takes part.
-
     Raises:
         ConfigError: ``category_bias`` is no category field.
     """
@@ -77,27 +67,22 @@ class PolyAttentionUser(nn.Module):
 
     def __init__(
         self,
+        settings: PolyAttentionConfig,
         *,
         hidden_size: int,
-        num_codes: int,
-        code_size: int,
-        disagreement_weight: float,
-        category_bias: str | None,
-        category_weight: float,
-        padded_length: int,
         embeddings: FieldEmbeddings | None = None,
     ) -> None:
         super().__init__()
-        self.disagreement_weight = disagreement_weight
-        self.padded_length = padded_length
-        self.project = nn.Linear(hidden_size, code_size, bias=False)
-        self.codes = nn.Linear(code_size, num_codes, bias=False)
+        self.disagreement_weight = settings.disagreement_weight
+        self.padded_length = settings.padded_length
+        self.project = nn.Linear(hidden_size, settings.code_size, bias=False)
+        self.codes = nn.Linear(settings.code_size, settings.num_codes, bias=False)
         nn.init.xavier_uniform_(self.codes.weight, gain=5 / 3)  # codes that start alike stay alike
         self.similarity = (
             None
-            if category_bias is None
+            if settings.category_bias is None
             else CategorySimilarity(
-                embeddings=embeddings, field=category_bias, weight=category_weight
+                embeddings=embeddings, field=settings.category_bias, weight=settings.category_weight
             )
         )
 

@@ -20,18 +20,13 @@ class PoolingConfig(UserEncoderConfig):
 
 @user_encoders.register(PoolingConfig)
 class PoolingUser(nn.Module):
-    """Pool the history.
-
-    Args:
-        hidden_size: D (any).
-        mode: ``mean`` or ``max``.
-    """
+    """Pool the history."""
 
     order_aware = False
 
-    def __init__(self, *, hidden_size: int, mode: Literal["mean", "max"]) -> None:
+    def __init__(self, settings: PoolingConfig) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode = settings.mode
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""

@@ -67,19 +67,16 @@ class ProfileUser(nn.Module):
         profile_embeddings: vectors of the users' fields.
         history: user encoder of the history.
         profile: item encoder over the users' fields.
-        fusion: how the two meet.
-        attention_size: of fusion ``attention``.
     """
 
     def __init__(
         self,
+        settings: ProfileConfig,
         *,
         hidden_size: int,
         profile_embeddings: FieldEmbeddings,
         history: nn.Module,
         profile: nn.Module,
-        fusion: Fusion,
-        attention_size: int,
     ) -> None:
         super().__init__()
         self.history = history
@@ -88,7 +85,7 @@ class ProfileUser(nn.Module):
         width = getattr(profile, "output_size", profile_embeddings.hidden_size)
         self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
-        self.fuse = _FUSIONS[fusion](hidden_size, attention_size)
+        self.fuse = _FUSIONS[settings.fusion](hidden_size, settings.attention_size)
         if isinstance(history, Penalised):
             self.penalty = history.penalty
 
@@ -149,7 +146,7 @@ class _Gate(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, hidden_size: int, attention_size: int) -> None:
         super().__init__()
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.attention = AdditiveAttention(hidden_size, attention_size)
 
     def forward(self, user: Tensor, profile: Tensor) -> Tensor:
         both = torch.stack([user, profile], -2)  # (B, ..., 2, D)

@@ -21,7 +21,7 @@ from legos.blocks.attention import MultiHeadSelfAttention
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import last_of_each, without_padding
 from legos.blocks.positions import LearnedPositions, refuse_longer
-from legos.blocks.transformer import FeedForward, Transformer
+from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
 from legos.registry import UserEncoderConfig, user_encoders
 
 _BUCKETS = 8  # histories are few and short: more buckets cost more calls than they save padding
@@ -47,51 +47,40 @@ class SASRecConfig(UserEncoderConfig):
 class SASRec(nn.Module):
     """Read the history from old to new, keep the output at the newest item.
 
-    Args:
-        hidden_size: D.
-        num_layers: self-attention blocks.
-        num_heads: heads of the self-attention.
-        dropout: rate on the input and within the blocks.
-        variant: ``paper`` or ``released``.
-        max_history: longest history.
-
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     order_aware = True
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        dropout: float,
-        variant: Literal["paper", "released"],
-        max_history: int,
-    ) -> None:
+    def __init__(self, settings: SASRecConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.max_history = max_history
+        self.max_history = settings.max_history
         self.transformer = Transformer(
+            TransformerSettings.model_validate(
+                {
+                    "num_layers": settings.num_layers,
+                    "num_heads": settings.num_heads,
+                    "feed_forward_size": hidden_size,
+                    "dropout": settings.dropout,
+                    "activation": "relu",
+                    "norm": "pre",
+                }
+            ),
             hidden_size=hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            feed_forward_size=hidden_size,
-            dropout=dropout,
-            activation="relu",
-            norm="pre",
             positions=LearnedPositions(
-                count=max_history, size=hidden_size, from_end=True, setting="max_history"
+                count=settings.max_history, size=hidden_size, from_end=True, setting="max_history"
             ),
             causal=True,
             output_projection=False,
-            final_norm=variant == "released",
+            final_norm=settings.variant == "released",
         )
-        if variant == "released":
+        if settings.variant == "released":
             self.transformer.layers = nn.ModuleList(
-                ReleasedLayer(hidden_size=hidden_size, num_heads=num_heads, dropout=dropout)
-                for _ in range(num_layers)
+                ReleasedLayer(
+                    hidden_size=hidden_size, num_heads=settings.num_heads, dropout=settings.dropout
+                )
+                for _ in range(settings.num_layers)
             )
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:

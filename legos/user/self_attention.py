@@ -26,33 +26,19 @@ class SelfAttentionConfig(SelfAttentionSettings, UserEncoderConfig):
 
 @user_encoders.register(SelfAttentionConfig)
 class SelfAttentionUser(nn.Module):
-    """Relate the items of a history to each other, then pool them.
-
-    Args:
-        hidden_size: D.
-        num_heads: heads of the self-attention.
-        dropout: rate after the self-attention.
-        attention_size: width of the additive attention.
-        output_projection: a linear layer over the concatenated heads.
-    """
+    """Relate the items of a history to each other, then pool them."""
 
     order_aware = False
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_heads: int,
-        dropout: float,
-        attention_size: int,
-        output_projection: bool,
-    ) -> None:
+    def __init__(self, settings: SelfAttentionConfig, *, hidden_size: int) -> None:
         super().__init__()
         self.self_attention = MultiHeadSelfAttention(
-            hidden_size=hidden_size, num_heads=num_heads, output_projection=output_projection
+            hidden_size=hidden_size,
+            num_heads=settings.num_heads,
+            output_projection=settings.output_projection,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.attention = AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""

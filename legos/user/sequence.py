@@ -22,15 +22,11 @@ class SequenceConfig(UserEncoderConfig):
 
 @user_encoders.register(SequenceConfig)
 class SequenceUser(nn.Module):
-    """Hand the history on.
-
-    Args:
-        hidden_size: D (any).
-    """
+    """Hand the history on."""
 
     order_aware = True
 
-    def __init__(self, *, hidden_size: int) -> None:
+    def __init__(self, settings: SequenceConfig) -> None:
         super().__init__()
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:

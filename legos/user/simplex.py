@@ -46,33 +46,20 @@ class SimpleX(nn.Module):
     Args:
         known_users: ``(users,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        aggregation: ``mean``, ``self_attention`` or ``user_attention``.
-        id_weight: g.
-        id_dropout: rate at which known users are shown as unknown while training.
-        dropout: rate on the user vector.
     """
 
     order_aware = False
 
-    def __init__(
-        self,
-        *,
-        known_users: Tensor,
-        hidden_size: int,
-        aggregation: Aggregation,
-        id_weight: float,
-        id_dropout: float,
-        dropout: float,
-    ) -> None:
+    def __init__(self, settings: SimpleXConfig, *, known_users: Tensor, hidden_size: int) -> None:
         super().__init__()
-        self.aggregation, self.id_weight = aggregation, id_weight
-        self.ids = IDVectors(known=known_users, size=hidden_size, id_dropout=id_dropout)
-        attends = aggregation != "mean"
+        self.aggregation, self.id_weight = settings.aggregation, settings.id_weight
+        self.ids = IDVectors(known=known_users, size=hidden_size, id_dropout=settings.id_dropout)
+        attends = settings.aggregation != "mean"
         self.key = nn.Linear(hidden_size, hidden_size) if attends else None
-        shared = aggregation == "self_attention"
+        shared = settings.aggregation == "self_attention"
         self.query = nn.Linear(hidden_size, 1, bias=False) if shared else None
         self.map = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; without a history the id."""

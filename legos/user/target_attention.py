@@ -11,7 +11,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from legos.blocks.activations import Activation
 from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
 from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
@@ -30,32 +29,13 @@ class TargetAttentionConfig(TargetAttentionSettings, UserEncoderConfig):
 
 @user_encoders.register(TargetAttentionConfig)
 class TargetAttentionUser(nn.Module):
-    """Weigh the history by its relevance to every candidate.
-
-    Args:
-        hidden_size: D.
-        attention_sizes: hidden widths of the MLP that weighs an item.
-        activation: of the MLP.
-        softmax: weights sum to one.
-    """
+    """Weigh the history by its relevance to every candidate."""
 
     order_aware = False
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        attention_sizes: tuple[int, ...],
-        activation: Activation,
-        softmax: bool,
-    ) -> None:
+    def __init__(self, settings: TargetAttentionConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.attention = TargetAttention(
-            input_size=hidden_size,
-            attention_sizes=attention_sizes,
-            activation=activation,
-            softmax=softmax,
-        )
+        self.attention = TargetAttention(settings, hidden_size=hidden_size)
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, C, D)``; zeros for no history."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.positions import LearnedPositions, last_real, refuse_longer
-from legos.blocks.transformer import Activation, Norm, Transformer, TransformerSettings
+from legos.blocks.transformer import Activation, Transformer, TransformerSettings
 from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
@@ -56,65 +56,29 @@ class TransformerConfig(TransformerSettings, UserEncoderConfig):
 class TransformerUser(nn.Module):
     """Relate the items of a history to each other and to the candidate, then pool them.
 
-    Args:
-        hidden_size: D.
-        num_layers: Transformer layers.
-        num_heads: heads of the self-attention.
-        feed_forward_size: width of the feed-forward part's hidden layer; None: 4 D.
-        dropout: rate on the input and within the layers.
-        activation: of the feed-forward part.
-        norm: ``post`` or ``pre``.
-        attention_size: width of the additive attention.
-        candidate: the candidate is the last item of the sequence.
-        pooling: ``additive_attention``, ``mean`` or ``last``.
-        max_history: longest history.
-
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     order_aware = True
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feed_forward_size: int | None,
-        dropout: float,
-        activation: Activation,
-        norm: Norm,
-        attention_size: int,
-        candidate: bool,
-        pooling: Pooling | None,
-        max_history: int,
-    ) -> None:
+    def __init__(self, settings: TransformerConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.candidate = candidate
-        self.pooling = pooling or ("last" if candidate else "additive_attention")
-        self.max_history = max_history
+        self.candidate = settings.candidate
+        self.pooling = settings.pooling or ("last" if settings.candidate else "additive_attention")
+        self.max_history = settings.max_history
         self.transformer = Transformer(
+            settings,
             hidden_size=hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            feed_forward_size=feed_forward_size,
-            dropout=dropout,
-            activation=activation,
-            norm=norm,
             positions=LearnedPositions(
-                count=max_history + candidate,
+                count=settings.max_history + settings.candidate,
                 size=hidden_size,
                 from_end=True,
                 setting="max_history",
             ),
         )
         pooled = self.pooling == "additive_attention"
-        self.attention = (
-            AdditiveAttention(input_size=hidden_size, attention_size=attention_size)
-            if pooled
-            else None
-        )
+        self.attention = AdditiveAttention(hidden_size, settings.attention_size) if pooled else None
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for an empty history.

@@ -33,13 +33,12 @@ class UserID(IDVectors):
     Args:
         known_users: ``(users,)`` bool, True = occurs in the training split.
         hidden_size: D.
-        id_dropout: rate at which known users are shown as unknown while training.
     """
 
     order_aware = False
 
-    def __init__(self, *, known_users: Tensor, hidden_size: int, id_dropout: float) -> None:
-        super().__init__(known=known_users, size=hidden_size, id_dropout=id_dropout)
+    def __init__(self, settings: UserIDConfig, *, known_users: Tensor, hidden_size: int) -> None:
+        super().__init__(known=known_users, size=hidden_size, id_dropout=settings.id_dropout)
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""

@@ -7,7 +7,7 @@ has read does not enter.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -29,13 +29,14 @@ class UserVectors(GivenVectors):
     Args:
         user_vectors: ``(users, E)`` float32; a row of NaN for a user without a vector.
         hidden_size: D.
-        settings: see :class:`legos.blocks.given_vectors.GivenVectors`.
     """
 
     order_aware = False
 
-    def __init__(self, *, user_vectors: Tensor, hidden_size: int, **settings: Any) -> None:
-        super().__init__(vectors=user_vectors, hidden_size=hidden_size, **settings)
+    def __init__(
+        self, settings: UserVectorsConfig, *, user_vectors: Tensor, hidden_size: int
+    ) -> None:
+        super().__init__(settings, vectors=user_vectors, hidden_size=hidden_size)
 
     def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from legos.blocks.fastformer import Fastformer, FastformerAttention
+from legos.blocks.fastformer import Fastformer, FastformerAttention, FastformerSettings
 from legos.blocks.positions import LearnedPositions
 from legos.errors import ConfigError
 from tests.blocks.fastformer_in_numpy import attention, encode
@@ -18,9 +20,9 @@ SIZE, LENGTHS = 8, (3, 1, 6, 2)
 CLOSE = {"rtol": 0.0, "atol": 1e-11}
 
 
-def built(**settings: object) -> Fastformer:
+def built(**settings: Any) -> Fastformer:
     places = LearnedPositions(count=40, size=SIZE, from_end=False, setting="max_positions")
-    return noisy(Fastformer(hidden_size=SIZE, positions=places, **settings))
+    return noisy(Fastformer(FastformerSettings(**settings), hidden_size=SIZE, positions=places))
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 8])

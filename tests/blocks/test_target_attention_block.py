@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from legos.blocks.activations import Activation
-from legos.blocks.target_attention import TargetAttention
+from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
 
 SIZE = 5
 LENGTHS = (0, 1, 4, 6)
@@ -20,9 +20,10 @@ def given() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def block(activation: Activation, *, softmax: bool) -> TargetAttention:
-    module = TargetAttention(
-        input_size=SIZE, attention_sizes=(7, 4), activation=activation, softmax=softmax
+    settings = TargetAttentionSettings(
+        attention_sizes=(7, 4), activation=activation, softmax=softmax
     )
+    module = TargetAttention(settings, hidden_size=SIZE)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     for name, buffer in module.named_buffers():

@@ -9,12 +9,13 @@ from transformers import BertConfig, BertModel
 
 from legos.blocks.attention import MultiHeadSelfAttention, scaled_dot_product_attention
 from legos.blocks.positions import LearnedPositions, last_real
-from legos.blocks.transformer import Transformer, TransformerLayer
+from legos.blocks.transformer import Transformer, TransformerLayer, TransformerSettings
 from legos.errors import ConfigError
 from tests.blocks.packing import MANY_LENGTHS, SOME_LENGTHS, packed_gradient, padded_tokens
 
 SIZE, HEADS, WIDTH, LENGTHS = 8, 2, 12, (3, 1, 6, 2)
 CLOSE = {"rtol": 0.0, "atol": 1e-11}
+TWO_LAYERS = TransformerSettings(num_layers=2, num_heads=HEADS)
 
 
 def noisy(module: nn.Module) -> nn.Module:
@@ -43,15 +44,17 @@ def torchs(norm: str, activation: str, num_layers: int) -> nn.TransformerEncoder
     return noisy(encoder)
 
 
-def from_torch(encoder: nn.TransformerEncoder, norm: str, **settings: object) -> Transformer:
-    ours = Transformer(
-        hidden_size=SIZE,
+def from_torch(
+    encoder: nn.TransformerEncoder, norm: str, activation: str, *, causal: bool
+) -> Transformer:
+    settings = TransformerSettings(
         num_layers=len(encoder.layers),
         num_heads=HEADS,
         feed_forward_size=WIDTH,
         norm=norm,
-        **settings,
+        activation=activation,
     )
+    ours = Transformer(settings, hidden_size=SIZE, causal=causal)
     for mine, theirs in zip(ours.layers, encoder.layers, strict=True):
         attention = theirs.self_attn
         copy_attention(mine.self_attention, attention.in_proj_weight, attention.in_proj_bias)
@@ -70,7 +73,7 @@ def from_torch(encoder: nn.TransformerEncoder, norm: str, **settings: object) ->
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_it_equals_torchs_encoder(norm: str, activation: str, causal: bool) -> None:
     encoder = torchs(norm, activation, num_layers=2)
-    ours = from_torch(encoder, norm, activation=activation, causal=causal)
+    ours = from_torch(encoder, norm, activation, causal=causal)
     _, values, mask = padded_tokens(LENGTHS, size=SIZE)
     length = mask.shape[1]
     future = torch.ones(length, length, dtype=torch.bool).triu(1) if causal else None
@@ -92,9 +95,8 @@ def test_it_equals_berts_layers(dtype: torch.dtype) -> None:
         layer_norm_eps=1e-5,
     )
     bert = noisy(BertModel(config, add_pooling_layer=False)).to(dtype)
-    ours = Transformer(
-        hidden_size=SIZE, num_layers=3, num_heads=HEADS, feed_forward_size=WIDTH, norm="post"
-    )
+    settings = TransformerSettings(num_layers=3, num_heads=HEADS, feed_forward_size=WIDTH)
+    ours = Transformer(settings, hidden_size=SIZE)
     for mine, theirs in zip(ours.layers, bert.encoder.layer, strict=True):
         own, output = theirs.attention.self, theirs.attention.output
         parts = (own.query, own.key, own.value)
@@ -118,11 +120,7 @@ def test_it_equals_berts_layers(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("lengths", [SOME_LENGTHS, MANY_LENGTHS, (0, 4), (0, 0)], ids=len)
 def test_packed_equals_padded(lengths: tuple[int, ...], causal: bool) -> None:
     places = LearnedPositions(count=40, size=SIZE, from_end=False, setting="max_positions")
-    ours = noisy(
-        Transformer(
-            hidden_size=SIZE, num_layers=2, num_heads=HEADS, positions=places, causal=causal
-        )
-    )
+    ours = noisy(Transformer(TWO_LAYERS, hidden_size=SIZE, positions=places, causal=causal))
     tokens, values, mask = padded_tokens(lengths, size=SIZE)
     padded, packed = ours(values, mask)[mask], ours.packed(tokens)
     assert packed.shape == (sum(lengths), SIZE)
@@ -136,9 +134,8 @@ def test_packed_equals_padded(lengths: tuple[int, ...], causal: bool) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_rows_that_are_all_padding_give_zeros_and_finite_gradients(norm: str, causal: bool) -> None:
-    ours = noisy(
-        Transformer(hidden_size=SIZE, num_layers=2, num_heads=HEADS, norm=norm, causal=causal)
-    )
+    settings = TransformerSettings(num_layers=2, num_heads=HEADS, norm=norm)
+    ours = noisy(Transformer(settings, hidden_size=SIZE, causal=causal))
     values = torch.randn(2, 3, SIZE, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[False] * 3, [True, True, False]])
     encoded = ours(values, mask)
@@ -150,7 +147,7 @@ def test_rows_that_are_all_padding_give_zeros_and_finite_gradients(norm: str, ca
 
 
 def test_a_causal_output_does_not_see_what_follows() -> None:
-    ours = noisy(Transformer(hidden_size=SIZE, num_layers=2, num_heads=HEADS, causal=True))
+    ours = noisy(Transformer(TWO_LAYERS, hidden_size=SIZE, causal=True))
     _, values, mask = padded_tokens((6, 6), size=SIZE)
     whole, start = ours(values, mask), ours(values[:, :4], mask[:, :4])
     torch.testing.assert_close(whole[:, :4], start, **CLOSE)
@@ -166,17 +163,10 @@ def test_the_plain_products_take_a_mask_for_each_query() -> None:
 
 
 def test_heads_without_output_projection_are_concatenated() -> None:
-    settings = {
-        "hidden_size": SIZE,
-        "num_heads": HEADS,
-        "feed_forward_size": WIDTH,
-        "dropout": 0.0,
-        "activation": "gelu",
-        "norm": "post",
-        "causal": False,
-    }
-    plain = noisy(TransformerLayer(**settings, output_projection=False))
-    projecting = TransformerLayer(**settings, output_projection=True).double()
+    settings = TransformerSettings(num_heads=HEADS, feed_forward_size=WIDTH)
+    sizes = {"hidden_size": SIZE, "causal": False}
+    plain = noisy(TransformerLayer(settings, **sizes, output_projection=False))
+    projecting = TransformerLayer(settings, **sizes, output_projection=True).double().eval()
     identity = {
         "self_attention.output.weight": torch.eye(SIZE),
         "self_attention.output.bias": torch.zeros(SIZE),

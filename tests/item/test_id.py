@@ -19,7 +19,7 @@ def batch(*ids: int) -> ItemBatch:
 
 
 def encoder(id_dropout: float = 0.0) -> ID:
-    module = ID(known_items=KNOWN, hidden_size=3, id_dropout=id_dropout)
+    module = ID(IDConfig(id_dropout=id_dropout), known_items=KNOWN, hidden_size=3)
     torch.nn.init.constant_(module.unknown, 7.0)
     return module
 

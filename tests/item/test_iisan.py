@@ -18,9 +18,8 @@ DEPTH, WIDTH = 2, 8
 
 def brick(layer_step: int = 1) -> IISAN:
     settings = IISANConfig(layer_step=layer_step, adapter_size=3)
-    chosen = {key: value for key, value in settings if key != "name"}
     torch.manual_seed(0)
-    made = IISAN(language_model=random_language_model(), hidden_size=5, **chosen)
+    made = IISAN(settings, language_model=random_language_model(), hidden_size=5)
     torch.nn.init.normal_(made.gates)
     return made.double()
 

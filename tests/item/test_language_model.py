@@ -65,10 +65,13 @@ def items(language: dict[str, Ragged]) -> ItemBatch:
 
 
 def encoder(family: str, **settings: Any) -> LanguageModelEncoder:
-    chosen = {key: value for key, value in LanguageModelConfig(**settings) if key != "name"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return LanguageModelEncoder(language_model=SmallModel(family), hidden_size=6, **chosen)  # type: ignore[arg-type]
+        return LanguageModelEncoder(
+            LanguageModelConfig(**settings),
+            language_model=SmallModel(family),  # type: ignore[arg-type]
+            hidden_size=6,
+        )
 
 
 def cached(family: str, layer: int) -> dict[str, Ragged]:

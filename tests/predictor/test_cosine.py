@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from legos.predictor.cosine import Cosine, CosineConfig
-from tests.predictor.transcribed import SIZE, Array, assert_scores, vectors
+from tests.predictor.transcribed import Array, assert_scores, vectors
 
 
 @pytest.mark.parametrize("learn_temperature", [False, True])
 def test_it_is_the_cosine_over_the_temperature(learn_temperature: bool) -> None:
-    module = Cosine(hidden_size=SIZE, temperature=0.2, learn_temperature=learn_temperature).double()
+    settings = CosineConfig(temperature=0.2, learn_temperature=learn_temperature)
+    module = Cosine(settings).double()
 
     def score(user: Array, candidate: Array) -> float:
         dot = sum(a * b for a, b in zip(user, candidate, strict=True))
@@ -27,8 +28,7 @@ def test_it_is_the_cosine_over_the_temperature(learn_temperature: bool) -> None:
 
 
 def test_a_zero_vector_scores_zero_and_gets_a_moderate_gradient() -> None:
-    settings = {key: value for key, value in CosineConfig() if key != "name"}
-    module = Cosine(hidden_size=SIZE, **settings).double()
+    module = Cosine(CosineConfig()).double()
     user, candidates = vectors(2, 1), vectors(2, 3, seed=1)
     user[0] = 0
     candidates[1, 2] = 0

@@ -14,8 +14,7 @@ def predictor(variant: Variant) -> DIN:
     config = DINConfig(
         variant=variant, activation="relu", attention_sizes=(6,), hidden_sizes=(7, 3)
     )
-    settings = {key: value for key, value in config if key != "name"}
-    return DIN(hidden_size=4, **settings).double().eval()
+    return DIN(config, hidden_size=4).double().eval()
 
 
 @pytest.mark.parametrize("variant", ["paper", "legommenders"])
@@ -44,8 +43,7 @@ def test_it_is_attention_then_an_mlp(variant: Variant) -> None:
 
 
 def test_a_batch_in_training_moves_the_statistics_that_scores_use() -> None:
-    settings = {key: value for key, value in DINConfig() if key != "name"}
-    module = DIN(hidden_size=4, **settings).double()
+    module = DIN(DINConfig(), hidden_size=4).double()
     inputs = torch.randn(8, 5, 4).double(), torch.randn(8, 3, 4).double(), torch.rand(8, 5) < 0.7
     before = module.eval()(*inputs)
     module.train()(*inputs)

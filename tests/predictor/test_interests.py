@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from legos.predictor.interests import Aggregation, InterestsPredictor
+from legos.predictor.interests import Aggregation, InterestsConfig, InterestsPredictor
 
 
 @pytest.mark.parametrize("per_candidate", [False, True])
@@ -14,7 +14,7 @@ from legos.predictor.interests import Aggregation, InterestsPredictor
 def test_the_scores_of_all_interests_become_one(
     aggregation: Aggregation, per_candidate: bool
 ) -> None:
-    predictor = InterestsPredictor(hidden_size=4, aggregation=aggregation).double()
+    predictor = InterestsPredictor(InterestsConfig(aggregation=aggregation), hidden_size=4).double()
     user = torch.randn(3, 5 if per_candidate else 1, 6, 4, dtype=torch.float64)
     candidates = torch.randn(3, 5, 4, dtype=torch.float64)
     found = predictor(user, candidates)

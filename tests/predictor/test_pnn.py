@@ -57,6 +57,6 @@ def test_legommenders_is_a_perceptron_over_both_and_their_inner_product(product:
 @pytest.mark.parametrize("product", ["inner", "outer"])
 def test_product_weights_start_as_those_of_a_linear_layer_do(product: Product) -> None:
     torch.manual_seed(0)
-    module = PNN(hidden_size=64, hidden_sizes=(256,), dropout=0.0, product=product, variant="paper")
+    module = PNN(PNNConfig(hidden_sizes=(256,), product=product), hidden_size=64)
     bound = 2 * 64 if product == "inner" else 64**2
     assert module.weight.abs().max().item() <= bound**-0.5

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from legos.blocks.mlp import MLP
-from legos.predictor.dot import Dot
-from legos.predictor.mlp import MLPPredictor
+from legos.predictor.dot import Dot, DotConfig
+from legos.predictor.mlp import MLPConfig, MLPPredictor
 
 
 def vectors() -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,7 +19,7 @@ def vectors() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_dot_is_the_inner_product() -> None:
     user, candidates = vectors()
-    scores = Dot(hidden_size=4)(user, candidates)
+    scores = Dot(DotConfig())(user, candidates)
     for row in range(3):
         for column in range(5):
             expected = sum(user[row, 0, d] * candidates[row, column, d] for d in range(4))
@@ -27,12 +27,12 @@ def test_dot_is_the_inner_product() -> None:
 
 
 def test_dot_has_nothing_to_learn() -> None:
-    assert list(Dot(hidden_size=4).parameters()) == []
+    assert list(Dot(DotConfig()).parameters()) == []
 
 
 def test_mlp_scores_the_user_beside_the_candidate() -> None:
     user, candidates = vectors()
-    predictor = MLPPredictor(hidden_size=4, hidden_sizes=(6, 3), dropout=0.5).double().eval()
+    predictor = MLPPredictor(MLPConfig(hidden_sizes=(6, 3)), hidden_size=4).double().eval()
     first, _, _, second, _, _, last = predictor.mlp
     scores = predictor(user, candidates)
     for row in range(3):
@@ -46,7 +46,7 @@ def test_mlp_scores_the_user_beside_the_candidate() -> None:
 
 @pytest.mark.parametrize("hidden_sizes", [(), (8,), (8, 8, 8)])
 def test_mlp_has_as_many_layers_as_told(hidden_sizes: tuple[int, ...]) -> None:
-    layers = MLP(input_size=5, hidden_sizes=hidden_sizes, output_size=2, dropout=0.1)
+    layers = MLP(5, hidden_sizes, 2, dropout=0.1)
     sizes = [
         (layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)
     ]
@@ -57,7 +57,7 @@ def test_mlp_has_as_many_layers_as_told(hidden_sizes: tuple[int, ...]) -> None:
 
 def test_mlp_drops_while_training_alone() -> None:
     user, candidates = vectors()
-    predictor = MLPPredictor(hidden_size=4, hidden_sizes=(64,), dropout=0.5).double()
+    predictor = MLPPredictor(MLPConfig(hidden_sizes=(64,), dropout=0.5), hidden_size=4).double()
     torch.manual_seed(0)
     assert not torch.equal(predictor(user, candidates), predictor(user, candidates))
     predictor.eval()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from legos.recommender import build_brick
 from legos.registry import PredictorConfig, predictors
 
 Array = npt.NDArray[np.float64]
@@ -17,8 +18,7 @@ SIZE = 6  # D
 
 def built(config: PredictorConfig, *, seed: int = 0) -> nn.Module:
     """A predictor in float64 and evaluation mode, no bias at zero and no norm at one."""
-    settings = {key: value for key, value in config if key != "name"}
-    module: nn.Module = predictors.brick(config.name)(hidden_size=SIZE, **settings)
+    module = build_brick(predictors, config, {"hidden_size": SIZE})
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5, generator=generator)

@@ -36,10 +36,9 @@ IDS = torch.randint(2, 97, (3, 7), generator=torch.Generator().manual_seed(0))
 def encoder_over(language_model: LanguageModel, **settings: Any) -> LanguageModelEncoder:
     """An item encoder in evaluation mode, all that it trains filled with random numbers."""
     config = LanguageModelConfig(**settings)
-    values = {name: value for name, value in config if name not in ("name", "model")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)  # adapters begin at random
-        encoder = LanguageModelEncoder(language_model=language_model, hidden_size=8, **values)
+        encoder = LanguageModelEncoder(config, language_model=language_model, hidden_size=8)
     generator = torch.Generator().manual_seed(3)
     changed = lora_parameters(encoder.language_model) or [
         parameter for parameter in encoder.language_model.parameters() if parameter.requires_grad

@@ -210,6 +210,9 @@ class MineConfig(BrickConfig):
 @item_encoders.register(MineConfig)
 class Mine(nn.Module):
     """Text."""
+    def __init__(self, settings):
+        super().__init__()
+
     def twice(self):
         return 2 * number
 '''

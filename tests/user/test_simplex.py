@@ -41,9 +41,10 @@ def test_it_is_the_papers_equation(aggregation: Aggregation) -> None:
 
 def test_two_items_by_hand() -> None:
     module = SimpleX(
-        known_users=torch.ones(1, dtype=torch.bool), hidden_size=2, aggregation="mean",
-        id_weight=0.25, id_dropout=0.0, dropout=0.0,
-    )  # fmt: skip
+        SimpleXConfig(id_weight=0.25, id_dropout=0.0),
+        known_users=torch.ones(1, dtype=torch.bool),
+        hidden_size=2,
+    )
     with torch.no_grad():
         module.ids.vectors.copy_(torch.tensor([[4.0, 8.0]]))
         module.map.weight.copy_(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
