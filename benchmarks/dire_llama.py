@@ -25,7 +25,7 @@ from legos.lm.states import StateReader, layer_name
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
 from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -171,7 +171,7 @@ def _tune(
 
 def _training(
     options: Options, accelerator: Accelerator, model: LanguageModel, states: LanguageInput
-) -> Training:
+) -> BricksRecipe:
     data = make_interactions(Shape(options.items, _IMPRESSIONS, _HISTORY)).to(accelerator.device)
     known = SimpleNamespace(
         items=torch.ones(options.items, dtype=torch.bool),
@@ -196,7 +196,7 @@ def _training(
             seed=1,
             language_model=model,
         )
-    training = Training(
+    training = BricksRecipe(
         accelerator, recommender, store, TrainingRows(data, sampler), config.exp.train
     )
     training.model.train()

@@ -17,7 +17,7 @@ from benchmarks.dire_setting import Setting, reads_tokens, step_at
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
 from legos.run.devices import peak_memory_mb, reset_peak_memory
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
 
 GRADIENT_TARGET = 1e-4  # of the largest gradient; float32 sums in another order
 _SIZES = (32, 64, 128, 256, 512)
@@ -141,7 +141,7 @@ def _gradients(setting: Setting, clicks: int, page: int) -> dict[str, float]:
     for each in (page, 0):
         training, _ = _training(setting, clicks, each)
         training.model.eval()
-        training.step_optimizer = lambda: None  # type: ignore[method-assign] # keeps gradients
+        training.replicas.step = lambda name: None  # type: ignore[method-assign] # keeps gradients
         step_at(training, 0)()
         named = training.bare_model.named_parameters()
         found.append({name: value.grad for name, value in named if value.grad is not None})
@@ -153,7 +153,7 @@ def _gradients(setting: Setting, clicks: int, page: int) -> dict[str, float]:
     return {"difference": difference, "relative": difference / largest}
 
 
-def _training(setting: Setting, clicks: int, page: int) -> tuple[Training, dict[str, int]]:
+def _training(setting: Setting, clicks: int, page: int) -> tuple[BricksRecipe, dict[str, int]]:
     """A training, and how much its first step reads; states are random, in memory."""
     batch = setting.batches(1, clicks)[0]
     tokens = setting.needed_tokens([batch])

@@ -28,9 +28,9 @@ from legos.registry import item_encoders
 from legos.run.assemble import read_split, seen_in_training
 from legos.run.devices import make_accelerator
 from legos.run.language import Reading, language_model_of
-from legos.run.schedule import Stream
-from legos.run.train import take_step
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.step import take_step
+from legos.training.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Setting:
         page_size: int = 0,
         without_layers: bool = False,
         rows: TrainingRows | None = None,
-    ) -> Training:
+    ) -> BricksRecipe:
         """A training as ``worker.py`` would start it.
 
         Args:
@@ -166,7 +166,7 @@ class Setting:
             "batch_size": batch_size or self.options.batch_size,
             "item_page_size": page_size,
         }
-        training = Training(
+        training = BricksRecipe(
             self.accelerator,
             model,
             self.store.reading(language).to(self.device),
@@ -245,7 +245,7 @@ def _take_layers_out(model: nn.Module) -> None:
     model.precision = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
 
 
-def step_at(training: Training, number: int) -> Callable[[], object]:
+def step_at(training: BricksRecipe, number: int) -> Callable[[], object]:
     """Step ``number`` of a training, to be taken as often as one likes."""
 
     def step() -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.dire_setting import Setting, reads_tokens, step_at, verdict
 from legos.data.batch import Batch, TrainingRows
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
 
 STEP_TARGET = 1.25  # of the theory; the rest is what several small calls cost beside one large one
 _BATCHES = 3  # different ones; each round takes the next
@@ -45,7 +45,9 @@ def step_section(setting: Setting) -> dict[str, Any]:
     return result
 
 
-def _in_turns(setting: Setting, sides: dict[str, Training], batches: int) -> dict[str, list[float]]:
+def _in_turns(
+    setting: Setting, sides: dict[str, BricksRecipe], batches: int
+) -> dict[str, list[float]]:
     """Seconds of each side's steps; they take turns, so that a slower machine is so for all."""
     for training in sides.values():
         step_at(training, 0)()  # the first one also allocates

@@ -29,8 +29,8 @@ from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender
-from legos.run.train import take_step
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.step import take_step
 
 TARGET = 0.8
 
@@ -70,7 +70,7 @@ class Sides:
         )
         self.plain = PlainLoop(model, store, data, LR, profiles)
         rows = TrainingRows(data, sampler)
-        self.training = Training(
+        self.training = BricksRecipe(
             Accelerator(cpu=True), model, store, rows, config, profiles=profiles
         )
         self.plain_steps = 0

@@ -32,13 +32,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from benchmarks.evaluate import alternate
@@ -53,10 +50,12 @@ from legos.recsysllm.entities import Slot
 from legos.recsysllm.packed_scores import score_candidates
 from legos.recsysllm.positions import IGNORE, Examples
 from legos.recsysllm.reading import read_prompts
+from legos.recsysllm.recipe import InfillRecipe
 from legos.recsysllm.stream import TrainingStream
-from legos.recsysllm.training import InfillTraining
 from legos.recsysllm.trie import NOWHERE
-from legos.run.early_stopping import EarlyStopping
+from legos.run.devices import make_accelerator
+from legos.training.early_stopping import EarlyStopping
+from legos.training.step import take_step
 
 BEAMS, FEW_TITLES, FEW_CANDIDATES = 20, 60, 8
 GOALS = {"candidates": 10.0, "search": 5.0, "train": 0.7}
@@ -225,28 +224,14 @@ def measured(difference: float, score: float) -> tuple[float, float]:
     return difference, difference / (SUM + STEPS * abs(score))
 
 
-@dataclass(frozen=True)
-class Precision:
-    """The part of an ``Accelerator`` that a training step uses; of those a process has only one."""
-
-    dtype: torch.dtype
-    device: torch.device
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """bf16 where it is asked for."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast("cpu", dtype=self.dtype)
-
-
 def train_section(setting: Setting) -> Part:
     """Training steps against forward and backward alone, in every precision of this CPU."""
-    dtypes = {"fp32": torch.float32}
+    precisions = ["fp32"]
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtypes["bf16"] = torch.bfloat16
+        precisions.append("bf16")
     else:
         print("train: this CPU does not compute in bf16", flush=True)
-    found = {name: train_in(setting, name, dtype) for name, dtype in dtypes.items()}
+    found = {name: train_in(setting, name) for name in precisions}
     return Part(
         {name: each["ours"] for name, each in found.items()},
         {name: each["other"] for name, each in found.items()},
@@ -255,32 +240,33 @@ def train_section(setting: Setting) -> Part:
     )
 
 
-def train_in(setting: Setting, name: str, dtype: torch.dtype) -> dict[str, float]:
+def train_in(setting: Setting, name: str) -> dict[str, float]:
     """Both sides in one precision; ours draws the same examples in every turn."""
     backbone, settings, steps = setting.backbone("paper"), setting.settings, setting.scale.steps
     stream = TrainingStream(setting.world, backbone.special, seed=0)
-    precision = Precision(dtype, torch.device("cpu"))
-    training = InfillTraining(
-        cast(Accelerator, precision), backbone, stream, settings, EarlyStopping("HR@5", True, 0)
-    )
+    AcceleratorState._reset_state()  # a process has one precision otherwise
+    accelerator = make_accelerator(device="cpu", precision=name, deterministic=False)
+    stopping = EarlyStopping("HR@5", True, 0)
+    recipe = InfillRecipe(accelerator, backbone, stream, settings, stopping, seed=0)
     drawn = [stream.examples(step) for step in range(steps)]
     read = [0]
 
     def ours() -> None:
-        training.progress.step = 0
+        recipe.progress.step = 0
+        backbone.train()
         for _ in range(steps):
-            training.take_step()
+            take_step(recipe)
 
     def bare() -> None:
         read[0] = 0
         backbone.train()
         for examples in drawn:
-            with precision.autocast():
+            with accelerator.autocast():
                 read[0] += bare_step(
                     backbone, examples.tokens, examples.targets != IGNORE,
                     usual_length(examples), settings.training.batch_tokens,
                 )  # fmt: skip
-            training.optimizer.zero_grad(set_to_none=True)
+            recipe.replicas.optimizers[""].zero_grad()
 
     seconds = alternate(ours, bare, setting.scale.rounds)
     tokens = sum(examples.tokens.numel() for examples in drawn)

@@ -37,8 +37,8 @@ from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender
 from legos.registry import item_encoders, predictors, user_encoders
-from legos.run.train import take_step
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.step import take_step
 
 MODELS = {
     "NAML": ({"name": "cnn", "dropout": 0}, {"name": "additive_attention"}),
@@ -89,7 +89,7 @@ class Sides:
         self.padded = PaddedLoop(recommender, store)
         self.bare = BareLoop(recommender, store, data, LR)
         rows = TrainingRows(data, sampler)
-        self.training = Training(Accelerator(cpu=True), recommender, store, rows, config)
+        self.training = BricksRecipe(Accelerator(cpu=True), recommender, store, rows, config)
         self.optimizer = torch.optim.Adam(
             [p for p in self.padded.parameters() if p.requires_grad], LR
         )

@@ -24,7 +24,7 @@ from legos.registry import (
     predictors,
     user_encoders,
 )
-from legos.run.weights import load_model_tensors, model_tensors
+from legos.training.weights import load_model_tensors, model_tensors
 from tests.brick_forms import fitting, forms
 from tests.bricks import (
     FIELDS,

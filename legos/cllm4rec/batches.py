@@ -58,6 +58,23 @@ class PromptBatch:
             None if self.targets is None else self.targets.to(device),
         )
 
+    def part(self, rows: Tensor, *, counts: bool) -> PromptBatch:
+        """Some sequences, by number.
+
+        Args:
+            rows: ``(n,)`` int64.
+            counts: what mutual regularisation counts of the whole batch is counted here.
+        """
+        none = self.counted_users.new_zeros(0)
+        return PromptBatch(
+            self.tokens.select(rows),
+            self.prompt_lengths[rows],
+            self.users[rows],
+            self.counted_users if counts else none,
+            self.counted_items if counts else none,
+            None if self.targets is None else self.targets.select(rows),
+        )
+
 
 class InteractionLM:
     """``user_i has interacted with`` · ``item_a item_b ...`` (section 3.3).

@@ -28,7 +28,6 @@ _ABOUT = 9  # tokens around a text or a user's items
 def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
     settings = Cllm4RecModel.of(place.config.model)
-    place.refuse_processes_and_fp16()
     language = LanguageModel(settings.model, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     report = audit_word_model(language, settings.backbone.init)

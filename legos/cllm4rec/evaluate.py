@@ -18,6 +18,7 @@ from legos.data.rows import token_batches
 from legos.run.assemble import Workplace
 from legos.run.measure import Scored, SplitResult, measure, measure_ranked
 from legos.run.rank import rank, ranking_of
+from legos.run.sharing import Sharing
 from legos.run.states import States, distinct_states
 
 BATCH_TOKENS = 16_384  # read at once; changes memory, not results
@@ -74,8 +75,8 @@ def evaluate(
     interactions: Interactions,
     *,
     thorough: bool,
-) -> SplitResult:
-    """Score and measure a split, as ``exp.evaluate`` says.
+) -> SplitResult | None:
+    """Score and measure a split, as ``exp.evaluate`` says; the result in the main process.
 
     Args:
         place: configuration and tables.
@@ -91,6 +92,7 @@ def evaluate(
     model.eval()
     begin = time.perf_counter()
     vectors = model.item_head.detach().float()
+    is_main, sharing = place.accelerator.is_main_process, Sharing.between(place.accelerator)
     try:
         if config.ranking == "all":
             ranking = ranking_of(place, interactions)
@@ -99,10 +101,15 @@ def evaluate(
                 StateScores(model, prompts, place, ranking.states),
                 page_size=config.page_size,
                 k=config.beyond_accuracy_k if thorough else None,
+                sharing=sharing,
             )
             ranked = replace(ranked, item_vectors=vectors, seconds=time.perf_counter() - begin)
+            if not is_main:
+                return None
             return measure_ranked(place, ranked, interactions, thorough=thorough)
-        scores = _candidate_scores(place, model, prompts, interactions)
+        scores = _candidate_scores(place, model, prompts, interactions, sharing)
+        if not is_main:
+            return None
         scored = Scored(scores.cpu().numpy(), vectors, time.perf_counter() - begin)
         return measure(place, scored, interactions, thorough=thorough)
     finally:
@@ -128,7 +135,11 @@ def some_impressions(interactions: Interactions, count: int, *, seed: int) -> In
 
 
 def _candidate_scores(
-    place: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, interactions: Interactions
+    place: Workplace,
+    model: Cllm4Rec,
+    prompts: RecommendationPrompts,
+    interactions: Interactions,
+    sharing: Sharing,
 ) -> Tensor:
     """Scores of the candidates shown: ``(M,)`` fp32, aligned with ``candidates.values``."""
     states, owner = distinct_states(interactions)
@@ -138,11 +149,12 @@ def _candidate_scores(
     of_state, items = of_state[order], interactions.candidates.values[order]
     found = torch.zeros(len(order), device=items.device)
     count, page = len(states.users), place.config.exp.evaluate.page_size
-    for begin in range(0, count, page):
+    for begin in sharing.own(range(0, count, page)):
         end = min(begin + page, count)
         here = (of_state >= begin) & (of_state < end)
         scores = score(torch.arange(begin, end))
         found[here] = scores[of_state[here] - begin, items[here]]
+    found = sharing.added(found)
     return torch.empty_like(found).index_copy(0, order, found)
 
 

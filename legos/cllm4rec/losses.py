@@ -6,7 +6,7 @@ Every likelihood is a sum and a count: batches may be split into parts of any si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -17,19 +17,18 @@ from legos.data.ragged import Ragged
 from legos.data.rows import within
 
 
-@dataclass(frozen=True)
-class LossParts:
+class LossParts(NamedTuple):
     """What a step's loss is made of.
 
     Attributes:
         likelihood: fp32 scalar, summed negative log-likelihood.
-        count: what a mean divides it by: predicted tokens, or users in finetuning.
+        divisor: what a mean divides it by: predicted tokens, or users in finetuning.
         regularisation: fp32 scalar, see :func:`mutual_distance`; before its weight.
         prior: fp32 scalar, summed squared entries of collaborative vectors; before its weight.
     """
 
     likelihood: Tensor
-    count: int
+    divisor: int
     regularisation: Tensor
     prior: Tensor
 
@@ -135,7 +134,7 @@ def combine(parts: LossParts, settings: MutualSettings, *, count: int | None = N
     if settings.reduction == "paper":
         loss = parts.likelihood + settings.weight / 2 * parts.regularisation
         return loss + settings.prior / 2 * parts.prior
-    count = parts.count if count is None else count
+    count = parts.divisor if count is None else count
     loss = parts.likelihood / max(1, count) + settings.weight * parts.regularisation
     return loss + settings.prior * parts.prior
 

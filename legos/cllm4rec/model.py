@@ -6,7 +6,6 @@ In each step only one set of tables learns; the other is a constant it is pulled
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -24,7 +23,7 @@ from legos.cllm4rec.losses import (
 )
 from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.soft_tables import SoftTables
-from legos.errors import CheckpointError, ConfigError
+from legos.errors import ConfigError
 
 Side = Literal["collaborative", "content"]
 
@@ -83,6 +82,24 @@ class Cllm4Rec(nn.Module):
             if parameter.requires_grad and name.split(".")[0] in (side, "backbone")
         }
 
+    def forward(self, batch: PromptBatch, task: str, *, mutual: bool) -> LossParts:
+        """What the loss of a batch of a task is made of.
+
+        Args:
+            batch: of the task.
+            task: `collaborative`, `content` or `recommendation`.
+            mutual: of texts, see :meth:`content_step`.
+        """
+        if task == "content":
+            return self.content_step(batch, mutual=mutual)
+        if task == "collaborative":
+            return self.collaborative_step(batch)
+        return self.recommendation_step(batch)
+
+    def count(self, batch: PromptBatch, task: str) -> int:
+        """What a mean over a batch divides by: predicted tokens, or users in finetuning."""
+        return len(batch) if task == "recommendation" else len(self._predicted(batch))
+
     def collaborative_step(self, batch: PromptBatch) -> LossParts:
         """Loss of the item language model: a softmax over items at each item (section 3.3)."""
         return self._language_step(batch, self.collaborative, self.content)
@@ -122,46 +139,11 @@ class Cllm4Rec(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return states.float() @ self.item_head.float().T
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """All that learns, by name, for a checkpoint; frozen weights are rebuilt."""
-        return {
-            name: parameter.detach()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad
-        }
-
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take what :meth:`trained_state` gave, by exactly its names.
-
-        The public code loads its backbone with ``strict=False``: under another prefix nothing is
-        loaded and nothing said.
-
-        Raises:
-            CheckpointError: a name is missing or unknown, or a shape differs.
-        """
-        wanted = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        missing, unknown = sorted(wanted.keys() - state), sorted(state.keys() - wanted)
-        if missing or unknown:
-            raise CheckpointError(
-                f"weights of another model: {len(missing)} missing ({', '.join(missing[:3])}), "
-                f"{len(unknown)} unknown ({', '.join(unknown[:3])})"
-            )
-        for name, parameter in wanted.items():
-            if parameter.shape != state[name].shape:
-                raise CheckpointError(
-                    f"weights of another model: {name} has shape {tuple(state[name].shape)}, "
-                    f"expected {tuple(parameter.shape)}"
-                )
-        for name, parameter in wanted.items():
-            parameter.data.copy_(state[name])
-
     def _language_step(
         self, batch: PromptBatch, own: SoftTables, other: SoftTables | None
     ) -> LossParts:
         states = self.backbone.states(batch.tokens, batch.prompt_lengths, own)
-        positions = predicted_positions(
-            batch.tokens, batch.prompt_lengths, score_first_main=self.settings.score_first_main
-        )
+        positions = self._predicted(batch)
         if own is self.collaborative:
             with torch.autocast(states.device.type, enabled=False):  # as item_scores
                 likelihood = next_token_likelihood(
@@ -179,6 +161,11 @@ class Cllm4Rec(nn.Module):
                 self.backbone.output_table,
             )
         return self._parts(batch, likelihood, len(positions), own, other)
+
+    def _predicted(self, batch: PromptBatch) -> Tensor:
+        return predicted_positions(
+            batch.tokens, batch.prompt_lengths, score_first_main=self.settings.score_first_main
+        )
 
     def _parts(
         self,

@@ -32,16 +32,17 @@ class Pretrained:
     Args:
         config: of the run.
         tables: its data set.
+        checkpoint: where the run itself leaves its pretraining.
     """
 
-    def __init__(self, config: RunConfig, tables: Tables) -> None:
+    def __init__(self, config: RunConfig, tables: Tables, checkpoint: Path) -> None:
         whole = run_identity(config, tables)
         chosen = whole.settings.get("model.content.checkpoint") == "valid"
         later = set() if chosen else {each.key for each in settings(config) if each.mark.phase}
         own = {key: value for key, value in whole.settings.items() if key not in later}
         identity = Identity(own, whole.sources)
         folder = config.exp.runs_folder / config.data.name / _FOLDER
-        self._path = folder / f"{identity.id}.json"
+        self._path, self._checkpoint = folder / f"{identity.id}.json", checkpoint
 
     def find(self) -> Path | None:
         """The checkpoint of another run's pretraining; None where there is none (any more)."""
@@ -53,7 +54,7 @@ class Pretrained:
         path = Path(found.checkpoint)
         return path if has_checkpoint(path) else None
 
-    def leave(self, checkpoint: Path) -> None:
-        """Tell other runs of a finished pretraining, unless they know of one."""
+    def leave(self) -> None:
+        """Tell other runs of the finished pretraining, unless they know of one."""
         if self.find() is None:
-            write_json(self._path, {"checkpoint": str(checkpoint)})
+            write_json(self._path, {"checkpoint": str(self._checkpoint)})

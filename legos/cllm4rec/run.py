@@ -11,15 +11,13 @@ from torch import Tensor
 
 from legos.cllm4rec.batches import ContentLM, InteractionLM, PromptBatch, RecommendationPrompts
 from legos.cllm4rec.build import Assembled, build_cllm4rec
-from legos.cllm4rec.checkpoints import StageKeeper, load_tables
 from legos.cllm4rec.corpus import tokenized_corpus
 from legos.cllm4rec.data import train_items
 from legos.cllm4rec.evaluate import evaluate, some_impressions
-from legos.cllm4rec.loop import train_stages
 from legos.cllm4rec.pretrained import Pretrained
+from legos.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
 from legos.cllm4rec.settings import Cllm4RecModel
 from legos.cllm4rec.stages import Task
-from legos.cllm4rec.training import StageTraining, TaskRows
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
@@ -27,11 +25,15 @@ from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
 from legos.metrics.subsets import ALL
 from legos.run.assemble import Workplace
-from legos.run.early_stopping import EarlyStopping
 from legos.run.folder import RunFolder
 from legos.run.measure import SplitResult
-from legos.run.random_state import seed_everything
 from legos.run.tracking import Tracker
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.recipe import PRETRAINED
+from legos.training.saved_state import SavedState, load_trained
+from legos.training.trainer import Trainer
+from legos.training.weights import frozen_hashes
 
 
 class UserRows:
@@ -79,14 +81,12 @@ class Cllm4RecSystem:
         say: told before texts are tokenized.
 
     Raises:
-        ConfigError: more than one process, a precision that needs its gradients scaled, or
-            sequences that the language model cannot read.
+        ConfigError: sequences that the language model cannot read.
     """
 
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self._say = place, say
         self.settings = Cllm4RecModel.of(place.config.model)
-        place.refuse_processes_and_fp16()
         self.language = LanguageModel(self.settings.model)
         self.assembled: Assembled = build_cllm4rec(
             self.language,
@@ -120,18 +120,19 @@ class Cllm4RecSystem:
         stopping = EarlyStopping(
             config.metric, parse_metric(config.metric).maximize, self.settings.stages.patience
         )
-        seed_everything(config.seed)
-        training = StageTraining(place.accelerator, self.model, rows, stopping, seed=config.seed)
+        seed_everything(config.seed, rank=place.accelerator.process_index)
+        shared = Pretrained(place.config, place.tables, folder.checkpoints / PRETRAINED)
+        recipe = Cllm4RecRecipe(
+            place.accelerator,
+            self.model,
+            rows,
+            stopping,
+            seed=config.seed,
+            acc_batch=config.acc_batch,
+            shared=shared,
+        )
         counts = ", ".join(f"{len(found):,} rows of {task}" for task, found in rows.items())
         tracker.say(f"{folder.path}: {self.parameters:,} trained parameters, {counts}")
-        keeper = StageKeeper(
-            training,
-            folder.checkpoints,
-            folder.id,
-            tracker,
-            minutes=config.checkpoint_minutes,
-            steps=config.checkpoint_steps,
-        )
         valid = place.split(place.config.data.splits.valid)
         some = valid
         if self.settings.stages.valid_users is not None:
@@ -139,17 +140,18 @@ class Cllm4RecSystem:
 
         def validate() -> dict[str, float]:
             result = evaluate(place, self.model, self.prompts, some, thorough=False)
-            return result.rows[ALL]
+            return result.rows[ALL] if result else {}
 
-        pretrained = Pretrained(place.config, place.tables)
+        saved = SavedState.of_run(recipe, folder, tracker, config)
         begin = time.monotonic()
-        train_stages(training, validate, keeper=keeper, tracker=tracker, pretrained=pretrained)
+        Trainer(recipe, validate, saved, tracker).train()
         tracker.say(f"{time.monotonic() - begin:.0f} s in all")
-        return self._trained(training)
+        return self._trained(recipe)
 
     def load(self, checkpoint: Path) -> str:
         """Take trained tables; returns the id of the run that trained them."""
-        return load_tables(self.model, checkpoint)
+        frozen = frozen_hashes(self.model.backbone)
+        return load_trained(self.model, checkpoint, Cllm4RecRecipe.system, frozen=frozen)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
@@ -165,9 +167,10 @@ class Cllm4RecSystem:
             "recommendation": UserRows(self.prompts),
         }
         if settings.content.enabled:
-            corpus = tokenized_corpus(
-                self.place, settings, self.assembled.tokenizer, self.language, say
-            )
+            with self.place.accelerator.main_process_first():  # the others find it written
+                corpus = tokenized_corpus(
+                    self.place, settings, self.assembled.tokenizer, self.language, say
+                )
             rows["content"] = TextRows(
                 ContentLM(
                     corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings
@@ -175,12 +178,12 @@ class Cllm4RecSystem:
             )
         return rows
 
-    def _trained(self, training: StageTraining) -> dict[str, Any]:
-        progress, stopping = training.progress, training.early_stopping
+    def _trained(self, recipe: Cllm4RecRecipe) -> dict[str, Any]:
+        progress, stopping = recipe.progress, recipe.early_stopping
         seconds = sum(progress.seconds.values())
         return {
             "rows": len(self.prompts.users),
-            "texts": len(training.rows["content"]) if "content" in training.rows else 0,
+            "texts": len(recipe.rows["content"]) if "content" in recipe.rows else 0,
             "steps": progress.step,
             "epochs": progress.epochs,
             "metric": stopping.metric,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from legos.cllm4rec.checkpoints import BEST
 from legos.cllm4rec.run import Cllm4RecSystem
 from legos.cllm4rec.serve import UserSession
 from legos.config.described import read_description
@@ -12,6 +11,7 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
+from legos.training.recipe import BEST
 
 
 def open_trained(folder: Path, *, device: str = "auto") -> Cllm4RecSystem:

@@ -31,6 +31,7 @@ from legos.settings import Count, Name, Settings
 Section = TypeVar("Section", bound="SystemModel")
 
 READ_OF_TRAINING: Mapping[str, str | None] = {
+    "exp.train.acc_batch": None,
     "exp.train.seed": None,
     "exp.train.metric": None,
     "exp.train.checkpoint_minutes": None,
@@ -50,6 +51,10 @@ class SystemModel(Settings):
     """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
     for all below them; by key what it reads instead, "" for nothing, None for what it does read of
     an unread section. Giving one on a command line is an error (``legos.config.unread``)."""
+
+    read_later: ClassVar[Mapping[str, Any]] = {}
+    """Dotted keys that this system came to read when it already had runs, and the values at which
+    run ids leave them out."""
 
     memory_keys: ClassVar[tuple[str, ...]] = ()
     """Dotted keys of the system's own section that need less memory when lowered, in the order in

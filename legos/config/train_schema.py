@@ -67,7 +67,7 @@ class TrainConfig(Settings):
     batch_size: Count = 64
     """Clicks a micro-batch, shared by all processes."""
     acc_batch: Count = 1
-    """Micro-batches a step; exact, the same as a batch that many times as large."""
+    """Micro-batches a step, in all systems; exact: as one batch that many times as large."""
     item_page_size: Natural = 0
     """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
     and each page is encoded again; memory then does not grow with the batch."""

@@ -92,8 +92,10 @@ class SplitMeasure:
             if template.answer == "item" and not is_next(template):
                 self._measure.refuse_long_lists(template, "test", self._frozen("test"))
 
-    def __call__(self, interactions: Interactions, *, thorough: bool) -> SplitResult:
+    def __call__(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Measure a split; without ``thorough`` only what early stopping watches.
+
+        Processes share the prompts; the result is in the main one, None in the others.
 
         Raises:
             ConfigError: it is neither valid nor test of a leave-last-out table.
@@ -102,9 +104,10 @@ class SplitMeasure:
         self._backbone.eval()
         begin = time.perf_counter()
         try:
-            return self._measured(interactions, thorough, begin)
+            result = self._measured(interactions, thorough, begin)
         finally:
             self._backbone.train(training)
+        return result if self._place.accelerator.is_main_process else None
 
     def _measured(self, interactions: Interactions, thorough: bool, begin: float) -> SplitResult:
         world, own = self._world, self._world.settings.measure

@@ -28,6 +28,7 @@ from legos.recsysllm.tasks.candidates import Candidates
 from legos.recsysllm.tasks.catalogue import ITEM
 from legos.recsysllm.tasks.examples import Instance
 from legos.recsysllm.trie import NOWHERE
+from legos.run.sharing import Sharing
 
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
@@ -84,6 +85,7 @@ class PromptMeasure:
         self._items = world.pool.slot(ITEM, space=True, keys=keys).to(self._device)
         self._automaton = world.automaton.to(self._device)
         self._own = world.settings.measure
+        self._sharing = Sharing.between(accelerator)
 
     def next_items(
         self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, thorough: bool
@@ -97,11 +99,10 @@ class PromptMeasure:
             exclude: what the user had before is no answer of the search.
             thorough: search as a test does, and write an answer freely, too.
         """
-        texts: list[str] = []
         beams = self._own.beams if thorough else self._own.valid_beams
-        found = np.full((len(rows), beams), -1, dtype=np.int64)
-        task, begin = self._world.families.users[template.family], 0
-        for chosen in rows.split(self._own.batch_size):
+        task = self._world.families.users[template.family]
+
+        def search(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
             prompts = self._prompts(task.evaluate(chosen, template.name, split))
             pasts = [self.past(row, split) if exclude else [] for row in chosen.tolist()]
             excluded = from_lengths(
@@ -114,14 +115,19 @@ class PromptMeasure:
                     self._backbone, read, self._items, self._automaton,
                     num_beams=beams, excluded=excluded.to(self._device),
                 )  # fmt: skip
-                texts += self._fill(template, read)[0] if thorough else []
+                texts = self._fill(template, read)[0] if thorough else []
+            found = np.full((len(chosen), beams), -1, dtype=np.int64)
             for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
                 items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
                 kept = [item for item in dict.fromkeys(items) if item not in set(past)]
                 kept = kept[:beams]
-                found[begin + at, : len(kept)] = kept
-            begin += len(chosen)
-        return NextItems(found, self._valid_rate(texts) if thorough else None)
+                found[at, : len(kept)] = kept
+            return found, texts
+
+        pages = self._sharing.gathered(rows.split(self._own.batch_size), search)
+        lists = np.concatenate([found for found, _ in pages])
+        written = [text for _, texts in pages for text in texts]
+        return NextItems(lists, self._valid_rate(written) if thorough else None)
 
     def past(self, row: int, split: SplitName) -> list[int]:
         """Items that a user had before the held-out one, each once, ascending."""
@@ -136,10 +142,10 @@ class PromptMeasure:
 
         Beside them the share of freely written answers that are the name of one in the list.
         """
-        task, scores, texts = self._world.families.users[template.family], [], []
+        task, surfaces = self._world.families.users[template.family], self._world.pool
         width = frozen.items.shape[1]
-        surfaces = self._world.pool
-        for chosen in rows.split(self._own.batch_size):
+
+        def score(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
             instances = task.evaluate(chosen, template.name, split, frozen)
             listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
             owners = torch.arange(len(chosen)).repeat_interleave(width)
@@ -149,9 +155,13 @@ class PromptMeasure:
                     self._backbone, read, listed.to(self._device),
                     owners.to(self._device), self._automaton,
                 )  # fmt: skip
-                texts += self._fill(template, read)[0]
-            scores.append(one.view(len(chosen), width).float().cpu().numpy())
-        row = candidate_metrics(np.concatenate(scores), at=[k for k in _CUTOFFS if k <= width])
+                texts = self._fill(template, read)[0]
+            return one.view(len(chosen), width).float().cpu().numpy(), texts
+
+        pages = self._sharing.gathered(rows.split(self._own.batch_size), score)
+        scores = np.concatenate([found for found, _ in pages])
+        texts = [text for _, texts in pages for text in texts]
+        row = candidate_metrics(scores, at=[k for k in _CUTOFFS if k <= width])
         return {**row, VALID: self._valid_rate(texts, frozen.items[rows])}
 
     def refuse_long_lists(self, template: Template, split: SplitName, frozen: Candidates) -> None:
@@ -175,14 +185,16 @@ class PromptMeasure:
 
     def written(self, instances: Sequence[Instance]) -> Written:
         """Fill the blanks of prompts freely, greedily."""
-        texts: list[str] = []
-        complete, size = 0, self._own.batch_size
-        for begin in range(0, len(instances), size):
+        size = self._own.batch_size
+
+        def fill(begin: int) -> tuple[list[str], int]:
             some = list(instances[begin : begin + size])
             with self._accelerator.autocast():
-                own, ended = self._fill(some[0].template, self._read(self._prompts(some)))
-            texts += own
-            complete += ended
+                return self._fill(some[0].template, self._read(self._prompts(some)))
+
+        pages = self._sharing.gathered(range(0, len(instances), size), fill)
+        texts = [text for texts, _ in pages for text in texts]
+        complete = sum(ended for _, ended in pages)
         return Written(instances, texts, complete / max(1, len(instances)))
 
     def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:

@@ -6,7 +6,7 @@ Torch is not imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -206,6 +206,7 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
         "exp.cache.candidate_folder": None,
         "embed": "the language model's own token vectors",
     }
+    read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
     memory_keys: ClassVar[tuple[str, ...]] = (
         "model.training.batch_tokens",
         "model.training.batch_size",

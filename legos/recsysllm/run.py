@@ -14,25 +14,21 @@ from legos.metrics.subsets import ALL
 from legos.recsysllm.backbone import DecoderBackbone
 from legos.recsysllm.build import build_backbone, intra_rows, open_language, open_world
 from legos.recsysllm.evaluate import SplitMeasure
-from legos.recsysllm.loop import train_epochs
 from legos.recsysllm.measure import chosen_templates
 from legos.recsysllm.model_settings import RecsysllmModel
 from legos.recsysllm.origin import Origin
+from legos.recsysllm.recipe import InfillRecipe, fit_positions
 from legos.recsysllm.stream import TrainingStream
-from legos.recsysllm.training import (
-    InfillTraining,
-    TrainingKeeper,
-    fit_positions,
-    take_trained,
-)
 from legos.run.assemble import Workplace
 from legos.run.checkpoint import read_checkpoint
-from legos.run.early_stopping import EarlyStopping
 from legos.run.folder import RunFolder
 from legos.run.measure import SplitResult
-from legos.run.random_state import seed_everything
-from legos.run.records import TrainedRecord
 from legos.run.tracking import Tracker
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.records import TrainedRecord
+from legos.training.saved_state import SavedState, take_trained
+from legos.training.trainer import Trainer
 
 _LIST_METRICS = ("HR", "Recall", "nDCG")
 
@@ -45,9 +41,8 @@ class RecsysllmSystem:
         say: told how items are named.
 
     Raises:
-        ConfigError: more than one process, a precision that needs its gradients scaled, metrics
-            that lists of beams do not have, prompts without data, or more tokens than the language
-            model reads.
+        ConfigError: metrics that lists of beams do not have, prompts without data, or more tokens
+            than the language model reads.
         DataError: the tables are not split leave-last-out or have no titles.
     """
 
@@ -76,56 +71,57 @@ class RecsysllmSystem:
         """Train on the mixture, going on from ``checkpoints/last``."""
         config, own = self.place.config.exp.train, self.settings.training
         stopping = EarlyStopping(config.metric, parse_metric(config.metric).maximize, own.patience)
-        seed_everything(config.seed)
-        stream = TrainingStream(self.world, self.backbone.special, seed=config.seed)
-        training = InfillTraining(
-            self.place.accelerator, self.backbone, stream, self.settings, stopping
+        seed_everything(config.seed, rank=self.place.accelerator.process_index)
+        stream = TrainingStream(
+            self.world, self.backbone.special, seed=config.seed, acc_batch=config.acc_batch
+        )
+        recipe = InfillRecipe(
+            self.place.accelerator,
+            self.backbone,
+            stream,
+            self.settings,
+            stopping,
+            seed=config.seed,
         )
         names = ", ".join(stream.mixture.names)
         tracker.say(
-            f"{folder.path}: {self.parameters:,} trained parameters, {training.total:,} steps of "
-            f"{own.batch_size} examples: {names}; {own.infill_share:.0%} histories with blanks"
-        )
-        keeper = TrainingKeeper(
-            training,
-            folder.checkpoints,
-            folder.id,
-            tracker,
-            minutes=config.checkpoint_minutes,
-            steps=config.checkpoint_steps,
+            f"{folder.path}: {self.parameters:,} trained parameters, {recipe.total:,} steps of "
+            f"{stream.size} examples: {names}; {own.infill_share:.0%} histories with blanks"
         )
         valid = self.place.split(self.place.config.data.splits.valid)
 
         def validate() -> dict[str, float]:
-            return self._measure(valid, thorough=False).rows[ALL]
+            result = self._measure(valid, thorough=False)
+            return result.rows[ALL] if result else {}
 
+        saved = SavedState.of_run(recipe, folder, tracker, config)
         begin = time.monotonic()
-        train_epochs(training, validate, keeper=keeper, tracker=tracker)
+        Trainer(recipe, validate, saved, tracker).train()
         tracker.say(f"{time.monotonic() - begin:.0f} s in all")
-        return self._trained(training)
+        return self._trained(recipe)
 
     def load(self, checkpoint: Path) -> str:
         """Take what was trained, on these tables or on others; the id of the run that did."""
         found = read_checkpoint(checkpoint, TrainedRecord)
         if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
             fit_positions(self.backbone, found)
-        return take_trained(self.backbone, found, checkpoint)
+        return take_trained(self.backbone, found, checkpoint, InfillRecipe.system)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Measure a split with every prompt that was chosen."""
         return self._measure(interactions, thorough=thorough)
 
-    def _trained(self, training: InfillTraining) -> dict[str, Any]:
-        progress, stopping = training.progress, training.early_stopping
+    def _trained(self, recipe: InfillRecipe) -> dict[str, Any]:
+        progress, stopping = recipe.progress, recipe.early_stopping
         found: dict[str, Any] = {
-            "rows": len(training.stream.mixture),
+            "rows": len(recipe.stream.mixture),
             "steps": progress.step,
             "epochs": progress.epochs,
             "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),
             "tokens": progress.tokens,
             "targets": progress.targets,
             "tokens_per_second": round(progress.tokens / max(1e-9, progress.seconds)),
-            "tasks": training.stream.mixture.names,
+            "tasks": recipe.stream.mixture.names,
             "titles": dict(self.world.families.catalogue.counts),
         }
         if stopping.best_epoch:
@@ -141,7 +137,6 @@ def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
     """Raise ConfigError for what this system cannot do."""
     config, own = place.config.exp, settings.measure
     beams = own.beams
-    place.refuse_processes_and_fp16()
     if config.evaluate.ranking != "all":
         raise ConfigError(
             "exp.evaluate.ranking: recsysllm writes items out of all; expected all, as in "

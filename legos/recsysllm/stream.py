@@ -33,9 +33,11 @@ class TrainingStream:
         world: tables and tokenizer.
         special: tokens of the backbone.
         seed: of the run.
+        acc_batch: a step has so many times the examples of ``training.batch_size``.
 
     Attributes:
         mixture: of all task families.
+        size: examples of a step.
         steps_per_epoch: steps after which a training is measured.
 
     Raises:
@@ -43,12 +45,14 @@ class TrainingStream:
             unknown.
     """
 
-    def __init__(self, world: World, special: SpecialTokens, *, seed: int) -> None:
+    def __init__(
+        self, world: World, special: SpecialTokens, *, seed: int, acc_batch: int = 1
+    ) -> None:
         self._world, self._special, self._seed = world, special, seed
         own = world.settings.training
         self.mixture = world.families.mixture()
-        self._size, self._share = own.batch_size, own.infill_share
-        self.steps_per_epoch = own.epoch_steps or max(1, -(-len(self.mixture) // own.batch_size))
+        self.size, self._share = own.batch_size * acc_batch, own.infill_share
+        self.steps_per_epoch = own.epoch_steps or max(1, -(-len(self.mixture) // self.size))
         if self._share:
             self._windows = HorizonSampler(
                 world.families.sequences.times,
@@ -63,7 +67,7 @@ class TrainingStream:
     def examples(self, step: int) -> Examples:
         """The examples of a step (from 0) on the CPU, histories after prompts."""
         world = self._world
-        rows = torch.arange(step * self._size, (step + 1) * self._size)
+        rows = torch.arange(step * self.size, (step + 1) * self.size)
         draw = draws.uniform(rows, 1, _INFILL, seed=self._seed, epoch=0)[:, 0]
         prompts, histories = rows[draw >= self._share], rows[draw < self._share]
         parts = []

@@ -238,19 +238,6 @@ class Workplace:
         names = self.tables.vocabulary(self.train.impression_vocabulary)
         return names[int(self.train.impression_ids[rows.impressions[row]])]
 
-    def refuse_processes_and_fp16(self) -> None:
-        """Raise ConfigError for several processes and fp16: only bricks can do with them."""
-        model, processes = self.config.model, self.accelerator.num_processes
-        if processes > 1:
-            raise ConfigError(
-                f"model {model.name}: system {model.system} trains in one process, not in "
-                f"{processes}; start python worker.py without accelerate launch"
-            )
-        if self.config.exp.precision == "fp16":
-            raise ConfigError(
-                f"exp.precision: {model.system} computes in fp32 or bf16, not in fp16"
-            )
-
 
 def _profiles(config: RunConfig, tables: Tables, device: torch.device) -> ItemStore | None:
     fields = config.data.user_fields

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
-
 from legos.data.interactions import Interactions
 from legos.metrics.subsets import ALL
 from legos.run.assemble import Workplace
@@ -15,11 +13,11 @@ from legos.run.evaluate import evaluate
 from legos.run.folder import RunFolder
 from legos.run.measure import SplitResult
 from legos.run.notices import training_notices
-from legos.run.random_state import seed_everything
-from legos.run.resume import load_model
 from legos.run.tracking import Tracker
-from legos.run.train import train
-from legos.run.training import Training
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.random_state import seed_everything
+from legos.training.saved_state import SavedState, load_trained
+from legos.training.trainer import Trainer
 
 
 class Bricks:
@@ -45,7 +43,7 @@ class Bricks:
         rows = place.training_rows()
         seed_everything(config.seed, rank=place.accelerator.process_index)
         parameters = self.parameters
-        training = Training(
+        recipe = BricksRecipe(
             place.accelerator,
             self.model,
             place.store,
@@ -56,21 +54,20 @@ class Bricks:
         )
         tracker.say(
             f"{folder.path}: {parameters:,} trained parameters, {len(rows):,} training "
-            f"rows, {training.stream.steps_per_epoch:,} steps an epoch"
+            f"rows, {recipe.stream.steps_per_epoch:,} steps an epoch"
         )
         valid = place.split(place.config.data.splits.valid)
         for notice in training_notices(place, rows):
             tracker.say(notice)
 
         def validate() -> dict[str, float]:
-            result = evaluate(place, training.whole_model(), valid, thorough=False)
-            found: list[dict[str, float]] = [result.rows[ALL] if result else {}]
-            metrics: dict[str, float] = broadcast_object_list(found)[0]
-            return metrics
+            result = evaluate(place, recipe.replicas.whole(), valid, thorough=False)
+            return result.rows[ALL] if result else {}
 
-        train(training, validate, checkpoints=folder.checkpoints, run_id=folder.id, tracker=tracker)
-        stopping, progress = training.early_stopping, training.progress
-        epochs = progress.step / training.stream.steps_per_epoch
+        saved = SavedState.of_run(recipe, folder, tracker, config)
+        Trainer(recipe, validate, saved, tracker).train()
+        stopping, progress = recipe.early_stopping, recipe.progress
+        epochs = progress.step / recipe.stream.steps_per_epoch
         return {
             "rows": len(rows),
             "steps": progress.step,
@@ -83,7 +80,7 @@ class Bricks:
 
     def load(self, checkpoint: Path) -> str:
         """Take a checkpoint's weights; returns the id of the run that trained them."""
-        return str(load_model(self.model, checkpoint)["run"])
+        return load_trained(self.model, checkpoint, BricksRecipe.system)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""

@@ -24,10 +24,10 @@ from legos.run.check_language import TRAINED, language_rows, language_table
 from legos.run.devices import make_accelerator
 from legos.run.notices import ranking_cost, training_notices
 from legos.run.place import run_folder
-from legos.run.schedule import Stream
 from legos.run.sources import models_not_here
 from legos.run.systems import show_system
 from legos.terminal import shown_bytes
+from legos.training.stream import Stream
 
 _FLOAT = 4  # bytes
 _MOMENTS = 2  # that Adam keeps of each trained parameter

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from legos.config.model_schema import ModelConfig
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 
@@ -58,9 +59,10 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
 
 
 def refuse_uneven(config: RunConfig, processes: int) -> None:
-    """Raise ConfigError for a batch that the processes cannot share evenly."""
+    """Raise ConfigError for a batch of clicks that the processes cannot share evenly."""
     size = config.exp.train.batch_size
-    if config.exp.mode == "test" or size % processes == 0:
+    is_bricks = isinstance(config.model, ModelConfig)
+    if config.exp.mode == "test" or not is_bricks or size % processes == 0:
         return
     below, above = size - size % processes, size - size % processes + processes
     near = f"{below} or {above}" if below else f"{above}"

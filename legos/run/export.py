@@ -23,7 +23,8 @@ from legos.lm.merge import whole_language_model
 from legos.run.assemble import Workplace
 from legos.run.language import language_model_of, language_model_settings, no_language_model
 from legos.run.place import checkpoint_of, run_folder
-from legos.run.resume import load_model
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.saved_state import load_trained
 
 DESCRIPTION = "legos.json"  # of where an exported model comes from
 
@@ -53,14 +54,14 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
         # nothing is scored, so that no hidden states are needed
         place = Workplace.open(config, accelerator, tables, shapes_only=True)
         model = replace(place, language_model=language_model, shapes_only=False).model()
-        state = load_model(model, checkpoint)
+        trained_in = load_trained(model, checkpoint, BricksRecipe.system)
         layer = language_model.layer(settings.layer) if settings.layer else 0
         whole = whole_language_model(language_model, _trained_part(model).cpu(), layer)
-        facts = _facts(config, settings, language_model, state, checkpoint, layer)
+        facts = _facts(config, settings, language_model, trained_in, checkpoint, layer)
         write_language_model(folder, whole, language_model, facts)
         console.print(
             f"{folder}: {language_model.name} with the {language_model.num_layers - layer} of its "
-            f"{language_model.num_layers} layers that run {state['run']} kept\n"
+            f"{language_model.num_layers} layers that run {trained_in} kept\n"
             f"used by --llm_ver {shlex.quote(str(folder))}, or transformers' "
             f"AutoModel.from_pretrained({str(folder)!r})",
             soft_wrap=True,
@@ -117,7 +118,7 @@ def _facts(
     config: RunConfig,
     settings: LanguageModelConfig,
     language_model: LanguageModel,
-    state: Mapping[str, Any],
+    trained_in: str,
     checkpoint: Path,
     layer: int,
 ) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def _facts(
             "targets": list(settings.lora_targets),
         }
     return {
-        "run": state["run"],
+        "run": trained_in,
         "checkpoint": str(checkpoint),
         "data": config.data.name,
         "model": config.model.name,

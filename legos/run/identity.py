@@ -55,9 +55,11 @@ def run_identity(config: RunConfig, tables: Tables) -> Identity:
     Raises:
         LegosError: something that is read is not there.
     """
-    rules = unread_keys(config)
+    rules, later = unread_keys(config), type(config.model).read_later
     sources = sources_of_weights(config, tables)
-    return Identity(_read(deciding(config, OF_WEIGHTS), rules), _read(sources, rules))
+    settings = _read(deciding(config, OF_WEIGHTS), rules)
+    settings = {key: each for key, each in settings.items() if (key, each) not in later.items()}
+    return Identity(settings, _read(sources, rules))
 
 
 def measurement_identity(config: RunConfig) -> Identity:

@@ -21,8 +21,9 @@ from legos.run.identity import ID_LENGTH
 from legos.run.measure import measure
 from legos.run.place import checkpoint_of, run_folder
 from legos.run.predictions import write_leaderboard, write_scores
-from legos.run.resume import load_model
 from legos.run.show import show_run
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.saved_state import load_trained
 
 SPLIT = "impressions"
 
@@ -54,7 +55,7 @@ def score_new_impressions(
     model = place.model()
     run = run_folder(config, trained_on)
     checkpoint = checkpoint_of(config, run)
-    load_model(model, checkpoint)
+    load_trained(model, checkpoint, BricksRecipe.system)
     place = place.over(new, say=console.print)
     interactions = place.split(SPLIT)
     scored = score(place, model, interactions)

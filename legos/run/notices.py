@@ -7,8 +7,8 @@ from legos.data.batch import Rows
 from legos.data.honesty import read_honesty
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
-from legos.run.losses import CATALOGUE_LOSSES
 from legos.run.states import distinct_states
+from legos.systems.bricks.losses import CATALOGUE_LOSSES
 
 
 def training_notices(place: Workplace, rows: Rows) -> list[str]:

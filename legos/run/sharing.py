@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 Page = TypeVar("Page", Tensor, slice)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,19 @@ class Sharing:
             filled[page] = compute(page)
         return self.added(filled)
 
-    def own(self, pages: Sequence[Page]) -> Sequence[Page]:
+    def gathered(self, pages: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
+        """What is computed of each page, in the order of the pages, in every process.
+
+        Args:
+            pages: every n-th is computed in each of n processes.
+            compute: of a page what processes can send each other.
+        """
+        found = [(number, compute(pages[number])) for number in self.own(range(len(pages)))]
+        if self.accelerator is not None:
+            found = gather_object(found)
+        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+    def own(self, pages: Sequence[Item]) -> Sequence[Item]:
         """The pages of this process."""
         if self.accelerator is None:
             return pages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from legos.cllm4rec.recipe import Cllm4RecRecipe
 from legos.cllm4rec.run import Cllm4RecSystem
-from legos.cllm4rec.training import StageTraining
 from legos.data.tables import Tables
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
-from legos.run.early_stopping import EarlyStopping
-from legos.run.random_state import seed_everything
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.step import take_step
 from tests.cllm4rec.world import world_config, world_language_model, world_tables
 
 STEPS = 4  # of every pass
@@ -38,7 +40,7 @@ def _precision_of_its_own() -> Iterator[None]:
     AcceleratorState._reset_state()
 
 
-def training_of(root: Path, precision: Any, family: dict[str, Any]) -> StageTraining:
+def training_of(root: Path, precision: Any, family: dict[str, Any]) -> Cllm4RecRecipe:
     shape = world_language_model(root / "model", attention_dropout=0.0, **family)
     limits = dict.fromkeys(("collaborative_steps", "content_steps", "recommendation_steps"), STEPS)
     stages = {"batch_size": 6, "pretraining_epochs": 1, "finetuning_epochs": 1, **limits}
@@ -50,28 +52,25 @@ def training_of(root: Path, precision: Any, family: dict[str, Any]) -> StageTrai
     seed_everything(0)
     rows = system.task_rows(lambda text: None)
     stopping = EarlyStopping("nDCG@10", True, 0)
-    return StageTraining(accelerator, system.model, rows, stopping, seed=0)
+    return Cllm4RecRecipe(accelerator, system.model, rows, stopping, seed=0)
 
 
-def losses(training: StageTraining) -> dict[str, list[float]]:
+def losses(training: Cllm4RecRecipe) -> dict[str, list[float]]:
     """Losses of all steps by stage and task."""
     found: dict[str, list[float]] = {}
-    while (stage := training.stage) is not None:
-        if training.stage_is_over:
-            training.next_stage()
-            continue
-        name = f"{stage.name} {training.current.task}"
-        found[name] = [training.take_step()["loss"] for _ in range(training.steps)]
-        training.end_pass()
-        if training.progress.part == len(stage.passes):
-            training.end_epoch()
+    while (segment := training.segment()) is not None and training.stage is not None:
+        if segment.steps:
+            name = f"{segment.labels['stage']} {segment.labels['task']}"
+            training.replicas.module.train(segment.dropout)
+            found[name] = [take_step(training)[0]["loss"] for _ in range(segment.steps)]
+        training.after(segment, math.nan)
     return found
 
 
-def optimized(training: StageTraining) -> dict[str, list[Tensor]]:
+def optimized(training: Cllm4RecRecipe) -> dict[str, list[Tensor]]:
     return {
         side: [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for side, optimizer in training.optimizers.items()
+        for side, optimizer in training.replicas.optimizers.items()
     }
 
 
@@ -112,7 +111,7 @@ def test_only_tables_are_optimized_and_they_stay_fp32(root: Path) -> None:
             assert len(held[side]) == 2
             assert all(p.dtype == torch.float32 for p in held[side])
         losses(training)
-    for optimizer in training.optimizers.values():
+    for optimizer in training.replicas.optimizers.values():
         moments = [value for state in optimizer.state.values() for value in state.values()]
         assert len(moments) == 2 * 3
         assert all(value.dtype == torch.float32 for value in moments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import worker
+from legos.cllm4rec.recipe import Cllm4RecRecipe
 from legos.cllm4rec.run import Cllm4RecSystem
 from legos.cllm4rec.stages import stages_of
 from legos.cllm4rec.trained import open_trained, session_of
-from legos.cllm4rec.training import StageTraining
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.data.vector_files import read_item_vectors
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
-from legos.run.early_stopping import EarlyStopping
 from legos.run.main import run
 from legos.run.place import run_folder
-from legos.run.random_state import seed_everything
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.step import take_step
 from process import cllm4rec_vectors
 from process.command import run_cli
 from tests.cllm4rec.world import world_config, world_language_model, world_tables
@@ -58,20 +60,14 @@ def at(config: RunConfig, runs: Path) -> RunConfig:
 def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
     system = opened(world_config(root, model={"backbone": {"train": train}}))
     seed_everything(0)
-    training = StageTraining(
-        system.place.accelerator,
-        system.model,
-        system.task_rows(lambda text: None),
-        EarlyStopping("nDCG@10", True, 0),
-        seed=0,
-    )
+    recipe = recipe_of(system)
     seen = []
-    while (stage := training.stage) is not None:
-        if training.stage_is_over:
-            training.next_stage()
+    while (segment := recipe.segment()) is not None and (stage := recipe.stage) is not None:
+        if not segment.steps:
+            recipe.after(segment, math.nan)
             continue
-        task, before = training.current, state_of(system)
-        training.take_step()
+        task, before = recipe.current, state_of(system)
+        begin_step(recipe)
         changed = {
             name.split(".")[0]
             for name, tensor in state_of(system).items()
@@ -79,10 +75,7 @@ def test_in_every_pass_one_set_of_tables_learns(root: Path, train: str) -> None:
         }
         assert changed == {task.learns} | (set() if train == "frozen" else {"backbone"})
         seen.append((stage.name, task.task))
-        training.progress.position = training.steps
-        training.end_pass()
-        if training.progress.part == len(stage.passes):
-            training.end_epoch()
+        recipe.after(segment, math.nan)
     pretraining = [("pretraining", "collaborative"), ("pretraining", "content")]
     finetuning = [("finetuning", "recommendation"), ("finetuning", "content")]
     assert seen == [("warm-up", "content"), *pretraining * 2, *finetuning * 2]
@@ -93,18 +86,30 @@ def test_warm_up_pulls_nothing_and_the_public_code_ends_without_dropout(
     root: Path, preset: str
 ) -> None:
     system = opened(world_config(root, model={"preset": preset}))
-    rows, stopping = system.task_rows(lambda text: None), EarlyStopping("nDCG@10", True, 0)
-    training = StageTraining(system.place.accelerator, system.model, rows, stopping, seed=0)
+    recipe = recipe_of(system)
     pulled, dropout = {}, {}
-    for number, stage in enumerate(training.stages):
+    for number, stage in enumerate(recipe.stages):
         for part, task in enumerate(stage.passes):
-            training.progress.stage, training.progress.part = number, part
-            log = training.take_step()
+            recipe.progress.stage, recipe.progress.part = number, part
+            log = begin_step(recipe)
             pulled[stage.name, task.task] = log["regularisation"] > 0
             dropout[stage.name, task.task] = system.model.training
     assert [key for key, found in pulled.items() if not found] == [("warm-up", "content")]
     without = [] if preset == "paper" else [("finetuning", "content")]
     assert [key for key, found in dropout.items() if not found] == without
+
+
+def recipe_of(system: Cllm4RecSystem) -> Cllm4RecRecipe:
+    rows, stopping = system.task_rows(lambda text: None), EarlyStopping("nDCG@10", True, 0)
+    return Cllm4RecRecipe(system.place.accelerator, system.model, rows, stopping, seed=0)
+
+
+def begin_step(recipe: Cllm4RecRecipe) -> dict[str, float]:
+    """A step as the trainer takes the first one of the segment under way."""
+    segment = recipe.segment()
+    assert segment is not None
+    recipe.replicas.module.train(segment.dropout)
+    return take_step(recipe)[0]
 
 
 def state_of(system: Cllm4RecSystem) -> dict[str, Tensor]:
@@ -274,27 +279,25 @@ def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path
 @pytest.mark.parametrize("chosen", ["valid", "training_loss", "last"])
 def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, chosen: str) -> None:
     system = opened(world_config(root, model={"content": {"checkpoint": chosen}}))
-    rows = system.task_rows(lambda text: None)
-    stopping = EarlyStopping("nDCG@10", True, 0)
-    training = StageTraining(system.place.accelerator, system.model, rows, stopping, seed=0)
+    recipe = recipe_of(system)
     assert [stage.epochs for stage in stages_of(system.settings)] == [1, 2, 2]
     first = state_of(system)
     if chosen != "last":
-        training.keep_content(1.0)
-    training.next_stage()
-    training.take_step()  # of interactions
-    training.end_pass()
-    training.take_step()  # of texts
+        recipe.keep_content(1.0)
+    recipe.next_stage()
+    begin_step(recipe)  # of interactions
+    recipe.progress.part = 1
+    begin_step(recipe)  # of texts
     later = state_of(system)
     if chosen != "last":
-        training.keep_content(2.0)  # worse: not kept
-    training.end_pass()
-    training.next_stage()
+        recipe.keep_content(2.0)  # worse: not kept
+    recipe.progress.part = 0
+    recipe.next_stage()
     now = state_of(system)
     expected = later if chosen == "last" else first
     assert torch.equal(now["content.item.weight"], expected["content.item.weight"])
     assert torch.equal(now["collaborative.item.weight"], later["collaborative.item.weight"])
-    assert all(not optimizer.state for optimizer in training.optimizers.values())
+    assert all(not optimizer.state for optimizer in recipe.replicas.optimizers.values())
 
 
 @pytest.mark.parametrize(

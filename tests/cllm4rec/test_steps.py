@@ -27,6 +27,7 @@ from legos.cllm4rec.settings import Cllm4RecConfig
 from legos.cllm4rec.templates import content_kind
 from legos.errors import CheckpointError, ConfigError
 from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from legos.training.weights import load_model_tensors, model_tensors
 from tests.cllm4rec.small import (
     FAMILIES,
     ragged,
@@ -159,9 +160,9 @@ def test_parts_of_a_batch_add_up() -> None:
         parts = [
             model.collaborative_step(data.batch(part, epoch=0)) for part in users.split([2, 3])
         ]
-        assert sum(part.count for part in parts) == whole.count
+        assert sum(part.divisor for part in parts) == whole.divisor
         total = sum(
-            combine(part, model.settings.mutual, count=whole.count).detach() for part in parts
+            combine(part, model.settings.mutual, count=whole.divisor).detach() for part in parts
         )
         assert torch.allclose(
             torch.as_tensor(total), combine(whole, model.settings.mutual).detach(), rtol=1e-6
@@ -173,7 +174,7 @@ def test_score_first_adds_one_term_a_row() -> None:
     for first in (True, False):
         model = small_cllm4rec(settings(score_first_main=first), users=USERS, items=ITEMS)
         data = InteractionLM(OWNED, TEMPLATES, model.settings, seed=1)
-        counts.append(model.collaborative_step(data.batch(torch.arange(5), epoch=0)).count)
+        counts.append(model.collaborative_step(data.batch(torch.arange(5), epoch=0)).divisor)
     assert counts == [16, 16 - 5]
 
 
@@ -184,7 +185,7 @@ def test_item_head_is_the_item_table(tmp_path: Path) -> None:
     prompts = RecommendationPrompts(OWNED, TEMPLATES, model.settings, seed=1)
     batch = prompts.prompts(torch.tensor([0, 1]))
     fresh = small_cllm4rec(settings(), users=USERS, items=ITEMS, seed=9)
-    fresh.load_trained_state(model.trained_state())
+    load_model_tensors(fresh, model_tensors(model), origin="here")
     for other in (copy.deepcopy(model), fresh, model.to(torch.float64).to(torch.float32)):
         assert other.item_head is other.collaborative.item.weight
         with torch.no_grad():
@@ -217,12 +218,12 @@ def test_training_goes_on_bit_identically(tmp_path: Path, train: str) -> None:
     }
     write_checkpoint(
         tmp_path / "last",
-        Checkpoint(first.trained_state(), {}, {**moments, "rng": torch.get_rng_state()}),
+        Checkpoint(model_tensors(first), {}, {**moments, "rng": torch.get_rng_state()}),
     )
     run(first, optimizer, range(2, 4))
     second, fresh = make(5)
     stored = read_checkpoint(tmp_path / "last")
-    second.load_trained_state(stored.model)
+    load_model_tensors(second, stored.model, origin="here")
     state = fresh.state_dict()
     for key, value in stored.optimizer.items():
         if key != "rng":
@@ -231,19 +232,21 @@ def test_training_goes_on_bit_identically(tmp_path: Path, train: str) -> None:
     fresh.load_state_dict(state)
     torch.set_rng_state(stored.optimizer["rng"])  # dropout
     run(second, fresh, range(2, 4))
-    for name, value in first.trained_state().items():
-        assert torch.equal(value, second.trained_state()[name]), name
+    for name, value in model_tensors(first).items():
+        assert torch.equal(value, model_tensors(second)[name]), name
 
 
 def test_names_are_strict() -> None:
     model = small_cllm4rec(settings(), users=USERS, items=ITEMS, train="full")
-    state = model.trained_state()
+    state = model_tensors(model)
     prefixed = {f"transformer.{name}": value for name, value in state.items()}
-    with pytest.raises(CheckpointError, match=r"missing \(backbone.*unknown \(transformer"):
-        model.load_trained_state(prefixed)
+    with pytest.raises(CheckpointError, match=r"backbone\S* is not in the checkpoint"):
+        load_model_tensors(model, prefixed, origin="here")
+    with pytest.raises(CheckpointError, match=r"transformer\S* is not in the model"):
+        load_model_tensors(model, {**state, **prefixed}, origin="here")
     state["collaborative.user.weight"] = torch.zeros(1, 1)
-    with pytest.raises(CheckpointError, match=r"collaborative\.user\.weight has shape"):
-        model.load_trained_state(state)
+    with pytest.raises(CheckpointError, match=r"collaborative\.user\.weight is \(1, 1\)"):
+        load_model_tensors(model, state, origin="here")
 
 
 def test_what_does_not_fit_together() -> None:

@@ -35,7 +35,7 @@ from legos.recsysllm.tasks.candidates import frozen_candidates
 from legos.recsysllm.tasks.sequences import Sequences
 from legos.run.folder import RunFolder
 from legos.run.report import read_metrics, write_report
-from legos.run.resume import load_model, resume_training, save_training
+from legos.training.saved_state import load_trained
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
 from process.amazon.impressions import Negatives
@@ -52,7 +52,7 @@ from tests.process.genre.test_store import answer, rejected
 from tests.recsysllm.reviews import write_raw
 from tests.run.test_report import run_folder
 from tests.run.tiny_config import tiny_config
-from tests.run.tiny_training import FIELDS, tiny_training
+from tests.run.tiny_training import FIELDS, saved_tiny, tiny_training
 from tests.tiny import tiny_tables
 
 Read = Callable[[], object]
@@ -123,14 +123,15 @@ def _check(folder: Path) -> Read:
 
 def _best(folder: Path) -> Read:
     training = tiny_training(tiny_tables(folder / "tables"))
-    save_training(training, folder / "best", run_id="tiny", position=0, only_model=True)
-    return lambda: load_model(training.bare_model, folder / "best")
+    saved_tiny(training, folder).save("best")
+    return lambda: load_trained(training.bare_model, folder / "best", training.system)
 
 
 def _last(folder: Path) -> Read:
     training = tiny_training(tiny_tables(folder / "tables"))
-    save_training(training, folder / "last", run_id="tiny", position=0)
-    return lambda: resume_training(training, folder / "last")
+    saved = saved_tiny(training, folder)
+    saved.save("last")
+    return saved.resume
 
 
 def _run(folder: Path) -> Read:

@@ -13,7 +13,7 @@ from legos.errors import ConfigError
 from legos.item.fixed_vectors import FixedVectors, FixedVectorsConfig
 from legos.recommender import build_brick
 from legos.registry import item_encoders
-from legos.run.weights import frozen_hashes, model_tensors
+from legos.training.weights import frozen_hashes, model_tensors
 from tests.item.padded import dense, numbers
 
 GIVEN = torch.tensor([[3.0, 4.0], [torch.nan, torch.nan], [0.0, 0.0], [-1.0, 2.0]])

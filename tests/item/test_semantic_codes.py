@@ -13,7 +13,7 @@ from legos.errors import ConfigError
 from legos.item.semantic_codes import SemanticCodes, SemanticCodesConfig
 from legos.recommender import build_brick
 from legos.registry import item_encoders
-from legos.run.weights import load_model_tensors, model_tensors
+from legos.training.weights import load_model_tensors, model_tensors
 from tests.item.padded import attend, dense, numbers
 
 CODES = torch.tensor([[7, 0, 2], [7, 1, 2], [-1, -1, -1], [0, 1, 2], [7, 0, 2], [10**12, 0, 0]])

@@ -13,7 +13,7 @@ import torch
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.recsysllm import evaluate, measure, training
+from legos.recsysllm import evaluate, measure, recipe
 from legos.recsysllm.origin import Origin
 from legos.recsysllm.run import RecsysllmSystem
 from legos.recsysllm.tasks.candidates import Candidates
@@ -127,13 +127,13 @@ def test_prompts_are_read_as_in_training(
         return real_reading(*args, **more)
 
     monkeypatch.setattr(measure, "read_prompts", reading)
-    real_layout = training.lay_out
+    real_layout = recipe.lay_out
 
     def layout(*args: Any, **more: Any) -> Any:
         told["training"] = more["bidirectional"]
         return real_layout(*args, **more)
 
-    monkeypatch.setattr(training, "lay_out", layout)
+    monkeypatch.setattr(recipe, "lay_out", layout)
     more = {
         "measure": {**CHOSEN["measure"], "users": 2, "valid_users": 2},
         "training": {"epochs": 1, "epoch_steps": 1},

@@ -19,12 +19,15 @@ from legos.errors import CheckpointError
 from legos.recsysllm.measure import default_templates
 from legos.recsysllm.positions import IGNORE
 from legos.recsysllm.prompts import builtin_prompts
+from legos.recsysllm.recipe import InfillRecipe
 from legos.recsysllm.run import RecsysllmSystem
 from legos.recsysllm.stream import TrainingStream
 from legos.run.assemble import Workplace
 from legos.run.devices import make_accelerator
 from legos.run.main import run
-from legos.run.schedule import learning_rate_factor
+from legos.training.early_stopping import EarlyStopping
+from legos.training.learning_rate import learning_rate_factor
+from legos.training.step import take_step
 from tests.recsysllm.system import system_config, yamls
 
 
@@ -129,17 +132,15 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
         several = examples.masks.lengths > 1  # blanks of histories; prompts have one
         assert 0 < int(several.sum()) <= 30
         assert int((examples.targets != IGNORE).sum()) > 40
-        from legos.recsysllm.training import InfillTraining
-        from legos.run.early_stopping import EarlyStopping
-
         stopping = EarlyStopping("nDCG@10", True, 0)
-        training = InfillTraining(
-            system.place.accelerator, system.backbone, stream, system.settings, stopping
+        recipe = InfillRecipe(
+            system.place.accelerator, system.backbone, stream, system.settings, stopping, seed=3
         )
+        recipe.replicas.module.train()
         logs = []
         for _ in range(3):
-            logs.append(training.take_step())
-            rates = {group["lr"] for group in training.optimizer.param_groups}
+            logs.append(take_step(recipe)[0])
+            rates = {group["lr"] for group in recipe.replicas.optimizers[""].param_groups}
             assert rates == {logs[-1]["learning_rate"]}
         rates = [log["learning_rate"] / 0.01 for log in logs]  # of 8 steps, the first a warm-up
         assert rates == pytest.approx(

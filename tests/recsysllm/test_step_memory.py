@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legos.recsysllm.loss import token_losses
-from legos.recsysllm.training import length_batches
+from legos.recsysllm.recipe import length_batches
 from tests.recsysllm.small import small_backbone
 
 

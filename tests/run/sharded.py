@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from legos.data.items import ItemStore
 from legos.data.tables import Tables
-from legos.run.weights import (
+from legos.training.weights import (
     load_model_tensors,
     load_optimizer_tensors,
     model_tensors,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import legos.folders
 from legos.errors import CheckpointError
 from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
-from legos.run.weights import (
+from legos.training.weights import (
     check_frozen,
     frozen_hashes,
     load_model_tensors,

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import Tensor
 
-import legos.run.train
+import legos.training.trainer
 from legos.blocks.encode import Penalised
 from legos.config.load import load_run_config
 from legos.data.batch import Batch, TrainingRows
@@ -26,10 +26,10 @@ from legos.item.cnn import CNNConfig
 from legos.recommender import Recommender
 from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
 from legos.run.devices import make_accelerator
-from legos.run.gradient_cache import CachedItems, even_pages
-from legos.run.losses import row_losses
-from legos.run.train import add_gradient, take_step
-from legos.run.training import Training
+from legos.systems.bricks.gradient_cache import CachedItems, even_pages
+from legos.systems.bricks.losses import row_losses
+from legos.systems.bricks.recipe import BricksRecipe, Piece
+from legos.training.step import take_step
 from legos.user.fastformer import FastformerConfig
 from tests.brick_forms import default_forms, fitting
 from tests.bricks import random_interactions, random_profiles, random_recommender, random_store
@@ -60,7 +60,7 @@ def without_dropout(config: BrickConfig) -> BrickConfig:
 
 def brick_training(
     brick: BrickConfig, *, double: bool = False, page_size: int = 0, dropout: bool = False
-) -> Training:
+) -> BricksRecipe:
     """An item encoder, or a user encoder over a CNN, about to be trained."""
     brick = brick if dropout else without_dropout(brick)
     bricks: dict[str, Any] = {"item": CNNConfig(dropout=0.5 if dropout else 0.0, attention_size=8)}
@@ -75,7 +75,7 @@ def brick_training(
     model = random_recommender(store, frozen_words=False, **bricks)
     sampler = NegativeSampler(data, num_items=len(store), strategy="impression", count=3, seed=0)
     config: Any = SimpleNamespace(**{**DEFAULTS, "metric": "GAUC", "item_page_size": page_size})
-    training = Training(
+    training = BricksRecipe(
         make_accelerator(device="cpu", precision="fp32", deterministic=True),
         model.double() if double else model,
         store,
@@ -87,16 +87,18 @@ def brick_training(
     return training
 
 
-def batch_of(training: Training) -> Batch:
+def batch_of(training: BricksRecipe) -> Batch:
     return training.rows.batch(torch.arange(BATCH_SIZE), pass_number=0)
 
 
-def gradients(training: Training) -> tuple[Tensor, dict[str, Tensor | None]]:
+def gradients(training: BricksRecipe) -> tuple[Tensor, dict[str, Tensor | None]]:
     """Losses of a batch and the gradient of every parameter."""
-    losses = add_gradient(
-        training, batch_of(training), counted=BATCH_SIZE, share=1 / BATCH_SIZE, is_last=True
-    )
-    return losses, {name: each.grad for name, each in training.bare_model.named_parameters()}
+    loss = training.loss(Piece(torch.arange(BATCH_SIZE), BATCH_SIZE, 0))
+    training.replicas.backward(loss.value, 1 / BATCH_SIZE)
+    if loss.backward is not None:
+        loss.backward()
+    assert loss.rows is not None
+    return loss.rows, {name: each.grad for name, each in training.bare_model.named_parameters()}
 
 
 def assert_same_gradients(
@@ -161,7 +163,7 @@ def test_dropout_of_every_page_is_replayed_exactly() -> None:
     assert not torch.allclose(paged_in_one_graph(expected, 7), losses)  # there is dropout
 
 
-def paged_in_one_graph(training: Training, page_size: int) -> Tensor:
+def paged_in_one_graph(training: BricksRecipe, page_size: int) -> Tensor:
     """Losses of a batch whose pages are encoded one after the other, all kept; and backward."""
     batch, store, model = batch_of(training), training.store, training.bare_model
     words = store.texts["title"].lengths + store.texts["abstract"].lengths
@@ -263,7 +265,9 @@ def test_a_whole_training_has_the_same_losses(tables: Path, tmp_path: Path, acc_
         torch.testing.assert_close(trained[1][name], weight, rtol=0, atol=1e-9)
 
 
-def logged_losses(training: Training, folder: Path, *, stop_at: int | None = None) -> list[float]:
+def logged_losses(
+    training: BricksRecipe, folder: Path, *, stop_at: int | None = None
+) -> list[float]:
     """Train; the loss of every step. ``stop_at``: break off after so many steps."""
     losses: list[float] = []
 
@@ -275,7 +279,7 @@ def logged_losses(training: Training, folder: Path, *, stop_at: int | None = Non
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(legos.run.train, "take_step", stepping)
+        patch.setattr(legos.training.trainer, "take_step", stepping)
         killed = pytest.raises(RuntimeError, match="killed") if stop_at else nullcontext()
         with killed:
             train_tiny(training, folder)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from legos.errors import ConfigError
-from legos.run.losses import LOSSES, Contrast, row_losses
+from legos.systems.bricks.losses import LOSSES, Contrast, row_losses
 
 SCORES = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])
 LABELS = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from legos.run.schedule import Stream, learning_rate_factor, rank_part
+from legos.training.distributed import rank_part
+from legos.training.learning_rate import learning_rate_factor
+from legos.training.stream import Stream
 
 
 def stream(**changes: int) -> Stream:

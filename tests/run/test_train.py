@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from legos.errors import CheckpointError, LegosError
 from legos.recommender import Scored
-from legos.run.train import take_step
+from legos.training.step import take_step
 from tests.run.tiny_training import final_weights, tiny_training, train_tiny
 from tests.run.two_processes import in_two_processes
 from tests.tiny import tiny_tables
@@ -188,9 +188,10 @@ def test_a_process_hears_what_any_process_raises(tables: Path) -> None:
 def test_only_parameters_of_language_models_learn_at_item_lr(tables: Path) -> None:
     model = tiny_training(tables).bare_model
     model.item_encoder.view_attention.is_language_model = True
-    from legos.run.optimizer import build_optimizer, set_learning_rate
+    from legos.systems.bricks.recipe import brick_optimizer
+    from legos.training.learning_rate import set_learning_rate
 
-    optimizer = build_optimizer(model, name="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
+    optimizer = brick_optimizer(model, name="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
     set_learning_rate(optimizer, 0.5)
     rates = {
         parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]

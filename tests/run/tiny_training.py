@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-import legos.run.train
+import legos.training.trainer
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore
@@ -27,11 +27,12 @@ from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
 from legos.run.devices import joined_processes, make_accelerator
-from legos.run.early_stopping import EarlyStopping
-from legos.run.random_state import seed_everything
 from legos.run.tracking import Tracker
-from legos.run.training import Training
-from legos.run.weights import model_tensors
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.saved_state import SavedState
+from legos.training.weights import model_tensors
 from legos.user.additive_attention import AdditiveAttentionConfig
 
 FIELDS = (
@@ -83,7 +84,7 @@ def tiny_training(
     dropout: float = 0.2,
     double: bool = False,
     **settings: Any,
-) -> Training:
+) -> BricksRecipe:
     """A CNN + additive attention model on the training split of tiny tables.
 
     ``double`` computes in float64, where only a wrong sum and no rounding shows.
@@ -99,7 +100,7 @@ def tiny_training(
     )
     model = tiny_model(tables, store, dropout=dropout)
     seed_everything(config.seed, rank=accelerator.process_index)
-    return Training(
+    return BricksRecipe(
         accelerator,
         model.double() if double else model,
         store,
@@ -110,7 +111,7 @@ def tiny_training(
     )
 
 
-def train_tiny(training: Training, folder: Path) -> None:
+def train_tiny(training: BricksRecipe, folder: Path) -> None:
     """Train to the end (or a kill), validating by the loss on a fixed batch."""
 
     def validate() -> dict[str, float]:
@@ -122,13 +123,26 @@ def train_tiny(training: Training, folder: Path) -> None:
         return {"loss": float(-scores.log_softmax(1)[:, 0].mean())}
 
     tracker = Tracker(folder, enabled=training.accelerator.is_main_process, quiet=True)
-    legos.run.train.train(
-        training, validate, checkpoints=folder / "checkpoints", run_id="tiny", tracker=tracker
-    )
+    saved = saved_tiny(training, folder / "checkpoints", tracker)
+    legos.training.trainer.Trainer(training, validate, saved, tracker).train()
     tracker.close()
 
 
-def final_weights(training: Training) -> dict[str, Tensor]:
+def saved_tiny(training: BricksRecipe, folder: Path, tracker: Any = None) -> SavedState:
+    """The checkpoints of a training in a folder."""
+    tracker = tracker or Tracker(folder, enabled=False)
+    config = training.config
+    return SavedState(
+        training,
+        folder,
+        "tiny",
+        tracker,
+        minutes=config.checkpoint_minutes,
+        steps=config.checkpoint_steps,
+    )
+
+
+def final_weights(training: BricksRecipe) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model_tensors(training.bare_model).items()}
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from legos.run.devices import joined_processes
-from legos.run.gradient_cache import average_gradients
-from legos.run.train import take_step
+from legos.training.distributed import average_gradients
+from legos.training.step import take_step
 from tests.run.tiny_training import final_weights, tiny_training
 
 SETTINGS = {"dropout": 0.0, "double": True, "acc_batch": 2}

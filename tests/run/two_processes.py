@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,12 +26,7 @@ def in_two_processes(arguments: Sequence[str]) -> list[str]:
 
     Where one fails the other may wait for it forever, so it is ended and both are shown.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    with TemporaryDirectory() as folder:
-        files = [[Path(folder, f"{kind}{rank}") for kind in ("out", "err")] for rank in range(2)]
-        processes = [_start(arguments, rank, port, *files[rank]) for rank in range(2)]
+    with _two(arguments) as (processes, files):
         codes = _wait(processes)
         printed = [[file.read_text(encoding="utf-8") for file in pair] for pair in files]
     assert codes == [0, 0], "\n".join(
@@ -38,6 +34,30 @@ def in_two_processes(arguments: Sequence[str]) -> list[str]:
         for rank, (code, texts) in enumerate(zip(codes, printed, strict=True))
     )
     return [output for output, _ in printed]
+
+
+def ends_of_two(arguments: Sequence[str]) -> list[int]:
+    """Exit codes of both, where one is to take the other with it."""
+    with _two(arguments) as (processes, _):
+        return [process.wait(timeout=_LIMIT) for process in processes]
+
+
+@contextmanager
+def _two(
+    arguments: Sequence[str],
+) -> Iterator[tuple[list[subprocess.Popen[bytes]], list[list[Path]]]]:
+    """Both processes, and the files of what each prints and of its errors."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with TemporaryDirectory() as folder:
+        files = [[Path(folder, f"{kind}{rank}") for kind in ("out", "err")] for rank in range(2)]
+        processes = [_start(arguments, rank, port, *files[rank]) for rank in range(2)]
+        try:
+            yield processes, files
+        finally:
+            for process in processes:
+                process.kill()
 
 
 def _start(

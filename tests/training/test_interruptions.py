@@ -135,23 +135,12 @@ PHASES: dict[str, Phase] = {
 
 
 MISSING = {(name, "saving pretrained") for name in ("bricks", "recsysllm")}
-LOST = {
-    ("bricks", "in the last save"),
-    ("cllm4rec", "in the last save"),
-    ("llm_cf", "in the last validation"),
-    ("llm_cf", "in the last save"),
-    ("recsysllm", "in the last validation"),
-    ("recsysllm", "in the last save"),
-}
-"""Where Ctrl-C is lost: exit code 0, and the run goes on."""
 WITHOUT_TEXTS = ("in the last validation", "in the last save", "between training and test")
 """Where ``llm_cf`` can differ from ``cllm4rec``: it validates last of all."""
 
 
 def _marks(name: str, phase: str) -> list[pytest.MarkDecorator]:
-    lost = pytest.mark.xfail(strict=True, reason="Ctrl-C is lost, the run goes on")
-    marks = [lost] if (name, phase) in LOST else []
-    return marks + [pytest.mark.nightly] * (name == "llm_cf" and phase not in WITHOUT_TEXTS)
+    return [pytest.mark.nightly] * (name == "llm_cf" and phase not in WITHOUT_TEXTS)
 
 
 TABLE = [

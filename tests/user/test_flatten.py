@@ -19,8 +19,8 @@ from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender, build_brick
 from legos.registry import user_encoders
 from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from legos.run.optimizer import build_optimizer
-from legos.run.weights import (
+from legos.systems.bricks.recipe import brick_optimizer
+from legos.training.weights import (
     frozen_hashes,
     load_model_tensors,
     load_optimizer_tensors,
@@ -182,7 +182,7 @@ def train(model: Recommender, optimizer: torch.optim.Optimizer, steps: int) -> N
 
 
 def adam(model: Recommender) -> torch.optim.Optimizer:
-    return build_optimizer(model, name="adam", lr=0.01, item_lr=None, weight_decay=0)
+    return brick_optimizer(model, name="adam", lr=0.01, item_lr=None, weight_decay=0)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -15,7 +15,7 @@ from legos.data.catalogue import CatalogueRows
 from legos.errors import ConfigError
 from legos.item.id import IDConfig
 from legos.recommender import Recommender
-from legos.run.losses import CATALOGUE_LOSSES, batch_losses
+from legos.systems.bricks.losses import CATALOGUE_LOSSES, batch_losses
 from legos.user.multi_vae import MultiVAE, MultiVAEConfig
 from tests.bricks import (
     NUM_ITEMS,

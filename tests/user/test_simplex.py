@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from legos.predictor.cosine import CosineConfig
-from legos.run.losses import Contrast, batch_losses
+from legos.systems.bricks.losses import Contrast, batch_losses
 from legos.user.simplex import Aggregation, SimpleX, SimpleXConfig
 from tests.bricks import HIDDEN_SIZE, random_batch, random_recommender, random_store, user_input
 from tests.user.built import built

@@ -9,19 +9,15 @@ is done here to user encoder, predictor and loss together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
 from legos.data.items import ItemStore
 from legos.recommender import Recommender
-from legos.run.random_state import random_tensors, restore_random_tensors
-
-_BUCKET = 2**24  # gradients averaged at once: few messages, and a copy of no more than these
+from legos.training.random_state import random_tensors, restore_random_tensors
 
 
 class CachedItems:
@@ -85,45 +81,3 @@ def even_pages(lengths: Tensor, page_size: int) -> list[Tensor]:
     """Positions ``(N,)`` in pages of at most ``page_size``, each with a share of every length."""
     order, count = lengths.argsort(stable=True), -(-lengths.numel() // page_size)
     return [order[first::count] for first in range(count)]
-
-
-@torch.no_grad()
-def average_gradients(model: nn.Module, accelerator: Accelerator) -> None:
-    """Average gradients over processes as a wrapped model does, whose hooks were not called.
-
-    A missing gradient counts as zero, but stays missing where no process has one. Buffers of
-    numbers (running statistics) become those of the first process.
-
-    Args:
-        model: the same in every process, not wrapped.
-        accelerator: of the processes.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    present = torch.tensor([parameter.grad is not None for parameter in trained]).float()
-    anywhere = accelerator.reduce(present.to(accelerator.device)).tolist()
-    shared = [parameter for parameter, count in zip(trained, anywhere, strict=True) if count]
-    for bucket in _buckets(shared):
-        for parameter in bucket:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in bucket if parameter.grad is not None]
-        flat = accelerator.reduce(torch.cat([part.flatten() for part in gradients]), "mean")
-        parts = flat.split([part.numel() for part in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-    for buffer in model.buffers():
-        if buffer.is_floating_point():
-            broadcast(buffer)
-
-
-def _buckets(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Parameters of one dtype each, in order, of at most ``_BUCKET`` numbers or alone."""
-    bucket: list[nn.Parameter] = []
-    for parameter in sorted(parameters, key=lambda each: str(each.dtype)):
-        size = sum(each.numel() for each in bucket) + parameter.numel()
-        if bucket and (size > _BUCKET or parameter.dtype != bucket[0].dtype):
-            yield bucket
-            bucket = []
-        bucket.append(parameter)
-    if bucket:
-        yield bucket

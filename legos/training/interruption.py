@@ -30,9 +30,11 @@ class Interruption:
             self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        if self.requested and kind is None:  # after the loop last looked
+            raise KeyboardInterrupt
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

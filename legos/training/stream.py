@@ -1,4 +1,4 @@
-"""What step comes when: batches as a function of the step, and the learning rate of a step.
+"""Which rows a step has: batches as a function of its number.
 
 The stream of training rows is a sequence of passes, each a seeded permutation. A step is named by
 its number alone, so a resume needs no sampler state beyond it, and an "epoch" may be any number of
@@ -77,34 +77,6 @@ class Stream:
         first = position * self.rows_per_step
         rows = self._order[1][first : first + self.rows_per_step]
         return StepRows(pass_number, list(torch.split(rows, self._batch_size)))
-
-
-def rank_part(rows: Tensor, rank: int, world_size: int) -> tuple[Tensor, int]:
-    """The contiguous part of a micro-batch that one process takes.
-
-    Returns:
-        The rows to compute and how many of them count. A process for which nothing is left computes
-        one row that does not count, because every process must take part in every backward pass.
-    """
-    part = torch.tensor_split(rows, world_size)[rank]
-    return (part, part.numel()) if part.numel() else (rows[:1], 0)
-
-
-def learning_rate_factor(step: int, *, total: int, warmup: float, schedule: str) -> float:
-    """The share of the peak learning rate used at a step.
-
-    Args:
-        step: counted from 0.
-        total: steps of the whole training.
-        warmup: fraction of ``total`` over which the rate rises linearly from 0.
-        schedule: "constant" or "linear" (down to 0 at ``total``) after the warm-up.
-    """
-    warmup_steps = round(warmup * total)
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    if schedule == "linear":
-        return max(0.0, (total - step) / max(1, total - warmup_steps))
-    return 1.0
 
 
 def _ceil(number: int, divisor: int) -> int:

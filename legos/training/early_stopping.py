@@ -39,11 +39,11 @@ class EarlyStopping:
         """Whether patience has run out."""
         return 0 < self.patience <= self.epochs_since
 
-    def update(self, metrics: Mapping[str, float], *, epoch: int) -> bool:
-        """Take in an epoch's validation metrics; returns whether it is the best so far.
+    def watched(self, metrics: Mapping[str, float]) -> float:
+        """The watched metric.
 
         Raises:
-            LegosError: the metric was not computed or is not a finite number.
+            LegosError: it was not computed.
         """
         by_lower_case = {name.lower(): value for name, value in metrics.items()}
         value = by_lower_case.get(self.metric.lower())
@@ -52,6 +52,15 @@ class EarlyStopping:
                 f"exp.train.metric: {self.metric!r} is not among the validation metrics; "
                 f"{nearest(self.metric, metrics)}"
             )
+        return value
+
+    def update(self, metrics: Mapping[str, float], *, epoch: int) -> bool:
+        """Take in an epoch's validation metrics; returns whether it is the best so far.
+
+        Raises:
+            LegosError: the metric was not computed or is not a finite number.
+        """
+        value = self.watched(metrics)
         if not math.isfinite(value):
             raise LegosError(
                 f"validation metric {self.metric} is {value} after epoch {epoch}, so epochs "

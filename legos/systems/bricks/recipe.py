@@ -1,0 +1,279 @@
+"""Bricks in training: the loss of a step is the mean over all its rows, however they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from legos.data.batch import Rows
+from legos.data.items import ItemStore
+from legos.errors import ConfigError, LegosError
+from legos.metrics import parse_metric
+from legos.recommender import Recommender
+from legos.records import Count
+from legos.systems.bricks.gradient_cache import CachedItems
+from legos.systems.bricks.losses import Contrast, batch_losses
+from legos.training.distributed import Replicas, rank_part
+from legos.training.early_stopping import EarlyStopping
+from legos.training.learning_rate import learning_rate_factor
+from legos.training.optimizer import build_optimizer, decays
+from legos.training.recipe import Loss, Recipe, Segment, Step
+from legos.training.records import ResumableRecord, record_of
+from legos.training.stream import Stream
+from legos.training.weights import frozen_hashes
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
+
+_NAMED = 5  # impressions named by an error
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done, validation included.
+        loss_sum: sum of the losses of the rows seen in the epoch under way.
+        loss_rows: their number.
+        seconds: spent in training steps, over all interruptions.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    seconds: float = 0.0
+
+
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    rows_per_step: Count
+
+
+class Piece(NamedTuple):
+    """The part of a micro-batch that this process takes.
+
+    Attributes:
+        rows: ``(B,)`` int64 numbers of training rows.
+        counted: rows that count, the first ones.
+        pass_number: of the stream of rows.
+    """
+
+    rows: Tensor
+    counted: int
+    pass_number: int
+
+
+class BricksRecipe(Recipe):
+    """Clicks against negatives, or against the catalogue.
+
+    Args:
+        accelerator: device, precision and processes.
+        model: to train; moved to the device and wrapped for many processes.
+        store: item content, on the accelerator's device.
+        rows: the training rows, on the accelerator's device.
+        config: ``exp.train``.
+        profiles: the users' fields, on the accelerator's device.
+        early_stopping: on another metric than the one the configuration names.
+        impression_name: the raw id of a training row's impression, for errors.
+
+    Raises:
+        ConfigError: items are to be encoded in pages, and parameters are sharded.
+    """
+
+    system = "bricks"
+    record = _Resumable
+    progress: Progress
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: Recommender,
+        store: ItemStore,
+        rows: Rows,
+        config: TrainConfig,
+        *,
+        profiles: ItemStore | None = None,
+        early_stopping: EarlyStopping | None = None,
+        impression_name: Callable[[int], str] = str,
+    ) -> None:
+        if accelerator.distributed_type == DistributedType.FSDP and config.item_page_size:
+            raise ConfigError(
+                f"exp.train.item_page_size {config.item_page_size} is not supported with FSDP, "
+                "which gathers its shards only for a call of the whole model; set it to 0"
+            )
+        self.accelerator, self.store, self.rows = accelerator, store, rows
+        self.profiles = profiles
+        self.config, self.impression_name = config, impression_name
+        self.frozen = frozen_hashes(model)
+        optimizer = brick_optimizer(
+            model,
+            name=config.optimizer,
+            lr=config.lr,
+            item_lr=config.item_lr,
+            weight_decay=config.weight_decay,
+        )
+        # pages are encoded by a part of the model, whose wrapper does not average gradients
+        self.replicas = Replicas(
+            accelerator,
+            model,
+            {"": optimizer},
+            by_hand=config.item_page_size > 0,
+            may_shard=True,
+        )
+        self.stream = Stream(
+            num_rows=len(rows),
+            batch_size=config.batch_size,
+            acc_batch=config.acc_batch,
+            epoch_batch=config.epoch_batch,
+            seed=config.seed,
+        )
+        self.rows_per_step = self.stream.rows_per_step
+        self.seed = config.seed
+        self.progress = Progress()
+        self.early_stopping = early_stopping or EarlyStopping(
+            config.metric, parse_metric(config.metric).maximize, config.patience
+        )
+        self._contrast = Contrast(config.margin, config.negative_weight)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, wrapped where there are many processes."""
+        return self.replicas.module
+
+    @property
+    def bare_model(self) -> Recommender:
+        """The model without the wrapper; its parameters may be shards."""
+        model: Recommender = self.replicas.bare
+        return model
+
+    def segment(self) -> Segment | None:
+        """The epoch under way."""
+        done, steps = self.progress.epoch, self.stream.steps_per_epoch
+        if done >= self.config.epochs or self.early_stopping.stop:
+            return None
+        return Segment(
+            title=f"epoch {done + 1}",
+            labels={"epoch": done + 1},
+            steps=steps,
+            done=self.progress.step - done * steps,
+            measure="choose",
+        )
+
+    def next_step(self) -> Step:
+        """Each process takes its part of each micro-batch."""
+        step = self.stream.rows(self.progress.step)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
+        return Step(
+            pieces=[Piece(*part, step.pass_number) for part in parts],
+            rate=self._rate,
+            share=1 / step.total,
+            clip=self.config.clip,
+        )
+
+    def loss(self, piece: Piece) -> Loss:
+        """The sum of the losses of the rows of this process."""
+        config, model = self.config, self.replicas.to_call
+        batch = self.rows.batch(piece.rows, pass_number=piece.pass_number)
+        cached: CachedItems | None = None
+        if 0 < config.item_page_size < batch.items.numel():
+            cached = CachedItems(
+                self.bare_model,
+                self.store,
+                batch.items,
+                page_size=config.item_page_size,
+                autocast=self.accelerator.autocast,
+            )
+        vectors = None if cached is None else cached.vectors
+        with self.accelerator.autocast():
+            whole = batch.targets is not None  # every item competes: nothing is to be selected
+            items = self.store.whole() if whole else self.store.batch(batch.items)
+            scores, penalty = model(batch, items, self.profiles, vectors)
+        losses = batch_losses(config.loss, scores, batch, self._contrast)
+        losses = (losses if penalty is None else losses + penalty)[: piece.counted]
+        return Loss(
+            losses.sum(),
+            rows=losses.detach(),
+            backward=None if cached is None else cached.backward,
+        )
+
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+        """Names the impressions of the step, those with a bad loss first."""
+        rows = torch.cat([piece.rows[: piece.counted] for piece in step.pieces]).cpu()
+        bad = ~torch.cat([loss.rows for loss in losses if loss.rows is not None]).cpu().isfinite()
+        culprits = rows[bad] if bad.any() else rows
+        names = [self.impression_name(int(row)) for row in culprits[:_NAMED]]
+        more = f" and {len(culprits) - _NAMED} more" if len(culprits) > _NAMED else ""
+        progress = self.progress
+        return LegosError(
+            f"{'loss' if bad.any() else 'gradient'} is not finite in epoch {progress.epoch + 1}, "
+            f"step {progress.step + 1}: training rows of impressions {', '.join(names)}{more}; "
+            "lower exp.train.lr, set exp.train.clip, or use exp.precision fp32"
+        )
+
+    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
+        """Loss and learning rate; the loss is summed over the rows of the step."""
+        progress, rows = self.progress, self.stream.rows(self.progress.step).total
+        log = {"loss": loss / rows, "learning_rate": self.config.lr * self._rate}
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.loss_rows += rows
+        progress.seconds += seconds
+        return log
+
+    def means(self) -> dict[str, float]:
+        """The mean loss of a row."""
+        return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
+
+    def after(self, segment: Segment, score: float) -> None:
+        """Go on to the next epoch."""
+        self.progress.epoch += 1
+        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0
+
+    @property
+    def _rate(self) -> float:
+        config = self.config
+        return learning_rate_factor(
+            self.progress.step,
+            total=config.epochs * self.stream.steps_per_epoch,
+            warmup=config.warmup,
+            schedule=config.schedule,
+        )
+
+
+def brick_optimizer(
+    model: nn.Module,
+    *,
+    name: Literal["adam", "adamw"],
+    lr: float,
+    item_lr: float | None,
+    weight_decay: float,
+) -> Optimizer:
+    """A module whose attribute ``is_language_model`` is true learns at ``item_lr``.
+
+    Biases, gains and other vectors do not decay.
+    """
+    of_language_model = {
+        parameter
+        for module in model.modules()
+        if getattr(module, "is_language_model", False)
+        for parameter in module.parameters()
+    }
+
+    def rule(key: str, parameter: nn.Parameter) -> dict[str, float]:
+        rate = item_lr if item_lr is not None and parameter in of_language_model else lr
+        return {"lr": rate, "weight_decay": weight_decay if decays(parameter) else 0.0}
+
+    return build_optimizer(model.named_parameters(), rule, name=name)

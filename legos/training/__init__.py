@@ -1,0 +1,1 @@
+"""Training step by step, the same for every system; a system's part is its recipe."""

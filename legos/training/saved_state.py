@@ -1,0 +1,250 @@
+"""All that a training is, to and from a checkpoint.
+
+``last`` has what a resume needs: trained weights, moments, random-number states, what the recipe
+adds, and where the training stands. A run that was killed and resumed ends with the same bits as
+one that was not. ``best`` has the trained weights alone, ``pretrained`` all but the moments. Frozen
+weights are never stored, only their hashes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from legos.errors import CheckpointError
+from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.run.folder import RunFolder
+from legos.run.tracking import Tracker
+from legos.training.random_state import (
+    random_tensors,
+    random_values,
+    restore_random,
+    seed_everything,
+)
+from legos.training.recipe import BEST, LAST, Recipe
+from legos.training.records import TrainedRecord
+from legos.training.weights import (
+    below,
+    check_frozen,
+    frozen_hashes,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
+
+_MOMENTS, _RANDOM = "moments/", "random/"
+
+_RandomState = tuple[Mapping[str, Any], Mapping[str, Tensor]]
+"""Values of python and numpy, tensors of torch."""
+
+
+class SavedState:
+    """The checkpoints of one run; every process calls it, the main one writes.
+
+    Args:
+        recipe: what is saved and restored.
+        folder: of the checkpoints.
+        run_id: stored in them.
+        tracker: whose lines are cut back to the checkpoint.
+        minutes: save at least so often.
+        steps: save every so many steps, too; 0: by time alone.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        run_id: str,
+        tracker: Tracker,
+        *,
+        minutes: float,
+        steps: int = 0,
+    ) -> None:
+        self._recipe, self._folder, self._run_id = recipe, folder, run_id
+        self._tracker, self._minutes, self._steps = tracker, minutes, steps
+        self._saved_at = time.monotonic()
+
+    @classmethod
+    def of_run(
+        cls, recipe: Recipe, folder: RunFolder, tracker: Tracker, config: TrainConfig
+    ) -> SavedState:
+        """The checkpoints of a run folder, saved as often as ``exp.train`` says."""
+        return cls(
+            recipe,
+            folder.checkpoints,
+            folder.id,
+            tracker,
+            minutes=config.checkpoint_minutes,
+            steps=config.checkpoint_steps,
+        )
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return (time.monotonic() - self._saved_at) / 60 > self._minutes
+
+    @property
+    def is_at_step(self) -> bool:
+        """Whether the number of steps asks for a save."""
+        return self._steps > 0 and self._recipe.progress.step % self._steps == 0
+
+    def save(self, name: str) -> None:
+        """Write the checkpoint of that name."""
+        recipe, replicas = self._recipe, self._recipe.replicas
+        values, tensors = recipe.state()
+        random = [] if name == BEST else gather_object([(random_values(), random_tensors())])
+        stored = {} if name == BEST else dict(tensors)
+        for rank, (_, states) in enumerate(random):
+            stored |= {f"{_RANDOM}{rank}/{key}": state for key, state in states.items()}
+        if name == LAST:
+            for key, optimizer in replicas.optimizers.items():
+                moments = optimizer_tensors(replicas.trained, optimizer)
+                stored |= {f"{_moments(key)}{each}": value for each, value in moments.items()}
+        scaler = replicas.accelerator.scaler
+        state: dict[str, Any] = {
+            "system": recipe.system,
+            "run": self._run_id,
+            "progress": asdict(recipe.progress),
+            "rows_per_step": recipe.rows_per_step,
+            "early_stopping": recipe.early_stopping.state(),
+            "metrics_position": self._tracker.position,
+            "frozen": dict(recipe.frozen),
+            "random": [values for values, _ in random],
+            "scaler": None if scaler is None else scaler.state_dict(),
+            **values,
+        }
+        checkpoint = Checkpoint(
+            model=model_tensors(replicas.trained), state=state, optimizer=stored
+        )
+        if replicas.accelerator.is_main_process:
+            write_checkpoint(self._folder / name, checkpoint)
+        replicas.accelerator.wait_for_everyone()
+        self._saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Resume from ``last``, else begin with the recipe's origin; forget lines recorded since.
+
+        Raises:
+            CheckpointError: damaged, of another model, or of another number of rows a step.
+        """
+        recipe, say, folder = self._recipe, self._tracker.say, self._folder / LAST
+        if self._has(folder):
+            position = self._restore(folder, moments=True)
+            self._tracker.rewind(position, recipe.progress.step)
+            segment = recipe.segment()
+            where = "the end" if segment is None else segment.title
+            say(f"resumes after step {recipe.progress.step} ({where})")
+            return
+        self._tracker.rewind(0, 0)
+        origin = recipe.origin()
+        if origin is not None:
+            self._restore(origin, moments=False)
+            say(f"begins with the pretraining of {origin}")
+            recipe.begin()
+
+    def _has(self, folder: Path) -> bool:
+        """Whether a checkpoint is there; the main process undoes what a crash left."""
+        accelerator = self._recipe.replicas.accelerator
+        found = accelerator.is_main_process and has_checkpoint(folder)
+        accelerator.wait_for_everyone()
+        return found or has_checkpoint(folder)
+
+    def _restore(self, folder: Path, *, moments: bool) -> int:
+        """Take all that a checkpoint has; the bytes of metrics.jsonl that belong to it."""
+        recipe, replicas = self._recipe, self._recipe.replicas
+        checkpoint = read_checkpoint(folder, recipe.record)
+        state, stored = checkpoint.state, checkpoint.optimizer
+        rows = state.get("rows_per_step", recipe.rows_per_step)
+        if moments and rows != recipe.rows_per_step:
+            raise CheckpointError(
+                f"{folder}: saved with {rows} rows a step, now {recipe.rows_per_step}"
+            )
+        take_trained(replicas.trained, checkpoint, folder, recipe.system, frozen=recipe.frozen)
+        recipe.progress = type(recipe.progress)(**state["progress"])
+        recipe.early_stopping.load_state(state["early_stopping"])
+        own = {
+            key: value for key, value in stored.items() if not key.startswith((_MOMENTS, _RANDOM))
+        }
+        recipe.load_state(state, own, folder)
+        if moments:
+            for name, optimizer in replicas.optimizers.items():
+                found = below(stored, _moments(name))
+                load_optimizer_tensors(replicas.trained, optimizer, found, origin=folder)
+        scaler = replicas.accelerator.scaler
+        if scaler is not None and state.get("scaler"):
+            scaler.load_state_dict(state["scaler"])
+        self._restore_random(_random_states(state, stored), folder)
+        return int(state["metrics_position"])
+
+    def _restore_random(self, states: Sequence[_RandomState], folder: Path) -> None:
+        """Continue this process's random numbers; with other processes dropout draws anew."""
+        accelerator = self._recipe.replicas.accelerator
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        if len(states) == processes:
+            restore_random(*states[rank], origin=folder)
+            return
+        seed_everything(self._recipe.seed + self._recipe.progress.step, rank=rank)
+        self._tracker.say(
+            f"saved by {len(states)} processes, goes on with {processes}: dropout differs from "
+            "here on"
+        )
+
+
+def _random_states(state: Mapping[str, Any], stored: Mapping[str, Tensor]) -> list[_RandomState]:
+    """Of every process; of the only one in a checkpoint of a system that once had no others."""
+    values = state["random"]
+    if isinstance(values, Mapping):
+        return [(values, below(stored, _RANDOM))]
+    return [(each, below(stored, f"{_RANDOM}{rank}/")) for rank, each in enumerate(values)]
+
+
+def load_trained(
+    model: nn.Module, folder: Path, system: str, *, frozen: Mapping[str, str] | None = None
+) -> str:
+    """Load a checkpoint for scoring; see :func:`take_trained`."""
+    checkpoint = read_checkpoint(folder, TrainedRecord)
+    return take_trained(model, checkpoint, folder, system, frozen=frozen)
+
+
+def take_trained(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    folder: Path,
+    system: str,
+    *,
+    frozen: Mapping[str, str] | None = None,
+) -> str:
+    """Copy the trained weights of a checkpoint into a model; the id of the run that trained them.
+
+    Args:
+        model: of the same settings.
+        checkpoint: of ``folder``.
+        folder: named by errors.
+        system: that the model belongs to.
+        frozen: hashes of the model's weights that are not trained, where they are known.
+
+    Raises:
+        CheckpointError: of another system or model, or with other frozen weights.
+    """
+    found = checkpoint.state.get("system", system)
+    if found != system:
+        raise CheckpointError(f"{folder}: a checkpoint of {found}; expected one of {system}")
+    load_model_tensors(model, checkpoint.model, origin=folder)
+    frozen = frozen_hashes(model) if frozen is None else frozen
+    check_frozen(frozen, checkpoint.state["frozen"], origin=folder)
+    return str(checkpoint.state["run"])
+
+
+def _moments(optimizer: str) -> str:
+    """Where the moments of an optimizer lie; the only one of a training has no name."""
+    return f"{_MOMENTS}{optimizer}/" if optimizer else _MOMENTS

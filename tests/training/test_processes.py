@@ -1,0 +1,120 @@
+"""Any number of processes: the gradients, metrics and files of one; kill and resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from legos.config.schema import RunConfig
+from legos.run.devices import make_accelerator
+from legos.run.main import run
+from tests.cllm4rec.world import world_config, world_language_model, world_tables
+from tests.recsysllm.reviews import reviewed_tables
+from tests.recsysllm.system import system_config
+from tests.run.two_processes import ends_of_two, environment, in_two_processes
+from tests.training.gradients import configs, gradients, recipe_of
+
+pytestmark = pytest.mark.multiprocess
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    world_tables(folder / "tables", reviews=True)
+    reviewed_tables(folder / "reviews").folder.rename(folder / "reviewed")
+    return folder
+
+
+def test_gradients_of_two_processes_are_those_of_one(root: Path) -> None:
+    in_two_processes(["-m", "tests.training.gradients", str(root)])
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)
+    for name, config in configs(root).items():
+        expected = gradients(recipe_of(config, accelerator))
+        assert len(expected) > 4
+        for rank in range(2):
+            found = load_file(root / f"{name}-{rank}.safetensors")
+            assert found.keys() == expected.keys(), name
+            for key, value in expected.items():
+                scale = max(1.0, float(value.abs().max()))
+                difference = float((found[key] - value).abs().max()) / scale
+                assert difference < 1e-6, (name, key, difference)
+
+
+def cllm4rec(root: Path, **exp: Any) -> RunConfig:
+    shape = world_language_model(root / "llama", attention_dropout=0.0)
+    stages = {"pretraining_epochs": 1, "finetuning_epochs": 2, "content_steps": 3}
+    return world_config(root, model={"model": shape, "stages": stages}, **exp)
+
+
+def recsysllm(root: Path, **exp: Any) -> RunConfig:
+    model: dict[str, Any] = {
+        "backbone": {"lora_dropout": 0.0},
+        "measure": {"prompts": ["sequential-6", "direct-8", "rating-1"], "beams": 10, "users": 9},
+    }
+    return system_config(root / "reviewed", root / "recsysllm", model=model, **exp)
+
+
+@pytest.mark.parametrize("system", [cllm4rec, recsysllm])
+def test_a_run_of_two_processes_ends_as_one_of_one(
+    root: Path, tmp_path: Path, system: Callable[..., RunConfig]
+) -> None:
+    """One rank writes; a run that one process had begun goes on with two, and the reverse.
+
+    The kill of one of two processes ends the other.
+    """
+    config = system(root, runs_folder=str(tmp_path / "one"))
+    expected = run(config)
+    two = system(root, runs_folder=str(tmp_path / "two"))
+    in_two_processes(command(two, tmp_path))
+    found = results(tmp_path / "two")
+    assert found["processes"] == 2
+    assert_alike(found, expected)
+    for begun in (1, 2):
+        resumed = system(
+            root, runs_folder=str(tmp_path / f"begun{begun}"), train={"checkpoint_steps": 2}
+        )
+        words = command(resumed, tmp_path, kill_at=5)
+        if begun == 1:
+            done = subprocess.run([sys.executable, *words], env=environment(), check=False)
+            assert done.returncode == -signal.SIGKILL
+            in_two_processes(command(resumed, tmp_path))
+        else:
+            codes = ends_of_two(words)
+            assert codes[1] == -signal.SIGKILL
+            assert codes[0] > 0
+            run(resumed)
+        (log,) = (tmp_path / f"begun{begun}").glob("*/*/*/log.txt")
+        assert f"saved by {begun} processes, goes on with {3 - begun}" in log.read_text()
+        assert_alike(results(tmp_path / f"begun{begun}"), expected)
+
+
+def command(config: RunConfig, folder: Path, *, kill_at: int = -1) -> list[str]:
+    """Words of a run in a process of its own, whose last process is killed after so many steps."""
+    path = folder / "config.json"
+    path.write_text(config.model_dump_json())
+    return ["-m", "tests.training.killed", str(path), str(kill_at)]
+
+
+def results(runs: Path) -> dict[str, Any]:
+    (path,) = runs.glob("*/*/*/results.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def assert_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same steps and metrics; sums of two processes round otherwise."""
+    for key in ("rows", "steps", "epochs", "best_epoch"):
+        assert found["training"][key] == expected["training"][key], key
+    assert found["training"]["best"] == pytest.approx(expected["training"]["best"], abs=1e-6)
+    rows, wanted = (each["splits"]["test"]["rows"] for each in (found, expected))
+    assert rows.keys() == wanted.keys()
+    for name, row in wanted.items():
+        assert rows[name] == pytest.approx(row, abs=1e-6), name
