@@ -135,14 +135,14 @@ def _do(errand: Errand) -> None:
             "(--exp config/exp/test.yaml, or --exp.mode test beside the --exp of the training)"
         )
     if errand.check:
-        from legos.run.check import check
+        from legos.modes.check import check
 
         check(config)
         return
     from legos.config.check import check_tables
     from legos.data.tables import Tables
-    from legos.run.main import run
-    from legos.run.memory import models_of, naming_memory_settings
+    from legos.modes.main import run
+    from legos.workplace.memory import models_of, naming_memory_settings
 
     check_tables(config, Tables.load(config.data.folder).manifest)
     tables = None
@@ -161,8 +161,8 @@ def _embed(errand: Errand) -> None:
     if errand.save is not None:
         raise ConfigError("--save: exp.mode is 'embed', which has no whole configuration to save")
     job = load_embed_job(errand.rest, notice=_notice)
-    from legos.run.embed import check_embed, run_embed
-    from legos.run.memory import naming_memory_settings
+    from legos.modes.embed import check_embed, run_embed
+    from legos.workplace.memory import naming_memory_settings
 
     with naming_memory_settings(job.exp):
         if errand.check:

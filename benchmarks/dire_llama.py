@@ -24,8 +24,8 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.states import StateReader, layer_name
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
-from legos.run.devices import make_accelerator, peak_memory_mb, reset_peak_memory
 from legos.systems.bricks.recipe import BricksRecipe
+from legos.workplace.device import make_accelerator, peak_memory_mb, reset_peak_memory
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {

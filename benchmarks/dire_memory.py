@@ -16,8 +16,8 @@ import torch
 from benchmarks.dire_setting import Setting, reads_tokens, step_at
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged
-from legos.run.devices import peak_memory_mb, reset_peak_memory
 from legos.systems.bricks.recipe import BricksRecipe
+from legos.workplace.device import peak_memory_mb, reset_peak_memory
 
 GRADIENT_TARGET = 1e-4  # of the largest gradient; float32 sums in another order
 _SIZES = (32, 64, 128, 256, 512)

@@ -24,7 +24,7 @@ from benchmarks.shapes import GOODREADS, Shape, make_interactions
 from benchmarks.train import Sides
 from legos.metrics import grouped_metrics
 from legos.recommender import Recommender
-from legos.run.score import score_pairs, score_split
+from legos.systems.bricks.score import score_pairs, score_split
 
 TEST = Shape(items=GOODREADS.items, impressions=18_863, history=9, negatives=20)
 METRICS = ("GAUC", "MRR", "nDCG@5", "nDCG@10")

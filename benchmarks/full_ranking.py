@@ -21,9 +21,9 @@ from benchmarks.evaluate import alternate
 from benchmarks.report import finish
 from benchmarks.shapes import ragged
 from legos.data.ragged import Ragged
+from legos.evaluation.rank import Ranking, rank
+from legos.evaluation.states import States
 from legos.metrics.full_ranking import counted_metrics
-from legos.run.rank import Ranking, rank
-from legos.run.states import States
 
 USERS, ITEMS, WIDTH = 20_000, 12_000, 64
 RECALL_AT, NDCG_AT = (20, 40), 100

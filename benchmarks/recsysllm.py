@@ -44,18 +44,18 @@ from benchmarks.recsysllm_plain import PlainScorer, PlainSearch, PrefixTree, Tit
 from benchmarks.report import Part, finish_parts
 from legos.data.ragged import Ragged
 from legos.errors import LegosError
-from legos.recsysllm.backbone import DecoderBackbone
-from legos.recsysllm.constrained import Ranked, rank_entities
-from legos.recsysllm.entities import Slot
-from legos.recsysllm.packed_scores import score_candidates
-from legos.recsysllm.positions import IGNORE, Examples
-from legos.recsysllm.reading import read_prompts
-from legos.recsysllm.recipe import InfillRecipe
-from legos.recsysllm.stream import TrainingStream
-from legos.recsysllm.trie import NOWHERE
-from legos.run.devices import make_accelerator
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.entities import Slot
+from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.reading import read_prompts
+from legos.systems.recsysllm.recipe import InfillRecipe
+from legos.systems.recsysllm.search.constrained import Ranked, rank_entities
+from legos.systems.recsysllm.search.packed_scores import score_candidates
+from legos.systems.recsysllm.search.trie import NOWHERE
+from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.early_stopping import EarlyStopping
 from legos.training.step import take_step
+from legos.workplace.device import make_accelerator
 
 BEAMS, FEW_TITLES, FEW_CANDIDATES = 20, 60, 8
 GOALS = {"candidates": 10.0, "search": 5.0, "train": 0.7}

@@ -15,21 +15,21 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
 from legos.lm.source import LanguageModelSource
-from legos.recsysllm.automaton import Automaton
-from legos.recsysllm.backbone import DecoderBackbone
-from legos.recsysllm.build import World, build_decoder, intra_rows, open_world
-from legos.recsysllm.entities import EntityPool
-from legos.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
-from legos.recsysllm.positions import Examples
-from legos.recsysllm.prompts import builtin_prompts
-from legos.recsysllm.tasks import ENTITY_TYPES, Catalogue, TaskFamilies
-from legos.recsysllm.tasks.candidates import Candidates
-from legos.recsysllm.tasks.catalogue import item_names
-from legos.recsysllm.tasks.direct import DirectTask
-from legos.recsysllm.tasks.draws import unseen_items
-from legos.recsysllm.tasks.sequences import Sequences
-from legos.recsysllm.tasks.sequential import SequentialTask
-from legos.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.backbones.build import World, build_decoder, intra_rows, open_world
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.entities import EntityPool
+from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
+from legos.systems.recsysllm.positions.positions import Examples
+from legos.systems.recsysllm.prompts import builtin_prompts
+from legos.systems.recsysllm.search.automaton import Automaton
+from legos.systems.recsysllm.tasks import ENTITY_TYPES, Catalogue, TaskFamilies
+from legos.systems.recsysllm.tasks.candidates import Candidates
+from legos.systems.recsysllm.tasks.catalogue import item_names
+from legos.systems.recsysllm.tasks.direct import DirectTask
+from legos.systems.recsysllm.tasks.draws import unseen_items
+from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.sequential import SequentialTask
+from legos.systems.recsysllm.units import UnitTokenizer
 
 ITEMS, USERS, NEGATIVES, SEED = 12_101, 4_000, 99, 0  # as many items as Beauty has, and P5's 99
 _BRANDS = 2_700  # first words of Beauty's titles that differ

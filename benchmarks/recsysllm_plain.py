@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legos.recsysllm.backbone import DecoderBackbone
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 
 
 class Title(NamedTuple):

@@ -60,8 +60,8 @@ def main(args: argparse.Namespace) -> None:
     """
     import torch
 
-    from legos.cllm4rec.trained import open_trained
     from legos.data.vector_files import write_item_vectors, write_user_vectors
+    from legos.systems.cllm4rec.trained import open_trained
 
     system = open_trained(args.run, device="cpu")
     chosen = [getattr(system.model, name) for name in dict.fromkeys(args.sets)]

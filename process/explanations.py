@@ -1,4 +1,4 @@
-"""Published explanations out of pickles, as JSON lines that ``legos.recsysllm`` reads.
+"""Published explanations out of pickles, as JSON lines that ``legos.systems.recsysllm`` reads.
 
 Two forms. NLG4RS (NETE, PETER): a list of records with ``user``, ``item`` and ``template``, the
 tuple (feature, opinion, sentence, sentiment). P5: a list, or a dict of lists by split, of records

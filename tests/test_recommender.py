@@ -26,8 +26,8 @@ from legos.registry import (
     refuse_unfit,
     user_encoders,
 )
-from legos.run.score import score_split, score_split_directly
 from legos.systems.bricks.losses import row_losses
+from legos.systems.bricks.score import score_split, score_split_directly
 from legos.user.self_attention import SelfAttentionConfig
 from tests.brick_forms import all_configs, default_forms
 from tests.bricks import (

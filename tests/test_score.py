@@ -12,7 +12,7 @@ from legos.data.interactions import Interactions
 from legos.item.attention import AttentionConfig
 from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender
-from legos.run.score import score_split, score_split_directly
+from legos.systems.bricks.score import score_split, score_split_directly
 from legos.user.profile import ProfileConfig
 from legos.user.self_attention import SelfAttentionConfig
 from tests.bricks import (

@@ -4,14 +4,14 @@ A system registers itself with the section that a model YAML may say of it, by o
 (:func:`legos.config.model_schema.register_system`); its torch code is imported when a run needs it.
 """
 
-from legos.cllm4rec.settings import Cllm4RecModel
 from legos.config.model_schema import ModelConfig, register_system
-from legos.recsysllm.model_settings import RecsysllmModel
+from legos.systems.cllm4rec.settings import Cllm4RecModel
+from legos.systems.recsysllm.model_settings import RecsysllmModel
 
 register_system(
     about="an item encoder, a user encoder and a predictor, each by its name",
-    runs="legos.run.bricks:Bricks",
-    shows="legos.run.check:show_bricks",
+    runs="legos.systems.bricks.system:Bricks",
+    shows="legos.modes.check:show_bricks",
 )(ModelConfig)
 
 __all__ = ["Cllm4RecModel", "ModelConfig", "RecsysllmModel"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import ConfigDict, Field, create_model
 
 from legos.records import Count, Record
-from legos.run.checkpoint import StateRecord
+from legos.runs.checkpoint import StateRecord
 
 _BOUNDED: dict[Any, Any] = {int: Count, dict[str, int]: dict[str, Count]}
 

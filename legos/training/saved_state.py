@@ -18,9 +18,9 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from legos.errors import CheckpointError
-from legos.run.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
-from legos.run.folder import RunFolder
-from legos.run.tracking import Tracker
+from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 from legos.training.random_state import (
     random_tensors,
     random_values,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
-from legos.run.tracking import Tracker
+from legos.runs.tracking import Tracker
 from legos.training.interruption import Interruption
 from legos.training.recipe import BEST, LAST, Recipe, Segment
 from legos.training.saved_state import SavedState

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     if output.suffix == ".json":
         write_json(output, report.model_dump(mode="json"))
     else:
-        from legos.run.report import honesty_page
+        from legos.reports.page import honesty_page
 
         write_text(output, honesty_page(str(reader.manifest["name"]), report))
 

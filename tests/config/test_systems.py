@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import legos.config
-from legos.cllm4rec.settings import Cllm4RecModel
 from legos.config import resolved_dict
 from legos.config.comparison import comparison_rows
 from legos.config.listing import list_families
@@ -19,7 +18,8 @@ from legos.config.schema import RunConfig
 from legos.console import PlainConsole
 from legos.decides import OF_WEIGHTS, deciding
 from legos.errors import ConfigError
-from legos.recsysllm.model_settings import RecsysllmModel
+from legos.systems.cllm4rec.settings import Cllm4RecModel
+from legos.systems.recsysllm.model_settings import RecsysllmModel
 
 RUN = ["--data", "amazon-beauty-random", "--model", "cllm4rec", "--exp", "cllm4rec"]
 COMPARE = ["--data", "amazon-beauty-random", "--exp", "cllm4rec-compare"]

@@ -16,10 +16,10 @@ from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.config.unread import unread_keys
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.run.main import run
-from tests.cllm4rec.world import world_config, world_tables
-from tests.recsysllm.conftest import reviewed
-from tests.recsysllm.system import system_config
+from legos.modes.main import run
+from tests.systems.cllm4rec.world import world_config, world_tables
+from tests.systems.recsysllm.conftest import reviewed
+from tests.systems.recsysllm.system import system_config
 
 __all__ = ["reviewed"]  # a fixture
 

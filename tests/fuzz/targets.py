@@ -13,10 +13,6 @@ import numpy as np
 import torch
 
 import worker
-from legos.cllm4rec.pretrained import Pretrained
-from legos.cllm4rec.soft_tables import SoftTables
-from legos.cllm4rec.token_store import TokenStore
-from legos.cllm4rec.vocabulary import Vocabulary
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore
 from legos.data.tables import Tables
@@ -29,12 +25,16 @@ from legos.data.vector_files import (
 from legos.exits import run_command
 from legos.files import write_json
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
-from legos.recsysllm.glm_files import GlmFiles
-from legos.recsysllm.origin import Origin
-from legos.recsysllm.tasks.candidates import frozen_candidates
-from legos.recsysllm.tasks.sequences import Sequences
-from legos.run.folder import RunFolder
-from legos.run.report import read_metrics, write_report
+from legos.reports.page import read_metrics, write_report
+from legos.runs.folder import RunFolder
+from legos.systems.cllm4rec.pretrained import Pretrained
+from legos.systems.cllm4rec.soft_tables import SoftTables
+from legos.systems.cllm4rec.token_store import TokenStore
+from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.recsysllm.backbones.glm_files import GlmFiles
+from legos.systems.recsysllm.origin import Origin
+from legos.systems.recsysllm.tasks.candidates import frozen_candidates
+from legos.systems.recsysllm.tasks.sequences import Sequences
 from legos.training.saved_state import load_trained
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
@@ -46,14 +46,14 @@ from process.recbole.__main__ import build_parser as recbole_parser
 from process.recbole.__main__ import main as recbole
 from process.tables import write_tables
 from process.tokenization import load_tokenizer
-from tests.cllm4rec.test_token_store import Encoder, corpus
 from tests.lm.cached import PARTS, TOKENS, cache, states
+from tests.modes.tiny_config import tiny_config
 from tests.process.genre.test_store import answer, rejected
-from tests.recsysllm.reviews import write_raw
-from tests.run.test_report import run_folder
-from tests.run.tiny_config import tiny_config
-from tests.run.tiny_training import FIELDS, saved_tiny, tiny_training
+from tests.reports.test_report import run_folder
+from tests.systems.cllm4rec.test_token_store import Encoder, corpus
+from tests.systems.recsysllm.reviews import write_raw
 from tests.tiny import tiny_tables
+from tests.training.tiny_training import FIELDS, saved_tiny, tiny_training
 
 Read = Callable[[], object]
 

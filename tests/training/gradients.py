@@ -14,20 +14,20 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from legos.cllm4rec.recipe import Cllm4RecRecipe
-from legos.cllm4rec.run import Cllm4RecSystem
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.recsysllm.recipe import InfillRecipe
-from legos.recsysllm.run import RecsysllmSystem
-from legos.recsysllm.stream import TrainingStream
-from legos.run.assemble import Workplace
-from legos.run.devices import joined_processes, make_accelerator
+from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
+from legos.systems.cllm4rec.system import Cllm4RecSystem
+from legos.systems.recsysllm.recipe import InfillRecipe
+from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.training.early_stopping import EarlyStopping
 from legos.training.recipe import Recipe
 from legos.training.step import take_step
-from tests.cllm4rec.world import world_config, world_language_model
-from tests.recsysllm.system import system_config
+from legos.workplace.device import joined_processes, make_accelerator
+from legos.workplace.workplace import Workplace
+from tests.systems.cllm4rec.world import world_config, world_language_model
+from tests.systems.recsysllm.system import system_config
 
 CLLM4REC: dict[str, dict[str, Any]] = {
     "paper": {"mutual": {"prior": 0.5}},

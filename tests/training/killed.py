@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from legos.config.schema import RunConfig
-from legos.run.main import run
+from legos.modes.main import run
 from legos.training import trainer
 from legos.training.recipe import Recipe
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from legos.config.schema import RunConfig
-from tests.cllm4rec.world import world_config, world_tables
-from tests.recsysllm.reviews import reviewed_tables
-from tests.recsysllm.system import system_config
-from tests.run.tiny_config import NAML, tiny_config
+from tests.modes.tiny_config import NAML, tiny_config
+from tests.systems.cllm4rec.world import world_config, world_tables
+from tests.systems.recsysllm.reviews import reviewed_tables
+from tests.systems.recsysllm.system import system_config
 from tests.tiny import tiny_tables
 
 

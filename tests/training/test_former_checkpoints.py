@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from legos.run.main import run
+from legos.modes.main import run
+from legos.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from legos.training import trainer
 from legos.training.recipe import Recipe
 from tests.training.systems import SYSTEMS, into

@@ -14,13 +14,13 @@ import pytest
 from safetensors.torch import load_file
 
 from legos.config.schema import RunConfig
-from legos.run.devices import make_accelerator
-from legos.run.main import run
-from tests.cllm4rec.world import world_config, world_language_model, world_tables
-from tests.recsysllm.reviews import reviewed_tables
-from tests.recsysllm.system import system_config
-from tests.run.two_processes import ends_of_two, environment, in_two_processes
+from legos.modes.main import run
+from legos.workplace.device import make_accelerator
+from tests.systems.cllm4rec.world import world_config, world_language_model, world_tables
+from tests.systems.recsysllm.reviews import reviewed_tables
+from tests.systems.recsysllm.system import system_config
 from tests.training.gradients import configs, gradients, recipe_of
+from tests.training.two_processes import ends_of_two, environment, in_two_processes
 
 pytestmark = pytest.mark.multiprocess
 

@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 
 from legos.config.schema import RunConfig
 from legos.exits import run_command
-from legos.run.main import run
+from legos.modes.main import run
 
 CHECKPOINTS = ("last", "best", "pretrained")
 DESCRIBE, STEP, STEPPED, SCORE, RESULTS = "describe", "step", "stepped", "score", "results"

@@ -18,7 +18,7 @@ from legos.data.items import ItemBatch
 from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender, build_brick
 from legos.registry import user_encoders
-from legos.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from legos.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from legos.systems.bricks.recipe import brick_optimizer
 from legos.training.weights import (
     frozen_hashes,

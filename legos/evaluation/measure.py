@@ -1,0 +1,206 @@
+"""From scores to metrics: overall, of kinds of items and users, beyond accuracy."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+from legos.data.interactions import Interactions
+from legos.evaluation.rank import Ranked
+from legos.metrics import GroupedMetrics, grouped_metrics
+from legos.metrics.beyond import beyond_accuracy, beyond_accuracy_of_lists
+from legos.metrics.full_ranking import counted_metrics
+from legos.metrics.positives import Positives
+from legos.metrics.subsets import ALL, item_subsets, user_subsets
+from legos.workplace.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A split with its scores.
+
+    Attributes:
+        scores: ``(M,)`` float32, aligned with ``candidates.values``.
+        item_vectors: ``(items, D)`` where the method has such vectors.
+        seconds: it took.
+    """
+
+    scores: np.ndarray = field(repr=False)
+    item_vectors: Tensor | None = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What a method reaches on one split.
+
+    Attributes:
+        rows: metrics by subset: "all", then "cold items", "active users", ...
+        counts: number of groups, rows, one-class and empty groups of each subset.
+        groups: per metric its value in every group of "all", NaN where undefined.
+        scores: ``(M,)`` float32 of the candidates shown; None where all items are ranked.
+        seconds: to score and to measure.
+    """
+
+    rows: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, int]]
+    groups: dict[str, np.ndarray] = field(repr=False)
+    scores: np.ndarray | None = field(repr=False)
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """What ``results.json`` keeps; a metric that is undefined on a subset is left out."""
+        rows = {
+            subset: {name: value for name, value in values.items() if math.isfinite(value)}
+            for subset, values in self.rows.items()
+        }
+        return {"rows": rows, "counts": self.counts, "seconds": round(self.seconds, 3)}
+
+
+def measure(
+    place: Workplace, scored: Scored, interactions: Interactions, *, thorough: bool
+) -> SplitResult:
+    """Every metric of ``exp.evaluate.metrics`` and the one that early stopping watches.
+
+    Args:
+        place: configuration and what training has seen.
+        scored: the split's scores.
+        interactions: the split.
+        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
+
+    Raises:
+        DataError: a score is not finite.
+    """
+    begin = time.perf_counter()
+    config = place.config.exp
+    names = list(dict.fromkeys([*config.evaluate.metrics, config.train.metric]))
+    users = interactions.users.cpu().numpy()
+    by_user = place.config.data.group_by == "user"
+    labels = interactions.labels.cpu().numpy()
+    offsets = interactions.candidates.offsets.cpu().numpy()
+    groups = users if by_user else None
+    whole = grouped_metrics(scored.scores, labels, offsets, names, groups=groups)
+    rows, counts = {ALL: dict(whole.values)}, {ALL: dict(whole.counts)}
+    if thorough and config.evaluate.cold_warm:
+        sizes = np.diff(offsets)
+        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
+            kept = np.repeat(impressions, sizes)
+            part = grouped_metrics(
+                scored.scores[kept],
+                labels[kept],
+                np.concatenate([[0], np.cumsum(sizes[impressions])]),
+                names,
+                groups=users[impressions] if by_user else None,
+            )
+            rows[subset], counts[subset] = dict(part.values), dict(part.counts)
+    k = config.evaluate.beyond_accuracy_k
+    if thorough and k:
+        rows[ALL] |= beyond_accuracy(
+            scored.scores,
+            interactions.candidates.values.cpu().numpy(),
+            offsets,
+            k=k,
+            **known_catalogue(place, scored.item_vectors),
+        )
+    seconds = scored.seconds + time.perf_counter() - begin
+    return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
+
+
+def _subsets(
+    place: Workplace, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Impressions ``(n,)`` bool of each subset that is neither empty nor all of them."""
+    known, items = place.known, interactions.candidates.values
+    clicks = interactions.history_clicks[interactions.history_rows]
+    found = {
+        **item_subsets(labels, offsets, ~known.items.cpu()[items.cpu()].numpy()),
+        **user_subsets(
+            clicks.cpu().numpy(),
+            known.users.cpu()[interactions.users.cpu()].numpy(),
+            cold_user_clicks=place.config.exp.evaluate.cold_user_clicks,
+        ),
+    }
+    users = interactions.users.cpu()
+    for column in place.config.exp.evaluate.user_columns:
+        filled = place.tables.lists("users", column).lengths > 0
+        known_user = users < filled.numel()
+        found[f"users with {column.split('@')[0]}"] = (
+            filled[users.where(known_user, 0)] & known_user
+        ).numpy()
+    return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
+
+
+def measure_ranked(
+    place: Workplace, ranked: Ranked, interactions: Interactions, *, thorough: bool
+) -> SplitResult:
+    """The same where all items are ranked (``exp.evaluate.ranking: all``).
+
+    Without ``thorough`` the metric that early stopping watches is the only one.
+
+    Args:
+        place: configuration and what training has seen.
+        ranked: where the split's clicks stand.
+        interactions: the split.
+        thorough: all metrics, rows of kinds of items and users, the metrics beyond accuracy.
+    """
+    begin = time.perf_counter()
+    config = place.config.exp
+    asked = config.evaluate.metrics if thorough else ()
+    names = list(dict.fromkeys([*asked, config.train.metric]))
+    users = interactions.users.cpu().numpy()
+    by_user = place.config.data.group_by == "user"
+
+    def of(impressions: np.ndarray) -> GroupedMetrics:
+        kept = impressions[ranked.positives.group]
+        number = np.cumsum(impressions) - 1
+        found = Positives(*(each[kept] for each in vars(ranked.positives).values()))
+        return counted_metrics(
+            replace(found, group=number[found.group]),
+            ranked.clicks[impressions],
+            ranked.sizes[impressions],
+            names,
+            groups=users[impressions] if by_user else None,
+        )
+
+    whole = of(np.ones(len(interactions), dtype=bool))
+    rows = {ALL: dict(whole.values)}
+    counts = {ALL: {**whole.counts, "unlisted_clicks": ranked.unlisted}}
+    if thorough and config.evaluate.cold_warm:
+        labels = interactions.labels.cpu().numpy()
+        offsets = interactions.candidates.offsets.cpu().numpy()
+        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
+            part = of(impressions)
+            rows[subset], counts[subset] = dict(part.values), dict(part.counts)
+    if ranked.lists is not None:
+        listed = ranked.lists >= 0
+        rows[ALL] |= beyond_accuracy_of_lists(
+            ranked.lists[listed],
+            np.nonzero(listed)[0],
+            len(listed),
+            k=ranked.lists.shape[1],
+            **known_catalogue(place, ranked.item_vectors),
+        )
+    seconds = ranked.seconds + time.perf_counter() - begin
+    return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
+
+
+class _Catalogue(TypedDict):
+    readers: np.ndarray
+    num_users: int
+    catalogue: int
+    item_vectors: np.ndarray | None
+
+
+def known_catalogue(place: Workplace, vectors: Tensor | None) -> _Catalogue:
+    """What the metrics beyond accuracy know of items and users."""
+    return {
+        "readers": place.known.readers.cpu().numpy(),
+        "num_users": int(place.known.users.sum()),
+        "catalogue": int(place.tables.offered.sum()),
+        "item_vectors": None if vectors is None else vectors.cpu().numpy(),
+    }

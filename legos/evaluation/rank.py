@@ -1,0 +1,255 @@
+"""Ranking all items: where the clicks of every impression stand among everything there is.
+
+Only places are counted: how many items score above a click and how many the same. No list is
+sorted, no matrix of all users is held; memory is a page of users times the items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legos.data.batch import clicks_of
+from legos.data.interactions import Interactions
+from legos.data.ragged import Ragged
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.evaluation.sharing import ALONE, Sharing
+from legos.evaluation.states import States, distinct_states
+from legos.metrics.positives import Positives, compare_in_groups
+from legos.workplace.workplace import Workplace
+
+# scores held at once
+_NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
+_COMPARED = 2**18  # scores compared at once on a CPU: they fit a cache
+Exclude = Literal["history", "history+valid", "nothing"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What of a split is to be ranked.
+
+    Attributes:
+        states: the S distinct pairs of a history and its reader.
+        owner: ``(n,)`` int64 state of each impression.
+        excluded: distinct items that each state's lists leave out.
+        offered: ``(items,)`` bool: what lists are made of.
+        targets: distinct clicked items of each impression that its list can hold.
+        unlisted: clicks that are excluded.
+    """
+
+    states: States
+    owner: Tensor
+    excluded: Ragged
+    offered: Tensor
+    targets: Ragged
+    unlisted: int
+
+    @property
+    def sizes(self) -> Tensor:
+        """``(n,)`` int64 items of each impression's list."""
+        left_out = self.offered[self.excluded.values]
+        counts = torch.bincount(self.excluded.rows[left_out], minlength=len(self.excluded))
+        return (self.offered.sum() - counts)[self.owner]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Where the clicks of a split stand; arrays on the CPU.
+
+    Attributes:
+        positives: the clicks that can be listed, by impression.
+        clicks: ``(n,)`` their number in each impression.
+        sizes: ``(n,)`` items of each impression's list.
+        unlisted: clicks that are excluded.
+        lists: ``(n, k)`` best items of each impression, -1 where a list ends; None if not asked.
+        item_vectors: ``(items, D)`` where the method has such vectors.
+        seconds: it took.
+    """
+
+    positives: Positives = field(repr=False)
+    clicks: np.ndarray = field(repr=False)
+    sizes: np.ndarray = field(repr=False)
+    unlisted: int
+    lists: np.ndarray | None = field(repr=False)
+    item_vectors: Tensor | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+
+def what_to_rank(
+    tables: Tables,
+    interactions: Interactions,
+    *,
+    exclude: Exclude = "history",
+    valid: Interactions | None = None,
+) -> Ranking:
+    """Clicks and exclusions of a split.
+
+    Args:
+        tables: whose histories are whole; those of ``interactions`` are cut to a length and may
+            hold what a model wrote.
+        interactions: the split, labelled.
+        exclude: what lists leave out. An excluded item that was clicked all the same can be in no
+            list: it is counted, and is no target.
+        valid: the validation split, for ``history+valid``.
+
+    Raises:
+        DataError: the split is not labelled.
+    """
+    if bool((interactions.labels < 0).any()):
+        raise DataError(f"split {interactions.split!r} has no labels and cannot be measured")
+    device, items = interactions.users.device, tables.num_items
+    states, owner = distinct_states(interactions)
+    excluded = _no_lists(states.users.numel(), device)
+    if exclude != "nothing":
+        read = tables.lists("histories", "items").to(device)
+        excluded = Ragged(read.values.long(), read.offsets).select(states.histories)
+    if exclude == "history+valid" and valid is not None and valid.split != interactions.split:
+        excluded = excluded.joined(_clicks_of_users(valid, tables.num_users).select(states.users))
+    keys = torch.unique(excluded.rows * items + excluded.values)  # sorted, each pair once
+    excluded = _grouped(keys, items, len(excluded))
+    clicked = clicks_of(interactions)
+    wanted = torch.unique(clicked.rows * items + clicked.values)
+    by_state = owner[wanted // items] * items + wanted % items
+    listed = ~torch.isin(by_state, keys)
+    return Ranking(
+        states=states,
+        owner=owner,
+        excluded=excluded,
+        offered=tables.offered.to(device),
+        targets=_grouped(wanted[listed], items, len(interactions)),
+        unlisted=int((~listed).sum()),
+    )
+
+
+def ranking_of(place: Workplace, interactions: Interactions) -> Ranking:
+    """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
+    exclude, valid = place.config.exp.evaluate.exclude, None
+    if exclude == "history+valid":
+        valid = place.split(place.config.data.splits.valid)
+    return what_to_rank(place.tables, interactions, exclude=exclude, valid=valid)
+
+
+@torch.no_grad()
+def rank(
+    ranking: Ranking,
+    score: Callable[[Tensor], Tensor],
+    *,
+    page_size: int = 512,
+    k: int | None = None,
+    sharing: Sharing = ALONE,
+) -> Ranked:
+    """Find the place of every click.
+
+    Args:
+        ranking: what to rank.
+        score: states ``(s,)`` int64 -> scores of all items ``(s, items)`` float32; may be written
+            to.
+        page_size: the most states scored at once; fewer where there are many items.
+        k: how many of the best items to list.
+        sharing: with which other processes; each gets the whole result.
+
+    Raises:
+        DataError: a score is not finite.
+    """
+    targets, device = ranking.targets, ranking.owner.device
+    state_of = ranking.owner[targets.rows]
+    order = state_of.argsort(stable=True)
+    state_of, target_of = state_of[order], targets.values[order]
+    count, items = ranking.states.users.numel(), ranking.offered.numel()
+    numbers = _NUMBERS_CPU if device.type == "cpu" else _NUMBERS_GPU
+    step = max(1, min(page_size, numbers // max(1, items)))
+    bounds = torch.searchsorted(state_of, torch.arange(count + 1, device=device)).tolist()
+    values = torch.zeros(order.numel(), device=device)
+    above, equal = (torch.zeros_like(order) for _ in range(2))
+    width = min(k or 0, items)
+    lists = torch.zeros(count, width, dtype=torch.int64, device=device)
+    broken = torch.zeros(1, dtype=torch.int64, device=device)
+    hidden = (~ranking.offered).nonzero()[:, 0]
+    for page in sharing.own([slice(begin, begin + step) for begin in range(0, count, step)]):
+        begin, end = page.start, min(page.stop, count)
+        states = torch.arange(begin, end, device=device)
+        scores = score(states)
+        broken += _not_finite(scores, ranking.offered)
+        scores[:, hidden] = -torch.inf
+        excluded = ranking.excluded.select(states)
+        scores[excluded.rows, excluded.values] = -torch.inf
+        part = slice(bounds[begin], bounds[end])
+        rows = state_of[part] - begin
+        values[part] = scores[rows, target_of[part]]
+        above[part], equal[part] = _places(scores, rows, values[part])
+        if width:
+            best, lists[page] = scores.topk(width, dim=1)
+            lists[page] = lists[page].masked_fill(best == -torch.inf, -1)
+    broken = sharing.added(broken)
+    if int(broken):
+        raise DataError(f"{int(broken)} scores of split items are not finite")
+    values, above, equal = (sharing.added(each)[order.argsort()] for each in (values, above, equal))
+    lists = sharing.added(lists)
+    group, offsets = targets.rows.cpu().numpy(), targets.offsets.cpu().numpy()
+    own = values.cpu().numpy()
+    return Ranked(
+        positives=Positives(
+            group, above.cpu().numpy(), equal.cpu().numpy(),
+            *compare_in_groups(own, group, own, offsets),
+        ),
+        clicks=np.diff(offsets),
+        sizes=ranking.sizes.cpu().numpy(),
+        unlisted=ranking.unlisted,
+        lists=lists[ranking.owner].cpu().numpy() if width else None,
+    )  # fmt: skip
+
+
+def _not_finite(scores: Tensor, offered: Tensor) -> Tensor:
+    """How many scores of offered items are not finite: ``(1,)``."""
+    if bool(scores.sum().isfinite()):  # one broken score breaks the sum
+        return torch.zeros(1, dtype=torch.int64, device=scores.device)
+    return (~scores.isfinite() & offered).sum()[None]
+
+
+def _places(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of ``scores[rows]`` are above and how many equal to ``values``: two ``(P,)``."""
+    if scores.device.type != "cpu":
+        others, mine = scores[rows], values[:, None]
+        return (others > mine).sum(1), (others == mine).sum(1)
+    width = scores.shape[1]
+    places = torch.zeros(2, rows.numel())  # whole numbers, exact in float32 up to 2**24 items
+    step = max(1, _COMPARED // width)
+    # what is compared fits a core's cache; comparing into floats and adding those takes a tenth of
+    # the time of counting booleans
+    other, found = torch.empty(2, min(step, rows.numel()), width).unbind()
+    for part in torch.arange(rows.numel()).split(step):
+        here, mine = slice(0, len(part)), values[part, None]
+        torch.index_select(scores, 0, rows[part], out=other[here])
+        places[0, part] = torch.gt(other[here], mine, out=found[here]).sum(1)
+        places[1, part] = torch.eq(other[here], mine, out=found[here]).sum(1)
+    above, equal = places.long().unbind()
+    return above, equal
+
+
+def _grouped(keys: Tensor, width: int, count: int) -> Ragged:
+    """Sorted keys ``owner * width + item`` -> items by owner."""
+    lengths = torch.bincount(keys // width, minlength=count)
+    return Ragged(keys % width, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+
+def _no_lists(count: int, device: torch.device) -> Ragged:
+    return Ragged(
+        torch.zeros(0, dtype=torch.int64, device=device),
+        torch.zeros(count + 1, dtype=torch.int64, device=device),
+    )
+
+
+def _clicks_of_users(interactions: Interactions, num_users: int) -> Ragged:
+    """Clicked items of every user of a split."""
+    clicked = clicks_of(interactions)
+    users = interactions.users[clicked.rows]
+    order = users.argsort(stable=True)
+    lengths = torch.bincount(users, minlength=num_users)
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return Ragged(clicked.values[order], offsets)

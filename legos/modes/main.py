@@ -1,0 +1,68 @@
+"""One run from its configuration: what ``exp.mode`` says, or new impressions to be scored."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from legos.config.schema import RunConfig
+from legos.console import PlainConsole
+from legos.modes.cache import cache_states
+from legos.modes.compare import compare
+from legos.modes.embed import write_vectors
+from legos.modes.export import export
+from legos.modes.new_impressions import score_new_impressions
+from legos.modes.train_test import run_model
+from legos.reports.rows import show_run
+from legos.workplace.device import (
+    joined_processes,
+    launched_alone,
+    make_accelerator,
+)
+
+
+def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
+    """Do what ``exp.mode`` says and return what ``results.json`` holds.
+
+    Args:
+        config: data, model, experiment and token vectors.
+        impressions: tables of new impressions to score with a trained model.
+
+    Raises:
+        LegosError: what a user did wrong, from any part.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the training is saved.
+    """
+    accelerator = make_accelerator(
+        device=config.exp.device,
+        precision=config.exp.precision,
+        deterministic=config.exp.deterministic,
+    )
+    with joined_processes(accelerator):
+        return _run(config, accelerator, impressions)
+
+
+def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
+    console = PlainConsole(quiet=not accelerator.is_main_process)
+    if launched_alone():
+        print(
+            "notice: accelerate launch started one process, although it was asked for more: on a "
+            "CPU it starts no others; results are the same. `torchrun --nproc-per-node 2 worker.py "
+            "...` starts two",
+            file=sys.stderr,
+        )
+    if config.exp.mode == "compare":
+        return compare(config, accelerator, console)
+    if config.exp.mode == "cache":
+        return cache_states(config, accelerator, console)
+    if config.exp.mode == "embed":
+        return write_vectors(config.exp, config.data, accelerator, console)
+    if config.exp.mode == "export":
+        return export(config, accelerator, console)
+    if impressions is not None:
+        return score_new_impressions(config, accelerator, impressions, console)
+    results = run_model(config, accelerator)
+    show_run(console, results)
+    return results

@@ -1,0 +1,168 @@
+"""Modes ``train_test``, ``train`` and ``test``: one model, as far as that is not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from legos.config.schema import RunConfig
+from legos.data.interactions import Interactions
+from legos.data.tables import Tables
+from legos.evaluation.baselines.measure import measure_baselines, missing_baselines
+from legos.evaluation.check_splits import refuse_unmeasurable
+from legos.evaluation.measure import SplitResult
+from legos.files import write_array
+from legos.reports.page import write_report
+from legos.runs.folder import RunFolder
+from legos.runs.identity import measurement_identity
+from legos.runs.place import RunPlace, checkpoint_of, place_of
+from legos.runs.results import Measurement
+from legos.runs.tracking import Tracker
+from legos.systems.bricks.notices import honesty_notices
+from legos.systems.protocol import System, open_system
+from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
+from legos.workplace.workplace import Workplace
+
+SAMPLE = 200_000  # rows a report's plots are drawn from
+
+
+def run_model(
+    config: RunConfig, accelerator: Accelerator, *, baselines: bool = True
+) -> dict[str, Any]:
+    """Train and test one model as far as that is not done yet; returns its results.
+
+    ``baselines`` measures those of ``exp.baselines``, too.
+    """
+    tables = Tables.load(config.data.folder)
+    run, mode = place_of(config, tables), config.exp.mode
+    folder, is_main = run.folder, accelerator.is_main_process
+    if mode == "test":
+        checkpoint_of(config, folder)  # before anything is written
+    with folder.lock() if is_main else nullcontext():
+        results = folder.results() or {}
+        identity = measurement_identity(config)
+        described, sources = _as_trained(config, run), {**run.identity.sources, **identity.sources}
+        measured = Measurement(results, identity)
+        asked = () if mode == "train" else config.data.splits.test
+        untested = [split for split in asked if split not in measured.splits]
+        untrained = mode != "test" and "training" not in results
+        compared = bool(baselines and asked) and missing_baselines(
+            config, tables, measured.baselines
+        )
+        with Tracker(folder.path, enabled=is_main) as tracker:
+            if untrained or untested or compared:
+                refuse_unmeasurable(config, tables)
+                refuse_uneven(config, accelerator.num_processes)
+                if is_main:
+                    folder.describe(described, sources)
+                accelerator.wait_for_everyone()
+                place = Workplace.open(config, accelerator, tables, say=tracker.say)
+                tell = tracker.say if baselines else tracker.log  # a comparison says it once
+                for line in honesty_notices(tables):
+                    tell(line)
+                if untrained:
+                    results = train_model(place, folder, tracker)
+                if untested:
+                    results = test_model(place, folder, results, measured, untested)
+                if compared and is_main:
+                    measure_baselines(place, tracker, measured.baselines)
+            else:
+                tracker.say(f"{folder.path} is finished; its results:")
+            if asked and is_main:
+                results = measured.shown_in(results, asked, config.exp.baselines)
+                if results != folder.results():
+                    folder.describe(described, sources)
+                    finish(config, folder, results, tracker)
+    shared: dict[str, Any] = broadcast_object_list([results])[0]
+    return shared
+
+
+def _as_trained(config: RunConfig, run: RunPlace) -> RunConfig:
+    """What ``config.json`` says: a run that is measured where it lies was not loaded."""
+    if not run.is_loaded:
+        return config
+    exp = config.exp.model_copy(update={"load": None, "mode": "train_test"})
+    return config.model_copy(update={"exp": exp})
+
+
+def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+    """Train (or go on training) and note what came out in ``results.json``."""
+    accelerator = place.accelerator
+    reset_peak_memory(accelerator.device)
+    system = open_system(place, tracker.say)
+    results = describe(place, folder, system)
+    training = system.train(folder, tracker)
+    results["training"] = {**training, "peak_memory_mb": peak_memory_mb(accelerator.device)}
+    if accelerator.is_main_process:
+        folder.write_results(results)
+    return results
+
+
+def test_model(
+    place: Workplace,
+    folder: RunFolder,
+    results: dict[str, Any],
+    measured: Measurement,
+    splits: list[str],
+) -> dict[str, Any]:
+    """Score splits with the best checkpoint into ``measured``; returns what is known of the run."""
+    accelerator = place.accelerator
+    reset_peak_memory(accelerator.device)
+    system = open_system(place)
+    trained_in = system.load(checkpoint_of(place.config, folder))
+    results = {**describe(place, folder, system), "trained_in": trained_in, **results}
+    for split in splits:
+        interactions = place.split(split)
+        result = system.evaluate(interactions, thorough=True)
+        if result is not None:
+            measured.splits[split] = result.summary()
+            results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
+            keep_diagnostics(folder.diagnostics(measured.id, split), result, interactions)
+    return results
+
+
+def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, Any]:
+    """What ``results.json`` says of the run itself."""
+    config = place.config
+    return {
+        "run": folder.id,
+        "data": config.data.name,
+        "fingerprint": place.tables.fingerprint,
+        "honesty": place.tables.manifest.get("honesty"),
+        "model": config.model.name,
+        "embed": config.embed.name,
+        "seed": config.exp.train.seed,
+        "parameters": system.parameters,
+        "processes": place.accelerator.num_processes,
+        "splits": {},
+    }
+
+
+def finish(
+    config: RunConfig, folder: RunFolder, results: Mapping[str, Any], tracker: Tracker
+) -> None:
+    """Write ``results.json`` and the report made from it."""
+    folder.write_results(results)
+    if config.exp.report:
+        write_report(folder.path)
+    tracker.say(f"results in {folder.path}")
+
+
+def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactions) -> None:
+    """Arrays behind the metrics: for the report's plots and for tests of significance.
+
+    ``scores.npy`` and ``labels.npy`` are a sample of at most ``SAMPLE`` rows, where candidates
+    were scored; ``groups-<metric>.npy`` has the metric of every group.
+    """
+    if result.scores is not None:
+        labels = interactions.labels.cpu().numpy()
+        step = max(1, -(-labels.size // SAMPLE))
+        write_array(folder / "scores.npy", result.scores[::step])
+        write_array(folder / "labels.npy", labels[::step])
+    for name, values in result.groups.items():
+        write_array(folder / f"groups-{name}.npy", values)

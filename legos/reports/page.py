@@ -1,0 +1,253 @@
+"""``report.html``: one run in one self-contained page, tables and figures inside."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from legos.arrays import read_array
+from legos.data.honesty import RULES, Honesty, read_honesty
+from legos.errors import DataError
+from legos.evaluation.baselines.methods import ORACLE, baseline_title
+from legos.files import write_text
+from legos.metrics import parse_metric
+from legos.metrics.names import larger_is_better
+from legos.metrics.subsets import ALL
+from legos.records import check_record, json_lines, read_json, shown
+from legos.reports import figures as plots
+from legos.runs.folder import RunFolder
+from legos.runs.records import LINES, Line
+
+_TEMPLATE = "report.html.jinja"
+
+Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of a run folder from the files that lie in it.
+
+    Args:
+        folder: with ``results.json`` and, as far as there are any, ``config.json``,
+            ``versions.json``, ``metrics.jsonl`` and per test split
+            ``diagnostics/<measurement>/<split>/{scores,labels}.npy``.
+
+    Returns:
+        Path of ``report.html``.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    results = RunFolder(folder).results()
+    if results is None:
+        raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
+    page = _render(
+        _TEMPLATE,
+        results=results,
+        honesty=read_honesty(results),
+        rules=RULES,
+        facts=_facts(results),
+        splits=[_split(folder, results, name) for name in results.get("splits", {})],
+        curves=_curves(folder / "metrics.jsonl", results.get("training", {})),
+        config=_flat(_json(folder / "config.json")),
+        versions=_json(folder / "versions.json"),
+    )
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def honesty_page(name: str, honesty: Honesty) -> str:
+    """The data-honesty report of a data set as a self-contained page."""
+    return _render("honesty_page.html.jinja", name=name, honesty=honesty, rules=RULES)
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("legos.reports", "."), autoescape=True, undefined=StrictUndefined
+    )
+    return pages.get_template(template).render(**values)
+
+
+def _facts(results: Mapping[str, Any]) -> dict[str, str]:
+    """What the run was and what it cost, for the top of the page."""
+    training = results.get("training", {})
+    found = {
+        "seed": results.get("seed"),
+        "trained parameters": results.get("parameters"),
+        "training rows": training.get("rows"),
+        "epochs": training.get("epochs"),
+        "seconds an epoch": training.get("seconds_per_epoch"),
+        "MiB while training": training.get("peak_memory_mb"),
+        "MiB while testing": results.get("test_peak_memory_mb"),
+    }
+    if training.get("best") is not None:
+        found[f"validation {training['metric']}, epoch {training['best_epoch']}"] = round(
+            training["best"], 4
+        )
+    return {name: _number(value) for name, value in found.items() if value is not None}
+
+
+def _number(value: Any) -> str:
+    """``1,234.5``; the memory of process and device is joined."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_number(each)} ({name})" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Everything the page says about one test split."""
+    found = results["splits"][split]
+    baselines = results.get("baselines", {}).get(split, {})
+    rivals: dict[str, Rows] = {
+        baseline_title(name): each["rows"] for name, each in baselines.items() if name != ORACLE
+    }
+    model = f"{results['model']} (this run)"
+    rivals[model] = found["rows"]
+    methods = dict(rivals)
+    if ORACLE in baselines:  # what no model can pass stands below the model and out of competition
+        methods[baseline_title(ORACLE)] = baselines[ORACLE]["rows"]
+    metrics = list(found["rows"][ALL])
+    return {
+        "name": split,
+        "model": model,
+        "counts": {name: _number(count) for name, count in found["counts"][ALL].items()},
+        "tables": [
+            {
+                "subset": subset,
+                "groups": found["counts"].get(subset, {}).get("groups"),
+                "metrics": filled,
+                "rows": _table(filled, methods, rivals, subset),
+            }
+            for subset in found["rows"]
+            for filled in [_filled(metrics, methods, subset)]
+        ],
+        "figures": _figures(
+            folder / "diagnostics" / str(results.get("measurement", "")) / split,
+            results,
+            metrics,
+            found,
+            methods,
+        ),
+    }
+
+
+def _filled(metrics: Sequence[str], methods: Mapping[str, Rows], subset: str) -> list[str]:
+    """The metrics that some method has on a subset."""
+    return [name for name in metrics if any(name in m.get(subset, {}) for m in methods.values())]
+
+
+def _table(
+    metrics: Sequence[str], methods: Mapping[str, Rows], rivals: Mapping[str, Rows], subset: str
+) -> dict[str, list[tuple[str, bool]]]:
+    """By method the text of every metric and whether it is the best of the ``rivals``."""
+    best = {
+        metric: _best(metric, [rows.get(subset, {}).get(metric) for rows in rivals.values()])
+        for metric in metrics
+    }
+    return {
+        name: [
+            _cell(rows.get(subset, {}).get(metric), best[metric] if name in rivals else None)
+            for metric in metrics
+        ]
+        for name, rows in methods.items()
+    }
+
+
+def _cell(value: float | None, best: float | None) -> tuple[str, bool]:
+    return ("–", False) if value is None else (f"{value:.4f}", value == best)
+
+
+def _best(metric: str, values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    rising = larger_is_better(metric)
+    if rising is None or not known:
+        return None
+    return max(known) if rising else min(known)
+
+
+def _figures(
+    diagnostics: Path,
+    results: Mapping[str, Any],
+    metrics: Sequence[str],
+    found: Mapping[str, Any],
+    methods: Mapping[str, Rows],
+) -> list[str]:
+    """Bars of kinds of items and users, distributions of the scores, calibration."""
+    figures = []
+    subsets = [subset for subset in found["rows"] if subset != ALL]
+    wanted = results.get("training", {}).get("metric", "GAUC")
+    metric = wanted if wanted in metrics else metrics[0] if metrics else None
+    if subsets and metric is not None:
+        bars = {
+            name: [rows.get(subset, {}).get(metric, math.nan) for subset in subsets]
+            for name, rows in methods.items()
+        }
+        figures.append(plots.subset_bars(metric, subsets, bars))
+    scores = _array(diagnostics / "scores.npy", "float32")
+    labels = _array(diagnostics / "labels.npy", "int8")
+    if scores is not None and labels is not None and len(scores):
+        if scores.shape != labels.shape:
+            raise DataError(f"{diagnostics}: scores {scores.shape}, labels {labels.shape}")
+        figures.append(plots.score_distributions(scores, labels))
+        figures.append(plots.calibration_curve(scores, labels))
+    return figures
+
+
+def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
+    """Training loss and validation metrics; empty when nothing was recorded."""
+    records = read_metrics(path)
+    steps = [record for record in records if record["kind"] == "train"]
+    epochs = [record for record in records if record["kind"] == "valid"]
+    figures = [plots.loss_curve(steps, epochs)] if steps or epochs else []
+    names = list(dict.fromkeys(name for record in epochs for name in record["metrics"]))
+    rising = [name for name in names if parse_metric(name).maximize]
+    falling = [name for name in names if name not in rising]  # of another scale: its own figure
+    for each in (rising, falling):
+        if each:
+            figures.append(plots.validation_curve(epochs, each, training.get("best_epoch")))
+    return figures
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line without its end is one that a kill cut off."""
+    if not path.is_file():
+        return []
+    records = []
+    for number, value in json_lines(path.read_bytes(), str(path)):
+        where = f"{path}:{number}"
+        line = check_record(value, Line, where)
+        check_record(value, LINES.get(line.kind, Line), where)
+        records.append(value)
+    return records
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The configuration by dotted key."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _array(path: Path, dtype: str) -> np.ndarray | None:
+    return read_array(path, dtype=dtype, shape=(None,)) if path.is_file() else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected an object, found {shown(value)}")
+    return value

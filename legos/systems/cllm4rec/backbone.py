@@ -1,0 +1,303 @@
+"""The language model below: token ids in, hidden states out, users and items looked up in tables.
+
+Any causal language model of transformers, or an encoder-decoder (T5) whose encoder reads the prompt
+and whose decoder the main text (CLLM4Rec, section 3.2 and its T5 variant). What is handed out means
+the same for both: *the state at a token predicts the next token*.
+
+The public code runs prompt and main text in two passes with a key-value cache; one pass over both
+gives the same states. Positions count tokens, so that padding moves nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, place, within
+from legos.errors import ConfigError, DataError
+from legos.lm.longest import longest_text
+from legos.systems.cllm4rec.soft_tables import SoftTables
+from legos.systems.cllm4rec.tokenizer import pad
+
+
+class SoftPromptBackbone(nn.Module):
+    """A transformer that reads tokens of words, users and items.
+
+    Args:
+        model: of transformers, with or without a language-modelling head.
+        row_tokens: packed sequences lie in rows of this many tokens.
+        temperature: scores of words are divided by it.
+
+    Attributes:
+        width: D of token vectors and of states.
+        words: N, rows of its token table.
+        longest: most tokens of a sequence; None where there is no limit.
+        encoder_decoder: whether it is one.
+        packs: whether sequences can share a row (it takes position ids).
+
+    Raises:
+        ConfigError: token vectors and final states differ in width, or its head does more than a
+            matrix product.
+    """
+
+    def __init__(self, model: Any, *, row_tokens: int = 128, temperature: float = 1.0) -> None:
+        super().__init__()
+        _refuse_unusual_head(model)
+        self.encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
+        head = model.get_output_embeddings()
+        table = model.get_input_embeddings().weight
+        self.model = model if self.encoder_decoder else model.base_model
+        self.head = None if head is None or head.weight is table else head
+        self.row_tokens, self.temperature = row_tokens, temperature
+        self.words, self.width = table.shape
+        output = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
+        if output != self.width:
+            raise ConfigError(
+                f"{type(model).__name__}: token vectors are {self.width} wide, final states "
+                f"{output}; a backbone's must be equal, for items are scored by their vectors"
+            )
+        names = inspect.signature(self.model.forward).parameters
+        self.packs = not self.encoder_decoder and "position_ids" in names
+        self.longest = None if self.encoder_decoder else longest_text(self.model, model.config)
+
+    @property
+    def token_table(self) -> Tensor:
+        """``(N, D)`` vectors of words."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table
+
+    @property
+    def output_table(self) -> Tensor:
+        """``(N, D)`` the head over words: the token table, unless the model has one of its own."""
+        table: Tensor = self.token_table if self.head is None else self.head.weight
+        return table
+
+    @property
+    def output_scale(self) -> float:
+        """What states are multiplied by before the head over words (T5 with a tied table)."""
+        scaled = self.head is None and getattr(self.model.config, "scale_decoder_outputs", False)
+        return (float(self.width**-0.5) if scaled else 1.0) / self.temperature
+
+    def word_logits(self, states: Tensor) -> Tensor:
+        """Scores of all words: ``(..., D)`` -> ``(..., N)``, as the untouched model gives them but
+        for the temperature."""
+        return (states * self.output_scale) @ self.output_table.T
+
+    def embed(self, ids: Tensor, tables: SoftTables) -> Tensor:
+        """Vectors of tokens, as rows of the word, user and item tables laid end to end.
+
+        Args:
+            ids: any shape, integers of ``tables.vocabulary``.
+            tables: which users and items.
+
+        Returns:
+            the same shape and ``D``, in the dtype of the token table.
+
+        Raises:
+            DataError: an id is out of range (on the CPU; a GPU stops with an assertion).
+        """
+        vocabulary = tables.vocabulary
+        flat = ids.reshape(-1).long()  # (P,)
+        if flat.device.type == "cpu":
+            vocabulary.check(flat)
+        hard = flat.where(vocabulary.is_word(flat), torch.zeros_like(flat))
+        vectors: Tensor = self.model.get_input_embeddings()(hard)  # (P, D)
+        users = vocabulary.is_user(flat).nonzero()[:, 0]
+        items = vocabulary.is_item(flat).nonzero()[:, 0]
+        soft = torch.cat(
+            [
+                tables.user(flat[users] - vocabulary.first_user),
+                tables.item(flat[items] - vocabulary.first_item),
+            ]
+        )
+        vectors = vectors.index_put((torch.cat([users, items]),), soft.to(vectors.dtype))
+        return vectors.view(*ids.shape, self.width)
+
+    def states(self, tokens: Ragged, prompt_lengths: Tensor, tables: SoftTables) -> Tensor:
+        """Final hidden states of packed sequences.
+
+        Args:
+            tokens: S sequences, each a prompt and its main text.
+            prompt_lengths: ``(S,)`` int64, at least 1 each; only an encoder-decoder needs them.
+            tables: which users and items.
+
+        Returns:
+            ``(P, D)``: the state at a token predicts the next one, the state at a sequence's last
+            token what follows it.
+
+        Raises:
+            DataError: a sequence is longer than the model can read, or an id is out of range.
+        """
+        vectors = self.embed(tokens.values, tables)  # (P, D)
+        if not len(vectors):
+            return vectors
+        packed = Ragged(vectors, tokens.offsets)
+        if self.encoder_decoder:
+            return self._encoder_decoder_states(packed, prompt_lengths, tables)
+        self._refuse_long(int(tokens.lengths.max()))
+        if not self.packs:
+            ids, real = pad(tokens)
+            return self.padded_states(ids, real, tables)[real.bool()]
+        placed = place(tokens, self.row_tokens)
+        rows = vectors.new_zeros(placed.num_rows * placed.width, self.width)
+        rows = rows.index_copy(0, placed.slots, vectors)
+        mask: Tensor | None = None
+        if placed.sequences is not None and not self._flash:
+            mask = _block_diagonal(placed.sequences, None if self._sdpa else vectors.dtype)
+        vectors = rows.view(placed.num_rows, placed.width, self.width)
+        states = self._run(vectors, placed.positions, mask)
+        return states.reshape(-1, self.width).index_select(0, placed.slots)
+
+    def padded_states(self, ids: Tensor, mask: Tensor, tables: SoftTables) -> Tensor:
+        """Final hidden states of padded sequences of a causal model.
+
+        Args:
+            ids: ``(B, T)``; whatever stands under the mask must be an id too.
+            mask: ``(B, T)``, 1 = a token; padding may stand anywhere.
+            tables: which users and items.
+
+        Returns:
+            ``(B, T, D)``, anything at padding.
+        """
+        positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+        self._refuse_long(int(mask.sum(1).max()))
+        return self._run(self.embed(ids, tables), positions if self.packs else None, mask)
+
+    def extend(self, vectors: Tensor, cache: Any) -> Tensor:
+        """States of tokens that follow what a key-value cache holds, which then holds them too.
+
+        Args:
+            vectors: ``(B, T, D)`` their vectors.
+            cache: of transformers, see :meth:`new_cache`.
+
+        Returns:
+            ``(B, T, D)``.
+        """
+        self._refuse_long(cache.get_seq_length() + vectors.shape[1])
+        states: Tensor = self.model(
+            inputs_embeds=vectors, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return states
+
+    def new_cache(self) -> Any:
+        """An empty key-value cache for :meth:`extend`.
+
+        Raises:
+            ConfigError: an encoder reads a prompt as a whole; there is nothing to keep of it.
+        """
+        from transformers import DynamicCache
+
+        if self.encoder_decoder:
+            raise ConfigError("an encoder-decoder keeps no prefix; score whole prompts instead")
+        return DynamicCache()  # whole layers even where attention slides, so that it can be cropped
+
+    def _run(self, vectors: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
+        inputs = {"inputs_embeds": vectors, "attention_mask": mask, "use_cache": False}
+        if positions is not None:
+            inputs["position_ids"] = positions
+        states: Tensor = self.model(**inputs).last_hidden_state
+        return states
+
+    def _encoder_decoder_states(
+        self, packed: Ragged, prompt_lengths: Tensor, tables: SoftTables
+    ) -> Tensor:
+        """The encoder's states in the prompt, but from its last token on the decoder's."""
+        main_lengths = packed.lengths - prompt_lengths
+        is_main = within(packed) >= prompt_lengths[packed.rows]  # (P,)
+        prompt, prompt_mask = _padded(packed.values[~is_main], prompt_lengths)  # (S, Q, D), (S, Q)
+        main, main_mask = _padded(packed.values[is_main], main_lengths)
+        start = torch.full((len(packed), 1), self._start_token, device=prompt_lengths.device)
+        main = torch.cat([self.embed(start, tables), main], 1)  # (S, 1 + T, D)
+        decoder_mask = torch.cat([torch.ones_like(start, dtype=torch.bool), main_mask], 1)
+        encoded = self.model.encoder(
+            inputs_embeds=prompt, attention_mask=prompt_mask.long()
+        ).last_hidden_state
+        decoded: Tensor = self.model.decoder(
+            inputs_embeds=main,
+            attention_mask=decoder_mask.long(),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=prompt_mask.long(),
+            use_cache=False,
+        ).last_hidden_state
+        predicts = within(packed) >= prompt_lengths[packed.rows] - 1
+        last = torch.zeros_like(prompt_mask).scatter_(1, prompt_lengths[:, None] - 1, True)
+        states = decoded.new_empty(packed.values.shape)
+        states = states.index_put((~predicts,), encoded[prompt_mask & ~last])
+        return states.index_put((predicts,), decoded[decoder_mask])
+
+    @property
+    def _sdpa(self) -> bool:
+        return bool(self.model.config._attn_implementation == "sdpa")
+
+    @property
+    def _flash(self) -> bool:
+        """Flash attention tells sequences of a row apart by positions that start again."""
+        return "flash" in str(self.model.config._attn_implementation)
+
+    @property
+    def _start_token(self) -> int:
+        config = self.model.config
+        start = getattr(config, "decoder_start_token_id", None)
+        token: int = start if start is not None else config.pad_token_id
+        return token
+
+    def _refuse_long(self, length: int) -> None:
+        if self.longest is not None and length > self.longest:
+            raise DataError(
+                f"a sequence of {length} tokens; {type(self.model).__name__} reads at most "
+                f"{self.longest} (max_length cuts before that)"
+            )
+
+
+def _block_diagonal(sequences: Tensor, additive: torch.dtype | None) -> Tensor:
+    """Who may attend to whom: earlier tokens of the same sequence.
+
+    A prepared mask, for transformers builds one from position ids for some models and for others
+    (OPT) lets the sequences of a row see each other.
+
+    Args:
+        sequences: ``(R, W)`` int64.
+        additive: the dtype of a mask that is added to scores; None: a bool one.
+
+    Returns:
+        ``(R, 1, W, W)``.
+    """
+    width = sequences.shape[1]
+    same = sequences[:, None, :, None] == sequences[:, None, None, :]
+    allowed = same & torch.ones(width, width, dtype=torch.bool, device=same.device).tril()
+    if additive is None:
+        return allowed
+    lowest = torch.finfo(additive).min
+    return torch.zeros(allowed.shape, dtype=additive, device=same.device).masked_fill_(
+        ~allowed, lowest
+    )
+
+
+def _padded(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors ``(P, D)`` of rows -> ``(S, W, D)``, zeros on the right, and mask ``(S, W)`` bool."""
+    rows = from_lengths(values, lengths)
+    width = int(lengths.max())
+    mask = torch.arange(width, device=values.device) < lengths[:, None]
+    slots = within(rows) + rows.rows * width
+    flat = values.new_zeros(len(lengths) * width, values.shape[1]).index_copy(0, slots, values)
+    return flat.view(len(lengths), width, values.shape[1]), mask
+
+
+def _refuse_unusual_head(model: Any) -> None:
+    config, head = model.config, model.get_output_embeddings()
+    found = None
+    if getattr(head, "bias", None) is not None:
+        found = "a bias"
+    elif getattr(config, "final_logit_softcapping", None):
+        found = "a soft cap"
+    elif getattr(config, "logit_scale", None) not in (None, 1.0):
+        found = "a scale"
+    if found is not None:
+        raise ConfigError(
+            f"{type(model).__name__}: its head over words has {found}, which CLLM4Rec's losses "
+            "leave out; choose GPT-2, LLaMA, OPT, Qwen or T5"
+        )

@@ -1,0 +1,133 @@
+"""What ``--check`` says of CLLM4Rec: its data, its parameters, its stages; no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from legos.lm.load import LanguageModel
+from legos.lm.trained_part import trained_part
+from legos.lm.word_model import audit_word_model
+from legos.modes.check import Part, parameters_table, titled_table
+from legos.systems.cllm4rec.build import prepare_backbone
+from legos.systems.cllm4rec.corpus import token_store
+from legos.systems.cllm4rec.data import chosen_kinds, read_corpus, train_items
+from legos.systems.cllm4rec.settings import Cllm4RecModel
+from legos.systems.cllm4rec.stages import most_steps, stages_of
+from legos.systems.cllm4rec.system import refuse_long
+from legos.systems.cllm4rec.token_store import TokenStore
+from legos.terminal import shown_bytes
+from legos.workplace.workplace import Workplace
+
+_FLOAT, _MOMENTS = 4, 2  # bytes, and what Adam keeps of a trained number
+_SAMPLE = 200  # texts from which tokens are estimated
+_ABOUT = 9  # tokens around a text or a user's items
+
+
+def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
+    """Print users and texts of new data, parameters, stages and memory."""
+    settings = Cllm4RecModel.of(place.config.model)
+    language = LanguageModel(settings.model, shapes_only=True)
+    refuse_long(settings, language.longest, language.name)
+    report = audit_word_model(language, settings.backbone.init)
+    if report is not None:
+        console.print(f"tensors in the files of {language.name}: {report}", markup=False)
+    counts = _counts(place, settings, language)
+    if new_data:
+        table = titled_table(f"what {settings.system} reads of {place.config.data.name}", "", "")
+        for name, text in _read(place, settings, language, counts):
+            table.add_row(name, text)
+        console.print(table)
+    parts = _parts(place, settings, language)
+    console.print(parameters_table(f"{settings.name} over {language.name}", parts))
+    own = settings.backbone
+    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
+    kept = own.layers or language.num_layers
+    told = trained_part(
+        rank=rank, kept=kept, layers=language.num_layers, parameters=parts[0].trained
+    )
+    console.print(f"trained of {language.name}: {told}")
+    stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
+    for stage in stages_of(settings):
+        if stage.epochs:
+            passes = []
+            for each in stage.passes:
+                rows, tokens = counts[each.task]
+                steps = -(-rows // settings.stages.batch_size)
+                taken = min(steps, most_steps(settings)[each.task] or steps)
+                share = tokens * taken / max(1, steps)
+                passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
+            stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
+    console.print(stages)
+    trained = _FLOAT * sum(part.trained for part in parts)
+    weights = trained + _FLOAT * sum(part.frozen for part in parts)
+    console.print(
+        f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
+        f"{shown_bytes(trained)}, optimizers {shown_bytes(_MOMENTS * trained)}; activations of a "
+        "step come on top"
+    )
+
+
+def _counts(
+    place: Workplace, settings: Cllm4RecModel, language: LanguageModel
+) -> dict[str, tuple[int, int]]:
+    """Rows and tokens of a whole pass by task; those of texts are estimated where not stored."""
+    items = train_items(place.tables, place.train)
+    users = int((items.lengths > 0).sum())
+    tokens = items.values.numel() + _ABOUT * users
+    counts = {"collaborative": (users, tokens), "recommendation": (users, tokens)}
+    if not settings.content.enabled:
+        return counts
+    store = _store(place, settings, language)
+    if store is not None and store.finished:
+        texts = store.open().texts
+        lengths = (texts.lengths + _ABOUT).clamp(max=settings.max_length)
+        return {**counts, "content": (len(texts), int(lengths.sum()))}
+    kinds = chosen_kinds(settings.content.kinds, place.config.data, place.tables)
+    corpus = read_corpus(kinds, place.config.data, place.tables)
+    step = max(1, len(corpus.texts) // _SAMPLE)
+    sample = corpus.texts[::step]
+    if language.has_tokenizer:
+        found = [len(each.ids) for each in language.tokenizer.encode_batch(sample)]
+    else:  # a shape without files: a token is about four letters
+        found = [len(text) // 4 for text in sample]
+    mean = sum(min(length + _ABOUT, settings.max_length) for length in found) / max(1, len(found))
+    return {**counts, "content": (len(corpus.texts), round(mean * len(corpus.texts)))}
+
+
+def _store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore | None:
+    """The store; None where the tokenizer's files are not here."""
+    if not language.has_tokenizer:
+        return None
+    return token_store(place, settings, language)
+
+
+def _read(
+    place: Workplace,
+    settings: Cllm4RecModel,
+    language: LanguageModel,
+    counts: Mapping[str, tuple[int, int]],
+) -> list[tuple[str, str]]:
+    users, tokens = counts["collaborative"]
+    rows = [("users with items in training", f"{users:,} of {place.tables.num_users:,}")]
+    rows.append(("tokens of their prompts", f"about {tokens:,}"))
+    if settings.content.enabled:
+        texts, tokens = counts["content"]
+        kinds = chosen_kinds(settings.content.kinds, place.config.data, place.tables)
+        rows.append((f"texts ({', '.join(kinds)})", f"{texts:,}, about {tokens:,} tokens"))
+        store = _store(place, settings, language)
+        state = "the tokenizer is not here"
+        if store is not None:
+            state = f"{store.path} ({'finished' if store.finished else 'not made yet'})"
+        rows.append(("token store", state))
+    return rows
+
+
+def _parts(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> list[Part]:
+    backbone = prepare_backbone(language.skeleton(decoder=True), settings.backbone)
+    trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
+    tables = (place.tables.num_users + place.tables.num_items) * backbone.width
+    parts = [Part("language model", trained, frozen), Part("collaborative tables", tables, 0)]
+    return [*parts, Part("content tables", tables, 0)] if settings.content.enabled else parts

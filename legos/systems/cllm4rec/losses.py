@@ -1,0 +1,144 @@
+"""Likelihoods and mutual regularisation (CLLM4Rec, equations of sections 3.3 to 3.5).
+
+Every likelihood is a sum and a count: batches may be split into parts of any size, and only
+:func:`combine` decides whether a mean or a sum is trained on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.data.rows import within
+from legos.systems.cllm4rec.cross_entropy import linear_cross_entropy
+from legos.systems.cllm4rec.settings import MutualSettings, Reduction
+from legos.systems.cllm4rec.soft_tables import SoftTables
+
+
+class LossParts(NamedTuple):
+    """What a step's loss is made of.
+
+    Attributes:
+        likelihood: fp32 scalar, summed negative log-likelihood.
+        divisor: what a mean divides it by: predicted tokens, or users in finetuning.
+        regularisation: fp32 scalar, see :func:`mutual_distance`; before its weight.
+        prior: fp32 scalar, summed squared entries of collaborative vectors; before its weight.
+    """
+
+    likelihood: Tensor
+    divisor: int
+    regularisation: Tensor
+    prior: Tensor
+
+
+def predicted_positions(
+    tokens: Ragged, prompt_lengths: Tensor, *, score_first_main: bool
+) -> Tensor:
+    """Where the tokens stand that a language model has to predict.
+
+    Args:
+        tokens: S sequences, each a prompt and its main text.
+        prompt_lengths: ``(S,)`` int64, at least 1 each.
+        score_first_main: also the main text's first, from the prompt's last (paper); the public
+            code shifts within the main text and never predicts it.
+
+    Returns:
+        ``(M,)`` int64 places in ``tokens.values``; the state before each predicts it.
+    """
+    first = prompt_lengths + (0 if score_first_main else 1)
+    return (within(tokens) >= first[tokens.rows]).nonzero()[:, 0]
+
+
+def next_token_likelihood(
+    states: Tensor, tokens: Ragged, positions: Tensor, table: Tensor, *, first: int = 0
+) -> Tensor:
+    """Summed negative log-likelihood of tokens under a softmax over one table.
+
+    Args:
+        states: ``(P, D)`` of all tokens; only those before ``positions`` reach the head.
+        tokens: the sequences.
+        positions: ``(M,)`` see :func:`predicted_positions`.
+        table: ``(V, D)`` vectors of words, or of items.
+        first: token id of the table's row 0.
+
+    Returns:
+        fp32 scalar; 0 without positions.
+    """
+    before = states.index_select(0, positions - 1)  # (M, D)
+    wanted = tokens.values[positions].long() - first
+    return linear_cross_entropy(before, table, wanted)
+
+
+def multinomial_likelihood(scores: Tensor, targets: Ragged) -> Tensor:
+    """Summed negative multinomial log-likelihood, as in Multi-VAE (Liang et al., WWW 2018).
+
+    Args:
+        scores: ``(B, J)`` of all items.
+        targets: B rows of distinct item numbers; an empty row adds nothing.
+
+    Returns:
+        fp32 scalar: sum over rows of ``|r| logsumexp(s) - sum of s over r``.
+    """
+    scores = scores.float()
+    normaliser = scores.logsumexp(1)  # (B,)
+    wanted = scores[targets.rows, targets.values.long()]
+    return (targets.lengths * normaliser).sum() - wanted.sum()
+
+
+def mutual_distance(
+    own: SoftTables, other: SoftTables, users: Tensor, items: Tensor, *, reduction: Reduction
+) -> Tensor:
+    """Squared distance of a step's vectors from those of the other side, which stays as it is.
+
+    Args:
+        own: tables that learn in this step.
+        other: tables that are held fixed.
+        users: ``(n,)`` int64 user numbers, one for each time a batch counts one.
+        items: ``(m,)`` int64 item numbers, likewise.
+        reduction: `paper` and `public_code`: the sum over all counts; `mean_unique`: the mean over
+            distinct users and items.
+
+    Returns:
+        fp32 scalar; 0 without users and items.
+    """
+    if reduction == "mean_unique":
+        users, items = users.unique(), items.unique()
+    total = _squared(own.user.weight, other.user.weight, users)
+    total = total + _squared(own.item.weight, other.item.weight, items)
+    if reduction == "mean_unique":
+        total = total / max(1, users.numel() + items.numel())
+    return total
+
+
+def prior_penalty(tables: SoftTables, users: Tensor, items: Tensor) -> Tensor:
+    """Summed squares of the vectors of the users and items that a batch counts: fp32 scalar."""
+    parts = ((tables.user.weight, users), (tables.item.weight, items))
+    squares = [weight.index_select(0, ids).float().square().sum() for weight, ids in parts]
+    return squares[0] + squares[1]
+
+
+def combine(parts: LossParts, settings: MutualSettings, *, count: int | None = None) -> Tensor:
+    """The loss of a step.
+
+    Args:
+        parts: of a batch, or of a part of it.
+        settings: weights, and whether the likelihood is a sum (`paper`) or a mean.
+        count: of the whole batch, where parts are of a part of it. With `mean_unique` a batch must
+            be whole for its regularisation to be a mean over it.
+
+    Returns:
+        fp32 scalar.
+    """
+    if settings.reduction == "paper":
+        loss = parts.likelihood + settings.weight / 2 * parts.regularisation
+        return loss + settings.prior / 2 * parts.prior
+    count = parts.divisor if count is None else count
+    loss = parts.likelihood / max(1, count) + settings.weight * parts.regularisation
+    return loss + settings.prior * parts.prior
+
+
+def _squared(own: Tensor, other: Tensor, ids: Tensor) -> Tensor:
+    fixed = other.detach().index_select(0, ids)
+    return (own.index_select(0, ids) - fixed).float().square().sum()

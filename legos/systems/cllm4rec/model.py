@@ -1,0 +1,203 @@
+"""CLLM4Rec as a whole: one backbone, two sets of tables, the three steps and the two ways to score.
+
+In each step only one set of tables learns; the other is a constant it is pulled towards
+(CLLM4Rec, section 3.4.3).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from legos.errors import ConfigError
+from legos.systems.cllm4rec.backbone import SoftPromptBackbone
+from legos.systems.cllm4rec.batches import PromptBatch
+from legos.systems.cllm4rec.losses import (
+    LossParts,
+    multinomial_likelihood,
+    mutual_distance,
+    next_token_likelihood,
+    predicted_positions,
+    prior_penalty,
+)
+from legos.systems.cllm4rec.settings import Cllm4RecConfig
+from legos.systems.cllm4rec.soft_tables import SoftTables
+
+Side = Literal["collaborative", "content"]
+
+
+class Cllm4Rec(nn.Module):
+    """The assembled model.
+
+    Args:
+        backbone: shared by all steps.
+        collaborative: tables l, for interactions and recommendation.
+        content: tables c, for texts; None where content is off (LLM-CF).
+        settings: switches.
+
+    Raises:
+        ConfigError: tables are for other words or of another width than the backbone, or content
+            is on and has no tables.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: SoftPromptBackbone,
+        collaborative: SoftTables,
+        content: SoftTables | None,
+        settings: Cllm4RecConfig,
+    ) -> None:
+        super().__init__()
+        if settings.content.enabled != (content is not None):
+            raise ConfigError(
+                f"content.enabled is {settings.content.enabled}, but there are "
+                f"{'no ' if content is None else ''}content tables"
+            )
+        for tables in (collaborative, content):
+            if tables is not None:
+                _refuse_unfit(backbone, tables)
+        self.backbone, self.settings = backbone, settings
+        self.collaborative, self.content = collaborative, content
+
+    @property
+    def item_head(self) -> Tensor:
+        """``(J, D)`` what scores items: the collaborative item table itself, without a bias."""
+        return self.collaborative.item.weight
+
+    def learning(self, side: Side) -> dict[str, nn.Parameter]:
+        """What learns in a step: that side's tables, and what of the backbone is trained.
+
+        Args:
+            side: `collaborative` in pretraining on interactions and in finetuning, else `content`.
+
+        Returns:
+            parameters by name.
+        """
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and name.split(".")[0] in (side, "backbone")
+        }
+
+    def forward(self, batch: PromptBatch, task: str, *, mutual: bool) -> LossParts:
+        """What the loss of a batch of a task is made of.
+
+        Args:
+            batch: of the task.
+            task: `collaborative`, `content` or `recommendation`.
+            mutual: of texts, see :meth:`content_step`.
+        """
+        if task == "content":
+            return self.content_step(batch, mutual=mutual)
+        if task == "collaborative":
+            return self.collaborative_step(batch)
+        return self.recommendation_step(batch)
+
+    def count(self, batch: PromptBatch, task: str) -> int:
+        """What a mean over a batch divides by: predicted tokens, or users in finetuning."""
+        return len(batch) if task == "recommendation" else len(self._predicted(batch))
+
+    def collaborative_step(self, batch: PromptBatch) -> LossParts:
+        """Loss of the item language model: a softmax over items at each item (section 3.3)."""
+        return self._language_step(batch, self.collaborative, self.content)
+
+    def content_step(self, batch: PromptBatch, *, mutual: bool = True) -> LossParts:
+        """Loss of the text language model: a softmax over words at each word (section 3.4).
+
+        Args:
+            batch: of texts.
+            mutual: off in warm-up, where the collaborative tables are still random.
+        """
+        own = self._content_tables()
+        return self._language_step(batch, own, self.collaborative if mutual else None)
+
+    def recommendation_step(self, batch: PromptBatch) -> LossParts:
+        """Multinomial loss of masked prompts (section 3.5); the count is that of users.
+
+        Raises:
+            ConfigError: the batch has no targets.
+        """
+        if batch.targets is None:
+            raise ConfigError("recommendation step: the batch has no targets")
+        likelihood = multinomial_likelihood(self.scores(batch), batch.targets)
+        return self._parts(batch, likelihood, len(batch), self.collaborative, self.content)
+
+    def scores(self, batch: PromptBatch) -> Tensor:
+        """Scores of all items from the last token of each prompt, fp32 ``(S, J)``.
+
+        With the prompts of :meth:`RecommendationPrompts.prompts` these are the model's; with its
+        ``histories`` they are the item language model's next item (LLM-PreRec).
+        """
+        states = self.backbone.states(batch.tokens, batch.prompt_lengths, self.collaborative)
+        return self.item_scores(states.index_select(0, batch.tokens.offsets[1:] - 1))
+
+    def item_scores(self, states: Tensor) -> Tensor:
+        """``(..., D)`` -> fp32 ``(..., J)``, under autocast too: 16 bits make items equal."""
+        with torch.autocast(states.device.type, enabled=False):
+            return states.float() @ self.item_head.float().T
+
+    def _language_step(
+        self, batch: PromptBatch, own: SoftTables, other: SoftTables | None
+    ) -> LossParts:
+        states = self.backbone.states(batch.tokens, batch.prompt_lengths, own)
+        positions = self._predicted(batch)
+        if own is self.collaborative:
+            with torch.autocast(states.device.type, enabled=False):  # as item_scores
+                likelihood = next_token_likelihood(
+                    states.float(),
+                    batch.tokens,
+                    positions,
+                    own.item.weight,
+                    first=own.vocabulary.first_item,
+                )
+        else:
+            likelihood = next_token_likelihood(
+                states * self.backbone.output_scale,
+                batch.tokens,
+                positions,
+                self.backbone.output_table,
+            )
+        return self._parts(batch, likelihood, len(positions), own, other)
+
+    def _predicted(self, batch: PromptBatch) -> Tensor:
+        return predicted_positions(
+            batch.tokens, batch.prompt_lengths, score_first_main=self.settings.score_first_main
+        )
+
+    def _parts(
+        self,
+        batch: PromptBatch,
+        likelihood: Tensor,
+        count: int,
+        own: SoftTables,
+        other: SoftTables | None,
+    ) -> LossParts:
+        users, items, mutual = batch.counted_users, batch.counted_items, self.settings.mutual
+        distance = prior = likelihood.new_zeros(())
+        if other is not None and mutual.weight:
+            distance = mutual_distance(own, other, users, items, reduction=mutual.reduction)
+        if own is self.collaborative and mutual.prior:
+            prior = prior_penalty(own, users, items)
+        return LossParts(likelihood, count, distance, prior)
+
+    def _content_tables(self) -> SoftTables:
+        if self.content is None:
+            raise ConfigError("content step: content is off, there are no content tables")
+        return self.content
+
+
+def _refuse_unfit(backbone: SoftPromptBackbone, tables: SoftTables) -> None:
+    """Raise ConfigError where tables and backbone do not go together."""
+    if tables.vocabulary.words != backbone.words:
+        raise ConfigError(
+            f"vocabulary has {tables.vocabulary.words} words, the backbone's token table "
+            f"{backbone.words} rows; take the number from the backbone"
+        )
+    if tables.user.weight.shape[1] != backbone.width:
+        raise ConfigError(
+            f"soft tables are {tables.user.weight.shape[1]} wide, the backbone's token vectors "
+            f"{backbone.width}"
+        )

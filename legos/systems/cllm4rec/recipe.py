@@ -1,0 +1,411 @@
+"""CLLM4Rec in training: passes of tasks, an optimizer a side, content tables that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from legos.errors import CheckpointError, LegosError
+from legos.records import Count
+from legos.systems.cllm4rec.batches import PromptBatch
+from legos.systems.cllm4rec.losses import LossParts, combine
+from legos.systems.cllm4rec.model import Cllm4Rec, Side
+from legos.systems.cllm4rec.pretrained import Pretrained
+from legos.systems.cllm4rec.stages import (
+    FINETUNING,
+    PRETRAINING,
+    TASKS,
+    Pass,
+    Stage,
+    Task,
+    most_steps,
+    stages_of,
+)
+from legos.training.distributed import Replicas, rank_part
+from legos.training.early_stopping import EarlyStopping
+from legos.training.optimizer import build_optimizer
+from legos.training.recipe import PRETRAINED, Loss, Recipe, Segment, Step
+from legos.training.records import ResumableRecord, record_of
+from legos.training.stream import Stream
+from legos.training.weights import below, frozen_hashes
+
+SIDES: tuple[Side, ...] = ("collaborative", "content")
+_KEPT = "kept/"  # tensors of a checkpoint
+_NAMED = 5  # users that an error names
+
+
+class TaskRows(Protocol):
+    """The rows of a task by number."""
+
+    def __len__(self) -> int: ...
+    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
+        """Assemble rows ``(S,)`` int64 as the given epoch orders and masks them."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        stage: number of the stage under way.
+        epoch: epochs done of it.
+        part: passes done of its epoch.
+        position: steps done of the pass.
+        step: steps done in all.
+        epochs: epochs done in all.
+        done: by task steps done in all; the next batch follows from it.
+        loss_sum, likelihood_sum, count: over the pass under way.
+        seconds, tokens: by stage spent and read in steps, over all interruptions.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    part: int = 0
+    position: int = 0
+    step: int = 0
+    epochs: int = 0
+    done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TASKS, 0))
+    loss_sum: float = 0.0
+    likelihood_sum: float = 0.0
+    count: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    rows_per_step: dict[str, Count]
+    kept_score: float | None
+
+
+@dataclass
+class KeptContent:
+    """The content tables that finetuning is to start from, where these are not the last ones.
+
+    Attributes:
+        score: of these tables, lower is better; None: none are kept yet.
+        tensors: they, on the CPU.
+    """
+
+    score: float | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Piece(NamedTuple):
+    """The part of a micro-batch that this process takes.
+
+    Attributes:
+        batch: its sequences.
+        divisor: what the mean of the step's likelihood divides by; None: that of the batch.
+        counts: whether it counts at all; a process for which nothing is left computes one sequence.
+    """
+
+    batch: PromptBatch
+    divisor: int | None = None
+    counts: bool = True
+
+
+class Cllm4RecRecipe(Recipe):
+    """Warm-up, pretraining and finetuning.
+
+    Args:
+        accelerator: device and precision.
+        model: to train, on the device.
+        rows: of every task that has passes.
+        early_stopping: of finetuning.
+        seed: of the order of rows.
+        acc_batch: micro-batches a step.
+        shared: where runs that share this pretraining leave and find it; None: they do not.
+    """
+
+    system = "cllm4rec"
+    record = _Resumable
+    progress: Progress
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: Cllm4Rec,
+        rows: Mapping[Task, TaskRows],
+        early_stopping: EarlyStopping,
+        *,
+        seed: int,
+        acc_batch: int = 1,
+        shared: Pretrained | None = None,
+    ) -> None:
+        settings = model.settings
+        self.accelerator, self.model, self.rows, self.seed = accelerator, model, rows, seed
+        self.early_stopping, self._shared = early_stopping, shared
+        self.stages = stages_of(settings)
+        limits = most_steps(settings)
+        self.streams = {
+            task: Stream(
+                num_rows=len(found),
+                batch_size=settings.stages.batch_size,
+                acc_batch=acc_batch,
+                epoch_batch=limits[task],
+                seed=seed * len(TASKS) + TASKS.index(task),
+                shuffle=settings.stages.shuffle,
+            )
+            for task, found in rows.items()
+        }
+        self.rows_per_step = {task: stream.rows_per_step for task, stream in self.streams.items()}
+        self.frozen = frozen_hashes(model.backbone)
+        self.progress = Progress()
+        self.kept = KeptContent()
+        sides = SIDES if model.content is not None else SIDES[:1]
+        self.replicas = Replicas(
+            accelerator, model, {side: self._optimizer(side) for side in sides}
+        )
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage under way; None: all are done."""
+        if self.progress.stage == len(self.stages):
+            return None
+        return self.stages[self.progress.stage]
+
+    @property
+    def stage_is_over(self) -> bool:
+        """Whether the stage under way has had its epochs, or has stopped early."""
+        stage = self.stage
+        if stage is None:
+            return True
+        stopped = stage.name == FINETUNING and self.early_stopping.stop and not self.progress.part
+        return self.progress.epoch >= stage.epochs or stopped
+
+    @property
+    def current(self) -> Pass:
+        """The pass under way."""
+        stage = self.stage
+        if stage is None:
+            raise LegosError("the training is over; there is no pass under way")
+        return stage.passes[self.progress.part]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the pass under way."""
+        stream = self.streams[self.current.task]
+        return min(stream.steps_per_epoch, stream.steps_per_pass)
+
+    def segment(self) -> Segment | None:
+        """A pass; the end of a stage; a last measurement where nothing was finetuned."""
+        progress, stage = self.progress, self.stage
+        if stage is None:
+            if self.early_stopping.best_epoch:
+                return None
+            labels = {"epoch": max(1, progress.epochs), "stage": ""}
+            return Segment("not finetuned", labels, measure="choose")
+        labels = {"epoch": progress.epochs + 1, "stage": stage.name}
+        if self.stage_is_over:
+            keep = PRETRAINED if stage.name == PRETRAINING else ""
+            return Segment(f"end of {stage.name}", labels, keep=keep)
+        task = self.current
+        return Segment(
+            title=f"{stage.name} {progress.epoch + 1} {task.task}",
+            labels={**labels, "task": task.task},
+            steps=self.steps,
+            done=progress.position,
+            dropout=task.dropout,
+            measure=self._measure(stage, task),
+            save=False,
+        )
+
+    def next_step(self) -> Step:
+        """A batch of the task, of which each process takes its part.
+
+        Every process assembles the whole: what a mean divides by and which users and items are
+        regularised follow from all of it. They are regularised once, in the first piece.
+        """
+        task = self.current
+        step = self.streams[task.task].rows(self.progress.done[task.task])
+        whole = self.rows[task.task].batch(torch.cat(step.micro_batches), step.pass_number)
+        if self.replicas.alone and len(step.micro_batches) == 1:
+            return Step([Piece(whole)], optimizer=task.learns)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        divisor = self.model.count(whole, task.task)
+        pieces: list[Piece] = []
+        numbers = torch.arange(len(whole))
+        for micro in numbers.split([len(rows) for rows in step.micro_batches]):
+            rows, counted = rank_part(micro, rank, processes)
+            batch = whole.part(rows, counts=not pieces and rank == 0)
+            pieces.append(Piece(batch, divisor, counted > 0))
+        return Step(pieces, optimizer=task.learns)
+
+    def loss(self, piece: Piece) -> Loss:
+        """Likelihood and mutual regularisation."""
+        task = self.current
+        batch = piece.batch.to(self.accelerator.device)
+        with self.accelerator.autocast():
+            parts: LossParts = self.replicas.to_call(batch, task.task, mutual=task.mutual)
+        loss = combine(parts, self.model.settings.mutual, count=piece.divisor)
+        if not piece.counts:
+            return Loss(loss * 0, counts=(0, 0, 0, 0))
+        tokens = batch.tokens.values.numel()
+        numbers = (parts.likelihood.detach(), parts.regularisation.detach(), parts.divisor, tokens)
+        return Loss(loss, counts=numbers)
+
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+        """Names the users of the batch."""
+        batch: PromptBatch = step.pieces[0].batch
+        users = [str(user) for user in batch.users[:_NAMED].tolist()]
+        stage, number = self.stage, self.progress.step + 1
+        name = "" if stage is None else stage.name
+        key = "finetuning_lr" if name == FINETUNING else "pretraining_lr"
+        return LegosError(
+            f"loss is not finite in {name}, epoch {self.progress.epoch + 1}, {self.current.task} "
+            f"pass, step {number}: {len(batch)} rows, the first of users {', '.join(users)} (-1: a "
+            f"text about an item); lower model.stages.{key} or model.mutual.weight, or use "
+            "exp.precision fp32"
+        )
+
+    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
+        """Loss, likelihood (a token or user), regularisation and learning rate."""
+        progress, task, stage = self.progress, self.current, self.stage
+        likelihood, regularisation, count, tokens = counts
+        name = "" if stage is None else stage.name
+        progress.position += 1
+        progress.step += 1
+        progress.done[task.task] += 1
+        progress.loss_sum += loss
+        progress.likelihood_sum += likelihood
+        progress.count += int(count)
+        progress.seconds[name] = progress.seconds.get(name, 0.0) + seconds
+        progress.tokens[name] = progress.tokens.get(name, 0) + int(tokens)
+        return {
+            "loss": loss,
+            "likelihood": likelihood / max(1, count),
+            "regularisation": regularisation,
+            "learning_rate": self.replicas.optimizers[task.learns].param_groups[0]["lr"],
+        }
+
+    def means(self) -> dict[str, float]:
+        """Loss a step and negative log-likelihood a token or user of the pass."""
+        progress = self.progress
+        return {
+            "loss": progress.loss_sum / max(1, progress.position),
+            "likelihood": progress.likelihood_sum / max(1, progress.count),
+        }
+
+    def after(self, segment: Segment, score: float) -> None:
+        """Go on to the next pass, epoch or stage."""
+        progress, stage = self.progress, self.stage
+        if stage is None:
+            return
+        if "task" not in segment.labels:
+            if segment.keep and self._shared is not None and self.accelerator.is_main_process:
+                self._shared.leave()
+            self.next_stage()
+            return
+        self._choose_content(stage, self.means()["loss"], score)
+        progress.position = progress.count = 0
+        progress.loss_sum = progress.likelihood_sum = 0.0
+        progress.part += 1
+        if progress.part == len(stage.passes):
+            progress.part = 0
+            progress.epoch += 1
+            progress.epochs += 1
+
+    def next_stage(self) -> None:
+        """Go on to the next stage, from the content tables and optimizers that it is to have."""
+        progress = self.progress
+        progress.stage, progress.epoch = progress.stage + 1, 0
+        stage = self.stage
+        if stage is None or not stage.fresh:
+            return
+        self._begin_optimizers(stage)
+        if self.kept.tensors and stage.epochs:
+            self._put_back()
+            self.kept = KeptContent()
+
+    def keep_content(self, score: float) -> None:
+        """Keep a copy of the content tables if no earlier ones had so low a score."""
+        if self.kept.score is not None and score >= self.kept.score:
+            return
+        tensors = {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.model.named_parameters()
+            if name.startswith("content.")
+        }
+        self.kept = KeptContent(score, tensors)
+
+    def state(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """The kept content tables."""
+        kept = {_KEPT + name: tensor for name, tensor in self.kept.tensors.items()}
+        return {"kept_score": self.kept.score}, kept
+
+    def load_state(
+        self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
+    ) -> None:
+        """Take kept content tables; see that the stage and pass exist."""
+        progress, stages = self.progress, self.stages
+        inside = progress.stage < len(stages)
+        inside = inside and progress.part <= len(stages[progress.stage].passes)
+        ended = (progress.stage, progress.part) == (len(stages), 0)
+        if not (inside or ended) or progress.done.keys() != Progress().done.keys():
+            raise CheckpointError(
+                f"{folder}: stands in stage {progress.stage}, pass {progress.part} (steps of "
+                f"{', '.join(progress.done)}), which this training does not have"
+            )
+        self.kept = KeptContent(state["kept_score"], below(tensors, _KEPT))
+        self._begin_optimizers(self.stage or stages[-1])
+
+    def origin(self) -> Path | None:
+        """The pretraining of another run of the same settings."""
+        return None if self._shared is None else self._shared.find()
+
+    def begin(self) -> None:
+        """Go on after pretraining."""
+        self.next_stage()
+
+    def _measure(self, stage: Stage, task: Pass) -> Any:
+        if stage.measured and task == stage.passes[0]:
+            return "choose"
+        chosen = self.model.settings.content.checkpoint == "valid"
+        watched = chosen and stage.name == PRETRAINING and task.task == "content"
+        return "watch" if watched else "no"
+
+    def _choose_content(self, stage: Stage, loss: float, score: float) -> None:
+        """Keep the content tables that finetuning is to start from."""
+        chosen = self.model.settings.content.checkpoint
+        if stage.name == FINETUNING or self.current.task != "content":
+            return
+        if chosen == "training_loss":  # of the language model alone in warm-up: as published
+            self.keep_content(loss)
+        elif chosen == "valid" and stage.name == PRETRAINING:
+            self.keep_content(-score if self.early_stopping.maximize else score)
+
+    def _optimizer(self, side: Side) -> Optimizer:
+        """Adam over exactly what learns on a side."""
+        lr, own = self.stages[0].lr, self.model.settings.backbone.lr
+
+        def rule(name: str, parameter: nn.Parameter) -> dict[str, Any]:
+            is_own = name.startswith("backbone.") and own is not None
+            return {"lr": own if is_own else lr, "follows_stage": not is_own}
+
+        return build_optimizer(self.model.learning(side).items(), rule)
+
+    def _begin_optimizers(self, stage: Stage) -> None:
+        """The learning rate of a stage, without moments."""
+        for optimizer in self.replicas.optimizers.values():
+            optimizer.state.clear()
+            for group in optimizer.param_groups:
+                if group["follows_stage"]:
+                    group["peak_lr"] = group["lr"] = stage.lr
+
+    def _put_back(self) -> None:
+        parameters = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in self.kept.tensors.items():
+                if name not in parameters:
+                    raise CheckpointError(f"kept content tables: {name!r} is not in the model")
+                parameters[name].copy_(tensor)

@@ -1,0 +1,288 @@
+"""Settings of CLLM4Rec, and the presets `paper` and `public_code` that set all they differ in.
+
+A key that is given wins over its preset. Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
+from legos.decides import CHOICE, CONTENT, NOTHING, WEIGHTS
+from legos.lm.source import LanguageModelSource
+from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
+
+Preset = Literal["paper", "public_code"]
+Reduction = Literal["paper", "public_code", "mean_unique"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+LATER = WEIGHTS.from_phase("finetuning")
+"""Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.pretrained``)."""
+
+_ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "wording": "paper",
+        "score_first_main": True,
+        "collaborative": {"reorder": True},
+        "content": {"dropout_in_finetuning": True, "checkpoint": "last"},
+        "recommendation": {
+            "target": "holdout",
+            "reorder": True,
+            "test_order": "sorted",
+        },
+        "mutual": {
+            "reduction": "paper",
+            "on_recommendation_targets": True,
+            "user_twice_in_recommendation": False,
+        },
+        "stages": {"shuffle": True},
+    },
+    "public_code": {
+        "wording": "public_code",
+        "score_first_main": False,
+        "collaborative": {"reorder": False},
+        "content": {"dropout_in_finetuning": False, "checkpoint": "training_loss"},
+        "recommendation": {
+            "target": "all_train",
+            "reorder": True,
+            "test_order": "random",
+        },
+        "mutual": {
+            "reduction": "public_code",
+            "on_recommendation_targets": False,
+            "user_twice_in_recommendation": True,
+        },
+        "stages": {"shuffle": False},
+    },
+}
+
+
+class BackboneSettings(Settings):
+    """What is made of the language model."""
+
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random`: its shape with fresh weights (LLM-Scratch)."""
+    train: Literal["frozen", "lora", "full"] = "frozen"
+    """What of it learns besides the tokens of users and items; `full`: all (LLM-FtAll)."""
+    layers: Count | None = None
+    """It keeps so many layers and its last norm; null: all."""
+    cut: Literal["end", "middle"] = "end"
+    """Where the others are taken out; ``middle`` keeps as many first as last ones. On reviews
+    SmolLM2 has 3.9 nats a token with its 30 layers, 6.6 with its first and last 8, 62 with its
+    first and its last; with its first 2 16, and at a temperature of 4 7.4."""
+    temperature: Positive = 1.0
+    """Scores of words are divided by it: a model without its last layers is far too sure."""
+    lora_rank: Count = 16
+    """r of LoRA."""
+    lora_alpha: Positive = 32.0
+    """Adapters count alpha / r times."""
+    lora_dropout: Dropout = 0.0
+    """Rate on the input of adapters."""
+    lora_targets: tuple[str, ...] = ()
+    """Last parts of the names of linear layers; none: queries and values."""
+    lr: LearningRate | None = None
+    """Learning rate of what of it learns; null: that of the stage."""
+    row_tokens: Count = 128
+    """Sequences are packed into rows of this many tokens: attention costs its square."""
+
+
+class TokenizerSettings(Settings):
+    """How users and items are found in text."""
+
+    strict: bool = False
+    """Refuse what looks like a user or an item and is none; else it is text."""
+    word_boundary: bool = False
+    """Only where a word begins and ends; else user_1 is found in `superuser_1`."""
+
+
+class CollaborativeSettings(Settings):
+    """The language model of interactions."""
+
+    reorder: bool = True
+    """Stochastic item reordering: a fresh order of a user's items in every epoch."""
+
+
+class ContentSettings(Settings):
+    """The language model of texts."""
+
+    enabled: bool = True
+    """Off: LLM-CF."""
+    kinds: tuple[str, ...] = ()
+    """Texts that are read: `review` and `explanation` of training pairs, `title`, `brand`,
+    `description`, `categories` of items as far as the data YAML names such a field, `content`: all
+    its fields in one. None: every kind that the data have, but content."""
+    main_leading_space: bool = True
+    """Texts begin with a blank, as the public preprocessing writes them; its demo does not."""
+    dropout_in_finetuning: Annotated[bool, LATER] = True
+    """Off in the public code, which leaves the shared backbone in evaluation mode."""
+    checkpoint: Literal["last", "valid", "training_loss"] = "last"
+    """Which content tables finetuning starts from: the last, those of the pretraining epoch after
+    which the item language model was best on the valid split, or those of the lowest training loss,
+    compared across stages as in the public code."""
+
+
+class RecommendationSettings(Settings):
+    """Recommendation-oriented finetuning and prediction."""
+
+    mask_ratio: Share = 0.2
+    """Share of a user's items that the prompt hides, at least one (0.2 in the public code)."""
+    target: Literal["holdout", "all_train"] = "holdout"
+    """What is to be predicted: the hidden items, or all items of the user."""
+    reorder: bool = True
+    """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
+    test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
+    """Order of items in prompts at test time."""
+    exclude: Annotated[Literal["train", "train+valid"], NOTHING] = "train"
+    """What serving never recommends; a run is measured by `exp.evaluate.exclude`."""
+    scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"
+    """`next_item`: by the item language model after the history (LLM-PreRec)."""
+
+
+class MutualSettings(Settings):
+    """Mutual regularisation of collaborative and content tables."""
+
+    weight: NotNegative = 1.0
+    """lambda_c (1 is best in the paper's grid; its meaning depends on the reduction)."""
+    reduction: Reduction = "paper"
+    """`paper`: weight / 2 times the sum over a batch beside a summed log-likelihood; `public_code`:
+    weight times that sum beside a mean; `mean_unique`: weight times the mean over the distinct
+    users and items of a batch beside a mean, so that neither batch size nor popularity counts."""
+    on_recommendation_targets: Annotated[bool, LATER] = True
+    """In finetuning, items hidden from the prompt count too; without effect in the public code."""
+    user_twice_in_recommendation: Annotated[bool, LATER] = False
+    """The recommendation prompt names its user twice, and the public code counts both."""
+    cold_items: bool = False
+    """Items without train interactions count once a batch too, so that what their texts taught
+    reaches recommendation. In the paper only items that users interacted with are pulled."""
+    prior: NotNegative = 0.0
+    """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
+
+
+class StageSettings(Settings):
+    """Warm-up, mutual pretraining, finetuning."""
+
+    warmup_epochs: Natural = 10
+    """Passes of the content model alone (10 in the paper)."""
+    pretraining_epochs: Natural = 100
+    """Each a pass of interactions, then one of texts (100 in the paper)."""
+    finetuning_epochs: Annotated[Natural, LATER] = 150
+    """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
+    pretraining_lr: LearningRate = 1e-3
+    """Learning rate of warm-up and pretraining (1e-3 in the public code)."""
+    finetuning_lr: Annotated[LearningRate, LATER] = 1e-4
+    """Learning rate of finetuning (1e-4 in the public code)."""
+    batch_size: Count = 20
+    """Users or texts a step (20 a GPU in the public code)."""
+    collaborative_steps: Count | None = None
+    """At most so many steps of a pass over users; the next goes on there. Null: all."""
+    content_steps: Count | None = None
+    """The same for a pass over texts."""
+    recommendation_steps: Annotated[Count | None, LATER] = None
+    """The same for a pass over recommendation prompts."""
+    shuffle: bool = True
+    """Visit users and texts in a fresh order in every epoch."""
+    patience: Annotated[Natural, LATER] = 0
+    """Epochs of finetuning without improvement on the valid split before it stops; 0: never."""
+    valid_users: Annotated[Count | None, LATER] = None
+    """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
+
+
+class Cllm4RecConfig(Settings):
+    """One CLLM4Rec."""
+
+    preset: Annotated[Preset, NOTHING] = "paper"
+    """Sets everything below in which the paper and its public code differ and that is not given."""
+    wording: Preset = "paper"
+    """Sentences of prompts."""
+    score_first_main: bool = True
+    """Also predict the first token after a prompt, from the prompt's last."""
+    soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
+    """Standard deviation of fresh users and items: the backbone's setting, that of its token table
+    (T5's is 1), or a number."""
+    max_length: Count = 1024
+    """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    """How users and items are found in text."""
+    backbone: BackboneSettings = BackboneSettings()
+    """What is made of the language model."""
+    collaborative: CollaborativeSettings = CollaborativeSettings()
+    """The language model of interactions."""
+    content: ContentSettings = ContentSettings()
+    """The language model of texts."""
+    recommendation: Annotated[RecommendationSettings, LATER] = RecommendationSettings()
+    """Recommendation-oriented finetuning and prediction."""
+    mutual: MutualSettings = MutualSettings()
+    """Mutual regularisation."""
+    stages: StageSettings = StageSettings()
+    """Warm-up, mutual pretraining, finetuning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset", "paper")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return value  # pydantic names the choices
+        return _merged(PRESETS[preset], value)
+
+
+def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    result = {**defaults, **given}
+    for key, default in defaults.items():
+        found = result[key]
+        if isinstance(default, dict) and isinstance(found, dict):
+            result[key] = _merged(default, found)
+    return result
+
+
+@register_system(
+    about="a language model with a token for every user and item (CLLM4Rec, WWW 2024)",
+    runs="legos.systems.cllm4rec.system:Cllm4RecSystem",
+    shows="legos.systems.cllm4rec.check:show_cllm4rec",
+)
+class Cllm4RecModel(Cllm4RecConfig, SystemModel):
+    """CLLM4Rec over a language model (`config/model/cllm4rec.yaml`)."""
+
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **READ_OF_TRAINING,
+        "exp.train": "model.stages",
+        "exp.train.lr": "model.stages.pretraining_lr and finetuning_lr (--pretraining_lr, "
+        "--finetuning_lr)",
+        "exp.train.item_lr": "model.backbone.lr",
+        "exp.train.epochs": "model.stages.warmup_epochs, pretraining_epochs and finetuning_epochs "
+        "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)",
+        "exp.train.batch_size": "model.stages.batch_size (--rows_per_step)",
+        "exp.train.patience": "model.stages.patience (--patience)",
+        "exp.train.epoch_batch": "model.stages.collaborative_steps, content_steps and "
+        "recommendation_steps",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.token_folder",
+        "exp.cache.token_folder": None,
+        "embed": "the language model's own token vectors",
+    }
+    read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.stages.batch_size",
+        "model.max_length",
+        "model.backbone.row_tokens",
+        "model.backbone.layers",
+    )
+    system: Literal["cllm4rec"] = "cllm4rec"
+    """What trains and scores."""
+    model: Annotated[LanguageModelSource, CONTENT]
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where there are none, and of what learns where nothing does."""
+        kind, keys = self.backbone.train, [f"model.backbone.{key}" for key in _ADAPTERS]
+        found: dict[str, str | None] = {}
+        if kind != "lora":
+            found = dict.fromkeys(keys, f"it with model.backbone.train lora alone, not {kind}")
+        if kind == "frozen":
+            found["model.backbone.lr"] = "model.stages.pretraining_lr and finetuning_lr"
+        return found

@@ -1,0 +1,214 @@
+"""CLLM4Rec as a system of the runner: built from a workplace, trained in stages, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from legos.data.interactions import Interactions
+from legos.data.ragged import Ragged
+from legos.errors import ConfigError, DataError
+from legos.evaluation.measure import SplitResult
+from legos.lm.load import LanguageModel
+from legos.metrics import parse_metric
+from legos.metrics.subsets import ALL
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
+from legos.systems.cllm4rec.batches import (
+    ContentLM,
+    InteractionLM,
+    PromptBatch,
+    RecommendationPrompts,
+)
+from legos.systems.cllm4rec.build import Assembled, build_cllm4rec
+from legos.systems.cllm4rec.corpus import tokenized_corpus
+from legos.systems.cllm4rec.data import train_items
+from legos.systems.cllm4rec.evaluate import evaluate, some_impressions
+from legos.systems.cllm4rec.pretrained import Pretrained
+from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
+from legos.systems.cllm4rec.settings import Cllm4RecModel
+from legos.systems.cllm4rec.stages import Task
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.recipe import PRETRAINED
+from legos.training.saved_state import SavedState, load_trained
+from legos.training.trainer import Trainer
+from legos.training.weights import frozen_hashes
+from legos.workplace.workplace import Workplace
+
+
+class UserRows:
+    """Users as rows of a task: row r is the r-th user that has interactions.
+
+    Args:
+        source: prompts of users.
+    """
+
+    def __init__(self, source: InteractionLM | RecommendationPrompts) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source.users)
+
+    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
+        """Prompts of rows ``(S,)`` as an epoch orders and masks them."""
+        return self._source.batch(self._source.users[rows], epoch=epoch)
+
+
+class TextRows:
+    """Texts as rows of a task.
+
+    Args:
+        source: the corpus.
+    """
+
+    def __init__(self, source: ContentLM) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
+        """Prompts and texts of rows ``(S,)``, the same in every epoch."""
+        del epoch
+        return self._source.batch(rows)
+
+
+class Cllm4RecSystem:
+    """CLLM4Rec over a data set, see :class:`legos.systems.protocol.System`.
+
+    Args:
+        place: configuration, device and data.
+        say: told before texts are tokenized.
+
+    Raises:
+        ConfigError: sequences that the language model cannot read.
+    """
+
+    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
+        self.place, self._say = place, say
+        self.settings = Cllm4RecModel.of(place.config.model)
+        self.language = LanguageModel(self.settings.model)
+        self.assembled: Assembled = build_cllm4rec(
+            self.language,
+            self.settings,
+            users=place.tables.num_users,
+            items=place.tables.num_items,
+            seed=place.config.exp.train.seed,
+        )
+        self.model = self.assembled.model
+        refuse_long(self.settings, self.model.backbone.longest, self.language.name)
+        self.model.to(place.accelerator.device)
+        self.items: Ragged = train_items(place.tables, place.train)
+        if not self.items.values.numel():
+            raise DataError(f"{place.tables.folder}: no user has an item in the training split")
+        self.prompts = RecommendationPrompts(
+            self.items,
+            self.assembled.templates,
+            self.settings,
+            seed=place.config.exp.train.seed,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+        """Warm up, pretrain and finetune, going on from ``checkpoints/last``."""
+        place, config = self.place, self.place.config.exp.train
+        rows = self.task_rows(tracker.say)
+        stopping = EarlyStopping(
+            config.metric, parse_metric(config.metric).maximize, self.settings.stages.patience
+        )
+        seed_everything(config.seed, rank=place.accelerator.process_index)
+        shared = Pretrained(place.config, place.tables, folder.checkpoints / PRETRAINED)
+        recipe = Cllm4RecRecipe(
+            place.accelerator,
+            self.model,
+            rows,
+            stopping,
+            seed=config.seed,
+            acc_batch=config.acc_batch,
+            shared=shared,
+        )
+        counts = ", ".join(f"{len(found):,} rows of {task}" for task, found in rows.items())
+        tracker.say(f"{folder.path}: {self.parameters:,} trained parameters, {counts}")
+        valid = place.split(place.config.data.splits.valid)
+        some = valid
+        if self.settings.stages.valid_users is not None:
+            some = some_impressions(valid, self.settings.stages.valid_users, seed=config.seed)
+
+        def validate() -> dict[str, float]:
+            result = evaluate(place, self.model, self.prompts, some, thorough=False)
+            return result.rows[ALL] if result else {}
+
+        saved = SavedState.of_run(recipe, folder, tracker, config)
+        begin = time.monotonic()
+        Trainer(recipe, validate, saved, tracker).train()
+        tracker.say(f"{time.monotonic() - begin:.0f} s in all")
+        return self._trained(recipe)
+
+    def load(self, checkpoint: Path) -> str:
+        """Take trained tables; returns the id of the run that trained them."""
+        frozen = frozen_hashes(self.model.backbone)
+        return load_trained(self.model, checkpoint, Cllm4RecRecipe.system, frozen=frozen)
+
+    def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
+        """Score and measure a split."""
+        return evaluate(self.place, self.model, self.prompts, interactions, thorough=thorough)
+
+    def task_rows(self, say: Callable[[str], None]) -> dict[Task, TaskRows]:
+        """The rows of every task that has passes; texts are tokenized where they are not yet."""
+        settings, seed = self.settings, self.place.config.exp.train.seed
+        templates = self.assembled.templates
+        users = InteractionLM(self.items, templates, settings, seed=seed)
+        rows: dict[Task, TaskRows] = {
+            "collaborative": UserRows(users),
+            "recommendation": UserRows(self.prompts),
+        }
+        if settings.content.enabled:
+            with self.place.accelerator.main_process_first():  # the others find it written
+                corpus = tokenized_corpus(
+                    self.place, settings, self.assembled.tokenizer, self.language, say
+                )
+            rows["content"] = TextRows(
+                ContentLM(
+                    corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings
+                )
+            )
+        return rows
+
+    def _trained(self, recipe: Cllm4RecRecipe) -> dict[str, Any]:
+        progress, stopping = recipe.progress, recipe.early_stopping
+        seconds = sum(progress.seconds.values())
+        return {
+            "rows": len(self.prompts.users),
+            "texts": len(recipe.rows["content"]) if "content" in recipe.rows else 0,
+            "steps": progress.step,
+            "epochs": progress.epochs,
+            "metric": stopping.metric,
+            "best": stopping.best,
+            "best_epoch": stopping.best_epoch,
+            "seconds_per_epoch": round(seconds / max(1, progress.epochs), 3),
+            "stages": {
+                name: {
+                    "seconds": round(progress.seconds[name], 3),
+                    "tokens": progress.tokens[name],
+                    "tokens_per_second": round(progress.tokens[name] / progress.seconds[name]),
+                }
+                for name in progress.seconds
+            },
+        }
+
+
+def refuse_long(settings: Cllm4RecModel, longest: int | None, name: str) -> None:
+    """Raise ConfigError where sequences may be longer than the language model can read."""
+    if longest is not None and settings.max_length > longest:
+        raise ConfigError(
+            f"model.max_length: {settings.max_length}, but {name} reads at most {longest} tokens"
+        )

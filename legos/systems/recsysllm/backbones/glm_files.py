@@ -1,0 +1,316 @@
+"""A GLM or ChatGLM to be built: its shape, tokenizer, special tokens and weights, each on demand.
+
+Published folders differ from those of transformers' own models: ``config.json`` has GLM's keys, or
+there is none beside Megatron's shards, and their tokenizers are code that is never run here; what
+that code reads are ordinary vocabularies.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from legos.errors import ConfigError, nearest
+from legos.lm.load import LanguageModel
+from legos.lm.locate import packaged
+from legos.lm.source import LanguageModelSource
+from legos.records import read_json, shown
+from legos.systems.recsysllm.backbones.glm import SHAPES, GlmBackbone, GlmConfig
+from legos.systems.recsysllm.backbones.glm_weights import (
+    has_shards,
+    heads_to_blocks,
+    load_weights,
+    read_weights,
+)
+from legos.systems.recsysllm.backbones.special_tokens import (
+    GLM_GPT2,
+    SpecialTokens,
+    appended_with_cls,
+)
+
+GlmLayout = Literal["auto", "megatron", "hub", "chatglm"]
+_GPT2_WORDS = 50_257
+_ROUNDED = 128  # tables of tokens are filled up to a multiple of this
+_NAMES = {
+    "mask": ("[MASK]",),
+    "sentence_mask": ("[sMASK]",),
+    "document_mask": ("[gMASK]",),
+    "start": ("<|startofpiece|>", "<sop>"),
+    "end": ("<|endofpiece|>", "<eop>"),
+}
+_PADS = ("<|endoftext|>", "<pad>", "[PAD]")
+
+
+class GlmFiles:
+    """A GLM, published or from its configuration alone.
+
+    Args:
+        source: a folder with weights (``path``), or ``random`` with a shape; its ``shape`` has keys
+            of :class:`GlmConfig`, or ``size``, the name of a published one, and wins over
+            ``config.json``; its ``tokenizer`` is another folder or packaged name.
+        layout: how weights lie; ``auto``: as they look.
+        seed: of weights that are made.
+    """
+
+    def __init__(
+        self, source: LanguageModelSource, *, layout: GlmLayout = "auto", seed: int = 0
+    ) -> None:
+        self.source, self.layout, self.seed = source, layout, seed
+
+    @property
+    def name(self) -> str:
+        """How it is called."""
+        return self.source.name
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.config.num_layers
+
+    @property
+    def longest(self) -> int:
+        """The most tokens it can read at once."""
+        return self.config.max_positions
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are.
+
+        Raises:
+            ConfigError: there is no such folder, or it is named in a way that GLMs are not found.
+        """
+        if self.source.path is None:
+            where = self.source.hub or self.source.package or "random weights"
+            raise ConfigError(
+                f"language model {self.name!r} ({where}): a GLM is read from a folder; `hf "
+                "download OWNER/NAME --local-dir FOLDER` makes one, and model.path names it"
+            )
+        folder = Path(self.source.path)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"language model {self.name!r}: no folder {folder}; expected one with GLM's weights"
+                " and vocabulary, or `random: true` with a shape"
+            )
+        return folder
+
+    @cached_property
+    def config(self) -> GlmConfig:
+        """Its shape.
+
+        Raises:
+            ConfigError: it is told nowhere, is another model's, or does not fit together.
+        """
+        given = dict(self.source.shape or {})
+        if not given:
+            given = _published_shape(self.folder / "config.json", self.name)
+        given.pop("model_type", None)
+        size = given.pop("size", None)
+        if size is not None and size not in SHAPES:
+            raise ConfigError(f"model.shape.size: unknown {size!r}; {nearest(str(size), SHAPES)}")
+        shape = {**SHAPES.get(size, {}), **given}
+        if self.source.random and "vocab_size" not in shape:
+            words = self.num_words + len(_NAMES) + 1
+            shape["vocab_size"] = -(-words // _ROUNDED) * _ROUNDED
+        try:
+            return GlmConfig(**shape)
+        except ValidationError as error:
+            said = "; ".join(
+                f"{'.'.join(map(str, one['loc'])) or 'shape'}: {one['msg']}"
+                for one in error.errors()
+            )
+            origin = "model.shape" if self.source.shape else str(self.folder / "config.json")
+            raise ConfigError(
+                f"language model {self.name!r}: its shape is none ({said}), from {origin}"
+            ) from None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer, neither truncating nor padding.
+
+        Raises:
+            ConfigError: there are no files that can be read.
+        """
+        own = self.source.tokenizer
+        if own is not None and not Path(own).is_dir():
+            found: Tokenizer = LanguageModel(packaged(own)).tokenizer
+        else:
+            found = _read_tokenizer(self.folder if own is None else Path(own), self.name)
+        found.no_truncation()
+        found.no_padding()
+        return found
+
+    @property
+    def num_words(self) -> int:
+        """Ids of its tokenizer: one more than the largest."""
+        return max(self.tokenizer.get_vocab().values()) + 1
+
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """Its tokens of blank infilling: as its vocabulary names them, else those of GPT-2's words.
+
+        Raises:
+            ConfigError: its vocabulary has none.
+        """
+        known = self._named_tokens()
+        found = {
+            role: next((known[name] for name in names if name in known), None)
+            for role, names in _NAMES.items()
+        }
+        words = self.num_words
+        if all(token is not None for token in found.values()):
+            pad = next((known[name] for name in _PADS if name in known), 0)
+            ids = {role: token for role, token in found.items() if token is not None}
+            return SpecialTokens(**ids, pad=pad, cls=known.get("[CLS]"))
+        if words == _GPT2_WORDS:
+            return GLM_GPT2
+        if self.source.random:
+            return appended_with_cls(words)
+        missing = [_NAMES[role][0] for role, token in found.items() if token is None]
+        raise ConfigError(
+            f"language model {self.name!r}: its tokenizer of {words:,} tokens has no "
+            f"{', '.join(missing)}; expected GLM's own, or GPT-2's {_GPT2_WORDS:,} tokens; "
+            "model.tokenizer may name its folder"
+        )
+
+    def skeleton(self) -> GlmBackbone:
+        """The model without numbers, on the meta device: for shapes and counts."""
+        with torch.device("meta"):
+            return GlmBackbone(self.config, self._fitting())
+
+    def backbone(self, *, pretrained: bool = True) -> GlmBackbone:
+        """The model on the CPU in evaluation mode, with its weights or with fresh ones.
+
+        Raises:
+            ConfigError: weights are missing or damaged, or do not fit its shape; or its tokenizer
+                has more tokens than its table.
+        """
+        fresh = self.source.random or not pretrained
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.source.seed if self.source.random else self.seed)
+            model = GlmBackbone(self.config, self._fitting())
+        if not fresh:
+            weights = read_weights(self.folder)
+            if self._found_layout() == "chatglm":
+                weights = heads_to_blocks(weights, self.config.num_heads)
+            load_weights(model, weights, origin=f"{self.folder}")
+        return model.eval()
+
+    def _fitting(self) -> SpecialTokens:
+        words = self.num_words
+        if words > self.config.vocab_size:
+            raise ConfigError(
+                f"language model {self.name!r}: its tokenizer has {words:,} tokens, its table "
+                f"{self.config.vocab_size:,}; model.tokenizer names another model's?"
+            )
+        return self.special
+
+    def _found_layout(self) -> GlmLayout:
+        rotary = self.config.position_encoding == "rope2d"
+        shards = has_shards(self.folder)
+        found: GlmLayout = "megatron" if shards else "chatglm" if rotary else "hub"
+        if self.layout in ("auto", found):
+            return found
+        looks = "mp_rank_XX_model_states.pt" if shards else "*.safetensors or *.bin"
+        raise ConfigError(
+            f"model.backbone.layout: {self.layout}, but {self.folder} has {looks} and its shape "
+            f"{'turns heads by' if rotary else 'has tables of'} positions: that is {found}"
+        )
+
+    def _named_tokens(self) -> dict[str, int]:
+        names = [name for some in _NAMES.values() for name in some] + [*_PADS, "[CLS]"]
+        own = self.source.tokenizer
+        known = _added_tokens(self.folder if own is None else Path(own))
+        for name in names:
+            token = self.tokenizer.token_to_id(name)
+            if token is not None:
+                known[name] = token
+        return known
+
+
+def _published_shape(path: Path, name: str) -> dict[str, Any]:
+    """Keys of :class:`GlmConfig` from a published ``config.json``."""
+    if not path.is_file():
+        raise ConfigError(
+            f"language model {name!r}: {path.parent} has no config.json; give its shape, as in "
+            f"model.shape {{model_type: glm_infill, size: glm-10b}} ({', '.join(SHAPES)})"
+        )
+    found = read_json(path, error=ConfigError)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: expected an object, found {shown(found)}")
+    kind = found.get("model_type")
+    if kind == "glm_infill":
+        return dict(found)
+    wanted = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
+    if (
+        kind not in ("glm", "chatglm")
+        or any(key not in found for key in wanted)
+        or "multi_query_attention" in found
+    ):
+        raise ConfigError(
+            f"{path}: model_type {kind!r} is neither GLM nor ChatGLM-6B; later ones of these names "
+            "are ordinary decoders (model.backbone.kind decoder)"
+        )
+    shape: dict[str, Any] = {
+        "num_layers": found["num_layers"],
+        "hidden_size": found["hidden_size"],
+        "num_heads": found["num_attention_heads"],
+        "vocab_size": found["vocab_size"],
+        "max_positions": found.get("max_sequence_length", 1024),
+        "layer_norm_eps": found.get("layernorm_epsilon", 1e-5),
+        "dropout": found.get("output_dropout_prob", 0.1),
+    }
+    if kind == "chatglm":
+        shape |= {
+            "position_encoding": "rope2d",
+            "tied_head": False,
+            "scaled_residual": True,
+            "inner_size": found.get("inner_hidden_size"),
+            "dropout": 0.0,
+        }
+    return shape
+
+
+def _read_tokenizer(folder: Path, name: str) -> Tokenizer:
+    """Of ``tokenizer.json``, of GPT-2's two files or of BERT's one."""
+    here = {file.name for file in folder.glob("*")} if folder.is_dir() else set()
+    try:
+        if "tokenizer.json" in here:
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if {"vocab.json", "merges.txt"} <= here:
+            files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
+            found = Tokenizer(models.BPE.from_file(*files))
+            found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            found.decoder = decoders.ByteLevel()
+            return found
+        if "vocab.txt" in here:
+            words = models.WordPiece.from_file(str(folder / "vocab.txt"), unk_token="[UNK]")  # noqa: S106
+            found = Tokenizer(words)
+            found.normalizer = normalizers.BertNormalizer(lowercase=True)
+            found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            found.decoder = decoders.WordPiece()
+            return found
+    except Exception as error:  # tokenizers raises nothing more special
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder}: its tokenizer cannot be read ({reason})") from None
+    pieces = sorted(file for file in here if file.endswith(".model"))
+    more = f"; {pieces[0]} is SentencePiece's: convert it to a tokenizer.json" if pieces else ""
+    raise ConfigError(
+        f"language model {name!r}: no tokenizer in {folder}; expected tokenizer.json, or "
+        f"vocab.json and merges.txt, or vocab.txt; model.tokenizer names another folder{more}"
+    )
+
+
+def _added_tokens(folder: Path) -> dict[str, int]:
+    """Tokens behind the words of a vocabulary: of ``added_tokens.json``, where there is one."""
+    path = folder / "added_tokens.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path, error=ConfigError)
+    if not isinstance(found, dict) or not all(type(token) is int for token in found.values()):
+        raise ConfigError(f"{path}: expected ids by name, found {shown(found)}")
+    return found

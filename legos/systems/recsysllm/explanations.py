@@ -1,0 +1,200 @@
+"""Explanations: a sentence of a review about one feature word.
+
+The published sets were mined with a Java tool (Zhang et al., "Do users rate or review?", SIGIR
+2014). Here is a simple miner of our own in plain Python, whose sentences are *not* comparable with
+published numbers, and a reader of files that hold the published ones
+(``python -m process.explanations`` makes them).
+
+The miner: a word is noun-like if it often stands after an article, a possessive or an opinion word.
+Frequent noun-like words of the training reviews are features. A sentence explains if it has a
+feature close to an opinion word, with no other punctuation than blanks between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from legos.errors import DataError
+from legos.records import parse_json
+from legos.systems.recsysllm.units import sentences
+
+_WORDS = yaml.safe_load(Path(__file__).with_name("opinion_words.yaml").read_text(encoding="utf-8"))
+POSITIVE = frozenset(_WORDS["positive"].split())
+NEGATIVE = frozenset(_WORDS["negative"].split())
+OPINIONS = POSITIVE | NEGATIVE
+_POINTERS = frozenset(_WORDS["pointers"].split())
+_NOT_FEATURES = OPINIONS | _POINTERS | frozenset(_WORDS["stop"].split())
+_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|[^\sa-z']")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A sentence about a feature.
+
+    Attributes:
+        sentence: as written.
+        feature: word it is about.
+        opinion: word that says how it is, "" where unknown.
+        sentiment: 1, -1, or 0 where unknown.
+    """
+
+    sentence: str
+    feature: str
+    opinion: str = ""
+    sentiment: int = 0
+
+
+@dataclass(frozen=True)
+class MinerSettings:
+    """What counts as a feature and as an explanation.
+
+    Attributes:
+        min_count: fewest occurrences of a feature in the training reviews.
+        min_share: smallest share of its occurrences that are noun-like.
+        window: most words between a feature and its opinion word.
+        min_words, max_words: of a sentence.
+    """
+
+    min_count: int = 5
+    min_share: float = 0.3
+    window: int = 3
+    min_words: int = 3
+    max_words: int = 30
+
+
+class Miner:
+    """Finds explanations.
+
+    Args:
+        training: review texts of training; only they decide what is a feature.
+        settings: thresholds.
+
+    Attributes:
+        features: feature words and how often they occur.
+    """
+
+    def __init__(self, training: Iterable[str], settings: MinerSettings | None = None) -> None:
+        self.settings = settings or MinerSettings()
+        every: Counter[str] = Counter()
+        noun_like: Counter[str] = Counter()
+        for text in training:
+            before = ""
+            for word in _TOKEN.findall(text.lower()):
+                if _may_be_feature(word):
+                    every[word] += 1
+                    noun_like[word] += before in _POINTERS or before in OPINIONS
+                before = word
+        self.features = {
+            word: count
+            for word, count in every.items()
+            if count >= self.settings.min_count
+            and noun_like[word] >= self.settings.min_share * count
+        }
+
+    def explanations(self, text: str) -> list[Explanation]:
+        """All of a review, in its order."""
+        found = []
+        for sentence in sentences(text):
+            clean = " ".join(sentence.split())
+            if not self.settings.min_words <= len(clean.split()) <= self.settings.max_words:
+                continue
+            pair = self._pair(clean)
+            if pair is not None:
+                feature, opinion = pair
+                sentiment = 1 if opinion in POSITIVE else -1
+                found.append(Explanation(clean, feature, opinion, sentiment))
+        return found
+
+    def best(self, text: str) -> Explanation | None:
+        """The one about the most frequent feature, the first of several; None if there is none."""
+        found = self.explanations(text)
+        return max(found, key=lambda one: self.features[one.feature], default=None)
+
+    def _pair(self, sentence: str) -> tuple[str, str] | None:
+        """The feature and opinion word nearest to each other; of equals the frequent feature."""
+        words = _TOKEN.findall(sentence.lower())
+        opinions = [at for at, word in enumerate(words) if word in OPINIONS]
+        pairs = []
+        for at, word in enumerate(words):
+            for other in opinions if word in self.features else []:
+                between = words[min(at, other) + 1 : max(at, other)]
+                if len(between) <= self.settings.window and all(w[0].isalpha() for w in between):
+                    pairs.append((len(between), -self.features[word], at, other))
+        if not pairs:
+            return None
+        _, _, at, other = min(pairs)
+        return words[at], words[other]
+
+
+def read_explanations(
+    path: Path, users: Sequence[str], items: Sequence[str], pairs: Sequence[tuple[int, int]]
+) -> tuple[list[Explanation | None], dict[str, int]]:
+    """Published explanations out of a JSON-lines file, for the reviews of tables.
+
+    Args:
+        path: lines with ``user``, ``item``, ``sentence``, ``feature``, ``opinion``, ``sentiment``.
+        users, items: raw ids by number.
+        pairs: user and item number of each review.
+
+    Returns:
+        one a review or None, and counts: ``lines``, those of no review (``unmatched``), those of a
+        review that has one already (``repeated``; the first stays).
+
+    Raises:
+        DataError: missing, damaged, or none of its lines belongs to a review.
+    """
+    user_rows = {name: row for row, name in enumerate(users)}
+    item_rows = {name: row for row, name in enumerate(items)}
+    places = {pair: row for row, pair in enumerate(pairs)}
+    found: list[Explanation | None] = [None] * len(pairs)
+    counts = {"lines": 0, "unmatched": 0, "repeated": 0}
+    for number, values in _lines(path):
+        try:
+            pair = user_rows.get(str(values["user"]), -1), item_rows.get(str(values["item"]), -1)
+            one = Explanation(
+                str(values["sentence"]), str(values["feature"]),
+                str(values.get("opinion", "")), int(values.get("sentiment", 0)),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}:{number}: no explanation ({error!r}); expected user, item, sentence, "
+                "feature"
+            ) from None
+        counts["lines"] += 1
+        place = places.get(pair)
+        if place is None:
+            counts["unmatched"] += 1
+        elif found[place] is not None:
+            counts["repeated"] += 1
+        else:
+            found[place] = one
+    if counts["lines"] == counts["unmatched"]:
+        raise DataError(
+            f"{path}: none of its {counts['lines']:,} lines is about a review of these tables; was "
+            "it made from other data?"
+        )
+    return found, counts
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of explanations")
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, start=1):
+            yield number, parse_json(line, str(path), line=number)
+
+
+def _may_be_feature(word: str) -> bool:
+    return (
+        len(word) > 2
+        and word.isalpha()
+        and word not in _NOT_FEATURES
+        and not word.endswith(("ly", "ing", "ed"))
+    )

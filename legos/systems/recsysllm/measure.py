@@ -1,0 +1,325 @@
+"""What one prompt reaches on one split: each kind of answer by its own metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from legos.data.random import keyed_bits
+from legos.data.rows import from_lengths
+from legos.errors import ConfigError, DataError
+from legos.evaluation.sharing import Sharing
+from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
+from legos.systems.recsysllm.backbones.build import World
+from legos.systems.recsysllm.backbones.lora import Backbone
+from legos.systems.recsysllm.positions.filling import fill_blanks
+from legos.systems.recsysllm.positions.positions import Examples
+from legos.systems.recsysllm.prompts import Prompts, Template
+from legos.systems.recsysllm.reading import ReadPrompts, read_prompts
+from legos.systems.recsysllm.search.constrained import rank_entities
+from legos.systems.recsysllm.search.packed_scores import score_candidates
+from legos.systems.recsysllm.search.trie import NOWHERE
+from legos.systems.recsysllm.task_settings import SplitName
+from legos.systems.recsysllm.tasks.candidates import Candidates
+from legos.systems.recsysllm.tasks.catalogue import ITEM
+from legos.systems.recsysllm.tasks.examples import Instance
+
+VALID = "valid item rate"  # of what is written without being constrained
+_SUBSET = 75  # key of random numbers
+_CUTOFFS = (1, 5, 10)
+_SHORT_ANSWER = 8  # tokens of a rating or a word
+_MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for N examples.
+
+    Attributes:
+        instances: what was asked.
+        texts: what was written.
+        complete: share of the texts that ended by themselves.
+    """
+
+    instances: Sequence[Instance]
+    texts: Sequence[str]
+    complete: float
+
+
+@dataclass(frozen=True)
+class NextItems:
+    """What n users are told to take next.
+
+    Attributes:
+        lists: ``(n, K)`` int64 the most likely items, the best first; -1 behind them.
+        valid_rate: share of freely written answers that are the name of an item; None: none was
+            written.
+    """
+
+    lists: np.ndarray
+    valid_rate: float | None
+
+
+class PromptMeasure:
+    """Measures prompts with one backbone.
+
+    Args:
+        accelerator: device and precision.
+        backbone: in evaluation mode, on the device.
+        world: tables and tokenizer.
+        offered: ``(J,)`` bool: the catalogue.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, backbone: Backbone, world: World, offered: Tensor
+    ) -> None:
+        self._accelerator, self._backbone, self._world = accelerator, backbone, world
+        self._device = accelerator.device
+        keys = offered.cpu().nonzero()[:, 0]
+        self._items = world.pool.slot(ITEM, space=True, keys=keys).to(self._device)
+        self._automaton = world.automaton.to(self._device)
+        self._own = world.settings.measure
+        self._sharing = Sharing.between(accelerator)
+
+    def next_items(
+        self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, thorough: bool
+    ) -> NextItems:
+        """The most likely items among all.
+
+        Args:
+            template: whose answer is an item, without candidates.
+            rows: ``(n,)`` users, as rows of the sequences.
+            split: ``valid`` or ``test``.
+            exclude: what the user had before is no answer of the search.
+            thorough: search as a test does, and write an answer freely, too.
+        """
+        beams = self._own.beams if thorough else self._own.valid_beams
+        task = self._world.families.users[template.family]
+
+        def search(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
+            prompts = self._prompts(task.evaluate(chosen, template.name, split))
+            pasts = [self.past(row, split) if exclude else [] for row in chosen.tolist()]
+            excluded = from_lengths(
+                torch.tensor([item for past in pasts for item in past], dtype=torch.int64),
+                torch.tensor([len(past) for past in pasts]),
+            )
+            with self._accelerator.autocast():
+                read = self._read(prompts)
+                ranked = rank_entities(
+                    self._backbone, read, self._items, self._automaton,
+                    num_beams=beams, excluded=excluded.to(self._device),
+                )  # fmt: skip
+                texts = self._fill(template, read)[0] if thorough else []
+            found = np.full((len(chosen), beams), -1, dtype=np.int64)
+            for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
+                items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
+                kept = [item for item in dict.fromkeys(items) if item not in set(past)]
+                kept = kept[:beams]
+                found[at, : len(kept)] = kept
+            return found, texts
+
+        pages = self._sharing.gathered(rows.split(self._own.batch_size), search)
+        lists = np.concatenate([found for found, _ in pages])
+        written = [text for _, texts in pages for text in texts]
+        return NextItems(lists, self._valid_rate(written) if thorough else None)
+
+    def past(self, row: int, split: SplitName) -> list[int]:
+        """Items that a user had before the held-out one, each once, ascending."""
+        items = self._world.families.sequences.items
+        end = int(items.offsets[row + 1]) - (1 if split == "test" else 2)
+        return sorted(set(items.values[int(items.offsets[row]) : end].tolist()))
+
+    def candidates(
+        self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates
+    ) -> dict[str, float]:
+        """HR and nDCG of the right one among frozen candidates that the prompt lists.
+
+        Beside them the share of freely written answers that are the name of one in the list.
+        """
+        task, surfaces = self._world.families.users[template.family], self._world.pool
+        width = frozen.items.shape[1]
+
+        def score(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
+            instances = task.evaluate(chosen, template.name, split, frozen)
+            listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
+            owners = torch.arange(len(chosen)).repeat_interleave(width)
+            with self._accelerator.autocast():
+                read = self._read(self._prompts(instances))
+                one = score_candidates(
+                    self._backbone, read, listed.to(self._device),
+                    owners.to(self._device), self._automaton,
+                )  # fmt: skip
+                texts = self._fill(template, read)[0]
+            return one.view(len(chosen), width).float().cpu().numpy(), texts
+
+        pages = self._sharing.gathered(rows.split(self._own.batch_size), score)
+        scores = np.concatenate([found for found, _ in pages])
+        texts = [text for _, texts in pages for text in texts]
+        row = candidate_metrics(scores, at=[k for k in _CUTOFFS if k <= width])
+        return {**row, VALID: self._valid_rate(texts, frozen.items[rows])}
+
+    def refuse_long_lists(self, template: Template, split: SplitName, frozen: Candidates) -> None:
+        """Raise ConfigError where frozen candidates are more than a prompt may list.
+
+        Only the user with the longest names is tried; the past may be dropped, a candidate not.
+        """
+        task, pool = self._world.families.users[template.family], self._world.pool
+        items = torch.arange(len(self._world.families.catalogue.items))
+        lengths = pool.surfaces(ITEM, items, space=True).lengths  # (J,)
+        worst = lengths[frozen.items.long()].sum(1).argmax()[None]
+        try:
+            self._prompts(task.evaluate(worst, template.name, split, frozen))
+        except DataError:
+            tokens = int(lengths[frozen.items[worst].long()].sum())
+            raise ConfigError(
+                f"model.measure.max_tokens: {self._own.max_tokens}, but the {frozen.items.shape[1]}"
+                f" candidates of a prompt alone have up to {tokens:,}; raise it, or lower "
+                "model.measure.negatives or model.tasks.max_name_words"
+            ) from None
+
+    def written(self, instances: Sequence[Instance]) -> Written:
+        """Fill the blanks of prompts freely, greedily."""
+        size = self._own.batch_size
+
+        def fill(begin: int) -> tuple[list[str], int]:
+            some = list(instances[begin : begin + size])
+            with self._accelerator.autocast():
+                return self._fill(some[0].template, self._read(self._prompts(some)))
+
+        pages = self._sharing.gathered(range(0, len(instances), size), fill)
+        texts = [text for texts, _ in pages for text in texts]
+        complete = sum(ended for _, ended in pages)
+        return Written(instances, texts, complete / max(1, len(instances)))
+
+    def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
+        """What is written freely, and how many of the texts ended by themselves."""
+        long = template.free_text or template.answer == "item"
+        most = self._world.settings.tasks.max_answer_tokens if long else _SHORT_ANSWER
+        filled = fill_blanks(self._backbone, read, self._automaton, max_new=most)
+        tokens = filled.tokens.to("cpu")
+        ends = tokens.offsets.tolist()
+        ids = [tokens.values[begin:end].tolist() for begin, end in pairwise(ends)]
+        texts = [self._world.tokenizer.decode(own).strip() for own in ids]
+        return texts, int(filled.complete.sum())
+
+    def _valid_rate(self, texts: Sequence[str], listed: Tensor | None = None) -> float:
+        """Share of texts that are an item's name; ``listed`` ``(n, m)``: one's of these items."""
+        names = self._world.families.catalogue.items
+        items, rate = match_items([[text] for text in texts], names)
+        if listed is None:
+            return rate
+        pairs = zip(items, listed.tolist(), strict=True)
+        return float(np.mean([bool(own) and own[0] in others for own, others in pairs]))
+
+    def _read(self, prompts: Examples) -> ReadPrompts:
+        both_ways = self._world.settings.backbone.bidirectional
+        return read_prompts(self._backbone, prompts, bidirectional=both_ways)
+
+    def _prompts(self, instances: Sequence[Instance]) -> Examples:
+        """Part A on the device; where candidates are listed it may be longer than in training."""
+        own = self._world.settings.tasks
+        if instances and instances[0].candidates:
+            own = own.model_copy(update={"max_tokens": self._own.max_tokens})
+        found = self._world.task_examples(list(instances), own)
+        return self._world.examples(found, self._backbone.special).prompts().to(self._device)
+
+
+def text_row(world: World, found: Written) -> dict[str, float]:
+    """Metrics of written answers by what was asked: ratings, words of choice, sentences."""
+    answer = found.instances[0].template.answer
+    references = [instance.reference for instance in found.instances]
+    row: dict[str, float]
+    if answer in ("stars", "whole-stars"):
+        reviews, trained = world.families.reviews, world.families.origin is None
+        errors = rating_errors(
+            found.texts,
+            [instance.stars for instance in found.instances],
+            fallback=_MIDDLE if not trained or reviews is None else reviews.train_mean(),
+        )
+        row = {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
+    elif answer in ("verdict", "liking"):
+        pairs = zip(found.texts, references, strict=True)
+        row = {"accuracy": float(np.mean([text.lower() == wanted for text, wanted in pairs]))}
+    else:
+        row = text_metrics(found.texts, references)
+    return {**row, "complete rate": found.complete}
+
+
+def some_of(rows: Tensor, most: int | None, *, seed: int) -> Tensor:
+    """At most so many of ``(n,)`` rows, drawn by the seed, in their order."""
+    if most is None or most >= len(rows):
+        return rows
+    draw = keyed_bits(torch.arange(len(rows)), 1, _SUBSET, seed)[:, 0]
+    return rows[draw.argsort()[:most].sort().values]
+
+
+def chosen_templates(world: World) -> list[Template]:
+    """The templates that ``measure.prompts`` names, or two of every family that has data.
+
+    Raises:
+        ConfigError: an unknown name, or a family without data.
+    """
+    families, own = world.families, world.settings.measure
+    known = {*families.users, *families.about_reviews}
+    if own.prompts:
+        found = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
+        for template in found:
+            if template.family == "transfer" and families.origin is None:
+                raise ConfigError(
+                    f"model.measure.prompts: {template.name} is about items of another domain than "
+                    "the trained one; measure a model of other tables: --exp recsysllm-transfer "
+                    "--load RUN_FOLDER"
+                )
+            if template.family not in known:
+                raise ConfigError(
+                    f"model.measure.prompts: {template.name} is of family {template.family}, for "
+                    f"which these tables have no data; they have {', '.join(sorted(known))}"
+                )
+        return found
+    return [
+        template for template in default_templates(families.prompts) if template.family in known
+    ]
+
+
+def default_templates(prompts: Prompts) -> list[Template]:
+    """Of every family the last seen template that asks what the held-out one asks, and that one.
+
+    Of reviews also the last that asks for a headline, which no held-out one does.
+    """
+    found = []
+    for held_out in (template for template in prompts.templates if not template.seen):
+        alike = prompts.of(held_out.family, seen=True, intents=[held_out.intent])
+        alike = [template for template in alike if template.answer == held_out.answer]
+        found += [*alike[-1:], held_out]
+    written = [t for t in prompts.of("review", seen=True) if t.answer == "headline"]
+    return [*found, *written[-1:]]
+
+
+def main_template(prompts: Prompts, chosen: Sequence[Template]) -> Template:
+    """The template of row `all`: the first seen one of next items among all that was chosen."""
+    nexts = [t for t in chosen if t.seen and is_next(t)]
+    if nexts:
+        return nexts[0]
+    return [t for t in prompts.of("sequential", seen=True) if is_next(t)][-1]
+
+
+def is_next(template: Template) -> bool:
+    """Whether it asks for an item among all."""
+    return template.answer == "item" and "candidates" not in template.slots
+
+
+def reference_text(world: World, row: int, answer: str) -> str:
+    """What a review says for an answer: its headline or its explanation, "" without one."""
+    reviews = world.families.reviews
+    if reviews is None:
+        return ""
+    if answer == "headline":
+        return reviews.headlines[row]
+    found = reviews.explanations[row]
+    return "" if found is None else found.sentence

@@ -1,0 +1,227 @@
+"""Settings of RecSysLLM as a system: its backbone, data, training and how it is measured.
+
+Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
+from legos.decides import CHOICE, CONTENT, MEASUREMENT, NOTHING, WEIGHTS
+from legos.lm.source import LanguageModelSource
+from legos.settings import (
+    Count,
+    Dropout,
+    Fraction,
+    LearningRate,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+)
+from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
+from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
+
+
+class DecoderSettings(Settings):
+    """What is made of the language model."""
+
+    kind: Literal["decoder", "glm"] = "decoder"
+    """`decoder`: any causal decoder of transformers; `glm`: GLM or ChatGLM-6B, which are made for
+    blanks and have two positions of their own."""
+    layout: Literal["auto", "megatron", "hub", "chatglm"] = "auto"
+    """How the weights of a GLM lie: `megatron`: in shards; `hub`: as on the Hugging Face hub;
+    `chatglm`: query, key and value of each head together; `auto`: as they look."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random`: its shape with fresh weights."""
+    layers: Count | None = None
+    """A decoder keeps so many layers and its last norm; null: all."""
+    cut: Literal["end", "middle"] = "middle"
+    """Where the others are taken out."""
+    train: Literal["paper", "qkv", "full"] = "paper"
+    """LoRA beside all linear layers of a block (the paper), beside query, key and value alone, or
+    everything without adapters."""
+    lora_rank: Count = 8
+    """r (8 in the paper)."""
+    lora_alpha: Positive = 16.0
+    """Adapters count alpha / r times (the paper: silent)."""
+    lora_dropout: Dropout = 0.05
+    """On their input (the paper: silent)."""
+    positions: Literal["sequential", "glm"] = "sequential"
+    """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
+    its mask, as it always does in a GLM."""
+    bidirectional: bool = True
+    """Part A sees all of itself; off: only what comes before, as the decoder was trained."""
+    max_intra: Count | None = None
+    """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if self.kind == "glm":
+            for name, given in (("layers", self.layers), ("max_intra", self.max_intra)):
+                if given is not None:
+                    raise ValueError(f"{name} {given}: a GLM keeps its own; expected null")
+        elif self.layout != "auto":
+            raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
+        return self
+
+
+class TrainingSettings(Settings):
+    """Steps over a mixture of task prompts and blank infilling."""
+
+    infill_share: Fraction = 0.2
+    """Share of examples that are histories with blanks; the others are task prompts."""
+    epochs: Natural = 10
+    """0: the language model as it is, measured without training."""
+    epoch_steps: Count | None = None
+    """Steps of an epoch, after each of which it is measured; null: as many as draw as many examples
+    as all families have."""
+    batch_size: Count = 64
+    """Examples a step."""
+    batch_tokens: Count = 8192
+    """Tokens read at once; more are read in turn. Changes memory, and results only by rounding and
+    by dropout."""
+    lr: LearningRate = 1e-5
+    """Peak learning rate (the paper)."""
+    schedule: Literal["constant", "linear"] = "linear"
+    """After the warm-up; `linear`: down to 0."""
+    warmup: Fraction = 0.05
+    """Share of all steps over which the learning rate rises (P5)."""
+    weight_decay: NotNegative = 0.01
+    """Of AdamW (P5); tables of positions and new tokens have none."""
+    clip_norm: Positive = 1.0
+    """Longest gradient (P5)."""
+    reduction: Literal["tokens", "examples"] = "tokens"
+    """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
+    patience: Natural = 0
+    """Epochs without improvement on the valid split before it stops; 0: never."""
+
+
+class RatingModelSettings(Settings):
+    """How a rating model is trained."""
+
+    size: Count = 32
+    """Width of the vectors."""
+    hidden_sizes: tuple[Count, ...] = (32, 16)
+    """Widths of the perceptron's hidden layers."""
+    lr: Positive = 3e-3
+    """Of Adam."""
+    weight_decay: NotNegative = 0.02
+    """Times half the squared length of the vectors and biases of a batch's ratings."""
+    batch_size: Count = 512
+    """Ratings a step."""
+    epochs: Count = 30
+    """The most passes."""
+    patience: Count = 3
+    """Passes without a lower error on the valid ratings before it stops."""
+
+
+class MeasureSettings(Settings):
+    """Which prompts are tried on how many users."""
+
+    prompts: tuple[str, ...] = ()
+    """Templates by name, a row each; none: of every family the held-out one and the last of the
+    seen ones that ask the same."""
+    beams: Count = 20
+    """Entities that a search over all items keeps in a test; cut-offs cannot be larger."""
+    valid_beams: Annotated[Count, WEIGHTS] = 20
+    """The same where epochs are compared."""
+    users: Count | None = None
+    """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
+    valid_users: Annotated[Count | None, WEIGHTS] = None
+    """The same where epochs are compared; null: all."""
+    negatives: Count = 99
+    """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
+    have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
+    seed: Annotated[Seed, CHOICE] = 0
+    """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
+    max_tokens: Count = 4096
+    """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
+    other prompts are those of training."""
+    batch_size: Annotated[Count, NOTHING] = 16
+    """Prompts read at once; changes memory, not results."""
+    mean_shrink: NotNegative = 5.0
+    """Of the row of user and item means: so many ratings of the mean count beside their own."""
+    rating_models: RatingModelSettings = RatingModelSettings()
+    """How a test trains the rows that predict ratings from ids alone."""
+
+
+class RecsysllmConfig(Settings):
+    """One RecSysLLM."""
+
+    backbone: DecoderSettings = DecoderSettings()
+    """What is made of the language model."""
+    positions: PositionSettings = PositionSettings()
+    """The two position ids of every token."""
+    masking: MaskingSettings = MaskingSettings()
+    """Blanks of histories."""
+    tasks: TaskSettings = TaskSettings()
+    """Which examples are made, and of what."""
+    training: TrainingSettings = TrainingSettings()
+    """Steps over the mixture."""
+    measure: Annotated[MeasureSettings, MEASUREMENT] = MeasureSettings()
+    """Which prompts are tried on how many users."""
+
+    @model_validator(mode="after")
+    def _answers_have_room(self) -> Self:
+        if self.tasks.max_tokens <= self.tasks.max_answer_tokens + AROUND_ANSWER:
+            raise ValueError(
+                f"tasks.max_tokens {self.tasks.max_tokens}: expected more than "
+                f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and {AROUND_ANSWER}"
+            )
+        if self.positions.prepend_cls and self.backbone.kind == "decoder":
+            raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")
+        return self
+
+
+@register_system(
+    about="a language model that fills blanks, trained on prompts (RecSysLLM, 2023)",
+    runs="legos.systems.recsysllm.system:RecsysllmSystem",
+    shows="legos.systems.recsysllm.check:show_recsysllm",
+)
+class RecsysllmModel(RecsysllmConfig, SystemModel):
+    """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
+
+    reads_other_tables: ClassVar[bool] = True
+    unread: ClassVar[Mapping[str, str | None]] = {
+        **READ_OF_TRAINING,
+        "exp.train": "model.training",
+        "exp.train.lr": "model.training.lr (--peak_lr)",
+        "exp.train.item_lr": "model.training.lr (--peak_lr)",
+        "exp.train.epochs": "model.training.epochs (--epochs)",
+        "exp.train.epoch_batch": "model.training.epoch_steps (--epoch_steps)",
+        "exp.train.batch_size": "model.training.batch_size (--examples_per_step)",
+        "exp.train.patience": "model.training.patience (--patience)",
+        "exp.train.weight_decay": "model.training.weight_decay",
+        "exp.train.warmup": "model.training.warmup",
+        "exp.train.schedule": "model.training.schedule",
+        "exp.train.clip": "model.training.clip_norm",
+        "exp.evaluate.fast_eval": "",
+        "exp.cache": "exp.cache.candidate_folder",
+        "exp.cache.candidate_folder": None,
+        "embed": "the language model's own token vectors",
+    }
+    read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
+    memory_keys: ClassVar[tuple[str, ...]] = (
+        "model.training.batch_tokens",
+        "model.training.batch_size",
+        "model.measure.batch_size",
+        "model.measure.beams",
+        "model.backbone.layers",
+    )
+    system: Literal["recsysllm"] = "recsysllm"
+    """What trains and scores."""
+    model: Annotated[LanguageModelSource, CONTENT]
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    def unread_settings(self) -> dict[str, str | None]:
+        """Settings of adapters where everything is trained without them."""
+        if self.backbone.train != "full":
+            return {}
+        keys = [f"model.backbone.{key}" for key in ("lora_rank", "lora_alpha", "lora_dropout")]
+        return dict.fromkeys(keys, "it with adapters alone (model.backbone.train paper or qkv)")

@@ -1,0 +1,188 @@
+"""Filling blanks freely: greedy (or any choice of tokens), with a key-value cache.
+
+RecSysLLM, section 3.3: blanks are filled from left to right, [END] closes one and is never fed
+back. Positions of what is generated come from the automaton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths
+from legos.systems.recsysllm.backbones.decoder import InfillBackbone
+from legos.systems.recsysllm.positions.layout import Places
+from legos.systems.recsysllm.reading import ReadPrompts
+from legos.systems.recsysllm.search.automaton import START_ID, Automaton, AutomatonState
+
+Choose = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What was written into the blanks of N prompts, blank after blank.
+
+    Attributes:
+        tokens: S rows, in the order of ``Examples.masks``.
+        intra: ``(P,)`` int64 the ids they were fed with.
+        complete: ``(S,)`` bool: [END] was chosen before the budget ran out.
+    """
+
+    tokens: Ragged
+    intra: Tensor
+    complete: Tensor
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The best token: ``(n, V)`` -> ``(n,)``."""
+    return logits.argmax(-1)
+
+
+@torch.no_grad()
+def fill_blanks(
+    backbone: InfillBackbone,
+    read: ReadPrompts,
+    automaton: Automaton,
+    *,
+    max_new: int,
+    choose: Choose = greedy,
+) -> Filled:
+    """Fill every blank of every prompt.
+
+    Args:
+        backbone: in evaluation mode.
+        read: N prompts.
+        automaton: of all entities.
+        max_new: the most tokens of a blank, [END] not counted.
+        choose: ``(n, V)`` scores -> ``(n,)`` tokens; special tokens but [END] have score -inf.
+    """
+    run, prompts = _Run(backbone, read, automaton), read.prompts
+    counts = prompts.masks.lengths
+    found: dict[tuple[int, int], tuple[Tensor, Tensor, bool]] = {}
+    for number in range(int(counts.max()) if len(counts) else 0):
+        active = counts > number
+        at = (prompts.masks.offsets[:-1] + number).clamp(max=len(prompts.masks.values) - 1)
+        run.begin(prompts.mask_inter.values[at], active)
+        complete = run.generate(max_new, choose)
+        for row in active.nonzero()[:, 0].tolist():
+            tokens, intra = run.written(row)
+            found[row, number] = (tokens, intra, bool(complete[row]))
+    ordered = [found[key] for key in sorted(found)]
+    lengths = torch.tensor([len(tokens) for tokens, _, _ in ordered], dtype=torch.int64)
+    empty = prompts.tokens.new_zeros(0)
+    return Filled(
+        from_lengths(
+            torch.cat([empty, *(tokens for tokens, _, _ in ordered)]), lengths.to(empty.device)
+        ),
+        torch.cat([empty, *(intra for _, intra, _ in ordered)]),
+        torch.tensor([done for _, _, done in ordered], dtype=torch.bool),
+    )
+
+
+class _Run:
+    """The cache and what has been fed to it, of B prompts side by side."""
+
+    def __init__(
+        self,
+        backbone: InfillBackbone,
+        read: ReadPrompts,
+        automaton: Automaton,
+    ) -> None:
+        self.backbone, self.automaton = backbone, automaton
+        self.special = backbone.special
+        self.cache, self.real = read.cache(), read.real  # (B, K) what the cache holds
+        self.order = read.prompts.prompt_lengths.clone()  # (B,) of the next token of each prompt
+        self.rollback = automaton.settings.dead_prefix == "rollback"
+
+    def begin(self, inter: Tensor, active: Tensor) -> None:
+        """Feed [START] at the masks ``(B,)`` of the prompts that still have one."""
+        shape = (len(inter), 1)
+        self.inter, self.going = inter, active.clone()
+        self.tokens = torch.full(shape, self.special.start, device=inter.device)
+        self.intra = torch.full(shape, START_ID, device=inter.device)
+        self.fed = active[:, None].clone()  # (B, t) of this blank
+        self.state: AutomatonState = self.automaton.start((len(inter),))
+        self.base = self.order
+        self.logits = self._feed(0)
+
+    def generate(self, max_new: int, choose: Choose) -> Tensor:
+        """Write until [END] everywhere; ``(B,)`` bool: it was reached."""
+        complete = torch.zeros_like(self.going)
+        for step in range(max_new + 1):
+            scores = self.logits.float().clone()
+            scores[:, self._never()] = -torch.inf
+            tokens = choose(scores)
+            ended = self.going & (tokens == self.special.end)
+            complete |= ended
+            self.going = self.going & ~ended
+            if step == max_new or not bool(self.going.any()):
+                break
+            self._append(tokens)
+        self.order = self.base + self.fed.sum(1)
+        return complete
+
+    def written(self, row: int) -> tuple[Tensor, Tensor]:
+        """Tokens and their ids in the current blank of a prompt, without [START]."""
+        kept = self.fed[row, 1:]
+        return self.tokens[row, 1:][kept], self.intra[row, 1:][kept]
+
+    def _append(self, tokens: Tensor) -> None:
+        tokens = tokens.where(self.going, torch.full_like(tokens, self.special.pad))
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], 1)
+        self.fed = torch.cat([self.fed, self.going[:, None]], 1)
+        before, length = self.intra, self.intra.shape[1]
+        if self.rollback:
+            self.intra = self._renumbered()
+        else:
+            self.state = self.automaton.step(self.state, tokens)
+            self.intra = torch.cat([self.intra, self.state.counts[:, None]], 1)
+        changed = (self.intra[:, :length] != before).any(0).nonzero()[:, 0]
+        first = int(changed[0]) if len(changed) else length
+        if first < length:  # an entity died: what followed its beginning is encoded again
+            self.cache.crop(first - length)
+            self.real = self.real[:, : first - length]
+        logits = self._feed(first)
+        self.logits = logits.where(self.going[:, None], self.logits)
+
+    def _renumbered(self) -> Tensor:
+        """Ids of the blank so far, the last tokens perhaps still becoming an entity: ``(B, t)``."""
+        kept = self.fed[:, 1:]
+        blanks = from_lengths(self.tokens[:, 1:][kept], kept.sum(1))
+        ended = ~self.going
+        ids = torch.full_like(self.tokens, START_ID)
+        inside = ids[:, 1:]
+        numbers = self.automaton.number(blanks, open_end=True)
+        inside[kept] = numbers
+        if bool(ended.any()):  # what was closed keeps the ids it was fed with
+            before = self.intra
+            ids[ended, : before.shape[1]] = before[ended]
+        return ids
+
+    def _feed(self, first: int) -> Tensor:
+        """Columns from ``first`` on of the current blank -> scores after the last: ``(B, V)``."""
+        fed = self.fed[:, first:]
+        count = fed.shape[1]
+        order = self.base[:, None] + self.fed.cumsum(1)[:, first:] - 1
+        places = Places(
+            self.tokens[:, first:],
+            self.inter[:, None].expand_as(fed),
+            self.intra[:, first:],
+            order.clamp(min=0),
+        )
+        own = torch.ones(count, count, dtype=torch.bool, device=fed.device).tril()
+        among = own.expand(len(fed), count, count)  # what was not fed stands behind what was
+        held = self.real[:, None, :].expand(-1, count, -1)
+        mask = torch.cat([held, among], -1)[:, None]  # (B, 1, count, K + count)
+        states = self.backbone.states(places, mask, self.cache)
+        self.real = torch.cat([self.real, fed], 1)
+        return self.backbone.logits(states[:, -1])
+
+    def _never(self) -> Tensor:
+        own = self.special
+        ids = [own.mask, own.sentence_mask, own.document_mask, own.start]
+        ids += [] if own.cls is None else [own.cls]
+        return torch.tensor(ids, device=self.tokens.device)

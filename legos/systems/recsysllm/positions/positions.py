@@ -1,0 +1,281 @@
+"""Training examples: Part A with blanks, Part B that fills them, and both position ids.
+
+RecSysLLM, sections 3.2 and 3.3. Part A is the document with one mask token for every blank. Part B
+has for every blank, in the order of time, [START] and its tokens; each predicts the next, the last
+[END]. The inter-position is the place in Part A, of Part B that of its mask; the intra-position
+counts the tokens of an entity. All N examples are built at once, without a loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+from legos.data.rows import from_lengths, join_rows, within
+from legos.errors import ConfigError
+from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
+from legos.systems.recsysllm.positions.masking import Blanks
+from legos.systems.recsysllm.search.automaton import START_ID, Automaton, number_units
+from legos.systems.recsysllm.settings import PositionSettings
+from legos.systems.recsysllm.units import Documents
+
+IGNORE = -100  # target of Part A
+NO_SPAN = -1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N packed examples of P tokens in all, each Part A and then Part B.
+
+    Attributes:
+        tokens: ``(P,)`` int64.
+        targets: ``(P,)`` int64, ``IGNORE`` in Part A.
+        inter: ``(P,)`` int64 place in Part A.
+        intra: ``(P,)`` int64 place in the entity.
+        spans: ``(P,)`` int64 which blank of the example a token fills, ``NO_SPAN`` in Part A.
+        offsets: ``(N + 1,)`` int64.
+        prompt_lengths: ``(N,)`` int64 tokens of Part A.
+        masks: N rows of the places in Part A (from 0) of the mask tokens, in the order of Part B.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    inter: Tensor
+    intra: Tensor
+    spans: Tensor
+    offsets: Tensor
+    prompt_lengths: Tensor
+    masks: Ragged
+
+    def __len__(self) -> int:
+        return self.offsets.numel() - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(N,)`` int64 tokens of each example."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def order(self) -> Tensor:
+        """``(P,)`` int64 place of each token in its example, Part B after Part A."""
+        return within(Ragged(self.tokens, self.offsets))
+
+    @property
+    def mask_inter(self) -> Ragged:
+        """N rows of the inter-positions of the mask tokens."""
+        at = self.masks.values + self.offsets[:-1][self.masks.rows]
+        return Ragged(self.inter[at], self.masks.offsets)
+
+    def prompts(self) -> Examples:
+        """Part A alone: what is given at inference."""
+        rows = Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
+        index = rows.values[within(rows) < self.prompt_lengths[rows.rows]]
+        offsets = from_lengths(index, self.prompt_lengths).offsets
+        return self._take(index, offsets, self.prompt_lengths, self.masks)
+
+    def select(self, numbers: Tensor) -> Examples:
+        """Examples by number, ``(M,)`` int64, in this order."""
+        rows = Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
+        chosen = rows.select(numbers)
+        return self._take(
+            chosen.values, chosen.offsets, self.prompt_lengths[numbers], self.masks.select(numbers)
+        )
+
+    def to(self, device: torch.device | str) -> Examples:
+        """The same on another device."""
+        return Examples(
+            self.tokens.to(device), self.targets.to(device), self.inter.to(device),
+            self.intra.to(device), self.spans.to(device), self.offsets.to(device),
+            self.prompt_lengths.to(device), self.masks.to(device),
+        )  # fmt: skip
+
+    def _take(self, index: Tensor, offsets: Tensor, prompts: Tensor, masks: Ragged) -> Examples:
+        return Examples(
+            self.tokens[index], self.targets[index], self.inter[index], self.intra[index],
+            self.spans[index], offsets, prompts, masks,
+        )  # fmt: skip
+
+
+def build_examples(
+    documents: Documents,
+    blanks: Blanks,
+    special: SpecialTokens,
+    settings: PositionSettings,
+    *,
+    automaton: Automaton | None = None,
+    span_order: Tensor | None = None,
+) -> Examples:
+    """Cut blanks out of documents.
+
+    Args:
+        documents: N.
+        blanks: which ranges of tokens; no entity is split.
+        special: tokens of the backbone.
+        settings: how positions count.
+        automaton: of all entities; needed where ``intra_source`` is ``automaton``.
+        span_order: ``(S,)`` random numbers, needed where ``shuffle_spans`` is set: blanks of a
+            document are filled in their order.
+
+    Raises:
+        ConfigError: what the settings need was not given.
+    """
+    tokens = documents.tokens
+    ranges = blanks.ranges.values + tokens.offsets[:-1][blanks.ranges.rows][:, None]  # (S, 2)
+    owners = blanks.ranges.rows  # (S,) document of each blank
+    part_a = _part_a(documents, ranges, special.of_levels(blanks.levels), settings, special)
+    masks = Ragged(part_a.mask_places, blanks.ranges.offsets)
+    if settings.shuffle_spans:
+        if span_order is None:
+            raise ConfigError("shuffle_spans: needs span_order")
+        first = span_order.argsort(stable=True)
+        order = first[owners[first].argsort(stable=True)]
+        ranges, masks = ranges[order], Ragged(masks.values[order], masks.offsets)
+    filling = _slices(tokens.values.long(), ranges)  # S rows
+    intra = _intra(documents, ranges, filling, settings, automaton)
+    columns = _part_b(filling, intra, masks, special, settings)
+    lengths = _sums(filling.lengths + 1, masks)
+
+    def joined(a: Tensor, b: Tensor) -> Ragged:
+        return join_rows([from_lengths(a, part_a.lengths), from_lengths(b, lengths)])
+
+    whole = joined(part_a.tokens, columns.tokens)
+    return Examples(
+        tokens=whole.values,
+        targets=joined(torch.full_like(part_a.tokens, IGNORE), columns.targets).values,
+        inter=joined(part_a.inter, columns.inter).values,
+        intra=joined(part_a.intra, columns.intra).values,
+        spans=joined(torch.full_like(part_a.tokens, NO_SPAN), columns.spans).values,
+        offsets=whole.offsets,
+        prompt_lengths=part_a.lengths,
+        masks=masks,
+    )
+
+
+@dataclass(frozen=True)
+class _PartA:
+    tokens: Tensor
+    inter: Tensor
+    intra: Tensor
+    lengths: Tensor  # (N,)
+    mask_places: Tensor  # (S,) in the order of the text
+
+
+@dataclass(frozen=True)
+class _PartB:
+    tokens: Tensor
+    targets: Tensor
+    inter: Tensor
+    intra: Tensor
+    spans: Tensor
+
+
+def _part_a(
+    documents: Documents,
+    ranges: Tensor,
+    mask_tokens: Tensor,
+    settings: PositionSettings,
+    special: SpecialTokens,
+) -> _PartA:
+    tokens = documents.tokens
+    count = len(tokens.values)
+    change = torch.zeros(count + 1, dtype=torch.int64)
+    change.index_add_(0, ranges[:, 0], torch.ones_like(ranges[:, 0]))
+    change.index_add_(0, ranges[:, 1], -torch.ones_like(ranges[:, 1]))
+    masked = change.cumsum(0)[:count] > 0
+    begins = torch.zeros(count, dtype=torch.bool)
+    begins[ranges[:, 0]] = True
+    rows = tokens.rows
+    values = tokens.values.long().where(~begins, mask_tokens[rows])
+    intra = _unit_positions(documents, settings).masked_fill(masked, 0)
+    kept = (~masked | begins).nonzero()[:, 0]
+    lengths = torch.bincount(rows[kept], minlength=len(documents))
+    parts = [from_lengths(values[kept], lengths), from_lengths(intra[kept], lengths)]
+    is_mask = from_lengths(begins[kept].long(), lengths)
+    if settings.prepend_cls:
+        ones = torch.ones_like(lengths)
+        cls = from_lengths(torch.full_like(lengths, special.needed_cls()), ones)
+        zero = from_lengths(torch.zeros_like(lengths), ones)
+        parts = [join_rows([cls, parts[0]]), join_rows([zero, parts[1]])]
+        is_mask = join_rows([zero, is_mask])
+    place = within(parts[0])
+    return _PartA(
+        parts[0].values,
+        place + settings.inter_base,
+        parts[1].values,
+        parts[0].lengths,
+        place[is_mask.values.bool()],
+    )
+
+
+def _unit_positions(documents: Documents, settings: PositionSettings) -> Tensor:
+    """Intra-positions of visible tokens: ``(P,)``."""
+    entity = documents.is_entity
+    if not settings.entities_in_prompt:
+        return torch.zeros(len(documents.units.values), dtype=torch.int64)
+    if settings.single_token_entity == 0:
+        entity = entity & (documents.units.lengths > 1)
+    ids = within(documents.units) + settings.first_in_entity
+    return ids.masked_fill(~entity[documents.token_units], 0)
+
+
+def _intra(
+    documents: Documents,
+    ranges: Tensor,
+    filling: Ragged,
+    settings: PositionSettings,
+    automaton: Automaton | None,
+) -> Tensor:
+    """Intra-positions of what fills blanks: ``(Q,)``."""
+    if settings.intra_mode == "glm":
+        return within(filling) + START_ID + 1
+    if settings.intra_source == "automaton":
+        if automaton is None:
+            raise ConfigError("intra_source: automaton: needs the automaton of all entities")
+        return automaton.number(filling)
+    units = documents.token_units
+    plain = ~documents.is_entity[units]
+    starts = plain | (within(documents.units) == 0)
+    return number_units(
+        filling, _slices(starts, ranges).values, _slices(plain, ranges).values, settings
+    )
+
+
+def _part_b(
+    filling: Ragged,
+    intra: Tensor,
+    masks: Ragged,
+    special: SpecialTokens,
+    settings: PositionSettings,
+) -> _PartB:
+    """Every blank as [START] and its tokens, targets one ahead."""
+    ones = torch.ones_like(filling.lengths)
+
+    def with_one(value: int, values: Tensor, *, last: bool = False) -> Tensor:
+        one = from_lengths(torch.full_like(ones, value), ones)
+        own = Ragged(values, filling.offsets)
+        return join_rows([own, one] if last else [one, own]).values
+
+    lengths = filling.lengths + 1
+    number = within(masks)  # (S,) of each blank in its example
+    return _PartB(
+        tokens=with_one(special.start, filling.values),
+        targets=with_one(special.end, filling.values, last=True),
+        inter=(masks.values + settings.inter_base).repeat_interleave(lengths),
+        intra=with_one(START_ID, intra),
+        spans=number.repeat_interleave(lengths),
+    )
+
+
+def _slices(values: Tensor, ranges: Tensor) -> Ragged:
+    """``values[a:b]`` for each of S ranges ``(S, 2)``."""
+    lengths = ranges[:, 1] - ranges[:, 0]
+    begins = from_lengths(ranges[:, 0].repeat_interleave(lengths), lengths)
+    return Ragged(values[begins.values + within(begins)], begins.offsets)
+
+
+def _sums(values: Tensor, rows: Ragged) -> Tensor:
+    """Sums of ``(S,)`` values over the rows they belong to: ``(N,)``."""
+    return torch.zeros(len(rows), dtype=torch.int64).index_add_(0, rows.rows, values)

@@ -1,0 +1,282 @@
+"""RecSysLLM in training: epochs over a mixture of task prompts and histories with blanks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from legos.data.ragged import Ragged
+from legos.data.rows import token_batches
+from legos.errors import LegosError
+from legos.runs.checkpoint import Checkpoint
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, IntraTable
+from legos.systems.recsysllm.backbones.lora import Backbone
+from legos.systems.recsysllm.loss import Reduction, infill_loss
+from legos.systems.recsysllm.model_settings import RecsysllmConfig
+from legos.systems.recsysllm.positions.layout import Layout, lay_out
+from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.stream import TrainingStream
+from legos.training.distributed import Replicas
+from legos.training.early_stopping import EarlyStopping
+from legos.training.learning_rate import learning_rate_factor
+from legos.training.optimizer import build_optimizer, decays
+from legos.training.recipe import BEST, Loss, Recipe, Segment, Step
+from legos.training.records import ResumableRecord, record_of
+from legos.training.weights import frozen_hashes
+
+_ENOUGH = 1024  # tokens that are worth a forward pass
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        step: steps done in all.
+        epochs: epochs done and measured.
+        loss_sum: of the steps of the epoch under way.
+        seconds, tokens, targets: spent, read and predicted in steps, over all interruptions.
+    """
+
+    step: int = 0
+    epochs: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    tokens: int = 0
+    targets: int = 0
+
+
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+
+
+class InfillLoss(nn.Module):
+    """The objective as a module, so that a wrapper of many processes sees its ``forward``.
+
+    Args:
+        backbone: of the loss.
+        reduction: see :func:`legos.systems.recsysllm.loss.infill_loss`.
+    """
+
+    def __init__(self, backbone: Backbone, reduction: Reduction) -> None:
+        super().__init__()
+        self.backbone, self._reduction = backbone, reduction
+
+    def forward(self, examples: Examples, layout: Layout) -> Tensor:
+        """The loss of examples on the backbone's device: fp32 scalar."""
+        return infill_loss(self.backbone, examples, layout, reduction=self._reduction)
+
+
+class Piece(NamedTuple):
+    """Examples that are read together.
+
+    Attributes:
+        examples: on the CPU.
+        share: of their mean loss in the loss of the step.
+        counts: whether they count at all.
+    """
+
+    examples: Examples
+    share: float
+    counts: bool
+
+
+class InfillRecipe(Recipe):
+    """Steps over the mixture; an epoch is measured after its last one.
+
+    Args:
+        accelerator: device and precision.
+        backbone: on the device.
+        stream: examples of every step.
+        settings: how.
+        early_stopping: of the watched metric.
+        seed: of dropout.
+    """
+
+    system = "recsysllm"
+    record = _Resumable
+    progress: Progress
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        backbone: Backbone,
+        stream: TrainingStream,
+        settings: RecsysllmConfig,
+        early_stopping: EarlyStopping,
+        *,
+        seed: int,
+    ) -> None:
+        self.accelerator, self.backbone, self.stream = accelerator, backbone, stream
+        self.settings, self.early_stopping, self.seed = settings, early_stopping, seed
+        self.rows_per_step = stream.size
+        self.frozen = frozen_hashes(backbone)
+        self.progress = Progress()
+        self._left = False
+        self.replicas = Replicas(
+            accelerator,
+            InfillLoss(backbone, settings.training.reduction),
+            {"": _optimizer(backbone, settings)},
+            trained=backbone,
+        )
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training, if it does not stop early."""
+        return self.stream.steps_per_epoch * self.settings.training.epochs
+
+    def segment(self) -> Segment | None:
+        """The epoch under way; without epochs ``best`` is the language model as it was."""
+        done, steps = self.progress.epochs, self.stream.steps_per_epoch
+        labels = {"epoch": done + 1}
+        if not self.settings.training.epochs:
+            return None if self._left else Segment("untrained", labels, keep=BEST, save=False)
+        if done >= self.settings.training.epochs or self.early_stopping.stop:
+            return None
+        return Segment(
+            title=f"epoch {done + 1}",
+            labels=labels,
+            steps=steps,
+            done=self.progress.step - done * steps,
+            measure="choose",
+        )
+
+    def next_step(self) -> Step:
+        """The examples of this process in groups that are read together.
+
+        Every process builds all examples, since what a group counts follows from all of them.
+        """
+        own = self.settings.training
+        examples = self.stream.examples(self.progress.step)
+        is_target = examples.targets != IGNORE
+        rows = Ragged(examples.tokens, examples.offsets).rows
+        counts = torch.bincount(rows[is_target], minlength=len(examples))  # (N,)
+        weights = counts if own.reduction == "tokens" else (counts > 0).long()
+        total = max(1, int(weights.sum()))
+        budget = max(own.batch_tokens, int(examples.lengths.max()))
+        taken, counts_at_all = self._taken(examples.lengths)
+        pieces = []
+        for group in length_batches(examples.lengths[taken], budget):
+            chosen = taken[group]
+            share = int(weights[chosen].sum()) / total if counts_at_all else 0.0
+            pieces.append(Piece(examples.select(chosen), share, counts_at_all))
+        return Step(pieces, rate=self._rate, clip=own.clip_norm)
+
+    def _taken(self, lengths: Tensor) -> tuple[Tensor, bool]:
+        """Examples of this process by number, long and short ones alike, and whether they count.
+
+        A process for which nothing is left computes the first one, which does not count.
+        """
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        taken = lengths.argsort(stable=True)[rank::processes].sort().values
+        return (taken, True) if len(taken) else (torch.zeros(1, dtype=torch.int64), False)
+
+    def loss(self, piece: Piece) -> Loss:
+        """The likelihood of what fills the blanks."""
+        examples = piece.examples.to(self.accelerator.device)
+        layout = lay_out(
+            examples,
+            pad=self.backbone.special.pad,
+            row_tokens=int(examples.lengths.max()),
+            bidirectional=self.settings.backbone.bidirectional,
+        )
+        with self.accelerator.autocast():
+            loss: Tensor = self.replicas.to_call(examples, layout)
+        targets = (examples.targets != IGNORE).sum()
+        numbers = (examples.tokens.numel(), targets) if piece.counts else (0, 0)
+        return Loss(loss * piece.share, counts=numbers)
+
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+        """Loss and gradient of the step."""
+        loss = float(sum(loss.value for loss in losses))
+        return LegosError(
+            f"loss {loss}, gradient {norm} in step {self.progress.step + 1}: not finite; lower "
+            "model.training.lr, or use exp.precision fp32"
+        )
+
+    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
+        """Loss and learning rate."""
+        progress = self.progress
+        log = {"loss": loss, "learning_rate": self.settings.training.lr * self._rate}
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.tokens += int(counts[0])
+        progress.targets += int(counts[1])
+        progress.seconds += seconds
+        return log
+
+    def means(self) -> dict[str, float]:
+        """The mean loss of a step."""
+        return {"loss": self.progress.loss_sum / self.stream.steps_per_epoch}
+
+    def after(self, segment: Segment, score: float) -> None:
+        """Go on to the next epoch."""
+        self._left = True
+        if segment.steps:
+            self.progress.loss_sum, self.progress.epochs = 0.0, self.progress.epochs + 1
+
+    @property
+    def _rate(self) -> float:
+        own = self.settings.training
+        return learning_rate_factor(
+            self.progress.step, total=self.total, warmup=own.warmup, schedule=own.schedule
+        )
+
+
+def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
+    """Examples that are read together: few enough tokens, and of like lengths.
+
+    Attention costs a row's tokens times its width, and short examples pack tightly into narrow
+    rows; groups of few tokens are not worth a forward pass of their own.
+
+    Args:
+        lengths: ``(N,)`` int64 tokens of each example.
+        budget: the most tokens of a group.
+
+    Returns:
+        ``(n,)`` int64 numbers of each group.
+    """
+    found: list[Tensor] = []
+    for group in token_batches(lengths, budget):  # the longest first
+        begin = used = 0
+        for at, number in enumerate(group.tolist()):
+            length = int(lengths[number])
+            if used >= _ENOUGH and 2 * length <= int(lengths[group[begin]]):
+                found.append(group[begin:at])
+                begin, used = at, 0
+            used += length
+        found.append(group[begin:])
+    return found
+
+
+def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
+    """Give a decoder as many rows of intra-entity positions as a checkpoint of other tables has.
+
+    How many there are follows from the longest entity; what lies beyond shares the last row.
+    """
+    rows = checkpoint.model.get("intra.table.weight")
+    if rows is None or len(rows) == backbone.intra.table.num_embeddings:
+        return
+    own = backbone.intra.table.weight
+    backbone.intra = IntraTable(len(rows), backbone.width).to(own.device)
+    backbone.intra.requires_grad_(own.requires_grad)
+
+
+def _optimizer(backbone: Backbone, settings: RecsysllmConfig) -> Optimizer:
+    """AdamW without weight decay on what has one dimension, on positions and on new tokens."""
+    own = settings.training
+
+    def rule(name: str, parameter: nn.Parameter) -> dict[str, Any]:
+        is_new = name.startswith(("intra.", "new_tokens")) or "position_embeddings" in name
+        decay = own.weight_decay if decays(parameter) and not is_new else 0.0
+        return {"lr": own.lr, "weight_decay": decay}
+
+    return build_optimizer(backbone.named_parameters(), rule, name="adamw", fused=None)

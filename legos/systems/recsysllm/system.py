@@ -1,0 +1,177 @@
+"""RecSysLLM as a system of the runner: built from a workplace, trained, measured by prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from legos.data.interactions import Interactions
+from legos.errors import ConfigError
+from legos.evaluation.measure import SplitResult
+from legos.metrics import parse_metric
+from legos.metrics.subsets import ALL
+from legos.runs.checkpoint import read_checkpoint
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
+from legos.systems.recsysllm.backbones.build import (
+    build_backbone,
+    intra_rows,
+    open_language,
+    open_world,
+)
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.evaluate import SplitMeasure
+from legos.systems.recsysllm.measure import chosen_templates
+from legos.systems.recsysllm.model_settings import RecsysllmModel
+from legos.systems.recsysllm.origin import Origin
+from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
+from legos.systems.recsysllm.stream import TrainingStream
+from legos.training.early_stopping import EarlyStopping
+from legos.training.random_state import seed_everything
+from legos.training.records import TrainedRecord
+from legos.training.saved_state import SavedState, take_trained
+from legos.training.trainer import Trainer
+from legos.workplace.workplace import Workplace
+
+_LIST_METRICS = ("HR", "Recall", "nDCG")
+
+
+class RecsysllmSystem:
+    """RecSysLLM over a data set, see :class:`legos.systems.protocol.System`.
+
+    Args:
+        place: configuration, device and data.
+        say: told how items are named.
+
+    Raises:
+        ConfigError: metrics that lists of beams do not have, prompts without data, or more tokens
+            than the language model reads.
+        DataError: the tables are not split leave-last-out or have no titles.
+    """
+
+    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
+        self.place, self.settings = place, RecsysllmModel.of(place.config.model)
+        refuse_unfit(place, self.settings)
+        seed, own = place.config.exp.train.seed, self.settings.backbone
+        language = open_language(self.settings.model, own, seed=seed)
+        refuse_long(self.settings, language.longest, language.name)
+        self.origin = Origin.of_run(place.config.exp.load, place.tables)
+        self.world = open_world(
+            place.tables, language, self.settings, seed=seed, say=say, origin=self.origin
+        )
+        chosen_templates(self.world)  # a wrong name is told before training
+        rows = intra_rows(self.settings, self.world.pool)
+        self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
+        self.backbone.to(place.accelerator.device)
+        self._measure = SplitMeasure(place, self.backbone, self.world)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
+
+    def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+        """Train on the mixture, going on from ``checkpoints/last``."""
+        config, own = self.place.config.exp.train, self.settings.training
+        stopping = EarlyStopping(config.metric, parse_metric(config.metric).maximize, own.patience)
+        seed_everything(config.seed, rank=self.place.accelerator.process_index)
+        stream = TrainingStream(
+            self.world, self.backbone.special, seed=config.seed, acc_batch=config.acc_batch
+        )
+        recipe = InfillRecipe(
+            self.place.accelerator,
+            self.backbone,
+            stream,
+            self.settings,
+            stopping,
+            seed=config.seed,
+        )
+        names = ", ".join(stream.mixture.names)
+        tracker.say(
+            f"{folder.path}: {self.parameters:,} trained parameters, {recipe.total:,} steps of "
+            f"{stream.size} examples: {names}; {own.infill_share:.0%} histories with blanks"
+        )
+        valid = self.place.split(self.place.config.data.splits.valid)
+
+        def validate() -> dict[str, float]:
+            result = self._measure(valid, thorough=False)
+            return result.rows[ALL] if result else {}
+
+        saved = SavedState.of_run(recipe, folder, tracker, config)
+        begin = time.monotonic()
+        Trainer(recipe, validate, saved, tracker).train()
+        tracker.say(f"{time.monotonic() - begin:.0f} s in all")
+        return self._trained(recipe)
+
+    def load(self, checkpoint: Path) -> str:
+        """Take what was trained, on these tables or on others; the id of the run that did."""
+        found = read_checkpoint(checkpoint, TrainedRecord)
+        if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
+            fit_positions(self.backbone, found)
+        return take_trained(self.backbone, found, checkpoint, InfillRecipe.system)
+
+    def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
+        """Measure a split with every prompt that was chosen."""
+        return self._measure(interactions, thorough=thorough)
+
+    def _trained(self, recipe: InfillRecipe) -> dict[str, Any]:
+        progress, stopping = recipe.progress, recipe.early_stopping
+        found: dict[str, Any] = {
+            "rows": len(recipe.stream.mixture),
+            "steps": progress.step,
+            "epochs": progress.epochs,
+            "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),
+            "tokens": progress.tokens,
+            "targets": progress.targets,
+            "tokens_per_second": round(progress.tokens / max(1e-9, progress.seconds)),
+            "tasks": recipe.stream.mixture.names,
+            "titles": dict(self.world.families.catalogue.counts),
+        }
+        if stopping.best_epoch:
+            found |= {
+                "metric": stopping.metric,
+                "best": stopping.best,
+                "best_epoch": stopping.best_epoch,
+            }
+        return found
+
+
+def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
+    """Raise ConfigError for what this system cannot do."""
+    config, own = place.config.exp, settings.measure
+    beams = own.beams
+    if config.evaluate.ranking != "all":
+        raise ConfigError(
+            "exp.evaluate.ranking: recsysllm writes items out of all; expected all, as in "
+            "config/exp/recsysllm.yaml"
+        )
+    watched = config.train.metric
+    for key, name, setting, kept in [
+        *(("exp.evaluate.metrics", name, "beams", beams) for name in config.evaluate.metrics),
+        ("exp.train.metric", watched, "beams", beams),
+        ("exp.train.metric", watched, "valid_beams", own.valid_beams),
+    ]:
+        metric = parse_metric(name)
+        if metric.kind not in _LIST_METRICS or (metric.k or 0) > kept:
+            raise ConfigError(
+                f"{key}: {name}: a search with {kept} beams gives lists of {kept} items; expected "
+                f"HR@k, Recall@k or nDCG@k with k up to that, or more model.measure.{setting}"
+            )
+    if (config.evaluate.beyond_accuracy_k or 0) > beams:
+        raise ConfigError(
+            f"exp.evaluate.beyond_accuracy_k: {config.evaluate.beyond_accuracy_k}, but lists have "
+            f"model.measure.beams {beams} items"
+        )
+
+
+def refuse_long(settings: RecsysllmModel, longest: int | None, name: str) -> None:
+    """Raise ConfigError where sequences may be longer than the language model can read."""
+    for key, count in [
+        ("positions.max_tokens", settings.positions.max_tokens),
+        ("tasks.max_tokens", settings.tasks.max_tokens),
+        ("measure.max_tokens", settings.measure.max_tokens),
+    ]:
+        if longest is not None and count > longest:
+            raise ConfigError(f"model.{key}: {count}, but {name} reads at most {longest} tokens")

@@ -1,0 +1,225 @@
+"""Candidates of the 1 + 99 protocol: drawn once, on disk, with a hash of what they are.
+
+P5 draws the negatives of some test prompts anew in every run, so that two prompts are not measured
+on the same task. Here they are those of the tables' own split (``test_99``), which models of bricks
+and baselines rank, too; tables without such a split have theirs in a file of the cache, made once
+and checked whenever it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legos.arrays import read_array
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
+from legos.folders import atomic_folder, output_lock
+from legos.records import Record, Sha256, read_record
+from legos.systems.recsysllm.task_settings import SplitName
+from legos.systems.recsysllm.tasks import draws
+from legos.systems.recsysllm.tasks.sequences import Sequences
+
+PROTOCOL = "uniform over items that the user has in no split; the target is column 0"
+_FORMAT = 1
+_MANIFEST, _ITEMS, _USERS = "manifest.json", "candidates.npy", "users.npy"
+_BLOCK = 4096  # users drawn at once
+_EPOCH = {"valid": 1_000_001, "test": 1_000_002}  # of draws: not those of training
+
+
+class _Manifest(Record):
+    """What frozen candidates were drawn from."""
+
+    format: int
+    protocol: str
+    tables: str
+    split: str
+    seed: int
+    negatives: int
+    users: int
+    files: dict[str, Sha256]
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates of S users.
+
+    Attributes:
+        users: ``(S,)`` int64 user numbers, ascending.
+        items: ``(S, 1 + n)`` int64, the target first; whoever shows them shuffles.
+        fingerprint: hash of protocol, tables, split, seed and arrays.
+    """
+
+    users: Tensor
+    items: Tensor
+    fingerprint: str
+
+
+def split_of_candidates(tables: Tables, split: SplitName, negatives: int) -> str | None:
+    """Name of the tables' split with 1 + ``negatives`` candidates, None if they have none."""
+    name = f"{split}_{negatives}"
+    return name if name in tables.splits else None
+
+
+def table_candidates(
+    tables: Tables, sequences: Sequences, name: str, *, split: SplitName
+) -> Candidates:
+    """The candidates of a split of the tables, the target in front.
+
+    Args:
+        tables: that have the split.
+        sequences: of the same tables; whose held-out events are the clicks.
+        name: of the split.
+        split: whose targets these are, ``valid`` or ``test``.
+
+    Raises:
+        DataError: not one click and as many candidates for every user of the sequences, another
+            click than the held-out event, or a candidate that the user has in some split.
+    """
+    users = tables.scalar(name, "user_id").long()
+    shown, labels = tables.lists(name, "candidates"), tables.lists(name, "labels").values
+    width = int(shown.lengths[0]) if len(shown) else 1
+    clicked = labels == 1
+    if bool((shown.lengths != width).any()) or shown.rows[clicked].tolist() != list(
+        range(len(users))
+    ):
+        raise DataError(
+            f"{tables.folder}: {name}: expected one click and as many candidates in every "
+            "impression; make the tables again"
+        )
+    order = users.argsort()
+    values = shown.values.long().view(len(users), width)[order]
+    place = clicked.view(len(users), width)[order]
+    front = (~place).int().sort(dim=1, stable=True).indices  # the click, then the others in order
+    items = values.gather(1, front)
+    if (
+        users[order].tolist() != sequences.users.tolist()
+        or items[:, 0].tolist() != sequences.targets(split).tolist()
+    ):
+        raise DataError(
+            f"{tables.folder}: {name} has other users or clicks than {split}; make the tables again"
+        )
+    _refuse_known(items[:, 1:], sequences, f"{tables.folder}: {name}")
+    files = {
+        column: tables.manifest["files"][f"columns/{name}/{column}.npy"]["sha256"]
+        for column in ("user_id", "candidates.values", "labels.values")
+    }
+    return Candidates(users[order], items, _hash({"split": name, "files": files}))
+
+
+def _refuse_known(negatives: Tensor, sequences: Sequences, origin: str) -> None:
+    """Raise DataError where a wrong answer is an item that the user has."""
+    seen, width = sequences.seen(), sequences.num_items
+    known = seen.rows * width + seen.values  # ascending
+    asked = torch.arange(len(sequences))[:, None] * width + negatives
+    if not known.numel() or not asked.numel():
+        return
+    at = torch.searchsorted(known, asked).clamp(max=known.numel() - 1)
+    if bool((known[at] == asked).any()):
+        raise DataError(f"{origin}: a negative is an item of its user; make the tables again")
+
+
+def frozen_candidates(
+    folder: Path,
+    sequences: Sequences,
+    *,
+    tables: str,
+    split: SplitName,
+    seed: int,
+    negatives: int = 99,
+) -> Candidates:
+    """The candidates of a folder; drawn and written if it is not there yet.
+
+    Args:
+        folder: of the files; written whole or not at all.
+        sequences: whose held-out events are the targets.
+        tables: fingerprint of the tables.
+        split: ``valid`` or ``test``.
+        seed: of the draw.
+        negatives: of each user.
+
+    Raises:
+        DataError: the folder was made from something else, or its files are damaged.
+    """
+    wanted = {
+        "format": _FORMAT,
+        "protocol": PROTOCOL,
+        "tables": tables,
+        "split": split,
+        "seed": seed,
+        "negatives": negatives,
+        "users": len(sequences),
+    }
+    if not (folder / _MANIFEST).is_file():
+        # runs that start together want the same candidates: one draws, the others wait for it
+        with output_lock(folder, wait=True):
+            if not (folder / _MANIFEST).is_file():
+                _write(folder, sequences, wanted)
+    return _read(folder, wanted)
+
+
+def _draw(sequences: Sequences, split: SplitName, seed: int, negatives: int) -> Tensor:
+    seen, targets = sequences.seen(), sequences.targets(split)
+    blocks = [torch.zeros((0, negatives), dtype=torch.int64)]
+    for rows in torch.arange(len(sequences)).split(_BLOCK):
+        users = sequences.users[rows]
+        blocks.append(
+            draws.unseen_items(
+                users,
+                seen.select(rows),
+                num_items=sequences.num_items,
+                count=negatives,
+                seed=seed,
+                epoch=_EPOCH[split],
+            )
+        )
+    return torch.cat([targets[:, None], torch.cat(blocks)], 1)
+
+
+def _write(folder: Path, sequences: Sequences, wanted: dict[str, Any]) -> None:
+    items = _draw(sequences, wanted["split"], wanted["seed"], wanted["negatives"])
+    with atomic_folder(folder) as temporary:
+        write_array(temporary / _ITEMS, items.numpy().astype(np.int32))
+        write_array(temporary / _USERS, sequences.users.numpy().astype(np.int32))
+        files = {name: sha256_of_file(temporary / name) for name in (_ITEMS, _USERS)}
+        hashed = {**wanted, "files": files}
+        write_json(temporary / _MANIFEST, {**hashed, "sha256": _hash(hashed)})
+
+
+def _read(folder: Path, wanted: dict[str, Any]) -> Candidates:
+    path, hint = folder / _MANIFEST, f"delete {folder} to draw the same candidates again"
+    manifest = read_record(path, _Manifest, hint=hint)
+    own = manifest.model_dump(include=set(wanted))
+    for key, value in wanted.items():
+        if own[key] != value:
+            raise DataError(
+                f"{path}: {key} is {own[key]!r}, expected {value!r}; these candidates were frozen "
+                "for something else: choose another folder"
+            )
+    files = manifest.files
+    if files.keys() != {_ITEMS, _USERS}:
+        raise DataError(f"{path}: files: expected {_ITEMS} and {_USERS}, found {', '.join(files)}")
+    if manifest.sha256 != _hash({**own, "files": files}):
+        raise DataError(f"{path}: was changed after it was written (its sha256 does not fit)")
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file() or sha256_of_file(file) != expected:
+            state = "damaged" if file.is_file() else "missing"
+            raise DataError(f"{file}: {state}; {hint}")
+    count, width = wanted["users"], 1 + wanted["negatives"]
+    items = read_array(folder / _ITEMS, dtype="int32", shape=(count, width), hint=hint)
+    users = read_array(folder / _USERS, dtype="int32", shape=(count,), hint=hint)
+    fingerprint = manifest.sha256
+    return Candidates(torch.from_numpy(users).long(), torch.from_numpy(items).long(), fingerprint)
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return sha256_of_text(json.dumps(content, sort_keys=True))

@@ -1,0 +1,246 @@
+"""What the families about single reviews share: rating, explanation, review, other domains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from legos.errors import ConfigError, DataError
+from legos.systems.recsysllm.prompts import Family, Prompts, Template
+from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
+from legos.systems.recsysllm.tasks import draws
+from legos.systems.recsysllm.tasks.catalogue import Catalogue
+from legos.systems.recsysllm.tasks.examples import Instance
+from legos.systems.recsysllm.tasks.review_rows import ReviewRows
+from legos.systems.recsysllm.textualizer import plain
+from legos.systems.recsysllm.units import Unit
+
+LIKED = 4  # stars from which on an item is liked (P5)
+MOST_STARS = 5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of one example.
+
+    Attributes:
+        training: jitter and wrong claims are for training; claims are drawn in evaluation too.
+        noise: of the standard normal distribution.
+        claim: uniform in (0, 1): below .5 a claimed rating is right.
+        wrong: 0 to 3: which of the other four ratings a wrong claim names.
+    """
+
+    training: bool
+    noise: float
+    claim: float
+    wrong: int
+
+    def claimed(self, stars: int) -> int:
+        """A claimed rating: right in half of all cases, else any of the other four."""
+        if self.claim < 0.5:
+            return stars
+        return [other for other in range(1, MOST_STARS + 1) if other != stars][self.wrong]
+
+
+class ReviewTask:
+    """Examples of one family out of reviews: one a review and epoch.
+
+    Args:
+        rows: reviews with their splits.
+        catalogue: names of items and users.
+        prompts: templates.
+        settings: how.
+        seed: of the run.
+    """
+
+    family: ClassVar[Family]
+
+    def __init__(
+        self,
+        rows: ReviewRows,
+        catalogue: Catalogue,
+        prompts: Prompts,
+        settings: TaskSettings,
+        *,
+        seed: int,
+    ) -> None:
+        self.rows, self.catalogue, self.prompts = rows, catalogue, prompts
+        self.settings, self.seed = settings, seed
+        self.templates = prompts.of(self.family)
+        kinds: dict[frozenset[str], list[bool]] = {}  # few: what a review has or lacks
+        usable = []
+        for row in range(len(rows)):
+            names = self._names(row)
+            if names not in kinds:
+                kinds[names] = [_needs(template) <= names for template in self.templates]
+            usable.append(kinds[names])
+        shape = (len(rows), len(self.templates))
+        self.usable = torch.tensor(usable, dtype=torch.bool).reshape(shape)
+        seen = torch.tensor([template.seen for template in self.templates], dtype=torch.bool)
+        self._trainable = self.usable & seen
+        train = rows.of("train")
+        self._train_rows = train[self._trainable[train].any(1)]
+
+    def __len__(self) -> int:
+        """Training examples of an epoch."""
+        return self._train_rows.numel()
+
+    def train(self, numbers: Tensor, *, epoch: int) -> list[Instance]:
+        """Training examples by number ``(B,)``; a function of (seed, epoch, number)."""
+        reviews = self._train_rows[numbers]
+        able = self._trainable[reviews]
+        counts = able.sum(1)
+        nth = draws.choice(reviews, counts, draws.TEMPLATE, seed=self.seed, epoch=epoch)
+        column = ((able.cumsum(1) == nth[:, None] + 1) & able).int().argmax(1)
+        return self._made(reviews, column.tolist(), epoch=epoch, training=True)
+
+    def evaluation_rows(self, split: SplitName, name: str) -> Tensor:
+        """``(n,)`` int64 reviews of a split that a template can be filled with.
+
+        Raises:
+            ConfigError: the template is of another family or unknown.
+        """
+        rows = self.rows.of(split)
+        return rows[self.usable[rows, self._column(name)]]
+
+    def evaluate(self, reviews: Tensor, name: str) -> list[Instance]:
+        """Examples of ``evaluation_rows``, ``(B,)``, with one template; ratings without jitter.
+
+        Raises:
+            DataError: a review does not have what the template needs.
+        """
+        column = self._column(name)
+        if not bool(self.usable[reviews, column].all()):
+            raise DataError(f"prompt {name}: some of these reviews lack what it asks for")
+        columns = [column] * len(reviews)
+        return self._made(reviews, columns, epoch=draws.EVALUATION, training=False)
+
+    def _column(self, name: str) -> int:
+        template = self.prompts[name]
+        if template.family != self.family:
+            raise ConfigError(
+                f"prompt {name!r} is of family {template.family}, expected one of {self.family}"
+            )
+        return self.templates.index(template)
+
+    def _made(
+        self, reviews: Tensor, columns: Sequence[int], *, epoch: int, training: bool
+    ) -> list[Instance]:
+        key = {"seed": self.seed, "epoch": epoch}
+        noise = draws.normal(reviews, draws.JITTER, **key)
+        claims = draws.uniform(reviews, 1, draws.VERDICT, **key)[:, 0]
+        wrong = draws.choice(reviews, MOST_STARS - 1, draws.STARS, **key)
+        found = []
+        for at, (row, column) in enumerate(zip(reviews.tolist(), columns, strict=True)):
+            draw = Draw(training, float(noise[at]), float(claims[at]), int(wrong[at]))
+            found.append(self._instance(row, self.templates[column], draw))
+        return found
+
+    def _instance(self, row: int, template: Template, draw: Draw) -> Instance:
+        stars = float(self.rows.ratings[row])
+        values = {name: self._slot(row, name) for name in template.slots}
+        reference = self._answer(row, template, draw)
+        if template.answer == "verdict":
+            values["stars"] = [plain(str(draw.claimed(round(stars))))]
+        item = int(self.rows.items[row])
+        return Instance(
+            template=template,
+            prompt=template.fill(values),
+            answer=[plain(reference)],
+            reference=reference,
+            user=int(self.rows.users[row]),
+            item=item,
+            stars=stars,
+            shown=(item,),
+        )
+
+    def _answer(self, row: int, template: Template, draw: Draw) -> str:
+        stars = float(self.rows.ratings[row])
+        found = self.rows.explanations[row]
+        sentence = "" if found is None else found.sentence
+        match template.answer:
+            case "stars":
+                return self._stars(stars, draw)
+            case "whole-stars":
+                return str(round(stars))
+            case "verdict":
+                return "yes" if draw.claimed(round(stars)) == round(stars) else "no"
+            case "liking":
+                return "like" if stars >= LIKED else "dislike"
+            case "explanation":
+                return sentence
+            case "stars-explanation":
+                return f"{round(stars)} , {sentence}"
+            case "headline":
+                return self.rows.headlines[row].strip()
+            case _:
+                raise ConfigError(
+                    f"prompt {template.name}: answer {template.answer!r} is not of a review"
+                )
+
+    def _stars(self, stars: float, draw: Draw) -> str:
+        """With one decimal and some noise in training, a whole number else (P5)."""
+        if not draw.training:
+            return str(round(stars))
+        off = max(-0.4, min(0.4, self.settings.rating_jitter * draw.noise))  # rounds to the truth
+        return f"{max(1.0, min(float(MOST_STARS), stars + off)):.1f}"
+
+    def _names(self, row: int) -> frozenset[str]:
+        """Slots and answers that this review can fill."""
+        item = int(self.rows.items[row])
+        there = {
+            "stars": not isnan(float(self.rows.ratings[row])),
+            "headline": bool(self.rows.headlines[row].strip()),
+            "body": bool(self.rows.bodies[row].strip()),
+            "feature": self.rows.explanations[row] is not None,
+            "explanation": self.rows.explanations[row] is not None,
+            "price": bool(self.catalogue.price(item).strip()),
+            "brand": bool(self.catalogue.brand(item)),
+        }
+        return frozenset({"user", "user_name", "item", *(name for name in there if there[name])})
+
+    def _slot(self, row: int, name: str) -> Sequence[Unit]:
+        user, item = int(self.rows.users[row]), int(self.rows.items[row])
+        found = self.rows.explanations[row]
+        match name:
+            case "user":
+                return self.catalogue.user(user)
+            case "user_name":
+                return self.catalogue.user_name(user)
+            case "item":
+                return self.catalogue.item(item)
+            case "brand":
+                return self.catalogue.brand(item)
+            case "price":
+                return [plain(self.catalogue.price(item))]
+            case "stars":
+                return [plain(str(round(float(self.rows.ratings[row]))))]
+            case "headline":
+                return [plain(self.rows.headlines[row])]
+            case "body":
+                words = self.rows.bodies[row].split()[: self.settings.max_body_words]
+                return [plain(" ".join(words))]
+            case "feature" if found is not None:
+                return [plain(found.feature)]
+            case _:
+                raise ConfigError(f"slot <{name}> cannot be filled by a review")
+
+
+_ANSWER_NEEDS: Mapping[str, frozenset[str]] = {
+    "stars": frozenset({"stars"}),
+    "whole-stars": frozenset({"stars"}),
+    "verdict": frozenset({"stars"}),
+    "liking": frozenset({"stars"}),
+    "explanation": frozenset({"explanation"}),
+    "stars-explanation": frozenset({"stars", "explanation"}),
+    "headline": frozenset({"headline"}),
+}
+
+
+def _needs(template: Template) -> frozenset[str]:
+    return template.slots | _ANSWER_NEEDS[template.answer]

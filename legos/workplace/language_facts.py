@@ -1,0 +1,181 @@
+"""What ``worker.py --check`` says of a language model: shape, what is trained, size of its cache.
+
+Nothing of it is loaded: parameters are counted on the meta device, tokens by its tokenizer where
+that is on this machine and else estimated from those of the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.item.iisan import IISANConfig
+from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
+from legos.lm.adapt import add_lora, freeze, lora_parameters
+from legos.lm.cut import cut_below
+from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.trained_part import trained_part
+from legos.terminal import shown_bytes
+from legos.workplace.language import (
+    language_model_of,
+    language_model_settings,
+    refuse_no_fields,
+    refuse_other_width,
+    template,
+    try_language_model,
+)
+
+_MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
+TRAINED = "trained of it"
+_PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokens that a language model reads.
+
+    Attributes:
+        lengths: ``(N,)`` int64.
+        counted: by its own tokenizer; else estimated.
+    """
+
+    lengths: Tensor
+    counted: bool
+
+
+def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, str]]:
+    """What to tell, as pairs of a name and a text; nothing where no language model is used.
+
+    Without tables the model alone is told of.
+    """
+    settings = language_model_settings(config.model)
+    if settings is None:
+        return []
+    model = language_model_of(settings, shapes_only=True)
+    refuse_other_width(config, model)
+    rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
+    if config.exp.mode == "cache":
+        rows[-1] = (TRAINED, "nothing: mode cache computes hidden states")
+    if tables is None:
+        return [*rows, _cache_of_mind(settings, model)]
+    texts = texts_of(config, tables, settings, model)
+    how = "" if texts.counted else " (estimated from the tables' own tokens)"
+    mean = float(texts.lengths.float().mean()) if len(texts.lengths) else 0.0
+    rows.append(("tokens an item", f"{mean:.1f}{how}"))
+    return rows + _cache(settings, model, texts)
+
+
+def texts_of(
+    config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
+) -> Texts:
+    """Tokens an item, counted or estimated.
+
+    Raises:
+        ConfigError: the items have no field.
+    """
+    refuse_no_fields(config.data)
+    if not model.has_tokenizer:
+        lengths = torch.full((tables.num_items,), _PROMPT_TOKENS if settings.prompts else 2)
+        for field in config.data.fields:
+            lengths += _PROMPT_TOKENS if settings.prompts else 0
+            if "@" in field.column:
+                own = tables.lists("items", field.column).lengths
+                lengths += own.clamp(max=field.length) if field.length else own
+            else:
+                lengths += 1
+        return Texts(lengths, counted=False)
+    counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
+    return Texts(counted.lengths, counted=True)
+
+
+def _shape(model: LanguageModel) -> list[tuple[str, str]]:
+    whole = sum(parameter.numel() for parameter in model.skeleton().parameters())
+    size = DTYPES[model.dtype].itemsize
+    report = model.audit()
+    return [
+        ("language model", f"{model.name} ({model.config.model_type})"),
+        ("layers (L), width (E)", f"{model.num_layers}, {model.width}"),
+        ("parameters", f"{whole:,}, {shown_bytes(whole * size)} as {model.dtype}"),
+        *([("tensors in its files", str(report))] if report else []),
+    ]
+
+
+def _tried(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
+    """What a small random model of its kind says; ConfigError where it refuses."""
+    tried = try_language_model(settings, model)
+    of = "small random model of its kind"
+    if isinstance(settings, LanguageModelConfig) and settings.layer:
+        layer = model.layer(settings.layer)
+        return of, f"cut at layer {layer} equals whole: largest difference {tried.cut:.1g}"
+    if math.isnan(tried.padding):
+        return of, "none could be built; not tried"
+    return of, f"an item alone equals it in a batch: largest difference {tried.padding:.1g}"
+
+
+def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tuple[str, str]]:
+    if not isinstance(settings, LanguageModelConfig):
+        return [("while training", "not loaded: a side network reads its cached states")]
+    kept = model.skeleton()
+    if settings.layer:
+        cut_below(kept, model.layer(settings.layer), like=model.twin(model.layer(settings.layer)))
+    size = DTYPES[model.dtype].itemsize
+    count = sum(p.numel() for p in kept.parameters() if p.requires_grad)
+    layers = model.num_layers - model.layer(settings.layer)
+    rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
+             f"{shown_bytes(count * size)}")]  # fmt: skip
+    rank = None if settings.frozen else settings.lora_rank
+    if settings.frozen:
+        freeze(kept)
+    elif settings.lora_rank:
+        add_lora(
+            kept,
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+            targets=settings.lora_targets,
+        )
+        count = sum(parameter.numel() for parameter in lora_parameters(kept))
+    trained = trained_part(rank=rank, kept=layers, layers=model.num_layers, parameters=count)
+    return [*rows, (TRAINED, trained)]
+
+
+def _cache(
+    settings: LanguageModelSettings, model: LanguageModel, texts: Texts
+) -> list[tuple[str, str]]:
+    dtype = settings.stored_dtype
+    number = DTYPES[dtype].itemsize * model.width
+    items, tokens = len(texts.lengths), int(texts.lengths.sum())
+    if isinstance(settings, IISANConfig):
+        size = items * number * (model.num_layers + 1)
+        return [("cache", f"{shown_bytes(size)}: {items:,} items, all layers pooled, {dtype}")]
+    if isinstance(settings, LanguageModelConfig) and settings.layer:
+        padded = items * int(texts.lengths.max()) * model.width * 4 if items else 0
+        layer = model.layer(settings.layer)
+        text = f"{shown_bytes(tokens * number)} for layer {layer}: {tokens:,} tokens, {dtype}"
+        return [("cache", f"{text}; padded in fp32 it were {shown_bytes(padded)}")]
+    return [("cache", "none (layer 0): every layer runs in every step")]
+
+
+def _cache_of_mind(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
+    """How large a layer's cache is where there are no tables to count."""
+    dtype = settings.stored_dtype
+    token = DTYPES[dtype].itemsize * model.width
+    items, tokens = _MIND_SMALL
+    return (
+        "cache of a layer",
+        f"{shown_bytes(token)} a token as {dtype}; {shown_bytes(items * tokens * token)} for "
+        f"MIND-small's {items:,} news of {tokens} tokens (ONCE)",
+    )
+
+
+def language_table(rows: list[tuple[str, str]], table: Table) -> Table:
+    """The rows in a table of two columns."""
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,332 @@
+"""From a run's configuration to tables in memory and a model with its first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.functional import pad
+
+from legos.config.needs import reads_token_vectors
+from legos.config.schema import EmbedConfig, RunConfig
+from legos.data.batch import Rows, TrainingRows
+from legos.data.catalogue import CatalogueRows
+from legos.data.interactions import Interactions
+from legos.data.items import ItemField, ItemStore
+from legos.data.sampling import NegativeSampler
+from legos.data.tables import Tables
+from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
+from legos.errors import ConfigError, nearest
+from legos.files import sha256_of_text
+from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
+from legos.recommender import Recommender, TokenTable, build_recommender
+from legos.workplace.language import (
+    language_model_of,
+    language_model_settings,
+    open_language,
+    refuse_other_width,
+)
+
+if TYPE_CHECKING:
+    from legos.lm.token_vectors import TokenVectors
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the training split has seen; the rest is cold.
+
+    Attributes:
+        readers: ``(items,)`` int64 users that clicked the item in an impression of the training
+            split, or had read it before.
+        users: ``(users,)`` bool: has an impression in the training split.
+    """
+
+    readers: Tensor
+    users: Tensor
+
+    @property
+    def items(self) -> Tensor:
+        """``(items,)`` bool; items that were only shown and never clicked are unseen."""
+        return self.readers > 0
+
+
+def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> Known:
+    """Count the readers of every item in the training split."""
+    clicked = train.labels == 1
+    states = train.history_rows.unique()  # a history that many impressions share counts once
+    history = train.histories.select(states)
+    readers = torch.cat(
+        [train.users[train.candidates.rows[clicked]], train.history_users[states][history.rows]]
+    )
+    items = torch.cat([train.candidates.values[clicked], history.values])
+    pairs = torch.unique(items * num_users + readers)
+    users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
+    users[train.users] = True
+    return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every part of a run works with.
+
+    Attributes:
+        config: the run's configuration.
+        accelerator: device, precision and processes.
+        tables: the data set.
+        store: item content, on the device.
+        train: the training split, on the device.
+        known: what it has seen.
+        profiles: the users' fields, on the device; None where the data YAML names none.
+        language_model: that the item encoder stands on; None where it does not.
+        shapes_only: neither a language model nor its token vectors are read where they are missing.
+    """
+
+    config: RunConfig
+    accelerator: Accelerator
+    tables: Tables
+    store: ItemStore
+    train: Interactions
+    known: Known
+    profiles: ItemStore | None
+    language_model: LanguageModel | None
+    shapes_only: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        accelerator: Accelerator,
+        tables: Tables,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        shapes_only: bool = False,
+    ) -> Workplace:
+        """Read items and the training split onto the device.
+
+        Args:
+            config: the run.
+            accelerator: device, precision and processes.
+            tables: the data set.
+            say: told before hidden states of a language model are computed.
+            shapes_only: neither read a language model nor its hidden states.
+        """
+        device = accelerator.device
+        train = read_split(config, tables, config.data.splits.train).to(device)
+        known = seen_in_training(train, num_items=tables.num_items, num_users=tables.num_users)
+        settings = language_model_settings(config.model)
+        model = None
+        if settings is not None:
+            model = language_model_of(settings, shapes_only=shapes_only)
+            refuse_other_width(config, model)
+        place = cls(
+            config,
+            accelerator,
+            tables,
+            ItemStore.from_tables(tables, config.data.fields).to(device),
+            train,
+            known,
+            _profiles(config, tables, device),
+            model,
+            shapes_only,
+        )
+        return place if shapes_only else place._with_language(say)
+
+    def _with_language(self, say: Callable[[str], None]) -> Workplace:
+        """The same with what the language model reads of the items."""
+        if self.language_model is None:
+            return self
+        language = open_language(
+            self.config, self.tables, self.accelerator, self.language_model, say
+        )
+        store = self.store.reading(language).to(self.accelerator.device)
+        return replace(self, store=store)
+
+    def over(self, tables: Tables, *, say: Callable[[str], None] = lambda text: None) -> Workplace:
+        """The same for tables that extend these: what they add is unseen."""
+        added_items = tables.num_items - self.known.readers.numel()
+        added_users = tables.num_users - self.known.users.numel()
+        known = Known(
+            pad(self.known.readers, (0, added_items)), pad(self.known.users, (0, added_users))
+        )
+        device = self.accelerator.device
+        extended = replace(
+            self,
+            tables=tables,
+            store=ItemStore.from_tables(tables, self.config.data.fields).to(device),
+            known=known,
+            profiles=_profiles(self.config, tables, device),
+        )
+        return extended._with_language(say)
+
+    def split(self, name: str) -> Interactions:
+        """Another split, on the device."""
+        return read_split(self.config, self.tables, name).to(self.accelerator.device)
+
+    def model(self, say: Callable[[str], None] = lambda text: None) -> Recommender:
+        """The model of the model YAML over the token vectors of the embed YAML.
+
+        ``say`` is told of vocabulary entries without a pretrained vector.
+        """
+        config, seed = self.config, self.config.exp.train.seed
+        model = build_recommender(
+            config.bricks,
+            self.store,
+            known=self.known,
+            seed=seed,
+            tables=self._token_tables(say),
+            embedding_dropout=config.embed.dropout,
+            profiles=self.profiles,
+            item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
+            user_vectors=read_user_vectors(config.embed.user_vectors, self.tables),
+            item_codes=read_item_codes(config.embed.item_codes, self.tables),
+            language_model=self.language_model,
+        )
+        if self.shapes_only:  # some of it may be on the meta device
+            return model
+        return model.to(self.accelerator.device)
+
+    def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
+        if not reads_token_vectors(self.config.model):
+            return {}
+        stores = [store for store in (self.store, self.profiles) if store is not None]
+        fields = [field for store in stores for field in store.fields.values()]
+        embed, seed = self.config.embed, self.config.exp.train.seed
+        try:
+            return token_tables(embed, self.tables, fields, seed=seed, say=say)
+        except ConfigError:
+            if not (self.shapes_only and isinstance(embed.path, LanguageModelSource)):
+                raise
+            if embed.path.shape is None:
+                raise
+        width = LanguageModel(embed.path, shapes_only=True).table_width
+        return {
+            field.vocabulary: TokenTable(
+                torch.empty(field.size, width, device="meta"), embed.frozen, "shape"
+            )
+            for field in fields
+            if field.is_text and embed.vocabulary in (None, field.vocabulary)
+        }
+
+    def training_rows(self) -> Rows:
+        """The clicks of the training split, against what ``exp.train.loss`` compares them with."""
+        train = self.config.exp.train
+        if train.loss in ("full_softmax", "multinomial"):
+            return CatalogueRows(
+                self.train,
+                offered=self.tables.offered.to(self.train.users.device),
+                row="click" if train.loss == "full_softmax" else "impression",
+                history=train.history,
+            )
+        sampler = NegativeSampler(
+            self.train,
+            num_items=len(self.store),
+            offered=self.tables.offered.to(self.train.users.device),
+            strategy=train.negatives.strategy,
+            count=train.negatives.count,
+            seed=train.seed,
+        )
+        return TrainingRows(self.train, sampler, history=train.history)
+
+    def impression_name(self, row: int, rows: Rows) -> str:
+        """The raw id of a training row's impression."""
+        names = self.tables.vocabulary(self.train.impression_vocabulary)
+        return names[int(self.train.impression_ids[rows.impressions[row]])]
+
+
+def _profiles(config: RunConfig, tables: Tables, device: torch.device) -> ItemStore | None:
+    fields = config.data.user_fields
+    return ItemStore.from_tables(tables, fields, table="users").to(device) if fields else None
+
+
+def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
+    """One split with the history length of the data YAML."""
+    data = config.data
+    return Interactions.from_tables(
+        tables, split, history_length=data.history_length, generated=data.generated_items
+    )
+
+
+def token_tables(
+    embed: EmbedConfig,
+    tables: Tables,
+    fields: Iterable[ItemField],
+    *,
+    seed: int,
+    say: Callable[[str], None],
+) -> Mapping[str, TokenTable]:
+    """Pretrained vectors for the vocabularies of the text fields.
+
+    Args:
+        embed: where they come from.
+        tables: whose vocabularies.
+        fields: of items and users.
+        seed: of the vectors of entries that have none.
+        say: told how many those are.
+
+    Raises:
+        ConfigError: ``embed.vocabulary`` is not one of them, or no word of a vocabulary has a
+            vector.
+    """
+    if embed.source == "random":
+        return {}
+    from legos.lm.token_vectors import align_token_vectors
+
+    names = {field.vocabulary for field in fields if field.is_text}
+    if embed.vocabulary is not None:
+        if embed.vocabulary not in names:
+            raise ConfigError(
+                f"embed.vocabulary: no text field uses vocabulary {embed.vocabulary!r}; "
+                f"{nearest(embed.vocabulary, names)}"
+            )
+        names = {embed.vocabulary}
+    pretrained = pretrained_token_vectors(embed)
+    origin = embed.path.name if isinstance(embed.path, LanguageModelSource) else embed.path
+    width = pretrained.vectors.shape[1]
+    if embed.embed_hidden_size not in (None, width):
+        raise ConfigError(
+            f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {origin} "
+            f"have {width} numbers"
+        )
+    found = {}
+    for name in sorted(names):
+        aligned, report = align_token_vectors(
+            pretrained.tokens, pretrained.vectors, tables.vocabulary(name), seed
+        )
+        if report.found == 0:
+            raise ConfigError(
+                f"embed.path: {origin} has a vector for none of the {aligned.shape[0]} entries "
+                f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
+            )
+        if report.missing or pretrained.repeated:
+            say(
+                f"{origin}: vectors for {report.found:,} of the {aligned.shape[0]:,} entries "
+                f"of vocabulary {name!r}, {report.missing:,} start at random; "
+                f"{pretrained.repeated:,} repeated lines left out"
+            )
+        described = f"{embed.source} {origin} {name} {tables.fingerprint}"
+        found[name] = TokenTable(aligned, embed.frozen, sha256_of_text(described))
+    return found
+
+
+def pretrained_token_vectors(embed: EmbedConfig) -> TokenVectors:
+    """Tokens and their vectors as the embed YAML says."""
+    from legos.lm.token_vectors import (
+        language_model_token_vectors,
+        read_token_table,
+        text_file_token_vectors,
+    )
+
+    if embed.path is None:
+        raise ConfigError(f"embed.path: missing, although embed.source is {embed.source!r}")
+    if embed.source == "language_model":
+        return language_model_token_vectors(LanguageModelSource.model_validate(embed.path))
+    path = Path(str(embed.path))
+    if embed.source == "token_table":
+        return read_token_table(path)
+    return text_file_token_vectors(path)

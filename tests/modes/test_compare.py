@@ -1,0 +1,149 @@
+"""Comparisons: what a row is measured against, its own data, the tables that come out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from legos.modes.compare import significance_marks
+from legos.modes.main import run
+from legos.reports.rows import with_improvement
+from legos.reports.tables import ResultRow
+from tests.modes.tiny_config import NAML, POOLING, tiny_config
+from tests.tiny import tiny_tables
+
+TITLES = {"name": "titles", "fields": ["title@words"], "history_length": 4}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """Tables, runs folder and summary of a comparison over two data sections."""
+    tables = tiny_tables(tmp_path_factory.mktemp("tiny") / "tables")
+    runs = tmp_path_factory.mktemp("runs")
+    titles = {**TITLES, "folder": str(tables)}
+    models = [
+        NAML,
+        {**POOLING, "name": "plain"},
+        {**NAML, "name": "naml-titles", "data": titles},
+        {**POOLING, "name": "plain-titles", "data": titles, "against": "plain"},
+    ]
+    config = tiny_config(
+        tables,
+        runs,
+        mode="compare",
+        compare={"models": models, "seeds": [1, 2]},
+        baselines=["random"],
+        train={"epochs": 2},
+        evaluate={"metrics": ["GAUC", "LogLoss"]},
+    )
+    return tables, runs, run(config)
+
+
+def test_a_row_runs_on_its_own_data_as_if_started_by_itself(
+    compared: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    tables, runs, summary = compared
+    folders = {label: [Path(path) for path in each] for label, each in summary["runs"].items()}
+    assert [each[0].parent.parent.name for each in folders.values()] == [
+        *("tiny", "tiny", "titles", "titles"),
+    ]
+    alone = run(
+        tiny_config(
+            tables,
+            runs,
+            model={**NAML, "name": "naml-titles"},
+            data=TITLES,
+            train={"epochs": 2, "seed": 2},
+            evaluate={"metrics": ["GAUC", "LogLoss"]},
+        )
+    )
+    assert alone["run"] == folders["naml-titles"][1].name
+    config = json.loads((folders["naml-titles"][1] / "config.json").read_text())
+    assert [field["column"] for field in config["data"]["fields"]] == ["title@words"]
+
+
+def test_improvement_is_of_means_over_seeds_against_the_row_that_is_named(
+    compared: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    summary = compared[2]
+    rows = {row["name"]: row for row in summary["rows"]["test"]}
+    assert {name: row["reference"] for name, row in rows.items()} == {
+        "random": "",
+        "naml": "",
+        "plain": "naml",
+        "naml-titles": "naml",
+        "plain-titles": "plain",
+    }
+
+    def mean(label: str, metric: str) -> float:
+        found = [json.loads((Path(p) / "results.json").read_text()) for p in summary["runs"][label]]
+        return float(np.mean([each["splits"]["test"]["rows"]["all"][metric] for each in found]))
+
+    for metric, sign in (("GAUC", 1), ("LogLoss", -1)):
+        ours, base = mean("plain-titles", metric), mean("plain", metric)
+        assert rows["plain-titles"]["relative"][metric] == pytest.approx(
+            sign * 100 * (ours / base - 1)
+        )
+    assert set(rows["naml-titles"]["relative"]) == {"GAUC", "LogLoss"}
+    assert not rows["naml"]["relative"]
+    cold = next(r for r in summary["subsets"]["test"] if r["name"] == "cold users: plain-titles")
+    assert cold["reference"] == "cold users: plain"
+    assert set(cold["relative"]) == {"GAUC", "LogLoss"}
+
+
+def test_the_tables_are_written_with_improvements(
+    compared: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    _, runs, summary = compared
+    (folder,) = (runs / "tiny").glob("compare-*")
+    assert json.loads((folder / "results.json").read_text()) == summary
+    text = (folder / "results.md").read_text()
+    heads = [line for line in text.splitlines() if line.startswith("### ")]
+    assert [head.split(" · ")[3:] for head in heads] == [
+        [],
+        ["relative improvement over the reference, %"],
+        ["by items and users"],
+        ["by items and users", "relative improvement over the reference, %"],
+    ]
+    with (folder / "results.csv").open() as lines:
+        found = {(line["method"], line["metric"]): line for line in csv.DictReader(lines)}
+    rows = {row["name"]: row for row in summary["rows"]["test"]}
+    line = found["plain-titles", "GAUC"]
+    assert line["reference"] == "plain"
+    assert float(line["relative"]) == rows["plain-titles"]["relative"]["GAUC"]
+    assert found["cold users: plain", "GAUC"]["reference"] == "cold users: naml"
+
+
+def test_stars_are_against_a_rows_own_reference_and_corrected_within_its_family() -> None:
+    rng = np.random.default_rng(0)
+    base, other, noise = rng.random((3, 40))
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    shift = noise + student.isf(0.03 / 2, df=39) / np.sqrt(40)  # paired with 0: p = .03
+    values = {"base": base, "other": other, "first": base + shift}
+    values |= {"second": other + shift, "third": other - shift}
+    references = {"first": "base", "second": "other", "third": "other"}
+    marks = significance_marks({name: {"GAUC": each} for name, each in values.items()}, references)
+    assert marks == {
+        "base": {},
+        "other": {},
+        "first": {"GAUC": "*"},  # alone with its reference; three in one family had p = .09
+        "second": {"GAUC": ""},  # two of a family: p = .06
+        "third": {"GAUC": ""},
+    }
+
+
+def test_improvement_worked_by_hand() -> None:
+    rows = [
+        ResultRow("base", {"GAUC": 0.5, "LogLoss": 0.4, "MRR": 0.0, "novelty@10": 3.0}),
+        ResultRow("new", {"GAUC": 0.55, "LogLoss": 0.3, "MRR": 0.1, "novelty@10": 4.0}),
+    ]
+    base, new = with_improvement(rows, {"new": "base"})
+    assert base == rows[0]
+    assert new.reference == "base"
+    assert new.relative == pytest.approx({"GAUC": 10.0, "LogLoss": 25.0})

@@ -1,0 +1,128 @@
+"""Templates: counts, intents, slots, what is held out, and faults in their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from legos.errors import ConfigError
+from legos.systems.recsysllm.prompts import FAMILIES, builtin_prompts, load_prompts
+from legos.systems.recsysllm.textualizer import entity, plain
+
+# the specification's table of P5's templates: intent -> their numbers
+INTENTS = {
+    "rating": {"score": (1, 2, 5, 6, 7, 10), "verify": (3, 8), "like": (4, 9)},
+    "sequential": {"next": (1, 2, 3, 4, 5, 6, 13), "choose": (7, 8, 9, 10), "will": (11, 12)},
+    "explanation": {
+        "pair": (1, 4), "headline": (2, 5), "stars": (3, 6), "joint-feature": (7,), "joint": (8,),
+        "feature": (9, 10), "stars-feature": (11, 12),
+    },
+    "review": {"headline": (1, 3), "stars": (2, 4)},
+    "direct": {"will": (1, 2, 3, 4), "choose": (5, 6, 7, 8)},
+}  # fmt: skip
+SLOTS = {
+    ("rating", "score"): {"user", "item"},
+    ("rating", "verify"): {"user", "item", "stars"},
+    ("rating", "like"): {"user", "item"},
+    ("sequential", "next"): {"user", "history"},
+    ("sequential", "choose"): {"user", "history", "candidates"},
+    ("sequential", "will"): {"user", "history", "item"},
+    ("explanation", "pair"): {"user", "item"},
+    ("explanation", "headline"): {"user", "item", "headline"},
+    ("explanation", "stars"): {"user", "item", "stars"},
+    ("explanation", "joint-feature"): {"user", "item", "feature"},
+    ("explanation", "joint"): {"user", "item"},
+    ("explanation", "feature"): {"user", "item", "feature"},
+    ("explanation", "stars-feature"): {"user", "item", "stars", "feature"},
+    ("review", "headline"): {"user", "body"},
+    ("review", "stars"): {"user", "body"},
+    ("direct", "will"): {"user", "item"},
+    ("direct", "choose"): {"user", "candidates"},
+}
+HELD_OUT = {"rating-10", "sequential-13", "explanation-12", "review-4", "direct-8"}
+
+
+def test_there_are_47_templates_and_7_of_other_domains() -> None:
+    prompts = builtin_prompts()
+    counts = [len(prompts.of(family)) for family in FAMILIES]
+    assert counts == [10, 13, 12, 4, 8, 7]
+    assert sum(counts[:5]) == 47
+    texts = [" ".join(template.parts) for template in prompts.templates]
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_last_of_each_family_and_all_of_other_domains_are_held_out() -> None:
+    prompts = builtin_prompts()
+    unseen = {t.name for family in FAMILIES[:5] for t in prompts.of(family, seen=False)}
+    assert unseen == HELD_OUT
+    assert not prompts.of("transfer", seen=True)
+
+
+@pytest.mark.parametrize("family", INTENTS)
+def test_intents_and_slots_are_those_of_the_specification(family: str) -> None:
+    prompts = builtin_prompts()
+    for intent, numbers in INTENTS[family].items():
+        for number in numbers:
+            template = prompts[f"{family}-{number}"]
+            assert template.intent == intent
+            slots = {"user" if slot == "user_name" else slot for slot in template.slots}
+            assert slots == SLOTS[family, intent]
+
+
+def test_a_filled_template_keeps_entities_apart_and_quotes_tight() -> None:
+    template = builtin_prompts()["explanation-2"]
+    units = template.fill(
+        {
+            "user": [entity("user_1", "user", 1)],
+            "item": [entity("Kit", "item", 2)],
+            "headline": [plain("So good")],
+        }
+    )
+    text = "".join(unit.surface for unit in units)
+    assert text.startswith('user_1 titled a review of Kit with "So good".')
+    with pytest.raises(ConfigError, match="<item> was given nothing"):
+        template.fill({"user": [entity("user_1", "user", 1)]})
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rating-1'"):
+        builtin_prompts()["ratng-1"]
+
+
+GOOD = "{name: rating-1, intent: score, answer: stars, parts: [<user>, rates, <item>, ':']}"
+
+
+@pytest.mark.parametrize(
+    ("templates", "message"),
+    [
+        ("{name: a, intent: score, answer: stars, parts: [<user>, <item>, x]}", "touches <item>"),
+        ("{name: a, intent: score, answer: stars, parts: [x, <usr>, y]}", "did you mean 'user'"),
+        ("{name: a, intent: score, answer: stars, parts: [x <user>, y]}", "a part of its own"),
+        ("{name: a, intent: score, answer: stars, parts: [x, <user>]}", "before the answer"),
+        ("{name: a, intent: score, answer: item, parts: [x, <user>, y]}", "answer 'item'"),
+        ("{name: a, intent: score, answer: stras, parts: [x, <user>, y]}", "answer"),
+        ("{name: a, intent: score, answer: stars, parts: [x, <history>, y]}", "slot <history>"),
+        (f"{GOOD}\n  - {GOOD}", "several templates"),
+        (
+            f"{GOOD}\n  - {GOOD.replace('rating-1', 'b').replace('score', 'like, seen: false')}",
+            "no seen template",
+        ),
+        ("{name: a", "not valid YAML"),
+    ],
+)
+def test_a_fault_in_a_file_is_named(tmp_path: Path, templates: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"family: rating\ntemplates:\n  - {templates}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_prompts([path])
+    with pytest.raises(ConfigError, match="no such file"):
+        load_prompts([tmp_path / "none.yaml"])
+
+
+def test_a_file_with_too_few_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"family: rating\ntemplates:\n  - {GOOD}\n")
+    assert len(load_prompts([path])) == 1
+    with pytest.raises(ConfigError, match="1 templates, expected 10"):
+        load_prompts([path], counts={"rating": 10})

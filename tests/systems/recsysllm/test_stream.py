@@ -1,0 +1,48 @@
+"""The stream of training examples: which events its histories tell, and how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from legos.data.tables import Tables
+from legos.lm.load import LanguageModel
+from legos.systems.recsysllm.backbones.build import open_world
+from legos.systems.recsysllm.backbones.special_tokens import appended
+from legos.systems.recsysllm.model_settings import RecsysllmModel
+from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.units import Unit
+from tests.systems.recsysllm.system import system_config
+
+
+def test_histories_with_blanks_never_tell_what_is_held_out(
+    reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"training": {"infill_share": 0.25, "batch_size": 40}}
+    settings = RecsysllmModel.of(system_config(reviewed.folder, tmp_path, model=more).model)
+    language = LanguageModel(settings.model)
+    world = open_world(reviewed, language, settings, seed=3)
+    special = appended(language.config.vocab_size)
+    told: list[tuple[int, Sequence[int]]] = []
+    real = TrainingStream.history
+
+    def recorded(self: TrainingStream, row: int, events: Any, *, arrow: bool) -> list[Unit]:
+        told.append((row, list(events)))
+        return real(self, row, events, arrow=arrow)
+
+    monkeypatch.setattr(TrainingStream, "history", recorded)
+    stream = TrainingStream(world, special, seed=3)
+    for step in range(20):
+        stream.examples(step)
+    lengths = world.families.sequences.items.lengths
+    for row, events in told:
+        assert events == sorted(events)  # in the order of time
+        assert max(events) < int(lengths[row]) - 2  # not the two held-out ones
+    assert any(max(events) == int(lengths[row]) - 3 for row, events in told)
+    share = len(told) / (20 * 40)
+    assert share == pytest.approx(0.25, abs=3 * (0.25 * 0.75 / 800) ** 0.5)
+    assert len(Counter(row for row, _ in told)) == len(stream._readers)

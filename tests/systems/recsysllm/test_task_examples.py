@@ -1,0 +1,108 @@
+"""Filled templates as columns: one blank each, and what is dropped where they are too long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.systems.recsysllm.positions.positions import IGNORE, build_examples
+from legos.systems.recsysllm.settings import PositionSettings
+from legos.systems.recsysllm.tasks import ENTITY_TYPES, build_task_examples
+from legos.systems.recsysllm.units import UnitTokenizer
+from tests.systems.recsysllm.reviews import epoch_of, families, past_of
+from tests.systems.recsysllm.small import SPECIAL, byte_tokenizer
+
+
+def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
+    made = families(reviewed)
+    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    instances = made.mixture().batch(torch.arange(60), epoch=0)
+    own = made.settings.model_copy(update={"max_tokens": 420, "max_answer_tokens": 40})
+    columns = build_task_examples(instances, tokenizer, made.prompts, own)
+    special = replace(SPECIAL, mask=300, sentence_mask=301, document_mask=302, start=303, end=304)
+    examples = build_examples(
+        columns.documents, columns.blanks, special, PositionSettings(intra_source="gold")
+    )
+    assert int(examples.lengths.max()) <= 420
+    for row, one in enumerate(instances):
+        begin, end = int(examples.offsets[row]), int(examples.offsets[row + 1])
+        targets = examples.targets[begin:end]
+        written = targets[targets != IGNORE].tolist()
+        assert written[-1] == 304
+        text = tokenizer.decode(written[:-1])
+        assert one.reference.startswith(text.strip())
+        assert len(text) == min(len(one.reference) + 1, 40)
+        last = int(examples.tokens[begin + int(examples.prompt_lengths[row]) - 1])
+        assert last == (301 if one.template.free_text else 300)  # the prompt ends with its mask
+    assert columns.templates.tolist() == [
+        made.prompts.names.index(i.template.name) for i in instances
+    ]
+    lengths = [len(one.candidates) for one in instances]
+    assert columns.candidates.lengths.tolist() == lengths
+    assert max(lengths) == 6
+
+
+def test_prompts_read_as_text(reviewed: Tables) -> None:
+    made = families(reviewed)
+    texts = {}
+    for instances in epoch_of(made, 0).values():
+        for one in instances:
+            text = "".join(unit.surface for unit in (*one.prompt, *one.answer))
+            assert "  " not in text
+            for unit in (*one.prompt[1:], *one.answer):  # only points touch what is before them
+                assert unit.space or unit.text[0] in '.,:;?!"' or one.template.intent == "headline"
+            assert not one.prompt[0].space
+            texts[one.template.name] = text
+    name = made.catalogue.users[texts_user(texts["direct-5"])]
+    assert texts["direct-5"].startswith(f"For {name} choose the best of Thing number ")
+    assert texts["direct-5"].count(", deluxe, ") >= 3
+
+
+def texts_user(text: str) -> int:
+    return int(text.split("user_")[1].split()[0])
+
+
+def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
+    made = families(reviewed, max_tokens=160, max_answer_tokens=40)
+    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    rows = made.sequences.items.lengths.argmax()[None]
+    instances = made.users["sequential"].evaluate(rows, "sequential-1", "test")
+    columns = build_task_examples(instances, tokenizer, made.prompts, made.settings)
+    assert int(columns.documents.tokens.lengths) < 160
+    kept = columns.documents.keys[columns.documents.types == ENTITY_TYPES.index("item")].tolist()
+    whole = [u.key for u in (*instances[0].prompt, *instances[0].answer) if u.entity_type == "item"]
+    assert 2 <= len(kept) < len(whole)
+    assert kept == whole[-len(kept) :]
+    short = made.settings.model_copy(update={"max_answer_tokens": 5})
+    with pytest.raises(DataError, match="entities are never cut"):
+        build_task_examples(instances, tokenizer, made.prompts, short)
+
+
+def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tables) -> None:
+    made = families(reviewed, num_negatives=6)
+    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    task = made.users["sequential"]
+    instances = [
+        one
+        for one in task.train(torch.arange(len(task)), epoch=0)
+        if one.candidates and one.template.answer == "item" and "history" in one.template.slots
+    ]
+    lengths = {}
+    for room in (400, 260, 190):
+        own = made.settings.model_copy(update={"max_tokens": room, "max_answer_tokens": 40})
+        found = build_task_examples(instances, tokenizer, made.prompts, own).documents
+        is_item = found.types == ENTITY_TYPES.index("item")
+        for row, one in enumerate(instances):
+            own_units = slice(int(found.offsets[row]), int(found.offsets[row + 1]))
+            kept = found.keys[own_units][is_item[own_units]].tolist()
+            assert kept.count(one.item) == 2  # among the candidates, and as the answer
+            past = past_of(one)
+            lengths[room, row] = len(kept)
+            if set(one.candidates) - set(kept):  # wrong ones go after all of the past
+                assert not set(past) & set(kept)
+    assert all(lengths[400, row] >= 8 for row in range(len(instances)))
+    assert any(lengths[190, row] < 7 for row in range(len(instances)))
