@@ -1,6 +1,6 @@
 """The one way in: ``python worker.py --help``.
 
-Reads the YAMLs and everything that overrides them, then hands the run to ``legos/run/``. Whatever
+Reads the YAMLs and everything that overrides them, then hands the run to ``legos/modes/``. Whatever
 is slow to import is imported where it is used, so that ``--help`` answers at once.
 """
 

@@ -92,7 +92,7 @@ def _describe_fault(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """``legos/run/train.py:210, in _check``: the innermost line of this toolkit."""
+    """``legos/training/step.py:21, in _check``: the innermost line of this toolkit."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)]
     frame = (own or list(frames))[-1]

@@ -152,7 +152,7 @@ class RegisteredSystem:
         about: what it is, for ``--list``.
         section: what a model YAML may say of it.
         compared: the same as a row of a comparison.
-        runs: ``module:name`` of what makes a ``System`` of a workplace (``legos.systems.protocol``).
+        runs: ``module:name`` of what makes a ``legos.systems.protocol.System`` of a workplace.
         shows: ``module:name`` of what ``--check`` prints of it.
     """
 

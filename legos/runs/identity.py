@@ -1,8 +1,8 @@
 """The ids of a run and of a measurement: hashes over what decides them, and nothing else.
 
-What a setting decides its mark in the schema says (:mod:`legos.decides`), whether the run reads it
-:mod:`legos.config.unread`; what files and language models hold is told by :mod:`legos.runs.sources`.
-Paths, names, the device and the number of processes are in neither.
+The mark of a setting in the schema says what it decides (:mod:`legos.decides`),
+:mod:`legos.config.unread` whether the run reads it, and :mod:`legos.runs.sources` what files and
+language models hold. Paths, names, the device and the number of processes are in neither.
 """
 
 from __future__ import annotations

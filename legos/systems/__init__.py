@@ -11,7 +11,7 @@ from legos.systems.recsysllm.model_settings import RecsysllmModel
 register_system(
     about="an item encoder, a user encoder and a predictor, each by its name",
     runs="legos.systems.bricks.system:Bricks",
-    shows="legos.modes.check:show_bricks",
+    shows="legos.systems.bricks.check:show_bricks",
 )(ModelConfig)
 
 __all__ = ["Cllm4RecModel", "ModelConfig", "RecsysllmModel"]

@@ -121,7 +121,7 @@ def test_config_imports_no_system_and_each_system_registers_itself_once() -> Non
                 imported.add(str(node.module))
     named = [entry.section.__module__ for entry in systems().values()]
     packages = {module.rpartition(".")[0] for module in named} - {"legos.config"}
-    assert {"legos.systems", "legos.run"} & imported == set()
+    assert {"legos.systems", "legos.modes"} & imported == set()
     assert len(packages) == len(named) - 1
     assert not [name for name in imported if name.rpartition(".")[0] in packages]
     with pytest.raises(TypeError, match="must default to a new name, not 'cllm4rec'"):

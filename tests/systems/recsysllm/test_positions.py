@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.errors import ConfigError
-from legos.systems.recsysllm.positions.masking import ENTITY, Blanks
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
-from legos.systems.recsysllm.positions.positions_examples import (
+from legos.systems.recsysllm.positions.examples import (
     WORKED,
     main,
     table,
     work,
     worked_documents,
 )
+from legos.systems.recsysllm.positions.masking import ENTITY, Blanks
+from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, drawn, ragged, random_documents
 

@@ -1,4 +1,4 @@
-"""Published weights of GLM and ChatGLM as a state dict of :class:`legos.systems.recsysllm.backbones.glm.GlmBackbone`.
+"""Published weights of GLM and ChatGLM as a state dict of our :class:`GlmBackbone`.
 
 Three layouts: Megatron's ``mp_rank_XX_model_states.pt`` in any number of shards; the files of the
 Hugging Face hub, which hold the same keys as they are or under ``glm.``; ChatGLM, whose fused

@@ -33,7 +33,7 @@ class SpecialTokens:
     cls: int | None = None
 
     def of_levels(self, levels: Tensor) -> Tensor:
-        """The mask token of each level of :mod:`legos.systems.recsysllm.positions.masking`: any shape, int64."""
+        """The mask token of each level of masking (``positions.masking``): any shape, int64."""
         masks = [self.mask, self.sentence_mask, self.document_mask]
         return torch.tensor(masks, device=levels.device)[levels]
 

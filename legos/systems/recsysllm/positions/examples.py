@@ -1,4 +1,6 @@
-"""Print the position ids of five small documents: ``python -m legos.systems.recsysllm.positions.positions_examples``.
+"""Print the position ids of five small documents.
+
+``python -m legos.systems.recsysllm.positions.examples`` does.
 
 The first is figure 1 of the paper: seven tokens, of which the first three and the last two are
 entities. ``--mode run`` and ``--mode glm`` number what fills the blanks otherwise.

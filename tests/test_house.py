@@ -1,0 +1,123 @@
+"""The house: which room may use which, and that no two modules wait for each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the cellar upwards; a room uses rooms below it, and those beside it in one direction alone.
+FLOORS = (
+    {"data", "metrics"},
+    {"blocks"},
+    {"lm"},
+    {"item", "user", "predictor"},
+    {"recommender"},
+    {"config"},
+    {"runs"},
+    {"workplace"},
+    {"training"},
+    {"evaluation"},
+    {"reports"},
+    {"systems"},
+    {"modes"},
+)
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS, start=1) for room in rooms}
+
+
+def modules() -> dict[str, Path]:
+    """By dotted name every module of the toolkit."""
+    found = {}
+    for path in sorted((ROOT / "legos").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Every module of the toolkit that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                yield whole if whole in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+MODULES = modules()
+ARROWS = {
+    name: {each for each in imports(path, MODULES) if each != name}
+    for name, path in MODULES.items()
+}
+
+
+def height(module: str) -> int:
+    """The floor of a module; modules directly under ``legos`` are the ground."""
+    room = [*module.split("."), ""][1]
+    return HEIGHT.get(room, 0)
+
+
+def test_every_folder_has_a_floor() -> None:
+    folders = {path.parent.name for path in (ROOT / "legos").glob("*/__init__.py")}
+    assert folders | {"recommender"} == set(HEIGHT)
+
+
+def test_arrows_go_down() -> None:
+    up = [
+        f"{name} -> {other}"
+        for name, others in ARROWS.items()
+        for other in others
+        if other in MODULES and height(other) > height(name)
+    ]
+    assert up == []
+
+
+def test_the_toolkit_knows_nothing_of_its_users() -> None:
+    outside = ("process", "worker", "benchmarks", "tests")
+    assert [
+        f"{name} -> {other}"
+        for name, others in ARROWS.items()
+        for other in others
+        if other.split(".")[0] in outside
+    ] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: others & MODULES.keys() for name, others in ARROWS.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, others in ARROWS.items():
+        own = name.split(".")[1:2]
+        rooms = {room for other in others & MODULES.keys() for room in other.split(".")[1:2]}
+        if own and own[0] in HEIGHT:
+            graph.setdefault(own[0], set()).update((rooms & HEIGHT.keys()) - set(own))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_a_system_uses_no_other_system() -> None:
+    folders = {path.name for path in (ROOT / "legos" / "systems").iterdir() if path.is_dir()}
+    crossing = [
+        f"{name} -> {other}"
+        for name, others in ARROWS.items()
+        for other in others
+        if name.startswith("legos.systems.")
+        and other.startswith("legos.systems.")
+        and name.split(".")[2] in folders
+        and other.split(".")[2] in folders - {name.split(".")[2]}
+    ]
+    assert crossing == []
