@@ -44,7 +44,6 @@ def notices(words: str) -> list[str]:
         (f"{CLLM} --lr 1 --exp.train.epochs 3", ["--lr", "--exp.train.epochs"], "model.stages"),
         (f"{CLLM} --batch_size 8", ["--batch_size"], "--rows_per_step"),
         (f"{CLLM} --exp.train.patience 1", ["--exp.train.patience"], "--patience"),
-        (f"{CLLM} --acc_batch 2", ["--acc_batch"], "model.stages"),
         (f"{CLLM} --item_page_size 2", ["--item_page_size"], "model.stages"),
         (f"{CLLM} --exp.train.negatives.count 2", ["--exp.train.negatives.count"], "model.stages"),
         (f"{CLLM} --embed minilm-token", ["--embed"], "own token vectors"),
@@ -124,7 +123,7 @@ _SECTIONS: dict[type[BaseModel], str] = {
 }  # fmt: skip
 _TOLD = (
     "decides.py",
-    "devices.py",
+    "device.py",
     "identity.py",
     "sources.py",
     "content.py",
