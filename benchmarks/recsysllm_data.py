@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from legos.data.rows import from_lengths
+from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel

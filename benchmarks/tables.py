@@ -31,8 +31,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.report import finish
+from legos.data.ragged import offsets_of
 from process.columns import ColumnReader
-from process.lists import offsets_of
 
 TARGET, MEMORY_TARGET = 50.0, 4.0  # times faster; GiB
 SAMPLE_ROWS, SAMPLE_ITEMS, SAMPLE_USERS = 20_000, 2_000, 2_000
@@ -186,7 +186,7 @@ def _items(reader: ColumnReader) -> tuple[pd.DataFrame, Any, dict[str, list[Any]
         for name in ("item_id", *reader.category_fields)
     }
     for name in reader.text_fields:
-        tokens = reader.lists("items", f"{name}@bert").take(np.arange(len(frame)))
+        tokens = reader.lists("items", f"{name}@bert").select(np.arange(len(frame)))
         expected[f"{name}@bert"] = _rows(tokens)
     return frame, build, expected
 
@@ -197,7 +197,7 @@ def _users(reader: ColumnReader) -> tuple[pd.DataFrame, Any, dict[str, list[Any]
     users, states = reader.scalar("histories", "user_id"), reader.lists("histories", "items")
     first = np.unique(users, return_index=True)[1][:SAMPLE_USERS]
     items, names = reader.vocabulary("item_id"), reader.vocabulary("user_id")
-    histories = _rows(states.take(first))
+    histories = _rows(states.select(first))
     frame = pd.DataFrame(
         {
             "user_id": [names[user] for user in users[first]],

@@ -12,9 +12,9 @@ import pandas as pd
 
 from legos import __version__
 from legos.data.columns import FORMAT, Columns, read_manifest
+from legos.data.ragged import RaggedArray
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
-from process.lists import Lists
 from process.tokenization import TextTokenizer
 
 
@@ -40,7 +40,9 @@ class ColumnWriter:
         self._write(f"{table}/{column}.npy", values)
         self._note(table, column, "scalar", len(values), values.dtype, vocabulary)
 
-    def lists(self, table: str, column: str, rows: Lists, vocabulary: str | None = None) -> None:
+    def lists(
+        self, table: str, column: str, rows: RaggedArray, vocabulary: str | None = None
+    ) -> None:
         """One list a row."""
         self._write(f"{table}/{column}.values.npy", rows.values)
         self._write(f"{table}/{column}.offsets.npy", rows.offsets)
@@ -143,10 +145,6 @@ class ColumnReader(Columns):
     def texts(self, field: str, *, table: str = "items") -> list[str]:
         """The raw texts of a field of items, or of a further table."""
         return self.strings(f"{table}/{field}.json", self.manifest["tables"][table]["rows"])
-
-    def lists(self, table: str, column: str) -> Lists:
-        """A list column."""
-        return Lists(*super().lists(table, column))
 
     def items(self) -> pd.DataFrame:
         """The items as ``RawData.items`` had them; missing categories are ""."""

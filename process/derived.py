@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from legos.data.ragged import RaggedArray
 from legos.errors import DataError
 from process.columns import ColumnReader, ColumnWriter
 from process.encode import Column
-from process.lists import Lists
 from process.unitok_files import UniTokWriter
 
 _COMPUTED = ("format", "toolkit", "tables", "vocabularies", "tokenizers", "files", "fingerprint")
@@ -84,7 +84,7 @@ def columns_of(reader: ColumnReader, table: str) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for name, described in reader.manifest["tables"][table]["columns"].items():
         scalar = described["kind"] == "scalar"
-        values: Lists | np.ndarray = (
+        values: RaggedArray | np.ndarray = (
             reader.scalar(table, name) if scalar else reader.lists(table, name)
         )
         columns[name] = Column(values, described["vocabulary"])

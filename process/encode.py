@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from process.lists import Lists, distinct, stack
+from legos.data.ragged import Ragged, RaggedArray, stack
+from process.lists import distinct
 from process.raw import FurtherTable, Impressions, RawData
 from process.tokenization import UNKNOWN, TextTokenizer
 
@@ -22,7 +23,7 @@ class Column:
         vocabulary: the vocabulary its integers are ids of, if any.
     """
 
-    values: np.ndarray | Lists
+    values: np.ndarray | RaggedArray
     vocabulary: str | None = None
 
 
@@ -121,11 +122,11 @@ def _split(rows: Impressions, state: np.ndarray, vocabulary: str) -> dict[str, C
         "user_id": Column(rows.user.astype(np.int32), "user_id"),
         "history": Column(state),
         "time": Column(rows.time.astype(np.int64)),
-        "candidates": Column(Lists(rows.candidate_values.astype(np.int32), offsets), "item_id"),
-        "labels": Column(Lists(rows.labels.astype(np.int8), offsets)),
+        "candidates": Column(Ragged(rows.candidate_values.astype(np.int32), offsets), "item_id"),
+        "labels": Column(Ragged(rows.labels.astype(np.int8), offsets)),
     }
     if rows.oracle is not None:
-        columns["oracle"] = Column(Lists(rows.oracle.astype(np.float32), offsets))
+        columns["oracle"] = Column(Ragged(rows.oracle.astype(np.float32), offsets))
     return columns
 
 
@@ -137,13 +138,14 @@ def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
     """
     codes: list[np.ndarray] = []
     users: list[np.ndarray] = []
-    states: list[Lists] = []
+    states: list[RaggedArray] = []
     for rows in raw.splits.values():
-        lists = Lists(rows.history_values.astype(np.int32), rows.history_offsets.astype(np.int64))
+        values, offsets = rows.history_values.astype(np.int32), rows.history_offsets
+        lists: RaggedArray = Ragged(values, offsets.astype(np.int64))
         code, first = distinct(lists, rows.user)
         codes.append(code)
         users.append(rows.user[first])
-        states.append(lists.take(first))
+        states.append(lists.select(first))
     merged, user = stack(states), np.concatenate(users)
     code, first = distinct(merged, user)
     begins = np.cumsum([0, *(len(part) for part in users)])
@@ -153,6 +155,6 @@ def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
     }
     table = {
         "user_id": Column(user[first].astype(np.int32), "user_id"),
-        "items": Column(merged.take(first), "item_id"),
+        "items": Column(merged.select(first), "item_id"),
     }
     return split_states, table

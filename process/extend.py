@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray, stack
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.encode import Column, Encoded, encode_content, encode_interactions
-from process.lists import Lists, stack
 from process.raw import RawData
 from process.tokenization import TextTokenizer
 
@@ -68,8 +68,8 @@ def encode_with(
     num_known = int(parent.manifest["tables"]["items"]["rows"])
     new = raw.items.iloc[num_known:]
     for name, column in encode_content(new, parent.text_fields, vocabularies, tokenizers).items():
-        if isinstance(column.values, Lists):
-            values: Lists | np.ndarray = stack([parent.lists("items", name), column.values])
+        if isinstance(column.values, Ragged):
+            values: RaggedArray | np.ndarray = stack([parent.lists("items", name), column.values])
         else:
             unknown = int(((column.values == 0) & (new[name] != "").to_numpy()).sum())
             if unknown:
@@ -83,7 +83,7 @@ def encode_with(
         encoded.tables["items"]["synthetic"] = Column(values)
     encoded.tables["users"] |= _user_fields(parent, len(encoded.vocabularies["user_id"]))
     for name, column in encoded.tables["users"].items():
-        if name != "user_id" and not isinstance(column.values, Lists):
+        if name != "user_id" and not isinstance(column.values, Ragged):
             encoded.vocabularies[str(column.vocabulary)] = parent.vocabulary(str(column.vocabulary))
     return encoded
 
@@ -97,7 +97,7 @@ def _user_fields(parent: ColumnReader, count: int) -> dict[str, Column]:
         if described["kind"] == "list":
             known = parent.lists("users", name)
             nothing = np.zeros(count - len(known.lengths) + 1, dtype=np.int64)
-            values: Lists | np.ndarray = stack([known, Lists(known.values[:0], nothing)])
+            values: RaggedArray | np.ndarray = stack([known, Ragged(known.values[:0], nothing)])
         else:
             scalars = parent.scalar("users", name)
             values = np.concatenate([scalars, np.zeros(count - len(scalars), scalars.dtype)])

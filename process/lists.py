@@ -1,51 +1,16 @@
-"""Arithmetic on lists laid end to end: row i is ``values[offsets[i]:offsets[i + 1]]``."""
+"""Sets and distinct rows of whole numbers in millions, by sorting and hashing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import RaggedArray
+
 Id = TypeVar("Id")
-
-
-class Lists(NamedTuple):
-    """Rows of different lengths: ``values (P,)`` and ``offsets (n + 1,)`` int64."""
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """``(n,)`` int64 length of each row."""
-        return np.diff(self.offsets)
-
-    @property
-    def rows(self) -> np.ndarray:
-        """``(P,)`` int64 the row each value belongs to."""
-        return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
-
-    def take(self, rows: np.ndarray) -> Lists:
-        """Rows by number (int64) or mask, in the order asked."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        starts, lengths = self.offsets[:-1][rows], self.lengths[rows]
-        offsets = offsets_of(lengths)
-        shift = np.repeat(starts - offsets[:-1], lengths)
-        return Lists(self.values[np.arange(offsets[-1]) + shift], offsets)
-
-    def keep(self, mask: np.ndarray) -> Lists:
-        """The values where ``mask (P,)`` is True; rows stay, some of them shorter."""
-        kept = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
-        return Lists(self.values[mask], kept[self.offsets])
-
-
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Lengths ``(n,)`` -> offsets ``(n + 1,)`` int64."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
 
 
 def sorted_keys(keys: np.ndarray) -> np.ndarray:
@@ -78,15 +43,7 @@ def without_unused(ids: Sequence[Id], rows: np.ndarray) -> tuple[list[Id], np.nd
     return [ids[row] for row in used], renumbered.astype(np.int32)
 
 
-def stack(parts: list[Lists]) -> Lists:
-    """The rows of all parts, one after another."""
-    return Lists(
-        np.concatenate([part.values for part in parts]),
-        offsets_of(np.concatenate([part.lengths for part in parts])),
-    )
-
-
-def distinct(lists: Lists, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct(lists: RaggedArray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find equal (group, list) rows without looking at one row at a time.
 
     Rows are compared by a 64-bit hash and the finding is then checked value by value; should two
@@ -115,11 +72,10 @@ def first_rows(codes: np.ndarray) -> np.ndarray:
     return first
 
 
-def _hashes(lists: Lists, group: np.ndarray, seed: int) -> np.ndarray:
-    position = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lists.lengths)
-    mixed = mix(lists.values.astype(np.uint64) + mix(position.astype(np.uint64) + np.uint64(seed)))
-    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-    sums = total[lists.offsets[1:]] - total[lists.offsets[:-1]]  # uint64 wraps, as intended
+def _hashes(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:
+    position = lists.positions.astype(np.uint64)
+    mixed = mix(lists.values.astype(np.uint64) + mix(position + np.uint64(seed)))
+    sums = lists.sums(mixed.view(np.int64)).view(np.uint64)  # wraps, as intended
     hashed: np.ndarray = sums ^ mix(group.astype(np.uint64) ^ np.uint64(seed << 32))
     return hashed
 
@@ -133,8 +89,8 @@ def mix(values: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _same(lists: Lists, group: np.ndarray, other: np.ndarray) -> bool:
+def _same(lists: RaggedArray, group: np.ndarray, other: np.ndarray) -> bool:
     """Whether every row equals the row named in ``other (n,)``."""
     if not (lists.lengths == lists.lengths[other]).all() or not (group == group[other]).all():
         return False
-    return bool((lists.values == lists.take(other).values).all())
+    return bool((lists.values == lists.select(other).values).all())

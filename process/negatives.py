@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from legos.data.ragged import RaggedArray
 from legos.errors import DataError
-from process.lists import Lists, contains
+from process.lists import contains
 
 
 def draw_negatives(
     generator: np.random.Generator,
-    read: Lists,
+    read: RaggedArray,
     users: np.ndarray,
     count: int,
     weights: np.ndarray,

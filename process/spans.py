@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from process.lists import first_rows, offsets_of
+from legos.data.ragged import Ragged, aranges, offsets_of
+from process.lists import first_rows
 
 SPACE, LINE_FEED = 32, 10
 WORD = 8  # bytes of a uint64
@@ -37,7 +38,7 @@ class Spans:
     @property
     def rows(self) -> np.ndarray:
         """``(T,)`` int64: the string each token belongs to."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        return Ragged(self.starts, self.offsets).rows
 
     def from_end(self, distance: int) -> np.ndarray:
         """``(T,)`` uint8: the byte ``distance`` from the end (1 = last), 0 where too short."""
@@ -76,10 +77,9 @@ class Spans:
         if len(tokens) == 0:
             return []
         lengths = self.ends[tokens] - self.starts[tokens] + 1
-        offsets = offsets_of(lengths)
-        place = np.arange(offsets[-1]) + np.repeat(self.starts[tokens] - offsets[:-1], lengths)
-        joined = self.buffer[place]
-        joined[offsets[1:] - 1] = LINE_FEED
+        places = aranges(self.starts[tokens], lengths)
+        joined = self.buffer[places.values]
+        joined[places.offsets[1:] - 1] = LINE_FEED
         texts: list[str] = joined[:-1].tobytes().decode("utf-8").split("\n")
         return texts
 
@@ -107,7 +107,7 @@ def split_at_spaces(strings: np.ndarray) -> Spans:
     cuts = np.flatnonzero((buffer == SPACE) | (buffer == LINE_FEED))
     starts = np.concatenate([[0], cuts + 1])
     ends = np.concatenate([cuts, [len(text)]])
-    row = np.concatenate([[0], np.cumsum(buffer[cuts] == LINE_FEED)])
+    row = offsets_of(buffer[cuts] == LINE_FEED)
     real = ends > starts
     counts = np.bincount(row[real], minlength=len(strings))
     return Spans(buffer, starts[real], ends[real], offsets_of(counts))

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from legos.console import PlainConsole
 from legos.data.honesty import read_honesty
+from legos.data.ragged import Ragged, RaggedArray
 from process.encode import Column, Encoded
 from process.honesty import print_honesty
-from process.lists import Lists
 from process.raw import TRAIN, Impressions, RawData
 
 QUANTILES = (10, 50, 90, 99, 100)
@@ -48,7 +48,7 @@ def summarise(
         "text": {
             name: _text_summary(_lists(column), kept.get(name.split("@")[0], OTHER_LENGTH))
             for name, column in encoded.tables["items"].items()
-            if isinstance(column.values, Lists)
+            if isinstance(column.values, Ragged)
         },
         "categories": {
             name: len(encoded.vocabularies[name]) - 1
@@ -122,13 +122,14 @@ def _train_items(raw: RawData) -> _TrainItems | None:
 
 def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, Any]:
     clicked = rows.labels == 1
+    shown = Ragged(rows.candidate_values, rows.candidate_offsets)
     summary: dict[str, Any] = {
         "impressions": len(rows),
         "users": len(np.unique(rows.user)),
         "candidates": len(rows.candidate_values),
         "clicks": int(clicked.sum()),
         "unlabelled": int((rows.labels < 0).sum()),
-        "no_click_impressions": int((_sums(clicked, rows.candidate_offsets) == 0).sum()),
+        "no_click_impressions": int((shown.sums(clicked) == 0).sum()),
         "without_time": int((rows.time < 0).sum()),
         "empty_histories": int((rows.history_lengths == 0).sum()),
         "history_length": _quantiles(rows.history_lengths),
@@ -141,19 +142,13 @@ def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, An
     return summary
 
 
-def _text_summary(tokens: Lists, length: int) -> dict[str, Any]:
+def _text_summary(tokens: RaggedArray, length: int) -> dict[str, Any]:
     return {
         "tokens": _quantiles(tokens.lengths),
         "empty": int((tokens.lengths == 0).sum()),
         "kept": length,
         "truncated_percent": _percent(tokens.lengths > length),
     }
-
-
-def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    sums: np.ndarray = total[offsets[1:]] - total[offsets[:-1]]
-    return sums
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:
@@ -166,8 +161,8 @@ def _percent(mask: np.ndarray) -> float:
     return round(100 * float(mask.mean()), 2) if len(mask) else 0.0
 
 
-def _lists(column: Column) -> Lists:
-    assert isinstance(column.values, Lists)  # noqa: S101  # a caller's mistake, not a user's
+def _lists(column: Column) -> RaggedArray:
+    assert isinstance(column.values, Ragged)  # noqa: S101  # a caller's mistake, not a user's
     return column.values
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
@@ -15,7 +16,6 @@ from process.encode import Encoded, encode
 from process.extend import encode_with, in_ids_of
 from process.honesty import Evidence, measure_honesty
 from process.identity import describe_settings, describe_sources, finished_tables
-from process.lists import Lists
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
 from process.summary import print_summary, summarise
 from process.tokenization import TextTokenizer, load_tokenizers, make_tokenizer
@@ -118,7 +118,7 @@ def _write(
         writer = ColumnWriter(part)
         for table, columns in encoded.tables.items():
             for name, column in columns.items():
-                if isinstance(column.values, Lists):
+                if isinstance(column.values, Ragged):
                     writer.lists(table, name, column.values, column.vocabulary)
                 else:
                     writer.scalar(table, name, column.values, column.vocabulary)

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from legos.data.columns import AGAIN
+from legos.data.ragged import Ragged, RaggedArray, from_lengths
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
 from legos.progress import progress_bar
 from legos.records import read_strings
-from process.lists import Lists, offsets_of
 from process.raw import TokenizerSpec
 from process.spans import split_at_spaces
 
@@ -46,13 +46,13 @@ class TextTokenizer(ABC):
     vocabulary: list[str]
     sha256: str | None
 
-    def encode(self, texts: Sequence[str], description: str) -> Lists:
+    def encode(self, texts: Sequence[str], description: str) -> RaggedArray:
         """Token ids (int32) of every text, equal texts being cut once."""
         codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
-        return self._encode(distinct.tolist(), description).take(codes)
+        return self._encode(distinct.tolist(), description).select(codes)
 
     @abstractmethod
-    def _encode(self, texts: list[str], description: str) -> Lists: ...
+    def _encode(self, texts: list[str], description: str) -> RaggedArray: ...
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -76,14 +76,14 @@ class WordTokenizer(TextTokenizer):
         found = pd.unique(np.concatenate([np.array([UNKNOWN], dtype=object), *words]))
         return cls([word for word in found.tolist() if word != "\n"])
 
-    def _encode(self, texts: list[str], description: str) -> Lists:
+    def _encode(self, texts: list[str], description: str) -> RaggedArray:
         if not texts:
-            return Lists(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
+            return Ragged(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
         words = _cut(texts)
         text_ends = words == "\n"
         counts = np.bincount(np.cumsum(text_ends)[~text_ends], minlength=len(texts))
         ids = pd.Index(self.vocabulary).get_indexer(pd.Index(words[~text_ends], dtype=object))
-        return Lists(np.maximum(ids, 0).astype(np.int32), offsets_of(counts))
+        return from_lengths(np.maximum(ids, 0).astype(np.int32), counts)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "vocabulary.json", self.vocabulary)
@@ -114,16 +114,16 @@ class SubwordTokenizer(TextTokenizer):
         self.sha256 = sha256_of_text(tokenizer.to_str())
         self.spaces_separate = _spaces_separate(tokenizer)
 
-    def _encode(self, texts: list[str], description: str) -> Lists:
+    def _encode(self, texts: list[str], description: str) -> RaggedArray:
         if not self.spaces_separate:
             return self._encode_whole(texts, description)
         one_line = [text.replace("\n", " ") for text in texts]
         spaced = split_at_spaces(np.array(one_line, dtype=object))
         codes, words = spaced.factorize()
-        tokens = self._encode_whole(words, description).take(codes)  # (words of all texts,) lists
-        return Lists(tokens.values, tokens.offsets[spaced.offsets])
+        tokens = self._encode_whole(words, description).select(codes)  # (words of all texts,) lists
+        return tokens.grouped(spaced.offsets)
 
-    def _encode_whole(self, texts: list[str], description: str) -> Lists:
+    def _encode_whole(self, texts: list[str], description: str) -> RaggedArray:
         parts: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
         lengths: list[int] = []
         with progress_bar(f"tokenizing {description}", len(texts)) as bar:
@@ -138,7 +138,7 @@ class SubwordTokenizer(TextTokenizer):
                 lengths.extend(map(len, ids))
                 parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
                 bar.move(begin + len(batch))
-        return Lists(np.concatenate(parts), offsets_of(np.array(lengths, dtype=np.int64)))
+        return from_lengths(np.concatenate(parts), np.array(lengths, dtype=np.int64))
 
     def save(self, folder: Path) -> None:
         write_text(folder / "tokenizer.json", self.tokenizer.to_str())

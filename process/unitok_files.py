@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray
 from legos.files import write_json
 from legos.progress import progress_bar
 from process.encode import Column
-from process.lists import Lists
 
 KEYS = {"items": "item_id", "users": "user_id", "histories": "history"}
 SPLIT_KEY = "impression_id"
@@ -39,7 +39,7 @@ class _UniTokColumn:
 
     tokenizer: str
     vocabulary: str
-    values: np.ndarray | Lists
+    values: np.ndarray | RaggedArray
 
 
 class UniTokWriter:
@@ -116,7 +116,7 @@ class UniTokWriter:
         for name, column in self.tables[table].items():
             values = column.values
             if column.vocabulary is not None:
-                kind = "entities" if isinstance(values, Lists) else "entity"
+                kind = "entities" if isinstance(values, Ragged) else "entity"
                 columns[name] = _UniTokColumn(kind, column.vocabulary, values)
             elif name == "history":
                 columns[name] = _UniTokColumn("digit", "history", values)
@@ -148,7 +148,7 @@ def _describe_feature(
     name: str, column: _UniTokColumn, *, is_key: bool, order: int
 ) -> dict[str, Any]:
     """As ``unitok.feature.Feature.json``; truncate 0 = a list of any length."""
-    lists = isinstance(column.values, Lists)
+    lists = isinstance(column.values, Ragged)
     return {
         "name": name,
         "column": INDEX if is_key and column.tokenizer == "digit" else name,
@@ -157,7 +157,7 @@ def _describe_feature(
         "order": order,
         "key": is_key,
         "max_len": int(column.values.lengths.max(initial=0))
-        if isinstance(column.values, Lists)
+        if isinstance(column.values, Ragged)
         else 0,
     }
 
@@ -167,9 +167,9 @@ def _dump(path: Path, values: Any) -> None:
         pickle.dump(values, handle)
 
 
-def _python_values(values: np.ndarray | Lists) -> list[Any]:
+def _python_values(values: np.ndarray | RaggedArray) -> list[Any]:
     """What UniTok stores: Python integers, one list a row of a list column."""
-    if not isinstance(values, Lists):
+    if not isinstance(values, Ragged):
         plain: list[int] = values.tolist()
         return plain
     flat, offsets = values.values.tolist(), values.offsets.tolist()

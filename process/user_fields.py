@@ -17,6 +17,7 @@ import pandas as pd
 from rich.table import Table
 
 from legos.console import PlainConsole
+from legos.data.ragged import Ragged
 from legos.errors import DataError, nearest
 from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader
@@ -25,7 +26,6 @@ from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, category_vocabulary, encode_content
 from process.identity import describe_sources, finished_tables
 from process.json_lines import Row, read_json_lines
-from process.lists import Lists
 from process.texts import plain_text
 from process.tokenization import load_tokenizer
 
@@ -130,7 +130,7 @@ def add_user_fields(
         with atomic_folder(folder) as part:
             writer = copy_of(reader, part)
             for name, column in columns.items():
-                if isinstance(column.values, Lists):
+                if isinstance(column.values, Ragged):
                     writer.lists("users", name, column.values, column.vocabulary)
                 else:
                     writer.scalar("users", name, column.values, column.vocabulary)
@@ -235,7 +235,7 @@ def _print_summary(
     for name, column in columns.items():
         present = int((frame[name.split("@")[0]] != "").sum())
         lengths, kinds = "–", "–"
-        if isinstance(column.values, Lists):
+        if isinstance(column.values, Ragged):
             found = column.values.lengths[column.values.lengths > 0]
             if len(found):
                 lengths = "/".join(f"{np.percentile(found, q):.0f}" for q in (50, 99, 100))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, join_rows
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,31 @@ class PackedTokens:
 
     Attributes:
         distinct: ``(U, D)`` one vector a distinct token.
-        index: ``(P,)`` int64 row of ``distinct`` at each position.
-        offsets: ``(N + 1,)`` int64; item i owns positions ``offsets[i]:offsets[i + 1]``.
-        rows: ``(P,)`` int64 item of each position.
+        numbers: N rows, at each position the row of ``distinct``.
     """
 
     distinct: Tensor
-    index: Tensor
-    offsets: Tensor
-    rows: Tensor
+    numbers: Ragged
+
+    @property
+    def index(self) -> Tensor:
+        """``(P,)`` int64 row of ``distinct`` at each position."""
+        return self.numbers.values
+
+    @property
+    def offsets(self) -> Tensor:
+        """``(N + 1,)`` int64; item i owns positions ``offsets[i]:offsets[i + 1]``."""
+        return self.numbers.offsets
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """``(P,)`` int64 item of each position."""
+        return self.numbers.rows
 
     @property
     def num_items(self) -> int:
         """N."""
-        return self.offsets.numel() - 1
+        return len(self.numbers)
 
     @property
     def vectors(self) -> Tensor:
@@ -55,31 +68,18 @@ def concatenate(parts: Sequence[PackedTokens]) -> PackedTokens:
     """Join the token lists of several fields into one list an item, in the order of ``parts``."""
     if len(parts) == 1:
         return parts[0]
-    lengths = torch.stack([part.offsets.diff() for part in parts])  # (fields, N)
-    offsets = torch.zeros_like(parts[0].offsets)
-    torch.cumsum(lengths.sum(0), 0, out=offsets[1:])
-    before = offsets[:-1] + lengths.cumsum(0) - lengths  # (fields, N) where a field's tokens start
-    index = torch.empty(int(offsets[-1]), dtype=torch.int64, device=offsets.device)
-    rows = torch.empty_like(index)
-    seen = 0
-    for part, start in zip(parts, before, strict=True):
-        within = torch.arange(part.index.numel(), device=index.device) - part.offsets[part.rows]
-        position = start[part.rows] + within
-        index[position] = part.index + seen
-        rows[position] = part.rows
-        seen += part.distinct.shape[0]
-    return PackedTokens(torch.cat([part.distinct for part in parts]), index, offsets, rows)
+    before = accumulate([len(part.distinct) for part in parts], initial=0)
+    shifted = [
+        Ragged(part.index + seen, part.offsets) for part, seen in zip(parts, before, strict=False)
+    ]
+    return PackedTokens(torch.cat([part.distinct for part in parts]), join_rows(shifted))
 
 
 def without_padding(values: Tensor, mask: Tensor) -> PackedTokens:
     """See ``(N, S, D)`` padded vectors, bool ``(N, S)`` where they are real, as packed tokens."""
     places = mask.reshape(-1).nonzero()[:, 0]  # (P,)
-    offsets = torch.zeros(len(mask) + 1, dtype=torch.int64, device=mask.device)
-    torch.cumsum(mask.sum(1), 0, out=offsets[1:])
     index = torch.arange(len(places), device=mask.device)
-    return PackedTokens(
-        gather(values.flatten(0, 1), places), index, offsets, places // mask.shape[1]
-    )
+    return PackedTokens(gather(values.flatten(0, 1), places), from_lengths(index, mask.sum(1)))
 
 
 def last_of_each(values: Tensor, offsets: Tensor) -> Tensor:
@@ -93,9 +93,8 @@ def last_of_each(values: Tensor, offsets: Tensor) -> Tensor:
 
 def one_token_each(vectors: Tensor) -> PackedTokens:
     """See ``(N, D)`` vectors as N items of one token."""
-    index = torch.arange(vectors.shape[0], device=vectors.device)
-    offsets = torch.arange(vectors.shape[0] + 1, device=vectors.device)
-    return PackedTokens(vectors, index, offsets, index)
+    count = torch.arange(len(vectors) + 1, device=vectors.device)
+    return PackedTokens(vectors, Ragged(count[:-1], count))
 
 
 def segment_sum(values: Tensor, rows: Tensor, count: int) -> Tensor:
@@ -127,4 +126,4 @@ def segment_softmax(scores: Tensor, rows: Tensor, count: int) -> Tensor:
 
 def pack(tokens: Ragged, distinct: Tensor, index: Tensor) -> PackedTokens:
     """Attach vectors to a list column: ``tokens.values[p]`` has vector ``distinct[index[p]]``."""
-    return PackedTokens(distinct, index, tokens.offsets, tokens.rows)
+    return PackedTokens(distinct, Ragged(index, tokens.offsets))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 
@@ -88,8 +88,8 @@ class TrainingHistories:
                     f"split {interactions.split!r}: no impression has two clicks, so that one "
                     "could be the history of the other; set exp.train.history to given"
                 )
-            self._lists = interactions.histories.select(self._row_of).joined(clicks)
-            self._lists = self._lists.tail(self.length)
+            self._lists = interactions.histories.select(self._row_of)
+            self._lists = join_rows([self._lists, clicks]).tail(self.length)
             self._row_of = torch.arange(len(clicks), device=clicks.offsets.device)
 
     @property
@@ -113,12 +113,7 @@ class TrainingHistories:
 
 def clicks_of(interactions: Interactions) -> Ragged:
     """The clicked items of every impression, in the order they are shown."""
-    clicked = interactions.labels == 1
-    counts = torch.bincount(
-        interactions.candidates.rows[clicked], minlength=len(interactions.candidates)
-    )
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Ragged(interactions.candidates.values[clicked], offsets)
+    return interactions.candidates.keep(interactions.labels == 1)
 
 
 class TrainingRows:

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from legos.arrays import check_ids, check_offsets, read_array
+from legos.data.ragged import Ragged, RaggedArray
 from legos.errors import DataError, nearest
 from legos.records import Count, Record, check_record, read_json, read_strings
 
@@ -196,8 +197,8 @@ class Columns:
         self._check_ids(table, column, described, values)
         return values
 
-    def lists(self, table: str, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """Values ``(P,)`` as stored and offsets ``(rows + 1,)`` int64 of a list column.
+    def lists(self, table: str, column: str) -> RaggedArray:
+        """A list column with its values as stored.
 
         Raises:
             DataError: no such column, or its files are not what the manifest says.
@@ -210,7 +211,7 @@ class Columns:
             check_offsets(offsets, len(values), str(self._path(name)), hint=AGAIN)
             self._checked.add(name)
         self._check_ids(table, column, described, values)
-        return values, offsets
+        return Ragged(values, offsets)
 
     def vocabulary(self, name: str) -> list[str]:
         """The entries of a vocabulary; position = id.

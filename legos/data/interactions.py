@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from legos.data.columns import AGAIN
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
 
@@ -129,7 +129,7 @@ def _with_generated(
     if tables.column("users", choice.column)["vocabulary"] != "item_id":
         raise DataError(f"{tables.folder}: users.{choice.column} holds no items")
     written = tables.lists("users", choice.column).select(owners)
-    return histories.joined(written) if choice.position == "end" else written.joined(histories)
+    return join_rows([histories, written] if choice.position == "end" else [written, histories])
 
 
 def _check(

@@ -102,9 +102,7 @@ def _refuse_held_out(tables: Tables, users: Tensor, items: Tensor) -> None:
             continue
         candidates = tables.lists(split, "candidates")
         clicked = tables.lists(split, "labels").values == 1
-        of_row = tables.scalar(split, "user_id").long()
-        lengths = candidates.offsets[1:] - candidates.offsets[:-1]
-        owners = of_row.repeat_interleave(lengths)[clicked]
+        owners = candidates.spread(tables.scalar(split, "user_id").long())[clicked]
         held_out = owners * tables.num_items + candidates.values[clicked].long()
         leaked = torch.isin(pairs, held_out)
         if bool(leaked.any()):

@@ -1,9 +1,8 @@
-"""Arithmetic of packed rows: joining them end to end, and packing them into batches and rows."""
+"""Packing sequences into rows of equal width and into batches of so many tokens."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,39 +11,6 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-
-
-def from_lengths(values: Tensor, lengths: Tensor) -> Ragged:
-    """Rows of known lengths: values ``(P, ...)`` and lengths ``(N,)`` that sum to P."""
-    offsets = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=lengths.device)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    return Ragged(values, offsets)
-
-
-def from_matrix(values: Tensor) -> Ragged:
-    """``(N, W)`` as N rows of W elements."""
-    count, width = values.shape
-    offsets = torch.arange(count + 1, device=values.device) * width
-    return Ragged(values.reshape(-1), offsets)
-
-
-def within(rows: Ragged) -> Tensor:
-    """``(P,)`` int64: where each element stands in its row, from 0."""
-    starts = torch.repeat_interleave(
-        rows.offsets[:-1], rows.lengths, output_size=rows.values.shape[0]
-    )
-    return torch.arange(rows.values.shape[0], device=starts.device) - starts
-
-
-def join_rows(parts: Sequence[Ragged]) -> Ragged:
-    """Row i of every part, one after the other: N rows each -> N rows."""
-    lengths = torch.stack([part.lengths for part in parts])  # (parts, N)
-    before = lengths.cumsum(0) - lengths  # (parts, N) what stands before a part in its row
-    result = from_lengths(parts[0].values.new_empty(int(lengths.sum())), lengths.sum(0))
-    for part, ahead in zip(parts, before, strict=True):
-        rows = part.rows
-        result.values[result.offsets[rows] + ahead[rows] + within(part)] = part.values
-    return result
 
 
 @dataclass(frozen=True)
@@ -87,7 +53,7 @@ def place(tokens: Ragged, row_tokens: int) -> Placement:
         width = max(width, used)
     num_rows, device = row + 1, tokens.offsets.device
     begin = torch.tensor([line * width + start for line, start in starts], device=device)
-    position, sequence = within(tokens), tokens.rows
+    position, sequence = tokens.positions, tokens.rows
     slots = position + begin[sequence]
     if num_rows == len(lengths):
         counting = torch.arange(width, device=device).expand(num_rows, width)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_owners
 from legos.data.random import below, distinct_positions, keyed_bits
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]
@@ -222,9 +222,7 @@ def _distinct_pools(owners: Tensor, items: Tensor, count: int, like: Tensor) -> 
     """Group distinct (owner, item) pairs by owner, ``count`` owners in all."""
     width = int(like.max()) + 1 if like.numel() else 1
     keys = torch.unique(owners * width + items)  # sorted, so grouped by owner
-    offsets = torch.zeros(count + 1, dtype=torch.int64, device=items.device)
-    torch.cumsum(torch.bincount(keys // width, minlength=count), 0, out=offsets[1:])
-    return Ragged(keys % width, offsets)
+    return from_owners(keys % width, keys // width, count)
 
 
 def _repeats(items: Tensor) -> Tensor:

@@ -89,8 +89,7 @@ class Tables:
         Raises:
             DataError: no such column, or its files are not what the manifest says.
         """
-        values, offsets = self._columns.lists(table, column)
-        return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
+        return self._columns.lists(table, column).tensors()
 
     def vocabulary(self, name: str) -> list[str]:
         """The entries of a vocabulary; position = id."""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from legos.data.interactions import Interactions
+from legos.data.ragged import offsets_of
 from legos.evaluation.rank import Ranked
 from legos.metrics import GroupedMetrics, grouped_metrics
 from legos.metrics.beyond import beyond_accuracy, beyond_accuracy_of_lists
@@ -93,7 +94,7 @@ def measure(
             part = grouped_metrics(
                 scored.scores[kept],
                 labels[kept],
-                np.concatenate([[0], np.cumsum(sizes[impressions])]),
+                offsets_of(sizes[impressions]),
                 names,
                 groups=users[impressions] if by_user else None,
             )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from legos.data.batch import clicks_of
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.evaluation.sharing import ALONE, Sharing
@@ -110,7 +110,8 @@ def what_to_rank(
         read = tables.lists("histories", "items").to(device)
         excluded = Ragged(read.values.long(), read.offsets).select(states.histories)
     if exclude == "history+valid" and valid is not None and valid.split != interactions.split:
-        excluded = excluded.joined(_clicks_of_users(valid, tables.num_users).select(states.users))
+        clicks = _clicks_of_users(valid, tables.num_users).select(states.users)
+        excluded = join_rows([excluded, clicks])
     keys = torch.unique(excluded.rows * items + excluded.values)  # sorted, each pair once
     excluded = _grouped(keys, items, len(excluded))
     clicked = clicks_of(interactions)
@@ -234,8 +235,7 @@ def _places(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[Tensor, Tenso
 
 def _grouped(keys: Tensor, width: int, count: int) -> Ragged:
     """Sorted keys ``owner * width + item`` -> items by owner."""
-    lengths = torch.bincount(keys // width, minlength=count)
-    return Ragged(keys % width, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+    return from_owners(keys % width, keys // width, count)
 
 
 def _no_lists(count: int, device: torch.device) -> Ragged:
@@ -248,8 +248,6 @@ def _no_lists(count: int, device: torch.device) -> Ragged:
 def _clicks_of_users(interactions: Interactions, num_users: int) -> Ragged:
     """Clicked items of every user of a split."""
     clicked = clicks_of(interactions)
-    users = interactions.users[clicked.rows]
+    users = clicked.spread(interactions.users)
     order = users.argsort(stable=True)
-    lengths = torch.bincount(users, minlength=num_users)
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    return Ragged(clicked.values[order], offsets)
+    return from_owners(clicked.values[order], users[order], num_users)

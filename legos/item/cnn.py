@@ -21,6 +21,7 @@ from legos.blocks.convolution import PackedConvolution
 from legos.blocks.embedding import FieldEmbeddings, module_key
 from legos.blocks.packed import PackedTokens, concatenate, one_token_each
 from legos.data.items import ItemBatch
+from legos.data.ragged import Ragged
 from legos.registry import BrickConfig, item_encoders
 
 
@@ -89,7 +90,7 @@ class CNN(nn.Module):
             contextual = self._convolve(name, tokens)  # (P, D)
             attention = cast(AdditiveAttention, self.word_attention[module_key(name)])
             views.append(attention.packed(contextual, tokens.rows, len(items)))
-            present.append(tokens.offsets.diff() > 0)
+            present.append(tokens.numbers.lengths > 0)
         for name in self.embeddings.category_fields:
             dense = self.dense[module_key(name)]
             views.append(torch.relu(dense(self.embeddings.category(name, items))))
@@ -105,7 +106,7 @@ class CNN(nn.Module):
             tokens = self.embeddings.text(name, items)
             position = torch.arange(tokens.index.numel(), device=tokens.index.device)
             convolved = self._convolve("all", tokens)
-            parts.append(PackedTokens(convolved, position, tokens.offsets, tokens.rows))
+            parts.append(PackedTokens(convolved, Ragged(position, tokens.offsets)))
         for name in self.embeddings.category_fields:
             parts.append(one_token_each(self.dense["all"](self.embeddings.category(name, items))))
         sequence = concatenate(parts)

@@ -19,6 +19,7 @@ from legos.blocks.attention import AdditiveAttention
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_mean
 from legos.data.items import ItemBatch
+from legos.data.ragged import Ragged
 from legos.decides import CONTENT, NOTHING
 from legos.lm.adapt import add_lora, freeze
 from legos.lm.cut import cut_below, enable_checkpointing, forward_above
@@ -194,7 +195,7 @@ class LanguageModelEncoder(nn.Module):
         read = items.read(self.reads).to(self.project.weight.device)
         values = read.values if read.values.dim() == 2 else read.values[:, None]  # (P, E) or (P, 1)
         index = torch.arange(len(values), device=values.device)
-        tokens = PackedTokens(values, index, read.offsets, read.rows)
+        tokens = PackedTokens(values, Ragged(index, read.offsets))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if len(values):
                 states = in_length_buckets(self._above, tokens)  # (P, E)
@@ -221,7 +222,7 @@ class LanguageModelEncoder(nn.Module):
         """``(P, E)`` -> ``(N, E)``; zeros for an item without tokens."""
         if self.pooling == "mean":
             return segment_mean(states, tokens.rows, tokens.offsets)
-        empty = tokens.offsets.diff() == 0
+        empty = tokens.numbers.lengths == 0
         place = tokens.offsets[:-1] if self.pooling == "first" else tokens.offsets[1:] - 1
         padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
         return padded.index_select(0, place.where(~empty, len(states)))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, aranges
 from legos.errors import DataError
 from legos.lm.hidden_files import (
     DTYPES,
@@ -82,14 +82,8 @@ class HiddenStates:
         """
         items = items.to(self.offsets.device)
         begins = self.offsets[items]
-        lengths = self.offsets[items + 1] - begins
-        offsets = torch.zeros(len(items) + 1, dtype=torch.int64, device=items.device)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        total = int(offsets[-1])
-        shift = torch.repeat_interleave(begins - offsets[:-1], lengths, output_size=total)
-        position = torch.arange(total, device=items.device) + shift  # (P,)
-        values = self._gather(position, begins, lengths)
-        return Ragged(values.to(self.device), offsets.to(self.device))
+        rows = aranges(begins, self.offsets[items + 1] - begins)
+        return Ragged(self._gather(rows, begins), rows.offsets).to(self.device)
 
     def to(self, device: torch.device | str) -> HiddenStates:
         """The same states for another device.
@@ -111,14 +105,15 @@ class HiddenStates:
         offsets = self.offsets.to(device)
         return replace(self, device=device, shards=(states,), starts=starts, offsets=offsets)
 
-    def _gather(self, position: Tensor, begins: Tensor, lengths: Tensor) -> Tensor:
-        """Rows ``(P,)`` of items that begin at rows ``(M,)`` -> ``(P, width)``, shard by shard."""
+    def _gather(self, rows: Ragged, begins: Tensor) -> Tensor:
+        """Rows of M items, which begin at ``(M,)`` -> ``(P, width)``, shard by shard."""
+        position = rows.values
         if not self.shards:
             return torch.empty(0, self.width, dtype=self.dtype)
         if len(self.shards) == 1:  # the only way on a GPU
             return self.shards[0].index_select(0, position)
         shard = torch.searchsorted(self.starts, begins, right=True) - 1  # (M,)
-        owner = torch.repeat_interleave(shard, lengths, output_size=position.numel())  # (P,)
+        owner = rows.spread(shard)  # (P,)
         counts = owner.bincount(minlength=len(self.shards))
         numbers: list[int] = counts.nonzero().squeeze(1).tolist()
         if len(numbers) == 1:
@@ -128,8 +123,8 @@ class HiddenStates:
         target = states.view(torch.uint8).numpy()  # numpy scatters rows faster, and knows no bf16
         places = owner.argsort(stable=True).split(counts[numbers].tolist()) if numbers else ()
         for number, here in zip(numbers, places, strict=True):
-            rows = position[here] - self.starts[number]
-            target[here.numpy()] = self.shards[number].view(torch.uint8).numpy()[rows.numpy()]
+            found = position[here] - self.starts[number]
+            target[here.numpy()] = self.shards[number].view(torch.uint8).numpy()[found.numpy()]
         return states
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths
 from legos.errors import ConfigError
 from legos.lm.adapt import add_lora, lora_parameters
 from legos.lm.cut import cut_meanwhile, refuse_shared_weights
@@ -172,7 +172,7 @@ def _texts(model: Any) -> Ragged:
     generator = torch.Generator().manual_seed(0)
     words = min(WORDS, getattr(model.config, "vocab_size", WORDS) or WORDS)
     ids = torch.randint(_FIRST_ID, words, (sum(_LENGTHS),), generator=generator)
-    return Ragged(ids, torch.tensor([0, *_LENGTHS]).cumsum(0))
+    return from_lengths(ids, torch.tensor(_LENGTHS))
 
 
 @torch.no_grad()

@@ -53,8 +53,9 @@ class StateReader:
     def __call__(self, tokens: Ragged) -> Mapping[str, Tensor]:
         """Texts of N items -> per layer ``(P, E)``, and pooled ``(N, (L + 1) * E)``."""
         out: dict[str, Tensor] = {}
+        numbers = Ragged(torch.arange(len(tokens.values)), tokens.offsets)
         for items, padded, mask in self._batches(tokens):
-            places = _places(tokens.offsets[items], mask)
+            places = numbers.select(items).values
             for name, states in self._read(padded, mask).items():
                 whole = len(tokens) if name == POOLED else tokens.values.numel()
                 if name not in out:
@@ -121,17 +122,9 @@ def similar_batches(
         similar = int(torch.searchsorted(ascending, longest * _SIMILAR))
         begin = max(begin, min(similar, end - 1))
         items = order[begin:end]
-        slots = torch.arange(longest)
-        mask = slots < lengths[items][:, None]  # (n, T)
-        padded = torch.full(mask.shape, padding, dtype=torch.int64)
-        padded[mask] = tokens.values[_places(tokens.offsets[items], mask)].long()
-        yield items, padded, mask
+        padded, mask = tokens.padded_tail(items, longest)  # (n, T)
+        yield items, padded.long().masked_fill(~mask, padding), mask
         end = begin
-
-
-def _places(begins: Tensor, mask: Tensor) -> Tensor:
-    """Position of each real token: item begins ``(n,)`` and mask ``(n, T)`` -> ``(p,)``."""
-    return (begins[:, None] + torch.arange(mask.shape[1]))[mask]
 
 
 def _of_tokens(states: Tensor, mask: Tensor) -> Tensor:

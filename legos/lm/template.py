@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 
@@ -89,7 +89,7 @@ def encode_items(
         segments.append(_tokens(tokenizer, field, present, lead if started else ""))
         started = True
     segments.append(_constant(after, count))
-    encoded = concatenate(segments)
+    encoded = join_rows(segments)
     if longest is not None and count and int(encoded.lengths.max()) > longest:
         item = int(encoded.lengths.argmax())
         raise ConfigError(
@@ -98,18 +98,6 @@ def encode_items(
             + ", ".join(f"{field.name} ({field.length or 'all'})" for field in fields)
         )
     return encoded
-
-
-def concatenate(segments: Sequence[Ragged]) -> Ragged:
-    """Row i of the result is row i of every segment, one after the other."""
-    lengths = torch.stack([segment.lengths for segment in segments])  # (segments, N)
-    offsets = torch.nn.functional.pad(lengths.sum(0).cumsum(0), (1, 0))
-    begins = offsets[:-1] + lengths.cumsum(0) - lengths  # (segments, N)
-    values = torch.empty(int(offsets[-1]), dtype=torch.int64)
-    for segment, begin in zip(segments, begins, strict=True):
-        within = torch.arange(segment.values.numel()) - segment.offsets[segment.rows]
-        values[begin[segment.rows] + within] = segment.values
-    return Ragged(values, offsets)
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -141,21 +129,15 @@ def _tokens(tokenizer: Any, field: TemplateField, present: Tensor, lead: str) ->
     )
     ids = [entry.ids[: field.length] for entry in encoded]
     lengths = torch.tensor([len(each) for each in ids], dtype=torch.int64)
-    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     flat = torch.tensor([token for each in ids for token in each], dtype=torch.int64)
     rows = torch.tensor([distinct[text] for text in field.texts], dtype=torch.int64)
-    return _where(Ragged(flat, offsets).select(rows), present)
+    tokens = from_lengths(flat, lengths).select(rows)
+    return tokens.head(tokens.lengths * present)
 
 
 def _constant(ids: list[int], count: int, present: Tensor | None = None) -> Ragged:
     lengths = torch.full((count,), len(ids))
     if present is not None:
         lengths = lengths * present
-    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-    return Ragged(torch.tensor(ids, dtype=torch.int64).repeat(int((lengths > 0).sum())), offsets)
-
-
-def _where(tokens: Ragged, present: Tensor) -> Ragged:
-    kept = tokens.values[present[tokens.rows]]
-    lengths = tokens.lengths * present
-    return Ragged(kept, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))
+    values = torch.tensor(ids, dtype=torch.int64).repeat(int((lengths > 0).sum()))
+    return from_lengths(values, lengths)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from legos.data.ragged import Ragged
+
 _LISTS_AT_ONCE = 2048  # their vectors are in memory at once: about 40 MB of float64 at k=10, D=256
 
 
@@ -18,10 +20,10 @@ def top_k(scores: np.ndarray, offsets: np.ndarray, k: int) -> tuple[np.ndarray, 
     Returns:
         rows ``(R,)`` int64 in ranking order, group after group, and the group ``(R,)`` of each.
     """
-    sizes = np.diff(offsets)
-    group = np.repeat(np.arange(len(sizes)), sizes)
+    groups = Ragged(scores, offsets)
+    group = groups.rows
     order = np.lexsort((-scores, group))
-    kept = np.arange(len(scores)) - np.repeat(offsets[:-1], sizes) < k
+    kept = groups.positions < k
     return order[kept], group[kept]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from legos.data.ragged import from_lengths
 from legos.errors import ConfigError, DataError
 from legos.metrics.names import GLOBAL, parse_metric
 from legos.metrics.positives import Positives
@@ -133,7 +134,7 @@ def listed(ranked: np.ndarray, targets: np.ndarray, clicks: np.ndarray) -> Posit
     hits = np.zeros(ranked.shape, dtype=bool)  # (U, M)
     if len(targets):
         width = int(max(targets.max(), ranked.max(initial=0))) + 1
-        wanted = np.repeat(np.arange(len(clicks)), clicks) * width + targets
+        wanted = from_lengths(targets, clicks).rows * width + targets
         keys = np.arange(len(ranked))[:, None] * width + ranked
         hits = np.isin(keys, wanted) & (ranked >= 0)
     user, place = np.nonzero(hits)

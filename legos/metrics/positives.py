@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.ragged import aranges
+
 _PAIRS_AT_ONCE = 2_000_000  # compared at once: about 100 MB of temporaries
 # a group is sorted instead when that is cheaper: about 20 µs and 10 ns a row, a pair takes 3 ns
 _MANY_POSITIVES, _MANY_PAIRS = 8, 8_192
@@ -84,11 +86,9 @@ def compare_in_groups(
         done = ends[begin - 1] if begin else 0
         end = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
         part = few[begin:end]
-        starts = np.concatenate([[0], sizes[part].cumsum()])
-        shift = np.repeat(offsets[group[part]] - starts[:-1], sizes[part])
-        other = scores[np.arange(starts[-1]) + shift]
-        mine = np.repeat(values[part], sizes[part])
-        above[part] = np.add.reduceat(other > mine, starts[:-1], dtype=np.int64)
-        equal[part] = np.add.reduceat(other == mine, starts[:-1], dtype=np.int64)
+        rows = aranges(offsets[group[part]], sizes[part])
+        other, mine, starts = scores[rows.values], rows.spread(values[part]), rows.offsets[:-1]
+        above[part] = np.add.reduceat(other > mine, starts, dtype=np.int64)
+        equal[part] = np.add.reduceat(other == mine, starts, dtype=np.int64)
         begin = end
     return above, equal

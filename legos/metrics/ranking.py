@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from legos.data.ragged import aranges
 from legos.errors import DataError
 from legos.metrics.names import Metric, parse_metric
 from legos.metrics.positives import Positives, locate_positives
@@ -216,15 +217,14 @@ def _regroup(
     """Lay the impressions of a group side by side."""
     if len(groups) != len(offsets) - 1:
         raise DataError(f"{len(groups)} group ids for {len(offsets) - 1} impressions")
-    sizes = np.diff(offsets)
     order = np.argsort(groups, kind="stable")
-    starts = np.concatenate([[0], sizes[order].cumsum()])
-    rows = np.arange(len(scores)) + np.repeat(offsets[:-1][order] - starts[:-1], sizes[order])
+    rows = aranges(offsets[:-1][order], np.diff(offsets)[order])
     ids = groups[order]
     begins = np.ones(len(ids), dtype=bool)
     begins[1:] = ids[1:] != ids[:-1]
     first = np.flatnonzero(begins)
-    return scores[rows], labels[rows], np.append(starts[first], len(scores))
+    offsets = np.append(rows.offsets[first], len(scores))
+    return scores[rows.values], labels[rows.values], offsets
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> None:

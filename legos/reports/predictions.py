@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from legos.data.ragged import Ragged
 from legos.files import atomic_path
 
 
@@ -51,7 +52,7 @@ def write_leaderboard(
 
 def _orders(scores: np.ndarray, offsets: np.ndarray) -> Iterator[np.ndarray]:
     """Positions of each impression's candidates, best first; ties keep the order given."""
-    rows = np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
+    rows = Ragged(scores, offsets).rows
     order = np.lexsort((-scores, rows))  # stable
     for begin, end in pairwise(offsets):
         yield order[begin:end]

@@ -25,7 +25,7 @@ from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather
 from legos.blocks.positions import LearnedPositions
 from legos.blocks.transformer import Transformer, TransformerSettings
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, user_encoders
 
@@ -105,9 +105,8 @@ class FlattenUser(nn.Module):
         if self.separator is not None:
             parts.append(_one_for_all(self.separator, len(items)))
         tokens = concatenate(parts)
-        offsets = torch.zeros(len(mask) + 1, dtype=torch.int64, device=mask.device)
-        torch.cumsum(mask.sum(1), 0, out=offsets[1:])  # where a history's items start
-        histories = Ragged(tokens.index + 1, tokens.offsets[offsets])  # 0 is for the padding
+        numbers = Ragged(tokens.index + 1, tokens.offsets)  # 0 is for the padding
+        histories = numbers.grouped(offsets_of(mask.sum(1)))
         rows = torch.arange(len(mask), device=mask.device)
         index, real = histories.padded_tail(rows, self.max_tokens)  # (B, S)
         nothing = tokens.distinct.new_zeros(1, tokens.distinct.shape[1])
@@ -129,6 +128,5 @@ def _encoder(settings: FlattenConfig, hidden_size: int) -> nn.Module:
 
 def _one_for_all(vector: Tensor, count: int) -> PackedTokens:
     """See a vector ``(D,)`` as the only token of each of ``count`` items."""
-    rows = torch.arange(count, device=vector.device)
-    offsets = torch.arange(count + 1, device=vector.device)
-    return PackedTokens(vector[None], torch.zeros_like(rows), offsets, rows)
+    numbers = torch.zeros(count, dtype=torch.int64, device=vector.device)
+    return PackedTokens(vector[None], from_lengths(numbers, torch.ones_like(numbers)))

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from legos.data.ragged import offsets_of
 from legos.data.readers import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
@@ -105,9 +106,8 @@ class MultiVAE(nn.Module):
         weights = sizes.clamp(min=1).to(self.items.dtype).rsqrt()[rows]
         if self.training and self.dropout:
             weights = functional.dropout(weights, self.dropout)
-        offsets = sizes.cumsum(0) - sizes
         return functional.embedding_bag(
-            items, self.items, offsets, mode="sum", per_sample_weights=weights
+            items, self.items, offsets_of(sizes)[:-1], mode="sum", per_sample_weights=weights
         )
 
 

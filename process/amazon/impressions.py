@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from legos.data.ragged import Ragged, RaggedArray, aranges
 from process.amazon.interactions import Interactions
 from process.amazon.splits import SPLITS, TEST, TRAIN, VALID
-from process.lists import Lists, offsets_of
 from process.moments import UNKNOWN_TIME
 from process.negatives import draw_negatives
 from process.raw import Impressions
@@ -42,7 +42,7 @@ class _Flavour(NamedTuple):
     code: int
     number: int
     weights: np.ndarray
-    known: Lists
+    known: RaggedArray
 
 
 def next_item_impressions(
@@ -101,14 +101,13 @@ def _clicks(
     candidates = np.concatenate([interactions.item[targets][:, None], drawn], axis=1)
     order = generator.random(candidates.shape).argsort(axis=1)
     lengths = interactions.rank[targets]
-    offsets = offsets_of(lengths)
-    inside = np.arange(offsets[-1]) + np.repeat(targets - lengths - offsets[:-1], lengths)
+    inside = aranges(targets - lengths, lengths)
     return Impressions(
         impression_id=_numbered(len(targets)),
         user=users.astype(np.int32),
         time=interactions.time[targets],
-        history_values=interactions.item[inside],
-        history_offsets=offsets,
+        history_values=interactions.item[inside.values],
+        history_offsets=inside.offsets,
         candidate_values=np.take_along_axis(candidates, order, axis=1).ravel(),
         candidate_offsets=np.arange(len(targets) + 1, dtype=np.int64) * candidates.shape[1],
         labels=(order == 0).astype(np.int8).ravel(),
@@ -129,10 +128,10 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
     for code, name in enumerate(SPLITS):
         asked = interactions.take(codes == code).by_user
         users = np.flatnonzero(asked.lengths)
-        asked = asked.take(users)
-        history = train.take(users)
+        asked = asked.select(users)
+        history = train.select(users)
         if code == TRAIN:
-            history = Lists(history.values[:0], np.zeros(len(users) + 1, dtype=np.int64))
+            history = Ragged(history.values[:0], np.zeros(len(users) + 1, dtype=np.int64))
         splits[name] = Impressions(
             impression_id=_numbered(len(users)),
             user=users.astype(np.int32),

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from process.lists import Lists, first_rows, offsets_of, without_unused
+from legos.data.ragged import Ragged, RaggedArray, offsets_of
+from process.lists import first_rows, without_unused
 from process.moments import UNKNOWN_TIME
 from process.ties import by_hash, by_id, pair_hashes, ranks
 
@@ -43,9 +44,9 @@ class Interactions:
         return len(self.user)
 
     @property
-    def by_user(self) -> Lists:
+    def by_user(self) -> RaggedArray:
         """The items of every user; the interactions must be ordered by user."""
-        return Lists(self.item, self.user_offsets)
+        return Ragged(self.item, self.user_offsets)
 
     @property
     def user_offsets(self) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray
 from legos.errors import DataError, nearest
 from legos.files import sha256_of_text, write_text
 from legos.folders import atomic_folder, output_lock
@@ -24,7 +25,6 @@ from process.genre.requests import Requests
 from process.genre.store import Store
 from process.genre.types import Answer
 from process.identity import describe_sources, finished_tables
-from process.lists import Lists
 from process.tokenization import load_tokenizers
 
 NO_ANSWER = ("unknown",)  # what a closed list offers to a model that cannot tell
@@ -259,7 +259,7 @@ def _encode(reader: ColumnReader, items: pd.DataFrame, texts: tuple[str, ...]) -
     return encode_content(items, texts, {}, tokenizers)
 
 
-def _as_lists(column: Column) -> Lists:
-    if not isinstance(column.values, Lists):
+def _as_lists(column: Column) -> RaggedArray:
+    if not isinstance(column.values, Ragged):
         raise TypeError("a text column is made of lists")
     return column.values

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from legos.data.ragged import RaggedArray, from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
-from process.lists import Lists, offsets_of
 
 History = Literal["train", "valid", "all"]
 HISTORIES: tuple[str, ...] = get_args(History)
@@ -20,7 +20,7 @@ MEANING = {
 }
 
 
-def user_histories(tables: Tables, history: str) -> Lists:
+def user_histories(tables: Tables, history: str) -> RaggedArray:
     """The clicks of every user, oldest first; empty where there are none.
 
     ``train`` is the longest state of a user's training impressions, ``valid`` the shortest of the
@@ -34,8 +34,7 @@ def user_histories(tables: Tables, history: str) -> Lists:
         raise ConfigError(f"--history {history}: {nearest(history, HISTORIES)}")
     if history != LEAKY and history not in tables.splits:
         raise ConfigError(f"--history {history}: {tables.folder} has no split of this name")
-    stored = tables.lists("histories", "items")
-    states = Lists(stored.values.numpy(), stored.offsets.numpy())
+    states = tables.lists("histories", "items").numpy()
     splits = tables.splits if history == LEAKY else [history]
     users = np.concatenate([tables.scalar(split, "user_id").numpy() for split in splits])
     rows = np.concatenate([tables.scalar(split, "history").numpy() for split in splits])
@@ -45,10 +44,10 @@ def user_histories(tables: Tables, history: str) -> Lists:
     chosen = np.full(tables.num_users, -1, dtype=np.int64)
     chosen[users[order]] = rows[order]  # of several writes the last one stays
     found = chosen >= 0
-    taken = states.take(chosen[found])
+    taken = states.select(chosen[found])
     counts = np.zeros(tables.num_users, dtype=np.int64)
     counts[found] = taken.lengths
-    histories = Lists(taken.values, offsets_of(counts))
+    histories = from_lengths(taken.values, counts)
     return _with_clicks(tables, histories, splits) if history == LEAKY else histories
 
 
@@ -60,14 +59,11 @@ def clicks(tables: Tables, split: str) -> tuple[np.ndarray, np.ndarray]:
     return tables.scalar(split, "user_id").numpy()[rows], candidates.values.numpy()[clicked]
 
 
-def _with_clicks(tables: Tables, histories: Lists, splits: list[str]) -> Lists:
-    whole = [
-        dict.fromkeys(histories.values[begin:end].tolist())
-        for begin, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True)
-    ]
+def _with_clicks(tables: Tables, histories: RaggedArray, splits: list[str]) -> RaggedArray:
+    whole = [dict.fromkeys(histories.row(user).tolist()) for user in range(len(histories))]
     for split in splits:
         for user, item in zip(*(part.tolist() for part in clicks(tables, split)), strict=True):
             whole[user].setdefault(item)
     lengths = np.array([len(row) for row in whole], dtype=np.int64)
     values = np.array([item for row in whole for item in row], dtype=np.int32)
-    return Lists(values, offsets_of(lengths))
+    return from_lengths(values, lengths)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from legos.data.ragged import RaggedArray
 from legos.data.tables import Tables
 from legos.errors import DataError
 from process.genre.histories import clicks, user_histories
 from process.genre.types import Answer
-from process.lists import Lists
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _DRAWS = 1000  # bootstrap resamples
@@ -145,9 +145,8 @@ class LeakCheck:
     def _share(self, words: frozenset[str], item: int) -> float:
         return len(words & self._words[item]) / len(words)
 
-    def _clicks_of(self, histories: Lists, user: str) -> list[int]:
-        begin, end = histories.offsets[self._rows[user] :][:2]
-        items: list[int] = histories.values[begin:end].tolist()
+    def _clicks_of(self, histories: RaggedArray, user: str) -> list[int]:
+        items: list[int] = histories.row(self._rows[user]).tolist()
         return items
 
     def _random_item(self, user: str, generator: np.random.Generator) -> int:

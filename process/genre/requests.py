@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from legos.data.ragged import RaggedArray
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
 from legos.files import sha256_of_text
@@ -15,7 +16,6 @@ from process.genre.histories import user_histories
 from process.genre.scheme import FOLDER, ClosedList, Scheme, load_scheme, one_line
 from process.genre.store import Store
 from process.genre.types import Answer, Request, Sampling
-from process.lists import Lists
 from process.tokenization import UNKNOWN
 
 
@@ -78,7 +78,7 @@ class Requests:
         return {name: self._list(name, given) for name, given in self.scheme.lists.items()}
 
     @cached_property
-    def histories(self) -> Lists:
+    def histories(self) -> RaggedArray:
         """The clicks of every user that may be shown, not yet cut."""
         return user_histories(self.tables, self.selection.history)
 
@@ -127,8 +127,7 @@ class Requests:
 
     def history_rows(self, user: int) -> list[int]:
         """The item rows of a user that are shown, oldest first."""
-        begin, end = self.histories.offsets[user : user + 2]
-        rows: list[int] = self.histories.values[begin:end].tolist()
+        rows: list[int] = self.histories.row(user).tolist()
         return rows[-self.scheme.limits.history :]
 
     def _history_text(self, rows: Sequence[int]) -> str:

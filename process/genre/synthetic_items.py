@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
 from legos.errors import DataError, nearest
 from legos.folders import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
@@ -26,7 +27,6 @@ from process.encode import Column, encode_content
 from process.genre.export import describe_origin, fingerprint
 from process.genre.types import Answer
 from process.identity import finished_tables
-from process.lists import Lists, offsets_of, stack
 from process.tokenization import load_tokenizers
 
 PREFIX = "GENRE:"
@@ -185,7 +185,7 @@ def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     num_known = int(reader.manifest["tables"]["items"]["rows"])
     for name, known in columns_of(reader, "items").items():
-        if isinstance(known.values, Lists):
+        if isinstance(known.values, Ragged):
             tail: Any = added[name].values
             columns[name] = Column(stack([known.values, tail]), known.vocabulary)
         else:
@@ -206,19 +206,19 @@ def _plain(name: str, known: int, count: int) -> np.ndarray:
     return np.zeros(count)
 
 
-def _of_users(reader: ColumnReader, new: _New) -> Lists:
+def _of_users(reader: ColumnReader, new: _New) -> RaggedArray:
     """The new items of every user, in the order of their rounds."""
     first = int(reader.manifest["tables"]["items"]["rows"])
     users = np.array(new.users, dtype=np.int64)
     order = np.argsort(users, kind="stable")
     lengths = np.bincount(users, minlength=len(reader.vocabulary("user_id")))
-    return Lists((first + order).astype(np.int32), offsets_of(lengths))
+    return from_lengths((first + order).astype(np.int32), lengths)
 
 
 def _write_items(writer: ColumnWriter, columns: Mapping[str, Column], rows: int) -> None:
     writer.tables["items"] = {"rows": rows, "columns": {}}
     for name, column in columns.items():
-        if isinstance(column.values, Lists):
+        if isinstance(column.values, Ragged):
             writer.lists("items", name, column.values, column.vocabulary)
         else:
             writer.scalar("items", name, column.values, column.vocabulary)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.ragged import Ragged, RaggedArray, aranges
 from legos.errors import DataError
-from process.lists import Lists, offsets_of
 from process.negatives import draw_negatives
 from process.raw import TRAIN, Impressions, RawData
 
@@ -18,7 +18,7 @@ NEGATIVES_IN_TRAIN, NEGATIVES_IN_EVALUATION = 4, 20
 UNREAD = 0.2  # weight of a book nobody has read, so that every book can be a negative
 
 
-def leave_last_out(sequences: Lists, num_items: int, seed: int) -> dict[str, Impressions]:
+def leave_last_out(sequences: RaggedArray, num_items: int, seed: int) -> dict[str, Impressions]:
     """Cut every user's sequence into impressions and draw their negatives.
 
     Negatives of ``train``, ``valid`` and ``test`` are drawn in proportion to how often a book is
@@ -38,18 +38,14 @@ def leave_last_out(sequences: Lists, num_items: int, seed: int) -> dict[str, Imp
         raise DataError("a user with fewer than 3 books cannot be split into train, valid and test")
     generator = np.random.default_rng(seed)
     lengths = sequences.lengths
-    to_end = np.repeat(sequences.offsets[1:], lengths) - np.arange(len(sequences.values))
-    trained = sequences.keep(to_end > HELD_OUT)
+    trained = sequences.keep(sequences.to_end > HELD_OUT)
     popular = np.bincount(trained.values, minlength=num_items) + UNREAD
     uniform = np.ones(num_items)
     users = np.arange(len(lengths))
-    train_users = np.repeat(users, lengths - 3)
-    train_targets = np.arange(len(train_users)) - np.repeat(
-        offsets_of(lengths - 3)[:-1], lengths - 3
-    )
+    train = aranges(np.ones_like(lengths), lengths - 3)
     splits = {}
     for name, of, targets, count, weights in (
-        (TRAIN, train_users, train_targets + 1, NEGATIVES_IN_TRAIN, popular),
+        (TRAIN, train.rows, train.values, NEGATIVES_IN_TRAIN, popular),
         ("valid", users, lengths - 2, NEGATIVES_IN_EVALUATION, popular),
         ("test", users, lengths - 1, NEGATIVES_IN_EVALUATION, popular),
         ("valid_uniform", users, lengths - 2, NEGATIVES_IN_EVALUATION, uniform),
@@ -63,7 +59,7 @@ def leave_last_out(sequences: Lists, num_items: int, seed: int) -> dict[str, Imp
 
 def _impressions(
     generator: np.random.Generator,
-    sequences: Lists,
+    sequences: RaggedArray,
     users: np.ndarray,
     targets: np.ndarray,
     negatives: np.ndarray,
@@ -76,16 +72,15 @@ def _impressions(
         negatives: ``(n, K)`` int32.
     """
     start = sequences.offsets[users]
-    offsets = offsets_of(targets)
-    inside = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], targets)
+    inside = aranges(start, targets)
     candidates = np.concatenate([sequences.values[start + targets][:, None], negatives], axis=1)
     order = generator.random(candidates.shape).argsort(axis=1)
     return Impressions(
         impression_id=np.arange(1, len(users) + 1).astype(str).astype(object),
         user=users.astype(np.int32),
         time=np.full(len(users), -1, dtype=np.int64),
-        history_values=sequences.values[inside].astype(np.int32),
-        history_offsets=offsets,
+        history_values=sequences.values[inside.values].astype(np.int32),
+        history_offsets=inside.offsets,
         candidate_values=np.take_along_axis(candidates, order, axis=1).ravel().astype(np.int32),
         candidate_offsets=np.arange(len(users) + 1, dtype=np.int64) * candidates.shape[1],
         labels=(order == 0).astype(np.int8).ravel(),
@@ -137,7 +132,7 @@ def _questions(
     ids = raw.items["item_id"].to_numpy(dtype=object)
     users = np.asarray(raw.users, dtype=object)[rows.user]
     history = ids[rows.history_values]
-    positives = Lists(ids[rows.candidate_values], rows.candidate_offsets).keep(rows.labels == 1)
+    positives = Ragged(ids[rows.candidate_values], rows.candidate_offsets).keep(rows.labels == 1)
     return Counter(
         (user, tuple(history[a:b]), tuple(positives.values[c:d]))
         for user, a, b, c, d in zip(

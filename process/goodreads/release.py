@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import RaggedArray, from_lengths
 from legos.errors import DataError
 from process.genre.importers import Log, read_log
 from process.genre.scheme import load_scheme
 from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
-from process.lists import Lists, offsets_of
 from process.raw import RawData
 from process.restricted_pickle import load_pickled_npy
 from process.texts import one_line
@@ -118,7 +118,7 @@ def read_rows(path: Path, header: tuple[str, str], delimiter: str) -> Iterator[t
         raise DataError(f"{path}: no rows")
 
 
-def read_sequences(folder: Path, books: list[str]) -> tuple[list[str], Lists]:
+def read_sequences(folder: Path, books: list[str]) -> tuple[list[str], RaggedArray]:
     """The UniTok-v3 table ``user/``: ids and reading sequences of the users.
 
     Args:
@@ -156,7 +156,7 @@ def read_sequences(folder: Path, books: list[str]) -> tuple[list[str], Lists]:
         raise DataError(f"{path}: {len(user_index)} users but {len(parts)} histories")
     rows = np.array([row_of_book[book] for book in book_names], dtype=np.int64)
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    return [user_names[i] for i in user_index], Lists(rows[values], offsets_of(lengths))
+    return [user_names[i] for i in user_index], from_lengths(rows[values], lengths)
 
 
 def _vocabulary(path: Path) -> list[str]:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray, from_owners, offsets_of
 from legos.errors import DataError
 from process.bad_lines import MAX_BAD, BadLine, BadLines
 from process.goodreads.interactions import Filters, Ratings, read_ratings
 from process.json_lines import read_json_lines
-from process.lists import Lists, offsets_of, without_unused
+from process.lists import without_unused
 from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 from process.ties import count_ties
@@ -147,20 +148,20 @@ def _splits(
     ratings: Ratings, filters: Filters, generator: np.random.Generator
 ) -> dict[str, Impressions]:
     num_users, num_items = len(ratings.user_ids), len(ratings.book_ids)
-    by_user = _by_user(ratings.user, ratings.book, num_users)
+    by_user = from_owners(ratings.book, ratings.user, num_users)
     liked = _first(ratings, ratings.positive, filters.longest)
     disliked = _first(ratings, ~ratings.positive, filters.longest)
     count = _random_books(ratings)
     random_books = draw_negatives(
         generator, by_user, np.arange(num_users), count, np.ones(num_items)
     )
-    positives = _by_user(ratings.user[liked], liked, num_users)
+    positives = from_owners(liked, ratings.user[liked], num_users)
     cut = np.minimum(_cuts(num_users, generator), positives.lengths - 1)
     part_of_positive = _parts(positives.lengths - cut, positives, cut)
     negative_user = np.concatenate([ratings.user[disliked], np.arange(num_users).repeat(count)])
     negative_book = np.concatenate([ratings.book[disliked], random_books.ravel()])
     order = np.lexsort((generator.random(len(negative_user)), negative_user))
-    negatives = _by_user(negative_user[order], negative_book[order], num_users)
+    negatives = from_owners(negative_book[order], negative_user[order], num_users)
     nothing = np.zeros(num_users, dtype=np.int64)
     part_of_negative = _parts(negatives.lengths, negatives, nothing)
     trained = np.ones(len(ratings.book), dtype=bool)
@@ -169,7 +170,7 @@ def _splits(
     drawn = order[in_train] - len(disliked)
     negatives.values[in_train] = _of_train(ratings, trained, generator).ravel()[drawn]
     history = positives.keep(part_of_positive < 0)
-    history = Lists(ratings.book[history.values], history.offsets)
+    history = Ragged(ratings.book[history.values], history.offsets)
     splits = {}
     for part, name in enumerate(SPLITS):
         asked = positives.keep(part_of_positive == part)
@@ -201,14 +202,9 @@ def _of_train(ratings: Ratings, trained: np.ndarray, generator: np.random.Genera
         ``(U, n)`` book rows.
     """
     num_users, num_items = len(ratings.user_ids), len(ratings.book_ids)
-    known = _by_user(ratings.user[trained], ratings.book[trained], num_users)
+    known = from_owners(ratings.book[trained], ratings.user[trained], num_users)
     users, weights = np.arange(num_users), np.ones(num_items)
     return draw_negatives(generator, known, users, _random_books(ratings), weights)
-
-
-def _by_user(user: np.ndarray, values: np.ndarray, num_users: int) -> Lists:
-    """Values that are sorted by user already, as one row a user."""
-    return Lists(values, offsets_of(np.bincount(user, minlength=num_users)))
 
 
 def _first(ratings: Ratings, mask: np.ndarray, longest: int) -> np.ndarray:
@@ -226,24 +222,24 @@ def _cuts(num_users: int, generator: np.random.Generator) -> np.ndarray:
     return np.where(bin_of_user == 0, cold, bin_of_user + 5)
 
 
-def _parts(lengths: np.ndarray, lists: Lists, cut: np.ndarray) -> np.ndarray:
+def _parts(lengths: np.ndarray, lists: RaggedArray, cut: np.ndarray) -> np.ndarray:
     """The part of every value: -1 before the cut, then 0 train, 1 valid, 2 test.
 
     Valid and test get a tenth each of what follows the cut, rounded down but one book at least; a
     single book is test.
     """
     tenth = np.maximum(lengths // 10, 1)
-    rank = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1] + cut, lists.lengths)
-    to_end = np.repeat(lengths, lists.lengths) - rank
-    share = np.repeat(tenth, lists.lengths)
+    rank = lists.positions - lists.spread(cut)
+    to_end = lists.spread(lengths) - rank
+    share = lists.spread(tenth)
     parts = np.where(to_end <= share, 2, np.where(to_end <= 2 * share, 1, 0))
     return np.where(rank < 0, -1, parts)
 
 
 def _impressions(
-    asked: Lists,
-    negatives: Lists,
-    history: Lists,
+    asked: RaggedArray,
+    negatives: RaggedArray,
+    history: RaggedArray,
     ratings: Ratings,
     generator: np.random.Generator,
 ) -> Impressions:
@@ -254,7 +250,7 @@ def _impressions(
         negatives, history: book rows.
     """
     users = np.flatnonzero(asked.lengths)
-    asked, negatives, history = (lists.take(users) for lists in (asked, negatives, history))
+    asked, negatives, history = (lists.select(users) for lists in (asked, negatives, history))
     row = np.concatenate([asked.rows, negatives.rows])
     book = np.concatenate([ratings.book[asked.values], negatives.values])
     label = np.repeat([1, 0], [len(asked.values), len(negatives.values)])

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.ragged import Ragged, RaggedArray
 from process.columns import ColumnReader
 from process.derived import columns_of
 from process.encode import Column, Encoded
-from process.lists import Lists
 from process.raw import TRAIN, RawData
 from process.ties import TimeTies
 from process.tokenization import TextTokenizer
@@ -75,10 +75,10 @@ class Evidence:
         assert isinstance(values, np.ndarray)  # noqa: S101  # a caller's mistake, not a user's
         return values
 
-    def lists(self, table: str, column: str) -> Lists:
+    def lists(self, table: str, column: str) -> RaggedArray:
         """A column of one list a row."""
         values = self.tables[table][column].values
-        assert isinstance(values, Lists)  # noqa: S101  # a caller's mistake, not a user's
+        assert isinstance(values, Ragged)  # noqa: S101  # a caller's mistake, not a user's
         return values
 
     def split(self, name: str) -> SplitView:
@@ -114,27 +114,27 @@ class SplitView:
     user: np.ndarray
     time: np.ndarray
     history: np.ndarray
-    histories: Lists
-    candidates: Lists
+    histories: RaggedArray
+    candidates: RaggedArray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.user)
 
     @property
-    def clicks(self) -> Lists:
+    def clicks(self) -> RaggedArray:
         """Items clicked in each impression."""
         return self.candidates.keep(self.labels == 1)
 
     def take(self, rows: np.ndarray) -> SplitView:
         """Some impressions ``(k,)`` int64, in the order asked."""
-        labels = Lists(self.labels, self.candidates.offsets).take(rows).values
+        labels = Ragged(self.labels, self.candidates.offsets).select(rows).values
         return SplitView(
             self.user[rows],
             self.time[rows],
             self.history[rows],
             self.histories,
-            self.candidates.take(rows),
+            self.candidates.select(rows),
             labels,
         )
 

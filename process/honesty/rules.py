@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from legos.data.honesty import RuleResult, SplitHonesty
+from legos.data.ragged import RaggedArray, from_owners
 from legos.metrics.ranking import grouped_metrics
 from process.honesty.evidence import Evidence, SplitView
-from process.lists import Lists, contains, offsets_of, sorted_keys
+from process.lists import contains, sorted_keys
 from process.raw import TRAIN
 from process.ties import ranks
 
@@ -189,13 +190,13 @@ def _of_states(split: SplitView) -> np.ndarray:
     """Mask of the history entries that some impression of the split has."""
     used = np.zeros(len(split.histories.lengths), dtype=bool)
     used[split.history] = True
-    return np.repeat(used, split.histories.lengths)
+    return split.histories.spread(used)
 
 
 def _repetitions(split: SplitView, items: int) -> tuple[float, float]:
     """Percent of clicks on items of the history, and of impressions that list an item twice."""
     clicks = split.clicks
-    past = split.histories.take(split.history[clicks.rows])
+    past = split.histories.select(split.history[clicks.rows])
     same = past.values == clicks.values[past.rows]
     known = np.bincount(past.rows[same], minlength=len(clicks.values)) > 0
     different = _distinct(split.candidates, items).lengths
@@ -219,14 +220,14 @@ def _rank_all_items(split: SplitView, items: int) -> bool:
 
 
 def _measure(
-    rule: Rule, split: SplitView, half: np.ndarray, items: int, read: Lists | None
+    rule: Rule, split: SplitView, half: np.ndarray, items: int, read: RaggedArray | None
 ) -> RuleResult:
     """One rule, with its rank among all items where the distinct items ``read`` are given."""
     gauc = error = None
     if isinstance(rule, _Order):
         rows = np.flatnonzero(split.last_read() >= 0)
         split, half = split.take(rows), half[rows]
-        read = None if read is None else read.take(rows)
+        read = None if read is None else read.select(rows)
     if len(split) and (split.labels == 0).any() and (split.labels >= 0).all():
         scores = _scores(rule, split, half, items)
         found = grouped_metrics(scores, split.labels, split.candidates.offsets, ["GAUC"])
@@ -265,7 +266,7 @@ def _of_halves(rule: _Score, half: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def _among_all(
-    rule: _Order | _Score, split: SplitView, half: np.ndarray, items: int, read: Lists
+    rule: _Order | _Score, split: SplitView, half: np.ndarray, items: int, read: RaggedArray
 ) -> tuple[float, float]:
     """Mean AUC of the clicks among all items but the history, and the share of hits at ten."""
     clicks = split.clicks
@@ -273,7 +274,7 @@ def _among_all(
     above = np.zeros(len(targets))
     level = np.zeros(len(targets))
     # (click, item of its history) pairs, without the click itself
-    of_click = read.take(rows)
+    of_click = read.select(rows)
     others = of_click.keep(of_click.values != targets[of_click.rows])
     own, past = others.rows, others.values
     if isinstance(rule, _Order):
@@ -304,14 +305,13 @@ def _among_all(
     return round(float(area.mean()), 4), round(float(hits.mean()), 4)
 
 
-def _distinct_histories(split: SplitView, items: int) -> Lists:
+def _distinct_histories(split: SplitView, items: int) -> RaggedArray:
     """The items of each impression's history, every one once."""
     used, own = np.unique(split.history, return_inverse=True)
-    return _distinct(split.histories.take(used), items).take(own)
+    return _distinct(split.histories.select(used), items).select(own)
 
 
-def _distinct(lists: Lists, items: int) -> Lists:
+def _distinct(lists: RaggedArray, items: int) -> RaggedArray:
     """The items of each row, every one once, ascending."""
     keys = sorted_keys(lists.rows * items + lists.values)
-    lengths = np.bincount(keys // items, minlength=len(lists.lengths))
-    return Lists(keys % items, offsets_of(lengths))
+    return from_owners(keys % items, keys // items, len(lists))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from legos.data.honesty import TextHonesty
+from legos.data.ragged import Ragged
 from process.honesty.evidence import Evidence
 from process.honesty.rules import percent
-from process.lists import Lists
 
 MOST_READ = 200_000  # texts of a field searched for markup: a share is then known to .2 % or better
 UNKNOWN_TOKENS = ("[UNK]", "<unk>", "<unknown>", "<|unk|>", "<UNK>", "[unk]")
@@ -79,7 +79,7 @@ def _unknown(evidence: Evidence, table: str, field: str) -> dict[str, float]:
     shares = {}
     for column, values in evidence.tables.get(table, {}).items():
         name, at, tokenizer = column.partition("@")
-        if name != field or not at or not isinstance(values.values, Lists):
+        if name != field or not at or not isinstance(values.values, Ragged):
             continue
         vocabulary = evidence.vocabularies.get(tokenizer, ())
         ids = [vocabulary.index(token) for token in UNKNOWN_TOKENS if token in vocabulary]

@@ -13,8 +13,8 @@ from typing import Literal, NoReturn
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray, stack
 from legos.errors import DataError
-from process.lists import Lists, stack
 from process.raw import UNLABELLED
 from process.spans import Spans, split_at_spaces
 from process.ties import by_id
@@ -52,8 +52,8 @@ class Behaviors:
     impression_id: np.ndarray
     user_id: np.ndarray
     time: np.ndarray
-    history: Lists
-    candidates: Lists
+    history: RaggedArray
+    candidates: RaggedArray
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -76,9 +76,9 @@ class Behaviors:
             impression_id=self.impression_id[rows],
             user_id=self.user_id[rows],
             time=self.time[rows],
-            history=self.history.take(rows),
-            candidates=self.candidates.take(rows),
-            labels=Lists(self.labels, self.candidates.offsets).take(rows).values,
+            history=self.history.select(rows),
+            candidates=self.candidates.select(rows),
+            labels=Ragged(self.labels, self.candidates.offsets).select(rows).values,
         )
 
 
@@ -163,7 +163,7 @@ def _parse(
         user_id=_users(block, oddities),
         time=_times(block),
         history=_histories(block, items, oddities),
-        candidates=Lists(candidates, spans.offsets),
+        candidates=Ragged(candidates, spans.offsets),
         labels=labels,
     )
 
@@ -244,13 +244,13 @@ def _times(block: Block) -> np.ndarray:
     return np.where(texts == "", UNKNOWN_TIME, seconds)[codes]
 
 
-def _histories(block: Block, items: pd.Index, oddities: Counter[str]) -> Lists:
+def _histories(block: Block, items: pd.Index, oddities: Counter[str]) -> RaggedArray:
     """Item rows of every history; equal histories are parsed once, unknown items left out."""
     codes, texts = pd.factorize(block.columns["history"])
     spans = split_at_spaces(texts)
     tokens, names = spans.factorize()
     rows = items.get_indexer(pd.Index(names, dtype=object)).astype(np.int32)[tokens]
-    every = Lists(rows, spans.offsets)
+    every = Ragged(rows, spans.offsets)
     known = every.keep(rows >= 0)
     times = np.bincount(codes, minlength=len(texts))  # impressions of each distinct history
     oddities["history items absent from news.tsv (left out)"] += int(
@@ -259,10 +259,10 @@ def _histories(block: Block, items: pd.Index, oddities: Counter[str]) -> Lists:
     oddities["duplicate history items (kept)"] += int(
         times @ (known.lengths - _distinct_values(known))
     )
-    return known.take(codes)
+    return known.select(codes)
 
 
-def _distinct_values(lists: Lists) -> np.ndarray:
+def _distinct_values(lists: RaggedArray) -> np.ndarray:
     """``(n,)`` int64 how many different values each list has."""
     pairs = np.sort((lists.rows << 32) | lists.values)
     new = np.ones(len(pairs), dtype=bool)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import from_lengths
 from legos.errors import DataError
-from process.lists import Lists, offsets_of
 from process.mind.behaviors import Behaviors
 from process.spans import split_at_spaces
 from process.tsv import Block, read_blocks
@@ -43,8 +43,8 @@ def read_click_probability(path: Path, behaviors: Behaviors) -> np.ndarray:
     if len(missing) or len(order) != len(known):
         what = f"lacks impression {known[missing[0]]!r}" if len(missing) else "repeats impressions"
         raise DataError(f"{path}: {what} of {behaviors.path}; expected each of them once")
-    lists = Lists(np.concatenate(values), offsets_of(counts[order]))
-    aligned: np.ndarray = lists.take(np.argsort(order)).values
+    lists = from_lengths(np.concatenate(values), counts[order])
+    aligned: np.ndarray = lists.select(np.argsort(order)).values
     return aligned
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import RaggedArray
 from legos.errors import DataError
 from process.columns import ColumnReader
-from process.lists import Lists
 from process.mind.behaviors import (
     IN_NEWS,
     UNKNOWN_TIME,
@@ -286,7 +286,7 @@ def _number_users(splits: Mapping[str, _Split]) -> tuple[np.ndarray, dict[str, I
     begin = 0
     for split, part in splits.items():
         rows = part.behaviors
-        candidates: Lists = rows.candidates
+        candidates: RaggedArray = rows.candidates
         impressions[split] = Impressions(
             impression_id=rows.impression_id,
             user=codes[begin : begin + len(rows)].astype(np.int32),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.ragged import Ragged, offsets_of
 from process.synthetic.world import DAY, FIRST_DAY, NewsroomConfig, World
 
 _REPEATED = 0.02  # clicks before the first day that are listed twice, as in MIND
@@ -29,7 +30,7 @@ class Day:
     @property
     def rows(self) -> np.ndarray:
         """The impression of every candidate, ``(M,)`` int64."""
-        return np.repeat(np.arange(len(self.users)), np.diff(self.offsets))
+        return Ragged(self.candidates, self.offsets).rows
 
 
 def clicks_before(world: World, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +66,7 @@ def simulate_day(world: World, day: int, generator: np.random.Generator) -> Day:
     midnight = FIRST_DAY + day * DAY
     times = midnight + generator.integers(_OPENING, _CLOSING, len(users))
     sizes = generator.integers(config.candidates[0], config.candidates[1] + 1, len(users))
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    offsets = offsets_of(sizes)
     rows = np.repeat(np.arange(len(users)), sizes)
     candidates = _candidates(world, day, rows, generator)
     free = world.click_probability(users[rows], candidates, times[rows])

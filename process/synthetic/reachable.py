@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from legos.data.ragged import offsets_of
+
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Share of (click, no click) pairs that the scores order rightly; ties count half.
@@ -33,7 +35,7 @@ def auc_by_impression(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray) 
     key = rows.astype(np.int64) * len(distinct) + ranks
     clicks, others = key[labels], np.sort(key[~labels])
     num_others = np.bincount(rows[~labels], minlength=int(rows.max()) + 1)
-    start = np.concatenate([[0], np.cumsum(num_others)[:-1]])
+    start = offsets_of(num_others)[:-1]
     of_click = rows[labels]
     below = np.searchsorted(others, clicks, "left") + np.searchsorted(others, clicks, "right")
     mixed = num_others[of_click] > 0

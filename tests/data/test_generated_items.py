@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from legos.config.data_schema import GeneratedItemsConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler, Strategy
 from legos.data.tables import Tables
 from legos.errors import DataError
@@ -46,7 +46,7 @@ rows_of = st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size
 @given(rows_of, st.randoms())
 def test_rows_are_joined_one_by_one(rows: list[list[int]], random: object) -> None:
     others = [list(reversed(row)) * 2 for row in rows]
-    joined = ragged(rows).joined(ragged(others))
+    joined = join_rows([ragged(rows), ragged(others)])
     assert lists(joined) == [row + other for row, other in zip(rows, others, strict=True)]
 
 

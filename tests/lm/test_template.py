@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legos.data.ragged import join_rows
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.template import TemplateField, concatenate, encode_items, special_tokens
+from legos.lm.template import TemplateField, encode_items, special_tokens
 from tests.bricks import lists, quick, ragged
 
 MODELS = pytest.mark.parametrize("name", ["minilm", "smollm2"])  # WordPiece; byte-level pieces
@@ -83,7 +84,7 @@ def test_an_item_longer_than_the_model_reads_is_refused() -> None:
     )
 )
 def test_segments_follow_each_other_in_every_row(segments: list[list[list[int]]]) -> None:
-    found = concatenate([ragged(segment) for segment in segments])
+    found = join_rows([ragged(segment) for segment in segments])
     expected = [[*itertools.chain(*rows)] for rows in zip(*segments, strict=True)]
     assert lists(found) == expected
     assert found.values.dtype == torch.int64

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from legos.data.ragged import Ragged, RaggedArray, offsets_of
 from legos.errors import DataError
 from process.goodreads.leave_last_out import UNREAD, compare, leave_last_out
 from process.goodreads.release import read_release
-from process.lists import Lists, offsets_of
 from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
 
@@ -51,9 +51,9 @@ def write_release(folder: Path) -> list[list[int]]:
     return sequences
 
 
-def lists(rows: list[list[int]]) -> Lists:
+def lists(rows: list[list[int]]) -> RaggedArray:
     values = np.array([value for row in rows for value in row], dtype=np.int64)
-    return Lists(values, offsets_of(np.array([len(row) for row in rows])))
+    return Ragged(values, offsets_of(np.array([len(row) for row in rows])))
 
 
 def questions(rows: Impressions) -> list[tuple[int, list[int], list[int]]]:

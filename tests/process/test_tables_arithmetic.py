@@ -7,20 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from legos.data.ragged import Ragged, RaggedArray, offsets_of, stack
 from process import lists as lists_module
-from process.lists import Lists, distinct, first_rows, offsets_of, stack
+from process.lists import distinct, first_rows
 from process.spans import split_at_spaces
 
 TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=("Cs",)), max_size=30)
 ROWS = st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=12)
 
 
-def ragged(rows: list[list[int]]) -> Lists:
+def ragged(rows: list[list[int]]) -> RaggedArray:
     values = np.array([value for row in rows for value in row], dtype=np.int32)
-    return Lists(values, offsets_of(np.array([len(row) for row in rows], dtype=np.int64)))
+    return Ragged(values, offsets_of(np.array([len(row) for row in rows], dtype=np.int64)))
 
 
-def unpacked(lists: Lists) -> list[list[int]]:
+def unpacked(lists: RaggedArray) -> list[list[int]]:
     return [part.tolist() for part in np.split(lists.values, lists.offsets[1:-1])][
         : len(lists.lengths)
     ]
@@ -61,7 +62,7 @@ def test_distinct_finds_the_equal_rows_of_a_group(rows: list[list[int]], seed: i
 def test_a_hash_that_collides_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     honest, seeds = lists_module._hashes, []
 
-    def poor(lists: Lists, group: np.ndarray, seed: int) -> np.ndarray:
+    def poor(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:
         seeds.append(seed)
         hashes = honest(lists, group, seed)
         return np.zeros_like(hashes) if seed < 3 else hashes
@@ -79,7 +80,7 @@ def test_take_keep_and_stack_equal_list_operations(
 ) -> None:
     lists = ragged(rows)
     order = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
-    assert unpacked(lists.take(np.array(order, dtype=np.int64))) == [rows[i] for i in order]
+    assert unpacked(lists.select(np.array(order, dtype=np.int64))) == [rows[i] for i in order]
     mask = lists.values > 1
     assert unpacked(lists.keep(mask)) == [[v for v in row if v > 1] for row in rows]
     assert unpacked(stack([lists, lists])) == rows + rows

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from legos.data.ragged import RaggedArray
 from legos.errors import DataError
-from process.lists import Lists
 from process.raw import TokenizerSpec
 from process.tokenization import SubwordTokenizer, WordTokenizer, load_tokenizer, make_tokenizer
 
@@ -28,7 +28,7 @@ TEXTS = st.lists(
 )
 
 
-def rows(lists: Lists) -> list[list[int]]:
+def rows(lists: RaggedArray) -> list[list[int]]:
     return [part.tolist() for part in np.split(lists.values, lists.offsets[1:-1])]
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths, place, within
+from legos.data.ragged import Ragged, from_lengths
+from legos.data.rows import place
 from legos.errors import ConfigError, DataError
 from legos.lm.longest import longest_text
 from legos.systems.cllm4rec.soft_tables import SoftTables
@@ -207,7 +207,7 @@ class SoftPromptBackbone(nn.Module):
     ) -> Tensor:
         """The encoder's states in the prompt, but from its last token on the decoder's."""
         main_lengths = packed.lengths - prompt_lengths
-        is_main = within(packed) >= prompt_lengths[packed.rows]  # (P,)
+        is_main = packed.positions >= prompt_lengths[packed.rows]  # (P,)
         prompt, prompt_mask = _padded(packed.values[~is_main], prompt_lengths)  # (S, Q, D), (S, Q)
         main, main_mask = _padded(packed.values[is_main], main_lengths)
         start = torch.full((len(packed), 1), self._start_token, device=prompt_lengths.device)
@@ -223,7 +223,7 @@ class SoftPromptBackbone(nn.Module):
             encoder_attention_mask=prompt_mask.long(),
             use_cache=False,
         ).last_hidden_state
-        predicts = within(packed) >= prompt_lengths[packed.rows] - 1
+        predicts = packed.positions >= prompt_lengths[packed.rows] - 1
         last = torch.zeros_like(prompt_mask).scatter_(1, prompt_lengths[:, None] - 1, True)
         states = decoded.new_empty(packed.values.shape)
         states = states.index_put((~predicts,), encoded[prompt_mask & ~last])
@@ -282,7 +282,7 @@ def _padded(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     rows = from_lengths(values, lengths)
     width = int(lengths.max())
     mask = torch.arange(width, device=values.device) < lengths[:, None]
-    slots = within(rows) + rows.rows * width
+    slots = rows.positions + rows.rows * width
     flat = values.new_zeros(len(lengths) * width, values.shape[1]).index_copy(0, slots, values)
     return flat.view(len(lengths), width, values.shape[1]), mask
 

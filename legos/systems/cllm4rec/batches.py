@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, join_rows
 from legos.data.random import keyed_bits
-from legos.data.rows import from_lengths, join_rows, within
 from legos.errors import ConfigError, DataError
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from legos.systems.cllm4rec.templates import Templates
@@ -169,7 +168,7 @@ class ContentLM:
         kept = texts.lengths.minimum(self._most - prompts.lengths)
         texts = Ragged(texts.values.long(), texts.offsets)
         return PromptBatch(
-            tokens=join_rows([prompts, _heads(texts, kept)]),
+            tokens=join_rows([prompts, texts.head(kept)]),
             prompt_lengths=prompts.lengths,
             users=users,
             counted_users=users[users >= 0],
@@ -222,7 +221,7 @@ class RecommendationPrompts:
         # as python's int(0.2 * n): in double precision, towards zero
         count = (self._settings.mask_ratio * items.lengths.double()).long().clamp(min=1)
         count = count.minimum(items.lengths)
-        hidden, seen = _heads(order, count), _without_heads(order, count)
+        hidden, seen = order.head(count), order.tail(order.lengths - count)
         return hidden, seen if self._settings.reorder else _sorted(seen)
 
     def prompts(self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0) -> PromptBatch:
@@ -310,15 +309,3 @@ def _sorted(items: Ragged) -> Ragged:
     order = torch.argsort(items.values, stable=True)
     order = order[torch.argsort(items.rows[order], stable=True)]
     return Ragged(items.values[order], items.offsets)
-
-
-def _heads(items: Ragged, counts: Tensor) -> Ragged:
-    """The first ``counts`` ``(S,)`` elements of each row."""
-    kept = within(items) < counts[items.rows]
-    return from_lengths(items.values[kept], counts)
-
-
-def _without_heads(items: Ragged, counts: Tensor) -> Ragged:
-    """What follows the first ``counts`` ``(S,)`` elements of each row."""
-    kept = within(items) >= counts[items.rows]
-    return from_lengths(items.values[kept], items.lengths - counts)

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from legos.config.data_schema import DataConfig
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
-from legos.data.rows import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.systems.cllm4rec.templates import CONTENT_KINDS, content_kind

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.data.rows import within
 from legos.systems.cllm4rec.cross_entropy import linear_cross_entropy
 from legos.systems.cllm4rec.settings import MutualSettings, Reduction
 from legos.systems.cllm4rec.soft_tables import SoftTables
@@ -48,7 +47,7 @@ def predicted_positions(
         ``(M,)`` int64 places in ``tokens.values``; the state before each predicts it.
     """
     first = prompt_lengths + (0 if score_first_main else 1)
-    return (within(tokens) >= first[tokens.rows]).nonzero()[:, 0]
+    return (tokens.positions >= first[tokens.rows]).nonzero()[:, 0]
 
 
 def next_token_likelihood(

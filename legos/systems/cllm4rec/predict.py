@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import join_rows
+from legos.data.ragged import Ragged, join_rows
 from legos.errors import DataError
 from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts
 from legos.systems.cllm4rec.model import Cllm4Rec

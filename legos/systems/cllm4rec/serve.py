@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.systems.cllm4rec.predict import top_items

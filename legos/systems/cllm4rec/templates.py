@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths, join_rows
+from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.errors import ConfigError, nearest
 from legos.systems.cllm4rec.settings import Preset
 from legos.systems.cllm4rec.tokenizer import SoftTokenizer

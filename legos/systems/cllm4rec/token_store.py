@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from legos.arrays import check_offsets, read_array
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, offsets_of
 from legos.errors import DataError
 from legos.files import atomic_path, write_array, write_json
 from legos.lm.hidden_files import (
@@ -175,8 +175,7 @@ class TokenStore:
     def _join(self, corpus: Corpus, parts: int) -> None:
         """One file of all ids, without ever holding them all."""
         lengths = [self._lengths(number, None) for number in range(parts)]
-        counts = np.concatenate([np.zeros(1, dtype=np.int64), *lengths])
-        offsets = counts.cumsum()
+        offsets = offsets_of(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
         total = int(offsets[-1])
         with atomic_path(self.path / "values.npy") as temporary, temporary.open("wb") as file:
             header = {"descr": "<i4", "fortran_order": False, "shape": (total,)}

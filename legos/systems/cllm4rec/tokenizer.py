@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, RaggedArray, from_lengths, offsets_of
 from legos.errors import ConfigError, DataError
 from legos.systems.cllm4rec.vocabulary import Vocabulary
 
@@ -98,7 +98,7 @@ class SoftTokenizer:
         pieces = [(space + text).rstrip() for text in texts]
         encoded = self._encode_plain(pieces)
         lengths = np.fromiter((len(ids) for ids in encoded), np.int64, len(encoded))
-        return _packed(_flat(encoded), lengths)
+        return from_lengths(_flat(encoded), lengths).tensors()
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """The text of ids; a blank that stood before a user or an item is lost.
@@ -212,10 +212,5 @@ def _join(soft: np.ndarray, counts: np.ndarray, encoded: Sequence[Sequence[int]]
     lengths[is_text] = [len(ids) for ids in encoded]
     values = np.repeat(soft, lengths).astype(np.int32)
     values[np.repeat(is_text, lengths)] = _flat(encoded)
-    ends = np.concatenate([[0], lengths.cumsum()])[np.concatenate([[0], counts.cumsum()])]
-    return _packed(values, np.diff(ends))
-
-
-def _packed(values: np.ndarray, lengths: np.ndarray) -> Ragged:
-    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
+    pieces: RaggedArray = from_lengths(values, lengths)
+    return pieces.grouped(offsets_of(counts)).tensors()

@@ -58,5 +58,5 @@ def session_of(system: Cllm4RecSystem, user: str) -> UserSession:
         )
     number = names.index(user)
     items = system.items
-    own = items.values[items.offsets[number] : items.offsets[number + 1]]
+    own = items.row(number)
     return UserSession(system.model, system.assembled.templates, number, own)

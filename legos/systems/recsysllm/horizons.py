@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.random import below, keyed_bits
-from legos.data.rows import from_lengths
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings
 
@@ -67,9 +66,8 @@ class HorizonSampler:
                 raise ConfigError(
                     "horizons: by: time, but some events have no time; expected by: count"
                 )
-            inside = np.ones(len(self.times), dtype=bool)
-            inside[self.offsets[:-1][self.offsets[:-1] < len(inside)]] = False
-            wrong = np.flatnonzero(inside & (np.diff(self.times, prepend=0) < 0))
+            falls = np.diff(self.times, prepend=0) < 0
+            wrong = np.flatnonzero(falls & (times.numpy().positions > 0))
             if len(wrong):
                 user = int(np.searchsorted(self.offsets, wrong[0], side="right")) - 1
                 raise DataError(f"user {user}: events are not in the order of time")

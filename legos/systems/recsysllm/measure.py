@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from legos.data.ragged import from_lengths
 from legos.data.random import keyed_bits
-from legos.data.rows import from_lengths
 from legos.errors import ConfigError, DataError
 from legos.evaluation.sharing import Sharing
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
@@ -132,8 +132,8 @@ class PromptMeasure:
     def past(self, row: int, split: SplitName) -> list[int]:
         """Items that a user had before the held-out one, each once, ascending."""
         items = self._world.families.sequences.items
-        end = int(items.offsets[row + 1]) - (1 if split == "test" else 2)
-        return sorted(set(items.values[int(items.offsets[row]) : end].tolist()))
+        held_out = 1 if split == "test" else 2
+        return sorted(set(items.row(row)[:-held_out].tolist()))
 
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.data.rows import from_lengths, within
+from legos.data.ragged import from_lengths
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def side_by_side(owners: Tensor, segments: Tensor, inside: Tensor, *, rows: int)
     """
     counts = torch.bincount(owners, minlength=rows)
     width = int(counts.max())
-    slots = owners * width + within(from_lengths(owners, counts))
+    slots = owners * width + from_lengths(owners, counts).positions
     shape = torch.Size((rows, width))
     number = _column(segments, slots, shape, -1)
     order = _column(inside, slots, shape, 0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from legos.data.rows import from_lengths
+from legos.data.ragged import offsets_of, stack
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.horizons import HorizonSampler
@@ -133,16 +133,13 @@ class TrainingStream:
 def join_examples(parts: Sequence[Examples]) -> Examples:
     """Examples one after the other; at least one part."""
     lengths = torch.cat([part.lengths for part in parts])
-    masks = [part.masks for part in parts]
     return Examples(
         tokens=torch.cat([part.tokens for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
         inter=torch.cat([part.inter for part in parts]),
         intra=torch.cat([part.intra for part in parts]),
         spans=torch.cat([part.spans for part in parts]),
-        offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+        offsets=offsets_of(lengths),
         prompt_lengths=torch.cat([part.prompt_lengths for part in parts]),
-        masks=from_lengths(
-            torch.cat([mask.values for mask in masks]), torch.cat([mask.lengths for mask in masks])
-        ),
+        masks=stack([part.masks for part in parts]),
     )

@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_rows, join_rows, stack
 from legos.errors import ConfigError, DataError
 
 Kind = Literal["plain", "entity"]
@@ -86,7 +86,7 @@ class Documents:
     @property
     def tokens(self) -> Ragged:
         """N rows of token ids."""
-        return Ragged(self.units.values, self.units.offsets[self.offsets])
+        return self.units.grouped(self.offsets)
 
     @property
     def token_units(self) -> Tensor:
@@ -109,12 +109,8 @@ class Documents:
                 f"{len(self)} documents of {self.type_names} cannot go before {len(other)} of "
                 f"{other.type_names}"
             )
-        ends = self.units.offsets[-1] + other.units.offsets[1:]
         both = Documents(
-            Ragged(
-                torch.cat([self.units.values, other.units.values]),
-                torch.cat([self.units.offsets, ends]),
-            ),
+            stack([self.units, other.units]),
             self.offsets,
             torch.cat([self.is_entity, other.is_entity]),
             torch.cat([self.ends_sentence, other.ends_sentence]),
@@ -124,8 +120,11 @@ class Documents:
             self.type_names,
         )
         count = len(self.units)
-        order = Ragged(torch.arange(count), self.offsets).joined(
-            Ragged(torch.arange(count, count + len(other.units)), other.offsets)
+        order = join_rows(
+            [
+                Ragged(torch.arange(count), self.offsets),
+                Ragged(torch.arange(count, count + len(other.units)), other.offsets),
+            ]
         )
         return both._keep(order.values, order.offsets)
 
@@ -144,14 +143,10 @@ class Documents:
         heads = self.units.lengths.clone()  # tokens a unit keeps
         for row in (lengths > max_tokens).nonzero()[:, 0].tolist():
             self._shorten(row, max_tokens, keep, heads)
-        kept = keep.nonzero()[:, 0]
-        counts = torch.zeros(len(self) + 1, dtype=torch.int64)
-        torch.cumsum(keep, 0, out=(ends := torch.zeros(len(keep), dtype=torch.int64)))
-        counts[1:] = torch.cat([ends.new_zeros(1), ends])[self.offsets[1:]]
-        shorter = Ragged(self.units.values, self.units.offsets)
-        cut = replace(self, units=_heads(shorter, heads))
-        cut = replace(cut, ends_sentence=self.ends_sentence & (heads == self.units.lengths))
-        return cut._keep(kept, counts)
+        kept = Ragged(torch.arange(len(self.units)), self.offsets).keep(keep)
+        whole = heads == self.units.lengths
+        cut = replace(self, units=self.units.head(heads), ends_sentence=self.ends_sentence & whole)
+        return cut._keep(kept.values, kept.offsets)
 
     def _shorten(self, row: int, max_tokens: int, keep: Tensor, heads: Tensor) -> None:
         units = torch.arange(int(self.offsets[row]), int(self.offsets[row + 1]))
@@ -208,7 +203,7 @@ class UnitTokenizer:
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
         """Token ids of texts, each alone: int32."""
-        return _packed(self._batch(texts))
+        return from_rows(self._batch(texts), "int32").tensors()
 
     def encode(self, documents: Sequence[Sequence[Unit]]) -> Documents:
         """Documents as columns; a plain unit of several sentences becomes several units.
@@ -233,7 +228,7 @@ class UnitTokenizer:
             [unit.kind == "plain" and _ends_sentence(unit.text) for unit in units], dtype=torch.bool
         )
         return Documents(
-            units=_packed(self._rows(units)),
+            units=from_rows(self._rows(units), "int32").tensors(),
             offsets=torch.from_numpy(counts),
             is_entity=is_entity,
             ends_sentence=ends,
@@ -297,19 +292,5 @@ def _split_sentences(document: Iterable[Unit]) -> Iterator[Unit]:
             yield replace(unit, text=piece, space=False)
 
 
-def _heads(rows: Ragged, lengths: Tensor) -> Ragged:
-    keep = torch.arange(len(rows.values)) - rows.offsets[rows.rows] < lengths[rows.rows]
-    offsets = torch.zeros_like(rows.offsets)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    return Ragged(rows.values[keep], offsets)
-
-
 def _column(values: Iterable[int]) -> Tensor:
     return torch.from_numpy(np.fromiter(values, np.int64))
-
-
-def _packed(rows: Sequence[np.ndarray]) -> Ragged:
-    lengths = np.fromiter((len(ids) for ids in rows), np.int64, len(rows))
-    values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
-    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))

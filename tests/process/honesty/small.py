@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from legos.data.ragged import Ragged, RaggedArray, offsets_of
 from process.encode import Column
 from process.honesty import Evidence
-from process.lists import Lists, offsets_of
 
 
 class Row(NamedTuple):
@@ -22,10 +22,10 @@ class Row(NamedTuple):
     time: int = -1
 
 
-def lists(rows: Sequence[Sequence[int]], dtype: str = "int32") -> Lists:
+def lists(rows: Sequence[Sequence[int]], dtype: str = "int32") -> RaggedArray:
     """Rows of numbers."""
     values = np.array([value for row in rows for value in row], dtype=dtype)
-    return Lists(values, offsets_of(np.array([len(row) for row in rows], dtype=np.int64)))
+    return Ragged(values, offsets_of(np.array([len(row) for row in rows], dtype=np.int64)))
 
 
 def evidence(

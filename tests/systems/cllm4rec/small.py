@@ -9,8 +9,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.build import prepare_backbone
 from legos.systems.cllm4rec.model import Cllm4Rec

@@ -60,7 +60,7 @@ import numpy as np
 import pytest
 import torch
 
-from legos.data.rows import from_lengths
+from legos.data.ragged import from_lengths
 from legos.errors import DataError
 from legos.metrics.full_ranking import full_ranking_metrics
 from legos.systems.cllm4rec.batches import InteractionLM, RecommendationPrompts

@@ -17,9 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from legos.config.schema import RunConfig
+from legos.data.ragged import Ragged, RaggedArray, offsets_of
 from legos.files import write_json
 from process.columns import ColumnWriter
-from process.lists import Lists, offsets_of
 
 CLUSTERS, USERS, ITEMS = 4, 5, 8  # users and items of a cluster
 SUBJECTS = ("piano", "rocket", "garden", "harbour")
@@ -79,11 +79,11 @@ def world_tables(folder: Path, *, reviews: bool = False) -> Path:
     return folder
 
 
-def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> Lists:
+def _lists(rows: Sequence[Sequence[int] | np.ndarray]) -> RaggedArray:
     arrays = [np.asarray(row) for row in rows]
     values = np.concatenate(arrays)
     small = values if values.dtype == np.int8 else values.astype(np.int32)
-    return Lists(small, offsets_of(np.array([len(row) for row in arrays])))
+    return Ragged(small, offsets_of(np.array([len(row) for row in arrays])))
 
 
 def _write_reviews(

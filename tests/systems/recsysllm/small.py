@@ -47,8 +47,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens

@@ -16,7 +16,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from legos.data.rows import from_lengths
+from legos.data.ragged import from_lengths
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.positions.masking import DOCUMENT, ENTITY, Blanks
 from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
 from legos.systems.recsysllm.positions.layout import Places
 from legos.systems.recsysllm.reading import ReadPrompts

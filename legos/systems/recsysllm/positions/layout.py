@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.data.rows import place, within
+from legos.data.rows import place
 from legos.errors import ConfigError
 from legos.systems.recsysllm.positions.positions import Examples
 
@@ -76,7 +76,7 @@ def lay_out(
             to.
     """
     packed = Ragged(examples.tokens, examples.offsets)
-    rows, order = packed.rows, within(packed)
+    rows, order = packed.rows, packed.positions
     if row_tokens is None:
         num_rows, width = len(examples), int(examples.lengths.max())
         shift = width - examples.lengths if side == "left" else torch.zeros_like(examples.lengths)

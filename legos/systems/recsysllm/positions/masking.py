@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.data.random import keyed_bits
-from legos.data.rows import from_lengths
 from legos.errors import DataError
 from legos.systems.recsysllm.settings import MaskingSettings
 from legos.systems.recsysllm.units import Documents
@@ -86,7 +85,7 @@ def sample_blanks(
             ranges = [document_blank(lengths, uniform[row].numpy(), settings)]
         if not ranges:  # one entity and nothing else
             ranges, levels[row] = [(0, len(lengths))], DOCUMENT
-        edges = np.concatenate([[0], lengths.cumsum()])
+        edges = offsets_of(lengths)
         found.append([(int(edges[a]), int(edges[b])) for a, b in sorted(ranges)])
     values = torch.tensor([span for ranges in found for span in ranges], dtype=torch.int64)
     counts = torch.tensor([len(ranges) for ranges in found], dtype=torch.int64)
@@ -180,7 +179,7 @@ def document_blank(
         uniform: two random numbers in [0, 1).
         settings: ``document_min`` counts.
     """
-    edges = np.concatenate([[0], lengths.cumsum()])
+    edges = offsets_of(lengths)
     total, shortest = int(edges[-1]), settings.document_min * int(edges[-1])
     want = shortest + uniform[0] * (total - shortest)
     starts = np.arange(len(lengths))

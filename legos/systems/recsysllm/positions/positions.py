@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths, join_rows, within
+from legos.data.ragged import Ragged, aranges, from_lengths, join_rows
 from legos.errors import ConfigError
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.positions.masking import Blanks
@@ -61,20 +60,19 @@ class Examples:
     @property
     def order(self) -> Tensor:
         """``(P,)`` int64 place of each token in its example, Part B after Part A."""
-        return within(Ragged(self.tokens, self.offsets))
+        return Ragged(self.tokens, self.offsets).positions
 
     @property
     def mask_inter(self) -> Ragged:
         """N rows of the inter-positions of the mask tokens."""
-        at = self.masks.values + self.offsets[:-1][self.masks.rows]
+        at = self.masks.values + self.masks.spread(self.offsets[:-1])
         return Ragged(self.inter[at], self.masks.offsets)
 
     def prompts(self) -> Examples:
         """Part A alone: what is given at inference."""
         rows = Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
-        index = rows.values[within(rows) < self.prompt_lengths[rows.rows]]
-        offsets = from_lengths(index, self.prompt_lengths).offsets
-        return self._take(index, offsets, self.prompt_lengths, self.masks)
+        kept = rows.head(self.prompt_lengths)
+        return self._take(kept.values, kept.offsets, self.prompt_lengths, self.masks)
 
     def select(self, numbers: Tensor) -> Examples:
         """Examples by number, ``(M,)`` int64, in this order."""
@@ -123,7 +121,7 @@ def build_examples(
         ConfigError: what the settings need was not given.
     """
     tokens = documents.tokens
-    ranges = blanks.ranges.values + tokens.offsets[:-1][blanks.ranges.rows][:, None]  # (S, 2)
+    ranges = blanks.ranges.values + blanks.ranges.spread(tokens.offsets[:-1])[:, None]  # (S, 2)
     owners = blanks.ranges.rows  # (S,) document of each blank
     part_a = _part_a(documents, ranges, special.of_levels(blanks.levels), settings, special)
     masks = Ragged(part_a.mask_places, blanks.ranges.offsets)
@@ -136,7 +134,7 @@ def build_examples(
     filling = _slices(tokens.values.long(), ranges)  # S rows
     intra = _intra(documents, ranges, filling, settings, automaton)
     columns = _part_b(filling, intra, masks, special, settings)
-    lengths = _sums(filling.lengths + 1, masks)
+    lengths = masks.sums(filling.lengths + 1)
 
     def joined(a: Tensor, b: Tensor) -> Ragged:
         return join_rows([from_lengths(a, part_a.lengths), from_lengths(b, lengths)])
@@ -200,7 +198,7 @@ def _part_a(
         zero = from_lengths(torch.zeros_like(lengths), ones)
         parts = [join_rows([cls, parts[0]]), join_rows([zero, parts[1]])]
         is_mask = join_rows([zero, is_mask])
-    place = within(parts[0])
+    place = parts[0].positions
     return _PartA(
         parts[0].values,
         place + settings.inter_base,
@@ -217,7 +215,7 @@ def _unit_positions(documents: Documents, settings: PositionSettings) -> Tensor:
         return torch.zeros(len(documents.units.values), dtype=torch.int64)
     if settings.single_token_entity == 0:
         entity = entity & (documents.units.lengths > 1)
-    ids = within(documents.units) + settings.first_in_entity
+    ids = documents.units.positions + settings.first_in_entity
     return ids.masked_fill(~entity[documents.token_units], 0)
 
 
@@ -230,14 +228,14 @@ def _intra(
 ) -> Tensor:
     """Intra-positions of what fills blanks: ``(Q,)``."""
     if settings.intra_mode == "glm":
-        return within(filling) + START_ID + 1
+        return filling.positions + START_ID + 1
     if settings.intra_source == "automaton":
         if automaton is None:
             raise ConfigError("intra_source: automaton: needs the automaton of all entities")
         return automaton.number(filling)
     units = documents.token_units
     plain = ~documents.is_entity[units]
-    starts = plain | (within(documents.units) == 0)
+    starts = plain | (documents.units.positions == 0)
     return number_units(
         filling, _slices(starts, ranges).values, _slices(plain, ranges).values, settings
     )
@@ -259,7 +257,7 @@ def _part_b(
         return join_rows([own, one] if last else [one, own]).values
 
     lengths = filling.lengths + 1
-    number = within(masks)  # (S,) of each blank in its example
+    number = masks.positions  # (S,) of each blank in its example
     return _PartB(
         tokens=with_one(special.start, filling.values),
         targets=with_one(special.end, filling.values, last=True),
@@ -269,13 +267,7 @@ def _part_b(
     )
 
 
-def _slices(values: Tensor, ranges: Tensor) -> Ragged:
+def _slices(values: Tensor, edges: Tensor) -> Ragged:
     """``values[a:b]`` for each of S ranges ``(S, 2)``."""
-    lengths = ranges[:, 1] - ranges[:, 0]
-    begins = from_lengths(ranges[:, 0].repeat_interleave(lengths), lengths)
-    return Ragged(values[begins.values + within(begins)], begins.offsets)
-
-
-def _sums(values: Tensor, rows: Ragged) -> Tensor:
-    """Sums of ``(S,)`` values over the rows they belong to: ``(N,)``."""
-    return torch.zeros(len(rows), dtype=torch.int64).index_add_(0, rows.rows, values)
+    places = aranges(edges[:, 0], edges[:, 1] - edges[:, 0])
+    return Ragged(values[places.values], places.offsets)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.data.rows import within
 from legos.systems.recsysllm.search.trie import NOWHERE, ROOT, Trie
 from legos.systems.recsysllm.settings import PositionSettings
 
@@ -102,7 +101,7 @@ class Automaton:
             ``(P,)`` int64.
         """
         if self.settings.intra_mode == "glm" or not blanks.values.numel():
-            return within(blanks) + START_ID + 1
+            return blanks.positions + START_ID + 1
         lengths = self._matches(blanks, open_end)  # (P,) tokens of the entity that begins there
         starts = _reached(blanks, lengths.clamp(min=1))  # (P,) bool: a unit begins here
         return number_units(blanks, starts, lengths == 0, self.settings)
@@ -110,9 +109,7 @@ class Automaton:
     def _matches(self, blanks: Ragged, open_end: bool) -> Tensor:
         """How far the trie can be followed from each token, without leaving the blank."""
         values = blanks.values.long()
-        remaining = blanks.offsets[1:][blanks.rows] - torch.arange(
-            len(values), device=values.device
-        )
+        remaining = blanks.to_end
         active = torch.arange(len(values), device=values.device)
         nodes = torch.zeros_like(values)
         lengths = torch.zeros_like(values)
@@ -149,8 +146,7 @@ def number_units(
         ``(P,)`` int64.
     """
     place = torch.arange(len(starts), device=starts.device)
-    first = torch.zeros_like(starts)
-    first[blanks.offsets[:-1][blanks.lengths > 0]] = True
+    first = blanks.positions == 0
     if settings.intra_mode == "run":
         plain = plain & starts
         after_plain = torch.cat([plain.new_zeros(1), plain[:-1]])
@@ -169,12 +165,12 @@ def _reached(blanks: Ragged, steps: Tensor) -> Tensor:
     """
     count = len(steps)
     place = torch.arange(count, device=steps.device)
-    ends = blanks.offsets[1:][blanks.rows]
-    jump = place + steps
-    jump = jump.where(jump < ends, torch.full_like(jump, count))  # one place behind all: nowhere
+    jump = (place + steps).where(
+        steps < blanks.to_end, torch.full_like(place, count)
+    )  # one place behind all: nowhere
     jump = torch.cat([jump, jump.new_full((1,), count)])
     reached = torch.zeros(count + 1, dtype=torch.bool, device=steps.device)
-    reached[blanks.offsets[:-1][blanks.lengths > 0]] = True
+    reached[:-1] = blanks.positions == 0
     for _ in range(max(1, int(blanks.lengths.max())).bit_length()):
         reached[jump[reached]] = True
         jump = jump[jump]

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths, join_rows, within
+from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.errors import DataError
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
 from legos.systems.recsysllm.loss import token_losses
@@ -90,7 +89,7 @@ def _segments(
     own = Ragged(candidates.values.long(), candidates.offsets)
     rows = join_rows([start, own])
     intra = join_rows([one, Ragged(automaton.number(own), own.offsets)]).values
-    segment, inside = rows.rows, within(rows)
+    segment, inside = rows.rows, rows.positions
     owner = owners[segment]  # (P,) ascending
     placed = side_by_side(owner, segment, inside, rows=len(prompts))
     places = Places(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, offsets_of, padded_aranges
 from legos.errors import DataError
 
 ROOT, NOWHERE = 0, -1
@@ -97,9 +97,8 @@ class Trie:
         first = self.offsets[at].long()
         count = (self.offsets[at + 1].long() - first).masked_fill(nodes < 0, 0)
         width = max(1, int(count.max())) if nodes.numel() else 1
-        slots = torch.arange(width, device=self.device)
-        mask = slots < count[:, None]  # (n, W)
-        return (first[:, None] + slots).masked_fill(~mask, 0), mask
+        edges, mask = padded_aranges(first, count, width)  # (n, W)
+        return edges.masked_fill(~mask, 0), mask
 
     def find(self, sequences: Ragged) -> Tensor:
         """Where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
@@ -141,11 +140,11 @@ def build_trie(sequences: Ragged) -> Trie:
     keys = np.concatenate(levels) if levels else np.zeros(0, dtype=np.int64)
     counts = np.bincount(keys // stride, minlength=num_nodes)
     order = np.argsort(nodes, kind="stable")
-    ends = np.bincount(nodes, minlength=num_nodes) if len(nodes) else np.zeros(num_nodes)
+    ends = np.bincount(nodes, minlength=num_nodes)
     return Trie(
         tokens=torch.from_numpy((keys % stride).astype(np.int32)),
-        offsets=torch.from_numpy(_offsets(counts).astype(np.int32)),
-        ends=Ragged(torch.from_numpy(order), torch.from_numpy(_offsets(ends))),
+        offsets=torch.from_numpy(offsets_of(counts).astype(np.int32)),
+        ends=from_lengths(order, ends).tensors(),
         edge_keys=torch.from_numpy(keys),
         unbranched=torch.from_numpy(_unbranched(levels, counts, stride)),
         stride=stride,
@@ -163,7 +162,3 @@ def _unbranched(levels: list[np.ndarray], counts: np.ndarray, stride: int) -> np
         found[keys[~found[begin:end]] // stride] = False
         end = begin
     return found
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], counts.cumsum()]).astype(np.int64)

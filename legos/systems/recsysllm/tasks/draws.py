@@ -71,6 +71,6 @@ def unseen_items(
     # the j-th item seen (from 0) is stepped over by places from (its number - j) on
     width = int(seen.lengths.max()) if len(seen) else 0
     taken = torch.full((len(seen), width), num_items, dtype=torch.int64)
-    at = torch.arange(len(seen.values)) - seen.offsets[:-1][seen.rows]
+    at = seen.positions
     taken[seen.rows, at] = seen.values.long() - at
     return places + torch.searchsorted(taken, places, right=True)

@@ -14,8 +14,7 @@ from math import nan
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.positions.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.prompts import Prompts, Template
 from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
-from legos.data.rows import from_lengths
+from legos.data.ragged import Ragged, from_lengths, from_owners
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.systems.recsysllm.task_settings import SplitName
@@ -70,16 +69,13 @@ class Sequences:
         """
         keys = self.items.rows * self.num_items + self.items.values
         if not held_out:
-            to_end = self.items.offsets[1:][self.items.rows] - torch.arange(keys.numel())
-            keys = keys[to_end > HELD_OUT]
+            keys = keys[self.items.to_end > HELD_OUT]
         keys = torch.unique(keys)
-        counts = torch.bincount(keys // self.num_items, minlength=len(self))
-        return from_lengths(keys % self.num_items, counts)
+        return from_owners(keys % self.num_items, keys // self.num_items, len(self))
 
     def event(self, row: int, place: int) -> int:
         """The item at a place of a row; negative places count from the end."""
-        begin, end = int(self.items.offsets[row]), int(self.items.offsets[row + 1])
-        return int(self.items.values[begin + place if place >= 0 else end + place])
+        return int(self.items.row(row)[place])
 
     def targets(self, split: SplitName) -> Tensor:
         """``(S,)`` int64 held-out items.
@@ -111,9 +107,7 @@ def _clicks(tables: Tables, split: str) -> tuple[Tensor, list[np.ndarray], np.nd
     targets = candidates.values[clicked].long()
     order = users.argsort()
     histories = tables.lists("histories", "items").select(tables.scalar(split, "history").long())
-    offsets = histories.offsets.numpy()
-    values = histories.values.numpy()
-    rows = [values[offsets[row] : offsets[row + 1]] for row in order.tolist()]
+    rows = [histories.row(row).numpy() for row in order.tolist()]
     return users[order], rows, targets[order].numpy()
 
 

@@ -53,15 +53,11 @@ class SequentialTask(UserTask):
                 drawn = self._windows.draw(
                     rows[places], epoch=epoch * len(self._groups) + sample
                 ).events
-                for place, row, begin, end in zip(
-                    places.tolist(),
-                    rows[places].tolist(),
-                    drawn.offsets[:-1].tolist(),
-                    drawn.offsets[1:].tolist(),
-                    strict=True,
+                for number, (place, row) in enumerate(
+                    zip(places.tolist(), rows[places].tolist(), strict=True)
                 ):
                     items = self._items(row)
-                    pasts[place] = [items[event] for event in drawn.values[begin:end].tolist()]
+                    pasts[place] = [items[event] for event in drawn.row(number).tolist()]
         return [past[:-1] for past in pasts], torch.tensor([past[-1] for past in pasts])
 
     def _as_p5(self, rows: Tensor, numbers: Tensor, *, epoch: int) -> list[list[int]]:

@@ -142,10 +142,7 @@ class UserTask:
             raise DataError(f"candidates are not those of split {split!r} of these sequences")
 
     def _items(self, row: int) -> list[int]:
-        offsets = self.sequences.items.offsets
-        found: list[int] = self.sequences.items.values[
-            int(offsets[row]) : int(offsets[row + 1])
-        ].tolist()
+        found: list[int] = self.sequences.items.row(row).tolist()
         return found
 
     def _negatives(self, seen: Ragged, numbers: Tensor, lists: Tensor, *, epoch: int) -> Tensor:
