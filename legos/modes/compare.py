@@ -41,7 +41,7 @@ from legos.runs.identity import ID_LENGTH, measurement_identity
 from legos.runs.place import run_folder
 from legos.runs.sources import tables_content
 from legos.runs.tracking import Tracker
-from legos.systems.bricks.notices import honesty_notices
+from legos.workplace.data_notices import honesty_notices
 from legos.workplace.device import refuse_uneven
 from legos.workplace.workplace import Workplace
 

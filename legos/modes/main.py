@@ -10,13 +10,6 @@ from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
 from legos.console import PlainConsole
-from legos.modes.cache import cache_states
-from legos.modes.compare import compare
-from legos.modes.embed import write_vectors
-from legos.modes.export import export
-from legos.modes.new_impressions import score_new_impressions
-from legos.modes.train_test import run_model
-from legos.reports.rows import show_run
 from legos.workplace.device import (
     joined_processes,
     launched_alone,
@@ -53,16 +46,30 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
             "...` starts two",
             file=sys.stderr,
         )
+    # each mode is imported on its own: some of them need half a second of torch more than others
     if config.exp.mode == "compare":
+        from legos.modes.compare import compare
+
         return compare(config, accelerator, console)
     if config.exp.mode == "cache":
+        from legos.modes.cache import cache_states
+
         return cache_states(config, accelerator, console)
     if config.exp.mode == "embed":
+        from legos.modes.embed import write_vectors
+
         return write_vectors(config.exp, config.data, accelerator, console)
     if config.exp.mode == "export":
+        from legos.modes.export import export
+
         return export(config, accelerator, console)
     if impressions is not None:
+        from legos.modes.new_impressions import score_new_impressions
+
         return score_new_impressions(config, accelerator, impressions, console)
+    from legos.modes.train_test import run_model
+    from legos.reports.rows import show_run
+
     results = run_model(config, accelerator)
     show_run(console, results)
     return results

@@ -23,8 +23,8 @@ from legos.runs.identity import measurement_identity
 from legos.runs.place import RunPlace, checkpoint_of, place_of
 from legos.runs.results import Measurement
 from legos.runs.tracking import Tracker
-from legos.systems.bricks.notices import honesty_notices
 from legos.systems.protocol import System, open_system
+from legos.workplace.data_notices import honesty_notices
 from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
 from legos.workplace.workplace import Workplace
 

@@ -1,11 +1,8 @@
-"""What is allowed and yet worth a line before it is done: slow settings, training without input,
-data that give clicks away."""
+"""What is allowed and yet worth a line before it is done: slow settings, training without input."""
 
 from __future__ import annotations
 
 from legos.data.batch import Rows
-from legos.data.honesty import read_honesty
-from legos.data.tables import Tables
 from legos.evaluation.states import distinct_states
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.workplace.workplace import Workplace
@@ -26,14 +23,6 @@ def training_notices(place: Workplace, rows: Rows) -> list[str]:
             "exp.train.item_page_size bounds its memory"
         )
     return lines
-
-
-def honesty_notices(tables: Tables) -> list[str]:
-    """What the data-honesty report of the tables warns of, a line each."""
-    report = read_honesty(tables.manifest)
-    if report is None:
-        return []
-    return [f"warning, data {tables.name}: {warning.text}" for warning in report.warnings]
 
 
 def ranking_cost(place: Workplace) -> str:
