@@ -20,6 +20,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
+from legos.settings import Settings
+
 Outcome = Literal["weights", "choice", "measurement", "nothing"]
 Phase = Literal["", "validation", "finetuning"]
 
@@ -124,8 +126,15 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
         elif own.by_content:
             yield Setting(key, value, own)
         else:
-            plain = section.model_dump(mode="json") if plain is None else plain
-            yield Setting(key, plain[name], own)
+            plain = _told(section) if plain is None else plain
+            if name in plain:
+                yield Setting(key, plain[name], own)
+
+
+def _told(section: BaseModel) -> dict[str, Any]:
+    if isinstance(section, Settings):
+        return section.told_in_ids()
+    return section.model_dump(mode="json")
 
 
 def without_effect(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:

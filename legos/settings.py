@@ -5,7 +5,7 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
@@ -60,6 +60,8 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are younger than runs which still count: their defaults are in no id."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -67,3 +69,12 @@ class Settings(BaseModel):
         schema = handler(source)
         _bound_numbers(schema)
         return schema
+
+    def told_in_ids(self) -> dict[str, Any]:
+        """Plain values by key, as the ids of runs hash them."""
+        defaults = {key: type(self).model_fields[key].default for key in self.added}
+        return {
+            key: value
+            for key, value in self.model_dump(mode="json").items()
+            if key not in defaults or value != defaults[key]
+        }

@@ -7,7 +7,7 @@ sum of the block below and of that layer's mean-pooled state. The paper's LayerD
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ from legos.registry import item_encoders
 class IISANConfig(LanguageModelSettings):
     """Settings of the side network."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"quantised"})
     name: Literal["iisan"] = "iisan"
     layer_step: int = Field(1, ge=1)
     """Read every so manieth layer, counted from the last (2 in the paper)."""

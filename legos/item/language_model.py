@@ -20,29 +20,28 @@ from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_mean
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
-from legos.decides import CONTENT, NOTHING
+from legos.decides import CONTENT
 from legos.lm.adapt import add_lora, freeze
 from legos.lm.cut import cut_below, enable_checkpointing, forward_above
-from legos.lm.load import Dtype, LanguageModel, Quantised
+from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
+from legos.lm.settings import LARGEST_RANK, Dtype, LoadSettings, Trained, TuningSettings
 from legos.lm.source import LanguageModelSource
 from legos.lm.states import TOKENS, layer_name
 from legos.lm.text_model import call_options, padding_id
 from legos.registry import BrickConfig, item_encoders
+from legos.settings import Dropout, Positive
 
 ONCE_RANK = 32
-LARGEST_RANK = 16_384
 
 
-class LanguageModelSettings(BrickConfig):
+class LanguageModelSettings(LoadSettings, BrickConfig):
     """What the encoders that stand on a language model share."""
 
     model: Annotated[LanguageModelSource, CONTENT] = Field(
         default_factory=lambda: packaged("minilm")
     )
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
-    dtype: Dtype = "fp32"
-    """Of its weights: what is not trained may be bf16 or fp16."""
     cache_dtype: Dtype | None = None
     """Of cached hidden states; null: that of the weights, so that nothing is lost."""
     prompts: bool = True
@@ -82,7 +81,7 @@ def lora_rank_of_switch(settings: dict[str, Any]) -> dict[str, Any]:
     return {"lora_rank": found, **rest}
 
 
-class LanguageModelConfig(LanguageModelSettings):
+class LanguageModelConfig(TuningSettings, LanguageModelSettings):
     """Settings of a language model as item encoder."""
 
     name: Literal["language_model"] = "language_model"
@@ -94,22 +93,23 @@ class LanguageModelConfig(LanguageModelSettings):
     """Rank r of LoRA; 0: off, the kept layers themselves are trained. `lora` and `lora_r` say the
     same as ONCE does: `lora` 0: off; 1: on with rank `lora_r`, 32; more: on with this rank; null:
     on, unless `frozen`."""
-    lora_alpha: float = Field(128.0, gt=0)
+    lora_alpha: Positive = 128.0
     """Adapters count alpha / r times (128 in ONCE)."""
-    lora_dropout: float = Field(0.1, ge=0, lt=1)
+    lora_dropout: Dropout = 0.1
     """Rate on the adapters' input (0.1 in ONCE)."""
-    lora_targets: tuple[str, ...] = ()
-    """Names of the linear layers with adapters; none: queries and values."""
     pooling: Literal["attention", "mean", "first", "last"] = "attention"
     """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), or last one."""
     attention_size: int = Field(200, ge=1)
     """Width of the additive attention's tanh layer."""
     normalise: bool = False
     """Layer norm over the final states first (not in ONCE): LLaMA-like states are large."""
-    gradient_checkpointing: Annotated[bool, NOTHING] = False
-    """Compute activations twice rather than keep them."""
-    quantised: Quantised = "none"
-    """Linear layers in 8 or 4 bits (bitsandbytes), with LoRA or frozen."""
+
+    @property
+    def trained(self) -> Trained:
+        """What of it is trained."""
+        if self.frozen:
+            return "frozen"
+        return "lora" if self.lora_rank else "full"
 
     @model_validator(mode="before")
     @classmethod
@@ -121,13 +121,6 @@ class LanguageModelConfig(LanguageModelSettings):
     def _one_way_to_train(self) -> Self:
         if self.frozen and self.lora_rank:
             raise ValueError(f"frozen and lora_rank {self.lora_rank}: LoRA is a way of training")
-        if self.quantised != "none" and not (self.frozen or self.lora_rank):
-            raise ValueError(f"quantised {self.quantised}: needs LoRA or frozen")
-        if self.dtype != "fp32" and not (self.frozen or self.lora_rank):
-            raise ValueError(
-                f"dtype {self.dtype}: weights that are trained stay fp32; set exp.precision "
-                "for faster steps, or use LoRA"
-            )
         return self
 
 

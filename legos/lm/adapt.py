@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from legos.errors import ConfigError, nearest
-from legos.lm.cut import layers_below
+from legos.lm.cut import enable_checkpointing, layers_below
+from legos.lm.settings import TuningSettings
 
 _QUERIES_AND_VALUES = (  # under the names of most families (LoRA, section 4.2)
     ("q_proj", "v_proj"),
@@ -21,7 +22,37 @@ _QUERIES_AND_VALUES = (  # under the names of most families (LoRA, section 4.2)
     ("q", "v"),
 )
 
-_LINEAR = ("Conv1D", "Linear8bitLt", "Linear4bit")  # besides torch's
+_QUERIES_KEYS_AND_VALUES = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("query_key_value",),
+    ("c_attn",),
+    ("q", "k", "v"),
+)
+
+
+def choose_trained(model: nn.Module, how: TuningSettings) -> None:
+    """Train of a language model what settings say, in place; the full model as it is.
+
+    Args:
+        model: usually cut before, so that only layers that run are adapted.
+        how: frozen, with adapters, or all of it; and whether activations are kept.
+
+    Raises:
+        ConfigError: see :func:`add_lora` and :func:`legos.lm.cut.enable_checkpointing`.
+    """
+    if how.trained == "frozen":
+        freeze(model)
+    elif how.trained == "lora":
+        add_lora(
+            model,
+            rank=how.lora_rank,
+            alpha=how.lora_alpha,
+            dropout=how.lora_dropout,
+            targets=how.lora_targets,
+        )
+    if how.gradient_checkpointing:
+        enable_checkpointing(model)
 
 
 def freeze(model: nn.Module) -> None:
@@ -39,21 +70,22 @@ def add_lora(
         rank: r.
         alpha: adapters count alpha / r times.
         dropout: rate on their input.
-        targets: last parts of the names of linear layers; none: see :func:`default_targets`.
+        targets: last parts of the names of linear layers; ``qkv``: of queries, keys and values;
+            ``linear``: of all; none: see :func:`default_targets`.
 
     Raises:
         ConfigError: no linear layer inside the model's layers is called so, or peft refuses it.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    places = _linear_places(model)
-    chosen = tuple(targets) or default_targets(model)
+    places = linear_places(model)
     names = {path.rpartition(".")[2] for path in places}
     if not names:
         raise ConfigError(
             f"lora_targets: the layers of {type(model).__name__} have no linear layer that LoRA "
             "could adapt; set lora_rank: 0"
         )
+    chosen = _meant(targets, names) or default_targets(model)
     for target in chosen:
         if target not in names:
             raise ConfigError(
@@ -78,6 +110,25 @@ def add_lora(
             parameter.data = parameter.data.float()  # small steps vanish in 16 bits
 
 
+def _meant(targets: Sequence[str], names: set[str]) -> tuple[str, ...]:
+    """The names of linear layers that ``qkv``, ``linear`` or names themselves stand for."""
+    found: list[str] = []
+    for target in targets:
+        if target == "linear" and target not in names:
+            found += sorted(names)
+        elif target == "qkv" and target not in names:
+            known = [each for each in _QUERIES_KEYS_AND_VALUES if names.issuperset(each)]
+            if not known:
+                raise ConfigError(
+                    "lora_targets: qkv: no linear layers for queries, keys and values under a "
+                    f"known name; choose from {', '.join(sorted(names))}"
+                )
+            found += known[0]
+        else:
+            found.append(target)
+    return tuple(dict.fromkeys(found))
+
+
 def default_targets(model: nn.Module) -> tuple[str, ...]:
     """Names of the linear layers that LoRA adapts by default.
 
@@ -86,7 +137,7 @@ def default_targets(model: nn.Module) -> tuple[str, ...]:
     """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
-    names = sorted({path.rpartition(".")[2] for path in _linear_places(model)})
+    names = sorted({path.rpartition(".")[2] for path in linear_places(model)})
     config: Any = getattr(model, "config", None)
     of_peft: Any = KNOWN.get(getattr(config, "model_type", ""), ())
     candidates = [*_QUERIES_AND_VALUES, tuple(of_peft) if isinstance(of_peft, list) else ()]
@@ -115,14 +166,14 @@ def lora_parameters(model: nn.Module) -> list[Tensor]:
     return [parameter for name, parameter in model.named_parameters() if "lora_" in name]
 
 
-def _linear_places(model: nn.Module) -> list[str]:
+def linear_places(model: nn.Module) -> list[str]:
     """Dotted names of the linear layers inside the layers that run."""
     lists = [path for path, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     below = layers_below(model)
     return [
         path
         for path, module in model.named_modules()
-        if (isinstance(module, nn.Linear) or type(module).__name__ in _LINEAR)
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
         and any(path.startswith(f"{each}.") for each in lists)
         and not any(path.startswith(f"{each}.") for each in below)
     ]

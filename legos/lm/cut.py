@@ -136,10 +136,11 @@ def enable_checkpointing(model: nn.Module) -> None:
         (enable or called.gradient_checkpointing_enable)(settings)
     except ValueError:
         raise ConfigError(
-            f"model.item.gradient_checkpointing: transformers has none for {type(model).__name__}; "
+            f"gradient_checkpointing: transformers has none for {type(model).__name__}; "
             "set it to false"
         ) from None
-    called.disable_input_require_grads()  # only reentrant checkpoints need it
+    if hasattr(called, "disable_input_require_grads"):
+        called.disable_input_require_grads()  # only reentrant checkpoints need it
 
 
 def layers_below(model: nn.Module) -> list[str]:

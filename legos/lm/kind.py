@@ -18,7 +18,7 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.errors import ConfigError
 from legos.lm.adapt import add_lora, lora_parameters
 from legos.lm.cut import cut_meanwhile, refuse_shared_weights
-from legos.lm.load import quiet_transformers
+from legos.lm.quiet import quiet_transformers
 from legos.lm.shrink import WORDS
 from legos.lm.states import StateReader
 from legos.lm.text_model import output_width

@@ -7,13 +7,11 @@ anything on this machine.
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from functools import cached_property, partial
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +23,21 @@ from legos.lm.audit import LoadReport, load_audited
 from legos.lm.layers import check_cut
 from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
 from legos.lm.longest import longest_text, verify_longest
+from legos.lm.quantised import quantise
+from legos.lm.quiet import quiet_transformers
+from legos.lm.settings import Attention, Dtype, LoadSettings, Quantised
 from legos.lm.source import LanguageModelSource
-from legos.lm.text_model import auto_class, output_width, text_config, text_model
+from legos.lm.text_model import (
+    auto_class,
+    output_width,
+    text_config,
+    text_model,
+    without_pooler,
+)
 from legos.lm.token_range import fit_to_table
 from legos.lm.twin import NoTwinError, Twin, twin
 from legos.lm.weight_files import refuse_missing_weights, stored_as, stored_tensors
 
-Dtype = Literal["fp32", "bf16", "fp16"]
-Quantised = Literal["none", "int8", "nf4"]
 DTYPES: dict[str, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
@@ -46,7 +51,8 @@ class LanguageModel:
     Args:
         source: where it comes from.
         dtype: of its weights.
-        quantised: load linear layers in 8 or 4 bits (bitsandbytes).
+        quantised: keep linear layers in 8 or 4 bits once they are read and audited.
+        attention: what computes it.
         shapes_only: never read weights; instances are on the meta device.
     """
 
@@ -56,11 +62,25 @@ class LanguageModel:
         *,
         dtype: Dtype = "fp32",
         quantised: Quantised = "none",
+        attention: Attention = "auto",
         shapes_only: bool = False,
     ) -> None:
         self.source, self.dtype, self.quantised = source, dtype, quantised
-        self.shapes_only = shapes_only
+        self.attention, self.shapes_only = attention, shapes_only
         self.report: LoadReport | None = None  # of the last load
+
+    @classmethod
+    def of(
+        cls, source: LanguageModelSource, how: LoadSettings, *, shapes_only: bool = False
+    ) -> Self:
+        """The language model that settings name."""
+        return cls(
+            source,
+            dtype=how.dtype,
+            quantised=how.quantised,
+            attention=how.attention,
+            shapes_only=shapes_only,
+        )
 
     @property
     def name(self) -> str:
@@ -206,7 +226,7 @@ class LanguageModel:
         return sha256_of_text(" ".join(content_of(file) for file in files))
 
     def load(self, *, decoder: bool = False) -> nn.Module:
-        """A fresh instance in evaluation mode, on the CPU (quantised: where bitsandbytes puts it).
+        """A fresh instance in evaluation mode, on the CPU.
 
         Args:
             decoder: leave an encoder-decoder whole; else its encoder.
@@ -215,18 +235,42 @@ class LanguageModel:
             ConfigError: files or packages are missing, or do not fit.
         """
         built = auto_class(self.config, decoder=decoder)
-        if not self.source.random:
+        if self.source.random:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.source.seed)
+                part = without_pooler(text_model(self.fresh(built), decoder=decoder))
+        else:
             model = self._read(built, decoder=decoder)
-            part = _without_pooler(text_model(model, decoder=decoder)).eval()
+            part = without_pooler(text_model(model, decoder=decoder)).eval()
             with quiet_transformers():
                 verify_longest(part, self.longest, self.name)
-            return part
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.source.seed)
-            model = built.from_config(
-                deepcopy(self.config), dtype=DTYPES[self.dtype], trust_remote_code=False
+        whole: nn.Module = self.finished(part)
+        return whole
+
+    def fresh(self, kind: Any) -> Any:
+        """A model of an auto class of transformers in its shape, drawn from torch's generator."""
+        with quiet_transformers():
+            return kind.from_config(
+                deepcopy(self.config),
+                dtype=DTYPES[self.dtype],
+                trust_remote_code=False,
+                **self._attention(),
             )
-        return _without_pooler(text_model(model, decoder=decoder)).eval()
+
+    def finished(self, model: Any) -> Any:
+        """A model whose weights are there, quantised where that is asked for, in evaluation mode.
+
+        Raises:
+            ConfigError: a package is missing, or another attention computes than was asked for.
+        """
+        found = getattr(model.config, "_attn_implementation", None)
+        if self.attention not in ("auto", found):
+            raise ConfigError(
+                f"language model {self.name!r}: attention {found!r} computes in "
+                f"{type(model).__name__}, {self.attention!r} was asked for; set attention: auto"
+            )
+        quantise(model, self.quantised)
+        return model.eval()
 
     def audit(self, *, head: bool = False, decoder: bool = False) -> LoadReport | None:
         """Compare what the model needs with what its files hold, by their headers alone.
@@ -284,12 +328,16 @@ class LanguageModel:
         """
         from transformers import AutoModelForCausalLM
 
-        return self._read(AutoModelForCausalLM, decoder=True).eval()
+        return self.finished(self._read(AutoModelForCausalLM, decoder=True))
 
     def _read(self, kind: Any, *, decoder: bool, **options: Any) -> Any:
         """A model of its files, audited; ``device_map="meta"`` reads their headers alone."""
         gguf = self.located.gguf is not None
-        quantisation = {} if "device_map" in options else self._quantisation()
+        if gguf:
+            from transformers import GgufConfig
+
+            # else it may stay packed, and is called quantised: neither moved nor saved
+            options["quantization_config"] = GgufConfig(dequantize=True)
         try:
             with quiet_transformers():
                 model, self.report = load_audited(
@@ -299,7 +347,7 @@ class LanguageModel:
                     part=partial(text_model, decoder=decoder),
                     config=None if gguf else deepcopy(self.config),
                     dtype=DTYPES[self.dtype],
-                    **quantisation,
+                    **self._attention(),
                     **options,
                 )
         except LegosError:
@@ -314,14 +362,19 @@ class LanguageModel:
         """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
         return self.skeleton() if self.shapes_only else self.load()
 
-    def skeleton(self, *, decoder: bool = False) -> nn.Module:
-        """The same without weights, on the meta device: for shapes and counts."""
+    def skeleton(self, *, decoder: bool = False, kind: Any = None) -> nn.Module:
+        """The same without weights, on the meta device: for shapes and counts.
+
+        Args:
+            decoder: leave an encoder-decoder whole.
+            kind: another auto class of transformers: with a head over words.
+        """
         built = auto_class(self.config, decoder=decoder)
         with quiet_transformers(), torch.device("meta"):
-            model = built.from_config(
+            model = (kind or built).from_config(
                 deepcopy(self.config), dtype=DTYPES[self.dtype], trust_remote_code=False
             )
-        return _without_pooler(text_model(model, decoder=decoder))
+        return model if kind else without_pooler(text_model(model, decoder=decoder))
 
     def twin(self, layer: int) -> Twin:
         """A small random model of the same kind and options, see :func:`legos.lm.twin.twin`.
@@ -332,34 +385,20 @@ class LanguageModel:
         with quiet_transformers():
             try:
                 small = twin(self.config, layer)
-                return Twin(_without_pooler(small.model), small.layer)
+                return Twin(without_pooler(small.model), small.layer)
             except NoTwinError as error:
                 raise self._refused("no small model of its kind can be tried", error) from None
 
-    def _quantisation(self) -> dict[str, Any]:
-        if self.quantised == "none":
-            if self.located.gguf is None:
-                return {}
-            from transformers import GgufConfig
-
-            # else it may stay packed, and is called quantised: neither moved nor saved
-            return {"quantization_config": GgufConfig(dequantize=True)}
-        from importlib.util import find_spec
-
-        if find_spec("bitsandbytes") is None:
+    def _attention(self) -> dict[str, Any]:
+        """How transformers is asked for an attention."""
+        if self.attention == "auto":
+            return {}
+        if self.attention == "flash_attention_2" and find_spec("flash_attn") is None:
             raise ConfigError(
-                f"quantised {self.quantised}: needs the package bitsandbytes; `pip install "
-                "--no-deps -r requirements-quantised.txt`"
+                "attention flash_attention_2: needs the package flash_attn, and a CUDA device "
+                "(`pip install flash-attn`); choose auto, sdpa or eager"
             )
-        from transformers import BitsAndBytesConfig
-
-        if self.quantised == "int8":
-            return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
-        compute = DTYPES[self.dtype]
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
-        )
-        return {"quantization_config": settings}
+        return {"attn_implementation": self.attention}
 
     def _refused(self, what: str, error: Exception) -> ConfigError:
         reason = " ".join(str(error).split())[:300]
@@ -370,29 +409,3 @@ class LanguageModel:
                 "transformers itself has"
             )
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")
-
-
-def _without_pooler(model: Any) -> nn.Module:
-    """BERT's pooler reads the first token for a task of its own; item encoders pool themselves."""
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    pooled_by_nobody: nn.Module = model
-    return pooled_by_nobody
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own bars and remarks off the terminal; errors are told by us."""
-
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stderr(io.StringIO()):  # the bar over a GGUF file knows no switch
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -64,6 +64,14 @@ def text_model(model: nn.Module, *, decoder: bool = False) -> nn.Module:
     return found
 
 
+def without_pooler(model: Any) -> nn.Module:
+    """BERT's pooler reads the first token for a task of its own; item encoders pool themselves."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    pooled_by_nobody: nn.Module = model
+    return pooled_by_nobody
+
+
 def output_width(config: Any) -> int:
     """Width of final states: that of the layers, but for models that project them (OPT-350m)."""
     size: int = getattr(config, "word_embed_proj_dim", config.hidden_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,7 @@ _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
 
 
 def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -> Any:
-    """A language model with what predicts its words, on the CPU.
+    """A language model with what predicts its words, on the CPU; of shapes alone without weights.
 
     Where its head is its token table there is no other head; ``random``: the same shape with fresh
     weights, drawn from torch's generator.
@@ -27,6 +26,8 @@ def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -
     Raises:
         ConfigError: its files are missing or cannot be read.
     """
+    if language.shapes_only:
+        return language.skeleton(decoder=True, kind=_kind(language.config))
     return _fresh(language) if init == "random" else _pretrained(language)
 
 
@@ -91,12 +92,14 @@ def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]
     return [*range(first), *range(total - (count - first), total)]
 
 
-def _fresh(language: LanguageModel) -> Any:
+def _kind(config: Any) -> Any:
     from transformers import AutoModel, AutoModelForCausalLM
 
-    config = deepcopy(language.config)
-    kind: Any = AutoModelForCausalLM if _has_own_head(config) else AutoModel
-    return kind.from_config(config, trust_remote_code=False).eval()
+    return AutoModelForCausalLM if _has_own_head(config) else AutoModel
+
+
+def _fresh(language: LanguageModel) -> Any:
+    return language.finished(language.fresh(_kind(language.config)))
 
 
 def _pretrained(language: LanguageModel) -> Any:

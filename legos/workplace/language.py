@@ -26,7 +26,7 @@ from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.hidden_cache import CachedPart, HiddenCache, HiddenStates
 from legos.lm.kind import Tried, try_kind
 from legos.lm.load import DTYPES, LanguageModel
-from legos.lm.load import Dtype as Precision
+from legos.lm.settings import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
 from legos.lm.template import ItemTemplate, TemplateField
 from legos.lm.verify import is_verified, note_verified, some_items, states_at, verify_items
@@ -65,10 +65,7 @@ def language_model_of(
     settings: LanguageModelSettings, *, shapes_only: bool = False
 ) -> LanguageModel:
     """The language model that settings name."""
-    quantised = settings.quantised if isinstance(settings, LanguageModelConfig) else "none"
-    return LanguageModel(
-        settings.model, dtype=settings.dtype, quantised=quantised, shapes_only=shapes_only
-    )
+    return LanguageModel.of(settings.model, settings, shapes_only=shapes_only)
 
 
 def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:
@@ -264,8 +261,7 @@ class Reading:
             self._verify(model, layer, self.cache.open(part.name))(folder)
 
     def _loaded(self, device: torch.device) -> nn.Module:
-        model = self.language_model.load()
-        return model if getattr(model, "quantization_method", None) else model.to(device)
+        return self.language_model.load().to(device)
 
     def _computing(self, device: torch.device) -> torch.autocast:
         mixed = self.precision != "fp32"

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from legos.config.model_schema import ModelConfig, SystemModel
+from legos.config.model_schema import (
+    Cllm4RecModel,
+    ModelConfig,
+    RecsysllmModel,
+    SystemModel,
+)
 from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
+from legos.lm.settings import TuningSettings
 from legos.workplace.language import language_bricks
 
 
@@ -47,8 +53,11 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
+    if isinstance(model, Cllm4RecModel | RecsysllmModel):
+        own = [_lower(key, model) for key in model.memory_keys]
+        return own + _of_weights("model.backbone", model.backbone)
     if not isinstance(model, ModelConfig):
-        return [_lower(key, model) for key in model.memory_keys]
+        return []
     if exp.mode in ("cache", "export"):
         return _of_language(exp, model)
     found = []
@@ -68,23 +77,27 @@ def _of_language(exp: ExpConfig, model: ModelConfig) -> list[str]:
     for key, brick in language_bricks(model):
         found = [f"lower exp.cache.batch_tokens ({exp.cache.batch_tokens})"]
         if isinstance(brick, LanguageModelConfig):
-            found += _of_trained(f"model.{key}", brick)
+            found += _of_brick(f"model.{key}", brick)
         return found
     return []
 
 
-def _of_trained(path: str, settings: LanguageModelConfig) -> list[str]:
+def _of_brick(path: str, settings: LanguageModelConfig) -> list[str]:
+    found = [*_of_weights(path, settings), f"a higher {path}.layer ({settings.layer})"]
+    if settings.trained == "full":
+        found.append(f"{path}.lora_rank 32 (LoRA in place of full tuning)")
+    return found
+
+
+def _of_weights(path: str, settings: TuningSettings) -> list[str]:
     found = []
-    if not settings.gradient_checkpointing and not settings.frozen:
+    if not settings.gradient_checkpointing:
         found.append(f"{path}.gradient_checkpointing true")
-    found.append(f"a higher {path}.layer ({settings.layer})")
-    if settings.lora_rank or settings.frozen:
+    if settings.trained != "full":
         if settings.dtype == "fp32":
             found.append(f"{path}.dtype bf16")
         if settings.quantised == "none":
             found.append(f"{path}.quantised nf4")
-    else:
-        found.append(f"{path}.lora_rank 32 (LoRA in place of full tuning)")
     return found
 
 

@@ -141,7 +141,7 @@ def test_ablations_of_recsysllm_are_variables() -> None:
     words += ["--item_text", "id", "--intra_mode", "glm", "--shuffle_spans", "1"]
     model = load([*words, "--whole_entities", "0", "--adapters", "qkv"]).model
     assert isinstance(model, RecsysllmModel)
-    assert (model.tasks.item_text, model.backbone.train) == ("id", "qkv")
+    assert (model.tasks.item_text, model.backbone.lora_targets) == ("id", ("qkv",))
     assert (model.positions.intra_mode, model.positions.shuffle_spans) == ("glm", True)
     assert not model.masking.whole_entities
     assert "did you mean 'intra_mode'?" in message(*words, "--model.positions.intra_mod", "glm")

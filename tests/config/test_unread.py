@@ -52,7 +52,7 @@ def notices(words: str) -> list[str]:
         (f"{CLLM} --model.backbone.lora_rank 4", ["--model.backbone.lora_rank"], "train lora"),
         (f"{RECSYS} --lr 0.5", ["--lr"], "--peak_lr"),
         (f"{RECSYS} --exp.train.epochs 3", ["--exp.train.epochs"], "--epochs"),
-        (f"{RECSYS} --lora_rank 4 --adapters full", ["--lora_rank"], "train paper or qkv"),
+        (f"{RECSYS} --lora_rank 4 --adapters full", ["--lora_rank"], "train lora alone, not full"),
         (f"{NAML} --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{BERT} --frozen 1 --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{NAML} --exp.train.margin 0.1", ["--exp.train.margin"], "cosine_contrastive"),

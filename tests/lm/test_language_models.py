@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from legos.errors import ConfigError
-from legos.lm.adapt import add_lora, lora_parameters
-from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
 from legos.lm.source import LanguageModelSource
@@ -108,15 +105,6 @@ def test_what_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
         locate(LanguageModelSource(name="x", package="no_such_package/model"))
 
 
-def test_quantised_loading_says_what_it_needs() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is not None:
-        pytest.skip("bitsandbytes is installed here, so nothing is missing")
-    with pytest.raises(ConfigError, match="needs the package bitsandbytes"):
-        LanguageModel(packaged("minilm"), quantised="nf4").load()
-
-
 @pytest.mark.parametrize(
     ("value", "attribute", "name"),
     [
@@ -144,21 +132,3 @@ def test_a_bare_text_is_a_path_or_a_hub_name(value: str, attribute: str, name: s
 def test_a_source_that_says_too_little_or_too_much_is_refused(value: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LanguageModelSource.model_validate(value)
-
-
-@pytest.mark.parametrize("quantised", ["int8", "nf4"])
-def test_quantised_layers_are_cut_and_get_adapters(quantised: Literal["int8", "nf4"]) -> None:
-    pytest.importorskip("bitsandbytes", reason="needs requirements-quantised.txt")
-    language_model = LanguageModel(packaged("minilm"), quantised=quantised)
-    model = language_model.load()
-    ids = torch.tensor([language_model.tokenizer.encode("a good book about the sea").ids])
-    with torch.no_grad():
-        found = model(input_ids=ids).last_hidden_state.float()
-        exact = LanguageModel(packaged("minilm")).load()(input_ids=ids).last_hidden_state
-    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.9
-    model = language_model.load()
-    cut_below(model, 4)
-    add_lora(model, rank=2, alpha=4.0, dropout=0.0)
-    states = model(inputs_embeds=torch.randn(1, 5, 384), attention_mask=torch.ones(1, 5))
-    states.last_hidden_state.float().sum().backward()
-    assert all(parameter.grad is not None for parameter in lora_parameters(model))

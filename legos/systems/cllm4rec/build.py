@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from legos.errors import ConfigError
-from legos.lm.adapt import add_lora, freeze
+from legos.lm.adapt import choose_trained, freeze
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import keep_layers, word_model
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.settings import BackboneSettings, Cllm4RecConfig
+from legos.systems.cllm4rec.settings import Cllm4RecConfig, SoftPromptSettings
 from legos.systems.cllm4rec.soft_tables import SoftTables
 from legos.systems.cllm4rec.templates import Templates
 from legos.systems.cllm4rec.tokenizer import SoftTokenizer
@@ -74,7 +74,7 @@ def build_cllm4rec(
 
 
 def build_backbone(
-    language: LanguageModel, settings: BackboneSettings, *, seed: int = 0
+    language: LanguageModel, settings: SoftPromptSettings, *, seed: int = 0
 ) -> SoftPromptBackbone:
     """Load a language model and prepare it.
 
@@ -114,7 +114,7 @@ def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
         )
 
 
-def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbone:
+def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBackbone:
     """Cut a model of transformers and say what of it learns, in place.
 
     Raises:
@@ -125,20 +125,9 @@ def prepare_backbone(model: Any, settings: BackboneSettings) -> SoftPromptBackbo
     backbone = SoftPromptBackbone(
         model, row_tokens=settings.row_tokens, temperature=settings.temperature
     )
-    if settings.train == "frozen":
-        freeze(backbone)
-    elif settings.train == "full":
-        backbone.requires_grad_(True)
-    else:
-        add_lora(
-            backbone.model,
-            rank=settings.lora_rank,
-            alpha=settings.lora_alpha,
-            dropout=settings.lora_dropout,
-            targets=settings.lora_targets,
-        )
-        if backbone.head is not None:
-            freeze(backbone.head)
+    choose_trained(backbone.model, settings)
+    if backbone.head is not None and settings.trained != "full":
+        freeze(backbone.head)
     return backbone
 
 

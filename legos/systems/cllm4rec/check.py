@@ -8,7 +8,7 @@ from rich.console import Console
 
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
-from legos.lm.word_model import audit_word_model
+from legos.lm.word_model import audit_word_model, word_model
 from legos.reports.facts import Part, parameters_table, titled_table
 from legos.systems.cllm4rec.build import prepare_backbone
 from legos.systems.cllm4rec.corpus import token_store
@@ -28,7 +28,7 @@ _ABOUT = 9  # tokens around a text or a user's items
 def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
     settings = Cllm4RecModel.of(place.config.model)
-    language = LanguageModel(settings.model, shapes_only=True)
+    language = LanguageModel.of(settings.model, settings.backbone, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     report = audit_word_model(language, settings.backbone.init)
     if report is not None:
@@ -125,7 +125,7 @@ def _read(
 
 
 def _parts(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> list[Part]:
-    backbone = prepare_backbone(language.skeleton(decoder=True), settings.backbone)
+    backbone = prepare_backbone(word_model(language, settings.backbone.init), settings.backbone)
     trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     tables = (place.tables.num_users + place.tables.num_items) * backbone.width

@@ -12,16 +12,15 @@ from pydantic import Field, model_validator
 
 from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
 from legos.decides import CHOICE, CONTENT, NOTHING, WEIGHTS
+from legos.lm.settings import BackboneSettings, Rank
 from legos.lm.source import LanguageModelSource
-from legos.settings import Count, Dropout, LearningRate, Natural, NotNegative, Positive, Settings
+from legos.settings import Count, LearningRate, Natural, NotNegative, Positive, Settings
 
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 LATER = WEIGHTS.from_phase("finetuning")
 """Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.pretrained``)."""
-
-_ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -61,13 +60,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class BackboneSettings(Settings):
+class SoftPromptSettings(BackboneSettings):
     """What is made of the language model."""
 
-    init: Literal["pretrained", "random"] = "pretrained"
-    """`random`: its shape with fresh weights (LLM-Scratch)."""
-    train: Literal["frozen", "lora", "full"] = "frozen"
-    """What of it learns besides the tokens of users and items; `full`: all (LLM-FtAll)."""
     layers: Count | None = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
@@ -76,14 +71,10 @@ class BackboneSettings(Settings):
     first and its last; with its first 2 16, and at a temperature of 4 7.4."""
     temperature: Positive = 1.0
     """Scores of words are divided by it: a model without its last layers is far too sure."""
-    lora_rank: Count = 16
+    lora_rank: Rank = 16
     """r of LoRA."""
     lora_alpha: Positive = 32.0
     """Adapters count alpha / r times."""
-    lora_dropout: Dropout = 0.0
-    """Rate on the input of adapters."""
-    lora_targets: tuple[str, ...] = ()
-    """Last parts of the names of linear layers; none: queries and values."""
     lr: LearningRate | None = None
     """Learning rate of what of it learns; null: that of the stage."""
     row_tokens: Count = 128
@@ -207,7 +198,7 @@ class Cllm4RecConfig(Settings):
     """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
     tokenizer: TokenizerSettings = TokenizerSettings()
     """How users and items are found in text."""
-    backbone: BackboneSettings = BackboneSettings()
+    backbone: SoftPromptSettings = SoftPromptSettings()
     """What is made of the language model."""
     collaborative: CollaborativeSettings = CollaborativeSettings()
     """The language model of interactions."""
@@ -279,10 +270,7 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
 
     def unread_settings(self) -> dict[str, str | None]:
         """Settings of adapters where there are none, and of what learns where nothing does."""
-        kind, keys = self.backbone.train, [f"model.backbone.{key}" for key in _ADAPTERS]
-        found: dict[str, str | None] = {}
-        if kind != "lora":
-            found = dict.fromkeys(keys, f"it with model.backbone.train lora alone, not {kind}")
-        if kind == "frozen":
+        found = self.backbone.unread("model.backbone")
+        if self.backbone.train == "frozen":
             found["model.backbone.lr"] = "model.stages.pretraining_lr and finetuning_lr"
         return found

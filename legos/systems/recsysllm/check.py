@@ -69,7 +69,7 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     parts = [Part("language model, adapters, positions", trained, frozen)]
     console.print(parameters_table(f"{settings.name} over {language.name}", parts))
     own = settings.backbone
-    rank = 0 if own.train == "full" else own.lora_rank
+    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
     layers = language.num_layers
     told = trained_part(rank=rank, kept=own.layers or layers, layers=layers, parameters=trained)
     console.print(f"trained of {language.name}: {told}")

@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
 from legos.decides import CHOICE, CONTENT, MEASUREMENT, NOTHING, WEIGHTS
+from legos.lm.settings import BackboneSettings, Rank, Targets, Trained
 from legos.lm.source import LanguageModelSource
 from legos.settings import (
     Count,
@@ -27,8 +28,10 @@ from legos.settings import (
 from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 
+_PRESETS = {"paper": ("linear",), "qkv": ("qkv",)}
 
-class DecoderSettings(Settings):
+
+class DecoderSettings(BackboneSettings):
     """What is made of the language model."""
 
     kind: Literal["decoder", "glm"] = "decoder"
@@ -37,21 +40,23 @@ class DecoderSettings(Settings):
     layout: Literal["auto", "megatron", "hub", "chatglm"] = "auto"
     """How the weights of a GLM lie: `megatron`: in shards; `hub`: as on the Hugging Face hub;
     `chatglm`: query, key and value of each head together; `auto`: as they look."""
-    init: Literal["pretrained", "random"] = "pretrained"
-    """`random`: its shape with fresh weights."""
     layers: Count | None = None
     """A decoder keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "middle"
     """Where the others are taken out."""
-    train: Literal["paper", "qkv", "full"] = "paper"
-    """LoRA beside all linear layers of a block (the paper), beside query, key and value alone, or
-    everything without adapters."""
-    lora_rank: Count = 8
+    train: Trained = "lora"
+    """What of it is trained beside new tokens and positions: nothing, LoRA adapters, or all.
+    `paper` and `qkv` are LoRA with targets `linear` (section 4.1.4) and `qkv`."""
+    lora_rank: Rank = 8
     """r (8 in the paper)."""
     lora_alpha: Positive = 16.0
     """Adapters count alpha / r times (the paper: silent)."""
     lora_dropout: Dropout = 0.05
     """On their input (the paper: silent)."""
+    lora_targets: Targets = ("linear",)
+    """Linear layers with adapters: by the last parts of their names; `qkv`; `linear`: all of a
+    block, as in the paper (section 4.1.4: a fused projection stays fused); none: queries, values.
+    """
     positions: Literal["sequential", "glm"] = "sequential"
     """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
     its mask, as it always does in a GLM."""
@@ -60,12 +65,37 @@ class DecoderSettings(Settings):
     max_intra: Count | None = None
     """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_preset(cls, value: Any) -> Any:
+        """``train: paper`` and ``train: qkv`` name adapters by where they stand."""
+        if not isinstance(value, dict) or value.get("train") not in _PRESETS:
+            return value
+        targets = _PRESETS[value["train"]]
+        return {"lora_targets": targets, **value, "train": "lora"}
+
+    def told_in_ids(self) -> dict[str, Any]:
+        """Plain values; adapters of a preset by its name, as runs were hashed that had no other."""
+        told = super().told_in_ids()
+        targets = told.pop("lora_targets")
+        if self.train != "lora":
+            return told
+        preset = next((name for name, each in _PRESETS.items() if each == self.lora_targets), None)
+        return told | ({"train": preset} if preset else {"lora_targets": targets})
+
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
+        if self.attention == "flash_attention_2":
+            raise ValueError("attention flash_attention_2: takes no mask of queries by keys, which "
+                             "blanks need; expected auto, sdpa or eager")  # fmt: skip
         if self.kind == "glm":
             for name, given in (("layers", self.layers), ("max_intra", self.max_intra)):
                 if given is not None:
                     raise ValueError(f"{name} {given}: a GLM keeps its own; expected null")
+            if self.attention == "eager":
+                raise ValueError("attention eager: a GLM has sdpa alone; expected auto or sdpa")
+            if self.train == "frozen":
+                raise ValueError("train frozen: nothing of a GLM would be trained; expected lora")
         elif self.layout != "auto":
             raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
         return self
@@ -220,8 +250,5 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 
     def unread_settings(self) -> dict[str, str | None]:
-        """Settings of adapters where everything is trained without them."""
-        if self.backbone.train != "full":
-            return {}
-        keys = [f"model.backbone.{key}" for key in ("lora_rank", "lora_alpha", "lora_dropout")]
-        return dict.fromkeys(keys, "it with adapters alone (model.backbone.train paper or qkv)")
+        """Settings of adapters where there are none."""
+        return self.backbone.unread("model.backbone")

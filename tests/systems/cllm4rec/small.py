@@ -13,7 +13,7 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.build import prepare_backbone
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.settings import BackboneSettings, Cllm4RecConfig
+from legos.systems.cllm4rec.settings import Cllm4RecConfig, SoftPromptSettings
 from legos.systems.cllm4rec.soft_tables import SoftTables
 from legos.systems.cllm4rec.templates import Templates
 from legos.systems.cllm4rec.tokenizer import SoftTokenizer
@@ -64,7 +64,7 @@ def small_model(family: str, *, seed: int = 0, **more: Any) -> Any:
 def small_backbone(
     family: str = "gpt2", *, row_tokens: int = 24, train: str = "frozen", **more: Any
 ) -> SoftPromptBackbone:
-    settings = BackboneSettings.model_validate({"row_tokens": row_tokens, "train": train})
+    settings = SoftPromptSettings.model_validate({"row_tokens": row_tokens, "train": train})
     return prepare_backbone(small_model(family, **more), settings)
 
 

@@ -21,7 +21,6 @@ from legos.errors import CheckpointError, ConfigError, DataError
 from legos.lm.layers import layer_stack
 from legos.lm.word_model import keep_layers
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
-from legos.systems.cllm4rec.settings import BackboneSettings
 from legos.systems.cllm4rec.soft_tables import SoftTables
 from legos.systems.cllm4rec.tokenizer import pad
 from legos.systems.cllm4rec.vocabulary import Vocabulary
@@ -217,7 +216,7 @@ def test_what_of_the_backbone_learns(train: str, expected: int) -> None:
     assert len(learning) == count
     if train == "lora":
         assert all("lora_" in name for name in learning)
-        assert BackboneSettings().lora_rank == 16
+        assert SoftPromptSettings().lora_rank == 16
 
 
 def test_placement_and_token_budget() -> None:

@@ -40,7 +40,7 @@ def word_language_model(folder: Path) -> dict[str, Any]:
 def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
     """RecSysLLM over tables; a section's keys win over those of few short steps."""
     model: dict[str, Any] = {
-        "backbone": {"layers": 2, "train": "qkv", "lora_dropout": 0.1},
+        "backbone": {"layers": 2, "lora_targets": "qkv", "lora_dropout": 0.1},
         "positions": {"max_tokens": 256},
         "tasks": {
             "num_negatives": 4, "max_tokens": 256, "max_answer_tokens": 20,

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
-from legos.systems.recsysllm.backbones.lora import add_preset, preset_targets
+from legos.systems.recsysllm.backbones.lora import choose_parts
 from legos.systems.recsysllm.loss import infill_loss, token_losses
+from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions.layout import Layout, Places, attention_mask, lay_out
 from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
@@ -135,7 +136,7 @@ def test_a_fresh_adapter_is_the_model_it_was(family: str) -> None:
     assert torch.equal(found, states)
     if family == "llama":
         assert torch.equal(adapter.logits(found)[..., :60], expected.logits)
-    add_preset(adapter, "paper")
+    choose_parts(adapter, DecoderSettings())
     assert torch.equal(adapter.states(places, causal), states)  # LoRA's B is zero at first
     torch.nn.init.normal_(adapter.intra.table.weight)
     assert not torch.equal(adapter.states(places, causal), states)
@@ -180,21 +181,16 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(family: str) -> No
     assert token_losses(backbone, states[:0], examples.targets[:0]).shape == (0,)
 
 
-def test_lora_presets_train_what_they_should() -> None:
+def test_presets_train_what_they_should() -> None:
     glm, llama = small_glm(), DecoderBackbone(small_llama())
-    assert len(preset_targets(glm.transformer, "paper")) == 4
-    assert len(preset_targets(llama.model, "paper")) == 7
-    assert preset_targets(llama.model, "qkv") == ("q_proj", "k_proj", "v_proj")
-    add_preset(glm, "qkv")
-    add_preset(llama, "paper")
+    choose_parts(glm, DecoderSettings(lora_targets=("qkv",)))
+    choose_parts(llama, DecoderSettings())
     of_glm = {name for name, p in glm.named_parameters() if p.requires_grad}
     assert all("query_key_value.lora_" in name for name in of_glm)
     assert len(of_glm) == 3 * 2
     of_llama = {name for name, p in llama.named_parameters() if p.requires_grad}
     assert len(of_llama) == 3 * 7 * 2 + 2
     assert {"intra.table.weight", "new_tokens"} < of_llama
-    with pytest.raises(ConfigError, match="LoRA preset 'qkv'"):
-        preset_targets(torch.nn.Linear(2, 2), "qkv")
 
 
 def test_what_an_adapter_cannot_do_is_told(caplog: pytest.LogCaptureFixture) -> None:

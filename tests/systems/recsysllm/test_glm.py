@@ -23,8 +23,9 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     read_weights,
     split_shards,
 )
-from legos.systems.recsysllm.backbones.lora import add_preset
+from legos.systems.recsysllm.backbones.lora import choose_parts
 from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2
+from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions.layout import Places
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 
@@ -126,9 +127,9 @@ def test_parameter_counts_of_the_published_models() -> None:
             for n in (1, 2)
         )  # layers are alike, and slow to make
         assert one + (shape["num_layers"] - 1) * (two - one) == 9_880_682_496
-        for preset, count in (("paper", 25_165_824), ("qkv", 6_291_456)):
+        for targets, count in (("linear", 25_165_824), ("qkv", 6_291_456)):
             model = GlmBackbone(GlmConfig(**{**shape, "num_layers": 2}))
-            add_preset(model, preset, rank=8)  # type: ignore[arg-type]
+            choose_parts(model, DecoderSettings(lora_targets=(targets,)))
             assert sum(p.numel() for p in lora_parameters(model)) * 24 == count
             trained = {name for name, p in model.named_parameters() if p.requires_grad}
             assert all("lora_" in name for name in trained)  # tables of positions stay frozen
@@ -141,14 +142,14 @@ def test_adapters_on_the_shape_of_smollm2() -> None:
         vocab_size=49_152, hidden_size=576, num_hidden_layers=3, num_attention_heads=9,
         num_key_value_heads=3, intermediate_size=1536, tie_word_embeddings=True,
     )  # fmt: skip
-    for preset, count in (("paper", 2_442_240), ("qkv", 645_120)):
+    for targets, count in (("linear", 2_442_240), ("qkv", 645_120)):
         with torch.device("meta"):
             model: Any = LlamaForCausalLM(config)
             adapter = DecoderBackbone.__new__(DecoderBackbone)
             nn.Module.__init__(adapter)
             adapter.model, adapter.intra = model.model, nn.Linear(1, 1)
             adapter.new_tokens = nn.Parameter(torch.zeros(5, 576))
-            add_preset(adapter, preset, rank=8)  # type: ignore[arg-type]
+            choose_parts(adapter, DecoderSettings(lora_targets=(targets,)))
         assert sum(p.numel() for p in lora_parameters(adapter)) * 10 == count
 
 
@@ -248,7 +249,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_saved_loaded_and_merged_models_give_the_same_logits(family: str, tmp_path: Path) -> None:
     def fresh() -> Any:
         model: Any = small_glm() if family == "glm" else DecoderBackbone(small_llama())
-        add_preset(model, "paper")
+        choose_parts(model, DecoderSettings())
         return model.eval()
 
     places, mask = _inputs()

@@ -55,7 +55,7 @@ def test_a_published_folder_is_checked_trained_and_measured(
     layout: str, reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, original = glm_folder(tmp_path / layout, layout)
-    config = glm_config(reviewed, tmp_path, source, train="paper")
+    config = glm_config(reviewed, tmp_path, source, train="lora", lora_targets=["linear"])
     words = yamls(config, tmp_path)
     assert worker.main([*words, "--check"]) == 0
     told = capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_a_glm_from_its_configuration_alone(reviewed: Tables, tmp_path: Path) ->
 
 def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_path: Path) -> None:
     source, original = glm_folder(tmp_path / "hub", "hub")
-    config = glm_config(reviewed, tmp_path, source, train="paper")
+    config = glm_config(reviewed, tmp_path, source, train="lora", lora_targets=["linear"])
     short = {"max_tokens": 75}
     model = json.loads(config.model.model_dump_json())
     model = {**model, **{name: {**model[name], **short} for name in ("positions", "tasks")}}

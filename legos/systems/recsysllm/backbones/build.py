@@ -15,7 +15,7 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.word_model import keep_layers, word_model
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
-from legos.systems.recsysllm.backbones.lora import Backbone, add_preset
+from legos.systems.recsysllm.backbones.lora import Backbone, choose_parts
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.entities import EntityPool
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
@@ -157,8 +157,14 @@ def open_language(
         shapes_only: never read weights.
     """
     if settings.kind == "glm":
-        return GlmFiles(source, layout=settings.layout, seed=seed)
-    return LanguageModel(source, shapes_only=shapes_only)
+        return GlmFiles(
+            source,
+            layout=settings.layout,
+            seed=seed,
+            dtype=settings.dtype,
+            quantised=settings.quantised,
+        )
+    return LanguageModel.of(source, settings, shapes_only=shapes_only)
 
 
 def build_backbone(
@@ -183,7 +189,8 @@ def build_backbone(
     """
     if isinstance(language, LanguageModel):
         if shapes_only:
-            return prepare_decoder(language.skeleton(), settings, max_intra=max_intra)
+            skeleton = word_model(language, settings.init)
+            return prepare_decoder(skeleton, settings, max_intra=max_intra)
         return build_decoder(language, settings, max_intra=max_intra, seed=seed)
     glm = (
         language.skeleton()
@@ -192,7 +199,7 @@ def build_backbone(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _choose_trained(glm, settings)
+        choose_parts(glm, settings)
     return glm.eval()
 
 
@@ -236,19 +243,5 @@ def prepare_decoder(
     backbone = DecoderBackbone(
         model, max_intra=max_intra, position_mode=settings.positions, seed=seed
     )
-    _choose_trained(backbone, settings)
+    choose_parts(backbone, settings)
     return backbone.eval()
-
-
-def _choose_trained(backbone: Backbone, settings: DecoderSettings) -> None:
-    """Everything, or adapters and what is new."""
-    if settings.train == "full":
-        backbone.requires_grad_(True)
-        return
-    add_preset(
-        backbone,
-        settings.train,
-        rank=settings.lora_rank,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-    )

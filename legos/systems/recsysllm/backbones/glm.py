@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from legos.errors import ConfigError
 from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2, SpecialTokens
@@ -160,6 +161,11 @@ class _Transformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(config, layer) for layer in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotated = config.hidden_size // config.num_heads // 2  # of a head, by each position
+        self.checkpointing: dict[str, Any] | None = None
+
+    def gradient_checkpointing_enable(self, options: dict[str, Any]) -> None:
+        """Compute activations of layers twice in training; options of torch's ``checkpoint``."""
+        self.checkpointing = options
 
     def forward(
         self, vectors: Tensor, inter: Tensor, intra: Tensor, mask: Tensor, cache: Any
@@ -172,8 +178,12 @@ class _Transformer(nn.Module):
             both = [_rotation(ids, self.rotated, vectors.dtype) for ids in (inter, intra)]
             rotations = (torch.stack([c for c, _ in both]), torch.stack([s for _, s in both]))
         states = self.dropout(vectors)
+        twice = self.checkpointing if self.training and cache is None else None
         for layer in self.layers:
-            states = layer(states, mask, rotations, cache)
+            if twice is None:
+                states = layer(states, mask, rotations, cache)
+            else:
+                states = checkpoint(layer, states, mask, rotations, cache, **twice)
         final: Tensor = self.final_layernorm(states)
         return final
 

@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from legos.errors import ConfigError, nearest
-from legos.lm.load import LanguageModel
+from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.locate import packaged
+from legos.lm.quantised import quantise
+from legos.lm.settings import Dtype, Quantised
 from legos.lm.source import LanguageModelSource
 from legos.records import read_json, shown
 from legos.systems.recsysllm.backbones.glm import SHAPES, GlmBackbone, GlmConfig
@@ -55,12 +57,21 @@ class GlmFiles:
             ``config.json``; its ``tokenizer`` is another folder or packaged name.
         layout: how weights lie; ``auto``: as they look.
         seed: of weights that are made.
+        dtype: of its weights.
+        quantised: keep linear layers in 8 or 4 bits once they are read.
     """
 
     def __init__(
-        self, source: LanguageModelSource, *, layout: GlmLayout = "auto", seed: int = 0
+        self,
+        source: LanguageModelSource,
+        *,
+        layout: GlmLayout = "auto",
+        seed: int = 0,
+        dtype: Dtype = "fp32",
+        quantised: Quantised = "none",
     ) -> None:
         self.source, self.layout, self.seed = source, layout, seed
+        self.dtype, self.quantised = dtype, quantised
 
     @property
     def name(self) -> str:
@@ -180,25 +191,31 @@ class GlmFiles:
     def skeleton(self) -> GlmBackbone:
         """The model without numbers, on the meta device: for shapes and counts."""
         with torch.device("meta"):
-            return GlmBackbone(self.config, self._fitting())
+            return GlmBackbone(self.config, self._fitting()).to(DTYPES[self.dtype])
 
     def backbone(self, *, pretrained: bool = True) -> GlmBackbone:
         """The model on the CPU in evaluation mode, with its weights or with fresh ones.
 
         Raises:
-            ConfigError: weights are missing or damaged, or do not fit its shape; or its tokenizer
-                has more tokens than its table.
+            ConfigError: weights are missing or damaged, or do not fit its shape; its tokenizer has
+                more tokens than its table; or a package is missing.
         """
-        fresh = self.source.random or not pretrained
+        model = self._fresh() if self.source.random or not pretrained else self._read()
+        quantise(model.transformer, self.quantised)
+        return model.eval()
+
+    def _fresh(self) -> GlmBackbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.source.seed if self.source.random else self.seed)
-            model = GlmBackbone(self.config, self._fitting())
-        if not fresh:
-            weights = read_weights(self.folder)
-            if self._found_layout() == "chatglm":
-                weights = heads_to_blocks(weights, self.config.num_heads)
-            load_weights(model, weights, origin=f"{self.folder}")
-        return model.eval()
+            return GlmBackbone(self.config, self._fitting()).to(DTYPES[self.dtype])
+
+    def _read(self) -> GlmBackbone:
+        weights = read_weights(self.folder)
+        if self._found_layout() == "chatglm":
+            weights = heads_to_blocks(weights, self.config.num_heads)
+        model = self.skeleton()
+        load_weights(model, weights, origin=f"{self.folder}")
+        return model
 
     def _fitting(self) -> SpecialTokens:
         words = self.num_words

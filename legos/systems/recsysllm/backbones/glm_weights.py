@@ -119,7 +119,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, origin: str
     """Fill a model; every parameter must be there, in its shape, and nothing else.
 
     Args:
-        model: a :class:`legos.systems.recsysllm.backbones.glm.GlmBackbone`.
+        model: a :class:`legos.systems.recsysllm.backbones.glm.GlmBackbone`; of one without numbers
+            the tensors become what is given, in its dtypes.
         weights: under its names.
         origin: for errors.
 
@@ -140,7 +141,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, origin: str
             raise ConfigError(
                 f"{origin}: {name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
             )
-    model.load_state_dict(dict(weights))
+    cast = {name: weights[name].to(tensor.dtype) for name, tensor in own.items()}
+    model.load_state_dict(cast, assign=True)
 
 
 def _split_axis(name: str) -> int | None:
