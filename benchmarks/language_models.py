@@ -21,7 +21,7 @@ from typing import Any
 
 from legos.errors import ConfigError
 from legos.lm.kind import try_kind
-from legos.lm.load import quiet_transformers
+from legos.lm.quiet import quiet_transformers
 from legos.lm.text_model import text_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "language-models.md"

@@ -18,8 +18,9 @@ from legos.errors import ConfigError
 from legos.files import write_json
 from legos.folders import atomic_folder
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
-from legos.lm.load import LanguageModel, quiet_transformers
+from legos.lm.load import LanguageModel
 from legos.lm.merge import whole_language_model
+from legos.lm.quiet import quiet_transformers
 from legos.runs.place import checkpoint_of, run_folder
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.saved_state import load_trained

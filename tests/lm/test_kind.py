@@ -12,7 +12,8 @@ from transformers import AutoConfig
 from benchmarks.language_models import PAGE, documented, kinds, row_of
 from legos.errors import ConfigError
 from legos.lm.kind import TOLERANCE, try_kind
-from legos.lm.load import LanguageModel, quiet_transformers
+from legos.lm.load import LanguageModel
+from legos.lm.quiet import quiet_transformers
 from legos.lm.source import LanguageModelSource
 
 VERDICTS = documented(PAGE.read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from legos.errors import CheckpointError, ConfigError, DataError
 from legos.lm.layers import layer_stack
 from legos.lm.word_model import keep_layers
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
+from legos.systems.cllm4rec.settings import SoftPromptSettings
 from legos.systems.cllm4rec.soft_tables import SoftTables
 from legos.systems.cllm4rec.tokenizer import pad
 from legos.systems.cllm4rec.vocabulary import Vocabulary
