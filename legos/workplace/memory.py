@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from legos.config.model_schema import (
-    Cllm4RecModel,
-    ModelConfig,
-    RecsysllmModel,
-    SystemModel,
-)
+from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
@@ -53,11 +48,12 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
-    if isinstance(model, Cllm4RecModel | RecsysllmModel):
-        own = [_lower(key, model) for key in model.memory_keys]
-        return own + _of_weights("model.backbone", model.backbone)
     if not isinstance(model, ModelConfig):
-        return []
+        own = [_lower(key, model) for key in model.memory_keys]
+        backbone = getattr(model, "backbone", None)
+        if isinstance(backbone, TuningSettings):
+            own += _of_weights("model.backbone", backbone)
+        return own
     if exp.mode in ("cache", "export"):
         return _of_language(exp, model)
     found = []
