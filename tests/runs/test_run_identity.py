@@ -25,6 +25,7 @@ from legos.lm.source import LanguageModelSource
 from legos.registry import item_encoders
 from legos.runs.identity import measurement_identity, run_identity
 from legos.runs.sources import tables_content
+from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from tests.modes.tiny_config import NAML, tiny_config
 from tests.tiny import tiny_tables
@@ -343,3 +344,25 @@ def test_language_models_and_files_of_every_section_count_by_content() -> None:
             if named and not inside and not any(mark.by_content for mark in marks):
                 unmarked.append(f"{section.__name__}.{name}")
     assert not unmarked
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [(Cllm4RecConfig, "backbone.dtype", "bf16"), (RecsysllmConfig, "backbone.quantised", "nf4")],
+)
+def test_a_key_younger_than_runs_counts_where_it_is_set(
+    section: type[BaseModel], key: str, value: str
+) -> None:
+    """Runs of before keep their ids."""
+    weights, (outer, inner) = frozenset({"weights", "choice"}), key.split(".")
+    given = {outer: {"train": "lora", inner: value}}
+    assert key not in deciding(section(), weights)
+    assert deciding(section.model_validate(given), weights)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("train", "told"), [("lora", "paper"), ("paper", "paper"), ("qkv", "qkv"), ("full", "full")]
+)
+def test_adapters_of_recsysllm_are_told_by_the_names_of_before(train: str, told: str) -> None:
+    config = RecsysllmConfig.model_validate({"backbone": {"train": train}})
+    assert deciding(config, frozenset({"weights"}))["backbone.train"] == told
