@@ -45,13 +45,13 @@ def _code(modules: list[str]) -> str:
         file = getattr(sys.modules.get(name), "__file__", None)
         if name in trees or file is None or not file.endswith(".py"):
             continue
-        trees[name] = _read(Path(file))
+        trees[name] = _read_syntax(Path(file))
         package = str(getattr(sys.modules[name], "__package__", "") or "")
         waiting += [each for each in _imported(trees[name], package) if _is_a_users(each)]
     return sha256_of_text("\n".join(ast.dump(trees[name]) for name in sorted(trees)))
 
 
-def _read(path: Path) -> ast.Module:
+def _read_syntax(path: Path) -> ast.Module:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
