@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from legos.errors import ConfigError
-from legos.exits import run_command
+from legos.errors import ConfigError, run_command
 from legos.terminal import printable
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _path(text: str) -> Path:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command line; returns the exit code, see :mod:`legos.exits`."""
+    """Run a command line; returns the exit code, see :mod:`legos.errors`."""
     return run_command(lambda words: _do(_read_errand(words)), argv)
 
 
@@ -142,7 +141,7 @@ def _do(errand: Errand) -> None:
     from legos.config.check import check_tables
     from legos.data.tables import Tables
     from legos.modes.main import run
-    from legos.workplace.memory import models_of, naming_memory_settings
+    from legos.workplace.device import models_of, naming_memory_settings
 
     check_tables(config, Tables.load(config.data.folder).manifest)
     tables = None
@@ -162,7 +161,7 @@ def _embed(errand: Errand) -> None:
         raise ConfigError("--save: exp.mode is 'embed', which has no whole configuration to save")
     job = load_embed_job(errand.rest, notice=_notice)
     from legos.modes.embed import check_embed, run_embed
-    from legos.workplace.memory import naming_memory_settings
+    from legos.workplace.device import naming_memory_settings
 
     with naming_memory_settings(job.exp):
         if errand.check:

@@ -26,8 +26,8 @@ from legos.lm.states import TOKENS, StateReader
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.step import take_step
-from legos.training.stream import Stream
+from legos.training.recipe import Stream
+from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 from legos.workplace.language import Reading, language_model_of
 from legos.workplace.workplace import read_split, seen_in_training

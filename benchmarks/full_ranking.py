@@ -21,8 +21,7 @@ from benchmarks.evaluate import alternate
 from benchmarks.report import finish
 from benchmarks.shapes import ragged
 from legos.data.ragged import Ragged
-from legos.evaluation.rank import Ranking, rank
-from legos.evaluation.states import States
+from legos.evaluation.rank import Ranking, States, rank
 from legos.metrics.full_ranking import counted_metrics
 
 USERS, ITEMS, WIDTH = 20_000, 12_000, 64

@@ -30,7 +30,7 @@ from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.step import take_step
+from legos.training.trainer import take_step
 
 TARGET = 0.8
 

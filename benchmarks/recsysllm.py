@@ -53,8 +53,8 @@ from legos.systems.recsysllm.search.constrained import Ranked, rank_entities
 from legos.systems.recsysllm.search.packed_scores import score_candidates
 from legos.systems.recsysllm.search.trie import NOWHERE
 from legos.systems.recsysllm.stream import TrainingStream
-from legos.training.early_stopping import EarlyStopping
-from legos.training.step import take_step
+from legos.training.recipe import EarlyStopping
+from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 
 BEAMS, FEW_TITLES, FEW_CANDIDATES = 20, 60, 8

@@ -38,7 +38,7 @@ from legos.data.sampling import NegativeSampler
 from legos.recommender import TokenTable, build_recommender
 from legos.registry import item_encoders, predictors, user_encoders
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.step import take_step
+from legos.training.trainer import take_step
 
 MODELS = {
     "NAML": ({"name": "cnn", "dropout": 0}, {"name": "additive_attention"}),

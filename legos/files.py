@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from legos.errors import DataError
-from legos.folders import is_temporary_of, unique
-from legos.locks import is_free
+from legos.errors import DataError, LegosError
 
 
 @contextmanager
@@ -105,3 +107,289 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_text(text: str) -> str:
     """Hexadecimal SHA-256 of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+_held: set[Path] = set()  # outputs that this process has locked
+
+
+@contextmanager
+def output_lock(path: Path, *, wait: bool = False) -> Iterator[Path]:
+    """Keep other processes from writing the folder ``path``; yield it with its links resolved.
+
+    A command that looks at an output before it writes it holds the lock over both. The lock file
+    lies beside the folder, since the folder itself is replaced: ``.<name>.lock``, removed at the
+    end. ``atomic_folder`` inside the block uses the same lock.
+
+    Args:
+        path: an output folder, which need not exist.
+        wait: wait for a process that holds the lock instead of raising.
+
+    Raises:
+        InUseError: another process is writing this folder; the message names it.
+        DataError: ``path`` is the root folder or a file.
+    """
+    target = _resolve(path)
+    if target in _held:
+        yield target
+        return
+
+    def busy(owner: str) -> InUseError:
+        return InUseError(
+            f"{path}: process {owner} is writing this folder; wait for it, or choose another one"
+        )
+
+    with hold(target.with_name(f".{target.name}.lock"), busy, wait=wait, keep=False):
+        _held.add(target)
+        try:
+            _clean(target)
+            yield target
+        finally:
+            _held.discard(target)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``path`` when the block succeeds.
+
+    A symbolic link at ``path`` stays: the folder it points to is replaced. Every file is flushed
+    to disk before the exchange, and afterwards each is there with the size it had. A folder cannot
+    be renamed onto another, so the old one steps aside first; a crash between the two renames
+    leaves ``path`` absent and the old one whole beside it, which ``recover_folder`` puts back. When
+    the block raises, ``path`` is untouched and the new folder is removed.
+
+    Raises:
+        InUseError: another process is writing this folder.
+        DataError: ``path`` is a file, or what lies there afterwards is not what was written.
+    """
+    with output_lock(path) as target:
+        temporary = target.with_name(f".{target.name}.{unique()}.part")
+        temporary.mkdir()
+        try:
+            yield temporary
+            sizes = _sync_all(temporary)
+            _exchange(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if _sizes(target) != sizes:
+            _put_back(target)
+            raise DataError(
+                f"{path}: is not what was written; another program changed it at the same time: "
+                "run the same command again"
+            )
+        shutil.rmtree(_aside(target), ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Put back the folder that a crash inside ``atomic_folder`` left aside.
+
+    Nothing happens while another process writes the folder.
+    """
+    if _aside(_resolve(path)).exists():
+        with suppress(InUseError), output_lock(path):
+            pass
+
+
+def unique() -> str:
+    """Return a part of a temporary name that no other process chooses."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_temporary_of(name: str, candidate: str) -> bool:
+    """Whether ``candidate`` is how this module or ``files`` names a temporary of ``name``."""
+    return bool(re.fullmatch(rf"\.{re.escape(name)}(\.\d+(-[0-9a-f]{{8}})?)?\.part", candidate))
+
+
+def _resolve(path: Path) -> Path:
+    target = Path(os.path.realpath(path))
+    if not target.name:
+        raise DataError(f"{path}: the root folder cannot be an output")
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{path}: is a file, expected a folder or a new name")
+    return target
+
+
+def _clean(target: Path) -> None:
+    """Undo what killed processes left; with the lock held, no temporary has a living owner."""
+    old = _aside(target)
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+    shutil.rmtree(old, ignore_errors=True)
+    for entry in os.scandir(target.parent):
+        if is_temporary_of(target.name, entry.name) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _exchange(temporary: Path, target: Path) -> None:
+    old = _aside(target)
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    _sync(target.parent)
+
+
+def _put_back(target: Path) -> None:
+    if _aside(target).exists():
+        shutil.rmtree(target)
+        os.rename(_aside(target), target)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _sync_all(folder: Path) -> dict[Path, int]:
+    """Flush everything below a folder to disk; the size of every file by its relative path."""
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+    return _sizes(folder)
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.stat().st_size for path in files}
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class InUseError(LegosError):
+    """Another process works on the same output."""
+
+
+@contextmanager
+def hold(
+    path: Path, busy: Callable[[str], LegosError], *, wait: bool = False, keep: bool = True
+) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs.
+
+    The operating system frees the lock of a killed process; its file may stay and does no harm.
+
+    Args:
+        path: the lock file; its folder is made where it is missing.
+        busy: makes the error from the number of the process that holds the lock.
+        wait: wait for that process instead.
+        keep: leave the file in its place afterwards.
+
+    Raises:
+        LegosError: what ``busy`` makes.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "r+", encoding="ascii", errors="replace") as file:
+            owner = _claim(file, wait=wait)
+            if owner is not None:
+                raise busy(owner)
+            if not _is_at(path, descriptor):
+                continue  # another process removed the file between opening and locking it
+            try:
+                yield
+                return
+            finally:
+                if not keep:
+                    path.unlink(missing_ok=True)
+                # a forked child shares the descriptor, so that closing it would not be enough
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process holds a lock on a file; False where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _claim(file: IO[str], *, wait: bool) -> str | None:
+    """Lock an open file and write this process's number into it; None, or the owner's number."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = file.read(20).strip()
+        return text if text.isdigit() else "(unknown)"
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+HARMLESS = 100 * 2**20
+"""Bytes that any file may grow to."""
+LARGEST_RATIO = 200
+"""Bytes a compressed byte may stand for beyond that; texts reach 3 to 30."""
+LONGEST_LINE = 64 * 2**20
+"""Bytes of a line."""
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip file for reading that is refused once it grows as no text does.
+
+    Args:
+        path: of the file, for errors.
+        raw: it, opened for reading.
+
+    Raises:
+        DataError: while reading, by every method.
+    """
+
+    def __init__(self, path: Path, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw, mode="rb")
+        self._path, self._raw, self._out = path, raw, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most ``size`` bytes, all where it is negative."""
+        if size is not None and size >= 0:
+            return self._checked(super().read(size))
+        parts = []
+        while part := self.read(HARMLESS):
+            parts.append(part)
+        return b"".join(parts)
+
+    def read1(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes by one read."""
+        return self._checked(super().read1(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """The next line, at most ``size`` bytes of it."""
+        most = LONGEST_LINE + 1 if size is None or size < 0 else size
+        line = self._checked(super().readline(most))
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{self._path}: a line of more than {LONGEST_LINE:,} bytes; no text")
+        return line
+
+    def _checked(self, data: bytes) -> bytes:
+        self._out += len(data)
+        out = self._out
+        if out > HARMLESS and out > LARGEST_RATIO * max(1, self._raw.tell()):
+            raise DataError(
+                f"{self._path}: {self._raw.tell():,} bytes of this gzip file stand for more than "
+                f"{out:,}; no text is so, fetch it again"
+            )
+        return data

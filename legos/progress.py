@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -14,8 +15,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
-from legos.console import PlainConsole
+from legos.terminal import printable
 
 
 class Bar:
@@ -79,3 +81,21 @@ def progress_bar(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=max(total, 1), completed=done, text="")
         yield Bar(progress, task)
+
+
+class PlainConsole(Console):
+    """A console to which ``[red]``, ``:smile:`` and escape sequences in a text are plain text."""
+
+    def __init__(self, **settings: Any) -> None:
+        plain = {"markup": False, "highlight": False, "emoji": False}
+        super().__init__(**{**plain, **settings})
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as rich does, with unprintable characters escaped."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)

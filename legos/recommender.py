@@ -13,13 +13,10 @@ from torch import Tensor, nn
 import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
-from legos.blocks.catalogue import CatalogueScorer
-from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding
-from legos.blocks.encode import Penalised, encode_history
-from legos.blocks.packed import gather
-from legos.data.batch import Batch
+from legos.blocks.embedding import CatalogueScorer, FieldEmbeddings, VocabularyEmbedding
+from legos.blocks.packed import Penalised, encode_history, gather
+from legos.data.batch import Batch, Readers
 from legos.data.items import ItemBatch, ItemField, ItemStore
-from legos.data.readers import Readers
 from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
 from legos.registry import (

@@ -52,7 +52,7 @@ class PredictorConfig(BrickConfig):
 
     @property
     def scores_catalogue(self) -> bool:
-        """Whether its module scores all items at once (``legos.blocks.catalogue``)."""
+        """Whether its module scores all items at once (``legos.blocks.embedding``)."""
         return False
 
     @property

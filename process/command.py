@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from legos.errors import DataError
-from legos.exits import TRACEBACK, run_command
+from legos.errors import TRACEBACK, DataError, run_command
 from process.raw import NAME, TokenizerSpec
 
 
@@ -82,7 +81,7 @@ def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:
 def run_cli(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser
 ) -> NoReturn:
-    """Parse, run, exit with the code of :func:`legos.exits.run_command`."""
+    """Parse, run, exit with the code of :func:`legos.errors.run_command`."""
     parser.add_argument(
         TRACEBACK, action="store_true", help="show the stack trace of an error, too"
     )

@@ -9,8 +9,7 @@ from typing import Any
 
 from legos.data.columns import MANIFEST, read_manifest
 from legos.errors import DataError
-from legos.files import sha256_of_file
-from legos.folders import recover_folder
+from legos.files import recover_folder, sha256_of_file
 from process.raw import RawData
 from process.summary import print_summary
 from process.tokenization import TextTokenizer

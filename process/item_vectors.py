@@ -14,7 +14,7 @@ import torch
 from legos.data.tables import Tables
 from legos.data.vector_files import refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
-from process import numbers
+from process import moments
 from process.command import run_cli
 
 DESCRIPTION = """\
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-length",
-        type=numbers.count,
+        type=moments.count,
         default=128,
         metavar="N",
         help="tokens that a text keeps (default: %(default)s)",

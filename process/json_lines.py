@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from legos.errors import DataError
-from legos.gzip_files import BoundedGzip
+from legos.files import BoundedGzip
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
 from process.texts import one_line

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from legos.console import PlainConsole
 from legos.data.honesty import read_honesty
 from legos.data.ragged import Ragged, RaggedArray
+from legos.progress import PlainConsole
 from process.encode import Column, Encoded
 from process.honesty import print_honesty
 from process.raw import TRAIN, Impressions, RawData

@@ -10,7 +10,7 @@ from typing import Any
 
 from legos.data.ragged import Ragged
 from legos.errors import DataError
-from legos.folders import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.encode import Encoded, encode
 from process.extend import encode_with, in_ids_of

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import DataError
-from legos.gzip_files import LONGEST_LINE, BoundedGzip
+from legos.files import LONGEST_LINE, BoundedGzip
 from legos.progress import progress_bar
 
 BLOCK_BYTES = 1 << 24  # larger blocks are no faster

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from legos.console import PlainConsole
 from legos.data.ragged import Ragged
 from legos.errors import DataError, nearest
-from legos.folders import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock
+from legos.progress import PlainConsole
 from process.columns import ColumnReader
 from process.command import run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok

@@ -12,12 +12,11 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from legos.blocks.encode import encode_history
-from legos.data.batch import Batch, TrainingRows
+from legos.blocks.packed import encode_history
+from legos.data.batch import Batch, Readers, TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.items import ItemBatch, ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged
-from legos.data.readers import Readers
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
 from legos.lm.load import LanguageModel

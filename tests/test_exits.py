@@ -18,10 +18,9 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from safetensors import SafetensorError
 
-from legos.console import PlainConsole
-from legos.errors import CheckpointError, ConfigError, DataError, OutOfMemory
-from legos.exits import run_command
+from legos.errors import CheckpointError, ConfigError, DataError, OutOfMemory, run_command
 from legos.files import write_array
+from legos.progress import PlainConsole
 from legos.terminal import printable
 from process.command import run_cli
 
@@ -157,7 +156,7 @@ def test_printable_leaves_ordinary_text_alone() -> None:
 @pytest.mark.parametrize("kind", ["closed pipe", "full disk", "ascii"])
 def test_standard_output_that_takes_nothing(kind: str) -> None:
     script = (
-        "import sys; from legos.exits import run_command\n"
+        "import sys; from legos.errors import run_command\n"
         "sys.exit(run_command(lambda words: print('é' * 100_000), []))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}

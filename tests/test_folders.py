@@ -13,16 +13,22 @@ from pathlib import Path
 import pytest
 
 from legos.errors import DataError
-from legos.files import atomic_path, sha256_of_file, write_text
-from legos.folders import atomic_folder, output_lock, recover_folder
-from legos.locks import InUseError
+from legos.files import (
+    InUseError,
+    atomic_folder,
+    atomic_path,
+    output_lock,
+    recover_folder,
+    sha256_of_file,
+    write_text,
+)
 
 WRITER = """
 import json, random, sys, time
 from pathlib import Path
 from legos.files import sha256_of_file, write_json, write_text
-from legos.folders import atomic_folder
-from legos.locks import InUseError
+from legos.files import atomic_folder
+from legos.files import InUseError
 folder, me, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 time.sleep(max(0, start - time.time()))
 done = refused = 0
@@ -45,7 +51,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from legos.files import atomic_path, write_text
-from legos.folders import atomic_folder
+from legos.files import atomic_folder
 with atomic_folder(Path(sys.argv[1])) as part, atomic_path(Path(sys.argv[2])) as file:
     write_text(part / "half.txt", "half")
     file.write_text("half")
@@ -106,7 +112,7 @@ def test_what_a_killed_process_leaves_is_free_and_removed(tmp_path: Path) -> Non
 @pytest.mark.multiprocess
 def test_a_process_that_waits_goes_on_when_the_owner_is_done(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from legos.folders import output_lock\n"
+        "import sys, time; from pathlib import Path; from legos.files import output_lock\n"
         "with output_lock(Path(sys.argv[1]), wait=True): time.sleep(0.3)"
     )
     folder = tmp_path / "candidates"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import legos.gzip_files
+import legos.files
 from legos.errors import DataError
-from legos.gzip_files import BoundedGzip
+from legos.files import BoundedGzip
 from legos.lm.token_vectors import text_file_token_vectors
 from process.json_lines import read_json_lines
 from process.tsv import read_blocks
@@ -17,7 +17,7 @@ from process.tsv import read_blocks
 
 @pytest.fixture(autouse=True)
 def _small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(legos.gzip_files, "HARMLESS", 100_000)
+    monkeypatch.setattr(legos.files, "HARMLESS", 100_000)
 
 
 def bomb(path: Path, line: bytes) -> Path:
@@ -56,8 +56,8 @@ def test_word_vectors_that_explode_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(legos.gzip_files, "LONGEST_LINE", 1_000)
-    monkeypatch.setattr(legos.gzip_files, "HARMLESS", 10**9)
+    monkeypatch.setattr(legos.files, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(legos.files, "HARMLESS", 10**9)
     path = bomb(tmp_path / "a.json.gz", b" ")
     with pytest.raises(DataError, match="a line of more than 1,000 bytes"):
         for _ in read_json_lines([path], "reading"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -9,9 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.buckets import in_length_buckets
-from legos.blocks.packed import PackedTokens, segment_softmax, segment_sum
+from legos.blocks.embedding import FieldEmbeddings
+from legos.blocks.mlp import ActivatedLayers, Activation
+from legos.blocks.packed import PackedTokens, gather, segment_softmax, segment_sum
 from legos.errors import ConfigError
-from legos.settings import Settings
+from legos.settings import Count, Settings
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -165,3 +169,116 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
         key.flatten(0, 1).transpose(1, 2),
     )  # (B * h, S, S)
     return (scores.softmax(-1) @ value.flatten(0, 1)).view(batch, heads, length, width)
+
+
+_INITIAL_STD = 0.02  # as in BERT
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector for each place in a sequence.
+
+    Args:
+        count: places that have one.
+        size: D.
+        from_end: the last real position is place 0; otherwise the first one.
+        setting: what the user of the toolkit calls ``count``.
+    """
+
+    def __init__(self, *, count: int, size: int, from_end: bool, setting: str) -> None:
+        super().__init__()
+        self.from_end = from_end
+        self.setting = setting
+        self.vectors = nn.Parameter(torch.randn(count, size) * _INITIAL_STD)
+
+    @classmethod
+    def of_fields(cls, embeddings: FieldEmbeddings, max_positions: int) -> Self:
+        """Places for the tokens of all fields of an item, one field after the other.
+
+        Raises:
+            ConfigError: items may have more than ``max_positions`` tokens.
+        """
+        longest = sum(field.length for field in embeddings.fields.values())
+        refuse_longer(longest, max_positions, setting="max_positions")
+        size = embeddings.hidden_size
+        return cls(count=max_positions, size=size, from_end=False, setting="max_positions")
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)`` with the positions added.
+
+        Raises:
+            ConfigError: S is more than ``count``.
+        """
+        length = values.shape[1]
+        refuse_longer(length, self.vectors.shape[0], setting=self.setting)
+        if not self.from_end:
+            return values + self.vectors[:length]
+        places = mask.sum(1, keepdim=True) - mask.cumsum(1)  # (B, S) real ones that follow
+        return values + gather(self.vectors, places.flatten()).view(*places.shape, -1)
+
+
+def refuse_longer(length: int, limit: int, *, setting: str) -> None:
+    """Raise ConfigError where a sequence has more than ``limit`` positions."""
+    if length > limit:
+        raise ConfigError(
+            f"a sequence of {length:,} is longer than {setting} {limit:,}: set {setting} to "
+            f"{length:,} or more, or let data cut it to {limit:,}"
+        )
+
+
+def last_real(values: Tensor, mask: Tensor) -> Tensor:
+    """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, D)`` at the last True; zeros without any."""
+    slots = torch.arange(mask.shape[1], device=mask.device)
+    last = (slots * mask).amax(1)  # (B,)
+    rows = torch.arange(mask.shape[0], device=mask.device)
+    return values[rows, last].where(mask.any(1, keepdim=True), 0.0)
+
+
+class TargetAttentionSettings(Settings):
+    """Settings of DIN's attention."""
+
+    attention_sizes: tuple[Count, ...] = Field((36,), min_length=1)
+    """Hidden widths of the MLP that weighs an item (36 in the paper's figure 2)."""
+    activation: Activation = "dice"
+    """`dice` (the paper's, with running statistics), `prelu` or `relu`."""
+    softmax: bool = False
+    """Weights sum to one (not in the paper: they are to tell how strong an interest is)."""
+
+
+class TargetAttention(nn.Module):
+    """Sum of a history, every item weighted by its relevance to the candidate.
+
+    The first layer is linear in ``[h, c, h - c, h * c]``, so all but the product is computed once
+    an item and once a candidate, and the concatenation is never made.
+
+    Args:
+        hidden_size: D of the vectors.
+    """
+
+    def __init__(self, settings: TargetAttentionSettings, *, hidden_size: int) -> None:
+        super().__init__()
+        self.softmax = settings.softmax
+        self.first = nn.Linear(4 * hidden_size, settings.attention_sizes[0])
+        self.rest = ActivatedLayers(
+            sizes=(*settings.attention_sizes, 1),
+            activation=settings.activation,
+            last_bias=not self.softmax,  # a softmax is blind to it
+        )
+
+    def forward(self, history: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)``, ``(B, C, D)`` and bool ``(B, H)`` -> ``(B, C, D)``; zeros for no item."""
+        real = mask[:, :, None].expand(-1, -1, candidates.shape[1])  # (B, H, C)
+        logits: Tensor = self.rest(self._first(history, candidates), real)[..., 0].mT  # (B, C, H)
+        if self.softmax:
+            return masked_softmax(logits, mask[:, None]) @ history
+        return logits.where(mask[:, None], 0.0) @ history
+
+    def _first(self, history: Tensor, candidates: Tensor) -> Tensor:
+        """The first layer of every pair: ``(B, H, C, S)``."""
+        batch, _, width = candidates.shape
+        of_item, of_candidate, of_difference, of_product = self.first.weight.split(width, 1)
+        item = F.linear(history, of_item + of_difference, self.first.bias)  # (B, H, S)
+        candidate: Tensor = F.linear(candidates, of_candidate - of_difference)  # (B, C, S)
+        scaled = (candidates[:, :, None] * of_product).view(batch, -1, width)  # (B, C * S, D)
+        product: Tensor = history @ scaled.mT  # (B, H, C * S)
+        pairs = item[:, :, None] + candidate[:, None]  # (B, H, C, S)
+        return pairs + product.view_as(pairs)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, side_by_side
+from legos.blocks.embedding import FIELDS, side_by_side
 from legos.blocks.mlp import DeepSettings, HiddenLayers
 
 Structure = Literal["stacked", "parallel"]

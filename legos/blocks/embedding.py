@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -121,3 +121,91 @@ class FieldEmbeddings(nn.Module):
     def _table(self, name: str) -> VocabularyEmbedding:
         key = module_key(self.fields[name].vocabulary)
         return cast(VocabularyEmbedding, self.vocabularies[key])
+
+
+@runtime_checkable
+class CatalogueScorer(Protocol):
+    """A predictor that scores users with items they share by matrix products."""
+
+    def catalogue(self, user: Tensor, items: Tensor) -> Tensor:
+        """Users as the user encoder gave them, ``(B, ...)``, and ``(N, D)`` -> ``(B, N)``."""
+
+
+class IDVectors(nn.Module):
+    """Look up vectors by id; what training never saw is one shared vector.
+
+    Args:
+        known: ``(V,)`` bool, True = occurs in the training split.
+        size: width of the vectors.
+        id_dropout: rate at which known ids are shown as unknown while training.
+        learn_unknown: the shared vector is learned; zeros otherwise.
+    """
+
+    def __init__(
+        self, *, known: Tensor, size: int, id_dropout: float, learn_unknown: bool = True
+    ) -> None:
+        super().__init__()
+        self.known: Tensor
+        self.register_buffer("known", known, persistent=False)
+        self.id_dropout = id_dropout
+        self.vectors = nn.Parameter(torch.randn(known.numel(), size) * 0.1)
+        self.unknown = nn.Parameter(torch.randn(size) * 0.1) if learn_unknown else None
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """``(N,)`` int64 -> ``(N, size)``; ids beyond the known range are unknown."""
+        inside = ids < self.known.numel()
+        ids = ids.where(inside, 0)
+        known = self.known[ids] & inside
+        if self.training and self.id_dropout > 0:
+            known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
+        unknown = 0.0 if self.unknown is None else self.unknown
+        return torch.where(known[:, None], gather(self.vectors, ids), unknown)
+
+
+FIELDS = 2
+"""F: the user and the candidate."""
+
+
+def side_by_side(user: Tensor, candidates: Tensor) -> Tensor:
+    """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C, 2D)``: user, then candidate."""
+    return torch.cat([user.expand_as(candidates), candidates], -1)
+
+
+def as_fields(user: Tensor, candidates: Tensor) -> Tensor:
+    """``(B, 1 or C, D)`` and ``(B, C, D)`` -> ``(B, C, F, D)``: user, then candidate."""
+    return torch.stack([user.expand_as(candidates), candidates], -2)
+
+
+def pairwise_products(fields: Tensor) -> Tensor:
+    """Sum of the inner products of all pairs of fields: ``(..., F, D)`` -> ``(...)``.
+
+    Rendle, "Factorization Machines", ICDM 2010, lemma 3.1: half of the square of the sum less the
+    sum of the squares.
+    """
+    return 0.5 * (fields.sum(-2).square() - fields.square().sum(-2)).sum(-1)
+
+
+class FieldAttention(nn.Module):
+    """One interacting layer of AutoInt: heads of attention between the fields, residual, ReLU.
+
+    Song et al., CIKM 2019, equations 5-8; the attention is not scaled.
+
+    Args:
+        input_size: width of a field that comes in.
+        num_heads: heads.
+        head_size: width of a head; fields come out ``num_heads * head_size`` wide.
+    """
+
+    def __init__(self, *, input_size: int, num_heads: int, head_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.project = nn.Linear(input_size, 3 * num_heads * head_size, bias=False)
+        self.residual = nn.Linear(input_size, num_heads * head_size, bias=False)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """``(..., F, I)`` -> ``(..., F, h * d)``."""
+        shape = (*fields.shape[:-1], 3, self.num_heads, -1)
+        query, key, value = self.project(fields).view(shape).movedim(-3, 0)  # (..., F, h, d)
+        weights = torch.einsum("...ihd,...jhd->...hij", query, key).softmax(-1)
+        attended = torch.einsum("...hij,...jhd->...ihd", weights, value).flatten(-2)
+        return torch.relu(attended + self.residual(fields))

@@ -16,8 +16,7 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import head_width, masked_softmax
-from legos.blocks.positions import LearnedPositions
+from legos.blocks.attention import LearnedPositions, head_width, masked_softmax
 from legos.blocks.transformer import FeedForward, SequenceStack
 from legos.settings import Settings
 

@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import MultiHeadSelfAttention
+from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention
 from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens
-from legos.blocks.positions import LearnedPositions
 from legos.settings import Settings
 
 Activation = Literal["gelu", "relu", "leaky_relu"]

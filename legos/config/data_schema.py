@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from legos.config.checks import refuse_repetition
-from legos.decides import CHOICE, NOTHING, WEIGHTS
-from legos.settings import Count, Name, Settings
+from legos.settings import CHOICE, NOTHING, WEIGHTS, Count, Name, Settings
 
 
 class FieldConfig(Settings):

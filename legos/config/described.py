@@ -30,7 +30,7 @@ class RunDescription:
         folder: of the run.
         run: its id.
         sections: data, model, exp and embed as plain values.
-        sources: by dotted key the content that was read (:mod:`legos.runs.sources`).
+        sources: by dotted key the content that was read (:mod:`legos.runs.identity`).
     """
 
     folder: Path

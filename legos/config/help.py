@@ -7,8 +7,8 @@ from textwrap import fill
 from typing import Any
 
 from legos.config.locations import KINDS
+from legos.config.overrides import PUBLISHED
 from legos.config.sections import names_of
-from legos.config.variables import PUBLISHED
 
 _HEAD = """\
 Train, test and compare content-based recommenders that four YAMLs describe.

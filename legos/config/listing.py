@@ -10,8 +10,8 @@ from rich.table import Table
 from legos.config.checks import bricks
 from legos.config.locations import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
 from legos.config.models import models
-from legos.console import PlainConsole
 from legos.errors import ConfigError, nearest
+from legos.progress import PlainConsole
 
 _SYSTEM = "system"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,18 +15,11 @@ from legos.config.checks import bricks
 from legos.config.compared import OF_THE_ROW, copies, read_compared
 from legos.config.comparison import comparison_curve
 from legos.config.data_schema import DataConfig
-from legos.config.described import RunDescription
-from legos.config.language_models import name_language_models
-from legos.config.loaded import (
-    loaded_run,
-    refuse_moved_tables,
-    refuse_unread,
-    sections_of_run,
-)
-from legos.config.locations import FAMILIES, KINDS
+from legos.config.described import FILE, RunDescription, find_run, read_description
+from legos.config.locations import FAMILIES, KINDS, shown
 from legos.config.messages import explain
 from legos.config.model_schema import SystemModel
-from legos.config.models import use_bricks
+from legos.config.models import name_language_models, use_bricks
 from legos.config.overrides import (
     COMMAND_LINE,
     Arguments,
@@ -33,12 +28,12 @@ from legos.config.overrides import (
     read_arguments,
     read_options,
 )
-from legos.config.references import referenced_variables, resolve
+from legos.config.references import leaves, referenced_variables, resolve
 from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
 from legos.config.sections import names_of, read_section
 from legos.config.unread import refuse_unread_given
 from legos.config.yaml_files import Document, KeyPath
-from legos.errors import ConfigError
+from legos.errors import CheckpointError, ConfigError
 from legos.registry import Registry
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -283,3 +278,88 @@ def _missing_option(kind: str) -> str:
 
 def _of(arguments: Arguments, kind: str) -> dict[KeyPath, Any]:
     return {path: value for path, value in arguments.dotted.items() if path[0] == kind}
+
+
+_ERRAND = ("name", "mode", "load", "export")  # keys of an experiment that say what to do
+_LOAD: KeyPath = ("exp", "load")
+
+
+def loaded_run(arguments: Arguments) -> RunDescription | None:
+    """The run that a command line loads, where it can say what the command line does not.
+
+    Raises:
+        CheckpointError: YAMLs are missing and it is no run folder, or one of another version.
+    """
+    named = arguments.variables.get("load", arguments.dotted.get(_LOAD))
+    if not isinstance(named, str | int):
+        return None
+    path = Path(str(named))
+    if not {"data", "model"} <= arguments.sections.keys():
+        trained = read_description(path)
+        _ = trained.config  # of this version
+        return trained
+    try:
+        return None if find_run(path) is None else read_description(path)
+    except CheckpointError:  # all is said on the command line
+        return None
+
+
+def sections_of_run(
+    trained: RunDescription, exp: Document | None, arguments: Arguments
+) -> dict[str, Document]:
+    """The sections that the run itself says, and its experiment with what is asked for now.
+
+    Args:
+        trained: the run.
+        exp: the experiment YAML; None: mode test.
+        arguments: of the command line.
+    """
+    place = shown(trained.folder / FILE)
+    sections = {
+        kind: Document(deepcopy(dict(value)), {(): place})
+        for kind, value in trained.sections.items()
+        if kind == "exp" or kind not in arguments.sections
+    }
+    own = sections["exp"]
+    own.data.update(name="test", mode="test")
+    own.data["load"] = str(arguments.variables.get("load", trained.folder))
+    if exp is not None:
+        for path, value in _said(exp, set(arguments.variables)):
+            here = own.data
+            for key in path[:-1]:
+                if not isinstance(here.get(key), dict):
+                    here[key] = {}
+                here = here[key]
+            here[path[-1]] = value
+            own.places[path] = exp.place(path)
+    return sections
+
+
+def refuse_unread(trained: RunDescription, variables: list[str]) -> None:
+    """Raise ConfigError for variables that nothing reads beside ``--load``."""
+    others = [name for name in variables if name != "load"]
+    if others:
+        raise ConfigError(
+            f"--{others[0]}: nothing reads it beside --load, because all settings are those of "
+            f"{shown(trained.folder)}; give the key itself, such as --exp.evaluate.metrics or "
+            "--data.folder"
+        )
+
+
+def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
+    """Raise ConfigError where the tables of a run are no longer where they were."""
+    if not (folder / "manifest.json").is_file():
+        raise ConfigError(
+            f"data.folder: {shown(trained.folder)} was trained on tables in {folder}, which are "
+            "not there; --data.folder FOLDER says where they are now"
+        )
+
+
+def _said(exp: Document, variables: set[str]) -> Iterator[tuple[KeyPath, Any]]:
+    """Keys of an experiment that count beside a run."""
+    file = exp.places[()]
+    for path, value in leaves(exp.data) if exp.data else ():
+        own = exp.place(path).rpartition(":")[0] == file
+        asked = bool(referenced_variables(value) & variables)
+        if own or asked or path[0] in _ERRAND:
+            yield path, value

@@ -23,10 +23,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderChoice
 from legos.config.data_schema import DataConfig
 from legos.config.train_schema import TrainConfig
-from legos.decides import NOTHING
 from legos.errors import ConfigError, nearest
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
-from legos.settings import Count, Name, Settings
+from legos.settings import NOTHING, Count, Name, Settings
 
 Section = TypeVar("Section", bound="SystemModel")
 

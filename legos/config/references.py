@@ -23,10 +23,9 @@ from smartdict import (
 )
 from smartdict import Path as KeyChain
 
-from legos.config.loader import LONGEST_TEXT, MOST_VALUES, size_of
 from legos.config.locations import KINDS
-from legos.config.variables import PUBLISHED
-from legos.config.yaml_files import Document, KeyPath
+from legos.config.overrides import PUBLISHED
+from legos.config.yaml_files import LONGEST_TEXT, MOST_VALUES, Document, KeyPath, size_of
 from legos.errors import ConfigError, nearest
 
 _REFERENCE = re.compile(r"\$\{([^${}:|]+)")

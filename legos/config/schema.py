@@ -26,19 +26,24 @@ from legos.config.data_schema import DataConfig, refuse_other_impressions
 from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
 from legos.config.needs import TOKEN_VECTORS, stands_on_language_model
 from legos.config.train_schema import TrainConfig
-from legos.decides import (
+from legos.errors import ConfigError
+from legos.lm.locate import packaged
+from legos.lm.source import LanguageModelSource
+from legos.settings import (
     CHOICE,
     CONTENT,
     MEASURED_CONTENT,
     MEASUREMENT,
     NOTHING,
     AskedFor,
+    Count,
+    Dropout,
+    Name,
+    Natural,
     OnlyWith,
+    Seed,
+    Settings,
 )
-from legos.errors import ConfigError
-from legos.lm.locate import packaged
-from legos.lm.source import LanguageModelSource
-from legos.settings import Count, Dropout, Name, Natural, Seed, Settings
 
 _TOKEN_VECTORS = AskedFor(TOKEN_VECTORS)
 

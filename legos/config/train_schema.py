@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from legos.config.checks import MetricName
-from legos.decides import NOTHING, WEIGHTS, OnlyWith
 from legos.settings import (
+    NOTHING,
+    WEIGHTS,
     Count,
     Fraction,
     LearningRate,
     Natural,
     NotNegative,
+    OnlyWith,
     Positive,
     Seed,
     Settings,

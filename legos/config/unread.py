@@ -18,10 +18,10 @@ from legos.config.overrides import Arguments
 from legos.config.references import leaves, referenced_variables, texts
 from legos.config.schema import EmbedConfig, RunConfig
 from legos.config.yaml_files import Document, value_at
-from legos.decides import AskedFor, without_effect
 from legos.errors import ConfigError
 from legos.lm.source import LanguageModelSource
 from legos.registry import bricks_in
+from legos.settings import AskedFor, without_effect
 
 _LORA = ("lora_alpha", "lora_dropout", "lora_targets")
 _CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from legos.data.interactions import Interactions
+from legos.data.items import ItemBatch, ItemStore
 from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
@@ -203,3 +204,93 @@ def distinct_items(history: Tensor, mask: Tensor, candidates: Tensor) -> tuple[T
     placed = torch.zeros_like(history)
     placed[mask] = position[: read.numel()]
     return items, placed, position[read.numel() :].view_as(candidates)
+
+
+@dataclass(frozen=True)
+class Readers:
+    """B users about to be scored.
+
+    A user encoder whose ``forward`` has a parameter ``readers`` is given them.
+
+    Attributes:
+        users: ``(B,)`` int64 user ids.
+        items: content of items, among them all that the positions below point to.
+        history: ``(B, H)`` int64 positions into ``items``, oldest first; 0 under the mask.
+        candidates: ``(B, C, D)`` item vectors; None where user vectors are made before candidates
+            are known, which happens only to encoders whose output is not per candidate.
+        candidate_items: ``(B, C)`` int64 positions into ``items``; None as above.
+        profiles: content of every user; None where the data YAML names no user fields.
+    """
+
+    users: Tensor
+    items: ItemBatch
+    history: Tensor
+    candidates: Tensor | None = None
+    candidate_items: Tensor | None = None
+    profiles: ItemStore | None = None
+
+
+class CatalogueRows:
+    """One row a click, or one an impression with all its clicks; no negatives are drawn.
+
+    Args:
+        interactions: the training split.
+        offered: ``(items,)`` bool, the catalogue, on the same device.
+        row: ``click`` or ``impression``.
+        history: what a row has for a history; a row of all clicks keeps them all in it, so that the
+            model is asked for what it has read (Multi-VAE).
+
+    Raises:
+        DataError: the split has no click, or none beside another where ``history`` is clicks.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        *,
+        offered: Tensor,
+        row: Literal["click", "impression"],
+        history: HistorySource,
+    ) -> None:
+        clicks = clicks_of(interactions)
+        if clicks.values.numel() == 0:
+            raise DataError(f"split {interactions.split!r} has no click to train on")
+        self.interactions, self.histories = interactions, TrainingHistories(interactions, history)
+        self.impressions = clicks.rows
+        if row == "impression":
+            self.impressions = clicks.lengths.nonzero()[:, 0]
+        device = offered.device
+        self._items = torch.arange(offered.numel(), device=device)
+        self._catalogue = offered.nonzero().T  # (1, C)
+        self._column = offered.cumsum(0) - 1  # of an item among the catalogue
+        self._labels = torch.zeros(self._catalogue.shape, device=device)
+        self._clicks, self._positives = clicks, clicks.values if row == "click" else None
+
+    def __len__(self) -> int:
+        return self.impressions.numel()
+
+    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
+        """Assemble rows ``(B,)`` int64; every pass has the same.
+
+        An item is its own position, for all of them are there; a target is a column of the
+        catalogue.
+        """
+        rows = rows.to(self.impressions.device)
+        impressions = self.impressions[rows]
+        if self._positives is None:
+            targets, without = self._clicks.select(impressions), None
+        else:
+            without = self._positives[rows]
+            targets = Ragged(without, torch.arange(rows.numel() + 1, device=rows.device))
+        history, mask = self.histories.padded(impressions, without)
+        return Batch(
+            items=self._items,
+            history=history,
+            history_mask=mask,
+            candidates=self._catalogue,
+            candidate_mask=torch.ones_like(self._catalogue, dtype=torch.bool),
+            labels=self._labels,
+            users=self.interactions.users[impressions],
+            rows=rows,
+            targets=Ragged(self._column[targets.values], targets.offsets),
+        )

@@ -13,10 +13,18 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from legos.arrays import check_ids, check_offsets, read_array
 from legos.data.ragged import Ragged, RaggedArray
 from legos.errors import DataError, nearest
-from legos.records import Count, Record, check_record, read_json, read_strings
+from legos.records import (
+    Count,
+    Record,
+    check_ids,
+    check_offsets,
+    check_record,
+    read_array,
+    read_json,
+    read_strings,
+)
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ from torch import Tensor
 from legos.data.columns import Columns, read_manifest
 from legos.data.ragged import Ragged
 from legos.errors import DataError, nearest
-from legos.folders import recover_folder
+from legos.files import recover_folder
 
 
 class Tables:

@@ -18,11 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from legos.arrays import NUMBERS, read_header, read_numbers
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_path
-from legos.records import check_strings, parse_json
+from legos.records import NUMBERS, check_strings, parse_json, read_header, read_numbers
 
 VECTORS, CODES = "vectors", "codes"
 NO_CODE = -1

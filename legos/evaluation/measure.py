@@ -14,10 +14,15 @@ from legos.data.interactions import Interactions
 from legos.data.ragged import offsets_of
 from legos.evaluation.rank import Ranked
 from legos.metrics import GroupedMetrics, grouped_metrics
-from legos.metrics.beyond import beyond_accuracy, beyond_accuracy_of_lists
+from legos.metrics.beyond import (
+    ALL,
+    beyond_accuracy,
+    beyond_accuracy_of_lists,
+    item_subsets,
+    user_subsets,
+)
 from legos.metrics.full_ranking import counted_metrics
-from legos.metrics.positives import Positives
-from legos.metrics.subsets import ALL, item_subsets, user_subsets
+from legos.metrics.ranking import Positives
 from legos.workplace.workplace import Workplace
 
 

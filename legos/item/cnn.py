@@ -17,9 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
-from legos.blocks.convolution import PackedConvolution
 from legos.blocks.embedding import FieldEmbeddings, module_key
-from legos.blocks.packed import PackedTokens, concatenate, one_token_each
+from legos.blocks.packed import PackedConvolution, PackedTokens, concatenate, one_token_each
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
 from legos.registry import BrickConfig, item_encoders

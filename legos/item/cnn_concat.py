@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
-from legos.blocks.convolution import PackedConvolution
 from legos.blocks.embedding import FieldEmbeddings, module_key
+from legos.blocks.packed import PackedConvolution
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
 

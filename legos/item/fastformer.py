@@ -13,10 +13,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention
+from legos.blocks.attention import AdditiveAttention, LearnedPositions
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.fastformer import Fastformer, FastformerSettings
-from legos.blocks.positions import LearnedPositions
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
 

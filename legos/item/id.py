@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from legos.blocks.identity import IDVectors
+from legos.blocks.embedding import IDVectors
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
 

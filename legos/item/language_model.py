@@ -20,7 +20,6 @@ from legos.blocks.buckets import in_length_buckets
 from legos.blocks.packed import PackedTokens, segment_mean
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
-from legos.decides import CONTENT
 from legos.lm.adapt import add_lora, freeze
 from legos.lm.cut import cut_below, enable_checkpointing, forward_above
 from legos.lm.load import LanguageModel
@@ -30,7 +29,7 @@ from legos.lm.source import LanguageModelSource
 from legos.lm.states import TOKENS, layer_name
 from legos.lm.text_model import call_options, padding_id
 from legos.registry import BrickConfig, item_encoders
-from legos.settings import Dropout, Positive
+from legos.settings import CONTENT, Dropout, Positive
 
 ONCE_RANK = 32
 

@@ -14,9 +14,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention
+from legos.blocks.attention import AdditiveAttention, LearnedPositions
 from legos.blocks.embedding import FieldEmbeddings
-from legos.blocks.positions import LearnedPositions
 from legos.blocks.transformer import Transformer, TransformerSettings
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders

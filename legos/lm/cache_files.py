@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.table import Table
 
-from legos.console import PlainConsole
 from legos.errors import DataError
 from legos.lm.hidden_files import (
     FACTS,
@@ -34,7 +33,7 @@ from legos.lm.hidden_files import (
     shard_path,
     shard_problem,
 )
-from legos.progress import progress_bar
+from legos.progress import PlainConsole, progress_bar
 from legos.terminal import shown_bytes
 
 _COLUMNS = ("model", "fingerprint", "data", "parts", "dtype", "items", "tokens", "size", "state")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from legos.errors import DataError
-from legos.gzip_files import BoundedGzip
+from legos.files import BoundedGzip
 
 _FORMATS = {  # how files of another kind begin
     b"PK\x03\x04": "a zip archive; unpack it first",

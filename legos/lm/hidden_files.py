@@ -28,12 +28,19 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from legos.arrays import check_offsets, read_array, read_header
 from legos.data.ragged import Ragged
 from legos.errors import DataError
-from legos.files import sha256_of_file, sha256_of_text
-from legos.locks import InUseError, hold
-from legos.records import Count, Model, Record, Sha256, read_record
+from legos.files import InUseError, hold, sha256_of_file, sha256_of_text
+from legos.records import (
+    Count,
+    Model,
+    Record,
+    Sha256,
+    check_offsets,
+    read_array,
+    read_header,
+    read_record,
+)
 
 FORMAT = 1
 FACTS, LAYOUT, MANIFEST = "facts.json", "layout.json", "manifest.json"

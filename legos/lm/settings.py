@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from legos.decides import NOTHING
-from legos.settings import Dropout, Positive, Settings
+from legos.settings import NOTHING, Dropout, Positive, Settings
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]

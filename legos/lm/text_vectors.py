@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from legos.arrays import read_array
 from legos.content import content_of
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_array
 from legos.lm.source import LanguageModelSource
 from legos.progress import progress_bar
+from legos.records import read_array
 
 _VERSION = "mean-2"  # of the computation; part of the fingerprint
 

@@ -8,16 +8,17 @@ with each other, too. Ties are treated as in ``ranking``: expected values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from legos.data.ragged import from_lengths
 from legos.errors import ConfigError, DataError
 from legos.metrics.names import GLOBAL, parse_metric
-from legos.metrics.positives import Positives
-from legos.metrics.ranking import GroupedMetrics, mean_where_defined, of_groups
+from legos.metrics.ranking import GroupedMetrics, Positives, mean_where_defined, of_groups
 
 
 def counted_metrics(
@@ -147,3 +148,76 @@ def _ratio(gain: np.ndarray, ideal: np.ndarray) -> np.ndarray:
     result = np.full(len(gain), np.nan)
     np.divide(gain, ideal, out=result, where=ideal > 0)
     return result
+
+
+PRINTED = 1.5e-4  # tolerance for numbers rounded to four digits
+
+
+def bound_violations(row: Mapping[str, float], *, tolerance: float = 1e-9) -> list[str]:
+    """What is impossible in a row of metrics with one positive a user; nothing if it is sound.
+
+    Args:
+        row: by name; ``HR@k`` and ``nDCG@k`` count, others are ignored.
+        tolerance: for rounding; ``PRINTED`` for published numbers.
+
+    Returns:
+        One line a violation, for example ``nDCG@10 0.0446 is not in [0.0427, 0.0438]``.
+    """
+    hits, gains = _at_cutoffs(row, "HR"), _at_cutoffs(row, "nDCG")
+    found = []
+    for name, value in row.items():
+        is_nan = math.isnan(value)
+        if parse_or_none(name) in ("HR", "nDCG") and (is_nan or not 0 <= value <= 1 + tolerance):
+            found.append(f"{name} {value:.4f} is not in [0, 1]")
+    lower = {0: (0.0, 0.0)}  # cut-off -> HR, nDCG; at 0 both are 0
+    cutoffs = sorted(hits)
+    for before, k in pairwise(cutoffs):
+        if hits[k] < hits[before] - tolerance:
+            found.append(f"HR@{k} {hits[k]:.4f} is below HR@{before} {hits[before]:.4f}")
+    if 1 in hits:
+        gains.setdefault(1, hits[1])  # the same thing
+        if abs(gains[1] - hits[1]) > tolerance:
+            found.append(f"nDCG@1 {gains[1]:.4f} is not HR@1 {hits[1]:.4f}")
+    both = sorted(hits.keys() & gains.keys())
+    lower |= {k: (hits[k], gains[k]) for k in both}
+    for before, k in pairwise([0, *both]):
+        more = hits[k] - lower[before][0]
+        if more < -tolerance:
+            continue  # said above
+        least = lower[before][1] + more / math.log2(k + 1)
+        most = lower[before][1] + more / math.log2(before + 2)
+        if not least - tolerance <= gains[k] <= most + tolerance:
+            found.append(f"nDCG@{k} {gains[k]:.4f} is not in [{least:.4f}, {most:.4f}]")
+    return found
+
+
+def require_possible(row: Mapping[str, float], *, source: str, tolerance: float = 1e-9) -> None:
+    """Refuse a row of metrics that cannot be.
+
+    Raises:
+        DataError: with one positive a user no ranking has these numbers.
+    """
+    found = bound_violations(row, tolerance=tolerance)
+    if found:
+        raise DataError(
+            f"{source}: impossible with one positive a user: {'; '.join(found)}; expected numbers "
+            "of one ranking"
+        )
+
+
+def parse_or_none(name: str) -> str | None:
+    """The kind of a metric, None for other columns."""
+    try:
+        return parse_metric(name).kind
+    except ValueError:
+        return None
+
+
+def _at_cutoffs(row: Mapping[str, float], kind: str) -> dict[int, float]:
+    found: dict[int, float] = {}
+    names: Sequence[str] = [name for name in row if parse_or_none(name) == kind]
+    for name in names:
+        k = parse_metric(name).k
+        if k is not None and not math.isnan(row[name]):
+            found[k] = row[name]
+    return found

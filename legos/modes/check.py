@@ -14,11 +14,11 @@ from legos.config.check import check_tables
 from legos.config.comparison import comparison_runs
 from legos.config.data_schema import DataConfig
 from legos.config.schema import RunConfig
-from legos.console import PlainConsole
 from legos.data.tables import Tables
-from legos.reports.facts import counts, print_language, titled_table
-from legos.runs.place import run_folder
-from legos.runs.sources import models_not_here
+from legos.progress import PlainConsole
+from legos.reports.tables import counts, print_language, titled_table
+from legos.runs.folder import run_folder
+from legos.runs.identity import models_not_here
 from legos.systems.protocol import show_system
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace

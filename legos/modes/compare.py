@@ -15,35 +15,36 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.arrays import read_array
 from legos.config.comparison import comparison_curve, comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.decides import OF_WEIGHTS, deciding
 from legos.errors import DataError
 from legos.evaluation.baselines.measure import measure_baselines
 from legos.evaluation.check_splits import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.significance import paired_p_values
 from legos.modes.train_test import run_model
-from legos.reports.curves import write_curves
-from legos.reports.rows import (
+from legos.records import read_array
+from legos.reports.figures import write_curves
+from legos.reports.tables import (
+    ResultRow,
     baseline_rows,
+    csv_table,
+    csv_text,
     in_order,
+    markdown_table,
     model_row,
+    print_table,
     split_tables,
     subset_rows,
     with_improvement,
 )
-from legos.reports.tables import ResultRow, csv_table, csv_text, markdown_table, print_table
-from legos.runs.folder import RunFolder
-from legos.runs.identity import ID_LENGTH, measurement_identity
-from legos.runs.place import run_folder
-from legos.runs.sources import tables_content
-from legos.runs.tracking import Tracker
-from legos.workplace.data_notices import honesty_notices
+from legos.runs.folder import RunFolder, run_folder
+from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
+from legos.runs.results import Tracker
+from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
-from legos.workplace.workplace import Workplace
+from legos.workplace.workplace import Workplace, honesty_notices
 
 _AGAIN = "delete results.json of the run, and the same command measures again"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))

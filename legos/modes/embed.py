@@ -16,7 +16,6 @@ from rich.console import Console
 from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob
 from legos.config.schema import ExpConfig, VectorsConfig
-from legos.console import PlainConsole
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.data.vector_files import file_fingerprint, write_item_vectors
@@ -26,7 +25,7 @@ from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
 from legos.lm.template import TemplateField
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
-from legos.progress import progress_bar
+from legos.progress import PlainConsole, progress_bar
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.language import template, tokens_fingerprint
 

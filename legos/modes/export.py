@@ -15,13 +15,12 @@ from torch import nn
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.files import write_json
-from legos.folders import atomic_folder
+from legos.files import atomic_folder, write_json
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
 from legos.lm.load import LanguageModel
 from legos.lm.merge import whole_language_model
 from legos.lm.quiet import quiet_transformers
-from legos.runs.place import checkpoint_of, run_folder
+from legos.runs.folder import checkpoint_of, run_folder
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.saved_state import load_trained
 from legos.workplace.language import language_model_of, language_model_settings, no_language_model

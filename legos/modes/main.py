@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
-from legos.console import PlainConsole
+from legos.progress import PlainConsole
 from legos.workplace.device import (
     joined_processes,
     launched_alone,
@@ -68,7 +68,7 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
 
         return score_new_impressions(config, accelerator, impressions, console)
     from legos.modes.train_test import run_model
-    from legos.reports.rows import show_run
+    from legos.reports.tables import show_run
 
     results = run_model(config, accelerator)
     show_run(console, results)

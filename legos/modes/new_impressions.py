@@ -16,12 +16,12 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.evaluation.measure import measure
 from legos.files import write_json
-from legos.reports.predictions import write_leaderboard, write_scores
-from legos.reports.rows import show_run
+from legos.reports.page import write_leaderboard, write_scores
+from legos.reports.tables import show_run
+from legos.runs.folder import checkpoint_of, run_folder
 from legos.runs.identity import ID_LENGTH
-from legos.runs.place import checkpoint_of, run_folder
-from legos.systems.bricks.evaluate import evaluate, score
 from legos.systems.bricks.recipe import BricksRecipe
+from legos.systems.bricks.system import evaluate, score
 from legos.training.saved_state import load_trained
 from legos.workplace.workplace import Workplace
 

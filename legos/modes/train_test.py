@@ -18,15 +18,12 @@ from legos.evaluation.check_splits import refuse_unmeasurable
 from legos.evaluation.measure import SplitResult
 from legos.files import write_array
 from legos.reports.page import write_report
-from legos.runs.folder import RunFolder
+from legos.runs.folder import RunFolder, RunPlace, checkpoint_of, place_of
 from legos.runs.identity import measurement_identity
-from legos.runs.place import RunPlace, checkpoint_of, place_of
-from legos.runs.results import Measurement
-from legos.runs.tracking import Tracker
+from legos.runs.results import Measurement, Tracker
 from legos.systems.protocol import System, open_system
-from legos.workplace.data_notices import honesty_notices
 from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
-from legos.workplace.workplace import Workplace
+from legos.workplace.workplace import Workplace, honesty_notices
 
 SAMPLE = 200_000  # rows a report's plots are drawn from
 

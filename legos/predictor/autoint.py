@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, FieldAttention, as_fields
+from legos.blocks.embedding import FIELDS, FieldAttention, as_fields
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from legos.blocks.cross import CrossAndDeep, VectorCross
-from legos.blocks.fields import FIELDS
+from legos.blocks.embedding import FIELDS
 from legos.blocks.mlp import DeepSettings
 from legos.registry import predictors
 

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from legos.blocks.cross import CrossAndDeep, ExpertsCross, MatrixCross, Structure
-from legos.blocks.fields import FIELDS
+from legos.blocks.embedding import FIELDS
 from legos.blocks.mlp import DeepSettings
 from legos.registry import predictors
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, as_fields, pairwise_products
+from legos.blocks.embedding import FIELDS, as_fields, pairwise_products
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
 

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.activations import ActivatedLayers
-from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
+from legos.blocks.attention import TargetAttention, TargetAttentionSettings
+from legos.blocks.mlp import ActivatedLayers
 from legos.registry import PredictorConfig, UserOutput, predictors
 from legos.settings import Count
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, side_by_side
+from legos.blocks.embedding import FIELDS, side_by_side
 from legos.blocks.mlp import MLP, DeepSettings, HiddenLayers
 from legos.errors import ConfigError
 from legos.registry import predictors

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, as_fields
+from legos.blocks.embedding import FIELDS, as_fields
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
 

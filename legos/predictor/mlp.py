@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from legos.blocks.fields import side_by_side
+from legos.blocks.embedding import side_by_side
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
 

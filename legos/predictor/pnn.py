@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from legos.blocks.fields import FIELDS, as_fields, pairwise_products
+from legos.blocks.embedding import FIELDS, as_fields, pairwise_products
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
 

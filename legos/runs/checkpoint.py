@@ -20,8 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from legos.errors import CheckpointError
-from legos.files import sha256_of_file, sha256_of_text, write_json
-from legos.folders import atomic_folder, recover_folder
+from legos.files import atomic_folder, recover_folder, sha256_of_file, sha256_of_text, write_json
 from legos.records import Record, Sha256, check_record, read_json
 
 FORMAT = 1

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import legos
-from legos.config.described import write_description
+from legos.config.described import RunDescription, find_run, read_description, write_description
 from legos.config.schema import RunConfig
-from legos.files import write_json
-from legos.locks import InUseError, hold
+from legos.data.tables import Tables
+from legos.errors import CheckpointError
+from legos.files import InUseError, hold, write_json
 from legos.records import check_record, read_json
+from legos.runs.checkpoint import checkpoint_content, checkpoint_in, has_checkpoint
+from legos.runs.identity import LOADED, TABLES, TEXT_MODEL, Identity, is_code, run_identity
+from legos.settings import OF_TRAINING, deciding
 
 _MEASURE_AGAIN = "delete it, and the same command measures again; checkpoints stay"
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
@@ -59,7 +64,7 @@ class RunFolder:
         Raises:
             DataError: ``results.json`` is damaged.
         """
-        from legos.runs.records import ResultsRecord, WithBaselines  # asks for metrics and torch
+        from legos.runs.results import ResultsRecord, WithBaselines  # asks for metrics and torch
 
         path = self.path / "results.json"
         if not path.is_file():
@@ -108,3 +113,104 @@ class RunFolder:
 
         with hold(self.path / "lock", busy):
             yield
+
+
+_SHOWN = 3  # differences named by an error
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """Where a run lies and what decides it.
+
+    Attributes:
+        folder: of the run.
+        identity: of its weights.
+        is_loaded: it is the run that ``exp.load`` names.
+    """
+
+    folder: RunFolder
+    identity: Identity
+    is_loaded: bool = False
+
+
+def place_of(config: RunConfig, tables: Tables) -> RunPlace:
+    """The folder of a run, named by what decides its weights.
+
+    A loaded run of these very settings and contents is measured where it lies; another checkpoint
+    of it has a folder of its own.
+
+    Raises:
+        CheckpointError: the loaded run was trained with other settings or other contents.
+        LegosError: something that is read is not there.
+    """
+    identity = run_identity(config, tables)
+    loaded = config.exp.load
+    if loaded is not None and find_run(loaded) is not None:
+        trained = read_description(loaded)
+        best = trained.folder / "checkpoints" / "best"
+        whole = has_checkpoint(best) and checkpoint_content(best) == identity.sources[LOADED]
+        if _is_of(config, identity, trained) and whole:
+            return RunPlace(RunFolder(trained.folder), identity, is_loaded=True)
+    path = config.exp.runs_folder / config.data.name / config.model.name / identity.id
+    return RunPlace(RunFolder(path), identity)
+
+
+def run_folder(config: RunConfig, tables: Tables) -> RunFolder:
+    """The folder alone; see :func:`place_of`."""
+    return place_of(config, tables).folder
+
+
+def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:
+    """The checkpoint that scores: of ``exp.load``, else the best of the run itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if config.exp.load is not None:
+        return checkpoint_in(config.exp.load)
+    try:
+        return checkpoint_in(folder.path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} (the run of these very settings); train it, or give --load RUN"
+        ) from None
+
+
+def _is_of(config: RunConfig, identity: Identity, trained: RunDescription) -> bool:
+    """Whether a configuration is that of a run; else it is that run on other tables."""
+    sources = {key: value for key, value in identity.sources.items() if key != LOADED}
+    ours = Identity(deciding(config, OF_TRAINING), sources)
+    sources = {k: v for k, v in trained.sources.items() if k not in (LOADED, TEXT_MODEL)}
+    theirs = Identity(deciding(trained.config, OF_TRAINING), sources)
+    differences = ours.differences(theirs)
+    for key in filter(is_code, identity.sources.keys() & trained.sources.keys() & {*differences}):
+        print(f"notice: {key} is not that which {trained.folder} was trained with", file=sys.stderr)
+    others = [key for key in differences if not is_code(key)]
+    elsewhere = TABLES in others and config.model.reads_other_tables
+    if elsewhere:
+        others = [key for key in others if not key.startswith("data.")]
+    if others:
+        raise _other_run(others, ours, theirs, trained)
+    return not elsewhere
+
+
+def _other_run(
+    keys: list[str], ours: Identity, theirs: Identity, trained: RunDescription
+) -> CheckpointError:
+    told = []
+    keys = sorted(keys, key=lambda key: (key in ours.settings) != (key in theirs.settings))
+    for key in keys[:_SHOWN]:
+        if key in ours.sources or key in theirs.sources:
+            old, new = theirs.sources.get(key, "none"), ours.sources.get(key, "none")
+            told.append(
+                f"{key}: its content is {new[:12]}, that of the training was {old[:12]}; "
+                f"--{key} says where that lies now"
+            )
+        else:
+            found = ours.settings.get(key, "no such setting")
+            told.append(f"{key}: {found!r}, trained with {theirs.settings.get(key, 'none')!r}")
+    more = f"\n  and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return CheckpointError(
+        f"{trained.folder}: trained otherwise; beside --load give only what changes how it is "
+        "measured:\n  " + "\n  ".join(told) + more
+    )

@@ -1,23 +1,36 @@
 """The ids of a run and of a measurement: hashes over what decides them, and nothing else.
 
-The mark of a setting in the schema says what it decides (:mod:`legos.decides`),
-:mod:`legos.config.unread` whether the run reads it, and :mod:`legos.runs.sources` what files and
+The mark of a setting in the schema says what it decides (:mod:`legos.settings`),
+:mod:`legos.config.unread` whether the run reads it, and :mod:`legos.runs.identity` what files and
 language models hold. Paths, names, the device and the number of processes are in neither.
 """
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from legos.config.checks import OF_TEXTS, brick_class
 from legos.config.schema import RunConfig
 from legos.config.unread import nearest_rule, unread_keys
+from legos.content import content_of
 from legos.data.tables import Tables
-from legos.decides import OF_MEASUREMENTS, OF_WEIGHTS, deciding
+from legos.errors import CheckpointError, ConfigError
 from legos.files import sha256_of_text
-from legos.runs.sources import sources_of_measurement, sources_of_weights
+from legos.lm.content import language_model_content
+from legos.lm.locate import is_here
+from legos.lm.source import LanguageModelSource
+from legos.registry import bricks_in
+from legos.runs.checkpoint import checkpoint_content, checkpoint_in
+from legos.settings import CONTENT, OF_MEASUREMENTS, OF_WEIGHTS, deciding, settings
 
 ID_LENGTH = 12  # hexadecimal digits
 
@@ -76,3 +89,145 @@ def measurement_identity(config: RunConfig) -> Identity:
 def _read(values: Mapping[str, Any], rules: Mapping[str, str | None]) -> dict[str, Any]:
     """The values by dotted key that the run reads."""
     return {key: value for key, value in values.items() if nearest_rule(key, rules) is None}
+
+
+_TOOLKIT, _CODE = "legos", "code of "
+
+
+def code_of_bricks(model: BaseModel) -> dict[str, str]:
+    """By name of each brick in a model's settings the hash of its code, of namesakes together."""
+    modules: dict[str, list[str]] = {}
+    for _, brick in bricks_in(model):
+        module = (brick_class(brick) or type(brick)).__module__
+        modules.setdefault(brick.name, []).append(module)
+    return {f"{_CODE}{name}": _code(found) for name, found in modules.items()}
+
+
+def is_code(key: str) -> bool:
+    """Whether a key of the sources names the code of a brick."""
+    return key.startswith(_CODE)
+
+
+def _code(modules: list[str]) -> str:
+    trees: dict[str, ast.Module] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in trees or file is None or not file.endswith(".py"):
+            continue
+        trees[name] = _read_syntax(Path(file))
+        package = str(getattr(sys.modules[name], "__package__", "") or "")
+        waiting += [each for each in _imported(trees[name], package) if _is_a_users(each)]
+    return sha256_of_text("\n".join(ast.dump(trees[name]) for name in sorted(trees)))
+
+
+def _read_syntax(path: Path) -> ast.Module:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: changed since it was imported and not Python ({error})"
+        ) from None
+    for node in ast.walk(tree):
+        body: Any = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _is_a_users(module: str) -> bool:
+    top = module.split(".")[0]
+    if top == _TOOLKIT or top in sys.stdlib_module_names or module not in sys.modules:
+        return False
+    file = getattr(sys.modules[module], "__file__", None)
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")]
+    return file is not None and not any(
+        Path(file).resolve().is_relative_to(folder) for folder in installed
+    )
+
+
+TABLES, LOADED, TEXT_MODEL = "data.folder", "exp.load", "exp.evaluate.text_model"
+
+_TOKENS = "embed.path"
+
+
+def sources_of_weights(config: RunConfig, tables: Tables) -> dict[str, str]:
+    """By dotted key the content of everything that weights are trained on, or loaded from.
+
+    Raises:
+        LegosError: something is not there.
+    """
+    found = {TABLES: tables_content(tables), **code_of_bricks(config.model)}
+    for key, value in _named(config):
+        found[key] = _content(key, value)
+    if config.exp.load is not None:
+        found[LOADED] = checkpoint_content(checkpoint_in(config.exp.load))
+    return found
+
+
+def models_not_here(config: RunConfig) -> list[str]:
+    """Dotted keys of the language models whose files are not on this machine (yet)."""
+    return [
+        key
+        for key, value in _named(config)
+        if isinstance(value, LanguageModelSource) and value.hub is not None and not is_here(value)
+    ]
+
+
+def sources_of_measurement(config: RunConfig) -> dict[str, str]:
+    """The same of what only a test reads: the language model of the text baselines."""
+    if not set(config.exp.baselines) & set(OF_TEXTS):
+        return {}
+    return {TEXT_MODEL: _content(TEXT_MODEL, config.exp.evaluate.text_model)}
+
+
+def tables_content(tables: Tables) -> str:
+    """The fingerprint of tables; of tables whose files are not those of their manifest another."""
+    files: Mapping[str, Any] = tables.manifest["files"]
+    found = {name: content_of(tables.folder / name) for name in sorted(files)}
+    other = [f"{name} {sha}" for name, sha in found.items() if sha != files[name].get("sha256")]
+    return sha256_of_text("\n".join([tables.fingerprint, *other])) if other else tables.fingerprint
+
+
+def _named(config: RunConfig) -> Iterator[tuple[str, Any]]:
+    """The files and language models that weights are trained on, by dotted key."""
+    for each in settings(config):
+        value = each.value
+        if each.mark.from_phase("") != CONTENT or value is None:
+            continue
+        if each.key == _TOKENS and config.embed.source == "language_model":
+            value = LanguageModelSource.model_validate(value)  # a bare path or hub name, too
+        yield each.key, value
+
+
+def _content(key: str, value: Any) -> str:
+    try:
+        if isinstance(value, LanguageModelSource):
+            return language_model_content(value)
+        return content_of(Path(str(value)))
+    except (ConfigError, CheckpointError) as error:
+        raise ConfigError(f"{key}: {error}") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{key}: {error.filename or value}: {reason}") from None

@@ -17,7 +17,7 @@ from legos.config.model_schema import systems
 from legos.data.interactions import Interactions
 from legos.evaluation.measure import SplitResult
 from legos.runs.folder import RunFolder
-from legos.runs.tracking import Tracker
+from legos.runs.results import Tracker
 from legos.workplace.workplace import Workplace
 
 

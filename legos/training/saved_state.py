@@ -20,15 +20,8 @@ from torch import Tensor, nn
 from legos.errors import CheckpointError
 from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
 from legos.runs.folder import RunFolder
-from legos.runs.tracking import Tracker
-from legos.training.random_state import (
-    random_tensors,
-    random_values,
-    restore_random,
-    seed_everything,
-)
-from legos.training.recipe import BEST, LAST, Recipe
-from legos.training.records import TrainedRecord
+from legos.runs.results import Tracker
+from legos.training.recipe import BEST, LAST, Recipe, TrainedRecord
 from legos.training.weights import (
     below,
     check_frozen,
@@ -37,6 +30,10 @@ from legos.training.weights import (
     load_optimizer_tensors,
     model_tensors,
     optimizer_tensors,
+    random_tensors,
+    random_values,
+    restore_random,
+    seed_everything,
 )
 
 if TYPE_CHECKING:

@@ -8,15 +8,20 @@ run validates again.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import Any, Self
 
-from legos.runs.tracking import Tracker
-from legos.training.interruption import Interruption
-from legos.training.recipe import BEST, LAST, Recipe, Segment
+import torch
+
+from legos.runs.results import Tracker
+from legos.training.optimizer import set_learning_rate
+from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment
 from legos.training.saved_state import SavedState
-from legos.training.step import take_step
 
 LOG_EVERY = 20  # steps between two training lines in metrics.jsonl
 
@@ -127,3 +132,86 @@ class Trainer:
         step = self._recipe.progress.step
         self._tracker.say(f"interrupted at step {step}; saved, will resume")
         return KeyboardInterrupt()
+
+
+def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
+    """Take one optimizer step over its pieces.
+
+    Args:
+        recipe: what the step consists of.
+        flags: what this process tells all others.
+
+    Returns:
+        What to log and, for each flag, whether any process raised it: they agree on it in the
+        message that sums the loss.
+
+    Raises:
+        LegosError: the loss or the gradient is not finite.
+    """
+    begin = time.perf_counter()
+    replicas, step = recipe.replicas, recipe.next_step()
+    set_learning_rate(replicas.optimizers[step.optimizer], step.rate)
+    losses: list[Loss] = []
+    for number, piece in enumerate(step.pieces, start=1):
+        with replicas.accumulating(is_last=number == len(step.pieces)):
+            loss = recipe.loss(piece)
+            replicas.backward(loss.value, step.share)
+            if loss.backward is not None:
+                loss.backward()
+        losses.append(loss._replace(value=loss.value.detach()))
+    counts = [sum(each) for each in zip(*(loss.counts for loss in losses), strict=True)]
+    total = torch.stack([loss.value for loss in losses]).sum()
+    loss_sum, *rest = replicas.summed([total, *counts, *flags])
+    norm = replicas.finish(step.clip)
+    if not math.isfinite(loss_sum) or not (math.isfinite(norm) or replicas.scales_gradients):
+        raise recipe.not_finite(step, losses, norm)
+    replicas.step(step.optimizer)
+    log = recipe.count(loss_sum, rest[: len(counts)], time.perf_counter() - begin)
+    if step.clip is not None and math.isfinite(norm):
+        log["gradient_norm"] = norm
+    return log, [flag > 0 for flag in rest[len(counts) :]]
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """A context in which the first signal is noted and the second one interrupts at once.
+
+    Attributes:
+        requested: a signal has come; the loop is to save and stop after its step.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._at_once = False
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        # signals reach only the main thread; a run in another thread keeps its owner's handlers
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        if self.requested and kind is None:  # after the loop last looked
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A block that changes no state worth finishing: a signal interrupts it at once."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.requested or self._at_once:
+            raise KeyboardInterrupt
+        self.requested = True

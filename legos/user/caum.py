@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import masked_softmax
-from legos.data.readers import Readers
+from legos.data.batch import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 from legos.settings import Count

@@ -11,9 +11,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention
+from legos.blocks.attention import AdditiveAttention, LearnedPositions
 from legos.blocks.fastformer import Fastformer, FastformerSettings
-from legos.blocks.positions import LearnedPositions
 from legos.registry import UserEncoderConfig, user_encoders
 
 

@@ -19,14 +19,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention, MultiHeadSelfAttention
+from legos.blocks.attention import AdditiveAttention, LearnedPositions, MultiHeadSelfAttention
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather
-from legos.blocks.positions import LearnedPositions
 from legos.blocks.transformer import Transformer, TransformerSettings
+from legos.data.batch import Readers
 from legos.data.ragged import Ragged, from_lengths, offsets_of
-from legos.data.readers import Readers
 from legos.registry import UserEncoderConfig, user_encoders
 
 Encoder = Literal["transformer", "fastformer", "self_attention"]

@@ -15,9 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.identity import IDVectors
+from legos.blocks.embedding import IDVectors
 from legos.blocks.recurrent import last_state
-from legos.data.readers import Readers
+from legos.data.batch import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
 

@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from legos.data.batch import Readers
 from legos.data.ragged import offsets_of
-from legos.data.readers import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
 

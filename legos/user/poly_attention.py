@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from legos.blocks.attention import masked_softmax
 from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding, module_key
 from legos.blocks.packed import gather
-from legos.data.readers import Readers
+from legos.data.batch import Readers
 from legos.errors import ConfigError, nearest
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.embedding import FieldEmbeddings
-from legos.blocks.encode import Penalised, encode_history
-from legos.blocks.packed import gather
+from legos.blocks.packed import Penalised, encode_history, gather
+from legos.data.batch import Readers
 from legos.data.items import ItemStore
-from legos.data.readers import Readers
 from legos.registry import (
     BrickConfig,
     UserEncoderConfig,

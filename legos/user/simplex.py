@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import masked_softmax
-from legos.blocks.identity import IDVectors
-from legos.data.readers import Readers
+from legos.blocks.embedding import IDVectors
+from legos.data.batch import Readers
 from legos.registry import UserEncoderConfig, user_encoders
 
 Aggregation = Literal["mean", "self_attention", "user_attention"]

@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
-from legos.data.readers import Readers
+from legos.blocks.attention import TargetAttention, TargetAttentionSettings
+from legos.data.batch import Readers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 

@@ -21,10 +21,9 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import AdditiveAttention
-from legos.blocks.positions import LearnedPositions, last_real, refuse_longer
+from legos.blocks.attention import AdditiveAttention, LearnedPositions, last_real, refuse_longer
 from legos.blocks.transformer import Activation, Transformer, TransformerSettings
-from legos.data.readers import Readers
+from legos.data.batch import Readers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 Pooling = Literal["additive_attention", "mean", "last"]

@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from legos.blocks.identity import IDVectors
-from legos.data.readers import Readers
+from legos.blocks.embedding import IDVectors
+from legos.data.batch import Readers
 from legos.registry import UserEncoderConfig, user_encoders
 
 

@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 
 from legos.config.needs import reads_token_vectors
 from legos.config.schema import EmbedConfig, RunConfig
-from legos.data.batch import Rows, TrainingRows
-from legos.data.catalogue import CatalogueRows
+from legos.data.batch import CatalogueRows, Rows, TrainingRows
+from legos.data.honesty import read_honesty
 from legos.data.interactions import Interactions
 from legos.data.items import ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
@@ -330,3 +330,11 @@ def pretrained_token_vectors(embed: EmbedConfig) -> TokenVectors:
     if embed.source == "token_table":
         return read_token_table(path)
     return text_file_token_vectors(path)
+
+
+def honesty_notices(tables: Tables) -> list[str]:
+    """What the data-honesty report of the tables warns of, a line each."""
+    report = read_honesty(tables.manifest)
+    if report is None:
+        return []
+    return [f"warning, data {tables.name}: {warning.text}" for warning in report.warnings]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
-from process import numbers
+from process import moments
 from process.bad_lines import add_max_bad
 from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
@@ -124,7 +124,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     filters.add_argument("--titled-only", action="store_true", help="drop items without a title")
     filters.add_argument(
-        "--rating-above", type=numbers.finite, metavar="STARS",
+        "--rating-above", type=moments.finite, metavar="STARS",
         help="keep ratings above this, drop unknown ones (CLLM4Rec: 3; default: keep all)",
     )  # fmt: skip
     filters.add_argument(
@@ -133,7 +133,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     for who in ("user", "item"):
         filters.add_argument(
-            f"--{who}-core", type=numbers.count, default=1, metavar="N",
+            f"--{who}-core", type=moments.count, default=1, metavar="N",
             help=f"interactions every {who} must have, counted until stable (default: %(default)s)",
         )  # fmt: skip
     split = parser.add_argument_group("split and negatives")
@@ -142,19 +142,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default="leave-last-out", help="(default: %(default)s)",
     )  # fmt: skip
     split.add_argument(
-        "--cuts", type=numbers.share, nargs=2, default=(0.8, 0.9), metavar="Q",
+        "--cuts", type=moments.share, nargs=2, default=(0.8, 0.9), metavar="Q",
         help="quantiles of all times where valid and test begin, of by-time (default: 0.8 0.9)",
     )  # fmt: skip
     split.add_argument(
-        "--negatives", type=numbers.natural, default=4, metavar="K",
+        "--negatives", type=moments.natural, default=4, metavar="K",
         help="uniform negatives stored with a train impression (default: %(default)s)",
     )  # fmt: skip
     split.add_argument(
-        "--candidates", type=numbers.count, nargs="+", default=(20, 99), metavar="N",
+        "--candidates", type=moments.count, nargs="+", default=(20, 99), metavar="N",
         help="negatives of a valid or test impression (default: 20 99)",
     )  # fmt: skip
     split.add_argument(
-        "--seed", type=numbers.seed, default=1, metavar="N", help="(default: %(default)s)"
+        "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
     )
     split.add_argument(
         "--item-order", choices=("hash", "appearance"), default="hash",

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
-from legos.console import PlainConsole
 from legos.errors import EXIT_INTERRUPTED
-from legos.progress import progress_bar
+from legos.progress import PlainConsole, progress_bar
 from process.genre.arguments import (
     check_endpoint,
     endpoint_of,

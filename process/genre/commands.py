@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
+from legos.progress import PlainConsole
 from process.genre.arguments import read_requests, read_tables, refuse_unknown_keys
 from process.genre.asking import ask_again, run
 from process.genre.export import (

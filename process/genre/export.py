@@ -16,8 +16,7 @@ import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray
 from legos.errors import DataError, nearest
-from legos.files import sha256_of_text, write_text
-from legos.folders import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock, sha256_of_text, write_text
 from process.columns import ColumnReader
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content

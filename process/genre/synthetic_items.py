@@ -20,7 +20,7 @@ import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
 from legos.errors import DataError, nearest
-from legos.folders import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.derived import columns_of, copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.encode import Column, encode_content

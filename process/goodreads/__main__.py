@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legos.errors import DataError
-from process import numbers
+from process import moments
 from process.bad_lines import add_max_bad
 from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     release.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     release.add_argument(
-        "--seed", type=numbers.seed, default=1, metavar="N", help="(default: %(default)s)"
+        "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
     )
     release.add_argument(
         "--compare",
@@ -112,13 +112,13 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(
             option,
-            type=numbers.seed if option == "--seed" else numbers.natural,
+            type=moments.seed if option == "--seed" else moments.natural,
             default=default,
             metavar="N",
             help=f"{text} (default: %(default)s)",
         )
     group.add_argument(
-        "--users", type=numbers.count, metavar="N", help="draw this many users first (default: all)"
+        "--users", type=moments.count, metavar="N", help="draw this many users first (default: all)"
     )
     group.add_argument(
         "--unrated-is-negative",

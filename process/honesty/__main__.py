@@ -37,8 +37,8 @@ def main(args: argparse.Namespace) -> None:
     output: Path | None = args.output
     if output is not None and output.suffix not in FORMATS:
         raise DataError(f"--output {output}: expected a name that ends in {' or '.join(FORMATS)}")
-    from legos.console import PlainConsole
     from legos.files import write_json, write_text
+    from legos.progress import PlainConsole
     from process.columns import ColumnReader
     from process.honesty import Evidence, measure_honesty, print_honesty
 

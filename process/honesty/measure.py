@@ -6,8 +6,7 @@ from legos.data.honesty import Honesty
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
 from process.honesty.evidence import Evidence
 from process.honesty.rules import measure_splits
-from process.honesty.texts import measure_texts, repeated_items
-from process.honesty.times import measure_times
+from process.honesty.times import measure_texts, measure_times, repeated_items
 
 SEED = 1
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from legos.errors import DataError, nearest
-from legos.gzip_files import BoundedGzip
+from legos.files import BoundedGzip
 from process.amazon.metadata import read_metadata
 from process.columns import ColumnReader
 from process.json_lines import Row, read_json_lines

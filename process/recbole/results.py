@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from legos.errors import DataError
-from legos.metrics.bounds import PRINTED, require_possible
+from legos.metrics.full_ranking import PRINTED, require_possible
 from legos.records import Record, Sha256, read_record
 from process.recbole.export import MANIFEST
 from process.recbole.settings import MODELS

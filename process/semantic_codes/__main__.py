@@ -9,7 +9,6 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from legos.console import PlainConsole
 from legos.data.tables import Tables
 from legos.data.vector_files import (
     read_item_vectors,
@@ -18,8 +17,8 @@ from legos.data.vector_files import (
     write_item_codes,
 )
 from legos.errors import DataError
-from legos.progress import progress_bar
-from process import numbers
+from legos.progress import PlainConsole, progress_bar
+from process import moments
 from process.command import run_cli
 from process.semantic_codes.residual import Level, colliding, quantise, without_collisions
 
@@ -71,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(
             option,
-            type=numbers.seed if option == "--seed" else numbers.natural,
+            type=moments.seed if option == "--seed" else moments.natural,
             default=default,
             metavar="N",
             help=f"{text} (default: %(default)s)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from legos.console import PlainConsole
+from legos.progress import PlainConsole
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.synthetic.newsroom import Reachable, write_newsroom
 from process.synthetic.world import NewsroomConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from legos.errors import DataError
-from legos.folders import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock
 from process.synthetic.impressions import Day, clicks_before, histories, simulate_day
 from process.synthetic.profiles import write_profiles
 from process.synthetic.reachable import auc, auc_by_impression

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from legos.blocks.activations import ActivatedLayers, Dice, PReLU
+from legos.blocks.mlp import ActivatedLayers, Dice, PReLU
 
 SIZE = 4
 

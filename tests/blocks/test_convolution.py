@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from legos.blocks.convolution import PackedConvolution
+from legos.blocks.packed import PackedConvolution
 from legos.errors import ConfigError
 from tests.blocks.packing import MANY_LENGTHS, SOME_LENGTHS, packed_gradient, padded_tokens
 

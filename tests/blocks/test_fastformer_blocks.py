@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from legos.blocks.attention import LearnedPositions
 from legos.blocks.fastformer import Fastformer, FastformerAttention, FastformerSettings
-from legos.blocks.positions import LearnedPositions
 from legos.errors import ConfigError
 from tests.blocks.fastformer_in_numpy import attention, encode
 from tests.blocks.packing import MANY_LENGTHS, SOME_LENGTHS, packed_gradient, padded_tokens

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from legos.blocks.fields import pairwise_products
+from legos.blocks.embedding import pairwise_products
 
 
 @pytest.mark.parametrize("num_fields", [1, 2, 5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from legos.blocks.identity import IDVectors
+from legos.blocks.embedding import IDVectors
 
 
 def test_unknown_ids_are_zeros_where_nothing_is_learned_for_them() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from legos.blocks.activations import Activation
-from legos.blocks.target_attention import TargetAttention, TargetAttentionSettings
+from legos.blocks.attention import TargetAttention, TargetAttentionSettings
+from legos.blocks.mlp import Activation
 
 SIZE = 5
 LENGTHS = (0, 1, 4, 6)

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from legos.blocks.attention import MultiHeadSelfAttention, scaled_dot_product_attention
-from legos.blocks.positions import LearnedPositions, last_real
+from legos.blocks.attention import (
+    LearnedPositions,
+    MultiHeadSelfAttention,
+    last_real,
+    scaled_dot_product_attention,
+)
 from legos.blocks.transformer import Transformer, TransformerLayer, TransformerSettings
 from legos.errors import ConfigError
 from tests.blocks.packing import MANY_LENGTHS, SOME_LENGTHS, packed_gradient, padded_tokens

@@ -15,9 +15,9 @@ from legos.config.listing import list_families
 from legos.config.load import load_run_config
 from legos.config.model_schema import ModelConfig, register_system, systems
 from legos.config.schema import RunConfig
-from legos.console import PlainConsole
-from legos.decides import OF_WEIGHTS, deciding
 from legos.errors import ConfigError
+from legos.progress import PlainConsole
+from legos.settings import OF_WEIGHTS, deciding
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.recsysllm.model_settings import RecsysllmModel
 

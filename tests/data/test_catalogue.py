@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from legos.data.batch import TrainingHistories, TrainingRows, clicks_of
-from legos.data.catalogue import CatalogueRows
+from legos.data.batch import CatalogueRows, TrainingHistories, TrainingRows, clicks_of
 from legos.data.interactions import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError

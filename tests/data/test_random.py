@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legos.data.random import below, distinct_positions, keyed_bits, mix, row_order
+from legos.data.sampling import below, distinct_positions, keyed_bits, mix, row_order
 from tests.bricks import quick
 
 GOLDEN, MASK = 0x9E3779B97F4A7C15, 2**64 - 1

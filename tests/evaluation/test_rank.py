@@ -15,7 +15,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation import rank as ranking_module
-from legos.evaluation.baselines.catalogue import PAGES, rank_by_baseline
+from legos.evaluation.baselines.measure import PAGES, rank_by_baseline
 from legos.evaluation.baselines.methods import Reading
 from legos.evaluation.rank import Exclude, Ranking, rank, what_to_rank
 from legos.predictor.din import DINConfig

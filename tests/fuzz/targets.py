@@ -22,7 +22,7 @@ from legos.data.vector_files import (
     write_item_codes,
     write_item_vectors,
 )
-from legos.exits import run_command
+from legos.errors import run_command
 from legos.files import write_json
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
 from legos.reports.page import read_metrics, write_report

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from legos.errors import ConfigError
 from legos.metrics import grouped_metrics
 from legos.metrics.full_ranking import counted_metrics, full_ranking_metrics
-from legos.metrics.positives import locate_positives
+from legos.metrics.ranking import locate_positives
 from tests.bricks import quick
 
 NAMES = ["Recall@1", "Recall@3", "nDCG@2", "nDCG@50", "HR@2", "MRR", "MRR-all", "LRAP", "GAUC"]

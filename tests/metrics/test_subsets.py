@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from legos.errors import DataError
-from legos.metrics.subsets import item_subsets, user_subsets
+from legos.metrics.beyond import item_subsets, user_subsets
 
 LABELS = np.array([1, 0, 1, 1, 1, 0, 0, 1])
 OFFSETS = np.array([0, 2, 4, 5, 7, 8, 8])

@@ -13,8 +13,7 @@ from scipy.stats import t as student
 
 from legos.modes.compare import significance_marks
 from legos.modes.main import run
-from legos.reports.rows import with_improvement
-from legos.reports.tables import ResultRow
+from legos.reports.tables import ResultRow, with_improvement
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
 

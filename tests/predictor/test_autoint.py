@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from legos.blocks.fields import FieldAttention
+from legos.blocks.embedding import FieldAttention
 from legos.predictor.autoint import AutoIntConfig
 from tests.predictor.transcribed import (
     SIZE,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from legos.blocks.fields import as_fields, side_by_side
+from legos.blocks.embedding import as_fields, side_by_side
 from legos.predictor.deepfm import DeepFMConfig, Variant
 from tests.predictor.transcribed import Array, assert_scores, built, linear, perceptron, vectors
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from legos.reports.predictions import write_leaderboard, write_scores
+from legos.reports.page import write_leaderboard, write_scores
 
 OFFSETS = np.array([0, 3, 3, 5])
 SCORES = np.array([0.1, 0.9, 0.5, 0.25, 0.25], dtype=np.float32)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import legos.folders
+import legos.files
 from legos.errors import CheckpointError
 from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
 from legos.training.weights import (
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(legos.folders, "_sync", full)
+    monkeypatch.setattr(legos.files, "_sync", full)
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(tmp_path / "last", example(2))
     monkeypatch.undo()

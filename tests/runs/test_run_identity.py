@@ -18,13 +18,12 @@ from legos.config.checks import bricks
 from legos.config.locations import FAMILIES
 from legos.config.model_schema import systems
 from legos.data.tables import Tables
-from legos.decides import Mark, deciding, settings
 from legos.errors import ConfigError
 from legos.lm.content import language_model_content
 from legos.lm.source import LanguageModelSource
 from legos.registry import item_encoders
-from legos.runs.identity import measurement_identity, run_identity
-from legos.runs.sources import tables_content
+from legos.runs.identity import measurement_identity, run_identity, tables_content
+from legos.settings import Mark, deciding, settings
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from tests.modes.tiny_config import NAML, tiny_config

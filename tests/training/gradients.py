@@ -21,9 +21,8 @@ from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
-from legos.training.early_stopping import EarlyStopping
-from legos.training.recipe import Recipe
-from legos.training.step import take_step
+from legos.training.recipe import EarlyStopping, Recipe
+from legos.training.trainer import take_step
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.cllm4rec.world import world_config, world_language_model

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from legos.training.distributed import rank_part
-from legos.training.learning_rate import learning_rate_factor
-from legos.training.stream import Stream
+from legos.training.optimizer import learning_rate_factor
+from legos.training.recipe import Stream
 
 
 def stream(**changes: int) -> Stream:

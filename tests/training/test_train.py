@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from legos.errors import CheckpointError, LegosError
 from legos.recommender import Scored
-from legos.training.step import take_step
+from legos.training.trainer import take_step
 from tests.tiny import tiny_tables
 from tests.training.tiny_training import final_weights, tiny_training, train_tiny
 from tests.training.two_processes import in_two_processes
@@ -189,7 +189,7 @@ def test_only_parameters_of_language_models_learn_at_item_lr(tables: Path) -> No
     model = tiny_training(tables).bare_model
     model.item_encoder.view_attention.is_language_model = True
     from legos.systems.bricks.recipe import brick_optimizer
-    from legos.training.learning_rate import set_learning_rate
+    from legos.training.optimizer import set_learning_rate
 
     optimizer = brick_optimizer(model, name="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
     set_learning_rate(optimizer, 0.5)

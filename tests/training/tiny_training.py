@@ -26,12 +26,11 @@ from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
-from legos.runs.tracking import Tracker
+from legos.runs.results import Tracker
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.early_stopping import EarlyStopping
-from legos.training.random_state import seed_everything
+from legos.training.recipe import EarlyStopping
 from legos.training.saved_state import SavedState
-from legos.training.weights import model_tensors
+from legos.training.weights import model_tensors, seed_everything
 from legos.user.additive_attention import AdditiveAttentionConfig
 from legos.workplace.device import joined_processes, make_accelerator
 

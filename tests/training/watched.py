@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 from legos.config.schema import RunConfig
-from legos.exits import run_command
+from legos.errors import run_command
 from legos.modes.main import run
 
 CHECKPOINTS = ("last", "best", "pretrained")

@@ -10,8 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from legos.data.batch import Batch
-from legos.data.catalogue import CatalogueRows
+from legos.data.batch import Batch, CatalogueRows
 from legos.errors import ConfigError
 from legos.item.id import IDConfig
 from legos.recommender import Recommender

@@ -13,7 +13,7 @@ import torch
 import worker
 from legos.config.load import load_run_config
 from legos.errors import OutOfMemory, describe_memory_error
-from legos.workplace.memory import memory_settings, models_of, naming_memory_settings
+from legos.workplace.device import memory_settings, models_of, naming_memory_settings
 from tests.tiny import tiny_tables
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from legos.reports.facts import Part, counts, parameters_table, print_language, titled_table
-from legos.systems.bricks.notices import ranking_cost, training_notices
+from legos.reports.tables import Part, counts, parameters_table, print_language, titled_table
+from legos.systems.bricks.system import ranking_cost, training_notices
 from legos.terminal import shown_bytes
-from legos.training.stream import Stream
+from legos.training.recipe import Stream
 from legos.workplace.workplace import Workplace
 
 _FLOAT = 4  # bytes

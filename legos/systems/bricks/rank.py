@@ -8,11 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from legos.blocks.catalogue import CatalogueScorer
+from legos.blocks.embedding import CatalogueScorer
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore
-from legos.evaluation.rank import Ranked, Ranking, rank
-from legos.evaluation.sharing import ALONE, Sharing
+from legos.evaluation.rank import ALONE, Ranked, Ranking, Sharing, rank
 from legos.recommender import Recommender, take
 from legos.systems.bricks.score import Source, cache_items, cache_users
 

@@ -18,15 +18,19 @@ from legos.errors import ConfigError, LegosError
 from legos.metrics import parse_metric
 from legos.recommender import Recommender
 from legos.records import Count
-from legos.systems.bricks.gradient_cache import CachedItems
-from legos.systems.bricks.losses import Contrast, batch_losses
+from legos.systems.bricks.losses import CachedItems, Contrast, batch_losses
 from legos.training.distributed import Replicas, rank_part
-from legos.training.early_stopping import EarlyStopping
-from legos.training.learning_rate import learning_rate_factor
-from legos.training.optimizer import build_optimizer, decays
-from legos.training.recipe import Loss, Recipe, Segment, Step
-from legos.training.records import ResumableRecord, record_of
-from legos.training.stream import Stream
+from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
+from legos.training.recipe import (
+    EarlyStopping,
+    Loss,
+    Recipe,
+    ResumableRecord,
+    Segment,
+    Step,
+    Stream,
+    record_of,
+)
 from legos.training.weights import frozen_hashes
 
 if TYPE_CHECKING:

@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from legos.data.batch import Batch, distinct_items
+from legos.data.batch import Batch, Readers, distinct_items
 from legos.data.interactions import Interactions
 from legos.data.items import ItemBatch, ItemStore
 from legos.data.ragged import Ragged
-from legos.data.readers import Readers
-from legos.evaluation.sharing import ALONE, Sharing
-from legos.evaluation.states import States, distinct_states
+from legos.evaluation.rank import ALONE, Sharing, States, distinct_states
 from legos.recommender import Recommender, take
 
 _NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on the candidate

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from legos.data.batch import Rows
 from legos.data.interactions import Interactions
-from legos.evaluation.measure import SplitResult
-from legos.metrics.subsets import ALL
+from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
+from legos.evaluation.rank import Sharing, distinct_states, ranking_of
+from legos.metrics.beyond import ALL
+from legos.recommender import Recommender
 from legos.runs.folder import RunFolder
-from legos.runs.tracking import Tracker
-from legos.systems.bricks.evaluate import evaluate
-from legos.systems.bricks.notices import training_notices
+from legos.runs.results import Tracker
+from legos.systems.bricks.losses import CATALOGUE_LOSSES
+from legos.systems.bricks.rank import rank_by_model
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.random_state import seed_everything
+from legos.systems.bricks.score import score_split, score_split_directly
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
+from legos.training.weights import seed_everything
 from legos.workplace.workplace import Workplace
 
 
@@ -85,3 +90,86 @@ class Bricks:
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
         return evaluate(self.place, self.model, interactions, thorough=thorough)
+
+
+def score(place: Workplace, model: Recommender, interactions: Interactions) -> Scored:
+    """Score every candidate of a split; every process takes part and gets all scores."""
+    begin = time.perf_counter()
+    config = place.config.exp.evaluate
+    if not config.fast_eval:
+        direct = score_split_directly(
+            model, place.store, interactions, profiles=place.profiles
+        ).numpy()
+        return Scored(direct, None, time.perf_counter() - begin)
+    cached = score_split(
+        model,
+        place.store,
+        interactions,
+        profiles=place.profiles,
+        page_size=config.page_size,
+        sharing=Sharing.between(place.accelerator),
+    )
+    scores = cached.scores.numpy()
+    return Scored(scores, cached.item_vectors, time.perf_counter() - begin)
+
+
+def evaluate(
+    place: Workplace, model: Recommender, interactions: Interactions, *, thorough: bool
+) -> SplitResult | None:
+    """Score and measure a labelled split; the result in the main process, None in the others.
+
+    Args:
+        place: configuration, processes, items.
+        model: to score with.
+        interactions: the split, on the model's device.
+        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
+    """
+    config = place.config.exp.evaluate
+    if config.ranking == "all":
+        ranked = rank_by_model(
+            model,
+            place.store,
+            interactions,
+            ranking_of(place, interactions),
+            profiles=place.profiles,
+            page_size=config.page_size,
+            k=config.beyond_accuracy_k if thorough else None,
+            sharing=Sharing.between(place.accelerator),
+        )
+        if not place.accelerator.is_main_process:
+            return None
+        return measure_ranked(place, ranked, interactions, thorough=thorough)
+    scored = score(place, model, interactions)
+    if not place.accelerator.is_main_process:
+        return None
+    return measure(place, scored, interactions, thorough=thorough)
+
+
+def training_notices(place: Workplace, rows: Rows) -> list[str]:
+    """Lines about a training that is as asked for, and hardly meant."""
+    train, lines = place.config.exp.train, []
+    if rows.histories.all_empty:
+        hint = ""
+        if train.history == "given":
+            hint = "; exp.train.history: clicks makes one of an impression's other clicks"
+        lines.append(f"no training row has a history to encode a user from{hint}")
+    if train.loss in CATALOGUE_LOSSES and place.config.bricks.item.name != "id":
+        lines.append(
+            f"exp.train.loss {train.loss} encodes all {len(place.store):,} items in every "
+            f"micro-batch; item encoder {place.config.bricks.item.name} may take long, and "
+            "exp.train.item_page_size bounds its memory"
+        )
+    return lines
+
+
+def ranking_cost(place: Workplace) -> str:
+    """How ``exp.evaluate.ranking: all`` comes by its scores, and how many there are."""
+    model, data = place.config.bricks, place.config.data
+    states = sum(distinct_states(place.split(split))[0].users.numel() for split in data.splits.test)
+    offered = int(place.tables.offered.sum())
+    how = "a network over each pair; slower than a product of vectors"
+    if model.user.output not in ("vector", "interests"):
+        how = f"{model.user.name} makes another user for every item, which is very slow"
+    elif model.predictor.scores_catalogue:
+        how = "products of all users with all items"
+    return f"ranking all: {states:,} test histories x {offered:,} items: {how}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, join_rows
-from legos.data.random import keyed_bits
+from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from legos.systems.cllm4rec.templates import Templates

@@ -9,7 +9,7 @@ from rich.console import Console
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model, word_model
-from legos.reports.facts import Part, parameters_table, titled_table
+from legos.reports.tables import Part, parameters_table, titled_table
 from legos.systems.cllm4rec.build import prepare_backbone
 from legos.systems.cllm4rec.corpus import token_store
 from legos.systems.cllm4rec.data import chosen_kinds, read_corpus, train_items

@@ -12,9 +12,7 @@ from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.rows import token_batches
 from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
-from legos.evaluation.rank import rank, ranking_of
-from legos.evaluation.sharing import Sharing
-from legos.evaluation.states import States, distinct_states
+from legos.evaluation.rank import Sharing, States, distinct_states, rank, ranking_of
 from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts
 from legos.systems.cllm4rec.data import distinct_rows
 from legos.systems.cllm4rec.model import Cllm4Rec

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.decides import settings
 from legos.errors import CheckpointError
 from legos.files import write_json
 from legos.records import Record, read_record
 from legos.runs.checkpoint import has_checkpoint
 from legos.runs.identity import Identity, run_identity
+from legos.settings import settings
 
 _FOLDER = "pretrained"
 

@@ -29,11 +29,18 @@ from legos.systems.cllm4rec.stages import (
     stages_of,
 )
 from legos.training.distributed import Replicas, rank_part
-from legos.training.early_stopping import EarlyStopping
 from legos.training.optimizer import build_optimizer
-from legos.training.recipe import PRETRAINED, Loss, Recipe, Segment, Step
-from legos.training.records import ResumableRecord, record_of
-from legos.training.stream import Stream
+from legos.training.recipe import (
+    PRETRAINED,
+    EarlyStopping,
+    Loss,
+    Recipe,
+    ResumableRecord,
+    Segment,
+    Step,
+    Stream,
+    record_of,
+)
 from legos.training.weights import below, frozen_hashes
 
 SIDES: tuple[Side, ...] = ("collaborative", "content")

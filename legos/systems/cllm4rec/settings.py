@@ -11,10 +11,20 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
-from legos.decides import CHOICE, CONTENT, NOTHING, WEIGHTS
 from legos.lm.settings import BackboneSettings, Rank
 from legos.lm.source import LanguageModelSource
-from legos.settings import Count, LearningRate, Natural, NotNegative, Positive, Settings
+from legos.settings import (
+    CHOICE,
+    CONTENT,
+    NOTHING,
+    WEIGHTS,
+    Count,
+    LearningRate,
+    Natural,
+    NotNegative,
+    Positive,
+    Settings,
+)
 
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]

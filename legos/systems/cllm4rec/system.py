@@ -15,9 +15,9 @@ from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult
 from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
-from legos.metrics.subsets import ALL
+from legos.metrics.beyond import ALL
 from legos.runs.folder import RunFolder
-from legos.runs.tracking import Tracker
+from legos.runs.results import Tracker
 from legos.systems.cllm4rec.batches import (
     ContentLM,
     InteractionLM,
@@ -32,12 +32,10 @@ from legos.systems.cllm4rec.pretrained import Pretrained
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import Task
-from legos.training.early_stopping import EarlyStopping
-from legos.training.random_state import seed_everything
-from legos.training.recipe import PRETRAINED
+from legos.training.recipe import PRETRAINED, EarlyStopping
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
-from legos.training.weights import frozen_hashes
+from legos.training.weights import frozen_hashes, seed_everything
 from legos.workplace.workplace import Workplace
 
 

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.arrays import check_offsets, read_array
 from legos.data.ragged import Ragged, offsets_of
 from legos.errors import DataError
 from legos.files import atomic_path, write_array, write_json
@@ -40,7 +39,7 @@ from legos.lm.hidden_files import (
     read_facts,
     read_json,
 )
-from legos.records import Record
+from legos.records import Record, check_offsets, read_array
 from legos.systems.cllm4rec.data import Corpus
 
 PART_TEXTS = 20_000  # what a kill may cost

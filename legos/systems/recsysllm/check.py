@@ -9,7 +9,7 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model
-from legos.reports.facts import Part, parameters_table, titled_table
+from legos.reports.tables import Part, parameters_table, titled_table
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,

@@ -13,10 +13,8 @@ from torch import Tensor
 from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, known_catalogue
-from legos.metrics.beyond import beyond_accuracy_of_lists
-from legos.metrics.bounds import require_possible
-from legos.metrics.full_ranking import counted_metrics, listed
-from legos.metrics.subsets import ALL
+from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
+from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.lora import Backbone
 from legos.systems.recsysllm.baselines.plain_rows import PlainRows

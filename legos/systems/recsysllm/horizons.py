@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
-from legos.data.random import below, keyed_bits
+from legos.data.sampling import below, keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings
 

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from legos.data.ragged import from_lengths
-from legos.data.random import keyed_bits
+from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
-from legos.evaluation.sharing import Sharing
+from legos.evaluation.rank import Sharing
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.lora import Backbone

@@ -16,7 +16,7 @@ from torch import Tensor
 from legos.config.described import find_run, read_description
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
-from legos.runs.sources import TABLES, tables_content
+from legos.runs.identity import TABLES, tables_content
 
 _USER_ID = "user_id"
 

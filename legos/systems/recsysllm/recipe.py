@@ -23,11 +23,17 @@ from legos.systems.recsysllm.positions.layout import Layout, lay_out
 from legos.systems.recsysllm.positions.positions import IGNORE, Examples
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
-from legos.training.early_stopping import EarlyStopping
-from legos.training.learning_rate import learning_rate_factor
-from legos.training.optimizer import build_optimizer, decays
-from legos.training.recipe import BEST, Loss, Recipe, Segment, Step
-from legos.training.records import ResumableRecord, record_of
+from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
+from legos.training.recipe import (
+    BEST,
+    EarlyStopping,
+    Loss,
+    Recipe,
+    ResumableRecord,
+    Segment,
+    Step,
+    record_of,
+)
 from legos.training.weights import frozen_hashes
 
 _ENOUGH = 1024  # tokens that are worth a forward pass

@@ -11,10 +11,10 @@ from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult
 from legos.metrics import parse_metric
-from legos.metrics.subsets import ALL
+from legos.metrics.beyond import ALL
 from legos.runs.checkpoint import read_checkpoint
 from legos.runs.folder import RunFolder
-from legos.runs.tracking import Tracker
+from legos.runs.results import Tracker
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,
@@ -28,11 +28,10 @@ from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
 from legos.systems.recsysllm.stream import TrainingStream
-from legos.training.early_stopping import EarlyStopping
-from legos.training.random_state import seed_everything
-from legos.training.records import TrainedRecord
+from legos.training.recipe import EarlyStopping, TrainedRecord
 from legos.training.saved_state import SavedState, take_trained
 from legos.training.trainer import Trainer
+from legos.training.weights import seed_everything
 from legos.workplace.workplace import Workplace
 
 _LIST_METRICS = ("HR", "Recall", "nDCG")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from legos.decides import CONTENT
-from legos.settings import Count, Natural, NotNegative, Settings
+from legos.settings import CONTENT, Count, Natural, NotNegative, Settings
 from legos.systems.recsysllm.settings import HorizonSettings
 
 SplitName = Literal["train", "valid", "test"]

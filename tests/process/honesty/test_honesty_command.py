@@ -10,7 +10,7 @@ import pytest
 from legos.data.honesty import Honesty, read_honesty
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.workplace.data_notices import honesty_notices
+from legos.workplace.workplace import honesty_notices
 from process.columns import ColumnReader
 from process.honesty import Evidence, measure_honesty
 from process.honesty.__main__ import build_parser, main

@@ -10,8 +10,7 @@ import pytest
 
 from process.encode import Column
 from process.honesty import Evidence, measure_honesty
-from process.honesty.texts import has_markup
-from process.honesty.times import measure_times
+from process.honesty.times import has_markup, measure_times
 from process.ties import TimeTies
 from tests.process.honesty.small import Row, evidence, lists
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import legos.training.trainer
-from legos.blocks.encode import Penalised
+from legos.blocks.packed import Penalised
 from legos.config.load import load_run_config
 from legos.data.batch import Batch, TrainingRows
 from legos.data.items import ItemBatch, ItemStore
@@ -25,10 +25,9 @@ from legos.errors import ConfigError
 from legos.item.cnn import CNNConfig
 from legos.recommender import Recommender
 from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
-from legos.systems.bricks.gradient_cache import CachedItems, even_pages
-from legos.systems.bricks.losses import row_losses
+from legos.systems.bricks.losses import CachedItems, even_pages, row_losses
 from legos.systems.bricks.recipe import BricksRecipe, Piece
-from legos.training.step import take_step
+from legos.training.trainer import take_step
 from legos.user.fastformer import FastformerConfig
 from legos.workplace.device import make_accelerator
 from tests.brick_forms import default_forms, fitting

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from legos.training.distributed import average_gradients
-from legos.training.step import take_step
+from legos.training.trainer import take_step
 from legos.workplace.device import joined_processes
 from tests.training.tiny_training import final_weights, tiny_training
 

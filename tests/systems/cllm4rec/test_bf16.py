@@ -15,9 +15,9 @@ from torch import Tensor
 from legos.data.tables import Tables
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.system import Cllm4RecSystem
-from legos.training.early_stopping import EarlyStopping
-from legos.training.random_state import seed_everything
-from legos.training.step import take_step
+from legos.training.recipe import EarlyStopping
+from legos.training.trainer import take_step
+from legos.training.weights import seed_everything
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.cllm4rec.world import world_config, world_language_model, world_tables

@@ -20,14 +20,14 @@ from legos.data.tables import Tables
 from legos.data.vector_files import read_item_vectors
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.modes.main import run
-from legos.runs.place import run_folder
+from legos.runs.folder import run_folder
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.stages import stages_of
 from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.systems.cllm4rec.trained import open_trained, session_of
-from legos.training.early_stopping import EarlyStopping
-from legos.training.random_state import seed_everything
-from legos.training.step import take_step
+from legos.training.recipe import EarlyStopping
+from legos.training.trainer import take_step
+from legos.training.weights import seed_everything
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from process import cllm4rec_vectors

@@ -14,7 +14,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.modes.main import run
-from legos.runs.place import run_folder
+from legos.runs.folder import run_folder
 from legos.systems.recsysllm import evaluate, measure, recipe
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.system import RecsysllmSystem

@@ -10,16 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.errors import DataError
-from legos.metrics.bounds import PRINTED, bound_violations, require_possible
+from legos.metrics.full_ranking import PRINTED, bound_violations, require_possible
 from legos.metrics.generation import (
     candidate_metrics,
+    legacy_bleu,
+    legacy_rouge_l,
+    legacy_rouge_n,
     list_metrics,
     match_items,
     parse_rating,
     rating_errors,
     text_metrics,
 )
-from legos.metrics.text_overlap import legacy_bleu, legacy_rouge_l, legacy_rouge_n
 
 REFERENCES = ["the battery life is great", "good toy for kids", "this product is very good"]
 WRITTEN = ["the battery is great", "great toy for the kids", "this product is good"]

@@ -23,9 +23,9 @@ from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
-from legos.training.early_stopping import EarlyStopping
-from legos.training.learning_rate import learning_rate_factor
-from legos.training.step import take_step
+from legos.training.optimizer import learning_rate_factor
+from legos.training.recipe import EarlyStopping
+from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.system import system_config, yamls

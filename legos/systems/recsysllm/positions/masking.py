@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths, offsets_of
-from legos.data.random import keyed_bits
+from legos.data.sampling import keyed_bits
 from legos.errors import DataError
 from legos.systems.recsysllm.settings import MaskingSettings
 from legos.systems.recsysllm.units import Documents

@@ -17,12 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.arrays import read_array
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
-from legos.folders import atomic_folder, output_lock
-from legos.records import Record, Sha256, read_record
+from legos.files import (
+    atomic_folder,
+    output_lock,
+    sha256_of_file,
+    sha256_of_text,
+    write_array,
+    write_json,
+)
+from legos.records import Record, Sha256, read_array, read_record
 from legos.systems.recsysllm.task_settings import SplitName
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.sequences import Sequences

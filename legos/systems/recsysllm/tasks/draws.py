@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.data.random import below, distinct_positions, keyed_bits
+from legos.data.sampling import below, distinct_positions, keyed_bits
 from legos.errors import DataError
 
 TEMPLATE, STARS, JITTER, WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = range(

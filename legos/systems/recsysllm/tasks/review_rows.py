@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from legos.data.random import keyed_bits
 from legos.data.reviews import Reviews
+from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.systems.recsysllm.explanations import Explanation
