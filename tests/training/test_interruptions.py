@@ -6,7 +6,6 @@ with the bits of a run that was left alone.
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from legos.config.schema import RunConfig
+from tests.forked import forked
 from tests.training.finished import assert_same, finished
 from tests.training.systems import MORE, SYSTEMS, into
 from tests.training.watched import (
@@ -231,30 +231,8 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert_same(finished(tmp_path / "runs"), expected.left)
 
 
-IMPORTED = [
-    "tests.training.systems",
-    "tests.training.watched",
-    "torch._dynamo",
-    "torch._inductor.config",
-    "torch.utils.tensorboard",
-    "transformers.generation",
-    "transformers.models.bert.modeling_bert",
-    "transformers.models.gpt2.modeling_gpt2",
-    "transformers.models.llama.modeling_llama",
-    "transformers.models.t5.modeling_t5",
-    "peft",
-    "bitsandbytes",
-]
-
-
 def _killed(config: Path, event: str, nth: int) -> int | None:
-    """The exit code of a run in a process of its own, which is killed at an event.
-
-    A server that has imported what runs import forks it, or each would need seconds for that.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=kill_at, args=(config, event, nth))
-    process.start()
+    """The exit code of a run in a process of its own, which is killed at an event."""
+    process = forked(kill_at, config, event, nth)
     process.join(timeout=120)
     return process.exitcode

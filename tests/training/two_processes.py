@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from tests.forked import forked_python
 
 _LIMIT = 240  # seconds; a tenth of it is enough on two free cores
 
@@ -36,16 +37,28 @@ def in_two_processes(arguments: Sequence[str]) -> list[str]:
     return [output for output, _ in printed]
 
 
-def ends_of_two(arguments: Sequence[str]) -> list[int]:
-    """Exit codes of both, where one is to take the other with it."""
+def end_of_one(arguments: Sequence[str]) -> int | None:
+    """Exit code of one process, which may be killed; None: it was still running."""
+    with TemporaryDirectory() as folder:
+        files = [Path(folder, kind) for kind in ("out", "err")]
+        process = forked_python(arguments, environment(), *files)
+        process.join(_LIMIT)
+        process.kill()
+        return process.exitcode
+
+
+def ends_of_two(arguments: Sequence[str]) -> list[int | None]:
+    """Exit codes of both, where one is to take the other with it; None: it was still running."""
     with _two(arguments) as (processes, _):
-        return [process.wait(timeout=_LIMIT) for process in processes]
+        for process in processes:
+            process.join(_LIMIT)
+        return [process.exitcode for process in processes]
 
 
 @contextmanager
 def _two(
     arguments: Sequence[str],
-) -> Iterator[tuple[list[subprocess.Popen[bytes]], list[list[Path]]]]:
+) -> Iterator[tuple[list[ForkServerProcess], list[list[Path]]]]:
     """Both processes, and the files of what each prints and of its errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,27 +75,26 @@ def _two(
 
 def _start(
     arguments: Sequence[str], rank: int, port: str, output: Path, errors: Path
-) -> subprocess.Popen[bytes]:
+) -> ForkServerProcess:
     joined = environment(
         ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
         LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-        PYTHONFAULTHANDLER="1",
     )  # fmt: skip
-    with output.open("wb") as out, errors.open("wb") as err:
-        return subprocess.Popen([sys.executable, *arguments], env=joined, stdout=out, stderr=err)
+    return forked_python(arguments, joined, output, errors)
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+def _wait(processes: Sequence[ForkServerProcess]) -> list[int | None]:
     """Exit codes when both are over, one failed, or time is up; None: it was still running."""
     until = time.monotonic() + _LIMIT
     while time.monotonic() < until:
-        codes = [process.poll() for process in processes]
+        codes = [process.exitcode for process in processes]
         if None not in codes or any(codes):
             break
         time.sleep(0.05)
-    codes = [process.poll() for process in processes]
+    codes = [process.exitcode for process in processes]
     for process, code in zip(processes, codes, strict=True):
         if code is None:
-            process.send_signal(signal.SIGABRT)  # prints where it stands
-            process.wait()
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGABRT)  # prints where it stands
+            process.join()
     return codes
