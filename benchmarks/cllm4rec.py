@@ -30,13 +30,11 @@ from benchmarks.report import finish
 from legos.data.rows import place
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
-from legos.systems.cllm4rec.batches import ContentLM, PromptBatch
-from legos.systems.cllm4rec.build import Assembled, build_cllm4rec
-from legos.systems.cllm4rec.data import Corpus
+from legos.systems.cllm4rec.batches import ContentLM, PromptBatch, content_kind
+from legos.systems.cllm4rec.corpus import Corpus, TokenStore
 from legos.systems.cllm4rec.losses import combine, predicted_positions
+from legos.systems.cllm4rec.model import Assembled, build_cllm4rec
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
-from legos.systems.cllm4rec.templates import content_kind
-from legos.systems.cllm4rec.token_store import TokenStore
 
 USERS, ITEMS, BATCH, WORDS = 2_000, 1_000, 20, 30_522
 STEP, PREPARATION, BARE = 3.0, 5.0, 0.7

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legos.systems.cllm4rec.soft_tables import SoftTables
+from legos.systems.cllm4rec.backbone import SoftTables
 
 _IDS = re.compile(r"(user_\d+|item_\d+)")
 

@@ -27,10 +27,10 @@ from legos.files import write_json
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
 from legos.reports.page import read_metrics, write_report
 from legos.runs.folder import RunFolder
-from legos.systems.cllm4rec.pretrained import Pretrained
-from legos.systems.cllm4rec.soft_tables import SoftTables
-from legos.systems.cllm4rec.token_store import TokenStore
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.backbone import SoftTables
+from legos.systems.cllm4rec.corpus import TokenStore
+from legos.systems.cllm4rec.stages import Pretrained
+from legos.systems.cllm4rec.tokenizer import Vocabulary
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.tasks.candidates import frozen_candidates

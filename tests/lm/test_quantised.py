@@ -19,7 +19,7 @@ from legos.lm.locate import packaged
 from legos.lm.quantised import QuantisedLinear, quantise, quantised_bytes
 from legos.lm.settings import Quantised
 from legos.lm.source import LanguageModelSource
-from legos.systems.cllm4rec.build import build_backbone
+from legos.systems.cllm4rec.model import build_backbone
 from legos.systems.cllm4rec.settings import SoftPromptSettings
 from tests.lm.families import small_model
 from tests.systems.cllm4rec.small import small_model as small_word_model

@@ -13,7 +13,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.evaluation.baselines.measure import possible_baselines
 from legos.modes.main import run
-from legos.systems.cllm4rec.data import chosen_kinds, known_kinds
+from legos.systems.cllm4rec.corpus import chosen_kinds, known_kinds
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.systems.cllm4rec.world import world_config, world_tables
 from tests.tiny import tiny_tables

@@ -10,13 +10,17 @@ from legos.lm.load import LanguageModel
 from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model, word_model
 from legos.reports.tables import Part, parameters_table, titled_table
-from legos.systems.cllm4rec.build import prepare_backbone
-from legos.systems.cllm4rec.corpus import token_store
-from legos.systems.cllm4rec.data import chosen_kinds, read_corpus, train_items
+from legos.systems.cllm4rec.corpus import (
+    TokenStore,
+    chosen_kinds,
+    read_corpus,
+    token_store,
+    train_items,
+)
+from legos.systems.cllm4rec.model import prepare_backbone
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import most_steps, stages_of
 from legos.systems.cllm4rec.system import refuse_long
-from legos.systems.cllm4rec.token_store import TokenStore
 from legos.terminal import shown_bytes
 from legos.workplace.workplace import Workplace
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from legos.data.interactions import Interactions
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.data.rows import token_batches
+from legos.errors import DataError
 from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
 from legos.evaluation.rank import Sharing, States, distinct_states, rank, ranking_of
-from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts
-from legos.systems.cllm4rec.data import distinct_rows
+from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts, Templates
+from legos.systems.cllm4rec.corpus import distinct_rows
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.predict import prediction_batch
+from legos.systems.cllm4rec.settings import RecommendationSettings
 from legos.workplace.workplace import Workplace
 
 BATCH_TOKENS = 16_384  # read at once; changes memory, not results
@@ -164,3 +166,168 @@ def _some(batch: PromptBatch, rows: Tensor) -> PromptBatch:
         prompt_lengths=batch.prompt_lengths[rows],
         users=batch.users[rows],
     )
+
+
+NO_ITEM = -1  # where fewer items are left than asked for
+
+
+def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
+    """The best items of every row.
+
+    Args:
+        scores: ``(B, J)``, left as they are.
+        excluded: B rows of item numbers that are never given.
+        count: M, cut to J.
+
+    Returns:
+        ``(B, M)`` int64 item numbers, best first, of equal ones the lower number first;
+        ``NO_ITEM`` where nothing is left.
+
+    Raises:
+        DataError: a score is NaN.
+    """
+    if bool(scores.isnan().any()):
+        row = int(scores.isnan().any(1).nonzero()[0])
+        raise DataError(f"scores of row {row} are not numbers; the model has diverged")
+    count = min(count, scores.shape[1])
+    lowest = -torch.inf
+    scores = scores.index_put(
+        (excluded.rows, excluded.values.long()), scores.new_tensor(lowest)
+    )  # (B, J)
+    threshold = scores.topk(count, sorted=False).values.amin(1, keepdim=True)
+    above, level = scores > threshold, scores == threshold
+    wanted = count - above.sum(1, keepdim=True)  # of those level with the threshold
+    chosen = above | (level & (level.cumsum(1) <= wanted))
+    items = chosen.nonzero()[:, 1].view(len(scores), count)  # ascending in a row
+    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
+    return items.gather(1, order).masked_fill(values == lowest, NO_ITEM)
+
+
+def excluded_items(
+    train: Ragged, valid: Ragged | None, users: Tensor, settings: RecommendationSettings
+) -> Ragged:
+    """Items that are not recommended to ``(B,)`` users: B rows.
+
+    Raises:
+        DataError: validation items are to be excluded, but there are none.
+    """
+    if settings.exclude == "train":
+        return train.select(users)
+    if valid is None:
+        raise DataError("recommendation.exclude is train+valid, but no validation items are given")
+    return join_rows([train.select(users), valid.select(users)])
+
+
+@torch.no_grad()
+def recommend(
+    model: Cllm4Rec,
+    prompts: RecommendationPrompts,
+    users: Tensor,
+    excluded: Ragged,
+    *,
+    count: int,
+) -> Tensor:
+    """The best items of users in one forward pass.
+
+    Args:
+        model: in evaluation mode.
+        prompts: of the train items.
+        users: ``(B,)`` int64.
+        excluded: B rows, see :func:`excluded_items`.
+        count: M.
+
+    Returns:
+        ``(B, M)`` int64, see :func:`top_items`.
+    """
+    batch = prediction_batch(model, prompts, users)
+    device = model.item_head.device
+    return top_items(model.scores(batch.to(device)), excluded.to(device), count)
+
+
+def prediction_batch(
+    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
+) -> PromptBatch:
+    """What a model is to read of ``(B,)`` users to score all items.
+
+    Args:
+        model: whose settings say how.
+        prompts: of the train items.
+        users: ``(B,)`` int64.
+        items: B rows of distinct ascending items that they have; None: the train items.
+    """
+    if model.settings.recommendation.scoring == "next_item":
+        return prompts.histories(users, items=items)
+    return prompts.prompts(users, items=items)
+
+
+class UserSession:
+    """What has been read of one user.
+
+    Args:
+        model: in evaluation mode, with a causal backbone.
+        templates: prompts.
+        user: its number.
+        items: ``(n,)`` int64 its items so far, in the order of the prompt.
+
+    Attributes:
+        items: all item numbers read so far; they are never recommended.
+
+    Raises:
+        ConfigError: the backbone is an encoder-decoder.
+        DataError: no such user or item, or more items than the backbone can read.
+    """
+
+    def __init__(self, model: Cllm4Rec, templates: Templates, user: int, items: Tensor) -> None:
+        self._model, self._templates = model, templates
+        self._user = torch.tensor([user])
+        self._cache: Any = model.backbone.new_cache()
+        self._suffix = templates.recommendation(self._user, _row(items[:0])).values
+        self._suffix = self._suffix[templates.history_length :]
+        self.items: list[int] = []
+        self._last = self._read(templates.history(self._user).values)
+        self.append(items)
+
+    def append(self, items: Tensor) -> None:
+        """Read ``(n,)`` further items.
+
+        Raises:
+            DataError: no such item, or the prompt with its suffix has become too long.
+        """
+        if not items.numel():
+            return
+        tokens = self._templates.items(_row(items)).values
+        longest = self._model.backbone.longest
+        length = self._cache.get_seq_length() + len(tokens) + len(self._suffix)
+        if longest is not None and length > longest:
+            raise DataError(
+                f"user {int(self._user)}: {length} tokens with the suffix, the backbone reads at "
+                f"most {longest}; begin a new session with fewer items"
+            )
+        self._last = self._read(tokens)
+        self.items += items.tolist()
+
+    @torch.no_grad()
+    def scores(self) -> Tensor:
+        """Scores of all items, fp32 ``(J,)``; the history stays as it is."""
+        state = self._last
+        if self._model.settings.recommendation.scoring == "recommendation":
+            state = self._read(self._suffix)
+            self._cache.crop(-len(self._suffix))
+        return self._model.item_scores(state)
+
+    def top(self, count: int) -> Tensor:
+        """The best ``count`` items that the user does not have: ``(M,)`` int64, best first."""
+        scores = self.scores()[None]
+        own = torch.tensor(self.items, dtype=torch.int64, device=scores.device)
+        return top_items(scores, _row(own), count)[0]
+
+    @torch.no_grad()
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Read ``(T,)`` tokens; the last one's state ``(D,)``."""
+        backbone, tables = self._model.backbone, self._model.collaborative
+        vectors = backbone.embed(tokens[None].to(self._model.item_head.device), tables)
+        return backbone.extend(vectors, self._cache)[0, -1]
+
+
+def _row(items: Tensor) -> Ragged:
+    return from_lengths(items, torch.tensor([items.numel()], device=items.device))

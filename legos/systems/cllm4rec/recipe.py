@@ -17,12 +17,12 @@ from legos.records import Count
 from legos.systems.cllm4rec.batches import PromptBatch
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec, Side
-from legos.systems.cllm4rec.pretrained import Pretrained
 from legos.systems.cllm4rec.stages import (
     FINETUNING,
     PRETRAINING,
     TASKS,
     Pass,
+    Pretrained,
     Stage,
     Task,
     most_steps,

@@ -30,7 +30,7 @@ Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 LATER = WEIGHTS.from_phase("finetuning")
-"""Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.pretrained``)."""
+"""Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.stages``)."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {

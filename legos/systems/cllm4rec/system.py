@@ -24,14 +24,12 @@ from legos.systems.cllm4rec.batches import (
     PromptBatch,
     RecommendationPrompts,
 )
-from legos.systems.cllm4rec.build import Assembled, build_cllm4rec
-from legos.systems.cllm4rec.corpus import tokenized_corpus
-from legos.systems.cllm4rec.data import train_items
+from legos.systems.cllm4rec.corpus import tokenized_corpus, train_items
 from legos.systems.cllm4rec.evaluate import evaluate, some_impressions
-from legos.systems.cllm4rec.pretrained import Pretrained
+from legos.systems.cllm4rec.model import Assembled, build_cllm4rec
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
 from legos.systems.cllm4rec.settings import Cllm4RecModel
-from legos.systems.cllm4rec.stages import Task
+from legos.systems.cllm4rec.stages import Pretrained, Task
 from legos.training.recipe import PRETRAINED, EarlyStopping
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer

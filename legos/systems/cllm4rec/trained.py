@@ -7,7 +7,7 @@ from pathlib import Path
 from legos.config.described import read_description
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.systems.cllm4rec.serve import UserSession
+from legos.systems.cllm4rec.evaluate import UserSession
 from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.training.recipe import BEST
 from legos.workplace.device import make_accelerator

@@ -17,7 +17,7 @@ from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.lora import Backbone
-from legos.systems.recsysllm.baselines.plain_rows import PlainRows
+from legos.systems.recsysllm.baselines import PlainRows
 from legos.systems.recsysllm.measure import (
     VALID,
     NextItems,

@@ -17,10 +17,10 @@ from legos.errors import LegosError
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, IntraTable
 from legos.systems.recsysllm.backbones.lora import Backbone
-from legos.systems.recsysllm.loss import Reduction, infill_loss
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from legos.systems.recsysllm.positions.layout import Layout, lay_out
 from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.reading import Reduction, infill_loss
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
 from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
@@ -69,7 +69,7 @@ class InfillLoss(nn.Module):
 
     Args:
         backbone: of the loss.
-        reduction: see :func:`legos.systems.recsysllm.loss.infill_loss`.
+        reduction: see :func:`legos.systems.recsysllm.reading.infill_loss`.
     """
 
     def __init__(self, backbone: Backbone, reduction: Reduction) -> None:

@@ -19,8 +19,7 @@ from legos.systems.recsysllm.positions.masking import sample_blanks
 from legos.systems.recsysllm.positions.positions import Examples, build_examples
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.sequences import HELD_OUT
-from legos.systems.recsysllm.textualizer import Textualizer, plain
-from legos.systems.recsysllm.units import Unit
+from legos.systems.recsysllm.units import Textualizer, Unit, plain
 
 _INFILL, _USER, _SPANS = 72, 73, 74  # keys of random numbers
 _FOR_TEXT = 0.8  # of the most tokens; the rest is for masks and [START]s

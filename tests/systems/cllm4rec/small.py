@@ -10,14 +10,11 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from legos.data.ragged import Ragged, from_lengths
-from legos.systems.cllm4rec.backbone import SoftPromptBackbone
-from legos.systems.cllm4rec.build import prepare_backbone
-from legos.systems.cllm4rec.model import Cllm4Rec
+from legos.systems.cllm4rec.backbone import SoftPromptBackbone, SoftTables
+from legos.systems.cllm4rec.batches import Templates
+from legos.systems.cllm4rec.model import Cllm4Rec, prepare_backbone
 from legos.systems.cllm4rec.settings import Cllm4RecConfig, SoftPromptSettings
-from legos.systems.cllm4rec.soft_tables import SoftTables
-from legos.systems.cllm4rec.templates import Templates
-from legos.systems.cllm4rec.tokenizer import SoftTokenizer
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.tokenizer import SoftTokenizer, Vocabulary
 
 WORDS = 97
 CAUSAL = ("gpt2", "llama", "opt", "qwen2", "untied")

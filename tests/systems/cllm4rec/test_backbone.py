@@ -20,11 +20,9 @@ from legos.data.rows import place, token_batches
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.lm.layers import layer_stack
 from legos.lm.word_model import keep_layers
-from legos.systems.cllm4rec.backbone import SoftPromptBackbone
+from legos.systems.cllm4rec.backbone import SoftPromptBackbone, SoftTables
 from legos.systems.cllm4rec.settings import SoftPromptSettings
-from legos.systems.cllm4rec.soft_tables import SoftTables
-from legos.systems.cllm4rec.tokenizer import pad
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.tokenizer import Vocabulary, pad
 from tests.systems.cllm4rec.small import (
     CAUSAL,
     FAMILIES,

@@ -17,9 +17,13 @@ import pytest
 import torch
 
 from legos.errors import ConfigError, DataError
-from legos.systems.cllm4rec.batches import ContentLM, InteractionLM, RecommendationPrompts
+from legos.systems.cllm4rec.batches import (
+    ContentLM,
+    InteractionLM,
+    RecommendationPrompts,
+    content_kind,
+)
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
-from legos.systems.cllm4rec.templates import content_kind
 from tests.systems.cllm4rec.small import lists, ragged, small_templates
 
 USERS, ITEMS = 6, 60

@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from legos.systems.cllm4rec.cross_entropy import linear_cross_entropy
+from legos.systems.cllm4rec.backbone import SoftTables
 from legos.systems.cllm4rec.losses import (
     LossParts,
     combine,
+    linear_cross_entropy,
     multinomial_likelihood,
     mutual_distance,
     next_token_likelihood,
@@ -26,8 +27,7 @@ from legos.systems.cllm4rec.losses import (
     prior_penalty,
 )
 from legos.systems.cllm4rec.settings import MutualSettings
-from legos.systems.cllm4rec.soft_tables import SoftTables
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.tokenizer import Vocabulary
 from tests.systems.cllm4rec.small import ragged
 
 

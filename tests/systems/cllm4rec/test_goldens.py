@@ -63,12 +63,15 @@ import torch
 from legos.data.ragged import from_lengths
 from legos.errors import DataError
 from legos.metrics.full_ranking import full_ranking_metrics
-from legos.systems.cllm4rec.batches import InteractionLM, RecommendationPrompts
+from legos.systems.cllm4rec.backbone import SoftTables
+from legos.systems.cllm4rec.batches import (
+    InteractionLM,
+    RecommendationPrompts,
+    Templates,
+    content_kind,
+)
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
-from legos.systems.cllm4rec.soft_tables import SoftTables
-from legos.systems.cllm4rec.templates import Templates, content_kind
-from legos.systems.cllm4rec.tokenizer import SoftTokenizer, pad
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.tokenizer import SoftTokenizer, Vocabulary, pad
 from tests.systems.cllm4rec.small import lists, ragged, small_backbone, small_templates
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="utf-8"))

@@ -22,13 +22,22 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.metrics.full_ranking import full_ranking_metrics
-from legos.systems.cllm4rec.batches import ContentLM, InteractionLM, RecommendationPrompts
+from legos.systems.cllm4rec.batches import (
+    ContentLM,
+    InteractionLM,
+    RecommendationPrompts,
+    content_kind,
+)
+from legos.systems.cllm4rec.evaluate import (
+    NO_ITEM,
+    UserSession,
+    excluded_items,
+    recommend,
+    top_items,
+)
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.predict import NO_ITEM, excluded_items, recommend, top_items
-from legos.systems.cllm4rec.serve import UserSession
 from legos.systems.cllm4rec.settings import Cllm4RecConfig, RecommendationSettings
-from legos.systems.cllm4rec.templates import content_kind
 from tests.systems.cllm4rec.small import (
     CAUSAL,
     FAMILIES,

@@ -13,10 +13,9 @@ from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.lm.word_model import keep_layers
-from legos.systems.cllm4rec.build import build_cllm4rec, soft_std
+from legos.systems.cllm4rec.model import build_cllm4rec, soft_std
 from legos.systems.cllm4rec.settings import PRESETS, Cllm4RecConfig
-from legos.systems.cllm4rec.tokenizer import SoftTokenizer
-from legos.systems.cllm4rec.vocabulary import Vocabulary
+from legos.systems.cllm4rec.tokenizer import SoftTokenizer, Vocabulary
 from tests.systems.cllm4rec.small import small_backbone, small_model, word_tokenizer
 
 

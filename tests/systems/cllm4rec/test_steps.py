@@ -27,11 +27,11 @@ from legos.systems.cllm4rec.batches import (
     InteractionLM,
     PromptBatch,
     RecommendationPrompts,
+    content_kind,
 )
 from legos.systems.cllm4rec.losses import combine
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
-from legos.systems.cllm4rec.templates import content_kind
 from legos.training.weights import load_model_tensors, model_tensors
 from tests.systems.cllm4rec.small import (
     FAMILIES,

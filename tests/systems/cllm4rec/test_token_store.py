@@ -13,9 +13,15 @@ from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.systems.cllm4rec.data import Corpus, chosen_kinds, known_kinds, read_corpus, train_items
-from legos.systems.cllm4rec.templates import content_kind
-from legos.systems.cllm4rec.token_store import TokenStore
+from legos.systems.cllm4rec.batches import content_kind
+from legos.systems.cllm4rec.corpus import (
+    Corpus,
+    TokenStore,
+    chosen_kinds,
+    known_kinds,
+    read_corpus,
+    train_items,
+)
 from tests.systems.cllm4rec.small import lists, ragged
 from tests.systems.cllm4rec.world import CLUSTERS, ITEMS, USERS, world_tables
 

@@ -24,8 +24,7 @@ from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.tasks.examples import Instance
-from legos.systems.recsysllm.textualizer import plain
-from legos.systems.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.units import UnitTokenizer, plain
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.glm_folders import LAYOUTS, glm_folder

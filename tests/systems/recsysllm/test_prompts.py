@@ -8,7 +8,7 @@ import pytest
 
 from legos.errors import ConfigError
 from legos.systems.recsysllm.prompts import FAMILIES, builtin_prompts, load_prompts
-from legos.systems.recsysllm.textualizer import entity, plain
+from legos.systems.recsysllm.units import entity, plain
 
 # the specification's table of P5's templates: intent -> their numbers
 INTENTS = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from legos.errors import DataError
-from legos.systems.recsysllm.baselines.rating_models import (
+from legos.systems.recsysllm.baselines import (
     Kind,
     RatingModel,
     RatingModelSettings,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from legos.errors import DataError
-from legos.systems.recsysllm.baselines.methods import FrequentPhrase, RatingMeans
+from legos.systems.recsysllm.baselines import FrequentPhrase, RatingMeans
 
 
 def test_means_by_hand() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from legos.data.tables import Tables
 from legos.metrics.generation import rating_errors, text_metrics
-from legos.systems.recsysllm.baselines.methods import FrequentPhrase, RatingMeans
+from legos.systems.recsysllm.baselines import FrequentPhrase, RatingMeans
 from legos.systems.recsysllm.tasks import TaskFamilies, TaskSettings
 from legos.systems.recsysllm.tasks.review_rows import random_split
 from process.amazon.assemble import Options, read_prepared

@@ -10,8 +10,7 @@ import torch
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.entities import EntityPool
 from legos.systems.recsysllm.search.trie import NOWHERE
-from legos.systems.recsysllm.textualizer import Textualizer, entity
-from legos.systems.recsysllm.units import Unit, UnitTokenizer, sentences
+from legos.systems.recsysllm.units import Textualizer, Unit, UnitTokenizer, entity, sentences
 from tests.systems.recsysllm.small import SHARED, byte_tokenizer
 
 TITLES = ["Snoopy (Colors May Vary)", "Gloom", "Gloom: Unhappy Homes", "Jake's: 4.5 oz. Cup"]

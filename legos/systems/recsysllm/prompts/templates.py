@@ -18,8 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from legos.errors import ConfigError, nearest
-from legos.systems.recsysllm.textualizer import Textualizer, plain
-from legos.systems.recsysllm.units import Unit
+from legos.systems.recsysllm.units import Textualizer, Unit, plain
 
 Family = Literal["rating", "sequential", "explanation", "review", "direct", "transfer"]
 SlotName = Literal[

@@ -18,12 +18,10 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
 from legos.systems.recsysllm.entities import Slot
-from legos.systems.recsysllm.loss import token_losses
 from legos.systems.recsysllm.positions.layout import Places
-from legos.systems.recsysllm.reading import ReadPrompts
+from legos.systems.recsysllm.reading import ReadPrompts, chunks, side_by_side, token_losses
 from legos.systems.recsysllm.search.automaton import START_ID, Automaton, AutomatonState
 from legos.systems.recsysllm.search.trie import NOWHERE, ROOT
-from legos.systems.recsysllm.side_by_side import chunks, side_by_side
 
 
 @dataclass(frozen=True)

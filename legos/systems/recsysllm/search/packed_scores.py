@@ -15,11 +15,15 @@ from torch import Tensor
 from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.errors import DataError
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
-from legos.systems.recsysllm.loss import token_losses
 from legos.systems.recsysllm.positions.layout import Places
-from legos.systems.recsysllm.reading import ReadPrompts
+from legos.systems.recsysllm.reading import (
+    ReadPrompts,
+    SideBySide,
+    chunks,
+    side_by_side,
+    token_losses,
+)
 from legos.systems.recsysllm.search.automaton import START_ID, Automaton
-from legos.systems.recsysllm.side_by_side import SideBySide, chunks, side_by_side
 
 
 @torch.no_grad()

@@ -14,8 +14,7 @@ from typing import Literal
 
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.systems.recsysllm.textualizer import Textualizer, entity
-from legos.systems.recsysllm.units import NEVER_DROPPED, Unit
+from legos.systems.recsysllm.units import NEVER_DROPPED, Textualizer, Unit, entity
 
 ITEM, USER, USER_NAME, BRAND = "item", "user", "user name", "brand"
 ENTITY_TYPES = (ITEM, USER, USER_NAME, BRAND)

@@ -17,8 +17,7 @@ from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
 from legos.systems.recsysllm.tasks.examples import Instance
 from legos.systems.recsysllm.tasks.review_rows import ReviewRows
-from legos.systems.recsysllm.textualizer import plain
-from legos.systems.recsysllm.units import Unit
+from legos.systems.recsysllm.units import Unit, plain
 
 LIKED = 4  # stars from which on an item is liked (P5)
 MOST_STARS = 5

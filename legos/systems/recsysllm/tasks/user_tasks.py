@@ -17,8 +17,7 @@ from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
 from legos.systems.recsysllm.tasks.examples import Instance
 from legos.systems.recsysllm.tasks.sequences import Sequences
-from legos.systems.recsysllm.textualizer import plain
-from legos.systems.recsysllm.units import Unit
+from legos.systems.recsysllm.units import Unit, plain
 
 
 class UserTask:
