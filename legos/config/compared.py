@@ -3,11 +3,14 @@
 An entry is a name, or a mapping that names a section (``model: naml``) beside keys that override
 its own; ``data`` beside a model names its data, ``train`` overrides keys of ``exp.train`` for it.
 ``compare.data`` names data of the comparison's own: ``cs: {data: goodreads, fields: ...}``.
+``cross`` of a model stands for many rows: of each of its mappings, from words to keys of the model,
+one word is chosen; a row is called after its words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from legos.config.model_schema import ComparedModel, SystemModel
@@ -47,6 +50,8 @@ def read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
             isinstance(entry, str | dict) for entry in entries
         ):
             continue  # the schema says what is wrong
+        if kind == "model":
+            _write_out_crosses(run)
         for index in range(len(entries)):
             place: KeyPath = (*_COMPARE, key, str(index))
             _read_entry(run, place, kind)
@@ -64,6 +69,38 @@ def copies(run: Document, kind: str, counts: Mapping[str, int]) -> Iterator[KeyP
             yield prefix
         elif isinstance(run.data["exp"]["compare"]["models"][index].get("data"), dict):
             yield (*prefix, "data")
+
+
+def _write_out_crosses(run: Document) -> None:
+    """Put the rows of each ``cross`` in its place."""
+    entries = run.data["exp"]["compare"]["models"]
+    given = [run.part((*_COMPARE, "models", str(index))) for index in range(len(entries))]
+    rows = [row for index, entry in enumerate(given) for row in _crossed(entry, index)]
+    entries[:] = [{} for _ in rows]
+    for index, row in enumerate(rows):
+        run.put((*_COMPARE, "models", str(index)), row)
+
+
+def _crossed(entry: Document, index: int) -> Iterator[Document]:
+    """The rows that an entry stands for."""
+    if not isinstance(entry.data, dict) or "cross" not in entry.data:
+        yield entry
+        return
+    lines = entry.data["cross"]
+    if not isinstance(lines, list) or not all(
+        isinstance(line, dict) and line and all(isinstance(keys, dict) for keys in line.values())
+        for line in lines
+    ):
+        raise ConfigError(
+            f"{entry.place(('cross',))}: exp.compare.models.{index}.cross: expected a list of "
+            "mappings, each from words to keys of the model, such as [{a: {lr: 0.1}, b: {lr: 1}}]"
+        )
+    for words in product(*lines):
+        row = entry.part(())
+        del row.data["cross"]
+        for number, word in enumerate(words):
+            merge(row, entry.part(("cross", str(number), word)))
+        yield Document({**row.data, "name": "-".join(words)}, row.places)
 
 
 def _read_entry(run: Document, place: KeyPath, kind: str) -> None:

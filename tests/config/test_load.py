@@ -182,6 +182,37 @@ def test_overrides_reach_every_model_of_a_comparison() -> None:
     assert [(run.model.name, run.model.hidden_size) for run in runs] == [("naml", 32), ("nrms", 32)]
 
 
+CROSS = """
+name: mine
+mode: compare
+compare:
+  models:
+    - nrms
+    - model: naml
+      cross:
+        - {short: {item: {dropout: 0.1}}, tall: {item: {dropout: 0.3}}}
+        - {few: {item: {kernel_size: 1}}, many: {item: {kernel_size: 5}}}
+"""
+
+
+def test_a_cross_is_a_row_for_every_choice_of_its_words(tmp_path: Path) -> None:
+    exp = tmp_path / "mine.yaml"
+    exp.write_text(CROSS, encoding="utf-8")
+    compare = load_run_config(["--data", "newsroom", "--exp", str(exp)]).exp.compare
+    assert compare is not None
+    names = ["nrms", "short-few", "short-many", "tall-few", "tall-many"]
+    assert [model.name for model in compare.models] == names
+    items = [model.model_dump()["item"] for model in compare.models[1:]]
+    chosen = [(item["dropout"], item["kernel_size"]) for item in items]
+    assert chosen == [(0.1, 1), (0.1, 5), (0.3, 1), (0.3, 5)]
+    exp.write_text(CROSS.replace("dropout: 0.3", "drop: 0.3"), encoding="utf-8")
+    found = message("--data", "newsroom", "--exp", str(exp))
+    assert "mine.yaml:9: exp.compare.models.3.item.drop: unknown key" in found
+    exp.write_text(CROSS.replace("few: {item: {kernel_size: 1}}", "few: 1"), encoding="utf-8")
+    found = message("--data", "newsroom", "--exp", str(exp))
+    assert "mine.yaml:8: exp.compare.models.1.cross: expected a list of mappings" in found
+
+
 def test_a_model_of_the_command_line_takes_the_place_of_those_compared() -> None:
     words = ["--data", "newsroom", "--exp", "quickstart", "--model", "pooling", "--embed", "null"]
     (run,) = comparison_runs(load_run_config(words))
