@@ -58,7 +58,7 @@ def distinct(lists: RaggedArray, group: np.ndarray) -> tuple[np.ndarray, np.ndar
         where each code appears first.
     """
     for seed in range(1, 9):
-        codes, _ = pd.factorize(_hashes(lists, group, seed))
+        codes, _ = pd.factorize(_row_hashes(lists, group, seed))
         first = first_rows(codes)
         if _same(lists, group, first[codes]):
             return codes, first
@@ -72,7 +72,7 @@ def first_rows(codes: np.ndarray) -> np.ndarray:
     return first
 
 
-def _hashes(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:
+def _row_hashes(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:
     position = lists.positions.astype(np.uint64)
     mixed = mix(lists.values.astype(np.uint64) + mix(position + np.uint64(seed)))
     sums = lists.sums(mixed.view(np.int64)).view(np.uint64)  # wraps, as intended

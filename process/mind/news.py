@@ -15,7 +15,7 @@ from process.texts import plain_text
 from process.ties import by_id
 from process.tsv import Block, header_rows, read_blocks, refuse_repeated
 
-COLUMNS = (
+NEWS_COLUMNS = (
     "news id",
     "category",
     "subcategory",
@@ -28,7 +28,7 @@ COLUMNS = (
 TEXT_FIELDS = ("title", "abstract")
 CATEGORY_FIELDS = ("category", "subcategory")
 CONTENT = (*CATEGORY_FIELDS, *TEXT_FIELDS)
-_ID_NAMES = ("news_id", "newsid", "nid", "item_id", "itemid", "id", "news")
+_NEWS_ID_NAMES = ("news_id", "newsid", "nid", "item_id", "itemid", "id", "news")
 _SPREADSHEET = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -67,8 +67,8 @@ def read_news(paths: Sequence[Path]) -> tuple[pd.DataFrame, Counter[str]]:
 
 def _read_file(path: Path, oddities: Counter[str]) -> pd.DataFrame:
     frames, numbers = [], []
-    for whole in read_blocks(path, COLUMNS):
-        block = whole.without(_headers(whole))
+    for whole in read_blocks(path, NEWS_COLUMNS):
+        block = whole.without(_news_headers(whole))
         oddities["header lines of news.tsv (skipped)"] += len(whole) - len(block)
         _require_ids(block)
         columns = {name: _texts(block.columns[name], oddities) for name in CONTENT}
@@ -81,9 +81,9 @@ def _read_file(path: Path, oddities: Counter[str]) -> pd.DataFrame:
     return items
 
 
-def _headers(block: Block) -> np.ndarray:
+def _news_headers(block: Block) -> np.ndarray:
     """``(k,)`` int64: the rows that name the columns instead of an article."""
-    return header_rows(block, "news id", _ID_NAMES, "category", "categor")
+    return header_rows(block, "news id", _NEWS_ID_NAMES, "category", "categor")
 
 
 def _texts(texts: np.ndarray, oddities: Counter[str]) -> np.ndarray:

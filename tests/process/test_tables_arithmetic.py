@@ -60,14 +60,14 @@ def test_distinct_finds_the_equal_rows_of_a_group(rows: list[list[int]], seed: i
 
 
 def test_a_hash_that_collides_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, seeds = lists_module._hashes, []
+    honest, seeds = lists_module._row_hashes, []
 
     def poor(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:
         seeds.append(seed)
         hashes = honest(lists, group, seed)
         return np.zeros_like(hashes) if seed < 3 else hashes
 
-    monkeypatch.setattr(lists_module, "_hashes", poor)
+    monkeypatch.setattr(lists_module, "_row_hashes", poor)
     codes, _ = distinct(ragged([[1, 2], [2, 1], [1, 2], []]), np.zeros(4, dtype=np.int32))
     assert codes.tolist() == [0, 1, 0, 2]
     assert seeds == [1, 2, 3]
