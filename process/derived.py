@@ -12,9 +12,8 @@ import numpy as np
 
 from legos.data.ragged import RaggedArray
 from legos.errors import DataError
-from process.columns import ColumnReader, ColumnWriter
-from process.encode import Column
-from process.unitok_files import UniTokWriter
+from process.columns import ColumnReader, ColumnWriter, UniTokWriter
+from process.tokenization import Column
 
 _COMPUTED = ("format", "toolkit", "tables", "vocabularies", "tokenizers", "files", "fingerprint")
 

@@ -11,9 +11,8 @@ import pandas as pd
 from legos.data.ragged import Ragged, RaggedArray, stack
 from legos.errors import DataError
 from process.columns import ColumnReader
-from process.encode import Column, Encoded, encode_content, encode_interactions
 from process.raw import RawData
-from process.tokenization import TextTokenizer
+from process.tokenization import Column, Encoded, TextTokenizer, encode_content, encode_interactions
 
 IMPRESSIONS = "impressions"
 

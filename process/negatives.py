@@ -6,7 +6,7 @@ import numpy as np
 
 from legos.data.ragged import RaggedArray
 from legos.errors import DataError
-from process.lists import contains
+from process.ties import contains
 
 
 def draw_negatives(

@@ -11,15 +11,18 @@ from typing import Any
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.files import atomic_folder, output_lock
-from process.columns import ColumnReader, ColumnWriter
-from process.encode import Encoded, encode
+from process.columns import ColumnReader, ColumnWriter, UniTokWriter
 from process.extend import encode_with, in_ids_of
 from process.honesty import Evidence, measure_honesty
-from process.identity import describe_settings, describe_sources, finished_tables
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
-from process.summary import print_summary, summarise
-from process.tokenization import TextTokenizer, load_tokenizers, make_tokenizer
-from process.unitok_files import UniTokWriter
+from process.summary import (
+    describe_settings,
+    describe_sources,
+    finished_tables,
+    print_summary,
+    summarise,
+)
+from process.tokenization import Encoded, TextTokenizer, encode, load_tokenizers, make_tokenizer
 
 __all__ = [
     "FurtherTable",

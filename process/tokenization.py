@@ -9,6 +9,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,18 @@ import numpy as np
 import pandas as pd
 
 from legos.data.columns import AGAIN
-from legos.data.ragged import Ragged, RaggedArray, from_lengths
+from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
 from legos.progress import progress_bar
 from legos.records import read_strings
-from process.raw import TokenizerSpec
-from process.spans import split_at_spaces
+from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
+from process.ties import distinct
+from process.tsv import split_at_spaces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
 
 UNKNOWN = "<unknown>"
 WORDS = "words"
@@ -246,3 +249,149 @@ def _from_file(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises bare Exception
         raise DataError(f"{path}: not a tokenizer file ({error})") from None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        values: ``(n,)`` scalars, or lists.
+        vocabulary: the vocabulary its integers are ids of, if any.
+    """
+
+    values: np.ndarray | RaggedArray
+    vocabulary: str | None = None
+
+
+@dataclass
+class Encoded:
+    """Tables (name -> column name -> column) and vocabularies (name -> entries)."""
+
+    tables: dict[str, dict[str, Column]] = field(default_factory=dict)
+    vocabularies: dict[str, list[str]] = field(default_factory=dict)
+
+
+def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
+    """Every table of a data set."""
+    vocabularies = {
+        name: category_vocabulary(raw.items[name].to_numpy()) for name in raw.category_fields
+    }
+    encoded = encode_interactions(raw)
+    encoded.tables["items"] |= encode_content(raw.items, raw.text_fields, vocabularies, tokenizers)
+    encoded.vocabularies |= vocabularies
+    for name, table in raw.further.items():
+        encoded.tables[name] = _further(name, table, tokenizers)
+        encoded.vocabularies |= table.entries
+    return encoded
+
+
+def _further(
+    table: str, raw: FurtherTable, tokenizers: Mapping[str, TextTokenizer]
+) -> dict[str, Column]:
+    columns = {
+        name: Column(values, raw.vocabularies.get(name)) for name, values in raw.columns.items()
+    }
+    for name, texts in raw.texts.items():
+        for label, tokenizer in tokenizers.items():
+            tokens = tokenizer.encode(texts, f"{table}: {name} ({label})")
+            columns[f"{name}@{label}"] = Column(tokens, label)
+    return columns
+
+
+def encode_content(
+    items: pd.DataFrame,
+    text_fields: tuple[str, ...],
+    categories: Mapping[str, list[str]],
+    tokenizers: Mapping[str, TextTokenizer],
+) -> dict[str, Column]:
+    """The text and category columns of the items.
+
+    Args:
+        items: one row an item.
+        text_fields: its columns to tokenize.
+        categories: its category columns and their vocabularies; what is missing or not in the
+            vocabulary gets id 0.
+        tokenizers: by name.
+    """
+    columns: dict[str, Column] = {}
+    for name in text_fields:
+        texts = items[name].tolist()
+        for label, tokenizer in tokenizers.items():
+            tokens = tokenizer.encode(texts, f"{name} ({label})")
+            columns[f"{name}@{label}"] = Column(tokens, label)
+    for name, vocabulary in categories.items():
+        ids = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(items[name], dtype=object))
+        columns[name] = Column(np.maximum(ids, 0).astype(np.int32), name)
+    return columns
+
+
+def category_vocabulary(values: np.ndarray) -> list[str]:
+    """``<unknown>``, then the categories in order of first appearance."""
+    found = pd.unique(values).tolist()
+    return [UNKNOWN, *(value for value in found if value not in ("", UNKNOWN))]
+
+
+def encode_interactions(raw: RawData) -> Encoded:
+    """Every table but the items' content: ids, users, histories, splits."""
+    encoded = Encoded()
+    encoded.vocabularies["item_id"] = raw.items["item_id"].tolist()
+    encoded.vocabularies["user_id"] = [str(user) for user in raw.users]
+    encoded.tables["items"] = {"item_id": _own_id(len(raw.items), "item_id")}
+    encoded.tables["users"] = {"user_id": _own_id(len(raw.users), "user_id")}
+    states, histories = _histories(raw)
+    encoded.tables["histories"] = histories
+    for split, rows in raw.splits.items():
+        vocabulary = f"impression_id@{split}"
+        encoded.vocabularies[vocabulary] = [str(name) for name in rows.impression_id]
+        encoded.tables[split] = _split(rows, states[split], vocabulary)
+    return encoded
+
+
+def _own_id(rows: int, vocabulary: str) -> Column:
+    return Column(np.arange(rows, dtype=np.int32), vocabulary)
+
+
+def _split(rows: Impressions, state: np.ndarray, vocabulary: str) -> dict[str, Column]:
+    offsets = rows.candidate_offsets.astype(np.int64)
+    columns = {
+        "impression_id": _own_id(len(rows), vocabulary),
+        "user_id": Column(rows.user.astype(np.int32), "user_id"),
+        "history": Column(state),
+        "time": Column(rows.time.astype(np.int64)),
+        "candidates": Column(Ragged(rows.candidate_values.astype(np.int32), offsets), "item_id"),
+        "labels": Column(Ragged(rows.labels.astype(np.int8), offsets)),
+    }
+    if rows.oracle is not None:
+        columns["oracle"] = Column(Ragged(rows.oracle.astype(np.float32), offsets))
+    return columns
+
+
+def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
+    """The distinct (user, history) states over all splits, in order of first appearance.
+
+    Returns:
+        per split ``(n,)`` int32 the row of each impression's state, and the table.
+    """
+    codes: list[np.ndarray] = []
+    users: list[np.ndarray] = []
+    states: list[RaggedArray] = []
+    for rows in raw.splits.values():
+        values, offsets = rows.history_values.astype(np.int32), rows.history_offsets
+        lists: RaggedArray = Ragged(values, offsets.astype(np.int64))
+        code, first = distinct(lists, rows.user)
+        codes.append(code)
+        users.append(rows.user[first])
+        states.append(lists.select(first))
+    merged, user = stack(states), np.concatenate(users)
+    code, first = distinct(merged, user)
+    begins = np.cumsum([0, *(len(part) for part in users)])
+    split_states = {
+        split: code[begin + own].astype(np.int32)
+        for split, own, begin in zip(raw.splits, codes, begins[:-1], strict=True)
+    }
+    table = {
+        "user_id": Column(user[first].astype(np.int32), "user_id"),
+        "items": Column(merged.select(first), "item_id"),
+    }
+    return split_states, table

@@ -23,11 +23,10 @@ from legos.progress import PlainConsole
 from process.columns import ColumnReader
 from process.command import run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
-from process.encode import Column, category_vocabulary, encode_content
-from process.identity import describe_sources, finished_tables
 from process.json_lines import Row, read_json_lines
+from process.summary import describe_sources, finished_tables
 from process.texts import plain_text
-from process.tokenization import load_tokenizer
+from process.tokenization import Column, category_vocabulary, encode_content, load_tokenizer
 
 DESCRIPTION = """\
 Copy tables and give their users fields: topics, interests, a region.

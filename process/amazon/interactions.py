@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
-from process.lists import first_rows, without_unused
 from process.moments import UNKNOWN_TIME
-from process.ties import by_hash, by_id, pair_hashes, ranks
+from process.ties import by_hash, by_id, first_rows, pair_hashes, ranks, without_unused
 
 ItemOrder = Literal["hash", "appearance"]
 

@@ -19,12 +19,11 @@ from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock, sha256_of_text, write_text
 from process.columns import ColumnReader
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
-from process.encode import Column, encode_content
 from process.genre.requests import Requests
 from process.genre.store import Store
 from process.genre.types import Answer
-from process.identity import describe_sources, finished_tables
-from process.tokenization import load_tokenizers
+from process.summary import describe_sources, finished_tables
+from process.tokenization import Column, encode_content, load_tokenizers
 
 NO_ANSWER = ("unknown",)  # what a closed list offers to a model that cannot tell
 

@@ -23,11 +23,10 @@ from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
 from process.derived import columns_of, copy_of, kept_entries, refuse_nested, rewrite_unitok
-from process.encode import Column, encode_content
 from process.genre.export import describe_origin, fingerprint
 from process.genre.types import Answer
-from process.identity import finished_tables
-from process.tokenization import load_tokenizers
+from process.summary import finished_tables
+from process.tokenization import Column, encode_content, load_tokenizers
 
 PREFIX = "GENRE:"
 COLUMN = "synthetic"

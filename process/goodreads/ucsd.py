@@ -19,10 +19,9 @@ from legos.errors import DataError
 from process.bad_lines import MAX_BAD, BadLine, BadLines
 from process.goodreads.interactions import Filters, Ratings, read_ratings
 from process.json_lines import read_json_lines
-from process.lists import without_unused
 from process.negatives import draw_negatives
 from process.raw import Impressions, RawData
-from process.ties import count_ties
+from process.ties import count_ties, without_unused
 
 RANDOM_BOOKS = 10  # added to every user's dislikes
 SPLITS = ("train", "valid", "test")

@@ -21,11 +21,11 @@ def print_honesty(report: Honesty, console: Console) -> None:
             ("rules that read no content: GAUC among the candidates shown (chance .500)", "gauc"),
             ("the same: share of clicks among the first ten of all items", "hits_at_10"),
         ):
-            table = _rules(report, title, parts)
+            table = _shown_rules(report, title, parts)
             if table.row_count:
                 console.print(table)
     if report.texts:
-        console.print(_texts(report))
+        console.print(_shown_texts(report))
     for line in facts(report):
         console.print(line)
     if not report.warnings:
@@ -66,7 +66,7 @@ def facts(report: Honesty) -> list[str]:
     return lines
 
 
-def _rules(report: Honesty, title: str, part: str) -> Table:
+def _shown_rules(report: Honesty, title: str, part: str) -> Table:
     splits = report.splits
     if part == "hits_at_10":
         splits = {name: split for name, split in splits.items() if split.chance_at_10 is not None}
@@ -82,7 +82,7 @@ def _rules(report: Honesty, title: str, part: str) -> Table:
     return table
 
 
-def _texts(report: Honesty) -> Table:
+def _shown_texts(report: Honesty) -> Table:
     tokenizers = list(dict.fromkeys(n for text in report.texts.values() for n in text.unknown))
     heads = ["texts", "empty", "with markup", *(f"unknown to {name}" for name in tokenizers)]
     table = _table("texts", "field", heads)

@@ -19,7 +19,7 @@ from legos.files import BoundedGzip
 from process.amazon.metadata import read_metadata
 from process.columns import ColumnReader
 from process.json_lines import Row, read_json_lines
-from process.mind.news import read_news
+from process.mind.behaviors import read_news
 from process.tsv import find_file, read_blocks
 
 NAMES = ("news.tsv", "items.jsonl", "items.json", "items.tsv")

@@ -14,17 +14,18 @@ from legos.data.ragged import RaggedArray, from_lengths
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.mind.behaviors import (
+    CATEGORY_FIELDS,
     IN_NEWS,
+    TEXT_FIELDS,
     UNKNOWN_TIME,
     Behaviors,
     UnknownCandidates,
     read_behaviors,
+    read_news,
 )
 from process.mind.new_items import NAMES, read_new_items
-from process.mind.news import CATEGORY_FIELDS, TEXT_FIELDS, read_news
 from process.raw import TRAIN, Impressions, RawData
-from process.spans import split_at_spaces
-from process.tsv import Block, find_file, read_blocks, require_file, what_is_there
+from process.tsv import Block, find_file, read_blocks, require_file, split_at_spaces, what_is_there
 
 SECONDS_A_DAY = 24 * 60 * 60
 DESCRIBE = f"is not in news.tsv; describe it there, or in one of {', '.join(NAMES[1:])}"

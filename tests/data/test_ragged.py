@@ -225,5 +225,5 @@ def test_vectors_are_elements_too() -> None:
 
 
 def test_readers_import_it_without_torch() -> None:
-    code = "import sys, legos.data.ragged, process.lists; sys.exit('torch' in sys.modules)"
+    code = "import sys, legos.data.ragged, process.ties; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
-from process.encode import Column
 from process.honesty import Evidence
+from process.tokenization import Column
 
 
 class Row(NamedTuple):

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from process.encode import Column
 from process.honesty import Evidence, measure_honesty
-from process.honesty.times import has_markup, measure_times
+from process.honesty.measure import has_markup, measure_times
 from process.ties import TimeTies
+from process.tokenization import Column
 from tests.process.honesty.small import Row, evidence, lists
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
