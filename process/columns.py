@@ -1,4 +1,7 @@
-"""Writing and re-reading the columnar form of the tables (docs/design.md, "Data on disk")."""
+"""Tables on disk: their columns, written and re-read, and a copy in UniTok's own format.
+
+docs/design.md, "Data on disk", has the layout.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: computed once, printed, and kept in the manifest."""
+"""What a manifest says of a data set: where it comes from, and what it is like in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders that no file's line order can change, and that tell a model nothing.
+"""Orders and sets of ids in millions: the same whatever the order of a file's lines.
 
 Raw files hold many interactions of one user at one time. Sorted by line, or by item id, such ties
 carry information that has nothing to do with taste: "the next larger id" then predicts the next

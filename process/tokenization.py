@@ -1,4 +1,4 @@
-"""Cutting texts into token ids: the set's own words, or a Hugging Face tokenizer, in batches.
+"""Raw data as columns of ids: texts cut by the set's own words or a Hugging Face tokenizer.
 
 Special tokens are left out: what a brick or a language model needs around a text, it adds itself.
 """

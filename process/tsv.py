@@ -1,4 +1,4 @@
-"""Strict reading of large TAB-separated files: column by column, errors with file and line.
+"""Strict reading of large TAB-separated files: columns, ids within a column, errors with a line.
 
 TAB and line feed are the only separators and quotes are data, as in MIND. A file is read in blocks
 of whole lines, so memory does not grow with its size.

@@ -4,8 +4,8 @@ A rule that reads no content should not rank a test split; ties in time, repeate
 unknown tokens, impossible dates and tiny splits should be known before a number is believed.
 """
 
+from process.honesty.bounds import print_honesty
 from process.honesty.measure import measure_honesty
 from process.honesty.rules import Evidence
-from process.honesty.show import print_honesty
 
 __all__ = ["Evidence", "measure_honesty", "print_honesty"]

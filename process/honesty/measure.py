@@ -1,4 +1,4 @@
-"""The whole report of a data set."""
+"""The whole report of a data set: rules, equal times, dates, repeated texts."""
 
 from __future__ import annotations
 

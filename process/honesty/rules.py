@@ -1,4 +1,4 @@
-"""Rules that read no content, and how well they rank the clicks of a split."""
+"""What is known of interactions without content, and how well it ranks the clicks of a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``behaviors.tsv``: one impression a line: id, user, time, history, candidates with labels.
+"""MIND's two files: ``behaviors.tsv``, one impression a line, and ``news.tsv``, one article a line.
 
 Millions of ids are cut and numbered in bulk; Python never looks at one line at a time.
 """
