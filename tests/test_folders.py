@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,17 +25,18 @@ from legos.files import (
 )
 
 WRITER = """
-import json, random, sys, time
+import random, sys, time
 from pathlib import Path
-from legos.files import sha256_of_file, write_json, write_text
-from legos.files import atomic_folder
-from legos.files import InUseError
-folder, me, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-time.sleep(max(0, start - time.time()))
-done = refused = 0
+from legos.files import InUseError, atomic_folder, sha256_of_file, write_json, write_text
+folder, met, me = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+print("ready", flush=True)
+sys.stdin.readline()
+done = 0
 while done < 5:
     try:
         with atomic_folder(folder) as part:
+            while not met.exists():
+                time.sleep(0.002)
             for n in range(random.randrange(2, 6)):
                 write_text(part / f"{n}.txt", f"{me} {done} " * 50)
             files = {path.name: sha256_of_file(path) for path in part.iterdir()}
@@ -42,9 +44,8 @@ while done < 5:
         done += 1
     except InUseError as error:
         assert "is writing this folder" in str(error)
-        refused += 1
+        met.touch()
         time.sleep(0.002)
-print(refused)
 """
 
 HOLDER = """
@@ -66,14 +67,17 @@ def _siblings(folder: Path) -> set[str]:
 
 @pytest.mark.multiprocess
 def test_many_processes_that_write_one_folder_leave_one_whole_result(tmp_path: Path) -> None:
-    folder, start = tmp_path / "tables", time.time() + 1.5
-    command = [sys.executable, "-c", WRITER, str(folder)]
-    writers = [
-        subprocess.Popen([*command, str(n), str(start)], stdout=subprocess.PIPE) for n in range(4)
-    ]
-    refused = [int(writer.communicate(timeout=60)[0]) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4
-    assert sum(refused) > 0, "the writers never met: the test proves nothing"
+    """The first one waits until another one was refused, so that they do meet."""
+    (tmp_path / "out").mkdir()
+    folder = tmp_path / "out" / "tables"
+    command = [sys.executable, "-c", WRITER, str(folder), str(tmp_path / "met")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, str(n)], **pipes) for n in range(4)]
+    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 4
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    assert [writer.wait(timeout=120) for writer in writers] == [0] * 4
     files = json.loads((folder / "manifest.json").read_text())
     assert files == {
         path.name: sha256_of_file(path) for path in folder.iterdir() if path.name in files
