@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from pkgutil import walk_packages
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import legos
@@ -59,13 +60,29 @@ def forked_python(
     return forked(_python, list(arguments), dict(environment), output, errors)
 
 
+def run_python(arguments: Sequence[str], **more: str) -> tuple[int | None, str]:
+    """Exit code and output, errors included, of ``python <arguments>``.
+
+    Args:
+        arguments: of Python, as :func:`forked_python` takes them.
+        more: variables of the environment.
+    """
+    with TemporaryDirectory() as folder:
+        output = Path(folder, "output")
+        process = forked_python(arguments, {**os.environ, **more}, output, output)
+        process.join(300)
+        process.kill()
+        return process.exitcode, output.read_text(encoding="utf-8")
+
+
 def _python(arguments: list[str], environment: dict[str, str], output: Path, errors: Path) -> None:
     os.environ.clear()
     os.environ.update(environment)
     for path, stream in ((output, sys.stdout), (errors, sys.stderr)):
-        with path.open("wb") as file:
+        with path.open("ab") as file:
             os.dup2(file.fileno(), stream.fileno())
     faulthandler.enable()
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     is_module = arguments[0] == "-m"
     sys.argv = arguments[1:] if is_module else arguments
     if is_module:

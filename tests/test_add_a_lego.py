@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_python
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+pytestmark = pytest.mark.multiprocess
 
 
 @pytest.fixture
@@ -24,41 +28,36 @@ def brick(tmp_path: Path) -> Path:
     return path
 
 
-def python(brick: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(brick.parent)}, timeout=300,
-    )  # fmt: skip
-
-
-def matrix(brick: Path) -> subprocess.CompletedProcess[str]:
+def matrix(brick: Path) -> tuple[int | None, str]:
     """The matrix tests of the new brick; ``-p`` imports it before they are collected."""
     tests = ["-m", "pytest", "tests/test_invariants.py", "-k", f"{brick.stem}[", "-p", brick.stem]
-    return python(brick, *tests, "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=")
+    more = ["-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts="]
+    return run_python([*tests, *more], PYTHONPATH=str(brick.parent))
 
 
 def test_it_is_one_short_file_in_good_order(brick: Path) -> None:
     assert len(brick.read_text(encoding="utf-8").splitlines()) <= 45
     for check in (["check"], ["format", "--check"]):
-        found = python(brick, "-m", "ruff", *check, "--config", "pyproject.toml", str(brick))
+        found = subprocess.run(
+            [sys.executable, "-m", "ruff", *check, "--config", "pyproject.toml", str(brick)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert found.returncode == 0, found.stdout
 
 
 def test_the_matrix_tests_pick_it_up(brick: Path) -> None:
-    found = matrix(brick)
-    assert found.returncode == 0, found.stdout
-    passed = re.search(r"(\d+) passed", found.stdout)
+    code, output = matrix(brick)
+    assert code == 0, output
+    passed = re.search(r"(\d+) passed", output)
     assert passed is not None
     assert int(passed[1]) >= 20
 
 
 def test_the_matrix_tests_would_find_a_mistake(brick: Path) -> None:
-    code = brick.read_text(encoding="utf-8")
-    mixed = code.replace("torch.cat(both, 1)", "torch.cat(both, 1) + both[0].mean()")
-    assert mixed != code
+    right = brick.read_text(encoding="utf-8")
+    mixed = right.replace("torch.cat(both, 1)", "torch.cat(both, 1) + both[0].mean()")
+    assert mixed != right
     brick.write_text(mixed, encoding="utf-8")
-    found = matrix(brick)
-    assert found.returncode == 1
-    assert (
-        "FAILED tests/test_invariants.py::test_an_item_alone_equals_the_item_in_a_b" in found.stdout
-    )
+    code, output = matrix(brick)
+    assert code == 1
+    assert "FAILED tests/test_invariants.py::test_an_item_alone_equals_the_item_in_a_b" in output

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,13 @@ class RunFolder:
             sources: by dotted key the hash of each content that it reads.
         """
         write_description(self.path, self.id, config, sources)
-        versions = {name: version(name) for name in _PACKAGES}
         write_json(
             self.path / "versions.json",
             {
                 "legos": legos.__version__,
                 "python": platform.python_version(),
                 "platform": f"{platform.system()} {platform.machine()}",
-                **versions,
+                **_versions(),
             },
         )
 
@@ -113,6 +113,11 @@ class RunFolder:
 
         with hold(self.path / "lock", busy):
             yield
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
 
 
 _SHOWN = 3  # differences named by an error

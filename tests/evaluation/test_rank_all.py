@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import worker
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.modes.check import check
 from legos.modes.main import run
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
-from tests.training.two_processes import environment, in_two_processes
+from tests.training.two_processes import in_two_processes
 
-ROOT = Path(__file__).parents[2]
 RANK_ALL: dict[str, Any] = {
     "evaluate": {
         "ranking": "all",
@@ -175,22 +173,19 @@ def test_a_comparison_pairs_users(tables: Path, tmp_path: Path) -> None:
     assert set(rows[2]["marks"]) == {"Recall@5", "nDCG@10", "HR@99", "GAUC", "nDCG@5"}
 
 
-@pytest.mark.multiprocess
-def test_the_command_line_from_check_to_results(tables: Path, tmp_path: Path) -> None:
+def test_the_command_line_from_check_to_results(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
-        "worker.py", "--data", "amazon-beauty-random", "--model", "multi_vae", "--exp", "rank-all",
+        "--data", "amazon-beauty-random", "--model", "multi_vae", "--exp", "rank-all",
         "--data.folder", str(tables), "--data.fields", "[title@words]", "--hidden_size", "9",
         "--exp.train.epochs", "1", "--exp.baselines", "[popularity]",
         "--exp.runs_folder", str(tmp_path),
     ]  # fmt: skip
-    done = [
-        subprocess.run([sys.executable, *words, *more], cwd=ROOT, env=environment(),
-                       capture_output=True, text=True, check=False)
-        for more in (["--check"], [])
-    ]  # fmt: skip
-    assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
-    assert "items: products of all users with all items" in done[0].stdout
-    assert "nDCG@100" in done[1].stdout
+    assert worker.main([*words, "--check"]) == 0
+    assert "items: products of all users with all items" in capsys.readouterr().out
+    assert worker.main(words) == 0
+    assert "nDCG@100" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("results.json"))) == 1
 
 

@@ -44,12 +44,15 @@ def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
     found = {}
     shape = world_language_model(root / "llama", attention_dropout=0.0)
-    stages = {"batch_size": 3}
+    stages = {"batch_size": 3, "pretraining_epochs": 1, "finetuning_epochs": 1}
     for name, more in CLLM4REC.items():
         model = {"model": shape, "stages": stages, **more}
         found[name] = world_config(root, model=model, train={"acc_batch": 3})
     for name, training in RECSYSLLM.items():
-        own: dict[str, Any] = {"backbone": {"lora_dropout": 0.0}, "training": training}
+        own: dict[str, Any] = {
+            "backbone": {"lora_dropout": 0.0},
+            "training": {"epochs": 1, **training},
+        }
         found[name] = system_config(root / "reviewed", root / "recsysllm", model=own)
     return found
 
@@ -76,7 +79,7 @@ def gradients(recipe: Recipe) -> dict[str, Tensor]:
     Weights stay as they are, or differences of rounding would grow with every step.
     """
     found: dict[str, Tensor] = {}
-    while (segment := recipe.segment()) is not None and segment.labels["epoch"] < 6:
+    while (segment := recipe.segment()) is not None:
         recipe.replicas.module.train()
         for number in range(min(2, segment.steps)):
 

@@ -55,8 +55,12 @@ def cllm4rec(root: Path, **exp: Any) -> RunConfig:
 def recsysllm(root: Path, **exp: Any) -> RunConfig:
     model: dict[str, Any] = {
         "backbone": {"lora_dropout": 0.0},
-        "measure": {"prompts": ["sequential-6", "direct-8", "rating-1"], "beams": 10, "users": 9},
-    }
+        "training": {"epoch_steps": 3},
+        "measure": {
+            "prompts": ["sequential-6", "direct-8", "rating-1"], "beams": 10, "users": 3,
+            "valid_users": 3,
+        },
+    }  # fmt: skip
     return system_config(root / "reviewed", root / "recsysllm", model=model, **exp)
 
 
@@ -79,7 +83,7 @@ def test_a_run_of_two_processes_ends_as_one_of_one(
         resumed = system(
             root, runs_folder=str(tmp_path / f"begun{begun}"), train={"checkpoint_steps": 2}
         )
-        words = command(resumed, tmp_path, kill_at=5)
+        words = command(resumed, tmp_path, kill_at=4)
         if begun == 1:
             assert end_of_one(words) == -signal.SIGKILL
             in_two_processes(command(resumed, tmp_path))
