@@ -19,8 +19,8 @@ from legos.config.comparison import comparison_curve, comparison_rows
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.evaluation.baselines.measure import measure_baselines
-from legos.evaluation.check_splits import refuse_unmeasurable
+from legos.evaluation.baselines import measure_baselines
+from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.significance import paired_p_values
 from legos.modes.train_test import run_model
@@ -39,9 +39,8 @@ from legos.reports.tables import (
     subset_rows,
     with_improvement,
 )
-from legos.runs.folder import RunFolder, run_folder
+from legos.runs.folder import RunFolder, Tracker, run_folder
 from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
-from legos.runs.results import Tracker
 from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
 from legos.workplace.workplace import Workplace, honesty_notices

@@ -13,14 +13,12 @@ from accelerate.utils import broadcast_object_list
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
-from legos.evaluation.baselines.measure import measure_baselines, missing_baselines
-from legos.evaluation.check_splits import refuse_unmeasurable
-from legos.evaluation.measure import SplitResult
+from legos.evaluation.baselines import measure_baselines, missing_baselines
+from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
 from legos.reports.page import write_report
-from legos.runs.folder import RunFolder, RunPlace, checkpoint_of, place_of
+from legos.runs.folder import Measurement, RunFolder, RunPlace, Tracker, checkpoint_of, place_of
 from legos.runs.identity import measurement_identity
-from legos.runs.results import Measurement, Tracker
 from legos.systems.protocol import System, open_system
 from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
 from legos.workplace.workplace import Workplace, honesty_notices

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.evaluation.baselines.methods import ORACLE, baseline_title
+from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.metrics.beyond import ALL
 from legos.metrics.names import larger_is_better
 from legos.terminal import shown_bytes

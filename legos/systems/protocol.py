@@ -16,8 +16,7 @@ from rich.console import Console
 from legos.config.model_schema import systems
 from legos.data.interactions import Interactions
 from legos.evaluation.measure import SplitResult
-from legos.runs.folder import RunFolder
-from legos.runs.results import Tracker
+from legos.runs.folder import RunFolder, Tracker
 from legos.workplace.workplace import Workplace
 
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import torch
 
-from legos.runs.results import Tracker
+from legos.runs.folder import Tracker
 from legos.training.optimizer import set_learning_rate
 from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment
 from legos.training.saved_state import SavedState

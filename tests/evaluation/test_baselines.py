@@ -8,7 +8,7 @@ import pytest
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.evaluation.baselines.methods import BASELINES, Reading, baseline_scores
+from legos.evaluation.baselines import BASELINES, Reading, baseline_scores
 from legos.lm.text_vectors import unit_rows
 from legos.metrics import grouped_metrics
 from tests.tiny import tiny_tables

@@ -15,8 +15,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation import rank as ranking_module
-from legos.evaluation.baselines.measure import PAGES, rank_by_baseline
-from legos.evaluation.baselines.methods import Reading
+from legos.evaluation.baselines import PAGES, Reading, rank_by_baseline
 from legos.evaluation.rank import Exclude, Ranking, rank, what_to_rank
 from legos.predictor.din import DINConfig
 from legos.predictor.dot import DotConfig
@@ -24,9 +23,8 @@ from legos.predictor.interests import InterestsConfig
 from legos.predictor.mlp import MLPConfig
 from legos.recommender import Recommender
 from legos.registry import PredictorConfig, UserEncoderConfig
-from legos.systems.bricks import rank as rank_models
-from legos.systems.bricks.rank import rank_by_model
-from legos.systems.bricks.score import score_split
+from legos.systems.bricks import score as rank_models
+from legos.systems.bricks.score import rank_by_model, score_split
 from legos.user.poly_attention import PolyAttentionConfig
 from legos.user.pooling import PoolingConfig
 from legos.user.sequence import SequenceConfig
@@ -260,7 +258,7 @@ def test_baselines_rank_as_their_scores_say(name: str, tables: Tables) -> None:
         middle = (first.positives.above / first.sizes[first.positives.group]).mean()
         assert 0.4 < middle < 0.6
         return
-    from legos.evaluation.baselines.methods import baseline_scores
+    from legos.evaluation.baselines import baseline_scores
 
     shown = baseline_scores(name, Reading(tables, "test", history_length=6))
     pages = PAGES[name](reading)(np.arange(len(reading.states)))

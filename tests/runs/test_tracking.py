@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.runs.results import Tracker
+from legos.runs.folder import Tracker
 
 
 def lines(folder: Path) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ import torch
 from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.evaluation.baselines.measure import possible_baselines
+from legos.evaluation.baselines import possible_baselines
 from legos.modes.main import run
 from legos.systems.cllm4rec.corpus import chosen_kinds, known_kinds
 from tests.modes.tiny_config import NAML, POOLING, tiny_config

@@ -13,12 +13,10 @@ from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranke
 from legos.evaluation.rank import Sharing, distinct_states, ranking_of
 from legos.metrics.beyond import ALL
 from legos.recommender import Recommender
-from legos.runs.folder import RunFolder
-from legos.runs.results import Tracker
+from legos.runs.folder import RunFolder, Tracker
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
-from legos.systems.bricks.rank import rank_by_model
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.systems.bricks.score import score_split, score_split_directly
+from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
 from legos.training.weights import seed_everything

@@ -16,8 +16,7 @@ from legos.evaluation.measure import SplitResult
 from legos.lm.load import LanguageModel
 from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
-from legos.runs.folder import RunFolder
-from legos.runs.results import Tracker
+from legos.runs.folder import RunFolder, Tracker
 from legos.systems.cllm4rec.batches import (
     ContentLM,
     InteractionLM,

@@ -13,8 +13,7 @@ from legos.evaluation.measure import SplitResult
 from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
 from legos.runs.checkpoint import read_checkpoint
-from legos.runs.folder import RunFolder
-from legos.runs.results import Tracker
+from legos.runs.folder import RunFolder, Tracker
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,
