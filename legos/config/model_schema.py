@@ -152,7 +152,8 @@ class RegisteredSystem:
         section: what a model YAML may say of it.
         compared: the same as a row of a comparison.
         runs: ``module:name`` of what makes a ``legos.systems.protocol.System`` of a workplace.
-        shows: ``module:name`` of what ``--check`` prints of it.
+        shows: ``module:name`` of what ``--check`` prints of a workplace without weights; it is
+            called with the workplace, a console, and whether its data are new.
     """
 
     about: str

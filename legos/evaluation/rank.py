@@ -6,121 +6,27 @@ sorted, no matrix of all users is held; memory is a page of users times the item
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from legos.data.batch import clicks_of
-from legos.data.interactions import Interactions
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.metrics.ranking import Positives, compare_in_groups
+from legos.workplace.device import ALONE, Sharing
 from legos.workplace.workplace import Workplace
 
 # scores held at once
 _NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
 _COMPARED = 2**18  # scores compared at once on a CPU: they fit a cache
 Exclude = Literal["history", "history+valid", "nothing"]
-
-
-@dataclass(frozen=True)
-class States:
-    """Distinct pairs of a history and its reader.
-
-    Attributes:
-        histories: ``(S,)`` int64 row of ``histories``.
-        users: ``(S,)`` int64.
-    """
-
-    histories: Tensor
-    users: Tensor
-
-
-def distinct_states(interactions: Interactions) -> tuple[States, Tensor]:
-    """The states of a split and, for each impression, which it has: ``(n,)`` int64."""
-    count = int(interactions.users.max()) + 1 if len(interactions) else 1
-    pairs, owner = torch.unique(
-        interactions.history_rows * count + interactions.users, return_inverse=True
-    )
-    return States(pairs // count, pairs % count), owner
-
-
-Page = TypeVar("Page", Tensor, slice)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """Which pages of a piece of work this process does.
-
-    Attributes:
-        accelerator: of the processes that share; None = this process does all.
-    """
-
-    accelerator: Accelerator | None = None
-
-    @classmethod
-    def between(cls, accelerator: Accelerator) -> Sharing:
-        """Share between all processes, where there are more than one."""
-        return cls(None if accelerator.num_processes == 1 else accelerator)
-
-    def fill(self, pages: Sequence[Page], compute: Callable[[Page], Tensor], count: int) -> Tensor:
-        """Compute rows page by page, every n-th page in each of n processes.
-
-        Args:
-            pages: at least one; together they name each row once.
-            compute: page of m rows -> ``(m, ...)``.
-            count: number of rows.
-
-        Returns:
-            ``(count, ...)``, complete in every process. The parts are added up, and x + 0 is x:
-            nothing is rounded.
-        """
-        own = self.own(pages)
-        first = pages[0] if not own else own[0]  # without own pages, one tells the shape
-        values = compute(first)
-        filled = values.new_zeros(count, *values.shape[1:])
-        if own:
-            filled[first] = values
-        for page in own[1:]:
-            filled[page] = compute(page)
-        return self.added(filled)
-
-    def gathered(self, pages: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
-        """What is computed of each page, in the order of the pages, in every process.
-
-        Args:
-            pages: every n-th is computed in each of n processes.
-            compute: of a page what processes can send each other.
-        """
-        found = [(number, compute(pages[number])) for number in self.own(range(len(pages)))]
-        if self.accelerator is not None:
-            found = gather_object(found)
-        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
-
-    def own(self, pages: Sequence[Item]) -> Sequence[Item]:
-        """The pages of this process."""
-        if self.accelerator is None:
-            return pages
-        return pages[self.accelerator.process_index :: self.accelerator.num_processes]
-
-    def added(self, values: Tensor) -> Tensor:
-        """The sum over all processes of what each has, in every process."""
-        if self.accelerator is None:
-            return values
-        total: Tensor = self.accelerator.reduce(values, "sum")
-        return total
-
-
-ALONE = Sharing()
 
 
 @dataclass(frozen=True)

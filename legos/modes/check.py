@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from rich.console import Console
@@ -13,13 +14,13 @@ from legos.config import resolved_dict
 from legos.config.check import check_tables
 from legos.config.comparison import comparison_runs
 from legos.config.data_schema import DataConfig
+from legos.config.model_schema import systems
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
 from legos.reports.tables import counts, print_language, titled_table
 from legos.runs.folder import run_folder
 from legos.runs.identity import models_not_here
-from legos.systems.protocol import show_system
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 
@@ -55,7 +56,8 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         seen.add((member.model.name, member.embed.name))
         place = Workplace.open(member, accelerator, tables, shapes_only=True)
         kind = (member.model.system, member.data)
-        show_system(place, console, kind not in read)
+        show = resolve_name(systems()[member.model.system].shows)
+        show(place, console, kind not in read)
         read.append(kind)
         absent = models_not_here(member)
         if absent:

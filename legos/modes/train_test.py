@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from legos.config.model_schema import systems
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
@@ -19,7 +21,7 @@ from legos.files import write_array
 from legos.reports.page import write_report
 from legos.runs.folder import Measurement, RunFolder, RunPlace, Tracker, checkpoint_of, place_of
 from legos.runs.identity import measurement_identity
-from legos.systems.protocol import System, open_system
+from legos.systems.protocol import System
 from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
 from legos.workplace.workplace import Workplace, honesty_notices
 
@@ -119,6 +121,12 @@ def test_model(
             results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
             keep_diagnostics(folder.diagnostics(measured.id, split), result, interactions)
     return results
+
+
+def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
+    """The system that the model YAML names, with its first weights."""
+    system: System = resolve_name(systems()[place.config.model.system].runs)(place, say)
+    return system
 
 
 def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, Any]:

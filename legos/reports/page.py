@@ -23,8 +23,6 @@ from legos.records import check_record, json_lines, read_array, read_json, shown
 from legos.reports import figures as plots
 from legos.runs.folder import LINES, Line, RunFolder
 
-_TEMPLATE = "report.html.jinja"
-
 Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
 
@@ -46,7 +44,6 @@ def write_report(folder: Path) -> Path:
     if results is None:
         raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
     page = _render(
-        _TEMPLATE,
         results=results,
         honesty=read_honesty(results),
         rules=RULES,
@@ -63,16 +60,16 @@ def write_report(folder: Path) -> Path:
 
 def honesty_page(name: str, honesty: Honesty) -> str:
     """The data-honesty report of a data set as a self-contained page."""
-    return _render("honesty_page.html.jinja", name=name, honesty=honesty, rules=RULES)
+    return _render(name=name, honesty=honesty, rules=RULES)
 
 
-def _render(template: str, **values: Any) -> str:
+def _render(**values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
         loader=PackageLoader("legos.reports", "."), autoescape=True, undefined=StrictUndefined
     )
-    return pages.get_template(template).render(**values)
+    return pages.get_template("page.html.jinja").render(**values)
 
 
 def _facts(results: Mapping[str, Any]) -> dict[str, str]:

@@ -71,8 +71,6 @@ class RunFolder:
         Raises:
             DataError: ``results.json`` is damaged.
         """
-        from legos.runs.folder import ResultsRecord, WithBaselines  # asks for metrics and torch
-
         path = self.path / "results.json"
         if not path.is_file():
             return None

@@ -6,18 +6,12 @@ tests of significance are the same for all. A system is imported when a model YA
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from rich.console import Console
-
-from legos.config.model_schema import systems
 from legos.data.interactions import Interactions
 from legos.evaluation.measure import SplitResult
 from legos.runs.folder import RunFolder, Tracker
-from legos.workplace.workplace import Workplace
 
 
 class System(Protocol):
@@ -57,27 +51,3 @@ class System(Protocol):
             interactions: the split, on the accelerator's device.
             thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
         """
-
-
-Show = Callable[[Workplace, Console, bool], None]
-"""What ``--check`` prints of a workplace without weights; True: of its data, too."""
-
-
-def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
-    """The system that the model YAML names, with its first weights.
-
-    Args:
-        place: configuration, processes and data.
-        say: told what a person should know.
-    """
-    return cast(System, _named(systems()[place.config.model.system].runs)(place, say))
-
-
-def show_system(place: Workplace, console: Console, new_data: bool) -> None:
-    """Print what ``--check`` has to say of a workplace that was opened for shapes only."""
-    cast(Show, _named(systems()[place.config.model.system].shows))(place, console, new_data)
-
-
-def _named(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)

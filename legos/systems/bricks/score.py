@@ -13,11 +13,12 @@ from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer
 from legos.data.batch import Batch, Readers, distinct_items
-from legos.data.interactions import Interactions
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.items import ItemBatch, ItemStore
 from legos.data.ragged import Ragged
-from legos.evaluation.rank import ALONE, Ranked, Ranking, Sharing, States, distinct_states, rank
+from legos.evaluation.rank import Ranked, Ranking, rank
 from legos.recommender import Recommender, take
+from legos.workplace.device import ALONE, Sharing
 
 _NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on the candidate
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core

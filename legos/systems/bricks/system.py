@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from legos.data.batch import Rows
-from legos.data.interactions import Interactions
+from legos.data.interactions import Interactions, distinct_states
 from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
-from legos.evaluation.rank import Sharing, distinct_states, ranking_of
+from legos.evaluation.rank import ranking_of
 from legos.metrics.beyond import ALL
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
@@ -20,6 +20,7 @@ from legos.systems.bricks.score import rank_by_model, score_split, score_split_d
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
 from legos.training.weights import seed_everything
+from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 
 

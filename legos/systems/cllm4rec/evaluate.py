@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.interactions import Interactions
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.data.rows import token_batches
 from legos.errors import DataError
 from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
-from legos.evaluation.rank import Sharing, States, distinct_states, rank, ranking_of
+from legos.evaluation.rank import rank, ranking_of
 from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts, Templates
 from legos.systems.cllm4rec.corpus import distinct_rows
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.systems.cllm4rec.settings import RecommendationSettings
+from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 
 BATCH_TOKENS = 16_384  # read at once; changes memory, not results

@@ -14,7 +14,6 @@ from torch import Tensor
 from legos.data.ragged import from_lengths
 from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
-from legos.evaluation.rank import Sharing
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.lora import Backbone
@@ -29,6 +28,7 @@ from legos.systems.recsysllm.task_settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import ITEM
 from legos.systems.recsysllm.tasks.examples import Instance
+from legos.workplace.device import Sharing
 
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
