@@ -109,7 +109,7 @@ def _do(errand: Errand) -> None:
         print(help_text())
         return
     if errand.families is not None:
-        from legos.config.listing import list_families
+        from legos.config.help import list_families
 
         list_families(errand.families)
         return
@@ -123,7 +123,7 @@ def _do(errand: Errand) -> None:
         return
     config = load_run_config(errand.rest, notice=_notice)
     if errand.save is not None:
-        from legos.config.saving import save_configuration
+        from legos.config.load import save_configuration
 
         save_configuration(config, errand.save)
         print(f"{errand.save}: the whole configuration; --config {errand.save} runs it")
@@ -138,7 +138,7 @@ def _do(errand: Errand) -> None:
 
         check(config)
         return
-    from legos.config.check import check_tables
+    from legos.config.refusals import check_tables
     from legos.data.tables import Tables
     from legos.modes.main import run
     from legos.workplace.device import models_of, naming_memory_settings

@@ -24,7 +24,7 @@ from benchmarks.report import finish
 from benchmarks.shapes import GOODREADS, VOCABULARY, make_interactions, make_items
 from legos.config.load import load_run_config
 from legos.config.model_schema import ModelConfig
-from legos.config.sections import names_of
+from legos.config.models import names_of
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.sampling import NegativeSampler

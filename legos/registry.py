@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -173,6 +174,22 @@ def _refuse_other_form(brick: type, config: type[BrickConfig]) -> None:
 item_encoders = Registry("item encoder")
 user_encoders = Registry("user encoder")
 predictors = Registry("predictor")
+_REGISTRIES = {"item": item_encoders, "user": user_encoders, "predictor": predictors}
+
+
+def bricks(family: str) -> Registry:
+    """The filled registry of "item", "user" or "predictor"."""
+    import_module(f"legos.{family}")
+    return _REGISTRIES[family]
+
+
+def brick_class(settings: BrickConfig) -> type | None:
+    """The class that settings are registered with; None: with none."""
+    for registry in map(bricks, _REGISTRIES):
+        name = settings.name
+        if name in registry.names() and registry.config(name) is type(settings):
+            return registry.brick(name)
+    return None
 
 
 def bricks_in(section: BaseModel, path: str = "") -> Iterator[tuple[str, BrickConfig]]:

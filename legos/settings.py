@@ -5,7 +5,8 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -80,6 +81,13 @@ class Settings(BaseModel):
             for key, value in self.model_dump(mode="json").items()
             if key not in defaults or value != defaults[key]
         }
+
+
+def refuse_repetition(what: str, names: Iterable[object]) -> None:
+    """Raise ValueError when a name occurs twice."""
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} {', '.join(twice)} given twice")
 
 
 Outcome = Literal["weights", "choice", "measurement", "nothing"]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from legos.config.checks import bricks
-from legos.config.locations import FAMILIES
 from legos.config.schema import RunConfig
+from legos.config.yaml_files import FAMILIES
+from legos.registry import bricks
 from legos.settings import LARGEST_SEED, Seed, Settings
 
 

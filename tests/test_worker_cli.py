@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import worker
-from legos.config.overrides import PUBLISHED
+from legos.config.variables import PUBLISHED
 from legos.errors import DataError
 from legos.registry import predictors
 from tests.tiny import tiny_tables

@@ -1,65 +1,145 @@
-"""The rows of a comparison and the single runs that each consists of."""
+"""``exp.compare``: the sections that it names are put into the experiment; a curve over its rows.
+
+An entry is a name, or a mapping that names a section (``model: naml``) beside keys that override
+its own; ``data`` beside a model names its data, ``train`` overrides keys of ``exp.train`` for it.
+``compare.data`` names data of the comparison's own: ``cs: {data: goodreads, fields: ...}``.
+``cross`` of a model stands for many rows: of each of its mappings, from words to keys of the model,
+one word is chosen; a row is called after its words.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from legos.config.model_schema import ComparedModel, ModelConfig
-from legos.config.schema import EmbedConfig, RunConfig
+from legos.config.model_schema import ComparedModel, SystemModel
+from legos.config.models import put_over, read_section, write_out
+from legos.config.overrides import Arguments
+from legos.config.schema import RunConfig
+from legos.config.yaml_files import KINDS, Document, KeyPath, merge
 from legos.errors import ConfigError, nearest
 
+OF_THE_ROW = tuple(key for key in ComparedModel.model_fields if key not in SystemModel.model_fields)
+"""Keys of an entry that are none of its model's."""
+_COMPARE: KeyPath = ("exp", "compare")
+_NAMES = tuple(f"{kind}.name" for kind in KINDS)
+_LISTS = {"model": "models", "embed": "embeds"}  # by kind the key of exp.compare
 
-@dataclass(frozen=True)
-class ComparedRow:
-    """A row of a comparison's tables.
 
-    Attributes:
-        label: the model's name, with that of the token vectors where there are several.
-        reference: label of the row that it is measured against; None for the first row, unless
-            it names one.
-        runs: one a seed.
+def read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
+    """Put sections where ``exp.compare`` names them; returns how many there are by kind.
+
+    The experiment has a mapping ``compare``. A ``--model`` or ``--embed`` of the command line
+    takes the place of all.
+
+    Raises:
+        ConfigError: a section is not there or cannot be read.
     """
-
-    label: str
-    reference: str | None
-    runs: tuple[RunConfig, ...]
-
-
-def comparison_rows(config: RunConfig) -> list[ComparedRow]:
-    """A row for each model and embed of ``exp.compare``, models outside.
-
-    ``against`` names a model: the reference is its row with the same token vectors. Without it
-    the reference is the first row of all. A system that reads no token vectors has one row.
-    """
-    compare = config.exp.compare
-    if compare is None:
-        return [ComparedRow(config.model.name, None, (config,))]
-    embeds = compare.embeds or (config.embed,)
-    of_bricks = {entry.name for entry in compare.models if isinstance(entry, ModelConfig)}
-
-    def label(name: str, embed: EmbedConfig) -> str:
-        return f"{name} + {embed.name}" if len(embeds) > 1 and name in of_bricks else name
-
-    first = label(compare.models[0].name, embeds[0])
-    rows = []
-    for entry in compare.models:
-        for embed in embeds if entry.name in of_bricks else embeds[:1]:
-            own = label(entry.name, embed)
-            reference = label(entry.against, embed) if entry.against else first
-            runs = tuple(_run(config, entry, embed, seed) for seed in compare.seeds)
-            rows.append(ComparedRow(own, None if reference == own else reference, runs))
-    return rows
+    compare = run.data["exp"]["compare"]
+    counts: dict[str, int] = {}
+    own = Document({}, {})
+    if isinstance(compare.get("data"), dict):
+        own = run.part((*_COMPARE, "data"))
+        del compare["data"]
+    for kind, key in _LISTS.items():
+        if kind in arguments.yamls and key in compare:
+            compare[key] = [arguments.yamls[kind]]
+        entries = compare.get(key)
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, str | dict) for entry in entries
+        ):
+            continue  # the schema says what is wrong
+        if kind == "model":
+            _write_out_crosses(run)
+        for index in range(len(entries)):
+            place: KeyPath = (*_COMPARE, key, str(index))
+            _read_entry(run, place, kind)
+            if kind == "model":
+                _read_row(run, place, own)
+        counts[kind] = len(entries)
+    return counts
 
 
-def comparison_runs(config: RunConfig) -> list[RunConfig]:
-    """One ``train_test`` run for each model, embed and seed of ``exp.compare``, in this order.
+def copies(run: Document, kind: str, counts: Mapping[str, int]) -> Iterator[KeyPath]:
+    """Where ``exp.compare`` holds further sections of a kind."""
+    for index in range(counts.get("model" if kind == "data" else kind, 0)):
+        prefix: KeyPath = (*_COMPARE, _LISTS.get(kind, "models"), str(index))
+        if kind != "data":
+            yield prefix
+        elif isinstance(run.data["exp"]["compare"]["models"][index].get("data"), dict):
+            yield (*prefix, "data")
 
-    A run is the same, run id included, as one started by itself.
-    """
-    return [run for row in comparison_rows(config) for run in row.runs]
+
+def _write_out_crosses(run: Document) -> None:
+    """Put the rows of each ``cross`` in its place."""
+    entries = run.data["exp"]["compare"]["models"]
+    given = [run.part((*_COMPARE, "models", str(index))) for index in range(len(entries))]
+    rows = [row for index, entry in enumerate(given) for row in _crossed(entry, index)]
+    entries[:] = [{} for _ in rows]
+    for index, row in enumerate(rows):
+        run.put((*_COMPARE, "models", str(index)), row)
+
+
+def _crossed(entry: Document, index: int) -> Iterator[Document]:
+    """The rows that an entry stands for."""
+    if not isinstance(entry.data, dict) or "cross" not in entry.data:
+        yield entry
+        return
+    lines = entry.data["cross"]
+    if not isinstance(lines, list) or not all(
+        isinstance(line, dict) and line and all(isinstance(keys, dict) for keys in line.values())
+        for line in lines
+    ):
+        raise ConfigError(
+            f"{entry.place(('cross',))}: exp.compare.models.{index}.cross: expected a list of "
+            "mappings, each from words to keys of the model, such as [{a: {lr: 0.1}, b: {lr: 1}}]"
+        )
+    for words in product(*lines):
+        row = entry.part(())
+        del row.data["cross"]
+        for number, word in enumerate(words):
+            merge(row, entry.part(("cross", str(number), word)))
+        yield Document({**row.data, "name": "-".join(words)}, row.places)
+
+
+def _read_entry(run: Document, place: KeyPath, kind: str) -> None:
+    """Write out a section in place; one without a name is written out already."""
+    given = run.part(place)
+    entry: Any = given.data
+    name = entry.get(kind) if isinstance(entry, dict) else entry
+    if isinstance(entry, dict) and ("system" in entry or name is None):
+        return  # key `model` of a system names a language model
+    try:
+        if not isinstance(name, str):
+            raise ConfigError(f"expected the name or path of a {kind} YAML, found {name!r}")
+        section = read_section(kind, name)
+    except ConfigError as error:
+        raise ConfigError(f"{run.place(place)}: {'.'.join(place)}: {error}") from None
+    if isinstance(entry, dict):
+        del entry[kind]
+        if kind == "model":
+            put_over(section, given)
+            write_out(section)
+        else:
+            merge(section, given)
+    run.put(place, section)
+
+
+def _read_row(run: Document, place: KeyPath, own: Document) -> None:
+    """Write out the data and the training of a row."""
+    row = run.part(place).data
+    if isinstance(row.get("train"), dict) and "train" in run.data["exp"]:
+        train = run.part(("exp", "train"))
+        merge(train, run.part((*place, "train")))
+        run.put((*place, "train"), train)
+    data, where = row.get("data"), (*place, "data")
+    if isinstance(data, str) and data in own.data:
+        run.put(where, own.part((data,)))
+    if data is not None:
+        _read_entry(run, where, "data")
 
 
 @dataclass(frozen=True)
@@ -89,12 +169,14 @@ def comparison_curve(config: RunConfig) -> Curve | None:
         return None
     sets: dict[str, dict[str, float]] = {}
     known: dict[str, float] = {}
-    for row in comparison_rows(config):
-        numbers = dict(_numbers(row.runs[0].model_dump(mode="json")))
+    for row in config.rows():
+        plain = dict(_flat(row.runs[0].model_dump(mode="json")))
+        numbers = {name: each for name, each in plain.items() if type(each) in (int, float)}
         known |= numbers
         if key in numbers:
-            rest = json.dumps(_without(row.runs[0], key), sort_keys=True)
-            sets.setdefault(rest, {})[row.label] = numbers[key]
+            rest = {name: each for name, each in plain.items() if name not in (key, *_NAMES)}
+            same = sets.setdefault(json.dumps(rest, sort_keys=True), {})
+            same[row.label] = numbers[key]
     if not sets:
         raise ConfigError(f"exp.compare.curve: no row has a number {key!r}; {nearest(key, known)}")
     found = max(sets.values(), key=len)
@@ -106,39 +188,10 @@ def comparison_curve(config: RunConfig) -> Curve | None:
     return Curve(key, dict(sorted(found.items(), key=lambda entry: entry[1])))
 
 
-def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Dotted key and value of every number in a tree of mappings and lists."""
-    if isinstance(value, dict | list):
-        below = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, each in below:
-            yield from _numbers(each, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf in a tree of mappings and lists."""
+    if not isinstance(value, dict | list) or not value:
         yield prefix, value
-
-
-def _without(run: RunConfig, key: str) -> dict[str, Any]:
-    """A run as plain values, but for the names of its parts and one number."""
-    plain = run.model_dump(mode="json")
-    for part in plain.values():
-        del part["name"]
-    *parents, last = key.split(".")
-    here: Any = plain
-    for parent in parents:
-        here = here[int(parent)] if isinstance(here, list) else here[parent]
-    here[int(last) if isinstance(here, list) else last] = None
-    return plain
-
-
-def _run(config: RunConfig, entry: ComparedModel, embed: EmbedConfig, seed: int) -> RunConfig:
-    return RunConfig(
-        data=entry.data or config.data,
-        model=entry.alone(),
-        embed=embed,
-        exp=config.exp.model_copy(
-            update={
-                "mode": "train_test",
-                "compare": None,
-                "train": (entry.train or config.exp.train).model_copy(update={"seed": seed}),
-            }
-        ),
-    )
+        return
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _flat(each, f"{prefix}.{key}" if prefix else str(key))

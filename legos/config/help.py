@@ -1,14 +1,20 @@
-"""What ``worker.py --help`` says."""
+"""What ``worker.py --help`` and ``--list`` say."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
-from legos.config.locations import KINDS
-from legos.config.overrides import PUBLISHED
-from legos.config.sections import names_of
+from legos.config.models import models, names_of
+from legos.config.variables import PUBLISHED
+from legos.config.yaml_files import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
+from legos.errors import ConfigError, nearest
+
+_SYSTEM = "system"
 
 _HEAD = """\
 Train, test and compare content-based recommenders that four YAMLs describe.
@@ -72,9 +78,72 @@ def help_text() -> str:
         f"  --{name:<19}{variable.meaning} ({_shown(variable.default)})"
         for name, variable in PUBLISHED.items()
     )
-    families = ", ".join(("item", "user", "predictor", "system", *KINDS))
+    families = ", ".join((*FAMILIES, _SYSTEM, *KINDS))
     return _HEAD.format(families=families, yamls=yamls, variables=variables)
 
 
 def _shown(default: Any) -> str:
     return json.dumps(default) if default is None or isinstance(default, bool) else str(default)
+
+
+def list_families(families: Sequence[str]) -> None:
+    """Print a table of each family asked for; of all of them when none is, models first.
+
+    Args:
+        families: names, as after ``--list``.
+
+    Raises:
+        ConfigError: there is no such family; the message names the nearest.
+    """
+    known = ("model", _SYSTEM, *FAMILIES, *(kind for kind in KINDS if kind != "model"))
+    for family in families:
+        if family not in known:
+            raise ConfigError(f"--list {family}: no such family; {nearest(family, known)}")
+    tables = (table for family in families or known for table in _tables(family))
+    print("\n\n".join("\n".join([head, *_aligned(rows)]) for head, rows in tables))
+
+
+def _tables(family: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Head and rows of each table of a family."""
+    if family == "model":
+        yield from _models()
+    elif family in FAMILIES:
+        from legos.registry import bricks  # imports torch
+
+        registry = bricks(family)
+        head = f"{family}: {registry.family}s, by the name that --{family} or a model gives"
+        yield head, [(name, registry.describe(name)) for name in registry.names()]
+    elif family == _SYSTEM:
+        from legos.config.model_schema import registered_system, systems  # imports pydantic
+
+        head = "system: what trains and scores a model, by the name that key system gives"
+        yield head, [(name, registered_system(name).about) for name in systems()]
+    else:
+        names, files = names_of(family), yaml_files(CONFIG_FOLDER / family)
+        head = f"{family}: YAMLs in config/{family}/"
+        yield head, list(zip(names, map(headline, files), strict=True))
+
+
+def _models() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """A table a group: published models first, then their variants."""
+    found = models().values()
+    for group in dict.fromkeys(model.group for model in found):
+        members = [model for model in found if model.group == group]
+        yield (
+            f"model: {group}",
+            [
+                (model.name, " · ".join(model.bricks.values()), model.paper or model.description)
+                for model in sorted(members, key=lambda model: not model.paper)
+            ],
+        )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Rows in columns; on a terminal the last column is folded."""
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    begin = 2 + sum(width + 2 for width in widths)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for *first, last in rows:
+        line = "  " + "".join(f"{each:<{wide}}  " for each, wide in zip(first, widths, strict=True))
+        folded = fill(last, width - begin) if width > 2 * begin else last
+        yield line + folded.replace("\n", "\n" + " " * begin)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from legos.config.checks import bricks
-from legos.config.compared import OF_THE_ROW, copies, read_compared
-from legos.config.comparison import comparison_curve
-from legos.config.data_schema import DataConfig
-from legos.config.described import FILE, RunDescription, find_run, read_description
-from legos.config.locations import FAMILIES, KINDS, shown
+from legos.config.comparison import OF_THE_ROW, comparison_curve, copies, read_compared
 from legos.config.messages import explain
-from legos.config.model_schema import SystemModel
-from legos.config.models import name_language_models, use_bricks
+from legos.config.model_schema import DataConfig, EmbedConfig, SystemModel
+from legos.config.models import name_language_models, names_of, read_section, use_bricks
 from legos.config.overrides import (
     COMMAND_LINE,
     Arguments,
@@ -27,14 +20,22 @@ from legos.config.overrides import (
     check_variables,
     read_arguments,
     read_options,
+    referenced_variables,
+    resolve,
 )
-from legos.config.references import leaves, referenced_variables, resolve
-from legos.config.schema import EmbedConfig, ExpConfig, RunConfig
-from legos.config.sections import names_of, read_section
-from legos.config.unread import refuse_unread_given
-from legos.config.yaml_files import Document, KeyPath
-from legos.errors import CheckpointError, ConfigError
-from legos.registry import Registry
+from legos.config.refusals import refuse_unread_given
+from legos.config.saved import (
+    RunDescription,
+    loaded_run,
+    refuse_moved_tables,
+    refuse_other_settings,
+    sections_of_run,
+    yaml_of,
+)
+from legos.config.schema import ExpConfig, RunConfig
+from legos.config.yaml_files import FAMILIES, KINDS, Document, shown
+from legos.errors import ConfigError
+from legos.files import atomic_path
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
@@ -63,22 +64,37 @@ def load_run_config(
         ConfigError: whatever is wrong, as much of it at once as can be known.
     """
     arguments = read_arguments(argv)
-    trained = loaded_run(arguments)
+    loaded = arguments.variables.get("load", arguments.dotted.get(("exp", "load")))
+    trained = None if loaded is None else loaded_run(arguments, loaded)
     document = _gather(arguments, trained)
     read = referenced_variables(document.data)
     if trained is not None:
         read |= {"load"}
-        refuse_unread(trained, [name for name in arguments.variables if name not in read])
+        refuse_other_settings(trained, [name for name in arguments.variables if name not in read])
     notices = arguments.notices + check_variables(arguments.variables, read)
-    resolved = resolve(document, arguments.variables)
-    name_language_models(resolved)
-    config = _validate(resolved)
+    config = _validate(_resolved(document, arguments))
     if trained is not None:
         refuse_moved_tables(trained, config.data.folder)
     notices += refuse_unread_given(arguments, document, config)
     for text in notices:
         notice(text)
     return config
+
+
+def save_configuration(config: RunConfig, path: Path) -> None:
+    """Write a configuration so that ``--config path`` is the same run again.
+
+    Raises:
+        ConfigError: there is such a file, or a value that no YAML gives back (``${``).
+    """
+    if path.exists():
+        raise ConfigError(f"--save {shown(path)}: is there already; delete it or choose another")
+    with atomic_path(path) as written:
+        written.write_text(yaml_of(config, path), encoding="utf-8")
+        again = load_run_config(["--config", str(written)], notice=lambda text: None)
+        for kind in KINDS:
+            if getattr(again, kind) != getattr(config, kind):
+                raise ConfigError(f"--save: section {kind} holds a value that no YAML gives back")
 
 
 def load_exp_config(
@@ -93,8 +109,7 @@ def load_exp_config(
     Raises:
         ConfigError: whatever is wrong, options of another section included.
     """
-    config = _load_sections(read_arguments(argv), ("exp",), notice)["exp"]
-    return ExpConfig.model_validate(config)
+    return ExpConfig.model_validate(_load_sections(read_arguments(argv), ("exp",), notice)["exp"])
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ def asks_for_vectors(argv: Sequence[str]) -> bool:
         arguments = read_arguments(argv)
         document = Document({}, {})
         document.put(("exp",), read_section("exp", arguments.sections["exp"]))
-        apply_dotted(document, _of(arguments, "exp"))
+        apply_dotted(document, arguments.of("exp"))
     except (ConfigError, KeyError):
         return False
     return bool(document.data["exp"].get("mode") == "embed")
@@ -166,12 +181,9 @@ def _load_sections(
         if kind in arguments.sections:
             document.put((kind,), read_section(kind, arguments.sections[kind]))
     apply_dotted(document, arguments.dotted)
-    notices = arguments.notices + check_variables(
-        arguments.variables, referenced_variables(document.data)
-    )
-    resolved = resolve(document, arguments.variables)
-    name_language_models(resolved)
-    checked, problems = _checked(resolved, {})
+    read_here = referenced_variables(document.data)
+    notices = arguments.notices + check_variables(arguments.variables, read_here)
+    checked, problems = _checked(_resolved(document, arguments))
     if problems:
         raise _problems(problems)
     for text in notices:
@@ -179,7 +191,7 @@ def _load_sections(
     return checked
 
 
-def _gather(arguments: Arguments, trained: RunDescription | None = None) -> Document:
+def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
     """All sections in one document, overridden, with the models of a comparison put in.
 
     What is not given is as a trained run says it.
@@ -203,11 +215,12 @@ def _gather(arguments: Arguments, trained: RunDescription | None = None) -> Docu
         run.put((kind,), section)
     compared: dict[str, int] = {}
     if "exp" in sections:
-        apply_dotted(run, _of(arguments, "exp"))
-        try:
-            compared = read_compared(run, arguments)
-        except ConfigError as error:
-            problems.append(str(error))
+        apply_dotted(run, arguments.of("exp"))
+        if isinstance(run.data["exp"].get("compare"), dict):
+            try:
+                compared = read_compared(run, arguments)
+            except ConfigError as error:
+                problems.append(str(error))
     if compared.get("model") and "model" not in names and trained is None:
         first = run.part(("exp", "compare", "models", "0"))
         for key in OF_THE_ROW:
@@ -222,35 +235,40 @@ def _gather(arguments: Arguments, trained: RunDescription | None = None) -> Docu
 
 def _override(run: Document, arguments: Arguments, compared: Mapping[str, int]) -> None:
     """Put what the command line says over all sections but the experiment, bricks by name first."""
-    models = [("model",), *copies(run, "model", compared)]
+    models = [("model",), *(copies(run, "model", compared) if compared else ())]
     if arguments.bricks:
         for prefix in models:
             use_bricks(run, prefix, arguments.bricks, COMMAND_LINE)
     for kind in ("data", "model", "embed"):
-        dotted = _of(arguments, kind)
+        dotted = arguments.of(kind)
         apply_dotted(run, dotted)
-        for prefix in copies(run, kind, compared):
+        for prefix in copies(run, kind, compared) if compared else ():
             apply_dotted(run, {(*prefix, *path[1:]): value for path, value in dotted.items()})
-    if any(path[0] == "model" for path in arguments.dotted):
+    if arguments.of("model"):
         for prefix in models:
             use_bricks(run, prefix, {}, COMMAND_LINE)  # ``--model.item '{like: cnn}'``
 
 
+def _resolved(document: Document, arguments: Arguments) -> Document:
+    resolved = resolve(document, arguments.variables)
+    name_language_models(resolved)
+    return resolved
+
+
 def _validate(resolved: Document) -> RunConfig:
-    checked, problems = _checked(resolved, {family: bricks(family) for family in FAMILIES})
+    checked, problems = _checked(resolved)
     if not problems:
         try:
             config = RunConfig.model_validate(checked)
-            comparison_curve(config)
+            if config.exp.compare is not None:
+                comparison_curve(config)
             return config
         except ValidationError as error:
             problems += [details["msg"].removeprefix("Value error, ") for details in error.errors()]
     raise _problems(problems)
 
 
-def _checked(
-    resolved: Document, registries: Mapping[str, Registry]
-) -> tuple[dict[str, BaseModel], list[str]]:
+def _checked(resolved: Document) -> tuple[dict[str, BaseModel], list[str]]:
     """The sections that are there and right, and what is wrong with the others."""
     checked: dict[str, BaseModel] = {}
     problems: list[str] = []
@@ -260,7 +278,7 @@ def _checked(
         try:
             checked[kind] = section.model_validate(resolved.data[kind])
         except ValidationError as error:
-            problems += explain(error, section, resolved, (kind,), registries)
+            problems += explain(error, section, resolved, kind)
     return checked, problems
 
 
@@ -274,92 +292,3 @@ def _missing_option(kind: str) -> str:
     other = "; or give --item, --user and --predictor" if kind == "model" else ""
     known = ", ".join(names_of(kind))
     return f"--{kind}: missing; choose from: {known} (or the path of a YAML){other}"
-
-
-def _of(arguments: Arguments, kind: str) -> dict[KeyPath, Any]:
-    return {path: value for path, value in arguments.dotted.items() if path[0] == kind}
-
-
-_ERRAND = ("name", "mode", "load", "export")  # keys of an experiment that say what to do
-_LOAD: KeyPath = ("exp", "load")
-
-
-def loaded_run(arguments: Arguments) -> RunDescription | None:
-    """The run that a command line loads, where it can say what the command line does not.
-
-    Raises:
-        CheckpointError: YAMLs are missing and it is no run folder, or one of another version.
-    """
-    named = arguments.variables.get("load", arguments.dotted.get(_LOAD))
-    if not isinstance(named, str | int):
-        return None
-    path = Path(str(named))
-    if not {"data", "model"} <= arguments.sections.keys():
-        trained = read_description(path)
-        _ = trained.config  # of this version
-        return trained
-    try:
-        return None if find_run(path) is None else read_description(path)
-    except CheckpointError:  # all is said on the command line
-        return None
-
-
-def sections_of_run(
-    trained: RunDescription, exp: Document | None, arguments: Arguments
-) -> dict[str, Document]:
-    """The sections that the run itself says, and its experiment with what is asked for now.
-
-    Args:
-        trained: the run.
-        exp: the experiment YAML; None: mode test.
-        arguments: of the command line.
-    """
-    place = shown(trained.folder / FILE)
-    sections = {
-        kind: Document(deepcopy(dict(value)), {(): place})
-        for kind, value in trained.sections.items()
-        if kind == "exp" or kind not in arguments.sections
-    }
-    own = sections["exp"]
-    own.data.update(name="test", mode="test")
-    own.data["load"] = str(arguments.variables.get("load", trained.folder))
-    if exp is not None:
-        for path, value in _said(exp, set(arguments.variables)):
-            here = own.data
-            for key in path[:-1]:
-                if not isinstance(here.get(key), dict):
-                    here[key] = {}
-                here = here[key]
-            here[path[-1]] = value
-            own.places[path] = exp.place(path)
-    return sections
-
-
-def refuse_unread(trained: RunDescription, variables: list[str]) -> None:
-    """Raise ConfigError for variables that nothing reads beside ``--load``."""
-    others = [name for name in variables if name != "load"]
-    if others:
-        raise ConfigError(
-            f"--{others[0]}: nothing reads it beside --load, because all settings are those of "
-            f"{shown(trained.folder)}; give the key itself, such as --exp.evaluate.metrics or "
-            "--data.folder"
-        )
-
-
-def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
-    """Raise ConfigError where the tables of a run are no longer where they were."""
-    if not (folder / "manifest.json").is_file():
-        raise ConfigError(
-            f"data.folder: {shown(trained.folder)} was trained on tables in {folder}, which are "
-            "not there; --data.folder FOLDER says where they are now"
-        )
-
-
-def _said(exp: Document, variables: set[str]) -> Iterator[tuple[KeyPath, Any]]:
-    """Keys of an experiment that count beside a run."""
-    file = exp.places[()]
-    for path, value in leaves(exp.data) if exp.data else ():
-        own = exp.place(path).rpartition(":")[0] == file
-        asked = bool(referenced_variables(value) & variables)
-        if own or asked or path[0] in _ERRAND:
-            yield path, value

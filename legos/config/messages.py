@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from legos.config.model_schema import SystemModel
-from legos.config.yaml_files import Document, value_at
+from legos.config.yaml_files import FAMILIES, Document, value_at
 from legos.errors import nearest
-from legos.registry import BrickConfig, Registry
+from legos.registry import BrickConfig, bricks
 
 _LONGEST_VALUE = 60
+_Location = Sequence[str | int]
 
 
 def explain(
-    error: ValidationError,
-    section: type[BaseModel],
-    document: Document,
-    prefix: tuple[str, ...],
-    registries: Mapping[str, Registry],
+    error: ValidationError, section: type[BaseModel], document: Document, kind: str
 ) -> list[str]:
     """One line for each thing that is wrong with a section.
 
@@ -29,32 +26,29 @@ def explain(
         error: what pydantic found.
         section: the class that was asked for.
         document: the resolved sections, for places and given values.
-        prefix: key path of the section in the document.
-        registries: brick registries by family name ("item", "user", "predictor").
+        kind: key of the section in the document.
     """
     lines = []
     for details in error.errors(include_url=False):
-        location = details["loc"]
-        path = (*prefix, *(str(part) for part in location))
-        problem = _problem(dict(details), section, value_at(document.data, prefix), registries)
+        path = (kind, *map(str, details["loc"]))
+        problem = _problem(dict(details), section, document.data[kind])
         lines.append(f"{document.place(path)}: {'.'.join(path)}: {problem}")
     return lines
 
 
-def _problem(
-    details: dict[str, Any],
-    section: type[BaseModel],
-    given: Any,
-    registries: Mapping[str, Registry],
-) -> str:
+def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> str:
     kind, location, value = details["type"], details["loc"], details["input"]
     message: str = details["msg"].removeprefix("Value error, ")
     found = f", found {_short(value)}"
     if kind == "extra_forbidden":
-        known = _valid_keys(section, location[:-1], given, registries)
+        owner = _model_at(section, location[:-1], given)
+        known = owner.model_fields if owner else ()
         return f"unknown key (value {_short(value)}); {nearest(str(location[-1]), known)}"
     if kind == "missing":
-        return f"missing; {_meaning(section, location, given, registries)}".rstrip("; ")
+        owner = _model_at(section, location[:-1], given)
+        field = owner.model_fields.get(str(location[-1])) if owner else None
+        meaning = field.description if field else None
+        return f"missing; {meaning}" if meaning else "missing"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", details["ctx"]["expected"])
         return f"unknown value {_short(value)}; {nearest(str(value), choices)}"
@@ -71,35 +65,7 @@ def _problem(
     return f"expected {message}{found}"
 
 
-def _valid_keys(
-    section: type[BaseModel],
-    location: Sequence[str | int],
-    given: Any,
-    registries: Mapping[str, Registry],
-) -> list[str]:
-    """The keys that may stand at a place of a section."""
-    found = _model_at(section, location, given, registries)
-    return list(found.model_fields) if found else []
-
-
-def _meaning(
-    section: type[BaseModel],
-    location: Sequence[str | int],
-    given: Any,
-    registries: Mapping[str, Registry],
-) -> str:
-    """The help text of a key."""
-    found = _model_at(section, location[:-1], given, registries)
-    field = found.model_fields.get(str(location[-1])) if found else None
-    return (field.description or "") if field else ""
-
-
-def _model_at(
-    section: type[BaseModel],
-    location: Sequence[str | int],
-    given: Any,
-    registries: Mapping[str, Registry],
-) -> type[BaseModel] | None:
+def _model_at(section: type[BaseModel], location: _Location, given: Any) -> type[BaseModel] | None:
     """The class that judges a place, following the names of bricks."""
     current: type[BaseModel] | None = _of_its_system(section, given)
     family = "item"
@@ -108,12 +74,12 @@ def _model_at(
         if isinstance(part, int):
             current = _of_its_system(current, given)
             continue
-        family = part if part in registries else family
+        family = part if part in FAMILIES else family
         field = current.model_fields.get(part) if current else None
         current = _model_in(field.annotation) if field else None
         if current is BrickConfig:
             name = given.get("name") if isinstance(given, dict) else None
-            registry = registries[family]
+            registry = bricks(family)
             current = registry.config(name) if name in registry.names() else None
     return current
 

@@ -1,17 +1,22 @@
-"""What a model YAML may say: bricks, or another system that trains and scores as a whole.
+"""What data, embed and model YAMLs may say, and comparisons of them.
 
-Key ``system`` says which; without it a model is made of bricks. Systems register themselves where
-their settings are; ``legos.systems`` imports all of them.
+A model is made of bricks, or another system trains and scores it as a whole: key ``system`` says
+which. Systems register themselves where their settings are; ``legos.systems`` says where that is.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import (
+    BeforeValidator,
+    Field,
     ModelWrapValidatorHandler,
     SerializeAsAny,
     ValidationError,
@@ -20,12 +25,31 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from legos.config.checks import ItemEncoderChoice, PredictorChoice, UserEncoderChoice
-from legos.config.data_schema import DataConfig
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError, nearest
-from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, refuse_unfit
-from legos.settings import NOTHING, Count, Name, Settings
+from legos.lm.source import LanguageModelSource
+from legos.registry import (
+    BrickConfig,
+    PredictorConfig,
+    UserEncoderConfig,
+    brick_class,
+    bricks,
+    bricks_in,
+    refuse_unfit,
+)
+from legos.settings import (
+    CHOICE,
+    CONTENT,
+    NOTHING,
+    WEIGHTS,
+    AskedFor,
+    Count,
+    Dropout,
+    Name,
+    Seed,
+    Settings,
+    refuse_repetition,
+)
 
 Section = TypeVar("Section", bound="SystemModel")
 
@@ -39,6 +63,133 @@ READ_OF_TRAINING: Mapping[str, str | None] = {
 """Keys of `exp.train` that systems with settings of their own for training read, too: a part of
 ``SystemModel.unread``."""
 
+TOKEN_VECTORS = frozenset({"embeddings", "profile_embeddings"})
+"""What bricks that read the embed YAML's token vectors are built from."""
+
+_TOKEN_VECTORS = AskedFor(TOKEN_VECTORS)
+
+
+class FieldConfig(Settings):
+    """One item or user field that bricks read."""
+
+    column: str = Field(min_length=1)
+    """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
+    name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
+    """How bricks call it; by default the column without its tokenizer."""
+    length: Count | None = None
+    """A text keeps its first so many tokens; null: all. Not for categories."""
+    prompt: str | None = None
+    """What a language model reads before it; null: its name and a colon."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """A bare column name stands for a field; the name follows from the column."""
+        if isinstance(value, str):
+            value = {"column": value}
+        if isinstance(value, dict) and isinstance(value.get("column"), str):
+            value = {**value, "name": value.get("name") or value["column"].split("@")[0]}
+        return value
+
+    @model_validator(mode="after")
+    def _only_texts_have_a_length(self) -> Self:
+        if self.length is not None and "@" not in self.column:
+            raise ValueError(f"{self.column!r} has no tokenizer, so a length means nothing here")
+        return self
+
+
+class SplitsConfig(Settings):
+    """Which table plays which part."""
+
+    train: str = "train"
+    """Its clicks are trained on; its impressions define what is cold."""
+    valid: Annotated[str, WEIGHTS.from_phase("validation")] = "valid"
+    """Early stopping watches it."""
+    test: Annotated[tuple[str, ...], Field(min_length=1), NOTHING] = ("test",)
+    """Measured once, at the end, with the best epoch's weights."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        refuse_repetition("split", (self.train, self.valid, *self.test))
+        return self
+
+
+class GeneratedItemsConfig(Settings):
+    """Items that a language model wrote for single users, read as clicks of theirs (GENRE)."""
+
+    column: str = Field(min_length=1)
+    """Column of table `users`: `book_generator`, `book_chain`."""
+    position: Literal["end", "start"] = "end"
+    """Where in a history they stand: `end` is the newest click (ONCE)."""
+
+
+class DataConfig(Settings):
+    """What to read (`config/data/`)."""
+
+    name: Annotated[Name, NOTHING]
+    """First folder below `exp.runs_folder`."""
+    folder: Annotated[Path, NOTHING]
+    """Tables that `python -m process.<name>` wrote."""
+    fields: tuple[FieldConfig, ...]
+    """The item fields that bricks read, in the order they are concatenated; [] where items have
+    none, for models that read ids, reviews or what users say of themselves."""
+    prompt: str = ""
+    """What a language model reads before the fields: `news article:` (ONCE)."""
+    user_fields: tuple[FieldConfig, ...] = ()
+    """Columns of table `users` that user encoder `profile` reads."""
+    generated_items: GeneratedItemsConfig | None = None
+    """What a model wrote, in its users' histories; never a candidate, never a negative."""
+    history_length: Count
+    """The most recent clicks that the user encoder sees."""
+    group_by: Annotated[Literal["impression", "user"], CHOICE.from_phase("validation")] = (
+        "impression"
+    )
+    """Metrics are means over impressions (the MIND protocol) or over users."""
+    splits: SplitsConfig = SplitsConfig()
+    """Which table plays which part."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        refuse_repetition("field", [field.name for field in self.fields])
+        refuse_repetition("user field", [field.name for field in self.user_fields])
+        return self
+
+
+class EmbedConfig(Settings):
+    """Which vectors tokens start from (`config/embed/`)."""
+
+    name: Annotated[Name, NOTHING]
+    """Shown in results tables."""
+    source: Annotated[
+        Literal["random", "language_model", "token_table", "text_file"], _TOKEN_VECTORS
+    ]
+    """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
+    `text_file`: a word and its numbers a line (GloVe)."""
+    path: Annotated[LanguageModelSource | str | None, CONTENT, _TOKEN_VECTORS] = None
+    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
+    vocabulary: Annotated[str | None, _TOKEN_VECTORS] = None
+    """The one tokenizer whose tokens get these vectors; null: of every text field."""
+    embed_hidden_size: Annotated[Count | None, NOTHING] = None
+    """E, their width; null: as found. Another width than found is an error."""
+    item_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_vectors"}))] = None
+    """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
+    user_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"user_vectors"}))] = None
+    """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
+    item_codes: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_codes"}))] = None
+    """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
+    frozen: Annotated[bool, _TOKEN_VECTORS] = True
+    """Keep them as they are; a projection to hidden_size is trained in any case."""
+    dropout: Annotated[Dropout, _TOKEN_VECTORS] = 0.0
+    """Rate on token and category vectors."""
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> Self:
+        if self.source == "random" and self.path is not None:
+            raise ValueError("source random reads no path; remove it or change the source")
+        if self.source != "random" and not self.path:
+            raise ValueError(f"source {self.source} needs a path")
+        return self
+
 
 class SystemModel(Settings):
     """What every model YAML has; reading one gives the section of its system."""
@@ -49,7 +200,7 @@ class SystemModel(Settings):
     unread: ClassVar[Mapping[str, str | None]] = {}
     """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
     for all below them; by key what it reads instead, "" for nothing, None for what it does read of
-    an unread section. Giving one on a command line is an error (``legos.config.unread``)."""
+    an unread section. Giving one on a command line is an error (``legos.config.refusals``)."""
 
     read_later: ClassVar[Mapping[str, Any]] = {}
     """Dotted keys that this system came to read when it already had runs, and the values at which
@@ -80,15 +231,9 @@ class SystemModel(Settings):
         Raises:
             ValidationError: there is no such system.
         """
-        if cls not in (SystemModel, ComparedModel) or not isinstance(value, dict):
+        if cls is not SystemModel or not isinstance(value, dict):
             return cls
-        system, known = value.get("system", "bricks"), systems()
-        if isinstance(system, str) and system in known:
-            return known[system].section if cls is SystemModel else known[system].compared
-        message = f"unknown system {system!r}; {nearest(str(system), known)}"
-        kind = PydanticCustomError("brick", "{message}", {"message": message})
-        details = InitErrorDetails(type=kind, loc=("system",), input=system)
-        raise ValidationError.from_exception_data("system", [details])
+        return system_of(value).section
 
     def unread_settings(self) -> dict[str, str | None]:
         """Keys of its own section that its other settings leave without effect, as ``unread``."""
@@ -107,6 +252,10 @@ class SystemModel(Settings):
         return model
 
 
+def _brick(family: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: bricks(family).validate(value))
+
+
 class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
 
@@ -114,11 +263,11 @@ class ModelConfig(SystemModel):
     """What trains and scores; `--list system` has the others."""
     hidden_size: Count = 64
     """D, the width of item and user vectors (64 in ONCE)."""
-    item: SerializeAsAny[Annotated[BrickConfig, ItemEncoderChoice]]
+    item: SerializeAsAny[Annotated[BrickConfig, _brick("item")]]
     """The item encoder: content to a vector."""
-    user: SerializeAsAny[Annotated[UserEncoderConfig, UserEncoderChoice]]
+    user: SerializeAsAny[Annotated[UserEncoderConfig, _brick("user")]]
     """The user encoder: the vectors of a history to a vector."""
-    predictor: SerializeAsAny[Annotated[PredictorConfig, PredictorChoice]]
+    predictor: SerializeAsAny[Annotated[PredictorConfig, _brick("predictor")]]
     """The predictor: user and candidate vectors to scores."""
 
     @model_validator(mode="after")
@@ -126,21 +275,24 @@ class ModelConfig(SystemModel):
         refuse_unfit(self.user, self.predictor)
         return self
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of what its bricks are built from: ``embeddings``, ``language_model``, ..."""
+        classes = (brick_class(settings) for _, settings in bricks_in(self))
+        return frozenset().union(*(_arguments(each) for each in classes if each is not None))
 
-class ComparedModel(SystemModel):
-    """A model, its own data where it has any, and the row it is measured against."""
 
-    data: DataConfig | None = None
-    """A data YAML over the same test impressions; null: that of the command line."""
-    against: Name | None = None
-    """Row that stars and relative improvement refer to; null: the first."""
-    train: TrainConfig | None = None
-    """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
+@cache
+def _arguments(brick: type) -> frozenset[str]:
+    return frozenset(inspect.signature(brick).parameters)
 
-    def alone(self) -> SystemModel:
-        """The model as its own YAML says it."""
-        section = systems()[self.system].section
-        return section(**{key: getattr(self, key) for key in section.model_fields})
+
+def reads_token_vectors(model: SystemModel) -> bool:
+    """Whether the embed YAML's token vectors are a part of a model.
+
+    A language model as item encoder reads its own.
+    """
+    return isinstance(model, ModelConfig) and bool(TOKEN_VECTORS & model.needs)
 
 
 @dataclass(frozen=True)
@@ -150,7 +302,6 @@ class RegisteredSystem:
     Attributes:
         about: what it is, for ``--list``.
         section: what a model YAML may say of it.
-        compared: the same as a row of a comparison.
         runs: ``module:name`` of what makes a ``legos.systems.protocol.System`` of a workplace.
         shows: ``module:name`` of what ``--check`` prints of a workplace without weights; it is
             called with the workplace, a console, and whether its data are new.
@@ -158,7 +309,6 @@ class RegisteredSystem:
 
     about: str
     section: type[SystemModel]
-    compared: type[ComparedModel]
     runs: str
     shows: str
 
@@ -178,23 +328,104 @@ def register_system(
     """
 
     def file(section: type[Section]) -> type[Section]:
-        system = section.model_fields["system"]
-        name = system.default
+        name = section.model_fields["system"].default
         if name in _SYSTEMS:
             raise TypeError(f"{section.__name__}.system must default to a new name, not {name!r}")
-        compared: Any = create_model(
-            f"Compared{section.__name__}",
-            __base__=(ComparedModel, section),
-            __doc__=f"A row of a comparison. {section.__doc__}",
-            system=(cast(Any, system.annotation), system),
-        )
-        _SYSTEMS[name] = RegisteredSystem(about, section, compared, runs, shows)
+        _SYSTEMS[name] = RegisteredSystem(about, section, runs, shows)
         return section
 
     return file
 
 
-def systems() -> Mapping[str, RegisteredSystem]:
-    """Every system by its name."""
-    import_module("legos.systems")
-    return _SYSTEMS
+def systems() -> list[str]:
+    """The name of every system."""
+    return sorted(import_module("legos.systems").SYSTEMS)
+
+
+def registered_system(name: str) -> RegisteredSystem:
+    """A system by its name; the settings of no other are imported."""
+    import_module(import_module("legos.systems").SYSTEMS[name])
+    return _SYSTEMS[name]
+
+
+def system_of(value: Mapping[str, Any]) -> RegisteredSystem:
+    """The system that a model section names.
+
+    Raises:
+        ValidationError: there is none of this name.
+    """
+    name, known = value.get("system", "bricks"), systems()
+    if name in known:
+        return registered_system(name)
+    message = f"unknown system {name!r}; {nearest(str(name), known)}"
+    kind = PydanticCustomError("brick", "{message}", {"message": message})
+    details = InitErrorDetails(type=kind, loc=("system",), input=name)
+    raise ValidationError.from_exception_data("system", [details])
+
+
+class ComparedModel(SystemModel):
+    """A model, its own data where it has any, and the row it is measured against."""
+
+    data: DataConfig | None = None
+    """A data YAML over the same test impressions; null: that of the command line."""
+    against: Name | None = None
+    """Row that stars and relative improvement refer to; null: the first."""
+    train: TrainConfig | None = None
+    """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
+
+    @classmethod
+    def section_of(cls, value: Any) -> type[SystemModel]:
+        """The row of the system that a mapping names."""
+        if cls is not ComparedModel or not isinstance(value, dict):
+            return cls
+        return _compared(system_of(value).section)
+
+    def alone(self) -> SystemModel:
+        """The model as its own YAML says it."""
+        section = registered_system(self.system).section
+        return section(**{key: getattr(self, key) for key in section.model_fields})
+
+
+@cache
+def _compared(section: type[SystemModel]) -> type[ComparedModel]:
+    """A system's section with the keys of a row."""
+    kind = section.model_fields["system"]
+    made: Any = create_model(
+        f"Compared{section.__name__}",
+        __base__=(ComparedModel, section),
+        __doc__=f"A row of a comparison. {section.__doc__}",
+        system=(cast(Any, kind.annotation), kind),
+    )
+    return cast(type[ComparedModel], made)
+
+
+class CompareConfig(Settings):
+    """The runs of a comparison: models × embeds × seeds.
+
+    A YAML names model and embed YAMLs; reading it puts their content here.
+    """
+
+    models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
+    """Model YAMLs, a row each."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
+    """A run each; more than one gives mean ± standard deviation."""
+    embeds: tuple[EmbedConfig, ...] = ()
+    """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
+    curve: str | None = None
+    """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
+    are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        refuse_repetition("model", [model.name for model in self.models])
+        refuse_repetition("embed", [embed.name for embed in self.embeds])
+        refuse_repetition("seed", self.seeds)
+        names = [model.name for model in self.models]
+        for index, model in enumerate(self.models):
+            key, others = f"models.{index}.against", [each for each in names if each != model.name]
+            if model.against == model.name:
+                raise ValueError(f"{key}: {model.name!r} is this row itself; name another row")
+            if model.against is not None and model.against not in others:
+                hint = nearest(model.against, others)
+                raise ValueError(f"{key}: no row is called {model.against!r}; {hint}")
+        return self

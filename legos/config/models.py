@@ -1,22 +1,35 @@
-"""Models and bricks by name: rows of ``config/models.yaml``, settings of ``config/bricks.yaml``.
+"""The sections of a run by name: a YAML, a row of ``config/models.yaml``, or a saved file.
 
-In a model section ``item: cnn`` stands for all settings of that brick, ``{like: cnn, dropout: 0}``
-for them with others over them, and ``like: nrms`` for another model. They are written out here,
-before anything else reads the section.
+In a model section ``item: cnn`` stands for all settings of that brick in ``config/bricks.yaml``,
+``{like: cnn, dropout: 0}`` for them with others over them, and ``like: nrms`` for another model.
+They are written out here, before anything else reads the section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from legos.config.locations import CONFIG_FOLDER, FAMILIES, headline, locate, yaml_files
-from legos.config.yaml_files import Document, KeyPath, merge, read_document
+from legos.config.yaml_files import (
+    CONFIG_FOLDER,
+    FAMILIES,
+    KINDS,
+    Document,
+    KeyPath,
+    MissingFile,
+    headline,
+    locate,
+    merge,
+    read_document,
+    shown,
+    yaml_files,
+)
 from legos.errors import ConfigError, nearest
+from legos.registry import bricks
 
 OWN = "own"
 """The group of models that have a YAML in ``config/model/`` and no row."""
@@ -131,10 +144,73 @@ def read_model(name: str) -> Document:
     model = models().get(name) or models().get(path.stem)
     here = "/" not in name or path.parent.resolve() == _FOLDER
     if model is None or model.file is not None or not here:
-        return read_document(locate("model", name, models()))
+        return _read_file(locate("model", name, models()))
     own = Document({"name": model.name, "hidden_size": "${hidden_size}"}, {})
     merge(own, model.section.part(()))
     return own
+
+
+def _read_file(path: Path) -> Document:
+    """A model YAML; imports of models that have no file are told what to write instead."""
+    try:
+        return read_document(path)
+    except MissingFile as error:
+        name = error.path.stem
+        if error.path.parent.resolve() != _FOLDER or name not in models():
+            raise
+        raise ConfigError(
+            f"{error.place}: {shown(error.path)} is no file: model {name} is a row of "
+            f"config/models.yaml; write `like: {name}` in place of the import"
+        ) from None
+
+
+def names_of(kind: str) -> list[str]:
+    """Every name that ``--<kind>`` knows."""
+    if kind == "model":
+        return list(models())
+    folder = CONFIG_FOLDER / kind
+    return [str(path.relative_to(folder).with_suffix("")) for path in yaml_files(folder)]
+
+
+def read_section(kind: str, name: str) -> Document:
+    """The section that ``--<kind> <name>`` means; models with their bricks written out.
+
+    Args:
+        kind: data, model, exp or embed.
+        name: a name, or the path of a YAML: of such a section, or of a whole configuration.
+
+    Raises:
+        ConfigError: there is nothing of that name, or it cannot be read.
+    """
+    section = read_model(name) if kind == "model" else read_document(locate(kind, name))
+    if kind in _whole(section):
+        section = section.part((kind,))
+    if kind == "model":
+        write_out(section)
+    return section
+
+
+def kinds_of(path: Path) -> Sequence[str]:
+    """Which sections a file of a whole configuration (``--save``) has.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    document = read_document(path)
+    found = _whole(document)
+    if not found:
+        raise ConfigError(
+            f"--config {shown(path)}: expected sections {', '.join(KINDS)}, as --save writes them, "
+            f"found {', '.join(document.data)}"
+        )
+    return found
+
+
+def _whole(document: Document) -> Sequence[str]:
+    """The sections of a document that is a whole configuration; none of another."""
+    said = document.data
+    whole = all(key in KINDS and isinstance(value, dict) for key, value in said.items())
+    return list(said) if whole else []
 
 
 def write_out(section: Document) -> None:
@@ -214,8 +290,6 @@ def brick_settings(family: str, name: Any) -> Document:
     table = _bricks()
     if name in table.data[family]:
         return table.part((family, name))
-    from legos.config.checks import bricks  # imports torch
-
     registry = bricks(family)
     if name not in registry.names():
         known = {*table.data[family], *registry.names()}

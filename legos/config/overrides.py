@@ -1,19 +1,50 @@
-"""The command line: which YAMLs, ``--variable value`` and ``--a.b.c value``."""
+"""The command line, and ``${...}`` in the YAMLs, which its variables fill.
+
+``--variable value`` is what ``${variable}`` stands for, ``--a.b.c value`` sets a key itself.
+``${a.b}``, ``${x:default}`` and ``${x}$`` are resolved by refconfig, which (through smartdict)
+raises errors without a file or a line, would take ``${items}`` for the method of that name and
+writes out whatever references double at every line; the errors are put into words here, such names
+are refused, and what becomes larger than any configuration is refused on the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from legos.config.locations import FAMILIES, KINDS
-from legos.config.old_variables import translate
-from legos.config.sections import kinds_of
-from legos.config.yaml_files import Document, KeyPath, parse_value
+from refconfig import RefConfig
+from smartdict import (
+    CircularReferenceError,
+    ComponentWithValue,
+    PipelineStageError,
+    ReferenceNotFoundError,
+    SmartDict,
+)
+from smartdict import Path as KeyChain
+
+from legos.config.models import kinds_of
+from legos.config.variables import OLD, PUBLISHED
+from legos.config.yaml_files import (
+    FAMILIES,
+    KINDS,
+    LONGEST_TEXT,
+    MOST_VALUES,
+    Document,
+    KeyPath,
+    parse_value,
+    size_of,
+    texts,
+)
 from legos.errors import ConfigError, nearest
 
 COMMAND_LINE = "command line"
+_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_REFERENCE = re.compile(r"\$\{([^${}:|]+)")
+_METHODS = {name for kind in (dict, list, str) for name in dir(kind)}
 
 
 @dataclass(frozen=True)
@@ -22,7 +53,7 @@ class Arguments:
 
     Attributes:
         yamls: file or bare name by kind: data, model, exp, embed.
-        config: the file of a whole configuration, by each kind that it has and ``yamls`` has not.
+        config: the file of a whole configuration, by each kind that it has.
         bricks: the name of a brick by family: item, user, predictor.
         variables: values of ``${...}``.
         dotted: values by key path; the first key is a kind.
@@ -40,6 +71,10 @@ class Arguments:
     def sections(self) -> dict[str, str]:
         """File or bare name of every section that is given."""
         return {**self.config, **self.yamls}
+
+    def of(self, kind: str) -> dict[KeyPath, Any]:
+        """The dotted overrides of a section."""
+        return {path: value for path, value in self.dotted.items() if path[0] == kind}
 
 
 def read_options(argv: Sequence[str]) -> dict[str, str]:
@@ -74,8 +109,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
     options = read_options(argv)
     for given, value in options.items():
         name, text = given, value
-        if (old := translate(given, value, options)) is not None:
-            name, text, notice = old
+        if given in OLD:
+            name, text, notice = _translate(given, value, options)
             arguments.notices.append(notice)
             if not name:
                 continue
@@ -102,6 +137,72 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
                 raise ConfigError(f"--{family}: is --model.{family}, which is given, too")
             arguments.bricks[family] = arguments.dotted.pop(key)
     return arguments
+
+
+def _translate(name: str, text: str, given: Iterable[str]) -> tuple[str, str, str]:
+    """Name and value that an old variable has here, empty where it asks for nothing; a notice."""
+    old = OLD[name]
+    if text.strip().lower() in old.off:
+        return "", "", f"--{name} {text}: asks for nothing here"
+    if old.now is None:
+        raise ConfigError(f"--{name}: has another way here: {old.instead}")
+    if old.now in given:
+        raise ConfigError(f"--{name}: is --{old.now} here, which is given, too; give one of them")
+    value = old.read(text)
+    return old.now, value, f"--{name} {text}: is read as --{old.now} {value}"
+
+
+def read_variable(name: str, text: str) -> Any:
+    """The value of ``--name text``.
+
+    Raises:
+        ConfigError: not of the kind that the published variable has.
+    """
+    published = PUBLISHED.get(name)
+    if published is None:
+        return parse_value(text)
+    if published.kind == "text":
+        return text
+    value = parse_value(text)
+    if value is None and published.default is None:
+        return None
+    if published.kind == "flag":
+        value = _TRUTH.get(text.lower())
+        valid = value is not None
+    else:
+        kinds = (int,) if published.kind == "integer" else (int, float)
+        valid = isinstance(value, kinds) and not isinstance(value, bool)
+    if not valid:
+        expected = {"flag": "true or false", "integer": "a whole number"}
+        found = expected.get(published.kind, "a number")
+        raise ConfigError(f"--{name} {text}: expected {found} ({published.meaning})")
+    return value
+
+
+def check_variables(given: Mapping[str, Any], referenced: set[str]) -> list[str]:
+    """Refuse variables that no YAML uses.
+
+    Args:
+        given: variables of the command line.
+        referenced: variables that the YAMLs of this run use.
+
+    Returns:
+        One notice for each published variable without effect.
+
+    Raises:
+        ConfigError: variables that are neither published nor used.
+    """
+    known = referenced | PUBLISHED.keys()
+    without = [name for name in given if name not in referenced]
+    unknown = [name for name in without if name not in known]
+    if unknown:
+        raise ConfigError(
+            "\n".join(
+                f"--{name}: no YAML of this run uses ${{{name}}}; {nearest(name, known)}"
+                for name in unknown
+            )
+        )
+    return [f"--{name} has no effect: no YAML of this run uses ${{{name}}}" for name in without]
 
 
 def apply_dotted(document: Document, dotted: Mapping[KeyPath, Any]) -> None:
@@ -132,111 +233,179 @@ def apply_dotted(document: Document, dotted: Mapping[KeyPath, Any]) -> None:
                 here[index] = value
             else:
                 here = here[index]
-        stale = [known for known in document.places if known[: len(path)] == path]
-        for known in stale:
-            del document.places[known]
+        document.forget(path)
         document.places[path] = COMMAND_LINE
 
 
-def check_variables(given: Mapping[str, Any], referenced: set[str]) -> list[str]:
-    """Refuse variables that mean nothing; name those that have no effect in this run.
+def referenced_variables(data: Any) -> set[str]:
+    """The variables that ``${...}`` in any value name, sections of the YAMLs left out."""
+    names = (name for _, text in texts(data) for name in _REFERENCE.findall(text))
+    return {name.split(".")[0] for name in names} - set(KINDS)
+
+
+def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
+    """Replace every reference by what it refers to.
 
     Args:
-        given: variables of the command line.
-        referenced: variables that the YAMLs of this run use.
-
-    Returns:
-        One notice for each published variable without effect.
+        document: the sections of a run and where their keys stand.
+        variables: from the command line; they win over defaults in the YAML.
 
     Raises:
-        ConfigError: variables that are neither published nor used.
+        ConfigError: references to nothing (all of them at once), in a circle, or not closed.
     """
-    known = referenced | PUBLISHED.keys()
-    problems = [
-        f"--{name}: no YAML of this run uses ${{{name}}}; {nearest(name, known)}"
-        for name in given
-        if name not in known
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return [
-        f"--{name} has no effect: no YAML of this run uses ${{{name}}}"
-        for name in given
-        if name not in referenced
-    ]
+    _refuse_method_names(document)
+    data = _map_texts(document.data, lambda text: _with_published_default(text, variables))
+    try:
+        resolved = _BoundedConfig().add_raw({**variables, **data}).parse()
+    except ReferenceNotFoundError as error:
+        problems = [_missing(document, each.path, each.reference) for each in error.unresolved]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+    except _TooLarge as error:
+        last = error.path.rpartition(" → $ → ")[2]  # of a chain of references
+        raise ConfigError(f"{_location(document, last)}: {error}") from None
+    except CircularReferenceError as error:
+        raise ConfigError(_circle(document, error.ref_string)) from None
+    except RecursionError:
+        first = next(path for path, text in texts(document.data) if "${" in text)
+        where = _location(document, first)
+        raise ConfigError(f"{where}: references lead to references too many times") from None
+    except PipelineStageError as error:
+        where = _location(document, error.path)
+        raise ConfigError(f"{where}: |{error.stage} of {error.value!r}: {error}") from None
+    except ValueError:
+        raise ConfigError(_unclosed(document)) from None
+    sections = {kind: value for kind, value in resolved.items() if kind in document.data}
+    return Document(sections, document.places)
 
 
-_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+class _TooLarge(Exception):
+    """What a reference stands for is larger than any configuration; the path as smartdict's."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
-@dataclass(frozen=True)
-class Variable:
-    """A published variable.
+class _BoundedConfig(RefConfig):  # type: ignore[misc]
+    """refconfig, stopped where references make a value or the whole too large."""
 
-    Attributes:
-        kind: how its text is read.
-        default: where a YAML gives none.
-        meaning: for ``--help``.
-    """
-
-    kind: Literal["text", "integer", "number", "flag"]
-    default: Any
-    meaning: str
+    def parse(self) -> Any:
+        """Resolve the one mapping that was added."""
+        (config,) = self.configs
+        return _BoundedDict(config.value).parse()
 
 
-PUBLISHED: dict[str, Variable] = {
-    "version": Variable("text", "small", "which release of a data set (MIND: small, large)"),
-    "llm_ver": Variable("text", "minilm", "language model: a name of config/llm.yaml or a path"),
-    "layer": Variable("integer", 0, "layer at which it is cut and cached; 0 = no cache"),
-    "lora": Variable(
-        "integer", None, "LoRA: 0 = off, 1 = on, n = on with rank n; null = on, unless frozen"
-    ),
-    "lora_r": Variable("integer", 32, "rank of LoRA where --lora is 1 or null"),
-    "lora_alpha": Variable("number", 128.0, "adapters count alpha / rank times"),
-    "lora_dropout": Variable("number", 0.1, "rate on the adapters' input"),
-    "embed_hidden_size": Variable("integer", None, "width E of pretrained vectors; null = found"),
-    "hidden_size": Variable("integer", 64, "width D of item and user vectors"),
-    "fast_eval": Variable("flag", True, "evaluate from item and user caches"),
-    "lr": Variable("number", 0.001, "learning rate of all but a language model"),
-    "item_lr": Variable("number", None, "learning rate of a language model; null = lr"),
-    "batch_size": Variable("integer", 64, "clicks a micro-batch"),
-    "acc_batch": Variable("integer", 1, "micro-batches a step (exact)"),
-    "item_page_size": Variable(
-        "integer", 0, "items encoded at once in training (exact gradient caching); 0 = all"
-    ),
-    "epoch_batch": Variable(
-        "integer", 0, "0 = an epoch is a pass; n = n batches; -n = 1/n of a pass, then goes on"
-    ),
-    "patience": Variable("integer", 2, "epochs without improvement before training stops"),
-    "page_size": Variable("integer", 512, "items and users encoded at once in a test"),
-    "seed": Variable("integer", 2023, "of weights, order, negatives and dropout"),
-    "device": Variable("text", "auto", "auto, cpu, cuda, cuda:1"),
-    "precision": Variable("text", "fp32", "fp32, bf16 or fp16"),
-}
+class _BoundedDict(SmartDict):  # type: ignore[misc]
+    """smartdict, stopped where references make a value or the whole too large."""
 
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self._sizes: dict[int, int] = {}  # by id of a list or mapping, the values in it
+        self._kept: list[Any] = []  # so that no id is used twice
+        self._path = ""  # of the text that is resolved
 
-def read_variable(name: str, text: str) -> Any:
-    """The value of ``--name text``.
+    def deep_resolve(self, obj: Any, path: KeyChain | None = None) -> ComponentWithValue:
+        """A value without references."""
+        found = super().deep_resolve(obj, path)
+        value = found.final
+        if isinstance(value, dict | list) and id(value) not in self._sizes:
+            parts = value.values() if isinstance(value, dict) else value
+            size = 1 + sum(self._size(part) for part in parts)
+            if size > MOST_VALUES:
+                raise _TooLarge(str(path), f"references make more than {MOST_VALUES:,} values")
+            self._sizes[id(value)] = size
+            self._kept.append(value)
+        return found
 
-    Raises:
-        ConfigError: not of the kind that the published variable has.
-    """
-    published = PUBLISHED.get(name)
-    if published is None:
-        return parse_value(text)
-    if published.kind == "text":
+    def _size(self, value: Any) -> int:
+        return size_of(value) if isinstance(value, str) else self._sizes.get(id(value), 1)
+
+    def _resolve_string(
+        self, obj: str, path: KeyChain, raw_single_ref: bool = False
+    ) -> ComponentWithValue:
+        outer, self._path = self._path, str(path)
+        found = super()._resolve_string(obj, path, raw_single_ref)
+        self._refuse_long(found.final)
+        self._path = outer
+        return found
+
+    def _stringify_resolved_part(self, value: Any, for_ref: bool = False) -> str:
+        text: str = super()._stringify_resolved_part(value, for_ref)
+        self._refuse_long(text)
         return text
-    value = parse_value(text)
-    if value is None and published.default is None:
-        return None
-    if published.kind == "flag":
-        value = _TRUTH.get(text.lower())
-        valid = value is not None
-    else:
-        kinds = (int,) if published.kind == "integer" else (int, float)
-        valid = isinstance(value, kinds) and not isinstance(value, bool)
-    if not valid:
-        expected = "true or false" if published.kind == "flag" else f"a {published.kind}"
-        expected = expected.replace("a integer", "a whole number")
-        raise ConfigError(f"--{name} {text}: expected {expected} ({published.meaning})")
+
+    def _refuse_long(self, text: Any) -> None:
+        if isinstance(text, str) and len(text) > LONGEST_TEXT:
+            long = f"references make a text of more than {LONGEST_TEXT:,} characters"
+            raise _TooLarge(self._path, long)
+
+
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _map_texts(below, change) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_map_texts(below, change) for below in value]
     return value
+
+
+def _with_published_default(text: str, variables: Mapping[str, Any]) -> str:
+    """``${lr}`` becomes ``${lr:0.001}`` where the command line gives no ``lr``."""
+    for name in _REFERENCE.findall(text):
+        if name in PUBLISHED and name not in variables:
+            default = json.dumps(PUBLISHED[name].default)
+            text = text.replace(f"${{{name}}}", f"${{{name}:{default}}}")
+    return text
+
+
+def _missing(document: Document, path: str, reference: str) -> str:
+    where = _location(document, path)
+    first, *rest = reference.split(".")
+    if not rest or first not in document.data:
+        return (
+            f"{where}: needs variable {reference!r}, which has no default; give --{reference} VALUE"
+        )
+    parent: Any = document.data
+    for key in (first, *rest):
+        if not isinstance(parent, dict) or key not in parent:
+            break
+        parent = parent[key]
+    known = parent if isinstance(parent, dict) else {}
+    return f"{where}: ${{{reference}}} refers to nothing; {nearest(rest[-1], known)}"
+
+
+def _circle(document: Document, name: str) -> str:
+    users = [
+        _location(document, path)
+        for path, text in texts(document.data)
+        if not name or name in _REFERENCE.findall(text)
+    ]
+    return f"{', '.join(users)}: ${{{name}}} refers to itself, directly or through others"
+
+
+def _unclosed(document: Document) -> str:
+    for path, text in texts(document.data):
+        if text.count("${") > text.count("}"):
+            return f"{_location(document, path)}: {text!r} has a ${{ that is not closed"
+    return "a ${...} of the YAMLs cannot be read"
+
+
+def _refuse_method_names(document: Document) -> None:
+    for path, text in texts(document.data):
+        for name in _REFERENCE.findall(text):
+            here: Any = document.data
+            for key in name.split("."):
+                here = here.get(key) if isinstance(here, dict) else None
+                if here is None and key in _METHODS:
+                    raise ConfigError(
+                        f"{_location(document, path)}: ${{{name}}}: {key!r} cannot be the name of "
+                        "a variable, because Python's own types use it"
+                    )
+
+
+def _location(document: Document, path: KeyPath | str) -> str:
+    """Place and dotted key; a text is smartdict's "exp → train → lr → $"."""
+    if isinstance(path, str):
+        path = tuple(key for key in path.split(" → ") if key not in ("$", "<k>", ""))
+    return f"{document.place(path)}: {'.'.join(path)}"

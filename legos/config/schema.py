@@ -1,87 +1,73 @@
-"""What a YAML may say: one class a section, each key with its meaning, unknown keys refused.
+"""What the YAMLs of a run may say: a class a section, each key with its meaning.
 
-The four YAMLs of a run are the four parts of :class:`RunConfig`; that of the data is in
-``data_schema``, that of the model in ``model_schema``. Torch is not imported here; the
-bricks' own settings come from their registries when a model section is read.
+The four YAMLs are the four parts of :class:`RunConfig`; those of data, embeddings and models
+are in ``model_schema``, training is in ``train_schema``. Unknown keys are refused. Torch is
+not imported here; the bricks' own settings come from their registries when a model section is read.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
 
-from legos.config.checks import (
-    BaselineName,
-    Device,
-    MetricName,
-    refuse_lost_references,
-    refuse_no_cosines,
-    refuse_pairs_only,
-    refuse_repetition,
-    refuse_unranked,
+from legos.config.model_schema import (
+    CompareConfig,
+    ComparedModel,
+    DataConfig,
+    EmbedConfig,
+    ModelConfig,
+    SystemModel,
 )
-from legos.config.data_schema import DataConfig, refuse_other_impressions
-from legos.config.model_schema import ComparedModel, ModelConfig, SystemModel
-from legos.config.needs import TOKEN_VECTORS, stands_on_language_model
-from legos.config.train_schema import TrainConfig
-from legos.errors import ConfigError
-from legos.lm.locate import packaged
+from legos.config.train_schema import MetricName, TrainConfig
+from legos.errors import ConfigError, nearest
+from legos.lm.locate import PACKAGED
 from legos.lm.source import LanguageModelSource
+from legos.metrics.names import GLOBAL
+from legos.registry import PredictorConfig, bricks
 from legos.settings import (
     CHOICE,
-    CONTENT,
     MEASURED_CONTENT,
     MEASUREMENT,
     NOTHING,
-    AskedFor,
     Count,
-    Dropout,
     Name,
     Natural,
     OnlyWith,
-    Seed,
     Settings,
+    refuse_repetition,
 )
 
-_TOKEN_VECTORS = AskedFor(TOKEN_VECTORS)
+BASELINES = (
+    "random",
+    "popularity",
+    "item_knn",
+    "text_cosine",
+    "item_knn_text_cosine",
+    "oracle",
+)
+"""Methods without training that a results table can show beside the models."""
+
+OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
+"""Those that read the vectors of ``exp.evaluate.text_model``."""
 
 
-class EmbedConfig(Settings):
-    """Which vectors tokens start from (`config/embed/`)."""
+_MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["minilm"])
 
-    name: Annotated[Name, NOTHING]
-    """Shown in results tables."""
-    source: Annotated[
-        Literal["random", "language_model", "token_table", "text_file"], _TOKEN_VECTORS
-    ]
-    """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
-    `text_file`: a word and its numbers a line (GloVe)."""
-    path: Annotated[LanguageModelSource | str | None, CONTENT, _TOKEN_VECTORS] = None
-    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
-    vocabulary: Annotated[str | None, _TOKEN_VECTORS] = None
-    """The one tokenizer whose tokens get these vectors; null: of every text field."""
-    embed_hidden_size: Annotated[Count | None, NOTHING] = None
-    """E, their width; null: as found. Another width than found is an error."""
-    item_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_vectors"}))] = None
-    """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
-    user_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"user_vectors"}))] = None
-    """Vectors of whole users that user encoder `user_vectors` reads: .npy or .safetensors."""
-    item_codes: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_codes"}))] = None
-    """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
-    frozen: Annotated[bool, _TOKEN_VECTORS] = True
-    """Keep them as they are; a projection to hidden_size is trained in any case."""
-    dropout: Annotated[Dropout, _TOKEN_VECTORS] = 0.0
-    """Rate on token and category vectors."""
 
-    @model_validator(mode="after")
-    def _path_where_needed(self) -> Self:
-        if self.source == "random" and self.path is not None:
-            raise ValueError("source random reads no path; remove it or change the source")
-        if self.source != "random" and not self.path:
-            raise ValueError(f"source {self.source} needs a path")
-        return self
+def _baseline(name: str) -> str:
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}; {nearest(name, BASELINES)}")
+    return name
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("expected auto, cpu, cuda or the like of cuda:1")
+    return name
 
 
 class EvaluateConfig(Settings):
@@ -113,35 +99,8 @@ class EvaluateConfig(Settings):
     """Rows for the users that have something in these text or item columns of table `users`."""
     beyond_accuracy_k: Count | None = 10
     """Novelty, coverage and diversity of the best k; null: not computed."""
-    text_model: Annotated[LanguageModelSource, MEASURED_CONTENT] = Field(
-        default_factory=lambda: packaged("minilm")
-    )
+    text_model: Annotated[LanguageModelSource, MEASURED_CONTENT] = _MINILM
     """Language model of the baselines that compare texts, named like any other."""
-
-
-class CompareConfig(Settings):
-    """The runs of a comparison: models × embeds × seeds.
-
-    A YAML names model and embed YAMLs; reading it puts their content here.
-    """
-
-    models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
-    """Model YAMLs, a row each."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
-    """A run each; more than one gives mean ± standard deviation."""
-    embeds: tuple[EmbedConfig, ...] = ()
-    """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
-    curve: str | None = None
-    """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
-    are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""
-
-    @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        refuse_repetition("model", [model.name for model in self.models])
-        refuse_repetition("embed", [embed.name for embed in self.embeds])
-        refuse_repetition("seed", self.seeds)
-        refuse_lost_references({model.name: model.against for model in self.models})
-        return self
 
 
 class CacheConfig(Settings):
@@ -173,7 +132,7 @@ class CacheConfig(Settings):
 class VectorsConfig(Settings):
     """Which vectors of a language model to write as files, and where."""
 
-    model: LanguageModelSource = Field(default_factory=lambda: packaged("minilm"))
+    model: LanguageModelSource = _MINILM
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
     pooling: Literal["mean", "first", "last"] = "mean"
     """An item's vector: the mean of its tokens' final states, the first (BERT's CLS), the last."""
@@ -208,9 +167,9 @@ class ExpConfig(Settings):
     """How to train."""
     evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation")] = EvaluateConfig()
     """How to measure."""
-    baselines: Annotated[tuple[BaselineName, ...], NOTHING] = ()
+    baselines: Annotated[tuple[Annotated[str, AfterValidator(_baseline)], ...], NOTHING] = ()
     """Rows beside the models; those that a data set cannot have are skipped and said so."""
-    device: Annotated[Device, NOTHING] = "auto"
+    device: Annotated[str, AfterValidator(_device), NOTHING] = "auto"
     """auto, cpu, cuda or cuda:1."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"
     """Of the forward pass; weights stay fp32."""
@@ -234,7 +193,13 @@ class ExpConfig(Settings):
     @model_validator(mode="after")
     def _rankings_of_all_items(self) -> Self:
         if self.evaluate.ranking == "all":
-            refuse_unranked((*self.evaluate.metrics, self.train.metric))
+            names = (*self.evaluate.metrics, self.train.metric)
+            wrong = [name for name in dict.fromkeys(names) if name in GLOBAL]
+            if wrong:
+                raise ValueError(
+                    f"metric {', '.join(wrong)} compares scores of different impressions and is "
+                    "not defined with evaluate.ranking all; take GAUC"
+                )
             if not self.evaluate.fast_eval:
                 raise ValueError(
                     "evaluate.ranking all reads every item and history once; set "
@@ -251,6 +216,22 @@ class ExpConfig(Settings):
                 f"load is read by modes test and export only, this is mode {self.mode}"
             )
         return self
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A row of a comparison's tables.
+
+    Attributes:
+        label: the model's name, with that of the token vectors where there are several.
+        reference: label of the row that it is measured against; None for the first row, unless
+            it names one.
+        runs: one a seed.
+    """
+
+    label: str
+    reference: str | None
+    runs: tuple[RunConfig, ...]
 
 
 class RunConfig(Settings):
@@ -279,15 +260,56 @@ class RunConfig(Settings):
             )
         return self.model
 
+    def rows(self) -> list[ComparedRow]:
+        """A row for each model and embed of ``exp.compare``, models outside; else this run alone.
+
+        ``against`` names a model: the reference is its row with the same token vectors. Without it
+        the reference is the first row of all. A system that reads no token vectors has one row.
+        """
+        compare = self.exp.compare
+        if compare is None:
+            return [ComparedRow(self.model.name, None, (self,))]
+        embeds = compare.embeds or (self.embed,)
+        of_bricks = {entry.name for entry in compare.models if isinstance(entry, ModelConfig)}
+
+        def label(name: str, embed: EmbedConfig) -> str:
+            return f"{name} + {embed.name}" if len(embeds) > 1 and name in of_bricks else name
+
+        first = label(compare.models[0].name, embeds[0])
+        rows = []
+        for entry in compare.models:
+            for embed in embeds if entry.name in of_bricks else embeds[:1]:
+                own = label(entry.name, embed)
+                reference = label(entry.against, embed) if entry.against else first
+                runs = tuple(self._member(entry, embed, seed) for seed in compare.seeds)
+                rows.append(ComparedRow(own, None if reference == own else reference, runs))
+        return rows
+
+    def runs(self) -> list[RunConfig]:
+        """One ``train_test`` run for each model, embed and seed of a comparison; else this alone.
+
+        A run is the same, run id included, as one started by itself.
+        """
+        return [run for row in self.rows() for run in row.runs]
+
+    def _member(self, entry: ComparedModel, embed: EmbedConfig, seed: int) -> RunConfig:
+        train = (entry.train or self.exp.train).model_copy(update={"seed": seed})
+        exp = {"mode": "train_test", "compare": None, "train": train}
+        return RunConfig(
+            data=entry.data or self.data,
+            model=entry.alone(),
+            embed=embed,
+            exp=self.exp.model_copy(update=exp),
+        )
+
     @model_validator(mode="after")
     def _random_vectors_are_hidden_size_wide(self) -> Self:
         compare = self.exp.compare
         models = compare.models if compare else (self.model,)
-        embeds = (compare.embeds if compare else ()) or (self.embed,)
-        for embed in embeds:
+        for embed in (compare.embeds if compare else ()) or (self.embed,):
             width = embed.embed_hidden_size
             for model in models:
-                if not isinstance(model, ModelConfig) or stands_on_language_model(model):
+                if not isinstance(model, ModelConfig) or "language_model" in model.needs:
                     continue  # the width of a language model is known where it is opened
                 if embed.source == "random" and width not in (None, model.hidden_size):
                     raise ValueError(
@@ -299,20 +321,67 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _loss_fits_the_scores(self) -> Self:
-        models = self.exp.compare.models if self.exp.compare else (self.model,)
-        for model in models:
+        for model in self.exp.compare.models if self.exp.compare else (self.model,):
             own = model.train if isinstance(model, ComparedModel) else None
-            loss = (own or self.exp.train).loss
-            if not isinstance(model, ModelConfig):
-                continue
-            if loss in ("full_softmax", "multinomial"):
-                refuse_pairs_only(loss, model.user, model.predictor)
-            elif loss == "cosine_contrastive":
-                refuse_no_cosines(model.predictor)
+            if isinstance(model, ModelConfig):
+                _refuse_other_scores((own or self.exp.train).loss, model)
         return self
 
     @model_validator(mode="after")
     def _one_set_of_impressions(self) -> Self:
         models = self.exp.compare.models if self.exp.compare else ()
-        refuse_other_impressions(self.data, {model.name: model.data for model in models})
+        problems = [
+            f"exp.compare.models.{index}.data.{key}: {model.data.name} has "
+            f"{_shown(getattr(model.data, key))}, but {self.data.name} (--data) has "
+            f"{_shown(getattr(self.data, key))}; rows of one table are measured on the same "
+            "impressions"
+            for index, model in enumerate(models)
+            if model.data is not None
+            for key in ("folder", "splits", "group_by")
+            if not _same(getattr(model.data, key), getattr(self.data, key))
+        ]
+        if problems:
+            raise ValueError("\n  ".join(problems))
         return self
+
+
+def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
+    """Raise ConfigError for bricks whose scores a loss cannot be computed from."""
+    user, predictor = model.user, model.predictor
+    if loss == "cosine_contrastive" and not predictor.gives_cosines:
+        raise ConfigError(
+            "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
+            f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
+            "learn_temperature false (--predictor cosine)"
+        )
+    if loss not in ("full_softmax", "multinomial"):
+        return
+    if user.output not in ("vector", "interests"):
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items, but user encoder {user.name} makes "
+            "another user for every candidate; take softmax, bce or bpr"
+        )
+    if not predictor.scores_catalogue:
+        known = (
+            bricks("predictor").validate({"name": name}) for name in bricks("predictor").names()
+        )
+        able = [
+            each.name
+            for each in known
+            if isinstance(each, PredictorConfig) and each.scores_catalogue
+        ]
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
+            f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one.resolve() == other.resolve() if isinstance(one, Path) else bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    """A value of a data YAML as it stands there."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{key}: {_shown(each)}" for key, each in value)
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)

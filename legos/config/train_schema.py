@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from legos.config.checks import MetricName
+from legos.metrics.names import parse_metric
 from legos.settings import (
     NOTHING,
     WEIGHTS,
@@ -21,6 +21,7 @@ from legos.settings import (
     Settings,
 )
 
+MetricName = Annotated[str, AfterValidator(lambda name: parse_metric(name).name)]
 _WITH_COSINES = OnlyWith("loss", ("cosine_contrastive",))
 _WITH_CANDIDATES = OnlyWith("loss", ("softmax", "bce", "bpr", "cosine_contrastive"), "all items")
 

@@ -1,20 +1,24 @@
-"""Reading a YAML with the line of every key; ``$$import`` brings in other files.
+"""The YAMLs: where they lie, and their values with the line of every key.
 
-Types are those of YAML 1.2 (``legos.config.yaml_files``). Files are opened read-only.
+A mapping may import other files by ``$$import``. Types are those of YAML 1.2, and what is larger
+than any configuration is refused: YAML 1.1 makes ``on`` true, ``007`` seven, ``1:30`` ninety and
+``1e-3`` a text; a few lines of anchors may stand for millions of values. Files are opened
+read-only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml._yaml import CParser
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.parser import Parser
@@ -22,14 +26,80 @@ from yaml.reader import Reader
 from yaml.resolver import Resolver
 from yaml.scanner import Scanner
 
-from legos.config.locations import shown, suggest_file
-from legos.errors import ConfigError
+from legos.errors import ConfigError, nearest
 
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
+KINDS = ("data", "model", "exp", "embed")
+FAMILIES = ("item", "user", "predictor")
+"""Of bricks: the keys of a model section that hold one."""
 IMPORT = "$$import"
 MOST_FILES = 100
 """That a YAML may import, those that its imports import included."""
+LARGEST_FILE = 2**20
+"""Bytes of a YAML."""
+LONGEST_TEXT = 10_000
+"""Characters of a value."""
+MOST_VALUES = 50_000
+"""Values of a document with every anchor written out."""
+DEEPEST = 50
+"""Levels of nesting."""
 KeyPath = tuple[str, ...]
 _SHOWN = 60  # characters of a value in an error
+_ENDINGS = (".yaml", ".yml")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def shown(path: Path) -> str:
+    """A path as errors print it: relative to the current folder where it lies below it."""
+    absolute, here = Path(normpath(path.absolute())), Path.cwd()
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """All YAMLs below a folder, in the order of their names without ending."""
+    found = (path for path in folder.rglob("*") if path.suffix in _ENDINGS)
+    return sorted(found, key=lambda path: path.with_suffix(""))
+
+
+def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
+    """The file that ``--<kind> <name>`` means: a path, or a bare name of ``config/<kind>/``.
+
+    Args:
+        kind: data, model, exp or embed.
+        name: as it was given.
+        known: names for errors; none: those of the files.
+
+    Raises:
+        ConfigError: there is no such file; the message names the nearest.
+    """
+    if Path(name).is_absolute() and Path(name).is_file():
+        return Path(name)
+    if not name.endswith(_ENDINGS) or "/" not in name:
+        for candidate in (name, *(name + ending for ending in _ENDINGS)):
+            path = CONFIG_FOLDER / kind / candidate
+            if path.suffix in _ENDINGS and path.is_file():
+                return path
+        if not name.endswith(_ENDINGS):
+            known = list(known) or [path.stem for path in yaml_files(CONFIG_FOLDER / kind)]
+            raise ConfigError(f"--{kind} {name}: no such YAML; {nearest(name, known)}")
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"--{kind} {name}: no such file; {_nearest_file(path)}")
+    return path
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"there is no folder {shown(path.parent)} either"
+    known = [file.name for file in yaml_files(path.parent) if file.parent == path.parent]
+    return nearest(path.name, known) if known else f"folder {shown(path.parent)} holds no YAML"
+
+
+def headline(path: Path) -> str:
+    """The first comment line of a YAML: what it is."""
+    with path.open(encoding="utf-8") as lines:
+        first = next(lines, "")
+    return first.removeprefix("#").strip() if first.startswith("#") else "(no description)"
 
 
 @dataclass(frozen=True)
@@ -51,29 +121,84 @@ class Document:
                 return self.places[path[:length]]
         return ""
 
-    def below(self, prefix: KeyPath) -> dict[KeyPath, str]:
-        """The places under a longer path."""
-        return {(*prefix, *path): place for path, place in self.places.items()}
-
     def part(self, prefix: KeyPath) -> Document:
         """A copy of what lies below a key path."""
         depth = len(prefix)
         places = {path[depth:]: at for path, at in self.places.items() if path[:depth] == prefix}
-        return Document(deepcopy(_at(self.data, prefix)), places)
+        return Document(deepcopy(value_at(self.data, prefix)), places)
 
     def put(self, prefix: KeyPath, section: Document) -> None:
         """Place a document below a key path whose parent is there, instead of what stood there."""
-        parent, key = _at(self.data, prefix[:-1]), prefix[-1]
+        parent, key = value_at(self.data, prefix[:-1]), prefix[-1]
         parent[int(key) if isinstance(parent, list) else key] = section.data
+        self.forget(prefix)
+        self.places.update({(*prefix, *path): place for path, place in section.places.items()})
+
+    def forget(self, prefix: KeyPath) -> None:
+        """Drop the places of a key path and of all below it."""
         for path in [path for path in self.places if path[: len(prefix)] == prefix]:
             del self.places[path]
-        self.places.update(section.below(prefix))
 
 
-def _at(value: Any, path: KeyPath) -> Any:
+def merge(base: Document, added: Document) -> None:
+    """Put ``added`` over ``base``; mappings are merged key by key, lists and values replaced."""
+
+    def put(below: dict[str, Any], over: dict[str, Any]) -> None:
+        for key, value in over.items():
+            if isinstance(value, dict) and isinstance(below.get(key), dict):
+                put(below[key], value)
+            else:
+                below[key] = value
+
+    put(base.data, added.data)
+    base.places.update(added.places)
+
+
+def value_at(value: Any, path: Sequence[str]) -> Any:
+    """What lies at a key path of mappings and lists; None where nothing does."""
     for key in path:
-        value = value[int(key)] if isinstance(value, list) else value[key]
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
     return value
+
+
+def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every text in a tree with its key path; keys are texts, too."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield (*path, key), key
+            yield from texts(below, (*path, key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from texts(below, (*path, str(index)))
+
+
+def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value in a tree of mappings with its key path; a list and an empty mapping are one."""
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            yield from leaves(below, (*path, str(key)))
+    else:
+        yield path, value
+
+
+class MissingFile(ConfigError):
+    """There is no such file as one that a YAML imports.
+
+    Args:
+        path: of the file.
+        place: of the import.
+    """
+
+    def __init__(self, path: Path, place: str) -> None:
+        super().__init__(f"{place}: {shown(path)}: no such file; {_nearest_file(path)}")
+        self.path, self.place = path, place
 
 
 def read_document(path: Path) -> Document:
@@ -97,64 +222,24 @@ def _read(path: Path, chain: tuple[Path, ...], read: list[Path]) -> Document:
     read.append(path)
     if len(read) > MOST_FILES:
         raise ConfigError(f"{shown(chain[0])}: {IMPORT} brings in more than {MOST_FILES} files")
-    own = _parse(path)
+    parsed = _parsed(shown(path), _text(path))
+    own = Document(_unshared(parsed.data), dict(parsed.places))
     imported = own.data.pop(IMPORT, [])
-    names = imported if isinstance(imported, list) else [imported]
     merged = Document({}, {})
-    for name in names:
+    for name in imported if isinstance(imported, list) else [imported]:
+        where = own.place((IMPORT,))
         if not isinstance(name, str):
-            where = own.place((IMPORT,))
             raise ConfigError(f"{where}: {IMPORT} takes file names, found {name!r}")
+        if not (path.parent / name).is_file():
+            raise MissingFile(path.parent / name, where)
         merge(merged, _read(path.parent / name, (*chain, path.resolve()), read))
     merge(merged, own)
     return merged
 
 
-def parse_value(text: str) -> Any:
-    """The value of a command-line text by the rules of a YAML: ``1e-3``, ``[1, 2]``, ``null``.
-
-    Only ``[``, ``{`` and quotes are syntax; any other text is one scalar, whatever it holds.
-
-    Raises:
-        ConfigError: brackets or quotes that do not close, or larger than any configuration.
-    """
-    try:
-        if text[:1] in ("[", "{", '"', "'"):
-            return read_value(text)
-        refuse_text(text)
-        loader = CoreLoader("")
-        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        return loader.construct_object(yaml.ScalarNode(tag, text))
-    except (yaml.YAMLError, RecursionError) as error:
-        found = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-        raise ConfigError(f"{found!r} is not a YAML value: {_problem(error)}") from None
-
-
-def _parse(path: Path) -> Document:
-    parsed = _parsed(shown(path), _text(path))
-    return Document(_unshared(parsed.data), dict(parsed.places))
-
-
-@lru_cache(maxsize=256)
-def _parsed(file: str, text: str) -> Document:
-    """A file, parsed once a process."""
-    try:
-        node, construct = compose(text)
-        places = dict(_places(node, file)) if node is not None else {}
-        data = _unshared(construct())
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{file}{_problem(error)}") from None
-    if data is None:
-        raise ConfigError(f"{file}: empty; expected keys and values")
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}: expected keys and values, found a {type(data).__name__}")
-    return Document(data, {(): file, **places})
-
-
 def _text(path: Path) -> str:
-    """What stands in a file."""
     if not path.is_file():
-        raise ConfigError(f"{shown(path)}: no such file; {suggest_file(path)}")
+        raise ConfigError(f"{shown(path)}: no such file; {_nearest_file(path)}")
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -167,6 +252,31 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{shown(path)}: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise ConfigError(f"{shown(path)}: {error.strerror}") from None
+
+
+@lru_cache(maxsize=256)
+def _parsed(file: str, text: str) -> Document:
+    """A file, parsed once a process; what an anchor names is still one object."""
+    try:
+        try:
+            data, places = _composed(FastLoader(text), file)
+        except yaml.YAMLError:  # Python's parser tells more
+            data, places = _composed(CoreLoader(text), file)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{file}{_problem(error)}") from None
+    if data is None:
+        raise ConfigError(f"{file}: empty; expected keys and values")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: expected keys and values, found a {type(data).__name__}")
+    return Document(data, {(): file, **places})
+
+
+def _composed(loader: Any, file: str) -> tuple[Any, dict[KeyPath, str]]:
+    node = loader.get_single_node()
+    if node is None:
+        return None, {}
+    places = dict(_places(node, file))  # before merge keys change the nodes
+    return loader.construct_document(node), places
 
 
 def _unshared(value: Any) -> Any:
@@ -202,18 +312,24 @@ def _places(node: yaml.Node, file: str, path: KeyPath = ()) -> Iterator[tuple[Ke
             yield from _places(value, file, (*path, key.value))
 
 
-def merge(base: Document, added: Document) -> None:
-    """Put ``added`` over ``base``; mappings are merged key by key, lists and values replaced."""
+def parse_value(text: str) -> Any:
+    """The value of a command-line text by the rules of a YAML: ``1e-3``, ``[1, 2]``, ``null``.
 
-    def put(below: dict[str, Any], over: dict[str, Any]) -> None:
-        for key, value in over.items():
-            if isinstance(value, dict) and isinstance(below.get(key), dict):
-                put(below[key], value)
-            else:
-                below[key] = value
+    Only ``[``, ``{`` and quotes are syntax; any other text is one scalar, whatever it holds.
 
-    put(base.data, added.data)
-    base.places.update(added.places)
+    Raises:
+        ConfigError: brackets or quotes that do not close, or larger than any configuration.
+    """
+    try:
+        if text[:1] in ("[", "{", '"', "'"):
+            return CoreLoader(text).get_single_data()
+        _refuse_text(text)
+        loader = CoreLoader("")
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except (yaml.YAMLError, RecursionError) as error:
+        found = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise ConfigError(f"{found!r} is not a YAML value: {_problem(error)}") from None
 
 
 def _problem(error: BaseException) -> str:
@@ -224,36 +340,26 @@ def _problem(error: BaseException) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         what = error.problem or what
-    return f"{line}: {what}" if isinstance(error, Refused) else f"{line}: not valid YAML: {what}"
+    return f"{line}: {what}" if isinstance(error, _Refused) else f"{line}: not valid YAML: {what}"
 
 
-def value_at(value: Any, path: Sequence[str]) -> Any:
-    """What lies at a key path of mappings and lists; None where nothing does."""
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
-
-
-LARGEST_FILE = 2**20
-"""Bytes of a YAML."""
-LONGEST_TEXT = 10_000
-"""Characters of a value."""
-MOST_VALUES = 50_000
-"""Values of a document with every anchor written out."""
-DEEPEST = 50
-"""Levels of nesting."""
-
-_NUMBER_STARTS = list("-+.0123456789")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Refused(yaml.MarkedYAMLError):
+class _Refused(yaml.MarkedYAMLError):
     """YAML that may be valid, but is none of a configuration."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+def size_of(text: str) -> int:
+    """How many values a text counts for."""
+    return 1 + len(text) // 100
+
+
+def _refuse_text(text: str, mark: Any = None) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise _Refused(f"a value of {len(text):,} characters; at most {LONGEST_TEXT:,}", mark)
+    if _SURROGATE.search(text):
+        raise _Refused("half a character (an unpaired surrogate)", mark)
 
 
 class _Bounded(Composer, SafeConstructor, Resolver):
@@ -265,8 +371,7 @@ class _Bounded(Composer, SafeConstructor, Resolver):
         Composer.__init__(self)
         SafeConstructor.__init__(self)
         Resolver.__init__(self)
-        self._sizes: dict[int, int] = {}  # by id of a finished node, values below and in it
-        self._depths: dict[int, int] = {}  # ... and levels
+        self._sizes: dict[int, tuple[int, int]] = {}  # by id of a node, values and levels of it
         self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -275,34 +380,30 @@ class _Bounded(Composer, SafeConstructor, Resolver):
         mark = event.start_mark
         self._level += 1
         if self._level > DEEPEST:
-            raise _refusal(f"nested more than {DEEPEST} levels deep", mark)
+            raise _Refused(f"nested more than {DEEPEST} levels deep", mark)
         if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
-            raise _refusal(f"tag {event.tag!r} is not read; write the value without it", mark)
+            raise _Refused(f"tag {event.tag!r} is not read; write the value without it", mark)
         node: Any = super().compose_node(parent, index)
         self._level -= 1
-        if isinstance(event, yaml.AliasEvent):
-            if id(node) not in self._sizes:
-                raise _refusal(f"*{event.anchor}: an anchor that contains itself", mark)
-            return node  # type: ignore[no-any-return]
-        self._weigh(node, mark)
+        if not isinstance(event, yaml.AliasEvent):
+            self._sizes[id(node)] = self._weigh(node, mark)
+        elif id(node) not in self._sizes:
+            raise _Refused(f"*{event.anchor}: an anchor that contains itself", mark)
         return node  # type: ignore[no-any-return]
 
-    def _weigh(self, node: Any, mark: Any) -> None:
+    def _weigh(self, node: Any, mark: Any) -> tuple[int, int]:
         if isinstance(node, yaml.ScalarNode):
-            refuse_text(node.value, mark)
-            self._sizes[id(node)], self._depths[id(node)] = size_of(node.value), 1
-            return
-        if isinstance(node, yaml.MappingNode):
-            below = [part for pair in node.value for part in pair]
-        else:
-            below = node.value
-        size = 1 + sum(self._sizes[id(part)] for part in below)
-        depth = 1 + max((self._depths[id(part)] for part in below), default=0)
+            _refuse_text(node.value, mark)
+            return size_of(node.value), 1
+        pairs = isinstance(node, yaml.MappingNode)
+        below = [part for pair in node.value for part in pair] if pairs else node.value
+        size = 1 + sum(self._sizes[id(part)][0] for part in below)
+        depth = 1 + max((self._sizes[id(part)][1] for part in below), default=0)
         if size > MOST_VALUES:
-            raise _refusal(f"more than {MOST_VALUES:,} values once anchors are written out", mark)
+            raise _Refused(f"more than {MOST_VALUES:,} values once anchors are written out", mark)
         if depth > DEEPEST:
-            raise _refusal(f"nested more than {DEEPEST} levels deep by its anchors", mark)
-        self._sizes[id(node)], self._depths[id(node)] = size, depth
+            raise _Refused(f"nested more than {DEEPEST} levels deep by its anchors", mark)
+        return size, depth
 
     def construct_number(self, node: yaml.ScalarNode) -> int:
         """A whole number; Python reads none of more than a few thousand digits."""
@@ -310,103 +411,40 @@ class _Bounded(Composer, SafeConstructor, Resolver):
             return int(node.value)
         except ValueError:
             found = f"a number of {len(node.value):,} digits"
-            raise _refusal(found, node.start_mark) from None
+            raise _Refused(found, node.start_mark) from None
 
 
 class CoreLoader(Reader, Scanner, Parser, _Bounded):
-    """Reads one document in Python.
+    """Reads one document in Python."""
 
-    Args:
-        stream: the text.
-    """
-
-    def __init__(self, stream: str) -> None:
-        Reader.__init__(self, stream)
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
         Scanner.__init__(self)
         Parser.__init__(self)
         _Bounded.__init__(self)
 
 
-def compose(text: str) -> tuple[yaml.Node | None, Callable[[], Any]]:
-    """The root of a document, and what makes its value (merge keys change the nodes).
+class FastLoader(_Bounded, CParser):
+    """Reads one document by libyaml's parser."""
 
-    Raises:
-        yaml.YAMLError: no YAML, or larger than any configuration; the value raises it, too.
-    """
-    if FastLoader is not None:
-        with suppress(yaml.YAMLError):
-            return _composed(FastLoader(text))
-    return _composed(CoreLoader(text))
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        _Bounded.__init__(self)
 
 
-def read_value(text: str) -> Any:
-    """The value of a document, read in Python.
-
-    Raises:
-        yaml.YAMLError: as ``compose``.
-    """
-    _, construct = _composed(CoreLoader(text))
-    return construct()
-
-
-def _composed(loader: Any) -> tuple[yaml.Node | None, Callable[[], Any]]:
-    node = loader.get_single_node()
-    return node, lambda: None if node is None else loader.construct_document(node)
-
-
-def size_of(text: str) -> int:
-    """How many values a text counts for."""
-    return 1 + len(text) // 100
-
-
-def refuse_text(text: str, mark: Any = None) -> None:
-    """Raise :class:`Refused` for a text that no file could hold, or far too long a one."""
-    if len(text) > LONGEST_TEXT:
-        raise _refusal(f"a value of {len(text):,} characters; at most {LONGEST_TEXT:,}", mark)
-    if _SURROGATE.search(text):
-        raise _refusal("half a character (an unpaired surrogate)", mark)
-
-
-def _refusal(problem: str, mark: Any) -> Refused:
-    return Refused(problem=problem, problem_mark=mark)
-
-
-_Bounded.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+_NUMBER = list("-+.0123456789")
+_FLOAT = (
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$"
 )
-_Bounded.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_Bounded.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), _NUMBER_STARTS
-)
-_Bounded.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$"
-    ),
-    _NUMBER_STARTS,
-)
-_Bounded.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", _NUMBER),
+    ("float", _FLOAT, _NUMBER),
+    ("merge", r"^<<$", ["<"]),
+):
+    _Bounded.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 _Bounded.add_constructor(  # type: ignore[type-var]
     "tag:yaml.org,2002:int", _Bounded.construct_number
 )
-
-
-def _fast_loader() -> Any:
-    """The loader over libyaml's parser; None where PyYAML was built without it."""
-    if not yaml.__with_libyaml__:
-        return None
-    from yaml import _yaml
-
-    parser: Any = _yaml.CParser
-
-    def initialise(self: Any, stream: str) -> None:
-        parser.__init__(self, stream)
-        _Bounded.__init__(self)
-
-    return type("FastLoader", (_Bounded, parser), {"__init__": initialise})
-
-
-FastLoader = _fast_loader()

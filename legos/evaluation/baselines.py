@@ -17,8 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from legos.config.checks import OF_TEXTS
-from legos.config.schema import RunConfig
+from legos.config.schema import OF_TEXTS, RunConfig
 from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables

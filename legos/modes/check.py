@@ -10,11 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from legos.config import resolved_dict
-from legos.config.check import check_tables
-from legos.config.comparison import comparison_runs
-from legos.config.data_schema import DataConfig
-from legos.config.model_schema import systems
+from legos.config.model_schema import DataConfig, registered_system
+from legos.config.refusals import check_tables
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
@@ -32,7 +29,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         LegosError: the configuration does not fit the tables, or the bricks do not fit together.
     """
     console = console or PlainConsole(soft_wrap=True)
-    console.print(_settings(resolved_dict(config)))
+    console.print(_settings(config.model_dump(mode="json")))
     if not (config.data.folder / "manifest.json").is_file():
         console.print(
             f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the head of "
@@ -50,13 +47,13 @@ def check(config: RunConfig, console: Console | None = None) -> None:
     console.print(_splits(tables))
     seen: set[tuple[str, str]] = set()
     read: list[tuple[str, DataConfig]] = []
-    for member in comparison_runs(config):
+    for member in config.runs():
         if (member.model.name, member.embed.name) in seen:
             continue
         seen.add((member.model.name, member.embed.name))
         place = Workplace.open(member, accelerator, tables, shapes_only=True)
         kind = (member.model.system, member.data)
-        show = resolve_name(systems()[member.model.system].shows)
+        show = resolve_name(registered_system(member.model.system).shows)
         show(place, console, kind not in read)
         read.append(kind)
         absent = models_not_here(member)

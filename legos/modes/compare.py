@@ -15,7 +15,7 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.config.comparison import comparison_curve, comparison_rows
+from legos.config.comparison import comparison_curve
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
@@ -60,7 +60,7 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     Returns:
         What ``results.json`` of the comparison holds.
     """
-    tables, compared = Tables.load(config.data.folder), comparison_rows(config)
+    tables, compared = Tables.load(config.data.folder), config.rows()
     for line in honesty_notices(tables):
         console.print(line)
     for row in compared:

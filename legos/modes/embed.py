@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.config.data_schema import DataConfig
 from legos.config.load import EmbedJob
+from legos.config.model_schema import DataConfig
 from legos.config.schema import ExpConfig, VectorsConfig
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables

@@ -9,7 +9,6 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
-from legos.config import resolved_dict
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
@@ -79,7 +78,7 @@ def score_new_impressions(
         if measured is not None:
             results["splits"][SPLIT] = measured.summary()
         write_files(target, new, interactions, scored.scores)
-        write_json(target / "config.json", resolved_dict(config))
+        write_json(target / "config.json", config.model_dump(mode="json"))
         write_json(target / "results.json", results)
     show_run(console, results)
     console.print(f"scores of {len(interactions):,} impressions in {target}", markup=False)

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from legos.config.model_schema import systems
+from legos.config.model_schema import registered_system
 from legos.config.schema import RunConfig
 from legos.data.interactions import Interactions
 from legos.data.tables import Tables
@@ -125,7 +125,7 @@ def test_model(
 
 def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
     """The system that the model YAML names, with its first weights."""
-    system: System = resolve_name(systems()[place.config.model.system].runs)(place, say)
+    system: System = resolve_name(registered_system(place.config.model.system).runs)(place, say)
     return system
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 import legos
-from legos.config.described import RunDescription, find_run, read_description, write_description
+from legos.config.saved import RunDescription, find_run, read_description, write_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError

@@ -1,7 +1,7 @@
 """The ids of a run and of a measurement: hashes over what decides them, and nothing else.
 
 The mark of a setting in the schema says what it decides (:mod:`legos.settings`),
-:mod:`legos.config.unread` whether the run reads it, and :mod:`legos.runs.identity` what files and
+:mod:`legos.config.refusals` whether the run reads it, and :mod:`legos.runs.identity` what files and
 language models hold. Paths, names, the device and the number of processes are in neither.
 """
 
@@ -18,9 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from legos.config.checks import OF_TEXTS, brick_class
-from legos.config.schema import RunConfig
-from legos.config.unread import nearest_rule, unread_keys
+from legos.config.refusals import nearest_rule, unread_keys
+from legos.config.schema import OF_TEXTS, RunConfig
 from legos.content import content_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
@@ -28,7 +27,7 @@ from legos.files import sha256_of_text
 from legos.lm.content import language_model_content
 from legos.lm.locate import is_here
 from legos.lm.source import LanguageModelSource
-from legos.registry import bricks_in
+from legos.registry import brick_class, bricks_in
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.settings import CONTENT, OF_MEASUREMENTS, OF_WEIGHTS, deciding, settings
 

@@ -1,17 +1,12 @@
-"""The systems that train and score a model: what is imported here is what there is.
+"""The systems that train and score a model, by name the module that registers each.
 
 A system registers itself with the section that a model YAML may say of it, by one decorator
-(:func:`legos.config.model_schema.register_system`); its torch code is imported when a run needs it.
+(:func:`legos.config.model_schema.register_system`). That module is imported when a model YAML names
+the system, its torch code when a run needs it.
 """
 
-from legos.config.model_schema import ModelConfig, register_system
-from legos.systems.cllm4rec.settings import Cllm4RecModel
-from legos.systems.recsysllm.model_settings import RecsysllmModel
-
-register_system(
-    about="an item encoder, a user encoder and a predictor, each by its name",
-    runs="legos.systems.bricks.system:Bricks",
-    shows="legos.systems.bricks.check:show_bricks",
-)(ModelConfig)
-
-__all__ = ["Cllm4RecModel", "ModelConfig", "RecsysllmModel"]
+SYSTEMS = {
+    "bricks": "legos.systems.bricks",
+    "cllm4rec": "legos.systems.cllm4rec.settings",
+    "recsysllm": "legos.systems.recsysllm.model_settings",
+}

@@ -12,9 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from legos.config.data_schema import DataConfig, FieldConfig
-from legos.config.model_schema import ModelConfig, SystemModel
-from legos.config.needs import reads_token_vectors
+from legos.config.model_schema import (
+    DataConfig,
+    FieldConfig,
+    ModelConfig,
+    SystemModel,
+    reads_token_vectors,
+)
 from legos.config.schema import RunConfig
 from legos.data.items import LanguageInput
 from legos.data.ragged import Ragged

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import pad
 
-from legos.config.needs import reads_token_vectors
-from legos.config.schema import EmbedConfig, RunConfig
+from legos.config.model_schema import EmbedConfig, reads_token_vectors
+from legos.config.schema import RunConfig
 from legos.data.batch import CatalogueRows, Rows, TrainingRows
 from legos.data.honesty import read_honesty
 from legos.data.interactions import Interactions

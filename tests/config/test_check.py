@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from legos.config.check import check_tables
 from legos.config.load import load_run_config
+from legos.config.refusals import check_tables
 from legos.errors import ConfigError
 
 RUN = ["--data", "newsroom", "--model", "naml", "--exp", "train"]

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from legos.config import resolved_dict
-from legos.config.comparison import comparison_rows, comparison_runs
 from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
@@ -25,10 +23,10 @@ def message(*words: str) -> str:
 
 def test_a_configuration_survives_being_written_as_json() -> None:
     config = load_run_config([*RUN, "--lr", "1e-4"])
-    again = RunConfig.model_validate(json.loads(json.dumps(resolved_dict(config))))
+    again = RunConfig.model_validate(json.loads(json.dumps(config.model_dump(mode="json"))))
     assert again == config
     assert isinstance(again.model.item, CNNConfig)
-    assert resolved_dict(config)["exp"]["train"]["lr"] == 1e-4
+    assert config.model_dump(mode="json")["exp"]["train"]["lr"] == 1e-4
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -158,7 +156,7 @@ def test_a_published_variable_without_effect_is_a_notice() -> None:
 def test_a_comparison_holds_its_models_and_needs_no_model() -> None:
     config = load_run_config(["--data", "newsroom", "--exp", "compare", "--lr", "0.01"])
     assert config.exp.compare is not None
-    runs = comparison_runs(config)
+    runs = config.runs()
     assert config.model == runs[0].model
     assert len(runs) == len(config.exp.compare.models) * 3
     assert [run.exp.train.seed for run in runs[:3]] == [1, 2, 3]
@@ -170,7 +168,7 @@ def test_a_run_of_a_comparison_equals_the_run_by_itself() -> None:
     words = ["--data", "newsroom", "--model", "naml", "--exp", "tt-naml", "--seed", "1"]
     words += ["--exp.train.epochs", "2"]
     alone = load_run_config(words)
-    first = comparison_runs(config)[0]
+    first = config.runs()[0]
     assert (first.data, first.model, first.embed) == (alone.data, alone.model, alone.embed)
     assert first.exp.train == alone.exp.train
     assert first.exp.evaluate == alone.exp.evaluate
@@ -178,7 +176,7 @@ def test_a_run_of_a_comparison_equals_the_run_by_itself() -> None:
 
 def test_overrides_reach_every_model_of_a_comparison() -> None:
     words = ["--data", "newsroom", "--exp", "quickstart", "--model.hidden_size", "32"]
-    runs = comparison_runs(load_run_config(words))
+    runs = load_run_config(words).runs()
     assert [(run.model.name, run.model.hidden_size) for run in runs] == [("naml", 32), ("nrms", 32)]
 
 
@@ -215,7 +213,7 @@ def test_a_cross_is_a_row_for_every_choice_of_its_words(tmp_path: Path) -> None:
 
 def test_a_model_of_the_command_line_takes_the_place_of_those_compared() -> None:
     words = ["--data", "newsroom", "--exp", "quickstart", "--model", "pooling", "--embed", "null"]
-    (run,) = comparison_runs(load_run_config(words))
+    (run,) = load_run_config(words).runs()
     assert (run.model.name, run.embed.name) == ("pooling", "null")
 
 
@@ -276,7 +274,7 @@ def comparison(rows: Path, *words: str) -> list[str]:
 
 def test_a_row_of_a_comparison_may_have_data_and_a_reference_of_its_own(rows: Path) -> None:
     config = load_run_config(comparison(rows, "--data.history_length", "7"))
-    found = comparison_rows(config)
+    found = config.rows()
     assert {row.label: row.reference for row in found} == {
         "naml": None,
         "nrms": "naml",
@@ -295,12 +293,12 @@ def test_a_row_of_a_comparison_may_have_data_and_a_reference_of_its_own(rows: Pa
     assert (runs[3].data, runs[3].model) == (alone.data, alone.model)
     assert type(runs[3].model) is type(alone.model)
     assert config.model == runs[0].model
-    assert RunConfig.model_validate(resolved_dict(config)) == config
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_a_reference_has_the_same_token_vectors_where_there_are_several(rows: Path) -> None:
     words = comparison(rows, "--exp.compare.embeds", '["null", minilm-token]')
-    found = {row.label: row.reference for row in comparison_rows(load_run_config(words))}
+    found = {row.label: row.reference for row in load_run_config(words).rows()}
     assert found["naml + null"] is None
     assert found["naml + minilm-token"] == "naml + null"
     assert found["nrms-profiles + minilm-token"] == "nrms + minilm-token"

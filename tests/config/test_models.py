@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from legos.config import models as tables
-from legos.config.comparison import comparison_rows
 from legos.config.load import load_run_config
-from legos.config.locations import CONFIG_FOLDER
 from legos.config.schema import RunConfig
+from legos.config.yaml_files import CONFIG_FOLDER
 from legos.errors import ConfigError
 
 RUN = ["--data", "newsroom", "--exp", "tt"]
@@ -100,7 +99,7 @@ def test_bricks_by_name_reach_every_model_of_a_comparison(tmp_path: Path) -> Non
         "  models:\n    - naml\n    - {model: nrms, name: cut, data: short, user: gru}\n"
     )
     words = ["--data", "newsroom", "--exp", str(path)]
-    runs = [row.runs[0] for row in comparison_rows(load_run_config([*words, "--item", "id"]))]
+    runs = [row.runs[0] for row in load_run_config([*words, "--item", "id"]).rows()]
     assert [run.bricks.item.name for run in runs] == ["id", "id"]
     assert [run.bricks.user.name for run in runs] == ["additive_attention", "gru"]
     assert [run.data.name for run in runs] == ["newsroom", "short"]

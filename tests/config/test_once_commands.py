@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaModel
 
 import worker
 from legos.config.load import load_run_config
-from legos.config.old_variables import OLD
 from legos.config.schema import RunConfig
+from legos.config.variables import OLD
 from legos.errors import ConfigError
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.locate import locate, packaged

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legos.config.overrides import (
-    PUBLISHED,
     apply_dotted,
     check_variables,
     read_arguments,
     read_options,
     read_variable,
 )
+from legos.config.variables import PUBLISHED
 from legos.config.yaml_files import Document
 from legos.errors import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from legos.config.references import referenced_variables, resolve
+from legos.config.overrides import referenced_variables, resolve
 from legos.config.yaml_files import Document
 from legos.errors import ConfigError
 

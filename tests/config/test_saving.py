@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from legos.config.load import load_run_config
-from legos.config.locations import CONFIG_FOLDER, KINDS
+from legos.config.load import load_run_config, save_configuration
 from legos.config.model_schema import SystemModel
 from legos.config.models import models
-from legos.config.saving import save_configuration, yaml_of
+from legos.config.saved import yaml_of
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import read_document
+from legos.config.yaml_files import CONFIG_FOLDER, KINDS, read_document
 from legos.errors import ConfigError
 
 RUN = ["--data", "newsroom", "--exp", "tt"]

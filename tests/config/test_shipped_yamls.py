@@ -8,16 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from legos.config.checks import bricks
 from legos.config.load import asks_for_vectors, load_embed_job, load_run_config
-from legos.config.locations import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
 from legos.config.models import models, read_model, write_out
-from legos.config.overrides import PUBLISHED
-from legos.config.references import referenced_variables
-from legos.config.yaml_files import read_document
+from legos.config.overrides import referenced_variables
+from legos.config.variables import PUBLISHED
+from legos.config.yaml_files import (
+    CONFIG_FOLDER,
+    FAMILIES,
+    KINDS,
+    headline,
+    read_document,
+    yaml_files,
+)
 from legos.errors import ConfigError
 from legos.lm.source import LanguageModelSource
-from legos.registry import bricks_in
+from legos.registry import bricks, bricks_in
 
 ROOT = CONFIG_FOLDER.parent
 SHIPPED = [path.relative_to(ROOT) for path in yaml_files(CONFIG_FOLDER)]

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import ast
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
 import legos.config
-from legos.config import resolved_dict
-from legos.config.comparison import comparison_rows
-from legos.config.listing import list_families
+from legos.config.help import list_families
 from legos.config.load import load_run_config
-from legos.config.model_schema import ModelConfig, register_system, systems
+from legos.config.model_schema import ModelConfig, register_system, registered_system, systems
 from legos.config.schema import RunConfig
 from legos.errors import ConfigError
-from legos.progress import PlainConsole
 from legos.settings import OF_WEIGHTS, deciding
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.recsysllm.model_settings import RecsysllmModel
@@ -42,7 +38,7 @@ def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
     assert (model.system, model.model.name) == ("cllm4rec", "smollm2")
     assert (model.backbone.layers, model.content.kinds) == (2, ("title",))
     assert model.stages.content_steps is None
-    again = RunConfig.model_validate(resolved_dict(config))
+    again = RunConfig.model_validate(config.model_dump(mode="json"))
     assert again == config
     with pytest.raises(ConfigError, match="cllm4rec is a system of its own"):
         _ = config.bricks
@@ -90,7 +86,7 @@ def test_a_wrong_key_is_found_in_its_file_also_within_a_comparison(tmp_path: Pat
 
 def test_a_comparison_has_systems_and_bricks_each_with_its_own_training() -> None:
     config = load([*COMPARE, "--seeds", "[1, 2]", "--exp.train.patience", "9", "--layers", "3"])
-    rows = {row.label: row for row in comparison_rows(config)}
+    rows = {row.label: row for row in config.rows()}
     assert list(rows)[:2] == ["cllm4rec", "llm_prerec"]
     assert {row.reference for name, row in rows.items() if name != "cllm4rec"} == {"cllm4rec"}
     sasrec, vae = rows["sasrec_id"].runs[0].exp.train, rows["multi_vae"].runs[1].exp.train
@@ -109,7 +105,7 @@ def test_token_vectors_are_no_matter_of_a_system(tmp_path: Path) -> None:
         "name: both\nmode: compare\ncompare:\n  models: [naml, cllm4rec]\n"
         "  embeds: ['null', minilm-token]\n"
     )
-    rows = comparison_rows(load([*COMPARE[:2], "--exp", str(exp)]))
+    rows = load([*COMPARE[:2], "--exp", str(exp)]).rows()
     assert [row.label for row in rows] == ["naml + null", "naml + minilm-token", "cllm4rec"]
 
 
@@ -119,7 +115,7 @@ def test_config_imports_no_system_and_each_system_registers_itself_once() -> Non
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 imported.add(str(node.module))
-    named = [entry.section.__module__ for entry in systems().values()]
+    named = [entry.section.__module__ for entry in map(registered_system, systems())]
     packages = {module.rpartition(".")[0] for module in named} - {"legos.config"}
     assert {"legos.systems", "legos.modes"} & imported == set()
     assert len(packages) == len(named) - 1
@@ -128,10 +124,9 @@ def test_config_imports_no_system_and_each_system_registers_itself_once() -> Non
         register_system(about="again", runs="a:b", shows="a:b")(Cllm4RecModel)
 
 
-def test_systems_are_listed() -> None:
-    console = PlainConsole(file=StringIO())
-    list_families(["system"], console)
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+def test_systems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    list_families(["system"])
+    shown = capsys.readouterr().out
     assert "  cllm4rec   a language model with a token" in shown
     assert "  recsysllm  a language model that fills blanks" in shown
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from legos.config.data_schema import DataConfig, FieldConfig, SplitsConfig
 from legos.config.load import load_run_config
-from legos.config.schema import CacheConfig, EmbedConfig, EvaluateConfig, ExpConfig, RunConfig
+from legos.config.model_schema import DataConfig, EmbedConfig, FieldConfig, SplitsConfig
+from legos.config.refusals import unread_keys
+from legos.config.schema import CacheConfig, EvaluateConfig, ExpConfig, RunConfig
 from legos.config.train_schema import NegativesConfig, TrainConfig
-from legos.config.unread import unread_keys
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.modes.main import run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.config.described import read_description
+from legos.config.saved import read_description
 from legos.errors import DataError, LegosError
 from legos.runs.folder import RunFolder
 from tests.modes.tiny_config import tiny_config

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import worker
-from legos.config.described import SECTIONS
+from legos.config.yaml_files import KINDS
 from legos.modes.main import run
 from tests.modes.tiny_config import tiny_config
 from tests.tiny import tiny_tables
@@ -134,7 +134,7 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
         ('{"format": 1}', "format 1, this version reads 2"),
         ('{"format": 2}', "data, model, exp, embed missing"),
         (
-            json.dumps({"format": 2, "run": "x", "sources": {}} | {key: {} for key in SECTIONS}),
+            json.dumps({"format": 2, "run": "x", "sources": {}} | {key: {} for key in KINDS}),
             "give --data, --model, --embed and --exp as in the training",
         ),
         ("[" * 100_000, "nested too deeply"),

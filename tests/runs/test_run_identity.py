@@ -14,14 +14,13 @@ import pytest
 from pydantic import BaseModel
 
 import legos.config.schema as schema
-from legos.config.checks import bricks
-from legos.config.locations import FAMILIES
-from legos.config.model_schema import systems
+from legos.config.model_schema import registered_system, systems
+from legos.config.yaml_files import FAMILIES
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.content import language_model_content
 from legos.lm.source import LanguageModelSource
-from legos.registry import item_encoders
+from legos.registry import bricks, item_encoders
 from legos.runs.identity import measurement_identity, run_identity, tables_content
 from legos.settings import Mark, deciding, settings
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
@@ -314,7 +313,7 @@ def every_section() -> Iterator[type[BaseModel]]:
     """Settings classes that a run's YAMLs reach."""
     waiting: list[type[BaseModel]] = [
         schema.RunConfig,
-        *(system.section for system in systems().values()),
+        *(registered_system(name).section for name in systems()),
     ]
     waiting += [
         bricks(family).config(name) for family in FAMILIES for name in bricks(family).names()

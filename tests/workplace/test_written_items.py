@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.config.check import check_tables
+from legos.config.refusals import check_tables
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.modes.main import run

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.config.data_schema import DataConfig
+from legos.config.model_schema import DataConfig
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.data.reviews import TABLE as REVIEWS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from legos.config.described import read_description
+from legos.config.saved import read_description
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.systems.cllm4rec.evaluate import UserSession

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from legos.config.described import find_run, read_description
+from legos.config.saved import find_run, read_description
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
 from legos.runs.identity import TABLES, tables_content

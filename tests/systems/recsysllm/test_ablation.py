@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 import worker
-from legos.config.comparison import comparison_rows
 from legos.config.load import load_run_config
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
@@ -52,7 +51,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def models(exp: str) -> dict[str, RecsysllmModel]:
     config = load_run_config(["--data", "amazon-beauty", "--exp", exp, "--horizons", "count"])
-    rows = comparison_rows(config)
+    rows = config.rows()
     assert {row.reference for row in rows[1:]} == {rows[0].label}
     found = {row.label: row.runs[0].model for row in rows}
     assert all(isinstance(model, RecsysllmModel) for model in found.values())

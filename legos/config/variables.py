@@ -1,16 +1,63 @@
-"""Variables of the published Legommenders and ONCE workers under the names that they have here.
+"""Variables of a command line: those that YAMLs use, and what became of others' names.
 
-Each still acts, as the setting that took its place, or says which setting that is. The names are
-those of both generations of the published command line.
+``OLD`` are names of both generations of the published Legommenders and ONCE workers. Each still
+acts, as the setting that took its place, or says which setting that is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from legos.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A published variable.
+
+    Attributes:
+        kind: how its text is read.
+        default: where a YAML gives none.
+        meaning: for ``--help``.
+    """
+
+    kind: Literal["text", "integer", "number", "flag"]
+    default: Any
+    meaning: str
+
+
+PUBLISHED: dict[str, Variable] = {
+    "version": Variable("text", "small", "which release of a data set (MIND: small, large)"),
+    "llm_ver": Variable("text", "minilm", "language model: a name of config/llm.yaml or a path"),
+    "layer": Variable("integer", 0, "layer at which it is cut and cached; 0 = no cache"),
+    "lora": Variable(
+        "integer", None, "LoRA: 0 = off, 1 = on, n = on with rank n; null = on, unless frozen"
+    ),
+    "lora_r": Variable("integer", 32, "rank of LoRA where --lora is 1 or null"),
+    "lora_alpha": Variable("number", 128.0, "adapters count alpha / rank times"),
+    "lora_dropout": Variable("number", 0.1, "rate on the adapters' input"),
+    "embed_hidden_size": Variable("integer", None, "width E of pretrained vectors; null = found"),
+    "hidden_size": Variable("integer", 64, "width D of item and user vectors"),
+    "fast_eval": Variable("flag", True, "evaluate from item and user caches"),
+    "lr": Variable("number", 0.001, "learning rate of all but a language model"),
+    "item_lr": Variable("number", None, "learning rate of a language model; null = lr"),
+    "batch_size": Variable("integer", 64, "clicks a micro-batch"),
+    "acc_batch": Variable("integer", 1, "micro-batches a step (exact)"),
+    "item_page_size": Variable(
+        "integer", 0, "items encoded at once in training (exact gradient caching); 0 = all"
+    ),
+    "epoch_batch": Variable(
+        "integer", 0, "0 = an epoch is a pass; n = n batches; -n = 1/n of a pass, then goes on"
+    ),
+    "patience": Variable("integer", 2, "epochs without improvement before training stops"),
+    "page_size": Variable("integer", 512, "items and users encoded at once in a test"),
+    "seed": Variable("integer", 2023, "of weights, order, negatives and dropout"),
+    "device": Variable("text", "auto", "auto, cpu, cuda, cuda:1"),
+    "precision": Variable("text", "fp32", "fp32, bf16 or fp16"),
+}
 
 _OFF = ("0", "false", "no", "none", "null", "-1", "")
 _MODES = {
@@ -95,31 +142,3 @@ OLD: dict[str, Old] = {
     "rbname": Old(instead="name the tables by --data"),
 }
 """By published name what became of it."""
-
-
-def translate(name: str, text: str, given: Iterable[str]) -> tuple[str, str, str] | None:
-    """A published variable by the name it has here.
-
-    Args:
-        name: as it was given.
-        text: its value.
-        given: names of all options of the command line.
-
-    Returns:
-        The name here, the value here and a notice; name and value are empty where it asks for
-        nothing. None: the name is none of them.
-
-    Raises:
-        ConfigError: nothing took its place, or both names are given.
-    """
-    old = OLD.get(name)
-    if old is None:
-        return None
-    if text.strip().lower() in old.off:
-        return "", "", f"--{name} {text}: asks for nothing here"
-    if old.now is None:
-        raise ConfigError(f"--{name}: has another way here: {old.instead}")
-    if old.now in given:
-        raise ConfigError(f"--{name}: is --{old.now} here, which is given, too; give one of them")
-    value = old.read(text)
-    return old.now, value, f"--{name} {text}: is read as --{old.now} {value}"

@@ -1,4 +1,4 @@
-"""Settings that were given and that nothing in the run reads: refused, with what is read instead.
+"""What a valid configuration is refused for: settings that nothing reads, columns that lack.
 
 Which keys of the data, embed and experiment YAMLs a system does not read stands in its section
 (``SystemModel.unread``); what models of bricks do not read follows from their bricks and settings.
@@ -7,18 +7,23 @@ Shipped YAMLs serve all systems and may say what one of them does not read; a co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from legos.config.comparison import comparison_runs
-from legos.config.locations import CONFIG_FOLDER, shown
-from legos.config.model_schema import ModelConfig, SystemModel
-from legos.config.needs import TOKEN_VECTORS, needs
-from legos.config.overrides import Arguments
-from legos.config.references import leaves, referenced_variables, texts
-from legos.config.schema import EmbedConfig, RunConfig
-from legos.config.yaml_files import Document, value_at
-from legos.errors import ConfigError
+from legos.config.model_schema import (
+    TOKEN_VECTORS,
+    DataConfig,
+    EmbedConfig,
+    FieldConfig,
+    ModelConfig,
+    SystemModel,
+    reads_token_vectors,
+)
+from legos.config.overrides import Arguments, referenced_variables
+from legos.config.schema import RunConfig
+from legos.config.yaml_files import CONFIG_FOLDER, Document, leaves, shown, texts, value_at
+from legos.errors import ConfigError, nearest
 from legos.lm.source import LanguageModelSource
 from legos.registry import bricks_in
 from legos.settings import AskedFor, without_effect
@@ -27,6 +32,7 @@ _LORA = ("lora_alpha", "lora_dropout", "lora_targets")
 _CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",
                 "exp.precision", "exp.mode", "exp.name", "exp.runs_folder")  # fmt: skip
 _MOST_NAMED = 8
+_NOT_SPLITS = ("items", "users", "histories")
 
 
 def unread_keys(config: RunConfig) -> dict[str, str | None]:
@@ -39,7 +45,7 @@ def unread_keys(config: RunConfig) -> dict[str, str | None]:
     if not isinstance(config.model, ModelConfig):
         return {**type(config.model).unread, **config.model.unread_settings()}
     found: dict[str, str | None] = dict(_of_training(config))
-    needed = needs(config.model)
+    needed = config.model.needs
     own = "the language model's own token vectors" if "language_model" in needed else ""
     for key, things in _asked_for():
         if not things & needed:
@@ -84,7 +90,7 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
     Raises:
         ConfigError: all such options, each with what is read instead.
     """
-    members = {member.model.name: member for member in comparison_runs(config)}
+    members = {member.model.name: member for member in config.runs()}
     unread = {name: unread_keys(member) for name, member in members.items()}
     problems, notices = [], []
     for option, keys in _given(arguments, document).items():
@@ -143,7 +149,7 @@ def _reads_embed(config: RunConfig) -> bool:
         return True
     if not isinstance(model, ModelConfig):
         return False
-    needed = needs(model)
+    needed = model.needs
     if any(things & needed for key, things in _asked_for() if getattr(embed, key)):
         return True
     own = [getattr(each, "model", None) for _, each in bricks_in(model)]
@@ -161,7 +167,7 @@ def _asks_for_nothing(embed: EmbedConfig) -> bool:
 def _problem(option: str, key: str, instead: str, config: RunConfig) -> str:
     if option == "--embed":
         key = "its vectors"
-    names = dict.fromkeys(_called(member.model) for member in comparison_runs(config))
+    names = dict.fromkeys(_called(member.model) for member in config.runs())
     who = " and ".join(names)
     read = f"; it reads {instead}" if instead else ""
     fills = "" if option in (f"--{key}", "--embed") else f" fills {key}, which"
@@ -198,4 +204,101 @@ def _own_yamls(
         f"{', '.join(keys[:_MOST_NAMED])}{' and more' if len(keys) > _MOST_NAMED else ''}"
         for file, keys in found.items()
         if any(not key.startswith("embed.") for key in keys)
+    ]
+
+
+def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
+    """Refuse columns, splits and vocabularies that the tables do not have.
+
+    Args:
+        config: the run.
+        manifest: of the tables in ``config.data.folder``.
+
+    Raises:
+        ConfigError: all that does not fit, each with its dotted key and the nearest name.
+    """
+    compare = config.exp.compare
+    read = {"data": config.data}
+    for index, entry in enumerate(compare.models if compare else ()):
+        if entry.data is not None:
+            read[f"exp.compare.models.{index}.data"] = entry.data
+    problems = []
+    for section, data in read.items():
+        problems += _fields(f"{section}.fields", "items", data.fields, manifest)
+        problems += _fields(f"{section}.user_fields", "users", data.user_fields, manifest)
+        problems += _splits(section, data, manifest)
+        if data.generated_items is not None:
+            key = f"{section}.generated_items.column"
+            problems += _user_list(key, data.generated_items.column, manifest, items=True)
+    for index, column in enumerate(config.exp.evaluate.user_columns):
+        problems += _user_list(f"exp.evaluate.user_columns.{index}", column, manifest)
+    for member in config.runs():
+        if reads_token_vectors(member.model):
+            problems += _vocabulary(member.embed, member.data, manifest)
+    if problems:
+        told = dict.fromkeys(problems)
+        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))
+
+
+def _fields(
+    section: str, table: str, fields: Sequence[FieldConfig], manifest: Mapping[str, Any]
+) -> list[str]:
+    columns = {
+        name: column
+        for name, column in manifest["tables"][table]["columns"].items()
+        if name not in ("item_id", "user_id")
+    }
+    problems = []
+    for index, field in enumerate(fields):
+        key = f"{section}.{index}"
+        if field.column not in columns:
+            problems.append(
+                f"{key}.column: {table} have no column {field.column!r}; "
+                f"{nearest(field.column, columns)}"
+            )
+        elif field.length is not None and columns[field.column]["kind"] == "scalar":
+            problems.append(f"{key}.length: {field.column!r} is a category and has no length")
+    return problems
+
+
+def _user_list(
+    key: str, column: str, manifest: Mapping[str, Any], *, items: bool = False
+) -> list[str]:
+    """A list column of the users: of words, or only of items."""
+    known = [
+        name
+        for name, described in manifest["tables"]["users"]["columns"].items()
+        if described["kind"] == "list" and (not items or described["vocabulary"] == "item_id")
+    ]
+    if column in known:
+        return []
+    kind = "items that a model wrote" if items else "texts or items"
+    hint = nearest(column, known) if known else "there are none"
+    return [f"{key}: users have no column {column!r} of {kind}; {hint}"]
+
+
+def _splits(section: str, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+    known = [table for table in manifest["tables"] if table not in _NOT_SPLITS]
+    chosen = {"train": data.splits.train, "valid": data.splits.valid}
+    chosen |= {f"test.{index}": split for index, split in enumerate(data.splits.test)}
+    return [
+        f"{section}.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
+        for key, split in chosen.items()
+        if split not in known
+    ]
+
+
+def _vocabulary(embed: EmbedConfig, data: DataConfig, manifest: Mapping[str, Any]) -> list[str]:
+    read = {
+        column["vocabulary"]
+        for table, fields in (("items", data.fields), ("users", data.user_fields))
+        for name, column in manifest["tables"][table]["columns"].items()
+        if column["kind"] == "list" and name in {field.column for field in fields}
+    }
+    if embed.vocabulary is None or embed.vocabulary in read:
+        return []
+    return [
+        f"embed.vocabulary: no field of {data.name} is tokenized by {embed.vocabulary!r} "
+        f"({embed.name}); "
+        f"{nearest(embed.vocabulary, read)}"
     ]
