@@ -29,7 +29,6 @@ from legos.config.yaml_files import (
     yaml_files,
 )
 from legos.errors import ConfigError, nearest
-from legos.registry import bricks
 
 OWN = "own"
 """The group of models that have a YAML in ``config/model/`` and no row."""
@@ -290,6 +289,8 @@ def brick_settings(family: str, name: Any) -> Document:
     table = _bricks()
     if name in table.data[family]:
         return table.part((family, name))
+    from legos.registry import bricks  # imports pydantic, and the bricks torch: not for --help
+
     registry = bricks(family)
     if name not in registry.names():
         known = {*table.data[family], *registry.names()}
