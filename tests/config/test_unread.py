@@ -122,15 +122,11 @@ _SECTIONS: dict[type[BaseModel], str] = {
     EvaluateConfig: "exp.evaluate", EmbedConfig: "embed", CacheConfig: "exp.cache",
 }  # fmt: skip
 _TOLD = (
-    "decides.py",
+    "settings.py",
     "device.py",
     "identity.py",
-    "sources.py",
-    "content.py",
-    "place.py",
     "main.py",
     "train_test.py",
-    "pretrained.py",
 )
 
 
