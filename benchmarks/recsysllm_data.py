@@ -15,20 +15,19 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
 from legos.lm.source import LanguageModelSource
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.build import World, build_decoder, intra_rows, open_world
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.entities import EntityPool
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
-from legos.systems.recsysllm.positions.positions import Examples
+from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import builtin_prompts
-from legos.systems.recsysllm.search.automaton import Automaton
-from legos.systems.recsysllm.tasks import ENTITY_TYPES, Catalogue, TaskFamilies
 from legos.systems.recsysllm.tasks.candidates import Candidates
-from legos.systems.recsysllm.tasks.catalogue import item_names
-from legos.systems.recsysllm.tasks.direct import DirectTask
+from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, Catalogue, item_names
 from legos.systems.recsysllm.tasks.draws import unseen_items
-from legos.systems.recsysllm.tasks.sequences import Sequences
-from legos.systems.recsysllm.tasks.sequential import SequentialTask
+from legos.systems.recsysllm.tasks.events import Sequences
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask
 from legos.systems.recsysllm.units import UnitTokenizer
 
 ITEMS, USERS, NEGATIVES, SEED = 12_101, 4_000, 99, 0  # as many items as Beauty has, and P5's 99

@@ -13,7 +13,7 @@ from pathlib import Path
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_folder, output_lock, sha256_of_file, write_json, write_text
-from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.events import Sequences
 from process.recbole.settings import CLASS, MODELS, NEED_ATTRIBUTES, SHARED, settings_text
 
 MANIFEST = "export.json"

@@ -34,7 +34,7 @@ from legos.systems.cllm4rec.tokenizer import Vocabulary
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.tasks.candidates import frozen_candidates
-from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.events import Sequences
 from legos.training.saved_state import load_trained
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters

@@ -19,9 +19,9 @@ from legos.errors import DataError
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.measure import Written, reference_text, text_row
 from legos.systems.recsysllm.model_settings import RatingModelSettings
+from legos.systems.recsysllm.prompts import Instance
 from legos.systems.recsysllm.task_settings import SplitName
-from legos.systems.recsysllm.tasks.examples import Instance
-from legos.systems.recsysllm.tasks.review_rows import ReviewRows
+from legos.systems.recsysllm.tasks.events import ReviewRows
 
 Kind = Literal["mf", "mlp"]
 RATING_MODELS: dict[Kind, str] = {"mf": "matrix factorization", "mlp": "multi-layer perceptron"}

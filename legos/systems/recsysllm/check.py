@@ -21,8 +21,8 @@ from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
-from legos.systems.recsysllm.tasks import TaskFamilies
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies
 from legos.terminal import shown_bytes
 from legos.workplace.workplace import Workplace
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError, nearest
-from legos.systems.recsysllm.search.trie import Trie, build_trie
+from legos.systems.recsysllm.automaton import Trie, build_trie
 from legos.systems.recsysllm.units import UnitTokenizer
 
 

@@ -32,14 +32,15 @@ from legos.systems.recsysllm.measure import (
 from legos.systems.recsysllm.model_settings import MeasureSettings
 from legos.systems.recsysllm.prompts import Template
 from legos.systems.recsysllm.task_settings import SplitName
-from legos.systems.recsysllm.tasks import TaskFamilies, TransferTask
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
     split_of_candidates,
     table_candidates,
 )
-from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.events import Sequences
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.tasks.review_tasks import TransferTask
 from legos.workplace.workplace import Workplace
 
 Row = dict[str, float]

@@ -13,8 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone, new_cache
-from legos.systems.recsysllm.positions.layout import Layout, Side, lay_out
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, Side, lay_out
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, IntraTable
 from legos.systems.recsysllm.backbones.lora import Backbone
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
-from legos.systems.recsysllm.positions.layout import Layout, lay_out
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
 from legos.systems.recsysllm.reading import Reduction, infill_loss
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas

@@ -14,11 +14,11 @@ from torch import Tensor
 from legos.data.ragged import offsets_of, stack
 from legos.systems.recsysllm.backbones.build import World
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
-from legos.systems.recsysllm.horizons import HorizonSampler
-from legos.systems.recsysllm.positions.masking import sample_blanks
-from legos.systems.recsysllm.positions.positions import Examples, build_examples
+from legos.systems.recsysllm.masking import sample_blanks
+from legos.systems.recsysllm.positions import Examples, build_examples
 from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.sequences import HELD_OUT
+from legos.systems.recsysllm.tasks.draws import HorizonSampler
+from legos.systems.recsysllm.tasks.events import HELD_OUT
 from legos.systems.recsysllm.units import Textualizer, Unit, plain
 
 _INFILL, _USER, _SPANS = 72, 73, 74  # keys of random numbers

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from legos.data.tables import Tables
-from legos.systems.recsysllm.tasks import Instance, TaskFamilies, TaskSettings
+from legos.systems.recsysllm.prompts import Instance
+from legos.systems.recsysllm.task_settings import TaskSettings
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
 from process.amazon.impressions import Negatives

@@ -20,7 +20,7 @@ from legos.lm.source import LanguageModelSource
 from legos.systems.recsysllm.backbones.build import World, open_world
 from legos.systems.recsysllm.backbones.special_tokens import appended
 from legos.systems.recsysllm.model_settings import RecsysllmModel
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples
+from legos.systems.recsysllm.positions import IGNORE, Examples
 from legos.systems.recsysllm.stream import TrainingStream, join_examples
 from tests.systems.recsysllm.small import small_llama
 from tests.systems.recsysllm.system import word_language_model

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.errors import DataError
-from legos.systems.recsysllm.positions.positions import build_examples
-from legos.systems.recsysllm.search.automaton import Automaton
-from legos.systems.recsysllm.search.trie import NOWHERE, ROOT, build_trie
+from legos.systems.recsysllm.automaton import NOWHERE, ROOT, Automaton, build_trie
+from legos.systems.recsysllm.positions import build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, drawn, ragged, random_documents
 

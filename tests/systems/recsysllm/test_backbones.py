@@ -13,8 +13,15 @@ from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.lora import choose_parts
 from legos.systems.recsysllm.model_settings import DecoderSettings
-from legos.systems.recsysllm.positions.layout import Layout, Places, attention_mask, lay_out
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
+from legos.systems.recsysllm.positions import (
+    IGNORE,
+    Examples,
+    Layout,
+    Places,
+    attention_mask,
+    build_examples,
+    lay_out,
+)
 from legos.systems.recsysllm.reading import infill_loss, token_losses
 from legos.systems.recsysllm.settings import PositionSettings
 from tests.systems.recsysllm.small import (

@@ -13,13 +13,15 @@ import torch
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_array
-from legos.systems.recsysllm.tasks import Sequences, TaskFamilies, TaskSettings
+from legos.systems.recsysllm.task_settings import TaskSettings
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
     split_of_candidates,
     table_candidates,
 )
+from legos.systems.recsysllm.tasks.events import Sequences
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies
 
 
 def freeze(folder: Path, tables: Tables, *, seed: int = 0, split: str = "test") -> Candidates:

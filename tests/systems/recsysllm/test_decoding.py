@@ -10,17 +10,14 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
+from legos.systems.recsysllm.automaton import NOWHERE, Automaton, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.beam_search import rank_entities
+from legos.systems.recsysllm.decoding import fill_blanks, score_candidates
 from legos.systems.recsysllm.entities import Slot
-from legos.systems.recsysllm.positions.filling import fill_blanks
-from legos.systems.recsysllm.positions.layout import lay_out
-from legos.systems.recsysllm.positions.masking import ENTITY, Blanks
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
+from legos.systems.recsysllm.masking import ENTITY, Blanks
+from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples, lay_out
 from legos.systems.recsysllm.reading import read_prompts, token_losses
-from legos.systems.recsysllm.search.automaton import Automaton
-from legos.systems.recsysllm.search.constrained import rank_entities
-from legos.systems.recsysllm.search.packed_scores import score_candidates
-from legos.systems.recsysllm.search.trie import NOWHERE, build_trie
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
 from tests.systems.recsysllm.small import (

@@ -26,7 +26,7 @@ from legos.systems.recsysllm.backbones.glm_weights import (
 from legos.systems.recsysllm.backbones.lora import choose_parts
 from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2
 from legos.systems.recsysllm.model_settings import DecoderSettings
-from legos.systems.recsysllm.positions.layout import Places
+from legos.systems.recsysllm.positions import Places
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 
 

@@ -19,11 +19,10 @@ from legos.files import write_json
 from legos.lm.source import LanguageModelSource
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2
-from legos.systems.recsysllm.positions.layout import lay_out
-from legos.systems.recsysllm.prompts import builtin_prompts
+from legos.systems.recsysllm.positions import lay_out
+from legos.systems.recsysllm.prompts import Instance, builtin_prompts
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
-from legos.systems.recsysllm.tasks.examples import Instance
 from legos.systems.recsysllm.units import UnitTokenizer, plain
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace

@@ -9,8 +9,8 @@ import torch
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.horizons import LONG, MEDIUM, SHORT, HorizonSampler
 from legos.systems.recsysllm.settings import HorizonSettings
+from legos.systems.recsysllm.tasks.draws import LONG, MEDIUM, SHORT, HorizonSampler
 from tests.systems.recsysllm.small import ragged
 
 DAY = 86_400

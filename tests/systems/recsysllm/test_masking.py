@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from legos.errors import DataError
-from legos.systems.recsysllm.positions.masking import (
+from legos.systems.recsysllm.masking import (
     DOCUMENT,
     ENTITY,
     SENTENCE,

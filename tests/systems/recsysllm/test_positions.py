@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.errors import ConfigError
-from legos.systems.recsysllm.positions.examples import (
+from legos.systems.recsysllm.masking import ENTITY, Blanks
+from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples
+from legos.systems.recsysllm.settings import PositionSettings
+from tests.systems.recsysllm.small import SPECIAL, automaton_of, drawn, ragged, random_documents
+from tests.systems.recsysllm.worked_examples import (
     WORKED,
     main,
     table,
     work,
     worked_documents,
 )
-from legos.systems.recsysllm.positions.masking import ENTITY, Blanks
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
-from legos.systems.recsysllm.settings import PositionSettings
-from tests.systems.recsysllm.small import SPECIAL, automaton_of, drawn, ragged, random_documents
 
 Rows = tuple[str, str, str, str]
 # input, target, inter, intra as the specification prints them; | stands between A and B

@@ -10,7 +10,7 @@ from legos.errors import ConfigError
 from legos.systems.recsysllm.prompts import FAMILIES, builtin_prompts, load_prompts
 from legos.systems.recsysllm.units import entity, plain
 
-# the specification's table of P5's templates: intent -> their numbers
+# P5's templates: the numbers of those of each intent
 INTENTS = {
     "rating": {"score": (1, 2, 5, 6, 7, 10), "verify": (3, 8), "like": (4, 9)},
     "sequential": {"next": (1, 2, 3, 4, 5, 6, 13), "choose": (7, 8, 9, 10), "will": (11, 12)},
@@ -60,7 +60,7 @@ def test_the_last_of_each_family_and_all_of_other_domains_are_held_out() -> None
 
 
 @pytest.mark.parametrize("family", INTENTS)
-def test_intents_and_slots_are_those_of_the_specification(family: str) -> None:
+def test_intents_and_slots_are_those_of_p5(family: str) -> None:
     prompts = builtin_prompts()
     for intent, numbers in INTENTS[family].items():
         for number in numbers:
@@ -108,21 +108,12 @@ GOOD = "{name: rating-1, intent: score, answer: stars, parts: [<user>, rates, <i
             f"{GOOD}\n  - {GOOD.replace('rating-1', 'b').replace('score', 'like, seen: false')}",
             "no seen template",
         ),
-        ("{name: a", "not valid YAML"),
+        ("{name: a, intent: like, answer: liking, parts: [<user>, x, <user>, y]}", "occurs twice"),
+        ("{name: a, intent: like, answer: liking, parts: [x]}", "a.parts: "),
     ],
 )
 def test_a_fault_in_a_file_is_named(tmp_path: Path, templates: str, message: str) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text(f"family: rating\ntemplates:\n  - {templates}\n")
+    path.write_text(f"rating:\n  - {templates}\n")
     with pytest.raises(ConfigError, match=message):
-        load_prompts([path])
-    with pytest.raises(ConfigError, match="no such file"):
-        load_prompts([tmp_path / "none.yaml"])
-
-
-def test_a_file_with_too_few_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(f"family: rating\ntemplates:\n  - {GOOD}\n")
-    assert len(load_prompts([path])) == 1
-    with pytest.raises(ConfigError, match="1 templates, expected 10"):
-        load_prompts([path], counts={"rating": 10})
+        load_prompts(path)

@@ -18,7 +18,7 @@ from legos.data.tables import Tables
 from legos.errors import CheckpointError
 from legos.modes.main import run
 from legos.systems.recsysllm.measure import default_templates
-from legos.systems.recsysllm.positions.positions import IGNORE
+from legos.systems.recsysllm.positions import IGNORE
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream

@@ -9,9 +9,10 @@ import torch
 
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.systems.recsysllm.positions.positions import IGNORE, build_examples
+from legos.systems.recsysllm.positions import IGNORE, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
-from legos.systems.recsysllm.tasks import ENTITY_TYPES, build_task_examples
+from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES
+from legos.systems.recsysllm.tasks.mixture import build_task_examples
 from legos.systems.recsysllm.units import UnitTokenizer
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import SPECIAL, byte_tokenizer
@@ -39,7 +40,7 @@ def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
         last = int(examples.tokens[begin + int(examples.prompt_lengths[row]) - 1])
         assert last == (301 if one.template.free_text else 300)  # the prompt ends with its mask
     assert columns.templates.tolist() == [
-        made.prompts.names.index(i.template.name) for i in instances
+        made.prompts.templates.index(i.template) for i in instances
     ]
     lengths = [len(one.candidates) for one in instances]
     assert columns.candidates.lengths.tolist() == lengths

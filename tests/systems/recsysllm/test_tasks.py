@@ -13,13 +13,10 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import HorizonSettings
-from legos.systems.recsysllm.tasks import (
-    Catalogue,
-    TransferTask,
-)
-from legos.systems.recsysllm.tasks.catalogue import item_names
+from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.tasks.draws import unseen_items
-from legos.systems.recsysllm.tasks.review_rows import SPLITS, random_split
+from legos.systems.recsysllm.tasks.events import SPLITS, random_split
+from legos.systems.recsysllm.tasks.review_tasks import TransferTask
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import ragged
 
@@ -249,7 +246,7 @@ def test_sequences_are_asked_for_in_order(reviewed: Tables) -> None:
 
 
 def test_tables_split_in_another_way_are_refused(reviewed: Tables) -> None:
-    from legos.systems.recsysllm.tasks.sequences import Sequences
+    from legos.systems.recsysllm.tasks.events import Sequences
 
     other = Tables(reviewed.folder, reviewed.manifest)
     original = other.scalar

@@ -13,6 +13,7 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
 from legos.lm.word_model import keep_layers, word_model
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.backbones.lora import Backbone, choose_parts
@@ -20,18 +21,11 @@ from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.entities import EntityPool
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
 from legos.systems.recsysllm.origin import Origin
-from legos.systems.recsysllm.positions.positions import Examples, build_examples
-from legos.systems.recsysllm.search.automaton import Automaton
-from legos.systems.recsysllm.task_settings import AROUND_ANSWER
-from legos.systems.recsysllm.tasks import (
-    ENTITY_TYPES,
-    Instance,
-    TaskExamples,
-    TaskFamilies,
-    TaskSettings,
-    build_task_examples,
-)
-from legos.systems.recsysllm.tasks.catalogue import ITEM
+from legos.systems.recsysllm.positions import Examples, build_examples
+from legos.systems.recsysllm.prompts import Instance
+from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
+from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, ITEM
+from legos.systems.recsysllm.tasks.mixture import TaskExamples, TaskFamilies, build_task_examples
 from legos.systems.recsysllm.units import UnitTokenizer
 
 _OTHER_ROWS = 2  # of the table of positions besides an entity's: plain tokens, [START]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.backbones.special_tokens import NUM_APPENDED, SpecialTokens, appended
-from legos.systems.recsysllm.positions.layout import Places, attention_mask
+from legos.systems.recsysllm.positions import Places, attention_mask
 
 PositionMode = Literal["sequential", "glm"]
 _log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from legos.errors import ConfigError
 from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2, SpecialTokens
-from legos.systems.recsysllm.positions.layout import Places, attention_mask
+from legos.systems.recsysllm.positions import Places, attention_mask
 
 
 class GlmConfig(BaseModel):

@@ -30,7 +30,7 @@ from legos.files import (
 from legos.records import Record, Sha256, read_array, read_record
 from legos.systems.recsysllm.task_settings import SplitName
 from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.events import Sequences
 
 PROTOCOL = "uniform over items that the user has in no split; the target is column 0"
 _FORMAT = 1

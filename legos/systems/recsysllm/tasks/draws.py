@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.sampling import below, distinct_positions, keyed_bits
-from legos.errors import DataError
+from legos.errors import ConfigError, DataError
+from legos.systems.recsysllm.settings import HorizonSettings
 
 TEMPLATE, STARS, JITTER, WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = range(
     61, 72
@@ -74,3 +77,129 @@ def unseen_items(
     at = seen.positions
     taken[seen.rows, at] = seen.values.long() - at
     return places + torch.searchsorted(taken, places, right=True)
+
+
+SHORT, MEDIUM, LONG = 0, 1, 2
+_DAY = 86_400
+_KEY, _LONG_KEY = 51, 52  # of random numbers
+_UNIT = 2.0**62  # bits are below
+
+
+@dataclass(frozen=True)
+class PastWindows:
+    """What was drawn for B users.
+
+    Attributes:
+        events: B rows of event numbers of the user (int64), ascending.
+        drawn: ``(B,)`` int64 horizon that was drawn: ``SHORT``, ``MEDIUM`` or ``LONG``.
+        taken: ``(B,)`` int64 horizon that had enough events.
+    """
+
+    events: Ragged
+    drawn: Tensor
+    taken: Tensor
+
+
+class HorizonSampler:
+    """Draws windows of the past.
+
+    Args:
+        times: one row a user: Unix seconds of the events, ascending; or, where windows count
+            events, anything of the same lengths.
+        held_out: last events of each user that are never shown (2: the validation and test event of
+            leave-one-out).
+        settings: windows and shares.
+        seed: of the run.
+
+    Raises:
+        ConfigError: windows in days are asked for and times are unknown (-1).
+        DataError: a user's events are not in the order of time.
+    """
+
+    def __init__(
+        self, times: Ragged, *, held_out: int, settings: HorizonSettings, seed: int
+    ) -> None:
+        self.settings, self.seed, self.held_out = settings, seed, held_out
+        self.by_time = settings.by == "time"
+        self.times = times.values.numpy()
+        self.offsets = times.offsets.numpy()
+        if self.by_time:
+            if len(self.times) and self.times.min() < 0:
+                raise ConfigError(
+                    "horizons: by: time, but some events have no time; expected by: count"
+                )
+            falls = np.diff(self.times, prepend=0) < 0
+            wrong = np.flatnonzero(falls & (times.numpy().positions > 0))
+            if len(wrong):
+                user = int(np.searchsorted(self.offsets, wrong[0], side="right")) - 1
+                raise DataError(f"user {user}: events are not in the order of time")
+
+    def usable(self) -> Tensor:
+        """Users with enough events that are not held out, ascending: ``(n,)`` int64."""
+        counts = np.diff(self.offsets) - self.held_out
+        return torch.from_numpy(np.flatnonzero(counts >= self.settings.min_items))
+
+    def draw(self, users: Tensor, *, epoch: int) -> PastWindows:
+        """One window a user; a function of (seed, epoch, user).
+
+        Args:
+            users: ``(B,)`` int64, from :meth:`usable`.
+            epoch: pass over the users.
+
+        Raises:
+            DataError: a user has too few events.
+        """
+        own = self.settings
+        weights = np.array([own.short_weight, own.medium_weight, own.long_weight]).cumsum()
+        bits = keyed_bits(users, 2, _KEY, self.seed, epoch)
+        uniform = bits[:, 0].double().numpy() / _UNIT * weights[-1]
+        drawn = np.searchsorted(weights, uniform, side="right").clip(max=LONG)
+        rows, taken = [], drawn.copy()
+        for place, user in enumerate(users.tolist()):
+            first, count = int(self.offsets[user]), self._count(user)
+            if count < own.min_items:
+                raise DataError(
+                    f"user {user}: {count} events that are not held out, expected at least "
+                    f"{own.min_items}"
+                )
+            last = count - 1
+            if own.anchor == "random":  # such that the long window is long enough
+                last = own.min_items - 1 + int(below(bits[place, 1], count - own.min_items + 1))
+            begin = self._begin(first, last, int(drawn[place]))
+            while last + 1 - begin < own.min_items:
+                taken[place] += 1
+                begin = self._begin(first, last, int(taken[place]))
+            events = np.arange(begin, last + 1)
+            rows.append(self._at_most(events, taken[place] == LONG, user, epoch))
+        values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        lengths = torch.tensor([len(events) for events in rows], dtype=torch.int64)
+        return PastWindows(
+            from_lengths(torch.from_numpy(values), lengths),
+            torch.from_numpy(drawn).long(),
+            torch.from_numpy(taken).long(),
+        )
+
+    def _count(self, user: int) -> int:
+        return int(self.offsets[user + 1] - self.offsets[user]) - self.held_out
+
+    def _begin(self, first: int, last: int, horizon: int) -> int:
+        """The oldest event of a window that ends with event ``last`` of a user."""
+        own = self.settings
+        if horizon == LONG:
+            return 0
+        if not self.by_time:
+            return max(0, last + 1 - (own.short_events, own.medium_events)[horizon])
+        times = self.times[first : first + last + 1]
+        days = (own.short_days, own.medium_days)[horizon]
+        return int(np.searchsorted(times, times[-1] - days * _DAY, side="right"))
+
+    def _at_most(self, events: np.ndarray, is_long: bool, user: int, epoch: int) -> np.ndarray:
+        """Of too many events the latest; of a long past any, so that it stays long."""
+        most = self.settings.max_items
+        if len(events) <= most:
+            return events
+        if not is_long:
+            return events[-most:]
+        bits = keyed_bits(torch.tensor([user]), len(events), _LONG_KEY, self.seed, epoch)[0]
+        chosen: np.ndarray = np.sort(events[bits.argsort()[:most].numpy()])
+        return chosen

@@ -10,25 +10,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.systems.recsysllm.explanations import Miner, read_explanations
+from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.origin import Origin
-from legos.systems.recsysllm.prompts import Family, Prompts, builtin_prompts
-from legos.systems.recsysllm.task_settings import TaskSettings
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
+from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.direct import DirectTask
-from legos.systems.recsysllm.tasks.examples import Instance
-from legos.systems.recsysllm.tasks.explanation import ExplanationTask
-from legos.systems.recsysllm.tasks.rating import RatingTask
-from legos.systems.recsysllm.tasks.review import ReviewTextTask
-from legos.systems.recsysllm.tasks.review_rows import ReviewRows
-from legos.systems.recsysllm.tasks.review_tasks import ReviewTask
-from legos.systems.recsysllm.tasks.sequences import Sequences
-from legos.systems.recsysllm.tasks.sequential import SequentialTask
-from legos.systems.recsysllm.tasks.transfer import TransferTask
-from legos.systems.recsysllm.tasks.user_tasks import UserTask
+from legos.systems.recsysllm.tasks.events import ReviewRows, Sequences
+from legos.systems.recsysllm.tasks.review_tasks import (
+    ExplanationTask,
+    RatingTask,
+    ReviewTask,
+    ReviewTextTask,
+    TransferTask,
+)
+from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
+from legos.systems.recsysllm.units import Documents, UnitTokenizer
 
 
 class TrainingTask(Protocol):
@@ -225,3 +226,78 @@ def published(
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"explanations of {known:,} of {len(rows):,} reviews from {path}: {said}")
     return rows.with_explanations(found)
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """N examples as columns.
+
+    Attributes:
+        documents: prompt, then answer.
+        blanks: one a document: its answer.
+        templates: ``(N,)`` int64 number of the template.
+        users, items: ``(N,)`` int64, -1 where none.
+        stars: ``(N,)`` float32, NaN where none.
+        candidates: N rows of items to choose from.
+        references: N answers as text.
+    """
+
+    documents: Documents
+    blanks: Blanks
+    templates: Tensor
+    users: Tensor
+    items: Tensor
+    stars: Tensor
+    candidates: Ragged
+    references: list[str]
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+
+def build_task_examples(
+    instances: Sequence[Instance],
+    tokenizer: UnitTokenizer,
+    prompts: Prompts,
+    settings: TaskSettings,
+) -> TaskExamples:
+    """Tokenize filled templates.
+
+    The oldest events of a prompt that is too long go first, then wrong candidates of training, then
+    ends of its texts; of too long sentences in answers the end goes.
+
+    Args:
+        instances: N.
+        tokenizer: of the backbone.
+        prompts: where their templates are numbered.
+        settings: ``max_tokens`` and ``max_answer_tokens`` count.
+
+    Raises:
+        DataError: what may not be dropped is too long.
+    """
+    answers = tokenizer.encode([instance.answer for instance in instances])
+    answers = answers.truncated(settings.max_answer_tokens)
+    room = settings.max_tokens - settings.max_answer_tokens - AROUND_ANSWER
+    asked = tokenizer.encode([instance.prompt for instance in instances]).truncated(room)
+    documents = asked.followed_by(answers)
+    begins, lengths = asked.tokens.lengths, documents.tokens.lengths
+    ranges = torch.stack([begins, lengths], 1)  # (N, 2)
+    levels = [SENTENCE if i.template.free_text else ENTITY for i in instances]
+    ones = torch.ones(len(instances), dtype=torch.int64)
+    shown = [len(instance.candidates) for instance in instances]
+    flat = [item for instance in instances for item in instance.candidates]
+    numbers = {template.name: row for row, template in enumerate(prompts.templates)}
+    return TaskExamples(
+        documents=documents,
+        blanks=Blanks(from_lengths(ranges, ones), torch.tensor(levels, dtype=torch.int64)),
+        templates=_column([numbers[instance.template.name] for instance in instances]),
+        users=_column([instance.user for instance in instances]),
+        items=_column([instance.item for instance in instances]),
+        stars=torch.tensor([instance.stars for instance in instances], dtype=torch.float32),
+        candidates=from_lengths(_column(flat), _column(shown)),
+        references=[instance.reference for instance in instances],
+    )
+
+
+def _column(values: Sequence[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)

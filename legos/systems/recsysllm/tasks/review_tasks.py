@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import Family, Prompts, Template
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
 from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.examples import Instance
-from legos.systems.recsysllm.tasks.review_rows import ReviewRows
+from legos.systems.recsysllm.tasks.events import ReviewRows
 from legos.systems.recsysllm.units import Unit, plain
 
 LIKED = 4  # stars from which on an item is liked (P5)
@@ -243,3 +242,55 @@ _ANSWER_NEEDS: Mapping[str, frozenset[str]] = {
 
 def _needs(template: Template) -> frozenset[str]:
     return template.slots | _ANSWER_NEEDS[template.answer]
+
+
+class RatingTask(ReviewTask):
+    """Examples of family ``rating``."""
+
+    family: ClassVar[Family] = "rating"
+
+
+class ReviewTextTask(ReviewTask):
+    """Examples of family ``review``."""
+
+    family: ClassVar[Family] = "review"
+
+
+class ExplanationTask(ReviewTask):
+    """Examples of family ``explanation``."""
+
+    family: ClassVar[Family] = "explanation"
+
+
+class TransferTask(ReviewTask):
+    """Examples of family ``transfer``.
+
+    Args:
+        rows: reviews of the other domain.
+        catalogue: names of its items and users.
+        prompts: templates.
+        settings: how.
+        seed: of the run.
+        known: ``(U,)`` bool: users of both domains, whom alone P5 asks about; where there is none,
+            and without it, everyone is.
+    """
+
+    family: ClassVar[Family] = "transfer"
+
+    def __init__(
+        self,
+        rows: ReviewRows,
+        catalogue: Catalogue,
+        prompts: Prompts,
+        settings: TaskSettings,
+        *,
+        seed: int,
+        known: Tensor | None = None,
+    ) -> None:
+        super().__init__(rows, catalogue, prompts, settings, seed=seed)
+        self.known = known if known is not None and bool(known.any()) else None
+
+    def evaluation_rows(self, split: SplitName, name: str) -> Tensor:
+        """Those of users of both domains, where there are any; see :class:`ReviewTask`."""
+        rows = super().evaluation_rows(split, name)
+        return rows if self.known is None else rows[self.known[self.rows.users[rows]]]

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import Family, Prompts, Template
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
 from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.examples import Instance
-from legos.systems.recsysllm.tasks.sequences import Sequences
+from legos.systems.recsysllm.tasks.draws import HorizonSampler
+from legos.systems.recsysllm.tasks.events import HELD_OUT, Sequences
 from legos.systems.recsysllm.units import Unit, plain
 
 
@@ -230,3 +230,86 @@ class UserTask:
             template, template.fill(values), answer, reference, user, item,
             candidates=candidates, shown=tuple(sorted(named)),
         )  # fmt: skip
+
+
+_LATE, _EARLY = 4, 3  # P5: a target among the last four, a start among the first three
+
+
+class SequentialTask(UserTask):
+    """Examples of family ``sequential``.
+
+    In training the last event of a window of the past is asked for; in valid and test the held-out
+    event after everything before it.
+    """
+
+    family: ClassVar[Family] = "sequential"
+
+    def _samples(self) -> Mapping[str, int]:
+        own = self.settings
+        return {"next": own.next_samples, "choose": own.choose_samples, "will": own.will_samples}
+
+    def _usable(self) -> Tensor:
+        if self.settings.history == "p5":
+            return (self.sequences.items.lengths - HELD_OUT >= 2).nonzero()[:, 0]
+        self._windows = HorizonSampler(
+            self.sequences.times,
+            held_out=HELD_OUT,
+            settings=self.settings.horizons,
+            seed=self.seed,
+        )
+        return self._windows.usable()
+
+    def _training_events(
+        self, rows: Tensor, numbers: Tensor, samples: Tensor, *, epoch: int
+    ) -> tuple[list[list[int]], Tensor]:
+        if self.settings.history == "p5":
+            pasts = self._as_p5(rows, numbers, epoch=epoch)
+        else:
+            pasts = [[] for _ in range(len(rows))]
+            for sample in samples.unique().tolist():  # a window is drawn for (epoch, sample, user)
+                places = (samples == sample).nonzero()[:, 0]
+                drawn = self._windows.draw(
+                    rows[places], epoch=epoch * len(self._groups) + sample
+                ).events
+                for number, (place, row) in enumerate(
+                    zip(places.tolist(), rows[places].tolist(), strict=True)
+                ):
+                    items = self._items(row)
+                    pasts[place] = [items[event] for event in drawn.row(number).tolist()]
+        return [past[:-1] for past in pasts], torch.tensor([past[-1] for past in pasts])
+
+    def _as_p5(self, rows: Tensor, numbers: Tensor, *, epoch: int) -> list[list[int]]:
+        trained = self.sequences.items.lengths[rows] - HELD_OUT
+        bits = draws.bits(numbers, 2, draws.EVENT, seed=self.seed, epoch=epoch)
+        targets = trained - 1 - bits[:, 0] % (trained - 1).clamp(max=_LATE)
+        starts = bits[:, 1] % targets.clamp(max=_EARLY)
+        return [
+            self._items(row)[start : target + 1]
+            for row, start, target in zip(
+                rows.tolist(), starts.tolist(), targets.tolist(), strict=True
+            )
+        ]
+
+
+class DirectTask(UserTask):
+    """Examples of family ``direct``: in training about any training event of the user."""
+
+    family: ClassVar[Family] = "direct"
+
+    def _samples(self) -> Mapping[str, int]:
+        return {
+            "will": self.settings.direct_will_samples,
+            "choose": self.settings.direct_choose_samples,
+        }
+
+    def _usable(self) -> Tensor:
+        return (self.sequences.items.lengths > HELD_OUT).nonzero()[:, 0]
+
+    def _training_events(
+        self, rows: Tensor, numbers: Tensor, samples: Tensor, *, epoch: int
+    ) -> tuple[list[list[int]], Tensor]:
+        trained = self.sequences.items.lengths[rows] - HELD_OUT
+        places = draws.choice(numbers, trained, draws.EVENT, seed=self.seed, epoch=epoch)
+        begins = self.sequences.items.offsets[rows]
+        nothing: list[list[int]] = [[] for _ in range(len(rows))]
+        return nothing, self.sequences.items.values[begins + places]

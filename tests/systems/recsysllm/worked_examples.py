@@ -1,6 +1,6 @@
 """Print the position ids of five small documents.
 
-``python -m legos.systems.recsysllm.positions.examples`` does.
+``python -m tests.systems.recsysllm.worked_examples`` does.
 
 The first is figure 1 of the paper: seven tokens, of which the first three and the last two are
 entities. ``--mode run`` and ``--mode glm`` number what fills the blanks otherwise.
@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import from_lengths
+from legos.systems.recsysllm.automaton import Automaton, build_trie
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
-from legos.systems.recsysllm.positions.masking import DOCUMENT, ENTITY, Blanks
-from legos.systems.recsysllm.positions.positions import IGNORE, Examples, build_examples
-from legos.systems.recsysllm.search.automaton import Automaton
-from legos.systems.recsysllm.search.trie import build_trie
+from legos.systems.recsysllm.masking import DOCUMENT, ENTITY, Blanks
+from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples
 from legos.systems.recsysllm.settings import IntraMode, PositionSettings
 from legos.systems.recsysllm.units import Documents
 

@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
+from legos.systems.recsysllm.automaton import (
+    NOWHERE,
+    ROOT,
+    START_ID,
+    Automaton,
+    AutomatonState,
+)
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
 from legos.systems.recsysllm.entities import Slot
-from legos.systems.recsysllm.positions.layout import Places
+from legos.systems.recsysllm.positions import Places
 from legos.systems.recsysllm.reading import ReadPrompts, chunks, side_by_side, token_losses
-from legos.systems.recsysllm.search.automaton import START_ID, Automaton, AutomatonState
-from legos.systems.recsysllm.search.trie import NOWHERE, ROOT
 
 
 @dataclass(frozen=True)
