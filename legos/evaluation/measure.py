@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from legos.config.schema import RunConfig
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.ragged import offsets_of
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
@@ -26,8 +26,7 @@ from legos.metrics.beyond import (
     user_subsets,
 )
 from legos.metrics.full_ranking import counted_metrics
-from legos.metrics.names import GLOBAL
-from legos.metrics.ranking import Positives
+from legos.metrics.ranking import GLOBAL, Positives
 from legos.workplace.workplace import Workplace
 
 

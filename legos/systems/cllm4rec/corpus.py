@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from legos.config.model_schema import DataConfig
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.interactions import Interactions, States, distinct_states
+from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.data.rows import token_batches
 from legos.errors import DataError

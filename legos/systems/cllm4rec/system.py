@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult
