@@ -1,15 +1,17 @@
-"""Ratings predicted from ids alone by training: biased matrix factorization and a perceptron.
+"""What a language model has to beat on the same examples: means, rating models, frequent phrases.
 
-Matrix factorization: Koren, Bell and Volinsky, Computer 2009, equations 4-5. Perceptron: the one of
-NCF (He et al., WWW 2017, arXiv:1708.05031, section 3.3) over both vectors, trained by squared error
-as the rating table of P5 has it. The epoch with the least error on the valid ratings is kept.
+Ratings from ids alone, by training. Matrix factorization: Koren, Bell and Volinsky, Computer 2009,
+equations 4-5. Perceptron: the one of NCF (He et al., WWW 2017, arXiv:1708.05031, section 3.3) over
+both vectors, trained by squared error as the rating table of P5 has it. The epoch with the least
+error on the valid ratings is kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from legos.blocks.mlp import MLP
 from legos.errors import DataError
 from legos.systems.recsysllm.backbones.build import World
-from legos.systems.recsysllm.measure import Written, reference_text, text_row
+from legos.systems.recsysllm.measure import text_row
 from legos.systems.recsysllm.model_settings import RatingModelSettings
 from legos.systems.recsysllm.prompts import Instance
 from legos.systems.recsysllm.task_settings import SplitName
@@ -39,6 +41,19 @@ class Ratings(NamedTuple):
     users: Tensor
     items: Tensor
     stars: Tensor
+
+    @classmethod
+    def of(cls, reviews: ReviewRows, split: SplitName) -> Self:
+        """The ratings of a split but for the unknown ones."""
+        rows = reviews.of(split)
+        rows = rows[~reviews.ratings[rows].isnan()]
+        return cls(reviews.users[rows], reviews.items[rows], reviews.ratings[rows])
+
+    def refuse_unknown(self) -> None:
+        """Raise DataError unless there are ratings, all known."""
+        if not self.stars.numel() or not bool(self.stars.isfinite().all()):
+            count = self.stars.numel()
+            raise DataError(f"{count} training ratings; expected known ones, at least one")
 
 
 class RatingModel(nn.Module):
@@ -121,11 +136,8 @@ def train_rating_model(
     Raises:
         DataError: no training rating, or an unknown one.
     """
-    settings = settings or RatingModelSettings()
-    if not train.stars.numel() or not bool(train.stars.isfinite().all()):
-        raise DataError(
-            f"{train.stars.numel()} training ratings; expected known ones, at least one"
-        )
+    own = settings or RatingModelSettings()
+    train.refuse_unknown()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = RatingModel(
@@ -133,138 +145,93 @@ def train_rating_model(
             mean=float(train.stars.double().mean()),
             known_users=torch.bincount(train.users, minlength=num_users) > 0,
             known_items=torch.bincount(train.items, minlength=num_items) > 0,
-            settings=settings,
+            settings=own,
         )
-        optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
-        _epochs(model, lambda: _pass(model, optimizer, train, settings), valid, settings)
+        optimizer = torch.optim.Adam(model.parameters(), lr=own.lr)
+        best, since, kept = float("inf"), 0, deepcopy(model.state_dict())
+        for _ in range(own.epochs):
+            for rows in torch.randperm(train.stars.numel()).split(own.batch_size):
+                found, length = model(train.users[rows], train.items[rows])
+                loss = (found - train.stars[rows]).square() + own.weight_decay * length
+                optimizer.zero_grad()
+                loss.mean().backward()
+                optimizer.step()
+            if valid.stars.numel():
+                off = model.predict(valid.users, valid.items) - valid.stars
+                error = float(off.square().mean())
+                since = 0 if error < best else since + 1
+                if since >= own.patience:
+                    break
+                if since:
+                    continue
+                best = error
+            kept = deepcopy(model.state_dict())
+        model.load_state_dict(kept)
     return model.eval()
 
 
-def _pass(
-    model: RatingModel, optimizer: torch.optim.Optimizer, train: Ratings, own: RatingModelSettings
-) -> None:
-    for rows in torch.randperm(train.stars.numel()).split(own.batch_size):
-        found, length = model(train.users[rows], train.items[rows])
-        loss = (found - train.stars[rows]).square() + own.weight_decay * length
-        optimizer.zero_grad()
-        loss.mean().backward()
-        optimizer.step()
-
-
-def _epochs(
-    model: RatingModel, one: Callable[[], None], valid: Ratings, own: RatingModelSettings
-) -> None:
-    """Pass after pass, then back to the best."""
-    best, since = float("inf"), 0
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
-    for _ in range(own.epochs):
-        one()
-        if valid.stars.numel():
-            off = model.predict(valid.users, valid.items) - valid.stars
-            error = float(off.square().mean())
-            since = 0 if error < best else since + 1
-            if since >= own.patience:
-                break
-            if since:
-                continue
-            best = error
-        kept = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(kept)
-
-
-Mean = Literal["global", "user", "item", "user+item"]
-
-
-class RatingMeans:
-    """Ratings predicted by means of the training ones.
-
-    ``user+item`` adds to the global mean how far the user and the item are off it on average, both
-    means shrunk as by ``shrink`` ratings at the global mean; ``user`` and ``item`` are shrunk too.
+def mean_ratings(
+    train: Ratings, asked: tuple[Tensor, Tensor], *, num_users: int, num_items: int, shrink: float
+) -> Tensor:
+    """Predict the global mean and how far the user, then the item, is off it on average.
 
     Args:
-        users, items: ``(R,)`` int64 of the training ratings.
-        ratings: ``(R,)`` float32, all known.
+        train: known ratings, at least one.
+        asked: users and items ``(B,)`` int64; an unknown one adds nothing.
         num_users, num_items: how many there are.
-        shrink: ratings at the mean that everyone begins with.
+        shrink: so many ratings at the mean count beside those of everyone.
+
+    Returns:
+        ``(B,)`` float64 ratings from 1 to 5.
 
     Raises:
-        DataError: no ratings, or an unknown one.
+        DataError: no training rating, or an unknown one.
     """
-
-    def __init__(
-        self,
-        users: Tensor,
-        items: Tensor,
-        ratings: Tensor,
-        *,
-        num_users: int,
-        num_items: int,
-        shrink: float = 0.0,
-    ) -> None:
-        if not ratings.numel() or not bool(ratings.isfinite().all()):
-            raise DataError(
-                f"{ratings.numel()} training ratings; expected known ones, at least one"
-            )
-        stars = ratings.double()
-        self.mean = float(stars.mean())
-        self.user_offsets = _offsets(users, stars - self.mean, num_users, shrink)
-        left = stars - self.mean - self.user_offsets[users]
-        self.item_offsets = _offsets(items, stars - self.mean, num_items, shrink)
-        self.item_offsets_after_users = _offsets(items, left, num_items, shrink)
-
-    def predict(self, users: Tensor, items: Tensor, kind: Mean) -> Tensor:
-        """``(B,)`` float64 ratings from 1 to 5; unknown users and items have the global mean."""
-        found = torch.full((users.numel(),), self.mean, dtype=torch.float64)
-        if kind in ("user", "user+item"):
-            found = found + self.user_offsets[users]
-        if kind == "item":
-            found = found + self.item_offsets[items]
-        if kind == "user+item":
-            found = found + self.item_offsets_after_users[items]
-        return found.clamp(1.0, 5.0)
+    train.refuse_unknown()
+    stars = train.stars.double()
+    mean = float(stars.mean())
+    of_users = _means(train.users, stars - mean, num_users, shrink)
+    left = stars - mean - of_users[train.users]
+    of_items = _means(train.items, left, num_items, shrink)
+    users, items = asked
+    whole = torch.full((users.numel(),), mean, dtype=torch.float64)
+    return (whole + of_users[users] + of_items[items]).clamp(1.0, 5.0)
 
 
-class FrequentPhrase:
-    """The most frequent training phrase: of an item where it has one, else of all.
-
-    Of equally frequent phrases the first met wins.
-
-    Args:
-        items: ``(R,)`` int64 of the training phrases.
-        phrases: R explanations or headlines, "" where there is none.
-
-    Raises:
-        DataError: there is no phrase at all, or not one an item.
-    """
-
-    def __init__(self, items: Tensor, phrases: Sequence[str]) -> None:
-        if items.numel() != len(phrases) or not any(phrase.strip() for phrase in phrases):
-            raise DataError(f"{len(phrases)} phrases for {items.numel()} items; expected some text")
-        every: Counter[str] = Counter()
-        self._of_items: dict[int, Counter[str]] = {}
-        for item, phrase in zip(items.tolist(), phrases, strict=True):
-            if phrase.strip():
-                every[phrase] += 1
-                self._of_items.setdefault(item, Counter())[phrase] += 1
-        self.phrase = every.most_common(1)[0][0]
-
-    def predict(self, items: Tensor, *, by_item: bool) -> list[str]:
-        """A phrase for each item ``(B,)``."""
-        if not by_item:
-            return [self.phrase] * items.numel()
-        found = (self._of_items.get(item) for item in items.tolist())
-        return [own.most_common(1)[0][0] if own else self.phrase for own in found]
-
-
-def _offsets(rows: Tensor, values: Tensor, count: int, shrink: float) -> Tensor:
+def _means(rows: Tensor, values: Tensor, count: int, shrink: float) -> Tensor:
     """Mean of the values of each row, 0 without any: ``(count,)`` float64."""
     sums = torch.zeros(count, dtype=torch.float64).index_add_(0, rows, values)
     numbers = torch.bincount(rows, minlength=count).double()
     return sums / (numbers + shrink).clamp(min=1e-12)
 
 
+def frequent_phrases(items: Tensor, phrases: Sequence[str], asked: Tensor) -> list[str]:
+    """The most frequent phrase of each item asked for, or of all where it has none.
+
+    Of equally frequent phrases the first met wins.
+
+    Args:
+        items: ``(R,)`` int64 of the training phrases.
+        phrases: R explanations or headlines, "" where there is none.
+        asked: ``(B,)`` int64.
+
+    Raises:
+        DataError: there is no phrase at all, or not one an item.
+    """
+    if items.numel() != len(phrases) or not any(phrase.strip() for phrase in phrases):
+        raise DataError(f"{len(phrases)} phrases for {items.numel()} items; expected some text")
+    every: Counter[str] = Counter()
+    of_items: dict[int, Counter[str]] = {}
+    for item, phrase in zip(items.tolist(), phrases, strict=True):
+        if phrase.strip():
+            every[phrase] += 1
+            of_items.setdefault(item, Counter())[phrase] += 1
+    found = (of_items.get(item, every) for item in asked.tolist())
+    return [counted.most_common(1)[0][0] for counted in found]
+
+
 class PlainRows:
-    """Baselines of one data set; rating models are trained when they are first needed.
+    """Rows of baselines; rating models are trained when they are first needed.
 
     Args:
         world: tables.
@@ -274,6 +241,8 @@ class PlainRows:
     def __init__(self, world: World, *, seed: int) -> None:
         self._world, self._seed, self._own = world, seed, world.settings.measure
         self._models: dict[Kind, RatingModel] = {}
+        catalogue = world.families.catalogue
+        self._counts = {"num_users": len(catalogue.users), "num_items": len(catalogue.items)}
 
     def __call__(self, instances: Sequence[Instance]) -> dict[str, dict[str, float]]:
         """Metrics by name of the baseline, for examples of one template.
@@ -287,67 +256,43 @@ class PlainRows:
         users = torch.tensor([instance.user for instance in instances])
         items = torch.tensor([instance.item for instance in instances])
         if answer in ("stars", "whole-stars"):
-            if not known_ratings(reviews, "train").stars.numel():
+            train = Ratings.of(reviews, "train")
+            if not train.stars.numel():
                 return {}
-            found = {"user and item means (no model)": self._means(reviews, users, items)}
+            means = mean_ratings(
+                train, (users, items), shrink=self._own.mean_shrink, **self._counts
+            )
+            found = {"user and item means (no model)": means}
             for kind, title in RATING_MODELS.items():
-                found[f"{title} (ids alone)"] = self._model(kind, reviews).predict(users, items)
+                model = self._model(kind, train, Ratings.of(reviews, "valid"))
+                found[f"{title} (ids alone)"] = model.predict(users, items)
             return {name: self._errors(instances, stars) for name, stars in found.items()}
         if answer not in ("headline", "explanation"):
             return {}
-        row = self._phrase_row(reviews, answer, items, instances)
-        return {} if row is None else {f"most frequent {answer} (no model)": row}
+        rows = reviews.of("train")
+        said = [reviews.headlines[row] for row in rows.tolist()]
+        if answer == "explanation":
+            each = (reviews.explanations[row] for row in rows.tolist())
+            said = ["" if one is None else one.sentence for one in each]
+        texts = [text.strip() for text in said]
+        if not any(texts):
+            return {}
+        phrases = frequent_phrases(reviews.items[rows], texts, items)
+        return {f"most frequent {answer} (no model)": text_row(self._world, instances, phrases)}
 
     def _errors(self, instances: Sequence[Instance], stars: Tensor) -> dict[str, float]:
         texts = [f"{value:.4f}" for value in stars.tolist()]
-        row = text_row(self._world, Written(instances, texts, 1.0))
+        row = text_row(self._world, instances, texts)
         return {name: row[name] for name in ("RMSE", "MAE")}
 
-    def _means(self, reviews: ReviewRows, users: Tensor, items: Tensor) -> Tensor:
-        catalogue = self._world.families.catalogue
-        means = RatingMeans(
-            *known_ratings(reviews, "train"),
-            num_users=len(catalogue.users),
-            num_items=len(catalogue.items),
-            shrink=self._own.mean_shrink,
-        )
-        return means.predict(users, items, "user+item")
-
-    def _model(self, kind: Kind, reviews: ReviewRows) -> RatingModel:
+    def _model(self, kind: Kind, train: Ratings, valid: Ratings) -> RatingModel:
         if kind not in self._models:
-            catalogue = self._world.families.catalogue
             self._models[kind] = train_rating_model(
                 kind,
-                known_ratings(reviews, "train"),
-                known_ratings(reviews, "valid"),
-                num_users=len(catalogue.users),
-                num_items=len(catalogue.items),
+                train,
+                valid,
                 seed=self._seed,
                 settings=self._own.rating_models,
+                **self._counts,
             )
         return self._models[kind]
-
-    def _phrase_row(
-        self, reviews: ReviewRows, answer: str, items: Tensor, instances: Sequence[Instance]
-    ) -> dict[str, float] | None:
-        pairs = [
-            (row, text.strip())
-            for row in reviews.of("train").tolist()
-            for text in [reference_text(self._world, row, answer)]
-            if text.strip()
-        ]
-        if not pairs:
-            return None
-        phrase = FrequentPhrase(
-            reviews.items[torch.tensor([row for row, _ in pairs])], [text for _, text in pairs]
-        )
-        texts = phrase.predict(items, by_item=True)
-        row = text_row(self._world, Written(instances, texts, 1.0))
-        return {name: value for name, value in row.items() if name != "complete rate"}
-
-
-def known_ratings(reviews: ReviewRows, split: SplitName) -> Ratings:
-    """The ratings of a split but for the unknown ones."""
-    rows = reviews.of(split)
-    rows = rows[~reviews.ratings[rows].isnan()]
-    return Ratings(reviews.users[rows], reviews.items[rows], reviews.ratings[rows])

@@ -44,11 +44,7 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         origin = Origin.of_run(place.config.exp.load, place.tables)
         world = open_world(place.tables, language, settings, seed=seed, origin=origin)
         families, rows = world.families, intra_rows(settings, world.pool)
-        found = world.pool.statistics()
-        entities = (
-            f"{found.entities:,} of {found.shortest} to {found.longest} tokens, mean "
-            f"{found.mean:.1f}; {found.shared:,} surfaces shared"
-        )
+        entities = world.pool.describe()
         chosen_templates(world)
     except ConfigError as error:
         here = isinstance(language, LanguageModel) and language.has_tokenizer

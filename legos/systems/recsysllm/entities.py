@@ -14,29 +14,6 @@ from legos.systems.recsysllm.automaton import Trie, build_trie
 from legos.systems.recsysllm.units import UnitTokenizer
 
 
-@dataclass(frozen=True)
-class EntityStatistics:
-    """What is worth knowing of a pool.
-
-    Attributes:
-        entities: of all types.
-        surfaces: different token sequences.
-        shared: sequences that several entities have.
-        prefixes: sequences that are the beginning of another.
-        shortest: fewest tokens of an entity.
-        mean: tokens of an entity.
-        longest: most tokens of an entity; the table of intra-entity positions needs two rows more.
-    """
-
-    entities: int
-    surfaces: int
-    shared: int
-    prefixes: int
-    shortest: int
-    mean: float
-    longest: int
-
-
 class EntityPool:
     """All entities of all types.
 
@@ -109,22 +86,15 @@ class EntityPool:
             raise DataError(f"{entity_type}: numbers 0 to {len(rows) - 1} exist, not all of {keys}")
         return self.sequences.select(rows[keys])
 
-    def statistics(self) -> EntityStatistics:
-        """Counts and lengths."""
-        trie, lengths = self.trie(), self.sequences.lengths
+    def describe(self) -> str:
+        """How many entities there are, how long they are and how many look the same."""
+        lengths = self.sequences.lengths
         entity = self.types * (int(self.keys.max()) + 1 if self.keys.numel() else 1) + self.keys
-        nodes = trie.find(self.sequences)
-        ending = trie.ends.lengths > 0
-        pairs = torch.unique(torch.stack([nodes, entity], 1), dim=0)[:, 0]
-        inner = trie.offsets[1:] > trie.offsets[:-1]
-        return EntityStatistics(
-            entities=entity.unique().numel(),
-            surfaces=int(ending.sum()),
-            shared=int((torch.bincount(pairs, minlength=trie.num_nodes) > 1).sum()),
-            prefixes=int((ending & inner).sum()),
-            shortest=int(lengths.min()),
-            mean=float(lengths.double().mean()),
-            longest=int(lengths.max()),
+        pairs = torch.stack([self.trie().find(self.sequences), entity], 1).unique(dim=0)
+        shared = int((torch.bincount(pairs[:, 0]) > 1).sum())
+        return (
+            f"{entity.unique().numel():,} of {lengths.min()} to {lengths.max()} tokens, mean "
+            f"{float(lengths.double().mean()):.1f}; {shared:,} surfaces shared"
         )
 
 

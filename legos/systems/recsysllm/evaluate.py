@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, known_catalogue
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
@@ -192,7 +192,8 @@ class SplitMeasure:
             instances = task.evaluate(some_of(reviews, own.users, seed=own.seed), template.name)
         if not instances:
             return
-        row = text_row(self._world, self._measure.written(instances))
+        texts, complete = self._measure.written(instances)
+        row = {**text_row(self._world, instances, texts), "complete rate": complete}
         found.add(name, row, len(instances), available)
         asked = name.rpartition(", ")[0].rpartition(": ")[2]
         for title, plain in self._plain(instances).items():

@@ -31,6 +31,8 @@ NEGATIVE = frozenset(_WORDS["negative"].split())
 OPINIONS = POSITIVE | NEGATIVE
 _POINTERS = frozenset(_WORDS["pointers"].split())
 _NOT_FEATURES = OPINIONS | _POINTERS | frozenset(_WORDS["stop"].split())
+_MIN_SHARE = 0.3  # of a feature's occurrences that are noun-like
+_MIN_WORDS, _MAX_WORDS = 3, 30  # of a sentence
 _TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|[^\sa-z']")
 
 
@@ -51,37 +53,20 @@ class Explanation:
     sentiment: int = 0
 
 
-@dataclass(frozen=True)
-class MinerSettings:
-    """What counts as a feature and as an explanation.
-
-    Attributes:
-        min_count: fewest occurrences of a feature in the training reviews.
-        min_share: smallest share of its occurrences that are noun-like.
-        window: most words between a feature and its opinion word.
-        min_words, max_words: of a sentence.
-    """
-
-    min_count: int = 5
-    min_share: float = 0.3
-    window: int = 3
-    min_words: int = 3
-    max_words: int = 30
-
-
 class Miner:
     """Finds explanations.
 
     Args:
         training: review texts of training; only they decide what is a feature.
-        settings: thresholds.
+        min_count: fewest occurrences of a feature in them.
+        window: most words between a feature and its opinion word.
 
     Attributes:
         features: feature words and how often they occur.
     """
 
-    def __init__(self, training: Iterable[str], settings: MinerSettings | None = None) -> None:
-        self.settings = settings or MinerSettings()
+    def __init__(self, training: Iterable[str], *, min_count: int = 5, window: int = 3) -> None:
+        self._window = window
         every: Counter[str] = Counter()
         noun_like: Counter[str] = Counter()
         for text in training:
@@ -94,8 +79,7 @@ class Miner:
         self.features = {
             word: count
             for word, count in every.items()
-            if count >= self.settings.min_count
-            and noun_like[word] >= self.settings.min_share * count
+            if count >= min_count and noun_like[word] >= _MIN_SHARE * count
         }
 
     def explanations(self, text: str) -> list[Explanation]:
@@ -103,13 +87,10 @@ class Miner:
         found = []
         for sentence in sentences(text):
             clean = " ".join(sentence.split())
-            if not self.settings.min_words <= len(clean.split()) <= self.settings.max_words:
+            if not _MIN_WORDS <= len(clean.split()) <= _MAX_WORDS:
                 continue
-            pair = self._pair(clean)
-            if pair is not None:
-                feature, opinion = pair
-                sentiment = 1 if opinion in POSITIVE else -1
-                found.append(Explanation(clean, feature, opinion, sentiment))
+            if (pair := self._pair(clean)) is not None:
+                found.append(Explanation(clean, *pair, 1 if pair[1] in POSITIVE else -1))
         return found
 
     def best(self, text: str) -> Explanation | None:
@@ -125,7 +106,7 @@ class Miner:
         for at, word in enumerate(words):
             for other in opinions if word in self.features else []:
                 between = words[min(at, other) + 1 : max(at, other)]
-                if len(between) <= self.settings.window and all(w[0].isalpha() for w in between):
+                if len(between) <= self._window and all(w[0].isalpha() for w in between):
                     pairs.append((len(between), -self.features[word], at, other))
         if not pairs:
             return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,23 +35,7 @@ _SHORT_ANSWER = 8  # tokens of a rating or a word
 _MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written for N examples.
-
-    Attributes:
-        instances: what was asked.
-        texts: what was written.
-        complete: share of the texts that ended by themselves.
-    """
-
-    instances: Sequence[Instance]
-    texts: Sequence[str]
-    complete: float
-
-
-@dataclass(frozen=True)
-class NextItems:
+class NextItems(NamedTuple):
     """What n users are told to take next.
 
     Attributes:
@@ -181,8 +165,8 @@ class PromptMeasure:
                 "model.measure.negatives or model.tasks.max_name_words"
             ) from None
 
-    def written(self, instances: Sequence[Instance]) -> Written:
-        """Fill the blanks of prompts freely, greedily."""
+    def written(self, instances: Sequence[Instance]) -> tuple[list[str], float]:
+        """What is written freely, greedily, into blanks; the share that ended by itself."""
         size = self._own.batch_size
 
         def fill(begin: int) -> tuple[list[str], int]:
@@ -193,7 +177,7 @@ class PromptMeasure:
         pages = self._sharing.gathered(range(0, len(instances), size), fill)
         texts = [text for texts, _ in pages for text in texts]
         complete = sum(ended for _, ended in pages)
-        return Written(instances, texts, complete / max(1, len(instances)))
+        return texts, complete / max(1, len(instances))
 
     def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
         """What is written freely, and how many of the texts ended by themselves."""
@@ -228,25 +212,22 @@ class PromptMeasure:
         return self._world.examples(found, self._backbone.special).prompts().to(self._device)
 
 
-def text_row(world: World, found: Written) -> dict[str, float]:
+def text_row(world: World, instances: Sequence[Instance], texts: Sequence[str]) -> dict[str, float]:
     """Metrics of written answers by what was asked: ratings, words of choice, sentences."""
-    answer = found.instances[0].template.answer
-    references = [instance.reference for instance in found.instances]
-    row: dict[str, float]
+    answer = instances[0].template.answer
+    references = [instance.reference for instance in instances]
     if answer in ("stars", "whole-stars"):
         reviews, trained = world.families.reviews, world.families.origin is None
         errors = rating_errors(
-            found.texts,
-            [instance.stars for instance in found.instances],
+            texts,
+            [instance.stars for instance in instances],
             fallback=_MIDDLE if not trained or reviews is None else reviews.train_mean(),
         )
-        row = {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
-    elif answer in ("verdict", "liking"):
-        pairs = zip(found.texts, references, strict=True)
-        row = {"accuracy": float(np.mean([text.lower() == wanted for text, wanted in pairs]))}
-    else:
-        row = text_metrics(found.texts, references)
-    return {**row, "complete rate": found.complete}
+        return {"RMSE": errors.rmse, "MAE": errors.mae, "parse rate": errors.parse_rate}
+    if answer in ("verdict", "liking"):
+        pairs = zip(texts, references, strict=True)
+        return {"accuracy": float(np.mean([text.lower() == wanted for text, wanted in pairs]))}
+    return text_metrics(texts, references)
 
 
 def some_of(rows: Tensor, most: int | None, *, seed: int) -> Tensor:
@@ -310,14 +291,3 @@ def main_template(prompts: Prompts, chosen: Sequence[Template]) -> Template:
 def is_next(template: Template) -> bool:
     """Whether it asks for an item among all."""
     return template.answer == "item" and "candidates" not in template.slots
-
-
-def reference_text(world: World, row: int, answer: str) -> str:
-    """What a review says for an answer: its headline or its explanation, "" without one."""
-    reviews = world.families.reviews
-    if reviews is None:
-        return ""
-    if answer == "headline":
-        return reviews.headlines[row]
-    found = reviews.explanations[row]
-    return "" if found is None else found.sentence

@@ -132,13 +132,7 @@ class TrainingStream:
 def join_examples(parts: Sequence[Examples]) -> Examples:
     """Examples one after the other; at least one part."""
     lengths = torch.cat([part.lengths for part in parts])
-    return Examples(
-        tokens=torch.cat([part.tokens for part in parts]),
-        targets=torch.cat([part.targets for part in parts]),
-        inter=torch.cat([part.inter for part in parts]),
-        intra=torch.cat([part.intra for part in parts]),
-        spans=torch.cat([part.spans for part in parts]),
-        offsets=offsets_of(lengths),
-        prompt_lengths=torch.cat([part.prompt_lengths for part in parts]),
-        masks=stack([part.masks for part in parts]),
-    )
+    names = ("tokens", "targets", "inter", "intra", "spans", "prompt_lengths")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    masks = stack([part.masks for part in parts])
+    return Examples(**columns, offsets=offsets_of(lengths), masks=masks)

@@ -7,10 +7,10 @@ merge the end of an entity with what follows (GPT-2 makes ``),`` of a title's ``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_rows, join_rows, stack
-from legos.errors import ConfigError, DataError
+from legos.errors import DataError
+from legos.lm.load import literal_copy, token_ids
 
 Kind = Literal["plain", "entity"]
 NEVER_DROPPED = -1
@@ -182,28 +183,19 @@ class UnitTokenizer:
     """Units as token ids, each tokenized alone; entities once for all.
 
     Args:
-        base: a ``tokenizers.Tokenizer`` or a fast tokenizer of transformers; it is left as it is.
+        base: of the language model; it is left as it is.
         type_names: entity types that units may have.
-
-    Raises:
-        ConfigError: it is not a fast tokenizer.
     """
 
-    def __init__(self, base: Any, type_names: Sequence[str]) -> None:
-        backend = base if isinstance(base, Tokenizer) else getattr(base, "backend_tokenizer", None)
-        if backend is None:
-            raise ConfigError(f"{type(base).__name__}: expected a fast tokenizer")
-        self.fast = Tokenizer.from_str(backend.to_str())
-        self.fast.no_truncation()
-        self.fast.no_padding()
-        self.fast.encode_special_tokens = True  # "<|endoftext|>" in a review is text
+    def __init__(self, base: Tokenizer, type_names: Sequence[str]) -> None:
+        self.fast = literal_copy(base)
         self.type_names = tuple(type_names)
         self._type_rows = {name: row for row, name in enumerate(self.type_names)}
         self._entities: dict[str, np.ndarray] = {}
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
         """Token ids of texts, each alone: int32."""
-        return from_rows(self._batch(texts), "int32").tensors()
+        return from_rows(token_ids(self.fast, texts), "int32").tensors()
 
     def encode(self, documents: Sequence[Sequence[Unit]]) -> Documents:
         """Documents as columns; a plain unit of several sentences becomes several units.
@@ -247,7 +239,7 @@ class UnitTokenizer:
         """Token ids of each unit; every surface is tokenized once a call, entities once."""
         wanted = dict.fromkeys(unit.surface for unit in units)
         new = [surface for surface in wanted if surface not in self._entities]
-        found = {**dict(zip(new, self._batch(new), strict=True))}
+        found = {**dict(zip(new, token_ids(self.fast, new), strict=True))}
         for unit in units:
             if unit.kind == "entity" and unit.surface in found:
                 self._entities[unit.surface] = found[unit.surface]
@@ -258,12 +250,6 @@ class UnitTokenizer:
             if unit.kind == "entity" and not len(rows[-1]):
                 raise DataError(f"entity {unit.text!r}: the tokenizer makes no token of it")
         return rows
-
-    def _batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        if not texts:
-            return []
-        found = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in found]
 
 
 def sentences(text: str) -> list[str]:
@@ -300,31 +286,14 @@ def _column(values: Iterable[int]) -> Tensor:
 class Textualizer:
     """Writes units.
 
+    Two entities never touch: a plain separator stands between them, so that no other pair of
+    entities could be read out of their tokens.
+
     Attributes:
         separator: between entities, such as events.
-        feature_separator: after a feature's name.
-        feature_end: after a feature's value.
     """
 
     separator: str = ","
-    feature_separator: str = ":"
-    feature_end: str = "."
-
-    def features(self, row: Mapping[str, str | tuple[str, str, int]]) -> list[Unit]:
-        """``name: value.`` for each feature of a user or item.
-
-        Args:
-            row: by name, a plain text, or an entity as (text, type, key); empty texts are left out.
-        """
-        units: list[Unit] = []
-        for name, value in row.items():
-            text, kind, key = value if isinstance(value, tuple) else (value, "", -1)
-            if not text.strip():
-                continue
-            units.append(Unit(name + self.feature_separator, space=bool(units)))
-            units.append(entity(text, kind, key) if kind else plain(text))
-            units.append(Unit(self.feature_end, space=False))
-        return units
 
     def events(self, events: Sequence[tuple[str, str, int]]) -> list[Unit]:
         """Entities of a past in order, each followed by a separator that is dropped with it.

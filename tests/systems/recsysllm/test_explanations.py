@@ -12,7 +12,6 @@ from legos.errors import DataError
 from legos.systems.recsysllm.explanations import (
     Explanation,
     Miner,
-    MinerSettings,
     read_explanations,
 )
 from process.explanations import read_published, write_published
@@ -21,15 +20,15 @@ TRAINING = ["The strap is great. My strap held.", "A cheap strap; the buckle fai
 
 
 def test_features_are_frequent_noun_like_words_of_training() -> None:
-    assert Miner(TRAINING, MinerSettings(min_count=2)).features == {"strap": 3}
-    assert Miner(TRAINING, MinerSettings(min_count=1)).features == {"strap": 3, "buckle": 1}
+    assert Miner(TRAINING, min_count=2).features == {"strap": 3}
+    assert Miner(TRAINING, min_count=1).features == {"strap": 3, "buckle": 1}
     # "held" is never after an article; a word that is so in 1 of 4 places is not noun-like
-    rare = Miner(["the zip", "zip zip zip"], MinerSettings(min_count=1))
+    rare = Miner(["the zip", "zip zip zip"], min_count=1)
     assert rare.features == {}
 
 
 def test_sentences_with_a_feature_near_an_opinion_explain() -> None:
-    miner = Miner(TRAINING, MinerSettings(min_count=1, window=2))
+    miner = Miner(TRAINING, min_count=1, window=2)
     text = "Bought it. The strap is really soft! The buckle, great. Strap aside it was all great."
     assert miner.explanations(text) == [
         Explanation("The strap is really soft!", "strap", "soft", 1)

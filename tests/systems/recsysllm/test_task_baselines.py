@@ -8,31 +8,28 @@ import pytest
 import torch
 
 from legos.errors import DataError
-from legos.systems.recsysllm.baselines import FrequentPhrase, RatingMeans
+from legos.systems.recsysllm.baselines import Ratings, frequent_phrases, mean_ratings
 
 
 def test_means_by_hand() -> None:
     users, items = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
-    means = RatingMeans(users, items, torch.tensor([5.0, 3.0, 1.0]), num_users=3, num_items=3)
+    train = Ratings(users, items, torch.tensor([5.0, 3.0, 1.0]))
     asked = torch.tensor([0, 1, 2]), torch.tensor([1, 1, 2])
-    assert means.predict(*asked, "global").tolist() == [3, 3, 3]
-    assert means.predict(*asked, "user").tolist() == [4, 1, 3]
-    assert means.predict(*asked, "item").tolist() == [2, 2, 3]
-    # after users' means 4 and 1 item 1 is off by (-1 + 0) / 2
-    assert means.predict(*asked, "user+item").tolist() == [3.5, 1, 3]  # 0.5 is clipped to 1
-    shrunk = RatingMeans(
-        users, items, torch.tensor([5.0, 3.0, 1.0]), num_users=3, num_items=3, shrink=2
-    )
-    assert shrunk.predict(*asked, "user").tolist() == pytest.approx([3.5, 3 - 2 / 3, 3])
+    # the mean is 3; after users' means 4 and 1 item 1 is off by (-1 + 0) / 2; 0.5 is clipped to 1
+    found = mean_ratings(train, asked, num_users=3, num_items=3, shrink=0)
+    assert found.tolist() == [3.5, 1, 3]
+    # users are off by (2 + 0) / 4 and -2 / 3, item 1 then by (-0.5 - 4 / 3) / 4
+    shrunk = mean_ratings(train, asked, num_users=3, num_items=3, shrink=2)
+    item = (-0.5 - 4 / 3) / 4
+    assert shrunk.tolist() == pytest.approx([3.5 + item, 3 - 2 / 3 + item, 3])
+    unknown = train._replace(stars=torch.full((3,), math.nan))
     with pytest.raises(DataError, match="expected known ones"):
-        RatingMeans(users, items, torch.full((3,), math.nan), num_users=3, num_items=3)
+        mean_ratings(unknown, asked, num_users=3, num_items=3, shrink=0)
 
 
 def test_the_most_frequent_phrase_of_an_item_or_of_all() -> None:
-    items = torch.tensor([0, 0, 0, 1, 1])
-    phrase = FrequentPhrase(items, ["good", "fine", "fine", "good", "good"])
-    asked = torch.tensor([0, 1, 2])
-    assert phrase.predict(asked, by_item=True) == ["fine", "good", "good"]
-    assert phrase.predict(asked, by_item=False) == ["good"] * 3
+    items, asked = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 2])
+    phrases = ["good", "fine", "fine", "good", "good"]
+    assert frequent_phrases(items, phrases, asked) == ["fine", "good", "good"]
     with pytest.raises(DataError, match="expected some text"):
-        FrequentPhrase(items, [""] * 5)
+        frequent_phrases(items, [""] * 5, asked)
