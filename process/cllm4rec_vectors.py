@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from legos.errors import DataError
+from legos.errors import ConfigError, DataError
 from process.command import run_cli
 
 SETS = ("collaborative", "content")
@@ -61,9 +61,12 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from legos.data.vector_files import write_item_vectors, write_user_vectors
-    from legos.systems.cllm4rec.trained import open_trained
+    from legos.modes.train_test import open_trained
+    from legos.systems.cllm4rec.system import Cllm4RecSystem
 
     system = open_trained(args.run, device="cpu")
+    if not isinstance(system, Cllm4RecSystem):
+        raise ConfigError(f"{args.run}: a run of another system, expected cllm4rec")
     chosen = [getattr(system.model, name) for name in dict.fromkeys(args.sets)]
     if any(tables is None for tables in chosen):
         raise DataError(f"{args.run}: trained without texts, so there are no content vectors")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from legos.config.schema import RunConfig
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.ragged import offsets_of
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
-from legos.evaluation.rank import Ranked
+from legos.evaluation.rank import Ranked, rank, ranking_of
 from legos.metrics import GroupedMetrics, grouped_metrics, parse_metric
 from legos.metrics.beyond import (
     ALL,
@@ -26,7 +27,9 @@ from legos.metrics.beyond import (
     user_subsets,
 )
 from legos.metrics.full_ranking import counted_metrics
-from legos.metrics.ranking import GLOBAL, Positives
+from legos.metrics.names import GLOBAL
+from legos.metrics.ranking import Positives
+from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 
 
@@ -197,6 +200,71 @@ def measure_ranked(
         )
     seconds = ranked.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
+
+
+Scorer = Callable[[States], Callable[[Tensor], Tensor]]
+"""What scores all items: states -> a function of their numbers ``(s,)``, fp32 ``(s, items)``."""
+
+
+def measure_scorer(
+    place: Workplace,
+    scorer: Scorer,
+    interactions: Interactions,
+    *,
+    thorough: bool,
+    item_vectors: Tensor | None = None,
+) -> SplitResult | None:
+    """Score and measure a split, as ``exp.evaluate`` says; the result in the main process.
+
+    Args:
+        place: configuration and what training has seen.
+        scorer: gives scores of all items, ranked among all or among those shown.
+        interactions: the split, on the accelerator's device.
+        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
+        item_vectors: ``(items, D)`` where the method has such vectors.
+
+    Raises:
+        DataError: a score is not finite.
+    """
+    config, begin = place.config.exp.evaluate, time.perf_counter()
+    is_main, sharing = place.accelerator.is_main_process, Sharing.between(place.accelerator)
+    if config.ranking == "all":
+        ranking = ranking_of(place, interactions)
+        ranked = rank(
+            ranking,
+            scorer(ranking.states),
+            page_size=config.page_size,
+            k=config.beyond_accuracy_k if thorough else None,
+            sharing=sharing,
+        )
+        seconds = time.perf_counter() - begin
+        ranked = replace(ranked, item_vectors=item_vectors, seconds=seconds)
+        return measure_ranked(place, ranked, interactions, thorough=thorough) if is_main else None
+    scores = _shown_scores(scorer, interactions, config.page_size, sharing)
+    if not is_main:
+        return None
+    scored = Scored(scores.cpu().numpy(), item_vectors, time.perf_counter() - begin)
+    return measure(place, scored, interactions, thorough=thorough)
+
+
+def _shown_scores(
+    scorer: Scorer, interactions: Interactions, page_size: int, sharing: Sharing
+) -> Tensor:
+    """Scores of the candidates shown: ``(M,)`` fp32, aligned with ``candidates.values``."""
+    states, owner = distinct_states(interactions)
+    score = scorer(states)
+    of_state = owner[interactions.candidates.rows]  # (M,)
+    order = of_state.argsort(stable=True)
+    of_state, items = of_state[order], interactions.candidates.values[order]
+    found = torch.zeros(len(order), device=items.device)
+    count = len(states.users)
+    for begin in sharing.own(range(0, count, page_size)):
+        end = min(begin + page_size, count)
+        here = (of_state >= begin) & (of_state < end)
+        scores = score(torch.arange(begin, end, device=items.device))
+        found[here] = scores[of_state[here] - begin, items[here]]
+    found = sharing.added(found)
+    return torch.empty_like(found).index_copy(0, order, found)
 
 
 class _Catalogue(TypedDict):

@@ -8,11 +8,13 @@ anything on this machine.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -409,3 +411,20 @@ class LanguageModel:
                 "transformers itself has"
             )
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")
+
+
+def literal_copy(tokenizer: Any) -> Any:
+    """The same ``tokenizers.Tokenizer`` that neither cuts, pads nor sees special tokens in text."""
+    from tokenizers import Tokenizer
+
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = True  # "<|endoftext|>" in a review is text
+    return copy
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of texts, each alone and without special tokens: int32 arrays."""
+    found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []
+    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in found]

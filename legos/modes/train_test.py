@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from legos.config.model_schema import registered_system
+from legos.config.saved import read_description
 from legos.config.schema import RunConfig
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, missing_baselines
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable
@@ -22,7 +23,13 @@ from legos.reports.page import write_report
 from legos.runs.folder import Measurement, RunFolder, RunPlace, Tracker, checkpoint_of, place_of
 from legos.runs.identity import measurement_identity
 from legos.systems.protocol import System
-from legos.workplace.device import peak_memory_mb, refuse_uneven, reset_peak_memory
+from legos.training.recipe import BEST
+from legos.workplace.device import (
+    make_accelerator,
+    peak_memory_mb,
+    refuse_uneven,
+    reset_peak_memory,
+)
 from legos.workplace.workplace import Workplace, honesty_notices
 
 SAMPLE = 200_000  # rows a report's plots are drawn from
@@ -126,6 +133,27 @@ def test_model(
 def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
     """The system that the model YAML names, with its first weights."""
     system: System = resolve_name(registered_system(place.config.model.system).runs)(place, say)
+    return system
+
+
+def open_trained(folder: Path, *, device: str = "auto") -> System:
+    """The system of a finished run with its best weights.
+
+    Args:
+        folder: ``runs/<data>/<model>/<run id>``; its tables are where the run found them.
+        device: auto, cpu, cuda or cuda:1.
+
+    Raises:
+        CheckpointError: there is no trained model in it.
+        DataError: its tables are no longer there.
+    """
+    config = read_description(folder).config
+    accelerator = make_accelerator(
+        device=device, precision=config.exp.precision, deterministic=config.exp.deterministic
+    )
+    tables = Tables.load(config.data.folder)
+    system = open_system(Workplace.open(config, accelerator, tables))
+    system.load(folder / "checkpoints" / BEST)
     return system
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 import worker
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.data.vector_files import (
     read_item_codes,
@@ -26,10 +27,8 @@ from legos.files import write_json
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
 from legos.reports.page import read_metrics, write_report
 from legos.runs.folder import RunFolder
-from legos.systems.cllm4rec.backbone import SoftTables
 from legos.systems.cllm4rec.corpus import TokenStore
 from legos.systems.cllm4rec.stages import Pretrained
-from legos.systems.cllm4rec.tokenizer import Vocabulary
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.tasks.candidates import frozen_candidates
@@ -215,12 +214,6 @@ def _token_table(folder: Path) -> Read:
     return lambda: read_token_table(path)
 
 
-def _soft_tables(folder: Path) -> Read:
-    made = SoftTables(Vocabulary(words=5, users=3, items=4), width=2, std=0.1)
-    made.save(folder / "soft.safetensors", name="content")
-    return lambda: made.load(folder / "soft.safetensors", name="content")
-
-
 def _pretrained(folder: Path) -> Read:
     found = Pretrained.__new__(Pretrained)
     found._path = folder / "pointer.json"
@@ -326,7 +319,6 @@ TARGETS: dict[str, Target] = {
         harmless=("as float64", "other byte order"),
     ),
     "token table": Target(_token_table, ("table.safetensors",), 13),
-    "soft tables": Target(_soft_tables, ("soft.safetensors",), 13),
     "pretrained": Target(_pretrained, ("pointer.json",), 12, harmless=("missing",)),
     "glm": Target(_glm, ("config.json",), 14),
     "answers": Target(

@@ -10,22 +10,49 @@ gives the same states. Positions count tokens, so that padding moves nothing.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from legos.data.ragged import Ragged, from_lengths
+from legos.data.ragged import Ragged
 from legos.data.rows import place
-from legos.errors import CheckpointError, ConfigError, DataError
-from legos.files import atomic_path
+from legos.errors import ConfigError, DataError
 from legos.lm.longest import longest_text
 from legos.systems.cllm4rec.tokenizer import Vocabulary, pad
+
+
+class SoftTables(nn.Module):
+    """The vectors of users and items, trained, in the width of the backbone's token vectors.
+
+    Args:
+        vocabulary: how many users and items.
+        width: D.
+        std: entries are drawn from N(0, std^2) (0.02 in GPT-2; the paper's prior is
+            N(0, 1 / lambda_l)).
+        generator: draws them; the global one where there is none.
+
+    Attributes:
+        user: ``(I, D)`` embedding.
+        item: ``(J, D)`` embedding, whose weight is the item head's too.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        width: int,
+        std: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.user = nn.Embedding(vocabulary.users, width, device="meta").to_empty(device="cpu")
+        self.item = nn.Embedding(vocabulary.items, width, device="meta").to_empty(device="cpu")
+        with torch.no_grad():
+            for table in (self.user, self.item):
+                table.weight.normal_(0.0, std, generator=generator)
 
 
 class SoftPromptBackbone(nn.Module):
@@ -82,14 +109,9 @@ class SoftPromptBackbone(nn.Module):
 
     @property
     def output_scale(self) -> float:
-        """What states are multiplied by before the head over words (T5 with a tied table)."""
+        """Factor of states before the head over words (T5 with a tied table; temperature)."""
         scaled = self.head is None and getattr(self.model.config, "scale_decoder_outputs", False)
         return (float(self.width**-0.5) if scaled else 1.0) / self.temperature
-
-    def word_logits(self, states: Tensor) -> Tensor:
-        """Scores of all words: ``(..., D)`` -> ``(..., N)``, as the untouched model gives them but
-        for the temperature."""
-        return (states * self.output_scale) @ self.output_table.T
 
     def embed(self, ids: Tensor, tables: SoftTables) -> Tensor:
         """Vectors of tokens, as rows of the word, user and item tables laid end to end.
@@ -145,13 +167,14 @@ class SoftPromptBackbone(nn.Module):
         self._refuse_long(int(tokens.lengths.max()))
         if not self.packs:
             ids, real = pad(tokens)
-            return self.padded_states(ids, real, tables)[real.bool()]
+            return self.padded_states(ids, real, tables)[real]
         placed = place(tokens, self.row_tokens)
         rows = vectors.new_zeros(placed.num_rows * placed.width, self.width)
         rows = rows.index_copy(0, placed.slots, vectors)
         mask: Tensor | None = None
-        if placed.sequences is not None and not self._flash:
-            mask = _block_diagonal(placed.sequences, None if self._sdpa else vectors.dtype)
+        attention = str(self.model.config._attn_implementation)
+        if placed.sequences is not None and "flash" not in attention:  # flash reads positions
+            mask = _block_diagonal(placed.sequences, None if attention == "sdpa" else vectors.dtype)
         vectors = rows.view(placed.num_rows, placed.width, self.width)
         states = self._run(vectors, placed.positions, mask)
         return states.reshape(-1, self.width).index_select(0, placed.slots)
@@ -169,7 +192,7 @@ class SoftPromptBackbone(nn.Module):
         """
         positions = (mask.long().cumsum(1) - 1).clamp(min=0)
         self._refuse_long(int(mask.sum(1).max()))
-        return self._run(self.embed(ids, tables), positions if self.packs else None, mask)
+        return self._run(self.embed(ids, tables), positions if self.packs else None, mask.long())
 
     def extend(self, vectors: Tensor, cache: Any) -> Tensor:
         """States of tokens that follow what a key-value cache holds, which then holds them too.
@@ -200,21 +223,23 @@ class SoftPromptBackbone(nn.Module):
         return DynamicCache()  # whole layers even where attention slides, so that it can be cropped
 
     def _run(self, vectors: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
-        inputs = {"inputs_embeds": vectors, "attention_mask": mask, "use_cache": False}
-        if positions is not None:
-            inputs["position_ids"] = positions
-        states: Tensor = self.model(**inputs).last_hidden_state
+        told = {} if positions is None else {"position_ids": positions}
+        states: Tensor = self.model(
+            inputs_embeds=vectors, attention_mask=mask, use_cache=False, **told
+        ).last_hidden_state
         return states
 
     def _encoder_decoder_states(
         self, packed: Ragged, prompt_lengths: Tensor, tables: SoftTables
     ) -> Tensor:
         """The encoder's states in the prompt, but from its last token on the decoder's."""
-        main_lengths = packed.lengths - prompt_lengths
         is_main = packed.positions >= prompt_lengths[packed.rows]  # (P,)
-        prompt, prompt_mask = _padded(packed.values[~is_main], prompt_lengths)  # (S, Q, D), (S, Q)
-        main, main_mask = _padded(packed.values[is_main], main_lengths)
-        start = torch.full((len(packed), 1), self._start_token, device=prompt_lengths.device)
+        prompt, prompt_mask = pad(packed.keep(~is_main))  # (S, Q, D), (S, Q)
+        main, main_mask = pad(packed.keep(is_main))
+        config = self.model.config
+        first = getattr(config, "decoder_start_token_id", None)
+        first = config.pad_token_id if first is None else first
+        start = torch.full((len(packed), 1), first, device=prompt_lengths.device)
         main = torch.cat([self.embed(start, tables), main], 1)  # (S, 1 + T, D)
         decoder_mask = torch.cat([torch.ones_like(start, dtype=torch.bool), main_mask], 1)
         encoded = self.model.encoder(
@@ -232,22 +257,6 @@ class SoftPromptBackbone(nn.Module):
         states = decoded.new_empty(packed.values.shape)
         states = states.index_put((~predicts,), encoded[prompt_mask & ~last])
         return states.index_put((predicts,), decoded[decoder_mask])
-
-    @property
-    def _sdpa(self) -> bool:
-        return bool(self.model.config._attn_implementation == "sdpa")
-
-    @property
-    def _flash(self) -> bool:
-        """Flash attention tells sequences of a row apart by positions that start again."""
-        return "flash" in str(self.model.config._attn_implementation)
-
-    @property
-    def _start_token(self) -> int:
-        config = self.model.config
-        start = getattr(config, "decoder_start_token_id", None)
-        token: int = start if start is not None else config.pad_token_id
-        return token
 
     def _refuse_long(self, length: int) -> None:
         if self.longest is not None and length > self.longest:
@@ -281,16 +290,6 @@ def _block_diagonal(sequences: Tensor, additive: torch.dtype | None) -> Tensor:
     )
 
 
-def _padded(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors ``(P, D)`` of rows -> ``(S, W, D)``, zeros on the right, and mask ``(S, W)`` bool."""
-    rows = from_lengths(values, lengths)
-    width = int(lengths.max())
-    mask = torch.arange(width, device=values.device) < lengths[:, None]
-    slots = rows.positions + rows.rows * width
-    flat = values.new_zeros(len(lengths) * width, values.shape[1]).index_copy(0, slots, values)
-    return flat.view(len(lengths), width, values.shape[1]), mask
-
-
 def _refuse_unusual_head(model: Any) -> None:
     config, head = model.config, model.get_output_embeddings()
     found = None
@@ -305,89 +304,3 @@ def _refuse_unusual_head(model: Any) -> None:
             f"{type(model).__name__}: its head over words has {found}, which CLLM4Rec's losses "
             "leave out; choose GPT-2, LLaMA, OPT, Qwen or T5"
         )
-
-
-class SoftTables(nn.Module):
-    """Two trained tables in the width of the backbone's token vectors.
-
-    Args:
-        vocabulary: how many users and items.
-        width: D.
-        std: entries are drawn from N(0, std^2) (0.02 in GPT-2; the paper's prior is
-            N(0, 1 / lambda_l)).
-        generator: draws them; the global one where there is none.
-
-    Attributes:
-        user: ``(I, D)`` embedding.
-        item: ``(J, D)`` embedding, whose weight is the item head's too.
-    """
-
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        *,
-        width: int,
-        std: float,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.vocabulary = vocabulary
-        self.user = nn.Embedding(vocabulary.users, width, device="meta").to_empty(device="cpu")
-        self.item = nn.Embedding(vocabulary.items, width, device="meta").to_empty(device="cpu")
-        with torch.no_grad():
-            for table in (self.user, self.item):
-                table.weight.normal_(0.0, std, generator=generator)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over shapes and fp32 values."""
-        return _fingerprint(self.user.weight, self.item.weight)
-
-    def save(self, path: Path, *, name: str) -> None:
-        """Write both tables and their fingerprint as safetensors, whole or not at all.
-
-        Args:
-            path: the file.
-            name: which set this is, `collaborative` or `content`; :meth:`load` refuses another.
-        """
-        tensors = {
-            "user": self.user.weight.detach().cpu().contiguous(),
-            "item": self.item.weight.detach().cpu().contiguous(),
-        }
-        facts = {"name": name, "fingerprint": self.fingerprint}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=facts)
-
-    def load(self, path: Path, *, name: str) -> None:
-        """Take both tables from a file that :meth:`save` wrote.
-
-        Raises:
-            CheckpointError: missing, damaged, of another set, or for other users and items.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-                user, item = file.get_tensor("user"), file.get_tensor("item")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be read as soft tables ({error})") from None
-        if facts.get("name") != name:
-            raise CheckpointError(f"{path}: holds tables {facts.get('name')!r}, expected {name!r}")
-        if facts.get("fingerprint") != _fingerprint(user, item):
-            raise CheckpointError(f"{path}: damaged, its values differ from what was written")
-        for kind, found, table in (("users", user, self.user), ("items", item, self.item)):
-            if found.shape != table.weight.shape:
-                raise CheckpointError(
-                    f"{path}: {kind} of shape {tuple(found.shape)}, this model has "
-                    f"{tuple(table.weight.shape)}"
-                )
-        with torch.no_grad():
-            self.user.weight.copy_(user)
-            self.item.weight.copy_(item)
-
-
-def _fingerprint(user: Tensor, item: Tensor) -> str:
-    digest = hashlib.sha256()
-    for table in (user, item):
-        digest.update(str(tuple(table.shape)).encode())
-        digest.update(table.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,14 +1,16 @@
 """Batches of the three tasks from columnar arrays: interactions, texts, recommendation prompts.
 
-Whatever is random is a function of (seed, epoch, user), so that any number of processes and any
-resume see the same batches. Too long prompts lose items, never their suffix; the public code cuts
-the suffix off.
+The sentences of prompts (CLLM4Rec, sections 3.3 to 3.5; those of ``public_code`` are of its data
+files) are tokenized once and filled in as id arrays. Whatever is random is a function of (seed,
+epoch, user), so that any number of processes and any resume see the same batches. Too long prompts
+lose items, never their suffix; the public code cuts the suffix off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,296 +23,6 @@ from legos.systems.cllm4rec.tokenizer import SoftTokenizer
 
 _PRETRAINING, _FINETUNING, _TEST = 1, 2, 3  # so that tasks of one seed draw differently
 _LAST = torch.iinfo(torch.int64).max
-
-
-@dataclass(frozen=True)
-class PromptBatch:
-    """Sequences of one task.
-
-    Attributes:
-        tokens: S rows of int64 ids, each a prompt and its main text.
-        prompt_lengths: ``(S,)`` int64.
-        users: ``(S,)`` int64 user numbers (-1: a text about an item alone).
-        counted_users: ``(n,)`` int64 users that mutual regularisation counts.
-        counted_items: ``(m,)`` int64 items that it counts.
-        targets: items to be predicted, of each row; None for language modelling.
-    """
-
-    tokens: Ragged
-    prompt_lengths: Tensor
-    users: Tensor
-    counted_users: Tensor
-    counted_items: Tensor
-    targets: Ragged | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def to(self, device: torch.device | str) -> PromptBatch:
-        """The same batch on another device."""
-        return PromptBatch(
-            self.tokens.to(device),
-            self.prompt_lengths.to(device),
-            self.users.to(device),
-            self.counted_users.to(device),
-            self.counted_items.to(device),
-            None if self.targets is None else self.targets.to(device),
-        )
-
-    def part(self, rows: Tensor, *, counts: bool) -> PromptBatch:
-        """Some sequences, by number.
-
-        Args:
-            rows: ``(n,)`` int64.
-            counts: what mutual regularisation counts of the whole batch is counted here.
-        """
-        none = self.counted_users.new_zeros(0)
-        return PromptBatch(
-            self.tokens.select(rows),
-            self.prompt_lengths[rows],
-            self.users[rows],
-            self.counted_users if counts else none,
-            self.counted_items if counts else none,
-            None if self.targets is None else self.targets.select(rows),
-        )
-
-
-class InteractionLM:
-    """``user_i has interacted with`` · ``item_a item_b ...`` (section 3.3).
-
-    Args:
-        items: I rows of the distinct train items of every user, ascending.
-        templates: prompts.
-        settings: reordering and length.
-        seed: of item orders.
-
-    Attributes:
-        users: ``(n,)`` int64 users that have interactions; others are left out.
-    """
-
-    def __init__(
-        self, items: Ragged, templates: Templates, settings: Cllm4RecConfig, *, seed: int
-    ) -> None:
-        self.users = users_with_items(items)
-        self._items, self._templates, self._seed = items, templates, seed
-        self._reorder = settings.collaborative.reorder
-        self._most = room_for_items(settings.max_length, templates.history_length)
-        self._cold = _cold_items(items, templates, settings)
-
-    def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
-        """Prompts and items of ``(S,)`` users in one epoch's order."""
-        items = self._items.select(users)
-        if self._reorder:
-            items = shuffled(items, users, self._seed, epoch, _PRETRAINING)
-        items = items.head(self._most)
-        prompts = self._templates.history(users)
-        return PromptBatch(
-            tokens=join_rows([prompts, self._templates.items(items)]),
-            prompt_lengths=prompts.lengths,
-            users=users,
-            counted_users=users,
-            counted_items=torch.cat([items.values.long(), self._cold]),
-        )
-
-
-class ContentLM:
-    """``user_i wrote the following review for item_j:`` · its words, and other texts (section 3.4).
-
-    Args:
-        kinds: ``(R,)`` int64 rows of ``templates.CONTENT_KINDS``.
-        users: ``(R,)`` int64 user numbers; -1 where a kind names none.
-        items: ``(R,)`` int64 item numbers; -1 where a kind names none.
-        texts: R rows of word ids.
-        templates: prompts.
-        settings: length.
-
-    Raises:
-        DataError: a text names a user or an item where its sentence has none, or the reverse.
-        ConfigError: ``max_length`` leaves no room for a word.
-    """
-
-    def __init__(
-        self,
-        kinds: Tensor,
-        users: Tensor,
-        items: Tensor,
-        texts: Ragged,
-        templates: Templates,
-        settings: Cllm4RecConfig,
-    ) -> None:
-        for what, numbers, named in zip(
-            ("user", "item"), (users, items), templates.named_by(kinds), strict=True
-        ):
-            wrong = ((numbers >= 0) != named).nonzero()
-            if len(wrong):
-                row = int(wrong[0])
-                raise DataError(
-                    f"text {row}: {what} {int(numbers[row])}, but its sentence names "
-                    f"{'one' if named[row] else 'none'}"
-                )
-        self._columns = (kinds, users, items)
-        self._texts, self._templates, self._most = texts, templates, settings.max_length
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def lengths(self) -> Tensor:
-        """``(R,)`` int64 tokens of every sequence, for packing."""
-        prompts = self._templates.content(*self._columns).lengths
-        return (prompts + self._texts.lengths).clamp(max=self._most)
-
-    def batch(self, rows: Tensor) -> PromptBatch:
-        """Prompts and texts of ``(S,)`` rows; long texts lose their end."""
-        kinds, users, items = (column[rows] for column in self._columns)
-        prompts = self._templates.content(kinds, users, items)
-        room_for_items(self._most, int(prompts.lengths.max()) if len(rows) else 0)
-        texts = self._texts.select(rows)
-        kept = texts.lengths.minimum(self._most - prompts.lengths)
-        texts = Ragged(texts.values.long(), texts.offsets)
-        return PromptBatch(
-            tokens=join_rows([prompts, texts.head(kept)]),
-            prompt_lengths=prompts.lengths,
-            users=users,
-            counted_users=users[users >= 0],
-            counted_items=items[items >= 0],
-        )
-
-
-class RecommendationPrompts:
-    """``user_i has interacted with item_a ..., user_i will interact with`` (section 3.5).
-
-    Args:
-        items: I rows of the distinct train items of every user, ascending.
-        templates: prompts.
-        settings: masking, targets, reordering and length.
-        seed: of masks and item orders.
-
-    Attributes:
-        users: ``(n,)`` int64 users that have interactions; others are left out.
-    """
-
-    def __init__(
-        self, items: Ragged, templates: Templates, settings: Cllm4RecConfig, *, seed: int
-    ) -> None:
-        self.users = users_with_items(items)
-        self._items, self._templates, self._seed = items, templates, seed
-        self._settings, self._mutual = settings.recommendation, settings.mutual
-        around = templates.history_length + templates.suffix_length
-        self._most = room_for_items(settings.max_length, around)
-        self._cold = _cold_items(items, templates, settings)
-        self._most_alone = room_for_items(settings.max_length, templates.history_length)
-
-    def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
-        """Masked prompts of ``(S,)`` users, and what they are to predict."""
-        all_items = self._items.select(users)
-        hidden, seen = self.masked(users, epoch=epoch)
-        shown = seen.head(self._most)
-        counted = all_items if self._mutual.on_recommendation_targets else shown
-        batch = self._of(users, self._templates.recommendation(users, shown))
-        return replace(
-            batch,
-            counted_users=torch.cat([users] * (1 + self._mutual.user_twice_in_recommendation)),
-            counted_items=torch.cat([counted.values.long(), self._cold]),
-            targets=hidden if self._settings.target == "holdout" else all_items,
-        )
-
-    def masked(self, users: Tensor, *, epoch: int) -> tuple[Ragged, Ragged]:
-        """Hide ``max(1, int(ratio * n))`` of each user's n items: what is hidden, what is seen."""
-        items = self._items.select(users)
-        order = shuffled(items, users, self._seed, epoch, _FINETUNING)
-        # as python's int(0.2 * n): in double precision, towards zero
-        count = (self._settings.mask_ratio * items.lengths.double()).long().clamp(min=1)
-        count = count.minimum(items.lengths)
-        hidden, seen = order.head(count), order.tail(order.lengths - count)
-        return hidden, seen if self._settings.reorder else _sorted(seen)
-
-    def prompts(self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0) -> PromptBatch:
-        """Prompts of ``(S,)`` users for prediction.
-
-        Args:
-            users: ``(S,)`` int64.
-            items: S rows of distinct ascending items; None: all train items of each user.
-            epoch: of the order, where that is random.
-        """
-        shown = self._test_order(users, items, epoch).head(self._most)
-        return self._of(users, self._templates.recommendation(users, shown))
-
-    def histories(
-        self, users: Tensor, *, items: Ragged | None = None, epoch: int = 0
-    ) -> PromptBatch:
-        """The same without the suffix, for the item language model (LLM-PreRec)."""
-        shown = self._test_order(users, items, epoch).head(self._most_alone)
-        tokens = join_rows([self._templates.history(users), self._templates.items(shown)])
-        return self._of(users, tokens)
-
-    def _test_order(self, users: Tensor, items: Ragged | None, epoch: int) -> Ragged:
-        items = self._items.select(users) if items is None else items
-        if self._settings.test_order == "sorted":
-            return items
-        return shuffled(items, users, self._seed, epoch, _TEST)
-
-    def _of(self, users: Tensor, tokens: Ragged) -> PromptBatch:
-        none = users.new_zeros(0)
-        return PromptBatch(tokens, tokens.lengths, users, none, none)
-
-
-def users_with_items(items: Ragged) -> Tensor:
-    """``(n,)`` int64 rows that are not empty."""
-    return (items.lengths > 0).nonzero()[:, 0]
-
-
-def shuffled(items: Ragged, users: Tensor, *keys: int) -> Ragged:
-    """Every row in a fresh uniform order that is a function of the keys and its user.
-
-    Args:
-        items: S rows.
-        users: ``(S,)`` int64.
-        keys: seed, epoch, task.
-    """
-    if not items.values.numel():
-        return items
-    bits = keyed_bits(users, int(items.lengths.max()), *keys)  # (S, W)
-    return _reordered(items, lambda mask: bits.masked_fill(~mask, _LAST))
-
-
-def room_for_items(max_length: int, around: int) -> int:
-    """Items that fit into a sequence beside ``around`` other tokens.
-
-    Raises:
-        ConfigError: none.
-    """
-    if max_length <= around:
-        raise ConfigError(
-            f"max_length is {max_length}, but a prompt takes {around} tokens and at least one must "
-            f"follow; expected {around + 1} or more"
-        )
-    return max_length - around
-
-
-def _cold_items(items: Ragged, templates: Templates, settings: Cllm4RecConfig) -> Tensor:
-    """``(n,)`` int64 items in nobody's row, where they are to count; else none."""
-    if not settings.mutual.cold_items:
-        return torch.zeros(0, dtype=torch.int64)
-    counts = torch.bincount(items.values.long(), minlength=templates.vocabulary.items)
-    return (counts == 0).nonzero()[:, 0]
-
-
-def _reordered(items: Ragged, keys: Callable[[Tensor], Tensor]) -> Ragged:
-    """Rows in the order of a matrix of keys, made from the mask ``(S, W)`` of what is there."""
-    width = int(items.lengths.max())
-    mask = torch.arange(width, device=items.offsets.device) < items.lengths[:, None]
-    order = keys(mask).argsort(dim=1, stable=True)  # (S, W), places in a row
-    places = (items.offsets[:-1, None] + order)[mask]
-    return Ragged(items.values[places], items.offsets)
-
-
-def _sorted(items: Ragged) -> Ragged:
-    """Every row ascending."""
-    order = torch.argsort(items.values, stable=True)
-    order = order[torch.argsort(items.rows[order], stable=True)]
-    return Ragged(items.values[order], items.offsets)
-
-
 _USER, _ITEM = -1, -2  # places in a tokenized sentence
 _HISTORY = "{user} has interacted with"
 _SUFFIXES: dict[Preset, str] = {
@@ -346,7 +58,7 @@ class Templates:
     """
 
     def __init__(self, tokenizer: SoftTokenizer, *, wording: Preset) -> None:
-        self.vocabulary, self.wording = tokenizer.vocabulary, wording
+        self.vocabulary = tokenizer.vocabulary
         self._history = _compiled(tokenizer, _HISTORY)
         # as it is tokenized behind an item
         self._suffix = _compiled(tokenizer, "{item}" + _SUFFIXES[wording])[1:]
@@ -354,14 +66,14 @@ class Templates:
         compiled = [_compiled(tokenizer, sentence) for sentence in sentences]
         lengths = torch.tensor([len(ids) for ids in compiled])
         self._content = from_lengths(torch.cat(compiled), lengths)
-        self._needs_user = ["{user}" in sentence for sentence in sentences]
-        self._needs_item = ["{item}" in sentence for sentence in sentences]
+        self._names = torch.tensor(
+            [["{user}" in sentence, "{item}" in sentence] for sentence in sentences]
+        )
         self.history_length, self.suffix_length = len(self._history), len(self._suffix)
 
     def history(self, users: Tensor) -> Ragged:
         """``user_i has interacted with``: ``(S,)`` user numbers -> S rows of int64 ids."""
-        rows = torch.zeros(len(users), dtype=torch.int64)
-        return self._filled(from_lengths(self._history, _one(self._history)).select(rows), users)
+        return self._filled(_repeated(self._history, len(users)), users)
 
     def recommendation(self, users: Tensor, items: Ragged) -> Ragged:
         """History, items and suffix: the prompt of the recommendation head.
@@ -373,41 +85,35 @@ class Templates:
         Returns:
             S rows of int64 ids.
         """
-        rows = torch.zeros(len(users), dtype=torch.int64)
-        suffix = from_lengths(self._suffix, _one(self._suffix)).select(rows)
-        return join_rows([self.history(users), self.items(items), self._filled(suffix, users)])
+        suffix = self._filled(_repeated(self._suffix, len(users)), users)
+        return join_rows([self.history(users), self.items(items), suffix])
 
     def items(self, items: Ragged) -> Ragged:
         """Item numbers -> rows of their tokens (int64)."""
         return Ragged(self.vocabulary.item_tokens(items.values), items.offsets)
 
     def content(self, kinds: Tensor, users: Tensor, items: Tensor) -> Ragged:
-        """Prompts of texts.
+        """Prompts of texts: S rows of int64 ids.
 
         Args:
             kinds: ``(S,)`` int64 rows of ``CONTENT_KINDS``, see :func:`content_kind`.
-            users: ``(S,)`` int64 user numbers; anything where the sentence has no user.
-            items: ``(S,)`` int64 item numbers; anything where the sentence has no item.
-
-        Returns:
-            S rows of int64 ids.
+            users, items: ``(S,)`` int64; anything where the sentence has none.
         """
         return self._filled(self._content.select(kinds), users, items)
 
     def named_by(self, kinds: Tensor) -> tuple[Tensor, Tensor]:
         """Whether prompts of these kinds name a user, and an item: two ``(S,)`` bool."""
-        return torch.tensor(self._needs_user)[kinds], torch.tensor(self._needs_item)[kinds]
+        users, items = self._names[kinds].unbind(1)
+        return users, items
 
     def _filled(self, rows: Ragged, users: Tensor, items: Tensor | None = None) -> Ragged:
         """Put users and items in their places."""
         values, row = rows.values.clone(), rows.rows
-        for place, numbers, tokens in (
-            (_USER, users, self.vocabulary.user_tokens),
-            (_ITEM, items, self.vocabulary.item_tokens),
-        ):
-            at = values == place
-            if numbers is not None:
-                values[at] = tokens(numbers[row[at]])
+        at = values == _USER
+        values[at] = self.vocabulary.user_tokens(users[row[at]])
+        if items is not None:
+            at = values == _ITEM
+            values[at] = self.vocabulary.item_tokens(items[row[at]])
         return Ragged(values, rows.offsets)
 
 
@@ -431,5 +137,262 @@ def _compiled(tokenizer: SoftTokenizer, sentence: str) -> Tensor:
     return ids
 
 
-def _one(values: Tensor) -> Tensor:
-    return torch.tensor([len(values)])
+def _repeated(ids: Tensor, count: int) -> Ragged:
+    return from_lengths(ids.repeat(count), torch.full((count,), len(ids)))
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Sequences of one task.
+
+    Attributes:
+        tokens: S rows of int64 ids, each a prompt and its main text.
+        prompt_lengths: ``(S,)`` int64.
+        users: ``(S,)`` int64 user numbers (-1: a text about an item alone).
+        counted_users: ``(n,)`` int64 users that mutual regularisation counts.
+        counted_items: ``(m,)`` int64 items that it counts.
+        targets: items to be predicted, of each row; None for language modelling.
+    """
+
+    tokens: Ragged
+    prompt_lengths: Tensor
+    users: Tensor
+    counted_users: Tensor
+    counted_items: Tensor
+    targets: Ragged | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str) -> PromptBatch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {
+            name: value if value is None else value.to(device) for name, value in vars(self).items()
+        }
+        return PromptBatch(**moved)
+
+    def part(self, rows: Tensor, *, counts: bool) -> PromptBatch:
+        """Sequences ``(n,)`` by number; ``counts``: with what the whole batch counts."""
+        none = self.counted_users.new_zeros(0)
+        return PromptBatch(
+            self.tokens.select(rows),
+            self.prompt_lengths[rows],
+            self.users[rows],
+            self.counted_users if counts else none,
+            self.counted_items if counts else none,
+            None if self.targets is None else self.targets.select(rows),
+        )
+
+
+class _UserPrompts(ABC):
+    """Prompts of users' items.
+
+    Args:
+        items: I rows of the distinct train items of every user, ascending.
+        templates: prompts.
+        settings: masking, targets, reordering and length.
+        seed: of masks and item orders.
+
+    Attributes:
+        users: ``(n,)`` int64 users that have interactions; others are left out.
+    """
+
+    def __init__(
+        self, items: Ragged, templates: Templates, settings: Cllm4RecConfig, *, seed: int
+    ) -> None:
+        self.users = (items.lengths > 0).nonzero()[:, 0]
+        self._items, self._templates, self._settings = items, templates, settings
+        self._seed, self._cold = seed, torch.zeros(0, dtype=torch.int64)
+        self._most = room_for_items(settings.max_length, templates.history_length)
+        if settings.mutual.cold_items:  # those in nobody's row count, too
+            counts = torch.bincount(items.values.long(), minlength=templates.vocabulary.items)
+            self._cold = (counts == 0).nonzero()[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def rows(self, rows: Tensor, *, epoch: int) -> PromptBatch:
+        """The batch of rows ``(S,)``: row r is the r-th of ``users``."""
+        return self.batch(self.users[rows], epoch=epoch)
+
+    @abstractmethod
+    def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
+        """Prompts of ``(S,)`` users as one epoch orders and masks them."""
+
+
+class InteractionLM(_UserPrompts):
+    """``user_i has interacted with`` · ``item_a item_b ...`` (section 3.3)."""
+
+    def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
+        """Prompts and items of ``(S,)`` users in one epoch's order."""
+        items = self._items.select(users)
+        if self._settings.collaborative.reorder:
+            items = shuffled(items, users, self._seed, epoch, _PRETRAINING)
+        items = items.head(self._most)
+        prompts = self._templates.history(users)
+        return PromptBatch(
+            tokens=join_rows([prompts, self._templates.items(items)]),
+            prompt_lengths=prompts.lengths,
+            users=users,
+            counted_users=users,
+            counted_items=torch.cat([items.values.long(), self._cold]),
+        )
+
+
+class RecommendationPrompts(_UserPrompts):
+    """``user_i has interacted with item_a ..., user_i will interact with`` (section 3.5)."""
+
+    def __init__(
+        self, items: Ragged, templates: Templates, settings: Cllm4RecConfig, *, seed: int
+    ) -> None:
+        super().__init__(items, templates, settings, seed=seed)
+        around = templates.history_length + templates.suffix_length
+        self._most_alone, self._most = self._most, room_for_items(settings.max_length, around)
+
+    def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
+        """Masked prompts of ``(S,)`` users, and what they are to predict."""
+        mutual, target = self._settings.mutual, self._settings.recommendation.target
+        all_items = self._items.select(users)
+        hidden, seen = self.masked(users, epoch=epoch)
+        shown = seen.head(self._most)
+        counted = all_items if mutual.on_recommendation_targets else shown
+        return replace(
+            _without_main(users, self._templates.recommendation(users, shown)),
+            counted_users=torch.cat([users] * (1 + mutual.user_twice_in_recommendation)),
+            counted_items=torch.cat([counted.values.long(), self._cold]),
+            targets=hidden if target == "holdout" else all_items,
+        )
+
+    def masked(self, users: Tensor, *, epoch: int) -> tuple[Ragged, Ragged]:
+        """Hide ``max(1, int(ratio * n))`` of each user's n items: what is hidden, what is seen."""
+        own, items = self._settings.recommendation, self._items.select(users)
+        order = shuffled(items, users, self._seed, epoch, _FINETUNING)
+        # as python's int(0.2 * n): in double precision, towards zero
+        count = (own.mask_ratio * items.lengths.double()).long().clamp(min=1)
+        count = count.minimum(items.lengths)
+        hidden, seen = order.head(count), order.tail(order.lengths - count)
+        return hidden, seen if own.reorder else _sorted(seen)
+
+    def prompts(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
+        """Prompts of ``(S,)`` users for prediction.
+
+        Args:
+            users: ``(S,)`` int64.
+            items: S rows of distinct ascending items; None: all train items of each user.
+        """
+        shown = self._test_order(users, items).head(self._most)
+        return _without_main(users, self._templates.recommendation(users, shown))
+
+    def histories(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
+        """The same without the suffix, for the item language model (LLM-PreRec)."""
+        shown = self._test_order(users, items).head(self._most_alone)
+        tokens = join_rows([self._templates.history(users), self._templates.items(shown)])
+        return _without_main(users, tokens)
+
+    def _test_order(self, users: Tensor, items: Ragged | None) -> Ragged:
+        items = self._items.select(users) if items is None else items
+        if self._settings.recommendation.test_order == "sorted":
+            return items
+        return shuffled(items, users, self._seed, 0, _TEST)
+
+
+class ContentLM:
+    """``user_i wrote the following review for item_j:`` · its words, and other texts (section 3.4).
+
+    Args:
+        kinds: ``(R,)`` int64 rows of ``CONTENT_KINDS``.
+        users, items: ``(R,)`` int64; -1 where a kind names none.
+        texts: R rows of word ids.
+        templates: prompts.
+        settings: length.
+
+    Raises:
+        DataError: a text names a user or an item where its sentence has none, or the reverse.
+    """
+
+    def __init__(
+        self,
+        kinds: Tensor,
+        users: Tensor,
+        items: Tensor,
+        texts: Ragged,
+        templates: Templates,
+        settings: Cllm4RecConfig,
+    ) -> None:
+        for what, numbers, named in zip(
+            ("user", "item"), (users, items), templates.named_by(kinds), strict=True
+        ):
+            wrong = ((numbers >= 0) != named).nonzero()
+            if len(wrong):
+                row = int(wrong[0])
+                raise DataError(
+                    f"text {row}: {what} {int(numbers[row])}, but its sentence names "
+                    f"{'one' if named[row] else 'none'}"
+                )
+        self._columns = (kinds, users, items)
+        self._texts, self._templates, self._most = texts, templates, settings.max_length
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def rows(self, rows: Tensor, *, epoch: int) -> PromptBatch:
+        """The batch of rows ``(S,)``, the same in every epoch."""
+        del epoch
+        return self.batch(rows)
+
+    def batch(self, rows: Tensor) -> PromptBatch:
+        """Prompts and texts of ``(S,)`` rows; long texts lose their end.
+
+        Raises:
+            ConfigError: ``max_length`` leaves no room for a word.
+        """
+        kinds, users, items = (column[rows] for column in self._columns)
+        prompts = self._templates.content(kinds, users, items)
+        room_for_items(self._most, int(prompts.lengths.max()) if len(rows) else 0)
+        texts = self._texts.select(rows)
+        kept = texts.lengths.minimum(self._most - prompts.lengths)
+        texts = Ragged(texts.values.long(), texts.offsets)
+        return PromptBatch(
+            tokens=join_rows([prompts, texts.head(kept)]),
+            prompt_lengths=prompts.lengths,
+            users=users,
+            counted_users=users[users >= 0],
+            counted_items=items[items >= 0],
+        )
+
+
+def shuffled(items: Ragged, users: Tensor, *keys: int) -> Ragged:
+    """Rows, each in a fresh uniform order: a function of its user, seed, epoch and task."""
+    if not items.values.numel():
+        return items
+    width = int(items.lengths.max())
+    mask = torch.arange(width, device=items.offsets.device) < items.lengths[:, None]  # (S, W)
+    bits = keyed_bits(users, width, *keys).masked_fill(~mask, _LAST)
+    places = items.offsets[:-1, None] + bits.argsort(dim=1, stable=True)
+    return Ragged(items.values[places[mask]], items.offsets)
+
+
+def room_for_items(max_length: int, around: int) -> int:
+    """Items that fit into a sequence beside ``around`` other tokens.
+
+    Raises:
+        ConfigError: none.
+    """
+    if max_length <= around:
+        raise ConfigError(
+            f"max_length is {max_length}, but a prompt takes {around} tokens and at least one must "
+            f"follow; expected {around + 1} or more"
+        )
+    return max_length - around
+
+
+def _without_main(users: Tensor, prompts: Ragged) -> PromptBatch:
+    none = users.new_zeros(0)
+    return PromptBatch(prompts, prompts.lengths, users, none, none)
+
+
+def _sorted(items: Ragged) -> Ragged:
+    """Every row ascending."""
+    order = torch.argsort(items.values, stable=True)
+    order = order[torch.argsort(items.rows[order], stable=True)]
+    return Ragged(items.values[order], items.offsets)

@@ -1,7 +1,15 @@
-"""What CLLM4Rec reads of tables: who has which items in training, and the texts of its corpora.
+"""What CLLM4Rec reads of tables: who has which items in training, and texts, tokenized once.
 
 Nothing of a held-out pair is read: items are those of training impressions and of the histories
 before them, reviews those of training pairs (``legos.data.reviews`` refuses others).
+
+<token folder>/<language model>/<fingerprint>/
+    facts.json                            all that the fingerprint covers
+    values.npy, offsets.npy               (P,) int32 token ids, (R + 1,) int64
+    kinds.npy, users.npy, items.npy       (R,) int64 what each text is of
+    manifest.json                         sizes and hashes, written last
+    parts/00000.npy, 00000.json           while it is being made: a killed writer goes on
+    lock                                  held by the process that writes
 """
 
 from __future__ import annotations
@@ -9,20 +17,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from legos.config.model_schema import DataConfig
-from legos.data.items import Interactions
-from legos.data.ragged import Ragged, from_lengths, offsets_of
+from legos.data.interactions import Interactions
+from legos.data.ragged import Ragged, from_owners, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
@@ -42,7 +51,7 @@ from legos.lm.hidden_files import (
     read_json,
 )
 from legos.lm.load import LanguageModel
-from legos.records import Record, check_offsets, read_array
+from legos.records import Count, Record, check_offsets, read_array
 from legos.systems.cllm4rec.batches import CONTENT_KINDS, content_kind
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.tokenizer import SoftTokenizer
@@ -53,23 +62,33 @@ _OF_USERS = ("biography",)
 _OF_FIELDS = ("title", "brand", "description", "categories")
 _ALL_FIELDS = "content"
 _UNKNOWN = "<unknown>"
+_VERSION = 1  # of what is stored; another is another store
+_PART_TEXTS = 20_000  # what a kill may cost
+_COLUMNS = ("values", "offsets", "kinds", "users", "items")
+
+Encode = Callable[[Sequence[str]], Ragged]
+"""Texts to int32 token ids, a row a text."""
+Texts = TypeVar("Texts", default=list[str])
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Generic[Texts]):
     """Texts of one kind or of several, in order.
 
     Attributes:
-        kinds: ``(R,)`` int64 rows of ``templates.CONTENT_KINDS``.
+        kinds: ``(R,)`` int64 rows of ``batches.CONTENT_KINDS``.
         users: ``(R,)`` int64; -1 where a kind names none.
         items: ``(R,)`` int64; -1 where a kind names none.
-        texts: R texts, none of them empty.
+        texts: R texts, none of them empty, or R rows of int32 token ids.
     """
 
     kinds: Tensor
     users: Tensor
     items: Tensor
-    texts: list[str]
+    texts: Texts
+
+
+TokenizedCorpus: TypeAlias = Corpus[Ragged]
 
 
 def train_items(tables: Tables, train: Interactions) -> Ragged:
@@ -90,18 +109,20 @@ def train_items(tables: Tables, train: Interactions) -> Ragged:
 def distinct_rows(rows_of: Tensor, items: Tensor, *, rows: int, width: int) -> Ragged:
     """Pairs ``(P,)`` of a row and an item, each once -> rows of ascending items."""
     keys = torch.unique(rows_of * width + items)
-    return from_lengths(keys % width, torch.bincount(keys // width, minlength=rows))
+    return from_owners(keys % width, keys // width, rows)
 
 
 def known_kinds(data: DataConfig, tables: Tables) -> list[str]:
     """The kinds of text that these data have, in the order of ``CONTENT_KINDS``."""
-    reviews = tables.manifest.get("table_fields", {}).get(REVIEWS, {})
-    users = tables.manifest.get("table_fields", {}).get("users", {})
+    stored = tables.manifest.get("table_fields", {})
     fields = {field.name for field in data.fields}
     found = {_ALL_FIELDS} if fields else set()
-    found |= {kind for kind in _OF_PAIRS if kind in reviews}
-    found |= {kind for kind in _OF_USERS if kind in users}
-    found |= {kind for kind in _OF_FIELDS if kind in fields}
+    for kinds, there in (
+        (_OF_PAIRS, stored.get(REVIEWS, {})),
+        (_OF_USERS, stored.get("users", {})),
+        (_OF_FIELDS, fields),
+    ):
+        found |= {kind for kind in kinds if kind in there}
     return [kind for kind in CONTENT_KINDS if kind in found]
 
 
@@ -119,8 +140,7 @@ def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list
                 f"model.content.kinds: {data.name} has no texts of kind {kind!r}; "
                 f"{nearest(kind, known)}"
             )
-    kinds = [kind for kind in CONTENT_KINDS if kind in asked]
-    kinds = kinds or [kind for kind in known if kind != _ALL_FIELDS]
+    kinds = [kind for kind in known if kind in asked or (not asked and kind != _ALL_FIELDS)]
     if not kinds:
         joined = "content.kinds to [content] for all its fields in one, or " if data.fields else ""
         raise ConfigError(
@@ -132,42 +152,31 @@ def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list
 
 def read_corpus(kinds: Sequence[str], data: DataConfig, tables: Tables) -> Corpus:
     """The texts of some kinds; what is empty is left out."""
-    numbers: list[Tensor] = []
-    columns: list[tuple[Tensor, Tensor]] = []
+    columns: list[tuple[Tensor, Tensor, Tensor]] = []
     texts: list[str] = []
     for kind in kinds:
-        for users, items, found in _texts_of(kind, data, tables):
-            kept = [row for row, text in enumerate(found) if text.strip()]
-            index = torch.tensor(kept, dtype=torch.int64)
-            numbers.append(torch.full((len(kept),), content_kind(kind)))
-            columns.append((users[index], items[index]))
-            texts += [found[row] for row in kept]
-    return Corpus(
-        torch.cat(numbers),
-        torch.cat([users for users, _ in columns]),
-        torch.cat([items for _, items in columns]),
-        texts,
-    )
+        users, items, found = _texts_of(kind, data, tables)
+        kept = [row for row, text in enumerate(found) if text.strip()]
+        numbers = torch.full((len(kept),), content_kind(kind))
+        columns.append((numbers, users[kept], items[kept]))
+        texts += [found[row] for row in kept]
+    numbers, users, items = (torch.cat(column) for column in zip(*columns, strict=True))
+    return Corpus(numbers, users, items, texts)
 
 
-def _texts_of(
-    kind: str, data: DataConfig, tables: Tables
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+def _texts_of(kind: str, data: DataConfig, tables: Tables) -> tuple[Tensor, Tensor, list[str]]:
     """Users, items and texts of one kind."""
     if kind in _OF_PAIRS:
         reviews = Reviews.from_tables(tables)
-        yield reviews.users, reviews.items, reviews.texts[kind]
-    elif kind in _OF_USERS:
+        return reviews.users, reviews.items, reviews.texts[kind]
+    if kind in _OF_USERS:
         users = torch.arange(tables.num_users)
-        yield users, torch.full_like(users, -1), tables.texts(kind, table="users")
-    else:
-        names = [field.column.split("@")[0] for field in data.fields]
-        if kind != _ALL_FIELDS:
-            names = [names[[field.name for field in data.fields].index(kind)]]
-        columns = [_item_texts(tables, name) for name in names]
-        items = tables.offered.nonzero()[:, 0]  # not what a model wrote
-        joined = [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-        yield torch.full_like(items, -1), items, [joined[item] for item in items.tolist()]
+        return users, torch.full_like(users, -1), tables.texts(kind, table="users")
+    chosen = [field for field in data.fields if kind in (_ALL_FIELDS, field.name)]
+    columns = [_item_texts(tables, field.column.split("@")[0]) for field in chosen]
+    items = tables.offered.nonzero()[:, 0]  # not what a model wrote
+    joined = [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+    return torch.full_like(items, -1), items, [joined[item] for item in items.tolist()]
 
 
 def _item_texts(tables: Tables, column: str) -> list[str]:
@@ -178,33 +187,16 @@ def _item_texts(tables: Tables, column: str) -> list[str]:
     return ["" if names[value] == _UNKNOWN else names[value] for value in values]
 
 
-PART_TEXTS = 20_000  # what a kill may cost
-_PARTS = "parts"
-_COLUMNS = ("values", "offsets", "kinds", "users", "items")
-
-Encode = Callable[[Sequence[str]], Ragged]
-"""Texts to int32 token ids, a row a text."""
-
-
 class _Files(Record):
     """Sizes and hashes by file name."""
 
     files: dict[str, Content]
 
 
-@dataclass(frozen=True)
-class TokenizedCorpus:
-    """What a store holds.
+class _Part(Content):
+    """A part of so many texts."""
 
-    Attributes:
-        kinds, users, items: ``(R,)`` int64, see :class:`legos.systems.cllm4rec.corpus.Corpus`.
-        texts: R rows of int32 token ids, mapped from disk.
-    """
-
-    kinds: Tensor
-    users: Tensor
-    items: Tensor
-    texts: Ragged
+    texts: Count
 
 
 class TokenStore:
@@ -221,6 +213,7 @@ class TokenStore:
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.facts: dict[str, Any] = json.loads(json.dumps(facts, allow_nan=False))
         self.path = folder / fingerprint(self.facts)
+        self._again = f"delete {self.path} and start again"
 
     @property
     def finished(self) -> bool:
@@ -237,8 +230,7 @@ class TokenStore:
             raise DataError(f"{self.path}: these texts are not tokenized yet")
         read_facts(self.path)
         manifest = read_json(self.path / MANIFEST, _Files)
-        for column in _COLUMNS:
-            name = f"{column}.npy"
+        for name in (f"{column}.npy" for column in _COLUMNS):
             if name not in manifest.files:
                 raise DataError(f"{self.path / MANIFEST}: damaged, it names no {name}")
             problem = content_problem(self.path / name, manifest.files[name])
@@ -246,13 +238,18 @@ class TokenStore:
                 raise DataError(f"{problem}; {self._again}")
         values = self._map("values", "int32", None)
         offsets = self._map("offsets", "int64", None)
-        check_offsets(offsets, len(values), str(self.path / "offsets.npy"), hint=self._again)
-        kinds, users, items = (
-            torch.from_numpy(self._map(column, "int64", len(offsets) - 1))
-            for column in ("kinds", "users", "items")
+        check_offsets(
+            offsets.numpy(), len(values), str(self.path / "offsets.npy"), hint=self._again
         )
-        texts = Ragged(torch.from_numpy(values), torch.from_numpy(offsets))
-        return TokenizedCorpus(kinds, users, items, texts)
+        kinds, users, items = (
+            self._map(column, "int64", len(offsets) - 1) for column in _COLUMNS[2:]
+        )
+        return Corpus(kinds, users, items, Ragged(values, offsets))
+
+    def _map(self, column: str, dtype: str, length: int | None) -> Tensor:
+        path = self.path / f"{column}.npy"
+        array = read_array(path, dtype=dtype, shape=(length,), mapped=True, hint=self._again)
+        return torch.from_numpy(array)
 
     def write(
         self,
@@ -260,7 +257,7 @@ class TokenStore:
         encode: Encode,
         *,
         advance: Callable[[int], None] = lambda count: None,
-        part_texts: int = PART_TEXTS,
+        part_texts: int = _PART_TEXTS,
     ) -> None:
         """Tokenize what is missing of a corpus; a finished store is left alone.
 
@@ -279,66 +276,46 @@ class TokenStore:
             for file in leftovers(self.path):
                 file.unlink()
             write_json(self.path / FACTS, {"format": FORMAT, "facts": self.facts})
-            begins = range(0, len(corpus.texts), part_texts)
-            for number, begin in enumerate(begins):
+            parts = []
+            for number, begin in enumerate(range(0, len(corpus.texts), part_texts)):
                 page = corpus.texts[begin : begin + part_texts]
-                self._write_part(number, page, encode)
+                parts.append(self._part(number, page, encode))
                 advance(len(page))
-            self._join(corpus, len(begins))
+            self._join(corpus, parts)
             files = {f"{name}.npy": content_of(self.path / f"{name}.npy") for name in _COLUMNS}
             write_json(self.path / MANIFEST, _Files(files=files).model_dump())
-            shutil.rmtree(self.path / _PARTS, ignore_errors=True)
+            shutil.rmtree(self.path / "parts", ignore_errors=True)
 
-    def _write_part(self, number: int, texts: Sequence[str], encode: Encode) -> None:
-        ids, lengths, seal = self._part(number)
+    def _part(
+        self, number: int, texts: Sequence[str], encode: Encode
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths and ids of some texts, mapped from their file, which is written if need be."""
+        path = self.path / "parts" / f"{number:05d}.npy"
+        seal, whole = path.with_suffix(".json"), False
         if seal.is_file():
             with suppress(DataError):  # damaged: it is written again
-                known = read_json(seal, _Files).files
-                whole = all(
-                    path.name in known and content_problem(path, known[path.name]) is None
-                    for path in (ids, lengths)
-                )
-                if whole:
-                    self._lengths(number, len(texts))
-                    return
-        encoded = encode(texts)
-        write_array(ids, encoded.values.numpy().astype(np.int32))
-        write_array(lengths, encoded.lengths.numpy())
-        files = {path.name: content_of(path) for path in (ids, lengths)}
-        write_json(seal, _Files(files=files).model_dump())
+                known = read_json(seal, _Part)
+                whole = known.texts == len(texts) and content_problem(path, known) is None
+        if not whole:
+            encoded = encode(texts)
+            write_array(path, torch.cat([encoded.lengths, encoded.values]).numpy().astype(np.int32))
+            content = content_of(path)
+            write_json(seal, _Part(**content.model_dump(), texts=len(texts)).model_dump())
+        found = read_array(path, dtype="int32", shape=(None,), mapped=True)
+        return found[: len(texts)], found[len(texts) :]
 
-    def _join(self, corpus: Corpus, parts: int) -> None:
+    def _join(self, corpus: Corpus, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """One file of all ids, without ever holding them all."""
-        lengths = [self._lengths(number, None) for number in range(parts)]
-        offsets = offsets_of(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
-        total = int(offsets[-1])
+        lengths = np.concatenate([np.zeros(0, np.int64), *(lengths for lengths, _ in parts)])
+        offsets = offsets_of(lengths)
         with atomic_path(self.path / "values.npy") as temporary, temporary.open("wb") as file:
-            header = {"descr": "<i4", "fortran_order": False, "shape": (total,)}
+            header = {"descr": "<i4", "fortran_order": False, "shape": (int(offsets[-1]),)}
             np.lib.format.write_array_header_1_0(file, header)
-            for number in range(parts):
-                ids = read_array(self._part(number)[0], dtype="int32", shape=(None,))
+            for _, ids in parts:
                 file.write(ids.astype("<i4", copy=False).data)
         write_array(self.path / "offsets.npy", offsets)
-        for name in ("kinds", "users", "items"):
+        for name in _COLUMNS[2:]:
             write_array(self.path / f"{name}.npy", getattr(corpus, name).numpy())
-
-    def _part(self, number: int) -> tuple[Path, Path, Path]:
-        stem = self.path / _PARTS / f"{number:05d}"
-        return stem.with_suffix(".npy"), stem.with_suffix(".lengths.npy"), stem.with_suffix(".json")
-
-    def _lengths(self, number: int, count: int | None) -> np.ndarray:
-        return read_array(self._part(number)[1], dtype="int64", shape=(count,))
-
-    @property
-    def _again(self) -> str:
-        return f"delete {self.path} and start again"
-
-    def _map(self, column: str, dtype: str, length: int | None) -> np.ndarray:
-        path = self.path / f"{column}.npy"
-        return read_array(path, dtype=dtype, shape=(length,), mapped=True, hint=self._again)
-
-
-_VERSION = 1  # of what is stored; another is another store
 
 
 def token_store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore:
@@ -369,7 +346,7 @@ def tokenized_corpus(
     language: LanguageModel,
     say: Callable[[str], None],
 ) -> TokenizedCorpus:
-    """The texts of a run as token ids; they are tokenized, after saying so, where they are not.
+    """The texts of a run as token ids, tokenized if need be, which ``say`` is told.
 
     Raises:
         ConfigError: the data do not have the kinds of text that are asked for.

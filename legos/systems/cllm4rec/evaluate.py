@@ -1,72 +1,29 @@
-"""Measuring CLLM4Rec on a split: prompts of its histories in, places of its clicks out."""
+"""CLLM4Rec measured on a split, and serving one user at a time.
+
+A prompt has the items of the history that held at the impression: in the validation and test splits
+of a random 80-10-10 split a user's train items, in sequential ones all that came before.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions, States, distinct_states
-from legos.data.ragged import Ragged, from_lengths, join_rows
+from legos.data.interactions import Interactions, States
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.rows import token_batches
 from legos.errors import DataError
-from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
-from legos.evaluation.rank import rank, ranking_of
+from legos.evaluation.measure import SplitResult, measure_scorer
 from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts, Templates
 from legos.systems.cllm4rec.corpus import distinct_rows
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.settings import RecommendationSettings
-from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 
-BATCH_TOKENS = 16_384  # read at once; changes memory, not results
-
-
-class StateScores:
-    """Scores of all items for pages of states, each a history and its reader.
-
-    The items of a prompt are those of the history that held at the impression: in the validation
-    and test splits of a random 80-10-10 split a user's train items, in sequential ones all that
-    came before.
-
-    Args:
-        model: in evaluation mode.
-        prompts: how items become a prompt.
-        place: precision and tables.
-        states: whose scores.
-    """
-
-    def __init__(
-        self, model: Cllm4Rec, prompts: RecommendationPrompts, place: Workplace, states: States
-    ) -> None:
-        self._model, self._prompts, self._place = model, prompts, place
-        tables = place.tables
-        self._users = states.users.cpu()
-        read = tables.lists("histories", "items")
-        read = Ragged(read.values.long(), read.offsets).select(states.histories.cpu())
-        self._items = distinct_rows(
-            read.rows, read.values, rows=len(self._users), width=tables.num_items
-        )
-
-    @torch.no_grad()
-    def __call__(self, states: Tensor) -> Tensor:
-        """``(s,)`` int64 -> fp32 ``(s, J)`` on the device."""
-        states = states.cpu()
-        batch = prediction_batch(
-            self._model, self._prompts, self._users[states], self._items.select(states)
-        )
-        lengths = batch.tokens.lengths
-        budget = max(BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
-        device = self._place.accelerator.device
-        scores = torch.empty(len(states), len(self._model.item_head), device=device)
-        for rows in token_batches(lengths, budget):
-            with self._place.accelerator.autocast():
-                found = self._model.scores(_some(batch, rows).to(device))
-            scores[rows.to(device)] = found
-        return scores
+NO_ITEM = -1  # where fewer items are left than asked for
+_BATCH_TOKENS = 16_384  # read at once; changes memory, not results
 
 
 def evaluate(
@@ -89,87 +46,59 @@ def evaluate(
     Raises:
         DataError: a score is not finite.
     """
-    config, training = place.config.exp.evaluate, model.training
+    training = model.training
     model.eval()
-    begin = time.perf_counter()
-    vectors = model.item_head.detach().float()
-    is_main, sharing = place.accelerator.is_main_process, Sharing.between(place.accelerator)
     try:
-        if config.ranking == "all":
-            ranking = ranking_of(place, interactions)
-            ranked = rank(
-                ranking,
-                StateScores(model, prompts, place, ranking.states),
-                page_size=config.page_size,
-                k=config.beyond_accuracy_k if thorough else None,
-                sharing=sharing,
-            )
-            ranked = replace(ranked, item_vectors=vectors, seconds=time.perf_counter() - begin)
-            if not is_main:
-                return None
-            return measure_ranked(place, ranked, interactions, thorough=thorough)
-        scores = _candidate_scores(place, model, prompts, interactions, sharing)
-        if not is_main:
-            return None
-        scored = Scored(scores.cpu().numpy(), vectors, time.perf_counter() - begin)
-        return measure(place, scored, interactions, thorough=thorough)
+        return measure_scorer(
+            place,
+            lambda states: _scorer(place, model, prompts, states),
+            interactions,
+            item_vectors=model.item_head.detach().float(),
+            thorough=thorough,
+        )
     finally:
         model.train(training)
 
 
-def some_impressions(interactions: Interactions, count: int, *, seed: int) -> Interactions:
-    """At most ``count`` impressions of a split, drawn by the seed, in their order."""
-    if count >= len(interactions):
-        return interactions
-    generator = torch.Generator().manual_seed(seed)
-    kept = torch.randperm(len(interactions), generator=generator)[:count].sort().values
-    kept = kept.to(interactions.users.device)
-    offsets = interactions.candidates.offsets
-    return replace(
-        interactions,
-        users=interactions.users[kept],
-        history_rows=interactions.history_rows[kept],
-        candidates=interactions.candidates.select(kept),
-        labels=Ragged(interactions.labels, offsets).select(kept).values,
-        impression_ids=interactions.impression_ids[kept],
-    )
+def _scorer(
+    place: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, states: States
+) -> Callable[[Tensor], Tensor]:
+    """Scores of all items for pages of states: ``(s,)`` int64 -> fp32 ``(s, J)`` on the device."""
+    users, device = states.users.cpu(), place.accelerator.device
+    read = place.tables.lists("histories", "items")
+    read = Ragged(read.values.long(), read.offsets).select(states.histories.cpu())
+    items = distinct_rows(read.rows, read.values, rows=len(users), width=place.tables.num_items)
+
+    @torch.no_grad()
+    def score(page: Tensor) -> Tensor:
+        page = page.cpu()
+        batch = prediction_batch(model, prompts, users[page], items.select(page))
+        lengths = batch.tokens.lengths
+        budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
+        scores = torch.empty(len(page), len(model.item_head), device=device)
+        for rows in token_batches(lengths, budget):
+            with place.accelerator.autocast():
+                found = model.scores(batch.part(rows, counts=False).to(device))
+            scores[rows.to(device)] = found
+        return scores
+
+    return score
 
 
-def _candidate_scores(
-    place: Workplace,
-    model: Cllm4Rec,
-    prompts: RecommendationPrompts,
-    interactions: Interactions,
-    sharing: Sharing,
-) -> Tensor:
-    """Scores of the candidates shown: ``(M,)`` fp32, aligned with ``candidates.values``."""
-    states, owner = distinct_states(interactions)
-    score = StateScores(model, prompts, place, states)
-    of_state = owner[interactions.candidates.rows]  # (M,)
-    order = of_state.argsort(stable=True)
-    of_state, items = of_state[order], interactions.candidates.values[order]
-    found = torch.zeros(len(order), device=items.device)
-    count, page = len(states.users), place.config.exp.evaluate.page_size
-    for begin in sharing.own(range(0, count, page)):
-        end = min(begin + page, count)
-        here = (of_state >= begin) & (of_state < end)
-        scores = score(torch.arange(begin, end))
-        found[here] = scores[of_state[here] - begin, items[here]]
-    found = sharing.added(found)
-    return torch.empty_like(found).index_copy(0, order, found)
+def prediction_batch(
+    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
+) -> PromptBatch:
+    """What a model reads of ``(B,)`` users to score all items.
 
-
-def _some(batch: PromptBatch, rows: Tensor) -> PromptBatch:
-    """The prompts ``(n,)`` of a batch for prediction."""
-    return replace(
-        batch,
-        tokens=batch.tokens.select(rows),
-        prompt_lengths=batch.prompt_lengths[rows],
-        users=batch.users[rows],
-    )
-
-
-NO_ITEM = -1  # where fewer items are left than asked for
+    Args:
+        model: whose settings say how.
+        prompts: of the train items.
+        users: ``(B,)`` int64.
+        items: B rows of distinct ascending items that they have; None: the train items.
+    """
+    if model.settings.recommendation.scoring == "next_item":
+        return prompts.histories(users, items=items)
+    return prompts.prompts(users, items=items)
 
 
 def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
@@ -204,71 +133,17 @@ def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
     return items.gather(1, order).masked_fill(values == lowest, NO_ITEM)
 
 
-def excluded_items(
-    train: Ragged, valid: Ragged | None, users: Tensor, settings: RecommendationSettings
-) -> Ragged:
-    """Items that are not recommended to ``(B,)`` users: B rows.
-
-    Raises:
-        DataError: validation items are to be excluded, but there are none.
-    """
-    if settings.exclude == "train":
-        return train.select(users)
-    if valid is None:
-        raise DataError("recommendation.exclude is train+valid, but no validation items are given")
-    return join_rows([train.select(users), valid.select(users)])
-
-
-@torch.no_grad()
-def recommend(
-    model: Cllm4Rec,
-    prompts: RecommendationPrompts,
-    users: Tensor,
-    excluded: Ragged,
-    *,
-    count: int,
-) -> Tensor:
-    """The best items of users in one forward pass.
-
-    Args:
-        model: in evaluation mode.
-        prompts: of the train items.
-        users: ``(B,)`` int64.
-        excluded: B rows, see :func:`excluded_items`.
-        count: M.
-
-    Returns:
-        ``(B, M)`` int64, see :func:`top_items`.
-    """
-    batch = prediction_batch(model, prompts, users)
-    device = model.item_head.device
-    return top_items(model.scores(batch.to(device)), excluded.to(device), count)
-
-
-def prediction_batch(
-    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
-) -> PromptBatch:
-    """What a model is to read of ``(B,)`` users to score all items.
-
-    Args:
-        model: whose settings say how.
-        prompts: of the train items.
-        users: ``(B,)`` int64.
-        items: B rows of distinct ascending items that they have; None: the train items.
-    """
-    if model.settings.recommendation.scoring == "next_item":
-        return prompts.histories(users, items=items)
-    return prompts.prompts(users, items=items)
-
-
 class UserSession:
-    """What has been read of one user.
+    """One user, with keys and values of the history cached.
+
+    A new event costs one token, a recommendation the suffix; the history is read once.
 
     Args:
         model: in evaluation mode, with a causal backbone.
         templates: prompts.
         user: its number.
         items: ``(n,)`` int64 its items so far, in the order of the prompt.
+        never: items that are not recommended either.
 
     Attributes:
         items: all item numbers read so far; they are never recommended.
@@ -278,8 +153,16 @@ class UserSession:
         DataError: no such user or item, or more items than the backbone can read.
     """
 
-    def __init__(self, model: Cllm4Rec, templates: Templates, user: int, items: Tensor) -> None:
-        self._model, self._templates = model, templates
+    def __init__(
+        self,
+        model: Cllm4Rec,
+        templates: Templates,
+        user: int,
+        items: Tensor,
+        *,
+        never: Sequence[int] = (),
+    ) -> None:
+        self._model, self._templates, self._never = model, templates, never
         self._user = torch.tensor([user])
         self._cache: Any = model.backbone.new_cache()
         self._suffix = templates.recommendation(self._user, _row(items[:0])).values
@@ -319,7 +202,7 @@ class UserSession:
     def top(self, count: int) -> Tensor:
         """The best ``count`` items that the user does not have: ``(M,)`` int64, best first."""
         scores = self.scores()[None]
-        own = torch.tensor(self.items, dtype=torch.int64, device=scores.device)
+        own = torch.tensor([*self.items, *self._never], dtype=torch.int64, device=scores.device)
         return top_items(scores, _row(own), count)[0]
 
     @torch.no_grad()

@@ -40,10 +40,6 @@ class Cllm4Rec(nn.Module):
         collaborative: tables l, for interactions and recommendation.
         content: tables c, for texts; None where content is off (LLM-CF).
         settings: switches.
-
-    Raises:
-        ConfigError: tables are for other words or of another width than the backbone, or content
-            is on and has no tables.
     """
 
     def __init__(
@@ -55,14 +51,6 @@ class Cllm4Rec(nn.Module):
         settings: Cllm4RecConfig,
     ) -> None:
         super().__init__()
-        if settings.content.enabled != (content is not None):
-            raise ConfigError(
-                f"content.enabled is {settings.content.enabled}, but there are "
-                f"{'no ' if content is None else ''}content tables"
-            )
-        for tables in (collaborative, content):
-            if tables is not None:
-                _refuse_unfit(backbone, tables)
         self.backbone, self.settings = backbone, settings
         self.collaborative, self.content = collaborative, content
 
@@ -72,14 +60,7 @@ class Cllm4Rec(nn.Module):
         return self.collaborative.item.weight
 
     def learning(self, side: Side) -> dict[str, nn.Parameter]:
-        """What learns in a step: that side's tables, and what of the backbone is trained.
-
-        Args:
-            side: `collaborative` in pretraining on interactions and in finetuning, else `content`.
-
-        Returns:
-            parameters by name.
-        """
+        """What learns in a step, by name: a side's tables, and what of the backbone is trained."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
@@ -87,13 +68,7 @@ class Cllm4Rec(nn.Module):
         }
 
     def forward(self, batch: PromptBatch, task: str, *, mutual: bool) -> LossParts:
-        """What the loss of a batch of a task is made of.
-
-        Args:
-            batch: of the task.
-            task: `collaborative`, `content` or `recommendation`.
-            mutual: of texts, see :meth:`content_step`.
-        """
+        """What the loss of a batch is made of; ``mutual`` of texts, see :meth:`content_step`."""
         if task == "content":
             return self.content_step(batch, mutual=mutual)
         if task == "collaborative":
@@ -115,8 +90,9 @@ class Cllm4Rec(nn.Module):
             batch: of texts.
             mutual: off in warm-up, where the collaborative tables are still random.
         """
-        own = self._content_tables()
-        return self._language_step(batch, own, self.collaborative if mutual else None)
+        if self.content is None:
+            raise ConfigError("content step: content is off, there are no content tables")
+        return self._language_step(batch, self.content, self.collaborative if mutual else None)
 
     def recommendation_step(self, batch: PromptBatch) -> LossParts:
         """Multinomial loss of masked prompts (section 3.5); the count is that of users.
@@ -187,25 +163,6 @@ class Cllm4Rec(nn.Module):
             prior = prior_penalty(own, users, items)
         return LossParts(likelihood, count, distance, prior)
 
-    def _content_tables(self) -> SoftTables:
-        if self.content is None:
-            raise ConfigError("content step: content is off, there are no content tables")
-        return self.content
-
-
-def _refuse_unfit(backbone: SoftPromptBackbone, tables: SoftTables) -> None:
-    """Raise ConfigError where tables and backbone do not go together."""
-    if tables.vocabulary.words != backbone.words:
-        raise ConfigError(
-            f"vocabulary has {tables.vocabulary.words} words, the backbone's token table "
-            f"{backbone.words} rows; take the number from the backbone"
-        )
-    if tables.user.weight.shape[1] != backbone.width:
-        raise ConfigError(
-            f"soft tables are {tables.user.weight.shape[1]} wide, the backbone's token vectors "
-            f"{backbone.width}"
-        )
-
 
 @dataclass(frozen=True)
 class Assembled:
@@ -225,14 +182,9 @@ class Assembled:
 def build_cllm4rec(
     language: LanguageModel, settings: Cllm4RecConfig, *, users: int, items: int, seed: int = 0
 ) -> Assembled:
-    """A fresh model over a language model.
+    """A fresh model over a language model, for so many users and items.
 
-    Args:
-        language: which.
-        settings: switches.
-        users: I.
-        items: J.
-        seed: of the tables, and of random weights and adapters.
+    ``seed`` decides tables, random weights and adapters.
 
     Raises:
         ConfigError: see :func:`build_backbone`; or the language model's tokenizer is not its own.
@@ -263,12 +215,7 @@ def build_cllm4rec(
 def build_backbone(
     language: LanguageModel, settings: SoftPromptSettings, *, seed: int = 0
 ) -> SoftPromptBackbone:
-    """Load a language model and prepare it.
-
-    Args:
-        language: which.
-        settings: what is made of it.
-        seed: of random weights and adapters.
+    """Load a language model and prepare it; ``seed`` decides random weights and adapters.
 
     Raises:
         ConfigError: its files are missing, it has fewer layers than are to be kept, it cannot be a

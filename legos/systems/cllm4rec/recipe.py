@@ -52,7 +52,7 @@ class TaskRows(Protocol):
     """The rows of a task by number."""
 
     def __len__(self) -> int: ...
-    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
+    def rows(self, rows: Tensor, *, epoch: int) -> PromptBatch:
         """Assemble rows ``(S,)`` int64 as the given epoch orders and masks them."""
 
 
@@ -235,7 +235,7 @@ class Cllm4RecRecipe(Recipe):
         """
         task = self.current
         step = self.streams[task.task].rows(self.progress.done[task.task])
-        whole = self.rows[task.task].batch(torch.cat(step.micro_batches), step.pass_number)
+        whole = self.rows[task.task].rows(torch.cat(step.micro_batches), epoch=step.pass_number)
         if self.replicas.alone and len(step.micro_batches) == 1:
             return Step([Piece(whole)], optimizer=task.learns)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from legos.data.items import Interactions
+from legos.data.batch import clicks_of
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult
@@ -20,11 +19,10 @@ from legos.runs.folder import RunFolder, Tracker
 from legos.systems.cllm4rec.batches import (
     ContentLM,
     InteractionLM,
-    PromptBatch,
     RecommendationPrompts,
 )
 from legos.systems.cllm4rec.corpus import tokenized_corpus, train_items
-from legos.systems.cllm4rec.evaluate import evaluate, some_impressions
+from legos.systems.cllm4rec.evaluate import UserSession, evaluate
 from legos.systems.cllm4rec.model import Assembled, build_cllm4rec
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
 from legos.systems.cllm4rec.settings import Cllm4RecModel
@@ -34,43 +32,6 @@ from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
 from legos.training.weights import frozen_hashes, seed_everything
 from legos.workplace.workplace import Workplace
-
-
-class UserRows:
-    """Users as rows of a task: row r is the r-th user that has interactions.
-
-    Args:
-        source: prompts of users.
-    """
-
-    def __init__(self, source: InteractionLM | RecommendationPrompts) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source.users)
-
-    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
-        """Prompts of rows ``(S,)`` as an epoch orders and masks them."""
-        return self._source.batch(self._source.users[rows], epoch=epoch)
-
-
-class TextRows:
-    """Texts as rows of a task.
-
-    Args:
-        source: the corpus.
-    """
-
-    def __init__(self, source: ContentLM) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def batch(self, rows: Tensor, epoch: int) -> PromptBatch:
-        """Prompts and texts of rows ``(S,)``, the same in every epoch."""
-        del epoch
-        return self._source.batch(rows)
 
 
 class Cllm4RecSystem:
@@ -136,7 +97,7 @@ class Cllm4RecSystem:
         valid = place.split(place.config.data.splits.valid)
         some = valid
         if self.settings.stages.valid_users is not None:
-            some = some_impressions(valid, self.settings.stages.valid_users, seed=config.seed)
+            some = valid.some(self.settings.stages.valid_users, seed=config.seed)
 
         def validate() -> dict[str, float]:
             result = evaluate(place, self.model, self.prompts, some, thorough=False)
@@ -157,24 +118,43 @@ class Cllm4RecSystem:
         """Score and measure a split."""
         return evaluate(self.place, self.model, self.prompts, interactions, thorough=thorough)
 
+    def session(self, user: str) -> UserSession:
+        """Serve one user, by id; train items are read, in the order of prompts at test time.
+
+        Raises:
+            DataError: there is no such user.
+            ConfigError: the language model is an encoder-decoder, which keeps no prefix.
+        """
+        names = self.place.tables.vocabulary("user_id")
+        if user not in names:
+            raise DataError(
+                f"user {user!r} is none of the {len(names):,} of {self.place.tables.folder}; a new "
+                "user has no token before the model is trained again"
+            )
+        number, never = names.index(user), []
+        if self.settings.recommendation.exclude == "train+valid":
+            valid = self.place.split(self.place.config.data.splits.valid)
+            clicked = clicks_of(valid)
+            never = clicked.values[clicked.spread(valid.users) == number].tolist()
+        own = self.items.row(number)
+        return UserSession(self.model, self.assembled.templates, number, own, never=never)
+
     def task_rows(self, say: Callable[[str], None]) -> dict[Task, TaskRows]:
         """The rows of every task that has passes; texts are tokenized where they are not yet."""
         settings, seed = self.settings, self.place.config.exp.train.seed
         templates = self.assembled.templates
         users = InteractionLM(self.items, templates, settings, seed=seed)
         rows: dict[Task, TaskRows] = {
-            "collaborative": UserRows(users),
-            "recommendation": UserRows(self.prompts),
+            "collaborative": users,
+            "recommendation": self.prompts,
         }
         if settings.content.enabled:
             with self.place.accelerator.main_process_first():  # the others find it written
                 corpus = tokenized_corpus(
                     self.place, settings, self.assembled.tokenizer, self.language, say
                 )
-            rows["content"] = TextRows(
-                ContentLM(
-                    corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings
-                )
+            rows["content"] = ContentLM(
+                corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings
             )
         return rows
 

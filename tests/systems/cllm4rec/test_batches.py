@@ -172,7 +172,6 @@ def test_content_of_several_kinds_and_lengths() -> None:
     assert rows[0][6] == item + 7
     assert rows[0][8:] == [3, 4, 5, 6]  # cut to 12
     assert rows[2][-1] == 9
-    assert data.lengths().tolist() == batch.tokens.lengths.tolist()
     assert batch.counted_users.tolist() == [2, 4]
     assert batch.counted_items.tolist() == [7, 8]
     one = data.batch(torch.tensor([2]))

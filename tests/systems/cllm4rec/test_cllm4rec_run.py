@@ -20,11 +20,12 @@ from legos.data.tables import Tables
 from legos.data.vector_files import read_item_vectors
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.modes.main import run
+from legos.modes.train_test import open_trained
 from legos.runs.folder import run_folder
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
+from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import stages_of
 from legos.systems.cllm4rec.system import Cllm4RecSystem
-from legos.systems.cllm4rec.trained import open_trained, session_of
 from legos.training.recipe import EarlyStopping
 from legos.training.trainer import take_step
 from legos.training.weights import seed_everything
@@ -343,12 +344,20 @@ def test_a_finished_run_serves_single_users_as_it_was_measured(root: Path, tmp_p
     users = torch.tensor([3, 17])
     expected = system.model.scores(system.prompts.prompts(users)).detach()
     for row, name in enumerate(("U3", "U17")):
-        session = session_of(system, name)
+        session = system.session(name)
         assert torch.allclose(session.scores(), expected[row], atol=1e-5)
         train = system.items.select(users[row : row + 1]).values.tolist()
         assert session.items == train
         assert not set(session.top(30).tolist()) & set(train)
+    valid = system.place.split("valid")
+    (clicked,) = valid.candidates.values[valid.candidates.spread(valid.users) == 17].tolist()
+    assert clicked in system.session("U17").top(30).tolist()
+    settings = system.settings.model_dump(mode="json") | {
+        "recommendation": {"exclude": "train+valid"}
+    }
+    system.settings = Cllm4RecModel.model_validate(settings)
+    assert clicked not in system.session("U17").top(30).tolist()
     with pytest.raises(DataError, match="user 'U99' is none of the 20 of"):
-        session_of(system, "U99")
+        system.session("U99")
     with pytest.raises(CheckpointError, match=r"no run folder, it has no config\.json"):
         open_trained(tmp_path)

@@ -6,7 +6,7 @@ GPT-2's vocabulary and skip without it (``LEGOS_SHARED`` or ``../shared``).
 
 | golden | test (here, unless a file is named) |
 |---|---|
-| G1 README sentence | test_g1_the_readme_sentence_and_its_lossy_decoding |
+| G1 README sentence | test_g1_the_readme_sentence |
 | G2 28 recorded texts | test_g2_every_recorded_text |
 | G3 to G5 prompts of the README | test_g3_..., test_g4_..., test_g5_... |
 | G6 embedding and masks | test_g6_the_readme_embedding_and_its_masks |
@@ -86,41 +86,25 @@ def gpt2() -> Any:
         pytest.skip(f"no GPT-2 vocabulary: {folder} is not there (set LEGOS_SHARED)")
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
 
 
 def soft(gpt2: Any, users: int, items: int, **options: bool) -> SoftTokenizer:
     return SoftTokenizer(gpt2, Vocabulary(WORDS, users, items), **options)
 
 
-def test_g1_the_readme_sentence_and_its_lossy_decoding(gpt2: Any) -> None:
+def test_g1_the_readme_sentence(gpt2: Any) -> None:
     text = "Hello, user_1! Have you seen item_2?"
     ids = soft(gpt2, 10, 20).encode(text)
     assert ids == [15496, 11, 50258, 0, 8192, 345, 1775, 50269, 30]
-    assert soft(gpt2, 10, 20).decode(ids) == "Hello,user_1! Have you seenitem_2?"
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_g2_every_recorded_text(gpt2: Any, fast: bool) -> None:
+def test_g2_every_recorded_text(gpt2: Any) -> None:
     cases = GOLDEN["tokenizer_10u_20i"]
-    base = gpt2 if fast else _Slow(gpt2)
-    tokens = soft(base, 10, 20).encode_batch([case["text"] for case in cases])
+    tokens = soft(gpt2, 10, 20).encode_batch([case["text"] for case in cases])
     assert tokens.values.dtype == torch.int32
     assert len(cases) == 28
     assert lists(tokens) == [case["ids"] for case in cases]
-
-
-class _Slow:
-    """A tokenizer of transformers without a fast backend."""
-
-    def __init__(self, base: Any) -> None:
-        self._base = base
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._base(*arguments, **options)
 
 
 def test_strict_refuses_what_is_no_user_and_word_boundary_what_is_inside_a_word(gpt2: Any) -> None:
@@ -130,8 +114,8 @@ def test_strict_refuses_what_is_no_user_and_word_boundary_what_is_inside_a_word(
             strict.encode(text)
     assert strict.encode("user_9 item_19") == [50266, 50286]
     whole = soft(gpt2, 10, 20, word_boundary=True)
-    assert whole.encode("superuser_1") == gpt2("superuser_1")["input_ids"]
-    assert whole.encode("item_3item_4") == gpt2("item_3item_4")["input_ids"]
+    assert whole.encode("superuser_1") == gpt2.encode("superuser_1").ids
+    assert whole.encode("item_3item_4") == gpt2.encode("item_3item_4").ids
     assert whole.encode("user_1's") == [50258, 338]
 
 
@@ -178,8 +162,9 @@ def test_g5_recommendation_prompts(gpt2: Any) -> None:
     assert pad(tokens)[0].tolist() == golden["prompt_ids"]
     lengths = [19, 13, 11, 11, 13, 12, 11, 38, 11, 17, 11, 11, 11, 11, 12, 12]
     assert tokens.lengths.tolist() == lengths
-    with_text = tokenizer.decode(tokens.values[:19])
-    assert tokenizer.encode(with_text.replace("item_", " item_")) == tokens.values[:19].tolist()
+    items = " ".join(f"item_{item}" for item in shown[0])
+    text = f"user_0 has interacted with {items}, user_0 will interact with"
+    assert tokenizer.encode(text) == tokens.values[:19].tolist()
 
 
 def test_every_sentence_equals_its_text(gpt2: Any) -> None:

@@ -31,13 +31,12 @@ from legos.systems.cllm4rec.batches import (
 from legos.systems.cllm4rec.evaluate import (
     NO_ITEM,
     UserSession,
-    excluded_items,
-    recommend,
+    prediction_batch,
     top_items,
 )
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec
-from legos.systems.cllm4rec.settings import Cllm4RecConfig, RecommendationSettings
+from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from tests.systems.cllm4rec.small import (
     CAUSAL,
     FAMILIES,
@@ -58,6 +57,13 @@ EVERYONE = torch.arange(USERS)
 
 def settings(**given: Any) -> Cllm4RecConfig:
     return Cllm4RecConfig.model_validate(given)
+
+
+@torch.no_grad()
+def recommend(
+    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, excluded: Ragged, *, count: int
+) -> Tensor:
+    return top_items(model.scores(prediction_batch(model, prompts, users)), excluded, count)
 
 
 def brute_force(scores: Tensor, excluded: list[list[int]], count: int) -> list[list[int]]:
@@ -105,20 +111,6 @@ def test_no_train_item_is_recommended(family: str, scoring: str) -> None:
     assert torch.equal(found, recommend(model, prompts, EVERYONE, OWNED, count=100))
     one = recommend(model, prompts, EVERYONE[3:4], OWNED.select(EVERYONE[3:4]), count=100)
     assert torch.equal(one[0], found[3])  # alone and in a batch
-
-
-def test_what_is_excluded() -> None:
-    valid = ragged([[u] for u in range(USERS)])
-    users = torch.tensor([5, 1])
-    train = excluded_items(OWNED, None, users, RecommendationSettings())
-    assert lists(train) == [sorted(TRAIN[5]), sorted(TRAIN[1])]
-    both = RecommendationSettings(exclude="train+valid")
-    assert lists(excluded_items(OWNED, valid, users, both)) == [
-        [*sorted(TRAIN[5]), 5],
-        [*sorted(TRAIN[1]), 1],
-    ]
-    with pytest.raises(DataError, match="no validation items"):
-        excluded_items(OWNED, None, users, both)
 
 
 def test_users_without_targets_are_left_out() -> None:

@@ -36,7 +36,6 @@ from legos.training.weights import load_model_tensors, model_tensors
 from tests.systems.cllm4rec.small import (
     FAMILIES,
     ragged,
-    small_backbone,
     small_cllm4rec,
     small_templates,
 )
@@ -254,22 +253,8 @@ def test_names_are_strict() -> None:
         load_model_tensors(model, state, origin="here")
 
 
-def test_what_does_not_fit_together() -> None:
+def test_a_batch_without_targets_is_refused() -> None:
     model = small_cllm4rec(settings(), users=USERS, items=ITEMS)
-    with pytest.raises(ConfigError, match=r"content.enabled is True, but there are no"):
-        Cllm4Rec(
-            backbone=model.backbone,
-            collaborative=model.collaborative,
-            content=None,
-            settings=settings(),
-        )
-    with pytest.raises(ConfigError, match="97 words, the backbone's token table 98 rows"):
-        Cllm4Rec(
-            backbone=small_backbone(vocab_size=98),
-            collaborative=model.collaborative,
-            content=model.content,
-            settings=settings(),
-        )
     batch = texts(model.settings).batch(torch.tensor([0]))
     assert isinstance(batch, PromptBatch)
     with pytest.raises(ConfigError, match="no targets"):
