@@ -15,6 +15,7 @@ from rich.table import Table
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.evaluation.baselines import ORACLE, baseline_title
+from legos.lm.trained_part import trained_part
 from legos.metrics.beyond import ALL
 from legos.metrics.names import larger_is_better
 from legos.terminal import shown_bytes
@@ -303,7 +304,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-_FLOAT = 4  # bytes
+_FLOAT, _MOMENTS = 4, 2  # bytes, and what Adam keeps of a trained number
 
 
 @dataclass(frozen=True)
@@ -329,6 +330,42 @@ def parameters_table(title: str, parts: list[Part]) -> Table:
         size = _FLOAT * (part.trained + part.frozen)
         table.add_row(part.name, *counts(part.trained, part.frozen), shown_bytes(size))
     return table
+
+
+def memory_line(device: Any, parts: Sequence[Part], more: str = "") -> str:
+    """What stays in memory for a whole run."""
+    trained = _FLOAT * sum(part.trained for part in parts)
+    weights = trained + _FLOAT * sum(part.frozen for part in parts)
+    return (
+        f"memory on {device}: weights {shown_bytes(weights)}, gradients {shown_bytes(trained)}, "
+        f"optimizer {shown_bytes(_MOMENTS * trained)}{more}; activations of a step come on top"
+    )
+
+
+def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[Part]) -> None:
+    """Print parameters of a system over a language model, and what of that is trained.
+
+    Args:
+        console: to print on.
+        model: section of a system with a section ``backbone``.
+        language: its language model.
+        parts: the language model first.
+    """
+    console.print(parameters_table(f"{model.name} over {language.name}", list(parts)))
+    own, layers = model.backbone, language.num_layers
+    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
+    told = trained_part(
+        rank=rank, kept=own.layers or layers, layers=layers, parameters=parts[0].trained
+    )
+    console.print(f"trained of {language.name}: {told}")
+
+
+def print_read(console: Console, config: RunConfig, rows: Sequence[tuple[str, str]]) -> None:
+    """Print what a system reads of its data."""
+    table = titled_table(f"what {config.model.system} reads of {config.data.name}", "", "")
+    for name, text in rows:
+        table.add_row(name, text)
+    console.print(table)
 
 
 def print_language(console: Console, config: RunConfig, tables: Tables | None) -> None:

@@ -7,14 +7,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from legos.reports.tables import Part, counts, parameters_table, print_language, titled_table
+from legos.reports.tables import (
+    Part,
+    counts,
+    memory_line,
+    parameters_table,
+    print_language,
+    titled_table,
+)
 from legos.systems.bricks.system import ranking_cost, training_notices
 from legos.terminal import shown_bytes
 from legos.training.recipe import Stream
 from legos.workplace.workplace import Workplace
 
 _FLOAT = 4  # bytes
-_MOMENTS = 2  # that Adam keeps of each trained parameter
 
 
 def show_bricks(place: Workplace, console: Console, new_data: bool) -> None:
@@ -27,7 +33,9 @@ def show_bricks(place: Workplace, console: Console, new_data: bool) -> None:
             console.print(notice)
     parts = parameters(place.model(console.print))
     console.print(parameters_table(f"{config.model.name} + {config.embed.name}", parts))
-    console.print(_memory(place, parts))
+    vectors = _FLOAT * len(place.store) * config.bricks.hidden_size
+    more = f", item vectors of an evaluation {shown_bytes(vectors)}"
+    console.print(memory_line(place.accelerator.device, parts, more))
     if config.exp.evaluate.ranking == "all":
         console.print(ranking_cost(place))
     print_language(console, config, place.tables)
@@ -89,15 +97,3 @@ def _batch(place: Workplace) -> Table:
     table.add_row("training rows", f"{len(rows):,}")
     table.add_row("steps an epoch", f"{stream.steps_per_epoch:,} (at most {train.epochs} epochs)")
     return table
-
-
-def _memory(place: Workplace, parts: list[Part]) -> str:
-    """What stays in memory for a whole run; activations of a step come on top."""
-    trained = _FLOAT * sum(part.trained for part in parts)
-    weights = trained + _FLOAT * sum(part.frozen for part in parts)
-    vectors = _FLOAT * len(place.store) * place.config.bricks.hidden_size
-    return (
-        f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
-        f"{shown_bytes(trained)}, optimizer {shown_bytes(_MOMENTS * trained)}, item "
-        f"vectors of an evaluation {shown_bytes(vectors)}; activations of a step come on top"
-    )

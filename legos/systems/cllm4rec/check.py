@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from legos.lm.load import LanguageModel
-from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model, word_model
-from legos.reports.tables import Part, parameters_table, titled_table
+from legos.reports.tables import Part, memory_line, print_backbone, print_read, titled_table
 from legos.systems.cllm4rec.corpus import (
     TokenStore,
     chosen_kinds,
@@ -21,10 +20,8 @@ from legos.systems.cllm4rec.model import prepare_backbone
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import most_steps, stages_of
 from legos.systems.cllm4rec.system import refuse_long
-from legos.terminal import shown_bytes
 from legos.workplace.workplace import Workplace
 
-_FLOAT, _MOMENTS = 4, 2  # bytes, and what Adam keeps of a trained number
 _SAMPLE = 200  # texts from which tokens are estimated
 _ABOUT = 9  # tokens around a text or a user's items
 
@@ -39,19 +36,9 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
         console.print(f"tensors in the files of {language.name}: {report}", markup=False)
     counts = _counts(place, settings, language)
     if new_data:
-        table = titled_table(f"what {settings.system} reads of {place.config.data.name}", "", "")
-        for name, text in _read(place, settings, language, counts):
-            table.add_row(name, text)
-        console.print(table)
+        print_read(console, place.config, _read(place, settings, language, counts))
     parts = _parts(place, settings, language)
-    console.print(parameters_table(f"{settings.name} over {language.name}", parts))
-    own = settings.backbone
-    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
-    kept = own.layers or language.num_layers
-    told = trained_part(
-        rank=rank, kept=kept, layers=language.num_layers, parameters=parts[0].trained
-    )
-    console.print(f"trained of {language.name}: {told}")
+    print_backbone(console, settings, language, parts)
     stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
     for stage in stages_of(settings):
         if stage.epochs:
@@ -64,13 +51,7 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
                 passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
     console.print(stages)
-    trained = _FLOAT * sum(part.trained for part in parts)
-    weights = trained + _FLOAT * sum(part.frozen for part in parts)
-    console.print(
-        f"memory on {place.accelerator.device}: weights {shown_bytes(weights)}, gradients "
-        f"{shown_bytes(trained)}, optimizers {shown_bytes(_MOMENTS * trained)}; activations of a "
-        "step come on top"
-    )
+    console.print(memory_line(place.accelerator.device, parts))
 
 
 def _counts(

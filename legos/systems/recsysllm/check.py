@@ -7,9 +7,8 @@ from rich.console import Console
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
-from legos.lm.trained_part import trained_part
 from legos.lm.word_model import audit_word_model
-from legos.reports.tables import Part, parameters_table, titled_table
+from legos.reports.tables import Part, memory_line, print_backbone, print_read, titled_table
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,
@@ -23,10 +22,7 @@ from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.tasks.mixture import TaskFamilies
-from legos.terminal import shown_bytes
 from legos.workplace.workplace import Workplace
-
-_FLOAT, _MOMENTS = 4, 2  # bytes, and what AdamW keeps of a trained number
 
 
 def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
@@ -53,28 +49,16 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         families = TaskFamilies.from_tables(place.tables, settings.tasks, seed=seed)
         entities = "unknown: the tokenizer is not here"
     if new_data:
-        table = titled_table(f"what {settings.system} reads of {place.config.data.name}", "", "")
-        for name, text in [*_read(families), ("entities", entities)]:
-            table.add_row(name, text)
-        console.print(table)
+        print_read(console, place.config, [*_read(families), ("entities", entities)])
     backbone = build_backbone(
         language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
     )
     trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
     parts = [Part("language model, adapters, positions", trained, frozen)]
-    console.print(parameters_table(f"{settings.name} over {language.name}", parts))
-    own = settings.backbone
-    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
-    layers = language.num_layers
-    told = trained_part(rank=rank, kept=own.layers or layers, layers=layers, parameters=trained)
-    console.print(f"trained of {language.name}: {told}")
+    print_backbone(console, settings, language, parts)
     _show_plan(place.tables, families, settings, console)
-    console.print(
-        f"memory on {place.accelerator.device}: weights {shown_bytes(_FLOAT * (trained + frozen))},"
-        f" gradients {shown_bytes(_FLOAT * trained)}, optimizer "
-        f"{shown_bytes(_FLOAT * _MOMENTS * trained)}; activations of a step come on top"
-    )
+    console.print(memory_line(place.accelerator.device, parts))
 
 
 def _read(families: TaskFamilies) -> list[tuple[str, str]]:
