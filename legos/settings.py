@@ -6,11 +6,11 @@ Torch is not imported here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 LARGEST = 2**31 - 1
@@ -65,6 +65,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     added: ClassVar[frozenset[str]] = frozenset()
     """Keys that are younger than runs which still count: their defaults are in no id."""
+    removed: ClassVar[Mapping[str, Any]] = {}
+    """Keys of finished runs that are no settings any more, and the only value that still counts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: Any) -> Any:
+        if not cls.removed or not isinstance(values, dict):
+            return values
+        return {k: v for k, v in values.items() if k not in cls.removed or v != cls.removed[k]}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -197,6 +206,8 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
             plain = _told(section) if plain is None else plain
             if name in plain:
                 yield Setting(key, plain[name], own)
+    for name, value in getattr(section, "removed", {}).items():
+        yield Setting(f"{prefix}.{name}", value, mark)
 
 
 def _told(section: BaseModel) -> dict[str, Any]:

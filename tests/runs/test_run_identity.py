@@ -25,6 +25,7 @@ from legos.runs.identity import measurement_identity, run_identity, tables_conte
 from legos.settings import Mark, deciding, settings
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
+from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from tests.modes.tiny_config import NAML, tiny_config
 from tests.tiny import tiny_tables
 
@@ -364,3 +365,16 @@ def test_a_key_younger_than_runs_counts_where_it_is_set(
 def test_adapters_of_recsysllm_are_told_by_the_names_of_before(train: str, told: str) -> None:
     config = RecsysllmConfig.model_validate({"backbone": {"train": train}})
     assert deciding(config, frozenset({"weights"}))["backbone.train"] == told
+
+
+def test_settings_that_are_gone_keep_the_ids_of_finished_runs() -> None:
+    told = deciding(RecsysllmConfig(), frozenset({"weights"}))
+    for section, gone in (("positions", PositionSettings), ("masking", MaskingSettings)):
+        old = {section: dict(gone.removed)}
+        assert gone.removed
+        assert RecsysllmConfig.model_validate(old) == RecsysllmConfig()
+        assert {f"{section}.{key}": value for key, value in gone.removed.items()}.items() <= (
+            told.items()
+        )
+    with pytest.raises(ValueError, match="dead_prefix"):
+        PositionSettings.model_validate({"dead_prefix": "rollback"})

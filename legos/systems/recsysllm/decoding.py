@@ -102,7 +102,6 @@ class _Run:
         self.special = backbone.special
         self.cache, self.real = read.cache(), read.real  # (B, K) what the cache holds
         self.order = read.prompts.prompt_lengths.clone()  # (B,) of the next token of each prompt
-        self.rollback = automaton.settings.dead_prefix == "rollback"
 
     def begin(self, inter: Tensor, active: Tensor) -> None:
         """Feed [START] at the masks ``(B,)`` of the prompts that still have one."""
@@ -113,7 +112,7 @@ class _Run:
         self.fed = active[:, None].clone()  # (B, t) of this blank
         self.state: AutomatonState = self.automaton.start((len(inter),))
         self.base = self.order
-        self.logits = self._feed(0)
+        self.logits = self._feed()
 
     def generate(self, max_new: int, choose: Choose) -> Tensor:
         """Write until [END] everywhere; ``(B,)`` bool: it was reached."""
@@ -140,49 +139,19 @@ class _Run:
         tokens = tokens.where(self.going, torch.full_like(tokens, self.special.pad))
         self.tokens = torch.cat([self.tokens, tokens[:, None]], 1)
         self.fed = torch.cat([self.fed, self.going[:, None]], 1)
-        before, length = self.intra, self.intra.shape[1]
-        if self.rollback:
-            self.intra = self._renumbered()
-        else:
-            self.state = self.automaton.step(self.state, tokens)
-            self.intra = torch.cat([self.intra, self.state.counts[:, None]], 1)
-        changed = (self.intra[:, :length] != before).any(0).nonzero()[:, 0]
-        first = int(changed[0]) if len(changed) else length
-        if first < length:  # an entity died: what followed its beginning is encoded again
-            self.cache.crop(first - length)
-            self.real = self.real[:, : first - length]
-        logits = self._feed(first)
+        self.state = self.automaton.step(self.state, tokens)
+        self.intra = torch.cat([self.intra, self.state.counts[:, None]], 1)
+        logits = self._feed()
         self.logits = logits.where(self.going[:, None], self.logits)
 
-    def _renumbered(self) -> Tensor:
-        """Ids of the blank so far, the last tokens perhaps still becoming an entity: ``(B, t)``."""
-        kept = self.fed[:, 1:]
-        blanks = from_lengths(self.tokens[:, 1:][kept], kept.sum(1))
-        ended = ~self.going
-        ids = torch.full_like(self.tokens, START_ID)
-        inside = ids[:, 1:]
-        numbers = self.automaton.number(blanks, open_end=True)
-        inside[kept] = numbers
-        if bool(ended.any()):  # what was closed keeps the ids it was fed with
-            before = self.intra
-            ids[ended, : before.shape[1]] = before[ended]
-        return ids
-
-    def _feed(self, first: int) -> Tensor:
-        """Columns from ``first`` on of the current blank -> scores after the last: ``(B, V)``."""
-        fed = self.fed[:, first:]
-        count = fed.shape[1]
-        order = self.base[:, None] + self.fed.cumsum(1)[:, first:] - 1
+    def _feed(self) -> Tensor:
+        """The last column of the current blank -> scores after it: ``(B, V)``."""
+        fed = self.fed[:, -1:]
+        order = self.base[:, None] + self.fed.sum(1, keepdim=True) - 1
         places = Places(
-            self.tokens[:, first:],
-            self.inter[:, None].expand_as(fed),
-            self.intra[:, first:],
-            order.clamp(min=0),
+            self.tokens[:, -1:], self.inter[:, None], self.intra[:, -1:], order.clamp(min=0)
         )
-        own = torch.ones(count, count, dtype=torch.bool, device=fed.device).tril()
-        among = own.expand(len(fed), count, count)  # what was not fed stands behind what was
-        held = self.real[:, None, :].expand(-1, count, -1)
-        mask = torch.cat([held, among], -1)[:, None]  # (B, 1, count, K + count)
+        mask = torch.cat([self.real, torch.ones_like(fed)], 1)[:, None, None]  # (B, 1, 1, K + 1)
         states = self.backbone.states(places, mask, self.cache)
         self.real = torch.cat([self.real, fed], 1)
         return self.backbone.logits(states[:, -1])

@@ -108,7 +108,6 @@ def entity_blanks(
     """
     count = len(lengths)
     budget = max(1, math.floor(settings.ratio * int(lengths.sum())))
-    in_tokens = settings.length_in == "tokens"
     cumulative = _truncated_poisson(settings.mean_length, settings.max_length)
     free = np.ones(count + 2, dtype=bool)  # one more on either side: neighbours always exist
     found: list[tuple[int, int]] = []
@@ -119,7 +118,7 @@ def entity_blanks(
             continue
         want = int(np.searchsorted(cumulative, uniform[2 * attempt + 1], side="right")) + 1
         end, tokens = first, 0
-        while end < count and free[end + 1] and (tokens if in_tokens else end - first) < want:
+        while end < count and free[end + 1] and tokens < want:
             tokens += int(lengths[end])
             end += 1
         if masked_atoms + end - first >= count:

@@ -8,16 +8,16 @@ counts the tokens of an entity. All N examples are built at once, without a loop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, aranges, from_lengths, join_rows
+from legos.data.ragged import Ragged, aranges, from_lengths, join_rows, offsets_of
 from legos.data.rows import place
 from legos.errors import ConfigError
-from legos.systems.recsysllm.automaton import START_ID, Automaton, number_units
+from legos.systems.recsysllm.automaton import START_ID, Automaton
 from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.masking import Blanks
 from legos.systems.recsysllm.settings import PositionSettings
@@ -72,31 +72,26 @@ class Examples:
 
     def prompts(self) -> Examples:
         """Part A alone: what is given at inference."""
-        rows = Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
-        kept = rows.head(self.prompt_lengths)
-        return self._take(kept.values, kept.offsets, self.prompt_lengths, self.masks)
+        kept = self._numbers.head(self.prompt_lengths)
+        return self._take(kept, self.prompt_lengths, self.masks)
 
     def select(self, numbers: Tensor) -> Examples:
         """Examples by number, ``(M,)`` int64, in this order."""
-        rows = Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
-        chosen = rows.select(numbers)
-        return self._take(
-            chosen.values, chosen.offsets, self.prompt_lengths[numbers], self.masks.select(numbers)
-        )
+        masks = self.masks.select(numbers)
+        return self._take(self._numbers.select(numbers), self.prompt_lengths[numbers], masks)
 
     def to(self, device: torch.device | str) -> Examples:
         """The same on another device."""
-        return Examples(
-            self.tokens.to(device), self.targets.to(device), self.inter.to(device),
-            self.intra.to(device), self.spans.to(device), self.offsets.to(device),
-            self.prompt_lengths.to(device), self.masks.to(device),
-        )  # fmt: skip
+        return Examples(*(getattr(self, field.name).to(device) for field in fields(self)))
 
-    def _take(self, index: Tensor, offsets: Tensor, prompts: Tensor, masks: Ragged) -> Examples:
-        return Examples(
-            self.tokens[index], self.targets[index], self.inter[index], self.intra[index],
-            self.spans[index], offsets, prompts, masks,
-        )  # fmt: skip
+    @property
+    def _numbers(self) -> Ragged:
+        return Ragged(torch.arange(len(self.tokens), device=self.tokens.device), self.offsets)
+
+    def _take(self, kept: Ragged, prompts: Tensor, masks: Ragged) -> Examples:
+        columns = (self.tokens, self.targets, self.inter, self.intra, self.spans)
+        found: list[Any] = [each[kept.values] for each in columns]
+        return Examples(*[*found, kept.offsets, prompts, masks])
 
 
 def build_examples(
@@ -104,8 +99,8 @@ def build_examples(
     blanks: Blanks,
     special: SpecialTokens,
     settings: PositionSettings,
+    automaton: Automaton,
     *,
-    automaton: Automaton | None = None,
     span_order: Tensor | None = None,
 ) -> Examples:
     """Cut blanks out of documents.
@@ -115,61 +110,37 @@ def build_examples(
         blanks: which ranges of tokens; no entity is split.
         special: tokens of the backbone.
         settings: how positions count.
-        automaton: of all entities; needed where ``intra_source`` is ``automaton``.
+        automaton: of all entities.
         span_order: ``(S,)`` random numbers, needed where ``shuffle_spans`` is set: blanks of a
             document are filled in their order.
 
     Raises:
-        ConfigError: what the settings need was not given.
+        ConfigError: ``shuffle_spans`` without an order.
     """
     tokens = documents.tokens
     ranges = blanks.ranges.values + blanks.ranges.spread(tokens.offsets[:-1])[:, None]  # (S, 2)
-    owners = blanks.ranges.rows  # (S,) document of each blank
-    part_a = _part_a(documents, ranges, special.of_levels(blanks.levels), settings, special)
-    masks = Ragged(part_a.mask_places, blanks.ranges.offsets)
+    (shown, intra), places = _part_a(
+        documents, ranges, special.of_levels(blanks.levels), settings, special
+    )
+    masks = Ragged(places, blanks.ranges.offsets)
     if settings.shuffle_spans:
         if span_order is None:
             raise ConfigError("shuffle_spans: needs span_order")
         first = span_order.argsort(stable=True)
-        order = first[owners[first].argsort(stable=True)]
+        order = first[blanks.ranges.rows[first].argsort(stable=True)]
         ranges, masks = ranges[order], Ragged(masks.values[order], masks.offsets)
-    filling = _slices(tokens.values.long(), ranges)  # S rows
-    intra = _intra(documents, ranges, filling, settings, automaton)
-    columns = _part_b(filling, intra, masks, special, settings)
+    spans = aranges(ranges[:, 0], ranges[:, 1] - ranges[:, 0])
+    filling = Ragged(tokens.values.long()[spans.values], spans.offsets)  # S rows
+    nothing = torch.full_like(shown.values, IGNORE), torch.full_like(shown.values, NO_SPAN)
+    part_a = [shown.values, nothing[0], shown.positions, intra.values, nothing[1]]
+    part_b = _part_b(filling, automaton.number(filling), masks, special)
     lengths = masks.sums(filling.lengths + 1)
-
-    def joined(a: Tensor, b: Tensor) -> Ragged:
-        return join_rows([from_lengths(a, part_a.lengths), from_lengths(b, lengths)])
-
-    whole = joined(part_a.tokens, columns.tokens)
-    return Examples(
-        tokens=whole.values,
-        targets=joined(torch.full_like(part_a.tokens, IGNORE), columns.targets).values,
-        inter=joined(part_a.inter, columns.inter).values,
-        intra=joined(part_a.intra, columns.intra).values,
-        spans=joined(torch.full_like(part_a.tokens, NO_SPAN), columns.spans).values,
-        offsets=whole.offsets,
-        prompt_lengths=part_a.lengths,
-        masks=masks,
-    )
-
-
-@dataclass(frozen=True)
-class _PartA:
-    tokens: Tensor
-    inter: Tensor
-    intra: Tensor
-    lengths: Tensor  # (N,)
-    mask_places: Tensor  # (S,) in the order of the text
-
-
-@dataclass(frozen=True)
-class _PartB:
-    tokens: Tensor
-    targets: Tensor
-    inter: Tensor
-    intra: Tensor
-    spans: Tensor
+    offsets = offsets_of(shown.lengths + lengths)
+    columns: list[Any] = [
+        join_rows([Ragged(a, shown.offsets), from_lengths(b, lengths)]).values
+        for a, b in zip(part_a, part_b, strict=True)
+    ]
+    return Examples(*[*columns, offsets, shown.lengths, masks])
 
 
 def _part_a(
@@ -178,7 +149,8 @@ def _part_a(
     mask_tokens: Tensor,
     settings: PositionSettings,
     special: SpecialTokens,
-) -> _PartA:
+) -> tuple[list[Ragged], Tensor]:
+    """Tokens and intra-positions: N rows each; places of the masks ``(S,)``, as in the text."""
     tokens = documents.tokens
     count = len(tokens.values)
     change = torch.zeros(count + 1, dtype=torch.int64)
@@ -189,68 +161,23 @@ def _part_a(
     begins[ranges[:, 0]] = True
     rows = tokens.rows
     values = tokens.values.long().where(~begins, mask_tokens[rows])
-    intra = _unit_positions(documents, settings).masked_fill(masked, 0)
+    entity = documents.is_entity[documents.token_units]
+    intra = (documents.units.positions + 1).masked_fill(~entity | masked, 0)
     kept = (~masked | begins).nonzero()[:, 0]
     lengths = torch.bincount(rows[kept], minlength=len(documents))
-    parts = [from_lengths(values[kept], lengths), from_lengths(intra[kept], lengths)]
-    is_mask = from_lengths(begins[kept].long(), lengths)
+    columns = [from_lengths(each[kept], lengths) for each in (values, intra, begins.long())]
     if settings.prepend_cls:
         ones = torch.ones_like(lengths)
-        cls = from_lengths(torch.full_like(lengths, special.needed_cls()), ones)
-        zero = from_lengths(torch.zeros_like(lengths), ones)
-        parts = [join_rows([cls, parts[0]]), join_rows([zero, parts[1]])]
-        is_mask = join_rows([zero, is_mask])
-    place = parts[0].positions
-    return _PartA(
-        parts[0].values,
-        place + settings.inter_base,
-        parts[1].values,
-        parts[0].lengths,
-        place[is_mask.values.bool()],
-    )
+        first = [torch.full_like(lengths, each) for each in (special.needed_cls(), 0, 0)]
+        columns = [
+            join_rows([from_lengths(one, ones), column])
+            for one, column in zip(first, columns, strict=True)
+        ]
+    return columns[:2], columns[0].positions[columns[2].values.bool()]
 
 
-def _unit_positions(documents: Documents, settings: PositionSettings) -> Tensor:
-    """Intra-positions of visible tokens: ``(P,)``."""
-    entity = documents.is_entity
-    if not settings.entities_in_prompt:
-        return torch.zeros(len(documents.units.values), dtype=torch.int64)
-    if settings.single_token_entity == 0:
-        entity = entity & (documents.units.lengths > 1)
-    ids = documents.units.positions + settings.first_in_entity
-    return ids.masked_fill(~entity[documents.token_units], 0)
-
-
-def _intra(
-    documents: Documents,
-    ranges: Tensor,
-    filling: Ragged,
-    settings: PositionSettings,
-    automaton: Automaton | None,
-) -> Tensor:
-    """Intra-positions of what fills blanks: ``(Q,)``."""
-    if settings.intra_mode == "glm":
-        return filling.positions + START_ID + 1
-    if settings.intra_source == "automaton":
-        if automaton is None:
-            raise ConfigError("intra_source: automaton: needs the automaton of all entities")
-        return automaton.number(filling)
-    units = documents.token_units
-    plain = ~documents.is_entity[units]
-    starts = plain | (documents.units.positions == 0)
-    return number_units(
-        filling, _slices(starts, ranges).values, _slices(plain, ranges).values, settings
-    )
-
-
-def _part_b(
-    filling: Ragged,
-    intra: Tensor,
-    masks: Ragged,
-    special: SpecialTokens,
-    settings: PositionSettings,
-) -> _PartB:
-    """Every blank as [START] and its tokens, targets one ahead."""
+def _part_b(filling: Ragged, intra: Tensor, masks: Ragged, special: SpecialTokens) -> list[Tensor]:
+    """Every blank as [START] and its tokens: tokens, targets (one ahead), inter, intra, spans."""
     ones = torch.ones_like(filling.lengths)
 
     def with_one(value: int, values: Tensor, *, last: bool = False) -> Tensor:
@@ -259,20 +186,13 @@ def _part_b(
         return join_rows([own, one] if last else [one, own]).values
 
     lengths = filling.lengths + 1
-    number = masks.positions  # (S,) of each blank in its example
-    return _PartB(
-        tokens=with_one(special.start, filling.values),
-        targets=with_one(special.end, filling.values, last=True),
-        inter=(masks.values + settings.inter_base).repeat_interleave(lengths),
-        intra=with_one(START_ID, intra),
-        spans=number.repeat_interleave(lengths),
-    )
-
-
-def _slices(values: Tensor, edges: Tensor) -> Ragged:
-    """``values[a:b]`` for each of S ranges ``(S, 2)``."""
-    places = aranges(edges[:, 0], edges[:, 1] - edges[:, 0])
-    return Ragged(values[places.values], places.offsets)
+    return [
+        with_one(special.start, filling.values),
+        with_one(special.end, filling.values, last=True),
+        masks.values.repeat_interleave(lengths),
+        with_one(START_ID, intra),
+        masks.positions.repeat_interleave(lengths),
+    ]
 
 
 Side = Literal["left", "right"]

@@ -5,7 +5,8 @@ Torch is not imported here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,26 +19,13 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class PositionSettings(Settings):
     """The two position ids of every token, and what a training example consists of."""
 
+    removed: ClassVar[Mapping[str, Any]] = {
+        "intra_source": "automaton", "entities_in_prompt": True, "first_in_entity": 1,
+        "single_token_entity": 1, "first_offset": True, "dead_prefix": "commit", "inter_base": 0,
+    }  # fmt: skip
     intra_mode: IntraMode = "paper"
     """How tokens of a filled blank are numbered: `paper`: every unit anew from 1, plain tokens are
     units of their own; `run`: consecutive plain tokens are one unit; `glm`: counted through."""
-    intra_source: Literal["automaton", "gold"] = "automaton"
-    """`automaton`: the numbering of inference, which finds entities by their tokens; `gold`: by the
-    bounds of the data's own units."""
-    entities_in_prompt: bool = True
-    """Number the tokens of entities in Part A too; off: zeros, as in GLM."""
-    first_in_entity: Literal[0, 1] = 1
-    """The first token of an entity in Part A; 0 is what plain tokens have."""
-    single_token_entity: Literal[0, 1] = 1
-    """An entity of one token in Part A; 0: like a plain token."""
-    first_offset: bool = True
-    """The first unit of a blank counts on from its [START]; off: it begins at 1 like all others, so
-    that an entity always has the same ids."""
-    dead_prefix: Literal["commit", "rollback"] = "commit"
-    """What began like an entity and is none: `commit`: its ids stay; `rollback`: it is numbered
-    again as what it turned out to be."""
-    inter_base: Literal[0, 1] = 0
-    """Position of the first token (0 in GLM's code, 1 in the figure of its paper)."""
     prepend_cls: bool = False
     """Begin every example with [CLS], as GLM's tokenizer does; it counts as a position."""
     shuffle_spans: bool = False
@@ -49,6 +37,7 @@ class PositionSettings(Settings):
 class MaskingSettings(Settings):
     """Which blanks are cut into documents."""
 
+    removed: ClassVar[Mapping[str, Any]] = {"length_in": "tokens"}
     entity_weight: NotNegative = 0.5
     """Share of documents with entity-level blanks (GLM-10B's configuration; the paper: silent)."""
     sentence_weight: NotNegative = 0.3
@@ -63,8 +52,6 @@ class MaskingSettings(Settings):
     """Mean of the Poisson distribution of a blank's length."""
     max_length: Count = 39
     """The longest blank that is drawn; it may grow to the end of an entity."""
-    length_in: Literal["tokens", "units"] = "tokens"
-    """What that length counts."""
     whole_entities: bool = True
     """An entity is masked as a whole or not at all (the paper); off: token by token, as in GLM."""
     tries: Count = 50
@@ -82,6 +69,7 @@ class MaskingSettings(Settings):
 class HorizonSettings(Settings):
     """Which part of a user's past a training document tells."""
 
+    removed: ClassVar[Mapping[str, Any]] = {"anchor": "random"}
     long_weight: NotNegative = 0.10
     """Share of documents over the whole past (the paper)."""
     medium_weight: NotNegative = 0.30
@@ -102,8 +90,6 @@ class HorizonSettings(Settings):
     """The most events of a document; of a longer window the latest, of the long one any."""
     min_items: Count = 2
     """With fewer the next longer window is taken."""
-    anchor: Literal["random", "last"] = "random"
-    """Where the window ends: at any train event of the user, or at the last."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -125,7 +125,7 @@ class TrainingStream:
         order = draws.uniform(count, 1, _SPANS, seed=self._seed, epoch=step)[:, 0]
         return build_examples(
             documents, blanks, self._special, positions,
-            automaton=world.automaton, span_order=order,
+            world.automaton, span_order=order,
         )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def _examples(backbone: Any, count: int = 5, *, seed: int = 0) -> Examples:
     own = PositionSettings()
     return build_examples(
         documents, drawn(documents, ratio=0.4, sentence_weight=0), backbone.special, own,
-        automaton=automaton_of(documents, own),
+        automaton_of(documents, own),
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def _with_answers(documents: Documents, answers: list[list[int]], special: Any, 
         from_lengths(spans, torch.ones(len(whole), dtype=torch.int64)),
         torch.full((len(whole),), ENTITY),
     )
-    return build_examples(own, blanks, special, PositionSettings(), automaton=automaton)
+    return build_examples(own, blanks, special, PositionSettings(), automaton)
 
 
 def _world(family: str) -> tuple[Any, list[list[int]], Slot, Automaton, Documents]:
@@ -315,7 +315,7 @@ def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None
     documents, own = random_documents(4, seed=4, units=(6, 12)), PositionSettings(intra_mode="run")
     automaton = automaton_of(documents, own)
     blanks = drawn(documents, ratio=0.5, sentence_weight=0, document_weight=0)
-    examples = build_examples(documents, blanks, backbone.special, own, automaton=automaton)
+    examples = build_examples(documents, blanks, backbone.special, own, automaton)
     assert len(set(examples.masks.lengths.tolist())) > 1  # ragged in blanks, too
     layout = lay_out(examples, pad=0)
     logits = backbone.logits(backbone.states(layout.places, layout.mask))
@@ -347,29 +347,6 @@ def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None
     assert call == len(shown)
 
 
-def test_rolled_back_beginnings_are_read_again() -> None:
-    backbone, own = small_backbone("llama"), PositionSettings(dead_prefix="rollback")
-    automaton = Automaton(build_trie(ragged([[10, 11, 12, 13], [14, 15]])), own)
-    documents = random_documents(2, seed=2, units=(2, 6))
-    answers = [[10, 11, 12, 30, 14], [14, 15, 10, 11, 31]]  # all begin like entities and are none
-    examples = _with_answers(documents, answers, backbone.special, automaton)
-    choose, shown = _forced(examples, backbone.special)
-    read = read_prompts(backbone, examples.prompts())
-    filled = fill_blanks(backbone, read, automaton, max_new=9, choose=choose)
-    assert [filled.intra[:5].tolist(), filled.intra[5:].tolist()] == [
-        [2, 1, 1, 1, 1], [2, 3, 1, 1, 1]
-    ]  # fmt: skip
-    layout = lay_out(examples, pad=0)
-    logits = backbone.logits(backbone.states(layout.places, layout.mask)).flatten(0, 1)
-    last = logits[layout.slots[examples.offsets[1:] - 1]]
-    real = shown[-1] > -torch.inf
-    assert torch.allclose(shown[-1][real], last[real], atol=2e-5)
-    committed = Automaton(automaton.trie, PositionSettings())
-    choose, _ = _forced(examples, backbone.special)
-    kept = fill_blanks(backbone, read, committed, max_new=9, choose=choose)
-    assert kept.intra.tolist() == [2, 3, 4, 1, 1, 2, 3, 1, 2, 1]
-
-
 def test_greedy_filling_stops_at_its_budget() -> None:
     backbone, _, _, automaton, documents = _world("glm")
     read = read_prompts(backbone, _prompts(backbone, documents, automaton))
@@ -380,7 +357,7 @@ def test_greedy_filling_stops_at_its_budget() -> None:
     assert not bool(special.is_mask(filled.tokens.values).any())
     several = random_documents(2, seed=1, units=(8, 9))
     blanks = drawn(several, ratio=0.5, sentence_weight=0, document_weight=0)
-    many = build_examples(several, blanks, special, PositionSettings(), automaton=automaton)
+    many = build_examples(several, blanks, special, PositionSettings(), automaton)
     slot = Slot(automaton.trie, torch.arange(40))
     read = read_prompts(backbone, many.prompts())
     with pytest.raises(DataError, match="blanks, expected exactly one"):

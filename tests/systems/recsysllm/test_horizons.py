@@ -1,4 +1,4 @@
-"""Horizons: golden 3."""
+"""Horizons are drawn 10/30/60 %, show nothing held out and stay in the order of time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings
+from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.draws import LONG, MEDIUM, SHORT, HorizonSampler
 from tests.systems.recsysllm.small import ragged
 
@@ -48,11 +49,10 @@ def test_a_draw_depends_on_seed_epoch_and_user_alone() -> None:
     assert other.events.values.tolist() != whole.events.values.tolist()
 
 
-def test_short_windows_give_way_to_longer_ones() -> None:
+def test_short_windows_give_way_to_longer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "below", lambda bits, limit: limit - 1)  # ends at the last event
     times = ragged([[0, 80 * DAY, 81 * DAY, 500 * DAY], [0, 400 * DAY]])
-    settings = HorizonSettings(
-        anchor="last", long_weight=0, medium_weight=0, short_weight=1, min_items=2
-    )
+    settings = HorizonSettings(long_weight=0, medium_weight=0, short_weight=1, min_items=2)
     found = HorizonSampler(times, held_out=0, settings=settings, seed=0).draw(
         torch.tensor([0, 1]), epoch=0
     )
@@ -69,12 +69,13 @@ def test_short_windows_give_way_to_longer_ones() -> None:
         held.draw(torch.tensor([1]), epoch=0)
 
 
-def test_windows_of_events_need_no_times() -> None:
+def test_windows_of_events_need_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "below", lambda bits, limit: limit - 1)  # ends at the last event
     times = ragged([[-1] * 30])
     lengths = set()
     for short, medium in ((1, 0), (0, 1), (0, 0)):
         settings = HorizonSettings(
-            by="count", anchor="last", max_items=50, short_weight=short, medium_weight=medium,
+            by="count", max_items=50, short_weight=short, medium_weight=medium,
             long_weight=1 - short - medium,
         )  # fmt: skip
         sampler = HorizonSampler(times, held_out=2, settings=settings, seed=0)

@@ -1,4 +1,4 @@
-"""Part A and Part B, and both positions: E1 to E5 and goldens 6 to 10."""
+"""Part A and Part B, and both positions: figure 1 and four more, GLM's algorithm, inverses."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.systems.recsysllm.worked_examples import (
 )
 
 Rows = tuple[str, str, str, str]
+GLM = PositionSettings(intra_mode="glm")
 # input, target, inter, intra as the specification prints them; | stands between A and B
 GOLDEN: dict[tuple[str, str], Rows] = {
     ("E1", "paper"): (
@@ -55,16 +56,15 @@ INTRA = {  # the other modes differ in what fills blanks alone
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("source", ["automaton", "gold"])
 @pytest.mark.parametrize("mode", ["paper", "run", "glm"])
 @pytest.mark.parametrize("number", range(5))
-def test_worked_examples(number: int, mode: Any, source: Any) -> None:
+def test_worked_examples(number: int, mode: Any) -> None:
     example = WORKED[number]
     name = example.title[:2]
     inputs, targets, inter, intra = GOLDEN[name, "paper"]
     if mode != "paper":
         intra = intra.partition("|")[0] + "| " + INTRA[name, mode]
-    own = PositionSettings(intra_mode=mode, intra_source=source)
+    own = PositionSettings(intra_mode=mode)
     examples, words = work(example, own)
     lines = [line.split() for line in table(examples, words).splitlines()]
     assert lines[1][1:] == inputs.replace("| ", "").split()
@@ -82,36 +82,15 @@ def test_the_script_prints_all_five(capsys: pytest.CaptureFixture[str]) -> None:
     assert "intra       1    2    3    0    1    2    3    1    2" in printed
 
 
-@pytest.mark.parametrize(
-    ("change", "inter", "intra"),
-    [
-        ({"inter_base": 1}, "1 2 3 4 5 1 1 1 1 3 3", "0 0 0 1 2 1 2 3 4 1 2"),
-        ({"prepend_cls": True}, "0 1 2 3 4 5 1 1 1 1 3 3", "0 0 0 0 1 2 1 2 3 4 1 2"),
-        ({"entities_in_prompt": False}, "0 1 2 3 4 0 0 0 0 2 2", "0 0 0 0 0 1 2 3 4 1 2"),
-        ({"first_in_entity": 0}, "0 1 2 3 4 0 0 0 0 2 2", "0 0 0 0 1 1 2 3 4 1 2"),
-        ({"first_offset": False}, "0 1 2 3 4 0 0 0 0 2 2", "0 0 0 1 2 1 1 2 3 1 1"),
-    ],
-)
-def test_switches_on_figure_1(change: dict[str, Any], inter: str, intra: str) -> None:
+def test_cls_counts_as_a_position_of_figure_1() -> None:
     documents, _ = worked_documents(WORKED[0].units)
-    own = PositionSettings(**change)
+    own = PositionSettings(prepend_cls=True)
     blanks = Blanks(_spans([[(0, 3), (4, 5)]]), torch.tensor([ENTITY]))
-    examples = build_examples(
-        documents, blanks, SPECIAL, own, automaton=automaton_of(documents, own)
-    )
-    assert examples.inter.tolist() == [int(word) for word in inter.split()]
-    assert examples.intra.tolist() == [int(word) for word in intra.split()]
-    if "prepend_cls" in change:
-        assert int(examples.tokens[0]) == SPECIAL.cls
-        assert examples.masks.values.tolist() == [1, 3]
-
-
-def test_an_entity_of_one_token_may_count_as_plain() -> None:
-    documents, _ = worked_documents([("a",), "b", ("c", "d")])
-    for option, intra in ((1, [1, 0, 0]), (0, [0, 0, 0])):
-        own = PositionSettings(single_token_entity=option, intra_source="gold")
-        blanks = Blanks(_spans([[(2, 4)]]), torch.tensor([ENTITY]))
-        assert build_examples(documents, blanks, SPECIAL, own).intra[:3].tolist() == intra
+    examples = build_examples(documents, blanks, SPECIAL, own, automaton_of(documents, own))
+    assert examples.inter.tolist() == [0, 1, 2, 3, 4, 5, 1, 1, 1, 1, 3, 3]
+    assert examples.intra.tolist() == [0, 0, 0, 0, 1, 2, 1, 2, 3, 4, 1, 2]
+    assert int(examples.tokens[0]) == SPECIAL.cls
+    assert examples.masks.values.tolist() == [1, 3]
 
 
 def _spans(rows: list[list[tuple[int, int]]]) -> Any:
@@ -146,7 +125,7 @@ def _slow(tokens: list[int], spans: list[tuple[int, int]], mask: int) -> list[li
 def test_mode_glm_equals_glm_on_plain_documents(seed: int) -> None:
     documents = random_documents(4, seed=seed, plain_only=True)
     blanks = drawn(documents, seed=seed)
-    examples = build_examples(documents, blanks, SPECIAL, PositionSettings(intra_mode="glm"))
+    examples = build_examples(documents, blanks, SPECIAL, GLM, automaton_of(documents, GLM))
     masks = SPECIAL.of_levels(blanks.levels)
     for row in range(4):
         spans = [tuple(span) for span in _row(blanks.ranges, row).tolist()]
@@ -165,7 +144,7 @@ def test_invariants_of_examples(seed: int, mode: Any, shuffle: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(len(blanks.ranges.values), generator=generator)
     examples = build_examples(
-        documents, blanks, SPECIAL, own, automaton=automaton_of(documents, own), span_order=order
+        documents, blanks, SPECIAL, own, automaton_of(documents, own), span_order=order
     )
     assert SPECIAL.end not in examples.tokens.tolist()
     assert SPECIAL.start not in examples.targets.tolist()
@@ -222,14 +201,14 @@ def _row(rows: Any, row: int) -> Any:
 def test_shuffled_blanks_come_in_another_order_and_prompts_are_part_a() -> None:
     documents = random_documents(30, seed=3)
     blanks = drawn(documents, seed=3)
-    ordered = build_examples(documents, blanks, SPECIAL, PositionSettings(intra_mode="glm"))
+    ordered = build_examples(documents, blanks, SPECIAL, GLM, automaton_of(documents, GLM))
     own = PositionSettings(intra_mode="glm", shuffle_spans=True)
     with pytest.raises(ConfigError, match="span_order"):
-        build_examples(documents, blanks, SPECIAL, own)
-    with pytest.raises(ConfigError, match="automaton"):
-        build_examples(documents, blanks, SPECIAL, PositionSettings())
+        build_examples(documents, blanks, SPECIAL, own, automaton_of(documents, own))
     order = -torch.arange(len(blanks.ranges.values)).double()  # backwards
-    backwards = build_examples(documents, blanks, SPECIAL, own, span_order=order)
+    backwards = build_examples(
+        documents, blanks, SPECIAL, own, automaton_of(documents, own), span_order=order
+    )
     assert backwards.tokens.tolist() != ordered.tokens.tolist()
     several = blanks.ranges.lengths > 1
     for row in several.nonzero()[:, 0].tolist():

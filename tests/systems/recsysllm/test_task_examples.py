@@ -15,7 +15,7 @@ from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES
 from legos.systems.recsysllm.tasks.mixture import build_task_examples
 from legos.systems.recsysllm.units import UnitTokenizer
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
-from tests.systems.recsysllm.small import SPECIAL, byte_tokenizer
+from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
 
 
 def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
@@ -26,7 +26,11 @@ def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
     columns = build_task_examples(instances, tokenizer, made.prompts, own)
     special = replace(SPECIAL, mask=300, sentence_mask=301, document_mask=302, start=303, end=304)
     examples = build_examples(
-        columns.documents, columns.blanks, special, PositionSettings(intra_source="gold")
+        columns.documents,
+        columns.blanks,
+        special,
+        PositionSettings(),
+        automaton_of(columns.documents, PositionSettings()),
     )
     assert int(examples.lengths.max()) <= 420
     for row, one in enumerate(instances):

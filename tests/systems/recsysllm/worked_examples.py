@@ -85,7 +85,7 @@ def work(example: Worked, settings: PositionSettings) -> tuple[Examples, list[st
     )
     entities = documents.units.select(documents.is_entity.nonzero()[:, 0])
     automaton = Automaton(build_trie(entities), settings)
-    return build_examples(documents, blanks, SPECIAL, settings, automaton=automaton), words
+    return build_examples(documents, blanks, SPECIAL, settings, automaton), words
 
 
 def table(examples: Examples, words: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ class World:
             found.blanks,
             special,
             self.settings.positions.model_copy(update={"shuffle_spans": False}),
-            automaton=self.automaton,
+            self.automaton,
         )
 
 

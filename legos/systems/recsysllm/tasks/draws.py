@@ -162,9 +162,8 @@ class HorizonSampler:
                     f"user {user}: {count} events that are not held out, expected at least "
                     f"{own.min_items}"
                 )
-            last = count - 1
-            if own.anchor == "random":  # such that the long window is long enough
-                last = own.min_items - 1 + int(below(bits[place, 1], count - own.min_items + 1))
+            # ends at any event, so late that the long window is long enough
+            last = own.min_items - 1 + int(below(bits[place, 1], count - own.min_items + 1))
             begin = self._begin(first, last, int(drawn[place]))
             while last + 1 - begin < own.min_items:
                 taken[place] += 1
