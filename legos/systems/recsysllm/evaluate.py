@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,8 +63,7 @@ class _Rows:
         self.counts[name] = {"groups": groups, "available": available}
 
 
-@dataclass(frozen=True)
-class _NextRow:
+class _NextRow(NamedTuple):
     """Metrics over all items, those of each user, and what they are of."""
 
     row: Row
@@ -207,13 +207,9 @@ class SplitMeasure:
             return
         short = lists[:, :k]
         there = short >= 0
-        row |= beyond_accuracy_of_lists(
-            short[there],
-            np.nonzero(there)[0],
-            len(short),
-            k=k,
-            **known_catalogue(self._place, None),
-        )
+        known = known_catalogue(self._place, None)
+        users = np.nonzero(there)[0]
+        row |= beyond_accuracy_of_lists(short[there], users, len(short), k=k, **known)
 
     def _frozen(self, split: SplitName) -> Candidates:
         """The tables' own candidates, so that other models rank the same; else those drawn."""

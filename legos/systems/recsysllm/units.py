@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from legos.lm.load import literal_copy, token_ids
 Kind = Literal["plain", "entity"]
 NEVER_DROPPED = -1
 _CLOSING = "\"')]}»”’"
+_OF_UNITS = ("is_entity", "ends_sentence", "types", "keys", "events")  # columns of documents
 _QUOTES = f"[{re.escape(_CLOSING)}]*"
 _SENTENCE_END = re.compile(rf"[.?!;…]{_QUOTES}(?=\s)\n*|[。？！；]{_QUOTES}\n*|\n+")
 _ENDS = tuple(".?!;…。？！；\n")
@@ -110,23 +111,12 @@ class Documents:
                 f"{len(self)} documents of {self.type_names} cannot go before {len(other)} of "
                 f"{other.type_names}"
             )
-        both = Documents(
-            stack([self.units, other.units]),
-            self.offsets,
-            torch.cat([self.is_entity, other.is_entity]),
-            torch.cat([self.ends_sentence, other.ends_sentence]),
-            torch.cat([self.types, other.types]),
-            torch.cat([self.keys, other.keys]),
-            torch.cat([self.events, other.events]),
-            self.type_names,
-        )
-        count = len(self.units)
-        order = join_rows(
-            [
-                Ragged(torch.arange(count), self.offsets),
-                Ragged(torch.arange(count, count + len(other.units)), other.offsets),
-            ]
-        )
+        columns: dict[str, Any] = {
+            name: torch.cat([getattr(self, name), getattr(other, name)]) for name in _OF_UNITS
+        }
+        both = replace(self, units=stack([self.units, other.units]), **columns)
+        own, others = torch.arange(len(both.units)).split([len(self.units), len(other.units)])
+        order = join_rows([Ragged(own, self.offsets), Ragged(others, other.offsets)])
         return both._keep(order.values, order.offsets)
 
     def truncated(self, max_tokens: int) -> Documents:
@@ -173,10 +163,8 @@ class Documents:
             )
 
     def _keep(self, index: Tensor, offsets: Tensor) -> Documents:
-        return Documents(
-            self.units.select(index), offsets, self.is_entity[index], self.ends_sentence[index],
-            self.types[index], self.keys[index], self.events[index], self.type_names,
-        )  # fmt: skip
+        columns: dict[str, Any] = {name: getattr(self, name)[index] for name in _OF_UNITS}
+        return replace(self, units=self.units.select(index), offsets=offsets, **columns)
 
 
 class UnitTokenizer:
@@ -215,15 +203,12 @@ class UnitTokenizer:
                     f"entity {unit.text!r} of type {unit.entity_type!r}: expected a text and one "
                     f"of the types {', '.join(self.type_names)}"
                 )
-        is_entity = torch.tensor([unit.kind == "entity" for unit in units], dtype=torch.bool)
-        ends = torch.tensor(
-            [unit.kind == "plain" and _ends_sentence(unit.text) for unit in units], dtype=torch.bool
-        )
+        ends = [unit.kind == "plain" and _ends_sentence(unit.text) for unit in units]
         return Documents(
             units=from_rows(self._rows(units), "int32").tensors(),
             offsets=torch.from_numpy(counts),
-            is_entity=is_entity,
-            ends_sentence=ends,
+            is_entity=torch.tensor([unit.kind == "entity" for unit in units], dtype=torch.bool),
+            ends_sentence=torch.tensor(ends, dtype=torch.bool),
             types=_column(known[u.entity_type] if u.kind == "entity" else -1 for u in units),
             keys=_column(unit.key if unit.kind == "entity" else -1 for unit in units),
             events=_column(unit.event for unit in units),
@@ -239,7 +224,7 @@ class UnitTokenizer:
         """Token ids of each unit; every surface is tokenized once a call, entities once."""
         wanted = dict.fromkeys(unit.surface for unit in units)
         new = [surface for surface in wanted if surface not in self._entities]
-        found = {**dict(zip(new, token_ids(self.fast, new), strict=True))}
+        found = dict(zip(new, token_ids(self.fast, new), strict=True))
         for unit in units:
             if unit.kind == "entity" and unit.surface in found:
                 self._entities[unit.surface] = found[unit.surface]
