@@ -114,11 +114,7 @@ class SoftPromptBackbone(nn.Module):
         return (float(self.width**-0.5) if scaled else 1.0) / self.temperature
 
     def embed(self, ids: Tensor, tables: SoftTables) -> Tensor:
-        """Vectors of tokens, as rows of the word, user and item tables laid end to end.
-
-        Args:
-            ids: any shape, integers of ``tables.vocabulary``.
-            tables: which users and items.
+        """Vectors of ids of any shape: rows of the word, user and item tables laid end to end.
 
         Returns:
             the same shape and ``D``, in the dtype of the token table.
@@ -197,12 +193,7 @@ class SoftPromptBackbone(nn.Module):
     def extend(self, vectors: Tensor, cache: Any) -> Tensor:
         """States of tokens that follow what a key-value cache holds, which then holds them too.
 
-        Args:
-            vectors: ``(B, T, D)`` their vectors.
-            cache: of transformers, see :meth:`new_cache`.
-
-        Returns:
-            ``(B, T, D)``.
+        Both vectors and states are ``(B, T, D)``; for the cache see :meth:`new_cache`.
         """
         self._refuse_long(cache.get_seq_length() + vectors.shape[1])
         states: Tensor = self.model(
@@ -267,17 +258,11 @@ class SoftPromptBackbone(nn.Module):
 
 
 def _block_diagonal(sequences: Tensor, additive: torch.dtype | None) -> Tensor:
-    """Who may attend to whom: earlier tokens of the same sequence.
+    """Who may attend to whom: earlier tokens of the same sequence, ``(R, W)`` -> ``(R, 1, W, W)``.
 
     A prepared mask, for transformers builds one from position ids for some models and for others
-    (OPT) lets the sequences of a row see each other.
-
-    Args:
-        sequences: ``(R, W)`` int64.
-        additive: the dtype of a mask that is added to scores; None: a bool one.
-
-    Returns:
-        ``(R, 1, W, W)``.
+    (OPT) lets the sequences of a row see each other. ``additive``: the dtype of a mask that is
+    added to scores; None: a bool one.
     """
     width = sequences.shape[1]
     same = sequences[:, None, :, None] == sequences[:, None, None, :]

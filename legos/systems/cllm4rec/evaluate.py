@@ -34,17 +34,9 @@ def evaluate(
     *,
     thorough: bool,
 ) -> SplitResult | None:
-    """Score and measure a split, as ``exp.evaluate`` says; the result in the main process.
+    """Score and measure a split, see :func:`legos.evaluation.measure.measure_scorer`.
 
-    Args:
-        place: configuration and tables.
-        model: put into evaluation mode for the time of the call.
-        prompts: how items become a prompt.
-        interactions: the split, on the device.
-        thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
-
-    Raises:
-        DataError: a score is not finite.
+    The model is in evaluation mode for the time of the call.
     """
     training = model.training
     model.eval()
@@ -88,13 +80,9 @@ def _scorer(
 def prediction_batch(
     model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
 ) -> PromptBatch:
-    """What a model reads of ``(B,)`` users to score all items.
+    """What a model reads of ``(B,)`` users to score all items, as its settings say.
 
-    Args:
-        model: whose settings say how.
-        prompts: of the train items.
-        users: ``(B,)`` int64.
-        items: B rows of distinct ascending items that they have; None: the train items.
+    ``items`` are B rows of distinct ascending items that they have; None: the train items.
     """
     if model.settings.recommendation.scoring == "next_item":
         return prompts.histories(users, items=items)

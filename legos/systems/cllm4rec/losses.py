@@ -70,12 +70,8 @@ def next_token_likelihood(
 def multinomial_likelihood(scores: Tensor, targets: Ragged) -> Tensor:
     """Summed negative multinomial log-likelihood, as in Multi-VAE (Liang et al., WWW 2018).
 
-    Args:
-        scores: ``(B, J)`` of all items.
-        targets: B rows of distinct item numbers; an empty row adds nothing.
-
-    Returns:
-        fp32 scalar: sum over rows of ``|r| logsumexp(s) - sum of s over r``.
+    Over scores ``(B, J)`` of all items and B rows r of distinct items, the sum over rows of
+    ``|r| logsumexp(s) - sum of s over r``: an fp32 scalar.
     """
     scores = scores.float()
     normaliser = scores.logsumexp(1)  # (B,)
@@ -91,13 +87,9 @@ def mutual_distance(
     Args:
         own: tables that learn in this step.
         other: tables that are held fixed.
-        users: ``(n,)`` int64 user numbers, one for each time a batch counts one.
-        items: ``(m,)`` int64 item numbers, likewise.
+        users, items: ``(n,)`` and ``(m,)`` int64, one for each time a batch counts one.
         reduction: `paper` and `public_code`: the sum over all counts; `mean_unique`: the mean over
             distinct users and items.
-
-    Returns:
-        fp32 scalar; 0 without users and items.
     """
     if reduction == "mean_unique":
         users, items = users.unique(), items.unique()

@@ -6,8 +6,7 @@ In each step only one set of tables learns; the other is a constant it is pulled
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +85,7 @@ class Cllm4Rec(nn.Module):
     def content_step(self, batch: PromptBatch, *, mutual: bool = True) -> LossParts:
         """Loss of the text language model: a softmax over words at each word (section 3.4).
 
-        Args:
-            batch: of texts.
-            mutual: off in warm-up, where the collaborative tables are still random.
+        ``mutual`` is off in warm-up, where the collaborative tables are still random.
         """
         if self.content is None:
             raise ConfigError("content step: content is off, there are no content tables")
@@ -126,20 +123,14 @@ class Cllm4Rec(nn.Module):
         positions = self._predicted(batch)
         if own is self.collaborative:
             with torch.autocast(states.device.type, enabled=False):  # as item_scores
+                first, table = own.vocabulary.first_item, own.item.weight
                 likelihood = next_token_likelihood(
-                    states.float(),
-                    batch.tokens,
-                    positions,
-                    own.item.weight,
-                    first=own.vocabulary.first_item,
+                    states.float(), batch.tokens, positions, table, first=first
                 )
         else:
-            likelihood = next_token_likelihood(
-                states * self.backbone.output_scale,
-                batch.tokens,
-                positions,
-                self.backbone.output_table,
-            )
+            states = states * self.backbone.output_scale
+            table = self.backbone.output_table
+            likelihood = next_token_likelihood(states, batch.tokens, positions, table)
         return self._parts(batch, likelihood, len(positions), own, other)
 
     def _predicted(self, batch: PromptBatch) -> Tensor:
@@ -164,15 +155,8 @@ class Cllm4Rec(nn.Module):
         return LossParts(likelihood, count, distance, prior)
 
 
-@dataclass(frozen=True)
-class Assembled:
-    """A model and what turns its data into tokens.
-
-    Attributes:
-        model: on the CPU, in evaluation mode.
-        tokenizer: with users and items.
-        templates: prompts.
-    """
+class Assembled(NamedTuple):
+    """A model, on the CPU and in evaluation mode, and what turns its data into tokens."""
 
     model: Cllm4Rec
     tokenizer: SoftTokenizer
