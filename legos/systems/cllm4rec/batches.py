@@ -76,15 +76,7 @@ class Templates:
         return self._filled(_repeated(self._history, len(users)), users)
 
     def recommendation(self, users: Tensor, items: Ragged) -> Ragged:
-        """History, items and suffix: the prompt of the recommendation head.
-
-        Args:
-            users: ``(S,)`` int64 user numbers.
-            items: S rows of item numbers; without any, the suffix follows the history at once.
-
-        Returns:
-            S rows of int64 ids.
-        """
+        """History, items and suffix of ``(S,)`` users: the prompt of the recommendation head."""
         suffix = self._filled(_repeated(self._suffix, len(users)), users)
         return join_rows([self.history(users), self.items(items), suffix])
 
@@ -93,12 +85,7 @@ class Templates:
         return Ragged(self.vocabulary.item_tokens(items.values), items.offsets)
 
     def content(self, kinds: Tensor, users: Tensor, items: Tensor) -> Ragged:
-        """Prompts of texts: S rows of int64 ids.
-
-        Args:
-            kinds: ``(S,)`` int64 rows of ``CONTENT_KINDS``, see :func:`content_kind`.
-            users, items: ``(S,)`` int64; anything where the sentence has none.
-        """
+        """Prompts of texts of ``(S,)`` kinds; users and items are anything where none is named."""
         return self._filled(self._content.select(kinds), users, items)
 
     def named_by(self, kinds: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,12 +261,7 @@ class RecommendationPrompts(_UserPrompts):
         return hidden, seen if own.reorder else _sorted(seen)
 
     def prompts(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
-        """Prompts of ``(S,)`` users for prediction.
-
-        Args:
-            users: ``(S,)`` int64.
-            items: S rows of distinct ascending items; None: all train items of each user.
-        """
+        """Prompts of ``(S,)`` users for prediction, with all train items or S ascending rows."""
         shown = self._test_order(users, items).head(self._most)
         return _without_main(users, self._templates.recommendation(users, shown))
 

@@ -319,11 +319,7 @@ class TokenStore:
 
 
 def token_store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore:
-    """Where the texts of a run lie as token ids, whether they are there or not.
-
-    Raises:
-        ConfigError: the data do not have the kinds of text that are asked for.
-    """
+    """Where the texts of a run lie as token ids, whether they are there or not."""
     data, tables = place.config.data, place.tables
     kinds = chosen_kinds(settings.content.kinds, data, tables)
     facts: dict[str, Any] = {

@@ -157,12 +157,8 @@ class SoftTokenizer:
     def encode_plain(self, texts: Sequence[str], *, leading_space: bool = False) -> Ragged:
         """Token ids of texts in which nothing is a user or an item: int32, packed.
 
-        As :meth:`encode_batch` otherwise: trailing blanks go.
-
-        Args:
-            texts: main texts, such as reviews.
-            leading_space: put a blank before each (the public preprocessing does, its demo does
-                not): its first word is then tokenized as one inside a sentence.
+        Trailing blanks go. ``leading_space`` puts a blank before each (the public preprocessing
+        does, its demo does not): its first word is then tokenized as one inside a sentence.
         """
         space = " " if leading_space else ""
         rows = token_ids(self._base, [(space + text).rstrip() for text in texts])
