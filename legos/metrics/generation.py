@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from legos.errors import DataError
-from legos.metrics.full_ranking import full_ranking_metrics, require_possible
+from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.metrics.ranking import grouped_metrics
 
 FEWEST_STARS, MOST_STARS = 1.0, 5.0
@@ -114,11 +114,10 @@ def list_metrics(
     matrix = np.full((len(lists), width), -1, dtype=np.int64)
     for user, items in enumerate(lists):
         matrix[user, : len(items)] = items
-    wanted = np.asarray(targets, dtype=np.int64)
-    offsets = np.arange(len(wanted) + 1)
-    found = full_ranking_metrics(matrix, wanted, offsets, recall_at=at, ndcg_at=at).values
-    row = {f"HR@{k}": found[f"Recall@{k}"] for k in at}  # with one target they are the same
-    row |= {f"nDCG@{k}": found[f"nDCG@{k}"] for k in at}
+    wanted, one = np.asarray(targets, dtype=np.int64), np.ones(len(lists), dtype=np.int64)
+    names = [f"{kind}@{k}" for kind in ("HR", "nDCG") for k in at]
+    sizes = np.full(len(lists), width)
+    row = dict(counted_metrics(listed(matrix, wanted, one), one, sizes, names).values)
     places = (matrix == wanted[:, None]) / np.arange(1, width + 1)
     row["MRR"] = float(places.max(1).mean())
     require_possible(row, source="generated lists")

@@ -138,7 +138,8 @@ def of_groups(
     longest = int(sizes.max(initial=0))
     k = longest if metric.k is None else min(metric.k, longest)
     if metric.kind in ("MRR", "HR"):
-        result = np.full(len(clicks), np.nan)
+        # a click without a place stands beyond k: no hit, and an unknown reciprocal rank
+        result = np.where((clicks > 0) & (metric.kind == "HR"), 0.0, np.nan)
         first = np.flatnonzero(found.positives_above == 0)
         first = first[np.unique(found.group[first], return_index=True)[1]]
         reciprocal, hit = _first_hit(

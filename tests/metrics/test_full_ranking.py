@@ -27,7 +27,7 @@ def liang(ranked: list[int], targets: set[int], k: int) -> tuple[float, float]:
 
 
 def test_the_golden_of_multi_vae() -> None:
-    """G7: y = [1,0,1,0,0,0], s = [5,4,3,2,1,0]; afterwards item 0 is excluded."""
+    """y = [1,0,1,0,0,0], s = [5,4,3,2,1,0]; afterwards item 0 is excluded."""
     scores, labels = np.array([5.0, 4, 3, 2, 1, 0]), np.array([1, 0, 1, 0, 0, 0])
     names = ["Recall@1", "Recall@2", "Recall@3", "nDCG@2", "nDCG@3"]
     offsets = np.array([0, 6])

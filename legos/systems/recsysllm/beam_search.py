@@ -67,7 +67,7 @@ def rank_entities(
         num_beams: K; with at least as many as there are entities the ranking is exact.
         num_results: how many are asked for; K by default.
         length_penalty: scores are divided by the number of tokens to this power; 0: the model's own
-            probability (A24).
+            probability, of which the paper says nothing.
         early_stop: drop beams that cannot come among the results any more, and end when none is
             left (exact: log-probabilities only fall; without effect under a length penalty).
         excluded: B rows of keys of the slot that are no answers.

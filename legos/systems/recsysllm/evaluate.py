@@ -148,11 +148,9 @@ class SplitMeasure:
         positives = listed(ranked.lists, targets[clicks == 1], clicks)
         count = int(self._place.tables.offered.sum())
         sizes = np.array([count - len(past) for past in pasts])
-        # who is in no list has no place, which HR@k needs; with one target Recall@k is the same
-        alike = {name: name.replace("HR@", "Recall@") for name in names}
-        found = counted_metrics(positives, clicks, sizes, list(dict.fromkeys(alike.values())))
-        row = {name: found.values[other] for name, other in alike.items()}
-        per_user = {name: found.per_group[other] for name, other in alike.items()}
+        found = counted_metrics(positives, clicks, sizes, names)
+        row = {name: found.values[name] for name in names}
+        per_user = {name: found.per_group[name] for name in names}
         return _NextRow(row, per_user, ranked)
 
     def _add(

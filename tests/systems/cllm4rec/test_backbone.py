@@ -1,11 +1,11 @@
 """The backbone reads users and items as further rows of its token table, packed or padded.
 
-| invariant of the specification | test |
+| invariant | test |
 |---|---|
-| 1 embedding = row gather | test_embedding_is_a_row_gather, test_ids_out_of_range |
-| 2 only words: the untouched model's logits | test_words_alone_give_the_untouched_logits |
-| 6 two passes = one = packed | test_two_passes_equal_one_packed, test_t5_equals_two_passes |
-| 7 padding and batch-mates change nothing | test_padding_changes_nothing |
+| embedding = row gather | test_embedding_is_a_row_gather, test_ids_out_of_range |
+| only words: the untouched model's logits | test_words_alone_give_the_untouched_logits |
+| two passes = one = packed | test_two_passes_equal_one_packed, test_t5_equals_two_passes |
+| padding and batch-mates change nothing | test_padding_changes_nothing |
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.systems.cllm4rec.small import (
 
 VOCABULARY = Vocabulary(WORDS, 5, 7)
 LENGTHS, PROMPTS = [7, 1, 9, 3, 12, 4], torch.tensor([4, 1, 2, 3, 5, 4])
-TOLERANCE = 1e-5  # the specification's, fp32
+TOLERANCE = 1e-5  # fp32
 
 
 def tables(width: int, *, std: float = 0.1) -> SoftTables:

@@ -1,12 +1,12 @@
 """Prompts of the three tasks: masks, targets, item orders and lengths.
 
-| invariant of the specification | test |
+| invariant | test |
 |---|---|
-| 9 a user counts twice in recommendation prompts of the public code alone | |
+| a user counts twice in recommendation prompts of the public code alone | |
 |   | test_user_counts_twice_only_as_in_the_public_code |
-| 12 masked items absent, targets by preset, suffix always last | test_masked_prompts, |
+| masked items absent, targets by preset, suffix always last | test_masked_prompts, |
 |   | test_suffix_survives_every_length |
-| 13 reordering | test_reordering |
+| reordering | test_reordering |
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Likelihoods against full softmaxes, and what mutual regularisation counts.
 
-| invariant of the specification | test |
+| invariant | test |
 |---|---|
-| 8 which positions are predicted | test_predicted_positions, test_other_positions_do_not_matter, |
+| which positions are predicted | test_predicted_positions, test_other_positions_do_not_matter, |
 |   | test_one_item_has_a_finite_loss |
-| 9 mutual regularisation | test_mutual_distance_by_hand, test_mutual_gradients_are_opposite, |
+| mutual regularisation | test_mutual_distance_by_hand, test_mutual_gradients_are_opposite, |
 |   | test_user_counts_twice_only_as_in_the_public_code (test_batches) |
-| 12 multinomial loss | test_multinomial_by_hand |
+| multinomial loss | test_multinomial_by_hand |
 """
 
 from __future__ import annotations

@@ -16,36 +16,36 @@ GPT-2's vocabulary and skip without it (``LEGOS_SHARED`` or ``../shared``).
 
 | invariant | test (the files' own heads name more) |
 |---|---|
-| 1 embedding | test_backbone: test_embedding_is_a_row_gather, test_ids_out_of_range |
-| 2 words alone | test_backbone: test_words_alone_give_..., test_t5_words_alone_give_... |
+| embedding | test_backbone: test_embedding_is_a_row_gather, test_ids_out_of_range |
+| words alone | test_backbone: test_words_alone_give_..., test_t5_words_alone_give_... |
 | 3, 4 who learns | test_steps: test_backbone_stays_and_one_set_learns; |
 |   | test_cllm4rec_run: test_in_every_pass_one_set_of_tables_learns; |
 |   | test_bf16: test_only_tables_are_optimized_and_they_stay_fp32 |
-| 5 rows with gradients | test_steps: test_rows_with_gradients |
-| 6 two passes, one, packed | test_backbone: test_two_passes_..., test_t5_equals_two_passes |
-| 7 padding | test_backbone: test_padding_changes_nothing |
-| 8 predicted positions | test_cllm4rec_losses: test_predicted_positions, |
+| rows with gradients | test_steps: test_rows_with_gradients |
+| two passes, one, packed | test_backbone: test_two_passes_..., test_t5_equals_two_passes |
+| padding | test_backbone: test_padding_changes_nothing |
+| predicted positions | test_cllm4rec_losses: test_predicted_positions, |
 |   | test_other_positions_do_not_matter, test_one_item_has_a_finite_loss; |
 |   | test_steps: test_score_first_adds_one_term_a_row |
-| 9 mutual regularisation | test_cllm4rec_losses: test_mutual_...; test_batches: |
+| mutual regularisation | test_cllm4rec_losses: test_mutual_...; test_batches: |
 |   | test_user_counts_twice_only_as_in_the_public_code |
-| 10 weight 0 = LLM-CF | test_steps: test_weight_zero_is_llm_cf; test_cllm4rec_run: |
+| weight 0 = LLM-CF | test_steps: test_weight_zero_is_llm_cf; test_cllm4rec_run: |
 |   | test_without_mutual_weight_collaborative_tables_go_the_way_of_llm_cf |
-| 11 tied head | test_steps: test_item_head_is_the_item_table |
-| 12 recommendation | test_batches: test_masked_prompts, test_suffix_survives_every_length; |
+| tied head | test_steps: test_item_head_is_the_item_table |
+| recommendation | test_batches: test_masked_prompts, test_suffix_survives_every_length; |
 |   | test_cllm4rec_losses: test_multinomial_by_hand |
-| 13 reordering | test_batches: test_reordering, test_fixed_order_of_prompts |
-| 14 evaluation | test_predict: test_top_items_equals_brute_force, |
+| reordering | test_batches: test_reordering, test_fixed_order_of_prompts |
+| evaluation | test_predict: test_top_items_equals_brute_force, |
 |   | test_no_train_item_is_recommended, test_users_without_targets_are_left_out |
-| 15 checkpoints | test_cllm4rec_run: test_killed_in_every_stage_...; test_steps: |
+| checkpoints | test_cllm4rec_run: test_killed_in_every_stage_...; test_steps: |
 |   | test_training_goes_on_bit_identically, test_names_are_strict |
-| 16 split | process/amazon/test_amazon_splits: test_splits_are_disjoint_whole_... |
-| 17 no leak | process/amazon/test_amazon_tables: test_training_reviews_hold_no_..., |
+| split | process/amazon/test_amazon_splits: test_splits_are_disjoint_whole_... |
+| no leak | process/amazon/test_amazon_tables: test_training_reviews_hold_no_..., |
 |   | test_a_leaking_review_is_refused_by_name |
-| 18 relabelling | test_predict: test_relabelling_permutes_scores |
-| 19 overfit, transfer | test_predict: test_overfit_on_planted_clusters, |
+| relabelling | test_predict: test_relabelling_permutes_scores |
+| overfit, transfer | test_predict: test_overfit_on_planted_clusters, |
 |   | test_content_reaches_items_without_interactions |
-| 20 bf16 | test_predict: test_16_bits_rank_nearly_as_32; |
+| bf16 | test_predict: test_16_bits_rank_nearly_as_32; |
 |   | test_bf16: test_losses_in_16_bits_follow_those_in_32 |
 """
 

@@ -1,13 +1,13 @@
 """Ranking all items, serving with a kept prefix, and what a trained model can do.
 
-| invariant of the specification | test |
+| invariant | test |
 |---|---|
-| 14 evaluation | test_top_items_equals_brute_force, test_no_train_item_is_recommended, |
+| evaluation | test_top_items_equals_brute_force, test_no_train_item_is_recommended, |
 |   | test_users_without_targets_are_left_out |
-| 18 relabelling permutes scores | test_relabelling_permutes_scores |
-| 19 overfit, content reaches new items | test_overfit_on_planted_clusters, |
+| relabelling permutes scores | test_relabelling_permutes_scores |
+| overfit, content reaches new items | test_overfit_on_planted_clusters, |
 |   | test_content_reaches_items_without_interactions |
-| 20 bf16 | test_16_bits_rank_nearly_as_32 |
+| bf16 | test_16_bits_rank_nearly_as_32 |
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """What learns in each step, and what does not.
 
-| invariant of the specification | test |
+| invariant | test |
 |---|---|
-| 3 backbone bit-identical, two tables a set learn | test_backbone_stays_and_one_set_learns |
-| 4 a step never changes the other set | test_backbone_stays_and_one_set_learns |
-| 5 which rows get gradients | test_rows_with_gradients |
-| 10 weight 0 = LLM-CF | test_weight_zero_is_llm_cf |
-| 11 tied item head | test_item_head_is_the_item_table |
-| 15 checkpoints, strict names | test_training_goes_on_bit_identically, test_names_are_strict |
+| backbone bit-identical, two tables a set learn | test_backbone_stays_and_one_set_learns |
+| a step never changes the other set | test_backbone_stays_and_one_set_learns |
+| which rows get gradients | test_rows_with_gradients |
+| weight 0 = LLM-CF | test_weight_zero_is_llm_cf |
+| tied item head | test_item_head_is_the_item_table |
+| checkpoints, strict names | test_training_goes_on_bit_identically, test_names_are_strict |
 """
 
 from __future__ import annotations

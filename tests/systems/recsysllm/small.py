@@ -1,40 +1,41 @@
 """Small random documents, tokenizers and backbones for the tests of RecSysLLM's core.
 
-The golden tests of its specification and where they are:
+What is proven where:
 
-    1  units tokenized alone, entities in the pool, no merged ``),``    test_units
-    2  truncation keeps entities whole, |A| + |B| within the limit      test_units, test_masking,
-                                                                        test_task_examples
-    3  horizons 10/30/60, nothing held out, chronological               test_horizons
-    4  splits of the reviews: nothing held out; 80/10/10                test_tasks
-    5  no split entity, disjoint, non-adjacent, lengths, sentences      test_masking
-    6  reconstruction, as many masks as [START]s and [END]s             test_positions
-    7  blanks in order; shuffled: the same ones                         test_positions
-    8  [END] never an input, [START] never a target, number of targets  test_positions
-    9  E1 to E5; mode glm equals GLM's algorithm                        test_positions
-    10 inter of B at its mask, inter of A counts, intra of A            test_positions
-    11 table of the automaton; training equals inference; equals gold   test_automaton
-    12 beams gathered equal beams replayed                              test_automaton
-    13 perturbations show who attends to whom                           test_backbones
-    14 eager equals sdpa; what must raise                               test_backbones
-    15 filling with a cache equals one forward, padding on both sides   test_decoding
-    16 padding never gives NaN                                          test_backbones
-    17 a fresh adapter is the model it was, with LoRA too               test_backbones
-    18 parameter counts, special ids                                    test_glm
-    19 shards, hub layouts, ChatGLM's heads                             test_glm
-    20 save, load, merge                                                test_glm
-    21 beam search with enough beams equals brute force                 test_decoding
-    22 only items, items that begin others, early stop                  test_decoding
-    23 packed scores equal single ones                                  test_decoding
-    24 legacy BLEU and ROUGE                                            test_generation_metrics
-    25 HR, nDCG and MRR of lists                                        test_generation_metrics
-    26 bounds; on every row of a run                  test_generation_metrics, test_evaluate
-    27 ratings parsed                                                   test_generation_metrics
-    determinism of tasks, candidates and negatives                      test_tasks, test_candidates
-    kills in every phase                                                test_recsysllm_run
-    the ablation's rows                                                 test_ablation
-    other tables than those trained on                                  test_transfer
-    GLMs as they are published                                          test_glm_run
+    units tokenized alone, entities in the pool, no merged ``),``     test_units
+    truncation keeps entities whole, |A| + |B| within the limit       test_units, test_masking,
+                                                                      test_task_examples
+    horizons 10/30/60, nothing held out, chronological                test_horizons
+    splits of the reviews: nothing held out; 80/10/10                 test_tasks
+    no split entity, disjoint, non-adjacent, lengths, sentences       test_masking
+    reconstruction, as many masks as [START]s and [END]s              test_positions
+    blanks in order; shuffled: the same ones                          test_positions
+    [END] never an input, [START] never a target, number of targets   test_positions
+    E1 to E5; mode glm equals GLM's algorithm                         test_positions
+    inter of B at its mask, inter of A counts, intra of A             test_positions
+    table of the automaton; training equals inference; equals gold    test_automaton
+    beams gathered equal beams replayed                               test_automaton
+    perturbations show who attends to whom                            test_backbones
+    eager equals sdpa; what must raise                                test_backbones
+    filling with a cache equals one forward, padding on both sides    test_decoding
+    padding never gives NaN                                           test_backbones
+    a fresh adapter is the model it was, with LoRA too                test_backbones
+    parameter counts, special ids                                     test_glm
+    shards, hub layouts, ChatGLM's heads                              test_glm
+    save, load, merge                                                 test_glm
+    beam search with enough beams equals brute force                  test_decoding
+    only items, items that begin others, early stop                   test_decoding
+    packed scores equal single ones                                   test_decoding
+    legacy BLEU and ROUGE                                             test_generation_metrics
+    HR, nDCG and MRR of lists                                         test_generation_metrics
+    bounds; on every row of a run                                     test_generation_metrics,
+                                                                      test_evaluate
+    ratings parsed                                                    test_generation_metrics
+    determinism of tasks, candidates and negatives                    test_tasks, test_candidates
+    kills in every phase                                              test_recsysllm_run
+    the ablation's rows                                               test_ablation
+    other tables than those trained on                                test_transfer
+    GLMs as they are published                                        test_glm_run
 """
 
 from __future__ import annotations

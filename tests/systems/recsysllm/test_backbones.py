@@ -1,4 +1,4 @@
-"""Attention, layouts, adapters and the loss: goldens 13, 14, 16 and 17."""
+"""Who attends to whom, eager equals sdpa, padding, fresh adapters and the loss."""
 
 from __future__ import annotations
 

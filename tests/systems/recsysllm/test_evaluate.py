@@ -39,14 +39,14 @@ def opened(config: RunConfig) -> RecsysllmSystem:
 def test_an_impossible_row_stops_the_run(
     row: str, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Golden 26: HR@10 below HR@5, whichever part computed it."""
+    """HR@10 below HR@5, whichever part computed it."""
     impossible = {"HR@5": 0.5, "HR@10": 0.4}
     if row == "all":
         real = evaluate.counted_metrics
 
         def broken(*args: Any, **more: Any) -> Any:
             found = real(*args, **more)
-            found.values["Recall@5"] = found.values["Recall@10"] + 0.1
+            found.values["HR@5"] = found.values["HR@10"] + 0.1
             return found
 
         monkeypatch.setattr(evaluate, "counted_metrics", broken)

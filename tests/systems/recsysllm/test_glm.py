@@ -1,4 +1,4 @@
-"""GLM, its published layouts and its adapters: goldens 18, 19 and 20."""
+"""GLM: parameter counts, published layouts, adapters saved, loaded and merged."""
 
 from __future__ import annotations
 

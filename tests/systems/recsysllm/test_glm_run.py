@@ -75,7 +75,7 @@ def test_a_published_folder_is_checked_trained_and_measured(
     assert {"all", "direct, unseen prompt direct-8", "rating, unseen prompt rating-10"} <= {*rows}
     stored = load_file(path.parent / "checkpoints/best/model.safetensors")
     assert stored
-    assert all("lora_" in name for name in stored)  # positions stay as they were, A19
+    assert all("lora_" in name for name in stored)  # positions stay as they were
 
 
 def test_a_glm_from_its_configuration_alone(reviewed: Tables, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Blanks: goldens 2 and 5."""
+"""Blanks never split an entity, never touch, and leave room for Part B."""
 
 from __future__ import annotations
 

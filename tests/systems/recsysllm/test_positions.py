@@ -24,7 +24,7 @@ from tests.systems.recsysllm.worked_examples import (
 
 Rows = tuple[str, str, str, str]
 GLM = PositionSettings(intra_mode="glm")
-# input, target, inter, intra as the specification prints them; | stands between A and B
+# input, target, inter, intra worked out by hand; | stands between A and B
 GOLDEN: dict[tuple[str, str], Rows] = {
     ("E1", "paper"): (
         "[M] x4 [M] x6 x7 | [S] x1 x2 x3 [S] x5", "x1 x2 x3 [E] x5 [E]",

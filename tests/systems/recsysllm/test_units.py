@@ -1,4 +1,4 @@
-"""Units, textualizer and pool: goldens 1 and 2."""
+"""Units are tokenized alone, truncation keeps entities whole, and the pool of entities."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class IntraTable(nn.Module):
     """Vectors of intra-entity positions, zero at first.
 
     Args:
-        rows: positions from here on share the last row, with a warning (A21: the longest entity and
-            two are enough).
+        rows: positions from here on share the last row, with a warning; the longest entity
+            and two are enough.
         width: D.
     """
 
