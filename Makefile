@@ -1,29 +1,42 @@
 # make quickstart   set up, generate the newsroom, train NAML and NRMS, print the table
 # make test         set up, check style and types, run the tests
+# make test-quick   between two edits: style, and the first case of every test that is neither slow
+#                   nor starts processes
 # make nightly      the combinations of bricks, settings and YAMLs that make test leaves out
 # make check        style and types only
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 export TOKENIZERS_PARALLELISM := false
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test nightly check setup clean
+.PHONY: quickstart test test-quick tests nightly check style types setup clean
 
 quickstart: $(VENV)/.runtime
 	$(BIN)/python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
 	$(BIN)/python worker.py --data config/data/newsroom.yaml --exp config/exp/quickstart.yaml
 
-test: $(VENV)/.development check
-	$(BIN)/python -m pytest -n 2
+test: style
+	$(MAKE) --no-print-directory --jobs 2 types tests
+
+test-quick: style
+	$(PYTEST) --quick
 
 nightly: $(VENV)/.development
-	$(BIN)/python -m pytest -n 2 -m nightly
+	$(PYTEST) -m nightly
 
-check: $(VENV)/.development
+check: style types
+
+style: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.development
 	$(BIN)/mypy
+
+tests: $(VENV)/.development
+	$(PYTEST)
 
 setup: $(VENV)/.development
 

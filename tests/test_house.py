@@ -51,10 +51,15 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 MODULES = modules()
-ARROWS = {
-    name: {each for each in imports(path, MODULES) if each != name}
-    for name, path in MODULES.items()
-}
+
+
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    """By module those that it imports."""
+    return {
+        name: {each for each in imports(path, MODULES) if each != name}
+        for name, path in MODULES.items()
+    }
 
 
 def height(module: str) -> int:
@@ -68,37 +73,37 @@ def test_every_folder_has_a_floor() -> None:
     assert folders | {"recommender"} == set(HEIGHT)
 
 
-def test_arrows_go_down() -> None:
+def test_arrows_go_down(arrows: dict[str, set[str]]) -> None:
     up = [
         f"{name} -> {other}"
-        for name, others in ARROWS.items()
+        for name, others in arrows.items()
         for other in others
         if other in MODULES and height(other) > height(name)
     ]
     assert up == []
 
 
-def test_the_toolkit_knows_nothing_of_its_users() -> None:
+def test_the_toolkit_knows_nothing_of_its_users(arrows: dict[str, set[str]]) -> None:
     outside = ("process", "worker", "benchmarks", "tests")
     assert [
         f"{name} -> {other}"
-        for name, others in ARROWS.items()
+        for name, others in arrows.items()
         for other in others
         if other.split(".")[0] in outside
     ] == []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name: others & MODULES.keys() for name, others in ARROWS.items()}
+def test_no_modules_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
+    graph = {name: others & MODULES.keys() for name, others in arrows.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def test_no_folders_import_each_other_in_a_circle() -> None:
+def test_no_folders_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
     graph: dict[str, set[str]] = {}
-    for name, others in ARROWS.items():
+    for name, others in arrows.items():
         own = name.split(".")[1:2]
         rooms = {room for other in others & MODULES.keys() for room in other.split(".")[1:2]}
         if own and own[0] in HEIGHT:
@@ -109,11 +114,11 @@ def test_no_folders_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def test_a_system_uses_no_other_system() -> None:
+def test_a_system_uses_no_other_system(arrows: dict[str, set[str]]) -> None:
     folders = {path.name for path in (ROOT / "legos" / "systems").iterdir() if path.is_dir()}
     crossing = [
         f"{name} -> {other}"
-        for name, others in ARROWS.items()
+        for name, others in arrows.items()
         for other in others
         if name.startswith("legos.systems.")
         and other.startswith("legos.systems.")
