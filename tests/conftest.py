@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     quick, others = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        is_quick = test not in seen and not any(item.iter_markers(name) for name in left_out)
+        is_quick = test not in seen and not any(item.get_closest_marker(name) for name in left_out)
         (quick if is_quick else others).append(item)
         if is_quick:
             seen.add(test)

@@ -35,6 +35,7 @@ def test_a_gzip_file_of_texts_is_read_as_gzip_reads_it(tmp_path: Path) -> None:
         assert BoundedGzip(path, raw).read() == b"".join(lines)
 
 
+@pytest.mark.slow
 def test_json_lines_that_explode_are_refused(tmp_path: Path) -> None:
     path = bomb(tmp_path / "a.json.gz", b"{}\n")
     with pytest.raises(DataError, match=r"a\.json\.gz: .* bytes of this gzip file stand for"):

@@ -170,6 +170,7 @@ def checked(words: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -
     return f"{code}\n{out}{err}"
 
 
+@pytest.mark.slow
 def test_the_published_training_command_trains_adapters_above_the_cut(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
 VALUES = st.text(min_size=0).filter(lambda text: not text.startswith("--"))
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, VALUES), st.lists(st.booleans(), min_size=9, max_size=9))
 def test_options_are_read_back_as_written(options: dict[str, str], joined: list[bool]) -> None:
     argv: list[str] = []

@@ -143,6 +143,7 @@ def test_two_processes_rank_as_one(
         assert found[subset] == pytest.approx(values, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "loss", "history"),
     [

@@ -72,6 +72,7 @@ def test_what_was_written_is_read_back(
     assert made.size(TOKENS, PARTS, dtype) == size
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.lists(st.integers(1, 999), max_size=6), max_size=9),

@@ -57,6 +57,7 @@ def test_a_kind_is_equal_or_refused_as_the_docs_say(kind: str) -> None:
         assert row.verdict == VERDICTS[kind]
 
 
+@pytest.mark.slow
 @same_version
 def test_the_docs_have_every_kind_of_text_model() -> None:
     with quiet_transformers():

@@ -84,6 +84,7 @@ def test_weights_as_pickles_are_refused(tmp_path: Path) -> None:
         LanguageModel(LanguageModelSource.model_validate(str(tmp_path))).load()
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_read_with_its_tokenizer() -> None:
     model = LanguageModel(packaged("smollm2"))
     assert (model.width, model.num_layers, model.longest) == (576, 30, 8192)

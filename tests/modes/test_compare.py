@@ -44,6 +44,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
     return tables, runs, run(config)
 
 
+@pytest.mark.slow
 def test_a_row_runs_on_its_own_data_as_if_started_by_itself(
     compared: tuple[Path, Path, dict[str, Any]],
 ) -> None:

@@ -117,6 +117,7 @@ def test_item_vectors_are_those_of_the_template(tables: Path, tmp_path: Path) ->
         torch.testing.assert_close(found[item], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_files_are_written_again_only_where_something_changed(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

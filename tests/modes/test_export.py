@@ -128,6 +128,7 @@ def exporting(config: RunConfig, **more: Any) -> RunConfig:
     return config.model_copy(update={"exp": exp})
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_with_its_tokenizer_and_where_it_comes_from(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_run_is_exported_with_its_tokenizer_and_where_it_comes_from(
     assert facts["fingerprint"] == original.fingerprint
 
 
+@pytest.mark.slow
 def test_a_named_run_goes_to_a_named_folder_and_nothing_else_is_replaced(
     tables: Path, tmp_path: Path
 ) -> None:

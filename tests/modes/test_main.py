@@ -47,6 +47,7 @@ def unmeasured(trained: tuple[Path, Path, dict[str, Any]], folder: Path) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_a_model_learns_the_planted_taste(trained: tuple[Path, Path, dict[str, Any]]) -> None:
     results = trained[2]
     model = results["splits"]["test"]["rows"]["all"]["GAUC"]
@@ -199,6 +200,7 @@ def test_a_watched_metric_that_cannot_be_defined_is_refused_before_the_first_ste
     assert not list((tmp_path / "runs").rglob("config.json"))
 
 
+@pytest.mark.slow
 def test_a_comparison_prints_every_method_and_reuses_finished_runs(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

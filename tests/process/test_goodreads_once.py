@@ -118,6 +118,7 @@ def test_real_splits_share_users_histories_and_positives(real: RawData) -> None:
         np.testing.assert_array_equal(positives(given), positives(uniform))
 
 
+@pytest.mark.slow
 def test_the_real_release_rebuilds_the_real_benchmark(real_folder: Path, real: RawData) -> None:
     """Every user, history and positive; texts but for two with a control character."""
     release = read_release(real_folder / "raw", name="goodreads")
@@ -128,6 +129,7 @@ def test_the_real_release_rebuilds_the_real_benchmark(real_folder: Path, real: R
     assert sum(count for name, count in release.oddities.items() if "bad rows" in name) == 0
 
 
+@pytest.mark.slow
 def test_real_negatives_rebuilt_from_the_release_are_as_popular_as_the_given(
     real_folder: Path, real: RawData
 ) -> None:

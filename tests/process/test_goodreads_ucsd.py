@@ -325,6 +325,7 @@ def test_filters_that_leave_nothing_say_what_there_was(dump: tuple[Path, Path]) 
         read(dump, users=1)
 
 
+@pytest.mark.slow
 def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(tmp_path: Path) -> None:
     def peak(lines: int) -> int:
         rows = (interaction(f"u{i % 50}", i % 70, 3 + 2 * (i < 2000), i % 60) for i in range(lines))

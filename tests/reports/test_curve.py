@@ -77,6 +77,7 @@ def test_a_figure_has_a_panel_for_each_accuracy_metric_and_the_same_bytes_twice(
     assert svg.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_comparison_draws_its_rows_over_their_number(tmp_path: Path) -> None:
     tables = tiny_tables(tmp_path / "tables")
     models = [

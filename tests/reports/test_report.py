@@ -262,6 +262,7 @@ def test_a_run_without_results_is_an_error_that_writes_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_record_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     whole = write_report(folder).read_bytes()

@@ -48,6 +48,7 @@ def folder_of(runs: Path, results: dict[str, Any]) -> Path:
     return runs / "tiny" / "naml" / str(results["run"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -70,6 +71,7 @@ def test_another_way_of_measuring_trains_nothing(
     assert json.loads(old.read_text()) == found
 
 
+@pytest.mark.slow
 def test_every_measurement_is_kept_and_the_one_asked_for_is_shown(
     tables: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_every_measurement_is_kept_and_the_one_asked_for_is_shown(
     assert "HR@2" not in report.read_text()
 
 
+@pytest.mark.slow
 def test_a_split_that_is_added_leaves_the_others_as_they_were(tables: Path, runs: Path) -> None:
     data = {"splits": {"test": ["test", "later"]}}
     first = run(tiny_config(tables, runs, baselines=["random"], **QUICK))
@@ -107,6 +110,7 @@ def test_a_split_that_is_added_leaves_the_others_as_they_were(tables: Path, runs
     assert later["splits"] == {"later": both["splits"]["later"]}
 
 
+@pytest.mark.slow
 def test_a_comparison_with_other_metrics_trains_nothing(tables: Path, runs: Path) -> None:
     compared = {"models": [{**tiny_config(tables, runs).model.model_dump()}], "seeds": [1]}
     before = weights(runs)

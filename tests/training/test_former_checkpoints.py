@@ -37,6 +37,7 @@ def former(checkpoint: Checkpoint, system: str) -> Checkpoint:
     return Checkpoint(checkpoint.model, state, optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["bricks", "cllm4rec", "recsysllm"])
 def test_a_checkpoint_of_before_resumes_to_the_same_bits_and_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str

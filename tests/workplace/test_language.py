@@ -52,13 +52,14 @@ def language_config(tables: Path, folder: Path, *, exp: dict[str, Any], **item: 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
-    return tiny_tables(tmp_path / "tables")
+    return tiny_tables(tmp_path / "tables", num_impressions=60)
 
 
 def epochs(count: int, **more: Any) -> dict[str, Any]:
     return {"train": {"epochs": count, "item_lr": 0.001, **more}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item",
     [
@@ -71,14 +72,16 @@ def epochs(count: int, **more: Any) -> dict[str, Any]:
     ids=str,
 )
 def test_a_recommender_on_a_language_model_learns_the_planted_taste(
-    tables: Path, tmp_path: Path, item: dict[str, Any]
+    tmp_path: Path, item: dict[str, Any]
 ) -> None:
+    tables = tiny_tables(tmp_path / "tables")
     exp = {"train": {"epochs": 6, "lr": 0.01, "item_lr": 0.005}}
     results = run(language_config(tables, tmp_path, exp=exp, **item))
     assert results["splits"]["test"]["rows"]["all"]["GAUC"] > 0.65
     assert (tmp_path / "cache").exists() == (item != {"layer": 0})
 
 
+@pytest.mark.slow
 def test_cached_and_uncached_training_give_the_same_scores(tables: Path, tmp_path: Path) -> None:
     """Without dropout and with the layers below frozen on both sides, to the last digits."""
     shape = {**SOURCE["shape"], "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

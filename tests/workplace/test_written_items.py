@@ -16,6 +16,7 @@ from tests.process.genre.test_store import answer
 from tests.tiny import CATEGORIES, tiny_tables
 
 
+@pytest.mark.slow
 def test_written_items_change_their_users_and_nobody_else(tmp_path: Path) -> None:
     plain, source = tiny_tables(tmp_path / "plain"), tmp_path / "store.jsonl"
     source.write_text("{}\n")

@@ -63,6 +63,7 @@ def test_reviews_have_the_counts_of_their_statistics(name: str) -> None:
     assert sum(map(bool, table.texts["headline"])) == stats["with_summary"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", ["all", "titled_subset"])
 def test_goodreads_has_the_counts_of_its_statistics(subset: str) -> None:
     folder, every = prepared("goodreads-reviews")

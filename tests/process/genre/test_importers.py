@@ -155,6 +155,7 @@ def test_the_published_descriptions() -> None:
     assert accounted(log)
 
 
+@pytest.mark.slow
 @with_logs
 def test_the_published_profiles() -> None:
     users = read_user_ids(RAW / "user/tok.uid.dat")

@@ -275,6 +275,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_kill_9_twice_then_everything_is_answered_exactly_once(tmp_path: Path) -> None:
     count, answered = 80, Counter[str]()

@@ -250,6 +250,7 @@ def test_mixed_precision_keeps_its_dtype_and_every_gradient() -> None:
             assert error < 0.02, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acc_batch", [1, 2])
 def test_a_whole_training_has_the_same_losses(tables: Path, tmp_path: Path, acc_batch: int) -> None:
     settings = {"dropout": 0.0, "double": True, "epochs": 2, "acc_batch": acc_batch}
@@ -285,6 +286,7 @@ def logged_losses(
     return losses
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tables: Path, tmp_path: Path) -> None:
     settings = {"epochs": 2, "item_page_size": 9, "checkpoint_steps": 5, "dropout": 0.3}
     straight = tiny_training(tables, **settings)

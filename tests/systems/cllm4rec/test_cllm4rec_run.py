@@ -177,6 +177,7 @@ def test_planted_clusters_are_learnt_through_the_worker(
     assert "not made yet" not in text
 
 
+@pytest.mark.slow
 def test_towers_over_learnt_vectors_rank_without_the_language_model(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +212,7 @@ def test_towers_over_learnt_vectors_rank_without_the_language_model(
     assert "expected cllm4rec" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +338,7 @@ def test_a_checkpoint_of_other_tables_or_bricks_is_refused(root: Path, tmp_path:
         _ = trained.bricks
 
 
+@pytest.mark.slow
 def test_a_finished_run_serves_single_users_as_it_was_measured(root: Path, tmp_path: Path) -> None:
     config = at(world_config(root, model={"name": "served"}), tmp_path / "runs")
     run(config)

@@ -294,6 +294,7 @@ def content_margin(weight: float) -> float:
     return float(difference[:4].mean() - difference[4:].mean()) / 2
 
 
+@pytest.mark.slow
 def test_content_reaches_items_without_interactions() -> None:
     assert content_margin(3.0) > 0.3
     assert abs(content_margin(0.0)) < 0.15

@@ -113,6 +113,7 @@ def split_entities(world: World, examples: Examples) -> int:
     return int(((positions > 1) & (before != positions - 1)).sum())
 
 
+@pytest.mark.slow
 def test_what_is_trained_on_differs_as_the_rows_say(
     read: dict[str, tuple[World, Examples]],
 ) -> None:
@@ -154,6 +155,7 @@ def test_ids_stand_for_items_and_prompts_alone_have_one_blank(
     assert read["prompts-alone"][1].masks.lengths.tolist() == [1] * 512
 
 
+@pytest.mark.slow
 def test_the_shipped_ablation_runs_on_a_small_world(reviewed: Tables, tmp_path: Path) -> None:
     """Every row is trained and measured; no two reach the same loss."""
     source = word_language_model(tmp_path / "llama")

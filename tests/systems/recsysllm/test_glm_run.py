@@ -48,6 +48,7 @@ def glm_config(reviewed: Tables, root: Path, source: dict[str, Any], **more: Any
     return system_config(reviewed.folder, root, model=model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_published_folder_is_checked_trained_and_measured(
     layout: str, reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -78,6 +79,7 @@ def test_a_published_folder_is_checked_trained_and_measured(
     assert all("lora_" in name for name in stored)  # positions stay as they were
 
 
+@pytest.mark.slow
 def test_a_glm_from_its_configuration_alone(reviewed: Tables, tmp_path: Path) -> None:
     words = str(word_language_model(tmp_path / "words")["tokenizer"])
     source = {

@@ -41,6 +41,7 @@ def last(runs: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
+@pytest.mark.slow
 def test_every_family_through_the_worker(
     reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_every_family_through_the_worker(
     assert results["baselines"]["test"]["popularity"]["counts"]["all"]["groups"] == 22
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_stored_and_scores_the_same_again(
     reviewed: Tables, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_trained(reviewed: Tables, tmp_path: Path) -> None:
     """Ratings are readable and words end after some steps; without any they are not."""
     only = {"tasks": {f"{name}_weight": 0.0 for name in ("sequential", "direct", "explanation")}}
@@ -174,6 +177,7 @@ def test_it_learns_what_is_trained(reviewed: Tables, tmp_path: Path) -> None:
     assert before["training"]["steps"] == 0
 
 
+@pytest.mark.slow
 def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
     reviewed: Tables, tmp_path: Path
 ) -> None:

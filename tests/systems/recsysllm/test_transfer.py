@@ -71,6 +71,7 @@ def other_config(tables: Tables, root: Path, folder: Path | None, **model: Any) 
     return system_config(tables.folder, root, mode="test", load=folder and str(folder), model=model)
 
 
+@pytest.mark.slow
 def test_rows_say_where_it_was_trained_and_whom_it_knows(
     elsewhere: Tables,
     trained: tuple[Path, Path],
