@@ -26,7 +26,7 @@ from legos.config.train_schema import MetricName, TrainConfig
 from legos.errors import ConfigError, nearest
 from legos.lm.locate import PACKAGED
 from legos.lm.source import LanguageModelSource
-from legos.metrics.names import GLOBAL
+from legos.metrics.ranking import GLOBAL
 from legos.registry import PredictorConfig, bricks
 from legos.settings import (
     CHOICE,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from legos.metrics.names import parse_metric
+from legos.metrics.ranking import parse_metric
 from legos.settings import (
     NOTHING,
     WEIGHTS,

@@ -27,8 +27,7 @@ from legos.metrics.beyond import (
     user_subsets,
 )
 from legos.metrics.full_ranking import counted_metrics
-from legos.metrics.names import GLOBAL
-from legos.metrics.ranking import Positives
+from legos.metrics.ranking import GLOBAL, Positives
 from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 

@@ -18,7 +18,7 @@ from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
 from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
-from legos.metrics.names import larger_is_better
+from legos.metrics.ranking import larger_is_better
 from legos.records import check_record, json_lines, read_array, read_json, shown
 from legos.reports import figures as plots
 from legos.runs.folder import LINES, Line, RunFolder

@@ -17,7 +17,7 @@ from legos.data.tables import Tables
 from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.lm.trained_part import trained_part
 from legos.metrics.beyond import ALL
-from legos.metrics.names import larger_is_better
+from legos.metrics.ranking import larger_is_better
 from legos.terminal import shown_bytes
 from legos.workplace.language_facts import TRAINED, language_rows, language_table
 
