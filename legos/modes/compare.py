@@ -22,7 +22,7 @@ from legos.errors import DataError
 from legos.evaluation.baselines import measure_baselines
 from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
-from legos.metrics.significance import paired_p_values
+from legos.metrics.beyond import paired_p_values
 from legos.modes.train_test import run_model
 from legos.records import read_array
 from legos.reports.figures import write_curves

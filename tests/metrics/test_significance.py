@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel, wilcoxon
 
 from legos.errors import DataError
-from legos.metrics.significance import holm, paired_p_values
+from legos.metrics.beyond import holm, paired_p_values
 
 
 def test_holm_worked_by_hand() -> None:
