@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from legos.data.honesty import RULES, Honesty, read_honesty
+from legos.data.columns import RULES, Honesty, read_honesty
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.evaluation.baselines import ORACLE, baseline_title

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import CatalogueRows, Rows, TrainingRows
-from legos.data.honesty import read_honesty
+from legos.data.columns import read_honesty
 from legos.data.interactions import Interactions
 from legos.data.items import ItemField, ItemStore
 from legos.data.sampling import NegativeSampler

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from legos.data.honesty import RuleResult, SplitHonesty
+from legos.data.columns import RuleResult, SplitHonesty
 from legos.data.ragged import Ragged, RaggedArray, from_owners
 from legos.metrics.ranking import grouped_metrics
 from process.columns import ColumnReader
