@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import Interactions, ItemStore
 from legos.recommender import Recommender
 
 

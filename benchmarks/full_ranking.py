@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.evaluate import alternate
 from benchmarks.report import finish
 from benchmarks.shapes import ragged
-from legos.data.interactions import States
+from legos.data.items import States
 from legos.data.ragged import Ragged
 from legos.evaluation.rank import Ranking, rank
 from legos.metrics.full_ranking import counted_metrics

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from legos.data.batch import Batch
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import Interactions, ItemStore
 from legos.recommender import Recommender
 
 

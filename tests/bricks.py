@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from legos.blocks.packed import encode_history
 from legos.data.batch import Batch, Readers, TrainingRows
-from legos.data.interactions import Interactions
-from legos.data.items import ItemBatch, ItemField, ItemStore, LanguageInput
+from legos.data.items import Interactions, ItemBatch, ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig

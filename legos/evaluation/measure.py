@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from legos.config.schema import RunConfig
-from legos.data.interactions import Interactions, States, distinct_states
+from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import offsets_of
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest

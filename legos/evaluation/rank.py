@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from legos.data.batch import clicks_of
-from legos.data.interactions import Interactions, States, distinct_states
+from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from legos.config.model_schema import registered_system
 from legos.config.saved import read_description
 from legos.config.schema import RunConfig
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, missing_baselines
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable

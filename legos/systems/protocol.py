@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.evaluation.measure import SplitResult
 from legos.runs.folder import RunFolder, Tracker
 

@@ -16,8 +16,7 @@ from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import CatalogueRows, Rows, TrainingRows
 from legos.data.columns import read_honesty
-from legos.data.interactions import Interactions
-from legos.data.items import ItemField, ItemStore
+from legos.data.items import Interactions, ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors

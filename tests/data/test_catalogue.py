@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from legos.data.batch import CatalogueRows, TrainingHistories, TrainingRows, clicks_of
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 from tests.bricks import NUM_ITEMS, interactions, lists

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import Interactions, ItemStore
 from legos.data.tables import Tables
 from legos.errors import DataError
 from tests.bricks import lists

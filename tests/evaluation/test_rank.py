@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 import worker
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import Interactions, ItemStore
 from legos.data.tables import Tables
 from legos.data.vector_files import (
     read_item_codes,

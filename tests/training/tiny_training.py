@@ -19,8 +19,7 @@ from torch import Tensor
 
 import legos.training.trainer
 from legos.data.batch import TrainingRows
-from legos.data.interactions import Interactions
-from legos.data.items import ItemStore
+from legos.data.items import Interactions, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer
 from legos.data.batch import Batch, Readers, distinct_items
-from legos.data.interactions import Interactions, States, distinct_states
-from legos.data.items import ItemBatch, ItemStore
+from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
 from legos.data.ragged import Ragged
 from legos.evaluation.rank import Ranked, Ranking, rank
 from legos.recommender import Recommender, take

@@ -30,7 +30,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from legos.config.model_schema import DataConfig
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.data.ragged import Ragged, from_owners, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.interactions import Interactions
+from legos.data.items import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, known_catalogue
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
