@@ -10,10 +10,15 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.buckets import in_length_buckets
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.mlp import ActivatedLayers, Activation
-from legos.blocks.packed import PackedTokens, gather, segment_softmax, segment_sum
+from legos.blocks.packed import (
+    PackedTokens,
+    gather,
+    in_length_buckets,
+    segment_softmax,
+    segment_sum,
+)
 from legos.errors import ConfigError
 from legos.settings import Count, Settings
 

@@ -18,8 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention
-from legos.blocks.buckets import in_length_buckets
-from legos.blocks.packed import PackedTokens
+from legos.blocks.packed import PackedTokens, in_length_buckets
 from legos.settings import Settings
 
 Activation = Literal["gelu", "relu", "leaky_relu"]

@@ -16,8 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
-from legos.blocks.buckets import in_length_buckets
-from legos.blocks.packed import PackedTokens, segment_mean
+from legos.blocks.packed import PackedTokens, in_length_buckets, segment_mean
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
 from legos.lm.adapt import add_lora, freeze

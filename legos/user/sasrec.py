@@ -18,8 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
-from legos.blocks.buckets import in_length_buckets
-from legos.blocks.packed import last_of_each, without_padding
+from legos.blocks.packed import in_length_buckets, last_of_each, without_padding
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
 from legos.registry import UserEncoderConfig, user_encoders
 
