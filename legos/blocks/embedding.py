@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Protocol, cast, runtime_checkable
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from legos.blocks.mlp import MLP
 from legos.blocks.packed import PackedTokens, concatenate, gather, one_token_each, pack
 from legos.data.items import ItemBatch, ItemField
 from legos.data.ragged import Ragged
+from legos.settings import Count, Settings
 
 _RANDOM_STD = 0.1  # as word vectors are commonly started; small enough for softmax over scores
 _TAKEN_KEYS = frozenset(dir(nn.ModuleDict()))
@@ -209,3 +212,56 @@ class FieldAttention(nn.Module):
         weights = torch.einsum("...ihd,...jhd->...hij", query, key).softmax(-1)
         attended = torch.einsum("...hij,...jhd->...ihd", weights, value).flatten(-2)
         return torch.relu(attended + self.residual(fields))
+
+
+class GivenVectorsSettings(Settings):
+    """What bricks over given vectors have in common."""
+
+    hidden_sizes: tuple[Count, ...] = ()
+    """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Rate on the given vectors and after every hidden layer."""
+    normalise: bool = False
+    """Scale every given vector to length 1 first."""
+    tune: bool = False
+    """Train the given vectors themselves, too; they then belong to the checkpoint."""
+
+
+class GivenVectors(nn.Module):
+    """Look up a given vector and project it.
+
+    Vectors that are not trained are a frozen parameter: left out of checkpoints, which remember
+    their hash, and not sent around by every step of a training with many processes.
+
+    Args:
+        vectors: ``(n, E)`` float32; a row of NaN for who has none.
+        hidden_size: D.
+    """
+
+    def __init__(
+        self, settings: GivenVectorsSettings, *, vectors: Tensor, hidden_size: int
+    ) -> None:
+        super().__init__()
+        self.normalise = settings.normalise
+        present = ~vectors.isnan().any(1)
+        self.present: Tensor
+        self.register_buffer("present", present, persistent=False)
+        self.vectors = nn.Parameter(
+            vectors.where(present[:, None], 0.0), requires_grad=settings.tune
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.project = MLP(
+            vectors.shape[1], settings.hidden_sizes, hidden_size, dropout=settings.dropout
+        )
+        self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """``(N,)`` int64 -> ``(N, D)``; ids beyond the given vectors have none."""
+        inside = ids < self.present.numel()
+        ids = ids.where(inside, 0)
+        vectors = gather(self.vectors, ids)  # (N, E)
+        if self.normalise:
+            length = vectors.norm(dim=1, keepdim=True)
+            vectors = vectors / length.where(length > 0, 1.0)
+        projected = self.project(self.dropout(vectors))  # (N, D)
+        return torch.where((self.present[ids] & inside)[:, None], projected, self.missing)

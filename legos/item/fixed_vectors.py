@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from legos.blocks.given_vectors import GivenVectors, GivenVectorsSettings
+from legos.blocks.embedding import GivenVectors, GivenVectorsSettings
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from legos.blocks.given_vectors import GivenVectors, GivenVectorsSettings
+from legos.blocks.embedding import GivenVectors, GivenVectorsSettings
 from legos.data.batch import Readers
 from legos.registry import UserEncoderConfig, user_encoders
 
