@@ -16,10 +16,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.embedding import IDVectors
-from legos.blocks.recurrent import last_state
 from legos.data.batch import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
+from legos.user.gru import last_state
 
 
 class LSTURConfig(UserEncoderConfig):
