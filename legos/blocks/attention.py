@@ -239,8 +239,6 @@ def last_real(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class TargetAttentionSettings(Settings):
-    """Settings of DIN's attention."""
-
     attention_sizes: tuple[Count, ...] = Field((36,), min_length=1)
     """Hidden widths of the MLP that weighs an item (36 in the paper's figure 2)."""
     activation: Activation = "dice"
@@ -254,9 +252,6 @@ class TargetAttention(nn.Module):
 
     The first layer is linear in ``[h, c, h - c, h * c]``, so all but the product is computed once
     an item and once a candidate, and the concatenation is never made.
-
-    Args:
-        hidden_size: D of the vectors.
     """
 
     def __init__(self, settings: TargetAttentionSettings, *, hidden_size: int) -> None:

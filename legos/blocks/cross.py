@@ -128,7 +128,6 @@ class CrossAndDeep(nn.Module):
     Args:
         settings: of the perceptron.
         cross: layers of the cross network, 2D wide.
-        hidden_size: D.
         structure: the perceptron beside the cross network (``parallel``) or on top (``stacked``).
         deep_reads_input: where parallel, the perceptron takes [u; c], not the cross network's
             output.

@@ -36,7 +36,6 @@ class VocabularyEmbedding(nn.Module):
 
     Args:
         size: V, number of entries.
-        hidden_size: D.
         table: ``(V, E)`` float32 pretrained vectors, or None for random ones.
         frozen: keep the pretrained vectors as they are.
         dropout: rate on the vectors of the distinct tokens of a batch.
@@ -235,7 +234,6 @@ class GivenVectors(nn.Module):
 
     Args:
         vectors: ``(n, E)`` float32; a row of NaN for who has none.
-        hidden_size: D.
     """
 
     def __init__(

@@ -45,7 +45,6 @@ class FastformerAttention(nn.Module):
     """Every position meets all others through one global query and one global key.
 
     Args:
-        hidden_size: D.
         num_heads: must divide ``hidden_size``.
 
     Raises:
@@ -85,7 +84,6 @@ class FastformerLayer(nn.Module):
 
     Args:
         settings: of the stack.
-        hidden_size: D.
     """
 
     def __init__(self, settings: FastformerSettings, *, hidden_size: int) -> None:
@@ -113,7 +111,6 @@ class Fastformer(SequenceStack):
 
     Args:
         settings: all but ``attention_size`` and ``positions`` is read.
-        hidden_size: D.
         positions: added to the input; None: the order does not matter.
 
     Raises:

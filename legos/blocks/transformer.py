@@ -81,7 +81,6 @@ class TransformerLayer(nn.Module):
 
     Args:
         settings: of the stack.
-        hidden_size: D.
         causal: a position attends to itself and to what stands before it alone.
         output_projection: a linear layer over the concatenated heads.
     """
@@ -178,7 +177,6 @@ class Transformer(SequenceStack):
 
     Args:
         settings: all but ``attention_size`` is read.
-        hidden_size: D.
         positions: added to the input; None: the order does not matter unless ``causal``.
         causal: a position sees itself and what stands before it alone.
         output_projection: a linear layer over the concatenated heads.

@@ -13,19 +13,3 @@ from legos.item.language_model import LanguageModelEncoder
 from legos.item.pooling import Pooling
 from legos.item.semantic_codes import SemanticCodes
 from legos.item.transformer import TransformerItem
-
-__all__ = [
-    "CNN",
-    "ID",
-    "IISAN",
-    "AdditiveAttentionItem",
-    "Attention",
-    "CNNConcat",
-    "FastformerItem",
-    "FixedVectors",
-    "IDAndContent",
-    "LanguageModelEncoder",
-    "Pooling",
-    "SemanticCodes",
-    "TransformerItem",
-]

@@ -20,8 +20,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class AdditiveAttentionConfig(BrickConfig):
-    """Settings of the additive-attention item encoder."""
-
     name: Literal["additive_attention"] = "additive_attention"
     attention_size: int = Field(200, ge=1)
     """Width of the tanh layer (200 in the paper, 256 in Legommenders)."""

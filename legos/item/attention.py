@@ -22,8 +22,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class AttentionConfig(SelfAttentionSettings, BrickConfig):
-    """Settings of the self-attention item encoder."""
-
     name: Literal["attention"] = "attention"
 
 

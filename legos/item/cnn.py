@@ -25,8 +25,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class CNNConfig(BrickConfig):
-    """Settings of the CNN item encoder."""
-
     name: Literal["cnn"] = "cnn"
     kernel_size: int = Field(3, ge=1)
     """Tokens a filter sees; odd (3 in the paper)."""

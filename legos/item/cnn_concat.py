@@ -24,8 +24,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class CNNConcatConfig(BrickConfig):
-    """Settings of the concatenating CNN item encoder."""
-
     name: Literal["cnn_concat"] = "cnn_concat"
     kernel_size: int = Field(3, ge=1)
     """Tokens a filter sees; odd (3 in the paper)."""

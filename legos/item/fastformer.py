@@ -21,8 +21,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class FastformerConfig(FastformerSettings, BrickConfig):
-    """Settings of the Fastformer item encoder."""
-
     name: Literal["fastformer"] = "fastformer"
     max_positions: int = Field(512, ge=1)
     """Most tokens an item may have, where there are positions (1024 in Legommenders)."""

@@ -27,7 +27,6 @@ class FixedVectors(GivenVectors):
 
     Args:
         item_vectors: ``(items, E)`` float32; a row of NaN for an item without a vector.
-        hidden_size: D.
     """
 
     def __init__(

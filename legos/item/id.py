@@ -18,8 +18,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class IDConfig(BrickConfig):
-    """Settings of the ID item encoder."""
-
     name: Literal["id"] = "id"
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """How often a training item is shown as unknown, so that cold items get a trained vector."""
@@ -27,12 +25,7 @@ class IDConfig(BrickConfig):
 
 @item_encoders.register(IDConfig)
 class ID(IDVectors):
-    """Look up item vectors; what training never saw is one shared vector.
-
-    Args:
-        known_items: ``(items,)`` bool, True = occurs in the training split.
-        hidden_size: D.
-    """
+    """Look up item vectors; what training never saw is one shared vector."""
 
     def __init__(self, settings: IDConfig, *, known_items: Tensor, hidden_size: int) -> None:
         super().__init__(known=known_items, size=hidden_size, id_dropout=settings.id_dropout)

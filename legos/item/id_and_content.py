@@ -19,8 +19,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class IDAndContentConfig(BrickConfig):
-    """Settings of the ID-and-content item encoder."""
-
     name: Literal["id_and_content"] = "id_and_content"
     content: SerializeAsAny[Annotated[BrickConfig, BeforeValidator(item_encoders.validate)]]
     """The item encoder that reads the content."""
@@ -37,7 +35,6 @@ class IDAndContent(nn.Module):
     Args:
         content: the item encoder that reads the content.
         known_items: ``(items,)`` bool, True = occurs in the training split.
-        hidden_size: D.
 
     Attributes:
         output_size: width of the content vector, and so of the item.

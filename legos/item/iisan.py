@@ -22,8 +22,6 @@ from legos.registry import item_encoders
 
 
 class IISANConfig(LanguageModelSettings):
-    """Settings of the side network."""
-
     added: ClassVar[frozenset[str]] = frozenset({"quantised"})
     name: Literal["iisan"] = "iisan"
     layer_step: int = Field(1, ge=1)
@@ -38,7 +36,6 @@ class IISAN(nn.Module):
 
     Args:
         language_model: whose width and number of layers count; its weights are not loaded.
-        hidden_size: D.
     """
 
     def __init__(

@@ -80,8 +80,6 @@ def lora_rank_of_switch(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class LanguageModelConfig(TuningSettings, LanguageModelSettings):
-    """Settings of a language model as item encoder."""
-
     name: Literal["language_model"] = "language_model"
     layer: int = 0
     """Layers below are computed once and cached; 0: no cache; -1: all but the last."""
@@ -129,7 +127,6 @@ class LanguageModelEncoder(nn.Module):
     Args:
         language_model: to be loaded, cut and adapted; like the items it was prepared with
             ``model``, ``dtype``, ``cache_dtype``, ``prompts`` and ``quantised`` of the settings.
-        hidden_size: D.
     """
 
     def __init__(

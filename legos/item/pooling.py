@@ -17,8 +17,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class PoolingConfig(BrickConfig):
-    """Settings of the pooling item encoder."""
-
     name: Literal["pooling"] = "pooling"
     mode: Literal["mean", "max"] = "mean"
     """How tokens, then fields, are pooled."""

@@ -52,7 +52,6 @@ class SemanticCodes(nn.Module):
 
     Args:
         item_codes: ``(items, L)`` int64; a row of -1 for an item without codes.
-        hidden_size: D.
 
     Raises:
         ConfigError: no item has codes.

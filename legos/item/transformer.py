@@ -22,8 +22,6 @@ from legos.registry import BrickConfig, item_encoders
 
 
 class TransformerConfig(TransformerSettings, BrickConfig):
-    """Settings of the Transformer item encoder."""
-
     name: Literal["transformer"] = "transformer"
     max_positions: int = Field(512, ge=1)
     """Most tokens an item may have (1024 in Legommenders)."""

@@ -13,19 +13,3 @@ from legos.predictor.interests import InterestsPredictor
 from legos.predictor.masknet import MaskNet
 from legos.predictor.mlp import MLPPredictor
 from legos.predictor.pnn import PNN
-
-__all__ = [
-    "DCN",
-    "DIN",
-    "GDCN",
-    "PNN",
-    "AutoInt",
-    "Cosine",
-    "DCNv2",
-    "DeepFM",
-    "Dot",
-    "FinalMLP",
-    "InterestsPredictor",
-    "MLPPredictor",
-    "MaskNet",
-]

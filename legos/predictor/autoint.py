@@ -17,8 +17,6 @@ from legos.registry import predictors
 
 
 class AutoIntConfig(DeepSettings):
-    """Settings of AutoInt."""
-
     name: Literal["autoint"] = "autoint"
     num_layers: int = Field(3, ge=1)
     """Interacting layers (3 in the paper)."""

@@ -13,8 +13,6 @@ from legos.registry import PredictorConfig, predictors
 
 
 class CosineConfig(PredictorConfig):
-    """Settings of the cosine predictor."""
-
     name: Literal["cosine"] = "cosine"
     temperature: float = Field(0.1, gt=0)
     """What the cosine is divided by; small ones make the softmax over candidates sharp."""

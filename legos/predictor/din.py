@@ -22,8 +22,6 @@ Variant = Literal["paper", "legommenders"]
 
 
 class DINConfig(TargetAttentionSettings, PredictorConfig):
-    """Settings of DIN."""
-
     name: Literal["din"] = "din"
     hidden_sizes: tuple[Count, ...] = Field((200, 80), min_length=1)
     """Hidden widths of the MLP that scores (200 and 80 in the paper's figure 2)."""

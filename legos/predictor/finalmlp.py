@@ -20,8 +20,6 @@ from legos.registry import predictors
 
 
 class FinalMLPConfig(DeepSettings):
-    """Settings of FinalMLP."""
-
     name: Literal["finalmlp"] = "finalmlp"
     hidden_sizes: tuple[PositiveInt, ...] = Field((256, 128), min_length=1)
     """Widths of each of the two perceptrons (three of 400 in the paper, on Criteo)."""

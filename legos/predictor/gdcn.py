@@ -17,8 +17,6 @@ from legos.registry import predictors
 
 
 class GDCNConfig(DeepSettings):
-    """Settings of GDCN."""
-
     name: Literal["gdcn"] = "gdcn"
     structure: Structure = "parallel"
     """`parallel` (GDCN-P) or `stacked` (GDCN-S)."""

@@ -19,8 +19,6 @@ Aggregation = Literal["weighted", "max", "mean"]
 
 
 class InterestsConfig(PredictorConfig):
-    """Settings of the prediction from several interests."""
-
     name: Literal["interests"] = "interests"
     aggregation: Aggregation = "weighted"
     """How the interests' scores become one: `weighted` by target-aware attention, `max`, `mean`."""

@@ -12,8 +12,6 @@ from legos.registry import predictors
 
 
 class MLPConfig(DeepSettings):
-    """Settings of the MLP predictor."""
-
     name: Literal["mlp"] = "mlp"
 
 

@@ -23,8 +23,6 @@ Variant = Literal["paper", "legommenders"]
 
 
 class PNNConfig(DeepSettings):
-    """Settings of PNN."""
-
     name: Literal["pnn"] = "pnn"
     hidden_sizes: tuple[PositiveInt, ...] = Field((256, 128), min_length=1)
     """Widths of the hidden layers, the first of them the product layer (Legommenders: 1000)."""

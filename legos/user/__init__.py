@@ -19,25 +19,3 @@ from legos.user.target_attention import TargetAttentionUser
 from legos.user.transformer import TransformerUser
 from legos.user.user_id import UserID
 from legos.user.user_vectors import UserVectors
-
-__all__ = [
-    "CAUM",
-    "LSTUR",
-    "NPA",
-    "AdditiveAttentionUser",
-    "FastformerUser",
-    "FlattenUser",
-    "GRUUser",
-    "MultiVAE",
-    "PolyAttentionUser",
-    "PoolingUser",
-    "ProfileUser",
-    "SASRec",
-    "SelfAttentionUser",
-    "SequenceUser",
-    "SimpleX",
-    "TargetAttentionUser",
-    "TransformerUser",
-    "UserID",
-    "UserVectors",
-]

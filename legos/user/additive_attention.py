@@ -16,8 +16,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class AdditiveAttentionConfig(UserEncoderConfig):
-    """Settings of the additive-attention user encoder."""
-
     name: Literal["additive_attention"] = "additive_attention"
     attention_size: int = Field(200, ge=1)
     """Width of the tanh layer (200 in the paper)."""

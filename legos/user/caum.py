@@ -33,8 +33,6 @@ from legos.settings import Count
 
 
 class CAUMConfig(UserEncoderConfig):
-    """Settings of CAUM's user encoder."""
-
     name: Literal["caum"] = "caum"
     num_heads: int = Field(8, ge=1)
     """Heads of the self-attention; must divide hidden_size (20 heads of 20 in the paper)."""
@@ -102,7 +100,6 @@ class CandidateAwareSelfAttention(nn.Module):
     """Multi-head self-attention whose keys also answer a query of the candidate.
 
     Args:
-        hidden_size: D.
         num_heads: must divide ``hidden_size``.
 
     Raises:
@@ -152,7 +149,6 @@ class CandidateAwareCNN(nn.Module):
     """Linear filters over a window of items and the candidate.
 
     Args:
-        hidden_size: D.
         kernel_size: items that a filter sees.
         num_filters: of the CNN.
 

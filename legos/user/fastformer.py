@@ -17,8 +17,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class FastformerConfig(FastformerSettings, UserEncoderConfig):
-    """Settings of the Fastformer user encoder."""
-
     name: Literal["fastformer"] = "fastformer"
     max_history: int = Field(100, ge=1)
     """Longest history that there are positions for; set it as data cuts histories."""

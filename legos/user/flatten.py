@@ -32,8 +32,6 @@ Encoder = Literal["transformer", "fastformer", "self_attention"]
 
 
 class FlattenConfig(UserEncoderConfig):
-    """Settings of the flatten user encoder."""
-
     name: Literal["flatten"] = "flatten"
     encoder: Encoder = "transformer"
     """What relates the tokens to each other; time and memory grow by the square of their number,

@@ -17,8 +17,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class GRUConfig(UserEncoderConfig):
-    """Settings of the GRU user encoder."""
-
     name: Literal["gru"] = "gru"
     num_layers: int = Field(1, ge=1)
     """GRU layers on top of each other."""
@@ -30,11 +28,7 @@ class GRUConfig(UserEncoderConfig):
 
 @user_encoders.register(GRUConfig)
 class GRUUser(nn.Module):
-    """Read the history, keep the last state.
-
-    Args:
-        hidden_size: D, of items and states.
-    """
+    """Read the history, keep the last state."""
 
     order_aware = True
 

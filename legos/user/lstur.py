@@ -23,8 +23,6 @@ from legos.user.gru import last_state
 
 
 class LSTURConfig(UserEncoderConfig):
-    """Settings of LSTUR's user encoder."""
-
     name: Literal["lstur"] = "lstur"
     fusion: Literal["ini", "con"] = "ini"
     """`ini`: the GRU starts from the long-term vector; `con`: both side by side (hidden_size must
@@ -36,10 +34,6 @@ class LSTURConfig(UserEncoderConfig):
 @user_encoders.register(LSTURConfig)
 class LSTUR(nn.Module):
     """Combine who the user is with what the user read last.
-
-    Args:
-        known_users: ``(users,)`` bool, True = occurs in the training split.
-        hidden_size: D.
 
     Raises:
         ConfigError: ``con`` with an odd ``hidden_size``.

@@ -22,8 +22,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class NPAConfig(UserEncoderConfig):
-    """Settings of NPA's user encoder."""
-
     name: Literal["npa"] = "npa"
     user_size: int = Field(50, ge=1)
     """Width of the vector of a user's id (50 in the paper)."""
@@ -35,12 +33,7 @@ class NPAConfig(UserEncoderConfig):
 
 @user_encoders.register(NPAConfig)
 class NPA(nn.Module):
-    """Pool the history by the query of its reader.
-
-    Args:
-        known_users: ``(users,)`` bool, True = occurs in the training split.
-        hidden_size: D.
-    """
+    """Pool the history by the query of its reader."""
 
     order_aware = False
 

@@ -32,8 +32,6 @@ from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 
 class PolyAttentionConfig(UserEncoderConfig):
-    """Settings of MINER's user encoder."""
-
     name: Literal["poly_attention"] = "poly_attention"
     num_codes: int = Field(32, ge=1)
     """Context codes, so many interests has a user (32 in the paper)."""

@@ -11,8 +11,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class PoolingConfig(UserEncoderConfig):
-    """Settings of the pooling user encoder."""
-
     name: Literal["pooling"] = "pooling"
     mode: Literal["mean", "max"] = "mean"
     """How the history is pooled."""

@@ -30,8 +30,6 @@ Fusion = Literal["concat_linear", "gate", "attention"]
 
 
 class ProfileConfig(UserEncoderConfig):
-    """Settings of the profile user encoder."""
-
     name: Literal["profile"] = "profile"
     history: SerializeAsAny[Annotated[UserEncoderConfig, BeforeValidator(user_encoders.validate)]]
     """The user encoder that reads the history."""
@@ -62,7 +60,6 @@ class ProfileUser(nn.Module):
     """Fuse a profile vector into the user vectors (each of them, where there are several).
 
     Args:
-        hidden_size: D.
         profile_embeddings: vectors of the users' fields.
         history: user encoder of the history.
         profile: item encoder over the users' fields.

@@ -26,8 +26,6 @@ _BUCKETS = 8  # histories are few and short: more buckets cost more calls than t
 
 
 class SASRecConfig(UserEncoderConfig):
-    """Settings of the SASRec user encoder."""
-
     name: Literal["sasrec"] = "sasrec"
     num_layers: int = Field(2, ge=1)
     """Self-attention blocks (2 in the paper)."""
@@ -99,7 +97,6 @@ class ReleasedLayer(nn.Module):
     """A block of the released code.
 
     Args:
-        hidden_size: D.
         num_heads: must divide ``hidden_size``.
         dropout: rate on the output of each part and inside the feed-forward part.
     """

@@ -19,8 +19,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class SelfAttentionConfig(SelfAttentionSettings, UserEncoderConfig):
-    """Settings of the self-attention user encoder."""
-
     name: Literal["self_attention"] = "self_attention"
 
 

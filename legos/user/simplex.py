@@ -25,8 +25,6 @@ Aggregation = Literal["mean", "self_attention", "user_attention"]
 
 
 class SimpleXConfig(UserEncoderConfig):
-    """Settings of SimpleX's user encoder."""
-
     name: Literal["simplex"] = "simplex"
     aggregation: Aggregation = "mean"
     """How the history becomes one vector: its mean; attention by a query that all users share, or
@@ -41,12 +39,7 @@ class SimpleXConfig(UserEncoderConfig):
 
 @user_encoders.register(SimpleXConfig)
 class SimpleX(nn.Module):
-    """Weigh a user's id against what the user had.
-
-    Args:
-        known_users: ``(users,)`` bool, True = occurs in the training split.
-        hidden_size: D.
-    """
+    """Weigh a user's id against what the user had."""
 
     order_aware = False
 

@@ -17,8 +17,6 @@ from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 
 class TargetAttentionConfig(TargetAttentionSettings, UserEncoderConfig):
-    """Settings of the target-attention user encoder."""
-
     name: Literal["target_attention"] = "target_attention"
 
     @property

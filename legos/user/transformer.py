@@ -30,8 +30,6 @@ Pooling = Literal["additive_attention", "mean", "last"]
 
 
 class TransformerConfig(TransformerSettings, UserEncoderConfig):
-    """Settings of the Transformer user encoder."""
-
     name: Literal["transformer"] = "transformer"
     num_layers: int = Field(1, ge=1)
     """Transformer layers (1 in BST; 3 in Legommenders)."""

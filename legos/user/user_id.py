@@ -19,8 +19,6 @@ from legos.registry import UserEncoderConfig, user_encoders
 
 
 class UserIDConfig(UserEncoderConfig):
-    """Settings of the user-ID user encoder."""
-
     name: Literal["user_id"] = "user_id"
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """How often a training user is shown as unknown, so that new users get a trained vector."""
@@ -28,12 +26,7 @@ class UserIDConfig(UserEncoderConfig):
 
 @user_encoders.register(UserIDConfig)
 class UserID(IDVectors):
-    """Look up user vectors.
-
-    Args:
-        known_users: ``(users,)`` bool, True = occurs in the training split.
-        hidden_size: D.
-    """
+    """Look up user vectors."""
 
     order_aware = False
 

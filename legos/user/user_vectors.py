@@ -28,7 +28,6 @@ class UserVectors(GivenVectors):
 
     Args:
         user_vectors: ``(users, E)`` float32; a row of NaN for a user without a vector.
-        hidden_size: D.
     """
 
     order_aware = False
