@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from legos import __version__
-from legos.data.columns import FORMAT, Columns, read_manifest
 from legos.data.ragged import Ragged, RaggedArray
+from legos.data.tables import FORMAT, Columns, read_manifest
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
 from legos.progress import progress_bar

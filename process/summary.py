@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from legos.data.columns import MANIFEST, read_honesty, read_manifest
 from legos.data.ragged import Ragged, RaggedArray
+from legos.data.tables import MANIFEST, read_honesty, read_manifest
 from legos.errors import DataError
 from legos.files import recover_folder, sha256_of_file
 from legos.progress import PlainConsole

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from legos.data.columns import AGAIN
 from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
+from legos.data.tables import AGAIN
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_json, write_text
 from legos.progress import progress_bar

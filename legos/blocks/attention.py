@@ -76,11 +76,7 @@ class SelfAttentionSettings(Settings):
 
 
 def head_width(hidden_size: int, num_heads: int) -> int:
-    """Width of one of ``num_heads`` heads.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
-    """
+    """Width of one of ``num_heads`` heads."""
     if hidden_size % num_heads:
         raise ConfigError(
             f"num_heads {num_heads} does not divide hidden_size {hidden_size}; "
@@ -100,9 +96,6 @@ class MultiHeadSelfAttention(nn.Module):
         num_heads: must divide ``hidden_size``.
         output_projection: a linear layer over the concatenated heads.
         causal: a position attends to itself and to what stands before it alone.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     def __init__(

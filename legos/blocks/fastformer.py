@@ -46,9 +46,6 @@ class FastformerAttention(nn.Module):
 
     Args:
         num_heads: must divide ``hidden_size``.
-
-    Raises:
-        ConfigError: it does not.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int) -> None:
@@ -112,9 +109,6 @@ class Fastformer(SequenceStack):
     Args:
         settings: all but ``attention_size`` and ``positions`` is read.
         positions: added to the input; None: the order does not matter.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     def __init__(

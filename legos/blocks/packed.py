@@ -168,9 +168,6 @@ class PackedConvolution(nn.Module):
         input_size: D of the token vectors.
         output_size: number of filters.
         kernel_size: odd number of tokens a filter sees.
-
-    Raises:
-        ConfigError: ``kernel_size`` is even.
     """
 
     def __init__(self, *, input_size: int, output_size: int, kernel_size: int) -> None:

@@ -181,9 +181,6 @@ class Transformer(SequenceStack):
         causal: a position sees itself and what stands before it alone.
         output_projection: a linear layer over the concatenated heads.
         final_norm: normalise the output of the last layer where ``norm`` is ``pre``.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
     """
 
     def __init__(

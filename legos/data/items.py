@@ -10,9 +10,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from legos.data.columns import AGAIN
 from legos.data.ragged import Ragged, join_rows
-from legos.data.tables import Tables
+from legos.data.tables import AGAIN, Tables
 from legos.errors import DataError, nearest
 
 

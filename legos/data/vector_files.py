@@ -62,7 +62,7 @@ class NamedRows:
     values: Tensor
 
 
-def read_item_vectors(path: Path | None, tables: Tables) -> Tensor | None:
+def read_item_vectors(path: Path, tables: Tables) -> Tensor:
     """``(items, E)`` float32; a row of NaN for an item the file does not have.
 
     Raises:
@@ -71,7 +71,7 @@ def read_item_vectors(path: Path | None, tables: Tables) -> Tensor | None:
     return _vectors(path, tables, _ITEM)
 
 
-def read_user_vectors(path: Path | None, tables: Tables) -> Tensor | None:
+def read_user_vectors(path: Path, tables: Tables) -> Tensor:
     """``(users, E)`` float32; a row of NaN for a user the file does not have.
 
     Raises:
@@ -80,14 +80,12 @@ def read_user_vectors(path: Path | None, tables: Tables) -> Tensor | None:
     return _vectors(path, tables, _USER)
 
 
-def read_item_codes(path: Path | None, tables: Tables) -> Tensor | None:
+def read_item_codes(path: Path, tables: Tables) -> Tensor:
     """``(items, L)`` int64; a row of -1 for an item the file does not have.
 
     Raises:
         DataError: the file is missing, damaged, or not for the items of these tables.
     """
-    if path is None:
-        return None
     return _aligned(path, read_code_rows(path), tables, NO_CODE, _ITEM)
 
 
@@ -140,9 +138,7 @@ def read_vector_rows(path: Path) -> NamedRows:
     return _vector_rows(path, _ITEM)
 
 
-def _vectors(path: Path | None, tables: Tables, kind: _Kind) -> Tensor | None:
-    if path is None:
-        return None
+def _vectors(path: Path, tables: Tables, kind: _Kind) -> Tensor:
     return _aligned(path, _vector_rows(path, kind), tables, torch.nan, kind)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from legos.data.columns import RULES, Honesty, read_honesty
 from legos.data.ragged import Ragged
+from legos.data.tables import RULES, Honesty, read_honesty
 from legos.errors import DataError
 from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text

@@ -25,7 +25,7 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import masked_softmax
+from legos.blocks.attention import head_width, masked_softmax
 from legos.data.batch import Readers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
@@ -101,18 +101,11 @@ class CandidateAwareSelfAttention(nn.Module):
 
     Args:
         num_heads: must divide ``hidden_size``.
-
-    Raises:
-        ConfigError: it does not.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        if hidden_size % num_heads:
-            raise ConfigError(
-                f"num_heads {num_heads} does not divide hidden_size {hidden_size}; "
-                f"choose one of {[n for n in range(1, hidden_size + 1) if hidden_size % n == 0]}"
-            )
+        head_width(hidden_size, num_heads)
         self.num_heads = num_heads
         self.item_query = nn.Linear(hidden_size, hidden_size, bias=False)
         self.candidate_query = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -151,9 +144,6 @@ class CandidateAwareCNN(nn.Module):
     Args:
         kernel_size: items that a filter sees.
         num_filters: of the CNN.
-
-    Raises:
-        ConfigError: ``kernel_size`` is even.
     """
 
     def __init__(self, *, hidden_size: int, kernel_size: int, num_filters: int) -> None:

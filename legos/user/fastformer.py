@@ -24,11 +24,7 @@ class FastformerConfig(FastformerSettings, UserEncoderConfig):
 
 @user_encoders.register(FastformerConfig)
 class FastformerUser(nn.Module):
-    """Relate the items of a history to each other in linear time, then pool them.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
-    """
+    """Relate the items of a history to each other in linear time, then pool them."""
 
     def __init__(self, settings: FastformerConfig, *, hidden_size: int) -> None:
         super().__init__()

@@ -41,11 +41,7 @@ class SASRecConfig(UserEncoderConfig):
 
 @user_encoders.register(SASRecConfig)
 class SASRec(nn.Module):
-    """Read the history from old to new, keep the output at the newest item.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
-    """
+    """Read the history from old to new, keep the output at the newest item."""
 
     order_aware = True
 

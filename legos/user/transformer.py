@@ -51,11 +51,7 @@ class TransformerConfig(TransformerSettings, UserEncoderConfig):
 
 @user_encoders.register(TransformerConfig)
 class TransformerUser(nn.Module):
-    """Relate the items of a history to each other and to the candidate, then pool them.
-
-    Raises:
-        ConfigError: ``num_heads`` does not divide ``hidden_size``.
-    """
+    """Relate the items of a history to each other and to the candidate, then pool them."""
 
     order_aware = True
 

@@ -15,10 +15,9 @@ from torch.nn.functional import pad
 from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import CatalogueRows, Rows, TrainingRows
-from legos.data.columns import read_honesty
 from legos.data.items import Interactions, ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
-from legos.data.tables import Tables
+from legos.data.tables import Tables, read_honesty
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
@@ -173,6 +172,10 @@ class Workplace:
         ``say`` is told of vocabulary entries without a pretrained vector.
         """
         config, seed = self.config, self.config.exp.train.seed
+
+        def given(read: Callable[[Path, Tables], Tensor], path: Path | None) -> Tensor | None:
+            return None if path is None else read(path, self.tables)
+
         model = build_recommender(
             config.bricks,
             self.store,
@@ -181,9 +184,9 @@ class Workplace:
             tables=self._token_tables(say),
             embedding_dropout=config.embed.dropout,
             profiles=self.profiles,
-            item_vectors=read_item_vectors(config.embed.item_vectors, self.tables),
-            user_vectors=read_user_vectors(config.embed.user_vectors, self.tables),
-            item_codes=read_item_codes(config.embed.item_codes, self.tables),
+            item_vectors=given(read_item_vectors, config.embed.item_vectors),
+            user_vectors=given(read_user_vectors, config.embed.user_vectors),
+            item_codes=given(read_item_codes, config.embed.item_codes),
             language_model=self.language_model,
         )
         if self.shapes_only:  # some of it may be on the meta device

@@ -11,8 +11,8 @@ from html.entities import html5
 import numpy as np
 import pandas as pd
 
-from legos.data.columns import Honesty, TextHonesty, TimeHonesty
 from legos.data.ragged import Ragged
+from legos.data.tables import Honesty, TextHonesty, TimeHonesty
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
 from process.honesty.rules import Evidence, measure_splits, percent
 from process.moments import A_DAY, SHOPS_ON_THE_WEB, UNKNOWN_TIME

@@ -123,7 +123,6 @@ def read_vectors(path: Path, tables: Path | None) -> tuple[list[str], Tensor]:
         return rows.ids, rows.values
     loaded = Tables.load(tables)
     vectors = read_item_vectors(path, loaded)
-    assert vectors is not None  # noqa: S101 - a path was given
     present = (~vectors.isnan().any(1)).nonzero()[:, 0]
     names = loaded.vocabulary("item_id")
     return [names[row] for row in present.tolist()], vectors[present]

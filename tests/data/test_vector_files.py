@@ -40,11 +40,6 @@ def numbers(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_no_file_is_nothing(tables: Tables) -> None:
-    assert read_item_vectors(None, tables) is None
-    assert read_item_codes(None, tables) is None
-
-
 @pytest.mark.parametrize("dtype", ["f2", "<f4", ">f4", "f8", "longdouble"])
 def test_an_array_of_any_width_has_a_row_an_item(
     tables: Tables, tmp_path: Path, dtype: str
@@ -100,7 +95,6 @@ def test_vectors_of_users_go_by_the_ids_of_users(tables: Tables, tmp_path: Path)
     np.save(tmp_path / "u.npy", numbers(3, 4).numpy())
     with pytest.raises(DataError, match=r"3 rows, but .* users; a \.npy has one row a user in"):
         read_user_vectors(tmp_path / "u.npy", tables)
-    assert read_user_vectors(None, tables) is None
 
 
 def test_what_is_written_names_its_items(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from legos.data.columns import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
+from legos.data.tables import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
 from legos.errors import DataError
 from legos.reports.figures import calibration_curve, reliability, score_distributions
 from legos.reports.page import write_report

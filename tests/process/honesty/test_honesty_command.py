@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.data.columns import Honesty, read_honesty
-from legos.data.tables import Tables
+from legos.data.tables import Honesty, Tables, read_honesty
 from legos.errors import DataError
 from legos.workplace.workplace import honesty_notices
 from process.columns import ColumnReader
