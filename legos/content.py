@@ -25,12 +25,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def content_of(path: Path, *, store: Path = STORE) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
-
-    Args:
-        path: of the file.
-        store: folder of remembered hashes; one that cannot be written is done without.
-    """
+    """Hexadecimal SHA-256 of a file's bytes; a ``store`` that cannot be written is done without."""
     found = os.stat(path)
     if found.st_size < _LARGE:
         return sha256_of_file(path)

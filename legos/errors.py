@@ -14,8 +14,11 @@ from pathlib import Path
 
 from legos.terminal import plain_output, printable, shown_bytes
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+EXIT_FAULT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, 130, 141
+TRACEBACK = "--traceback"
+_TRACEBACK_VARIABLE = "LEGOS_TRACEBACK"
+_ROOT = Path(__file__).resolve().parents[1]
+_LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 
 class LegosError(ValueError):
@@ -54,7 +57,7 @@ _ASKED_FOR = re.compile(r"(?:[Tt]ried|Unable) to allocate ([\d.]+) ?(bytes|[KMGT
 
 
 def describe_memory_error(error: BaseException, settings: Sequence[str] = ()) -> str | None:
-    """One line about memory that ran out: on what, how much was asked for, which settings help.
+    """One line about memory that ran out, on what and how much; None where that is not the reason.
 
     Recognises ``MemoryError``, numpy's, those of torch on the CPU (a ``RuntimeError``), on CUDA
     and on other accelerators, and the operating system's ``ENOMEM``.
@@ -62,9 +65,6 @@ def describe_memory_error(error: BaseException, settings: Sequence[str] = ()) ->
     Args:
         error: any exception.
         settings: keys that take less memory, each with what to do: ``exp.train.batch_size: 32``.
-
-    Returns:
-        None where memory is not the reason.
     """
     text = str(error)
     refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
@@ -92,16 +92,10 @@ _FROM_RUST = re.compile(r"([^:]+) \(os error \d+\)")
 
 
 def describe_os_error(error: BaseException) -> str | None:
-    """One line about what the operating system refused: ``runs/a.json: No space left on device``.
+    """One line about what the operating system refused (``a.json: No space left``), or None.
 
     Recognises ``OSError``, numpy's without a reason (a write that came to a full disk), and
     safetensors' and tokenizers', which hold the reason in their text.
-
-    Args:
-        error: any exception.
-
-    Returns:
-        None where the operating system is not the reason.
     """
     wrapped = _FROM_RUST.search(str(error))
     if not isinstance(error, OSError):
@@ -114,29 +108,12 @@ def describe_os_error(error: BaseException) -> str | None:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest choice, then all of them.
-
-    Args:
-        name: what was given.
-        choices: the valid names.
-
-    Returns:
-        For example ``did you mean 'cnn'? choose from: attention, cnn, pooling``.
-    """
+    """The tail of an error: ``did you mean 'cnn'? choose from: attention, cnn, pooling``."""
     known = sorted(choices)
     by_lower_case = {choice.lower(): choice for choice in known}
     close = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower_case[close[0]]!r}? " if close else ""
     return f"{hint}choose from: {', '.join(known)}"
-
-
-EXIT_FAULT = 1
-EXIT_NO_READER = 141
-
-TRACEBACK = "--traceback"
-_TRACEBACK_VARIABLE = "LEGOS_TRACEBACK"
-_ROOT = Path(__file__).resolve().parents[1]
-_LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 
 def run_command(
@@ -174,39 +151,32 @@ def run_command(
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """Return the message for an error and the exit code that goes with it."""
+    """The message for an error and the exit code that goes with it."""
     if isinstance(error, LegosError):
         return str(error), EXIT_USER_ERROR
     told = describe_memory_error(error) or describe_os_error(error)
     if told is not None:
         return told, EXIT_USER_ERROR
-    return _describe_fault(error), EXIT_FAULT
-
-
-def _describe_fault(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
     return (
         f"{text} ({_place(error)}). This is a fault of legos, not of yours: report it in the issue "
         f"tracker of the repository, with the output of the same command and {TRACEBACK}"
-    )
+    ), EXIT_FAULT
 
 
 def _place(error: Exception) -> str:
     """``legos/training/trainer.py:21, in _check``: the innermost line of this toolkit."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(frame.filename)]
-    frame = (own or list(frames))[-1]
-    path = Path(frame.filename)
-    shown = path.relative_to(_ROOT) if _is_own(frame.filename) else path
-    return f"{shown.as_posix()}:{frame.lineno}, in {frame.name}"
-
-
-def _is_own(filename: str) -> bool:
-    path = Path(filename)
-    return path.is_relative_to(_ROOT) and "site-packages" not in path.parts
+    parts = ((frame, Path(frame.filename)) for frame in frames)
+    own = [
+        (frame, path.relative_to(_ROOT))
+        for frame, path in parts
+        if path.is_relative_to(_ROOT) and "site-packages" not in path.parts
+    ]
+    frame, path = own[-1] if own else (frames[-1], Path(frames[-1].filename))
+    return f"{path.as_posix()}:{frame.lineno}, in {frame.name}"
 
 
 def _nobody_reads() -> bool:

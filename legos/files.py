@@ -118,11 +118,8 @@ def output_lock(path: Path, *, wait: bool = False) -> Iterator[Path]:
 
     A command that looks at an output before it writes it holds the lock over both. The lock file
     lies beside the folder, since the folder itself is replaced: ``.<name>.lock``, removed at the
-    end. ``atomic_folder`` inside the block uses the same lock.
-
-    Args:
-        path: an output folder, which need not exist.
-        wait: wait for a process that holds the lock instead of raising.
+    end. ``atomic_folder`` inside the block uses the same lock. ``wait``: for a process that holds
+    it, instead of raising.
 
     Raises:
         InUseError: another process is writing this folder; the message names it.
@@ -166,13 +163,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            sizes = _sync_all(temporary)
+            for written in (*temporary.rglob("*"), temporary):
+                _sync(written)
+            sizes = _sizes(temporary)
             _exchange(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         if _sizes(target) != sizes:
-            _put_back(target)
+            if _aside(target).exists():
+                shutil.rmtree(target)
+                os.rename(_aside(target), target)
             raise DataError(
                 f"{path}: is not what was written; another program changed it at the same time: "
                 "run the same command again"
@@ -191,12 +192,12 @@ def recover_folder(path: Path) -> None:
 
 
 def unique() -> str:
-    """Return a part of a temporary name that no other process chooses."""
+    """A part of a temporary name that no other process chooses."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def is_temporary_of(name: str, candidate: str) -> bool:
-    """Whether ``candidate`` is how this module or ``files`` names a temporary of ``name``."""
+    """Whether ``candidate`` is how this module names a temporary of ``name``."""
     return bool(re.fullmatch(rf"\.{re.escape(name)}(\.\d+(-[0-9a-f]{{8}})?)?\.part", candidate))
 
 
@@ -233,25 +234,12 @@ def _exchange(temporary: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def _put_back(target: Path) -> None:
-    if _aside(target).exists():
-        shutil.rmtree(target)
-        os.rename(_aside(target), target)
-
-
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _sync_all(folder: Path) -> dict[Path, int]:
-    """Flush everything below a folder to disk; the size of every file by its relative path."""
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-    return _sizes(folder)
-
-
 def _sizes(folder: Path) -> dict[Path, int]:
+    """The size of every file below a folder by its relative path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder): path.stat().st_size for path in files}
 
@@ -278,21 +266,21 @@ def hold(
 
     Args:
         path: the lock file; its folder is made where it is missing.
-        busy: makes the error from the number of the process that holds the lock.
+        busy: makes the error that is raised from the number of the process that holds the lock.
         wait: wait for that process instead.
         keep: leave the file in its place afterwards.
-
-    Raises:
-        LegosError: what ``busy`` makes.
     """
     while True:
+        same = False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "r+", encoding="ascii", errors="replace") as file:
             owner = _claim(file, wait=wait)
             if owner is not None:
                 raise busy(owner)
-            if not _is_at(path, descriptor):
+            with suppress(FileNotFoundError):
+                same = os.path.samestat(os.fstat(descriptor), path.stat())
+            if not same:
                 continue  # another process removed the file between opening and locking it
             try:
                 yield
@@ -307,15 +295,10 @@ def hold(
 def is_free(path: Path) -> bool:
     """Whether no process holds a lock on a file; False where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
     return True
 
 
@@ -333,13 +316,6 @@ def _claim(file: IO[str], *, wait: bool) -> str | None:
     return None
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 HARMLESS = 100 * 2**20
 """Bytes that any file may grow to."""
 LARGEST_RATIO = 200
@@ -349,15 +325,7 @@ LONGEST_LINE = 64 * 2**20
 
 
 class BoundedGzip(gzip.GzipFile):
-    """A gzip file for reading that is refused once it grows as no text does.
-
-    Args:
-        path: of the file, for errors.
-        raw: it, opened for reading.
-
-    Raises:
-        DataError: while reading, by every method.
-    """
+    """A gzip file for reading; every method raises DataError once it grows as no text does."""
 
     def __init__(self, path: Path, raw: IO[bytes]) -> None:
         super().__init__(fileobj=raw, mode="rb")

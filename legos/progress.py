@@ -21,33 +21,18 @@ from legos.terminal import printable
 
 
 class Bar:
-    """One bar.
-
-    Args:
-        progress: rich's display; None shows nothing.
-        task: its only task.
-    """
+    """One bar: rich's display, or None where nothing is shown, and its only task."""
 
     def __init__(self, progress: Progress | None, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1, text: str = "") -> None:
-        """Move the bar on.
-
-        Args:
-            steps: done since the last call.
-            text: stands behind the bar until the next call.
-        """
+        """Move on by so many steps; the text stands behind the bar until the next call."""
         if self._progress is not None:
             self._progress.update(self._task, advance=steps, text=text)
 
     def move(self, position: int, text: str = "") -> None:
-        """Move the bar to a position.
-
-        Args:
-            position: done in all.
-            text: stands behind the bar until the next call.
-        """
+        """The same, to a position."""
         if self._progress is not None:
             self._progress.update(self._task, completed=position, text=text)
 

@@ -1,7 +1,8 @@
 """JSON files of our own, read in one place: parsed with care and checked against a schema.
 
 What another program, a kill or a person did to a file is told with the file, the key, what was
-found and what was expected.
+found and what was expected. Every reader takes ``error``, which error is raised, and ``hint``, what
+to do: the end of its message.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +57,10 @@ def parse_json(
         where: what they are, for the message; ``file.json``.
         line: number of the first line.
         half_pairs: let halves of surrogate pairs pass.
-        error: which error is raised.
-        hint: what to do, the end of the message.
 
     Raises:
-        LegosError: ``error``; not UTF-8, not JSON, NaN or infinity, a key that occurs twice, half
-            of a surrogate pair, or nested too deeply. Names the line.
+        LegosError: not UTF-8, not JSON, NaN or infinity, a key that occurs twice, half of a
+            surrogate pair, or nested too deeply. Names the line.
     """
 
     def refuse(below: int, problem: str) -> NoReturn:
@@ -92,11 +92,7 @@ def parse_json(
 
 
 def read_json(path: Path, *, error: MakeError = DataError, hint: str = "") -> Any:
-    """Read a JSON file as :func:`parse_json` does.
-
-    Raises:
-        LegosError: ``error``; the file is missing or not JSON.
-    """
+    """Read a JSON file as :func:`parse_json` does; a missing one is an error, too."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -107,48 +103,38 @@ def read_json(path: Path, *, error: MakeError = DataError, hint: str = "") -> An
 def read_record(
     path: Path, model: type[Model], *, error: MakeError = DataError, hint: str = ""
 ) -> Model:
-    """Read a JSON file that a schema describes.
-
-    Raises:
-        LegosError: ``error``; the file is missing, not JSON, or not what the schema says. Names
-            the key, what was found and what was expected.
-    """
+    """Read a JSON file that a schema describes."""
     return check_record(read_json(path, error=error, hint=hint), model, str(path), error, hint)
 
 
 def check_record(
     value: Any, model: type[Model], where: str, error: MakeError = DataError, hint: str = ""
 ) -> Model:
-    """Check a parsed value against a schema; see :func:`read_record`."""
+    """Check a parsed value against a schema.
+
+    Raises:
+        LegosError: names the key, what was found and what was expected, of the first problems.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as found:
-        raise error(f"{where}: {describe_problems(found)}{tail_of(hint)}") from None
+        details = found.errors(include_url=False)
+        more = f"; and {len(details) - _MORE} more" if len(details) > _MORE else ""
+        problems = "; ".join(map(_problem, details[:_MORE])) + more
+        raise error(f"{where}: {problems}{tail_of(hint)}") from None
     except RecursionError:
         raise error(f"{where}: nested too deeply{tail_of(hint)}") from None
 
 
-def describe_problems(found: ValidationError) -> str:
-    """The first problems that a schema found, each with its key and value."""
-    details = found.errors(include_url=False)
-    more = f"; and {len(details) - _MORE} more" if len(details) > _MORE else ""
-    return "; ".join(map(_problem, details[:_MORE])) + more
-
-
 def read_strings(path: Path, *, error: MakeError = DataError, hint: str = "") -> list[str]:
-    """Read a JSON list of strings.
-
-    Raises:
-        LegosError: ``error``; the file is missing, not JSON, or something else.
-    """
-    values = read_json(path, error=error, hint=hint)
-    return check_strings(values, str(path), error=error, hint=hint)
+    """Read a JSON list of strings."""
+    return check_strings(read_json(path, error=error, hint=hint), str(path), error=error, hint=hint)
 
 
 def check_strings(
     values: Any, where: str, *, error: MakeError = DataError, hint: str = ""
 ) -> list[str]:
-    """Return a parsed value that is a list of strings; see :func:`read_strings`."""
+    """Return a parsed value that is a list of strings; raise for any other."""
     if not isinstance(values, list):
         raise error(f"{where}: expected a list of strings, found {shown(values)}{tail_of(hint)}")
     for place, value in enumerate(values):
@@ -200,8 +186,7 @@ def tail_of(hint: str) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"key {shown(twice)} occurs twice in one object")
     return found
 
@@ -212,7 +197,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if number in (float("inf"), float("-inf")):
+    if math.isinf(number):
         raise ValueError(f"{text[:_SHOWN]} is too large a number")
     return number
 
@@ -257,7 +242,7 @@ def read_header(path: Path, *, error: MakeError = DataError, hint: str = "") -> 
     """Read the header of a ``.npy`` and compare it with the size of the file.
 
     Raises:
-        LegosError: ``error``; missing, no ``.npy``, of Python objects, cut short or too long.
+        LegosError: missing, no ``.npy``, of Python objects, cut short or too long.
     """
     tail = tail_of(hint)
     try:
@@ -300,11 +285,9 @@ def read_array(
         dtype: of its numbers.
         shape: its lengths; None where any will do.
         mapped: read the numbers when they are used; what is written to them never reaches the file.
-        error: which error is raised.
-        hint: what to do, the end of the message.
 
     Raises:
-        LegosError: ``error``; see :func:`read_header`, or another type or shape than expected.
+        LegosError: see :func:`read_header`, or another type or shape than expected.
     """
     header = read_header(path, error=error, hint=hint)
     wanted, tail = np.dtype(dtype), tail_of(hint)
@@ -340,11 +323,7 @@ def read_numbers(path: Path, header: Header, *, mapped: bool = False) -> np.ndar
 def check_offsets(
     offsets: np.ndarray, count: int, where: str, *, error: MakeError = DataError, hint: str = ""
 ) -> None:
-    """See that ``(N + 1,)`` offsets begin at 0, never fall and end at the last of ``count`` values.
-
-    Raises:
-        LegosError: ``error``; they do not.
-    """
+    """Refuse ``(N + 1,)`` offsets unless they go from 0 to ``count`` values and never fall."""
     tail = tail_of(hint)
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != count:
         ends = f"{offsets[0]} to {offsets[-1]}" if len(offsets) else "nothing"
@@ -360,18 +339,13 @@ def check_offsets(
 def check_ids(
     values: np.ndarray, size: int, where: str, *, error: MakeError = DataError, hint: str = ""
 ) -> None:
-    """See that all ids lie in a vocabulary of ``size`` entries.
-
-    Raises:
-        LegosError: ``error``; one does not.
-    """
+    """Refuse ids that do not lie in a vocabulary of ``size`` entries."""
     if values.size == 0:
         return
     least, most = int(values.min()), int(values.max())
     if least < 0 or most >= size:
         found = least if least < 0 else most
-        tail = tail_of(hint)
-        raise error(f"{where} holds ids outside 0 to {size - 1} ({found}){tail}")
+        raise error(f"{where} holds ids outside 0 to {size - 1} ({found}){tail_of(hint)}")
 
 
 def _parse(file: BinaryIO) -> Header:

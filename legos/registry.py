@@ -7,6 +7,7 @@ imports every brick explicitly. There is no globbing, no dotted path in a YAML a
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Literal, TypeVar
@@ -84,11 +85,7 @@ def refuse_unfit(user: UserEncoderConfig, predictor: PredictorConfig) -> None:
 
 
 class Registry:
-    """One family of bricks.
-
-    Args:
-        family: how errors call a member, for example "item encoder".
-    """
+    """One family of bricks; ``family`` is how errors call a member, "item encoder"."""
 
     def __init__(self, family: str) -> None:
         self.family = family
@@ -129,8 +126,6 @@ class Registry:
 
     def describe(self, name: str) -> str:
         """First sentence of a brick's module docstring, for ``--list``."""
-        import sys
-
         text = sys.modules[self.brick(name).__module__].__doc__ or ""
         return " ".join(text.strip().split("\n\n")[0].split())
 
