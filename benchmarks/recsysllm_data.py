@@ -195,5 +195,4 @@ class Setting:
         name = _UNLISTED if candidates is None else _LISTED
         instances = task.evaluate(rows, name, "test", candidates)
         own = self.settings.tasks.model_copy(update={"max_tokens": 4096})
-        found = self.world.task_examples(instances, own)
-        return self.world.examples(found, backbone.special).prompts()
+        return self.world.examples(instances, backbone.special, own).prompts()

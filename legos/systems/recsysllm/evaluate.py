@@ -41,7 +41,6 @@ from legos.systems.recsysllm.tasks.candidates import (
 )
 from legos.systems.recsysllm.tasks.events import Sequences
 from legos.systems.recsysllm.tasks.mixture import TaskFamilies
-from legos.systems.recsysllm.tasks.review_tasks import TransferTask
 from legos.workplace.workplace import Workplace
 
 Row = dict[str, float]
@@ -233,7 +232,7 @@ def row_name(families: TaskFamilies, template: Template) -> str:
     task = families.about_reviews.get("transfer")
     if template.family == "transfer":
         about = {"stars": "rating", "liking": "like or dislike"}
-        known = isinstance(task, TransferTask) and task.known is not None
+        known = task is not None and task.known is not None
         family = f"{about.get(template.answer, template.answer)} in another domain, "
         family += "users of both" if known else "new users"
     trained = "" if origin is None else f"trained on {origin.name}: "

@@ -208,8 +208,8 @@ class PromptMeasure:
         own = self._world.settings.tasks
         if instances and instances[0].candidates:
             own = own.model_copy(update={"max_tokens": self._own.max_tokens})
-        found = self._world.task_examples(list(instances), own)
-        return self._world.examples(found, self._backbone.special).prompts().to(self._device)
+        examples = self._world.examples(instances, self._backbone.special, own)
+        return examples.prompts().to(self._device)
 
 
 def text_row(world: World, instances: Sequence[Instance], texts: Sequence[str]) -> dict[str, float]:

@@ -134,6 +134,19 @@ class Prompts:
                 return template
         raise ConfigError(f"prompt {name!r}; {nearest(name, [t.name for t in self.templates])}")
 
+    def named(self, name: str, family: Family) -> Template:
+        """A template of a family.
+
+        Raises:
+            ConfigError: it is unknown, or of another family.
+        """
+        template = self[name]
+        if template.family != family:
+            raise ConfigError(
+                f"prompt {name!r} is of family {template.family}, expected one of {family}"
+            )
+        return template
+
     def of(
         self, family: Family, *, seen: bool | None = None, intents: Iterable[str] | None = None
     ) -> list[Template]:

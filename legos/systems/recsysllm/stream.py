@@ -72,8 +72,7 @@ class TrainingStream:
         parts = []
         if len(prompts):
             instances = self.mixture.batch(prompts, epoch=step // self.steps_per_epoch)
-            found = world.task_examples(instances)
-            parts.append(world.examples(found, self._special))
+            parts.append(world.examples(instances, self._special))
         if len(histories):
             parts.append(self._histories(histories, step))
         return join_examples(parts)

@@ -117,7 +117,7 @@ def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_
         assert int(found.lengths.max()) <= 75
     template = builtin_prompts()["rating-1"]
     long = Instance(template, [plain("one " * 100)], [plain("by " * 100)], "")
-    found = world.examples(world.task_examples([long]), original.special)
+    found = world.examples([long], original.special)
     assert found.lengths.tolist() == [75]
 
 

@@ -12,7 +12,7 @@ from legos.errors import DataError
 from legos.systems.recsysllm.positions import IGNORE, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES
-from legos.systems.recsysllm.tasks.mixture import build_task_examples
+from legos.systems.recsysllm.tasks.mixture import tokenized
 from legos.systems.recsysllm.units import UnitTokenizer
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
@@ -23,14 +23,14 @@ def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
     tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
     instances = made.mixture().batch(torch.arange(60), epoch=0)
     own = made.settings.model_copy(update={"max_tokens": 420, "max_answer_tokens": 40})
-    columns = build_task_examples(instances, tokenizer, made.prompts, own)
+    documents, blanks = tokenized(instances, tokenizer, own)
     special = replace(SPECIAL, mask=300, sentence_mask=301, document_mask=302, start=303, end=304)
     examples = build_examples(
-        columns.documents,
-        columns.blanks,
+        documents,
+        blanks,
         special,
         PositionSettings(),
-        automaton_of(columns.documents, PositionSettings()),
+        automaton_of(documents, PositionSettings()),
     )
     assert int(examples.lengths.max()) <= 420
     for row, one in enumerate(instances):
@@ -43,11 +43,7 @@ def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
         assert len(text) == min(len(one.reference) + 1, 40)
         last = int(examples.tokens[begin + int(examples.prompt_lengths[row]) - 1])
         assert last == (301 if one.template.free_text else 300)  # the prompt ends with its mask
-    assert columns.templates.tolist() == [
-        made.prompts.templates.index(i.template) for i in instances
-    ]
     lengths = [len(one.candidates) for one in instances]
-    assert columns.candidates.lengths.tolist() == lengths
     assert max(lengths) == 6
 
 
@@ -76,15 +72,15 @@ def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
     tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
     rows = made.sequences.items.lengths.argmax()[None]
     instances = made.users["sequential"].evaluate(rows, "sequential-1", "test")
-    columns = build_task_examples(instances, tokenizer, made.prompts, made.settings)
-    assert int(columns.documents.tokens.lengths) < 160
-    kept = columns.documents.keys[columns.documents.types == ENTITY_TYPES.index("item")].tolist()
+    documents, _ = tokenized(instances, tokenizer, made.settings)
+    assert int(documents.tokens.lengths) < 160
+    kept = documents.keys[documents.types == ENTITY_TYPES.index("item")].tolist()
     whole = [u.key for u in (*instances[0].prompt, *instances[0].answer) if u.entity_type == "item"]
     assert 2 <= len(kept) < len(whole)
     assert kept == whole[-len(kept) :]
     short = made.settings.model_copy(update={"max_answer_tokens": 5})
     with pytest.raises(DataError, match="entities are never cut"):
-        build_task_examples(instances, tokenizer, made.prompts, short)
+        tokenized(instances, tokenizer, short)
 
 
 def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tables) -> None:
@@ -99,7 +95,7 @@ def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tab
     lengths = {}
     for room in (400, 260, 190):
         own = made.settings.model_copy(update={"max_tokens": room, "max_answer_tokens": 40})
-        found = build_task_examples(instances, tokenizer, made.prompts, own).documents
+        found = tokenized(instances, tokenizer, own)[0]
         is_item = found.types == ENTITY_TYPES.index("item")
         for row, one in enumerate(instances):
             own_units = slice(int(found.offsets[row]), int(found.offsets[row + 1]))

@@ -16,7 +16,7 @@ from legos.systems.recsysllm.settings import HorizonSettings
 from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.tasks.draws import unseen_items
 from legos.systems.recsysllm.tasks.events import SPLITS, random_split
-from legos.systems.recsysllm.tasks.review_tasks import TransferTask
+from legos.systems.recsysllm.tasks.review_tasks import ReviewTask
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import ragged
 
@@ -174,7 +174,7 @@ def test_every_draw_of_an_example_is_new_in_another_epoch(reviewed: Tables, hist
 def test_weights_decide_how_often_a_family_comes(reviewed: Tables) -> None:
     weights = {"rating_weight": 3.0, "review_weight": 1.0, "explanation_weight": 0.0}
     made = families(reviewed, **weights, sequential_weight=0.0, direct_weight=0.0)
-    mixture = made.mixture(rows=8000)
+    mixture = made.mixture()
     assert mixture.names == ["rating", "review"]
     share = mixture.families(torch.arange(8000), epoch=0).double().mean()
     assert abs(float(share) - 0.25) < 3 * (0.25 * 0.75 / 8000) ** 0.5
@@ -307,7 +307,7 @@ def test_windows_in_days_need_times(reviewed: Tables) -> None:
 def test_another_domain_is_never_trained_with(reviewed: Tables) -> None:
     made = families(reviewed)
     assert made.reviews is not None
-    task = TransferTask(made.reviews, made.catalogue, made.prompts, made.settings, seed=0)
+    task = ReviewTask("transfer", made.reviews, made.catalogue, made.prompts, made.settings, seed=0)
     assert len(task) == 0
     rows = task.evaluation_rows("test", "transfer-2")
     branded = [made.catalogue.brand(item) != [] for item in made.reviews.items[rows].tolist()]

@@ -55,7 +55,7 @@ def test_every_family_has_examples_and_baselines_can_be_measured(giftcards: Tabl
     assert rows is not None
     assert len(rows) == 2965
     held_out = set(made.sequences.held_out_pairs().tolist())
-    mixture = made.mixture(rows=2000)
+    mixture = made.mixture()
     assert mixture.names == ["rating", "explanation", "review", "sequential", "direct"]
     for one in mixture.batch(torch.arange(2000), epoch=0):
         wrong = set(one.candidates) - {one.item}  # held-out items are negatives, too

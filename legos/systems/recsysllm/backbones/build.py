@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from legos.systems.recsysllm.positions import Examples, build_examples
 from legos.systems.recsysllm.prompts import Instance
 from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, ITEM
-from legos.systems.recsysllm.tasks.mixture import TaskExamples, TaskFamilies, build_task_examples
+from legos.systems.recsysllm.tasks.mixture import TaskFamilies, tokenized
 from legos.systems.recsysllm.units import UnitTokenizer
 
 _OTHER_ROWS = 2  # of the table of positions besides an entity's: plain tokens, [START]
@@ -49,24 +49,22 @@ class World:
     pool: EntityPool
     automaton: Automaton
 
-    def task_examples(
-        self, instances: list[Instance], settings: TaskSettings | None = None
-    ) -> TaskExamples:
-        """Filled templates as columns; ``settings`` in place of those of training."""
+    def examples(
+        self,
+        instances: Sequence[Instance],
+        special: SpecialTokens,
+        settings: TaskSettings | None = None,
+    ) -> Examples:
+        """Filled templates as examples for a backbone with these tokens, on the CPU.
+
+        ``settings`` stand in place of those of training.
+        """
         own = settings or self.settings.tasks
         if self.settings.positions.prepend_cls:  # it is one of the most tokens
             own = own.model_copy(update={"max_tokens": own.max_tokens - 1})
-        return build_task_examples(instances, self.tokenizer, self.families.prompts, own)
-
-    def examples(self, found: TaskExamples, special: SpecialTokens) -> Examples:
-        """Columns as examples for a backbone with these tokens, on the CPU."""
-        return build_examples(
-            found.documents,
-            found.blanks,
-            special,
-            self.settings.positions.model_copy(update={"shuffle_spans": False}),
-            self.automaton,
-        )
+        documents, blanks = tokenized(instances, self.tokenizer, own)
+        positions = self.settings.positions.model_copy(update={"shuffle_spans": False})
+        return build_examples(documents, blanks, special, positions, self.automaton)
 
 
 def open_world(

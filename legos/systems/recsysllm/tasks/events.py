@@ -184,16 +184,6 @@ class ReviewRows:
             rows = replace(rows, splits=random_split(rows.users, rows.items, seed=seed))
         return rows
 
-    def with_explanations(self, explanations: Sequence[Explanation | None]) -> ReviewRows:
-        """The same with mined or imported explanations.
-
-        Raises:
-            DataError: not one a review.
-        """
-        if len(explanations) != len(self):
-            raise DataError(f"{len(explanations)} explanations for {len(self)} reviews")
-        return replace(self, explanations=list(explanations))
-
     def of(self, split: SplitName) -> Tensor:
         """``(n,)`` int64 rows of a split."""
         return (self.splits == SPLITS.index(split)).nonzero()[:, 0]

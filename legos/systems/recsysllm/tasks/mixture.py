@@ -1,16 +1,15 @@
-"""All families in one stream of training examples, and what builds them from tables."""
+"""The task families of a data set, all in one stream of training examples, and their tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths
+from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.systems.recsysllm.explanations import Miner, read_explanations
@@ -21,66 +20,43 @@ from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
 from legos.systems.recsysllm.tasks import draws
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
 from legos.systems.recsysllm.tasks.events import ReviewRows, Sequences
-from legos.systems.recsysllm.tasks.review_tasks import (
-    ExplanationTask,
-    RatingTask,
-    ReviewTask,
-    ReviewTextTask,
-    TransferTask,
-)
+from legos.systems.recsysllm.tasks.review_tasks import ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
-
-
-class TrainingTask(Protocol):
-    """What a mixture needs of a family."""
-
-    def __len__(self) -> int: ...
-
-    def train(self, numbers: Tensor, *, epoch: int) -> list[Instance]: ...
 
 
 class TaskMixture:
     """Rows of an epoch, each of a family drawn by weight, a function of (seed, epoch, row).
 
     Within a family every row draws an example of its own; an epoch may miss one and have another
-    twice.
+    twice. An epoch has as many rows as all tasks have examples.
 
     Args:
-        tasks: by name.
-        weights: of each; tasks without training examples or weight are left out.
+        tasks: by family; those without training examples or weight are left out.
+        settings: weights of the families.
         seed: of the run.
-        rows: of an epoch; None: as many as all tasks have.
 
     Attributes:
-        names: of the tasks taking part.
+        names: of the families taking part.
 
     Raises:
-        ConfigError: nothing is left, or a task has no weight.
+        ConfigError: nothing is left.
     """
 
     def __init__(
-        self,
-        tasks: Mapping[str, TrainingTask],
-        weights: Mapping[str, float],
-        *,
-        seed: int,
-        rows: int | None = None,
+        self, tasks: Mapping[Family, UserTask | ReviewTask], settings: TaskSettings, *, seed: int
     ) -> None:
-        missing = sorted(tasks.keys() - weights.keys())
-        if missing:
-            raise ConfigError(f"mixture: no weight of task {missing[0]!r}")
+        weights = {name: float(getattr(settings, f"{name}_weight")) for name in tasks}
         self.tasks = {n: task for n, task in tasks.items() if len(task) and weights[n] > 0}
         self.names = list(self.tasks)
         if not self.names:
             raise ConfigError("mixture: no task has both a weight and training examples")
         self.seed = seed
         self._shares = torch.tensor([weights[name] for name in self.names], dtype=torch.float64)
-        self._rows = sum(map(len, self.tasks.values())) if rows is None else rows
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        return self._rows
+        return sum(map(len, self.tasks.values()))
 
     def families(self, rows: Tensor, *, epoch: int) -> Tensor:
         """``(B,)`` int64 place in ``names`` of each row."""
@@ -92,16 +68,14 @@ class TaskMixture:
     def batch(self, rows: Tensor, *, epoch: int) -> list[Instance]:
         """Filled templates of rows ``(B,)``, in their order."""
         families = self.families(rows, epoch=epoch)
-        found: list[Instance | None] = [None] * len(rows)
-        for place, name in enumerate(self.names):
-            task = self.tasks[name]
+        found: dict[int, Instance] = {}
+        for place, task in enumerate(self.tasks.values()):
             at = (families == place).nonzero()[:, 0]
-            numbers = draws.choice(rows[at], len(task), draws.DATUM, seed=self.seed, epoch=epoch)
-            for where, instance in zip(
-                at.tolist(), task.train(numbers, epoch=epoch) if len(at) else [], strict=True
-            ):
-                found[where] = instance
-        return [instance for instance in found if instance is not None]
+            if len(at):
+                key = {"seed": self.seed, "epoch": epoch}
+                numbers = draws.choice(rows[at], len(task), draws.DATUM, **key)
+                found.update(zip(at.tolist(), task.train(numbers, epoch=epoch), strict=True))
+        return [found[row] for row in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -138,20 +112,15 @@ class TaskFamilies:
         settings: TaskSettings,
         *,
         seed: int,
-        prompts: Prompts | None = None,
-        rows: ReviewRows | None = None,
         origin: Origin | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> TaskFamilies:
-        """Read tables and make tasks.
+        """Read tables, split leave-last-out, and make tasks.
 
         Args:
-            tables: split leave-last-out.
+            tables: of the data set.
             settings: how.
             seed: of the run.
-            prompts: templates; the built-in ones if not given.
-            rows: reviews with imported explanations; read from the tables, their explanations
-                mined, if not given.
             origin: other tables, which the model that is measured was trained on.
             say: told how many published explanations there are.
 
@@ -160,59 +129,42 @@ class TaskFamilies:
                 explanations is missing or about other data.
             ConfigError: windows in days are asked for and times are unknown.
         """
-        prompts = prompts or builtin_prompts()
+        prompts, rows = builtin_prompts(), None
         catalogue = Catalogue.from_tables(
             tables, item_text=settings.item_text, max_words=settings.max_name_words
         )
         if origin is not None:
             catalogue = replace(catalogue, users=origin.user_names(tables))
         sequences = Sequences.from_tables(tables)
-        if rows is None and "reviews" in tables.manifest["tables"]:
+        about: dict[Family, ReviewTask] = {}
+        if "reviews" in tables.manifest["tables"]:
             rows = ReviewRows.from_tables(tables, split=settings.split, seed=seed)
-            rows = (
-                mined(rows)
-                if settings.explanations is None
-                else published(rows, tables, settings.explanations, say)
-            )
-        users: list[UserTask] = [
-            kind(sequences, catalogue, prompts, settings, seed=seed)
+            path = settings.explanations
+            rows = mined(rows) if path is None else published(rows, tables, path, say)
+            known = None if origin is None else origin.known_users(tables)
+            names: tuple[Family, ...] = ("rating", "explanation", "review", "transfer")
+            for name in names if origin is not None else names[:-1]:
+                about[name] = ReviewTask(
+                    name, rows, catalogue, prompts, settings, seed=seed,
+                    known=known if name == "transfer" else None,
+                )  # fmt: skip
+        users: dict[Family, UserTask] = {
+            kind.family: kind(sequences, catalogue, prompts, settings, seed=seed)
             for kind in (SequentialTask, DirectTask)
-        ]
-        about: list[ReviewTask] = []
-        if rows is not None:
-            about = [
-                kind(rows, catalogue, prompts, settings, seed=seed)
-                for kind in (RatingTask, ExplanationTask, ReviewTextTask)
-            ]
-        if rows is not None and origin is not None:
-            known = origin.known_users(tables)
-            about.append(TransferTask(rows, catalogue, prompts, settings, seed=seed, known=known))
-        return cls(
-            catalogue, sequences, rows, {task.family: task for task in users},
-            {task.family: task for task in about}, prompts, settings, seed, origin,
-        )  # fmt: skip
-
-    def mixture(self, *, rows: int | None = None) -> TaskMixture:
-        """Of all families by the weights of the settings."""
-        own = self.settings
-        weights: dict[str, float] = {
-            "rating": own.rating_weight,
-            "sequential": own.sequential_weight,
-            "explanation": own.explanation_weight,
-            "review": own.review_weight,
-            "direct": own.direct_weight,
         }
-        about = self.about_reviews.items()
-        tasks: dict[str, TrainingTask] = {name: t for name, t in about if name != "transfer"}
-        tasks.update(self.users.items())
-        return TaskMixture(tasks, weights, seed=self.seed, rows=rows)
+        return cls(catalogue, sequences, rows, users, about, prompts, settings, seed, origin)
+
+    def mixture(self) -> TaskMixture:
+        """All families that may be trained with, by the weights of the settings."""
+        tasks: dict[Family, UserTask | ReviewTask] = {**self.about_reviews, **self.users}
+        tasks.pop("transfer", None)
+        return TaskMixture(tasks, self.settings, seed=self.seed)
 
 
 def mined(rows: ReviewRows) -> ReviewRows:
     """Reviews with explanations found by the miner; training reviews decide what is a feature."""
-    bodies: Sequence[str] = rows.bodies
-    miner = Miner(bodies[row] for row in rows.of("train").tolist())
-    return rows.with_explanations([miner.best(body) for body in bodies])
+    miner = Miner(rows.bodies[row] for row in rows.of("train").tolist())
+    return replace(rows, explanations=[miner.best(body) for body in rows.bodies])
 
 
 def published(
@@ -225,51 +177,21 @@ def published(
     known = sum(one is not None for one in found)
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"explanations of {known:,} of {len(rows):,} reviews from {path}: {said}")
-    return rows.with_explanations(found)
+    return replace(rows, explanations=found)
 
 
-@dataclass(frozen=True)
-class TaskExamples:
-    """N examples as columns.
+def tokenized(
+    instances: Sequence[Instance], tokenizer: UnitTokenizer, settings: TaskSettings
+) -> tuple[Documents, Blanks]:
+    """Filled templates as documents, prompt and then answer, whose only blank is the answer.
 
-    Attributes:
-        documents: prompt, then answer.
-        blanks: one a document: its answer.
-        templates: ``(N,)`` int64 number of the template.
-        users, items: ``(N,)`` int64, -1 where none.
-        stars: ``(N,)`` float32, NaN where none.
-        candidates: N rows of items to choose from.
-        references: N answers as text.
-    """
-
-    documents: Documents
-    blanks: Blanks
-    templates: Tensor
-    users: Tensor
-    items: Tensor
-    stars: Tensor
-    candidates: Ragged
-    references: list[str]
-
-    def __len__(self) -> int:
-        return len(self.references)
-
-
-def build_task_examples(
-    instances: Sequence[Instance],
-    tokenizer: UnitTokenizer,
-    prompts: Prompts,
-    settings: TaskSettings,
-) -> TaskExamples:
-    """Tokenize filled templates.
-
-    The oldest events of a prompt that is too long go first, then wrong candidates of training, then
-    ends of its texts; of too long sentences in answers the end goes.
+    The blank's mask says what is asked for: [MASK] for ratings, words of choice and items, [sMASK]
+    for sentences and headlines. Of a prompt that is too long the oldest events go first, then wrong
+    candidates of training, then ends of its texts; of a too long sentence in an answer the end.
 
     Args:
         instances: N.
         tokenizer: of the backbone.
-        prompts: where their templates are numbered.
         settings: ``max_tokens`` and ``max_answer_tokens`` count.
 
     Raises:
@@ -280,24 +202,7 @@ def build_task_examples(
     room = settings.max_tokens - settings.max_answer_tokens - AROUND_ANSWER
     asked = tokenizer.encode([instance.prompt for instance in instances]).truncated(room)
     documents = asked.followed_by(answers)
-    begins, lengths = asked.tokens.lengths, documents.tokens.lengths
-    ranges = torch.stack([begins, lengths], 1)  # (N, 2)
-    levels = [SENTENCE if i.template.free_text else ENTITY for i in instances]
+    ranges = torch.stack([asked.tokens.lengths, documents.tokens.lengths], 1)  # (N, 2)
+    levels = [SENTENCE if one.template.free_text else ENTITY for one in instances]
     ones = torch.ones(len(instances), dtype=torch.int64)
-    shown = [len(instance.candidates) for instance in instances]
-    flat = [item for instance in instances for item in instance.candidates]
-    numbers = {template.name: row for row, template in enumerate(prompts.templates)}
-    return TaskExamples(
-        documents=documents,
-        blanks=Blanks(from_lengths(ranges, ones), torch.tensor(levels, dtype=torch.int64)),
-        templates=_column([numbers[instance.template.name] for instance in instances]),
-        users=_column([instance.user for instance in instances]),
-        items=_column([instance.item for instance in instances]),
-        stars=torch.tensor([instance.stars for instance in instances], dtype=torch.float32),
-        candidates=from_lengths(_column(flat), _column(shown)),
-        references=[instance.reference for instance in instances],
-    )
-
-
-def _column(values: Sequence[int]) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64)
+    return documents, Blanks(from_lengths(ranges, ones), torch.tensor(levels, dtype=torch.int64))

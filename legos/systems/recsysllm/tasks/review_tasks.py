@@ -1,16 +1,15 @@
-"""What the families about single reviews share: rating, explanation, review, other domains."""
+"""Tasks about single reviews: rating, explanation, review texts, items of another domain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from legos.errors import ConfigError, DataError
+from legos.errors import DataError
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
 from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks import draws
@@ -27,7 +26,7 @@ class Draw:
     """Random numbers of one example.
 
     Attributes:
-        training: jitter and wrong claims are for training; claims are drawn in evaluation too.
+        training: ratings have noise in training alone; claims are drawn in evaluation too.
         noise: of the standard normal distribution.
         claim: uniform in (0, 1): below .5 a claimed rating is right.
         wrong: 0 to 3: which of the other four ratings a wrong claim names.
@@ -49,33 +48,38 @@ class ReviewTask:
     """Examples of one family out of reviews: one a review and epoch.
 
     Args:
+        family: ``rating``, ``explanation``, ``review`` or ``transfer``.
         rows: reviews with their splits.
         catalogue: names of items and users.
         prompts: templates.
         settings: how.
         seed: of the run.
+        known: ``(U,)`` bool: users of both domains, the only ones that P5 asks about another
+            domain; everyone is asked where there is none, and without it.
     """
-
-    family: ClassVar[Family]
 
     def __init__(
         self,
+        family: Family,
         rows: ReviewRows,
         catalogue: Catalogue,
         prompts: Prompts,
         settings: TaskSettings,
         *,
         seed: int,
+        known: Tensor | None = None,
     ) -> None:
-        self.rows, self.catalogue, self.prompts = rows, catalogue, prompts
+        self.family, self.rows, self.catalogue, self.prompts = family, rows, catalogue, prompts
         self.settings, self.seed = settings, seed
-        self.templates = prompts.of(self.family)
+        self.known = known if known is not None and bool(known.any()) else None
+        self.templates = prompts.of(family)
+        needs = [t.slots | _ANSWER_NEEDS[t.answer] for t in self.templates]
         kinds: dict[frozenset[str], list[bool]] = {}  # few: what a review has or lacks
         usable = []
         for row in range(len(rows)):
             names = self._names(row)
             if names not in kinds:
-                kinds[names] = [_needs(template) <= names for template in self.templates]
+                kinds[names] = [need <= names for need in needs]
             usable.append(kinds[names])
         shape = (len(rows), len(self.templates))
         self.usable = torch.tensor(usable, dtype=torch.bool).reshape(shape)
@@ -98,13 +102,14 @@ class ReviewTask:
         return self._made(reviews, column.tolist(), epoch=epoch, training=True)
 
     def evaluation_rows(self, split: SplitName, name: str) -> Tensor:
-        """``(n,)`` int64 reviews of a split that a template can be filled with.
+        """``(n,)`` int64 reviews of a split, by ``known`` users, that have what a template needs.
 
         Raises:
             ConfigError: the template is of another family or unknown.
         """
         rows = self.rows.of(split)
-        return rows[self.usable[rows, self._column(name)]]
+        rows = rows[self.usable[rows, self._column(name)]]
+        return rows if self.known is None else rows[self.known[self.rows.users[rows]]]
 
     def evaluate(self, reviews: Tensor, name: str) -> list[Instance]:
         """Examples of ``evaluation_rows``, ``(B,)``, with one template; ratings without jitter.
@@ -119,12 +124,7 @@ class ReviewTask:
         return self._made(reviews, columns, epoch=draws.EVALUATION, training=False)
 
     def _column(self, name: str) -> int:
-        template = self.prompts[name]
-        if template.family != self.family:
-            raise ConfigError(
-                f"prompt {name!r} is of family {template.family}, expected one of {self.family}"
-            )
-        return self.templates.index(template)
+        return self.templates.index(self.prompts.named(name, self.family))
 
     def _made(
         self, reviews: Tensor, columns: Sequence[int], *, epoch: int, training: bool
@@ -140,12 +140,11 @@ class ReviewTask:
         return found
 
     def _instance(self, row: int, template: Template, draw: Draw) -> Instance:
-        stars = float(self.rows.ratings[row])
+        stars, item = float(self.rows.ratings[row]), int(self.rows.items[row])
         values = {name: self._slot(row, name) for name in template.slots}
         reference = self._answer(row, template, draw)
         if template.answer == "verdict":
             values["stars"] = [plain(str(draw.claimed(round(stars))))]
-        item = int(self.rows.items[row])
         return Instance(
             template=template,
             prompt=template.fill(values),
@@ -162,9 +161,10 @@ class ReviewTask:
         found = self.rows.explanations[row]
         sentence = "" if found is None else found.sentence
         match template.answer:
-            case "stars":
-                return self._stars(stars, draw)
-            case "whole-stars":
+            case "stars" if draw.training:  # one decimal with noise that rounds to the truth (P5)
+                off = max(-0.4, min(0.4, self.settings.rating_jitter * draw.noise))
+                return f"{max(1.0, min(float(MOST_STARS), stars + off)):.1f}"
+            case "stars" | "whole-stars":
                 return str(round(stars))
             case "verdict":
                 return "yes" if draw.claimed(round(stars)) == round(stars) else "no"
@@ -174,19 +174,8 @@ class ReviewTask:
                 return sentence
             case "stars-explanation":
                 return f"{round(stars)} , {sentence}"
-            case "headline":
-                return self.rows.headlines[row].strip()
             case _:
-                raise ConfigError(
-                    f"prompt {template.name}: answer {template.answer!r} is not of a review"
-                )
-
-    def _stars(self, stars: float, draw: Draw) -> str:
-        """With one decimal and some noise in training, a whole number else (P5)."""
-        if not draw.training:
-            return str(round(stars))
-        off = max(-0.4, min(0.4, self.settings.rating_jitter * draw.noise))  # rounds to the truth
-        return f"{max(1.0, min(float(MOST_STARS), stars + off)):.1f}"
+                return self.rows.headlines[row].strip()
 
     def _names(self, row: int) -> frozenset[str]:
         """Slots and answers that this review can fill."""
@@ -220,13 +209,11 @@ class ReviewTask:
                 return [plain(str(round(float(self.rows.ratings[row]))))]
             case "headline":
                 return [plain(self.rows.headlines[row])]
-            case "body":
+            case "feature":
+                return [plain("" if found is None else found.feature)]
+            case _:
                 words = self.rows.bodies[row].split()[: self.settings.max_body_words]
                 return [plain(" ".join(words))]
-            case "feature" if found is not None:
-                return [plain(found.feature)]
-            case _:
-                raise ConfigError(f"slot <{name}> cannot be filled by a review")
 
 
 _ANSWER_NEEDS: Mapping[str, frozenset[str]] = {
@@ -238,59 +225,3 @@ _ANSWER_NEEDS: Mapping[str, frozenset[str]] = {
     "stars-explanation": frozenset({"stars", "explanation"}),
     "headline": frozenset({"headline"}),
 }
-
-
-def _needs(template: Template) -> frozenset[str]:
-    return template.slots | _ANSWER_NEEDS[template.answer]
-
-
-class RatingTask(ReviewTask):
-    """Examples of family ``rating``."""
-
-    family: ClassVar[Family] = "rating"
-
-
-class ReviewTextTask(ReviewTask):
-    """Examples of family ``review``."""
-
-    family: ClassVar[Family] = "review"
-
-
-class ExplanationTask(ReviewTask):
-    """Examples of family ``explanation``."""
-
-    family: ClassVar[Family] = "explanation"
-
-
-class TransferTask(ReviewTask):
-    """Examples of family ``transfer``.
-
-    Args:
-        rows: reviews of the other domain.
-        catalogue: names of its items and users.
-        prompts: templates.
-        settings: how.
-        seed: of the run.
-        known: ``(U,)`` bool: users of both domains, whom alone P5 asks about; where there is none,
-            and without it, everyone is.
-    """
-
-    family: ClassVar[Family] = "transfer"
-
-    def __init__(
-        self,
-        rows: ReviewRows,
-        catalogue: Catalogue,
-        prompts: Prompts,
-        settings: TaskSettings,
-        *,
-        seed: int,
-        known: Tensor | None = None,
-    ) -> None:
-        super().__init__(rows, catalogue, prompts, settings, seed=seed)
-        self.known = known if known is not None and bool(known.any()) else None
-
-    def evaluation_rows(self, split: SplitName, name: str) -> Tensor:
-        """Those of users of both domains, where there are any; see :class:`ReviewTask`."""
-        rows = super().evaluation_rows(split, name)
-        return rows if self.known is None else rows[self.known[self.rows.users[rows]]]

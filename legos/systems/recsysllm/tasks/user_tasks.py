@@ -91,11 +91,7 @@ class UserTask:
         Raises:
             ConfigError: the template is of another family, or candidates are missing.
         """
-        template = self.prompts[name]
-        if template.family != self.family:
-            raise ConfigError(
-                f"prompt {name!r} is of family {template.family}, expected one of {self.family}"
-            )
+        template = self.prompts.named(name, self.family)
         if "candidates" in template.slots and candidates is None:
             raise ConfigError(f"prompt {name!r} lists candidates; expected frozen ones")
         if candidates is not None:
