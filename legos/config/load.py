@@ -43,7 +43,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "exp": ExpConfig,
     "embed": EmbedConfig,
 }
-_DEFAULT_EMBED = "null"
 
 
 def print_notice(text: str) -> None:
@@ -58,7 +57,7 @@ def load_run_config(
 
     Args:
         argv: ``--data X --model X --exp X [--embed X] [--variable value] [--a.b.c value]``.
-        notice: told of published variables without effect in this run.
+        notice: told of what is given and has no effect.
 
     Raises:
         ConfigError: whatever is wrong, as much of it at once as can be known.
@@ -100,27 +99,13 @@ def save_configuration(config: RunConfig, path: Path) -> None:
 def load_exp_config(
     argv: Sequence[str], *, notice: Callable[[str], None] = print_notice
 ) -> ExpConfig:
-    """Read the exp YAML alone, for what is done without data and model.
-
-    Args:
-        argv: ``--exp X [--variable value] [--exp.b.c value]``.
-        notice: told of published variables without effect.
-
-    Raises:
-        ConfigError: whatever is wrong, options of another section included.
-    """
+    """The same of the exp YAML alone, for what is done without data and model."""
     return ExpConfig.model_validate(_load_sections(read_arguments(argv), ("exp",), notice)["exp"])
 
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What mode embed reads of a command line.
-
-    Attributes:
-        exp: the experiment YAML.
-        data: the data YAML; None where none is given.
-        data_words: the words that chose and overrode the data YAML.
-    """
+    """What mode embed reads of a command line; the words that chose and overrode the data YAML."""
 
     exp: ExpConfig
     data: DataConfig | None
@@ -142,24 +127,16 @@ def asks_for_vectors(argv: Sequence[str]) -> bool:
 def load_embed_job(
     argv: Sequence[str], *, notice: Callable[[str], None] = print_notice
 ) -> EmbedJob:
-    """Read the exp YAML and, where there is one, the data YAML.
-
-    Args:
-        argv: ``--exp X [--data X] [--variable value] [--exp.b.c value]``.
-        notice: told of published variables without effect.
-
-    Raises:
-        ConfigError: whatever is wrong, options of another section included.
-    """
+    """The same of the exp YAML and, where there is one, the data YAML."""
     arguments, options = read_arguments(argv), read_options(argv)
     sections = _load_sections(arguments, ("exp", "data"), notice)
-    words: list[str] = []
-    if "data" in arguments.sections:
-        read = referenced_variables(read_section("data", arguments.sections["data"]).data)
-        chosen = [name for name in options if name.split(".")[0] == "data" or name in read]
-        words = [word for name in chosen for word in (f"--{name}", options[name])]
-    exp, data = ExpConfig.model_validate(sections["exp"]), sections.get("data")
-    return EmbedJob(exp, None if data is None else DataConfig.model_validate(data), tuple(words))
+    exp = ExpConfig.model_validate(sections["exp"])
+    if "data" not in sections:
+        return EmbedJob(exp, None, ())
+    read = referenced_variables(read_section("data", arguments.sections["data"]).data)
+    chosen = [name for name in options if name.split(".")[0] == "data" or name in read]
+    words = tuple(word for name in chosen for word in (f"--{name}", options[name]))
+    return EmbedJob(exp, DataConfig.model_validate(sections["data"]), words)
 
 
 def _load_sections(
@@ -196,7 +173,7 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
 
     What is not given is as a trained run says it.
     """
-    names = {"embed": _DEFAULT_EMBED, **arguments.sections}
+    names = {"embed": "null", **arguments.sections}
     sections: dict[str, Document] = {}
     problems: list[str] = []
     for kind in KINDS:

@@ -26,6 +26,7 @@ from legos.config.yaml_files import (
     merge,
     read_document,
     shown,
+    value_at,
     yaml_files,
 )
 from legos.errors import ConfigError, nearest
@@ -44,22 +45,20 @@ class Model:
     Attributes:
         name: of the model.
         group: its heading in the table.
-        about: what it is; "": its file says so.
-        paper: who published it; "" where nobody did.
-        published: figures of the paper.
-        run: the rest of a command that trains it.
         section: what its row says of it, not written out.
         file: its YAML, which takes the place of ``section``; None: it has none.
+        about: what it is; "": its file says so.
+        paper: who published it; "" where nobody did.
+        run: the rest of a command that trains it.
     """
 
     name: str
     group: str
-    about: str
-    paper: str
-    published: str
-    run: str
     section: Document
     file: Path | None
+    about: str = ""
+    paper: str = ""
+    run: str = ""
 
     @property
     def description(self) -> str:
@@ -94,17 +93,13 @@ def models() -> Mapping[str, Model]:
         for name, row in _rows(table, group):
             if name in found:
                 raise ConfigError(f"{row.places[()]}: model {name} is given twice")
-            found[name] = _model(name, group, row, files.pop(name, None))
-    for name, file in files.items():
-        found[name] = Model(name, OWN, "", "", "", "", Document({}, {}), file)
-    return found
-
-
-def _model(name: str, group: str, row: Document, file: Path | None) -> Model:
-    told = {key: row.data.pop(key, "") for key in _OF_THE_TABLE}
-    if file is None and not (told["about"] and (_LIKE in row.data or "item" in row.data)):
-        raise ConfigError(f"{row.places[()]}: {group}.{name}: needs about, and bricks or like")
-    return Model(name, group, section=row, file=file, **told)
+            told = {key: row.data.pop(key, "") for key in _OF_THE_TABLE}
+            about, file = told["about"], files.pop(name, None)
+            if file is None and not (about and (_LIKE in row.data or "item" in row.data)):
+                where = f"{row.places[()]}: {group}.{name}"
+                raise ConfigError(f"{where}: needs about, and bricks or like")
+            found[name] = Model(name, group, row, file, about, told["paper"], told["run"])
+    return found | {name: Model(name, OWN, Document({}), file) for name, file in files.items()}
 
 
 def _rows(table: Document, group: str) -> Iterator[tuple[str, Document]]:
@@ -237,7 +232,7 @@ def write_out(section: Document) -> None:
         elif not isinstance(brick, str):
             continue
         try:
-            settings = brick_settings(family, brick)
+            settings = _brick_settings(family, brick)
         except ConfigError as error:
             raise ConfigError(f"{section.place((family,))}: model.{family}: {error}") from None
         merge(settings, own)
@@ -254,7 +249,7 @@ def put_over(below: Document, section: Document) -> None:
 
 
 def use_bricks(run: Document, prefix: KeyPath, names: Mapping[str, str], place: str) -> None:
-    """Put bricks in place of those of a model, and write it out.
+    """Put bricks in place of those of the model at a key path, and write it out.
 
     Args:
         run: all sections.
@@ -271,22 +266,9 @@ def use_bricks(run: Document, prefix: KeyPath, names: Mapping[str, str], place: 
     run.put(prefix, section)
 
 
-@lru_cache(maxsize=1)
-def _bricks() -> Document:
-    return read_document(CONFIG_FOLDER / "bricks.yaml")
-
-
-def brick_settings(family: str, name: Any) -> Document:
-    """The settings of a brick by its name in ``config/bricks.yaml``, or else its defaults.
-
-    Args:
-        family: "item", "user" or "predictor".
-        name: there, or of the brick itself.
-
-    Raises:
-        ConfigError: there is no such brick; the message names the nearest.
-    """
-    table = _bricks()
+def _brick_settings(family: str, name: Any) -> Document:
+    """The settings of a brick by its name in ``config/bricks.yaml``, or else its defaults."""
+    table = read_document(CONFIG_FOLDER / "bricks.yaml")
     if name in table.data[family]:
         return table.part((family, name))
     from legos.registry import bricks  # imports pydantic, and the bricks torch: not for --help
@@ -305,27 +287,23 @@ def name_language_models(resolved: Document) -> None:
         ConfigError: neither a name nor anything that could be a model.
     """
     known = read_document(CONFIG_FOLDER / "llm.yaml").data
-    for part, key in (("vectors", "model"), ("evaluate", "text_model")):
-        section = resolved.data["exp"].get(part)
-        if isinstance(section, dict) and key in section:
-            _name_language_model(section, key, known)
-    compare = resolved.data["exp"].get("compare")
-    compared = compare if isinstance(compare, dict) else {}
-    for embed in [resolved.data.get("embed"), *_mappings(compared.get("embeds"))]:
+    exp = resolved.data["exp"]
+    _name_language_model(exp.get("vectors"), "model", known)
+    _name_language_model(exp.get("evaluate"), "text_model", known)
+    embeds, compared = (value_at(exp, ("compare", key)) for key in ("embeds", "models"))
+    for embed in [resolved.data.get("embed"), *_listed(embeds)]:
         if isinstance(embed, dict) and embed.get("source") == "language_model":
             _name_language_model(embed, "path", known)
-    for model in [resolved.data.get("model"), *_mappings(compared.get("models"))]:
-        if not isinstance(model, dict):
-            continue
-        if "system" in model and "model" in model:
-            _name_language_model(model, "model", known)
-        for brick in _bricks_within(model.get("item")):
-            if "model" in brick:
+    for model in [resolved.data.get("model"), *_listed(compared)]:
+        if isinstance(model, dict):
+            if "system" in model:
+                _name_language_model(model, "model", known)
+            for brick in _bricks_within(model.get("item")):
                 _name_language_model(brick, "model", known)
 
 
-def _name_language_model(section: dict[str, Any], key: str, known: dict[str, Any]) -> None:
-    name = section[key]
+def _name_language_model(section: Any, key: str, known: dict[str, Any]) -> None:
+    name = section.get(key) if isinstance(section, dict) else None
     if not isinstance(name, str | int):
         return
     name = str(name)
@@ -349,5 +327,5 @@ def _bricks_within(brick: Any) -> Iterator[dict[str, Any]]:
                 yield from _bricks_within(value)
 
 
-def _mappings(value: Any) -> list[Any]:
+def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []

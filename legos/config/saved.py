@@ -22,7 +22,6 @@ from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_value, shown
 from legos.errors import CheckpointError, ConfigError
-from legos.files import write_json
 from legos.lm.source import LanguageModelSource
 from legos.records import read_json
 
@@ -70,14 +69,6 @@ class RunDescription:
             ) from None
 
 
-def write_description(
-    folder: Path, run: str, config: RunConfig, sources: Mapping[str, str]
-) -> None:
-    """Write ``config.json``; :func:`read_description` reads it."""
-    head = {"format": FORMAT, "run": run, "sources": dict(sources)}
-    write_json(folder / FILE, head | config.model_dump(mode="json"))
-
-
 def find_run(path: Path) -> Path | None:
     """The run folder that a run folder or one of its checkpoints lies in; None: in none."""
     around = [path, *list(path.absolute().parents)[:2]]
@@ -85,10 +76,7 @@ def find_run(path: Path) -> Path | None:
 
 
 def read_description(path: Path) -> RunDescription:
-    """What a run says of itself.
-
-    Args:
-        path: a run folder, or a checkpoint inside one.
+    """What a run folder, or that of a checkpoint, says of its run.
 
     Raises:
         CheckpointError: it is no run folder, or another version wrote it.
@@ -121,11 +109,7 @@ def read_description(path: Path) -> RunDescription:
 
 
 def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:
-    """The run that a command line loads, where it can say what the command line does not.
-
-    Args:
-        arguments: of the command line.
-        named: what it gives for ``exp.load``.
+    """The run that is named for ``exp.load``, where it can say what the command line does not.
 
     Raises:
         CheckpointError: YAMLs are missing and it is no run folder, or one of another version.
@@ -146,12 +130,9 @@ def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:
 def sections_of_run(
     trained: RunDescription, exp: Document | None, arguments: Arguments
 ) -> dict[str, Document]:
-    """The sections that the run itself says, and its experiment with what is asked for now.
+    """The sections that the run itself says, and its experiment with what ``exp`` asks for now.
 
-    Args:
-        trained: the run.
-        exp: the experiment YAML; None: mode test.
-        arguments: of the command line.
+    Without an experiment YAML the mode is test.
     """
     place = shown(trained.folder / FILE)
     sections = {
@@ -205,12 +186,7 @@ def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
 
 
 def yaml_of(config: RunConfig, path: Path) -> str:
-    """The text of a file that ``--config`` reads.
-
-    Args:
-        config: of a run.
-        path: of the file, for its head.
-    """
+    """The text of a file that ``--config`` reads; its head names the path."""
     text = _HEAD.format(file=shown(path))
     for kind in KINDS:
         section: BaseModel = getattr(config, kind)

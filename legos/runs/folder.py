@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 import legos
-from legos.config.saved import RunDescription, find_run, read_description, write_description
+from legos.config.saved import FILE, FORMAT, RunDescription, find_run, read_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
@@ -90,7 +90,8 @@ class RunFolder:
             config: the run's.
             sources: by dotted key the hash of each content that it reads.
         """
-        write_description(self.path, self.id, config, sources)
+        head = {"format": FORMAT, "run": self.id, "sources": dict(sources)}
+        write_json(self.path / FILE, head | config.model_dump(mode="json"))
         write_json(
             self.path / "versions.json",
             {
