@@ -15,7 +15,7 @@ import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
 from legos.blocks.embedding import CatalogueScorer, FieldEmbeddings, VocabularyEmbedding
 from legos.blocks.packed import Penalised, encode_history, gather
-from legos.data.batch import Batch, Readers
+from legos.data.batch import Batch, BatchUsers
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
@@ -128,9 +128,9 @@ class Recommender(nn.Module):
         vectors: Tensor = self.item_encoder(items)
         return vectors
 
-    def encode_users(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
+    def encode_users(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
         """Item vectors ``(B, H, D)`` and bool ``(B, H)`` -> what ``output`` says."""
-        return encode_history(self.user_encoder, history, mask, readers)
+        return encode_history(self.user_encoder, history, mask, users)
 
     def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
@@ -174,15 +174,15 @@ class Recommender(nn.Module):
         history = take(vectors, batch.history)  # (B, H, D)
         shared = batch.targets is not None
         candidates = None if shared else take(vectors, batch.candidates)  # (B, C, D)
-        readers = Readers(
-            users=batch.users,
+        users = BatchUsers(
+            ids=batch.users,
             items=items,
             history=batch.history,
             candidates=candidates,
             candidate_items=None if shared else batch.candidates,
             profiles=profiles,
         )
-        user = self.encode_users(history, batch.history_mask, readers)
+        user = self.encode_users(history, batch.history_mask, users)
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)

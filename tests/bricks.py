@@ -13,7 +13,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from legos.blocks.packed import encode_history
-from legos.data.batch import Batch, Readers, TrainingRows
+from legos.data.batch import Batch, BatchUsers, TrainingRows
 from legos.data.items import Interactions, ItemBatch, ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
@@ -252,34 +252,34 @@ class UserInput:
     Attributes:
         history: ``(B, H, D)``.
         mask: ``(B, H)``.
-        readers: of the same B rows.
+        users: of the same B rows.
     """
 
     history: Tensor
     mask: Tensor
-    readers: Readers
+    users: BatchUsers
 
     def __call__(self, encoder: nn.Module) -> Tensor:
         """What the encoder makes of it."""
-        return encode_history(encoder, self.history, self.mask, self.readers)
+        return encode_history(encoder, self.history, self.mask, self.users)
 
     def row(self, row: int) -> UserInput:
         """One of the rows."""
-        one, readers = slice(row, row + 1), self.readers
-        assert readers.candidates is not None
-        assert readers.candidate_items is not None
-        readers = replace(
-            readers,
-            users=readers.users[one],
-            history=readers.history[one],
-            candidates=readers.candidates[one],
-            candidate_items=readers.candidate_items[one],
+        one, users = slice(row, row + 1), self.users
+        assert users.candidates is not None
+        assert users.candidate_items is not None
+        users = replace(
+            users,
+            ids=users.ids[one],
+            history=users.history[one],
+            candidates=users.candidates[one],
+            candidate_items=users.candidate_items[one],
         )
-        return UserInput(self.history[one], self.mask[one], readers)
+        return UserInput(self.history[one], self.mask[one], users)
 
     def reading(self, history: Tensor, mask: Tensor, positions: Tensor) -> UserInput:
-        """The same readers with other histories."""
-        return UserInput(history, mask, replace(self.readers, history=positions))
+        """The same users with other histories."""
+        return UserInput(history, mask, replace(self.users, history=positions))
 
 
 def user_input(
@@ -290,7 +290,7 @@ def user_input(
     num_candidates: int = 5,
     width: int = 7,
 ) -> UserInput:
-    """Readers 1, 2, ..., the last of them unheard of; some unknown, some without a profile."""
+    """Users 1, 2, ..., the last of them unheard of; some unknown, some without a profile."""
     generator = torch.Generator().manual_seed(0)
     count = len(lengths)
     history = torch.randn(count, width, HIDDEN_SIZE, generator=generator, dtype=torch.float64)
@@ -300,17 +300,17 @@ def user_input(
     mask = torch.arange(width) < torch.tensor(lengths)[:, None]
     positions = torch.randint(2, NUM_ITEMS, (count, width), generator=generator)
     shown = torch.randint(2, NUM_ITEMS, (count, num_candidates), generator=generator)
-    users = torch.arange(1, count + 1)
-    users[-1] = NUM_USERS
-    readers = Readers(
-        users=users.to(device),
+    ids = torch.arange(1, count + 1)
+    ids[-1] = NUM_USERS
+    users = BatchUsers(
+        ids=ids.to(device),
         items=random_store().to(device).whole(),
         history=positions.where(mask, 0).to(device),
         candidates=candidates.to(device, dtype),
         candidate_items=shown.to(device),
         profiles=random_profiles().to(device),
     )
-    return UserInput(history.to(device, dtype), mask.to(device), readers)
+    return UserInput(history.to(device, dtype), mask.to(device), users)
 
 
 def output_shape(output: UserOutput, *, batch: int, candidates: int, history: int) -> list[Any]:

@@ -254,7 +254,7 @@ def test_a_user_encoder_ignores_padding(config: UserEncoderConfig) -> None:
     longer = given.reading(
         torch.cat([given.history, random(USERS_IN_BATCH, 4, HIDDEN_SIZE, seed=2)], 1),
         torch.cat([given.mask, torch.zeros(USERS_IN_BATCH, 4, dtype=torch.bool)], 1),
-        torch.cat([given.readers.history, torch.ones(USERS_IN_BATCH, 4, dtype=torch.int64)], 1),
+        torch.cat([given.users.history, torch.ones(USERS_IN_BATCH, 4, dtype=torch.int64)], 1),
     )
     found = longer(encoder)
     if config.output == "sequence":
@@ -270,7 +270,7 @@ def test_a_user_encoder_ignores_what_stands_under_the_mask(config: UserEncoderCo
     other = given.reading(
         torch.where(given.mask[..., None], given.history, garbage),
         given.mask,
-        given.readers.history.where(given.mask, 9),
+        given.users.history.where(given.mask, 9),
     )
     torch.testing.assert_close(other(encoder), given(encoder), **EXACT)
 
@@ -279,7 +279,7 @@ def test_a_user_encoder_ignores_what_stands_under_the_mask(config: UserEncoderCo
 def test_only_an_order_aware_user_encoder_sees_the_order(config: UserEncoderConfig) -> None:
     encoder, given = brick("user", config).double(), user_input((4, 7, 5))
     order = torch.tensor([2, 0, 3, 1, 4, 5, 6])
-    shuffled = given.reading(given.history[:, order], given.mask, given.readers.history[:, order])
+    shuffled = given.reading(given.history[:, order], given.mask, given.users.history[:, order])
     before, after = given(encoder), shuffled(encoder)
     if encoder.order_aware:
         assert not torch.allclose(before, after)

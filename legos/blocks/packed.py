@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.data.ragged import Ragged, from_lengths, join_rows, padded_aranges
 from legos.errors import ConfigError
 
@@ -142,20 +142,20 @@ class Penalised(Protocol):
 
 
 def encode_history(
-    user_encoder: nn.Module, history: Tensor, mask: Tensor, readers: Readers
+    user_encoder: nn.Module, history: Tensor, mask: Tensor, users: BatchUsers
 ) -> Tensor:
-    """Call a user encoder, with the readers where its ``forward`` asks for them."""
+    """Call a user encoder, with the users where its ``forward`` asks for them."""
     kind: Any = type(user_encoder)
-    if _asks_for_readers(kind):
-        user: Tensor = user_encoder(history, mask, readers)
+    if _asks_for_users(kind):
+        user: Tensor = user_encoder(history, mask, users)
     else:
         user = user_encoder(history, mask)
     return user
 
 
 @cache
-def _asks_for_readers(kind: Any) -> bool:
-    return "readers" in inspect.signature(kind.forward).parameters
+def _asks_for_users(kind: Any) -> bool:
+    return "users" in inspect.signature(kind.forward).parameters
 
 
 class PackedConvolution(nn.Module):

@@ -206,13 +206,13 @@ def distinct_items(history: Tensor, mask: Tensor, candidates: Tensor) -> tuple[T
 
 
 @dataclass(frozen=True)
-class Readers:
-    """B users about to be scored.
+class BatchUsers:
+    """The B users of a batch, beyond their item vectors.
 
-    A user encoder whose ``forward`` has a parameter ``readers`` is given them.
+    A user encoder whose ``forward`` has a parameter ``users`` is given them.
 
     Attributes:
-        users: ``(B,)`` int64 user ids.
+        ids: ``(B,)`` int64.
         items: content of items, among them all that the positions below point to.
         history: ``(B, H)`` int64 positions into ``items``, oldest first; 0 under the mask.
         candidates: ``(B, C, D)`` item vectors; None where user vectors are made before candidates
@@ -221,7 +221,7 @@ class Readers:
         profiles: content of every user; None where the data YAML names no user fields.
     """
 
-    users: Tensor
+    ids: Tensor
     items: ItemBatch
     history: Tensor
     candidates: Tensor | None = None

@@ -75,12 +75,12 @@ class SplitResult:
 
 
 def measure(
-    place: Workplace, scored: Scored, interactions: Interactions, *, thorough: bool
+    workplace: Workplace, scored: Scored, interactions: Interactions, *, thorough: bool
 ) -> SplitResult:
     """Every metric of ``exp.evaluate.metrics`` and the one that early stopping watches.
 
     Args:
-        place: configuration and what training has seen.
+        workplace: configuration and what training has seen.
         scored: the split's scores.
         interactions: the split.
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
@@ -89,10 +89,10 @@ def measure(
         DataError: a score is not finite.
     """
     begin = time.perf_counter()
-    config = place.config.exp
+    config = workplace.config.exp
     names = list(dict.fromkeys([*config.evaluate.metrics, config.train.metric]))
     users = interactions.users.cpu().numpy()
-    by_user = place.config.data.group_by == "user"
+    by_user = workplace.config.data.group_by == "user"
     labels = interactions.labels.cpu().numpy()
     offsets = interactions.candidates.offsets.cpu().numpy()
     groups = users if by_user else None
@@ -100,7 +100,7 @@ def measure(
     rows, counts = {ALL: dict(whole.values)}, {ALL: dict(whole.counts)}
     if thorough and config.evaluate.cold_warm:
         sizes = np.diff(offsets)
-        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
+        for subset, impressions in _subsets(workplace, interactions, labels, offsets).items():
             kept = np.repeat(impressions, sizes)
             part = grouped_metrics(
                 scored.scores[kept],
@@ -117,29 +117,29 @@ def measure(
             interactions.candidates.values.cpu().numpy(),
             offsets,
             k=k,
-            **known_catalogue(place, scored.item_vectors),
+            **known_catalogue(workplace, scored.item_vectors),
         )
     seconds = scored.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
 
 
 def _subsets(
-    place: Workplace, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
+    workplace: Workplace, interactions: Interactions, labels: np.ndarray, offsets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Impressions ``(n,)`` bool of each subset that is neither empty nor all of them."""
-    known, items = place.known, interactions.candidates.values
+    known, items = workplace.known, interactions.candidates.values
     clicks = interactions.history_clicks[interactions.history_rows]
     found = {
         **item_subsets(labels, offsets, ~known.items.cpu()[items.cpu()].numpy()),
         **user_subsets(
             clicks.cpu().numpy(),
             known.users.cpu()[interactions.users.cpu()].numpy(),
-            cold_user_clicks=place.config.exp.evaluate.cold_user_clicks,
+            cold_user_clicks=workplace.config.exp.evaluate.cold_user_clicks,
         ),
     }
     users = interactions.users.cpu()
-    for column in place.config.exp.evaluate.user_columns:
-        filled = place.tables.lists("users", column).lengths > 0
+    for column in workplace.config.exp.evaluate.user_columns:
+        filled = workplace.tables.lists("users", column).lengths > 0
         known_user = users < filled.numel()
         found[f"users with {column.split('@')[0]}"] = (
             filled[users.where(known_user, 0)] & known_user
@@ -148,24 +148,24 @@ def _subsets(
 
 
 def measure_ranked(
-    place: Workplace, ranked: Ranked, interactions: Interactions, *, thorough: bool
+    workplace: Workplace, ranked: Ranked, interactions: Interactions, *, thorough: bool
 ) -> SplitResult:
     """The same where all items are ranked (``exp.evaluate.ranking: all``).
 
     Without ``thorough`` the metric that early stopping watches is the only one.
 
     Args:
-        place: configuration and what training has seen.
+        workplace: configuration and what training has seen.
         ranked: where the split's clicks stand.
         interactions: the split.
         thorough: all metrics, rows of kinds of items and users, the metrics beyond accuracy.
     """
     begin = time.perf_counter()
-    config = place.config.exp
+    config = workplace.config.exp
     asked = config.evaluate.metrics if thorough else ()
     names = list(dict.fromkeys([*asked, config.train.metric]))
     users = interactions.users.cpu().numpy()
-    by_user = place.config.data.group_by == "user"
+    by_user = workplace.config.data.group_by == "user"
 
     def of(impressions: np.ndarray) -> GroupedMetrics:
         kept = impressions[ranked.positives.group]
@@ -185,7 +185,7 @@ def measure_ranked(
     if thorough and config.evaluate.cold_warm:
         labels = interactions.labels.cpu().numpy()
         offsets = interactions.candidates.offsets.cpu().numpy()
-        for subset, impressions in _subsets(place, interactions, labels, offsets).items():
+        for subset, impressions in _subsets(workplace, interactions, labels, offsets).items():
             part = of(impressions)
             rows[subset], counts[subset] = dict(part.values), dict(part.counts)
     if ranked.lists is not None:
@@ -195,7 +195,7 @@ def measure_ranked(
             np.nonzero(listed)[0],
             len(listed),
             k=ranked.lists.shape[1],
-            **known_catalogue(place, ranked.item_vectors),
+            **known_catalogue(workplace, ranked.item_vectors),
         )
     seconds = ranked.seconds + time.perf_counter() - begin
     return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
@@ -206,7 +206,7 @@ Scorer = Callable[[States], Callable[[Tensor], Tensor]]
 
 
 def measure_scorer(
-    place: Workplace,
+    workplace: Workplace,
     scorer: Scorer,
     interactions: Interactions,
     *,
@@ -216,7 +216,7 @@ def measure_scorer(
     """Score and measure a split, as ``exp.evaluate`` says; the result in the main process.
 
     Args:
-        place: configuration and what training has seen.
+        workplace: configuration and what training has seen.
         scorer: gives scores of all items, ranked among all or among those shown.
         interactions: the split, on the accelerator's device.
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
@@ -225,10 +225,10 @@ def measure_scorer(
     Raises:
         DataError: a score is not finite.
     """
-    config, begin = place.config.exp.evaluate, time.perf_counter()
-    is_main, sharing = place.accelerator.is_main_process, Sharing.between(place.accelerator)
+    config, begin = workplace.config.exp.evaluate, time.perf_counter()
+    is_main, sharing = workplace.accelerator.is_main_process, Sharing.between(workplace.accelerator)
     if config.ranking == "all":
-        ranking = ranking_of(place, interactions)
+        ranking = ranking_of(workplace, interactions)
         ranked = rank(
             ranking,
             scorer(ranking.states),
@@ -238,12 +238,14 @@ def measure_scorer(
         )
         seconds = time.perf_counter() - begin
         ranked = replace(ranked, item_vectors=item_vectors, seconds=seconds)
-        return measure_ranked(place, ranked, interactions, thorough=thorough) if is_main else None
+        return (
+            measure_ranked(workplace, ranked, interactions, thorough=thorough) if is_main else None
+        )
     scores = _shown_scores(scorer, interactions, config.page_size, sharing)
     if not is_main:
         return None
     scored = Scored(scores.cpu().numpy(), item_vectors, time.perf_counter() - begin)
-    return measure(place, scored, interactions, thorough=thorough)
+    return measure(workplace, scored, interactions, thorough=thorough)
 
 
 def _shown_scores(
@@ -267,18 +269,18 @@ def _shown_scores(
 
 
 class _Catalogue(TypedDict):
-    readers: np.ndarray
+    popularity: np.ndarray
     num_users: int
     catalogue: int
     item_vectors: np.ndarray | None
 
 
-def known_catalogue(place: Workplace, vectors: Tensor | None) -> _Catalogue:
+def known_catalogue(workplace: Workplace, vectors: Tensor | None) -> _Catalogue:
     """What the metrics beyond accuracy know of items and users."""
     return {
-        "readers": place.known.readers.cpu().numpy(),
-        "num_users": int(place.known.users.sum()),
-        "catalogue": int(place.tables.offered.sum()),
+        "popularity": workplace.known.popularity.cpu().numpy(),
+        "num_users": int(workplace.known.users.sum()),
+        "catalogue": int(workplace.tables.offered.sum()),
         "item_vectors": None if vectors is None else vectors.cpu().numpy(),
     }
 

@@ -127,12 +127,12 @@ def what_to_rank(
     )
 
 
-def ranking_of(place: Workplace, interactions: Interactions) -> Ranking:
+def ranking_of(workplace: Workplace, interactions: Interactions) -> Ranking:
     """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
-    exclude, valid = place.config.exp.evaluate.exclude, None
+    exclude, valid = workplace.config.exp.evaluate.exclude, None
     if exclude == "history+valid":
-        valid = place.split(place.config.data.splits.valid)
-    return what_to_rank(place.tables, interactions, exclude=exclude, valid=valid)
+        valid = workplace.split(workplace.config.data.splits.valid)
+    return what_to_rank(workplace.tables, interactions, exclude=exclude, valid=valid)
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def rank(
     k: int | None = None,
     sharing: Sharing = ALONE,
 ) -> Ranked:
-    """Find the place of every click.
+    """Find the rank of every click.
 
     Args:
         ranking: what to rank.

@@ -36,7 +36,7 @@ def beyond_accuracy(
     offsets: np.ndarray,
     *,
     k: int,
-    readers: np.ndarray,
+    popularity: np.ndarray,
     num_users: int,
     catalogue: int | None = None,
     item_vectors: np.ndarray | None = None,
@@ -48,7 +48,7 @@ def beyond_accuracy(
         items: ``(M,)`` int64 candidate items.
         offsets: ``(G + 1,)`` int64.
         k: length of the lists.
-        readers: ``(items,)`` users of the training split that read each item.
+        popularity: ``(items,)`` users of the training split that read each item.
         num_users: users of the training split.
         catalogue: number of items that may be listed; None: all.
         item_vectors: ``(items, D)``.
@@ -66,7 +66,7 @@ def beyond_accuracy(
         group,
         len(offsets) - 1,
         k=k,
-        readers=readers,
+        popularity=popularity,
         num_users=num_users,
         catalogue=catalogue,
         item_vectors=item_vectors,
@@ -79,7 +79,7 @@ def beyond_accuracy_of_lists(
     groups: int,
     *,
     k: int,
-    readers: np.ndarray,
+    popularity: np.ndarray,
     num_users: int,
     catalogue: int | None = None,
     item_vectors: np.ndarray | None = None,
@@ -90,12 +90,12 @@ def beyond_accuracy_of_lists(
         listed: ``(R,)`` int64 items, list after list.
         group: ``(R,)`` int64 ascending list of each.
         groups: number of lists.
-        k, readers, num_users, catalogue, item_vectors: as for :func:`beyond_accuracy`.
+        k, popularity, num_users, catalogue, item_vectors: as for :func:`beyond_accuracy`.
     """
-    share = (readers[listed] + 1) / (num_users + 1)
+    share = (popularity[listed] + 1) / (num_users + 1)
     values = {
         f"novelty@{k}": float(-np.log2(share).mean()) if len(listed) else float("nan"),
-        f"coverage@{k}": len(np.unique(listed)) / max(1, catalogue or len(readers)),
+        f"coverage@{k}": len(np.unique(listed)) / max(1, catalogue or len(popularity)),
     }
     if item_vectors is not None:
         values[f"diversity@{k}"] = _diversity(item_vectors, listed, group, groups)

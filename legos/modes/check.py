@@ -51,10 +51,10 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         if (member.model.name, member.embed.name) in seen:
             continue
         seen.add((member.model.name, member.embed.name))
-        place = Workplace.open(member, accelerator, tables, shapes_only=True)
+        workplace = Workplace.open(member, accelerator, tables, shapes_only=True)
         kind = (member.model.system, member.data)
         show = resolve_name(registered_system(member.model.system).shows)
-        show(place, console, kind not in read)
+        show(workplace, console, kind not in read)
         read.append(kind)
         absent = models_not_here(member)
         if absent:

@@ -85,8 +85,8 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     baselines: dict[str, Any] = results.get("baselines", {})
     with folder.lock():
         tracker = Tracker(folder.path)
-        place = Workplace.open(config, accelerator, tables, shapes_only=True)
-        measure_baselines(place, tracker, baselines)
+        workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
+        measure_baselines(workplace, tracker, baselines)
         tracker.close()
         summary |= {"baselines": baselines, "rows": {}, "subsets": {}}
         found = {}

@@ -52,8 +52,8 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
         _refuse_other_content(folder)
         language_model = language_model_of(settings)
         # nothing is scored, so that no hidden states are needed
-        place = Workplace.open(config, accelerator, tables, shapes_only=True)
-        model = replace(place, language_model=language_model, shapes_only=False).model()
+        workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
+        model = replace(workplace, language_model=language_model, shapes_only=False).model()
         trained_in = load_trained(model, checkpoint, BricksRecipe.system)
         layer = language_model.layer(settings.layer) if settings.layer else 0
         whole = whole_language_model(language_model, _trained_part(model).cpu(), layer)

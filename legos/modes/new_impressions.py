@@ -50,14 +50,14 @@ def score_new_impressions(
             f"{folder}: made for tables {new.manifest.get('parent')}, the model was trained on "
             f"{trained_on.fingerprint} ({trained_on.folder}); read the impressions again"
         )
-    place = Workplace.open(config, accelerator, trained_on, say=console.print)
-    model = place.model()
+    workplace = Workplace.open(config, accelerator, trained_on, say=console.print)
+    model = workplace.model()
     run = run_folder(config, trained_on)
     checkpoint = checkpoint_of(config, run)
     load_trained(model, checkpoint, BricksRecipe.system)
-    place = place.over(new, say=console.print)
-    interactions = place.split(SPLIT)
-    scored = score(place, model, interactions)
+    workplace = workplace.over(new, say=console.print)
+    interactions = workplace.split(SPLIT)
+    scored = score(workplace, model, interactions)
     target = run.path / "impressions" / new.fingerprint[:ID_LENGTH]
     results: dict[str, Any] = {
         "run": run.id,
@@ -71,9 +71,9 @@ def score_new_impressions(
     measured = None
     if len(interactions) and bool((interactions.labels >= 0).all()):
         if config.exp.evaluate.ranking == "all":
-            measured = evaluate(place, model, interactions, thorough=True)
+            measured = evaluate(workplace, model, interactions, thorough=True)
         elif accelerator.is_main_process:
-            measured = measure(place, scored, interactions, thorough=True)
+            measured = measure(workplace, scored, interactions, thorough=True)
     if accelerator.is_main_process:
         if measured is not None:
             results["splits"][SPLIT] = measured.summary()

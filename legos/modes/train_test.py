@@ -20,7 +20,7 @@ from legos.evaluation.baselines import measure_baselines, missing_baselines
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
 from legos.reports.page import write_report
-from legos.runs.folder import Measurement, RunFolder, RunPlace, Tracker, checkpoint_of, place_of
+from legos.runs.folder import LocatedRun, Measurement, RunFolder, Tracker, checkpoint_of, locate_run
 from legos.runs.identity import measurement_identity
 from legos.systems.protocol import System
 from legos.training.recipe import BEST
@@ -43,7 +43,7 @@ def run_model(
     ``baselines`` measures those of ``exp.baselines``, too.
     """
     tables = Tables.load(config.data.folder)
-    run, mode = place_of(config, tables), config.exp.mode
+    run, mode = locate_run(config, tables), config.exp.mode
     folder, is_main = run.folder, accelerator.is_main_process
     if mode == "test":
         checkpoint_of(config, folder)  # before anything is written
@@ -65,16 +65,16 @@ def run_model(
                 if is_main:
                     folder.describe(described, sources)
                 accelerator.wait_for_everyone()
-                place = Workplace.open(config, accelerator, tables, say=tracker.say)
+                workplace = Workplace.open(config, accelerator, tables, say=tracker.say)
                 tell = tracker.say if baselines else tracker.log  # a comparison says it once
                 for line in honesty_notices(tables):
                     tell(line)
                 if untrained:
-                    results = train_model(place, folder, tracker)
+                    results = train_model(workplace, folder, tracker)
                 if untested:
-                    results = test_model(place, folder, results, measured, untested)
+                    results = test_model(workplace, folder, results, measured, untested)
                 if compared and is_main:
-                    measure_baselines(place, tracker, measured.baselines)
+                    measure_baselines(workplace, tracker, measured.baselines)
             else:
                 tracker.say(f"{folder.path} is finished; its results:")
             if asked and is_main:
@@ -86,7 +86,7 @@ def run_model(
     return shared
 
 
-def _as_trained(config: RunConfig, run: RunPlace) -> RunConfig:
+def _as_trained(config: RunConfig, run: LocatedRun) -> RunConfig:
     """What ``config.json`` says: a run that is measured where it lies was not loaded."""
     if not run.is_loaded:
         return config
@@ -94,12 +94,12 @@ def _as_trained(config: RunConfig, run: RunPlace) -> RunConfig:
     return config.model_copy(update={"exp": exp})
 
 
-def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
+def train_model(workplace: Workplace, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
     """Train (or go on training) and note what came out in ``results.json``."""
-    accelerator = place.accelerator
+    accelerator = workplace.accelerator
     reset_peak_memory(accelerator.device)
-    system = open_system(place, tracker.say)
-    results = describe(place, folder, system)
+    system = open_system(workplace, tracker.say)
+    results = describe(workplace, folder, system)
     training = system.train(folder, tracker)
     results["training"] = {**training, "peak_memory_mb": peak_memory_mb(accelerator.device)}
     if accelerator.is_main_process:
@@ -108,20 +108,20 @@ def train_model(place: Workplace, folder: RunFolder, tracker: Tracker) -> dict[s
 
 
 def test_model(
-    place: Workplace,
+    workplace: Workplace,
     folder: RunFolder,
     results: dict[str, Any],
     measured: Measurement,
     splits: list[str],
 ) -> dict[str, Any]:
     """Score splits with the best checkpoint into ``measured``; returns what is known of the run."""
-    accelerator = place.accelerator
+    accelerator = workplace.accelerator
     reset_peak_memory(accelerator.device)
-    system = open_system(place)
-    trained_in = system.load(checkpoint_of(place.config, folder))
-    results = {**describe(place, folder, system), "trained_in": trained_in, **results}
+    system = open_system(workplace)
+    trained_in = system.load(checkpoint_of(workplace.config, folder))
+    results = {**describe(workplace, folder, system), "trained_in": trained_in, **results}
     for split in splits:
-        interactions = place.split(split)
+        interactions = workplace.split(split)
         result = system.evaluate(interactions, thorough=True)
         if result is not None:
             measured.splits[split] = result.summary()
@@ -130,9 +130,11 @@ def test_model(
     return results
 
 
-def open_system(place: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
+def open_system(workplace: Workplace, say: Callable[[str], None] = lambda text: None) -> System:
     """The system that the model YAML names, with its first weights."""
-    system: System = resolve_name(registered_system(place.config.model.system).runs)(place, say)
+    system: System = resolve_name(registered_system(workplace.config.model.system).runs)(
+        workplace, say
+    )
     return system
 
 
@@ -157,19 +159,19 @@ def open_trained(folder: Path, *, device: str = "auto") -> System:
     return system
 
 
-def describe(place: Workplace, folder: RunFolder, system: System) -> dict[str, Any]:
+def describe(workplace: Workplace, folder: RunFolder, system: System) -> dict[str, Any]:
     """What ``results.json`` says of the run itself."""
-    config = place.config
+    config = workplace.config
     return {
         "run": folder.id,
         "data": config.data.name,
-        "fingerprint": place.tables.fingerprint,
-        "honesty": place.tables.manifest.get("honesty"),
+        "fingerprint": workplace.tables.fingerprint,
+        "honesty": workplace.tables.manifest.get("honesty"),
         "model": config.model.name,
         "embed": config.embed.name,
         "seed": config.exp.train.seed,
         "parameters": system.parameters,
-        "processes": place.accelerator.num_processes,
+        "processes": workplace.accelerator.num_processes,
         "splits": {},
     }
 

@@ -129,7 +129,7 @@ _SHOWN = 3  # differences named by an error
 
 
 @dataclass(frozen=True)
-class RunPlace:
+class LocatedRun:
     """Where a run lies and what decides it.
 
     Attributes:
@@ -143,7 +143,7 @@ class RunPlace:
     is_loaded: bool = False
 
 
-def place_of(config: RunConfig, tables: Tables) -> RunPlace:
+def locate_run(config: RunConfig, tables: Tables) -> LocatedRun:
     """The folder of a run, named by what decides its weights.
 
     A loaded run of these very settings and contents is measured where it lies; another checkpoint
@@ -160,14 +160,14 @@ def place_of(config: RunConfig, tables: Tables) -> RunPlace:
         best = trained.folder / "checkpoints" / "best"
         whole = has_checkpoint(best) and checkpoint_content(best) == identity.sources[LOADED]
         if _is_of(config, identity, trained) and whole:
-            return RunPlace(RunFolder(trained.folder), identity, is_loaded=True)
+            return LocatedRun(RunFolder(trained.folder), identity, is_loaded=True)
     path = config.exp.runs_folder / config.data.name / config.model.name / identity.id
-    return RunPlace(RunFolder(path), identity)
+    return LocatedRun(RunFolder(path), identity)
 
 
 def run_folder(config: RunConfig, tables: Tables) -> RunFolder:
-    """The folder alone; see :func:`place_of`."""
-    return place_of(config, tables).folder
+    """The folder alone; see :func:`locate_run`."""
+    return locate_run(config, tables).folder
 
 
 def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:

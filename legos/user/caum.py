@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import head_width, masked_softmax
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 from legos.settings import Count
@@ -81,11 +81,11 @@ class CAUM(nn.Module):
             nn.Linear(settings.attention_sizes[1], 1, bias=False),
         )
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, C, D)``; zeros for no history."""
-        if readers.candidates is None:
-            raise ValueError("the readers come without candidates, and this encoder needs them")
-        candidates = self.dropout(readers.candidates)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, C, D)``; zeros for no history."""
+        if users.candidates is None:
+            raise ValueError("the users come without candidates, and this encoder needs them")
+        candidates = self.dropout(users.candidates)
         history = self.dropout(history.where(mask[..., None], 0.0))
         far = self.self_attention(history, candidates, mask)  # (B, C, H, D)
         near = self.cnn(history, candidates)  # (B, C, H, filters)

@@ -24,7 +24,7 @@ from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather
 from legos.blocks.transformer import Transformer, TransformerSettings
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
@@ -88,16 +88,16 @@ class FlattenUser(nn.Module):
         # items of another width are met by users of that width
         self.project = nn.Linear(size, hidden_size) if size != hidden_size else nn.Identity()
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """Bool ``(B, H)`` and readers -> ``(B, D)``; zeros inside for no tokens."""
-        tokens, real = self.sequence(mask, readers)  # (B, S, D), (B, S)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """Bool ``(B, H)`` and users -> ``(B, D)``; zeros inside for no tokens."""
+        tokens, real = self.sequence(mask, users)  # (B, S, D), (B, S)
         contextual = self.dropout(self.encoder(self.positions(tokens, real), real))
         user: Tensor = self.project(self.attention(contextual, real))
         return user
 
-    def sequence(self, mask: Tensor, readers: Readers) -> tuple[Tensor, Tensor]:
+    def sequence(self, mask: Tensor, users: BatchUsers) -> tuple[Tensor, Tensor]:
         """The newest tokens of each history, padded: ``(B, S, D)`` and bool ``(B, S)``."""
-        items = readers.items.select(readers.history[mask])  # M items, history after history
+        items = users.items.select(users.history[mask])  # M items, history after history
         parts = [self.embeddings.tokens(items)]
         if self.separator is not None:
             parts.append(_one_for_all(self.separator, len(items)))

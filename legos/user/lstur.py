@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.embedding import IDVectors
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
 from legos.user.gru import last_state
@@ -55,12 +55,12 @@ class LSTUR(nn.Module):
         )
         self.gru = nn.GRU(hidden_size, size, batch_first=True)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``.
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, D)``.
 
         An empty history leaves the long-term vector, beside zeros in ``con``.
         """
-        long_term = self.long_term.look_up(readers.users)  # (B, D), or (B, D / 2) in con
+        long_term = self.long_term.look_up(users.ids)  # (B, D), or (B, D / 2) in con
         if self.fusion == "ini":
             return last_state(self.gru, history, mask, long_term)
         return torch.cat([last_state(self.gru, history, mask), long_term], 1)

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.data.ragged import offsets_of
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, user_encoders
@@ -74,9 +74,9 @@ class MultiVAE(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._divergence: Tensor | None = None
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)`` (not looked at), bool ``(B, H)`` and readers -> ``(B, D)``."""
-        hidden = torch.tanh(self._bags(mask, readers) + self.bias)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)`` (not looked at), bool ``(B, H)`` and users -> ``(B, D)``."""
+        hidden = torch.tanh(self._bags(mask, users) + self.bias)
         mean, log_variance = self.latent(hidden).chunk(2, -1)  # (B, latent) each
         self._divergence = divergence(mean, log_variance)  # for penalty(), which is given the user
         if self.training:
@@ -93,9 +93,9 @@ class MultiVAE(nn.Module):
         share = 1.0 if not self.annealing_steps else self.batches / self.annealing_steps
         return found * torch.as_tensor(share).clamp(max=1.0) * self.largest_weight
 
-    def _bags(self, mask: Tensor, readers: Readers) -> Tensor:
+    def _bags(self, mask: Tensor, users: BatchUsers) -> Tensor:
         """The first layer: ``(B, width)`` sums of the distinct items, of length 1 as a vector."""
-        ids = readers.items.ids[readers.history]  # (B, H)
+        ids = users.items.ids[users.history]  # (B, H)
         mask = mask & (ids < self.known.numel())
         mask = mask & self.known[ids.where(mask, 0)]
         rows = torch.arange(len(ids), device=ids.device)[:, None]

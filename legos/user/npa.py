@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import masked_softmax
 from legos.blocks.embedding import IDVectors
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -45,9 +45,9 @@ class NPA(nn.Module):
         self.query = nn.Linear(settings.user_size, settings.query_size)
         self.project = nn.Linear(settings.query_size, hidden_size)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for no history."""
-        query = torch.relu(self.query(self.users.look_up(readers.users)))  # (B, query_size)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, D)``; zeros for no history."""
+        query = torch.relu(self.query(self.users.look_up(users.ids)))  # (B, query_size)
         preference = torch.tanh(self.project(query))  # (B, D)
         weights = masked_softmax((history @ preference[..., None]).squeeze(-1), mask)  # (B, H)
         return (weights[:, None] @ history).squeeze(1)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from legos.blocks.attention import masked_softmax
 from legos.blocks.embedding import FieldEmbeddings, VocabularyEmbedding, module_key
 from legos.blocks.packed import gather
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.errors import ConfigError, nearest
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
@@ -84,14 +84,14 @@ class PolyAttentionUser(nn.Module):
             )
         )
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, K, D)``; zeros for no history.
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, K, D)``; zeros for no history.
 
         With ``category_bias`` ``(B, C, K, D)``.
         """
         logits = self.codes(torch.tanh(self.project(history))).mT  # (B, K, H)
         if self.similarity is not None:
-            bias = self.similarity(readers)  # (B, C, H)
+            bias = self.similarity(users)  # (B, C, H)
             logits = logits[:, None] + bias[:, :, None]  # (B, C, K, H)
         mask = mask.view(mask.shape[0], *[1] * (logits.dim() - 2), -1)  # (B, ..., 1, H)
         weights = self._weights(logits, mask)
@@ -147,15 +147,15 @@ class CategorySimilarity(nn.Module):
         self.vectors = cast(VocabularyEmbedding, embeddings.vocabularies[key])
         self.weight = nn.Parameter(torch.tensor([weight]))
 
-    def forward(self, readers: Readers) -> Tensor:
-        """Readers with candidates -> ``(B, C, H)``."""
-        if readers.candidate_items is None:
-            raise ValueError("the readers come without candidates, and this encoder needs them")
-        category = readers.items.categories[self.field]  # (N,)
-        both = category[torch.cat([readers.history, readers.candidate_items], 1)]  # (B, H + C)
+    def forward(self, users: BatchUsers) -> Tensor:
+        """Users with candidates -> ``(B, C, H)``."""
+        if users.candidate_items is None:
+            raise ValueError("the users come without candidates, and this encoder needs them")
+        category = users.items.categories[self.field]  # (N,)
+        both = category[torch.cat([users.history, users.candidate_items], 1)]  # (B, H + C)
         distinct, place = torch.unique(both, return_inverse=True)
         directions = F.normalize(self.vectors(distinct), dim=-1)  # (U, D)
         directions = gather(directions, place.flatten()).view(*place.shape, -1)
-        length = readers.history.shape[1]
+        length = users.history.shape[1]
         similarity: Tensor = directions[:, length:] @ directions[:, :length].mT
         return self.weight * similarity

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from legos.blocks.attention import AdditiveAttention
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.packed import Penalised, encode_history, gather
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.data.items import ItemStore
 from legos.registry import (
     BrickConfig,
@@ -85,23 +85,23 @@ class ProfileUser(nn.Module):
         if isinstance(history, Penalised):
             self.penalty = history.penalty
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> what the history's encoder gives."""
-        user = encode_history(self.history, history, mask, readers)  # (B, ..., D)
-        profile = self._profiles(readers)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> what the history's encoder gives."""
+        user = encode_history(self.history, history, mask, users)  # (B, ..., D)
+        profile = self._profiles(users)
         between = [1] * (user.dim() - profile.dim())
         profile = profile.view(profile.shape[0], *between, profile.shape[1]).expand_as(user)
         fused: Tensor = self.fuse(user, profile)
         return fused
 
-    def _profiles(self, readers: Readers) -> Tensor:
+    def _profiles(self, users: BatchUsers) -> Tensor:
         """``(B, D)``; every distinct user is encoded once."""
-        profiles = readers.profiles
+        profiles = users.profiles
         if profiles is None:
-            raise ValueError("the readers come without profiles, and this model was built with")
-        users, place = torch.unique(readers.users, return_inverse=True)
-        known = users < len(profiles)  # new users have said nothing yet
-        content = profiles.batch(users.where(known, 0))
+            raise ValueError("the users come without profiles, and this model was built with")
+        ids, place = torch.unique(users.ids, return_inverse=True)
+        known = ids < len(profiles)  # new users have said nothing yet
+        content = profiles.batch(ids.where(known, 0))
         said = known & _has_text(profiles, content.ids)
         vectors = self.project(self.profile(content))  # (U, D)
         return gather(torch.where(said[:, None], vectors, self.missing), place)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import masked_softmax
 from legos.blocks.embedding import IDVectors
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, user_encoders
 
 Aggregation = Literal["mean", "self_attention", "user_attention"]
@@ -54,9 +54,9 @@ class SimpleX(nn.Module):
         self.map = nn.Linear(hidden_size, hidden_size, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; without a history the id."""
-        ids = self.ids.look_up(readers.users)  # (B, D)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, D)``; without a history the id."""
+        ids = self.ids.look_up(users.ids)  # (B, D)
         weights = self._weights(history, mask, ids)  # (B, H)
         pooled = (weights[:, None] @ history).squeeze(1)
         user: Tensor = self.id_weight * ids + (1 - self.id_weight) * self.map(pooled)

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from legos.blocks.attention import TargetAttention, TargetAttentionSettings
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 
@@ -35,7 +35,7 @@ class TargetAttentionUser(nn.Module):
         super().__init__()
         self.attention = TargetAttention(settings, hidden_size=hidden_size)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, C, D)``; zeros for no history."""
-        user: Tensor = self.attention(history, readers.candidates, mask)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, C, D)``; zeros for no history."""
+        user: Tensor = self.attention(history, users.candidates, mask)
         return user

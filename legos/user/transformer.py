@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention, LearnedPositions, last_real, refuse_longer
 from legos.blocks.transformer import Activation, Transformer, TransformerSettings
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
 
 Pooling = Literal["additive_attention", "mean", "last"]
@@ -73,8 +73,8 @@ class TransformerUser(nn.Module):
         pooled = self.pooling == "additive_attention"
         self.attention = AdditiveAttention(hidden_size, settings.attention_size) if pooled else None
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` and readers -> ``(B, D)``; zeros for an empty history.
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, D)``; zeros for an empty history.
 
         With ``candidate`` -> ``(B, C, D)``, where an empty history leaves the candidate.
 
@@ -84,11 +84,11 @@ class TransformerUser(nn.Module):
         refuse_longer(history.shape[1], self.max_history, setting="max_history")
         if not self.candidate:
             return self._pool(self.transformer(history, mask), mask)
-        if readers.candidates is None:
-            raise ValueError("the readers come without candidates, and this encoder needs them")
-        count = readers.candidates.shape[1]
+        if users.candidates is None:
+            raise ValueError("the users come without candidates, and this encoder needs them")
+        count = users.candidates.shape[1]
         sequence = torch.cat(
-            [history[:, None].expand(-1, count, -1, -1), readers.candidates[:, :, None]], 2
+            [history[:, None].expand(-1, count, -1, -1), users.candidates[:, :, None]], 2
         )  # (B, C, H + 1, D)
         sequence = rearrange(sequence, "b c s d -> (b c) s d")
         real = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)  # (B, H + 1)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from legos.blocks.embedding import IDVectors
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -33,6 +33,6 @@ class UserID(IDVectors):
     def __init__(self, settings: UserIDConfig, *, known_users: Tensor, hidden_size: int) -> None:
         super().__init__(known=known_users, size=hidden_size, id_dropout=settings.id_dropout)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""
-        return self.look_up(readers.users)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and users -> ``(B, D)``."""
+        return self.look_up(users.ids)

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from legos.blocks.embedding import GivenVectors, GivenVectorsSettings
-from legos.data.batch import Readers
+from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -37,6 +37,6 @@ class UserVectors(GivenVectors):
     ) -> None:
         super().__init__(settings, vectors=user_vectors, hidden_size=hidden_size)
 
-    def forward(self, history: Tensor, mask: Tensor, readers: Readers) -> Tensor:
-        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and readers -> ``(B, D)``."""
-        return self.look_up(readers.users)
+    def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
+        """``(B, H, D)``, bool ``(B, H)`` (neither is looked at) and users -> ``(B, D)``."""
+        return self.look_up(users.ids)

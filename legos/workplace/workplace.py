@@ -40,30 +40,30 @@ class Known:
     """What the training split has seen; the rest is cold.
 
     Attributes:
-        readers: ``(items,)`` int64 users that clicked the item in an impression of the training
+        popularity: ``(items,)`` int64 users that clicked the item in an impression of the training
             split, or had read it before.
         users: ``(users,)`` bool: has an impression in the training split.
     """
 
-    readers: Tensor
+    popularity: Tensor
     users: Tensor
 
     @property
     def items(self) -> Tensor:
         """``(items,)`` bool; items that were only shown and never clicked are unseen."""
-        return self.readers > 0
+        return self.popularity > 0
 
 
 def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> Known:
-    """Count the readers of every item in the training split."""
+    """Count the popularity of every item in the training split."""
     clicked = train.labels == 1
     states = train.history_rows.unique()  # a history that many impressions share counts once
     history = train.histories.select(states)
-    readers = torch.cat(
+    popularity = torch.cat(
         [train.users[train.candidates.rows[clicked]], train.history_users[states][history.rows]]
     )
     items = torch.cat([train.candidates.values[clicked], history.values])
-    pairs = torch.unique(items * num_users + readers)
+    pairs = torch.unique(items * num_users + popularity)
     users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
     users[train.users] = True
     return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users)
@@ -122,7 +122,7 @@ class Workplace:
         if settings is not None:
             model = language_model_of(settings, shapes_only=shapes_only)
             refuse_other_width(config, model)
-        place = cls(
+        workplace = cls(
             config,
             accelerator,
             tables,
@@ -133,7 +133,7 @@ class Workplace:
             model,
             shapes_only,
         )
-        return place if shapes_only else place._with_language(say)
+        return workplace if shapes_only else workplace._with_language(say)
 
     def _with_language(self, say: Callable[[str], None]) -> Workplace:
         """The same with what the language model reads of the items."""
@@ -147,10 +147,10 @@ class Workplace:
 
     def over(self, tables: Tables, *, say: Callable[[str], None] = lambda text: None) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
-        added_items = tables.num_items - self.known.readers.numel()
+        added_items = tables.num_items - self.known.popularity.numel()
         added_users = tables.num_users - self.known.users.numel()
         known = Known(
-            pad(self.known.readers, (0, added_items)), pad(self.known.users, (0, added_users))
+            pad(self.known.popularity, (0, added_items)), pad(self.known.users, (0, added_users))
         )
         device = self.accelerator.device
         extended = replace(

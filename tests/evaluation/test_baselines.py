@@ -8,7 +8,7 @@ import pytest
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.evaluation.baselines import BASELINES, Reading, baseline_scores
+from legos.evaluation.baselines import BASELINES, BaselineData, baseline_scores
 from legos.lm.text_vectors import unit_rows
 from legos.metrics import grouped_metrics
 from tests.tiny import tiny_tables
@@ -43,13 +43,13 @@ def histories_of(tables: Tables, split: str) -> list[list[int]]:
 
 
 def test_popularity_counts_each_reader_once(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     counts = dense_reads(tables).sum(0)
     assert np.array_equal(baseline_scores("popularity", reading), counts[reading.candidates])
 
 
 def test_item_knn_is_the_mean_cosine_of_readers(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     reads = dense_reads(tables)
     norms = np.sqrt(np.maximum(reads.sum(0), 1))
     cosine = (reads / norms).T @ (reads / norms)
@@ -62,7 +62,7 @@ def test_item_knn_is_the_mean_cosine_of_readers(tables: Tables) -> None:
 
 
 def test_a_cut_history_scores_by_its_newest_items(tables: Tables) -> None:
-    cut = Reading(tables, "test", history_length=1)
+    cut = BaselineData(tables, "test", history_length=1)
     reads = dense_reads(tables)
     norms = np.sqrt(np.maximum(reads.sum(0), 1))
     cosine = (reads / norms).T @ (reads / norms)
@@ -93,7 +93,7 @@ def item_vectors(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 def test_text_cosine_compares_with_the_mean_of_the_history(
     tables: Tables, item_vectors: np.ndarray
 ) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     expected = []
     histories = histories_of(tables, "test")
     for row, item in zip(reading.impressions, reading.candidates, strict=True):
@@ -107,7 +107,7 @@ def test_text_cosine_compares_with_the_mean_of_the_history(
 
 @pytest.mark.usefixtures("item_vectors")
 def test_blend_adds_scores_standardised_within_the_impression(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     parts = [baseline_scores(name, reading) for name in ("item_knn", "text_cosine")]
     blend = baseline_scores("item_knn_text_cosine", reading)
     for begin, end in zip(reading.offsets[:-1], reading.offsets[1:], strict=True):
@@ -120,11 +120,11 @@ def test_text_cosine_of_items_without_text_is_refused(tables: Tables) -> None:
     fields = {"category": tables.manifest["fields"]["category"]}
     bare = Tables(tables.folder, {**tables.manifest, "fields": fields})
     with pytest.raises(DataError, match="the items have no text field to compare"):
-        baseline_scores("text_cosine", Reading(bare, "test"))
+        baseline_scores("text_cosine", BaselineData(bare, "test"))
 
 
 def test_random_is_reproducible_and_fair(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     scores = baseline_scores("random", reading)
     assert np.array_equal(scores, baseline_scores("random", reading))
     assert len(np.unique(scores)) > 0.9 * len(scores)
@@ -132,17 +132,17 @@ def test_random_is_reproducible_and_fair(tables: Tables) -> None:
 
 @pytest.mark.usefixtures("item_vectors")
 def test_no_baseline_looks_at_the_labels_it_is_measured_by(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     names = sorted(set(BASELINES) - {"oracle"})
     before = {name: baseline_scores(name, reading) for name in names}
     labels = tables.lists("test", "labels").values
     labels.copy_(1 - labels)  # the mapping is private: the file stays as it is
-    after = {name: baseline_scores(name, Reading(tables, "test")) for name in names}
+    after = {name: baseline_scores(name, BaselineData(tables, "test")) for name in names}
     assert all(np.array_equal(before[name], after[name]) for name in names)
 
 
 def test_unknown_baseline_and_missing_oracle_are_named(tables: Tables) -> None:
-    reading = Reading(tables, "test")
+    reading = BaselineData(tables, "test")
     with pytest.raises(ConfigError, match="unknown baseline 'popular'; did you mean 'popularity'"):
         baseline_scores("popular", reading)
     with pytest.raises(DataError, match="'test' has no column 'oracle'"):
@@ -167,7 +167,7 @@ def test_goodreads_figures_come_out(tmp_path: Path) -> None:
     write_tables(data, tmp_path / "t", [TokenizerSpec("words", "words")], unitok=False)
     tables = Tables.load(tmp_path / "t")
     for place, split in enumerate(("test", "test_uniform")):
-        reading = Reading(tables, split)
+        reading = BaselineData(tables, split)
         labels = tables.lists(split, "labels").values.numpy()
         for name, published in PUBLISHED.items():
             scores = baseline_scores(name, reading)

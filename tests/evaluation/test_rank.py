@@ -15,7 +15,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation import rank as ranking_module
-from legos.evaluation.baselines import PAGES, Reading, rank_by_baseline
+from legos.evaluation.baselines import PAGES, BaselineData, rank_by_baseline
 from legos.evaluation.rank import Exclude, Ranking, rank, what_to_rank
 from legos.predictor.din import DINConfig
 from legos.predictor.dot import DotConfig
@@ -249,7 +249,7 @@ def test_baselines_rank_as_their_scores_say(name: str, tables: Tables) -> None:
     data = Interactions.from_tables(tables, "test", history_length=6)
     ranking = what_to_rank(tables, data)
     catalogue = tables.offered.numpy()
-    reading = Reading(tables, "test", history_length=6, catalogue=catalogue)
+    reading = BaselineData(tables, "test", history_length=6, catalogue=catalogue)
     first = rank_by_baseline(name, reading, ranking, page_size=7, k=5)
     again = rank_by_baseline(name, reading, ranking, page_size=512, k=5)
     assert np.array_equal(first.positives.above, again.positives.above)
@@ -260,7 +260,7 @@ def test_baselines_rank_as_their_scores_say(name: str, tables: Tables) -> None:
         return
     from legos.evaluation.baselines import baseline_scores
 
-    shown = baseline_scores(name, Reading(tables, "test", history_length=6))
+    shown = baseline_scores(name, BaselineData(tables, "test", history_length=6))
     pages = PAGES[name](reading)(np.arange(len(reading.states)))
     column = np.searchsorted(reading.items, reading.candidates)
     assert np.allclose(pages[reading.state_of[reading.impressions], column], shown)
@@ -268,6 +268,6 @@ def test_baselines_rank_as_their_scores_say(name: str, tables: Tables) -> None:
 
 def test_the_oracle_ranks_no_items_it_has_not_shown(tables: Tables) -> None:
     data = Interactions.from_tables(tables, "test", history_length=6)
-    reading = Reading(tables, "test", catalogue=tables.offered.numpy())
+    reading = BaselineData(tables, "test", catalogue=tables.offered.numpy())
     with pytest.raises(ConfigError, match="no baseline 'oracle' over all items"):
         rank_by_baseline("oracle", reading, what_to_rank(tables, data))

@@ -77,9 +77,9 @@ def test_popularity_equals_a_loop_over_impressions(
     trained: tuple[Path, Path, dict[str, Any]], tables: Path
 ) -> None:
     """Expected over ties; the catalogue has 60 items, so HR@99 is 1 wherever there is a click."""
-    from legos.evaluation.baselines import Reading
+    from legos.evaluation.baselines import BaselineData
 
-    popular = np.asarray(Reading(Tables.load(tables), "test").reads.sum(0)).ravel()
+    popular = np.asarray(BaselineData(Tables.load(tables), "test").reads.sum(0)).ravel()
     clicks, histories = expected_clicks(tables)
     recalls = []
     for wanted, read in zip(clicks, histories, strict=True):

@@ -68,7 +68,7 @@ def test_it_equals_the_equations_of_every_candidate(kernel_size: int) -> None:
     found = given(module)
     for row, length in enumerate(given.mask.sum(1).tolist()):
         for column in range(5):
-            candidate = given.readers.candidates[row, column]
+            candidate = given.users.candidates[row, column]
             wanted = expected(module, given.history[row, :length], candidate)
             torch.testing.assert_close(found[row, column], wanted, rtol=0, atol=1e-12)
 

@@ -53,10 +53,10 @@ def built(config: FlattenConfig) -> Recommender:
 
 def flatten(model: Recommender, given: UserInput, max_tokens: int) -> list[Array]:
     """Per reader ``(S, D)``: texts, categories and the separator, item after item."""
-    encoder, items = model.user_encoder, given.readers.items
+    encoder, items = model.user_encoder, given.users.items
     words = {name: lists(column) for name, column in items.texts.items()}
     rows = []
-    for positions, real in zip(given.readers.history.tolist(), given.mask.tolist(), strict=True):
+    for positions, real in zip(given.users.history.tolist(), given.mask.tolist(), strict=True):
         tokens = [np.zeros((0, HIDDEN_SIZE))]
         for item in (position for position, kept in zip(positions, real, strict=True) if kept):
             for name in items.texts:
@@ -85,8 +85,8 @@ def test_the_sequence_is_every_token_of_every_item(
     store = random_store(fields=fields)
     model = random_recommender(store, user=config).double().eval()
     given = user_input(LENGTHS)
-    given = replace(given, readers=replace(given.readers, items=store.whole()))
-    found, mask = model.user_encoder.sequence(given.mask, given.readers)
+    given = replace(given, users=replace(given.users, items=store.whole()))
+    found, mask = model.user_encoder.sequence(given.mask, given.users)
     expected, expected_mask = padded(flatten(model, given, max_tokens))
     assert np.array_equal(mask.numpy(), expected_mask)
     np.testing.assert_allclose(numbers(found), expected, rtol=0, atol=1e-12)
@@ -151,7 +151,7 @@ def test_only_what_is_read_is_looked_at() -> None:
     tokens = model.user_encoder.embeddings.tokens
     model.user_encoder.embeddings.tokens = lambda items: (seen.append(items), tokens(items))[1]
     given(model.user_encoder)
-    assert [items.ids.tolist() for items in seen] == [given.readers.history[given.mask].tolist()]
+    assert [items.ids.tolist() for items in seen] == [given.users.history[given.mask].tolist()]
 
 
 def test_users_are_as_wide_as_items_of_another_width_than_the_tokens() -> None:
@@ -217,8 +217,8 @@ def test_tokens_learn_through_both_encoders() -> None:
         vectors = model.encode_items(items)
         if part == "user":
             vectors = vectors.detach()
-        readers = SimpleNamespace(items=items, history=batch.history)
-        user = model.encode_users(vectors[batch.history], batch.history_mask, readers)
+        users = SimpleNamespace(items=items, history=batch.history)
+        user = model.encode_users(vectors[batch.history], batch.history_mask, users)
         if part == "item":
             user = user.detach()
         score = (user[:, None] * vectors[batch.candidates]).sum()

@@ -100,7 +100,7 @@ def test_bst_puts_each_candidate_at_the_end_of_the_history(pooling: str | None) 
             )
             for candidate in numbers(candidates)
         ]
-        for row, candidates in zip(histories(given), given.readers.candidates, strict=True)
+        for row, candidates in zip(histories(given), given.users.candidates, strict=True)
     ]
     np.testing.assert_allclose(numbers(given(encoder)), np.array(expected), rtol=0, atol=1e-11)
 

@@ -10,14 +10,14 @@ from legos.user.lstur import LSTURConfig
 from tests.bricks import random_recommender, random_store, user_input
 from tests.user.built import built
 
-KNOWN = [True, True, True, False, True, False]  # of readers 1, 2, 3, 4, 5 and 9
+KNOWN = [True, True, True, False, True, False]  # of users 1, 2, 3, 4, 5 and 9
 
 
 def test_ini_starts_the_gru_from_the_long_term_vector() -> None:
     module, given = built(LSTURConfig(fusion="ini")), user_input()
     found = given(module)
     for row, length in enumerate(given.mask.sum(1).tolist()):
-        user = int(given.readers.users[row])
+        user = int(given.users.ids[row])
         long_term = module.long_term.vectors[user] if KNOWN[row] else torch.zeros(16).double()
         expected = long_term
         if length:
@@ -31,7 +31,7 @@ def test_con_puts_the_long_term_vector_beside_the_last_state() -> None:
     found = given(module)
     assert found.shape == (6, 16)
     for row, length in enumerate(given.mask.sum(1).tolist()):
-        user = int(given.readers.users[row])
+        user = int(given.users.ids[row])
         long_term = module.long_term.vectors[user] if KNOWN[row] else torch.zeros(8).double()
         short_term = torch.zeros(8, dtype=torch.float64)
         if length:

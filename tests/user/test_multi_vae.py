@@ -104,8 +104,8 @@ def test_dropout_drops_whole_items_and_keeps_the_sum() -> None:
     given = user_input((7,) * 400)
     encoder.items.data.fill_(1.0)
     torch.manual_seed(0)
-    found = encoder._bags(given.mask, given.readers)[:, 0]
-    eval_sum = encoder.eval()._bags(given.mask, given.readers)[:, 0]
+    found = encoder._bags(given.mask, given.users)[:, 0]
+    eval_sum = encoder.eval()._bags(given.mask, given.users)[:, 0]
     assert len(found.unique()) > 5
     assert found.mean().item() == pytest.approx(eval_sum.mean().item(), rel=0.1)
 

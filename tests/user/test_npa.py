@@ -16,7 +16,7 @@ def test_it_equals_the_equations_of_every_reader() -> None:
     known = [True, True, True, False, True, False]
     for row, length in enumerate(given.mask.sum(1).tolist()):
         vectors = numbers(module.users.vectors)
-        user = vectors[given.readers.users[row]] if known[row] else numbers(module.users.unknown)
+        user = vectors[given.users.ids[row]] if known[row] else numbers(module.users.unknown)
         query = np.maximum(dense(module.query, user), 0)
         items = numbers(given.history[row, :length])
         weights = np.exp(items @ np.tanh(dense(module.project, query)))
@@ -26,6 +26,6 @@ def test_it_equals_the_equations_of_every_reader() -> None:
 
 def test_readers_of_the_same_history_differ() -> None:
     module, given = built(NPAConfig()), user_input((5, 5))
-    same = given.reading(given.history[:1].repeat(2, 1, 1), given.mask, given.readers.history)
+    same = given.reading(given.history[:1].repeat(2, 1, 1), given.mask, given.users.history)
     first, second = same(module)
     assert not (first == second).any()

@@ -39,14 +39,14 @@ def test_interests_are_one_attention_for_each_code() -> None:
 def test_the_category_of_the_candidate_draws_attention_to_its_like() -> None:
     config = PolyAttentionConfig(**SMALL, category_bias="category", category_weight=1.75)
     module, given = built(config), user_input()
-    found, readers = given(module), given.readers
+    found, users = given(module), given.users
     assert found.shape == (6, 5, 3, 16)
     table = module.similarity.vectors.table
-    category = readers.items.categories["category"]
+    category = users.items.categories["category"]
     for row, length in enumerate(given.mask.sum(1).tolist()):
-        read = table[category[readers.history[row, :length]]]
+        read = table[category[users.history[row, :length]]]
         for column in range(5):
-            candidate = table[category[readers.candidate_items[row, column]]]
+            candidate = table[category[users.candidate_items[row, column]]]
             bias = 1.75 * F.cosine_similarity(read, candidate[None], dim=1)
             expected = interests(module, given.history[row, :length], bias)
             torch.testing.assert_close(found[row, column], expected, **EXACT)
@@ -64,7 +64,7 @@ def test_the_category_form_keeps_the_rules_of_all_user_encoders() -> None:
     other = given.reading(
         torch.where(given.mask[..., None], given.history, 1e3),
         given.mask,
-        given.readers.history.where(given.mask, 9),
+        given.users.history.where(given.mask, 9),
     )
     torch.testing.assert_close(other(module), together, **EXACT)
     user = given(module.train())

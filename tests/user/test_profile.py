@@ -39,10 +39,10 @@ def built(fusion: str) -> ProfileUser:
 def parts(encoder: ProfileUser, given: UserInput) -> tuple[Tensor, Tensor]:
     """History vector and profile vector of every reader, one at a time."""
     user = encoder.history(given.history, given.mask)
-    profiles = given.readers.profiles
+    profiles = given.users.profiles
     assert profiles is not None
     rows = []
-    for reader in given.readers.users.tolist():
+    for reader in given.users.ids.tolist():
         has_text = reader < len(profiles) and int(profiles.texts["interests"].lengths[reader]) > 0
         content = profiles.batch(torch.tensor([min(reader, len(profiles) - 1)]))
         rows.append(encoder.profile(content)[0] if has_text else encoder.missing)
@@ -84,7 +84,7 @@ def test_readers_without_a_word_and_new_readers_share_the_missing_vector() -> No
     silent = int((profiles.texts["interests"].lengths == 0).nonzero()[1])
     users = torch.tensor([silent, len(profiles), len(profiles) + 50, 1])
     same = given.history[:1].expand(4, -1, -1)
-    given = UserInput(same, given.mask, replace(given.readers, users=users))
+    given = UserInput(same, given.mask, replace(given.users, ids=users))
     silent_one, new, newer, talking = given(encoder)
     assert torch.equal(silent_one, new)
     assert torch.equal(new, newer)
@@ -99,8 +99,8 @@ def test_every_distinct_reader_is_encoded_once() -> None:
         seen.append(len(inputs[0]))
 
     encoder.profile.register_forward_pre_hook(watch)
-    readers = replace(given.readers, users=torch.tensor([1, 2, 1, 2]))
-    UserInput(given.history, given.mask, readers)(encoder)
+    users = replace(given.users, ids=torch.tensor([1, 2, 1, 2]))
+    UserInput(given.history, given.mask, users)(encoder)
     assert seen == [2]
 
 
@@ -112,7 +112,7 @@ def test_categories_alone_are_a_profile() -> None:
     )
     encoder, given = built("gate"), user_input()
     encoder.profile.embeddings.fields = {"region": field}
-    given = UserInput(given.history, given.mask, replace(given.readers, profiles=store))
+    given = UserInput(given.history, given.mask, replace(given.users, profiles=store))
     (given(encoder).square().sum()).backward()
     assert encoder.missing.grad is not None
     assert encoder.missing.grad.any()  # the last reader is new

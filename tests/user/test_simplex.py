@@ -14,7 +14,7 @@ from legos.user.simplex import Aggregation, SimpleX, SimpleXConfig
 from tests.bricks import HIDDEN_SIZE, random_batch, random_recommender, random_store, user_input
 from tests.user.built import built
 
-KNOWN = [True, True, True, False, True, False]  # of readers 1, 2, 3, 4, 5 and 9
+KNOWN = [True, True, True, False, True, False]  # of users 1, 2, 3, 4, 5 and 9
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "self_attention", "user_attention"])
@@ -23,7 +23,7 @@ def test_it_is_the_papers_equation(aggregation: Aggregation) -> None:
     found = given(module).detach().numpy()
     known = {name: value.detach().numpy() for name, value in module.named_parameters()}
     for row, length in enumerate(given.mask.sum(1).tolist()):
-        user = int(given.readers.users[row])
+        user = int(given.users.ids[row])
         own = known["ids.vectors"][user] if KNOWN[row] else known["ids.unknown"]
         pooled = np.zeros(HIDDEN_SIZE)
         if length:
@@ -50,10 +50,10 @@ def test_two_items_by_hand() -> None:
         module.map.weight.copy_(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     history = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]])
     mask = torch.tensor([[True, True, False]])
-    readers = user_input((2,)).readers
-    object.__setattr__(readers, "users", torch.tensor([0]))
+    users = user_input((2,)).users
+    object.__setattr__(users, "ids", torch.tensor([0]))
     # the mean (2, 4) is mapped to (4, 4); 1/4 (4, 8) + 3/4 (4, 4)
-    assert module(history, mask, readers).tolist() == [[4.0, 5.0]]
+    assert module(history, mask, users).tolist() == [[4.0, 5.0]]
 
 
 def test_a_step_of_the_whole_model_is_the_papers_loss() -> None:

@@ -1,4 +1,4 @@
-"""DIN's attention as a user encoder: the block over the readers' candidates."""
+"""DIN's attention as a user encoder: the block over the users' candidates."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def test_it_attends_to_the_history_with_the_readers_candidates() -> None:
     found = given(module)
     assert found.shape == (6, 5, 16)
     assert not found[0].any()  # has read nothing
-    expected = module.attention(given.history, given.readers.candidates, given.mask)
+    expected = module.attention(given.history, given.users.candidates, given.mask)
     assert torch.equal(found, expected)
     assert not torch.isclose(found[1:, 0], found[1:, 1]).all(1).any()

@@ -15,7 +15,7 @@ from tests.user.built import built
 def test_known_users_have_their_own_vector_and_all_others_one() -> None:
     module, given = built(UserIDConfig()), user_input()
     found = given(module)
-    users = given.readers.users
+    users = given.users.ids
     assert users.tolist() == [1, 2, 3, 4, 5, 9]  # training saw no 4, and there is no 9
     assert torch.equal(found[[0, 1, 2, 4]], module.vectors[[1, 2, 3, 5]])
     assert torch.equal(found[[3, 5]], module.unknown.expand(2, -1))

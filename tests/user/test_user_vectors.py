@@ -27,7 +27,7 @@ from tests.user.built import built
 def test_a_given_vector_goes_through_the_tower_and_others_share_one() -> None:
     module, given = built(UserVectorsConfig(hidden_sizes=(5,))), user_input()
     found = given(module)
-    assert given.readers.users.tolist() == [1, 2, 3, 4, 5, 9]  # there is no 9
+    assert given.users.ids.tolist() == [1, 2, 3, 4, 5, 9]  # there is no 9
     first, _, _, last = module.project
     rows = random_vectors(NUM_USERS)[1:6].double().numpy()
     expected = dense(last, np.maximum(dense(first, rows), 0))

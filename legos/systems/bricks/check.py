@@ -23,22 +23,22 @@ from legos.workplace.workplace import Workplace
 _FLOAT = 4  # bytes
 
 
-def show_bricks(place: Workplace, console: Console, new_data: bool) -> None:
+def show_bricks(workplace: Workplace, console: Console, new_data: bool) -> None:
     """Print fields and first batch of new data, parameters, memory, language model."""
-    config = place.config
+    config = workplace.config
     if new_data:
-        console.print(_fields(place))
-        console.print(_batch(place))
-        for notice in training_notices(place, place.training_rows()):
+        console.print(_fields(workplace))
+        console.print(_batch(workplace))
+        for notice in training_notices(workplace, workplace.training_rows()):
             console.print(notice)
-    parts = parameters(place.model(console.print))
+    parts = parameters(workplace.model(console.print))
     console.print(parameters_table(f"{config.model.name} + {config.embed.name}", parts))
-    vectors = _FLOAT * len(place.store) * config.bricks.hidden_size
+    vectors = _FLOAT * len(workplace.store) * config.bricks.hidden_size
     more = f", item vectors of an evaluation {shown_bytes(vectors)}"
-    console.print(memory_line(place.accelerator.device, parts, more))
+    console.print(memory_line(workplace.accelerator.device, parts, more))
     if config.exp.evaluate.ranking == "all":
-        console.print(ranking_cost(place))
-    print_language(console, config, place.tables)
+        console.print(ranking_cost(workplace))
+    print_language(console, config, workplace.tables)
 
 
 def parameters(model: nn.Module) -> list[Part]:
@@ -52,17 +52,19 @@ def parameters(model: nn.Module) -> list[Part]:
     return [Part(name, trained, frozen) for name, (trained, frozen) in counts.items()]
 
 
-def _fields(place: Workplace) -> Table:
-    title = f"fields of {place.config.data.name}"
+def _fields(workplace: Workplace) -> Table:
+    title = f"fields of {workplace.config.data.name}"
     table = titled_table(
         title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
     )
-    for field in place.store.fields.values():
-        values: Tensor = place.store.categories.get(field.name, torch.empty(0, dtype=torch.long))
+    for field in workplace.store.fields.values():
+        values: Tensor = workplace.store.categories.get(
+            field.name, torch.empty(0, dtype=torch.long)
+        )
         mean = 1.0
         if field.is_text:
-            values = place.store.texts[field.name].values
-            mean = values.numel() / max(1, len(place.store))
+            values = workplace.store.texts[field.name].values
+            mean = values.numel() / max(1, len(workplace.store))
         size = values.numel() * values.element_size()
         table.add_row(
             field.name,
@@ -74,24 +76,24 @@ def _fields(place: Workplace) -> Table:
     return table
 
 
-def _batch(place: Workplace) -> Table:
-    train = place.config.exp.train
-    rows = place.training_rows()
+def _batch(workplace: Workplace) -> Table:
+    train = workplace.config.exp.train
+    rows = workplace.training_rows()
     stream = Stream(
         num_rows=len(rows),
-        batch_size=train.batch_size * place.accelerator.num_processes,
+        batch_size=train.batch_size * workplace.accelerator.num_processes,
         acc_batch=train.acc_batch,
         epoch_batch=train.epoch_batch,
         seed=train.seed,
     )
     first = stream.rows(0).micro_batches[0].to(rows.impressions.device)
     batch = rows.batch(first, pass_number=0)
-    items = place.store.batch(batch.items)
+    items = workplace.store.batch(batch.items)
     table = titled_table("the first batch", "what", "shape")
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
     table.add_row("history (B, H)", str(tuple(batch.history.shape)))
     table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
-    table.add_row("item vectors (N, D)", f"({len(items)}, {place.config.bricks.hidden_size})")
+    table.add_row("item vectors (N, D)", f"({len(items)}, {workplace.config.bricks.hidden_size})")
     for name, tokens in items.texts.items():
         table.add_row(f"tokens of {name} (P)", f"({tokens.values.numel()})")
     table.add_row("training rows", f"{len(rows):,}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer
-from legos.data.batch import Batch, Readers, distinct_items
+from legos.data.batch import Batch, BatchUsers, distinct_items
 from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
 from legos.data.ragged import Ragged
 from legos.evaluation.rank import Ranked, Ranking, rank
@@ -50,9 +50,9 @@ class Source:
     items: ItemBatch
     profiles: ItemStore | None
 
-    def readers(self, users: Tensor, history: Tensor) -> Readers:
+    def users(self, ids: Tensor, history: Tensor) -> BatchUsers:
         """The named users with their histories as item ids ``(B, H)``."""
-        return Readers(users=users, items=self.items, history=history, profiles=self.profiles)
+        return BatchUsers(ids=ids, items=self.items, history=history, profiles=self.profiles)
 
 
 @torch.no_grad()
@@ -89,8 +89,8 @@ def cache_users(
 
     def encode(page: Tensor) -> Tensor:
         history, mask = histories.padded_tail(states.histories[page], length)
-        readers = source.readers(states.users[page], history)
-        return model.encode_users(take(item_vectors, history), mask, readers).float()
+        users = source.users(states.users[page], history)
+        return model.encode_users(take(item_vectors, history), mask, users).float()
 
     if order.numel() == 0:
         return item_vectors.new_empty(0, item_vectors.shape[1])
@@ -143,10 +143,10 @@ def score_impressions(
         impressions = torch.unique_consecutive(owners[page])
         shown, real = candidates.padded_tail(impressions, longest)
         history, mask = data.histories.padded_tail(data.history_rows[impressions], length)
-        readers = source.readers(data.users[impressions], history)
+        users = source.users(data.users[impressions], history)
         vectors = take(item_vectors, shown)
-        readers = replace(readers, candidates=vectors, candidate_items=shown)
-        user = model.encode_users(take(item_vectors, history), mask, readers)
+        users = replace(users, candidates=vectors, candidate_items=shown)
+        user = model.encode_users(take(item_vectors, history), mask, users)
         return model.score(user, vectors, mask)[real].float()
 
     if candidates.values.numel() == 0:
@@ -341,11 +341,11 @@ class PairScores:
             ]
         )
 
-    def _score(self, users: Tensor, history: Tensor, mask: Tensor, columns: Tensor) -> Tensor:
+    def _score(self, ids: Tensor, history: Tensor, mask: Tensor, columns: Tensor) -> Tensor:
         """``(B,)`` users and ``(C,)`` items -> ``(B, C)``."""
-        shown = columns.expand(len(users), -1)
-        vectors = self.items.index_select(0, columns).expand(len(users), -1, -1)  # (B, C, D)
-        readers = self.source.readers(users, history)
-        readers = replace(readers, candidates=vectors, candidate_items=shown)
-        user = self.model.encode_users(take(self.items, history), mask, readers)
+        shown = columns.expand(len(ids), -1)
+        vectors = self.items.index_select(0, columns).expand(len(ids), -1, -1)  # (B, C, D)
+        users = self.source.users(ids, history)
+        users = replace(users, candidates=vectors, candidate_items=shown)
+        user = self.model.encode_users(take(self.items, history), mask, users)
         return self.model.score(user, vectors, mask).float()

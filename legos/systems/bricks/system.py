@@ -28,13 +28,15 @@ class Bricks:
     """The model of a YAML of bricks, see :class:`legos.systems.protocol.System`.
 
     Args:
-        place: configuration, processes and data.
+        workplace: configuration, processes and data.
         say: told of vocabulary entries without a pretrained vector.
     """
 
-    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
-        self.place = place
-        self.model = place.model(say)
+    def __init__(
+        self, workplace: Workplace, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.workplace = workplace
+        self.model = workplace.model(say)
 
     @property
     def parameters(self) -> int:
@@ -43,29 +45,29 @@ class Bricks:
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
         """Train (or go on training) to the last epoch or until early stopping."""
-        place, config = self.place, self.place.config.exp.train
-        rows = place.training_rows()
-        seed_everything(config.seed, rank=place.accelerator.process_index)
+        workplace, config = self.workplace, self.workplace.config.exp.train
+        rows = workplace.training_rows()
+        seed_everything(config.seed, rank=workplace.accelerator.process_index)
         parameters = self.parameters
         recipe = BricksRecipe(
-            place.accelerator,
+            workplace.accelerator,
             self.model,
-            place.store,
+            workplace.store,
             rows,
             config,
-            profiles=place.profiles,
-            impression_name=lambda row: place.impression_name(row, rows),
+            profiles=workplace.profiles,
+            impression_name=lambda row: workplace.impression_name(row, rows),
         )
         tracker.say(
             f"{folder.path}: {parameters:,} trained parameters, {len(rows):,} training "
             f"rows, {recipe.stream.steps_per_epoch:,} steps an epoch"
         )
-        valid = place.split(place.config.data.splits.valid)
-        for notice in training_notices(place, rows):
+        valid = workplace.split(workplace.config.data.splits.valid)
+        for notice in training_notices(workplace, rows):
             tracker.say(notice)
 
         def validate() -> dict[str, float]:
-            result = evaluate(place, recipe.replicas.whole(), valid, thorough=False)
+            result = evaluate(workplace, recipe.replicas.whole(), valid, thorough=False)
             return result.rows[ALL] if result else {}
 
         saved = SavedState.of_run(recipe, folder, tracker, config)
@@ -88,84 +90,86 @@ class Bricks:
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
-        return evaluate(self.place, self.model, interactions, thorough=thorough)
+        return evaluate(self.workplace, self.model, interactions, thorough=thorough)
 
 
-def score(place: Workplace, model: Recommender, interactions: Interactions) -> Scored:
+def score(workplace: Workplace, model: Recommender, interactions: Interactions) -> Scored:
     """Score every candidate of a split; every process takes part and gets all scores."""
     begin = time.perf_counter()
-    config = place.config.exp.evaluate
+    config = workplace.config.exp.evaluate
     if not config.fast_eval:
         direct = score_split_directly(
-            model, place.store, interactions, profiles=place.profiles
+            model, workplace.store, interactions, profiles=workplace.profiles
         ).numpy()
         return Scored(direct, None, time.perf_counter() - begin)
     cached = score_split(
         model,
-        place.store,
+        workplace.store,
         interactions,
-        profiles=place.profiles,
+        profiles=workplace.profiles,
         page_size=config.page_size,
-        sharing=Sharing.between(place.accelerator),
+        sharing=Sharing.between(workplace.accelerator),
     )
     scores = cached.scores.numpy()
     return Scored(scores, cached.item_vectors, time.perf_counter() - begin)
 
 
 def evaluate(
-    place: Workplace, model: Recommender, interactions: Interactions, *, thorough: bool
+    workplace: Workplace, model: Recommender, interactions: Interactions, *, thorough: bool
 ) -> SplitResult | None:
     """Score and measure a labelled split; the result in the main process, None in the others.
 
     Args:
-        place: configuration, processes, items.
+        workplace: configuration, processes, items.
         model: to score with.
         interactions: the split, on the model's device.
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
     """
-    config = place.config.exp.evaluate
+    config = workplace.config.exp.evaluate
     if config.ranking == "all":
         ranked = rank_by_model(
             model,
-            place.store,
+            workplace.store,
             interactions,
-            ranking_of(place, interactions),
-            profiles=place.profiles,
+            ranking_of(workplace, interactions),
+            profiles=workplace.profiles,
             page_size=config.page_size,
             k=config.beyond_accuracy_k if thorough else None,
-            sharing=Sharing.between(place.accelerator),
+            sharing=Sharing.between(workplace.accelerator),
         )
-        if not place.accelerator.is_main_process:
+        if not workplace.accelerator.is_main_process:
             return None
-        return measure_ranked(place, ranked, interactions, thorough=thorough)
-    scored = score(place, model, interactions)
-    if not place.accelerator.is_main_process:
+        return measure_ranked(workplace, ranked, interactions, thorough=thorough)
+    scored = score(workplace, model, interactions)
+    if not workplace.accelerator.is_main_process:
         return None
-    return measure(place, scored, interactions, thorough=thorough)
+    return measure(workplace, scored, interactions, thorough=thorough)
 
 
-def training_notices(place: Workplace, rows: Rows) -> list[str]:
+def training_notices(workplace: Workplace, rows: Rows) -> list[str]:
     """Lines about a training that is as asked for, and hardly meant."""
-    train, lines = place.config.exp.train, []
+    train, lines = workplace.config.exp.train, []
     if rows.histories.all_empty:
         hint = ""
         if train.history == "given":
             hint = "; exp.train.history: clicks makes one of an impression's other clicks"
         lines.append(f"no training row has a history to encode a user from{hint}")
-    if train.loss in CATALOGUE_LOSSES and place.config.bricks.item.name != "id":
+    if train.loss in CATALOGUE_LOSSES and workplace.config.bricks.item.name != "id":
         lines.append(
-            f"exp.train.loss {train.loss} encodes all {len(place.store):,} items in every "
-            f"micro-batch; item encoder {place.config.bricks.item.name} may take long, and "
+            f"exp.train.loss {train.loss} encodes all {len(workplace.store):,} items in every "
+            f"micro-batch; item encoder {workplace.config.bricks.item.name} may take long, and "
             "exp.train.item_page_size bounds its memory"
         )
     return lines
 
 
-def ranking_cost(place: Workplace) -> str:
+def ranking_cost(workplace: Workplace) -> str:
     """How ``exp.evaluate.ranking: all`` comes by its scores, and how many there are."""
-    model, data = place.config.bricks, place.config.data
-    states = sum(distinct_states(place.split(split))[0].users.numel() for split in data.splits.test)
-    offered = int(place.tables.offered.sum())
+    model, data = workplace.config.bricks, workplace.config.data
+    states = sum(
+        distinct_states(workplace.split(split))[0].users.numel() for split in data.splits.test
+    )
+    offered = int(workplace.tables.offered.sum())
     how = "a network over each pair; slower than a product of vectors"
     if model.user.output not in ("vector", "interests"):
         how = f"{model.user.name} makes another user for every item, which is very slow"
