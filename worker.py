@@ -33,6 +33,7 @@ class Errand:
         families: what to list; None = nothing.
         check: show what would run.
         save: the file that gets the whole configuration.
+        processes: tell memory for so many, with check.
         impressions: folder of new raw impressions.
         news: their news file, where it does not lie in that folder.
         cache: what to do with hidden-state caches: list, verify or prune.
@@ -43,6 +44,7 @@ class Errand:
     families: list[str] | None = None
     check: bool = False
     save: Path | None = None
+    processes: int | None = None
     impressions: Path | None = None
     news: Path | None = None
     cache: str | None = None
@@ -58,11 +60,19 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--list", nargs="*")
         for path in ("save", "impressions", "news"):
             self.add_argument(f"--{path}", type=_path)
+        self.add_argument("--processes", type=_processes)
 
     def error(self, message: str) -> NoReturn:
         """Raise a mistake of the command line as any other."""
-        message = message.removeprefix("argument ").replace("expected one argument", "needs a path")
-        raise ConfigError(message)
+        message = message.removeprefix("argument ")
+        needed = "a number" if message.startswith("--processes") else "a path"
+        raise ConfigError(message.replace("expected one argument", f"needs {needed}"))
+
+
+def _processes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of processes, such as 8")
+    return int(text)
 
 
 def _path(text: str) -> Path:
@@ -97,8 +107,15 @@ def _read_errand(argv: Sequence[str]) -> Errand:
         return Errand([], families=asked.list)
     if asked.news is not None and asked.impressions is None:
         raise ConfigError("--news goes with --impressions FOLDER")
+    if asked.processes is not None and not asked.check:
+        raise ConfigError("--processes goes with --check; `accelerate launch` starts processes")
     return Errand(
-        rest, check=asked.check, save=asked.save, impressions=asked.impressions, news=asked.news
+        rest,
+        check=asked.check,
+        save=asked.save,
+        processes=asked.processes,
+        impressions=asked.impressions,
+        news=asked.news,
     )
 
 
@@ -136,7 +153,7 @@ def _do(errand: Errand) -> None:
     if errand.check:
         from legos.modes.check import check
 
-        check(config)
+        check(config, processes=errand.processes)
         return
     from legos.config.refusals import check_tables
     from legos.data.tables import Tables

@@ -24,6 +24,7 @@ usage:
   python worker.py ... --check               resolve, validate, show shapes, parameters, memory
   python worker.py ... --save FILE           write the whole configuration, explained; --config FILE
                                              is the same run again
+  python worker.py ... --check --processes 8 memory of a device under DDP and FSDP, too
   python worker.py --list [FAMILY]           names of {families}
   python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
   accelerate launch worker.py ...            more processes; nothing else changes

@@ -197,6 +197,9 @@ class SystemModel(Settings):
     reads_other_tables: ClassVar[bool] = False
     """Whether a trained model can be measured on other tables than those it was trained on."""
 
+    shards: ClassVar[bool] = True
+    """Whether FSDP may share its parameters out over processes."""
+
     unread: ClassVar[Mapping[str, str | None]] = {}
     """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
     for all below them; by key what it reads instead, "" for nothing, None for what it does read of

@@ -23,7 +23,15 @@ from legos.errors import ConfigError, LegosError, describe_memory_error
 from legos.files import sha256_of_text
 from legos.lm.audit import LoadReport, load_audited
 from legos.lm.layers import check_cut
-from legos.lm.locate import Located, is_here, locate, packaged, refuse_adapter
+from legos.lm.locate import (
+    Located,
+    has_tokenizer,
+    is_here,
+    is_shape_alone,
+    locate,
+    packaged,
+    refuse_adapter,
+)
 from legos.lm.longest import longest_text, verify_longest
 from legos.lm.quantised import quantise
 from legos.lm.quiet import quiet_transformers
@@ -207,7 +215,7 @@ class LanguageModel:
     def has_tokenizer(self) -> bool:
         """Whether the files of its tokenizer are on this machine."""
         own = self.source.tokenizer
-        return is_here(self.source if own is None else packaged(own))
+        return has_tokenizer(self.source if own is None else packaged(own))
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -282,14 +290,15 @@ class LanguageModel:
             decoder: leave an encoder-decoder whole.
 
         Returns:
-            None where nothing can be compared: random weights, GGUF, files not on this machine.
+            None where nothing can be compared: random weights, GGUF, weights not on this machine.
 
         Raises:
             ConfigError: they do not fit, see :func:`legos.lm.audit.load_audited`.
         """
         from transformers import AutoModelForCausalLM
 
-        if not is_here(self.source) or self.located.gguf is not None:
+        known = is_here(self.source) and not is_shape_alone(self.source)
+        if not known or self.located.gguf is not None:
             return None
         kind = AutoModelForCausalLM if head else auto_class(self.config, decoder=decoder)
         self._read(kind, decoder=decoder, device_map="meta")
@@ -362,7 +371,11 @@ class LanguageModel:
 
     def instance(self) -> nn.Module:
         """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
-        return self.skeleton() if self.shapes_only else self.load()
+        if not self.shapes_only:
+            return self.load()
+        skeleton = self.skeleton()
+        quantise(skeleton, self.quantised)
+        return skeleton
 
     def skeleton(self, *, decoder: bool = False, kind: Any = None) -> nn.Module:
         """The same without weights, on the meta device: for shapes and counts.

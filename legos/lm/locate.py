@@ -22,6 +22,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub repository
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", INDEX, _ADAPTER)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ def is_here(source: LanguageModelSource) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def is_shape_alone(source: LanguageModelSource) -> bool:
+    """Whether a folder has a config.json and nothing that could be weights: enough to count by."""
+    if source.path is None or not (Path(source.path) / "config.json").is_file():
+        return False
+    return not any(any(Path(source.path).glob(pattern)) for pattern in _WEIGHTS)
+
+
+def has_tokenizer(source: LanguageModelSource) -> bool:
+    """Whether the files of a tokenizer are on this machine."""
+    if not is_here(source):
+        return False
+    if not is_shape_alone(source):
+        return True
+    return any(any(Path(str(source.path)).glob(name)) for name in _TOKENIZERS)
 
 
 def lacks(folder: Path, *, tokenizer: bool = True) -> str | None:

@@ -52,7 +52,7 @@ class QuantisedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """``(..., in)`` -> ``(..., out)``."""
         device = input.device.type
-        if torch.is_autocast_enabled(device):
+        if device != "meta" and torch.is_autocast_enabled(device):
             input = input.to(torch.get_autocast_dtype(device))
         function: Any = _Product
         result: Tensor = function.apply(input, self)
@@ -84,12 +84,15 @@ class _Product(torch.autograd.Function):
 def quantise(model: nn.Module, kind: Quantised) -> None:
     """Replace the linear layers of a model's layers, in place; head and token table stay.
 
+    Layers on the meta device become as many bytes there.
+
     Raises:
         ConfigError: nf4 without bitsandbytes.
     """
     if kind == "none":
         return
-    if kind == "nf4" and find_spec("bitsandbytes") is None:
+    has_numbers = not any(parameter.is_meta for parameter in model.parameters())
+    if kind == "nf4" and has_numbers and find_spec("bitsandbytes") is None:
         raise ConfigError(
             "quantised nf4: needs the package bitsandbytes; `pip install --no-deps -r "
             "requirements-quantised.txt`"
@@ -106,6 +109,9 @@ def quantise_weight(weight: Tensor, kind: Quantised) -> tuple[Tensor, Tensor]:
         scales = weight.float().abs().amax(1) / _LEVELS  # (out,)
         codes = weight.float() / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
         return codes.round_().to(torch.int8), scales
+    if weight.is_meta:
+        codes = weight.new_empty(-(-weight.numel() // 2), dtype=torch.uint8)
+        return codes, weight.new_empty(-(-weight.numel() // _BLOCK), dtype=torch.float32)
     from bitsandbytes.functional import quantize_4bit
 
     codes, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4")
@@ -118,6 +124,8 @@ def dequantise_weight(
     """The weight that codes and scales stand for."""
     if kind == "int8":
         return (codes * scales[:, None]).to(dtype)
+    if codes.is_meta:
+        return codes.new_empty(shape, dtype=dtype)
     from bitsandbytes.functional import QuantState, dequantize_4bit
 
     state = QuantState(scales, shape=shape, dtype=dtype, blocksize=_BLOCK, quant_type="nf4")

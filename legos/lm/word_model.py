@@ -12,6 +12,7 @@ from legos.errors import ConfigError
 from legos.lm.audit import LoadReport
 from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
+from legos.lm.quantised import quantise
 from legos.lm.weight_files import rows_of, sampled_rows, stored_tensors
 
 _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
@@ -27,7 +28,9 @@ def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -
         ConfigError: its files are missing or cannot be read.
     """
     if language.shapes_only:
-        return language.skeleton(decoder=True, kind=_kind(language.config))
+        skeleton = language.skeleton(decoder=True, kind=_kind(language.config))
+        quantise(skeleton, language.quantised)
+        return skeleton
     return _fresh(language) if init == "random" else _pretrained(language)
 
 

@@ -22,8 +22,15 @@ from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 
 
-def check(config: RunConfig, console: Console | None = None) -> None:
+def check(
+    config: RunConfig, console: Console | None = None, *, processes: int | None = None
+) -> None:
     """Print the resolved configuration and, where there are tables, shapes and memory.
+
+    Args:
+        config: what would run.
+        console: to print to.
+        processes: memory is told for so many, beside one; None: those that were started.
 
     Raises:
         LegosError: the configuration does not fit the tables, or the bricks do not fit together.
@@ -45,6 +52,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         deterministic=config.exp.deterministic,
     )
     console.print(_splits(tables))
+    numbers = sorted({1, processes or accelerator.num_processes})
     seen: set[tuple[str, str]] = set()
     read: list[tuple[str, DataConfig]] = []
     for member in config.runs():
@@ -54,7 +62,7 @@ def check(config: RunConfig, console: Console | None = None) -> None:
         workplace = Workplace.open(member, accelerator, tables, shapes_only=True)
         kind = (member.model.system, member.data)
         show = resolve_name(registered_system(member.model.system).shows)
-        show(workplace, console, kind not in read)
+        show(workplace, console, kind not in read, numbers)
         read.append(kind)
         absent = models_not_here(member)
         if absent:

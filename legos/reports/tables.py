@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.evaluation.baselines import ORACLE, baseline_title
+from legos.lm.footprint import Counted, Footprint, Way
 from legos.lm.trained_part import trained_part
 from legos.metrics.beyond import ALL
 from legos.metrics.ranking import larger_is_better
@@ -304,42 +305,59 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-_FLOAT, _MOMENTS = 4, 2  # bytes, and what Adam keeps of a trained number
+_WAYS: tuple[Way, ...] = ("DDP", "FSDP")
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Parameters of one part of a model.
 
     Attributes:
         name: of the part.
         trained: numbers that training changes.
         frozen: numbers that it does not.
+        bytes: in which they lie.
     """
 
     name: str
     trained: int
     frozen: int
+    bytes: int
+
+    @classmethod
+    def of(cls, name: str, found: Iterable[Counted]) -> Part:
+        """What parameters add up to."""
+        known = list(found)
+        trained = sum(each.numbers for each in known if each.parameter.requires_grad)
+        numbers = sum(each.numbers for each in known)
+        return cls(name, trained, numbers - trained, sum(each.bytes for each in known))
 
 
-def parameters_table(title: str, parts: list[Part]) -> Table:
+def parameters_table(title: str, parts: Sequence[Part]) -> Table:
     """A line for each part and one for all."""
     table = titled_table(title, "part", "trained", "frozen", "weights")
-    whole = Part("all", sum(part.trained for part in parts), sum(part.frozen for part in parts))
-    for part in (*parts, whole):
-        size = _FLOAT * (part.trained + part.frozen)
-        table.add_row(part.name, *counts(part.trained, part.frozen), shown_bytes(size))
+    whole = [sum(sizes) for sizes in zip(*(part[1:] for part in parts), strict=True)]
+    for part in (*parts, Part("all", *whole)):
+        table.add_row(part.name, *counts(part.trained, part.frozen), shown_bytes(part.bytes))
     return table
 
 
-def memory_line(device: Any, parts: Sequence[Part], more: str = "") -> str:
-    """What stays in memory for a whole run."""
-    trained = _FLOAT * sum(part.trained for part in parts)
-    weights = trained + _FLOAT * sum(part.frozen for part in parts)
-    return (
-        f"memory on {device}: weights {shown_bytes(weights)}, gradients {shown_bytes(trained)}, "
-        f"optimizer {shown_bytes(_MOMENTS * trained)}{more}; activations of a step come on top"
-    )
+def memory_table(title: str, footprint: Footprint, processes: Sequence[int]) -> Table:
+    """Memory of a device, a line for each number of processes and way of sharing."""
+    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("processes", overflow="fold")
+    columns = ("parameters", "gradients", "optimizer", "activations", "all")
+    for name in (*columns, "activations checkpointed", "all"):
+        table.add_column(name, justify="right", overflow="fold")
+    for count in processes:
+        for way in _WAYS[: 1 + footprint.shards] if count > 1 else (None,):
+            needed = footprint.needed(count, way)
+            shown = [f"{count} {way}" if way else f"{count}", *map(shown_bytes, needed[:3])]
+            for activations in needed[3:]:
+                known = "" if activations is not None else "more than "
+                shown.append("?" if activations is None else shown_bytes(activations))
+                shown.append(f"{known}{shown_bytes(sum(needed[:3]) + (activations or 0))}")
+            table.add_row(*shown)
+    return table
 
 
 def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[Part]) -> None:

@@ -25,7 +25,7 @@ from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
 from legos.files import sha256_of_text
 from legos.lm.content import language_model_content
-from legos.lm.locate import is_here
+from legos.lm.locate import is_here, is_shape_alone
 from legos.lm.source import LanguageModelSource
 from legos.registry import brick_class, bricks_in
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
@@ -190,7 +190,8 @@ def models_not_here(config: RunConfig) -> list[str]:
     return [
         key
         for key, value in _named(config)
-        if isinstance(value, LanguageModelSource) and value.hub is not None and not is_here(value)
+        if isinstance(value, LanguageModelSource)
+        and (is_shape_alone(value) or (value.hub is not None and not is_here(value)))
     ]
 
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import cache
+
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from legos.data.batch import Batch
+from legos.item.language_model import LanguageModelConfig
+from legos.lm.footprint import (
+    Activations,
+    Counted,
+    Footprint,
+    activations_of,
+    counted,
+    layers_of,
+    transformer_run,
+    weights_of,
+)
 from legos.reports.tables import (
     Part,
     counts,
-    memory_line,
+    memory_table,
     parameters_table,
     print_language,
     titled_table,
@@ -18,12 +34,16 @@ from legos.reports.tables import (
 from legos.systems.bricks.system import ranking_cost, training_notices
 from legos.terminal import shown_bytes
 from legos.training.recipe import Stream
+from legos.workplace.language import language_model_settings
+from legos.workplace.language_facts import texts_of
 from legos.workplace.workplace import Workplace
 
 _FLOAT = 4  # bytes
 
 
-def show_bricks(workplace: Workplace, console: Console, new_data: bool) -> None:
+def show_bricks(
+    workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]
+) -> None:
     """Print fields and first batch of new data, parameters, memory, language model."""
     config = workplace.config
     if new_data:
@@ -31,11 +51,13 @@ def show_bricks(workplace: Workplace, console: Console, new_data: bool) -> None:
         console.print(_batch(workplace))
         for notice in training_notices(workplace, workplace.training_rows()):
             console.print(notice)
-    parts = parameters(workplace.model(console.print))
-    console.print(parameters_table(f"{config.model.name} + {config.embed.name}", parts))
+    model = workplace.model(console.print)
+    name = f"{config.model.name} + {config.embed.name}"
+    console.print(parameters_table(name, parameters(model)))
+    title = f"memory on {workplace.accelerator.device} of {name}, a device"
+    console.print(memory_table(title, _footprint(workplace, model), processes))
     vectors = _FLOAT * len(workplace.store) * config.bricks.hidden_size
-    more = f", item vectors of an evaluation {shown_bytes(vectors)}"
-    console.print(memory_line(workplace.accelerator.device, parts, more))
+    console.print(f"item vectors of an evaluation: {shown_bytes(vectors)}")
     if config.exp.evaluate.ranking == "all":
         console.print(ranking_cost(workplace))
     print_language(console, config, workplace.tables)
@@ -43,13 +65,12 @@ def show_bricks(workplace: Workplace, console: Console, new_data: bool) -> None:
 
 def parameters(model: nn.Module) -> list[Part]:
     """Trained and frozen numbers of token vectors, item encoder, user encoder and predictor."""
-    counts: dict[str, list[int]] = {"token vectors": [0, 0]}
-    counts |= {name.replace("_", " "): [0, 0] for name, _ in model.named_children()}
-    for name, parameter in model.named_parameters():
-        inside = ".embeddings." in name
-        part = "token vectors" if inside else name.split(".")[0].replace("_", " ")
-        counts[part][0 if parameter.requires_grad else 1] += parameter.numel()
-    return [Part(name, trained, frozen) for name, (trained, frozen) in counts.items()]
+    found: dict[str, list[Counted]] = {"token vectors": []}
+    found |= {name.replace("_", " "): [] for name, _ in model.named_children()}
+    for each in counted(model):
+        inside = ".embeddings." in each.name
+        found["token vectors" if inside else each.name.split(".")[0].replace("_", " ")].append(each)
+    return [Part.of(name, parameters) for name, parameters in found.items()]
 
 
 def _fields(workplace: Workplace) -> Table:
@@ -76,18 +97,24 @@ def _fields(workplace: Workplace) -> Table:
     return table
 
 
-def _batch(workplace: Workplace) -> Table:
-    train = workplace.config.exp.train
-    rows = workplace.training_rows()
+def _first_batch(workplace: Workplace, processes: int = 1) -> tuple[Stream, Batch]:
+    """All steps, and of the first batch what one of so many processes reads."""
+    train, rows = workplace.config.exp.train, workplace.training_rows()
     stream = Stream(
         num_rows=len(rows),
-        batch_size=train.batch_size * workplace.accelerator.num_processes,
+        batch_size=train.batch_size,
         acc_batch=train.acc_batch,
         epoch_batch=train.epoch_batch,
         seed=train.seed,
     )
-    first = stream.rows(0).micro_batches[0].to(rows.impressions.device)
-    batch = rows.batch(first, pass_number=0)
+    first = stream.rows(0).micro_batches[0]
+    part = first[: -(-len(first) // processes)].to(rows.impressions.device)
+    return stream, rows.batch(part, pass_number=0)
+
+
+def _batch(workplace: Workplace) -> Table:
+    train, rows = workplace.config.exp.train, workplace.training_rows()
+    stream, batch = _first_batch(workplace)
     items = workplace.store.batch(batch.items)
     table = titled_table("the first batch", "what", "shape")
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
@@ -99,3 +126,24 @@ def _batch(workplace: Workplace) -> Table:
     table.add_row("training rows", f"{len(rows):,}")
     table.add_row("steps an epoch", f"{stream.steps_per_epoch:,} (at most {train.epochs} epochs)")
     return table
+
+
+def _footprint(workplace: Workplace, model: nn.Module) -> Footprint:
+    """What a model takes; activations are those of its language model."""
+    inside = [each for each in model.modules() if getattr(each, "is_language_model", False)]
+    settings = language_model_settings(workplace.config.model)
+    known = workplace.language_model
+    if not (inside and known and isinstance(settings, LanguageModelConfig)):
+        return Footprint(weights_of(model, []), lambda processes: None)
+    lengths = texts_of(workplace.config, workplace.tables, settings, known).lengths
+    page = workplace.config.exp.train.item_page_size
+    autocast = workplace.config.exp.precision != "fp32"
+
+    @cache
+    def activations(processes: int) -> Activations | None:
+        items = _first_batch(workplace, processes)[1].items.cpu()
+        rows, width = min(len(items), page or len(items)), math.ceil(lengths[items].float().mean())
+        return activations_of(inside[0], transformer_run(rows, max(1, width)), autocast=autocast)
+
+    weights = weights_of(model, layers_of(inside[0]))
+    return Footprint(weights, activations, shards=not page)

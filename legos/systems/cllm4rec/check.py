@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import cast
 
 from rich.console import Console
+from torch import nn
 
+from legos.lm.footprint import (
+    Activations,
+    Footprint,
+    activations_of,
+    counted,
+    layers_of,
+    transformer_run,
+    weights_of,
+)
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import audit_word_model, word_model
-from legos.reports.tables import Part, memory_line, print_backbone, print_read, titled_table
+from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
+from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.corpus import (
     TokenStore,
     chosen_kinds,
@@ -16,17 +30,27 @@ from legos.systems.cllm4rec.corpus import (
     token_store,
     train_items,
 )
+from legos.systems.cllm4rec.losses import MAX_LOGITS
 from legos.systems.cllm4rec.model import prepare_backbone
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import most_steps, stages_of
 from legos.systems.cllm4rec.system import refuse_long
 from legos.workplace.workplace import Workplace
 
+_FLOAT = 4  # bytes
+_SCORES = 3  # of words and items: they, their softmax and its gradient
+_NAMES = {
+    "backbone": "language model",
+    "collaborative": "collaborative tables",
+    "content": "content tables",
+}
 _SAMPLE = 200  # texts from which tokens are estimated
 _ABOUT = 9  # tokens around a text or a user's items
 
 
-def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
+def show_cllm4rec(
+    place: Workplace, console: Console, new_data: bool, processes: Sequence[int]
+) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
     settings = Cllm4RecModel.of(place.config.model)
     language = LanguageModel.of(settings.model, settings.backbone, shapes_only=True)
@@ -37,7 +61,8 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
     counts = _counts(place, settings, language)
     if new_data:
         print_read(console, place.config, _read(place, settings, language, counts))
-    parts = _parts(place, settings, language)
+    model = _skeleton(place, settings, language)
+    parts = [Part.of(_NAMES[name], counted(part)) for name, part in model.named_children()]
     print_backbone(console, settings, language, parts)
     stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
     for stage in stages_of(settings):
@@ -51,7 +76,8 @@ def show_cllm4rec(place: Workplace, console: Console, new_data: bool) -> None:
                 passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
     console.print(stages)
-    console.print(memory_line(place.accelerator.device, parts))
+    title = f"memory on {place.accelerator.device} of {settings.name}, a device"
+    console.print(memory_table(title, _footprint(place, settings, model, counts), processes))
 
 
 def _counts(
@@ -109,10 +135,42 @@ def _read(
     return rows
 
 
-def _parts(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> list[Part]:
+def _skeleton(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> nn.ModuleDict:
+    """Backbone and tables on the meta device."""
     backbone = prepare_backbone(word_model(language, settings.backbone.init), settings.backbone)
-    trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
-    tables = (place.tables.num_users + place.tables.num_items) * backbone.width
-    parts = [Part("language model", trained, frozen), Part("collaborative tables", tables, 0)]
-    return [*parts, Part("content tables", tables, 0)] if settings.content.enabled else parts
+    rows = place.tables.num_users + place.tables.num_items
+    sides = ("collaborative", "content")[: 1 + settings.content.enabled]
+    tables = {side: nn.Embedding(rows, backbone.width, device="meta") for side in sides}
+    return nn.ModuleDict({"backbone": backbone, **tables})
+
+
+def _footprint(
+    place: Workplace,
+    settings: Cllm4RecModel,
+    model: nn.ModuleDict,
+    counts: Mapping[str, tuple[int, int]],
+) -> Footprint:
+    backbone, own = cast(SoftPromptBackbone, model["backbone"]), settings.backbone
+    learning = [p for p in backbone.parameters() if p.requires_grad]
+    sides = [part for name, part in model.items() if name != "backbone"]
+    tokens = max(count / max(1, rows) for rows, count in counts.values())  # of a row of a step
+    autocast = place.config.exp.precision != "fp32"
+
+    @cache
+    def activations(processes: int) -> Activations | None:
+        rows = math.ceil(settings.stages.batch_size / processes)
+        width = max(1, math.ceil(tokens))
+        if backbone.packs:
+            width = max(width, own.row_tokens)
+            rows = math.ceil(rows * tokens / width)
+        run = transformer_run(rows, width, vectors=True)
+        return activations_of(backbone.model, run, autocast=autocast)
+
+    items = settings.stages.batch_size * place.tables.num_items
+    optimized = [[*side.parameters(), *learning] for side in sides]
+    return Footprint(
+        weights_of(model, layers_of(backbone.model), optimized),
+        activations,
+        beside=_SCORES * _FLOAT * (MAX_LOGITS + items),
+        shards=settings.shards,
+    )

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
 from rich.console import Console
+from torch import Tensor, nn
 
 from legos.data.tables import Tables
-from legos.errors import ConfigError
+from legos.lm.footprint import (
+    Activations,
+    Footprint,
+    Run,
+    activations_of,
+    counted,
+    layers_of,
+    transformer_run,
+    weights_of,
+)
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import audit_word_model
-from legos.reports.tables import Part, memory_line, print_backbone, print_read, titled_table
+from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,
     open_language,
     open_world,
 )
+from legos.systems.recsysllm.backbones.glm import GlmBackbone
+from legos.systems.recsysllm.backbones.lora import Backbone
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
 from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.prompts import builtin_prompts
+from legos.systems.recsysllm.reading import MAX_LOGITS
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.tasks.mixture import TaskFamilies
 from legos.workplace.workplace import Workplace
 
+_FLOAT = 4  # bytes
+_SCORES = 3  # of words: they, their softmax and its gradient
 
-def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
+
+def show_recsysllm(
+    place: Workplace, console: Console, new_data: bool, processes: Sequence[int]
+) -> None:
     """Print what is read, entities, parameters, training and what is measured."""
     settings = RecsysllmModel.of(place.config.model)
     refuse_unfit(place, settings)
@@ -36,16 +60,13 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
         report = audit_word_model(language, settings.backbone.init)
         if report is not None:
             console.print(f"tensors in the files of {language.name}: {report}", markup=False)
-    try:
+    if language.has_tokenizer:
         origin = Origin.of_run(place.config.exp.load, place.tables)
         world = open_world(place.tables, language, settings, seed=seed, origin=origin)
         families, rows = world.families, intra_rows(settings, world.pool)
         entities = world.pool.describe()
         chosen_templates(world)
-    except ConfigError as error:
-        here = isinstance(language, LanguageModel) and language.has_tokenizer
-        if here or "tokenizer" not in str(error):
-            raise
+    else:
         families = TaskFamilies.from_tables(place.tables, settings.tasks, seed=seed)
         entities = "unknown: the tokenizer is not here"
     if new_data:
@@ -53,12 +74,51 @@ def show_recsysllm(place: Workplace, console: Console, new_data: bool) -> None:
     backbone = build_backbone(
         language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
     )
-    trained = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
-    parts = [Part("language model, adapters, positions", trained, frozen)]
-    print_backbone(console, settings, language, parts)
+    part = Part.of("language model, adapters, positions", counted(backbone))
+    print_backbone(console, settings, language, [part])
     _show_plan(place.tables, families, settings, console)
-    console.print(memory_line(place.accelerator.device, parts))
+    title = f"memory on {place.accelerator.device} of {settings.name}, a device"
+    footprint = _footprint(backbone, settings, place.config.exp.precision)
+    console.print(memory_table(title, footprint, processes))
+
+
+def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> Footprint:
+    """Memory of steps in which as many tokens are read at once as ever are."""
+    glm = isinstance(backbone, GlmBackbone)
+    inner: Any = backbone.transformer if glm else backbone.model
+    own, width = settings.training, settings.positions.max_tokens
+
+    @cache
+    def activations(processes: int) -> Activations | None:
+        examples = math.ceil(own.batch_size / processes)
+        rows = max(1, min(own.batch_tokens // width, examples))
+        if glm:
+            run = glm_run(rows, width, backbone.width, learn=settings.backbone.trained == "full")
+        else:
+            run = transformer_run(rows, width, vectors=True)
+        return activations_of(inner, run, autocast=precision != "fp32")
+
+    return Footprint(
+        weights_of(backbone, layers_of(inner)),
+        activations,
+        beside=_SCORES * _FLOAT * MAX_LOGITS,
+        shards=settings.shards,
+    )
+
+
+def glm_run(rows: int, width: int, hidden_size: int, *, learn: bool) -> Run:
+    """As :func:`legos.lm.footprint.transformer_run`, for a GLM's transformer."""
+
+    def run(model: nn.Module) -> Tensor:
+        dtype = next(each.dtype for each in model.parameters() if each.is_floating_point())
+        vectors = torch.empty(rows, width, hidden_size, dtype=dtype, device="meta")
+        vectors.requires_grad_(learn)
+        ids = torch.zeros(rows, width, dtype=torch.int64, device="meta")
+        mask = torch.ones(rows, 1, width, width, dtype=torch.bool, device="meta")
+        found: Tensor = model(vectors, ids, ids, mask, None)
+        return found
+
+    return run
 
 
 def _read(families: TaskFamilies) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from legos.errors import ConfigError, nearest
 from legos.lm.load import DTYPES, LanguageModel
-from legos.lm.locate import packaged
+from legos.lm.locate import is_here, packaged
 from legos.lm.quantised import quantise
 from legos.lm.settings import Dtype, Quantised
 from legos.lm.source import LanguageModelSource
@@ -36,6 +36,8 @@ from legos.systems.recsysllm.backbones.special_tokens import (
 )
 
 GlmLayout = Literal["auto", "megatron", "hub", "chatglm"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
+_NO_TOKENS = SpecialTokens(0, 0, 0, 0, 0, pad=0)  # where only shapes are asked for
 _GPT2_WORDS = 50_257
 _ROUNDED = 128  # tables of tokens are filled up to a multiple of this
 _NAMES = {
@@ -156,6 +158,15 @@ class GlmFiles:
         return found
 
     @property
+    def has_tokenizer(self) -> bool:
+        """Whether the files of its tokenizer are on this machine."""
+        own = self.source.tokenizer
+        folder = Path(own or self.source.path or "")
+        if own is not None and not folder.is_dir():
+            return is_here(packaged(own))
+        return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+    @property
     def num_words(self) -> int:
         """Ids of its tokenizer: one more than the largest."""
         return max(self.tokenizer.get_vocab().values()) + 1
@@ -190,8 +201,9 @@ class GlmFiles:
 
     def skeleton(self) -> GlmBackbone:
         """The model without numbers, on the meta device: for shapes and counts."""
-        with torch.device("meta"):
-            return GlmBackbone(self.config, self._fitting()).to(DTYPES[self.dtype])
+        model = self._empty(self._fitting() if self.has_tokenizer else _NO_TOKENS)
+        quantise(model.transformer, self.quantised)
+        return model
 
     def backbone(self, *, pretrained: bool = True) -> GlmBackbone:
         """The model on the CPU in evaluation mode, with its weights or with fresh ones.
@@ -204,6 +216,10 @@ class GlmFiles:
         quantise(model.transformer, self.quantised)
         return model.eval()
 
+    def _empty(self, special: SpecialTokens) -> GlmBackbone:
+        with torch.device("meta"):
+            return GlmBackbone(self.config, special).to(DTYPES[self.dtype])
+
     def _fresh(self) -> GlmBackbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.source.seed if self.source.random else self.seed)
@@ -213,7 +229,7 @@ class GlmFiles:
         weights = read_weights(self.folder)
         if self._found_layout() == "chatglm":
             weights = heads_to_blocks(weights, self.config.num_heads)
-        model = self.skeleton()
+        model = self._empty(self._fitting())
         load_weights(model, weights, origin=f"{self.folder}")
         return model
 
