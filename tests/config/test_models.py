@@ -91,6 +91,16 @@ def test_a_yaml_may_be_like_a_model_and_name_bricks(tmp_path: Path) -> None:
     )
 
 
+def test_an_import_of_a_model_that_became_a_row_is_told_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\n$$import: {CONFIG_FOLDER}/model/nrms.yaml\n")
+    found = message("--model", str(path))
+    assert f"{path}:2: " in found
+    assert "model nrms is a row of config/models.yaml; write `like: nrms`" in found
+    path.write_text(path.read_text().replace("nrms.yaml", "nrsm.yaml"))
+    assert "nrsm.yaml: no such file" in message("--model", str(path))
+
+
 def test_bricks_by_name_reach_every_model_of_a_comparison(tmp_path: Path) -> None:
     path = tmp_path / "rows.yaml"
     path.write_text(
