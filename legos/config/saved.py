@@ -108,6 +108,24 @@ def read_description(path: Path) -> RunDescription:
     return RunDescription(folder, run, sections, sources)
 
 
+def known_description(path: Path) -> RunDescription | None:
+    """What is known of where a checkpoint lies.
+
+    None where it lies in no run folder, or in one of the first versions, whose ``config.json`` has
+    no format and does not say what was read.
+
+    Raises:
+        CheckpointError: the description is not as written.
+    """
+    folder = find_run(path)
+    if folder is None:
+        return None
+    found = read_json(folder / FILE, error=CheckpointError)
+    if isinstance(found, dict) and found.keys() == set(KINDS):
+        return None
+    return read_description(path)
+
+
 def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:
     """The run that is named for ``exp.load``, where it can say what the command line does not.
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 import legos
-from legos.config.saved import FILE, FORMAT, RunDescription, find_run, read_description
+from legos.config.saved import FILE, FORMAT, RunDescription, find_run, known_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
@@ -155,8 +155,14 @@ def locate_run(config: RunConfig, tables: Tables) -> LocatedRun:
     """
     identity = run_identity(config, tables)
     loaded = config.exp.load
-    if loaded is not None and find_run(loaded) is not None:
-        trained = read_description(loaded)
+    trained = None if loaded is None else known_description(loaded)
+    if trained is None and loaded is not None and find_run(loaded) is not None:
+        print(
+            f"notice: {loaded} was trained by an earlier version, which did not say what it read; "
+            "nothing compares these settings and tables with those of the training",
+            file=sys.stderr,
+        )
+    if trained is not None:
         best = trained.folder / "checkpoints" / "best"
         whole = has_checkpoint(best) and checkpoint_content(best) == identity.sources[LOADED]
         if _is_of(config, identity, trained) and whole:

@@ -166,3 +166,27 @@ def test_a_token_table_that_changed_is_another_run(world: Path, tmp_path: Path) 
     first = run(config)["run"]
     glove.write_text(glove.read_text().replace("0.5", "-0.7"))
     assert run(config)["run"] != first
+
+
+def test_a_run_of_the_first_versions_opens_where_everything_else_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tmp_path / "whole.yaml"
+    assert worker.main(["--exp", "test", "--load", str(place), "--save", str(whole)]) == 0
+    written = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({kind: written[kind] for kind in KINDS}))
+    (place / "results.json").unlink()
+    words = [
+        "--config",
+        str(whole),
+        "--exp.load",
+        str(place),
+        "--exp.runs_folder",
+        str(tmp_path / "r"),
+    ]
+    assert worker.main(words) == 0
+    assert "nothing compares these settings" in capsys.readouterr().err
+    (measured,) = tmp_path.glob("r/tiny/naml/*/results.json")
+    assert json.loads(measured.read_text())["splits"]["test"]
+    assert worker.main(["--exp", "test", "--load", str(place)]) == 2
+    assert "give --data, --model, --embed and --exp as in the training" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from legos.config.saved import find_run, read_description
+from legos.config.saved import known_description
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
 from legos.runs.identity import TABLES, tables_content
@@ -42,9 +42,9 @@ class Origin:
             load: a run folder, or a checkpoint in one; None: the run of the same settings.
             tables: to be measured on.
         """
-        if load is None or find_run(load) is None:
+        trained = None if load is None else known_description(load)
+        if trained is None:
             return None
-        trained = read_description(load)
         data, content = trained.config.data, trained.sources.get(TABLES)
         if content is None:
             raise CheckpointError(
