@@ -53,6 +53,7 @@ def published(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
     return {"name": "published", "path": str(folder)}
 
 
+@pytest.mark.slow
 def test_llama_7b_with_lora_under_dire(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = tiny_tables(tmp_path / "tables")
     brick = {"model": published(tmp_path / "llama", LLAMA), "lora_rank": 32}
@@ -66,6 +67,7 @@ def test_llama_7b_with_lora_under_dire(tmp_path: Path, capsys: pytest.CaptureFix
     assert bf16["8 FSDP"][4] < 0.4 * bf16["8 DDP"][4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [GPT2, LLAMA], ids=["gpt2", "llama"])
 def test_cllm4rec(
     shape: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

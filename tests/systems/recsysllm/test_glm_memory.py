@@ -18,6 +18,7 @@ GLM = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_glm_10b_on_two_cards(
     reviewed: Tables,
     tmp_path: Path,
