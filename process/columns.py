@@ -1,6 +1,6 @@
 """Tables on disk: their columns, written and re-read, and a copy in UniTok's own format.
 
-docs/design.md, "Data on disk", has the layout.
+docs/data-format.md has the layout.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A tiny tables folder with a planted taste, written in the columnar format of docs/design.md.
+"""A tiny tables folder with a planted taste, written in the columnar format of docs/data-format.md.
 
 Every user likes one category; a title is made of its category's words, so content alone can learn
 who clicks what. Nothing of ``process`` is needed.

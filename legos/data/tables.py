@@ -88,7 +88,7 @@ class SourceRecord(FileRecord):
 
 
 class Manifest(Record):
-    """``manifest.json`` of a tables folder (``docs/design.md``, "Data on disk")."""
+    """``manifest.json`` of a tables folder (``docs/data-format.md``)."""
 
     format: int
     name: str
@@ -431,7 +431,7 @@ def read_honesty(manifest: Mapping[str, Any]) -> Honesty | None:
 
 
 class Tables:
-    """One data set as ``process`` wrote it (``docs/design.md``, "Data on disk").
+    """One data set as ``process`` wrote it (``docs/data-format.md``).
 
     Columns are memory-mapped read-only; nothing is unpickled.
     """
