@@ -20,6 +20,7 @@ from legos.errors import DataError
 from legos.files import recover_folder, sha256_of_file
 from legos.progress import PlainConsole
 from process.honesty import print_honesty
+from process.honesty.rules import percent
 from process.raw import TRAIN, Impressions, RawData
 from process.tokenization import Column, Encoded, TextTokenizer
 
@@ -141,8 +142,8 @@ def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, An
     if train is not None:
         for name, items in (("cold", train.seen), ("unread", train.read)):
             new = ~items[rows.candidate_values]
-            summary[f"{name}_candidates_percent"] = _percent(new)
-            summary[f"{name}_clicks_percent"] = _percent(new[clicked])
+            summary[f"{name}_candidates_percent"] = percent(new)
+            summary[f"{name}_clicks_percent"] = percent(new[clicked])
     return summary
 
 
@@ -151,7 +152,7 @@ def _text_summary(tokens: RaggedArray, length: int) -> dict[str, Any]:
         "tokens": _quantiles(tokens.lengths),
         "empty": int((tokens.lengths == 0).sum()),
         "kept": length,
-        "truncated_percent": _percent(tokens.lengths > length),
+        "truncated_percent": percent(tokens.lengths > length),
     }
 
 
@@ -159,10 +160,6 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
     marks = np.percentile(values, QUANTILES, method="lower") if len(values) else [0] * 5
     named = {f"p{mark}": float(value) for mark, value in zip(QUANTILES, marks, strict=True)}
     return {"mean": round(float(values.mean()), 2) if len(values) else 0.0, **named}
-
-
-def _percent(mask: np.ndarray) -> float:
-    return round(100 * float(mask.mean()), 2) if len(mask) else 0.0
 
 
 def _lists(column: Column) -> RaggedArray:

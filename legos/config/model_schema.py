@@ -197,8 +197,8 @@ class SystemModel(Settings):
     reads_other_tables: ClassVar[bool] = False
     """Whether a trained model can be measured on other tables than those it was trained on."""
 
-    shards: ClassVar[bool] = True
-    """Whether FSDP may share its parameters out over processes."""
+    shards: ClassVar[bool] = False
+    """Whether FSDP may share its parameters out: all that is done with the model holds for them."""
 
     unread: ClassVar[Mapping[str, str | None]] = {}
     """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
@@ -262,6 +262,7 @@ def _brick(family: str) -> BeforeValidator:
 class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
 
+    shards: ClassVar[bool] = True
     system: Literal["bricks"] = "bricks"
     """What trains and scores; `--list system` has the others."""
     hidden_size: Count = 64

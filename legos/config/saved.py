@@ -89,8 +89,11 @@ def read_description(path: Path) -> RunDescription:
             f"{shown(path)}: no run folder, it has no {FILE}; expected "
             "runs/<data>/<model>/<run id>, or give --data, --model and --embed as in the training"
         )
+    return _description(folder, read_json(folder / FILE, error=CheckpointError))
+
+
+def _description(folder: Path, found: Any) -> RunDescription:
     file = folder / FILE
-    found = read_json(file, error=CheckpointError)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         said = found.get("format") if isinstance(found, dict) else type(found).__name__
         raise CheckpointError(
@@ -123,7 +126,7 @@ def known_description(path: Path) -> RunDescription | None:
     found = read_json(folder / FILE, error=CheckpointError)
     if isinstance(found, dict) and found.keys() == set(KINDS):
         return None
-    return read_description(path)
+    return _description(folder, found)
 
 
 def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:

@@ -19,8 +19,8 @@ from legos.blocks.attention import AdditiveAttention
 from legos.blocks.packed import PackedTokens, in_length_buckets, segment_mean
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
-from legos.lm.adapt import add_lora, freeze
-from legos.lm.cut import cut_below, enable_checkpointing, forward_above
+from legos.lm.adapt import choose_trained
+from legos.lm.cut import cut_below, forward_above
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
 from legos.lm.settings import LARGEST_RANK, Dtype, LoadSettings, Trained, TuningSettings
@@ -142,18 +142,7 @@ class LanguageModelEncoder(nn.Module):
                 model, cut, like=language_model.twin(cut) if language_model.shapes_only else None
             )
             self.reads = layer_name(cut)
-        if settings.frozen:
-            freeze(model)
-        elif settings.lora_rank:
-            add_lora(
-                model,
-                rank=settings.lora_rank,
-                alpha=settings.lora_alpha,
-                dropout=settings.lora_dropout,
-                targets=settings.lora_targets,
-            )
-        if settings.gradient_checkpointing:
-            enable_checkpointing(model)
+        choose_trained(model, settings)
         marked: Any = model
         marked.is_language_model = True  # it learns at item_lr
         marked.fingerprint = (

@@ -41,6 +41,13 @@ def choose_trained(model: nn.Module, how: TuningSettings) -> None:
     Raises:
         ConfigError: see :func:`add_lora` and :func:`legos.lm.cut.enable_checkpointing`.
     """
+    freeze_or_adapt(model, how)
+    if how.gradient_checkpointing:
+        enable_checkpointing(model)
+
+
+def freeze_or_adapt(model: nn.Module, how: TuningSettings) -> None:
+    """Leave of a language model's parameters those to learn that settings say, in place."""
     if how.trained == "frozen":
         freeze(model)
     elif how.trained == "lora":
@@ -51,8 +58,6 @@ def choose_trained(model: nn.Module, how: TuningSettings) -> None:
             dropout=how.lora_dropout,
             targets=how.lora_targets,
         )
-    if how.gradient_checkpointing:
-        enable_checkpointing(model)
 
 
 def freeze(model: nn.Module) -> None:

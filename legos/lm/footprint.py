@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal, NamedTuple
 from unittest.mock import patch
 
@@ -27,6 +27,7 @@ from legos.lm.layers import layer_stack
 from legos.lm.quantised import QuantisedLinear
 from legos.lm.text_model import call_options
 
+_FLOAT = 4  # bytes
 _STEP_COUNT = 4  # bytes of Adam's count of steps, for each tensor
 
 
@@ -121,6 +122,11 @@ def moment_bytes(parameters: Sequence[nn.Parameter]) -> int:
 
 def _bytes(parameters: Iterable[Tensor]) -> int:
     return sum(each.numel() * each.element_size() for each in parameters)
+
+
+def score_bytes(scores: int) -> int:
+    """Bytes of scores of words or items in fp32, of their softmax and of its gradient."""
+    return 3 * _FLOAT * scores
 
 
 class Activations(NamedTuple):
@@ -233,13 +239,6 @@ def layers_of(model: nn.Module) -> Sequence[nn.Module]:
 Way = Literal["DDP", "FSDP"]
 
 
-class Step(NamedTuple):
-    """What a language model reads at once in a step of one process: rows of so many tokens."""
-
-    rows: int
-    width: int
-
-
 class Needed(NamedTuple):
     """Bytes on one device; ``kept`` and ``checkpointed``: activations of a step, None: unknown."""
 
@@ -266,9 +265,14 @@ class Footprint:
     beside: int = 0
     shards: bool = True
 
+    @cached_property
+    def _counted(self) -> Callable[[int], Activations | None]:
+        """Activations, counted once for every way of sharing."""
+        return cache(self.activations)
+
     def needed(self, processes: int, way: Way | None) -> Needed:
         """What one device needs."""
-        weights, found = self.weights, self.activations(processes)
+        weights, found = self.weights, self._counted(processes)
         kept = None if found is None else found.kept + self.beside
         checkpointed = None if found is None else found.checkpointed + self.beside
         parameters, gradients, moments = weights[:3]

@@ -131,11 +131,3 @@ def dequantise_weight(
     state = QuantState(scales, shape=shape, dtype=dtype, blocksize=_BLOCK, quant_type="nf4")
     found: Tensor = dequantize_4bit(codes[:, None], state)
     return found
-
-
-def quantised_bytes(rows: int, columns: int, kind: Quantised) -> int:
-    """Bytes of codes and scales of a weight ``(rows, columns)``."""
-    count = rows * columns
-    if kind == "int8":
-        return count + 4 * rows
-    return -(-count // 2) + 4 * -(-count // _BLOCK)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from legos.lm.settings import TuningSettings
 
-def trained_part(*, rank: int | None, kept: int, layers: int, parameters: int) -> str:
+
+def trained_part(how: TuningSettings, *, kept: int, layers: int, parameters: int) -> str:
     """Say what is trained.
 
     Args:
-        rank: of LoRA; 0: the layers themselves are trained; None: nothing is.
+        how: frozen, with adapters, or all of it.
         kept: layers that run in a step.
         layers: of the whole model.
         parameters: numbers that training changes.
     """
-    if rank is None:
+    if how.trained == "frozen":
         return f"nothing: its {kept} of {layers} layers are frozen"
-    how = f"LoRA of rank {rank} on" if rank else "full tuning of"
-    return f"{how} {kept} of {layers} layers: {parameters:,} parameters"
+    of = f"LoRA of rank {how.lora_rank} on" if how.trained == "lora" else "full tuning of"
+    return f"{of} {kept} of {layers} layers: {parameters:,} parameters"

@@ -15,6 +15,7 @@ from legos.lm.load import LanguageModel
 from legos.lm.quantised import quantise
 from legos.lm.weight_files import rows_of, sampled_rows, stored_tensors
 
+MAX_LOGITS = 2**24  # that a loss over words holds at once: 64 MB
 _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
 
 

@@ -371,10 +371,7 @@ def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[
     """
     console.print(parameters_table(f"{model.name} over {language.name}", list(parts)))
     own, layers = model.backbone, language.num_layers
-    rank = {"frozen": None, "lora": own.lora_rank, "full": 0}[own.train]
-    told = trained_part(
-        rank=rank, kept=own.layers or layers, layers=layers, parameters=parts[0].trained
-    )
+    told = trained_part(own, kept=own.layers or layers, layers=layers, parameters=parts[0].trained)
     console.print(f"trained of {language.name}: {told}")
 
 

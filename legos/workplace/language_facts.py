@@ -17,7 +17,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.lm.adapt import add_lora, freeze, lora_parameters
+from legos.lm.adapt import freeze_or_adapt, lora_parameters
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.trained_part import trained_part
@@ -129,19 +129,10 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
     layers = model.num_layers - model.layer(settings.layer)
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
              f"{shown_bytes(count * size)}")]  # fmt: skip
-    rank = None if settings.frozen else settings.lora_rank
-    if settings.frozen:
-        freeze(kept)
-    elif settings.lora_rank:
-        add_lora(
-            kept,
-            rank=settings.lora_rank,
-            alpha=settings.lora_alpha,
-            dropout=settings.lora_dropout,
-            targets=settings.lora_targets,
-        )
+    freeze_or_adapt(kept, settings)
+    if settings.trained == "lora":
         count = sum(parameter.numel() for parameter in lora_parameters(kept))
-    trained = trained_part(rank=rank, kept=layers, layers=model.num_layers, parameters=count)
+    trained = trained_part(settings, kept=layers, layers=model.num_layers, parameters=count)
     return [*rows, (TRAINED, trained)]
 
 

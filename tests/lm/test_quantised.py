@@ -16,7 +16,7 @@ from legos.lm.adapt import add_lora, lora_parameters
 from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.quantised import QuantisedLinear, quantise, quantised_bytes
+from legos.lm.quantised import QuantisedLinear, quantise
 from legos.lm.settings import Quantised
 from legos.lm.source import LanguageModelSource
 from legos.systems.cllm4rec.model import build_backbone
@@ -79,6 +79,12 @@ def test_adapters_have_the_gradients_they_have_beside_the_dequantised_weights(
     for quantised, exact in zip(*found, strict=True):
         assert exact.abs().max() > 1e-3
         torch.testing.assert_close(quantised, exact, rtol=1e-5, atol=1e-5)
+
+
+def quantised_bytes(rows: int, columns: int, kind: Quantised) -> int:
+    """Bytes of codes and scales: a scale a row in int8, one for 64 numbers in nf4."""
+    count = rows * columns
+    return count + 4 * rows if kind == "int8" else -(-count // 2) + 4 * -(-count // 64)
 
 
 @pytest.mark.parametrize(("kind", "error"), [("int8", 0.5 / 127), *(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from legos.data.batch import Batch
+from legos.data.batch import Batch, Rows
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.footprint import (
     Activations,
@@ -45,17 +45,17 @@ def show_bricks(
     workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]
 ) -> None:
     """Print fields and first batch of new data, parameters, memory, language model."""
-    config = workplace.config
+    config, rows = workplace.config, cache(workplace.training_rows)  # made once, where asked for
     if new_data:
         console.print(_fields(workplace))
-        console.print(_batch(workplace))
-        for notice in training_notices(workplace, workplace.training_rows()):
+        console.print(_batch(workplace, rows()))
+        for notice in training_notices(workplace, rows()):
             console.print(notice)
     model = workplace.model(console.print)
     name = f"{config.model.name} + {config.embed.name}"
     console.print(parameters_table(name, parameters(model)))
     title = f"memory on {workplace.accelerator.device} of {name}, a device"
-    console.print(memory_table(title, _footprint(workplace, model), processes))
+    console.print(memory_table(title, _footprint(workplace, model, rows), processes))
     vectors = _FLOAT * len(workplace.store) * config.bricks.hidden_size
     console.print(f"item vectors of an evaluation: {shown_bytes(vectors)}")
     if config.exp.evaluate.ranking == "all":
@@ -97,9 +97,9 @@ def _fields(workplace: Workplace) -> Table:
     return table
 
 
-def _first_batch(workplace: Workplace, processes: int = 1) -> tuple[Stream, Batch]:
+def _first_batch(workplace: Workplace, rows: Rows, processes: int = 1) -> tuple[Stream, Batch]:
     """All steps, and of the first batch what one of so many processes reads."""
-    train, rows = workplace.config.exp.train, workplace.training_rows()
+    train = workplace.config.exp.train
     stream = Stream(
         num_rows=len(rows),
         batch_size=train.batch_size,
@@ -112,9 +112,9 @@ def _first_batch(workplace: Workplace, processes: int = 1) -> tuple[Stream, Batc
     return stream, rows.batch(part, pass_number=0)
 
 
-def _batch(workplace: Workplace) -> Table:
-    train, rows = workplace.config.exp.train, workplace.training_rows()
-    stream, batch = _first_batch(workplace)
+def _batch(workplace: Workplace, rows: Rows) -> Table:
+    train = workplace.config.exp.train
+    stream, batch = _first_batch(workplace, rows)
     items = workplace.store.batch(batch.items)
     table = titled_table("the first batch", "what", "shape")
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
@@ -128,7 +128,7 @@ def _batch(workplace: Workplace) -> Table:
     return table
 
 
-def _footprint(workplace: Workplace, model: nn.Module) -> Footprint:
+def _footprint(workplace: Workplace, model: nn.Module, rows: Callable[[], Rows]) -> Footprint:
     """What a model takes; activations are those of its language model."""
     inside = [each for each in model.modules() if getattr(each, "is_language_model", False)]
     settings = language_model_settings(workplace.config.model)
@@ -139,11 +139,10 @@ def _footprint(workplace: Workplace, model: nn.Module) -> Footprint:
     page = workplace.config.exp.train.item_page_size
     autocast = workplace.config.exp.precision != "fp32"
 
-    @cache
     def activations(processes: int) -> Activations | None:
-        items = _first_batch(workplace, processes)[1].items.cpu()
-        rows, width = min(len(items), page or len(items)), math.ceil(lengths[items].float().mean())
-        return activations_of(inside[0], transformer_run(rows, max(1, width)), autocast=autocast)
+        items = _first_batch(workplace, rows(), processes)[1].items.cpu()
+        count, width = min(len(items), page or len(items)), math.ceil(lengths[items].float().mean())
+        return activations_of(inside[0], transformer_run(count, max(1, width)), autocast=autocast)
 
     weights = weights_of(model, layers_of(inside[0]))
     return Footprint(weights, activations, shards=not page)

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from legos.config.model_schema import ModelConfig
 from legos.data.batch import Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, LegosError
@@ -134,7 +135,7 @@ class BricksRecipe(Recipe):
             model,
             {"": optimizer},
             by_hand=config.item_page_size > 0,
-            may_shard=True,
+            may_shard=ModelConfig.shards,
         )
         self.stream = Stream(
             num_rows=len(rows),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import cast
 
 from rich.console import Console
@@ -16,11 +15,12 @@ from legos.lm.footprint import (
     activations_of,
     counted,
     layers_of,
+    score_bytes,
     transformer_run,
     weights_of,
 )
 from legos.lm.load import LanguageModel
-from legos.lm.word_model import audit_word_model, word_model
+from legos.lm.word_model import MAX_LOGITS, audit_word_model, word_model
 from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.corpus import (
@@ -30,15 +30,12 @@ from legos.systems.cllm4rec.corpus import (
     token_store,
     train_items,
 )
-from legos.systems.cllm4rec.losses import MAX_LOGITS
 from legos.systems.cllm4rec.model import prepare_backbone
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import most_steps, stages_of
 from legos.systems.cllm4rec.system import refuse_long
 from legos.workplace.workplace import Workplace
 
-_FLOAT = 4  # bytes
-_SCORES = 3  # of words and items: they, their softmax and its gradient
 _NAMES = {
     "backbone": "language model",
     "collaborative": "collaborative tables",
@@ -156,7 +153,6 @@ def _footprint(
     tokens = max(count / max(1, rows) for rows, count in counts.values())  # of a row of a step
     autocast = place.config.exp.precision != "fp32"
 
-    @cache
     def activations(processes: int) -> Activations | None:
         rows = math.ceil(settings.stages.batch_size / processes)
         width = max(1, math.ceil(tokens))
@@ -171,6 +167,6 @@ def _footprint(
     return Footprint(
         weights_of(model, layers_of(backbone.model), optimized),
         activations,
-        beside=_SCORES * _FLOAT * (MAX_LOGITS + items),
+        beside=score_bytes(MAX_LOGITS + items),
         shards=settings.shards,
     )

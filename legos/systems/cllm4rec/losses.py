@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
+from legos.lm.word_model import MAX_LOGITS
 from legos.systems.cllm4rec.backbone import SoftTables
 from legos.systems.cllm4rec.settings import MutualSettings, Reduction
 
@@ -130,9 +131,6 @@ def combine(parts: LossParts, settings: MutualSettings, *, count: int | None = N
 def _squared(own: Tensor, other: Tensor, ids: Tensor) -> Tensor:
     fixed = other.detach().index_select(0, ids)
     return (own.index_select(0, ids) - fixed).float().square().sum()
-
-
-MAX_LOGITS = 2**24  # held at once: 64 MB
 
 
 def linear_cross_entropy(

@@ -17,6 +17,7 @@ from legos.records import Count
 from legos.systems.cllm4rec.batches import PromptBatch
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec, Side
+from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import (
     FINETUNING,
     PRETRAINING,
@@ -170,9 +171,8 @@ class Cllm4RecRecipe(Recipe):
         self.progress = Progress()
         self.kept = KeptContent()
         sides = SIDES if model.content is not None else SIDES[:1]
-        self.replicas = Replicas(
-            accelerator, model, {side: self._optimizer(side) for side in sides}
-        )
+        optimizers: dict[str, Optimizer] = {side: self._optimizer(side) for side in sides}
+        self.replicas = Replicas(accelerator, model, optimizers, may_shard=Cllm4RecModel.shards)
 
     @property
     def stage(self) -> Stage | None:

@@ -266,7 +266,6 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
         "exp.cache.token_folder": None,
         "embed": "the language model's own token vectors",
     }
-    shards: ClassVar[bool] = False
     read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
     memory_keys: ClassVar[tuple[str, ...]] = (
         "model.stages.batch_size",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -19,11 +18,12 @@ from legos.lm.footprint import (
     activations_of,
     counted,
     layers_of,
+    score_bytes,
     transformer_run,
     weights_of,
 )
 from legos.lm.load import LanguageModel
-from legos.lm.word_model import audit_word_model
+from legos.lm.word_model import MAX_LOGITS, audit_word_model
 from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
@@ -37,14 +37,10 @@ from legos.systems.recsysllm.measure import chosen_templates, default_templates
 from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.prompts import builtin_prompts
-from legos.systems.recsysllm.reading import MAX_LOGITS
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.tasks.mixture import TaskFamilies
 from legos.workplace.workplace import Workplace
-
-_FLOAT = 4  # bytes
-_SCORES = 3  # of words: they, their softmax and its gradient
 
 
 def show_recsysllm(
@@ -88,7 +84,6 @@ def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> 
     inner: Any = backbone.transformer if glm else backbone.model
     own, width = settings.training, settings.positions.max_tokens
 
-    @cache
     def activations(processes: int) -> Activations | None:
         examples = math.ceil(own.batch_size / processes)
         rows = max(1, min(own.batch_tokens // width, examples))
@@ -101,7 +96,7 @@ def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> 
     return Footprint(
         weights_of(backbone, layers_of(inner)),
         activations,
-        beside=_SCORES * _FLOAT * MAX_LOGITS,
+        beside=score_bytes(MAX_LOGITS),
         shards=settings.shards,
     )
 

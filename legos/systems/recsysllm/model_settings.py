@@ -240,7 +240,6 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
         "exp.cache.candidate_folder": None,
         "embed": "the language model's own token vectors",
     }
-    shards: ClassVar[bool] = False
     read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
     memory_keys: ClassVar[tuple[str, ...]] = (
         "model.training.batch_tokens",

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
+from legos.lm.word_model import MAX_LOGITS
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone, new_cache
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, Side, lay_out
 
@@ -127,7 +128,6 @@ def _column(values: Tensor, slots: Tensor, shape: torch.Size, free: int) -> Tens
 
 
 Reduction = Literal["tokens", "examples"]
-MAX_LOGITS = 2**24  # held at once: 64 MB
 
 
 def infill_loss(

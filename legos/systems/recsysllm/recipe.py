@@ -17,7 +17,7 @@ from legos.errors import LegosError
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, IntraTable
 from legos.systems.recsysllm.backbones.lora import Backbone
-from legos.systems.recsysllm.model_settings import RecsysllmConfig
+from legos.systems.recsysllm.model_settings import RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
 from legos.systems.recsysllm.reading import Reduction, infill_loss
 from legos.systems.recsysllm.stream import TrainingStream
@@ -131,6 +131,7 @@ class InfillRecipe(Recipe):
             InfillLoss(backbone, settings.training.reduction),
             {"": _optimizer(backbone, settings)},
             trained=backbone,
+            may_shard=RecsysllmModel.shards,
         )
 
     @property
