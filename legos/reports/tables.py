@@ -31,7 +31,7 @@ _CSV_COLUMNS = (
     *("split", "method", "metric", "mean", "deviation", "seeds"),
     *("reference", "relative"),  # improvement over the reference in %
 )
-_WORDS = ("", "reference")  # columns of words
+_WORDS = ("", "reference", "processes")  # columns of words
 
 
 @dataclass(frozen=True)
@@ -341,13 +341,12 @@ def parameters_table(title: str, parts: Sequence[Part]) -> Table:
     return table
 
 
-def memory_table(title: str, footprint: Footprint, processes: Sequence[int]) -> Table:
-    """Memory of a device, a line for each number of processes and way of sharing."""
-    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("processes", overflow="fold")
-    columns = ("parameters", "gradients", "optimizer", "activations", "all")
-    for name in (*columns, "activations checkpointed", "all"):
-        table.add_column(name, justify="right", overflow="fold")
+def print_memory(
+    console: Console, title: str, footprint: Footprint, processes: Sequence[int]
+) -> None:
+    """Print memory of a device, a line for each number of processes and way of sharing."""
+    lines = [["processes", "parameters", "gradients", "optimizer", "activations", "all"]]
+    lines[0] += ["activations checkpointed", "all"]
     for count in processes:
         for way in _WAYS[: 1 + footprint.shards] if count > 1 else (None,):
             needed = footprint.needed(count, way)
@@ -356,8 +355,8 @@ def memory_table(title: str, footprint: Footprint, processes: Sequence[int]) -> 
                 known = "" if activations is not None else "more than "
                 shown.append("?" if activations is None else shown_bytes(activations))
                 shown.append(f"{known}{shown_bytes(sum(needed[:3]) + (activations or 0))}")
-            table.add_row(*shown)
-    return table
+            lines.append(shown)
+    print_table(console, f"\n{title}", lines)
 
 
 def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[Part]) -> None:

@@ -32,7 +32,7 @@ def told(
 ) -> dict[str, list[float]]:
     """GiB by processes: parameters, gradients, optimizer, activations, all, checkpointed, all."""
     capsys.readouterr()
-    check(config, Console(width=200), processes=processes)
+    check(config, Console(width=80), processes=processes)  # a table too wide is not folded
     lines = iter(capsys.readouterr().out.splitlines())
     next(line for line in lines if line.startswith("memory on cpu of "))
     next(lines)

@@ -26,9 +26,9 @@ from legos.lm.footprint import (
 from legos.reports.tables import (
     Part,
     counts,
-    memory_table,
     parameters_table,
     print_language,
+    print_memory,
     titled_table,
 )
 from legos.systems.bricks.system import ranking_cost, training_notices
@@ -55,7 +55,7 @@ def show_bricks(
     name = f"{config.model.name} + {config.embed.name}"
     console.print(parameters_table(name, parameters(model)))
     title = f"memory on {workplace.accelerator.device} of {name}, a device"
-    console.print(memory_table(title, _footprint(workplace, model, rows), processes))
+    print_memory(console, title, _footprint(workplace, model, rows), processes)
     vectors = _FLOAT * len(workplace.store) * config.bricks.hidden_size
     console.print(f"item vectors of an evaluation: {shown_bytes(vectors)}")
     if config.exp.evaluate.ranking == "all":

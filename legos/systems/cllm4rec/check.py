@@ -21,7 +21,7 @@ from legos.lm.footprint import (
 )
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import MAX_LOGITS, audit_word_model, word_model
-from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
+from legos.reports.tables import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.corpus import (
     TokenStore,
@@ -74,7 +74,7 @@ def show_cllm4rec(
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
     console.print(stages)
     title = f"memory on {place.accelerator.device} of {settings.name}, a device"
-    console.print(memory_table(title, _footprint(place, settings, model, counts), processes))
+    print_memory(console, title, _footprint(place, settings, model, counts), processes)
 
 
 def _counts(

@@ -24,7 +24,7 @@ from legos.lm.footprint import (
 )
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import MAX_LOGITS, audit_word_model
-from legos.reports.tables import Part, memory_table, print_backbone, print_read, titled_table
+from legos.reports.tables import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.recsysllm.backbones.build import (
     build_backbone,
     intra_rows,
@@ -75,7 +75,7 @@ def show_recsysllm(
     _show_plan(place.tables, families, settings, console)
     title = f"memory on {place.accelerator.device} of {settings.name}, a device"
     footprint = _footprint(backbone, settings, place.config.exp.precision)
-    console.print(memory_table(title, footprint, processes))
+    print_memory(console, title, footprint, processes)
 
 
 def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> Footprint:
