@@ -44,13 +44,11 @@ from benchmarks.recsysllm_plain import PlainScorer, PlainSearch, PrefixTree, Tit
 from benchmarks.report import Part, finish_parts
 from legos.data.ragged import Ragged
 from legos.errors import LegosError
-from legos.systems.recsysllm.automaton import NOWHERE
+from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import Ranked, rank_entities
-from legos.systems.recsysllm.decoding import score_candidates
-from legos.systems.recsysllm.entities import Slot
+from legos.systems.recsysllm.decoding import read_prompts, score_candidates
 from legos.systems.recsysllm.positions import IGNORE, Examples
-from legos.systems.recsysllm.reading import read_prompts
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.recipe import EarlyStopping

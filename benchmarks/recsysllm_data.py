@@ -15,20 +15,17 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
 from legos.lm.source import LanguageModelSource
-from legos.systems.recsysllm.automaton import Automaton
-from legos.systems.recsysllm.backbones.build import World, build_decoder, intra_rows, open_world
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
-from legos.systems.recsysllm.entities import EntityPool
+from legos.systems.recsysllm.automaton import Automaton, EntityPool
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_decoder
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, Catalogue, item_names
-from legos.systems.recsysllm.tasks.draws import unseen_items
-from legos.systems.recsysllm.tasks.events import Sequences
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.tasks.events import Sequences, unseen_items
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask
 from legos.systems.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.world import TaskFamilies, World, intra_rows, open_world
 
 ITEMS, USERS, NEGATIVES, SEED = 12_101, 4_000, 99, 0  # as many items as Beauty has, and P5's 99
 _BRANDS = 2_700  # first words of Beauty's titles that differ

@@ -22,11 +22,11 @@ from legos.systems.recsysllm.automaton import (
     START_ID,
     Automaton,
     AutomatonState,
+    Slot,
 )
 from legos.systems.recsysllm.backbones.decoder import InfillBackbone
-from legos.systems.recsysllm.entities import Slot
+from legos.systems.recsysllm.decoding import ReadPrompts, chunks, side_by_side, token_losses
 from legos.systems.recsysllm.positions import Places
-from legos.systems.recsysllm.reading import ReadPrompts, chunks, side_by_side, token_losses
 
 
 @dataclass(frozen=True)

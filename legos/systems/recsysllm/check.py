@@ -25,21 +25,15 @@ from legos.lm.footprint import (
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import MAX_LOGITS, audit_word_model
 from legos.reports.tables import Part, print_backbone, print_memory, print_read, titled_table
-from legos.systems.recsysllm.backbones.build import (
-    build_backbone,
-    intra_rows,
-    open_language,
-    open_world,
-)
+from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, open_language
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
-from legos.systems.recsysllm.backbones.lora import Backbone
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
 from legos.systems.recsysllm.model_settings import RecsysllmModel
-from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.tasks.catalogue import Origin
+from legos.systems.recsysllm.world import TaskFamilies, intra_rows, open_world
 from legos.workplace.workplace import Workplace
 
 

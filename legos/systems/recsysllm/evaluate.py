@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +17,16 @@ from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, known_catalogue
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
-from legos.systems.recsysllm.backbones.build import World
-from legos.systems.recsysllm.backbones.lora import Backbone
-from legos.systems.recsysllm.baselines import PlainRows
+from legos.systems.recsysllm.backbones.decoder import Backbone
+from legos.systems.recsysllm.baselines import (
+    RATING_MODELS,
+    Kind,
+    RatingModel,
+    Ratings,
+    frequent_phrases,
+    mean_ratings,
+    train_rating_model,
+)
 from legos.systems.recsysllm.measure import (
     VALID,
     NextItems,
@@ -31,8 +39,8 @@ from legos.systems.recsysllm.measure import (
     text_row,
 )
 from legos.systems.recsysllm.model_settings import MeasureSettings
-from legos.systems.recsysllm.prompts import Template
-from legos.systems.recsysllm.task_settings import SplitName
+from legos.systems.recsysllm.prompts import Instance, Template
+from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
@@ -40,7 +48,7 @@ from legos.systems.recsysllm.tasks.candidates import (
     table_candidates,
 )
 from legos.systems.recsysllm.tasks.events import Sequences
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.world import TaskFamilies, World
 from legos.workplace.workplace import Workplace
 
 Row = dict[str, float]
@@ -266,3 +274,71 @@ def candidate_folder(place: Workplace, own: MeasureSettings, split: SplitName) -
     """Where the frozen candidates of a split lie, a folder for everything that decides them."""
     name = f"{split}-{own.negatives}-seed{own.seed}-{place.tables.fingerprint[:12]}"
     return place.config.exp.cache.candidate_folder / place.config.data.name / name
+
+
+class PlainRows:
+    """Rows of baselines; rating models are trained when they are first needed.
+
+    Args:
+        world: tables.
+        seed: of the rating models.
+    """
+
+    def __init__(self, world: World, *, seed: int) -> None:
+        self._world, self._seed, self._own = world, seed, world.settings.measure
+        self._models: dict[Kind, RatingModel] = {}
+        catalogue = world.families.catalogue
+        self._counts = {"num_users": len(catalogue.users), "num_items": len(catalogue.items)}
+
+    def __call__(self, instances: Sequence[Instance]) -> dict[str, dict[str, float]]:
+        """Metrics by name of the baseline, for examples of one template.
+
+        Args:
+            instances: at least one; of kinds of answers without a baseline there is no row.
+        """
+        reviews, answer = self._world.families.reviews, instances[0].template.answer
+        if reviews is None:
+            return {}
+        users = torch.tensor([instance.user for instance in instances])
+        items = torch.tensor([instance.item for instance in instances])
+        if answer in ("stars", "whole-stars"):
+            train = Ratings.of(reviews, "train")
+            if not train.stars.numel():
+                return {}
+            means = mean_ratings(
+                train, (users, items), shrink=self._own.mean_shrink, **self._counts
+            )
+            found = {"user and item means (no model)": means}
+            for kind, title in RATING_MODELS.items():
+                model = self._model(kind, train, Ratings.of(reviews, "valid"))
+                found[f"{title} (ids alone)"] = model.predict(users, items)
+            return {name: self._errors(instances, stars) for name, stars in found.items()}
+        if answer not in ("headline", "explanation"):
+            return {}
+        rows = reviews.of("train")
+        said = [reviews.headlines[row] for row in rows.tolist()]
+        if answer == "explanation":
+            each = (reviews.explanations[row] for row in rows.tolist())
+            said = ["" if one is None else one.sentence for one in each]
+        texts = [text.strip() for text in said]
+        if not any(texts):
+            return {}
+        phrases = frequent_phrases(reviews.items[rows], texts, items)
+        return {f"most frequent {answer} (no model)": text_row(self._world, instances, phrases)}
+
+    def _errors(self, instances: Sequence[Instance], stars: Tensor) -> dict[str, float]:
+        texts = [f"{value:.4f}" for value in stars.tolist()]
+        row = text_row(self._world, instances, texts)
+        return {name: row[name] for name in ("RMSE", "MAE")}
+
+    def _model(self, kind: Kind, train: Ratings, valid: Ratings) -> RatingModel:
+        if kind not in self._models:
+            self._models[kind] = train_rating_model(
+                kind,
+                train,
+                valid,
+                seed=self._seed,
+                settings=self._own.rating_models,
+                **self._counts,
+            )
+        return self._models[kind]

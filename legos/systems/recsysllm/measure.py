@@ -16,16 +16,20 @@ from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.systems.recsysllm.automaton import NOWHERE
-from legos.systems.recsysllm.backbones.build import World
-from legos.systems.recsysllm.backbones.lora import Backbone
+from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.beam_search import rank_entities
-from legos.systems.recsysllm.decoding import fill_blanks, score_candidates
+from legos.systems.recsysllm.decoding import (
+    ReadPrompts,
+    fill_blanks,
+    read_prompts,
+    score_candidates,
+)
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import Instance, Prompts, Template
-from legos.systems.recsysllm.reading import ReadPrompts, read_prompts
-from legos.systems.recsysllm.task_settings import SplitName
+from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import ITEM
+from legos.systems.recsysllm.world import World
 from legos.workplace.device import Sharing
 
 VALID = "valid item rate"  # of what is written without being constrained

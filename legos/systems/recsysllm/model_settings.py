@@ -29,8 +29,12 @@ from legos.settings import (
     Seed,
     Settings,
 )
-from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
-from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
+from legos.systems.recsysllm.settings import (
+    AROUND_ANSWER,
+    MaskingSettings,
+    PositionSettings,
+    TaskSettings,
+)
 
 _PRESETS = {"paper": ("linear",), "qkv": ("qkv",)}
 

@@ -15,11 +15,10 @@ from legos.data.ragged import Ragged
 from legos.data.rows import token_batches
 from legos.errors import LegosError
 from legos.runs.checkpoint import Checkpoint
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, IntraTable
-from legos.systems.recsysllm.backbones.lora import Backbone
+from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
+from legos.systems.recsysllm.decoding import Reduction, infill_loss
 from legos.systems.recsysllm.model_settings import RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
-from legos.systems.recsysllm.reading import Reduction, infill_loss
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
 from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
@@ -68,7 +67,7 @@ class InfillLoss(nn.Module):
 
     Args:
         backbone: of the loss.
-        reduction: see :func:`legos.systems.recsysllm.reading.infill_loss`.
+        reduction: see :func:`legos.systems.recsysllm.decoding.infill_loss`.
     """
 
     def __init__(self, backbone: Backbone, reduction: Reduction) -> None:

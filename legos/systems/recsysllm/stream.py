@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import offsets_of, stack
-from legos.systems.recsysllm.backbones.build import World
-from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.masking import sample_blanks
-from legos.systems.recsysllm.positions import Examples, build_examples
-from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.draws import HorizonSampler
-from legos.systems.recsysllm.tasks.events import HELD_OUT
+from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
+from legos.systems.recsysllm.tasks.events import (
+    HELD_OUT,
+    SEPARATOR,
+    HorizonSampler,
+    choice,
+    uniform,
+)
 from legos.systems.recsysllm.units import Textualizer, Unit, plain
+from legos.systems.recsysllm.world import World
 
 _INFILL, _USER, _SPANS = 72, 73, 74  # keys of random numbers
 _FOR_TEXT = 0.8  # of the most tokens; the rest is for masks and [START]s
@@ -67,7 +70,7 @@ class TrainingStream:
         """The examples of a step (from 0) on the CPU, histories after prompts."""
         world = self._world
         rows = torch.arange(step * self.size, (step + 1) * self.size)
-        draw = draws.uniform(rows, 1, _INFILL, seed=self._seed, epoch=0)[:, 0]
+        draw = uniform(rows, 1, _INFILL, seed=self._seed, epoch=0)[:, 0]
         prompts, histories = rows[draw >= self._share], rows[draw < self._share]
         parts = []
         if len(prompts):
@@ -101,9 +104,9 @@ class TrainingStream:
     def _histories(self, rows: Tensor, step: int) -> Examples:
         """A window of a user's past with blanks for each of ``rows`` ``(n,)``."""
         world, key = self._world, {"seed": self._seed, "epoch": 0}
-        readers = self._readers[draws.choice(rows, len(self._readers), _USER, **key)]
+        readers = self._readers[choice(rows, len(self._readers), _USER, **key)]
         events = self._windows.draw(readers, epoch=step).events
-        arrows = draws.uniform(rows, 1, draws.SEPARATOR, **key)[:, 0] < 0.5
+        arrows = uniform(rows, 1, SEPARATOR, **key)[:, 0] < 0.5
         written = [
             self.history(reader, events.select(torch.tensor([at])).values.tolist(), arrow=arrow)
             for at, (reader, arrow) in enumerate(
@@ -121,7 +124,7 @@ class TrainingStream:
             max_tokens=positions.max_tokens - positions.prepend_cls,
         )
         count = torch.arange(len(blanks.ranges.values))
-        order = draws.uniform(count, 1, _SPANS, seed=self._seed, epoch=step)[:, 0]
+        order = uniform(count, 1, _SPANS, seed=self._seed, epoch=step)[:, 0]
         return build_examples(
             documents, blanks, self._special, positions,
             world.automaton, span_order=order,

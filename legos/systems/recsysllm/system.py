@@ -14,19 +14,14 @@ from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
 from legos.runs.checkpoint import read_checkpoint
 from legos.runs.folder import RunFolder, Tracker
-from legos.systems.recsysllm.backbones.build import (
-    build_backbone,
-    intra_rows,
-    open_language,
-    open_world,
-)
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone, open_language
 from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
 from legos.systems.recsysllm.model_settings import RecsysllmModel
-from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
 from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.tasks.catalogue import Origin
+from legos.systems.recsysllm.world import intra_rows, open_world
 from legos.training.recipe import EarlyStopping, TrainedRecord
 from legos.training.saved_state import SavedState, take_trained
 from legos.training.trainer import Trainer

@@ -13,7 +13,7 @@ from torch import Tensor
 from legos.files import write_json
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
 from legos.systems.recsysllm.backbones.glm_weights import split_shards
-from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
+from legos.systems.recsysllm.positions import SpecialTokens
 from tests.systems.recsysllm.system import word_language_model
 
 LAYOUTS = ("megatron", "hub", "chatglm")

@@ -10,8 +10,8 @@ import torch
 
 from legos.data.tables import Tables
 from legos.systems.recsysllm.prompts import Instance
-from legos.systems.recsysllm.task_settings import TaskSettings
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.settings import TaskSettings
+from legos.systems.recsysllm.world import TaskFamilies
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
 from process.amazon.impressions import Negatives

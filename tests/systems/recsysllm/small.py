@@ -52,8 +52,8 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.automaton import Automaton, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
-from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.masking import Blanks, sample_blanks
+from legos.systems.recsysllm.positions import SpecialTokens
 from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.systems.recsysllm.units import Documents
 

@@ -17,11 +17,10 @@ from legos.config.load import load_run_config
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.source import LanguageModelSource
-from legos.systems.recsysllm.backbones.build import World, open_world
-from legos.systems.recsysllm.backbones.special_tokens import appended
 from legos.systems.recsysllm.model_settings import RecsysllmModel
-from legos.systems.recsysllm.positions import IGNORE, Examples
+from legos.systems.recsysllm.positions import IGNORE, Examples, appended
 from legos.systems.recsysllm.stream import TrainingStream, join_examples
+from legos.systems.recsysllm.world import World, open_world
 from tests.systems.recsysllm.small import small_llama
 from tests.systems.recsysllm.system import word_language_model
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
-from legos.systems.recsysllm.backbones.lora import choose_parts
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, choose_parts
+from legos.systems.recsysllm.decoding import infill_loss, token_losses
 from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     IGNORE,
@@ -22,7 +22,6 @@ from legos.systems.recsysllm.positions import (
     build_examples,
     lay_out,
 )
-from legos.systems.recsysllm.reading import infill_loss, token_losses
 from legos.systems.recsysllm.settings import PositionSettings
 from tests.systems.recsysllm.small import (
     FAMILIES,

@@ -13,7 +13,7 @@ import torch
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import write_array
-from legos.systems.recsysllm.task_settings import TaskSettings
+from legos.systems.recsysllm.settings import TaskSettings
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
@@ -21,7 +21,7 @@ from legos.systems.recsysllm.tasks.candidates import (
     table_candidates,
 )
 from legos.systems.recsysllm.tasks.events import Sequences
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.world import TaskFamilies
 
 
 def freeze(folder: Path, tables: Tables, *, seed: int = 0, split: str = "test") -> Candidates:

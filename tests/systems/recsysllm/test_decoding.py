@@ -10,14 +10,17 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
-from legos.systems.recsysllm.automaton import NOWHERE, Automaton, build_trie
+from legos.systems.recsysllm.automaton import NOWHERE, Automaton, Slot, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import rank_entities
-from legos.systems.recsysllm.decoding import fill_blanks, score_candidates
-from legos.systems.recsysllm.entities import Slot
+from legos.systems.recsysllm.decoding import (
+    fill_blanks,
+    read_prompts,
+    score_candidates,
+    token_losses,
+)
 from legos.systems.recsysllm.masking import ENTITY, Blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples, lay_out
-from legos.systems.recsysllm.reading import read_prompts, token_losses
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
 from tests.systems.recsysllm.small import (

@@ -16,10 +16,9 @@ from legos.errors import DataError
 from legos.modes.main import run
 from legos.runs.folder import run_folder
 from legos.systems.recsysllm import evaluate, measure, recipe
-from legos.systems.recsysllm.origin import Origin
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.tasks.candidates import Candidates
-from legos.systems.recsysllm.tasks.catalogue import ITEM
+from legos.systems.recsysllm.tasks.catalogue import ITEM, Origin
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.system import system_config

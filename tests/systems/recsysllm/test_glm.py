@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from legos.errors import ConfigError
 from legos.lm.adapt import lora_parameters, merge_lora
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, choose_parts
 from legos.systems.recsysllm.backbones.glm import SHAPES, GlmBackbone, GlmConfig
 from legos.systems.recsysllm.backbones.glm_weights import (
     heads_to_blocks,
@@ -23,10 +23,8 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     read_weights,
     split_shards,
 )
-from legos.systems.recsysllm.backbones.lora import choose_parts
-from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2
 from legos.systems.recsysllm.model_settings import DecoderSettings
-from legos.systems.recsysllm.positions import Places
+from legos.systems.recsysllm.positions import GLM_GPT2, Places
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 
 

@@ -18,8 +18,7 @@ from legos.errors import ConfigError
 from legos.files import write_json
 from legos.lm.source import LanguageModelSource
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
-from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2
-from legos.systems.recsysllm.positions import lay_out
+from legos.systems.recsysllm.positions import GLM_GPT2, lay_out
 from legos.systems.recsysllm.prompts import Instance, builtin_prompts
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem

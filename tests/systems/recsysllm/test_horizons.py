@@ -10,8 +10,8 @@ import torch
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings
-from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.draws import LONG, MEDIUM, SHORT, HorizonSampler
+from legos.systems.recsysllm.tasks import events as module
+from legos.systems.recsysllm.tasks.events import LONG, MEDIUM, SHORT, HorizonSampler
 from tests.systems.recsysllm.small import ragged
 
 DAY = 86_400
@@ -50,7 +50,7 @@ def test_a_draw_depends_on_seed_epoch_and_user_alone() -> None:
 
 
 def test_short_windows_give_way_to_longer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draws, "below", lambda bits, limit: limit - 1)  # ends at the last event
+    monkeypatch.setattr(module, "below", lambda bits, limit: limit - 1)  # ends at the last event
     times = ragged([[0, 80 * DAY, 81 * DAY, 500 * DAY], [0, 400 * DAY]])
     settings = HorizonSettings(long_weight=0, medium_weight=0, short_weight=1, min_items=2)
     found = HorizonSampler(times, held_out=0, settings=settings, seed=0).draw(
@@ -70,7 +70,7 @@ def test_short_windows_give_way_to_longer_ones(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_windows_of_events_need_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draws, "below", lambda bits, limit: limit - 1)  # ends at the last event
+    monkeypatch.setattr(module, "below", lambda bits, limit: limit - 1)  # ends at the last event
     times = ragged([[-1] * 30])
     lengths = set()
     for short, medium in ((1, 0), (0, 1), (0, 0)):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legos.systems.recsysllm.reading import token_losses
+from legos.systems.recsysllm.decoding import token_losses
 from legos.systems.recsysllm.recipe import length_batches
 from tests.systems.recsysllm.small import small_backbone
 

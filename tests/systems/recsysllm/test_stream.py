@@ -11,11 +11,11 @@ import pytest
 
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
-from legos.systems.recsysllm.backbones.build import open_world
-from legos.systems.recsysllm.backbones.special_tokens import appended
 from legos.systems.recsysllm.model_settings import RecsysllmModel
+from legos.systems.recsysllm.positions import appended
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.units import Unit
+from legos.systems.recsysllm.world import open_world
 from tests.systems.recsysllm.system import system_config
 
 

@@ -12,8 +12,8 @@ from legos.errors import DataError
 from legos.systems.recsysllm.positions import IGNORE, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES
-from legos.systems.recsysllm.tasks.mixture import tokenized
 from legos.systems.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.world import tokenized
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
 

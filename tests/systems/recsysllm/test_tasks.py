@@ -14,9 +14,8 @@ from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import HorizonSettings
 from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
-from legos.systems.recsysllm.tasks.draws import unseen_items
-from legos.systems.recsysllm.tasks.events import SPLITS, random_split
-from legos.systems.recsysllm.tasks.review_tasks import ReviewTask
+from legos.systems.recsysllm.tasks.events import unseen_items
+from legos.systems.recsysllm.tasks.review_tasks import SPLITS, ReviewTask, random_split
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import ragged
 

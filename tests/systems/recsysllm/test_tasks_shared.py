@@ -10,9 +10,9 @@ import torch
 from legos.data.tables import Tables
 from legos.metrics.generation import rating_errors, text_metrics
 from legos.systems.recsysllm.baselines import Ratings, frequent_phrases, mean_ratings
-from legos.systems.recsysllm.task_settings import TaskSettings
-from legos.systems.recsysllm.tasks.events import random_split
-from legos.systems.recsysllm.tasks.mixture import TaskFamilies
+from legos.systems.recsysllm.settings import TaskSettings
+from legos.systems.recsysllm.tasks.review_tasks import random_split
+from legos.systems.recsysllm.world import TaskFamilies
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
 from process.amazon.impressions import Negatives

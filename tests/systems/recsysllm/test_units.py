@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.automaton import NOWHERE
-from legos.systems.recsysllm.entities import EntityPool
+from legos.systems.recsysllm.automaton import NOWHERE, EntityPool
 from legos.systems.recsysllm.units import Textualizer, Unit, UnitTokenizer, entity, plain, sentences
 from tests.systems.recsysllm.small import SHARED, byte_tokenizer
 

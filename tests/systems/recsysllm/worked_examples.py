@@ -18,9 +18,8 @@ from torch import Tensor
 
 from legos.data.ragged import from_lengths
 from legos.systems.recsysllm.automaton import Automaton, build_trie
-from legos.systems.recsysllm.backbones.special_tokens import SpecialTokens
 from legos.systems.recsysllm.masking import DOCUMENT, ENTITY, Blanks
-from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples
+from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.settings import IntraMode, PositionSettings
 from legos.systems.recsysllm.units import Documents
 

@@ -14,8 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.backbones.special_tokens import NUM_APPENDED, SpecialTokens, appended
-from legos.systems.recsysllm.positions import Places, attention_mask
+from legos.lm.adapt import choose_trained
+from legos.lm.load import LanguageModel
+from legos.lm.source import LanguageModelSource
+from legos.lm.word_model import keep_layers, word_model
+from legos.systems.recsysllm.backbones.glm import GlmBackbone
+from legos.systems.recsysllm.backbones.glm_files import GlmFiles
+from legos.systems.recsysllm.model_settings import DecoderSettings
+from legos.systems.recsysllm.positions import (
+    NUM_APPENDED,
+    Places,
+    SpecialTokens,
+    appended,
+    attention_mask,
+)
 
 PositionMode = Literal["sequential", "glm"]
 _log = logging.getLogger(__name__)
@@ -176,3 +188,129 @@ def _around_mean(table: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(NUM_APPENDED, table.shape[1], generator=generator).to(mean.device)
     return mean + 0.1 * spread * noise
+
+
+def open_language(
+    source: LanguageModelSource,
+    settings: DecoderSettings,
+    *,
+    seed: int,
+    shapes_only: bool = False,
+) -> LanguageModel | GlmFiles:
+    """The language model that settings name, by its kind; nothing of it is read yet.
+
+    Args:
+        source: where it comes from.
+        settings: its kind and layout.
+        seed: of a GLM's fresh weights.
+        shapes_only: never read weights.
+    """
+    if settings.kind == "glm":
+        return GlmFiles(
+            source,
+            layout=settings.layout,
+            seed=seed,
+            dtype=settings.dtype,
+            quantised=settings.quantised,
+        )
+    return LanguageModel.of(source, settings, shapes_only=shapes_only)
+
+
+def build_backbone(
+    language: LanguageModel | GlmFiles,
+    settings: DecoderSettings,
+    *,
+    max_intra: int,
+    seed: int,
+    shapes_only: bool = False,
+) -> Backbone:
+    """A language model that fills blanks, with what of it is trained, on the CPU.
+
+    Args:
+        language: which.
+        settings: what is made of it.
+        max_intra: rows of a decoder's table of intra-entity positions.
+        seed: of new tokens, adapters and random weights.
+        shapes_only: without numbers, for counts.
+
+    Raises:
+        ConfigError: its files are missing or do not fit, or it cannot be a backbone.
+    """
+    if isinstance(language, LanguageModel):
+        if shapes_only:
+            skeleton = word_model(language, settings.init)
+            return prepare_decoder(skeleton, settings, max_intra=max_intra)
+        return build_decoder(language, settings, max_intra=max_intra, seed=seed)
+    glm = (
+        language.skeleton()
+        if shapes_only
+        else language.backbone(pretrained=settings.init == "pretrained")
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        choose_parts(glm, settings)
+    return glm.eval()
+
+
+def build_decoder(
+    language: LanguageModel, settings: DecoderSettings, *, max_intra: int, seed: int
+) -> DecoderBackbone:
+    """A language model that fills blanks, with what of it is trained, on the CPU.
+
+    Args:
+        language: which.
+        settings: what is made of it.
+        max_intra: rows of the table of intra-entity positions.
+        seed: of new tokens, adapters and random weights.
+
+    Raises:
+        ConfigError: its files are missing, it has fewer layers than are to be kept, or it cannot be
+            a backbone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = word_model(language, settings.init)
+        return prepare_decoder(model, settings, max_intra=max_intra, seed=seed)
+
+
+def prepare_decoder(
+    model: Any, settings: DecoderSettings, *, max_intra: int, seed: int = 0
+) -> DecoderBackbone:
+    """Cut a model of transformers and say what of it is trained, in place.
+
+    Raises:
+        ConfigError: it has fewer layers than are to be kept, reads in two halves, or its layers are
+            called otherwise than a LoRA preset knows.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{type(model).__name__}: an encoder-decoder; recsysllm needs a decoder, such as GPT-2 "
+            "or LLaMA"
+        )
+    if settings.layers is not None:
+        keep_layers(model, settings.layers, cut=settings.cut)
+    backbone = DecoderBackbone(
+        model, max_intra=max_intra, position_mode=settings.positions, seed=seed
+    )
+    choose_parts(backbone, settings)
+    return backbone.eval()
+
+
+Backbone = GlmBackbone | DecoderBackbone
+
+
+def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
+    """Say what of a backbone is trained, in place.
+
+    Without `train: full` GLM's tables of positions, which are pretrained, stay frozen; a decoder's
+    table of intra-entity positions and its five new tokens are always trained.
+
+    Raises:
+        ConfigError: see :func:`legos.lm.adapt.choose_trained`.
+    """
+    inner: Any = backbone.transformer if isinstance(backbone, GlmBackbone) else backbone.model
+    backbone.requires_grad_(settings.trained == "full")
+    choose_trained(inner, settings)
+    if isinstance(backbone, DecoderBackbone):
+        backbone.intra.requires_grad_(True)
+        backbone.new_tokens.requires_grad_(True)

@@ -19,8 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from legos.errors import ConfigError
-from legos.systems.recsysllm.backbones.special_tokens import GLM_GPT2, SpecialTokens
-from legos.systems.recsysllm.positions import Places, attention_mask
+from legos.systems.recsysllm.positions import GLM_GPT2, Places, SpecialTokens, attention_mask
 
 
 class GlmConfig(BaseModel):

@@ -29,7 +29,7 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     load_weights,
     read_weights,
 )
-from legos.systems.recsysllm.backbones.special_tokens import (
+from legos.systems.recsysllm.positions import (
     GLM_GPT2,
     SpecialTokens,
     appended_with_cls,

@@ -28,9 +28,8 @@ from legos.files import (
     write_json,
 )
 from legos.records import Record, Sha256, read_array, read_record
-from legos.systems.recsysllm.task_settings import SplitName
-from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.events import Sequences
+from legos.systems.recsysllm.settings import SplitName
+from legos.systems.recsysllm.tasks.events import Sequences, unseen_items
 
 PROTOCOL = "uniform over items that the user has in no split; the target is column 0"
 _FORMAT = 1
@@ -177,7 +176,7 @@ def _draw(sequences: Sequences, split: SplitName, seed: int, negatives: int) -> 
     for rows in torch.arange(len(sequences)).split(_BLOCK):
         users = sequences.users[rows]
         blocks.append(
-            draws.unseen_items(
+            unseen_items(
                 users,
                 seen.select(rows),
                 num_items=sequences.num_items,

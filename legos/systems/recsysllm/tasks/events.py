@@ -1,21 +1,22 @@
-"""What every user did, in order: the last event is for test, the one before for valid."""
+"""What every user did, in order, and what is drawn of it: the last event is for test.
+
+The one before is for valid. Draws are functions of what they are for: (seed, epoch, row) and a key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths, from_owners
-from legos.data.reviews import Reviews
-from legos.data.sampling import keyed_bits
+from legos.data.sampling import below, distinct_positions, keyed_bits
 from legos.data.tables import Tables
-from legos.errors import DataError
-from legos.systems.recsysllm.explanations import Explanation
-from legos.systems.recsysllm.task_settings import ReviewSplit, SplitName
+from legos.errors import ConfigError, DataError
+from legos.systems.recsysllm.settings import HorizonSettings, SplitName
 
 HELD_OUT = 2
 
@@ -130,92 +131,193 @@ def _times(tables: Tables, users: Tensor, items: Ragged) -> Tensor:
     return torch.where(pairs[found] == wanted, times[found], unknown)
 
 
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
-_SPLIT_KEY = 60  # of random numbers
-_TRAIN_SHARE = 0.8  # P5
+TEMPLATE, STARS, JITTER, WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = range(
+    61, 72
+)
+UNIT = 2.0**62  # bits are below
+EVALUATION = -1  # the epoch of draws for valid and test
+
+
+def random_bits(rows: Tensor, slots: int, key: int, *, seed: int, epoch: int) -> Tensor:
+    """``(B, slots)`` int64 random bits of rows ``(B,)``."""
+    return keyed_bits(rows, slots, key, seed, epoch + 1)
+
+
+def uniform(rows: Tensor, slots: int, key: int, *, seed: int, epoch: int) -> Tensor:
+    """``(B, slots)`` float64 in (0, 1)."""
+    return (random_bits(rows, slots, key, seed=seed, epoch=epoch).double() + 0.5) / UNIT
+
+
+def normal(rows: Tensor, key: int, *, seed: int, epoch: int) -> Tensor:
+    """``(B,)`` float64 of the standard normal distribution (Box and Muller, 1958)."""
+    draws = uniform(rows, 2, key, seed=seed, epoch=epoch)
+    return (-2 * draws[:, 0].log()).sqrt() * (2 * math.pi * draws[:, 1]).cos()
+
+
+def choice(rows: Tensor, limits: Tensor | int, key: int, *, seed: int, epoch: int) -> Tensor:
+    """``(B,)`` int64 in [0, limit)."""
+    return below(random_bits(rows, 1, key, seed=seed, epoch=epoch)[:, 0], limits)
+
+
+def permutation(rows: Tensor, slots: int, *, seed: int, epoch: int) -> Tensor:
+    """``(B, slots)`` int64: a random order of as many places for each row."""
+    return random_bits(rows, slots, ORDER, seed=seed, epoch=epoch).argsort(1)
+
+
+def unseen_items(
+    rows: Tensor, seen: Ragged, *, num_items: int, count: int, seed: int, epoch: int
+) -> Tensor:
+    """Different items, uniform over those that a user never had.
+
+    Args:
+        rows: ``(B,)`` int64 what names the draws.
+        seen: B rows of item numbers, ascending and all different: also held-out ones.
+        num_items: of the catalogue.
+        count: items to draw.
+
+    Returns:
+        ``(B, count)`` int64.
+
+    Raises:
+        DataError: fewer items are left.
+    """
+    left = num_items - seen.lengths
+    if len(seen) and int(left.min()) < count:
+        raise DataError(
+            f"{num_items} items, one user had {int(seen.lengths.max())} of them: too few are left "
+            f"to draw {count}; ask for fewer negatives"
+        )
+    places, _ = distinct_positions(
+        random_bits(rows, count, NEGATIVES, seed=seed, epoch=epoch), left
+    )
+    # the j-th item seen (from 0) is stepped over by places from (its number - j) on
+    width = int(seen.lengths.max()) if len(seen) else 0
+    taken = torch.full((len(seen), width), num_items, dtype=torch.int64)
+    at = seen.positions
+    taken[seen.rows, at] = seen.values.long() - at
+    return places + torch.searchsorted(taken, places, right=True)
+
+
+SHORT, MEDIUM, LONG = 0, 1, 2
+_DAY = 86_400
+_KEY, _LONG_KEY = 51, 52  # of random numbers
+_UNIT = 2.0**62  # bits are below
 
 
 @dataclass(frozen=True)
-class ReviewRows:
-    """R reviews of all splits.
+class PastWindows:
+    """What was drawn for B users.
 
     Attributes:
-        users, items: ``(R,)`` int64.
-        ratings: ``(R,)`` float32 stars, NaN = unknown.
-        splits: ``(R,)`` int64 place in ``SPLITS``.
-        headlines: R texts, "" where there is none.
-        bodies: R texts, the same.
-        explanations: R sentences with feature words, None where nothing was found.
+        events: B rows of event numbers of the user (int64), ascending.
+        drawn: ``(B,)`` int64 horizon that was drawn: ``SHORT``, ``MEDIUM`` or ``LONG``.
+        taken: ``(B,)`` int64 horizon that had enough events.
     """
 
-    users: Tensor
-    items: Tensor
-    ratings: Tensor
-    splits: Tensor
-    headlines: Sequence[str]
-    bodies: Sequence[str]
-    explanations: Sequence[Explanation | None]
-
-    def __len__(self) -> int:
-        return self.users.numel()
-
-    @classmethod
-    def from_tables(cls, tables: Tables, *, split: ReviewSplit, seed: int) -> ReviewRows:
-        """All reviews of tables, without explanations.
-
-        Raises:
-            DataError: there are no reviews, or a training one is of a held-out pair.
-        """
-        parts = [Reviews.from_tables(tables, name) for name in SPLITS]
-        texts = {
-            name: [text for part in parts for text in part.texts.get(name, [""] * len(part))]
-            for name in ("headline", "review")
-        }
-        rows = cls(
-            users=torch.cat([part.users for part in parts]),
-            items=torch.cat([part.items for part in parts]),
-            ratings=torch.cat([part.ratings for part in parts]),
-            splits=torch.cat([torch.full((len(part),), code) for code, part in enumerate(parts)]),
-            headlines=texts["headline"],
-            bodies=texts["review"],
-            explanations=[None] * sum(len(part) for part in parts),
-        )
-        if split == "p5":
-            rows = replace(rows, splits=random_split(rows.users, rows.items, seed=seed))
-        return rows
-
-    def of(self, split: SplitName) -> Tensor:
-        """``(n,)`` int64 rows of a split."""
-        return (self.splits == SPLITS.index(split)).nonzero()[:, 0]
-
-    def train_mean(self) -> float:
-        """Mean of the known training ratings; 3 where there is none."""
-        known = self.ratings[self.of("train")]
-        known = known[~known.isnan()]
-        return float(known.double().mean()) if len(known) else 3.0
+    events: Ragged
+    drawn: Tensor
+    taken: Tensor
 
 
-def random_split(users: Tensor, items: Tensor, *, seed: int) -> Tensor:
-    """80/10/10 at random, every user and item at least once in train.
+class HorizonSampler:
+    """Draws windows of the past.
 
     Args:
-        users, items: ``(R,)`` int64 of each review.
-        seed: of the draw.
+        times: one row a user: Unix seconds of the events, ascending; or, where windows count
+            events, anything of the same lengths.
+        held_out: last events of each user that are never shown (2: the validation and test event of
+            leave-one-out).
+        settings: windows and shares.
+        seed: of the run.
 
-    Returns:
-        ``(R,)`` int64 place in ``SPLITS``.
+    Raises:
+        ConfigError: windows in days are asked for and times are unknown (-1).
+        DataError: a user's events are not in the order of time.
     """
-    count = users.numel()
-    order = keyed_bits(torch.arange(count), 1, _SPLIT_KEY, seed)[:, 0].argsort()
-    needed = torch.zeros(count, dtype=torch.bool)
-    for column in (users[order], items[order]):
-        first = torch.full((int(column.max()) + 1 if count else 0,), count)
-        first.scatter_reduce_(0, column, torch.arange(count), "amin")
-        needed[first[first < count]] = True
-    arranged = torch.cat([order[needed], order[~needed]])  # those that train needs come first
-    train = max(round(_TRAIN_SHARE * count), int(needed.sum()))
-    valid = (count - train + 1) // 2
-    splits = torch.full((count,), SPLITS.index("test"))
-    splits[arranged[: train + valid]] = SPLITS.index("valid")
-    splits[arranged[:train]] = SPLITS.index("train")
-    return splits
+
+    def __init__(
+        self, times: Ragged, *, held_out: int, settings: HorizonSettings, seed: int
+    ) -> None:
+        self.settings, self.seed, self.held_out = settings, seed, held_out
+        self.by_time = settings.by == "time"
+        self.times = times.values.numpy()
+        self.offsets = times.offsets.numpy()
+        if self.by_time:
+            if len(self.times) and self.times.min() < 0:
+                raise ConfigError(
+                    "horizons: by: time, but some events have no time; expected by: count"
+                )
+            falls = np.diff(self.times, prepend=0) < 0
+            wrong = np.flatnonzero(falls & (times.numpy().positions > 0))
+            if len(wrong):
+                user = int(np.searchsorted(self.offsets, wrong[0], side="right")) - 1
+                raise DataError(f"user {user}: events are not in the order of time")
+
+    def usable(self) -> Tensor:
+        """Users with enough events that are not held out, ascending: ``(n,)`` int64."""
+        counts = np.diff(self.offsets) - self.held_out
+        return torch.from_numpy(np.flatnonzero(counts >= self.settings.min_items))
+
+    def draw(self, users: Tensor, *, epoch: int) -> PastWindows:
+        """One window a user; a function of (seed, epoch, user).
+
+        Args:
+            users: ``(B,)`` int64, from :meth:`usable`.
+            epoch: pass over the users.
+
+        Raises:
+            DataError: a user has too few events.
+        """
+        own = self.settings
+        weights = np.array([own.short_weight, own.medium_weight, own.long_weight]).cumsum()
+        bits = keyed_bits(users, 2, _KEY, self.seed, epoch)
+        uniform = bits[:, 0].double().numpy() / _UNIT * weights[-1]
+        drawn = np.searchsorted(weights, uniform, side="right").clip(max=LONG)
+        rows, taken = [], drawn.copy()
+        for place, user in enumerate(users.tolist()):
+            first, count = int(self.offsets[user]), self._count(user)
+            if count < own.min_items:
+                raise DataError(
+                    f"user {user}: {count} events that are not held out, expected at least "
+                    f"{own.min_items}"
+                )
+            # ends at any event, so late that the long window is long enough
+            last = own.min_items - 1 + int(below(bits[place, 1], count - own.min_items + 1))
+            begin = self._begin(first, last, int(drawn[place]))
+            while last + 1 - begin < own.min_items:
+                taken[place] += 1
+                begin = self._begin(first, last, int(taken[place]))
+            events = np.arange(begin, last + 1)
+            rows.append(self._at_most(events, taken[place] == LONG, user, epoch))
+        values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        lengths = torch.tensor([len(events) for events in rows], dtype=torch.int64)
+        return PastWindows(
+            from_lengths(torch.from_numpy(values), lengths),
+            torch.from_numpy(drawn).long(),
+            torch.from_numpy(taken).long(),
+        )
+
+    def _count(self, user: int) -> int:
+        return int(self.offsets[user + 1] - self.offsets[user]) - self.held_out
+
+    def _begin(self, first: int, last: int, horizon: int) -> int:
+        """The oldest event of a window that ends with event ``last`` of a user."""
+        own = self.settings
+        if horizon == LONG:
+            return 0
+        if not self.by_time:
+            return max(0, last + 1 - (own.short_events, own.medium_events)[horizon])
+        times = self.times[first : first + last + 1]
+        days = (own.short_days, own.medium_days)[horizon]
+        return int(np.searchsorted(times, times[-1] - days * _DAY, side="right"))
+
+    def _at_most(self, events: np.ndarray, is_long: bool, user: int, epoch: int) -> np.ndarray:
+        """Of too many events the latest; of a long past any, so that it stays long."""
+        most = self.settings.max_items
+        if len(events) <= most:
+            return events
+        if not is_long:
+            return events[-most:]
+        bits = keyed_bits(torch.tensor([user]), len(events), _LONG_KEY, self.seed, epoch)[0]
+        chosen: np.ndarray = np.sort(events[bits.argsort()[:most].numpy()])
+        return chosen

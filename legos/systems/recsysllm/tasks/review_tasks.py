@@ -1,20 +1,32 @@
-"""Tasks about single reviews: rating, explanation, review texts, items of another domain."""
+"""Reviews and tasks about them: rating, explanation, review texts, items of another domain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 import torch
 from torch import Tensor
 
+from legos.data.reviews import Reviews
+from legos.data.sampling import keyed_bits
+from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.systems.recsysllm.explanations import Explanation
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
-from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
-from legos.systems.recsysllm.tasks import draws
+from legos.systems.recsysllm.settings import ReviewSplit, SplitName, TaskSettings
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.events import ReviewRows
+from legos.systems.recsysllm.tasks.events import (
+    EVALUATION,
+    JITTER,
+    STARS,
+    TEMPLATE,
+    VERDICT,
+    choice,
+    normal,
+    uniform,
+)
 from legos.systems.recsysllm.units import Unit, plain
 
 LIKED = 4  # stars from which on an item is liked (P5)
@@ -97,7 +109,7 @@ class ReviewTask:
         reviews = self._train_rows[numbers]
         able = self._trainable[reviews]
         counts = able.sum(1)
-        nth = draws.choice(reviews, counts, draws.TEMPLATE, seed=self.seed, epoch=epoch)
+        nth = choice(reviews, counts, TEMPLATE, seed=self.seed, epoch=epoch)
         column = ((able.cumsum(1) == nth[:, None] + 1) & able).int().argmax(1)
         return self._made(reviews, column.tolist(), epoch=epoch, training=True)
 
@@ -121,7 +133,7 @@ class ReviewTask:
         if not bool(self.usable[reviews, column].all()):
             raise DataError(f"prompt {name}: some of these reviews lack what it asks for")
         columns = [column] * len(reviews)
-        return self._made(reviews, columns, epoch=draws.EVALUATION, training=False)
+        return self._made(reviews, columns, epoch=EVALUATION, training=False)
 
     def _column(self, name: str) -> int:
         return self.templates.index(self.prompts.named(name, self.family))
@@ -130,9 +142,9 @@ class ReviewTask:
         self, reviews: Tensor, columns: Sequence[int], *, epoch: int, training: bool
     ) -> list[Instance]:
         key = {"seed": self.seed, "epoch": epoch}
-        noise = draws.normal(reviews, draws.JITTER, **key)
-        claims = draws.uniform(reviews, 1, draws.VERDICT, **key)[:, 0]
-        wrong = draws.choice(reviews, MOST_STARS - 1, draws.STARS, **key)
+        noise = normal(reviews, JITTER, **key)
+        claims = uniform(reviews, 1, VERDICT, **key)[:, 0]
+        wrong = choice(reviews, MOST_STARS - 1, STARS, **key)
         found = []
         for at, (row, column) in enumerate(zip(reviews.tolist(), columns, strict=True)):
             draw = Draw(training, float(noise[at]), float(claims[at]), int(wrong[at]))
@@ -225,3 +237,98 @@ _ANSWER_NEEDS: Mapping[str, frozenset[str]] = {
     "stars-explanation": frozenset({"stars", "explanation"}),
     "headline": frozenset({"headline"}),
 }
+
+
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+
+
+_SPLIT_KEY = 60  # of random numbers
+
+
+_TRAIN_SHARE = 0.8  # P5
+
+
+@dataclass(frozen=True)
+class ReviewRows:
+    """R reviews of all splits.
+
+    Attributes:
+        users, items: ``(R,)`` int64.
+        ratings: ``(R,)`` float32 stars, NaN = unknown.
+        splits: ``(R,)`` int64 place in ``SPLITS``.
+        headlines: R texts, "" where there is none.
+        bodies: R texts, the same.
+        explanations: R sentences with feature words, None where nothing was found.
+    """
+
+    users: Tensor
+    items: Tensor
+    ratings: Tensor
+    splits: Tensor
+    headlines: Sequence[str]
+    bodies: Sequence[str]
+    explanations: Sequence[Explanation | None]
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    @classmethod
+    def from_tables(cls, tables: Tables, *, split: ReviewSplit, seed: int) -> ReviewRows:
+        """All reviews of tables, without explanations.
+
+        Raises:
+            DataError: there are no reviews, or a training one is of a held-out pair.
+        """
+        parts = [Reviews.from_tables(tables, name) for name in SPLITS]
+        texts = {
+            name: [text for part in parts for text in part.texts.get(name, [""] * len(part))]
+            for name in ("headline", "review")
+        }
+        rows = cls(
+            users=torch.cat([part.users for part in parts]),
+            items=torch.cat([part.items for part in parts]),
+            ratings=torch.cat([part.ratings for part in parts]),
+            splits=torch.cat([torch.full((len(part),), code) for code, part in enumerate(parts)]),
+            headlines=texts["headline"],
+            bodies=texts["review"],
+            explanations=[None] * sum(len(part) for part in parts),
+        )
+        if split == "p5":
+            rows = replace(rows, splits=random_split(rows.users, rows.items, seed=seed))
+        return rows
+
+    def of(self, split: SplitName) -> Tensor:
+        """``(n,)`` int64 rows of a split."""
+        return (self.splits == SPLITS.index(split)).nonzero()[:, 0]
+
+    def train_mean(self) -> float:
+        """Mean of the known training ratings; 3 where there is none."""
+        known = self.ratings[self.of("train")]
+        known = known[~known.isnan()]
+        return float(known.double().mean()) if len(known) else 3.0
+
+
+def random_split(users: Tensor, items: Tensor, *, seed: int) -> Tensor:
+    """80/10/10 at random, every user and item at least once in train.
+
+    Args:
+        users, items: ``(R,)`` int64 of each review.
+        seed: of the draw.
+
+    Returns:
+        ``(R,)`` int64 place in ``SPLITS``.
+    """
+    count = users.numel()
+    order = keyed_bits(torch.arange(count), 1, _SPLIT_KEY, seed)[:, 0].argsort()
+    needed = torch.zeros(count, dtype=torch.bool)
+    for column in (users[order], items[order]):
+        first = torch.full((int(column.max()) + 1 if count else 0,), count)
+        first.scatter_reduce_(0, column, torch.arange(count), "amin")
+        needed[first[first < count]] = True
+    arranged = torch.cat([order[needed], order[~needed]])  # those that train needs come first
+    train = max(round(_TRAIN_SHARE * count), int(needed.sum()))
+    valid = (count - train + 1) // 2
+    splits = torch.full((count,), SPLITS.index("test"))
+    splits[arranged[: train + valid]] = SPLITS.index("valid")
+    splits[arranged[:train]] = SPLITS.index("train")
+    return splits

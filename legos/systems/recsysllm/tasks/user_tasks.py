@@ -11,12 +11,24 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
-from legos.systems.recsysllm.task_settings import SplitName, TaskSettings
-from legos.systems.recsysllm.tasks import draws
+from legos.systems.recsysllm.settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.draws import HorizonSampler
-from legos.systems.recsysllm.tasks.events import HELD_OUT, Sequences
+from legos.systems.recsysllm.tasks.events import (
+    EVALUATION,
+    EVENT,
+    HELD_OUT,
+    SEPARATOR,
+    TEMPLATE,
+    VERDICT,
+    HorizonSampler,
+    Sequences,
+    choice,
+    permutation,
+    random_bits,
+    uniform,
+    unseen_items,
+)
 from legos.systems.recsysllm.units import Unit, plain
 
 
@@ -62,7 +74,7 @@ class UserTask:
         rows = self._users[numbers // len(self._groups)]
         samples = numbers % len(self._groups)
         limits = torch.tensor([len(self._groups[sample]) for sample in samples.tolist()])
-        nth = draws.choice(numbers, limits, draws.TEMPLATE, seed=self.seed, epoch=epoch)
+        nth = choice(numbers, limits, TEMPLATE, seed=self.seed, epoch=epoch)
         templates = [
             self._groups[sample][column]
             for sample, column in zip(samples.tolist(), nth.tolist(), strict=True)
@@ -105,7 +117,7 @@ class UserTask:
         if candidates is None:
             one = torch.zeros(len(rows), dtype=torch.bool)
             seen = self.seen.select(rows)
-            negatives = self._negatives(seen, numbers, one, epoch=draws.EVALUATION)
+            negatives = self._negatives(seen, numbers, one, epoch=EVALUATION)
         else:
             negatives = candidates.items[rows, 1:].long()
         offered = None
@@ -113,7 +125,7 @@ class UserTask:
             offered = candidates.items[rows, numbers % width].long()
         return self._made(
             rows, numbers, [template] * len(rows), pasts, targets, negatives,
-            epoch=draws.EVALUATION, offered=offered,
+            epoch=EVALUATION, offered=offered,
         )  # fmt: skip
 
     def _samples(self) -> Mapping[str, int]:
@@ -148,12 +160,12 @@ class UserTask:
         not set only the first is drawn, and the columns after it, which nothing reads, repeat it.
         """
         items, key = self.sequences.num_items, {"seed": self.seed, "epoch": epoch}
-        first = draws.unseen_items(numbers, seen, num_items=items, count=1, **key)
+        first = unseen_items(numbers, seen, num_items=items, count=1, **key)
         count = self.settings.num_negatives if bool(lists.any()) else 1
         found = first.repeat(1, count)
         if count > 1:
             at = lists.nonzero()[:, 0]
-            found[at] = draws.unseen_items(
+            found[at] = unseen_items(
                 numbers[at], seen.select(at), num_items=items, count=count, **key
             )
         return found
@@ -172,10 +184,10 @@ class UserTask:
         whole_lists: bool = True,
     ) -> list[Instance]:
         key = {"seed": self.seed, "epoch": epoch}
-        verdicts = draws.uniform(numbers, 1, draws.VERDICT, **key)[:, 0] < 0.5
-        arrows = draws.uniform(numbers, 1, draws.SEPARATOR, **key)[:, 0] < 0.5
+        verdicts = uniform(numbers, 1, VERDICT, **key)[:, 0] < 0.5
+        arrows = uniform(numbers, 1, SEPARATOR, **key)[:, 0] < 0.5
         mixed = torch.cat([targets[:, None], negatives], 1)  # (B, 1 + n)
-        shuffled = mixed.gather(1, draws.order(numbers, mixed.shape[1], **key))
+        shuffled = mixed.gather(1, permutation(numbers, mixed.shape[1], **key))
         if offered is None:
             offered = torch.where(verdicts, targets, negatives[:, 0])
         found = []
@@ -276,7 +288,7 @@ class SequentialTask(UserTask):
 
     def _as_p5(self, rows: Tensor, numbers: Tensor, *, epoch: int) -> list[list[int]]:
         trained = self.sequences.items.lengths[rows] - HELD_OUT
-        bits = draws.bits(numbers, 2, draws.EVENT, seed=self.seed, epoch=epoch)
+        bits = random_bits(numbers, 2, EVENT, seed=self.seed, epoch=epoch)
         targets = trained - 1 - bits[:, 0] % (trained - 1).clamp(max=_LATE)
         starts = bits[:, 1] % targets.clamp(max=_EARLY)
         return [
@@ -305,7 +317,7 @@ class DirectTask(UserTask):
         self, rows: Tensor, numbers: Tensor, samples: Tensor, *, epoch: int
     ) -> tuple[list[list[int]], Tensor]:
         trained = self.sequences.items.lengths[rows] - HELD_OUT
-        places = draws.choice(numbers, trained, draws.EVENT, seed=self.seed, epoch=epoch)
+        places = choice(numbers, trained, EVENT, seed=self.seed, epoch=epoch)
         begins = self.sequences.items.offsets[rows]
         nothing: list[list[int]] = [[] for _ in range(len(rows))]
         return nothing, self.sequences.items.values[begins + places]

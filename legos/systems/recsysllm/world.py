@@ -1,4 +1,4 @@
-"""The task families of a data set, all in one stream of training examples, and their tokens."""
+"""The task families of a data set, its entities and their tokens: what every part reads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch import Tensor
 from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError
+from legos.lm.load import LanguageModel
+from legos.systems.recsysllm.automaton import Automaton, EntityPool
+from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.explanations import Miner, read_explanations
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
-from legos.systems.recsysllm.origin import Origin
+from legos.systems.recsysllm.model_settings import RecsysllmConfig
+from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
-from legos.systems.recsysllm.task_settings import AROUND_ANSWER, TaskSettings
-from legos.systems.recsysllm.tasks import draws
-from legos.systems.recsysllm.tasks.catalogue import Catalogue
-from legos.systems.recsysllm.tasks.events import ReviewRows, Sequences
-from legos.systems.recsysllm.tasks.review_tasks import ReviewTask
+from legos.systems.recsysllm.settings import AROUND_ANSWER, TaskSettings
+from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, ITEM, Catalogue, Origin
+from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
+from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
 
@@ -60,7 +63,7 @@ class TaskMixture:
 
     def families(self, rows: Tensor, *, epoch: int) -> Tensor:
         """``(B,)`` int64 place in ``names`` of each row."""
-        draw = draws.uniform(rows, 1, draws.FAMILY, seed=self.seed, epoch=epoch)[:, 0]
+        draw = uniform(rows, 1, FAMILY, seed=self.seed, epoch=epoch)[:, 0]
         edges = self._shares.cumsum(0)
         found = torch.searchsorted(edges, draw * edges[-1], right=True)
         return found.clamp(max=len(self.names) - 1)
@@ -73,7 +76,7 @@ class TaskMixture:
             at = (families == place).nonzero()[:, 0]
             if len(at):
                 key = {"seed": self.seed, "epoch": epoch}
-                numbers = draws.choice(rows[at], len(task), draws.DATUM, **key)
+                numbers = choice(rows[at], len(task), DATUM, **key)
                 found.update(zip(at.tolist(), task.train(numbers, epoch=epoch), strict=True))
         return [found[row] for row in range(len(rows))]
 
@@ -206,3 +209,108 @@ def tokenized(
     levels = [SENTENCE if one.template.free_text else ENTITY for one in instances]
     ones = torch.ones(len(instances), dtype=torch.int64)
     return documents, Blanks(from_lengths(ranges, ones), torch.tensor(levels, dtype=torch.int64))
+
+
+_OTHER_ROWS = 2  # of the table of positions besides an entity's: plain tokens, [START]
+
+
+@dataclass(frozen=True)
+class World:
+    """What of a data set and a language model's tokenizer every part reads.
+
+    Attributes:
+        settings: all of them.
+        families: tasks of these tables.
+        tokenizer: units to tokens.
+        pool: every entity as tokens.
+        automaton: of the pool, on the CPU.
+    """
+
+    settings: RecsysllmConfig
+    families: TaskFamilies
+    tokenizer: UnitTokenizer
+    pool: EntityPool
+    automaton: Automaton
+
+    def examples(
+        self,
+        instances: Sequence[Instance],
+        special: SpecialTokens,
+        settings: TaskSettings | None = None,
+    ) -> Examples:
+        """Filled templates as examples for a backbone with these tokens, on the CPU.
+
+        ``settings`` stand in place of those of training.
+        """
+        own = settings or self.settings.tasks
+        if self.settings.positions.prepend_cls:  # it is one of the most tokens
+            own = own.model_copy(update={"max_tokens": own.max_tokens - 1})
+        documents, blanks = tokenized(instances, self.tokenizer, own)
+        positions = self.settings.positions.model_copy(update={"shuffle_spans": False})
+        return build_examples(documents, blanks, special, positions, self.automaton)
+
+
+def open_world(
+    tables: Tables,
+    language: LanguageModel | GlmFiles,
+    settings: RecsysllmConfig,
+    *,
+    seed: int,
+    say: Callable[[str], None] = lambda text: None,
+    origin: Origin | None = None,
+) -> World:
+    """Read tables and tokenize their entities.
+
+    Args:
+        tables: split leave-last-out.
+        language: whose tokenizer.
+        settings: how.
+        seed: of the run.
+        say: told how items are named.
+        origin: other tables, which the model that is measured was trained on.
+
+    Raises:
+        ConfigError: the tokenizer is not a fast one, windows in days where times are unknown, or an
+            item that is longer than a prompt may be.
+        DataError: the tables are split in another way or have no titles.
+    """
+    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin, say=say)
+    counts = families.catalogue.counts
+    if any(counts.values()):
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        say(f"titles of {tables.num_items:,} items: {said}; all names are different")
+    if origin is not None:
+        known = int(origin.known_users(tables).sum())
+        say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
+    tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
+    pool = EntityPool(tokenizer, families.catalogue.entities())
+    settings = with_room_for_items(settings, pool)
+    automaton = Automaton(pool.trie(), settings.positions)
+    return World(settings, families, tokenizer, pool, automaton)
+
+
+def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> RecsysllmConfig:
+    """The same, with answers long enough for every item.
+
+    Raises:
+        ConfigError: an item and nothing else has more tokens than a prompt and its answer.
+    """
+    own = settings.tasks
+    longest = int(pool.sequences.lengths[pool.types == pool.type_names.index(ITEM)].max())
+    if longest + AROUND_ANSWER >= own.max_tokens:
+        raise ConfigError(
+            f"model.tasks.max_tokens: {own.max_tokens}, but the name of an item has {longest}; "
+            "expected room for it and for what is asked; raise it or lower "
+            "model.tasks.max_name_words"
+        )
+    tasks = own.model_copy(update={"max_answer_tokens": max(longest, own.max_answer_tokens)})
+    return settings.model_copy(update={"tasks": tasks})
+
+
+def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
+    """Rows of the table of intra-entity positions."""
+    if settings.backbone.max_intra is not None:
+        return settings.backbone.max_intra
+    if settings.positions.intra_mode == "paper":
+        return int(pool.sequences.lengths.max()) + _OTHER_ROWS
+    return settings.positions.max_tokens + _OTHER_ROWS  # text is counted through
