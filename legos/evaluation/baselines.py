@@ -23,7 +23,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
-from legos.evaluation.measure import Scored, measure, measure_ranked
+from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
 from legos.lm.locate import locate, packaged
 from legos.lm.source import LanguageModelSource
@@ -342,15 +342,15 @@ def _measured(workplace: Workplace, split: str, names: Sequence[str]) -> dict[st
     results = {}
     for name in names:
         begin = time.perf_counter()
-        if ranking is not None:
-            ranked = rank_by_baseline(
+        if ranking is None:
+            found: Scored | Ranked = Scored(
+                baseline_scores(name, data), None, time.perf_counter() - begin
+            )
+        else:
+            found = rank_by_baseline(
                 name, data, ranking, page_size=evaluate.page_size, k=evaluate.beyond_accuracy_k
             )
-            result = measure_ranked(workplace, ranked, interactions, thorough=True)
-        else:
-            scored = Scored(baseline_scores(name, data), None, time.perf_counter() - begin)
-            result = measure(workplace, scored, interactions, thorough=True)
-        results[name] = result.summary()
+        results[name] = measure(workplace, found, interactions, thorough=True).summary()
     return results
 
 

@@ -75,13 +75,15 @@ class SplitResult:
 
 
 def measure(
-    workplace: Workplace, scored: Scored, interactions: Interactions, *, thorough: bool
+    workplace: Workplace, found: Scored | Ranked, interactions: Interactions, *, thorough: bool
 ) -> SplitResult:
     """Every metric of ``exp.evaluate.metrics`` and the one that early stopping watches.
 
+    Where all items are ranked, that one alone unless the measurement is thorough.
+
     Args:
         workplace: configuration and what training has seen.
-        scored: the split's scores.
+        found: scores of the candidates shown, or where the split's clicks stand among all items.
         interactions: the split.
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
 
@@ -90,37 +92,62 @@ def measure(
     """
     begin = time.perf_counter()
     config = workplace.config.exp
-    names = list(dict.fromkeys([*config.evaluate.metrics, config.train.metric]))
-    users = interactions.users.cpu().numpy()
-    by_user = workplace.config.data.group_by == "user"
+    is_ranked = isinstance(found, Ranked)
+    asked = config.evaluate.metrics if thorough or not is_ranked else ()
+    names = list(dict.fromkeys([*asked, config.train.metric]))
     labels = interactions.labels.cpu().numpy()
     offsets = interactions.candidates.offsets.cpu().numpy()
-    groups = users if by_user else None
-    whole = grouped_metrics(scored.scores, labels, offsets, names, groups=groups)
+    by_user = workplace.config.data.group_by == "user"
+    users = interactions.users.cpu().numpy() if by_user else None
+
+    def of(impressions: np.ndarray) -> GroupedMetrics:
+        """Metrics of some impressions, ``(n,)`` bool."""
+        groups = None if users is None else users[impressions]
+        if isinstance(found, Ranked):
+            kept = impressions[found.positives.group]
+            number = np.cumsum(impressions) - 1
+            positives = Positives(*(each[kept] for each in vars(found.positives).values()))
+            positives = replace(positives, group=number[positives.group])
+            clicks, sizes = found.clicks[impressions], found.sizes[impressions]
+            return counted_metrics(positives, clicks, sizes, names, groups=groups)
+        sizes = np.diff(offsets)
+        kept = np.repeat(impressions, sizes)
+        within = offsets_of(sizes[impressions])
+        return grouped_metrics(found.scores[kept], labels[kept], within, names, groups=groups)
+
+    whole = of(np.ones(len(interactions), dtype=bool))
     rows, counts = {ALL: dict(whole.values)}, {ALL: dict(whole.counts)}
     if thorough and config.evaluate.cold_warm:
-        sizes = np.diff(offsets)
         for subset, impressions in _subsets(workplace, interactions, labels, offsets).items():
-            kept = np.repeat(impressions, sizes)
-            part = grouped_metrics(
-                scored.scores[kept],
-                labels[kept],
-                offsets_of(sizes[impressions]),
-                names,
-                groups=users[impressions] if by_user else None,
-            )
+            part = of(impressions)
             rows[subset], counts[subset] = dict(part.values), dict(part.counts)
+    scores = None
+    if isinstance(found, Ranked):
+        counts[ALL]["unlisted_clicks"] = found.unlisted
+    else:
+        scores = found.scores
     k = config.evaluate.beyond_accuracy_k
     if thorough and k:
-        rows[ALL] |= beyond_accuracy(
-            scored.scores,
-            interactions.candidates.values.cpu().numpy(),
-            offsets,
-            k=k,
-            **known_catalogue(workplace, scored.item_vectors),
-        )
-    seconds = scored.seconds + time.perf_counter() - begin
-    return SplitResult(rows, counts, dict(whole.per_group), scored.scores, seconds)
+        rows[ALL] |= _beyond_accuracy(workplace, found, interactions, k)
+    seconds = found.seconds + time.perf_counter() - begin
+    return SplitResult(rows, counts, dict(whole.per_group), scores, seconds)
+
+
+def _beyond_accuracy(
+    workplace: Workplace, found: Scored | Ranked, interactions: Interactions, k: int
+) -> dict[str, float]:
+    catalogue = known_catalogue(workplace, found.item_vectors)
+    if isinstance(found, Scored):
+        items = interactions.candidates.values.cpu().numpy()
+        offsets = interactions.candidates.offsets.cpu().numpy()
+        return beyond_accuracy(found.scores, items, offsets, k=k, **catalogue)
+    if found.lists is None:
+        return {}
+    listed = found.lists >= 0
+    owners = np.nonzero(listed)[0]
+    return beyond_accuracy_of_lists(
+        found.lists[listed], owners, len(listed), k=found.lists.shape[1], **catalogue
+    )
 
 
 def _subsets(
@@ -145,60 +172,6 @@ def _subsets(
             filled[users.where(known_user, 0)] & known_user
         ).numpy()
     return {name: mask for name, mask in found.items() if mask.any() and not mask.all()}
-
-
-def measure_ranked(
-    workplace: Workplace, ranked: Ranked, interactions: Interactions, *, thorough: bool
-) -> SplitResult:
-    """The same where all items are ranked (``exp.evaluate.ranking: all``).
-
-    Without ``thorough`` the metric that early stopping watches is the only one.
-
-    Args:
-        workplace: configuration and what training has seen.
-        ranked: where the split's clicks stand.
-        interactions: the split.
-        thorough: all metrics, rows of kinds of items and users, the metrics beyond accuracy.
-    """
-    begin = time.perf_counter()
-    config = workplace.config.exp
-    asked = config.evaluate.metrics if thorough else ()
-    names = list(dict.fromkeys([*asked, config.train.metric]))
-    users = interactions.users.cpu().numpy()
-    by_user = workplace.config.data.group_by == "user"
-
-    def of(impressions: np.ndarray) -> GroupedMetrics:
-        kept = impressions[ranked.positives.group]
-        number = np.cumsum(impressions) - 1
-        found = Positives(*(each[kept] for each in vars(ranked.positives).values()))
-        return counted_metrics(
-            replace(found, group=number[found.group]),
-            ranked.clicks[impressions],
-            ranked.sizes[impressions],
-            names,
-            groups=users[impressions] if by_user else None,
-        )
-
-    whole = of(np.ones(len(interactions), dtype=bool))
-    rows = {ALL: dict(whole.values)}
-    counts = {ALL: {**whole.counts, "unlisted_clicks": ranked.unlisted}}
-    if thorough and config.evaluate.cold_warm:
-        labels = interactions.labels.cpu().numpy()
-        offsets = interactions.candidates.offsets.cpu().numpy()
-        for subset, impressions in _subsets(workplace, interactions, labels, offsets).items():
-            part = of(impressions)
-            rows[subset], counts[subset] = dict(part.values), dict(part.counts)
-    if ranked.lists is not None:
-        listed = ranked.lists >= 0
-        rows[ALL] |= beyond_accuracy_of_lists(
-            ranked.lists[listed],
-            np.nonzero(listed)[0],
-            len(listed),
-            k=ranked.lists.shape[1],
-            **known_catalogue(workplace, ranked.item_vectors),
-        )
-    seconds = ranked.seconds + time.perf_counter() - begin
-    return SplitResult(rows, counts, dict(whole.per_group), None, seconds)
 
 
 Scorer = Callable[[States], Callable[[Tensor], Tensor]]
@@ -237,15 +210,11 @@ def measure_scorer(
             sharing=sharing,
         )
         seconds = time.perf_counter() - begin
-        ranked = replace(ranked, item_vectors=item_vectors, seconds=seconds)
-        return (
-            measure_ranked(workplace, ranked, interactions, thorough=thorough) if is_main else None
-        )
-    scores = _shown_scores(scorer, interactions, config.page_size, sharing)
-    if not is_main:
-        return None
-    scored = Scored(scores.cpu().numpy(), item_vectors, time.perf_counter() - begin)
-    return measure(workplace, scored, interactions, thorough=thorough)
+        found: Scored | Ranked = replace(ranked, item_vectors=item_vectors, seconds=seconds)
+    else:
+        scores = _shown_scores(scorer, interactions, config.page_size, sharing).cpu().numpy()
+        found = Scored(scores, item_vectors, time.perf_counter() - begin)
+    return measure(workplace, found, interactions, thorough=thorough) if is_main else None
 
 
 def _shown_scores(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +24,7 @@ _NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on th
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Scores of a split.
 
     Attributes:

@@ -9,8 +9,8 @@ from typing import Any
 
 from legos.data.batch import Rows
 from legos.data.items import Interactions, distinct_states
-from legos.evaluation.measure import Scored, SplitResult, measure, measure_ranked
-from legos.evaluation.rank import ranking_of
+from legos.evaluation.measure import Scored, SplitResult, measure
+from legos.evaluation.rank import Ranked, ranking_of
 from legos.metrics.beyond import ALL
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
@@ -102,7 +102,7 @@ def score(workplace: Workplace, model: Recommender, interactions: Interactions) 
             model, workplace.store, interactions, profiles=workplace.profiles
         ).numpy()
         return Scored(direct, None, time.perf_counter() - begin)
-    cached = score_split(
+    scores, item_vectors = score_split(
         model,
         workplace.store,
         interactions,
@@ -110,8 +110,7 @@ def score(workplace: Workplace, model: Recommender, interactions: Interactions) 
         page_size=config.page_size,
         sharing=Sharing.between(workplace.accelerator),
     )
-    scores = cached.scores.numpy()
-    return Scored(scores, cached.item_vectors, time.perf_counter() - begin)
+    return Scored(scores.numpy(), item_vectors, time.perf_counter() - begin)
 
 
 def evaluate(
@@ -126,8 +125,9 @@ def evaluate(
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
     """
     config = workplace.config.exp.evaluate
+    found: Scored | Ranked
     if config.ranking == "all":
-        ranked = rank_by_model(
+        found = rank_by_model(
             model,
             workplace.store,
             interactions,
@@ -137,13 +137,11 @@ def evaluate(
             k=config.beyond_accuracy_k if thorough else None,
             sharing=Sharing.between(workplace.accelerator),
         )
-        if not workplace.accelerator.is_main_process:
-            return None
-        return measure_ranked(workplace, ranked, interactions, thorough=thorough)
-    scored = score(workplace, model, interactions)
+    else:
+        found = score(workplace, model, interactions)
     if not workplace.accelerator.is_main_process:
         return None
-    return measure(workplace, scored, interactions, thorough=thorough)
+    return measure(workplace, found, interactions, thorough=thorough)
 
 
 def training_notices(workplace: Workplace, rows: Rows) -> list[str]:
