@@ -29,7 +29,7 @@ from benchmarks.evaluate import alternate
 from benchmarks.report import finish
 from legos.data.rows import place
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.systems.cllm4rec.batches import ContentLM, PromptBatch, content_kind
 from legos.systems.cllm4rec.corpus import Corpus, TokenStore
 from legos.systems.cllm4rec.losses import combine, predicted_positions

@@ -20,8 +20,7 @@ from legos.data.ragged import Ragged
 from legos.lm.hidden_cache import HiddenStates
 from legos.lm.hidden_files import DTYPES
 from legos.lm.hidden_writer import SHARD_BYTES, split
-from legos.lm.layers import layer_stack
-from legos.lm.text_model import call_options
+from legos.lm.text_model import call_options, layer_stack
 
 WRITE_TARGET = 0.9  # of the speed of the bare forward through as many layers
 SIZE_TARGET = 0.6  # of the padded layout

@@ -20,7 +20,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.lm.hidden_cache import CachedPart, HiddenCache
 from legos.lm.load import Dtype, LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.states import StateReader, layer_name
 from legos.recommender import build_recommender
 from legos.registry import item_encoders

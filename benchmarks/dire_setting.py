@@ -21,8 +21,8 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.hidden_cache import CachedPart, HiddenCache
-from legos.lm.layers import layer_stack
 from legos.lm.states import TOKENS, StateReader
+from legos.lm.text_model import layer_stack
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
 from legos.systems.bricks.recipe import BricksRecipe

@@ -4,7 +4,7 @@
     python -m benchmarks.language_models --write             # docs/language-models.md
 
 Every kind of text model that transformers has is built small, with random weights and its default
-options, and tried by :func:`legos.lm.kind.try_kind`: three layers, cut at layer 2, LoRA adapters
+options, and tried by :func:`legos.lm.verify.try_kind`: three layers, cut at layer 2, LoRA adapters
 that are not zero. ``worker.py --check`` does the same for the model of a run.
 """
 
@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from legos.errors import ConfigError
-from legos.lm.kind import try_kind
-from legos.lm.quiet import quiet_transformers
-from legos.lm.text_model import text_config
+from legos.lm.text_model import quiet_transformers, text_config
+from legos.lm.verify import try_kind
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "language-models.md"
 LAYERS, CUT = 3, 2

@@ -14,7 +14,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_decoder
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig

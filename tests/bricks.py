@@ -19,7 +19,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.states import POOLED, TOKENS
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, TokenTable, build_recommender

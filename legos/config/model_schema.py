@@ -27,7 +27,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError, nearest
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.registry import (
     BrickConfig,
     PredictorConfig,

@@ -24,7 +24,7 @@ from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import CONFIG_FOLDER, Document, leaves, shown, texts, value_at
 from legos.errors import ConfigError, nearest
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks_in
 from legos.settings import AskedFor, without_effect
 

@@ -22,7 +22,7 @@ from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_value, shown
 from legos.errors import CheckpointError, ConfigError
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.records import read_json
 
 FILE = "config.json"

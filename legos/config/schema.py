@@ -25,7 +25,7 @@ from legos.config.model_schema import (
 from legos.config.train_schema import MetricName, TrainConfig
 from legos.errors import ConfigError, nearest
 from legos.lm.locate import PACKAGED
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.metrics.ranking import GLOBAL
 from legos.registry import PredictorConfig, bricks
 from legos.settings import (

@@ -26,7 +26,7 @@ from legos.errors import ConfigError, DataError, nearest
 from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
 from legos.lm.locate import locate, packaged
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.runs.folder import Tracker
 from legos.workplace.workplace import Workplace
 

@@ -23,8 +23,14 @@ from legos.lm.adapt import choose_trained
 from legos.lm.cut import cut_below, forward_above
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.settings import LARGEST_RANK, Dtype, LoadSettings, Trained, TuningSettings
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import (
+    LARGEST_RANK,
+    Dtype,
+    LanguageModelSource,
+    LoadSettings,
+    Trained,
+    TuningSettings,
+)
 from legos.lm.states import TOKENS, layer_name
 from legos.lm.text_model import call_options, padding_id
 from legos.registry import BrickConfig, item_encoders

@@ -1,33 +1,25 @@
-"""The load audit: which tensors of a language model its files filled, lack, and hold unread.
+"""Weight files, and the load audit: what a language model's files filled, lack, and hold unread.
 
 transformers fills what a file lacks with random numbers and leaves out what a model has no place
 for; both end in a warning. Here both are refused, apart from what nobody reads: poolers, heads of
-other tasks, other modalities. Some rows of every tensor are compared with
-the file's.
+other tasks, other modalities. Some rows of every tensor are compared with the file's.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
-from legos.lm.locate import Located
-from legos.lm.weight_files import (
-    StoredTensor,
-    base_prefix,
-    rows_of,
-    sampled_rows,
-    stored_as,
-    stored_tensors,
-)
+from legos.lm.locate import INDEX, SINGLE, Located, refuse_adapter, shards
 
 _UNREAD = frozenset({"pooler", "contact_head"})  # parts of base models that no text state passes
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
@@ -325,3 +317,157 @@ def _group(name: str) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file.
+
+    Attributes:
+        file: that holds it.
+        name: in the file.
+        shape: of it.
+        dtype: as safetensors calls it: ``F32``, ``BF16``.
+    """
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it was learned: a mask, a counter or positions written out were not."""
+        is_mask = len(self.shape) == 4 and self.shape[-1] == self.shape[-2]
+        return bool(
+            self.dtype.startswith(("F", "BF"))
+            and self.shape not in ((), (1,))
+            and not is_mask
+            and not self.name.endswith("inv_freq")
+        )
+
+    def read(self) -> Tensor:
+        """All of it."""
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as content:
+            whole: Tensor = content.get_tensor(self.name)
+        return whole
+
+
+def base_prefix(model: Any) -> str:
+    """What a file with a head writes before the names of a model without one."""
+    return f"{getattr(model, 'base_model_prefix', '')}."
+
+
+def stored_as(stored: Mapping[str, StoredTensor], name: str, model: Any) -> StoredTensor | None:
+    """A model's tensor in its files, under its own name or the one with a head; None: in none."""
+    return stored.get(name) or stored.get(base_prefix(model) + name)
+
+
+def rows_of(tensor: Any) -> Tensor:
+    """The first, the middle and the last row: ``(n, ...)`` -> at most ``(3, ...)``; vectors whole.
+
+    Args:
+        tensor: a tensor, or a slice of a safetensors file.
+    """
+    shape = tensor.shape if isinstance(tensor, Tensor) else tensor.get_shape()
+    if len(shape) < 2 or shape[0] < 4:
+        whole: Tensor = tensor if isinstance(tensor, Tensor) else tensor[:]
+        return whole
+    count = shape[0]
+    return torch.cat([tensor[row : row + 1] for row in (0, count // 2, count - 1)])
+
+
+def sampled_rows(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, Tensor]]:
+    """Every tensor with some of its rows, see :func:`rows_of`."""
+    from safetensors import safe_open
+
+    by_file = defaultdict(list)
+    for tensor in tensors:
+        by_file[tensor.file].append(tensor)
+    for file, inside in by_file.items():
+        with safe_open(file, "pt") as content:
+            for tensor in inside:
+                part = content.get_slice if tensor.shape else content.get_tensor
+                yield tensor, rows_of(part(tensor.name))
+
+
+def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
+    """The tensors that transformers reads of a folder; nothing but headers is read.
+
+    Raises:
+        ConfigError: there are no safetensors weights, a file is missing or cut short, the index
+            names tensors that no file holds, or the folder holds an adapter.
+    """
+    refuse_adapter(folder)
+    files, listed = _weight_files(folder)
+    found: dict[str, StoredTensor] = {}
+    for file in files:
+        found |= _header(file)
+    lost = [name for name in listed if name not in found or found[name].file != listed[name]]
+    if lost:
+        raise ConfigError(
+            f"{folder / INDEX}: names {len(listed)} tensors, {len(lost)} of them are not where "
+            f"it says, first {lost[0]} in {listed[lost[0]].name}; fetch the folder again"
+        )
+    return found
+
+
+def refuse_missing_weights(folder: Path) -> None:
+    """Refuse a folder whose weight files are not all there.
+
+    Raises:
+        ConfigError: as :func:`stored_tensors`, but for what is inside the files.
+    """
+    _weight_files(folder)
+
+
+def _weight_files(folder: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The files that transformers reads, and by tensor the file that the index names."""
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE], {}
+    if not (folder / INDEX).is_file():
+        raise _no_weights(folder)
+    listed = shards(folder)
+    files = sorted(set(listed.values()))
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise ConfigError(
+            f"{folder}: {len(missing)} of {len(files)} weight files are missing, first "
+            f"{missing[0] if missing else 'all'} ({INDEX} names it); fetch them again"
+        )
+    return files, listed
+
+
+def _no_weights(folder: Path) -> ConfigError:
+    others = sorted(
+        file.name
+        for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth")
+        for file in folder.glob(pattern)
+    )
+    text = f"{folder}: no {SINGLE} and no {INDEX} here"
+    others.sort(key=lambda name: name.endswith(".safetensors"))
+    if others and not others[0].endswith(".safetensors"):
+        text += (
+            f"; weights as pickles are not read ({others[0]}), for they can run code; "
+            "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) converts them"
+        )
+    elif others:
+        text += f"; {', '.join(others[:3])}: rename it if it holds the whole model"
+    return ConfigError(text)
+
+
+def _header(file: Path) -> dict[str, StoredTensor]:
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    try:
+        with safe_open(file, "pt") as content:
+            for name in content.keys():  # noqa: SIM118 - a file, no mapping
+                part: Any = content.get_slice(name)
+                shape = tuple(part.get_shape())
+                found[name] = StoredTensor(file, name, shape, str(part.get_dtype()))
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{file}: cut short or damaged ({error}); fetch the file again") from None
+    return found

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from legos.errors import ConfigError
+from legos.lm.adapt import QuantisedLinear
 from legos.lm.cut import layers_below
-from legos.lm.layers import layer_stack
-from legos.lm.quantised import QuantisedLinear
-from legos.lm.text_model import call_options
+from legos.lm.text_model import call_options, layer_stack
 
 _FLOAT = 4  # bytes
 _STEP_COUNT = 4  # bytes of Adam's count of steps, for each tensor

@@ -8,21 +8,26 @@ anything on this machine.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from legos.content import content_of
+from legos.data.ragged import Ragged
 from legos.errors import ConfigError, LegosError, describe_memory_error
 from legos.files import sha256_of_text
-from legos.lm.audit import LoadReport, load_audited
-from legos.lm.layers import check_cut
+from legos.lm.adapt import quantise
+from legos.lm.audit import (
+    LoadReport,
+    load_audited,
+    refuse_missing_weights,
+    stored_as,
+    stored_tensors,
+)
 from legos.lm.locate import (
     Located,
     has_tokenizer,
@@ -32,21 +37,20 @@ from legos.lm.locate import (
     packaged,
     refuse_adapter,
 )
-from legos.lm.longest import longest_text, verify_longest
-from legos.lm.quantised import quantise
-from legos.lm.quiet import quiet_transformers
-from legos.lm.settings import Attention, Dtype, LoadSettings, Quantised
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import Attention, Dtype, LanguageModelSource, LoadSettings, Quantised
 from legos.lm.text_model import (
     auto_class,
+    check_cut,
+    longest_text,
     output_width,
+    quiet_transformers,
     text_config,
     text_model,
+    verify_longest,
     without_pooler,
 )
-from legos.lm.token_range import fit_to_table
+from legos.lm.tokenizer import ItemTemplate, encode_items, fit_to_table
 from legos.lm.twin import NoTwinError, Twin, twin
-from legos.lm.weight_files import refuse_missing_weights, stored_as, stored_tensors
 
 DTYPES: dict[str, torch.dtype] = {
     "fp32": torch.float32,
@@ -210,6 +214,12 @@ class LanguageModel:
         """
         rows: int | None = getattr(self.text_config, "vocab_size", None)
         return tokenizer if rows is None else fit_to_table(tokenizer, rows, self.name)
+
+    def read(self, template: ItemTemplate) -> Ragged:
+        """Token ids of every item, see :func:`legos.lm.tokenizer.encode_items`."""
+        return encode_items(
+            self.tokenizer, template.fields, opening=template.opening, longest=self.longest
+        )
 
     @property
     def has_tokenizer(self) -> bool:
@@ -424,20 +434,3 @@ class LanguageModel:
                 "transformers itself has"
             )
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")
-
-
-def literal_copy(tokenizer: Any) -> Any:
-    """The same ``tokenizers.Tokenizer`` that neither cuts, pads nor sees special tokens in text."""
-    from tokenizers import Tokenizer
-
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    copy.encode_special_tokens = True  # "<|endoftext|>" in a review is text
-    return copy
-
-
-def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
-    """The tokens of texts, each alone and without special tokens: int32 arrays."""
-    found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []
-    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in found]

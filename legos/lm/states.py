@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.lm.layers import Reached, hidden_states, layer_stack
-from legos.lm.text_model import call_options, padding_id
+from legos.lm.text_model import Reached, call_options, hidden_states, layer_stack, padding_id
 
 _SIMILAR = 0.75  # a batch's shortest text has that much of its longest: little padding
 TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer

@@ -14,7 +14,7 @@ import torch
 from legos.content import content_of
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_array
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.progress import progress_bar
 from legos.records import read_array
 

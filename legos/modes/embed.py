@@ -23,8 +23,8 @@ from legos.errors import DataError
 from legos.files import sha256_of_text
 from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
-from legos.lm.template import TemplateField
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
+from legos.lm.tokenizer import TemplateField
 from legos.progress import PlainConsole, progress_bar
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.language import template, tokens_fingerprint
@@ -186,7 +186,7 @@ class ItemFile:
         tables = Tables.load(data.folder)
         read = template(data, tables, prompts=vectors.prompts)
         model = LanguageModel(vectors.model, dtype=vectors.dtype)
-        tokens = read.read_by(model)
+        tokens = model.read(read)
         kept = _with_words(read.fields, tokens)
         if not kept:
             raise DataError(f"{data.folder}: no item has any text to encode")

@@ -18,8 +18,8 @@ from legos.errors import ConfigError
 from legos.files import atomic_folder, write_json
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
 from legos.lm.load import LanguageModel
-from legos.lm.merge import whole_language_model
-from legos.lm.quiet import quiet_transformers
+from legos.lm.text_model import quiet_transformers
+from legos.lm.word_model import whole_language_model
 from legos.runs.folder import checkpoint_of, run_folder
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.saved_state import load_trained

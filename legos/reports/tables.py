@@ -15,8 +15,8 @@ from rich.table import Table
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.evaluation.baselines import ORACLE, baseline_title
+from legos.lm.adapt import trained_part
 from legos.lm.footprint import Counted, Footprint, Way
-from legos.lm.trained_part import trained_part
 from legos.metrics.beyond import ALL
 from legos.metrics.ranking import larger_is_better
 from legos.terminal import shown_bytes

@@ -24,9 +24,8 @@ from legos.content import content_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
 from legos.files import sha256_of_text
-from legos.lm.content import language_model_content
-from legos.lm.locate import is_here, is_shape_alone
-from legos.lm.source import LanguageModelSource
+from legos.lm.locate import is_here, is_shape_alone, language_model_content
+from legos.lm.settings import LanguageModelSource
 from legos.registry import brick_class, bricks_in
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.settings import CONTENT, OF_MEASUREMENTS, OF_WEIGHTS, deciding, settings

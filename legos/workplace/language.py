@@ -28,12 +28,19 @@ from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.hidden_cache import CachedPart, HiddenCache, HiddenStates
-from legos.lm.kind import Tried, try_kind
 from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.settings import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
-from legos.lm.template import ItemTemplate, TemplateField
-from legos.lm.verify import is_verified, note_verified, some_items, states_at, verify_items
+from legos.lm.tokenizer import ItemTemplate, TemplateField
+from legos.lm.verify import (
+    Tried,
+    is_verified,
+    note_verified,
+    some_items,
+    states_at,
+    try_kind,
+    verify_items,
+)
 from legos.progress import progress_bar
 from legos.registry import bricks_in
 from legos.terminal import shown_bytes
@@ -175,7 +182,7 @@ class Reading:
             raise no_language_model(config.bricks)
         try_language_model(settings, model)
         read = template(config.data, tables, prompts=settings.prompts)
-        tokens = read.read_by(model)
+        tokens = model.read(read)
         names = tables.vocabulary("item_id")
         facts = {
             "version": _STATES_VERSION,

@@ -17,10 +17,9 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.lm.adapt import freeze_or_adapt, lora_parameters
+from legos.lm.adapt import freeze_or_adapt, lora_parameters, trained_part
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
-from legos.lm.trained_part import trained_part
 from legos.terminal import shown_bytes
 from legos.workplace.language import (
     language_model_of,
@@ -90,7 +89,7 @@ def texts_of(
             else:
                 lengths += 1
         return Texts(lengths, counted=False)
-    counted = template(config.data, tables, prompts=settings.prompts).read_by(model)
+    counted = model.read(template(config.data, tables, prompts=settings.prompts))
     return Texts(counted.lengths, counted=True)
 
 

@@ -22,7 +22,7 @@ from legos.data.vector_files import read_item_codes, read_item_vectors, read_use
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.workplace.language import (
     language_model_of,

@@ -21,7 +21,7 @@ from legos.config.yaml_files import (
     yaml_files,
 )
 from legos.errors import ConfigError
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks, bricks_in
 
 ROOT = CONFIG_FOLDER.parent

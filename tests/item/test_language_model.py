@@ -14,8 +14,8 @@ from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.item.language_model import LanguageModelConfig, LanguageModelEncoder
 from legos.lm.adapt import lora_parameters
-from legos.lm.layers import layer_stack
 from legos.lm.states import TOKENS, StateReader, layer_name
+from legos.lm.text_model import layer_stack
 from tests.bricks import ragged
 from tests.lm.families import FAMILIES, LAYERS, small_model
 

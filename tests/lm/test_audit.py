@@ -16,7 +16,7 @@ from torch import Tensor
 import legos.lm.audit as module
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.word_model import word_model
 from tests.lm.families import small_model
 

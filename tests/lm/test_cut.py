@@ -9,7 +9,7 @@ import torch
 
 from legos.errors import ConfigError
 from legos.lm.cut import cut_below, cut_meanwhile, forward_above
-from legos.lm.layers import stack_path
+from legos.lm.text_model import stack_path
 from tests.lm.families import FAMILIES, LAYERS, small_model
 
 IDS = torch.randint(2, 97, (3, 7), generator=torch.Generator().manual_seed(0))

@@ -20,8 +20,7 @@ from legos.lm.footprint import (
     weights_of,
 )
 from legos.lm.load import LanguageModel
-from legos.lm.settings import BackboneSettings
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import BackboneSettings, LanguageModelSource
 from legos.systems.recsysllm.check import glm_run
 from tests.lm.families import LAYERS, small_model
 from tests.lm.test_quantised import needs_bitsandbytes

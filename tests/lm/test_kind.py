@@ -11,10 +11,10 @@ from transformers import AutoConfig
 
 from benchmarks.language_models import PAGE, documented, kinds, row_of
 from legos.errors import ConfigError
-from legos.lm.kind import TOLERANCE, try_kind
 from legos.lm.load import LanguageModel
-from legos.lm.quiet import quiet_transformers
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
+from legos.lm.text_model import quiet_transformers
+from legos.lm.verify import TOLERANCE, try_kind
 
 VERDICTS = documented(PAGE.read_text(encoding="utf-8"))
 VERSION = PAGE.read_text(encoding="utf-8").split("transformers ")[1].split(",")[0]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from tests.lm.families import FAMILIES, small_model
 
 SHAPE = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 3, "vocab_size": 99}

@@ -12,7 +12,7 @@ import pytest
 
 from legos.errors import ConfigError
 from legos.lm.locate import is_here, locate
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 
 SOURCE = LanguageModelSource.model_validate("owner/name")
 FILES = {

@@ -16,11 +16,11 @@ from tokenizers.processors import TemplateProcessing
 
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
-from legos.lm.longest import longest_text, verify_longest
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
+from legos.lm.text_model import longest_text, verify_longest
 from legos.lm.text_vectors import text_vectors
-from legos.lm.token_range import fit_to_table
 from legos.lm.token_vectors import language_model_token_vectors
+from legos.lm.tokenizer import fit_to_table
 
 _SMALL: dict[str, Any] = {
     "vocab_size": 20,

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from legos.errors import ConfigError
-from legos.lm.adapt import add_lora, lora_parameters
+from legos.lm.adapt import QuantisedLinear, add_lora, lora_parameters, quantise
 from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.quantised import QuantisedLinear, quantise
-from legos.lm.settings import Quantised
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource, Quantised
 from legos.systems.cllm4rec.model import build_backbone
 from legos.systems.cllm4rec.settings import SoftPromptSettings
 from tests.lm.families import small_model
@@ -154,7 +152,7 @@ def test_a_backbone_of_cllm4rec_is_quantised_but_for_tables_and_head(
 
 
 def test_nf4_says_which_package_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("legos.lm.quantised.find_spec", lambda name: None)
+    monkeypatch.setattr("legos.lm.adapt.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"nf4: needs the package bitsandbytes; `pip install"):
         LanguageModel(packaged("minilm"), quantised="nf4").load()
 

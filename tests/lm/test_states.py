@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from legos.data.ragged import Ragged
-from legos.lm.layers import layer_stack
 from legos.lm.states import POOLED, StateReader, layer_name
+from legos.lm.text_model import layer_stack
 from tests.bricks import ragged
 from tests.lm.families import FAMILIES, LAYERS, small_model
 

@@ -13,7 +13,7 @@ from legos.data.ragged import join_rows
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.template import TemplateField, encode_items, special_tokens
+from legos.lm.tokenizer import TemplateField, encode_items, special_tokens
 from tests.bricks import lists, quick, ragged
 
 MODELS = pytest.mark.parametrize("name", ["minilm", "smollm2"])  # WordPiece; byte-level pieces

@@ -10,7 +10,7 @@ import torch
 
 from legos.errors import ConfigError, DataError
 from legos.lm.locate import model_folder, packaged
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.token_vectors import (
     align_token_vectors,
     language_model_token_vectors,

@@ -19,9 +19,9 @@ from legos.lm.adapt import lora_parameters
 from legos.lm.cut import forward_above
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.merge import whole_language_model
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.states import StateReader, layer_name
+from legos.lm.word_model import whole_language_model
 from legos.modes.export import write_language_model
 from legos.modes.main import run
 from tests.lm.cached import ragged

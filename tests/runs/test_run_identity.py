@@ -18,8 +18,8 @@ from legos.config.model_schema import registered_system, systems
 from legos.config.yaml_files import FAMILIES
 from legos.data.tables import Tables
 from legos.errors import ConfigError
-from legos.lm.content import language_model_content
-from legos.lm.source import LanguageModelSource
+from legos.lm.locate import language_model_content
+from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks, item_encoders
 from legos.runs.identity import measurement_identity, run_identity, tables_content
 from legos.settings import Mark, deciding, settings

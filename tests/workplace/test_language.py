@@ -15,7 +15,7 @@ from legos.config.schema import RunConfig
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.files import write_json
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.verify import Difference, states_at
 from legos.modes.check import check
 from legos.modes.main import run

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from legos.data.ragged import Ragged
 from legos.data.rows import place
 from legos.errors import ConfigError, DataError
-from legos.lm.longest import longest_text
+from legos.lm.text_model import longest_text
 from legos.systems.cllm4rec.tokenizer import Vocabulary, pad
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_rows, offsets_of
 from legos.errors import ConfigError, DataError
-from legos.lm.load import literal_copy, token_ids
+from legos.lm.tokenizer import literal_copy, token_ids
 
 _ANYWHERE = re.compile(r"(user_\d+|item_\d+)")
 _WHOLE_WORDS = re.compile(r"(?<!\w)(user_\d+|item_\d+)(?!\w)")

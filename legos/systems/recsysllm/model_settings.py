@@ -11,8 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
-from legos.lm.settings import BackboneSettings, Rank, Targets, Trained
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import BackboneSettings, LanguageModelSource, Rank, Targets, Trained
 from legos.settings import (
     CHOICE,
     CONTENT,

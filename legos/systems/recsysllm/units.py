@@ -19,7 +19,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_rows, join_rows, stack
 from legos.errors import DataError
-from legos.lm.load import literal_copy, token_ids
+from legos.lm.tokenizer import literal_copy, token_ids
 
 Kind = Literal["plain", "entity"]
 NEVER_DROPPED = -1

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from legos.data.rows import place, token_batches
 from legos.errors import ConfigError, DataError
-from legos.lm.layers import layer_stack
+from legos.lm.text_model import layer_stack
 from legos.lm.word_model import keep_layers
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone, SoftTables
 from legos.systems.cllm4rec.settings import SoftPromptSettings

@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from legos.errors import ConfigError, DataError
-from legos.lm.layers import layer_stack
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
+from legos.lm.text_model import layer_stack
 from legos.lm.word_model import keep_layers
 from legos.systems.cllm4rec.model import build_cllm4rec, soft_std
 from legos.systems.cllm4rec.settings import PRESETS, Cllm4RecConfig

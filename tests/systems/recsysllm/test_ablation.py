@@ -16,7 +16,7 @@ import worker
 from legos.config.load import load_run_config
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.positions import IGNORE, Examples, appended
 from legos.systems.recsysllm.stream import TrainingStream, join_examples

@@ -16,7 +16,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.files import write_json
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.positions import GLM_GPT2, lay_out
 from legos.systems.recsysllm.prompts import Instance, builtin_prompts

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from legos.errors import ConfigError, DataError
 from legos.lm.adapt import choose_trained
 from legos.lm.load import LanguageModel
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import LanguageModelSource
 from legos.lm.word_model import keep_layers, word_model
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles

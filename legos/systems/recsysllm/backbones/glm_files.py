@@ -16,11 +16,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from legos.errors import ConfigError, nearest
+from legos.lm.adapt import quantise
 from legos.lm.load import DTYPES, LanguageModel
 from legos.lm.locate import is_here, packaged
-from legos.lm.quantised import quantise
-from legos.lm.settings import Dtype, Quantised
-from legos.lm.source import LanguageModelSource
+from legos.lm.settings import Dtype, LanguageModelSource, Quantised
 from legos.records import read_json, shown
 from legos.systems.recsysllm.backbones.glm import SHAPES, GlmBackbone, GlmConfig
 from legos.systems.recsysllm.backbones.glm_weights import (

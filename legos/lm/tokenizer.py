@@ -1,4 +1,4 @@
-"""What a language model reads of an item: its fields in words, each after a prompt.
+"""From texts to token ids: a tokenizer that fits its model, and an item's fields after prompts.
 
 ONCE (WSDM 2024) reads "news article: <title> ... <abstract> ... <category> ..." (DIRE, section
 3.1). Opening and prompts come from the data YAML; every piece is tokenized on its own, so that a
@@ -7,16 +7,64 @@ field's length counts its own tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.errors import ConfigError
-from legos.lm.load import LanguageModel
+
+_SHOWN = 3
+
+
+def fit_to_table(tokenizer: Any, rows: int, name: str) -> Any:
+    """A tokenizer all of whose ids have a row in a token table.
+
+    An id without a row ends in an index error on the CPU, in an assertion on a GPU, and in a system
+    that puts users and items behind the words it is taken for one of these. Special tokens without
+    a row are left out (Gemma 3 of 1B has one for images): no text is read as one of them.
+
+    Args:
+        tokenizer: a ``tokenizers.Tokenizer``.
+        rows: of the table.
+        name: of the language model, for errors.
+
+    Raises:
+        ConfigError: words have no row, or a text cannot do without such a special token.
+    """
+    beyond = {token: index for token, index in tokenizer.get_vocab().items() if index >= rows}
+    if not beyond:
+        return tokenizer
+    added = tokenizer.get_added_tokens_decoder()
+    words = {
+        token: index
+        for token, index in sorted(beyond.items(), key=lambda pair: pair[1])
+        if index not in added or not added[index].special
+    }
+    described = json.loads(tokenizer.to_str())
+    if not words and _is_used(beyond, described.get("post_processor")):
+        words = beyond
+    if words:
+        shown = ", ".join(f"{token!r} ({index})" for token, index in list(words.items())[:_SHOWN])
+        raise ConfigError(
+            f"language model {name!r}: its token table has {rows:,} rows, its tokenizer "
+            f"{len(words):,} tokens beyond them: {shown}{', ...' if len(words) > _SHOWN else ''}; "
+            "is it another model's tokenizer, or were tokens added without "
+            "resize_token_embeddings()?"
+        )
+    described["added_tokens"] = [token for token in described["added_tokens"] if token["id"] < rows]
+    return type(tokenizer).from_str(json.dumps(described))
+
+
+def _is_used(tokens: dict[str, int], processor: Any) -> bool:
+    """Whether every text gets one of some tokens."""
+    text = json.dumps(processor)
+    return any(json.dumps(token) in text for token in tokens)
 
 
 @dataclass(frozen=True)
@@ -47,12 +95,6 @@ class ItemTemplate:
 
     opening: str
     fields: Sequence[TemplateField]
-
-    def read_by(self, model: LanguageModel) -> Ragged:
-        """Token ids of every item, see :func:`encode_items`."""
-        return encode_items(
-            model.tokenizer, self.fields, opening=self.opening, longest=model.longest
-        )
 
 
 def encode_items(
@@ -141,3 +183,20 @@ def _constant(ids: list[int], count: int, present: Tensor | None = None) -> Ragg
         lengths = lengths * present
     values = torch.tensor(ids, dtype=torch.int64).repeat(int((lengths > 0).sum()))
     return from_lengths(values, lengths)
+
+
+def literal_copy(tokenizer: Any) -> Any:
+    """The same ``tokenizers.Tokenizer`` that neither cuts, pads nor sees special tokens in text."""
+    from tokenizers import Tokenizer
+
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = True  # "<|endoftext|>" in a review is text
+    return copy
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of texts, each alone and without special tokens: int32 arrays."""
+    found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []
+    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in found]
