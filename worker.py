@@ -20,6 +20,7 @@ from legos.terminal import printable
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
 
+_INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from it"
 _OF_CACHES = ("list", "verify", "prune")
 
 
@@ -83,7 +84,7 @@ def _path(text: str) -> Path:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit code, see :mod:`legos.errors`."""
-    return run_command(lambda words: _do(_read_errand(words)), argv)
+    return run_command(lambda words: _do(_read_errand(words)), argv, interrupted=_INTERRUPTED)
 
 
 def _read_errand(argv: Sequence[str]) -> Errand:

@@ -111,12 +111,15 @@ def test_tables_that_are_not_there_are_a_mistake(
     assert "no manifest.json here" in capsys.readouterr().err
 
 
-def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(errand: worker.Errand) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "_do", interrupted)
     assert worker.main(RUN) == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_one_line_with_its_place(

@@ -8,11 +8,12 @@ run validates again.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any, Self
 
@@ -44,7 +45,7 @@ class Trainer:
     ) -> None:
         self._recipe, self._validate = recipe, validate
         self._saved, self._tracker = saved, tracker
-        self._interruption = Interruption()
+        self._interruption = Interruption(tells=not tracker.console.quiet)
 
     def train(self) -> None:
         """Train to the end, resuming from ``last``, and leave ``best``.
@@ -173,18 +174,22 @@ def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, flo
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = b"\nstopping after this step; a second Ctrl-C stops at once and loses the step\n"
 
 
 class Interruption:
     """A context in which the first signal is noted and the second one interrupts at once.
 
+    Args:
+        tells: say on standard error what the first signal does.
+
     Attributes:
         requested: a signal has come; the loop is to save and stop after its step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells: bool = True) -> None:
         self.requested = False
-        self._at_once = False
+        self._tells, self._at_once = tells, False
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -215,3 +220,6 @@ class Interruption:
         if self.requested or self._at_once:
             raise KeyboardInterrupt
         self.requested = True
+        if self._tells:
+            with suppress(OSError):  # print is not safe in here: the signal may have come within it
+                os.write(2, _STOPPING)

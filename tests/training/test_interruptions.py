@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from legos.config.schema import RunConfig
+from legos.training.trainer import Interruption
 from tests.forked import forked
 from tests.training.finished import assert_same, finished
 from tests.training.systems import MORE, SYSTEMS, into
@@ -236,3 +238,17 @@ def _killed(config: Path, event: str, nth: int) -> int | None:
     process = forked(kill_at, config, event, nth)
     process.join(timeout=120)
     return process.exitcode
+
+
+def test_the_first_signal_says_what_it_does_and_the_second_interrupts(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with suppress(KeyboardInterrupt), Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested
+        assert "stopping after this step" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interruption(tells=False):
+        signal.raise_signal(signal.SIGTERM)
+    assert capfd.readouterr().err == ""
