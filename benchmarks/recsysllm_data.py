@@ -16,12 +16,12 @@ from legos.lm.load import LanguageModel
 from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_decoder
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone
 from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.tasks.candidates import Candidates
-from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, Catalogue, item_names
+from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.tasks.events import Sequences, unseen_items
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask
 from legos.systems.recsysllm.units import UnitTokenizer
@@ -111,7 +111,10 @@ def make_world(language: LanguageModel, settings: RecsysllmConfig) -> World:
     titles, counts = item_names(
         make_titles(language.tokenizer, ITEMS, seed=SEED), [""] * ITEMS, max_words=30
     )
-    catalogue = Catalogue(titles, [f"user_{user}" for user in range(USERS)], counts=counts)
+    nothing = [""] * ITEMS
+    catalogue = Catalogue(
+        titles, [f"user_{user}" for user in range(USERS)], nothing, nothing, counts
+    )
     lengths = (5 + torch.empty(USERS).exponential_(1 / 4, generator=generator)).long().clamp(max=30)
     events = torch.rand(USERS, ITEMS, generator=generator).topk(30, 1).indices  # no item twice
     items = from_lengths(events[torch.arange(30) < lengths[:, None]], lengths)
@@ -124,7 +127,7 @@ def make_world(language: LanguageModel, settings: RecsysllmConfig) -> World:
     families = TaskFamilies(
         catalogue, sequences, None, {task.family: task for task in users}, {}, prompts, own, SEED
     )
-    tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
+    tokenizer = UnitTokenizer(language.tokenizer)
     pool = EntityPool(tokenizer, catalogue.entities())
     return World(settings, families, tokenizer, pool, Automaton(pool.trie(), settings.positions))
 
@@ -170,7 +173,9 @@ class Setting:
             {"layers": self.scale.layers, "train": train,
              "init": "random" if self.language.source.random else "pretrained"}
         )  # fmt: skip
-        return build_decoder(self.language, own, max_intra=self.rows, seed=SEED)
+        found = build_backbone(self.language, own, max_intra=self.rows, seed=SEED)
+        assert isinstance(found, DecoderBackbone)
+        return found
 
     def candidates(self) -> Candidates:
         """The held-out item and 99 others of the first users, shuffled nowhere."""

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths, offsets_of, padded_aranges
-from legos.errors import ConfigError, DataError, nearest
+from legos.errors import DataError
 from legos.systems.recsysllm.settings import PositionSettings
-from legos.systems.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.units import UnitTokenizer, entity
 
 ROOT, NOWHERE = 0, -1
 START_ID = 1  # of [START]
@@ -94,15 +94,34 @@ class Trie:
         edges, mask = padded_aranges(first, count, width)  # (n, W)
         return edges.masked_fill(~mask, 0), mask
 
+    def follow(self, values: Tensor, starts: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+        """How far sequences can be followed from the root.
+
+        Args:
+            values: ``(P,)`` tokens.
+            starts: ``(n,)`` int64 where in them each sequence begins.
+            most: ``(n,)`` int64 tokens of each.
+
+        Returns:
+            the node that is reached and the tokens to it, ``(n,)`` int64 each.
+        """
+        active = torch.arange(len(starts), device=values.device)
+        nodes, lengths = torch.zeros_like(starts), torch.zeros_like(starts)
+        for depth in range(self.depth):
+            active = active[most[active] > depth]
+            deeper = self.step(nodes[active], values[starts[active] + depth].long())
+            known = deeper != NOWHERE
+            active = active[known]
+            if not len(active):
+                break
+            nodes[active], lengths[active] = deeper[known], depth + 1
+        return nodes, lengths
+
     def find(self, sequences: Ragged) -> Tensor:
         """Where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
-        lengths = sequences.lengths
-        nodes = torch.zeros_like(lengths)
-        for depth in range(int(lengths.max()) if len(sequences) else 0):
-            inside = lengths > depth
-            at = (sequences.offsets[:-1] + depth)[inside]
-            nodes[inside] = self.step(nodes[inside], sequences.values[at].long())
-        return nodes
+        most = sequences.lengths
+        nodes, lengths = self.follow(sequences.values, sequences.offsets[:-1], most)
+        return nodes.masked_fill(lengths < most, NOWHERE)
 
 
 def build_trie(sequences: Ragged) -> Trie:
@@ -127,8 +146,8 @@ def build_trie(sequences: Ragged) -> Trie:
     rows, num_nodes, depth = np.arange(len(lengths)), 1, 0
     while len(rows := rows[lengths[rows] > depth]):
         wanted = nodes[rows] * stride + values[starts[rows] + depth]
-        keys, place = np.unique(wanted, return_inverse=True)
-        nodes[rows] = num_nodes + place
+        keys, inverse = np.unique(wanted, return_inverse=True)
+        nodes[rows] = num_nodes + inverse
         levels.append(keys)
         num_nodes, depth = num_nodes + len(keys), depth + 1
     keys = np.concatenate([np.zeros(0, dtype=np.int64), *levels])
@@ -209,29 +228,16 @@ class Automaton:
         """Ids of the tokens of S blanks, without their [START]: ``(P,)`` int64; no token loop."""
         if self.settings.intra_mode == "glm" or not blanks.values.numel():
             return blanks.positions + START_ID + 1
-        lengths = self._matches(blanks)  # (P,) tokens of the entity that begins there
+        index = torch.arange(len(blanks.values), device=blanks.values.device)
+        _, lengths = self.trie.follow(blanks.values, index, blanks.to_end)  # of an entity from here
         starts = _reached(blanks, lengths.clamp(min=1))  # (P,) bool: a unit begins here
-        place, first = torch.arange(len(starts), device=starts.device), blanks.positions == 0
+        first = blanks.positions == 0
         if self.settings.intra_mode == "run":
             plain = (lengths == 0) & starts
             after_plain = torch.cat([plain.new_zeros(1), plain[:-1]])
             starts = starts & ~(plain & after_plain & ~first)
-        begin = torch.cummax(place.where(starts, torch.zeros_like(place)), 0).values
-        return place - begin + 1 + first[begin]
-
-    def _matches(self, blanks: Ragged) -> Tensor:
-        """How far the trie can be followed from each token, without leaving the blank."""
-        values, remaining = blanks.values.long(), blanks.to_end
-        active = torch.arange(len(values), device=values.device)
-        nodes, lengths = torch.zeros_like(values), torch.zeros_like(values)
-        for depth in range(self.trie.depth):
-            active = active[remaining[active] > depth]
-            nodes[active] = self.trie.step(nodes[active], values[active + depth])
-            active = active[nodes[active] != NOWHERE]
-            if not len(active):
-                break
-            lengths[active] = depth + 1
-        return lengths
+        begin = torch.cummax(index.where(starts, torch.zeros_like(index)), 0).values
+        return index - begin + 1 + first[begin]
 
 
 def _reached(blanks: Ragged, steps: Tensor) -> Tensor:
@@ -240,9 +246,9 @@ def _reached(blanks: Ragged, steps: Tensor) -> Tensor:
     Pointers are doubled: a blank of n tokens takes log2(n) rounds.
     """
     count = len(steps)
-    place = torch.arange(count, device=steps.device)
-    jump = (place + steps).where(steps < blanks.to_end, torch.full_like(place, count))
-    jump = torch.cat([jump, jump.new_full((1,), count)])  # one place behind all: nowhere
+    index = torch.arange(count, device=steps.device)
+    jump = (index + steps).where(steps < blanks.to_end, torch.full_like(index, count))
+    jump = torch.cat([jump, jump.new_full((1,), count)])  # one token behind all: nowhere
     reached = torch.zeros(count + 1, dtype=torch.bool, device=steps.device)
     reached[:-1] = blanks.positions == 0
     for _ in range(max(1, int(blanks.lengths.max())).bit_length()):
@@ -252,39 +258,26 @@ def _reached(blanks: Ragged, steps: Tensor) -> Tensor:
 
 
 class EntityPool:
-    """All entities of all types.
+    """All entities of all types, each with and without a blank before it.
 
     Args:
         tokenizer: of the backbone.
         texts: of each entity type, the texts of its entities by number.
 
     Attributes:
-        sequences: S rows of tokens: every entity with and without a blank before it.
-        types: ``(S,)`` int64 row of ``type_names``.
-        keys: ``(S,)`` int64 number of the entity among its type.
-        spaces: ``(S,)`` bool: with a blank before it.
+        sequences: the token sequences of all entities, first without a blank, then with one.
 
     Raises:
-        DataError: an entity has no text or no token.
-        ConfigError: the tokenizer does not know a type.
+        DataError: an entity has no text.
     """
 
     def __init__(self, tokenizer: UnitTokenizer, texts: Mapping[str, Sequence[str]]) -> None:
-        self.type_names = tokenizer.type_names
-        unknown = [name for name in texts if name not in self.type_names]
-        if unknown:
-            raise ConfigError(f"entity type {unknown[0]!r}; {nearest(unknown[0], self.type_names)}")
-        clean = [" ".join(text.split()) for names in texts.values() for text in names]
-        types = [self.type_names.index(name) for name, names in texts.items() for _ in names]
-        keys = [key for names in texts.values() for key in range(len(names))]
-        if "" in clean:
-            row = clean.index("")
-            raise DataError(f"{self.type_names[types[row]]} {keys[row]}: an entity without text")
-        surfaces = [surface for text in clean for surface in (text, " " + text)]
-        self.sequences = tokenizer.encode_texts(surfaces)
-        self.types = torch.tensor(types, dtype=torch.int64).repeat_interleave(2)
-        self.keys = torch.tensor(keys, dtype=torch.int64).repeat_interleave(2)
-        self.spaces = torch.tensor([False, True]).repeat(len(clean))
+        self._numbers: dict[str, Tensor] = {}  # of the entities of a type among all
+        clean: list[str] = []
+        for name, names in texts.items():
+            self._numbers[name] = torch.arange(len(clean), len(clean) + len(names))
+            clean += [entity(text, name, key).text for key, text in enumerate(names)]
+        self.sequences = tokenizer.encode_texts([s for text in clean for s in (text, " " + text)])
 
     def trie(self) -> Trie:
         """Of all surfaces of all types, for the automaton."""
@@ -297,40 +290,27 @@ class EntityPool:
             entity_type: its type.
             space: whether a blank stands before it there.
             keys: ``(n,)`` int64 which entities; all by default.
-
-        Raises:
-            ConfigError: there is no such type.
         """
-        if entity_type not in self.type_names:
-            raise ConfigError(
-                f"entity type {entity_type!r}; {nearest(entity_type, self.type_names)}"
-            )
-        chosen = (self.types == self.type_names.index(entity_type)) & (self.spaces == space)
-        if keys is not None:
-            chosen &= torch.isin(self.keys, keys)
-        rows = chosen.nonzero()[:, 0]
-        return Slot(build_trie(self.sequences.select(rows)), self.keys[rows])
+        keys = torch.arange(len(self._numbers[entity_type])) if keys is None else keys
+        return Slot(build_trie(self.surfaces(entity_type, keys, space=space)), keys)
 
     def surfaces(self, entity_type: str, keys: Tensor, *, space: bool) -> Ragged:
-        """Token sequences of entities by number: ``(n,)`` int64 -> n rows, in this order.
+        """Token sequences of entities by number: ``(n,)`` int64 -> n rows, in this order."""
+        return self.sequences.select(2 * self._numbers[entity_type][keys] + space)
 
-        Raises:
-            DataError: there is no such entity.
-        """
-        of_type = (self.types == self.type_names.index(entity_type)) & (self.spaces == space)
-        rows = of_type.nonzero()[:, 0]  # entity k of a type stands at row k of these
-        if keys.numel() and not 0 <= int(keys.min()) <= int(keys.max()) < len(rows):
-            raise DataError(f"{entity_type}: numbers 0 to {len(rows) - 1} exist, not all of {keys}")
-        return self.sequences.select(rows[keys])
+    def longest(self, entity_type: str) -> int:
+        """The most tokens of an entity of a type."""
+        numbers = self._numbers[entity_type]
+        return int(self.sequences.select(torch.cat([2 * numbers, 2 * numbers + 1])).lengths.max())
 
     def describe(self) -> str:
         """How many entities there are, how long they are and how many look the same."""
         lengths = self.sequences.lengths
-        entity = self.types * (int(self.keys.max()) + 1 if self.keys.numel() else 1) + self.keys
-        pairs = torch.stack([self.trie().find(self.sequences), entity], 1).unique(dim=0)
+        entities = torch.arange(len(lengths)) // 2
+        pairs = torch.stack([self.trie().find(self.sequences), entities], 1).unique(dim=0)
         shared = int((torch.bincount(pairs[:, 0]) > 1).sum())
         return (
-            f"{entity.unique().numel():,} of {lengths.min()} to {lengths.max()} tokens, mean "
+            f"{len(lengths) // 2:,} of {lengths.min()} to {lengths.max()} tokens, mean "
             f"{float(lengths.double().mean()):.1f}; {shared:,} surfaces shared"
         )
 

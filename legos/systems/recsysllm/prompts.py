@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from legos.errors import ConfigError, nearest
-from legos.systems.recsysllm.units import Textualizer, Unit, plain
+from legos.systems.recsysllm.units import Unit, document_of, plain
 
 Family = Literal["rating", "sequential", "explanation", "review", "direct", "transfer"]
 SlotName = Literal[
@@ -87,7 +87,7 @@ class Template(BaseModel):
             first = replace(found[0], space=False) if tight else found[0]
             parts.append([first, *found[1:]])
             tight = False
-        return Textualizer().document(parts)
+        return document_of(parts)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from legos.systems.recsysllm.tasks.events import (
     choice,
     uniform,
 )
-from legos.systems.recsysllm.units import Textualizer, Unit, plain
+from legos.systems.recsysllm.units import Unit, document_of, plain
 from legos.systems.recsysllm.world import World
 
 _INFILL, _USER, _SPANS = 72, 73, 74  # keys of random numbers
@@ -91,7 +91,7 @@ class TrainingStream:
         families = self._world.families
         user = int(families.sequences.users[row])
         items = [families.sequences.event(row, event) for event in events]
-        return Textualizer().document(
+        return document_of(
             [
                 [plain("Customer:")],
                 families.catalogue.user(user),
@@ -127,14 +127,14 @@ class TrainingStream:
         order = uniform(count, 1, _SPANS, seed=self._seed, epoch=step)[:, 0]
         return build_examples(
             documents, blanks, self._special, positions,
-            world.automaton, span_order=order,
+            world.automaton, span_order=order if positions.shuffle_spans else None,
         )  # fmt: skip
 
 
 def join_examples(parts: Sequence[Examples]) -> Examples:
     """Examples one after the other; at least one part."""
     lengths = torch.cat([part.lengths for part in parts])
-    names = ("tokens", "targets", "inter", "intra", "spans", "prompt_lengths")
+    names = ("tokens", "targets", "inter", "intra", "prompt_lengths")
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     masks = stack([part.masks for part in parts])
     return Examples(**columns, offsets=offsets_of(lengths), masks=masks)

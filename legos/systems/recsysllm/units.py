@@ -9,22 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_rows, join_rows, stack
+from legos.data.ragged import Ragged, from_rows, join_rows, offsets_of, stack
 from legos.errors import DataError
 from legos.lm.tokenizer import literal_copy, token_ids
 
-Kind = Literal["plain", "entity"]
 NEVER_DROPPED = -1
 _CLOSING = "\"')]}»”’"
-_OF_UNITS = ("is_entity", "ends_sentence", "types", "keys", "events")  # columns of documents
 _QUOTES = f"[{re.escape(_CLOSING)}]*"
 _SENTENCE_END = re.compile(rf"[.?!;…]{_QUOTES}(?=\s)\n*|[。？！；]{_QUOTES}\n*|\n+")
 _ENDS = tuple(".?!;…。？！；\n")
@@ -36,9 +33,8 @@ class Unit:
 
     Attributes:
         text: without a blank before it.
-        kind: ``entity``: never split by a mask; its tokens are numbered.
-        entity_type: of an entity: item, brand, user, ...
-        key: of an entity: its number among those of its type, -1 if it has none.
+        entity_type: item, brand, user, ...: never split by a mask; "": plain words.
+        key: number of an entity among those of its type, else -1.
         space: whether a blank stands before it.
         event: which event of the user's past it tells of, the oldest 0, or behind these which
             candidate; where a document is too long events are dropped whole, the lowest first.
@@ -46,7 +42,6 @@ class Unit:
     """
 
     text: str
-    kind: Kind = "plain"
     entity_type: str = ""
     key: int = -1
     space: bool = True
@@ -58,6 +53,37 @@ class Unit:
         return " " + self.text if self.space else self.text
 
 
+def plain(text: str, *, space: bool = True) -> Unit:
+    """Words, at least one; blanks at both ends go."""
+    if not text.strip():
+        raise DataError("a plain unit without text")
+    return Unit(text.strip(), space=space)
+
+
+def entity(text: str, entity_type: str, key: int = -1, *, event: int = NEVER_DROPPED) -> Unit:
+    """An entity with a text; blanks at both ends go, runs of blanks inside become one."""
+    clean = " ".join(text.split())
+    if not clean:
+        raise DataError(f"{entity_type} {key}: an entity without text")
+    return Unit(clean, entity_type, key, event=event)
+
+
+def document_of(parts: Iterable[Sequence[Unit]]) -> list[Unit]:
+    """Parts one after the other, the first without a blank before it.
+
+    A comma is put between entities that would touch: no other pair of entities may be read out of
+    their tokens.
+    """
+    units: list[Unit] = []
+    for unit in chain.from_iterable(parts):
+        if units and units[-1].entity_type and unit.entity_type:
+            units.append(Unit(",", space=False, event=units[-1].event))
+        units.append(unit)
+    if units:
+        units[0] = replace(units[0], space=False)
+    return units
+
+
 @dataclass(frozen=True)
 class Documents:
     """N documents of U units in all, as columns.
@@ -67,20 +93,14 @@ class Documents:
         offsets: ``(N + 1,)`` int64; document n owns the units ``offsets[n]:offsets[n + 1]``.
         is_entity: ``(U,)`` bool.
         ends_sentence: ``(U,)`` bool: a plain unit after which a sentence is over.
-        types: ``(U,)`` int64 rows of ``type_names``, -1 for plain units.
-        keys: ``(U,)`` int64 number of an entity among its type, else -1.
         events: ``(U,)`` int64, see :class:`Unit`.
-        type_names: entity types.
     """
 
     units: Ragged
     offsets: Tensor
     is_entity: Tensor
     ends_sentence: Tensor
-    types: Tensor
-    keys: Tensor
     events: Tensor
-    type_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return self.offsets.numel() - 1
@@ -91,33 +111,27 @@ class Documents:
         return self.units.grouped(self.offsets)
 
     @property
-    def token_units(self) -> Tensor:
-        """``(P,)`` int64: the unit each token belongs to."""
-        return self.units.rows
+    def numbers(self) -> Ragged:
+        """N rows of the numbers of their units."""
+        return Ragged(torch.arange(len(self.units)), self.offsets)
 
-    def select(self, index: Tensor) -> Documents:
-        """Documents by number, ``(M,)`` int64, in this order."""
-        chosen = Ragged(torch.arange(len(self.units)), self.offsets).select(index)
-        return self._keep(chosen.values, chosen.offsets)
+    def take(self, numbers: Ragged) -> Documents:
+        """Documents of units by number, a row each."""
+        at = numbers.values
+        columns = (self.is_entity[at], self.ends_sentence[at], self.events[at])
+        return Documents(self.units.select(at), numbers.offsets, *columns)
 
     def followed_by(self, other: Documents) -> Documents:
-        """Every document with the units of the same document of ``other`` after its own.
-
-        Raises:
-            DataError: other numbers of documents or other entity types.
-        """
-        if len(self) != len(other) or self.type_names != other.type_names:
-            raise DataError(
-                f"{len(self)} documents of {self.type_names} cannot go before {len(other)} of "
-                f"{other.type_names}"
-            )
-        columns: dict[str, Any] = {
-            name: torch.cat([getattr(self, name), getattr(other, name)]) for name in _OF_UNITS
-        }
-        both = replace(self, units=stack([self.units, other.units]), **columns)
-        own, others = torch.arange(len(both.units)).split([len(self.units), len(other.units)])
-        order = join_rows([Ragged(own, self.offsets), Ragged(others, other.offsets)])
-        return both._keep(order.values, order.offsets)
+        """Every document with the units of the same document of ``other`` after its own."""
+        both = Documents(
+            stack([self.units, other.units]),
+            self.offsets,
+            torch.cat([self.is_entity, other.is_entity]),
+            torch.cat([self.ends_sentence, other.ends_sentence]),
+            torch.cat([self.events, other.events]),
+        )
+        behind = Ragged(other.numbers.values + len(self.units), other.offsets)
+        return both.take(join_rows([self.numbers, behind]))
 
     def truncated(self, max_tokens: int) -> Documents:
         """At most so many tokens a document: the oldest events go first, each with all its units.
@@ -127,44 +141,39 @@ class Documents:
         Raises:
             DataError: what may not be dropped is longer than that.
         """
-        lengths = self.tokens.lengths
-        if not bool((lengths > max_tokens).any()):
+        too_many = self.tokens.lengths - max_tokens
+        if not bool((too_many > 0).any()):
             return self
-        keep = torch.ones(len(self.units), dtype=torch.bool)
+        numbers, keep = self.numbers, torch.ones(len(self.units), dtype=torch.bool)
         heads = self.units.lengths.clone()  # tokens a unit keeps
-        for row in (lengths > max_tokens).nonzero()[:, 0].tolist():
-            self._shorten(row, max_tokens, keep, heads)
-        kept = Ragged(torch.arange(len(self.units)), self.offsets).keep(keep)
+        for row in (too_many > 0).nonzero()[:, 0].tolist():
+            left = self._shorten(numbers.row(row), int(too_many[row]), keep, heads)
+            if left > 0:
+                raise DataError(
+                    f"document {row}: {max_tokens + left} tokens that may not be dropped, expected "
+                    f"at most {max_tokens}; entities are never cut (raise max_tokens)"
+                )
         whole = heads == self.units.lengths
         cut = replace(self, units=self.units.head(heads), ends_sentence=self.ends_sentence & whole)
-        return cut._keep(kept.values, kept.offsets)
+        return cut.take(numbers.keep(keep))
 
-    def _shorten(self, row: int, max_tokens: int, keep: Tensor, heads: Tensor) -> None:
-        units = torch.arange(int(self.offsets[row]), int(self.offsets[row + 1]))
-        too_many = int(heads[units].sum()) - max_tokens
+    def _shorten(self, units: Tensor, too_many: int, keep: Tensor, heads: Tensor) -> int:
+        """Drop events and ends of one document's units in place; tokens still too many."""
         events = self.events[units]
         for event in events[events != NEVER_DROPPED].unique().tolist():
             if too_many <= 0:
-                return
+                return 0
             of_event = units[events == event]
             keep[of_event] = False
             too_many -= int(heads[of_event].sum())
-        plain = units[keep[units] & ~self.is_entity[units]]
-        for unit in plain[heads[plain].argsort(descending=True)].tolist():
+        words = units[keep[units] & ~self.is_entity[units]]
+        for unit in words[heads[words].argsort(descending=True)].tolist():
             if too_many <= 0:
-                return
+                return 0
             gone = min(too_many, int(heads[unit]) - 1)
             heads[unit] -= gone
             too_many -= gone
-        if too_many > 0:
-            raise DataError(
-                f"document {row}: {max_tokens + too_many} tokens that may not be dropped, expected "
-                f"at most {max_tokens}; entities are never cut (raise max_tokens)"
-            )
-
-    def _keep(self, index: Tensor, offsets: Tensor) -> Documents:
-        columns: dict[str, Any] = {name: getattr(self, name)[index] for name in _OF_UNITS}
-        return replace(self, units=self.units.select(index), offsets=offsets, **columns)
+        return too_many
 
 
 class UnitTokenizer:
@@ -172,13 +181,10 @@ class UnitTokenizer:
 
     Args:
         base: of the language model; it is left as it is.
-        type_names: entity types that units may have.
     """
 
-    def __init__(self, base: Tokenizer, type_names: Sequence[str]) -> None:
+    def __init__(self, base: Tokenizer) -> None:
         self.fast = literal_copy(base)
-        self.type_names = tuple(type_names)
-        self._type_rows = {name: row for row, name in enumerate(self.type_names)}
         self._entities: dict[str, np.ndarray] = {}
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
@@ -189,30 +195,17 @@ class UnitTokenizer:
         """Documents as columns; a plain unit of several sentences becomes several units.
 
         Raises:
-            DataError: an entity has no text, no token, or an unknown type.
+            DataError: the tokenizer makes no token of an entity.
         """
-        units: list[Unit] = []
-        counts = np.zeros(len(documents) + 1, dtype=np.int64)
-        for row, document in enumerate(documents):
-            units.extend(_split_sentences(document))
-            counts[row + 1] = len(units)
-        known = self._type_rows
-        for unit in units:
-            if unit.kind == "entity" and (not unit.text.strip() or unit.entity_type not in known):
-                raise DataError(
-                    f"entity {unit.text!r} of type {unit.entity_type!r}: expected a text and one "
-                    f"of the types {', '.join(self.type_names)}"
-                )
-        ends = [unit.kind == "plain" and _ends_sentence(unit.text) for unit in units]
+        split = [list(_split_sentences(document)) for document in documents]
+        units = list(chain.from_iterable(split))
+        ends = [not unit.entity_type and _ends_sentence(unit.text) for unit in units]
         return Documents(
             units=from_rows(self._rows(units), "int32").tensors(),
-            offsets=torch.from_numpy(counts),
-            is_entity=torch.tensor([unit.kind == "entity" for unit in units], dtype=torch.bool),
+            offsets=offsets_of(torch.tensor([len(each) for each in split], dtype=torch.int64)),
+            is_entity=torch.tensor([unit.entity_type != "" for unit in units], dtype=torch.bool),
             ends_sentence=torch.tensor(ends, dtype=torch.bool),
-            types=_column(known[u.entity_type] if u.kind == "entity" else -1 for u in units),
-            keys=_column(unit.key if unit.kind == "entity" else -1 for unit in units),
-            events=_column(unit.event for unit in units),
-            type_names=self.type_names,
+            events=torch.tensor([unit.event for unit in units], dtype=torch.int64),
         )
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -226,13 +219,13 @@ class UnitTokenizer:
         new = [surface for surface in wanted if surface not in self._entities]
         found = dict(zip(new, token_ids(self.fast, new), strict=True))
         for unit in units:
-            if unit.kind == "entity" and unit.surface in found:
+            if unit.entity_type and unit.surface in found:
                 self._entities[unit.surface] = found[unit.surface]
         rows = []
         for unit in units:
             ids = found.get(unit.surface)
             rows.append(self._entities[unit.surface] if ids is None else ids)
-            if unit.kind == "entity" and not len(rows[-1]):
+            if unit.entity_type and not len(rows[-1]):
                 raise DataError(f"entity {unit.text!r}: the tokenizer makes no token of it")
         return rows
 
@@ -254,78 +247,10 @@ def _ends_sentence(text: str) -> bool:
 
 def _split_sentences(document: Iterable[Unit]) -> Iterator[Unit]:
     for unit in document:
-        pieces = sentences(unit.text) if unit.kind == "plain" else [unit.text]
+        pieces = [unit.text] if unit.entity_type else sentences(unit.text)
         if len(pieces) < 2:
             yield unit
             continue
         yield replace(unit, text=pieces[0])
         for piece in pieces[1:]:
             yield replace(unit, text=piece, space=False)
-
-
-def _column(values: Iterable[int]) -> Tensor:
-    return torch.from_numpy(np.fromiter(values, np.int64))
-
-
-@dataclass(frozen=True)
-class Textualizer:
-    """Writes units.
-
-    Two entities never touch: a plain separator stands between them, so that no other pair of
-    entities could be read out of their tokens.
-
-    Attributes:
-        separator: between entities, such as events.
-    """
-
-    separator: str = ","
-
-    def events(self, events: Sequence[tuple[str, str, int]]) -> list[Unit]:
-        """Entities of a past in order, each followed by a separator that is dropped with it.
-
-        Args:
-            events: (text, type, key), the oldest first.
-        """
-        units: list[Unit] = []
-        for number, (text, kind, key) in enumerate(events):
-            units.append(replace(entity(text, kind, key), event=number))
-            if number < len(events) - 1:
-                units.append(Unit(self.separator, space=False, event=number))
-        return units
-
-    def document(self, parts: Iterable[Sequence[Unit]]) -> list[Unit]:
-        """Parts one after the other; a separator is put between entities that would touch.
-
-        The first unit has no blank before it.
-        """
-        units: list[Unit] = []
-        for unit in (unit for part in parts for unit in part):
-            if units and units[-1].kind == unit.kind == "entity":
-                units.append(Unit(self.separator, space=False, event=units[-1].event))
-            units.append(unit)
-        if units:
-            units[0] = replace(units[0], space=False)
-        return units
-
-
-def plain(text: str, *, space: bool = True) -> Unit:
-    """Words; blanks at both ends go.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    if not text.strip():
-        raise DataError("a plain unit without text")
-    return Unit(text.strip(), space=space)
-
-
-def entity(text: str, entity_type: str, key: int = -1, *, space: bool = True) -> Unit:
-    """An entity; blanks at both ends go, runs of blanks inside become one.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    clean = " ".join(text.split())
-    if not clean:
-        raise DataError(f"{entity_type} {key}: an entity without text")
-    return Unit(clean, "entity", entity_type, key, space, NEVER_DROPPED)

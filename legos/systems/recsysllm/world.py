@@ -21,7 +21,7 @@ from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
 from legos.systems.recsysllm.settings import AROUND_ANSWER, TaskSettings
-from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES, ITEM, Catalogue, Origin
+from legos.systems.recsysllm.tasks.catalogue import ITEM, Catalogue, Origin
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
 from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
@@ -246,8 +246,7 @@ class World:
         if self.settings.positions.prepend_cls:  # it is one of the most tokens
             own = own.model_copy(update={"max_tokens": own.max_tokens - 1})
         documents, blanks = tokenized(instances, self.tokenizer, own)
-        positions = self.settings.positions.model_copy(update={"shuffle_spans": False})
-        return build_examples(documents, blanks, special, positions, self.automaton)
+        return build_examples(documents, blanks, special, self.settings.positions, self.automaton)
 
 
 def open_world(
@@ -282,7 +281,7 @@ def open_world(
     if origin is not None:
         known = int(origin.known_users(tables).sum())
         say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
-    tokenizer = UnitTokenizer(language.tokenizer, ENTITY_TYPES)
+    tokenizer = UnitTokenizer(language.tokenizer)
     pool = EntityPool(tokenizer, families.catalogue.entities())
     settings = with_room_for_items(settings, pool)
     automaton = Automaton(pool.trie(), settings.positions)
@@ -296,7 +295,7 @@ def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> Recsysll
         ConfigError: an item and nothing else has more tokens than a prompt and its answer.
     """
     own = settings.tasks
-    longest = int(pool.sequences.lengths[pool.types == pool.type_names.index(ITEM)].max())
+    longest = pool.longest(ITEM)
     if longest + AROUND_ANSWER >= own.max_tokens:
         raise ConfigError(
             f"model.tasks.max_tokens: {own.max_tokens}, but the name of an item has {longest}; "

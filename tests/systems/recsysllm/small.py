@@ -47,13 +47,14 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.automaton import Automaton, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
 from legos.systems.recsysllm.masking import Blanks, sample_blanks
-from legos.systems.recsysllm.positions import SpecialTokens
+from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens
 from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.systems.recsysllm.units import Documents
 
@@ -95,17 +96,24 @@ def random_documents(
             entity.append(is_entity)
         owners.append(len(lengths))
     is_entity = torch.tensor(entity)
-    none = torch.full((len(lengths),), -1)
     return Documents(
         units=from_lengths(torch.tensor(tokens, dtype=torch.int32), torch.tensor(lengths)),
         offsets=torch.tensor(owners),
         is_entity=is_entity,
         ends_sentence=~is_entity & torch.from_numpy(numbers.random(len(lengths)) < 0.4),
-        types=none.where(~is_entity, torch.zeros_like(none)),
-        keys=none,
-        events=none,
-        type_names=("item",),
+        events=torch.full((len(lengths),), -1),
     )
+
+
+def chosen(documents: Documents, numbers: list[int]) -> Documents:
+    return documents.take(documents.numbers.select(torch.tensor(numbers)))
+
+
+def spans_of(examples: Examples) -> Tensor:
+    """``(P,)`` which blank of its example a token fills, -1 in Part A."""
+    begun = (examples.tokens == SPECIAL.start).long().cumsum(0)
+    before = begun[examples.offsets[:-1]].repeat_interleave(examples.lengths)
+    return (begun - before - 1).masked_fill(examples.targets == IGNORE, -1)
 
 
 def drawn(documents: Documents, *, seed: int = 0, epoch: int = 0, **settings: Any) -> Blanks:

@@ -15,7 +15,14 @@ from legos.systems.recsysllm.masking import Blanks
 from legos.systems.recsysllm.positions import build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
-from tests.systems.recsysllm.small import SPECIAL, automaton_of, drawn, ragged, random_documents
+from tests.systems.recsysllm.small import (
+    SPECIAL,
+    automaton_of,
+    drawn,
+    ragged,
+    random_documents,
+    spans_of,
+)
 
 POOL = [[1, 2, 3], [6, 7], [1, 2], [1, 2, 9, 9], [8]]
 TABLE = [  # generated, ids with [START]: paper, run worked out by hand
@@ -69,7 +76,7 @@ def test_training_and_inference_number_alike(
 def _gold(documents: Documents, blanks: Blanks, mode: str) -> list[list[int]]:
     """Ids of each document's blanks by the bounds of its own units, one token at a time."""
     found: list[list[int]] = []
-    units = documents.token_units.tolist()
+    units = documents.units.rows.tolist()
     for row in range(len(documents)):
         begin, ids = int(documents.tokens.offsets[row]), []
         for first, end in blanks.ranges.row(row).tolist():
@@ -100,16 +107,16 @@ def test_training_ids_are_those_of_the_automaton_and_gold_where_nothing_matches_
             one = examples.select(torch.tensor([row]))
             expected: list[int] = []
             for span in range(len(one.masks.values)):
-                tokens = one.tokens[one.spans == span].tolist()[1:]
+                tokens = one.tokens[spans_of(one) == span].tolist()[1:]
                 expected += [1, *_stepwise(automaton, tokens)]
-            assert one.intra[one.spans >= 0].tolist() == expected
+            assert one.intra[spans_of(one) >= 0].tolist() == expected
             same = expected == gold[row]
             agree, disagree = agree + same, disagree + (not same)
         assert agree > 100  # entities beside entities may read as longer ones
         assert disagree > 0
         unique = random_documents(30, seed=10)
         values = unique.units.values.clone()
-        entity = unique.is_entity[unique.token_units]
+        entity = unique.is_entity[unique.units.rows]
         values[entity] = torch.arange(1000, 1000 + int(entity.sum()), dtype=values.dtype)
         unique = type(unique)(
             type(unique.units)(values, unique.units.offsets), *(
@@ -120,7 +127,9 @@ def test_training_ids_are_those_of_the_automaton_and_gold_where_nothing_matches_
         automaton = automaton_of(unique, own)
         examples = build_examples(unique, blanks_of_unique, SPECIAL, own, automaton)
         gold = _gold(unique, blanks_of_unique, mode)
-        assert examples.intra[examples.spans >= 0].tolist() == [one for ids in gold for one in ids]
+        assert examples.intra[spans_of(examples) >= 0].tolist() == [
+            one for ids in gold for one in ids
+        ]
 
 
 def test_gathered_beams_equal_replayed_ones() -> None:

@@ -16,8 +16,8 @@ from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     IGNORE,
     Examples,
+    Inputs,
     Layout,
-    Places,
     attention_mask,
     build_examples,
     lay_out,
@@ -44,7 +44,7 @@ def _examples(backbone: Any, count: int = 5, *, seed: int = 0) -> Examples:
 
 
 def _logits(backbone: Any, examples: Examples, layout: Layout) -> Tensor:
-    states = backbone.states(layout.places, layout.mask)
+    states = backbone.states(layout.inputs, layout.mask)
     logits: Tensor = backbone.logits(states).flatten(0, 1)[layout.slots]
     return logits
 
@@ -57,7 +57,7 @@ def test_padding_and_packing_change_nothing(family: str) -> None:
         _logits(backbone, one, lay_out(one, pad=0))
         for one in (examples.select(torch.tensor([row])) for row in range(5))
     ])  # fmt: skip
-    for options in ({"side": "left"}, {"side": "right"}, {"row_tokens": 60}, {"row_tokens": 100}):
+    for options in ({}, {"row_tokens": 60}, {"row_tokens": 100}):
         layout = lay_out(examples, pad=7, **options)
         assert torch.allclose(_logits(backbone, examples, layout), one_by_one, atol=2e-5), options
     assert len(lay_out(examples, pad=0, row_tokens=100).mask) < 5
@@ -75,10 +75,10 @@ def test_who_attends_to_whom(family: str, bidirectional: bool) -> None:
     before = _logits(backbone, one, layout)
 
     def changed(place: int) -> Tensor:
-        tokens = layout.places.tokens.clone()
+        tokens = layout.inputs.tokens.clone()
         tokens[0, place] = 9
-        places = Places(tokens, layout.places.inter, layout.places.intra, layout.places.order)
-        after = _logits(backbone, one, Layout(places, layout.mask, layout.slots, layout.real))
+        inputs = Inputs(tokens, layout.inputs.inter, layout.inputs.intra, layout.inputs.order)
+        after = _logits(backbone, one, Layout(inputs, layout.mask, layout.slots, layout.real))
         return (after != before).any(-1)
 
     assert changed(total - 1).nonzero()[:, 0].tolist() == [total - 1]
@@ -95,8 +95,8 @@ def test_eager_and_sdpa_agree_and_what_must_raise_does() -> None:
     first, second = (_logits(adapter, examples, layout) for adapter in adapters)
     assert torch.allclose(first, second, atol=1e-5)
     raw = adapters[1].model(
-        inputs_embeds=adapters[1].embed(layout.places.tokens), attention_mask=layout.mask,
-        position_ids=layout.places.order,
+        inputs_embeds=adapters[1].embed(layout.inputs.tokens), attention_mask=layout.mask,
+        position_ids=layout.inputs.order,
     ).last_hidden_state  # fmt: skip
     wrong = adapters[1].logits(raw).flatten(0, 1)[layout.slots]
     assert not torch.allclose(wrong, first, atol=1e-3)  # why a bool mask must not reach eager
@@ -104,7 +104,7 @@ def test_eager_and_sdpa_agree_and_what_must_raise_does() -> None:
     for backbone in (*adapters, small_glm()):
         for mask in (None, float_mask, layout.real):
             with pytest.raises(ConfigError, match="expected bool of shape"):
-                backbone.states(layout.places, mask)
+                backbone.states(layout.inputs, mask)
     with pytest.raises(ConfigError, match="flash_attention_2"):
         attention_mask(layout.mask, "flash_attention_2", torch.float32)
 
@@ -137,15 +137,15 @@ def test_a_fresh_adapter_is_the_model_it_was(family: str) -> None:
         input_ids=tokens, attention_mask=causal, position_ids=order
     ).last_hidden_state  # fmt: skip
     adapter = DecoderBackbone(base).eval()
-    places = Places(tokens, order % 4, order % 5, order)
-    found = adapter.states(places, causal)
+    inputs = Inputs(tokens, order % 4, order % 5, order)
+    found = adapter.states(inputs, causal)
     assert torch.equal(found, states)
     if family == "llama":
         assert torch.equal(adapter.logits(found)[..., :60], expected.logits)
     choose_parts(adapter, DecoderSettings())
-    assert torch.equal(adapter.states(places, causal), states)  # LoRA's B is zero at first
+    assert torch.equal(adapter.states(inputs, causal), states)  # LoRA's B is zero at first
     torch.nn.init.normal_(adapter.intra.table.weight)
-    assert not torch.equal(adapter.states(places, causal), states)
+    assert not torch.equal(adapter.states(inputs, causal), states)
 
 
 def test_position_modes_of_a_decoder_differ() -> None:
@@ -181,7 +181,7 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(family: str) -> No
         assert len(found) == len(gradients)
         for one, two in zip(found, gradients, strict=True):
             assert torch.allclose(one, two, atol=1e-5)
-    states = backbone.states(layout.places, layout.mask).flatten(0, 1)[layout.slots[at]]
+    states = backbone.states(layout.inputs, layout.mask).flatten(0, 1)[layout.slots[at]]
     small = token_losses(backbone, states, examples.targets[at], max_logits=1)  # one at a time
     assert torch.allclose(small, each, atol=1e-5)
     assert token_losses(backbone, states[:0], examples.targets[:0]).shape == (0,)

@@ -26,11 +26,13 @@ from legos.systems.recsysllm.units import Documents
 from tests.systems.recsysllm.small import (
     FAMILIES,
     automaton_of,
+    chosen,
     drawn,
     ragged,
     random_documents,
     small_backbone,
     small_llama,
+    spans_of,
 )
 
 USERS = 3
@@ -57,11 +59,9 @@ def _with_answers(documents: Documents, answers: list[list[int]], special: Any, 
         kinds += [False] * len(row) + [True]
         owners.append(len(units))
     entity = torch.tensor(kinds)
-    none = torch.full((len(units),), -1)
     own = Documents(
         Ragged(ragged(units).values.int(), ragged(units).offsets), torch.tensor(owners), entity,
-        torch.zeros_like(entity), none.where(~entity, torch.zeros_like(none)), none, none,
-        ("item",),
+        torch.zeros_like(entity), torch.full((len(units),), -1),
     )  # fmt: skip
     spans = torch.tensor([[len(r), len(r) + len(a)] for r, a in zip(whole, answers, strict=True)])
     blanks = Blanks(
@@ -87,10 +87,10 @@ def _brute_force(
     for user in range(len(documents)):
         scores = []
         for item in items:
-            one = documents.select(torch.tensor([user]))
+            one = chosen(documents, [user])
             example = _with_answers(one, [item], backbone.special, automaton)
             layout = lay_out(example, pad=0, **mask)
-            states = backbone.states(layout.places, layout.mask).flatten(0, 1)
+            states = backbone.states(layout.inputs, layout.mask).flatten(0, 1)
             at = example.targets != IGNORE
             losses = token_losses(backbone, states[layout.slots[at]], example.targets[at])
             scores.append(-losses.sum())
@@ -191,9 +191,9 @@ def test_titles_are_read_at_once_where_they_branch_no_more(
     widths = []
     states = backbone.states
 
-    def counted(places: Any, *others: Any) -> Tensor:
-        widths.append(places.tokens.shape[1])
-        return states(places, *others)
+    def counted(inputs: Any, *others: Any) -> Tensor:
+        widths.append(inputs.tokens.shape[1])
+        return states(inputs, *others)
 
     monkeypatch.setattr(backbone, "states", counted)
     barred = ragged([[100], [111, 105], []])
@@ -214,20 +214,9 @@ def test_excluded_items_never_come_and_others_take_their_place() -> None:
     read = read_prompts(backbone, _prompts(backbone, documents, automaton))
     whole = _keys(slot, rank_entities(backbone, read, slot, automaton, num_beams=40).nodes)
     excluded = ragged([whole[0][:3], [], whole[2][:1]])
-    found = _keys(slot, rank_entities(
-        backbone, read, slot, automaton, num_beams=40, num_results=5, excluded=excluded
-    ).nodes)  # fmt: skip
-    assert found == [whole[0][3:8], whole[1][:5], whole[2][1:6]]
+    ranked = rank_entities(backbone, read, slot, automaton, num_beams=40, excluded=excluded)
+    assert _keys(slot, ranked.nodes) == [whole[0][3:], whole[1], whole[2][1:]]
     assert len(items) == 40
-
-
-def test_length_penalty_divides_by_tokens_and_end() -> None:
-    backbone, items, slot, automaton, documents = _world("llama")
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
-    found = rank_entities(backbone, read, slot, automaton, num_beams=40, length_penalty=1.0)
-    lengths = torch.tensor([len(item) + 1 for item in items])
-    expected = _brute_force(backbone, items, automaton, documents) / lengths
-    assert torch.allclose(found.scores, expected.sort(1, descending=True).values, atol=5e-5)
 
 
 @pytest.mark.parametrize("beams", [3, 8, 40])
@@ -254,7 +243,7 @@ def test_ranking_equals_that_of_generate_with_allowed_tokens(beams: int) -> None
             prefixes.setdefault(tuple(item[:length]), []).append(item[length])
         prefixes.setdefault(tuple(item), []).append(special.end)
     for user in range(USERS):
-        one = random_documents(USERS, seed=2, units=(2, 6)).select(torch.tensor([user]))
+        one = chosen(random_documents(USERS, seed=2, units=(2, 6)), [user])
         prompts = _prompts(adapter, one, automaton)
         read = read_prompts(adapter, prompts, bidirectional=False)
         found = rank_entities(adapter, read, slot, automaton, num_beams=beams)
@@ -294,7 +283,7 @@ def _forced(examples: Examples, special: Any) -> tuple[Any, list[Tensor]]:
     texts: list[list[list[int]]] = []
     for row, count in enumerate(counts):
         one = examples.select(torch.tensor([row]))
-        texts.append([one.tokens[one.spans == span].tolist()[1:] for span in range(count)])
+        texts.append([one.tokens[spans_of(one) == span].tolist()[1:] for span in range(count)])
     for number in range(max(counts)):
         longest = max(len(text[number]) for text in texts if len(text) > number)
         for step in range(longest + 1):
@@ -311,9 +300,8 @@ def _forced(examples: Examples, special: Any) -> tuple[Any, list[Tensor]]:
     return choose, shown
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None:
+def test_filling_with_a_cache_equals_one_forward(family: str) -> None:
     backbone = small_backbone(family)
     documents, own = random_documents(4, seed=4, units=(6, 12)), PositionSettings(intra_mode="run")
     automaton = automaton_of(documents, own)
@@ -321,9 +309,9 @@ def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None
     examples = build_examples(documents, blanks, backbone.special, own, automaton)
     assert len(set(examples.masks.lengths.tolist())) > 1  # ragged in blanks, too
     layout = lay_out(examples, pad=0)
-    logits = backbone.logits(backbone.states(layout.places, layout.mask))
+    logits = backbone.logits(backbone.states(layout.inputs, layout.mask))
     choose, shown = _forced(examples, backbone.special)
-    read = read_prompts(backbone, examples.prompts(), side=side)
+    read = read_prompts(backbone, examples.prompts())
     filled = fill_blanks(backbone, read, automaton, max_new=60, choose=choose)
     in_b = examples.targets != IGNORE
     starts = examples.tokens == backbone.special.start
@@ -335,7 +323,7 @@ def test_filling_with_a_cache_equals_one_forward(family: str, side: Any) -> None
     for number in range(int(examples.masks.lengths.max())):
         rows = [row for row in range(4) if int(examples.masks.lengths[row]) > number]
         places = {
-            row: (torch.arange(len(in_b))[(examples.spans == number)
+            row: (torch.arange(len(in_b))[(spans_of(examples) == number)
                   & (torch.arange(4).repeat_interleave(examples.lengths) == row)]).tolist()
             for row in rows
         }  # fmt: skip
@@ -357,7 +345,7 @@ def test_greedy_filling_stops_at_its_budget() -> None:
     assert bool((filled.tokens.lengths <= 4).all())
     assert bool((filled.complete | (filled.tokens.lengths == 4)).all())
     special = backbone.special
-    assert not bool(special.is_mask(filled.tokens.values).any())
+    assert not bool(torch.isin(filled.tokens.values, torch.tensor(special.masks)).any())
     several = random_documents(2, seed=1, units=(8, 9))
     blanks = drawn(several, ratio=0.5, sentence_weight=0, document_weight=0)
     many = build_examples(several, blanks, special, PositionSettings(), automaton)

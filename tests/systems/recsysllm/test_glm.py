@@ -24,23 +24,23 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     split_shards,
 )
 from legos.systems.recsysllm.model_settings import DecoderSettings
-from legos.systems.recsysllm.positions import GLM_GPT2, Places
+from legos.systems.recsysllm.positions import GLM_GPT2, Inputs
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 
 
-def _inputs(count: int = 7) -> tuple[Places, Tensor]:
+def _inputs(count: int = 7) -> tuple[Inputs, Tensor]:
     generator = torch.Generator().manual_seed(0)
     tokens, inter, intra = (
         torch.randint(high, (2, count), generator=generator) for high in (66, 9, 5)
     )
     mask = torch.rand(2, 1, count, count, generator=generator) < 0.6
     mask = mask | torch.eye(count, dtype=torch.bool)
-    return Places(tokens, inter, intra, torch.arange(count).expand(2, count)), mask
+    return Inputs(tokens, inter, intra, torch.arange(count).expand(2, count)), mask
 
 
 def _logits(model: GlmBackbone) -> Tensor:
-    places, mask = _inputs()
-    return model.logits(model.states(places, mask)).detach()
+    inputs, mask = _inputs()
+    return model.logits(model.states(inputs, mask)).detach()
 
 
 def _norm(states: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
@@ -63,14 +63,14 @@ def _turned(vector: Tensor, position: int) -> Tensor:
 
 def _reference(weights: dict[str, Tensor], *, layers: int, heads: int, chatglm: bool) -> Tensor:
     """One row, one head, one query at a time, from the published keys."""
-    places, mask = _inputs()
+    inputs, mask = _inputs()
     rows = []
     for row in range(2):
-        states = weights["word_embeddings.weight"][places.tokens[row]]
+        states = weights["word_embeddings.weight"][inputs.tokens[row]]
         if not chatglm:
-            states = states + weights["transformer.position_embeddings.weight"][places.inter[row]]
+            states = states + weights["transformer.position_embeddings.weight"][inputs.inter[row]]
             block = weights["transformer.block_position_embeddings.weight"]
-            states = states + block[places.intra[row]]
+            states = states + block[inputs.intra[row]]
         count, width = states.shape
         size, scale = width // heads, math.sqrt(2 * layers)
         for layer in range(layers):
@@ -85,8 +85,8 @@ def _reference(weights: dict[str, Tensor], *, layers: int, heads: int, chatglm: 
                     query, key = (
                         torch.stack([
                             torch.cat([
-                                _turned(each[t][: size // 2], int(places.inter[row, t])),
-                                _turned(each[t][size // 2 :], int(places.intra[row, t])),
+                                _turned(each[t][: size // 2], int(inputs.inter[row, t])),
+                                _turned(each[t][size // 2 :], int(inputs.intra[row, t])),
                             ])
                             for t in range(count)
                         ])
@@ -250,14 +250,14 @@ def test_saved_loaded_and_merged_models_give_the_same_logits(family: str, tmp_pa
         choose_parts(model, DecoderSettings())
         return model.eval()
 
-    places, mask = _inputs()
-    places = Places(places.tokens % 60, places.inter, places.intra, places.order)
+    inputs, mask = _inputs()
+    inputs = Inputs(inputs.tokens % 60, inputs.inter, inputs.intra, inputs.order)
     model = fresh()
-    plain = model.logits(model.states(places, mask)).detach()
+    plain = model.logits(model.states(inputs, mask)).detach()
     for parameter in model.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.2)
-    logits = model.logits(model.states(places, mask)).detach()
+    logits = model.logits(model.states(inputs, mask)).detach()
     assert not torch.allclose(plain, logits, atol=1e-3)
     trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     save_file(trained, tmp_path / "trained.safetensors")
@@ -266,7 +266,7 @@ def test_saved_loaded_and_merged_models_give_the_same_logits(family: str, tmp_pa
     loaded = fresh()
     missing = loaded.load_state_dict(load_file(tmp_path / "trained.safetensors"), strict=False)
     assert not missing.unexpected_keys
-    assert torch.equal(loaded.logits(loaded.states(places, mask)), logits)
+    assert torch.equal(loaded.logits(loaded.states(inputs, mask)), logits)
     merge_lora(loaded)
-    assert torch.allclose(loaded.logits(loaded.states(places, mask)), logits, atol=1e-4)
+    assert torch.allclose(loaded.logits(loaded.states(inputs, mask)), logits, atol=1e-4)
     assert not lora_parameters(loaded)

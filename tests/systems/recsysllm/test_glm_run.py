@@ -66,7 +66,7 @@ def test_a_published_folder_is_checked_trained_and_measured(
     layout_ = lay_out(examples, pad=0)
     with torch.no_grad():  # loaded as published: adapters are zero before training
         ours, theirs = (
-            model.states(layout_.places, layout_.mask) for model in (system.backbone, original)
+            model.states(layout_.inputs, layout_.mask) for model in (system.backbone, original)
         )
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert worker.main(words) == 0
@@ -108,7 +108,7 @@ def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_
     model = {**model, **{name: {**model[name], **short} for name in ("positions", "tasks")}}
     whole = {**json.loads(config.model_dump_json()), "model": model}
     system = opened(RunConfig.model_validate(whole))
-    world, cls = system.world, original.special.needed_cls()
+    world, cls = system.world, original.special.cls
     stream = TrainingStream(world, original.special, seed=3)
     for step in range(25):
         found = stream.examples(step)
@@ -125,7 +125,7 @@ def test_texts_never_become_special_tokens(tmp_path: Path) -> None:
     files = GlmFiles(LanguageModelSource(**source))
     special = files.special
     assert files.tokenizer.token_to_id("[MASK]") == special.mask
-    tokenizer = UnitTokenizer(files.tokenizer, ())
+    tokenizer = UnitTokenizer(files.tokenizer)
     forged = tokenizer.encode_texts([" one [MASK] <sop> [gMASK] <eop>"]).values.tolist()
     assert not {special.mask, special.document_mask, special.start, special.end} & set(forged)
 

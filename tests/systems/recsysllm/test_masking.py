@@ -19,7 +19,7 @@ from legos.systems.recsysllm.masking import (
 )
 from legos.systems.recsysllm.settings import MaskingSettings
 from legos.systems.recsysllm.units import Documents
-from tests.systems.recsysllm.small import drawn, random_documents
+from tests.systems.recsysllm.small import chosen, drawn, random_documents
 
 ONLY = {
     ENTITY: {"sentence_weight": 0, "document_weight": 0},
@@ -123,7 +123,7 @@ def test_levels_are_mixed_and_draws_depend_on_seed_epoch_and_row_alone() -> None
     assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.04)
     some = torch.tensor([17, 4])
     part = sample_blanks(
-        documents.select(some), some, MaskingSettings(), seed=1, epoch=0, max_tokens=1024
+        chosen(documents, some.tolist()), some, MaskingSettings(), seed=1, epoch=0, max_tokens=1024
     )
     assert part.ranges.values.tolist() == blanks.ranges.select(some).values.tolist()
     again = drawn(documents, seed=1, epoch=1)

@@ -11,8 +11,8 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.systems.recsysllm.positions import IGNORE, build_examples
 from legos.systems.recsysllm.settings import PositionSettings
-from legos.systems.recsysllm.tasks.catalogue import ENTITY_TYPES
-from legos.systems.recsysllm.units import UnitTokenizer
+from legos.systems.recsysllm.tasks.catalogue import Catalogue
+from legos.systems.recsysllm.units import Documents, UnitTokenizer
 from legos.systems.recsysllm.world import tokenized
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
@@ -20,7 +20,7 @@ from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
 
 def test_examples_become_prompts_with_one_blank(reviewed: Tables) -> None:
     made = families(reviewed)
-    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    tokenizer = UnitTokenizer(byte_tokenizer())
     instances = made.mixture().batch(torch.arange(60), epoch=0)
     own = made.settings.model_copy(update={"max_tokens": 420, "max_answer_tokens": 40})
     documents, blanks = tokenized(instances, tokenizer, own)
@@ -67,14 +67,24 @@ def texts_user(text: str) -> int:
     return int(text.split("user_")[1].split()[0])
 
 
+def _items_of(
+    documents: Documents, row: int, tokenizer: UnitTokenizer, catalogue: Catalogue
+) -> list[int]:
+    """Items of a document by number, in its order."""
+    numbers = {name: number for number, name in enumerate(catalogue.items)}
+    units = documents.numbers.row(row).tolist()
+    texts = [tokenizer.decode(documents.units.row(unit).tolist()).strip() for unit in units]
+    return [numbers[text] for text in texts if text in numbers]
+
+
 def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
     made = families(reviewed, max_tokens=160, max_answer_tokens=40)
-    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    tokenizer = UnitTokenizer(byte_tokenizer())
     rows = made.sequences.items.lengths.argmax()[None]
     instances = made.users["sequential"].evaluate(rows, "sequential-1", "test")
     documents, _ = tokenized(instances, tokenizer, made.settings)
     assert int(documents.tokens.lengths) < 160
-    kept = documents.keys[documents.types == ENTITY_TYPES.index("item")].tolist()
+    kept = _items_of(documents, 0, tokenizer, made.catalogue)
     whole = [u.key for u in (*instances[0].prompt, *instances[0].answer) if u.entity_type == "item"]
     assert 2 <= len(kept) < len(whole)
     assert kept == whole[-len(kept) :]
@@ -85,7 +95,7 @@ def test_long_histories_lose_their_oldest_events(reviewed: Tables) -> None:
 
 def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tables) -> None:
     made = families(reviewed, num_negatives=6)
-    tokenizer = UnitTokenizer(byte_tokenizer(), ENTITY_TYPES)
+    tokenizer = UnitTokenizer(byte_tokenizer())
     task = made.users["sequential"]
     instances = [
         one
@@ -96,10 +106,8 @@ def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tab
     for room in (400, 260, 190):
         own = made.settings.model_copy(update={"max_tokens": room, "max_answer_tokens": 40})
         found = tokenized(instances, tokenizer, own)[0]
-        is_item = found.types == ENTITY_TYPES.index("item")
         for row, one in enumerate(instances):
-            own_units = slice(int(found.offsets[row]), int(found.offsets[row + 1]))
-            kept = found.keys[own_units][is_item[own_units]].tolist()
+            kept = _items_of(found, row, tokenizer, made.catalogue)
             assert kept.count(one.item) == 2  # among the candidates, and as the answer
             past = past_of(one)
             lengths[room, row] = len(kept)

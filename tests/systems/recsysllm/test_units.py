@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from legos.errors import ConfigError, DataError
+from legos.errors import DataError
 from legos.systems.recsysllm.automaton import NOWHERE, EntityPool
-from legos.systems.recsysllm.units import Textualizer, Unit, UnitTokenizer, entity, plain, sentences
+from legos.systems.recsysllm.units import Unit, UnitTokenizer, document_of, entity, plain, sentences
 from tests.systems.recsysllm.small import SHARED, byte_tokenizer
 
 TITLES = ["Snoopy (Colors May Vary)", "Gloom", "Gloom: Unhappy Homes", "Jake's: 4.5 oz. Cup"]
@@ -17,19 +17,20 @@ MERGES = [(")", ","), ("o", "o"), ("Ġ", "G")]
 
 
 def _tokenizer() -> UnitTokenizer:
-    return UnitTokenizer(byte_tokenizer(*MERGES), ["item", "user"])
+    return UnitTokenizer(byte_tokenizer(*MERGES))
 
 
-def _document(texts: Textualizer) -> list[Unit]:
-    events = texts.events([(title, "item", key) for key, title in enumerate(TITLES)])
-    return texts.document(
-        [[plain("name:"), entity("Ann", "user", 3), Unit(".", space=False)], events]
+def _document() -> list[Unit]:
+    events: list[Unit] = []
+    for key, title in enumerate(TITLES):
+        events += [entity(title, "item", key, event=key), Unit(",", space=False, event=key)]
+    return document_of(
+        [[plain("name:"), entity("Ann", "user", 3), Unit(".", space=False)], events[:-1]]
     )
 
 
 def test_units_are_tokenized_alone_and_round_trip() -> None:
-    tokenizer, texts = _tokenizer(), Textualizer()
-    units = _document(texts)
+    tokenizer, units = _tokenizer(), _document()
     documents = tokenizer.encode([units])
     joined = "".join(unit.surface for unit in units)
     assert joined == "name: Ann. " + ", ".join(TITLES)
@@ -37,13 +38,13 @@ def test_units_are_tokenized_alone_and_round_trip() -> None:
     merged = tokenizer.fast.token_to_id("),")
     assert merged in tokenizer.fast.encode(joined).ids  # what joining would have done
     assert merged not in documents.units.values.tolist()
-    assert documents.keys[documents.is_entity].tolist() == [3, 0, 1, 2, 3]
+    assert documents.events[documents.is_entity].tolist() == [-1, 0, 1, 2, 3]
 
 
 def test_every_entity_that_occurs_is_in_the_trie() -> None:
     tokenizer = _tokenizer()
     pool = EntityPool(tokenizer, {"item": TITLES, "user": ["a", "b", "c", "Ann"]})
-    documents = tokenizer.encode([_document(Textualizer()), [entity("Gloom", "item", 1)]])
+    documents = tokenizer.encode([_document(), [entity("Gloom", "item", 1)]])
     nodes = pool.trie().find(documents.units.select(documents.is_entity.nonzero()[:, 0]))
     assert bool((nodes != NOWHERE).all())
     assert bool(pool.trie().is_end(nodes).all())
@@ -66,7 +67,7 @@ def test_gpt2_merges_a_bracket_and_a_comma_unless_units_are_tokenized_alone() ->
     from transformers import GPT2TokenizerFast
 
     base = GPT2TokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer = UnitTokenizer(base.backend_tokenizer, ["item"])
+    tokenizer = UnitTokenizer(base.backend_tokenizer)
     units = [entity("Lil Snoopy (Colors May Vary)", "item", 0), Unit(",", space=False)]
     alone = tokenizer.encode([units]).units
     joined = tokenizer.encode_texts([" Lil Snoopy (Colors May Vary),"]).values.tolist()
@@ -75,15 +76,14 @@ def test_gpt2_merges_a_bracket_and_a_comma_unless_units_are_tokenized_alone() ->
 
 
 def test_truncation_drops_the_oldest_events_whole_and_never_cuts_an_entity() -> None:
-    tokenizer, texts = _tokenizer(), Textualizer()
-    documents = tokenizer.encode([_document(texts), texts.document([[Unit("short")]])])
+    documents = _tokenizer().encode([_document(), document_of([[Unit("short")]])])
     whole = documents.tokens.lengths.tolist()
     for limit in range(45, whole[0] + 1):
         cut = documents.truncated(limit)
         assert cut.tokens.lengths[0] <= limit
         assert cut.tokens.lengths[1] == whole[1]
-        kept = cut.keys[:-1][cut.is_entity[:-1]].tolist()
-        assert kept == [3, *[0, 1, 2, 3][5 - len(kept) :]]  # the user and the latest items
+        kept = cut.events[:-1][cut.is_entity[:-1]].tolist()
+        assert kept == [-1, *[0, 1, 2, 3][5 - len(kept) :]]  # the user and the latest items
         lengths = cut.units.lengths[cut.is_entity].tolist()
         assert set(lengths) <= set(documents.units.lengths[documents.is_entity].tolist())
     with pytest.raises(DataError, match="entities are never cut"):
@@ -109,14 +109,10 @@ def test_sentences_end_at_marks_before_blanks_and_never_inside_entities() -> Non
 
 
 def test_entities_never_touch_and_the_first_unit_has_no_blank_before_it() -> None:
-    units = Textualizer().document([[entity("A", "item", 0)], [entity("B", "item", 1)]])
+    units = document_of([[entity("A", "item", 0)], [entity("B", "item", 1)]])
     assert [unit.surface for unit in units] == ["A", ",", " B"]
 
 
 def test_what_a_user_does_wrong_is_told() -> None:
-    with pytest.raises(DataError, match="brand"):
-        _tokenizer().encode([[Unit("x", "entity", "brand", 0)]])
     with pytest.raises(DataError, match="item 1: an entity without text"):
         EntityPool(_tokenizer(), {"item": ["a", " "]})
-    with pytest.raises(ConfigError, match="did you mean 'item'"):
-        EntityPool(_tokenizer(), {"itme": ["a"]})

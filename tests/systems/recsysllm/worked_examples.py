@@ -61,16 +61,12 @@ def worked_documents(units: Sequence[str | tuple[str, ...]]) -> tuple[Documents,
     words = [word for piece in pieces for word in piece]
     entity = torch.tensor([not isinstance(unit, str) for unit in units])
     lengths = torch.tensor([len(piece) for piece in pieces])
-    none = torch.full((len(pieces),), -1)
     documents = Documents(
         units=from_lengths(torch.arange(10, 10 + len(words), dtype=torch.int32), lengths),
         offsets=torch.tensor([0, len(pieces)]),
         is_entity=entity,
         ends_sentence=torch.zeros_like(entity),
-        types=none.where(~entity, torch.zeros_like(none)),
-        keys=none,
-        events=none,
-        type_names=("item",),
+        events=torch.full((len(pieces),), -1),
     )
     return documents, words
 

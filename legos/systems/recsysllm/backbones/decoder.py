@@ -23,7 +23,7 @@ from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     NUM_APPENDED,
-    Places,
+    Inputs,
     SpecialTokens,
     appended,
     attention_mask,
@@ -43,10 +43,10 @@ class InfillBackbone(Protocol):
         """V, tokens that its head scores."""
         ...
 
-    def states(self, places: Places, mask: Tensor, cache: Any = None) -> Tensor:
-        """Final states: R rows of W places, mask ``(R, 1, W, K)`` bool -> ``(R, W, D)``.
+    def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
+        """Final states: R rows of W tokens, mask ``(R, 1, W, K)`` bool -> ``(R, W, D)``.
 
-        With a key-value cache, which then holds these places too, K counts what it held before.
+        With a key-value cache, which then holds these tokens too, K counts what it held before.
         """
         ...
 
@@ -161,14 +161,14 @@ class DecoderBackbone(nn.Module):
         new = self.new_tokens.to(vectors.dtype).index_select(0, flat[at] - self.words)
         return vectors.index_put((at,), new).view(*tokens.shape, self.width)
 
-    def states(self, places: Places, mask: Tensor, cache: Any = None) -> Tensor:
+    def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
         """See :class:`InfillBackbone`."""
-        vectors = self.embed(places.tokens)
-        vectors = vectors + self.intra(places.intra).to(vectors.dtype)
+        vectors = self.embed(inputs.tokens)
+        vectors = vectors + self.intra(inputs.intra).to(vectors.dtype)
         kind = self.model.config._attn_implementation
         found: Tensor = self.model(
             inputs_embeds=vectors,
-            position_ids=places.order if self.position_mode == "sequential" else places.inter,
+            position_ids=inputs.order if self.position_mode == "sequential" else inputs.inter,
             attention_mask=attention_mask(mask, kind, vectors.dtype),
             past_key_values=cache,
             use_cache=cache is not None,
@@ -190,30 +190,20 @@ def _around_mean(table: Tensor, seed: int) -> Tensor:
     return mean + 0.1 * spread * noise
 
 
+Backbone = GlmBackbone | DecoderBackbone
+
+
 def open_language(
-    source: LanguageModelSource,
-    settings: DecoderSettings,
-    *,
-    seed: int,
-    shapes_only: bool = False,
+    source: LanguageModelSource, settings: DecoderSettings, *, seed: int, shapes_only: bool = False
 ) -> LanguageModel | GlmFiles:
     """The language model that settings name, by its kind; nothing of it is read yet.
 
-    Args:
-        source: where it comes from.
-        settings: its kind and layout.
-        seed: of a GLM's fresh weights.
-        shapes_only: never read weights.
+    ``seed`` decides a GLM's fresh weights; ``shapes_only``: weights are never read.
     """
-    if settings.kind == "glm":
-        return GlmFiles(
-            source,
-            layout=settings.layout,
-            seed=seed,
-            dtype=settings.dtype,
-            quantised=settings.quantised,
-        )
-    return LanguageModel.of(source, settings, shapes_only=shapes_only)
+    if settings.kind == "decoder":
+        return LanguageModel.of(source, settings, shapes_only=shapes_only)
+    dtype, quantised = settings.dtype, settings.quantised
+    return GlmFiles(source, layout=settings.layout, seed=seed, dtype=dtype, quantised=quantised)
 
 
 def build_backbone(
@@ -234,54 +224,24 @@ def build_backbone(
         shapes_only: without numbers, for counts.
 
     Raises:
-        ConfigError: its files are missing or do not fit, or it cannot be a backbone.
+        ConfigError: its files are missing or do not fit, it has fewer layers than are to be kept,
+            reads in two halves, or its layers are called otherwise than a LoRA preset knows.
     """
-    if isinstance(language, LanguageModel):
-        if shapes_only:
-            skeleton = word_model(language, settings.init)
-            return prepare_decoder(skeleton, settings, max_intra=max_intra)
-        return build_decoder(language, settings, max_intra=max_intra, seed=seed)
-    glm = (
-        language.skeleton()
-        if shapes_only
-        else language.backbone(pretrained=settings.init == "pretrained")
-    )
+    backbone: Backbone
+    if isinstance(language, GlmFiles):
+        pretrained = settings.init == "pretrained"
+        backbone = language.skeleton() if shapes_only else language.backbone(pretrained=pretrained)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        choose_parts(glm, settings)
-    return glm.eval()
+        if isinstance(language, LanguageModel):
+            backbone = _cut_decoder(word_model(language, settings.init), settings, max_intra, seed)
+        choose_parts(backbone, settings)
+    return backbone.eval()
 
 
-def build_decoder(
-    language: LanguageModel, settings: DecoderSettings, *, max_intra: int, seed: int
+def _cut_decoder(
+    model: Any, settings: DecoderSettings, max_intra: int, seed: int
 ) -> DecoderBackbone:
-    """A language model that fills blanks, with what of it is trained, on the CPU.
-
-    Args:
-        language: which.
-        settings: what is made of it.
-        max_intra: rows of the table of intra-entity positions.
-        seed: of new tokens, adapters and random weights.
-
-    Raises:
-        ConfigError: its files are missing, it has fewer layers than are to be kept, or it cannot be
-            a backbone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = word_model(language, settings.init)
-        return prepare_decoder(model, settings, max_intra=max_intra, seed=seed)
-
-
-def prepare_decoder(
-    model: Any, settings: DecoderSettings, *, max_intra: int, seed: int = 0
-) -> DecoderBackbone:
-    """Cut a model of transformers and say what of it is trained, in place.
-
-    Raises:
-        ConfigError: it has fewer layers than are to be kept, reads in two halves, or its layers are
-            called otherwise than a LoRA preset knows.
-    """
     if getattr(model.config, "is_encoder_decoder", False):
         raise ConfigError(
             f"{type(model).__name__}: an encoder-decoder; recsysllm needs a decoder, such as GPT-2 "
@@ -289,14 +249,8 @@ def prepare_decoder(
         )
     if settings.layers is not None:
         keep_layers(model, settings.layers, cut=settings.cut)
-    backbone = DecoderBackbone(
-        model, max_intra=max_intra, position_mode=settings.positions, seed=seed
-    )
-    choose_parts(backbone, settings)
-    return backbone.eval()
-
-
-Backbone = GlmBackbone | DecoderBackbone
+    mode = settings.positions
+    return DecoderBackbone(model, max_intra=max_intra, position_mode=mode, seed=seed)
 
 
 def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from legos.errors import ConfigError
-from legos.systems.recsysllm.positions import GLM_GPT2, Places, SpecialTokens, attention_mask
+from legos.systems.recsysllm.positions import GLM_GPT2, Inputs, SpecialTokens, attention_mask
 
 
 class GlmConfig(BaseModel):
@@ -125,27 +125,19 @@ class GlmBackbone(nn.Module):
         """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
         return self.config.vocab_size
 
-    def states(self, places: Places, mask: Tensor, cache: Any = None) -> Tensor:
-        """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`.
-
-        Raises:
-            ConfigError: there is no mask, or it is not a bool one.
-        """
-        found: Tensor = self.transformer(
-            self.word_embeddings(places.tokens),
-            places.inter,
-            places.intra,
-            attention_mask(mask, "sdpa", torch.float32),
-            cache,
-        )
+    def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
+        """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
+        mask = attention_mask(mask, "sdpa", torch.float32)
+        vectors = self.word_embeddings(inputs.tokens)
+        found: Tensor = self.transformer(vectors, inputs.inter, inputs.intra, mask, cache)
         return found
 
     def logits(self, states: Tensor) -> Tensor:
         """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
-        if self.lm_head is not None:
-            found: Tensor = self.lm_head(states)
-            return found
-        return states @ self.word_embeddings.weight.T
+        if self.lm_head is None:
+            return states @ self.word_embeddings.weight.T
+        scores: Tensor = self.lm_head(states)
+        return scores
 
 
 class _Transformer(nn.Module):

@@ -7,6 +7,7 @@ that code reads are ordinary vocabularies.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +31,9 @@ from legos.systems.recsysllm.backbones.glm_weights import (
 )
 from legos.systems.recsysllm.positions import (
     GLM_GPT2,
+    NUM_APPENDED,
     SpecialTokens,
-    appended_with_cls,
+    appended,
 )
 
 GlmLayout = Literal["auto", "megatron", "hub", "chatglm"]
@@ -190,7 +192,7 @@ class GlmFiles:
         if words == _GPT2_WORDS:
             return GLM_GPT2
         if self.source.random:
-            return appended_with_cls(words)
+            return replace(appended(words), cls=words + NUM_APPENDED)
         missing = [_NAMES[role][0] for role, token in found.items() if token is None]
         raise ConfigError(
             f"language model {self.name!r}: its tokenizer of {words:,} tokens has no "

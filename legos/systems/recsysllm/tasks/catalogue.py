@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +20,10 @@ from legos.config.saved import known_description
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, DataError
 from legos.runs.identity import TABLES, tables_content
-from legos.systems.recsysllm.units import NEVER_DROPPED, Textualizer, Unit, entity
+from legos.systems.recsysllm.units import NEVER_DROPPED, Unit, entity
 
-ITEM, USER, USER_NAME, BRAND = "item", "user", "user name", "brand"
-ENTITY_TYPES = (ITEM, USER, USER_NAME, BRAND)
-ARROW = "->"
+ITEM, USER, BRAND = "item", "user", "brand"
+_USER_ID = "user_id"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Catalogue:
     Attributes:
         items: name of every item, all different.
         users: of every user, all different.
-        user_names: what users call themselves, "" where unknown; their number then stands for it.
         brands: of every item, "" where unknown.
         prices: of every item, "" where unknown.
         counts: ``missing`` titles, ``duplicate`` ones, ``cut`` ones.
@@ -42,9 +40,8 @@ class Catalogue:
 
     items: Sequence[str]
     users: Sequence[str]
-    user_names: Sequence[str] = ()
-    brands: Sequence[str] = ()
-    prices: Sequence[str] = ()
+    brands: Sequence[str]
+    prices: Sequence[str]
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -57,54 +54,33 @@ class Catalogue:
             DataError: titles are asked for and there is no field ``title``.
         """
         users = [f"user_{number}" for number in range(tables.num_users)]
-        brands = _texts(tables, "brand")
-        prices = _texts(tables, "price")
+        brands, prices = _texts(tables, "brand"), _texts(tables, "price")
         if item_text == "id":
             items = [f"item_{number}" for number in range(tables.num_items)]
-            return cls(items, users, brands=brands, prices=prices)
+            return cls(items, users, brands, prices)
         if "title" not in tables.manifest["fields"]:
             raise DataError(f"{tables.folder}: no field 'title'; use item_text: id")
-        categories = _texts(tables, "categories") or _texts(tables, "category")
-        about = [
-            " ".join(filter(None, parts))
-            for parts in zip(
-                brands or [""] * tables.num_items,
-                categories or [""] * tables.num_items,
-                strict=True,
-            )
-        ]
+        categories = _texts(tables, "categories", "category")
+        about = [" ".join(filter(None, both)) for both in zip(brands, categories, strict=True)]
         items, counts = item_names(tables.texts("title"), about, max_words=max_words)
-        return cls(items, users, brands=brands, prices=prices, counts=counts)
+        return cls(items, users, brands, prices, counts)
 
     def item(self, number: int) -> list[Unit]:
         """An item as an entity."""
         return [entity(self.items[number], ITEM, number)]
 
     def user(self, number: int) -> list[Unit]:
-        """A user as an entity, by number."""
+        """A user as an entity."""
         return [entity(self.users[number], USER, number)]
-
-    def user_name(self, number: int) -> list[Unit]:
-        """A user as an entity, by name where it is known."""
-        name = self.user_names[number] if self.user_names else ""
-        return [entity(name, USER_NAME, number)] if name.strip() else self.user(number)
 
     def brand(self, number: int) -> list[Unit]:
         """The brand of an item, nothing where it is unknown."""
-        name = self.brands[number] if self.brands else ""
+        name = self.brands[number]
         return [entity(name, BRAND, number)] if name.strip() else []
-
-    def price(self, number: int) -> str:
-        """The price of an item, "" where it is unknown."""
-        return self.prices[number] if self.prices else ""
 
     def history(self, numbers: Sequence[int], *, arrow: bool = False) -> list[Unit]:
         """Items of the past; those too many for a prompt are dropped from the oldest on."""
-        events = [(self.items[number], ITEM, number) for number in numbers]
-        written = Textualizer(separator=ARROW if arrow else ",").events(events)
-        if not arrow:
-            return written
-        return [unit if unit.kind == "entity" else _spaced(unit) for unit in written]
+        return self._listed(numbers, range(len(numbers)), arrow=arrow)
 
     def candidates(
         self, numbers: Sequence[int], *, right: int | None = None, past: int = 0
@@ -117,20 +93,25 @@ class Catalogue:
                 of the past; None: none ever is.
             past: how many events the prompt tells of.
         """
+        events = [
+            NEVER_DROPPED if right in (None, number) else past + nth
+            for nth, number in enumerate(numbers)
+        ]
+        return self._listed(numbers, events)
+
+    def _listed(
+        self, numbers: Sequence[int], events: Sequence[int], *, arrow: bool = False
+    ) -> list[Unit]:
+        """Items with something between them, which is dropped with the item before it."""
         units: list[Unit] = []
-        for place, number in enumerate(numbers):
-            event = NEVER_DROPPED if right in (None, number) else past + place
-            units.extend(replace(unit, event=event) for unit in self.item(number))
-            units.append(Unit(",", space=False, event=event))
+        for number, event in zip(numbers, events, strict=True):
+            units.append(entity(self.items[number], ITEM, number, event=event))
+            units.append(Unit("->" if arrow else ",", space=arrow, event=event))
         return units[:-1]
 
     def entities(self) -> dict[str, list[str]]:
         """Texts by entity type, for the pool."""
         found = {ITEM: list(self.items), USER: list(self.users)}
-        if any(name.strip() for name in self.user_names):
-            found[USER_NAME] = [
-                name or user for name, user in zip(self.user_names, self.users, strict=True)
-            ]
         if any(brand.strip() for brand in self.brands):
             found[BRAND] = [brand if brand.strip() else "no brand" for brand in self.brands]
         return found
@@ -176,30 +157,25 @@ def item_names(
     return names, {"missing": sum(missing), "duplicate": duplicate, "cut": cut}
 
 
-def _texts(tables: Tables, name: str) -> list[str]:
-    known = tables.manifest["fields"].get(name)
-    if known is None:
-        return []
-    if known["kind"] == "text":
-        return tables.texts(name)
-    column = tables.column("items", name)
-    if column["kind"] != "scalar":
-        return []
-    entries = tables.vocabulary(str(column["vocabulary"]))
-    texts = [entries[code] for code in tables.scalar("items", name).tolist()]
-    return ["" if text.startswith("<") else text for text in texts]
-
-
-def _spaced(unit: Unit) -> Unit:
-    return Unit(unit.text, space=True, event=unit.event)
-
-
-_USER_ID = "user_id"
+def _texts(tables: Tables, *names: str) -> list[str]:
+    """Of every item the first of these fields that tables have as text, "" where unknown."""
+    for name in names:
+        known = tables.manifest["fields"].get(name)
+        if known is not None and known["kind"] == "text":
+            return tables.texts(name)
+        if known is not None and (column := tables.column("items", name))["kind"] == "scalar":
+            entries = tables.vocabulary(str(column["vocabulary"]))
+            texts = [entries[code] for code in tables.scalar("items", name).tolist()]
+            return ["" if text.startswith("<") else text for text in texts]
+    return [""] * tables.num_items
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Other tables.
+    """Where a model that is measured was trained, if that was on other tables: zero-shot transfer.
+
+    Nothing of the tables at hand is trained with. Whoever has the same id in both keeps the name
+    that was trained; everyone else gets one that nobody had.
 
     Attributes:
         name: of the data set that was trained on.
@@ -212,12 +188,7 @@ class Origin:
 
     @classmethod
     def of_run(cls, load: Path | None, tables: Tables) -> Origin | None:
-        """Where the run that is loaded was trained; None: on these very tables, or untold.
-
-        Args:
-            load: a run folder, or a checkpoint in one; None: the run of the same settings.
-            tables: to be measured on.
-        """
+        """Of the run folder or checkpoint ``load``; None: trained on these very tables, or here."""
         trained = None if load is None else known_description(load)
         if trained is None:
             return None
@@ -229,7 +200,11 @@ class Origin:
             )
         if content == tables_content(tables):
             return None
-        return cls(data.name, _users_of(data.folder, content))
+        if (data.folder / "manifest.json").is_file():
+            read = Tables.load(data.folder)
+            if tables_content(read) == content:  # still those that were trained on
+                return cls(data.name, read.vocabulary(_USER_ID))
+        return cls(data.name)
 
     def user_names(self, tables: Tables) -> list[str]:
         """What stands for each user of the tables at hand."""
@@ -244,11 +219,3 @@ class Origin:
         """``(U,)`` bool: a user of both."""
         known = set(self.users)
         return torch.tensor([user in known for user in tables.vocabulary(_USER_ID)])
-
-
-def _users_of(folder: Path, content: str) -> Sequence[str]:
-    """Of tables that are still those that were trained on."""
-    if not (folder / "manifest.json").is_file():
-        return ()
-    tables = Tables.load(folder)
-    return tables.vocabulary(_USER_ID) if tables_content(tables) == content else ()

@@ -198,7 +198,7 @@ class ReviewTask:
             "body": bool(self.rows.bodies[row].strip()),
             "feature": self.rows.explanations[row] is not None,
             "explanation": self.rows.explanations[row] is not None,
-            "price": bool(self.catalogue.price(item).strip()),
+            "price": bool(self.catalogue.prices[item].strip()),
             "brand": bool(self.catalogue.brand(item)),
         }
         return frozenset({"user", "user_name", "item", *(name for name in there if there[name])})
@@ -207,16 +207,14 @@ class ReviewTask:
         user, item = int(self.rows.users[row]), int(self.rows.items[row])
         found = self.rows.explanations[row]
         match name:
-            case "user":
+            case "user" | "user_name":
                 return self.catalogue.user(user)
-            case "user_name":
-                return self.catalogue.user_name(user)
             case "item":
                 return self.catalogue.item(item)
             case "brand":
                 return self.catalogue.brand(item)
             case "price":
-                return [plain(self.catalogue.price(item))]
+                return [plain(self.catalogue.prices[item])]
             case "stars":
                 return [plain(str(round(float(self.rows.ratings[row]))))]
             case "headline":

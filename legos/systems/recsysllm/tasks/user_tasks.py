@@ -220,7 +220,7 @@ class UserTask:
         named: set[int] = {item, *candidates}
         values: dict[str, Sequence[Unit]] = {
             "user": self.catalogue.user(user),
-            "user_name": self.catalogue.user_name(user),
+            "user_name": self.catalogue.user(user),
             "item": self.catalogue.item(item),
             "candidates": self.catalogue.candidates(
                 candidates, right=None if whole_list else item, past=len(past)
