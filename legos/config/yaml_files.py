@@ -91,7 +91,7 @@ def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
 def _nearest_file(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {shown(path.parent)} either"
-    known = [file.name for file in yaml_files(path.parent) if file.parent == path.parent]
+    known = sorted(file.name for file in path.parent.iterdir() if file.suffix in _ENDINGS)
     return nearest(path.name, known) if known else f"folder {shown(path.parent)} holds no YAML"
 
 

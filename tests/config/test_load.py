@@ -9,6 +9,7 @@ import pytest
 
 from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
+from legos.config.yaml_files import read_document
 from legos.errors import ConfigError
 from legos.item.cnn import CNNConfig
 
@@ -70,6 +71,20 @@ def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
     assert "--data newsrom: no such YAML; did you mean 'newsroom'?" in text
     assert "--model config/model/nml.yaml: no such file" in text
     assert "--exp: missing; choose from: cache, cllm4rec," in text
+
+
+def test_bricks_by_name_are_given_all_or_beside_a_model() -> None:
+    text = message(*RUN[:2], "--exp", "tt-naml", "--item", "cnn")
+    assert "--model: missing; give --user and --predictor, too" in text
+
+
+def test_the_nearest_yaml_is_looked_for_in_the_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text("a: 1\n")
+    monkeypatch.delattr(Path, "rglob")  # of a home folder it would read the whole disk
+    with pytest.raises(ConfigError, match=r"ran\.yaml: no such file; did you mean 'run\.yaml'"):
+        read_document(tmp_path / "ran.yaml")
 
 
 def test_all_schema_errors_are_told_at_once_with_place_value_and_choice() -> None:
