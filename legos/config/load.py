@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,8 +203,7 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
         for key in OF_THE_ROW:
             first.data.pop(key, None)
         run.put(("model",), first)
-    missing = [kind for kind in KINDS if kind not in run.data | names]
-    problems += [_missing_option(kind, arguments.bricks) for kind in missing]
+    problems += [_missing_option(kind) for kind in KINDS if kind not in run.data | names]
     if problems:
         raise ConfigError("\n".join(problems))
     _override(run, arguments, compared)
@@ -266,10 +265,7 @@ def _problems(found: Sequence[str]) -> ConfigError:
     return ConfigError(head + "\n  ".join(problems))
 
 
-def _missing_option(kind: str, bricks: Collection[str] = ()) -> str:
-    if kind == "model" and bricks:
-        others = " and ".join(f"--{family}" for family in FAMILIES if family not in bricks)
-        return f"--model: missing; give {others}, too, or a model whose bricks are replaced"
+def _missing_option(kind: str) -> str:
     other = "; or give --item, --user and --predictor" if kind == "model" else ""
     known = ", ".join(names_of(kind))
     return f"--{kind}: missing; choose from: {known} (or the path of a YAML){other}"

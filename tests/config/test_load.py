@@ -73,11 +73,6 @@ def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
     assert "--exp: missing; choose from: cache, cllm4rec," in text
 
 
-def test_bricks_by_name_are_given_all_or_beside_a_model() -> None:
-    text = message(*RUN[:2], "--exp", "tt-naml", "--item", "cnn")
-    assert "--model: missing; give --user and --predictor, too" in text
-
-
 def test_the_nearest_yaml_is_looked_for_in_the_folder_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
