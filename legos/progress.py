@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,7 @@ class Bar:
 def progress_bar(
     title: str, total: int, *, done: int = 0, percent: bool = False, console: Console | None = None
 ) -> Iterator[Bar]:
-    """A bar for the time of the block, with the time that is left.
+    """A bar for the time of the block, with the time that is left; in the first process.
 
     Args:
         title: what is going on.
@@ -51,7 +52,7 @@ def progress_bar(
         console: where it goes; None: standard error.
     """
     console = console or PlainConsole(stderr=True)
-    if console.quiet or not console.is_terminal:
+    if console.quiet or not console.is_terminal or os.environ.get("RANK", "0") != "0":
         yield Bar(None, TaskID(0))
         return
     how_far = "{task.percentage:>3.0f}%" if percent else "{task.completed:,}/{task.total:,}"

@@ -81,14 +81,23 @@ def main(args: argparse.Namespace) -> None:
 
     from legos.lm.locate import model_folder
     from legos.lm.text_vectors import text_vectors
+    from legos.sharing import Sharing
+    from legos.workplace.device import joined_processes, make_accelerator
 
-    folder = model_folder(args.model)
-    vectors = text_vectors([text for text in texts if text], folder, max_length=args.max_length)
-    write_item_vectors(args.output, ids, torch.from_numpy(vectors))
-    print(
-        f"{args.output}: {len(ids):,} vectors of {vectors.shape[1]:,} numbers; "
-        f"{len(texts) - len(ids):,} items without text left out"
-    )
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    with joined_processes(accelerator):
+        vectors = text_vectors(
+            [text for text in texts if text],
+            model_folder(args.model),
+            max_length=args.max_length,
+            sharing=Sharing.between(accelerator),
+        )
+    if accelerator.is_main_process:
+        write_item_vectors(args.output, ids, torch.from_numpy(vectors))
+        print(
+            f"{args.output}: {len(ids):,} vectors of {vectors.shape[1]:,} numbers; "
+            f"{len(texts) - len(ids):,} items without text left out"
+        )
 
 
 def item_texts(tables: Tables, fields: Sequence[str] | None) -> list[str]:

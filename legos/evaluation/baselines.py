@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from scipy import sparse
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
 from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
 from legos.runs.folder import Tracker
+from legos.sharing import ALONE, Sharing
 from legos.workplace.workplace import Workplace
 
 _STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidates floats
@@ -38,6 +40,10 @@ HistoryScores = Callable[[sparse.csr_matrix], np.ndarray]
 """Histories ``(n, all items)`` -> scores ``(n, len(data.items))``."""
 PageScores = Callable[[np.ndarray], np.ndarray]
 """Rows of ``data.histories`` ``(s,)`` -> scores ``(s, len(data.items))``."""
+
+
+Known = Mapping[str, Mapping[str, Any]]
+"""By split and baseline what was measured."""
 
 
 class BaselineData:
@@ -64,7 +70,7 @@ class BaselineData:
         catalogue: np.ndarray | None = None,
     ) -> None:
         self.tables, self.split = tables, split
-        self.text_model = text_model or packaged("minilm")
+        self.text_model = text_model
         candidates = tables.lists(split, "candidates")
         histories = tables.lists("histories", "items")
         self.reads = self._train_reads(train, _counts(histories, tables.num_items))
@@ -161,16 +167,25 @@ def _text_cosine(data: BaselineData) -> HistoryScores:
     Raises:
         DataError: the items have no text.
     """
-    from legos.lm.text_vectors import text_vectors, unit_rows
+    from legos.lm.text_vectors import unit_rows
 
-    fields = data.tables.text_fields
-    if not fields:
-        raise DataError(f"{data.tables.folder}: the items have no text field to compare")
-    texts = data.tables.joined_texts(fields)
-    folder = locate(data.text_model).folder
-    vectors = text_vectors(texts, folder, cache=_TEXT_VECTORS, normalise=True)
+    vectors = _item_vectors(data.tables, data.text_model)
     shown = vectors[data.items].T
     return lambda histories: unit_rows(histories @ vectors) @ shown
+
+
+def _item_vectors(
+    tables: Tables, text_model: LanguageModelSource | None, sharing: Sharing = ALONE
+) -> np.ndarray:
+    """``(items, E)`` vectors of length 1 of all items' texts."""
+    from legos.lm.text_vectors import text_vectors
+
+    fields = tables.text_fields
+    if not fields:
+        raise DataError(f"{tables.folder}: the items have no text field to compare")
+    folder = locate(text_model or packaged("minilm")).folder
+    texts = tables.joined_texts(fields)
+    return text_vectors(texts, folder, cache=_TEXT_VECTORS, normalise=True, sharing=sharing)
 
 
 def _item_knn_text_cosine(data: BaselineData) -> np.ndarray:
@@ -304,6 +319,13 @@ def rank_by_baseline(
     return replace(ranked, seconds=time.perf_counter() - begin)
 
 
+def share_texts(config: RunConfig, tables: Tables, accelerator: Accelerator, known: Known) -> None:
+    """Encode with all processes what the baselines of the first one will compare."""
+    missing = missing_baselines(config, tables, known)
+    if accelerator.num_processes > 1 and missing & set(OF_TEXTS):
+        _item_vectors(tables, config.exp.evaluate.text_model, Sharing.between(accelerator))
+
+
 def measure_baselines(
     workplace: Workplace, tracker: Tracker, known: dict[str, dict[str, Any]]
 ) -> None:
@@ -366,12 +388,11 @@ def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[st
     return [name for name in config.exp.baselines if name not in unknown]
 
 
-def missing_baselines(
-    config: RunConfig, tables: Tables, known: Mapping[str, Mapping[str, Any]]
-) -> bool:
-    """Whether ``measure_baselines`` has anything to compute."""
-    return any(
-        name not in known.get(split, {})
+def missing_baselines(config: RunConfig, tables: Tables, known: Known) -> set[str]:
+    """What ``measure_baselines`` has to compute for some split."""
+    return {
+        name
         for split in config.data.splits.test
         for name in possible_baselines(config, tables, split)
-    )
+        if name not in known.get(split, {})
+    }

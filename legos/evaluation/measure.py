@@ -28,7 +28,7 @@ from legos.metrics.beyond import (
 )
 from legos.metrics.full_ranking import counted_metrics
 from legos.metrics.ranking import GLOBAL, Positives
-from legos.workplace.device import Sharing
+from legos.sharing import Sharing
 from legos.workplace.workplace import Workplace
 
 

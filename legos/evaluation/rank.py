@@ -20,7 +20,7 @@ from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.metrics.ranking import Positives, compare_in_groups
-from legos.workplace.device import ALONE, Sharing
+from legos.sharing import ALONE, Sharing
 from legos.workplace.workplace import Workplace
 
 # scores held at once

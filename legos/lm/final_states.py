@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
-from legos.lm.states import similar_batches
+from legos.lm.states import padded_batch, similar_items
 from legos.lm.text_model import call_options, padding_id
+from legos.sharing import ALONE, Sharing
 
 Pooling = Literal["mean", "first", "last"]
 
@@ -23,6 +24,7 @@ def pooled_final_states(
     pooling: Pooling,
     batch_tokens: int = 16_384,
     advance: Callable[[int], None] = lambda count: None,
+    sharing: Sharing = ALONE,
 ) -> Tensor:
     """Texts of N items -> ``(N, E)`` float32 on the CPU; NaN for an item without tokens.
 
@@ -32,19 +34,25 @@ def pooled_final_states(
         pooling: mean of an item's tokens, its first one or its last one.
         batch_tokens: tokens read at once, padding included.
         advance: told how many tokens are done.
+        sharing: with which other processes; all but the first get ``(0, 0)``.
     """
     device = next(model.parameters()).device
-    padding = padding_id(model)
     options = call_options(model)
-    vectors = torch.empty(0, 0)
-    for items, padded, mask in similar_batches(tokens, batch_tokens=batch_tokens, padding=padding):
+    pages = similar_items(tokens, batch_tokens=batch_tokens)
+
+    def encode(items: Tensor) -> Tensor:
+        padded, mask = padded_batch(tokens, items, padding=padding_id(model))
         there = mask.to(device)
         output: Any = model(input_ids=padded.to(device), attention_mask=there.long(), **options)
-        pooled = _pooled(output.last_hidden_state.float(), there, pooling).cpu()
-        if not vectors.numel():
-            vectors = torch.full((len(tokens), pooled.shape[1]), torch.nan)
-        vectors[items] = pooled
-        advance(int(mask.sum()))
+        return _pooled(output.last_hidden_state.float(), there, pooling).cpu()
+
+    vectors = torch.empty(0, 0)
+    for items, pooled in sharing.in_turns(pages, encode):
+        if sharing.is_first:
+            if not vectors.numel():
+                vectors = torch.full((len(tokens), pooled.shape[1]), torch.nan)
+            vectors[items] = pooled
+        advance(int(tokens.lengths[items].sum()))
     return vectors
 
 

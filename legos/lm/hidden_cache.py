@@ -38,6 +38,7 @@ from legos.lm.hidden_files import (
     shard_problem,
 )
 from legos.lm.hidden_writer import SHARD_BYTES, write_parts
+from legos.sharing import ALONE, Sharing
 
 __all__ = ["CachedPart", "HiddenCache", "HiddenStates"]
 
@@ -225,10 +226,12 @@ class HiddenCache:
         dtype: str,
         advance: Callable[[int], None] = lambda count: None,
         shard_bytes: int = SHARD_BYTES,
+        sharing: Sharing = ALONE,
     ) -> None:
         """Compute and store what is missing of the parts, all in one pass over the items.
 
-        A killed write goes on at its first missing shard.
+        A killed write goes on with its missing shards. Processes that share compute a shard each,
+        into one folder; the first of them holds the lock and finishes the parts.
 
         Args:
             tokens: token ids of the N items, ``(P,)`` int64.
@@ -240,6 +243,7 @@ class HiddenCache:
             advance: told the tokens of each shard once they are done.
             shard_bytes: the most that a shard takes, unless one item takes more. A cache that was
                 begun keeps its shards.
+            sharing: with which other processes; the files are the same.
 
         Raises:
             DataError: states are not finite (the message names the items), or a file is damaged.
@@ -256,6 +260,7 @@ class HiddenCache:
             names=self.names,
             advance=advance,
             shard_bytes=shard_bytes,
+            sharing=sharing,
         )
 
     def _nearest(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +40,7 @@ from legos.lm.hidden_files import (
     shard_problem,
     to_array,
 )
+from legos.sharing import Sharing
 from legos.terminal import shown_bytes
 
 SHARD_BYTES = 2**27  # what a kill may cost, and what each part holds in memory while writing
@@ -65,6 +67,7 @@ def write_parts(
     names: Callable[[int], str],
     advance: Callable[[int], None],
     shard_bytes: int,
+    sharing: Sharing,
 ) -> None:
     """Store what is missing of some parts in the cache at ``path``.
 
@@ -72,39 +75,84 @@ def write_parts(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"hidden states as {dtype!r}; {nearest(dtype, DTYPES)}")
-    with lock(path):
-        for file in leftovers(path):
-            file.unlink()
-        finished = finished_parts(path)
-        parts = [part for part in parts if part.name not in finished]
-        if not parts:
-            return
-        bounds = _known_bounds(path, tokens)
-        known = bounds is not None
-        if bounds is None:
-            bounds = split(tokens.offsets, parts, dtype, shard_bytes)
-        pages = list(pairwise(bounds))
-        todo = [_Progress(part, _sealed(path, part, pages, tokens, dtype)) for part in parts]
-        _refuse_small_disk(path, todo, pages, tokens, dtype, texts_too=not known)
-        if not known:
-            _write_head(path, facts, tokens, bounds)
-        for number, (first, stop) in enumerate(pages):
+    with ExitStack() as held:
+
+        def prepare() -> tuple[list[tuple[int, int]], list[_Progress]]:
+            held.enter_context(lock(path))
+            return _prepare(path, facts, tokens, parts, dtype, shard_bytes)
+
+        pages, todo = sharing.first(prepare)
+        sizes = [int(tokens.offsets[stop] - tokens.offsets[first]) for first, stop in pages]
+        missing = [
+            number
+            for number in range(len(pages))
+            if any(entry.shards[number] is None for entry in todo)
+        ]
+        advance(sum(sizes) - sum(sizes[number] for number in missing))
+
+        def compute(number: int) -> list[Shard | None]:
+            """The shards of a page, those that were missing made now."""
+            first, stop = pages[number]
             page = tokens.select(torch.arange(first, stop))
-            missing = [entry for entry in todo if entry.shards[number] is None]
-            if missing:
-                wanted = [entry.part for entry in missing]
-                found = _compute(page, first, wanted, states, dtype, names)
-                for entry in missing:
+            wanted = [entry.part for entry in todo if entry.shards[number] is None]
+            found = _compute(page, first, wanted, states, dtype, names)
+            shards: list[Shard | None] = []
+            for entry in todo:
+                shard = entry.shards[number]
+                if shard is None:
                     target = shard_path(path / entry.part.name, number)
-                    values = found.pop(entry.part.name)
-                    entry.shards[number] = _seal(target, values, dtype, first, stop)
-            advance(page.values.numel())
-        for entry in todo:
-            shards = [shard for shard in entry.shards if shard is not None]
-            part = entry.part
-            content = {"per": part.per, "width": part.width, "dtype": dtype, "shards": shards}
-            manifest = Manifest.model_validate(content)
-            write_json(path / part.name / MANIFEST, manifest.model_dump())
+                    shard = _seal(target, found.pop(entry.part.name), dtype, first, stop)
+                shards.append(shard)
+            return shards
+
+        for number, shards in sharing.in_turns(missing, compute):
+            for entry, shard in zip(todo, shards, strict=True):
+                entry.shards[number] = shard
+            advance(sizes[number])
+        sharing.first(lambda: _finish(path, todo, dtype))
+
+
+def _prepare(
+    path: Path,
+    facts: Mapping[str, Any],
+    tokens: Ragged,
+    parts: Sequence[CachedPart],
+    dtype: str,
+    shard_bytes: int,
+) -> tuple[list[tuple[int, int]], list[_Progress]]:
+    """Items of every shard, and the parts that are not finished; the folder is ready for them."""
+    for file in leftovers(path):
+        file.unlink()
+    finished = finished_parts(path)
+    parts = [part for part in parts if part.name not in finished]
+    if not parts:
+        return [], []
+    bounds = _known_bounds(path, tokens)
+    known = bounds is not None
+    if bounds is None:
+        bounds = split(tokens.offsets, parts, dtype, shard_bytes)
+    pages = list(pairwise(bounds))
+    todo = [_Progress(part, _sealed(path, part, pages, tokens, dtype)) for part in parts]
+    _refuse_small_disk(path, todo, pages, tokens, dtype, texts_too=not known)
+    if not known:
+        _write_head(path, facts, tokens, bounds)
+    return pages, todo
+
+
+def _finish(path: Path, todo: Sequence[_Progress], dtype: str) -> None:
+    """Write the manifests.
+
+    Raises:
+        DataError: a shard that another process wrote is not here.
+    """
+    for part, shards in ((entry.part, entry.shards) for entry in todo):
+        for number, shard in enumerate(shards):
+            file = shard_path(path / part.name, number)
+            if shard is None or not file.is_file():
+                raise DataError(f"{file}: missing; all processes must write to the same folder")
+        content = {"per": part.per, "width": part.width, "dtype": dtype, "shards": shards}
+        manifest = Manifest.model_validate(content)
+        write_json(path / part.name / MANIFEST, manifest.model_dump())
 
 
 def split(offsets: Tensor, parts: Sequence[CachedPart], dtype: str, shard_bytes: int) -> list[int]:

@@ -53,7 +53,8 @@ class StateReader:
         """Texts of N items -> per layer ``(P, E)``, and pooled ``(N, (L + 1) * E)``."""
         out: dict[str, Tensor] = {}
         numbers = Ragged(torch.arange(len(tokens.values)), tokens.offsets)
-        for items, padded, mask in self._batches(tokens):
+        for items in similar_items(tokens, batch_tokens=self.batch_tokens):
+            padded, mask = padded_batch(tokens, items, padding=self.padding)
             places = numbers.select(items).values
             for name, states in self._read(padded, mask).items():
                 whole = len(tokens) if name == POOLED else tokens.values.numel()
@@ -63,9 +64,6 @@ class StateReader:
                 values = states if name == POOLED else states[mask.to(states.device)]
                 out[name][target.to(states.device)] = values
         return out
-
-    def _batches(self, tokens: Ragged) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return similar_batches(tokens, batch_tokens=self.batch_tokens, padding=self.padding)
 
     def _read(self, padded: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Ids and mask ``(n, T)`` -> states ``(n, T, E)`` by name, pooled ``(n, (L + 1) * E)``."""
@@ -97,33 +95,33 @@ class StateReader:
         return states
 
 
-def similar_batches(
-    tokens: Ragged, *, batch_tokens: int, padding: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Items of similar length, the longest first; those without tokens are left out.
+def similar_items(tokens: Ragged, *, batch_tokens: int) -> list[Tensor]:
+    """Numbers ``(n,)`` of items of similar length, the longest first; none without tokens.
 
     Args:
         tokens: ids of N items.
         batch_tokens: the most tokens of a batch, padding included, unless one item has more.
-        padding: id that stands behind a shorter item.
-
-    Yields:
-        numbers of the items ``(n,)``, their padded ids ``(n, T)`` int64, mask ``(n, T)`` bool.
     """
     lengths = tokens.lengths
     order = lengths.argsort(stable=True)
     order = order[lengths[order] > 0]
     ascending = lengths[order]
     end = order.numel()
+    found = []
     while end > 0:
         longest = int(ascending[end - 1])
         begin = max(0, end - max(1, batch_tokens // longest))
         similar = int(torch.searchsorted(ascending, longest * _SIMILAR))
         begin = max(begin, min(similar, end - 1))
-        items = order[begin:end]
-        padded, mask = tokens.padded_tail(items, longest)  # (n, T)
-        yield items, padded.long().masked_fill(~mask, padding), mask
+        found.append(order[begin:end])
         end = begin
+    return found
+
+
+def padded_batch(tokens: Ragged, items: Tensor, *, padding: int) -> tuple[Tensor, Tensor]:
+    """Ids ``(n, T)`` int64 of items, ``padding`` behind shorter ones, and mask ``(n, T)`` bool."""
+    padded, mask = tokens.padded_tail(items, int(tokens.lengths[items].max()))
+    return padded.long().masked_fill(~mask, padding), mask
 
 
 def _of_tokens(states: Tensor, mask: Tensor) -> Tensor:

@@ -6,17 +6,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from legos.content import content_of
+from legos.data.ragged import from_rows
 from legos.errors import ConfigError, DataError
 from legos.files import sha256_of_text, write_array
+from legos.lm.final_states import pooled_final_states
 from legos.lm.settings import LanguageModelSource
 from legos.progress import progress_bar
 from legos.records import read_array
+from legos.sharing import ALONE, Sharing
 
 _VERSION = "mean-2"  # of the computation; part of the fingerprint
 
@@ -29,6 +30,7 @@ def text_vectors(
     max_length: int = 128,
     batch_tokens: int = 4_096,
     normalise: bool = False,
+    sharing: Sharing = ALONE,
 ) -> np.ndarray:
     """Encode texts, or read what an earlier call encoded.
 
@@ -40,9 +42,10 @@ def text_vectors(
         max_length: tokens a text keeps, special tokens included.
         batch_tokens: tokens encoded at once, padding included.
         normalise: scale every vector to length 1.
+        sharing: with which other processes; the first one writes the cache.
 
     Returns:
-        ``(N, E)`` float32.
+        ``(N, E)`` float32; ``(0, 0)`` in all but the first process.
 
     Raises:
         ConfigError: the folder lacks weights or a tokenizer, or the model reads no texts of
@@ -50,10 +53,12 @@ def text_vectors(
     """
     path = None if cache is None else cache / f"{_fingerprint(texts, folder, max_length)}.npy"
     vectors = _cached(path, len(texts)) if path is not None else None
-    if vectors is None:
-        vectors = _encode(texts, folder, max_length, batch_tokens)
-        if path is not None:
+    if sharing.first(lambda: vectors is None):
+        vectors = _encode(texts, folder, max_length, batch_tokens, sharing)
+        if path is not None and sharing.is_first:
             write_array(path, vectors)
+    if vectors is None or not sharing.is_first:
+        return np.zeros((0, 0), dtype=np.float32)
     return unit_rows(vectors) if normalise else vectors
 
 
@@ -84,8 +89,9 @@ def _fingerprint(texts: Sequence[str], folder: Path, max_length: int) -> str:
     return sha256_of_text(" ".join([_VERSION, *content, str(max_length)]))[:24]
 
 
-@torch.no_grad()
-def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int) -> np.ndarray:
+def _encode(
+    texts: Sequence[str], folder: Path, max_length: int, batch_tokens: int, sharing: Sharing
+) -> np.ndarray:
     from tokenizers import Tokenizer
 
     from legos.lm.load import LanguageModel
@@ -99,23 +105,19 @@ def _encode(texts: Sequence[str], folder: Path, max_length: int, batch_tokens: i
     tokenizer = language.fit_to_table(Tokenizer.from_file(str(folder / "tokenizer.json")))
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
-    model: Any = language.load()
-    encoded = [entry.ids for entry in tokenizer.encode_batch(list(texts))]
-    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    vectors = np.zeros((len(texts), language.output_width), dtype=np.float32)
-    order = np.argsort(-lengths, kind="stable")  # longest first: a batch is as long as its first
-    with progress_bar("encoding texts", len(texts)) as bar:
-        begin = 0
-        while begin < len(order):
-            longest = max(1, int(lengths[order[begin]]))
-            rows = order[begin : begin + max(1, batch_tokens // longest)]
-            ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-            for place, row in enumerate(rows):
-                ids[place, : lengths[row]] = torch.tensor(encoded[row])
-            mask = torch.arange(longest) < torch.from_numpy(lengths[rows])[:, None]
-            states = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-            total = (states * mask[..., None]).sum(1)
-            vectors[rows] = (total / mask.sum(1, keepdim=True).clamp(min=1)).numpy()
-            begin += len(rows)
-            bar.advance(len(rows))
+    encoded = [np.array(entry.ids, np.int64) for entry in tokenizer.encode_batch(list(texts))]
+    tokens = from_rows(encoded, "int64").tensors()
+    with progress_bar("encoding texts", tokens.values.numel()) as bar:
+        found = pooled_final_states(
+            language.load(),
+            tokens,
+            pooling="mean",
+            batch_tokens=batch_tokens,
+            advance=bar.advance,
+            sharing=sharing,
+        )
+    if not found.numel():  # no text has a token
+        return np.zeros((len(texts), language.output_width), dtype=np.float32)
+    found[tokens.lengths == 0] = 0
+    vectors: np.ndarray = found.numpy()
     return vectors

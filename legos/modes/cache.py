@@ -12,6 +12,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.lm.states import POOLED
 from legos.progress import progress_bar
+from legos.sharing import Sharing
 from legos.terminal import shown_bytes
 from legos.workplace.language import (
     Reading,
@@ -25,7 +26,8 @@ from legos.workplace.language import (
 def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) -> dict[str, Any]:
     """Write the layers of ``exp.cache`` for the items of the data YAML, in one pass.
 
-    What is there already is not computed again; a killed run goes on where it was.
+    Processes share the shards. What is there already is not computed again; a killed run goes on
+    where it was, with any number of processes.
 
     Returns:
         layers, items, tokens, bytes and seconds.
@@ -37,44 +39,46 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     settings = language_model_settings(config.model)
     if settings is None:
         raise no_language_model(config.bricks)
-    summary: dict[str, Any] = {}
-    if accelerator.is_main_process:
-        model = language_model_of(settings)
-        refuse_other_width(config, model)
-        reading = Reading.of(config, Tables.load(config.data.folder), model)
-        wanted = config.exp.cache
-        parts = {reading.layer(layer).name: reading.layer(layer) for layer in wanted.layers}
-        if wanted.pooled:
-            parts[POOLED] = reading.pooled()
-        missing = [part for name, part in parts.items() if name not in reading.cache.parts()]
-        size = reading.cache.size(reading.tokens, missing, reading.dtype)
-        tokens = reading.tokens.values.numel()
-        console.print(
-            f"{model.name} on {config.data.name}: {len(reading.tokens):,} items, {tokens:,} "
-            f"tokens; "
-            f"{', '.join(part.name for part in missing) or 'nothing'} to compute, "
-            f"{shown_bytes(size)} as {reading.dtype}, into {reading.cache.path}",
-            soft_wrap=True,
+    sharing = Sharing.between(accelerator)
+    model = language_model_of(settings)
+    refuse_other_width(config, model)
+    reading = Reading.of(config, Tables.load(config.data.folder), model)
+    wanted = config.exp.cache
+    parts = {reading.layer(layer).name: reading.layer(layer) for layer in wanted.layers}
+    if wanted.pooled:
+        parts[POOLED] = reading.pooled()
+    finished = sharing.first(reading.cache.parts)
+    missing = [part for name, part in parts.items() if name not in finished]
+    size = reading.cache.size(reading.tokens, missing, reading.dtype)
+    tokens = reading.tokens.values.numel()
+    console.print(
+        f"{model.name} on {config.data.name}: {len(reading.tokens):,} items, {tokens:,} tokens; "
+        f"{', '.join(part.name for part in missing) or 'nothing'} to compute, "
+        f"{shown_bytes(size)} as {reading.dtype}, into {reading.cache.path}",
+        soft_wrap=True,
+    )
+    begin = time.monotonic()
+    with progress_bar("caching hidden states", tokens) as bar:
+        reading.write(
+            missing,
+            accelerator.device,
+            batch_tokens=wanted.batch_tokens,
+            progress=bar.advance,
+            sharing=sharing,
         )
-        begin = time.monotonic()
-        with progress_bar("caching hidden states", tokens) as bar:
-            reading.write(
-                missing, accelerator.device, batch_tokens=wanted.batch_tokens, progress=bar.advance
-            )
-        seconds = time.monotonic() - begin
+    seconds = time.monotonic() - begin
+    if sharing.is_first:
         for name in parts:
             reading.cache.open(name)
-        if missing:
-            console.print(f"{seconds:.1f} s, {tokens / seconds:,.0f} tokens a second")
-        console.print(f"cached and verified: {', '.join(parts)}")
-        summary = {
-            "folder": str(reading.cache.path),
-            "parts": list(parts),
-            "computed": [part.name for part in missing],
-            "items": len(reading.tokens),
-            "tokens": tokens,
-            "bytes": size,
-            "seconds": seconds,
-        }
-    accelerator.wait_for_everyone()
-    return summary
+    if missing:
+        console.print(f"{seconds:.1f} s, {tokens / seconds:,.0f} tokens a second")
+    console.print(f"cached and verified: {', '.join(parts)}")
+    return {
+        "folder": str(reading.cache.path),
+        "parts": list(parts),
+        "computed": [part.name for part in missing],
+        "items": len(reading.tokens),
+        "tokens": tokens,
+        "bytes": size,
+        "seconds": seconds,
+    }

@@ -19,7 +19,7 @@ from legos.config.comparison import comparison_curve
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.evaluation.baselines import measure_baselines
+from legos.evaluation.baselines import measure_baselines, share_texts
 from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
@@ -79,10 +79,11 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
         "fingerprint": tables.fingerprint,
         "runs": {label: [str(run.path) for run in each] for label, each in folders.items()},
     }
-    if not accelerator.is_main_process:
-        return summary
     results = folder.results(of_comparison=True) or {}
     baselines: dict[str, Any] = results.get("baselines", {})
+    share_texts(config, tables, accelerator, baselines)
+    if not accelerator.is_main_process:
+        return summary
     with folder.lock():
         tracker = Tracker(folder.path)
         workplace = Workplace.open(config, accelerator, tables, shapes_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
 from legos.config.load import EmbedJob
 from legos.config.model_schema import DataConfig
@@ -26,6 +27,7 @@ from legos.lm.load import LanguageModel
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
 from legos.lm.tokenizer import TemplateField
 from legos.progress import PlainConsole, progress_bar
+from legos.sharing import Sharing
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.language import template, tokens_fingerprint
 
@@ -70,7 +72,7 @@ def write_vectors(
     Args:
         exp: the experiment.
         data: whose items; None: token vectors alone.
-        accelerator: device and processes; the first of them works.
+        accelerator: device and processes, which share the items.
         console: for remarks.
         data_words: words of a command line that choose the data.
 
@@ -81,26 +83,23 @@ def write_vectors(
         ConfigError: there is no such language model, or an item is too long for it.
         DataError: a vector is not finite, or no item has any text.
     """
-    summary: dict[str, Any] = {}
-    if accelerator.is_main_process:
-        plans = _plans(exp.vectors, data)
-        written = []
-        for plan in plans:
-            if plan.is_done:
-                console.print(f"{plan.path} is up to date", soft_wrap=True)
-                continue
-            plan.path.parent.mkdir(parents=True, exist_ok=True)
-            rows, width = plan.write(exp.vectors, accelerator.device)
-            console.print(f"{plan.path}: {rows:,} {plan.what} of {width:,} numbers", soft_wrap=True)
-            written.append(str(plan.path))
-        console.print("\nused by")
-        words = shlex.join(data_words or ("--data", "DATA"))
-        vocabulary = _vocabulary(data)
-        for plan in plans:
-            console.print(f"  {plan.command(words, vocabulary)}", soft_wrap=True, markup=False)
-        summary = {"files": [str(plan.path) for plan in plans], "written": written}
-    accelerator.wait_for_everyone()
-    return summary
+    sharing = Sharing.between(accelerator)
+    plans = _plans(exp.vectors, data)
+    done = sharing.first(lambda: [plan.is_done for plan in plans])
+    for plan, is_done in zip(plans, done, strict=True):
+        if is_done:
+            console.print(f"{plan.path} is up to date", soft_wrap=True)
+            continue
+        rows, width = plan.write(exp.vectors, accelerator.device, sharing)
+        console.print(f"{plan.path}: {rows:,} {plan.what} of {width:,} numbers", soft_wrap=True)
+    console.print("\nused by")
+    words = shlex.join(data_words or ("--data", "DATA"))
+    vocabulary = _vocabulary(data)
+    for plan in plans:
+        console.print(f"  {plan.command(words, vocabulary)}", soft_wrap=True, markup=False)
+    files = [str(plan.path) for plan in plans]
+    written = [file for file, is_done in zip(files, done, strict=True) if not is_done]
+    return {"files": files, "written": written}
 
 
 def _accelerator(exp: ExpConfig) -> Accelerator:
@@ -140,12 +139,18 @@ class TokenFile:
         """Whether the file is there, made from the same."""
         return file_fingerprint(self.path) == self.fingerprint
 
-    def write(self, vectors: VectorsConfig, device: torch.device) -> tuple[int, int]:
-        """Write the file; returns rows and width."""
-        table = language_model_token_vectors(vectors.model)
-        write_token_table(self.path, table, fingerprint=self.fingerprint)
-        rows, width = table.vectors.shape
-        return rows, width
+    def write(
+        self, vectors: VectorsConfig, device: torch.device, sharing: Sharing
+    ) -> tuple[int, int]:
+        """Write the file in the first process; returns rows and width."""
+
+        def write_table() -> tuple[int, int]:
+            table = language_model_token_vectors(vectors.model)
+            write_token_table(self.path, table, fingerprint=self.fingerprint)
+            rows, width = table.vectors.shape
+            return rows, width
+
+        return sharing.first(write_table)
 
     def command(self, data: str, vocabulary: str | None) -> str:
         """The command line that uses it."""
@@ -208,8 +213,10 @@ class ItemFile:
         """Whether the file is there, made from the same."""
         return file_fingerprint(self.path) == self.fingerprint
 
-    def write(self, vectors: VectorsConfig, device: torch.device) -> tuple[int, int]:
-        """Encode the items and write the file; returns rows and width.
+    def write(
+        self, vectors: VectorsConfig, device: torch.device, sharing: Sharing
+    ) -> tuple[int, int]:
+        """Encode the items, shared, and write the file; returns rows and width.
 
         Raises:
             DataError: a vector is not finite.
@@ -222,13 +229,17 @@ class ItemFile:
                 pooling=vectors.pooling,
                 batch_tokens=vectors.batch_tokens,
                 advance=bar.advance,
+                sharing=sharing,
             )
+        return sharing.first(lambda: self._write_finite(found, vectors.dtype))
+
+    def _write_finite(self, found: Tensor, dtype: str) -> tuple[int, int]:
         broken = (~found.isfinite().all(1)).nonzero()[:, 0].tolist()
         if broken:
             names = ", ".join(self.names[row] for row in broken[:_SHOWN])
             more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
             raise DataError(
-                f"{self.language_model.name} ({vectors.dtype}): vectors of items that are not "
+                f"{self.language_model.name} ({dtype}): vectors of items that are not "
                 f"finite: {names}{more}; nothing was written to {self.path}; are the weights "
                 "whole? fp16 overflows where fp32 and bf16 do not"
             )

@@ -16,7 +16,7 @@ from legos.config.saved import read_description
 from legos.config.schema import RunConfig
 from legos.data.items import Interactions
 from legos.data.tables import Tables
-from legos.evaluation.baselines import measure_baselines, missing_baselines
+from legos.evaluation.baselines import measure_baselines, missing_baselines, share_texts
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
 from legos.reports.page import write_report
@@ -55,9 +55,7 @@ def run_model(
         asked = () if mode == "train" else config.data.splits.test
         untested = [split for split in asked if split not in measured.splits]
         untrained = mode != "test" and "training" not in results
-        compared = bool(baselines and asked) and missing_baselines(
-            config, tables, measured.baselines
-        )
+        compared = baselines and asked and missing_baselines(config, tables, measured.baselines)
         with Tracker(folder.path, enabled=is_main) as tracker:
             if untrained or untested or compared:
                 refuse_unmeasurable(config, tables)
@@ -73,6 +71,8 @@ def run_model(
                     results = train_model(workplace, folder, tracker)
                 if untested:
                     results = test_model(workplace, folder, results, measured, untested)
+                if compared:
+                    share_texts(config, tables, accelerator, measured.baselines)
                 if compared and is_main:
                     measure_baselines(workplace, tracker, measured.baselines)
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,9 +42,9 @@ from legos.lm.verify import (
 )
 from legos.progress import progress_bar
 from legos.registry import bricks_in
+from legos.sharing import ALONE, Sharing
 from legos.terminal import shown_bytes
 
-_WAIT = 0.5  # seconds between two looks whether the first process has made the cache
 _COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
 _STATES_VERSION = 1  # of what is computed; another is another cache
 
@@ -234,13 +233,15 @@ class Reading:
         *,
         batch_tokens: int,
         progress: Callable[[int], None] = lambda count: None,
+        sharing: Sharing = ALONE,
     ) -> None:
-        """Compute and store what is missing of the parts, in one pass.
+        """Compute and store what is missing of the parts, in one pass of all that share it.
 
         Raises:
             ConfigError: the model cut at one of the layers is not the whole model.
         """
-        missing = [part for part in parts if part.name not in self.cache.parts()]
+        finished = sharing.first(self.cache.parts)
+        missing = [part for part in parts if part.name not in finished]
         if not missing:
             return
         model = self._loaded(device)
@@ -251,10 +252,20 @@ class Reading:
             pooled=any(part.name == POOLED for part in missing),
             batch_tokens=batch_tokens,
         )
+        notes: dict[int, Callable[[Path], None]] = {}  # in the first process
         with self._computing(device):
-            verified = [self._verify(model, layer) for layer in layers]
-            self.cache.write(self.tokens, missing, reader, dtype=self.dtype, advance=progress)
-        for layer, note in zip(layers, verified, strict=True):
+            sharing.first(
+                lambda: notes.update({layer: self._verify(model, layer) for layer in layers})
+            )
+            self.cache.write(
+                self.tokens,
+                missing,
+                reader,
+                dtype=self.dtype,
+                advance=progress,
+                sharing=sharing,
+            )
+        for layer, note in notes.items():
             note(self.cache.path / layer_name(layer))
 
     def verify(self, part: CachedPart, device: torch.device) -> None:
@@ -321,21 +332,19 @@ def open_language(
     part = reading.part()
     if part is None:
         return {TOKENS: reading.tokens}
-    if accelerator.is_main_process:
-        reason = reading.cache.why_missing(part.name)
-        if reason is not None:
-            size = reading.cache.size(reading.tokens, [part], reading.dtype)
-            say(f"{reason}; caching {part.name} of {model.name} now, {shown_bytes(size)}")
-            with progress_bar("caching hidden states", reading.tokens.values.numel()) as bar:
-                reading.write(
-                    [part],
-                    accelerator.device,
-                    batch_tokens=config.exp.cache.batch_tokens,
-                    progress=bar.advance,
-                )
-        else:
-            reading.verify(part, accelerator.device)
-    while part.name not in reading.cache.parts():  # longer than any barrier would wait
-        time.sleep(_WAIT)
-    accelerator.wait_for_everyone()
+    sharing = Sharing.between(accelerator)
+    reason = sharing.first(lambda: reading.cache.why_missing(part.name))
+    if reason is not None:
+        size = reading.cache.size(reading.tokens, [part], reading.dtype)
+        say(f"{reason}; caching {part.name} of {model.name} now, {shown_bytes(size)}")
+        with progress_bar("caching hidden states", reading.tokens.values.numel()) as bar:
+            reading.write(
+                [part],
+                accelerator.device,
+                batch_tokens=config.exp.cache.batch_tokens,
+                progress=bar.advance,
+                sharing=sharing,
+            )
+    else:
+        sharing.first(lambda: reading.verify(part, accelerator.device))
     return {part.name: reading.cache.open(part.name)}

@@ -32,7 +32,7 @@ def test_cache_is_read_again_and_missed_when_anything_changes(
     folder = model_folder("minilm")
     calls: list[int] = []
 
-    def encode(texts: list[str], folder: Path, max_length: int, tokens: int) -> np.ndarray:
+    def encode(texts: list[str], folder: Path, max_length: int, *others: object) -> np.ndarray:
         calls.append(max_length)
         return np.ones((len(texts), 3), np.float32)
 

@@ -47,12 +47,18 @@ def end_of_one(arguments: Sequence[str]) -> int | None:
         return process.exitcode
 
 
-def ends_of_two(arguments: Sequence[str]) -> list[int | None]:
-    """Exit codes of both, where one is to take the other with it; None: it was still running."""
-    with _two(arguments) as (processes, _):
+def ends_of_two(arguments: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Exit codes and errors of both, where one is to take the other with it.
+
+    The code of one that was still running is None.
+    """
+    with _two(arguments) as (processes, files):
         for process in processes:
             process.join(_LIMIT)
-        return [process.exitcode for process in processes]
+        return [
+            (process.exitcode, errors.read_text(encoding="utf-8"))
+            for process, (_, errors) in zip(processes, files, strict=True)
+        ]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinc
 from legos.data.ragged import Ragged
 from legos.evaluation.rank import Ranked, Ranking, rank
 from legos.recommender import Recommender, take
-from legos.workplace.device import ALONE, Sharing
+from legos.sharing import ALONE, Sharing
 
 _NUMBERS = 2**23  # held at once by the pairs of a page whose users depend on the candidate
 _PAIR_PAGE = 8_192  # pairs scored at once: the gathered vectors stay in the cache of a core

@@ -14,13 +14,13 @@ from legos.evaluation.rank import Ranked, ranking_of
 from legos.metrics.beyond import ALL
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
+from legos.sharing import Sharing
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
 from legos.training.saved_state import SavedState, load_trained
 from legos.training.trainer import Trainer
 from legos.training.weights import seed_everything
-from legos.workplace.device import Sharing
 from legos.workplace.workplace import Workplace
 
 

@@ -15,6 +15,7 @@ from legos.data.ragged import from_lengths
 from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
+from legos.sharing import Sharing
 from legos.systems.recsysllm.automaton import NOWHERE
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.beam_search import rank_entities
@@ -30,7 +31,6 @@ from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import ITEM
 from legos.systems.recsysllm.world import World
-from legos.workplace.device import Sharing
 
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
