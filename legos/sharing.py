@@ -76,8 +76,8 @@ class Sharing:
             everything = gather_object([own])
         except RuntimeError as lost:
             raise error or LegosError(
-                "another process of this command has ended; start the command again, what was "
-                f"finished is not computed again ({str(lost).splitlines()[0]})"
+                "another process of this command has ended or does not answer; start the command "
+                "again: what is finished stays"
             ) from lost
         if error is not None:
             raise error

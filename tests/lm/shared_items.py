@@ -17,17 +17,20 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
+from legos.data.tables import Tables
 from legos.errors import LegosError, run_command
+from legos.evaluation import baselines
 from legos.lm.hidden_cache import HiddenCache
 from legos.lm.locate import model_folder
 from legos.lm.text_vectors import text_vectors
 from legos.modes.cache import cache_states
 from legos.modes.embed import write_vectors
 from legos.progress import PlainConsole
-from legos.sharing import Sharing
+from legos.sharing import ALONE, Sharing
 from legos.workplace.device import joined_processes, make_accelerator
 from tests.lm.cached import PARTS, TOKENS, cache, states
 from tests.modes.test_embed import job
+from tests.modes.tiny_config import tiny_config
 from tests.workplace.test_language import language_config
 
 SMALL = 64  # bytes a shard: four rows of a layer in fp32
@@ -72,6 +75,13 @@ def everything(tables: Path, folder: Path, sharing: Sharing) -> None:
     found = text_vectors(
         TEXTS, model_folder("minilm"), cache=folder / "texts", batch_tokens=16, sharing=sharing
     )
+    with patch.object(baselines, "_TEXT_VECTORS", folder / "baselines"):
+        config, read = tiny_config(tables, folder, baselines=["text_cosine"]), Tables.load(tables)
+        baselines.share_texts(config, read, accelerator, {})
+        if sharing.is_first:
+            assert sharing == ALONE or list((folder / "baselines").iterdir())
+            split = baselines.BaselineData(read, "test")
+            baselines.baseline_scores("text_cosine", split)
     assert found.shape == ((len(TEXTS), 384) if sharing.is_first else (0, 0))
 
 

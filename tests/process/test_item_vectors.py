@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_vectors_are_written_with_the_ids_of_items_that_have_text(
 ) -> None:
     seen: list[str] = []
 
-    def encode(texts: list[str], folder: Path, *, max_length: int) -> np.ndarray:
+    def encode(texts: list[str], folder: Path, *, max_length: int, **named: Any) -> np.ndarray:
         seen.extend([*texts, f"{folder} {max_length}"])
         return np.arange(len(texts) * 2, dtype=np.float32).reshape(-1, 2)
 
