@@ -277,7 +277,7 @@ def default_templates(prompts: Prompts) -> list[Template]:
     """
     found = []
     for held_out in (template for template in prompts.templates if not template.seen):
-        alike = prompts.of(held_out.family, seen=True, intents=[held_out.intent])
+        alike = prompts.of(held_out.family, seen=True, intent=held_out.intent)
         alike = [template for template in alike if template.answer == held_out.answer]
         found += [*alike[-1:], held_out]
     written = [t for t in prompts.of("review", seen=True) if t.answer == "headline"]

@@ -11,7 +11,7 @@ more are for items of other domains. Intents, slots and answers are P5's, the wo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import nan
@@ -19,26 +19,17 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from legos.errors import ConfigError, nearest
 from legos.systems.recsysllm.units import Unit, document_of, plain
 
 Family = Literal["rating", "sequential", "explanation", "review", "direct", "transfer"]
-SlotName = Literal[
-    "user", "user_name", "item", "history", "candidates",
-    "stars", "headline", "body", "feature", "brand", "price",
-]  # fmt: skip
 Answer = Literal[
     "stars", "whole-stars", "verdict", "liking", "item", "explanation", "stars-explanation",
     "headline",
 ]  # fmt: skip
 FAMILIES: tuple[Family, ...] = get_args(Family)
-NOBODY = -1
-_OF_REVIEWS: tuple[SlotName, ...] = (
-    "user", "user_name", "item", "stars", "headline", "body", "feature", "brand", "price",
-)  # fmt: skip
-_OF_SEQUENCES: tuple[SlotName, ...] = ("user", "user_name", "item", "history", "candidates")
 _FREE_TEXTS: tuple[Answer, ...] = ("explanation", "stars-explanation", "headline")
 _ATTACHED = '.,:;?!")'  # no blank before a plain part that begins with one of these
 _OPENED = '"'  # nor before a slot after a plain part that ends with this
@@ -99,22 +90,20 @@ class Instance:
         prompt: units of Part A before the mask.
         answer: units of Part B.
         reference: the answer as text.
-        user, item: whom and what it is about, or ``NOBODY``; in sequential and direct tasks the
-            item asked for or offered.
+        user, item: whom and what it is about; in sequential and direct tasks the item asked for or
+            offered.
         stars: true rating, NaN where there is none.
         candidates: items to choose from, in the order shown.
-        shown: every item that prompt or answer name, for checks.
     """
 
     template: Template
     prompt: Sequence[Unit]
     answer: Sequence[Unit]
     reference: str
-    user: int = NOBODY
-    item: int = NOBODY
+    user: int
+    item: int
     stars: float = nan
     candidates: tuple[int, ...] = ()
-    shown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,22 +113,14 @@ class Prompts:
     templates: tuple[Template, ...]
 
     def __getitem__(self, name: str) -> Template:
-        """A template.
-
-        Raises:
-            ConfigError: no template has this name; says the nearest.
-        """
+        """A template; ConfigError where none has this name, with the nearest."""
         for template in self.templates:
             if template.name == name:
                 return template
         raise ConfigError(f"prompt {name!r}; {nearest(name, [t.name for t in self.templates])}")
 
     def named(self, name: str, family: Family) -> Template:
-        """A template of a family.
-
-        Raises:
-            ConfigError: it is unknown, or of another family.
-        """
+        """A template of a family; ConfigError where it is unknown, or of another."""
         template = self[name]
         if template.family != family:
             raise ConfigError(
@@ -148,90 +129,25 @@ class Prompts:
         return template
 
     def of(
-        self, family: Family, *, seen: bool | None = None, intents: Iterable[str] | None = None
+        self, family: Family, *, seen: bool | None = None, intent: str | None = None
     ) -> list[Template]:
         """Templates of a family, by default seen and unseen, of all intents."""
-        wanted = None if intents is None else set(intents)
         return [
             template
             for template in self.templates
             if template.family == family
-            and (seen is None or template.seen == seen)
-            and (wanted is None or template.intent in wanted)
+            and seen in (None, template.seen)
+            and intent in (None, template.intent)
         ]
 
 
 @lru_cache(maxsize=1)
 def builtin_prompts() -> Prompts:
     """The 47 templates and the 7 of other domains."""
-    return load_prompts(Path(__file__).with_suffix(".yaml"))
-
-
-def load_prompts(path: Path) -> Prompts:
-    """Read templates by family from a YAML and check them.
-
-    Raises:
-        ConfigError: names file, template and what was expected.
-    """
-    templates: list[Template] = []
-    for family, entries in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        for entry in entries:
-            try:
-                templates.append(Template(family=family, **entry))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, (entry.get("name", family), *first["loc"])))
-                raise ConfigError(
-                    f"{path}: {place}: {first['msg']}, found {first['input']!r}"
-                ) from None
-    names = [template.name for template in templates]
-    seen = {_question(template) for template in templates if template.seen}
-    for template in templates:
-        where = f"{path}: {template.name}"
-        if names.count(template.name) > 1:
-            raise ConfigError(f"{where} names several templates, expected one")
-        _check(template, where)
-        trained = any(family == template.family for family, *_ in seen)
-        if not template.seen and trained and _question(template) not in seen:
-            raise ConfigError(
-                f"{where} is held out, but no seen template has its intent, slots and answer"
-            )
-    return Prompts(tuple(templates))
-
-
-def _check(template: Template, where: str) -> None:
-    sequential = template.family in ("sequential", "direct")
-    answers = ("item", "verdict") if sequential else tuple(set(get_args(Answer)) - {"item"})
-    if template.answer not in answers:
-        raise ConfigError(
-            f"{where}: answer {template.answer!r} in family {template.family}; "
-            f"{nearest(template.answer, answers)}"
-        )
-    slots = _OF_SEQUENCES if sequential else _OF_REVIEWS
-    before = ""
-    for part in template.parts:
-        if not part.strip():
-            raise ConfigError(f"{where}: an empty part")
-        if _is_slot(part):
-            if part[1:-1] not in slots:
-                raise ConfigError(f"{where}: slot {part}; {nearest(part[1:-1], slots)}")
-            if _is_slot(before):
-                raise ConfigError(f"{where}: {before} touches {part}; expected words between them")
-            if template.parts.count(part) > 1:
-                raise ConfigError(f"{where}: slot {part} occurs twice")
-        elif "<" in part or ">" in part:
-            raise ConfigError(
-                f"{where}: {part!r}; a slot is a part of its own, as in [for, <user>]"
-            )
-        before = part
-    if _is_slot(before):
-        raise ConfigError(f"{where}: ends with {before}; expected words before the answer")
-
-
-def _question(template: Template) -> tuple[Family, Answer, str, frozenset[str]]:
-    """What paraphrases have in common."""
-    slots = frozenset("user" if slot == "user_name" else slot for slot in template.slots)
-    return template.family, template.answer, template.intent, slots
+    families = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return Prompts(
+        tuple(Template(family=name, **entry) for name, some in families.items() for entry in some)
+    )
 
 
 def _is_slot(part: str) -> bool:

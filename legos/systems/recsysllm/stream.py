@@ -90,7 +90,7 @@ class TrainingStream:
         """
         families = self._world.families
         user = int(families.sequences.users[row])
-        items = [families.sequences.event(row, event) for event in events]
+        items = families.sequences.items.row(row)[events].tolist()
         return document_of(
             [
                 [plain("Customer:")],

@@ -11,6 +11,7 @@ import torch
 from legos.data.tables import Tables
 from legos.systems.recsysllm.prompts import Instance
 from legos.systems.recsysllm.settings import TaskSettings
+from legos.systems.recsysllm.tasks.events import Sequences
 from legos.systems.recsysllm.world import TaskFamilies
 from process.amazon.assemble import Options, read_prepared
 from process.amazon.filters import Filters
@@ -70,6 +71,18 @@ def past_of(one: Instance) -> list[int]:
     """Items of the past that a prompt tells of, without those that are candidates, too."""
     past = [unit.key for unit in one.prompt if unit.entity_type == "item" and unit.event >= 0]
     return [item for item in past if item not in one.candidates]
+
+
+def items_of(one: Instance) -> set[int]:
+    """Items that an example is about or names."""
+    units = [unit for unit in (*one.prompt, *one.answer) if unit.entity_type == "item"]
+    return {one.item, *one.candidates, *(unit.key for unit in units)}
+
+
+def held_out_pairs(sequences: Sequences) -> set[int]:
+    """``user * num_items + item`` of valid and test events."""
+    both = torch.cat([sequences.targets("valid"), sequences.targets("test")])
+    return set((sequences.users.repeat(2) * sequences.num_items + both).tolist())
 
 
 def epoch_of(made: TaskFamilies, epoch: int) -> dict[str, list[Instance]]:

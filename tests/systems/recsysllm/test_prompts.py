@@ -1,13 +1,13 @@
-"""Templates: counts, intents, slots, what is held out, and faults in their files."""
+"""Templates: counts, intents, slots, what is held out, and what their file may say."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 
 from legos.errors import ConfigError
-from legos.systems.recsysllm.prompts import FAMILIES, builtin_prompts, load_prompts
+from legos.systems.recsysllm.prompts import FAMILIES, Template, builtin_prompts
 from legos.systems.recsysllm.units import entity, plain
 
 # P5's templates: the numbers of those of each intent
@@ -90,30 +90,38 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         builtin_prompts()["ratng-1"]
 
 
-GOOD = "{name: rating-1, intent: score, answer: stars, parts: [<user>, rates, <item>, ':']}"
+SLOTS_OF_SEQUENCES = {"user", "user_name", "item", "history", "candidates"}
+SLOTS_OF_REVIEWS = {
+    "user", "user_name", "item", "stars", "headline", "body", "feature", "brand", "price",
+}  # fmt: skip
+
+
+def is_slot(part: str) -> bool:
+    return part.startswith("<") and part.endswith(">")
 
 
 @pytest.mark.parametrize(
-    ("templates", "message"),
-    [
-        ("{name: a, intent: score, answer: stars, parts: [<user>, <item>, x]}", "touches <item>"),
-        ("{name: a, intent: score, answer: stars, parts: [x, <usr>, y]}", "did you mean 'user'"),
-        ("{name: a, intent: score, answer: stars, parts: [x <user>, y]}", "a part of its own"),
-        ("{name: a, intent: score, answer: stars, parts: [x, <user>]}", "before the answer"),
-        ("{name: a, intent: score, answer: item, parts: [x, <user>, y]}", "answer 'item'"),
-        ("{name: a, intent: score, answer: stras, parts: [x, <user>, y]}", "answer"),
-        ("{name: a, intent: score, answer: stars, parts: [x, <history>, y]}", "slot <history>"),
-        (f"{GOOD}\n  - {GOOD}", "several templates"),
-        (
-            f"{GOOD}\n  - {GOOD.replace('rating-1', 'b').replace('score', 'like, seen: false')}",
-            "no seen template",
-        ),
-        ("{name: a, intent: like, answer: liking, parts: [<user>, x, <user>, y]}", "occurs twice"),
-        ("{name: a, intent: like, answer: liking, parts: [x]}", "a.parts: "),
-    ],
+    "template", builtin_prompts().templates, ids=lambda template: template.name
 )
-def test_a_fault_in_a_file_is_named(tmp_path: Path, templates: str, message: str) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(f"rating:\n  - {templates}\n")
-    with pytest.raises(ConfigError, match=message):
-        load_prompts(path)
+def test_the_file_of_prompts_is_sound(template: Template) -> None:
+    about_users = template.family in ("sequential", "direct")
+    assert (template.answer in ("item", "verdict")) or not about_users
+    assert template.answer != "item" or about_users
+    assert template.slots <= (SLOTS_OF_SEQUENCES if about_users else SLOTS_OF_REVIEWS)
+    slots = [part for part in template.parts if is_slot(part)]
+    assert len(set(slots)) == len(slots)
+    for part, other in pairwise((*template.parts, "<answer>")):
+        assert part.strip()
+        assert not (is_slot(part) and is_slot(other))  # words between slots, and before the answer
+        assert is_slot(part) or not {"<", ">"} & set(part)
+
+
+def test_held_out_prompts_ask_what_a_seen_one_asks() -> None:
+    def question(template: Template) -> tuple[object, ...]:
+        slots = frozenset("user" if slot == "user_name" else slot for slot in template.slots)
+        return template.family, template.answer, template.intent, slots
+
+    templates = builtin_prompts().templates
+    assert len({template.name for template in templates}) == len(templates)
+    seen = {question(template) for template in templates if template.seen}
+    assert {question(builtin_prompts()[name]) for name in HELD_OUT} <= seen

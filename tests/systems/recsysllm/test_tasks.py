@@ -16,7 +16,7 @@ from legos.systems.recsysllm.settings import HorizonSettings
 from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.tasks.events import unseen_items
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS, ReviewTask, random_split
-from tests.systems.recsysllm.reviews import epoch_of, families, past_of
+from tests.systems.recsysllm.reviews import epoch_of, families, held_out_pairs, items_of, past_of
 from tests.systems.recsysllm.small import ragged
 
 
@@ -33,7 +33,7 @@ def test_nothing_held_out_is_in_a_training_example_but_as_a_wrong_candidate(
     reviewed: Tables, seed: int, epoch: int, split: str, history: str
 ) -> None:
     made = families(reviewed, seed=seed, split=split, history=history)
-    held_out = set(made.sequences.held_out_pairs().tolist())
+    held_out = held_out_pairs(made.sequences)
     rows = made.reviews
     assert rows is not None
     keys = (rows.users * reviewed.num_items + rows.items).tolist()
@@ -45,10 +45,7 @@ def test_nothing_held_out_is_in_a_training_example_but_as_a_wrong_candidate(
         barred = held_out if name in made.users else of_reviews
         for one in instances:
             assert one.template.seen
-            named = {one.user * reviewed.num_items + item for item in one.shown}
-            named |= {one.user * reviewed.num_items + item for item in one.candidates}
-            units = [u for u in (*one.prompt, *one.answer) if u.entity_type == "item"]
-            named |= {one.user * reviewed.num_items + unit.key for unit in units}
+            named = {one.user * reviewed.num_items + item for item in items_of(one)}
             wrong = set(one.candidates) - {one.item}
             if name in made.users and one.reference == "no":
                 wrong.add(one.item)
@@ -60,7 +57,7 @@ def test_held_out_items_are_negatives_in_training_as_often_as_any_other(reviewed
     sequences = made.sequences
     pool = reviewed.num_items - sequences.seen(held_out=False).lengths
     room = dict(zip(sequences.users.tolist(), pool.tolist(), strict=True))
-    held_out = set(sequences.held_out_pairs().tolist())
+    held_out = held_out_pairs(sequences)
     for name in ("direct", "sequential"):
         found, expected, variance = 0, 0.0, 0.0
         for epoch in range(15):

@@ -18,6 +18,7 @@ from process.amazon.filters import Filters
 from process.amazon.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.tables import write_tables
+from tests.systems.recsysllm.reviews import held_out_pairs, items_of
 from tests.systems.recsysllm.small import SHARED
 
 
@@ -54,16 +55,14 @@ def test_every_family_has_examples_and_baselines_can_be_measured(giftcards: Tabl
     rows = made.reviews
     assert rows is not None
     assert len(rows) == 2965
-    held_out = set(made.sequences.held_out_pairs().tolist())
+    held_out = held_out_pairs(made.sequences)
     mixture = made.mixture()
     assert mixture.names == ["rating", "explanation", "review", "sequential", "direct"]
     for one in mixture.batch(torch.arange(2000), epoch=0):
         wrong = set(one.candidates) - {one.item}  # held-out items are negatives, too
         if one.reference == "no":
             wrong.add(one.item)
-        named = {
-            one.user * giftcards.num_items + item for item in {*one.shown, *one.candidates} - wrong
-        }
+        named = {one.user * giftcards.num_items + item for item in items_of(one) - wrong}
         assert not named & held_out
     train, test = rows.of("train"), rows.of("test")
     guesses = mean_ratings(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.data.sampling import PairSet
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import (
@@ -76,59 +77,41 @@ def split_of_candidates(tables: Tables, split: SplitName, negatives: int) -> str
 def table_candidates(
     tables: Tables, sequences: Sequences, name: str, *, split: SplitName
 ) -> Candidates:
-    """The candidates of a split of the tables, the target in front.
-
-    Args:
-        tables: that have the split.
-        sequences: of the same tables; whose held-out events are the clicks.
-        name: of the split.
-        split: whose targets these are, ``valid`` or ``test``.
+    """The candidates of a split of the tables by name, the targets of valid or test in front.
 
     Raises:
         DataError: not one click and as many candidates for every user of the sequences, another
             click than the held-out event, or a candidate that the user has in some split.
     """
-    users = tables.scalar(name, "user_id").long()
+    users, order = tables.scalar(name, "user_id").long().sort()
     shown, labels = tables.lists(name, "candidates"), tables.lists(name, "labels").values
     width = int(shown.lengths[0]) if len(shown) else 1
-    clicked = labels == 1
-    if bool((shown.lengths != width).any()) or shown.rows[clicked].tolist() != list(
-        range(len(users))
-    ):
+    rows = shown.rows[labels == 1]
+    if bool((shown.lengths != width).any()) or not torch.equal(rows, torch.arange(len(users))):
         raise DataError(
             f"{tables.folder}: {name}: expected one click and as many candidates in every "
             "impression; make the tables again"
         )
-    order = users.argsort()
-    values = shown.values.long().view(len(users), width)[order]
-    place = clicked.view(len(users), width)[order]
-    front = (~place).int().sort(dim=1, stable=True).indices  # the click, then the others in order
-    items = values.gather(1, front)
-    if (
-        users[order].tolist() != sequences.users.tolist()
-        or items[:, 0].tolist() != sequences.targets(split).tolist()
+    other = labels.view(-1, width)[order] != 1
+    front = other.int().sort(dim=1, stable=True).indices  # the click, then the others in order
+    items = shown.values.long().view(-1, width)[order].gather(1, front)
+    if not (
+        torch.equal(users, sequences.users) and torch.equal(items[:, 0], sequences.targets(split))
     ):
         raise DataError(
             f"{tables.folder}: {name} has other users or clicks than {split}; make the tables again"
         )
-    _refuse_known(items[:, 1:], sequences, f"{tables.folder}: {name}")
+    seen = sequences.seen()
+    known = PairSet(seen.rows, seen.values, sequences.num_items)
+    if bool(known.contains(torch.arange(len(sequences))[:, None], items[:, 1:]).any()):
+        raise DataError(
+            f"{tables.folder}: {name}: a negative is an item of its user; make the tables again"
+        )
     files = {
         column: tables.manifest["files"][f"columns/{name}/{column}.npy"]["sha256"]
         for column in ("user_id", "candidates.values", "labels.values")
     }
-    return Candidates(users[order], items, _hash({"split": name, "files": files}))
-
-
-def _refuse_known(negatives: Tensor, sequences: Sequences, origin: str) -> None:
-    """Raise DataError where a wrong answer is an item that the user has."""
-    seen, width = sequences.seen(), sequences.num_items
-    known = seen.rows * width + seen.values  # ascending
-    asked = torch.arange(len(sequences))[:, None] * width + negatives
-    if not known.numel() or not asked.numel():
-        return
-    at = torch.searchsorted(known, asked).clamp(max=known.numel() - 1)
-    if bool((known[at] == asked).any()):
-        raise DataError(f"{origin}: a negative is an item of its user; make the tables again")
+    return Candidates(users, items, _hash({"split": name, "files": files}))
 
 
 def frozen_candidates(
@@ -166,32 +149,20 @@ def frozen_candidates(
         # runs that start together want the same candidates: one draws, the others wait for it
         with output_lock(folder, wait=True):
             if not (folder / _MANIFEST).is_file():
-                _write(folder, sequences, wanted)
+                _write(folder, sequences, split, wanted)
     return _read(folder, wanted)
 
 
-def _draw(sequences: Sequences, split: SplitName, seed: int, negatives: int) -> Tensor:
-    seen, targets = sequences.seen(), sequences.targets(split)
-    blocks = [torch.zeros((0, negatives), dtype=torch.int64)]
+def _write(folder: Path, sequences: Sequences, split: SplitName, wanted: dict[str, Any]) -> None:
+    seen, key = sequences.seen(), {"seed": wanted["seed"], "epoch": _EPOCH[split]}
+    count, items = wanted["negatives"], sequences.num_items
+    drawn = [torch.zeros((0, count), dtype=torch.int64)]
     for rows in torch.arange(len(sequences)).split(_BLOCK):
-        users = sequences.users[rows]
-        blocks.append(
-            unseen_items(
-                users,
-                seen.select(rows),
-                num_items=sequences.num_items,
-                count=negatives,
-                seed=seed,
-                epoch=_EPOCH[split],
-            )
-        )
-    return torch.cat([targets[:, None], torch.cat(blocks)], 1)
-
-
-def _write(folder: Path, sequences: Sequences, wanted: dict[str, Any]) -> None:
-    items = _draw(sequences, wanted["split"], wanted["seed"], wanted["negatives"])
+        users, had = sequences.users[rows], seen.select(rows)
+        drawn.append(unseen_items(users, had, num_items=items, count=count, **key))
+    candidates = torch.cat([sequences.targets(split)[:, None], torch.cat(drawn)], 1)
     with atomic_folder(folder) as temporary:
-        write_array(temporary / _ITEMS, items.numpy().astype(np.int32))
+        write_array(temporary / _ITEMS, candidates.numpy().astype(np.int32))
         write_array(temporary / _USERS, sequences.users.numpy().astype(np.int32))
         files = {name: sha256_of_file(temporary / name) for name in (_ITEMS, _USERS)}
         hashed = {**wanted, "files": files}
@@ -221,8 +192,8 @@ def _read(folder: Path, wanted: dict[str, Any]) -> Candidates:
     count, width = wanted["users"], 1 + wanted["negatives"]
     items = read_array(folder / _ITEMS, dtype="int32", shape=(count, width), hint=hint)
     users = read_array(folder / _USERS, dtype="int32", shape=(count,), hint=hint)
-    fingerprint = manifest.sha256
-    return Candidates(torch.from_numpy(users).long(), torch.from_numpy(items).long(), fingerprint)
+    own_users, own_items = (torch.from_numpy(array).long() for array in (users, items))
+    return Candidates(own_users, own_items, manifest.sha256)
 
 
 def _hash(content: dict[str, Any]) -> str:

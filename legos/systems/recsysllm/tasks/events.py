@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths, from_owners
+from legos.data.ragged import Ragged, from_lengths, from_owners, from_rows, join_rows
 from legos.data.sampling import below, distinct_positions, keyed_bits
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings, SplitName
 
 HELD_OUT = 2
+TEMPLATE, STARS, JITTER, _WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = (
+    range(61, 72)
+)
+"""Keys of draws."""
+EVALUATION = -1  # the epoch of draws for valid and test
+SHORT, MEDIUM, LONG = 0, 1, 2  # horizons
+_HORIZON, _LONG_PAST = 51, 52  # keys of draws
+_UNIT = 2.0**62  # bits are below
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -47,24 +57,21 @@ class Sequences:
         Raises:
             DataError: the tables are split in another way.
         """
-        users, histories, targets = _clicks(tables, "test")
-        valid_users, valid_histories, valid_targets = _clicks(tables, "valid")
-        items = [np.append(h, t) for h, t in zip(histories, targets, strict=True)]
-        valid = [np.append(h, t) for h, t in zip(valid_histories, valid_targets, strict=True)]
-        same = users.tolist() == valid_users.tolist() and all(
-            np.array_equal(whole[:-1], part) for whole, part in zip(items, valid, strict=True)
-        )
-        if not same:
+        users, items = _clicks(tables, "test")
+        valid_users, valid = _clicks(tables, "valid")
+        before = items.head(items.lengths - 1)
+        if not (
+            torch.equal(users, valid_users)
+            and torch.equal(before.offsets, valid.offsets)
+            and torch.equal(before.values, valid.values)
+        ):
             raise DataError(
                 f"{tables.folder}: split {tables.manifest.get('split_rule')!r}; sequential tasks "
                 "need one test event a user, the valid event right before it: make the tables with "
                 "--split leave-last-out"
             )
-        lengths = torch.tensor([len(row) for row in items], dtype=torch.int64)
-        values = torch.from_numpy(np.concatenate(items).astype(np.int64)) if items else lengths
-        rows = from_lengths(values, lengths)
-        times = from_lengths(_times(tables, users, rows), lengths)
-        return cls(users, rows, times, tables.num_items)
+        times = Ragged(_times(tables, users, items), items.offsets)
+        return cls(users, items, times, tables.num_items)
 
     def seen(self, *, held_out: bool = True) -> Ragged:
         """S rows of the items of each user, ascending, every one once.
@@ -78,28 +85,13 @@ class Sequences:
         keys = torch.unique(keys)
         return from_owners(keys % self.num_items, keys // self.num_items, len(self))
 
-    def event(self, row: int, place: int) -> int:
-        """The item at a place of a row; negative places count from the end."""
-        return int(self.items.row(row)[place])
-
     def targets(self, split: SplitName) -> Tensor:
-        """``(S,)`` int64 held-out items.
-
-        Raises:
-            DataError: ``train`` has several.
-        """
-        if split == "train":
-            raise DataError("split 'train' has several targets a user; expected valid or test")
+        """``(S,)`` int64 items of valid or test."""
         return self.items.values[self.items.offsets[1:] - (1 if split == "test" else 2)]
 
-    def held_out_pairs(self) -> Tensor:
-        """``(2 S,)`` int64: ``user * num_items + item`` of valid and test events."""
-        both = torch.cat([self.targets("valid"), self.targets("test")])
-        return self.users.repeat(2) * self.num_items + both
 
-
-def _clicks(tables: Tables, split: str) -> tuple[Tensor, list[np.ndarray], np.ndarray]:
-    """Users ``(n,)`` of a split, ascending, their histories and the item of each."""
+def _clicks(tables: Tables, split: str) -> tuple[Tensor, Ragged]:
+    """Users ``(n,)`` of a split, ascending, and their histories, each with the item clicked."""
     candidates, labels = tables.lists(split, "candidates"), tables.lists(split, "labels")
     clicked = labels.values == 1
     users = tables.scalar(split, "user_id").long()
@@ -109,11 +101,11 @@ def _clicks(tables: Tables, split: str) -> tuple[Tensor, list[np.ndarray], np.nd
             f"{tables.folder}: {split} does not have one event a user; sequential tasks need "
             "tables made with --split leave-last-out"
         )
-    targets = candidates.values[clicked].long()
     order = users.argsort()
-    histories = tables.lists("histories", "items").select(tables.scalar(split, "history").long())
-    rows = [histories.row(row).numpy() for row in order.tolist()]
-    return users[order], rows, targets[order].numpy()
+    targets = from_lengths(candidates.values[clicked].long()[order], torch.ones_like(users))
+    rows = tables.scalar(split, "history").long()[order]
+    histories = tables.lists("histories", "items").select(rows)
+    return users[order], join_rows([Ragged(histories.values.long(), histories.offsets), targets])
 
 
 def _times(tables: Tables, users: Tensor, items: Ragged) -> Tensor:
@@ -122,20 +114,11 @@ def _times(tables: Tables, users: Tensor, items: Ragged) -> Tensor:
     if not tables.has("reviews", "time"):
         return unknown
     pairs = tables.scalar("reviews", "user_id").long() * tables.num_items
-    pairs = pairs + tables.scalar("reviews", "item_id").long()
-    times = tables.scalar("reviews", "time").long()
-    order = pairs.argsort()
+    pairs, order = (pairs + tables.scalar("reviews", "item_id").long()).sort()
+    times = tables.scalar("reviews", "time").long()[order]
     wanted = users[items.rows] * tables.num_items + items.values
-    at = torch.searchsorted(pairs[order], wanted).clamp(max=max(len(pairs) - 1, 0))
-    found = order[at]
-    return torch.where(pairs[found] == wanted, times[found], unknown)
-
-
-TEMPLATE, STARS, JITTER, WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = range(
-    61, 72
-)
-UNIT = 2.0**62  # bits are below
-EVALUATION = -1  # the epoch of draws for valid and test
+    at = torch.searchsorted(pairs, wanted).clamp(max=max(len(pairs) - 1, 0))
+    return torch.where(pairs[at] == wanted, times[at], unknown)
 
 
 def random_bits(rows: Tensor, slots: int, key: int, *, seed: int, epoch: int) -> Tensor:
@@ -145,7 +128,7 @@ def random_bits(rows: Tensor, slots: int, key: int, *, seed: int, epoch: int) ->
 
 def uniform(rows: Tensor, slots: int, key: int, *, seed: int, epoch: int) -> Tensor:
     """``(B, slots)`` float64 in (0, 1)."""
-    return (random_bits(rows, slots, key, seed=seed, epoch=epoch).double() + 0.5) / UNIT
+    return (random_bits(rows, slots, key, seed=seed, epoch=epoch).double() + 0.5) / _UNIT
 
 
 def normal(rows: Tensor, key: int, *, seed: int, epoch: int) -> Tensor:
@@ -160,7 +143,7 @@ def choice(rows: Tensor, limits: Tensor | int, key: int, *, seed: int, epoch: in
 
 
 def permutation(rows: Tensor, slots: int, *, seed: int, epoch: int) -> Tensor:
-    """``(B, slots)`` int64: a random order of as many places for each row."""
+    """``(B, slots)`` int64: the numbers below ``slots`` in a random order for each row."""
     return random_bits(rows, slots, ORDER, seed=seed, epoch=epoch).argsort(1)
 
 
@@ -187,25 +170,16 @@ def unseen_items(
             f"{num_items} items, one user had {int(seen.lengths.max())} of them: too few are left "
             f"to draw {count}; ask for fewer negatives"
         )
-    places, _ = distinct_positions(
-        random_bits(rows, count, NEGATIVES, seed=seed, epoch=epoch), left
-    )
-    # the j-th item seen (from 0) is stepped over by places from (its number - j) on
+    ranks, _ = distinct_positions(random_bits(rows, count, NEGATIVES, seed=seed, epoch=epoch), left)
+    # the j-th item seen (from 0) is stepped over by ranks from (its number - j) on
     width = int(seen.lengths.max()) if len(seen) else 0
     taken = torch.full((len(seen), width), num_items, dtype=torch.int64)
     at = seen.positions
     taken[seen.rows, at] = seen.values.long() - at
-    return places + torch.searchsorted(taken, places, right=True)
+    return ranks + torch.searchsorted(taken, ranks, right=True)
 
 
-SHORT, MEDIUM, LONG = 0, 1, 2
-_DAY = 86_400
-_KEY, _LONG_KEY = 51, 52  # of random numbers
-_UNIT = 2.0**62  # bits are below
-
-
-@dataclass(frozen=True)
-class PastWindows:
+class PastWindows(NamedTuple):
     """What was drawn for B users.
 
     Attributes:
@@ -239,85 +213,60 @@ class HorizonSampler:
         self, times: Ragged, *, held_out: int, settings: HorizonSettings, seed: int
     ) -> None:
         self.settings, self.seed, self.held_out = settings, seed, held_out
-        self.by_time = settings.by == "time"
-        self.times = times.values.numpy()
-        self.offsets = times.offsets.numpy()
-        if self.by_time:
-            if len(self.times) and self.times.min() < 0:
+        self._times = times.numpy()
+        values = self._times.values
+        if settings.by == "time" and len(values):
+            if values.min() < 0:
                 raise ConfigError(
                     "horizons: by: time, but some events have no time; expected by: count"
                 )
-            falls = np.diff(self.times, prepend=0) < 0
-            wrong = np.flatnonzero(falls & (times.numpy().positions > 0))
+            falls = np.diff(values, prepend=0) < 0
+            wrong = np.flatnonzero(falls & (self._times.positions > 0))
             if len(wrong):
-                user = int(np.searchsorted(self.offsets, wrong[0], side="right")) - 1
+                user = self._times.rows[wrong[0]]
                 raise DataError(f"user {user}: events are not in the order of time")
 
     def usable(self) -> Tensor:
         """Users with enough events that are not held out, ascending: ``(n,)`` int64."""
-        counts = np.diff(self.offsets) - self.held_out
+        counts = self._times.lengths - self.held_out
         return torch.from_numpy(np.flatnonzero(counts >= self.settings.min_items))
 
     def draw(self, users: Tensor, *, epoch: int) -> PastWindows:
-        """One window a user; a function of (seed, epoch, user).
-
-        Args:
-            users: ``(B,)`` int64, from :meth:`usable`.
-            epoch: pass over the users.
-
-        Raises:
-            DataError: a user has too few events.
-        """
+        """One window a user of ``(B,)`` usable ones; a function of (seed, epoch, user)."""
         own = self.settings
         weights = np.array([own.short_weight, own.medium_weight, own.long_weight]).cumsum()
-        bits = keyed_bits(users, 2, _KEY, self.seed, epoch)
-        uniform = bits[:, 0].double().numpy() / _UNIT * weights[-1]
-        drawn = np.searchsorted(weights, uniform, side="right").clip(max=LONG)
+        bits = keyed_bits(users, 2, _HORIZON, self.seed, epoch)
+        draws = bits[:, 0].double().numpy() / _UNIT * weights[-1]
+        drawn = np.searchsorted(weights, draws, side="right").clip(max=LONG)
         rows, taken = [], drawn.copy()
-        for place, user in enumerate(users.tolist()):
-            first, count = int(self.offsets[user]), self._count(user)
-            if count < own.min_items:
-                raise DataError(
-                    f"user {user}: {count} events that are not held out, expected at least "
-                    f"{own.min_items}"
-                )
+        for at, user in enumerate(users.tolist()):
+            times = self._times.row(user)
             # ends at any event, so late that the long window is long enough
-            last = own.min_items - 1 + int(below(bits[place, 1], count - own.min_items + 1))
-            begin = self._begin(first, last, int(drawn[place]))
-            while last + 1 - begin < own.min_items:
-                taken[place] += 1
-                begin = self._begin(first, last, int(taken[place]))
-            events = np.arange(begin, last + 1)
-            rows.append(self._at_most(events, taken[place] == LONG, user, epoch))
-        values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        lengths = torch.tensor([len(events) for events in rows], dtype=torch.int64)
-        return PastWindows(
-            from_lengths(torch.from_numpy(values), lengths),
-            torch.from_numpy(drawn).long(),
-            torch.from_numpy(taken).long(),
-        )
+            free = len(times) - self.held_out - own.min_items + 1
+            end = own.min_items + int(below(bits[at, 1], free))
+            begin = self._begin(times[:end], drawn[at])
+            while end - begin < own.min_items:
+                taken[at] += 1
+                begin = self._begin(times[:end], taken[at])
+            rows.append(self._at_most(np.arange(begin, end), taken[at] == LONG, user, epoch))
+        events = from_rows(rows, "int64").tensors()
+        return PastWindows(events, torch.from_numpy(drawn), torch.from_numpy(taken))
 
-    def _count(self, user: int) -> int:
-        return int(self.offsets[user + 1] - self.offsets[user]) - self.held_out
-
-    def _begin(self, first: int, last: int, horizon: int) -> int:
-        """The oldest event of a window that ends with event ``last`` of a user."""
+    def _begin(self, times: np.ndarray, horizon: int) -> int:
+        """The oldest event of a window that ends with the last of these."""
         own = self.settings
         if horizon == LONG:
             return 0
-        if not self.by_time:
-            return max(0, last + 1 - (own.short_events, own.medium_events)[horizon])
-        times = self.times[first : first + last + 1]
+        if own.by == "count":
+            return max(0, len(times) - (own.short_events, own.medium_events)[horizon])
         days = (own.short_days, own.medium_days)[horizon]
         return int(np.searchsorted(times, times[-1] - days * _DAY, side="right"))
 
     def _at_most(self, events: np.ndarray, is_long: bool, user: int, epoch: int) -> np.ndarray:
         """Of too many events the latest; of a long past any, so that it stays long."""
         most = self.settings.max_items
-        if len(events) <= most:
-            return events
-        if not is_long:
+        if len(events) <= most or not is_long:
             return events[-most:]
-        bits = keyed_bits(torch.tensor([user]), len(events), _LONG_KEY, self.seed, epoch)[0]
+        bits = keyed_bits(torch.tensor([user]), len(events), _LONG_PAST, self.seed, epoch)[0]
         chosen: np.ndarray = np.sort(events[bits.argsort()[:most].numpy()])
         return chosen
