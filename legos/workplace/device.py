@@ -48,17 +48,26 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
     elif kind not in ("auto", "cpu"):
         raise ConfigError(f"exp.device: unknown device {device!r}; choose auto, cpu, cuda, cuda:0")
     on_cpu = kind == "cpu" or not torch.cuda.is_available()
+    started = int(os.environ.get("WORLD_SIZE", "1"))
     if precision == "fp16" and on_cpu:
         raise ConfigError("exp.precision: fp16 needs a CUDA device; choose fp32 or bf16")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    return Accelerator(
-        cpu=kind == "cpu",
+    accelerator = Accelerator(
+        # left to itself, accelerate does not join processes that were started without a GPU
+        cpu=kind == "cpu" or (on_cpu and started > 1),
         mixed_precision=_PRECISIONS[precision],
         # a brick may leave a parameter out of a batch (no item of it has an abstract)
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.num_processes != started:  # each would take itself for the only one
+        raise ConfigError(
+            f"exp.device: {started} processes were started and did not find each other on "
+            f"{accelerator.device}; on a CPU `torchrun --nproc-per-node {started} worker.py ... "
+            "--device cpu` joins them"
+        )
+    return accelerator
 
 
 def refuse_uneven(config: RunConfig, processes: int) -> None:

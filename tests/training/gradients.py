@@ -102,7 +102,7 @@ def gradients(recipe: Recipe) -> dict[str, Tensor]:
 
 def main() -> None:
     root = Path(sys.argv[1])
-    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)
+    accelerator = make_accelerator(device="auto", precision="fp32", deterministic=True)
     with joined_processes(accelerator):
         for name, config in configs(root).items():
             found = gradients(recipe_of(config, accelerator))

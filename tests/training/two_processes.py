@@ -1,4 +1,4 @@
-"""Start a command as two gloo processes on the CPU, as ``accelerate launch --cpu`` does."""
+"""Start a command as two gloo processes on the CPU, as ``torchrun --nproc-per-node 2`` does."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _start(
     arguments: Sequence[str], rank: int, port: str, output: Path, errors: Path
 ) -> ForkServerProcess:
     joined = environment(
-        ACCELERATE_USE_CPU="true", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
+        CUDA_VISIBLE_DEVICES="", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
         LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
     )  # fmt: skip
     return forked_python(arguments, joined, output, errors)
