@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from legos.errors import ConfigError
 from legos.lm.text_model import quiet_transformers, text_config
@@ -170,9 +170,10 @@ def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterato
         f"Every kind of text model of transformers {version}, small and random, three layers, cut "
         "at layer 2, with LoRA adapters that are not zero: final states from cached ones, against "
         "those of the whole model (at most 1e-5 apart, the adapters' gradients 1e-4). `python -m "
-        "benchmarks.language_models --write` writes this page; `make test` compares it with what "
-        "the code does. `worker.py --check` tries the model of a run the same way, with its own "
-        "options, and a run tries its weights on a few items before it uses a cache."
+        "benchmarks.language_models --write` writes this page; `make test` compares the well-known "
+        "kinds and one of each refusal with what the code does, `make nightly` all. `worker.py "
+        "--check` tries the model of a run the same way, with its own options, and a run tries its "
+        "weights on a few items before it uses a cache."
     )
     yield ""
     yield (
@@ -196,10 +197,18 @@ def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterato
         yield f"| {kind} | {part} |"
 
 
-def documented(text: str) -> dict[str, str]:
-    """Verdicts of the docs page, by kind."""
-    found = re.findall(r"^\| (\S+) \| (equal|layer 0|refused) \|", text, re.MULTILINE)
-    return dict(found)
+class Documented(NamedTuple):
+    """A row of the docs page."""
+
+    verdict: str
+    reason: str
+
+
+def documented(text: str) -> dict[str, Documented]:
+    """Rows of the docs page, by kind."""
+    row = r"^\| (\S+) \| (equal|layer 0|refused) \| .* \| (.*) \|$"
+    found = re.findall(row, text, re.MULTILINE)
+    return {kind: Documented(verdict, reason) for kind, verdict, reason in found}
 
 
 def main() -> None:

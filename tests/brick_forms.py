@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from legos.registry import BrickConfig, Registry, UserEncoderConfig, item_encoders, user_encoders
 
-_LOADING = ("dtype", "cache_dtype", "prompts", "quantised")  # of a language model: before bricks
+_LOADING = (
+    "dtype",
+    "cache_dtype",
+    "prompts",
+    "quantised",
+    "attention",
+)  # of a language model: before bricks
 
 
 def forms(registry: Registry) -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +66,11 @@ def random_store(
 
     Title and abstract share the vocabulary ``words``. ``texts=False`` empties every text.
     """
+    return deepcopy(_random_store(tuple(fields), num_items, seed, texts))
+
+
+@cache
+def _random_store(fields: tuple[str, ...], num_items: int, seed: int, texts: bool) -> ItemStore:
     generator = torch.Generator().manual_seed(seed)
     described: dict[str, ItemField] = {}
     words: dict[str, Ragged] = {}
@@ -103,6 +110,7 @@ def random_language(
     }
 
 
+@cache
 def random_language_model() -> LanguageModel:
     """A BERT of two layers with random weights, without dropout."""
     shape = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ TITLES = ["Twelfth Grade Kills", "the unbearable lightness of being", "Émile, o
 GENRES = ["Vampires", "Novel", "Treatise"]
 
 
+@cache
 def tokenizer(name: str) -> object:
     return LanguageModel(packaged(name)).tokenizer
 
