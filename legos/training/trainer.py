@@ -45,7 +45,9 @@ class Trainer:
     ) -> None:
         self._recipe, self._validate = recipe, validate
         self._saved, self._tracker = saved, tracker
-        self._interruption = Interruption(tells=not tracker.console.quiet)
+        self._interruption = Interruption(
+            tells=not tracker.console.quiet, launched=not recipe.replicas.alone
+        )
 
     def train(self) -> None:
         """Train to the end, resuming from ``last``, and leave ``best``.
@@ -174,6 +176,7 @@ def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, flo
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME = 1.0  # seconds
 _STOPPING = b"\nstopping after this step; a second Ctrl-C stops at once and loses the step\n"
 
 
@@ -182,13 +185,16 @@ class Interruption:
 
     Args:
         tells: say on standard error what the first signal does.
+        launched: a launcher passes on the Ctrl-C that the terminal sends to all processes, so that
+            each gets it twice; what comes within a second counts once.
 
     Attributes:
         requested: a signal has come; the loop is to save and stop after its step.
     """
 
-    def __init__(self, *, tells: bool = True) -> None:
+    def __init__(self, *, tells: bool = True, launched: bool = False) -> None:
         self.requested = False
+        self._first, self._same = math.inf, _SAME if launched else 0.0
         self._tells, self._at_once = tells, False
         self._former: dict[signal.Signals, Any] = {}
 
@@ -217,9 +223,11 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self.requested or self._at_once:
+        if self._at_once or time.monotonic() - self._first >= self._same:
             raise KeyboardInterrupt
-        self.requested = True
+        if self.requested:
+            return
+        self.requested, self._first = True, time.monotonic()
         if self._tells:
             with suppress(OSError):  # print is not safe in here: the signal may have come within it
                 os.write(2, _STOPPING)
