@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from legos.data.items import Interactions
+from legos.data.sampling import PairSet
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, known_catalogue
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
@@ -51,15 +52,13 @@ from legos.systems.recsysllm.tasks.events import Sequences
 from legos.systems.recsysllm.world import TaskFamilies, World
 from legos.workplace.workplace import Workplace
 
-Row = dict[str, float]
-
 
 @dataclass
 class _Rows:
-    values: dict[str, Row] = field(default_factory=dict)
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def add(self, name: str, row: Row, groups: int, available: int) -> None:
+    def add(self, name: str, row: dict[str, float], groups: int, available: int) -> None:
         """A row and of how many users or reviews it is, of how many there are.
 
         Raises:
@@ -73,7 +72,7 @@ class _Rows:
 class _NextRow(NamedTuple):
     """Metrics over all items, those of each user, and what they are of."""
 
-    row: Row
+    row: dict[str, float]
     per_user: dict[str, np.ndarray]
     found: NextItems
 
@@ -82,7 +81,7 @@ class SplitMeasure:
     """Measures splits of one workplace.
 
     Args:
-        place: configuration and tables.
+        workplace: configuration and tables.
         backbone: on the device; put into evaluation mode for the time of a call.
         world: tables and tokenizer.
 
@@ -90,10 +89,11 @@ class SplitMeasure:
         ConfigError: prompts that are not there, or lists of candidates that are too long for one.
     """
 
-    def __init__(self, place: Workplace, backbone: Backbone, world: World) -> None:
-        self._place, self._backbone, self._world = place, backbone, world
-        self._measure = PromptMeasure(place.accelerator, backbone, world, place.tables.offered)
-        self._plain = PlainRows(world, seed=place.config.exp.train.seed)
+    def __init__(self, workplace: Workplace, backbone: Backbone, world: World) -> None:
+        self._workplace, self._backbone, self._world = workplace, backbone, world
+        offered = workplace.tables.offered
+        self._measure = PromptMeasure(workplace.accelerator, backbone, world, offered)
+        self._plain = PlainRows(world, seed=workplace.config.exp.train.seed)
         for template in chosen_templates(world):
             if template.answer == "item" and not is_next(template):
                 self._measure.refuse_long_lists(template, "test", self._frozen("test"))
@@ -108,83 +108,68 @@ class SplitMeasure:
         """
         training = self._backbone.training
         self._backbone.eval()
-        begin = time.perf_counter()
         try:
-            result = self._measured(interactions, thorough, begin)
+            result = self._measured(interactions, thorough)
         finally:
             self._backbone.train(training)
-        return result if self._place.accelerator.is_main_process else None
+        return result if self._workplace.accelerator.is_main_process else None
 
-    def _measured(self, interactions: Interactions, thorough: bool, begin: float) -> SplitResult:
+    def _measured(self, interactions: Interactions, thorough: bool) -> SplitResult:
+        begin = time.perf_counter()
         world, own = self._world, self._world.settings.measure
         split, rows_of = which_split(world.families.sequences, interactions)
         rows = some_of(rows_of.unique(), own.users if thorough else own.valid_users, seed=own.seed)
-        chosen = chosen_templates(world)
-        prompts = world.families.prompts
+        chosen, prompts = chosen_templates(world), world.families.prompts
         main = main_template(prompts, chosen if thorough else default_templates(prompts))
-        found = _Rows()
+        result = _Rows()
         whole = self._next(main, rows, split, thorough=thorough)
-        found.add(ALL, dict(whole.row), len(rows), len(rows_of))
+        result.add(ALL, dict(whole.row), len(rows), len(rows_of))
         unlisted = np.isnan(next(iter(whole.per_user.values()))).sum()
-        found.counts[ALL] |= {"unlisted_clicks": int(unlisted)}
+        result.counts[ALL] |= {"unlisted_clicks": int(unlisted)}
         if thorough:
-            self._beyond(found.values[ALL], whole.found.lists)
+            result.values[ALL] |= self._beyond(whole.found.lists)
             for template in chosen:
-                self._add(found, template, main, split, rows, whole, len(rows_of))
-        everyone = {}  # of every user of the split, NaN if not measured
-        place = torch.searchsorted(rows, rows_of).clamp(max=len(rows) - 1)
-        measured = (rows[place] == rows_of).numpy()
-        for name, values in whole.per_user.items():
-            everyone[name] = np.where(measured, values[place.numpy()], np.nan)
+                name = row_name(world.families, template)
+                if is_next(template):
+                    each = whole if template == main else self._next(template, rows, split)
+                    valid = {VALID: each.found.valid_rate or 0.0}
+                    result.add(name, each.row | valid, len(rows), len(rows_of))
+                elif template.answer == "item":
+                    row = self._measure.candidates(template, rows, split, self._frozen(split))
+                    result.add(name, row, len(rows), len(rows_of))
+                else:
+                    self._add_written(result, name, template, split, rows)
+        at = torch.searchsorted(rows, rows_of).clamp(max=len(rows) - 1)
+        measured = (rows[at] == rows_of).numpy()
+        everyone = {  # of every user of the split, NaN if not measured
+            name: np.where(measured, values[at.numpy()], np.nan)
+            for name, values in whole.per_user.items()
+        }
         seconds = time.perf_counter() - begin
-        return SplitResult(found.values, found.counts, everyone, None, seconds)
+        return SplitResult(result.values, result.counts, everyone, None, seconds)
 
     def _next(
-        self, template: Template, rows: Tensor, split: SplitName, *, thorough: bool
+        self, template: Template, rows: Tensor, split: SplitName, *, thorough: bool = True
     ) -> _NextRow:
-        config = self._place.config.exp
-        exclude = config.evaluate.exclude != "nothing"
-        ranked = self._measure.next_items(template, rows, split, exclude=exclude, thorough=thorough)
-        targets = self._world.families.sequences.targets(split)[rows].numpy()
-        pasts = [self._measure.past(row, split) if exclude else [] for row in rows.tolist()]
-        clicks = np.array(
-            [t not in past for t, past in zip(targets, pasts, strict=True)], dtype=int
-        )
+        config, sequences = self._workplace.config.exp, self._world.families.sequences
+        past = sequences.seen(split).select(rows)
+        if config.evaluate.exclude == "nothing":
+            past = past.head(0)
+        lists = self._measure.next_items(template, rows, split, past, thorough=thorough)
+        targets = sequences.targets(split)[rows]
+        known = PairSet(past.rows, past.values, sequences.num_items)
+        listed_at_all = ~known.contains(torch.arange(len(rows)), targets)
+        clicks = listed_at_all.long().numpy()
         names = list(config.evaluate.metrics) if thorough else []
         names = list(dict.fromkeys([*names, config.train.metric]))
-        positives = listed(ranked.lists, targets[clicks == 1], clicks)
-        count = int(self._place.tables.offered.sum())
-        sizes = np.array([count - len(past) for past in pasts])
+        positives = listed(lists.lists, targets[listed_at_all].numpy(), clicks)
+        sizes = int(self._workplace.tables.offered.sum()) - past.lengths.numpy()
         found = counted_metrics(positives, clicks, sizes, names)
-        row = {name: found.values[name] for name in names}
         per_user = {name: found.per_group[name] for name in names}
-        return _NextRow(row, per_user, ranked)
-
-    def _add(
-        self,
-        found: _Rows,
-        template: Template,
-        main: Template,
-        split: SplitName,
-        rows: Tensor,
-        whole: _NextRow,
-        users: int,
-    ) -> None:
-        """The row of one prompt."""
-        name = row_name(self._world.families, template)
-        if is_next(template):
-            own = whole if template == main else self._next(template, rows, split, thorough=True)
-            valid = own.found.valid_rate
-            found.add(name, own.row | ({} if valid is None else {VALID: valid}), len(rows), users)
-        elif template.answer == "item":
-            frozen = self._frozen(split)
-            row = self._measure.candidates(template, rows, split, frozen)
-            found.add(name, row, len(rows), users)
-        else:
-            self._add_written(found, name, template, split, rows)
+        return _NextRow({name: found.values[name] for name in names}, per_user, lists)
 
     def _add_written(
-        self, found: _Rows, name: str, template: Template, split: SplitName, rows: Tensor
+        self, result: _Rows, name: str, template: Template, split: SplitName, rows: Tensor
     ) -> None:
         families, own = self._world.families, self._world.settings.measure
         if template.family in families.users:
@@ -199,38 +184,34 @@ class SplitMeasure:
             return
         texts, complete = self._measure.written(instances)
         row = {**text_row(self._world, instances, texts), "complete rate": complete}
-        found.add(name, row, len(instances), available)
+        result.add(name, row, len(instances), available)
         asked = name.rpartition(", ")[0].rpartition(": ")[2]
         for title, plain in self._plain(instances).items():
-            if f"{asked}, {title}" not in found.values:
-                found.add(f"{asked}, {title}", plain, len(instances), available)
+            if f"{asked}, {title}" not in result.values:
+                result.add(f"{asked}, {title}", plain, len(instances), available)
 
-    def _beyond(self, row: Row, lists: np.ndarray) -> None:
-        """Novelty and coverage of the lists, in place."""
-        k = self._place.config.exp.evaluate.beyond_accuracy_k
+    def _beyond(self, lists: np.ndarray) -> dict[str, float]:
+        """Novelty and coverage of the lists."""
+        k = self._workplace.config.exp.evaluate.beyond_accuracy_k
         if not k:
-            return
+            return {}
         short = lists[:, :k]
-        there = short >= 0
-        known = known_catalogue(self._place, None)
-        users = np.nonzero(there)[0]
-        row |= beyond_accuracy_of_lists(short[there], users, len(short), k=k, **known)
+        known = known_catalogue(self._workplace, None)
+        users = np.nonzero(short >= 0)[0]
+        return beyond_accuracy_of_lists(short[short >= 0], users, len(short), k=k, **known)
 
     def _frozen(self, split: SplitName) -> Candidates:
         """The tables' own candidates, so that other models rank the same; else those drawn."""
-        tables, own = self._place.tables, self._world.settings.measure
+        tables, own = self._workplace.tables, self._world.settings.measure
         sequences = self._world.families.sequences
         name = split_of_candidates(tables, split, own.negatives)
         if name is not None:
             return table_candidates(tables, sequences, name, split=split)
+        folder = candidate_folder(self._workplace, own, split)
         return frozen_candidates(
-            candidate_folder(self._place, own, split),
-            sequences,
-            tables=tables.fingerprint,
-            split=split,
-            seed=own.seed,
+            folder, sequences, tables=tables.fingerprint, split=split, seed=own.seed,
             negatives=own.negatives,
-        )
+        )  # fmt: skip
 
 
 def row_name(families: TaskFamilies, template: Template) -> str:
@@ -253,16 +234,15 @@ def which_split(sequences: Sequences, interactions: Interactions) -> tuple[Split
     Raises:
         ConfigError: it is neither valid nor test of the same leave-last-out table.
     """
-    users = interactions.users.cpu()
-    clicked = (interactions.labels == 1).cpu()
+    users, clicked = interactions.users.cpu(), (interactions.labels == 1).cpu()
     owners = interactions.candidates.rows.cpu()[clicked]
-    targets = interactions.candidates.values.cpu()[clicked]
+    targets = interactions.candidates.values.cpu()[clicked].long()
     rows = torch.searchsorted(sequences.users, users).clamp(max=max(0, len(sequences) - 1))
-    fits = len(users) > 0 and owners.tolist() == list(range(len(users)))
+    fits = len(users) > 0 and torch.equal(owners, torch.arange(len(users)))
     if fits and torch.equal(sequences.users[rows], users):
         splits: tuple[SplitName, SplitName] = ("test", "valid")
         for split in splits:
-            if torch.equal(sequences.targets(split)[rows], targets.long()):
+            if torch.equal(sequences.targets(split)[rows], targets):
                 return split, rows
     raise ConfigError(
         "recsysllm measures splits valid and test of leave-last-out tables, one click a user; "
@@ -270,10 +250,10 @@ def which_split(sequences: Sequences, interactions: Interactions) -> tuple[Split
     )
 
 
-def candidate_folder(place: Workplace, own: MeasureSettings, split: SplitName) -> Path:
+def candidate_folder(workplace: Workplace, own: MeasureSettings, split: SplitName) -> Path:
     """Where the frozen candidates of a split lie, a folder for everything that decides them."""
-    name = f"{split}-{own.negatives}-seed{own.seed}-{place.tables.fingerprint[:12]}"
-    return place.config.exp.cache.candidate_folder / place.config.data.name / name
+    name = f"{split}-{own.negatives}-seed{own.seed}-{workplace.tables.fingerprint[:12]}"
+    return workplace.config.exp.cache.candidate_folder / workplace.config.data.name / name
 
 
 class PlainRows:
@@ -291,39 +271,35 @@ class PlainRows:
         self._counts = {"num_users": len(catalogue.users), "num_items": len(catalogue.items)}
 
     def __call__(self, instances: Sequence[Instance]) -> dict[str, dict[str, float]]:
-        """Metrics by name of the baseline, for examples of one template.
+        """Metrics by name of the baseline, for examples of one template, at least one.
 
-        Args:
-            instances: at least one; of kinds of answers without a baseline there is no row.
+        Of kinds of answers without a baseline there is no row.
         """
         reviews, answer = self._world.families.reviews, instances[0].template.answer
         if reviews is None:
             return {}
         users = torch.tensor([instance.user for instance in instances])
         items = torch.tensor([instance.item for instance in instances])
-        if answer in ("stars", "whole-stars"):
-            train = Ratings.of(reviews, "train")
-            if not train.stars.numel():
-                return {}
-            means = mean_ratings(
-                train, (users, items), shrink=self._own.mean_shrink, **self._counts
-            )
-            found = {"user and item means (no model)": means}
+        train = Ratings.of(reviews, "train")
+        if answer in ("stars", "whole-stars") and train.stars.numel():
+            shrink = self._own.mean_shrink
+            means = mean_ratings(train, (users, items), shrink=shrink, **self._counts)
+            rows = {"user and item means (no model)": self._errors(instances, means)}
             for kind, title in RATING_MODELS.items():
                 model = self._model(kind, train, Ratings.of(reviews, "valid"))
-                found[f"{title} (ids alone)"] = model.predict(users, items)
-            return {name: self._errors(instances, stars) for name, stars in found.items()}
+                stars = model.predict(users, items)
+                rows[f"{title} (ids alone)"] = self._errors(instances, stars)
+            return rows
         if answer not in ("headline", "explanation"):
             return {}
-        rows = reviews.of("train")
-        said = [reviews.headlines[row] for row in rows.tolist()]
-        if answer == "explanation":
-            each = (reviews.explanations[row] for row in rows.tolist())
-            said = ["" if one is None else one.sentence for one in each]
-        texts = [text.strip() for text in said]
+        numbers = reviews.of("train")
+        said = reviews.headlines if answer == "headline" else [
+            "" if one is None else one.sentence for one in reviews.explanations
+        ]  # fmt: skip
+        texts = [said[row].strip() for row in numbers.tolist()]
         if not any(texts):
             return {}
-        phrases = frequent_phrases(reviews.items[rows], texts, items)
+        phrases = frequent_phrases(reviews.items[numbers], texts, items)
         return {f"most frequent {answer} (no model)": text_row(self._world, instances, phrases)}
 
     def _errors(self, instances: Sequence[Instance], stars: Tensor) -> dict[str, float]:
@@ -333,12 +309,8 @@ class PlainRows:
 
     def _model(self, kind: Kind, train: Ratings, valid: Ratings) -> RatingModel:
         if kind not in self._models:
+            own = self._own.rating_models
             self._models[kind] = train_rating_model(
-                kind,
-                train,
-                valid,
-                seed=self._seed,
-                settings=self._own.rating_models,
-                **self._counts,
+                kind, train, valid, seed=self._seed, settings=own, **self._counts
             )
         return self._models[kind]

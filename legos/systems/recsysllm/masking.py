@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -61,14 +62,15 @@ def sample_blanks(
     Raises:
         DataError: a document has no room for a single blank, or no tokens.
     """
-    weights = np.array(
-        [settings.entity_weight, settings.sentence_weight, settings.document_weight]
-    ).cumsum()
+    shares = (settings.entity_weight, settings.sentence_weight, settings.document_weight)
+    weights = np.array(shares).cumsum()
     draw = keyed_bits(rows, 1, _LEVEL_KEY, seed, epoch)[:, 0].double() / _UNIT
-    levels = np.searchsorted(weights, draw.numpy() * weights[-1], side="right").clip(max=2)
-    uniform = keyed_bits(rows, 2 * settings.tries + 2, _DRAW_KEY, seed, epoch).double() / _UNIT
-    found: list[list[tuple[int, int]]] = []
-    for row in range(len(documents)):
+    levels = np.searchsorted(weights, draw.numpy() * weights[-1], side="right").clip(max=DOCUMENT)
+    draws = (
+        keyed_bits(rows, 2 * settings.tries + 2, _DRAW_KEY, seed, epoch).double() / _UNIT
+    ).numpy()
+    spans: list[np.ndarray] = []
+    for row, uniform in enumerate(draws):
         lengths, sentence_ends = _atoms(documents, row, whole_entities=settings.whole_entities)
         total = int(lengths.sum())
         room = (max_tokens - total) // 2
@@ -76,20 +78,18 @@ def sample_blanks(
             raise DataError(
                 f"document {row}: {total} tokens; one blank needs 1 to {max_tokens - 2} of them"
             )
-        level = int(levels[row])
-        if level == ENTITY:
-            ranges = entity_blanks(lengths, uniform[row].numpy(), settings, room)
-        elif level == SENTENCE:
-            ranges = sentence_blanks(lengths, sentence_ends, uniform[row].numpy(), settings, room)
+        if levels[row] == ENTITY:
+            blanks = entity_blanks(lengths, uniform, settings, room)
+        elif levels[row] == SENTENCE:
+            blanks = sentence_blanks(lengths, sentence_ends, uniform, settings, room)
         else:
-            ranges = [document_blank(lengths, uniform[row].numpy(), settings)]
-        if not ranges:  # one entity and nothing else
-            ranges, levels[row] = [(0, len(lengths))], DOCUMENT
-        edges = offsets_of(lengths)
-        found.append([(int(edges[a]), int(edges[b])) for a, b in sorted(ranges)])
-    values = torch.tensor([span for ranges in found for span in ranges], dtype=torch.int64)
-    counts = torch.tensor([len(ranges) for ranges in found], dtype=torch.int64)
-    return Blanks(from_lengths(values.reshape(-1, 2), counts), torch.from_numpy(levels).long())
+            blanks = [document_blank(lengths, uniform, settings)]
+        if not blanks:  # one entity and nothing else
+            blanks, levels[row] = [(0, len(lengths))], DOCUMENT
+        spans.append(offsets_of(lengths)[np.array(sorted(blanks))])
+    counts = torch.tensor([len(each) for each in spans], dtype=torch.int64)
+    ranges = from_lengths(torch.from_numpy(np.concatenate(spans)), counts)
+    return Blanks(ranges, torch.from_numpy(levels))
 
 
 def entity_blanks(
@@ -210,6 +210,7 @@ def _atoms(
     return lengths, ends
 
 
+@cache
 def _truncated_poisson(mean: float, longest: int) -> np.ndarray:
     """Cumulative probabilities of 1, 2, ..., ``longest`` given that it is one of them."""
     logs = [k * math.log(mean) - math.lgamma(k + 1) for k in range(1, longest + 1)]

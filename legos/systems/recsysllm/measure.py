@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from legos.data.ragged import from_lengths
+from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
@@ -66,15 +65,20 @@ class PromptMeasure:
         self, accelerator: Accelerator, backbone: Backbone, world: World, offered: Tensor
     ) -> None:
         self._accelerator, self._backbone, self._world = accelerator, backbone, world
-        self._device = accelerator.device
+        self._device, self._own = accelerator.device, world.settings.measure
         keys = offered.cpu().nonzero()[:, 0]
         self._items = world.pool.slot(ITEM, space=True, keys=keys).to(self._device)
         self._automaton = world.automaton.to(self._device)
-        self._own = world.settings.measure
         self._sharing = Sharing.between(accelerator)
 
     def next_items(
-        self, template: Template, rows: Tensor, split: SplitName, *, exclude: bool, thorough: bool
+        self,
+        template: Template,
+        rows: Tensor,
+        split: SplitName,
+        excluded: Ragged,
+        *,
+        thorough: bool,
     ) -> NextItems:
         """The most likely items among all.
 
@@ -82,44 +86,33 @@ class PromptMeasure:
             template: whose answer is an item, without candidates.
             rows: ``(n,)`` users, as rows of the sequences.
             split: ``valid`` or ``test``.
-            exclude: what the user had before is no answer of the search.
+            excluded: n rows of items that are no answers of the search.
             thorough: search as a test does, and write an answer freely, too.
         """
         beams = self._own.beams if thorough else self._own.valid_beams
         task = self._world.families.users[template.family]
 
-        def search(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
-            prompts = self._prompts(task.evaluate(chosen, template.name, split))
-            pasts = [self.past(row, split) if exclude else [] for row in chosen.tolist()]
-            excluded = from_lengths(
-                torch.tensor([item for past in pasts for item in past], dtype=torch.int64),
-                torch.tensor([len(past) for past in pasts]),
-            )
+        def search(page: Tensor) -> tuple[np.ndarray, list[str]]:
+            pasts = excluded.select(page)
             with self._accelerator.autocast():
-                read = self._read(prompts)
+                read = self._read(task.evaluate(rows[page], template.name, split))
                 ranked = rank_entities(
                     self._backbone, read, self._items, self._automaton,
-                    num_beams=beams, excluded=excluded.to(self._device),
+                    num_beams=beams, excluded=pasts.to(self._device),
                 )  # fmt: skip
                 texts = self._fill(template, read)[0] if thorough else []
-            found = np.full((len(chosen), beams), -1, dtype=np.int64)
-            for at, (nodes, past) in enumerate(zip(ranked.nodes, pasts, strict=True)):
+            lists = np.full((len(page), beams), -1, dtype=np.int64)
+            for at, nodes in enumerate(ranked.nodes):
+                past = set(pasts.row(at).tolist())
                 items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
-                kept = [item for item in dict.fromkeys(items) if item not in set(past)]
-                kept = kept[:beams]
-                found[at, : len(kept)] = kept
-            return found, texts
+                kept = [item for item in dict.fromkeys(items) if item not in past][:beams]
+                lists[at, : len(kept)] = kept
+            return lists, texts
 
-        pages = self._sharing.gathered(rows.split(self._own.batch_size), search)
-        lists = np.concatenate([found for found, _ in pages])
-        written = [text for _, texts in pages for text in texts]
-        return NextItems(lists, self._valid_rate(written) if thorough else None)
-
-    def past(self, row: int, split: SplitName) -> list[int]:
-        """Items that a user had before the held-out one, each once, ascending."""
-        items = self._world.families.sequences.items
-        held_out = 1 if split == "test" else 2
-        return sorted(set(items.row(row)[:-held_out].tolist()))
+        pages = self._sharing.gathered(torch.arange(len(rows)).split(self._own.batch_size), search)
+        texts = [text for _, texts in pages for text in texts]
+        lists = np.concatenate([lists for lists, _ in pages])
+        return NextItems(lists, self._valid_rate(texts) if thorough else None)
 
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates
@@ -128,24 +121,20 @@ class PromptMeasure:
 
         Beside them the share of freely written answers that are the name of one in the list.
         """
-        task, surfaces = self._world.families.users[template.family], self._world.pool
-        width = frozen.items.shape[1]
+        task, width = self._world.families.users[template.family], frozen.items.shape[1]
 
-        def score(chosen: Tensor) -> tuple[np.ndarray, list[str]]:
-            instances = task.evaluate(chosen, template.name, split, frozen)
-            listed = surfaces.surfaces(ITEM, frozen.items[chosen].flatten(), space=True)
-            owners = torch.arange(len(chosen)).repeat_interleave(width)
+        def score(page: Tensor) -> tuple[np.ndarray, list[str]]:
+            items = frozen.items[rows[page]].flatten()
+            listed = self._world.pool.surfaces(ITEM, items, space=True).to(self._device)
+            owners = torch.arange(len(page), device=self._device).repeat_interleave(width)
             with self._accelerator.autocast():
-                read = self._read(self._prompts(instances))
-                one = score_candidates(
-                    self._backbone, read, listed.to(self._device),
-                    owners.to(self._device), self._automaton,
-                )  # fmt: skip
+                read = self._read(task.evaluate(rows[page], template.name, split, frozen))
+                scores = score_candidates(self._backbone, read, listed, owners, self._automaton)
                 texts = self._fill(template, read)[0]
-            return one.view(len(chosen), width).float().cpu().numpy(), texts
+            return scores.view(len(page), width).float().cpu().numpy(), texts
 
-        pages = self._sharing.gathered(rows.split(self._own.batch_size), score)
-        scores = np.concatenate([found for found, _ in pages])
+        pages = self._sharing.gathered(torch.arange(len(rows)).split(self._own.batch_size), score)
+        scores = np.concatenate([scores for scores, _ in pages])
         texts = [text for _, texts in pages for text in texts]
         row = candidate_metrics(scores, at=[k for k in _CUTOFFS if k <= width])
         return {**row, VALID: self._valid_rate(texts, frozen.items[rows])}
@@ -155,43 +144,40 @@ class PromptMeasure:
 
         Only the user with the longest names is tried; the past may be dropped, a candidate not.
         """
-        task, pool = self._world.families.users[template.family], self._world.pool
-        items = torch.arange(len(self._world.families.catalogue.items))
-        lengths = pool.surfaces(ITEM, items, space=True).lengths  # (J,)
-        worst = lengths[frozen.items.long()].sum(1).argmax()[None]
+        task, count = self._world.families.users[template.family], frozen.items.shape[1]
+        every = torch.arange(len(self._world.families.catalogue.items))
+        lengths = self._world.pool.surfaces(ITEM, every, space=True).lengths  # (J,)
+        totals = lengths[frozen.items].sum(1)
         try:
-            self._prompts(task.evaluate(worst, template.name, split, frozen))
+            self._prompts(task.evaluate(totals.argmax()[None], template.name, split, frozen))
         except DataError:
-            tokens = int(lengths[frozen.items[worst].long()].sum())
             raise ConfigError(
-                f"model.measure.max_tokens: {self._own.max_tokens}, but the {frozen.items.shape[1]}"
-                f" candidates of a prompt alone have up to {tokens:,}; raise it, or lower "
+                f"model.measure.max_tokens: {self._own.max_tokens}, but the {count} candidates of "
+                f"a prompt alone have up to {int(totals.max()):,}; raise it, or lower "
                 "model.measure.negatives or model.tasks.max_name_words"
             ) from None
 
     def written(self, instances: Sequence[Instance]) -> tuple[list[str], float]:
         """What is written freely, greedily, into blanks; the share that ended by itself."""
+
         size = self._own.batch_size
 
         def fill(begin: int) -> tuple[list[str], int]:
-            some = list(instances[begin : begin + size])
+            some = instances[begin : begin + size]
             with self._accelerator.autocast():
-                return self._fill(some[0].template, self._read(self._prompts(some)))
+                return self._fill(some[0].template, self._read(some))
 
         pages = self._sharing.gathered(range(0, len(instances), size), fill)
         texts = [text for texts, _ in pages for text in texts]
-        complete = sum(ended for _, ended in pages)
-        return texts, complete / max(1, len(instances))
+        return texts, sum(ended for _, ended in pages) / len(instances)
 
     def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
         """What is written freely, and how many of the texts ended by themselves."""
         long = template.free_text or template.answer == "item"
         most = self._world.settings.tasks.max_answer_tokens if long else _SHORT_ANSWER
         filled = fill_blanks(self._backbone, read, self._automaton, max_new=most)
-        tokens = filled.tokens.to("cpu")
-        ends = tokens.offsets.tolist()
-        ids = [tokens.values[begin:end].tolist() for begin, end in pairwise(ends)]
-        texts = [self._world.tokenizer.decode(own).strip() for own in ids]
+        tokens, decode = filled.tokens.to("cpu"), self._world.tokenizer.decode
+        texts = [decode(tokens.row(at).tolist()).strip() for at in range(len(tokens))]
         return texts, int(filled.complete.sum())
 
     def _valid_rate(self, texts: Sequence[str], listed: Tensor | None = None) -> float:
@@ -203,14 +189,14 @@ class PromptMeasure:
         pairs = zip(items, listed.tolist(), strict=True)
         return float(np.mean([bool(own) and own[0] in others for own, others in pairs]))
 
-    def _read(self, prompts: Examples) -> ReadPrompts:
+    def _read(self, instances: Sequence[Instance]) -> ReadPrompts:
         both_ways = self._world.settings.backbone.bidirectional
-        return read_prompts(self._backbone, prompts, bidirectional=both_ways)
+        return read_prompts(self._backbone, self._prompts(instances), bidirectional=both_ways)
 
     def _prompts(self, instances: Sequence[Instance]) -> Examples:
         """Part A on the device; where candidates are listed it may be longer than in training."""
         own = self._world.settings.tasks
-        if instances and instances[0].candidates:
+        if instances[0].candidates:
             own = own.model_copy(update={"max_tokens": self._own.max_tokens})
         examples = self._world.examples(instances, self._backbone.special, own)
         return examples.prompts().to(self._device)
@@ -250,24 +236,22 @@ def chosen_templates(world: World) -> list[Template]:
     """
     families, own = world.families, world.settings.measure
     known = {*families.users, *families.about_reviews}
-    if own.prompts:
-        found = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
-        for template in found:
-            if template.family == "transfer" and families.origin is None:
-                raise ConfigError(
-                    f"model.measure.prompts: {template.name} is about items of another domain than "
-                    "the trained one; measure a model of other tables: --exp recsysllm-transfer "
-                    "--load RUN_FOLDER"
-                )
-            if template.family not in known:
-                raise ConfigError(
-                    f"model.measure.prompts: {template.name} is of family {template.family}, for "
-                    f"which these tables have no data; they have {', '.join(sorted(known))}"
-                )
-        return found
-    return [
-        template for template in default_templates(families.prompts) if template.family in known
-    ]
+    if not own.prompts:
+        return [each for each in default_templates(families.prompts) if each.family in known]
+    chosen = [families.prompts[name] for name in dict.fromkeys(own.prompts)]
+    for template in chosen:
+        if template.family == "transfer" and families.origin is None:
+            raise ConfigError(
+                f"model.measure.prompts: {template.name} is about items of another domain than "
+                "the trained one; measure a model of other tables: --exp recsysllm-transfer "
+                "--load RUN_FOLDER"
+            )
+        if template.family not in known:
+            raise ConfigError(
+                f"model.measure.prompts: {template.name} is of family {template.family}, for "
+                f"which these tables have no data; they have {', '.join(sorted(known))}"
+            )
+    return chosen
 
 
 def default_templates(prompts: Prompts) -> list[Template]:

@@ -27,6 +27,8 @@ from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
 
+_OF_REVIEWS: tuple[Family, ...] = ("rating", "explanation", "review")
+
 
 class TaskMixture:
     """Rows of an epoch, each of a family drawn by weight, a function of (seed, epoch, row).
@@ -51,34 +53,31 @@ class TaskMixture:
     ) -> None:
         weights = {name: float(getattr(settings, f"{name}_weight")) for name in tasks}
         self.tasks = {n: task for n, task in tasks.items() if len(task) and weights[n] > 0}
-        self.names = list(self.tasks)
+        self.names, self.seed = list(self.tasks), seed
         if not self.names:
             raise ConfigError("mixture: no task has both a weight and training examples")
-        self.seed = seed
-        self._shares = torch.tensor([weights[name] for name in self.names], dtype=torch.float64)
+        shares = torch.tensor([weights[name] for name in self.names], dtype=torch.float64)
+        self._edges = shares.cumsum(0)
 
     def __len__(self) -> int:
         """Rows of an epoch."""
         return sum(map(len, self.tasks.values()))
 
     def families(self, rows: Tensor, *, epoch: int) -> Tensor:
-        """``(B,)`` int64 place in ``names`` of each row."""
-        draw = uniform(rows, 1, FAMILY, seed=self.seed, epoch=epoch)[:, 0]
-        edges = self._shares.cumsum(0)
-        found = torch.searchsorted(edges, draw * edges[-1], right=True)
-        return found.clamp(max=len(self.names) - 1)
+        """``(B,)`` int64 which of ``names`` each row is of."""
+        draw = uniform(rows, 1, FAMILY, seed=self.seed, epoch=epoch)[:, 0] * self._edges[-1]
+        return torch.searchsorted(self._edges, draw, right=True).clamp(max=len(self.names) - 1)
 
     def batch(self, rows: Tensor, *, epoch: int) -> list[Instance]:
         """Filled templates of rows ``(B,)``, in their order."""
         families = self.families(rows, epoch=epoch)
-        found: dict[int, Instance] = {}
-        for place, task in enumerate(self.tasks.values()):
-            at = (families == place).nonzero()[:, 0]
+        made: dict[int, Instance] = {}
+        for number, task in enumerate(self.tasks.values()):
+            at = (families == number).nonzero()[:, 0]
             if len(at):
-                key = {"seed": self.seed, "epoch": epoch}
-                numbers = choice(rows[at], len(task), DATUM, **key)
-                found.update(zip(at.tolist(), task.train(numbers, epoch=epoch), strict=True))
-        return [found[row] for row in range(len(rows))]
+                examples = choice(rows[at], len(task), DATUM, seed=self.seed, epoch=epoch)
+                made.update(zip(at.tolist(), task.train(examples, epoch=epoch), strict=True))
+        return [made[row] for row in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -142,14 +141,13 @@ class TaskFamilies:
         about: dict[Family, ReviewTask] = {}
         if "reviews" in tables.manifest["tables"]:
             rows = ReviewRows.from_tables(tables, split=settings.split, seed=seed)
-            path = settings.explanations
-            rows = mined(rows) if path is None else published(rows, tables, path, say)
-            known = None if origin is None else origin.known_users(tables)
-            names: tuple[Family, ...] = ("rating", "explanation", "review", "transfer")
-            for name in names if origin is not None else names[:-1]:
-                about[name] = ReviewTask(
-                    name, rows, catalogue, prompts, settings, seed=seed,
-                    known=known if name == "transfer" else None,
+            rows = _explained(rows, tables, settings.explanations, say)
+            for name in _OF_REVIEWS:
+                about[name] = ReviewTask(name, rows, catalogue, prompts, settings, seed=seed)
+            if origin is not None:
+                about["transfer"] = ReviewTask(
+                    "transfer", rows, catalogue, prompts, settings, seed=seed,
+                    known=origin.known_users(tables),
                 )  # fmt: skip
         users: dict[Family, UserTask] = {
             kind.family: kind(sequences, catalogue, prompts, settings, seed=seed)
@@ -164,16 +162,13 @@ class TaskFamilies:
         return TaskMixture(tasks, self.settings, seed=self.seed)
 
 
-def mined(rows: ReviewRows) -> ReviewRows:
-    """Reviews with explanations found by the miner; training reviews decide what is a feature."""
-    miner = Miner(rows.bodies[row] for row in rows.of("train").tolist())
-    return replace(rows, explanations=[miner.best(body) for body in rows.bodies])
-
-
-def published(
-    rows: ReviewRows, tables: Tables, path: Path, say: Callable[[str], None]
+def _explained(
+    rows: ReviewRows, tables: Tables, path: Path | None, say: Callable[[str], None]
 ) -> ReviewRows:
-    """Reviews with the explanations of a file; those it does not name have none."""
+    """Reviews with the explanations of a file, or found by the miner in training reviews."""
+    if path is None:
+        miner = Miner(rows.bodies[row] for row in rows.of("train").tolist())
+        return replace(rows, explanations=[miner.best(body) for body in rows.bodies])
     pairs = list(zip(rows.users.tolist(), rows.items.tolist(), strict=True))
     users, items = tables.vocabulary("user_id"), tables.vocabulary("item_id")
     found, counts = read_explanations(path, users, items, pairs)
@@ -192,11 +187,6 @@ def tokenized(
     for sentences and headlines. Of a prompt that is too long the oldest events go first, then wrong
     candidates of training, then ends of its texts; of a too long sentence in an answer the end.
 
-    Args:
-        instances: N.
-        tokenizer: of the backbone.
-        settings: ``max_tokens`` and ``max_answer_tokens`` count.
-
     Raises:
         DataError: what may not be dropped is too long.
     """
@@ -209,9 +199,6 @@ def tokenized(
     levels = [SENTENCE if one.template.free_text else ENTITY for one in instances]
     ones = torch.ones(len(instances), dtype=torch.int64)
     return documents, Blanks(from_lengths(ranges, ones), torch.tensor(levels, dtype=torch.int64))
-
-
-_OTHER_ROWS = 2  # of the table of positions besides an entity's: plain tokens, [START]
 
 
 @dataclass(frozen=True)
@@ -249,6 +236,16 @@ class World:
         return build_examples(documents, blanks, special, self.settings.positions, self.automaton)
 
 
+def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
+    """Rows of the table of intra-entity positions; [START] and plain tokens have one each."""
+    if settings.backbone.max_intra is not None:
+        return settings.backbone.max_intra
+    counted_through = settings.positions.intra_mode != "paper"
+    return 2 + (
+        settings.positions.max_tokens if counted_through else int(pool.sequences.lengths.max())
+    )
+
+
 def open_world(
     tables: Tables,
     language: LanguageModel | GlmFiles,
@@ -263,7 +260,7 @@ def open_world(
     Args:
         tables: split leave-last-out.
         language: whose tokenizer.
-        settings: how.
+        settings: how; answers become long enough for every item.
         seed: of the run.
         say: told how items are named.
         origin: other tables, which the model that is measured was trained on.
@@ -273,7 +270,8 @@ def open_world(
             item that is longer than a prompt may be.
         DataError: the tables are split in another way or have no titles.
     """
-    families = TaskFamilies.from_tables(tables, settings.tasks, seed=seed, origin=origin, say=say)
+    own = settings.tasks
+    families = TaskFamilies.from_tables(tables, own, seed=seed, origin=origin, say=say)
     counts = families.catalogue.counts
     if any(counts.values()):
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
@@ -283,18 +281,6 @@ def open_world(
         say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")
     tokenizer = UnitTokenizer(language.tokenizer)
     pool = EntityPool(tokenizer, families.catalogue.entities())
-    settings = with_room_for_items(settings, pool)
-    automaton = Automaton(pool.trie(), settings.positions)
-    return World(settings, families, tokenizer, pool, automaton)
-
-
-def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> RecsysllmConfig:
-    """The same, with answers long enough for every item.
-
-    Raises:
-        ConfigError: an item and nothing else has more tokens than a prompt and its answer.
-    """
-    own = settings.tasks
     longest = pool.longest(ITEM)
     if longest + AROUND_ANSWER >= own.max_tokens:
         raise ConfigError(
@@ -303,13 +289,6 @@ def with_room_for_items(settings: RecsysllmConfig, pool: EntityPool) -> Recsysll
             "model.tasks.max_name_words"
         )
     tasks = own.model_copy(update={"max_answer_tokens": max(longest, own.max_answer_tokens)})
-    return settings.model_copy(update={"tasks": tasks})
-
-
-def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
-    """Rows of the table of intra-entity positions."""
-    if settings.backbone.max_intra is not None:
-        return settings.backbone.max_intra
-    if settings.positions.intra_mode == "paper":
-        return int(pool.sequences.lengths.max()) + _OTHER_ROWS
-    return settings.positions.max_tokens + _OTHER_ROWS  # text is counted through
+    settings = settings.model_copy(update={"tasks": tasks})
+    automaton = Automaton(pool.trie(), settings.positions)
+    return World(settings, families, tokenizer, pool, automaton)

@@ -19,6 +19,7 @@ from legos.systems.recsysllm import evaluate, measure, recipe
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.catalogue import ITEM, Origin
+from legos.systems.recsysllm.tasks.review_tasks import SPLITS
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.system import system_config
@@ -71,7 +72,8 @@ def test_free_writing_counts_where_it_is_an_item_and_listed(
 
     def valid_rate() -> float | None:
         asked = prompts["sequential-6"]
-        return own.next_items(asked, rows, "test", exclude=True, thorough=True).valid_rate
+        past = system.world.families.sequences.seen("test").select(rows)
+        return own.next_items(asked, rows, "test", past, thorough=True).valid_rate
 
     assert valid_rate() == 0.5  # nothing fuzzy
     other = names[next(n for n in range(2, 50) if n not in items[:4].flatten().tolist())]
@@ -100,11 +102,12 @@ def test_what_is_measured_is_told_of_the_same_users_and_their_past(
     reviewed: Tables, tmp_path: Path
 ) -> None:
     system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))
-    own, items = system._measure._measure, system.world.families.sequences.items
-    for row in range(len(items)):
-        events = items.select(torch.tensor([row])).values.tolist()
-        assert own.past(row, "test") == sorted(set(events[:-1]))  # the held-out one is no past
-        assert own.past(row, "valid") == sorted(set(events[:-2]))
+    sequences = system.world.families.sequences
+    for row in range(len(sequences)):
+        events = sequences.items.row(row).tolist()
+        past = {split: sequences.seen(split).row(row).tolist() for split in SPLITS[1:]}
+        assert past["test"] == sorted(set(events[:-1]))  # the held-out one is no past
+        assert past["valid"] == sorted(set(events[:-2]))
     rows = torch.arange(100, 200)
     some = measure.some_of(rows, 9, seed=0)
     assert torch.equal(some, some.sort().values)

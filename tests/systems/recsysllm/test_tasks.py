@@ -55,7 +55,7 @@ def test_nothing_held_out_is_in_a_training_example_but_as_a_wrong_candidate(
 def test_held_out_items_are_negatives_in_training_as_often_as_any_other(reviewed: Tables) -> None:
     made = families(reviewed)
     sequences = made.sequences
-    pool = reviewed.num_items - sequences.seen(held_out=False).lengths
+    pool = reviewed.num_items - sequences.seen("valid").lengths
     room = dict(zip(sequences.users.tolist(), pool.tolist(), strict=True))
     held_out = held_out_pairs(sequences)
     for name in ("direct", "sequential"):

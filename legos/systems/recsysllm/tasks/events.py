@@ -73,16 +73,15 @@ class Sequences:
         times = Ragged(_times(tables, users, items), items.offsets)
         return cls(users, items, times, tables.num_items)
 
-    def seen(self, *, held_out: bool = True) -> Ragged:
+    def seen(self, before: SplitName | None = None) -> Ragged:
         """S rows of the items of each user, ascending, every one once.
 
         Args:
-            held_out: with those of valid and test.
+            before: only those before the event of ``valid`` or ``test``; None: all.
         """
+        left_out = 0 if before is None else 1 if before == "test" else HELD_OUT
         keys = self.items.rows * self.num_items + self.items.values
-        if not held_out:
-            keys = keys[self.items.to_end > HELD_OUT]
-        keys = torch.unique(keys)
+        keys = torch.unique(keys[self.items.to_end > left_out])
         return from_owners(keys % self.num_items, keys // self.num_items, len(self))
 
     def targets(self, split: SplitName) -> Tensor:

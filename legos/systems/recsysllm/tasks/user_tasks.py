@@ -57,7 +57,7 @@ class UserTask(ABC):
     ) -> None:
         self.sequences, self.catalogue, self.prompts = sequences, catalogue, prompts
         self.settings, self.seed = settings, seed
-        self.seen, self.trained = sequences.seen(), sequences.seen(held_out=False)
+        self.seen, self.trained = sequences.seen(), sequences.seen("valid")
         self._groups = [
             templates
             for intent, count in self._samples().items()
