@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from legos.files import write_json
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
-from legos.systems.recsysllm.backbones.glm_weights import split_shards
+from legos.systems.recsysllm.backbones.glm_weights import split_axis
 from legos.systems.recsysllm.positions import SpecialTokens
 from tests.systems.recsysllm.system import word_language_model
 
@@ -68,6 +69,18 @@ def glm_folder(folder: Path, layout: str) -> tuple[dict[str, Any], GlmBackbone]:
     }
     torch.save(weights, folder / "pytorch_model.bin")
     return said, model.eval()
+
+
+def split_shards(weights: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """As Megatron splits a model over so many devices."""
+    shards: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name, tensor in weights.items():
+        axis = split_axis(name)
+        blocks = list(tensor.chunk(3)) if "query_key_value" in name else [tensor]
+        for rank, shard in enumerate(shards):
+            parts = [block if axis is None else block.chunk(count, axis)[rank] for block in blocks]
+            shard[name] = torch.cat(parts).clone()
+    return shards
 
 
 def _by_heads(tensor: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     load_weights,
     merge_shards,
     read_weights,
-    split_shards,
 )
 from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import GLM_GPT2, Inputs
+from tests.systems.recsysllm.glm_folders import split_shards
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 
 
@@ -221,7 +221,7 @@ def test_chatglm_lies_head_by_head(tmp_path: Path) -> None:
         published[name.replace("word_embeddings", "transformer.word_embeddings")] = tensor
     published["transformer.layers.0.attention.rotary_emb.inv_freq"] = torch.ones(2)
     torch.save(published, tmp_path / "pytorch_model.bin")
-    weights = read_weights(tmp_path / "pytorch_model.bin")
+    weights = read_weights(tmp_path)
     load_weights(loaded, heads_to_blocks(weights, 2), origin="here")
     assert torch.equal(_logits(loaded), _logits(model))
     load_weights(loaded, weights, origin="here")

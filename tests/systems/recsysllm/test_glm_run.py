@@ -115,7 +115,7 @@ def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_
         assert found.tokens[found.offsets[:-1]].eq(cls).all()
         assert int(found.lengths.max()) <= 75
     template = builtin_prompts()["rating-1"]
-    long = Instance(template, [plain("one " * 100)], [plain("by " * 100)], "")
+    long = Instance(template, [plain("one " * 100)], [plain("by " * 100)], "", 0, 0)
     found = world.examples([long], original.special)
     assert found.lengths.tolist() == [75]
 

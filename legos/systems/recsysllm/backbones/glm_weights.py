@@ -12,9 +12,10 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
@@ -25,73 +26,73 @@ _PREFIXES = ("module.", "glm.", "base_model.")
 _DROPPED = ("rotary_emb.inv_freq",)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, under GLM's names.
-
-    Args:
-        path: a ``.safetensors``, ``.bin`` or ``.pt`` file, or a folder of shards of any layout.
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint in shards of any layout, under GLM's names.
 
     Raises:
         ConfigError: there is nothing to read, or a file holds more than tensors.
     """
-    files = [path] if path.is_file() else sorted(path.glob("*")) if path.is_dir() else []
-    shards = sorted(
-        (file for file in files if _SHARD.fullmatch(file.name)),
-        key=lambda file: int(_SHARD.fullmatch(file.name)[1]),  # type: ignore[index] # it matches
-    )
+    shards = _shards(folder)
     if shards:
-        ranks = [int(_SHARD.fullmatch(file.name)[1]) for file in shards]  # type: ignore[index]
-        if path.is_dir() and ranks != list(range(len(ranks))):
-            raise ConfigError(f"{path}: shards {ranks}; expected 0 to {max(ranks)}, each once")
-        return clean_names(merge_shards([_module(_load(file), file) for file in shards]))
-    found: dict[str, Tensor] = {}
-    safe = [file for file in files if file.suffix == ".safetensors"]
-    for file in safe or [file for file in files if file.suffix in (".bin", ".pt")]:
-        found.update(_load_safe(file) if safe else _module(_load(file), file))
-    if not found:
+        if list(shards) != list(range(len(shards))):
+            raise ConfigError(
+                f"{folder}: shards {list(shards)}; expected 0 to {max(shards)}, each once"
+            )
+        return clean_names(merge_shards([_tensors(file) for file in shards.values()]))
+    files = sorted(folder.glob("*.safetensors"))
+    files = files or sorted([*folder.glob("*.bin"), *folder.glob("*.pt")])
+    if not files:
         raise ConfigError(
-            f"{path}: no weights here; expected *.safetensors, *.bin or mp_rank_XX_model_states.pt"
+            f"{folder}: no weights here; expected *.safetensors, *.bin or "
+            "mp_rank_XX_model_states.pt"
         )
-    return clean_names(found)
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights.update(_tensors(file))
+    return clean_names(weights)
 
 
 def has_shards(folder: Path) -> bool:
     """Whether there are shards of Megatron in a folder."""
-    return any(_SHARD.fullmatch(file.name) for file in folder.glob("*.pt"))
+    return bool(_shards(folder))
+
+
+def _shards(folder: Path) -> dict[int, Path]:
+    """Megatron's files by rank, ascending."""
+    ranks = {file: _SHARD.fullmatch(file.name) for file in folder.glob("*.pt")}
+    return dict(sorted((int(match[1]), file) for file, match in ranks.items() if match))
 
 
 def merge_shards(shards: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Shards of a tensor-parallel model as one: the inverse of how Megatron splits it.
-
-    Args:
-        shards: in the order of their ranks, all with the same keys.
+    """Shards of a tensor-parallel model, in the order of their ranks, as one.
 
     Raises:
         ConfigError: keys differ.
     """
+    merged = {}
     for rank, shard in enumerate(shards):
         if shard.keys() != shards[0].keys():
             different = sorted(shard.keys() ^ shards[0].keys())
             raise ConfigError(f"shard {rank}: its keys differ from those of shard 0 ({different})")
-    return {name: _merged(name, [shard[name] for shard in shards]) for name in shards[0]}
+    for name in shards[0]:
+        parts, axis = [shard[name] for shard in shards], split_axis(name)
+        if "query_key_value" in name:  # queries, keys and values lie in every shard
+            thirds = [part.chunk(3) for part in parts]
+            parts = [third[block] for block in range(3) for third in thirds]
+        if axis is None or len(shards) == 1:
+            merged[name] = shards[0][name]
+        else:
+            merged[name] = torch.cat(parts, axis)
+    return merged
 
 
-def split_shards(weights: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
-    """What :func:`merge_shards` puts together again.
-
-    Raises:
-        ConfigError: a tensor cannot be divided into so many parts.
-    """
-    shards: list[dict[str, Tensor]] = [{} for _ in range(count)]
-    for name, tensor in weights.items():
-        axis = _split_axis(name)
-        blocks = list(tensor.chunk(3)) if "query_key_value" in name else [tensor]
-        if axis is not None and blocks[0].shape[axis] % count:
-            raise ConfigError(f"{name}: {tuple(tensor.shape)} cannot be split into {count} shards")
-        for rank, shard in enumerate(shards):
-            parts = [block if axis is None else block.chunk(count, axis)[rank] for block in blocks]
-            shard[name] = torch.cat(parts).clone()
-    return shards
+def split_axis(name: str) -> int | None:
+    """Along which axis Megatron splits a parameter; None: every shard has all of it."""
+    if "position" in name:
+        return None
+    if "query_key_value" in name or "dense_h_to_4h" in name or "word_embeddings" in name:
+        return 0
+    return 1 if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")) else None
 
 
 def clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,8 +110,13 @@ def clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def heads_to_blocks(weights: Mapping[str, Tensor], num_heads: int) -> dict[str, Tensor]:
     """ChatGLM's fused projections, head by head, as three blocks."""
+
+    def regrouped(tensor: Tensor) -> Tensor:
+        by_head: Tensor = tensor.unflatten(0, (num_heads, 3, -1))
+        return by_head.transpose(0, 1).reshape(tensor.shape)
+
     return {
-        name: _regrouped(tensor, num_heads) if "query_key_value" in name else tensor
+        name: regrouped(tensor) if "query_key_value" in name else tensor
         for name, tensor in weights.items()
     }
 
@@ -145,56 +151,22 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, origin: str
     model.load_state_dict(cast, assign=True)
 
 
-def _split_axis(name: str) -> int | None:
-    """Along which axis Megatron splits a parameter; None: every shard has all of it."""
-    if "position" in name:
-        return None
-    if "query_key_value" in name or "dense_h_to_4h" in name or "word_embeddings" in name:
-        return 0
-    if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")):
-        return 1
-    return None
-
-
-def _merged(name: str, parts: list[Tensor]) -> Tensor:
-    axis = _split_axis(name)
-    if axis is None or len(parts) == 1:
-        return parts[0]
-    if "query_key_value" in name:
-        thirds = [part.chunk(3) for part in parts]
-        return torch.cat([third[block] for block in range(3) for third in thirds])
-    return torch.cat(parts, axis)
-
-
-def _regrouped(tensor: Tensor, num_heads: int) -> Tensor:
-    rows = tensor.shape[0]
-    by_head = tensor.reshape(num_heads, 3, rows // (3 * num_heads), *tensor.shape[1:])
-    return by_head.transpose(0, 1).reshape(tensor.shape)
-
-
-def _load(file: Path) -> Any:
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file; of torch's own those under `module`, if there is such a key."""
+    if file.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Tensor] = load_file(file)
+        except SafetensorError as error:
+            raise ConfigError(f"{file}: damaged ({error})") from None
+        return tensors
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # Megatron's own settings
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"{file}: cannot be read as plain tensors ({reason}); save its weights as safetensors"
         ) from None
-
-
-def _load_safe(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except SafetensorError as error:
-        raise ConfigError(f"{file}: damaged ({error})") from None
-    return tensors
-
-
-def _module(content: Any, file: Path) -> dict[str, Tensor]:
     weights = content.get("module", content) if isinstance(content, dict) else content
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ConfigError(f"{file}: expected tensors by name, or a key `module` that holds them")
