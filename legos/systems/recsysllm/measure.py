@@ -25,10 +25,9 @@ from legos.systems.recsysllm.decoding import (
     score_candidates,
 )
 from legos.systems.recsysllm.positions import Examples
-from legos.systems.recsysllm.prompts import Instance, Prompts, Template
+from legos.systems.recsysllm.prompts import ITEM, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
-from legos.systems.recsysllm.tasks.catalogue import ITEM
 from legos.systems.recsysllm.world import World
 
 VALID = "valid item rate"  # of what is written without being constrained

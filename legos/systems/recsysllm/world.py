@@ -19,9 +19,16 @@ from legos.systems.recsysllm.explanations import Miner, read_explanations
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
-from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
+from legos.systems.recsysllm.prompts import (
+    ITEM,
+    Catalogue,
+    Family,
+    Instance,
+    Origin,
+    Prompts,
+    builtin_prompts,
+)
 from legos.systems.recsysllm.settings import AROUND_ANSWER, TaskSettings
-from legos.systems.recsysllm.tasks.catalogue import ITEM, Catalogue, Origin
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
 from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask

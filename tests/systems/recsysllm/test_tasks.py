@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import builtin_prompts
+from legos.systems.recsysllm.prompts import Catalogue, builtin_prompts, item_names
 from legos.systems.recsysllm.settings import HorizonSettings
-from legos.systems.recsysllm.tasks.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.tasks.events import unseen_items
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS, ReviewTask, random_split
 from tests.systems.recsysllm.reviews import epoch_of, families, held_out_pairs, items_of, past_of

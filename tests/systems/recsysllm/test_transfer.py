@@ -15,8 +15,8 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
 from legos.modes.main import run
+from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.system import RecsysllmSystem
-from legos.systems.recsysllm.tasks.catalogue import Origin
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from process.amazon.assemble import Options, read_prepared

@@ -93,11 +93,7 @@ class GlmFiles:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its files are.
-
-        Raises:
-            ConfigError: there is no such folder, or it is named in a way that GLMs are not found.
-        """
+        """Where its files are; ConfigError where there is no such folder, or none is named."""
         if self.source.path is None:
             where = self.source.hub or self.source.package or "random weights"
             raise ConfigError(
@@ -115,11 +111,7 @@ class GlmFiles:
 
     @cached_property
     def config(self) -> GlmConfig:
-        """Its shape.
-
-        Raises:
-            ConfigError: it is told nowhere, is another model's, or does not fit together.
-        """
+        """Its shape; ConfigError where there is none, of another model, or an impossible one."""
         given = dict(self.source.shape or {})
         if not given:
             given = _published_shape(self.folder / "config.json", self.name)
@@ -145,11 +137,7 @@ class GlmFiles:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer, neither truncating nor padding.
-
-        Raises:
-            ConfigError: there are no files that can be read.
-        """
+        """Its tokenizer, neither truncating nor padding; ConfigError where none can be read."""
         own = self.source.tokenizer
         if own is not None and not Path(own).is_dir():
             found: Tokenizer = LanguageModel(packaged(own)).tokenizer
@@ -180,21 +168,23 @@ class GlmFiles:
         Raises:
             ConfigError: its vocabulary has none.
         """
-        known = self._named_tokens()
-        found = {
-            role: next((known[name] for name in names if name in known), None)
+        own, words = self.source.tokenizer, self.num_words
+        known = _added_tokens(self.folder if own is None else Path(own))
+        known |= self.tokenizer.get_vocab()
+        ids = {
+            role: known[name]
             for role, names in _NAMES.items()
+            for name in reversed(names)  # the first that there is
+            if name in known
         }
-        words = self.num_words
-        if all(token is not None for token in found.values()):
+        if ids.keys() == _NAMES.keys():
             pad = next((known[name] for name in _PADS if name in known), 0)
-            ids = {role: token for role, token in found.items() if token is not None}
             return SpecialTokens(**ids, pad=pad, cls=known.get("[CLS]"))
         if words == _GPT2_WORDS:
             return GLM_GPT2
         if self.source.random:
             return replace(appended(words), cls=words + NUM_APPENDED)
-        missing = [_NAMES[role][0] for role, token in found.items() if token is None]
+        missing = [names[0] for role, names in _NAMES.items() if role not in ids]
         raise ConfigError(
             f"language model {self.name!r}: its tokenizer of {words:,} tokens has no "
             f"{', '.join(missing)}; expected GLM's own, or GPT-2's {_GPT2_WORDS:,} tokens; "
@@ -255,16 +245,6 @@ class GlmFiles:
             f"model.backbone.layout: {self.layout}, but {self.folder} has {looks} and its shape "
             f"{'turns heads by' if rotary else 'has tables of'} positions: that is {found}"
         )
-
-    def _named_tokens(self) -> dict[str, int]:
-        names = [name for some in _NAMES.values() for name in some] + [*_PADS, "[CLS]"]
-        own = self.source.tokenizer
-        known = _added_tokens(self.folder if own is None else Path(own))
-        for name in names:
-            token = self.tokenizer.token_to_id(name)
-            if token is not None:
-                known[name] = token
-        return known
 
 
 def _published_shape(path: Path, name: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from legos.data.reviews import Reviews
 from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables
 from legos.systems.recsysllm.explanations import Explanation
-from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
+from legos.systems.recsysllm.prompts import Catalogue, Family, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import ReviewSplit, SplitName, TaskSettings
-from legos.systems.recsysllm.tasks.catalogue import Catalogue
 from legos.systems.recsysllm.tasks.events import (
     EVALUATION,
     JITTER,

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
+from legos.systems.recsysllm.prompts import Catalogue, Family, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks.candidates import Candidates
-from legos.systems.recsysllm.tasks.catalogue import Catalogue
 from legos.systems.recsysllm.tasks.events import (
     EVALUATION,
     EVENT,
