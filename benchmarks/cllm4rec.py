@@ -113,7 +113,7 @@ class Sides:
 
     def loss(self, batch: PromptBatch) -> Tensor:
         """Of one batch, ours."""
-        return combine(self.model.content_step(batch), SETTINGS.mutual)
+        return combine(self.model(batch, "content"), SETTINGS.mutual)
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """Forward, backward, Adam."""

@@ -205,7 +205,8 @@ class NegativeSampler:
         owners, items = impressions[shown], items[shown]
         allowed = ~self._read.contains(self._history_rows[owners], items)
         allowed &= ~self._clicked.contains(owners, items)
-        return _distinct_pools(owners[allowed], items[allowed], self._pool_of.numel(), items)
+        rows, width = self._pool_of.numel(), self._num_items
+        return distinct_rows(owners[allowed], items[allowed], rows=rows, width=width)
 
     def _user_pools(self, interactions: Interactions) -> Ragged:
         users = interactions.users[interactions.candidates.rows]
@@ -214,14 +215,13 @@ class NegativeSampler:
         chosen = PairSet(users[clicked], items[clicked], self._num_items)
         allowed = (interactions.labels == 0) & ~chosen.contains(users, items)
         num_users = int(users.max()) + 1 if users.numel() else 0
-        return _distinct_pools(users[allowed], items[allowed], num_users, items)
+        return distinct_rows(users[allowed], items[allowed], rows=num_users, width=self._num_items)
 
 
-def _distinct_pools(owners: Tensor, items: Tensor, count: int, like: Tensor) -> Ragged:
-    """Group distinct (owner, item) pairs by owner, ``count`` owners in all."""
-    width = int(like.max()) + 1 if like.numel() else 1
-    keys = torch.unique(owners * width + items)  # sorted, so grouped by owner
-    return from_owners(keys % width, keys // width, count)
+def distinct_rows(owners: Tensor, items: Tensor, *, rows: int, width: int) -> Ragged:
+    """Pairs ``(P,)`` of a row and an item below ``width``, each once -> rows of ascending items."""
+    keys = torch.unique(owners * width + items)
+    return from_owners(keys % width, keys // width, rows)
 
 
 def _repeats(items: Tensor) -> Tensor:

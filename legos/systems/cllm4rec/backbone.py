@@ -20,7 +20,7 @@ from legos.data.ragged import Ragged
 from legos.data.rows import place
 from legos.errors import ConfigError, DataError
 from legos.lm.text_model import longest_text
-from legos.systems.cllm4rec.tokenizer import Vocabulary, pad
+from legos.systems.cllm4rec.tokenizer import Vocabulary, pad, refuse_outside
 
 
 class SoftTables(nn.Module):
@@ -122,20 +122,17 @@ class SoftPromptBackbone(nn.Module):
         Raises:
             DataError: an id is out of range (on the CPU; a GPU stops with an assertion).
         """
-        vocabulary = tables.vocabulary
+        known = tables.vocabulary
         flat = ids.reshape(-1).long()  # (P,)
         if flat.device.type == "cpu":
-            vocabulary.check(flat)
-        hard = flat.where(vocabulary.is_word(flat), torch.zeros_like(flat))
-        vectors: Tensor = self.model.get_input_embeddings()(hard)  # (P, D)
-        users = vocabulary.is_user(flat).nonzero()[:, 0]
-        items = vocabulary.is_item(flat).nonzero()[:, 0]
-        soft = torch.cat(
-            [
-                tables.user(flat[users] - vocabulary.first_user),
-                tables.item(flat[items] - vocabulary.first_item),
-            ]
-        )
+            refuse_outside(flat, known.size, "token id")
+        vectors: Tensor = self.model.get_input_embeddings()(
+            flat.masked_fill(flat >= known.first_user, 0)
+        )  # (P, D)
+        users = ((flat >= known.first_user) & (flat < known.first_item)).nonzero()[:, 0]
+        items = (flat >= known.first_item).nonzero()[:, 0]
+        of_users = tables.user(flat[users] - known.first_user)
+        soft = torch.cat([of_users, tables.item(flat[items] - known.first_item)])
         vectors = vectors.index_put((torch.cat([users, items]),), soft.to(vectors.dtype))
         return vectors.view(*ids.shape, self.width)
 
@@ -214,9 +211,9 @@ class SoftPromptBackbone(nn.Module):
         return DynamicCache()  # whole layers even where attention slides, so that it can be cropped
 
     def _run(self, vectors: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
-        told = {} if positions is None else {"position_ids": positions}
+        more = {} if positions is None else {"position_ids": positions}
         states: Tensor = self.model(
-            inputs_embeds=vectors, attention_mask=mask, use_cache=False, **told
+            inputs_embeds=vectors, attention_mask=mask, use_cache=False, **more
         ).last_hidden_state
         return states
 
@@ -269,23 +266,20 @@ def _block_diagonal(sequences: Tensor, additive: torch.dtype | None) -> Tensor:
     allowed = same & torch.ones(width, width, dtype=torch.bool, device=same.device).tril()
     if additive is None:
         return allowed
-    lowest = torch.finfo(additive).min
-    return torch.zeros(allowed.shape, dtype=additive, device=same.device).masked_fill_(
-        ~allowed, lowest
-    )
+    zeros = torch.zeros(allowed.shape, dtype=additive, device=same.device)
+    return zeros.masked_fill_(~allowed, torch.finfo(additive).min)
 
 
 def _refuse_unusual_head(model: Any) -> None:
     config, head = model.config, model.get_output_embeddings()
-    found = None
-    if getattr(head, "bias", None) is not None:
-        found = "a bias"
-    elif getattr(config, "final_logit_softcapping", None):
-        found = "a soft cap"
-    elif getattr(config, "logit_scale", None) not in (None, 1.0):
-        found = "a scale"
-    if found is not None:
-        raise ConfigError(
-            f"{type(model).__name__}: its head over words has {found}, which CLLM4Rec's losses "
-            "leave out; choose GPT-2, LLaMA, OPT, Qwen or T5"
-        )
+    unusual = {
+        "a bias": getattr(head, "bias", None) is not None,
+        "a soft cap": bool(getattr(config, "final_logit_softcapping", None)),
+        "a scale": getattr(config, "logit_scale", None) not in (None, 1.0),
+    }
+    for what, is_there in unusual.items():
+        if is_there:
+            raise ConfigError(
+                f"{type(model).__name__}: its head over words has {what}, which CLLM4Rec's losses "
+                "leave out; choose GPT-2, LLaMA, OPT, Qwen or T5"
+            )

@@ -31,9 +31,10 @@ from typing_extensions import TypeVar
 
 from legos.config.model_schema import DataConfig
 from legos.data.items import Interactions
-from legos.data.ragged import Ragged, from_owners, offsets_of
+from legos.data.ragged import Ragged, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
+from legos.data.sampling import distinct_rows
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
 from legos.files import atomic_path, write_array, write_json
@@ -104,12 +105,6 @@ def train_items(tables: Tables, train: Interactions) -> Ragged:
     users = torch.cat([train.users[train.candidates.rows[clicked]].cpu(), owners])
     items = torch.cat([train.candidates.values[clicked].cpu(), histories.values])
     return distinct_rows(users, items, rows=tables.num_users, width=tables.num_items)
-
-
-def distinct_rows(rows_of: Tensor, items: Tensor, *, rows: int, width: int) -> Ragged:
-    """Pairs ``(P,)`` of a row and an item, each once -> rows of ascending items."""
-    keys = torch.unique(rows_of * width + items)
-    return from_owners(keys % width, keys // width, rows)
 
 
 def known_kinds(data: DataConfig, tables: Tables) -> list[str]:

@@ -15,10 +15,10 @@ from torch import Tensor
 from legos.data.items import Interactions, States
 from legos.data.ragged import Ragged, from_lengths
 from legos.data.rows import token_batches
+from legos.data.sampling import distinct_rows
 from legos.errors import DataError
 from legos.evaluation.measure import SplitResult, measure_scorer
 from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts, Templates
-from legos.systems.cllm4rec.corpus import distinct_rows
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.workplace.workplace import Workplace
 

@@ -85,12 +85,9 @@ def mutual_distance(
 ) -> Tensor:
     """Squared distance of a step's vectors from those of the other side, which stays as it is.
 
-    Args:
-        own: tables that learn in this step.
-        other: tables that are held fixed.
-        users, items: ``(n,)`` and ``(m,)`` int64, one for each time a batch counts one.
-        reduction: `paper` and `public_code`: the sum over all counts; `mean_unique`: the mean over
-            distinct users and items.
+    ``users`` and ``items`` are ``(n,)`` and ``(m,)`` int64, one for each time a batch counts one.
+    Reductions `paper` and `public_code` sum over all counts; `mean_unique` is the mean over
+    distinct users and items.
     """
     if reduction == "mean_unique":
         users, items = users.unique(), items.unique()

@@ -66,41 +66,31 @@ class Cllm4Rec(nn.Module):
             if parameter.requires_grad and name.split(".")[0] in (side, "backbone")
         }
 
-    def forward(self, batch: PromptBatch, task: str, *, mutual: bool) -> LossParts:
-        """What the loss of a batch is made of; ``mutual`` of texts, see :meth:`content_step`."""
-        if task == "content":
-            return self.content_step(batch, mutual=mutual)
+    def forward(self, batch: PromptBatch, task: str, *, mutual: bool = True) -> LossParts:
+        """What the loss of a batch is made of.
+
+        Args:
+            batch: prompts and main texts; in recommendation with targets.
+            task: ``collaborative``: a softmax over items at each item (section 3.3); ``content``:
+                over words at each word (section 3.4); ``recommendation``: the multinomial loss of
+                masked prompts (section 3.5).
+            mutual: whether texts are pulled; off in warm-up, where the collaborative tables are
+                still random.
+        """
         if task == "collaborative":
-            return self.collaborative_step(batch)
-        return self.recommendation_step(batch)
-
-    def count(self, batch: PromptBatch, task: str) -> int:
-        """What a mean over a batch divides by: predicted tokens, or users in finetuning."""
-        return len(batch) if task == "recommendation" else len(self._predicted(batch))
-
-    def collaborative_step(self, batch: PromptBatch) -> LossParts:
-        """Loss of the item language model: a softmax over items at each item (section 3.3)."""
-        return self._language_step(batch, self.collaborative, self.content)
-
-    def content_step(self, batch: PromptBatch, *, mutual: bool = True) -> LossParts:
-        """Loss of the text language model: a softmax over words at each word (section 3.4).
-
-        ``mutual`` is off in warm-up, where the collaborative tables are still random.
-        """
-        if self.content is None:
-            raise ConfigError("content step: content is off, there are no content tables")
-        return self._language_step(batch, self.content, self.collaborative if mutual else None)
-
-    def recommendation_step(self, batch: PromptBatch) -> LossParts:
-        """Multinomial loss of masked prompts (section 3.5); the count is that of users.
-
-        Raises:
-            ConfigError: the batch has no targets.
-        """
+            return self._language_step(batch, self.collaborative, self.content)
+        if task == "content":
+            if self.content is None:
+                raise ConfigError("content step: content is off, there are no content tables")
+            return self._language_step(batch, self.content, self.collaborative if mutual else None)
         if batch.targets is None:
             raise ConfigError("recommendation step: the batch has no targets")
         likelihood = multinomial_likelihood(self.scores(batch), batch.targets)
         return self._parts(batch, likelihood, len(batch), self.collaborative, self.content)
+
+    def count(self, batch: PromptBatch, task: str) -> int:
+        """What a mean over a batch divides by: predicted tokens, or users in finetuning."""
+        return len(batch) if task == "recommendation" else len(self._predicted(batch))
 
     def scores(self, batch: PromptBatch) -> Tensor:
         """Scores of all items from the last token of each prompt, fp32 ``(S, J)``.
@@ -119,18 +109,17 @@ class Cllm4Rec(nn.Module):
     def _language_step(
         self, batch: PromptBatch, own: SoftTables, other: SoftTables | None
     ) -> LossParts:
-        states = self.backbone.states(batch.tokens, batch.prompt_lengths, own)
-        positions = self._predicted(batch)
+        tokens, positions = batch.tokens, self._predicted(batch)
+        states = self.backbone.states(tokens, batch.prompt_lengths, own)
         if own is self.collaborative:
             with torch.autocast(states.device.type, enabled=False):  # as item_scores
                 first, table = own.vocabulary.first_item, own.item.weight
                 likelihood = next_token_likelihood(
-                    states.float(), batch.tokens, positions, table, first=first
+                    states.float(), tokens, positions, table, first=first
                 )
         else:
-            states = states * self.backbone.output_scale
-            table = self.backbone.output_table
-            likelihood = next_token_likelihood(states, batch.tokens, positions, table)
+            states, table = states * self.backbone.output_scale, self.backbone.output_table
+            likelihood = next_token_likelihood(states, tokens, positions, table)
         return self._parts(batch, likelihood, len(positions), own, other)
 
     def _predicted(self, batch: PromptBatch) -> Tensor:
@@ -174,24 +163,18 @@ def build_cllm4rec(
         ConfigError: see :func:`build_backbone`; or the language model's tokenizer is not its own.
     """
     backbone = build_backbone(language, settings.backbone, seed=seed)
-    vocabulary = Vocabulary(backbone.words, users, items)
+    vocabulary, own = Vocabulary(backbone.words, users, items), settings.tokenizer
     tokenizer = SoftTokenizer(
-        language.tokenizer,
-        vocabulary,
-        strict=settings.tokenizer.strict,
-        word_boundary=settings.tokenizer.word_boundary,
+        language.tokenizer, vocabulary, strict=own.strict, word_boundary=own.word_boundary
     )
-    generator = torch.Generator().manual_seed(seed)
-    std = soft_std(backbone, settings)
-    sides = [
-        SoftTables(vocabulary, width=backbone.width, std=std, generator=generator)
-        for _ in range(1 + settings.content.enabled)
-    ]
+    generator, std = torch.Generator().manual_seed(seed), soft_std(backbone, settings)
+
+    def tables() -> SoftTables:
+        return SoftTables(vocabulary, width=backbone.width, std=std, generator=generator)
+
+    collaborative, content = tables(), tables() if settings.content.enabled else None
     model = Cllm4Rec(
-        backbone=backbone,
-        collaborative=sides[0],
-        content=sides[1] if settings.content.enabled else None,
-        settings=settings,
+        backbone=backbone, collaborative=collaborative, content=content, settings=settings
     )
     return Assembled(model.eval(), tokenizer, Templates(tokenizer, wording=settings.wording))
 

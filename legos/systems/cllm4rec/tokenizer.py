@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from legos.data.ragged import Ragged, from_rows, offsets_of
 from legos.errors import ConfigError, DataError
@@ -69,34 +70,15 @@ class Vocabulary:
         refuse_outside(items, self.items, "item")
         return items.long() + self.first_item
 
-    def is_word(self, ids: Tensor) -> Tensor:
-        """Which ids are words: bool of the same shape."""
-        return ids < self.first_user
-
-    def is_user(self, ids: Tensor) -> Tensor:
-        """Which ids are users: bool of the same shape."""
-        return (ids >= self.first_user) & (ids < self.first_item)
-
-    def is_item(self, ids: Tensor) -> Tensor:
-        """Which ids are items: bool of the same shape."""
-        return ids >= self.first_item
-
-    def check(self, ids: Tensor) -> None:
-        """Raise DataError unless all ids are of this vocabulary."""
-        refuse_outside(ids, self.size, "token id")
-
 
 def refuse_outside(ids: Tensor, limit: int, what: str) -> None:
     """Raise DataError unless ``0 <= ids < limit``; the first that is not is named.
 
     The public code clamps such ids: another user's or item's vector would be read.
     """
-    if not ids.numel():
-        return
-    low, high = torch.aminmax(ids)
-    if int(low) < 0 or int(high) >= limit:
-        wrong = ids[(ids < 0) | (ids >= limit)].reshape(-1)[0]
-        raise DataError(f"{what} {int(wrong)}: expected 0 to {limit - 1}")
+    wrong = ids[(ids < 0) | (ids >= limit)]
+    if wrong.numel():
+        raise DataError(f"{what} {int(wrong[0])}: expected 0 to {limit - 1}")
 
 
 class SoftTokenizer:
@@ -144,13 +126,11 @@ class SoftTokenizer:
             DataError: ``strict``, and a text names a user or an item that does not exist.
         """
         split = [self._split(text) for text in texts]
-        found = [
-            (piece, self._soft_id(piece, text))
-            for text, pieces in zip(texts, split, strict=True)
-            for piece in pieces
-        ]
-        plain = iter(token_ids(self._base, [piece for piece, soft in found if soft is None]))
-        rows = [next(plain) if soft is None else np.array([soft], np.int32) for _, soft in found]
+        pieces = [(piece, text) for text, some in zip(texts, split, strict=True) for piece in some]
+        soft = [self._soft_id(piece, text) for piece, text in pieces]
+        words = [piece for (piece, _), own in zip(pieces, soft, strict=True) if own is None]
+        plain = iter(token_ids(self._base, words))
+        rows = [next(plain) if own is None else np.array([own], np.int32) for own in soft]
         counts = np.fromiter(map(len, split), np.int64, len(split))
         return from_rows(rows, "int32").grouped(offsets_of(counts)).tensors()
 
@@ -187,21 +167,13 @@ class SoftTokenizer:
         return None
 
 
-def pad(rows: Ragged, *, width: int = 0) -> tuple[Tensor, Tensor]:
+def pad(rows: Ragged) -> tuple[Tensor, Tensor]:
     """Lay rows out side by side, filled on the right with zeros (id 0 is a real token: mask it).
 
-    Args:
-        rows: N rows of ids, or of vectors.
-        width: the least number of columns; rows are never cut.
-
-    Returns:
-        values ``(N, W)`` int64 or ``(N, W, D)``, and mask ``(N, W)`` bool, True = a token.
+    N rows of ids or of vectors -> values ``(N, W)`` int64 or ``(N, W, D)``, and mask ``(N, W)``
+    bool, True = a token.
     """
     lengths, values = rows.lengths, rows.values
-    longest = max(width, int(lengths.max()) if len(rows) else 0)
-    mask = torch.arange(longest, device=lengths.device) < lengths[:, None]  # (N, W)
-    if not values.is_floating_point():
-        values = values.long()
-    slots = mask.flatten().nonzero()[:, 0]
-    padded = values.new_zeros(mask.numel(), *values.shape[1:]).index_copy(0, slots, values)
-    return padded.view(*mask.shape, *values.shape[1:]), mask
+    values = values if values.is_floating_point() else values.long()
+    padded = pad_sequence(values.split(lengths.tolist()), batch_first=True)
+    return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]

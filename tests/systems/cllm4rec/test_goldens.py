@@ -201,7 +201,8 @@ def test_g6_the_readme_embedding_and_its_masks() -> None:
     ids = torch.tensor(golden["input_ids"])
     expected = torch.tensor([golden["vocab"], golden["user"], golden["item"]])
     assert torch.equal(backbone.embed(ids, tables), expected)
-    masks = [vocabulary.is_word(ids), vocabulary.is_user(ids), vocabulary.is_item(ids)]
+    users, items = ids >= vocabulary.first_user, ids >= vocabulary.first_item
+    masks = [~users, users & ~items, items]
     for row, mask in enumerate(masks):
         assert mask.all(1).tolist() == [row == other for other in range(3)]
         assert mask.any(1).tolist() == [row == other for other in range(3)]

@@ -217,13 +217,13 @@ def fit(
         if 0 <= epoch < epochs // 3:
             step(
                 "collaborative",
-                model.collaborative_step(interactions.batch(EVERYONE, epoch=epoch)),
+                model(interactions.batch(EVERYONE, epoch=epoch), "collaborative"),
             )
         elif epoch >= 0:
             batch = prompts.batch(EVERYONE, epoch=epoch)
-            step("collaborative", model.recommendation_step(batch))
+            step("collaborative", model(batch, "recommendation"))
         if texts is not None:
-            step("content", model.content_step(texts.batch(rows), mutual=epoch >= 0))
+            step("content", model(texts.batch(rows), "content", mutual=epoch >= 0))
 
 
 def ranking(model: Cllm4Rec, owned: Ragged) -> Tensor:

@@ -97,8 +97,8 @@ def test_a_model_from_files(family: str, init: str, tmp_path: Any) -> None:
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="the backbone's table only 5"):
         SoftTokenizer(word_tokenizer(), Vocabulary(5, 2, 2))
-    with pytest.raises(DataError, match="token id 101: expected 0 to 100"):
-        Vocabulary(97, 2, 2).check(torch.tensor([3, 101]))
+    with pytest.raises(DataError, match="user 101: expected 0 to 1"):
+        Vocabulary(97, 2, 2).user_tokens(torch.tensor([1, 101]))
     with pytest.raises(ConfigError, match="0 items"):
         Vocabulary(5, 2, 0)
 

@@ -66,11 +66,11 @@ def loss_of(model: Cllm4Rec, case: str, *, epoch: int = 0, rows: Tensor | None =
     rows = torch.tensor([0, 2]) if rows is None else rows
     if case == "collaborative":
         data = InteractionLM(OWNED, TEMPLATES, config, seed=1)
-        return combine(model.collaborative_step(data.batch(rows, epoch=epoch)), config.mutual)
+        return combine(model(data.batch(rows, epoch=epoch), "collaborative"), config.mutual)
     if case == "content":
-        return combine(model.content_step(texts(config).batch(rows)), config.mutual)
+        return combine(model(texts(config).batch(rows), "content"), config.mutual)
     prompts = RecommendationPrompts(OWNED, TEMPLATES, config, seed=1)
-    return combine(model.recommendation_step(prompts.batch(rows, epoch=epoch)), config.mutual)
+    return combine(model(prompts.batch(rows, epoch=epoch), "recommendation"), config.mutual)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -129,10 +129,10 @@ def test_weight_zero_is_llm_cf() -> None:
 def test_warm_up_is_the_content_model_alone() -> None:
     model = small_cllm4rec(settings(), users=USERS, items=ITEMS)
     batch = texts(model.settings).batch(torch.tensor([0, 1]))
-    assert float(model.content_step(batch, mutual=False).regularisation) == 0.0
-    assert float(model.content_step(batch).regularisation.detach()) > 0.0
+    assert float(model(batch, "content", mutual=False).regularisation) == 0.0
+    assert float(model(batch, "content").regularisation.detach()) > 0.0
     with pytest.raises(ConfigError, match="content is off"):
-        small_cllm4rec(settings(content={"enabled": False}), users=5, items=12).content_step(batch)
+        small_cllm4rec(settings(content={"enabled": False}), users=5, items=12)(batch, "content")
 
 
 def test_temperature_divides_the_scores_of_words_alone() -> None:
@@ -140,9 +140,9 @@ def test_temperature_divides_the_scores_of_words_alone() -> None:
     model = small_cllm4rec(config, users=USERS, items=ITEMS).eval()
     batch = texts(config).batch(torch.arange(3))
     items = InteractionLM(OWNED, TEMPLATES, config, seed=1).batch(torch.arange(3), epoch=0)
-    untouched = model.collaborative_step(items).likelihood
+    untouched = model(items, "collaborative").likelihood
     model.backbone.temperature = 4.0
-    assert torch.equal(model.collaborative_step(items).likelihood, untouched)
+    assert torch.equal(model(items, "collaborative").likelihood, untouched)
     assert model.content is not None
     states = model.backbone.states(batch.tokens, batch.prompt_lengths, model.content)
     expected = torch.zeros(())
@@ -152,7 +152,7 @@ def test_temperature_divides_the_scores_of_words_alone() -> None:
         scores = states[main] @ model.backbone.output_table.T / 4
         wanted = batch.tokens.values[first + prompt : last].long()
         expected = expected + torch.nn.functional.cross_entropy(scores, wanted, reduction="sum")
-    assert torch.allclose(model.content_step(batch).likelihood, expected)
+    assert torch.allclose(model(batch, "content").likelihood, expected)
 
 
 def test_parts_of_a_batch_add_up() -> None:
@@ -160,10 +160,8 @@ def test_parts_of_a_batch_add_up() -> None:
         model = small_cllm4rec(settings(preset=preset), users=USERS, items=ITEMS)
         data = InteractionLM(OWNED, TEMPLATES, model.settings, seed=1)
         users = torch.arange(5)
-        whole = model.collaborative_step(data.batch(users, epoch=0))
-        parts = [
-            model.collaborative_step(data.batch(part, epoch=0)) for part in users.split([2, 3])
-        ]
+        whole = model(data.batch(users, epoch=0), "collaborative")
+        parts = [model(data.batch(part, epoch=0), "collaborative") for part in users.split([2, 3])]
         assert sum(part.divisor for part in parts) == whole.divisor
         total = sum(
             combine(part, model.settings.mutual, count=whole.divisor).detach() for part in parts
@@ -178,7 +176,7 @@ def test_score_first_adds_one_term_a_row() -> None:
     for first in (True, False):
         model = small_cllm4rec(settings(score_first_main=first), users=USERS, items=ITEMS)
         data = InteractionLM(OWNED, TEMPLATES, model.settings, seed=1)
-        counts.append(model.collaborative_step(data.batch(torch.arange(5), epoch=0)).divisor)
+        counts.append(model(data.batch(torch.arange(5), epoch=0), "collaborative").divisor)
     assert counts == [16, 16 - 5]
 
 
@@ -258,4 +256,4 @@ def test_a_batch_without_targets_is_refused() -> None:
     batch = texts(model.settings).batch(torch.tensor([0]))
     assert isinstance(batch, PromptBatch)
     with pytest.raises(ConfigError, match="no targets"):
-        model.recommendation_step(batch)
+        model(batch, "recommendation")

@@ -104,8 +104,8 @@ class GlmFiles:
         if not folder.is_dir():
             raise ConfigError(
                 f"language model {self.name!r}: no folder {folder}; expected one with GLM's weights"
-                " and vocabulary, or `random: true` with a shape; --check counts from a shape alone:"
-                " --model.model.shape '{model_type: glm_infill, size: glm-10b}'"
+                " and vocabulary, or `random: true` with a shape; --check counts from a shape "
+                "alone: --model.model.shape '{model_type: glm_infill, size: glm-10b}'"
             )
         return folder
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths, from_owners, from_rows, join_rows
-from legos.data.sampling import below, distinct_positions, keyed_bits
+from legos.data.ragged import Ragged, from_lengths, from_rows, join_rows
+from legos.data.sampling import below, distinct_positions, distinct_rows, keyed_bits
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.settings import HorizonSettings, SplitName
@@ -80,9 +80,9 @@ class Sequences:
             before: only those before the event of ``valid`` or ``test``; None: all.
         """
         left_out = 0 if before is None else 1 if before == "test" else HELD_OUT
-        keys = self.items.rows * self.num_items + self.items.values
-        keys = torch.unique(keys[self.items.to_end > left_out])
-        return from_owners(keys % self.num_items, keys // self.num_items, len(self))
+        kept = self.items.to_end > left_out
+        rows, items = self.items.rows[kept], self.items.values[kept]
+        return distinct_rows(rows, items, rows=len(self), width=self.num_items)
 
     def targets(self, split: SplitName) -> Tensor:
         """``(S,)`` int64 items of valid or test."""
