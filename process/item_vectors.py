@@ -29,6 +29,7 @@ example:
   python -m process.item_vectors --tables data/newsroom --model minilm --output vectors.safetensors
   python -m process.item_vectors --tables data/mind --field title --model /models/bert \\
       --output title.safetensors
+  torchrun --nproc-per-node 4 -m process.item_vectors ...  (processes share the items)
 """
 
 

@@ -27,7 +27,8 @@ usage:
   python worker.py ... --check --processes 8 memory of a device under DDP and FSDP, too
   python worker.py --list [FAMILY]           names of {families}
   python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
-  accelerate launch worker.py ...            more processes; nothing else changes
+  accelerate launch worker.py ...            more processes share batches, caches and tests; nothing
+                                             else changes
 
 first steps:
   python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
