@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths, join_rows
+from legos.data.ragged import Ragged, from_lengths, join_rows, padded_aranges
 from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError, nearest
 from legos.systems.cllm4rec.settings import Cllm4RecConfig, Preset
@@ -23,7 +22,7 @@ from legos.systems.cllm4rec.tokenizer import SoftTokenizer
 
 _PRETRAINING, _FINETUNING, _TEST = 1, 2, 3  # so that tasks of one seed draw differently
 _LAST = torch.iinfo(torch.int64).max
-_USER, _ITEM = -1, -2  # places in a tokenized sentence
+_USER, _ITEM = -1, -2  # stand for them in a tokenized sentence
 _HISTORY = "{user} has interacted with"
 _SUFFIXES: dict[Preset, str] = {
     "public_code": ", {user} will interact with",
@@ -46,15 +45,12 @@ CONTENT_KINDS = ("review", *_CONTENT)
 
 
 class Templates:
-    """All prompts of one tokenizer and wording.
-
-    Args:
-        tokenizer: that of the backbone, with users and items.
-        wording: whose sentences.
+    """All prompts of one tokenizer, with users and items, and one wording.
 
     Attributes:
         suffix_length: tokens after the items of a recommendation prompt.
         history_length: tokens before the items.
+        names: ``(kinds, 2)`` bool: whether a prompt of a kind of text names a user, and an item.
     """
 
     def __init__(self, tokenizer: SoftTokenizer, *, wording: Preset) -> None:
@@ -66,9 +62,7 @@ class Templates:
         compiled = [_compiled(tokenizer, sentence) for sentence in sentences]
         lengths = torch.tensor([len(ids) for ids in compiled])
         self._content = from_lengths(torch.cat(compiled), lengths)
-        self._names = torch.tensor(
-            [["{user}" in sentence, "{item}" in sentence] for sentence in sentences]
-        )
+        self.names = torch.tensor([["{user}" in each, "{item}" in each] for each in sentences])
         self.history_length, self.suffix_length = len(self._history), len(self._suffix)
 
     def history(self, users: Tensor) -> Ragged:
@@ -88,13 +82,8 @@ class Templates:
         """Prompts of texts of ``(S,)`` kinds; users and items are anything where none is named."""
         return self._filled(self._content.select(kinds), users, items)
 
-    def named_by(self, kinds: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether prompts of these kinds name a user, and an item: two ``(S,)`` bool."""
-        users, items = self._names[kinds].unbind(1)
-        return users, items
-
     def _filled(self, rows: Ragged, users: Tensor, items: Tensor | None = None) -> Ragged:
-        """Put users and items in their places."""
+        """Put users and items where they belong."""
         values, row = rows.values.clone(), rows.rows
         at = values == _USER
         values[at] = self.vocabulary.user_tokens(users[row[at]])
@@ -105,11 +94,7 @@ class Templates:
 
 
 def content_kind(name: str) -> int:
-    """The number of a kind of text.
-
-    Raises:
-        ConfigError: unknown.
-    """
+    """The number of a kind of text; ConfigError where it is unknown."""
     if name not in CONTENT_KINDS:
         raise ConfigError(f"unknown kind of text {name!r}; {nearest(name, CONTENT_KINDS)}")
     return CONTENT_KINDS.index(name)
@@ -117,11 +102,10 @@ def content_kind(name: str) -> int:
 
 def _compiled(tokenizer: SoftTokenizer, sentence: str) -> Tensor:
     """A sentence's ids, int64, with negative numbers where its user and item belong."""
-    vocabulary = tokenizer.vocabulary
+    known = tokenizer.vocabulary
     ids = torch.tensor(tokenizer.encode(sentence.format(user="user_0", item="item_0")))
-    ids[ids == vocabulary.first_user] = _USER
-    ids[ids == vocabulary.first_item] = _ITEM
-    return ids
+    ids = ids.masked_fill(ids == known.first_user, _USER)
+    return ids.masked_fill(ids == known.first_item, _ITEM)
 
 
 def _repeated(ids: Tensor, count: int) -> Ragged:
@@ -153,9 +137,7 @@ class PromptBatch:
 
     def to(self, device: torch.device | str) -> PromptBatch:
         """The same batch on another device."""
-        moved: dict[str, Any] = {
-            name: value if value is None else value.to(device) for name, value in vars(self).items()
-        }
+        moved = {name: each.to(device) for name, each in vars(self).items() if each is not None}
         return PromptBatch(**moved)
 
     def part(self, rows: Tensor, *, counts: bool) -> PromptBatch:
@@ -261,21 +243,21 @@ class RecommendationPrompts(_UserPrompts):
         return hidden, seen if own.reorder else _sorted(seen)
 
     def prompts(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
-        """Prompts of ``(S,)`` users for prediction, with all train items or S ascending rows."""
-        shown = self._test_order(users, items).head(self._most)
-        return _without_main(users, self._templates.recommendation(users, shown))
+        """What is read of ``(S,)`` users to score all items, as ``recommendation.scoring`` says.
 
-    def histories(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
-        """The same without the suffix, for the item language model (LLM-PreRec)."""
-        shown = self._test_order(users, items).head(self._most_alone)
-        tokens = join_rows([self._templates.history(users), self._templates.items(shown)])
-        return _without_main(users, tokens)
-
-    def _test_order(self, users: Tensor, items: Ragged | None) -> Ragged:
+        Without a suffix the item language model scores them (LLM-PreRec). ``items`` are S rows of
+        distinct ascending items that they have; None: the train items.
+        """
+        own = self._settings.recommendation
         items = self._items.select(users) if items is None else items
-        if self._settings.recommendation.test_order == "sorted":
-            return items
-        return shuffled(items, users, self._seed, 0, _TEST)
+        if own.test_order == "random":
+            items = shuffled(items, users, self._seed, 0, _TEST)
+        if own.scoring == "recommendation":
+            tokens = self._templates.recommendation(users, items.head(self._most))
+        else:
+            shown = self._templates.items(items.head(self._most_alone))
+            tokens = join_rows([self._templates.history(users), shown])
+        return _without_main(users, tokens)
 
 
 class ContentLM:
@@ -301,16 +283,15 @@ class ContentLM:
         templates: Templates,
         settings: Cllm4RecConfig,
     ) -> None:
-        for what, numbers, named in zip(
-            ("user", "item"), (users, items), templates.named_by(kinds), strict=True
-        ):
-            wrong = ((numbers >= 0) != named).nonzero()
-            if len(wrong):
-                row = int(wrong[0])
-                raise DataError(
-                    f"text {row}: {what} {int(numbers[row])}, but its sentence names "
-                    f"{'one' if named[row] else 'none'}"
-                )
+        given = torch.stack([users, items], 1)  # (R, 2)
+        wrong = ((given >= 0) != templates.names[kinds]).nonzero().tolist()
+        if wrong:
+            row, side = wrong[0]
+            named = "one" if templates.names[kinds[row], side] else "none"
+            raise DataError(
+                f"text {row}: {('user', 'item')[side]} {int(given[row, side])}, but its sentence "
+                f"names {named}"
+            )
         self._columns = (kinds, users, items)
         self._texts, self._templates, self._most = texts, templates, settings.max_length
 
@@ -348,18 +329,14 @@ def shuffled(items: Ragged, users: Tensor, *keys: int) -> Ragged:
     if not items.values.numel():
         return items
     width = int(items.lengths.max())
-    mask = torch.arange(width, device=items.offsets.device) < items.lengths[:, None]  # (S, W)
+    _, mask = padded_aranges(items.offsets[:-1], items.lengths, width)  # (S, W)
     bits = keyed_bits(users, width, *keys).masked_fill(~mask, _LAST)
-    places = items.offsets[:-1, None] + bits.argsort(dim=1, stable=True)
-    return Ragged(items.values[places[mask]], items.offsets)
+    at = items.offsets[:-1, None] + bits.argsort(dim=1, stable=True)
+    return Ragged(items.values[at[mask]], items.offsets)
 
 
 def room_for_items(max_length: int, around: int) -> int:
-    """Items that fit into a sequence beside ``around`` other tokens.
-
-    Raises:
-        ConfigError: none.
-    """
+    """Items that fit into a sequence beside ``around`` other tokens; ConfigError where none."""
     if max_length <= around:
         raise ConfigError(
             f"max_length is {max_length}, but a prompt takes {around} tokens and at least one must "

@@ -30,6 +30,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from legos.config.model_schema import DataConfig
+from legos.data.batch import clicks_of
 from legos.data.items import Interactions
 from legos.data.ragged import Ragged, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
@@ -78,8 +79,7 @@ class Corpus(Generic[Texts]):
 
     Attributes:
         kinds: ``(R,)`` int64 rows of ``batches.CONTENT_KINDS``.
-        users: ``(R,)`` int64; -1 where a kind names none.
-        items: ``(R,)`` int64; -1 where a kind names none.
+        users, items: ``(R,)`` int64; -1 where a kind names none.
         texts: R texts, none of them empty, or R rows of int32 token ids.
     """
 
@@ -97,13 +97,12 @@ def train_items(tables: Tables, train: Interactions) -> Ragged:
 
     They are the clicks of the training split and what stands in its histories, uncut.
     """
-    clicked = train.labels == 1
+    clicks = clicks_of(train)
     states = train.history_rows.unique()
-    read = tables.lists("histories", "items")
-    histories = Ragged(read.values.long(), read.offsets).select(states.cpu())
-    owners = train.history_users[states].cpu()[histories.rows]
-    users = torch.cat([train.users[train.candidates.rows[clicked]].cpu(), owners])
-    items = torch.cat([train.candidates.values[clicked].cpu(), histories.values])
+    read = tables.lists("histories", "items").select(states.cpu())
+    owners = train.history_users[states].cpu()
+    users = torch.cat([clicks.spread(train.users).cpu(), read.spread(owners)])
+    items = torch.cat([clicks.values.cpu(), read.values.long()])
     return distinct_rows(users, items, rows=tables.num_users, width=tables.num_items)
 
 
@@ -313,9 +312,11 @@ class TokenStore:
             write_array(self.path / f"{name}.npy", getattr(corpus, name).numpy())
 
 
-def token_store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore:
+def token_store(
+    workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
+) -> TokenStore:
     """Where the texts of a run lie as token ids, whether they are there or not."""
-    data, tables = place.config.data, place.tables
+    data, tables = workplace.config.data, workplace.tables
     kinds = chosen_kinds(settings.content.kinds, data, tables)
     facts: dict[str, Any] = {
         "version": _VERSION,
@@ -327,11 +328,11 @@ def token_store(place: Workplace, settings: Cllm4RecModel, language: LanguageMod
         "library": f"tokenizers {version('tokenizers').split('.')[0]}",
         "leading_space": settings.content.main_leading_space,
     }
-    return TokenStore(place.config.exp.cache.token_folder / language.name, facts)
+    return TokenStore(workplace.config.exp.cache.token_folder / language.name, facts)
 
 
 def tokenized_corpus(
-    place: Workplace,
+    workplace: Workplace,
     settings: Cllm4RecModel,
     tokenizer: SoftTokenizer,
     language: LanguageModel,
@@ -343,14 +344,14 @@ def tokenized_corpus(
         ConfigError: the data do not have the kinds of text that are asked for.
         DataError: the store is damaged, or there is no text at all.
     """
-    store = token_store(place, settings, language)
+    store = token_store(workplace, settings, language)
     if not store.finished:
         begin = time.monotonic()
-        corpus = read_corpus(store.facts["kinds"], place.config.data, place.tables)
+        corpus = read_corpus(store.facts["kinds"], workplace.config.data, workplace.tables)
         if not corpus.texts:
             raise DataError(
-                f"{place.tables.folder}: not one text of kind {', '.join(store.facts['kinds'])}; "
-                "set model.content.enabled to false"
+                f"{workplace.tables.folder}: not one text of kind "
+                f"{', '.join(store.facts['kinds'])}; set model.content.enabled to false"
             )
         say(f"tokenizing {len(corpus.texts):,} texts for {language.name} into {store.path}")
         space = settings.content.main_leading_space

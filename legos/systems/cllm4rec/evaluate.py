@@ -18,7 +18,7 @@ from legos.data.rows import token_batches
 from legos.data.sampling import distinct_rows
 from legos.errors import DataError
 from legos.evaluation.measure import SplitResult, measure_scorer
-from legos.systems.cllm4rec.batches import PromptBatch, RecommendationPrompts, Templates
+from legos.systems.cllm4rec.batches import RecommendationPrompts, Templates
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.workplace.workplace import Workplace
 
@@ -27,7 +27,7 @@ _BATCH_TOKENS = 16_384  # read at once; changes memory, not results
 
 
 def evaluate(
-    place: Workplace,
+    workplace: Workplace,
     model: Cllm4Rec,
     prompts: RecommendationPrompts,
     interactions: Interactions,
@@ -42,8 +42,8 @@ def evaluate(
     model.eval()
     try:
         return measure_scorer(
-            place,
-            lambda states: _scorer(place, model, prompts, states),
+            workplace,
+            lambda states: _scorer(workplace, model, prompts, states),
             interactions,
             item_vectors=model.item_head.detach().float(),
             thorough=thorough,
@@ -53,23 +53,23 @@ def evaluate(
 
 
 def _scorer(
-    place: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, states: States
+    workplace: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, states: States
 ) -> Callable[[Tensor], Tensor]:
     """Scores of all items for pages of states: ``(s,)`` int64 -> fp32 ``(s, J)`` on the device."""
-    users, device = states.users.cpu(), place.accelerator.device
-    read = place.tables.lists("histories", "items")
-    read = Ragged(read.values.long(), read.offsets).select(states.histories.cpu())
-    items = distinct_rows(read.rows, read.values, rows=len(users), width=place.tables.num_items)
+    users, device = states.users.cpu(), workplace.accelerator.device
+    read = workplace.tables.lists("histories", "items").select(states.histories.cpu())
+    width = workplace.tables.num_items
+    items = distinct_rows(read.rows, read.values.long(), rows=len(users), width=width)
 
     @torch.no_grad()
     def score(page: Tensor) -> Tensor:
         page = page.cpu()
-        batch = prediction_batch(model, prompts, users[page], items.select(page))
+        batch = prompts.prompts(users[page], items=items.select(page))
         lengths = batch.tokens.lengths
         budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
         scores = torch.empty(len(page), len(model.item_head), device=device)
         for rows in token_batches(lengths, budget):
-            with place.accelerator.autocast():
+            with workplace.accelerator.autocast():
                 found = model.scores(batch.part(rows, counts=False).to(device))
             scores[rows.to(device)] = found
         return scores
@@ -77,29 +77,11 @@ def _scorer(
     return score
 
 
-def prediction_batch(
-    model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, items: Ragged | None = None
-) -> PromptBatch:
-    """What a model reads of ``(B,)`` users to score all items, as its settings say.
-
-    ``items`` are B rows of distinct ascending items that they have; None: the train items.
-    """
-    if model.settings.recommendation.scoring == "next_item":
-        return prompts.histories(users, items=items)
-    return prompts.prompts(users, items=items)
-
-
 def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
-    """The best items of every row.
+    """The best items of every row ``(B, J)``: ``(B, M)`` int64 numbers, best first.
 
-    Args:
-        scores: ``(B, J)``, left as they are.
-        excluded: B rows of item numbers that are never given.
-        count: M, cut to J.
-
-    Returns:
-        ``(B, M)`` int64 item numbers, best first, of equal ones the lower number first;
-        ``NO_ITEM`` where nothing is left.
+    Of equal ones the lower number comes first; ``NO_ITEM`` where nothing is left. ``excluded`` are
+    B rows of items that are never given; M is ``count``, cut to J.
 
     Raises:
         DataError: a score is NaN.

@@ -95,8 +95,7 @@ class Cllm4Rec(nn.Module):
     def scores(self, batch: PromptBatch) -> Tensor:
         """Scores of all items from the last token of each prompt, fp32 ``(S, J)``.
 
-        With the prompts of :meth:`RecommendationPrompts.prompts` these are the model's; with its
-        ``histories`` they are the item language model's next item (LLM-PreRec).
+        Of prompts without a suffix they are the item language model's next item (LLM-PreRec).
         """
         states = self.backbone.states(batch.tokens, batch.prompt_lengths, self.collaborative)
         return self.item_scores(states.index_select(0, batch.tokens.offsets[1:] - 1))

@@ -148,7 +148,9 @@ def test_fixed_order_of_prompts() -> None:
     assert items_of(data.prompts(SOME)) == [OWNED[user] for user in SOME.tolist()]
     public = RecommendationPrompts(ragged(OWNED), TEMPLATES, settings(preset="public_code"), seed=0)
     assert items_of(public.prompts(SOME)) != [OWNED[user] for user in SOME.tolist()]
-    assert lists(data.histories(SOME).tokens)[0][-1] == VOCABULARY.first_item + OWNED[5][-1]
+    config = settings(recommendation={"scoring": "next_item"})
+    alone = RecommendationPrompts(ragged(OWNED), TEMPLATES, config, seed=0)
+    assert lists(alone.prompts(SOME).tokens)[0][-1] == VOCABULARY.first_item + OWNED[5][-1]
 
 
 def test_content_of_several_kinds_and_lengths() -> None:

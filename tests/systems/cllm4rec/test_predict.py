@@ -31,7 +31,6 @@ from legos.systems.cllm4rec.batches import (
 from legos.systems.cllm4rec.evaluate import (
     NO_ITEM,
     UserSession,
-    prediction_batch,
     top_items,
 )
 from legos.systems.cllm4rec.losses import LossParts, combine
@@ -63,7 +62,7 @@ def settings(**given: Any) -> Cllm4RecConfig:
 def recommend(
     model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, excluded: Ragged, *, count: int
 ) -> Tensor:
-    return top_items(model.scores(prediction_batch(model, prompts, users)), excluded, count)
+    return top_items(model.scores(prompts.prompts(users)), excluded, count)
 
 
 def brute_force(scores: Tensor, excluded: list[list[int]], count: int) -> list[list[int]]:
