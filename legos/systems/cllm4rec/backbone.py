@@ -28,7 +28,6 @@ class SoftTables(nn.Module):
 
     Args:
         vocabulary: how many users and items.
-        width: D.
         std: entries are drawn from N(0, std^2) (0.02 in GPT-2; the paper's prior is
             N(0, 1 / lambda_l)).
         generator: draws them; the global one where there is none.
@@ -142,7 +141,6 @@ class SoftPromptBackbone(nn.Module):
         Args:
             tokens: S sequences, each a prompt and its main text.
             prompt_lengths: ``(S,)`` int64, at least 1 each; only an encoder-decoder needs them.
-            tables: which users and items.
 
         Returns:
             ``(P, D)``: the state at a token predicts the next one, the state at a sequence's last
@@ -178,7 +176,6 @@ class SoftPromptBackbone(nn.Module):
         Args:
             ids: ``(B, T)``; whatever stands under the mask must be an id too.
             mask: ``(B, T)``, 1 = a token; padding may stand anywhere.
-            tables: which users and items.
 
         Returns:
             ``(B, T, D)``, anything at padding.

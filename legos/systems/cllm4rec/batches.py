@@ -158,7 +158,6 @@ class _UserPrompts(ABC):
 
     Args:
         items: I rows of the distinct train items of every user, ascending.
-        templates: prompts.
         settings: masking, targets, reordering and length.
         seed: of masks and item orders.
 
@@ -267,8 +266,6 @@ class ContentLM:
         kinds: ``(R,)`` int64 rows of ``CONTENT_KINDS``.
         users, items: ``(R,)`` int64; -1 where a kind names none.
         texts: R rows of word ids.
-        templates: prompts.
-        settings: length.
 
     Raises:
         DataError: a text names a user or an item where its sentence has none, or the reverse.

@@ -197,7 +197,6 @@ class TokenStore:
     """The store of one corpus and one tokenizer.
 
     Args:
-        folder: of the stores of this tokenizer.
         facts: JSON-able, everything that decides the ids; other facts are another store.
 
     Attributes:
@@ -256,8 +255,6 @@ class TokenStore:
         """Tokenize what is missing of a corpus; a finished store is left alone.
 
         Args:
-            corpus: the texts.
-            encode: the tokenizer.
             advance: told the texts of each part once they are done.
             part_texts: texts a part.
 

@@ -110,8 +110,6 @@ class UserSession:
 
     Args:
         model: in evaluation mode, with a causal backbone.
-        templates: prompts.
-        user: its number.
         items: ``(n,)`` int64 its items so far, in the order of the prompt.
         never: items that are not recommended either.
 

@@ -58,7 +58,6 @@ def next_token_likelihood(
 
     Args:
         states: ``(P, D)`` of all tokens; only those before ``positions`` reach the head.
-        tokens: the sequences.
         positions: ``(M,)``, see :func:`predicted_positions`.
         table: ``(V, D)`` vectors of words, or of items.
         first: token id of the table's row 0.

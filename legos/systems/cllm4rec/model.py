@@ -38,7 +38,6 @@ class Cllm4Rec(nn.Module):
         backbone: shared by all steps.
         collaborative: tables l, for interactions and recommendation.
         content: tables c, for texts; None where content is off (LLM-CF).
-        settings: switches.
     """
 
     def __init__(

@@ -261,7 +261,6 @@ class EntityPool:
     """All entities of all types, each with and without a blank before it.
 
     Args:
-        tokenizer: of the backbone.
         texts: of each entity type, the texts of its entities by number.
 
     Attributes:
@@ -287,7 +286,6 @@ class EntityPool:
         """What may fill a blank that asks for an entity: one surface each.
 
         Args:
-            entity_type: its type.
             space: whether a blank stands before it there.
             keys: ``(n,)`` int64 which entities; all by default.
         """

@@ -60,7 +60,6 @@ class RatingModel(nn.Module):
         kind: ``mf``: their inner product; ``mlp``: a perceptron over both, without biases.
         mean: of the training ratings.
         known_users, known_items: ``(V,)`` bool: has a training rating; others count as zeros.
-        settings: sizes.
     """
 
     def __init__(

@@ -56,10 +56,8 @@ def rank_entities(
     """The most likely entities for the (single) blank of each prompt.
 
     Args:
-        backbone: in evaluation mode.
         read: B prompts of one blank each.
         slot: what may be written, on its device.
-        automaton: of all entities, on its device.
         num_beams: K; with at least as many as there are entities the ranking is exact.
         early_stop: drop beams that cannot come among the results any more, and end when none is
             left (exact: log-probabilities only fall).

@@ -133,9 +133,7 @@ def infill_loss(
     """Mean negative log-likelihood of the tokens and [END] of all blanks.
 
     Args:
-        backbone: the model.
         examples: N, on its device.
-        layout: of these examples.
         reduction: ``tokens``: every target counts the same (GLM); ``examples``: every example does
             (P5).
 
@@ -162,7 +160,6 @@ def token_losses(
     """``-log softmax(logits)[target]`` of every state.
 
     Args:
-        backbone: whose head.
         states: ``(M, D)``.
         targets: ``(M,)`` int64.
         max_logits: logits held at once; at least one state is done at a time.
@@ -217,9 +214,7 @@ def fill_blanks(
     """Fill every blank of every prompt.
 
     Args:
-        backbone: in evaluation mode.
         read: N prompts, at least one.
-        automaton: of all entities.
         max_new: the most tokens of a blank, [END] not counted.
         choose: ``(n, V)`` scores -> ``(n,)`` tokens; special tokens but [END] have score -inf.
     """
@@ -300,11 +295,9 @@ def score_candidates(
     """Log-probability of each candidate and [END] as the filling of its prompt's blank.
 
     Args:
-        backbone: in evaluation mode.
         read: B prompts of one blank each.
         candidates: S rows of tokens, on its device.
         owners: ``(S,)`` int64 prompt of each, ascending.
-        automaton: of all entities, on its device.
         max_tokens: candidate tokens of a prompt that are read at once: attention costs its square.
 
     Returns:

@@ -81,9 +81,7 @@ class SplitMeasure:
     """Measures splits of one workplace.
 
     Args:
-        workplace: configuration and tables.
         backbone: on the device; put into evaluation mode for the time of a call.
-        world: tables and tokenizer.
 
     Raises:
         ConfigError: prompts that are not there, or lists of candidates that are too long for one.
@@ -257,12 +255,7 @@ def candidate_folder(workplace: Workplace, own: MeasureSettings, split: SplitNam
 
 
 class PlainRows:
-    """Rows of baselines; rating models are trained when they are first needed.
-
-    Args:
-        world: tables.
-        seed: of the rating models.
-    """
+    """Rows of baselines; rating models are trained when they are first needed."""
 
     def __init__(self, world: World, *, seed: int) -> None:
         self._world, self._seed, self._own = world, seed, world.settings.measure

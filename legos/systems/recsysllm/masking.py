@@ -54,9 +54,6 @@ def sample_blanks(
     Args:
         documents: N, none empty.
         rows: ``(N,)`` int64 what names each document among all of them.
-        settings: how.
-        seed: of the run.
-        epoch: pass over the documents.
         max_tokens: of Part A and Part B together: every blank costs two tokens more than its own.
 
     Raises:

@@ -54,9 +54,7 @@ class PromptMeasure:
     """Measures prompts with one backbone.
 
     Args:
-        accelerator: device and precision.
         backbone: in evaluation mode, on the device.
-        world: tables and tokenizer.
         offered: ``(J,)`` bool: the catalogue.
     """
 
@@ -84,7 +82,6 @@ class PromptMeasure:
         Args:
             template: whose answer is an item, without candidates.
             rows: ``(n,)`` users, as rows of the sequences.
-            split: ``valid`` or ``test``.
             excluded: n rows of items that are no answers of the search.
             thorough: search as a test does, and write an answer freely, too.
         """

@@ -138,11 +138,8 @@ def build_examples(
     """Cut blanks out of documents.
 
     Args:
-        documents: N.
         blanks: which ranges of tokens; no entity is split.
-        special: tokens of the backbone.
         settings: whether there is a [CLS].
-        automaton: of all entities.
         span_order: ``(S,)`` random numbers: blanks of a document are filled in their order; None:
             as they stand.
 

@@ -70,11 +70,7 @@ class Template(BaseModel):
         return self.answer in _FREE_TEXTS
 
     def fill(self, values: Mapping[str, Sequence[Unit]]) -> list[Unit]:
-        """The prompt as units, from the units of every slot.
-
-        Raises:
-            ConfigError: a slot has no value.
-        """
+        """The prompt as units, from the units of every slot; ConfigError: a slot has no value."""
         parts: list[Sequence[Unit]] = []
         tight = False  # the next part touches the last one
         for part in self.parts:

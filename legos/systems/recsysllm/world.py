@@ -45,8 +45,6 @@ class TaskMixture:
 
     Args:
         tasks: by family; those without training examples or weight are left out.
-        settings: weights of the families.
-        seed: of the run.
 
     Attributes:
         names: of the families taking part.
@@ -92,15 +90,10 @@ class TaskFamilies:
     """The families that tables have data for.
 
     Attributes:
-        catalogue: names of items and users.
-        sequences: what users did.
         reviews: None where there are none.
         users: sequential and direct.
         about_reviews: rating, explanation, review; transfer, where the model was trained on other
             tables; empty without reviews.
-        prompts: templates.
-        settings: how.
-        seed: of the run.
         origin: those other tables, if there are any.
     """
 
@@ -127,9 +120,6 @@ class TaskFamilies:
         """Read tables, split leave-last-out, and make tasks.
 
         Args:
-            tables: of the data set.
-            settings: how.
-            seed: of the run.
             origin: other tables, which the model that is measured was trained on.
             say: told how many published explanations there are.
 
@@ -266,9 +256,7 @@ def open_world(
 
     Args:
         tables: split leave-last-out.
-        language: whose tokenizer.
         settings: how; answers become long enough for every item.
-        seed: of the run.
         say: told how items are named.
         origin: other tables, which the model that is measured was trained on.
 

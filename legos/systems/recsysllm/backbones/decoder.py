@@ -68,7 +68,6 @@ class IntraTable(nn.Module):
     Args:
         rows: positions from here on share the last row, with a warning; the longest entity
             and two are enough.
-        width: D.
     """
 
     def __init__(self, rows: int, width: int) -> None:
@@ -217,8 +216,6 @@ def build_backbone(
     """A language model that fills blanks, with what of it is trained, on the CPU.
 
     Args:
-        language: which.
-        settings: what is made of it.
         max_intra: rows of a decoder's table of intra-entity positions.
         seed: of new tokens, adapters and random weights.
         shapes_only: without numbers, for counts.

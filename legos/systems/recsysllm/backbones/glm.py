@@ -84,15 +84,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class GlmBackbone(nn.Module):
-    """A GLM with random weights.
-
-    Args:
-        config: its shape.
-        special: its tokens.
-
-    Raises:
-        ConfigError: a special token is not in its vocabulary.
-    """
+    """A GLM with random weights; ConfigError: a special token is not in its vocabulary."""
 
     def __init__(self, config: GlmConfig, special: SpecialTokens = GLM_GPT2) -> None:
         super().__init__()

@@ -59,8 +59,6 @@ class GlmFiles:
             of :class:`GlmConfig`, or ``size``, the name of a published one, and wins over
             ``config.json``; its ``tokenizer`` is another folder or packaged name.
         layout: how weights lie; ``auto``: as they look.
-        seed: of weights that are made.
-        dtype: of its weights.
         quantised: keep linear layers in 8 or 4 bits once they are read.
     """
 

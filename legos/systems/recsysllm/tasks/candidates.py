@@ -129,9 +129,6 @@ def frozen_candidates(
         folder: of the files; written whole or not at all.
         sequences: whose held-out events are the targets.
         tables: fingerprint of the tables.
-        split: ``valid`` or ``test``.
-        seed: of the draw.
-        negatives: of each user.
 
     Raises:
         DataError: the folder was made from something else, or its files are damaged.

@@ -39,7 +39,6 @@ class Sequences:
         users: ``(S,)`` int64 user numbers, ascending.
         items: S rows of items, the oldest first, the held-out two at the end.
         times: S rows of Unix seconds, -1 where unknown.
-        num_items: of the catalogue.
     """
 
     users: Tensor
@@ -154,8 +153,6 @@ def unseen_items(
     Args:
         rows: ``(B,)`` int64 what names the draws.
         seen: B rows of item numbers, ascending and all different: also held-out ones.
-        num_items: of the catalogue.
-        count: items to draw.
 
     Returns:
         ``(B, count)`` int64.
@@ -201,7 +198,6 @@ class HorizonSampler:
         held_out: last events of each user that are never shown (2: the validation and test event of
             leave-one-out).
         settings: windows and shares.
-        seed: of the run.
 
     Raises:
         ConfigError: windows in days are asked for and times are unknown (-1).

@@ -101,7 +101,6 @@ def random_split(users: Tensor, items: Tensor, *, seed: int) -> Tensor:
 
     Args:
         users, items: ``(R,)`` int64 of each review.
-        seed: of the draw.
 
     Returns:
         ``(R,)`` int64 row of ``SPLITS``.
@@ -126,12 +125,6 @@ class ReviewTask:
     """Examples of one family out of reviews: one a review and epoch.
 
     Args:
-        family: ``rating``, ``explanation``, ``review`` or ``transfer``.
-        rows: reviews with their splits.
-        catalogue: names of items and users.
-        prompts: templates.
-        settings: how.
-        seed: of the run.
         known: ``(U,)`` bool: users of both domains, the only ones that P5 asks about another
             domain; everyone is asked where there is none, and without it.
     """

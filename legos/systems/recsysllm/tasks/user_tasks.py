@@ -33,15 +33,7 @@ from legos.systems.recsysllm.units import Unit, plain
 
 
 class UserTask(ABC):
-    """Examples of one family about users: several a user and epoch, by group of intents.
-
-    Args:
-        sequences: what users did.
-        catalogue: names of items and users.
-        prompts: templates.
-        settings: how.
-        seed: of the run.
-    """
+    """Examples of one family about users: several a user and epoch, by group of intents."""
 
     family: ClassVar[Family]
 
@@ -90,7 +82,6 @@ class UserTask(ABC):
             rows: ``(B,)`` int64 of the sequences.
             name: template; a question of yes or no is about the target or one item never had, half
                 each.
-            split: ``valid`` or ``test``.
             candidates: frozen ones, needed where the template lists candidates.
 
         Raises:
