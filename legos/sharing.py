@@ -49,7 +49,7 @@ class Sharing:
             compute: of a page what processes can send each other.
 
         Raises:
-            LegosError: another process raised an error, or has ended.
+            LegosError: another process raised an error.
         """
         count = 1 if self.accelerator is None else self.accelerator.num_processes
         for begin in range(0, len(pages), count):
@@ -74,13 +74,9 @@ class Sharing:
         own = found, error and describe(error)[0]
         try:
             everything = gather_object([own])
-        except RuntimeError as lost:
-            raise error or LegosError(
-                "another process of this command has ended or does not answer; start the command "
-                "again: what is finished stays"
-            ) from lost
-        if error is not None:
-            raise error
+        finally:
+            if error is not None:
+                raise error
         for number, (_, message) in enumerate(everything):
             if message is not None:
                 raise LegosError(f"process {number}: {message}")
@@ -115,9 +111,8 @@ class Sharing:
             pages: every n-th is computed in each of n processes.
             compute: of a page what processes can send each other.
         """
-        found = [(number, compute(pages[number])) for number in self.own(range(len(pages)))]
-        if self.accelerator is not None:
-            found = gather_object(found)
+        own = self.own(range(len(pages)))
+        found = self._exchanged(lambda number: (number, compute(pages[number])), own)
         return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
     def own(self, pages: Sequence[Item]) -> Sequence[Item]:

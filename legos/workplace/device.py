@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from torch.distributed import DistError
 
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import ExpConfig, RunConfig
-from legos.errors import ConfigError, OutOfMemory, describe_memory_error
+from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.settings import TuningSettings
 from legos.workplace.language import language_bricks
@@ -99,10 +100,20 @@ def joined_processes(accelerator: Accelerator) -> Iterator[None]:
 
     Where all went well the processes wait for each other first, since the first one serves the
     addresses of all; where one failed, the others cannot be waited for.
+
+    Raises:
+        LegosError: another process has ended before this one.
     """
     try:
         yield
         accelerator.wait_for_everyone()
+    except RuntimeError as error:
+        if not (isinstance(error, DistError) or "gloo/" in str(error)):
+            raise
+        raise LegosError(
+            "another process of this command has ended or does not answer; see what it says, and "
+            "start the command again: it goes on with what is finished"
+        ) from error
     finally:
         accelerator.state.destroy_process_group()
 
