@@ -30,7 +30,6 @@ from legos.systems.recsysllm.baselines import (
 )
 from legos.systems.recsysllm.measure import (
     VALID,
-    NextItems,
     PromptMeasure,
     chosen_templates,
     default_templates,
@@ -74,7 +73,8 @@ class _NextRow(NamedTuple):
 
     row: dict[str, float]
     per_user: dict[str, np.ndarray]
-    found: NextItems
+    lists: np.ndarray
+    valid_rate: float | None
 
 
 class SplitMeasure:
@@ -125,12 +125,12 @@ class SplitMeasure:
         unlisted = np.isnan(next(iter(whole.per_user.values()))).sum()
         result.counts[ALL] |= {"unlisted_clicks": int(unlisted)}
         if thorough:
-            result.values[ALL] |= self._beyond(whole.found.lists)
+            result.values[ALL] |= self._beyond(whole.lists)
             for template in chosen:
                 name = row_name(world.families, template)
                 if is_next(template):
                     each = whole if template == main else self._next(template, rows, split)
-                    valid = {VALID: each.found.valid_rate or 0.0}
+                    valid = {VALID: each.valid_rate or 0.0}
                     result.add(name, each.row | valid, len(rows), len(rows_of))
                 elif template.answer == "item":
                     row = self._measure.candidates(template, rows, split, self._frozen(split))
@@ -153,18 +153,18 @@ class SplitMeasure:
         past = sequences.seen(split).select(rows)
         if config.evaluate.exclude == "nothing":
             past = past.head(0)
-        lists = self._measure.next_items(template, rows, split, past, thorough=thorough)
+        lists, rate = self._measure.next_items(template, rows, split, past, thorough=thorough)
         targets = sequences.targets(split)[rows]
         known = PairSet(past.rows, past.values, sequences.num_items)
         listed_at_all = ~known.contains(torch.arange(len(rows)), targets)
         clicks = listed_at_all.long().numpy()
         names = list(config.evaluate.metrics) if thorough else []
         names = list(dict.fromkeys([*names, config.train.metric]))
-        positives = listed(lists.lists, targets[listed_at_all].numpy(), clicks)
+        positives = listed(lists, targets[listed_at_all].numpy(), clicks)
         sizes = int(self._workplace.tables.offered.sum()) - past.lengths.numpy()
         found = counted_metrics(positives, clicks, sizes, names)
         per_user = {name: found.per_group[name] for name in names}
-        return _NextRow({name: found.values[name] for name in names}, per_user, lists)
+        return _NextRow({name: found.values[name] for name in names}, per_user, lists, rate)
 
     def _add_written(
         self, result: _Rows, name: str, template: Template, split: SplitName, rows: Tensor

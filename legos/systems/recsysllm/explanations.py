@@ -15,9 +15,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,31 +25,19 @@ from legos.records import parse_json
 from legos.systems.recsysllm.units import sentences
 
 _WORDS = yaml.safe_load(Path(__file__).with_name("opinion_words.yaml").read_text(encoding="utf-8"))
-POSITIVE = frozenset(_WORDS["positive"].split())
-NEGATIVE = frozenset(_WORDS["negative"].split())
-OPINIONS = POSITIVE | NEGATIVE
+_OPINIONS = frozenset(_WORDS["positive"].split() + _WORDS["negative"].split())
 _POINTERS = frozenset(_WORDS["pointers"].split())
-_NOT_FEATURES = OPINIONS | _POINTERS | frozenset(_WORDS["stop"].split())
+_NOT_FEATURES = _OPINIONS | _POINTERS | frozenset(_WORDS["stop"].split())
 _MIN_SHARE = 0.3  # of a feature's occurrences that are noun-like
 _MIN_WORDS, _MAX_WORDS = 3, 30  # of a sentence
 _TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|[^\sa-z']")
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A sentence about a feature.
-
-    Attributes:
-        sentence: as written.
-        feature: word it is about.
-        opinion: word that says how it is, "" where unknown.
-        sentiment: 1, -1, or 0 where unknown.
-    """
+class Explanation(NamedTuple):
+    """A sentence about a feature, as written, and the word for the feature."""
 
     sentence: str
     feature: str
-    opinion: str = ""
-    sentiment: int = 0
 
 
 class Miner:
@@ -74,7 +61,7 @@ class Miner:
             for word in _TOKEN.findall(text.lower()):
                 if _may_be_feature(word):
                     every[word] += 1
-                    noun_like[word] += before in _POINTERS or before in OPINIONS
+                    noun_like[word] += before in _POINTERS or before in _OPINIONS
                 before = word
         self.features = {
             word: count
@@ -84,34 +71,30 @@ class Miner:
 
     def explanations(self, text: str) -> list[Explanation]:
         """All of a review, in its order."""
-        found = []
-        for sentence in sentences(text):
-            clean = " ".join(sentence.split())
-            if not _MIN_WORDS <= len(clean.split()) <= _MAX_WORDS:
-                continue
-            if (pair := self._pair(clean)) is not None:
-                found.append(Explanation(clean, *pair, 1 if pair[1] in POSITIVE else -1))
-        return found
+        every = [" ".join(sentence.split()) for sentence in sentences(text)]
+        found = [
+            (sentence, self._feature(sentence))
+            for sentence in every
+            if _MIN_WORDS <= len(sentence.split()) <= _MAX_WORDS
+        ]
+        return [Explanation(sentence, word) for sentence, word in found if word is not None]
 
     def best(self, text: str) -> Explanation | None:
         """The one about the most frequent feature, the first of several; None if there is none."""
         found = self.explanations(text)
         return max(found, key=lambda one: self.features[one.feature], default=None)
 
-    def _pair(self, sentence: str) -> tuple[str, str] | None:
-        """The feature and opinion word nearest to each other; of equals the frequent feature."""
+    def _feature(self, sentence: str) -> str | None:
+        """The feature nearest to an opinion word; of equals the frequent one."""
         words = _TOKEN.findall(sentence.lower())
-        opinions = [at for at, word in enumerate(words) if word in OPINIONS]
+        opinions = [at for at, word in enumerate(words) if word in _OPINIONS]
         pairs = []
         for at, word in enumerate(words):
             for other in opinions if word in self.features else []:
                 between = words[min(at, other) + 1 : max(at, other)]
                 if len(between) <= self._window and all(w[0].isalpha() for w in between):
-                    pairs.append((len(between), -self.features[word], at, other))
-        if not pairs:
-            return None
-        _, _, at, other = min(pairs)
-        return words[at], words[other]
+                    pairs.append((len(between), -self.features[word], at))
+        return words[min(pairs)[2]] if pairs else None
 
 
 def read_explanations(
@@ -120,7 +103,7 @@ def read_explanations(
     """Published explanations out of a JSON-lines file, for the reviews of tables.
 
     Args:
-        path: lines with ``user``, ``item``, ``sentence``, ``feature``, ``opinion``, ``sentiment``.
+        path: lines with ``user``, ``item``, ``sentence``, ``feature``; other keys are left out.
         users, items: raw ids by number.
         pairs: user and item number of each review.
 
@@ -133,29 +116,26 @@ def read_explanations(
     """
     user_rows = {name: row for row, name in enumerate(users)}
     item_rows = {name: row for row, name in enumerate(items)}
-    places = {pair: row for row, pair in enumerate(pairs)}
+    reviews = {pair: row for row, pair in enumerate(pairs)}
     found: list[Explanation | None] = [None] * len(pairs)
     counts = {"lines": 0, "unmatched": 0, "repeated": 0}
     for number, values in _lines(path):
         try:
             pair = user_rows.get(str(values["user"]), -1), item_rows.get(str(values["item"]), -1)
-            one = Explanation(
-                str(values["sentence"]), str(values["feature"]),
-                str(values.get("opinion", "")), int(values.get("sentiment", 0)),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+            one = Explanation(str(values["sentence"]), str(values["feature"]))
+        except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path}:{number}: no explanation ({error!r}); expected user, item, sentence, "
                 "feature"
             ) from None
         counts["lines"] += 1
-        place = places.get(pair)
-        if place is None:
+        row = reviews.get(pair)
+        if row is None:
             counts["unmatched"] += 1
-        elif found[place] is not None:
+        elif found[row] is not None:
             counts["repeated"] += 1
         else:
-            found[place] = one
+            found[row] = one
     if counts["lines"] == counts["unmatched"]:
         raise DataError(
             f"{path}: none of its {counts['lines']:,} lines is about a review of these tables; was "

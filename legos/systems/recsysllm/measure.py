@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,19 +36,6 @@ _SHORT_ANSWER = 8  # tokens of a rating or a word
 _MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
 
 
-class NextItems(NamedTuple):
-    """What n users are told to take next.
-
-    Attributes:
-        lists: ``(n, K)`` int64 the most likely items, the best first; -1 behind them.
-        valid_rate: share of freely written answers that are the name of an item; None: none was
-            written.
-    """
-
-    lists: np.ndarray
-    valid_rate: float | None
-
-
 class PromptMeasure:
     """Measures prompts with one backbone.
 
@@ -76,7 +62,7 @@ class PromptMeasure:
         excluded: Ragged,
         *,
         thorough: bool,
-    ) -> NextItems:
+    ) -> tuple[np.ndarray, float | None]:
         """The most likely items among all.
 
         Args:
@@ -84,6 +70,10 @@ class PromptMeasure:
             rows: ``(n,)`` users, as rows of the sequences.
             excluded: n rows of items that are no answers of the search.
             thorough: search as a test does, and write an answer freely, too.
+
+        Returns:
+            lists ``(n, K)`` int64, the best first, -1 behind them, and the share of freely written
+            answers that are the name of an item; None: none was written.
         """
         beams = self._own.beams if thorough else self._own.valid_beams
         task = self._world.families.users[template.family]
@@ -108,7 +98,7 @@ class PromptMeasure:
         pages = self._sharing.gathered(torch.arange(len(rows)).split(self._own.batch_size), search)
         texts = [text for _, texts in pages for text in texts]
         lists = np.concatenate([lists for lists, _ in pages])
-        return NextItems(lists, self._valid_rate(texts) if thorough else None)
+        return lists, self._valid_rate(texts) if thorough else None
 
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates

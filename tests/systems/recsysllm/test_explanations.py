@@ -30,14 +30,12 @@ def test_features_are_frequent_noun_like_words_of_training() -> None:
 def test_sentences_with_a_feature_near_an_opinion_explain() -> None:
     miner = Miner(TRAINING, min_count=1, window=2)
     text = "Bought it. The strap is really soft! The buckle, great. Strap aside it was all great."
-    assert miner.explanations(text) == [
-        Explanation("The strap is really soft!", "strap", "soft", 1)
-    ]
+    assert miner.explanations(text) == [Explanation("The strap is really soft!", "strap")]
     assert miner.best("The buckle is weak. The strap is soft.") == Explanation(
-        "The strap is soft.", "strap", "soft", 1
+        "The strap is soft.", "strap"
     )
     assert miner.best("Nothing here.") is None
-    assert miner.best("A weak strap.").sentiment == -1  # type: ignore[union-attr]
+    assert miner.best("A weak strap.") == Explanation("A weak strap.", "strap")
     assert miner.best("strap great") is None  # two words are no sentence
 
 
