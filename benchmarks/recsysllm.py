@@ -51,7 +51,6 @@ from legos.systems.recsysllm.decoding import read_prompts, score_candidates
 from legos.systems.recsysllm.positions import IGNORE, Examples
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
-from legos.training.recipe import EarlyStopping
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 
@@ -240,12 +239,11 @@ def train_section(setting: Setting) -> Part:
 
 def train_in(setting: Setting, name: str) -> dict[str, float]:
     """Both sides in one precision; ours draws the same examples in every turn."""
-    backbone, settings, steps = setting.backbone("paper"), setting.settings, setting.scale.steps
-    stream = TrainingStream(setting.world, backbone.special, seed=0)
+    backbone, train, steps = setting.backbone("paper"), setting.train, setting.scale.steps
+    stream = TrainingStream(setting.world, backbone.special, train)
     AcceleratorState._reset_state()  # a process has one precision otherwise
     accelerator = make_accelerator(device="cpu", precision=name, deterministic=False)
-    stopping = EarlyStopping("HR@5", True, 0)
-    recipe = InfillRecipe(accelerator, backbone, stream, settings, stopping, seed=0)
+    recipe = InfillRecipe(accelerator, backbone, stream, setting.settings, train)
     drawn = [stream.examples(step) for step in range(steps)]
     read = [0]
 
@@ -262,7 +260,7 @@ def train_in(setting: Setting, name: str) -> dict[str, float]:
             with accelerator.autocast():
                 read[0] += bare_step(
                     backbone, examples.tokens, examples.targets != IGNORE,
-                    usual_length(examples), settings.training.batch_tokens,
+                    usual_length(examples), train.batch_tokens,
                 )  # fmt: skip
             recipe.replicas.optimizers[""].zero_grad()
 
@@ -271,7 +269,7 @@ def train_in(setting: Setting, name: str) -> dict[str, float]:
     targets = sum(int((examples.targets != IGNORE).sum()) for examples in drawn)
     rates = tokens / seconds[0], read[0] / seconds[1]
     print(
-        f"train, {name}: {steps} steps of {settings.training.batch_size} examples, {tokens:,} "
+        f"train, {name}: {steps} steps of {train.batch_size} examples, {tokens:,} "
         f"tokens, {targets:,} of them predicted: ours {rates[0]:,.0f} tokens/s, bare "
         f"{rates[1]:,.0f} tokens/s: {rates[0] / rates[1]:.2f} of it",
         flush=True,

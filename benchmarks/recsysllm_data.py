@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from legos.config.train_schema import TrainConfig
 from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.errors import ConfigError
@@ -17,7 +18,7 @@ from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone
-from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig
+from legos.systems.recsysllm.model_settings import DecoderSettings, RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import Catalogue, builtin_prompts, item_names
 from legos.systems.recsysllm.tasks.candidates import Candidates
@@ -144,12 +145,9 @@ class Setting:
 
     def __init__(self, scale: Scale, data: Path | None) -> None:
         self.scale = scale
-        self.settings = RecsysllmConfig.model_validate(
-            {
-                "tasks": {"horizons": {"by": "count"}},
-                "training": {"batch_size": scale.batch_size, "lr": 1e-4},
-            }
-        )
+        self.settings = RecsysllmConfig.model_validate({"tasks": {"horizons": {"by": "count"}}})
+        own = {"batch_size": scale.batch_size, "lr": 1e-4, "seed": 0}
+        self.train = TrainConfig.model_validate({**RecsysllmModel.training, **own})
         self.language, says = open_language_model(scale)
         self.world = (
             make_world(self.language, self.settings)

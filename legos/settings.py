@@ -6,11 +6,12 @@ Torch is not imported here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
 LARGEST = 2**31 - 1
@@ -140,22 +141,40 @@ class OnlyWith:
         key: the other key.
         values: of it.
         instead: what is read in place of the setting; "": nothing.
+        alone: what the values mean, where the other key is none of the section's settings.
     """
 
     key: str
     values: tuple[str, ...]
     instead: str = ""
+    alone: str = ""
 
 
 @dataclass(frozen=True)
 class AskedFor:
-    """A setting that is read only where a brick is built from one of some things.
+    """A setting that is read only by models that have one of some things.
 
     Attributes:
-        things: arguments of bricks: ``item_vectors``.
+        things: arguments of bricks (``item_vectors``), or what a system says that it has.
+        instead: by a thing what models that have it read in place of the setting.
     """
 
     things: frozenset[str]
+    instead: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InModes:
+    """A section or setting that only some modes read.
+
+    Attributes:
+        modes: values of ``exp.mode``.
+    """
+
+    modes: tuple[str, ...]
+
+
+TRAINED_OR_TESTED = InModes(("train", "test", "train_test", "compare"))
 
 
 OF_WEIGHTS: frozenset[Outcome] = frozenset({"weights", "choice"})
@@ -190,8 +209,8 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
         mark: of the keys that have none of their own.
     """
     plain: dict[str, Any] | None = None
-    for name, field in type(section).model_fields.items():
-        own = next((each for each in field.metadata if isinstance(each, Mark)), mark)
+    for name, kind in type(section).model_fields.items():
+        own = mark_of(kind, Mark) or mark
         own = own.from_phase(own.phase or mark.phase)
         key = f"{prefix}.{name}" if prefix else name
         value = getattr(section, name)
@@ -226,18 +245,49 @@ def without_effect(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]
     Yields:
         Dotted key, and what is read instead.
     """
-    for name, field in type(section).model_fields.items():
+    for name, kind in type(section).model_fields.items():
         value = getattr(section, name)
-        for mark in field.metadata:
+        for mark in kind.metadata:
             if isinstance(mark, OnlyWith) and (found := getattr(section, mark.key)) not in (
                 mark.values
             ):
                 where = f"{prefix}.{mark.key}"
-                alone = f"it with {where} {' or '.join(mark.values)} alone"
+                alone = mark.alone or f"{where} {' or '.join(mark.values)}"
+                alone = f"it with {alone} alone, not {found}"
                 instead = f"{mark.instead}, with {where} {found}" if mark.instead else alone
                 yield f"{prefix}.{name}", instead
         if isinstance(value, BaseModel):
             yield from without_effect(value, f"{prefix}.{name}")
+
+
+def not_asked_for(
+    section: type[BaseModel], prefix: str, things: Set[str]
+) -> Iterator[tuple[str, str]]:
+    """Settings that a model with some things does not read (:class:`AskedFor`).
+
+    Args:
+        section: of the schema.
+        prefix: dotted key of the section.
+        things: that the model has.
+
+    Yields:
+        Dotted key, and what is read instead; sections for all below them.
+    """
+    for name, kind in section.model_fields.items():
+        key, mark = f"{prefix}.{name}", mark_of(kind, AskedFor)
+        if mark is not None and not mark.things & things:
+            has = {"", *things}
+            yield key, next((told for thing, told in mark.instead.items() if thing in has), "")
+        elif isinstance(kind.annotation, type) and issubclass(kind.annotation, BaseModel):
+            yield from not_asked_for(kind.annotation, key, things)
+
+
+M = TypeVar("M")
+
+
+def mark_of(kind: FieldInfo, of: type[M]) -> M | None:
+    """The mark of that class that a key of the schema has."""
+    return next((each for each in kind.metadata if isinstance(each, of)), None)
 
 
 def deciding(section: BaseModel, outcomes: frozenset[Outcome]) -> dict[str, Any]:

@@ -129,12 +129,8 @@ def _read_entry(run: Document, place: KeyPath, kind: str) -> None:
 
 
 def _read_row(run: Document, place: KeyPath, own: Document) -> None:
-    """Write out the data and the training of a row."""
+    """Write out the data of a row."""
     row = run.part(place).data
-    if isinstance(row.get("train"), dict) and "train" in run.data["exp"]:
-        train = run.part(("exp", "train"))
-        merge(train, run.part((*place, "train")))
-        run.put((*place, "train"), train)
     data, where = row.get("data"), (*place, "data")
     if isinstance(data, str) and data in own.data:
         run.put(where, own.part((data,)))

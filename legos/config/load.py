@@ -33,6 +33,7 @@ from legos.config.saved import (
     yaml_of,
 )
 from legos.config.schema import ExpConfig, RunConfig
+from legos.config.training import settle_training
 from legos.config.yaml_files import FAMILIES, KINDS, Document, shown
 from legos.errors import ConfigError
 from legos.files import atomic_path
@@ -224,6 +225,10 @@ def _override(run: Document, arguments: Arguments, compared: Mapping[str, int]) 
     if arguments.of("model"):
         for prefix in models:
             use_bricks(run, prefix, {}, COMMAND_LINE)  # ``--model.item '{like: cnn}'``
+    given = {
+        path: value for path, value in arguments.dotted.items() if path[:2] == ("exp", "train")
+    }
+    arguments.notices.extend(settle_training(run, given))
 
 
 def _resolved(document: Document, arguments: Arguments) -> Document:

@@ -41,6 +41,7 @@ from legos.settings import (
     CHOICE,
     CONTENT,
     NOTHING,
+    TRAINED_OR_TESTED,
     WEIGHTS,
     AskedFor,
     Count,
@@ -52,21 +53,30 @@ from legos.settings import (
 )
 
 Section = TypeVar("Section", bound="SystemModel")
+_AS_EVER: dict[str, Any] = {"acc_batch": 1, "adapters_lr": None, "soft_tokens_lr": None}
 
-READ_OF_TRAINING: Mapping[str, str | None] = {
-    "exp.train.acc_batch": None,
-    "exp.train.seed": None,
-    "exp.train.metric": None,
-    "exp.train.checkpoint_minutes": None,
-    "exp.train.checkpoint_steps": None,
-}
-"""Keys of `exp.train` that systems with settings of their own for training read, too: a part of
-``SystemModel.unread``."""
+
+def renamed(key: str, names: Mapping[str, str]) -> str:
+    """A dotted key by the longest of some keys that it is or lies below, under its other name."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        first = ".".join(parts[:length])
+        if first in names:
+            return ".".join([names[first], *parts[length:]])
+    return key
+
 
 TOKEN_VECTORS = frozenset({"embeddings", "profile_embeddings"})
 """What bricks that read the embed YAML's token vectors are built from."""
 
-_TOKEN_VECTORS = AskedFor(TOKEN_VECTORS)
+_OWN = "the language model's own token vectors"
+_TOKEN_VECTORS = AskedFor(
+    TOKEN_VECTORS, {"language_model": _OWN, "soft_tokens": _OWN, "prompts": _OWN}
+)
+_WIDTH = AskedFor(
+    TOKEN_VECTORS | {"language_model"},
+    {"clicks": "model.hidden_size", "soft_tokens": _OWN, "prompts": _OWN},
+)
 
 
 class FieldConfig(Settings):
@@ -169,7 +179,7 @@ class EmbedConfig(Settings):
     """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
     vocabulary: Annotated[str | None, _TOKEN_VECTORS] = None
     """The one tokenizer whose tokens get these vectors; null: of every text field."""
-    embed_hidden_size: Annotated[Count | None, NOTHING] = None
+    embed_hidden_size: Annotated[Count | None, NOTHING, _WIDTH] = None
     """E, their width; null: as found. Another width than found is an error."""
     item_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_vectors"}))] = None
     """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
@@ -200,14 +210,12 @@ class SystemModel(Settings):
     shards: ClassVar[bool] = False
     """Whether FSDP may share its parameters out: all that is done with the model holds for them."""
 
-    unread: ClassVar[Mapping[str, str | None]] = {}
-    """Dotted keys of the data, embed and experiment YAMLs that this system does not read, sections
-    for all below them; by key what it reads instead, "" for nothing, None for what it does read of
-    an unread section. Giving one on a command line is an error (``legos.config.refusals``)."""
+    training: ClassVar[Mapping[str, Any]] = {}
+    """Keys of `exp.train` that have other defaults for this system."""
 
-    read_later: ClassVar[Mapping[str, Any]] = {}
-    """Dotted keys that this system came to read when it already had runs, and the values at which
-    run ids leave them out."""
+    former: ClassVar[Mapping[str, str]] = {}
+    """Dotted keys under which finished runs and YAMLs from before say a setting, sections for all
+    below them, and the keys that took their place. Run ids have the former ones."""
 
     memory_keys: ClassVar[tuple[str, ...]] = ()
     """Dotted keys of the system's own section that need less memory when lowered, in the order in
@@ -238,9 +246,29 @@ class SystemModel(Settings):
             return cls
         return system_of(value).section
 
-    def unread_settings(self) -> dict[str, str | None]:
-        """Keys of its own section that its other settings leave without effect, as ``unread``."""
-        return {}
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it has that settings are read for (:class:`legos.settings.AskedFor`)."""
+        return frozenset()
+
+    @classmethod
+    def as_in_runs(cls, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by the keys of finished runs, without those that had none and are as ever.
+
+        Args:
+            found: by dotted key.
+        """
+        if not cls.former:
+            return dict(found)
+        as_ever = {f"exp.train.{key}": value for key, value in {**_AS_EVER, **cls.training}.items()}
+        for key in cls.former.values():
+            as_ever.pop(key, None)
+        before = {new: old for old, new in cls.former.items()}
+        return {
+            renamed(key, before): value
+            for key, value in found.items()
+            if (key, value) not in as_ever.items()
+        }
 
     @classmethod
     def of(cls, model: SystemModel) -> Self:
@@ -265,13 +293,15 @@ class ModelConfig(SystemModel):
     shards: ClassVar[bool] = True
     system: Literal["bricks"] = "bricks"
     """What trains and scores; `--list system` has the others."""
-    hidden_size: Count = 64
+    hidden_size: Annotated[Count, TRAINED_OR_TESTED] = 64
     """D, the width of item and user vectors (64 in ONCE)."""
     item: SerializeAsAny[Annotated[BrickConfig, _brick("item")]]
     """The item encoder: content to a vector."""
-    user: SerializeAsAny[Annotated[UserEncoderConfig, _brick("user")]]
+    user: Annotated[SerializeAsAny[Annotated[UserEncoderConfig, _brick("user")]], TRAINED_OR_TESTED]
     """The user encoder: the vectors of a history to a vector."""
-    predictor: SerializeAsAny[Annotated[PredictorConfig, _brick("predictor")]]
+    predictor: Annotated[
+        SerializeAsAny[Annotated[PredictorConfig, _brick("predictor")]], TRAINED_OR_TESTED
+    ]
     """The predictor: user and candidate vectors to scores."""
 
     @model_validator(mode="after")
@@ -281,9 +311,14 @@ class ModelConfig(SystemModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of what its bricks are built from: ``embeddings``, ``language_model``, ..."""
-        classes = (brick_class(settings) for _, settings in bricks_in(self))
-        return frozenset().union(*(_arguments(each) for each in classes if each is not None))
+        """Clicks, and what its bricks are built from: ``embeddings``, ``language_model``, ..."""
+        found = {"clicks", "epochs"}
+        for _, brick in bricks_in(self):
+            if (kind := brick_class(brick)) is not None:
+                found |= _arguments(kind)
+            if getattr(brick, "trained", "frozen") != "frozen":
+                found.add("item")
+        return frozenset(found)
 
 
 @cache

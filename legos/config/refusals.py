@@ -1,8 +1,8 @@
 """What a valid configuration is refused for: settings that nothing reads, columns that lack.
 
-Which keys of the data, embed and experiment YAMLs a system does not read stands in its section
-(``SystemModel.unread``); what models of bricks do not read follows from their bricks and settings.
-Shipped YAMLs serve all systems and may say what one of them does not read; a command line may not.
+What a key of the schema is read for stands in its mark (:mod:`legos.settings`); what a model has
+follows from its bricks and settings, or its system says it (``SystemModel.needs``). Shipped YAMLs
+serve all systems and may say what one of them does not read; a command line may not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from legos.config.model_schema import (
     TOKEN_VECTORS,
@@ -21,58 +23,35 @@ from legos.config.model_schema import (
     reads_token_vectors,
 )
 from legos.config.overrides import Arguments, referenced_variables
-from legos.config.schema import RunConfig
+from legos.config.schema import ExpConfig, RunConfig
 from legos.config.yaml_files import CONFIG_FOLDER, Document, leaves, shown, texts, value_at
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks_in
-from legos.settings import AskedFor, without_effect
+from legos.settings import AskedFor, InModes, mark_of, not_asked_for, without_effect
 
-_LORA = ("lora_alpha", "lora_dropout", "lora_targets")
-_CACHE_READS = ("data", "embed", "model.item", "model.name", "exp.cache", "exp.device", "exp.load",
-                "exp.precision", "exp.mode", "exp.name", "exp.runs_folder")  # fmt: skip
 _MOST_NAMED = 8
 _NOT_SPLITS = ("items", "users", "histories")
 
 
-def unread_keys(config: RunConfig) -> dict[str, str | None]:
+def unread_keys(config: RunConfig) -> dict[str, str]:
     """Dotted keys that a single run does not read, sections for all below them.
 
     Returns:
-        By key what is read instead, "" where nothing is; None for what is read below an unread
-        section.
+        By key what is read instead, "" where nothing is.
     """
-    if not isinstance(config.model, ModelConfig):
-        return {**type(config.model).unread, **config.model.unread_settings()}
-    found: dict[str, str | None] = dict(_of_training(config))
-    needed = config.model.needs
-    own = "the language model's own token vectors" if "language_model" in needed else ""
-    for key, things in _asked_for():
-        if not things & needed:
-            found[f"embed.{key}"] = own if things == TOKEN_VECTORS else ""
-    if not TOKEN_VECTORS & needed and "language_model" not in needed:
-        found["embed.embed_hidden_size"] = "model.hidden_size"
-    if "language_model" not in needed:
-        found["exp.cache"] = ""
-    return found
+    model = config.model
+    found: dict[str, str] = {}
+    for prefix, section in (("exp", ExpConfig), ("embed", EmbedConfig)):
+        found |= not_asked_for(section, prefix, model.needs)
+    return found | dict(without_effect(config.exp, "exp")) | dict(without_effect(model, "model"))
 
 
 def _asked_for() -> Iterator[tuple[str, frozenset[str]]]:
     """Keys of the embed YAML, and what a brick that reads one is built from."""
     for key, field in EmbedConfig.model_fields.items():
-        for mark in field.metadata:
-            if isinstance(mark, AskedFor):
-                yield key, mark.things
-
-
-def _of_training(config: RunConfig) -> Iterator[tuple[str, str]]:
-    language = [each for _, each in bricks_in(config.bricks) if each.name == "language_model"]
-    if not any(not getattr(each, "frozen", True) for each in language):
-        yield "exp.train.item_lr", "exp.train.lr"
-    yield from without_effect(config.exp, "exp")
-    if any(getattr(each, "lora_rank", 1) == 0 for each in language):
-        for key in _LORA:
-            yield f"model.item.{key}", "it with LoRA alone (model.item.lora_rank)"
+        if (mark := mark_of(field, AskedFor)) is not None:
+            yield key, mark.things
 
 
 def refuse_unread_given(arguments: Arguments, document: Document, config: RunConfig) -> list[str]:
@@ -99,7 +78,7 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
         told = [_instead(key, config, unread) for key in keys]
         if told and None not in told:
             problems.append(_problem(option, keys[0], told[0] or "", config))
-        elif config.exp.mode == "cache" and not any(key.startswith(_CACHE_READS) for key in keys):
+        elif config.exp.mode == "cache" and not any(_in_mode(key, config) for key in keys):
             notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
     if problems:
         raise ConfigError("\n".join(problems))
@@ -119,9 +98,21 @@ def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
     return given
 
 
-def _instead(
-    key: str, config: RunConfig, unread: Mapping[str, Mapping[str, str | None]]
-) -> str | None:
+def _in_mode(key: str, config: RunConfig) -> bool:
+    """Whether the mode reads a key, as the mark of the section or of the key itself says."""
+    kind, *names = key.split(".")
+    section = getattr(config, kind)
+    for name in names:
+        field = type(section).model_fields.get(name) if isinstance(section, BaseModel) else None
+        if field is None:
+            return True
+        if (mark := mark_of(field, InModes)) is not None and config.exp.mode not in mark.modes:
+            return False
+        section = getattr(section, name)
+    return True
+
+
+def _instead(key: str, config: RunConfig, unread: Mapping[str, Mapping[str, str]]) -> str | None:
     """What is read instead of a key that no model reads; None where one reads it."""
     rows = list(unread)
     parts = key.split(".")
@@ -136,7 +127,7 @@ def _instead(
     return None if None in told else told[0]
 
 
-def nearest_rule(key: str, rules: Mapping[str, str | None]) -> str | None:
+def nearest_rule(key: str, rules: Mapping[str, str]) -> str | None:
     """What the longest rule of :func:`unread_keys` that holds for a key says; None: it is read."""
     matching = [rule for rule in rules if key == rule or key.startswith(f"{rule}.")]
     return rules[max(matching, key=len)] if matching else None
@@ -182,7 +173,7 @@ def _called(model: SystemModel) -> str:
 def _own_yamls(
     document: Document,
     config: RunConfig,
-    unread: Mapping[str, Mapping[str, str | None]],
+    unread: Mapping[str, Mapping[str, str]],
     without: set[str],
 ) -> list[str]:
     """A notice for each of the user's own YAMLs that says what no model reads."""

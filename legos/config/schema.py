@@ -8,6 +8,7 @@ not imported here; the bricks' own settings come from their registries when a mo
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,8 @@ from legos.config.model_schema import (
     SystemModel,
 )
 from legos.config.train_schema import MetricName, TrainConfig
+from legos.config.training import settle_training
+from legos.config.yaml_files import Document
 from legos.errors import ConfigError, nearest
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
@@ -33,7 +36,10 @@ from legos.settings import (
     MEASURED_CONTENT,
     MEASUREMENT,
     NOTHING,
+    TRAINED_OR_TESTED,
+    AskedFor,
     Count,
+    InModes,
     Name,
     Natural,
     OnlyWith,
@@ -53,6 +59,11 @@ BASELINES = (
 
 OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
 """Those that read the vectors of ``exp.evaluate.text_model``."""
+
+_STATES = AskedFor(
+    frozenset({"language_model"}),
+    {"stages": "exp.cache.token_folder", "prompts": "exp.cache.candidate_folder"},
+)
 
 
 _MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["minilm"])
@@ -89,7 +100,7 @@ class EvaluateConfig(Settings):
     """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
     page_size: Annotated[Count, NOTHING] = 512
     """Items and users encoded at once; changes memory, not results."""
-    fast_eval: Annotated[bool, NOTHING] = True
+    fast_eval: Annotated[bool, NOTHING, AskedFor(frozenset({"clicks"}))] = True
     """Every item and every history encoded once; false: each impression on its own."""
     cold_warm: bool = True
     """Rows for cold and warm items, cold and active users, unseen and seen users."""
@@ -106,19 +117,19 @@ class EvaluateConfig(Settings):
 class CacheConfig(Settings):
     """Which hidden states of a language model to keep, and where."""
 
-    layers: tuple[int, ...] = (-1,)
+    layers: Annotated[tuple[int, ...], _STATES] = (-1,)
     """Layers whose input is cached; negative numbers count from the end."""
-    pooled: bool = False
+    pooled: Annotated[bool, _STATES] = False
     """The mean-pooled states of all layers, for item encoder iisan."""
-    folder: Path = Path("cache/hidden")
+    folder: Annotated[Path, _STATES] = Path("cache/hidden")
     """A folder a model and below it one for everything that decides the states."""
-    token_folder: Path = Path("cache/tokens")
+    token_folder: Annotated[Path, AskedFor(frozenset({"stages"}))] = Path("cache/tokens")
     """Of the texts that system cllm4rec reads, tokenized once."""
-    candidate_folder: Path = Path("cache/candidates")
+    candidate_folder: Annotated[Path, AskedFor(frozenset({"prompts"}))] = Path("cache/candidates")
     """Of the frozen candidates that system recsysllm is tested on."""
-    batch_tokens: Count = 16384
+    batch_tokens: Annotated[Count, _STATES] = 16384
     """Tokens the language model reads at once; changes memory, not results."""
-    keep_days: Count | None = None
+    keep_days: Annotated[Count | None, _STATES] = None
     """`--prune` removes caches that nothing has read for so long; null: none."""
 
     @model_validator(mode="after")
@@ -163,29 +174,33 @@ class ExpConfig(Settings):
     ]
     """Train; measure a trained model; both; both for several models; cache hidden states; write
     vectors of tokens and items; write a trained language model."""
-    train: TrainConfig = TrainConfig()
+    train: Annotated[TrainConfig, TRAINED_OR_TESTED] = TrainConfig()
     """How to train."""
-    evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation")] = EvaluateConfig()
+    evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation"), TRAINED_OR_TESTED] = (
+        EvaluateConfig()
+    )
     """How to measure."""
-    baselines: Annotated[tuple[Annotated[str, AfterValidator(_baseline)], ...], NOTHING] = ()
+    baselines: Annotated[
+        tuple[Annotated[str, AfterValidator(_baseline)], ...], NOTHING, TRAINED_OR_TESTED
+    ] = ()
     """Rows beside the models; those that a data set cannot have are skipped and said so."""
     device: Annotated[str, AfterValidator(_device), NOTHING] = "auto"
     """auto, cpu, cuda or cuda:1."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"
     """Of the forward pass; weights stay fp32."""
-    deterministic: Annotated[bool, CHOICE] = False
+    deterministic: Annotated[bool, CHOICE, TRAINED_OR_TESTED] = False
     """Refuse operations whose results may differ from run to run."""
     runs_folder: Annotated[Path, NOTHING] = Path("runs")
     """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
-    report: Annotated[bool, NOTHING] = True
+    report: Annotated[bool, NOTHING, TRAINED_OR_TESTED] = True
     """Write report.html."""
-    compare: Annotated[CompareConfig | None, NOTHING] = None
+    compare: Annotated[CompareConfig | None, NOTHING, InModes(("compare",))] = None
     """For mode compare: which models, embeds and seeds."""
     cache: Annotated[CacheConfig, NOTHING] = CacheConfig()
     """Hidden states of a language model: what mode cache computes and item encoders read."""
-    vectors: Annotated[VectorsConfig, NOTHING] = VectorsConfig()
+    vectors: Annotated[VectorsConfig, NOTHING, InModes(("embed",))] = VectorsConfig()
     """For mode embed: which vectors of tokens and items."""
-    export: Annotated[ExportConfig, NOTHING] = ExportConfig()
+    export: Annotated[ExportConfig, NOTHING, InModes(("export",))] = ExportConfig()
     """For mode export: where the trained language model goes."""
     load: Annotated[Path | None, NOTHING] = None
     """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
@@ -301,6 +316,14 @@ class RunConfig(Settings):
             embed=embed,
             exp=self.exp.model_copy(update=exp),
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_training(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("model"), dict):
+            value = deepcopy(value)
+            settle_training(Document(value))
+        return value
 
     @model_validator(mode="after")
     def _random_vectors_are_hidden_size_wide(self) -> Self:

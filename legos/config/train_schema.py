@@ -10,6 +10,7 @@ from legos.metrics.ranking import parse_metric
 from legos.settings import (
     NOTHING,
     WEIGHTS,
+    AskedFor,
     Count,
     Fraction,
     LearningRate,
@@ -22,6 +23,18 @@ from legos.settings import (
 )
 
 MetricName = Annotated[str, AfterValidator(lambda name: parse_metric(name).name)]
+LATER = WEIGHTS.from_phase("finetuning")
+"""Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.pretrained``)."""
+_CLICKS = AskedFor(frozenset({"clicks"}))
+_PROMPTS = AskedFor(frozenset({"prompts"}))
+_STEPS = {
+    "stages": "exp.train.stages.collaborative_steps, content_steps and recommendation_steps",
+    "prompts": "exp.train.epoch_steps",
+}
+_EPOCHS = {
+    "stages": "exp.train.stages.warmup_epochs, pretraining_epochs and finetuning_epochs "
+    "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)"
+}
 _WITH_COSINES = OnlyWith("loss", ("cosine_contrastive",))
 _WITH_CANDIDATES = OnlyWith("loss", ("softmax", "bce", "bpr", "cosine_contrastive"), "all items")
 
@@ -35,50 +48,94 @@ class NegativesConfig(Settings):
     """K negatives a click (4 in NAML, NRMS and ONCE)."""
 
 
-class TrainConfig(Settings):
-    """How to train."""
+class StagesConfig(Settings):
+    """Warm-up, mutual pretraining and finetuning of system cllm4rec."""
 
-    loss: Literal["softmax", "bce", "bpr", "cosine_contrastive", "full_softmax", "multinomial"] = (
-        "softmax"
-    )
+    warmup_epochs: Natural = 10
+    """Passes of the content model alone (10 in the paper)."""
+    pretraining_epochs: Natural = 100
+    """Each a pass of interactions, then one of texts (100 in the paper)."""
+    finetuning_epochs: Annotated[Natural, LATER] = 150
+    """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
+    finetuning_lr: Annotated[LearningRate, LATER] = 1e-4
+    """Peak learning rate of finetuning (1e-4 in the public code); before it: lr."""
+    collaborative_steps: Count | None = None
+    """At most so many steps of a pass over users; the next goes on there. Null: all."""
+    content_steps: Count | None = None
+    """The same for a pass over texts."""
+    recommendation_steps: Annotated[Count | None, LATER] = None
+    """The same for a pass over recommendation prompts."""
+    valid_users: Annotated[Count | None, LATER] = None
+    """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
+
+
+class TrainConfig(Settings):
+    """How to train, for all systems; a model YAML's own `train` counts before that of `exp`."""
+
+    loss: Annotated[
+        Literal["softmax", "bce", "bpr", "cosine_contrastive", "full_softmax", "multinomial"],
+        _CLICKS,
+    ] = "softmax"
     """Cross-entropy over 1+K (papers), binary cross-entropy, pairwise, or of cosines (SimpleX);
     over the catalogue: `full_softmax` of a click, `multinomial` of all clicks of an impression
     (Multi-VAE)."""
-    margin: Annotated[float, Field(gt=-1, lt=1), _WITH_COSINES] = 0.9
+    margin: Annotated[float, Field(gt=-1, lt=1), _WITH_COSINES, _CLICKS] = 0.9
     """Of `cosine_contrastive`: a negative below this cosine costs nothing (m in SimpleX)."""
-    negative_weight: Annotated[NotNegative, _WITH_COSINES] = 10.0
+    negative_weight: Annotated[NotNegative, _WITH_COSINES, _CLICKS] = 10.0
     """Of `cosine_contrastive`: the mean over a click's negatives counts so much (w in SimpleX)."""
-    history: Literal["given", "clicks"] = "given"
+    history: Annotated[Literal["given", "clicks"], _CLICKS] = "given"
     """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
     one impression a user; `multinomial` keeps all of them and asks for what was read."""
-    negatives: Annotated[NegativesConfig, _WITH_CANDIDATES] = NegativesConfig()
+    negatives: Annotated[NegativesConfig, _WITH_CANDIDATES, _CLICKS] = NegativesConfig()
     """Items a click is trained against."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """AdamW's decay is decoupled from the gradient."""
     lr: LearningRate = 1e-3
-    """Peak learning rate of everything but a language model."""
-    item_lr: LearningRate | None = None
-    """Peak learning rate of a language model in the item encoder; null: lr."""
+    """Peak learning rate of everything that has none of its own below."""
+    item_lr: Annotated[
+        LearningRate | None,
+        AskedFor(frozenset({"item"}), {"adapters": "exp.train.adapters_lr", "": "exp.train.lr"}),
+    ] = None
+    """Of a language model in the item encoder; null: lr."""
+    adapters_lr: Annotated[
+        LearningRate | None,
+        AskedFor(frozenset({"adapters"}), {"item": "exp.train.item_lr", "": "exp.train.lr"}),
+    ] = None
+    """Of what learns of a system's language model, adapters or all of it; null: lr."""
+    soft_tokens_lr: Annotated[LearningRate | None, AskedFor(frozenset({"soft_tokens"}))] = None
+    """Of a system's own tokens and positions in its language model; null: lr."""
     weight_decay: NotNegative = 0.0
     """On matrices; biases and gains do not decay."""
     warmup: Fraction = 0.0
-    """Fraction of all steps over which the learning rate rises from 0."""
+    """Fraction of all steps over which the learning rate rises from 0; with stages of those before
+    finetuning, and again of finetuning's."""
     schedule: Literal["constant", "linear"] = "constant"
-    """After the warm-up: stay, or fall to 0 at the last epoch."""
+    """After the warm-up: stay, or fall to 0 at the last of these steps."""
     clip: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
     batch_size: Count = 64
-    """Clicks a micro-batch, shared by all processes."""
+    """Clicks, users, texts or prompts a micro-batch, shared by all processes."""
     acc_batch: Count = 1
     """Micro-batches a step, in all systems; exact: as one batch that many times as large."""
-    item_page_size: Natural = 0
+    item_page_size: Annotated[Natural, _CLICKS] = 0
     """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
     and each page is encoded again; memory then does not grow with the batch."""
-    epoch_batch: int = 0
+    epoch_batch: Annotated[int, AskedFor(frozenset({"clicks"}), _STEPS)] = 0
     """0: an epoch is a pass; n: n batches; -n: 1/n of a pass. The next goes on where it ended."""
-    epochs: Count = 50
-    """The most epochs."""
-    patience: Natural = 2
+    epoch_steps: Annotated[Count | None, _PROMPTS] = None
+    """Steps of an epoch of prompts; null: as many as draw as many examples as there are."""
+    epochs: Annotated[Natural, AskedFor(frozenset({"epochs"}), _EPOCHS)] = 50
+    """The most epochs; 0: the model as it is, measured without training."""
+    stages: Annotated[StagesConfig, AskedFor(frozenset({"stages"}))] = StagesConfig()
+    """Warm-up, mutual pretraining and finetuning."""
+    infill_share: Annotated[Fraction, _PROMPTS] = 0.2
+    """Share of examples that are histories with blanks; the others are task prompts."""
+    reduction: Annotated[Literal["tokens", "examples"], _PROMPTS] = "tokens"
+    """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
+    batch_tokens: Annotated[Count, _PROMPTS] = 8192
+    """Tokens of prompts read at once; more are read in turn. Changes memory, and results only by
+    rounding and by dropout."""
+    patience: Annotated[Natural, WEIGHTS.from_phase("validation")] = 2
     """Epochs without improvement before training stops; 0: never."""
     metric: Annotated[MetricName, WEIGHTS.from_phase("validation")] = "GAUC"
     """Early stopping and the best checkpoint go by it, on the valid split."""

@@ -25,16 +25,18 @@ from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
 from legos.lm.settings import (
     LARGEST_RANK,
+    Alpha,
     Dtype,
     LanguageModelSource,
     LoadSettings,
+    LoraDropout,
     Trained,
     TuningSettings,
 )
 from legos.lm.states import TOKENS, layer_name
 from legos.lm.text_model import call_options, padding_id
 from legos.registry import BrickConfig, item_encoders
-from legos.settings import CONTENT, Dropout, Positive
+from legos.settings import CONTENT
 
 ONCE_RANK = 32
 
@@ -95,9 +97,9 @@ class LanguageModelConfig(TuningSettings, LanguageModelSettings):
     """Rank r of LoRA; 0: off, the kept layers themselves are trained. `lora` and `lora_r` say the
     same as ONCE does: `lora` 0: off; 1: on with rank `lora_r`, 32; more: on with this rank; null:
     on, unless `frozen`."""
-    lora_alpha: Positive = 128.0
+    lora_alpha: Alpha = 128.0
     """Adapters count alpha / r times (128 in ONCE)."""
-    lora_dropout: Dropout = 0.1
+    lora_dropout: LoraDropout = 0.1
     """Rate on the adapters' input (0.1 in ONCE)."""
     pooling: Literal["attention", "mean", "first", "last"] = "attention"
     """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), or last one."""

@@ -10,21 +10,24 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from legos.settings import NOTHING, Dropout, Positive, Seed, Settings
+from legos.settings import NOTHING, Dropout, OnlyWith, Positive, Seed, Settings
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 Quantised = Literal["none", "int8", "nf4"]
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 Trained = Literal["frozen", "lora", "full"]
 LARGEST_RANK = 16_384
-Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK)]
+_WITH_LORA = OnlyWith("trained", ("lora",), alone="LoRA")
+Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK), _WITH_LORA]
+Alpha = Annotated[Positive, _WITH_LORA]
+LoraDropout = Annotated[Dropout, _WITH_LORA]
 
 
 def _as_list(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Targets = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Targets = Annotated[tuple[str, ...], BeforeValidator(_as_list), _WITH_LORA]
 
 
 class LoadSettings(Settings):
@@ -44,9 +47,9 @@ class TuningSettings(LoadSettings):
 
     lora_rank: Rank = 8
     """r of LoRA."""
-    lora_alpha: Positive = 16.0
+    lora_alpha: Alpha = 16.0
     """Adapters count alpha / r times."""
-    lora_dropout: Dropout = 0.0
+    lora_dropout: LoraDropout = 0.0
     """Rate on the input of adapters."""
     lora_targets: Targets = ()
     """Last parts of the names of linear layers; `qkv`: queries, keys and values; `linear`: all
@@ -86,14 +89,6 @@ class BackboneSettings(TuningSettings):
     def trained(self) -> Trained:
         """What is trained."""
         return self.train
-
-    def unread(self, prefix: str) -> dict[str, str | None]:
-        """Settings of adapters where there are none, as dotted keys below ``prefix``."""
-        if self.train == "lora":
-            return {}
-        keys = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
-        why = f"it with {prefix}.train lora alone, not {self.train}"
-        return {f"{prefix}.{key}": why for key in keys}
 
 
 _GGUF = ".gguf"

@@ -66,10 +66,9 @@ def run_identity(config: RunConfig, tables: Tables) -> Identity:
     Raises:
         LegosError: something that is read is not there.
     """
-    rules, later = unread_keys(config), type(config.model).read_later
+    rules = unread_keys(config)
     sources = sources_of_weights(config, tables)
-    settings = _read(deciding(config, OF_WEIGHTS), rules)
-    settings = {key: each for key, each in settings.items() if (key, each) not in later.items()}
+    settings = config.model.as_in_runs(_read(deciding(config, OF_WEIGHTS), rules))
     return Identity(settings, _read(sources, rules))
 
 
@@ -84,7 +83,7 @@ def measurement_identity(config: RunConfig) -> Identity:
     return Identity(_read(deciding(config, OF_MEASUREMENTS), rules), _read(sources, rules))
 
 
-def _read(values: Mapping[str, Any], rules: Mapping[str, str | None]) -> dict[str, Any]:
+def _read(values: Mapping[str, Any], rules: Mapping[str, str]) -> dict[str, Any]:
     """The values by dotted key that the run reads."""
     return {key: value for key, value in values.items() if nearest_rule(key, rules) is None}
 

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-Rule = Callable[[str, nn.Parameter], Mapping[str, Any]]
-"""By the name of a parameter and itself the settings of its group: ``lr``, ``weight_decay``, ..."""
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
+
+Group = Literal["", "item", "adapters", "soft_tokens"]
+"""Parameters with a learning rate of their own, ``exp.train.<group>_lr``; "": all others."""
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: to matrices, not to biases, gains and other vectors."""
+    del name
+    return parameter.dim() > 1
 
 
 def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]],
-    rule: Rule,
+    train: TrainConfig,
+    group: Callable[[str, nn.Parameter], Group],
     *,
-    name: Literal["adam", "adamw"] = "adam",
+    decays: Callable[[str, nn.Parameter], bool] = decays,
     fused: bool | None = True,
 ) -> Optimizer:
     """Put parameters of the same settings into one group, which keeps its ``lr`` as ``peak_lr``.
 
     Args:
         parameters: by name; frozen ones are left out.
-        rule: settings of each.
-        name: AdamW's decay is decoupled from the gradient.
+        train: optimizer, learning rates and weight decay.
+        group: of each parameter; ``follows`` says whether it learns as ``train.lr`` says.
+        decays: whether weight decay applies to it.
         fused: one kernel for all parameters, on the CPU too; it rounds differently.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for key, parameter in parameters:
+    for name, parameter in parameters:
         if parameter.requires_grad:
-            settings = rule(key, parameter)
-            empty = {"params": [], **settings, "peak_lr": settings["lr"]}
-            groups.setdefault(tuple(settings.items()), empty)["params"].append(parameter)
-    kind = AdamW if name == "adamw" else Adam
-    return kind(list(groups.values()), fused=fused)
-
-
-def decays(parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: to matrices, not to biases, gains and other vectors."""
-    return parameter.dim() > 1
+            kind = group(name, parameter)
+            own = getattr(train, f"{kind}_lr") if kind else None
+            lr = train.lr if own is None else own
+            decay = train.weight_decay if decays(name, parameter) else 0.0
+            key = {"lr": lr, "peak_lr": lr, "weight_decay": decay, "follows": own is None}
+            groups.setdefault(tuple(key.values()), {"params": [], **key})["params"].append(
+                parameter
+            )
+    adam = AdamW if train.optimizer == "adamw" else Adam
+    return adam(list(groups.values()), fused=fused)
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float, schedule: str) -> float:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import torch
 from pydantic import ConfigDict, Field, create_model
@@ -18,9 +18,14 @@ from torch import Tensor
 
 from legos.data.sampling import row_order
 from legos.errors import LegosError, nearest
+from legos.metrics import parse_metric
 from legos.records import Count, Record
 from legos.runs.checkpoint import StateRecord
 from legos.training.distributed import Replicas
+from legos.training.optimizer import learning_rate_factor
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
 
 LAST, BEST, PRETRAINED = "last", "best", "pretrained"
 """Checkpoints: all that a resume needs, the best weights, weights that other runs start from."""
@@ -56,17 +61,13 @@ class Step(NamedTuple):
 
     Attributes:
         pieces: what is read at once, one after the other; at least one.
-        rate: share of the peak learning rates.
         share: factor of the summed loss in the gradient.
         optimizer: name of the one that steps.
-        clip: largest global gradient norm; None: no clipping.
     """
 
     pieces: Sequence[Any]
-    rate: float = 1.0
     share: float = 1.0
     optimizer: str = ""
-    clip: float | None = None
 
 
 class Loss(NamedTuple):
@@ -90,23 +91,34 @@ class Recipe(ABC):
 
     Attributes:
         system: its name, stored in checkpoints.
+        train: ``exp.train``.
         record: schema of ``state.json``.
         replicas: model and optimizers.
         progress: a dataclass with ``step``, the steps done; all of it is stored.
         early_stopping: of the watched metric.
         rows_per_step: stored; a resumed training must have the same.
         frozen: hashes of the weights that are not trained.
-        seed: of dropout.
     """
 
     system: ClassVar[str]
     record: ClassVar[type[ResumableRecord]]
+    train: TrainConfig
     replicas: Replicas
     progress: Any
     early_stopping: EarlyStopping
     rows_per_step: int | Mapping[str, int]
     frozen: Mapping[str, str]
-    seed: int
+
+    @abstractmethod
+    def span(self) -> tuple[int, int]:
+        """Steps done and all steps of what has one warm-up and one schedule."""
+
+    @property
+    def rate(self) -> float:
+        """The share of the peak learning rates at the next step."""
+        done, total = self.span()
+        train = self.train
+        return learning_rate_factor(done, total=total, warmup=train.warmup, schedule=train.schedule)
 
     @abstractmethod
     def segment(self) -> Segment | None:
@@ -235,6 +247,11 @@ class EarlyStopping:
     best: float | None = None
     best_epoch: int = 0
     epochs_since: int = 0
+
+    @classmethod
+    def of(cls, train: TrainConfig) -> EarlyStopping:
+        """Of ``exp.train``."""
+        return cls(train.metric, parse_metric(train.metric).maximize, train.patience)
 
     @property
     def stop(self) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import gather_object
 from torch import Tensor, nn
@@ -34,9 +34,6 @@ from legos.training.weights import (
     restore_random,
     seed_everything,
 )
-
-if TYPE_CHECKING:
-    from legos.config.train_schema import TrainConfig
 
 _MOMENTS, _RANDOM = "moments/", "random/"
 
@@ -71,17 +68,15 @@ class SavedState:
         self._saved_at = time.monotonic()
 
     @classmethod
-    def of_run(
-        cls, recipe: Recipe, folder: RunFolder, tracker: Tracker, config: TrainConfig
-    ) -> SavedState:
+    def of_run(cls, recipe: Recipe, folder: RunFolder, tracker: Tracker) -> SavedState:
         """The checkpoints of a run folder, saved as often as ``exp.train`` says."""
         return cls(
             recipe,
             folder.checkpoints,
             folder.id,
             tracker,
-            minutes=config.checkpoint_minutes,
-            steps=config.checkpoint_steps,
+            minutes=recipe.train.checkpoint_minutes,
+            steps=recipe.train.checkpoint_steps,
         )
 
     @property
@@ -189,7 +184,7 @@ class SavedState:
         if len(states) == processes:
             restore_random(*states[rank], origin=folder)
             return
-        seed_everything(self._recipe.seed + self._recipe.progress.step, rank=rank)
+        seed_everything(self._recipe.train.seed + self._recipe.progress.step, rank=rank)
         self._tracker.say(
             f"saved by {len(states)} processes, goes on with {processes}: dropout differs from "
             "here on"

@@ -15,16 +15,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 
-from legos.runs.folder import Tracker
+from legos.metrics.beyond import ALL
+from legos.runs.folder import RunFolder, Tracker
 from legos.training.optimizer import set_learning_rate
 from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment
 from legos.training.saved_state import SavedState
 
 LOG_EVERY = 20  # steps between two training lines in metrics.jsonl
+
+
+class Measured(Protocol):
+    """Metrics by subset of a split."""
+
+    @property
+    def rows(self) -> Mapping[str, Mapping[str, float]]: ...
+
 
 Validate = Callable[[], Mapping[str, float]]
 """Metrics of the validation split; called by every process, those of the main one count."""
@@ -78,6 +87,8 @@ class Trainer:
                     if not segment.save:
                         saved.save(LAST)
                     raise self._interrupted()
+            if not recipe.progress.step:  # without epochs the best is the model as it was
+                saved.save(BEST)
         recipe.replicas.release()
 
     def _take_steps(self, segment: Segment) -> None:
@@ -153,7 +164,8 @@ def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, flo
     """
     begin = time.perf_counter()
     replicas, step = recipe.replicas, recipe.next_step()
-    set_learning_rate(replicas.optimizers[step.optimizer], step.rate)
+    clip = recipe.train.clip
+    set_learning_rate(replicas.optimizers[step.optimizer], recipe.rate)
     losses: list[Loss] = []
     for number, piece in enumerate(step.pieces, start=1):
         with replicas.accumulating(is_last=number == len(step.pieces)):
@@ -165,14 +177,47 @@ def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, flo
     counts = [sum(each) for each in zip(*(loss.counts for loss in losses), strict=True)]
     total = torch.stack([loss.value for loss in losses]).sum()
     loss_sum, *rest = replicas.summed([total, *counts, *flags])
-    norm = replicas.finish(step.clip)
+    norm = replicas.finish(clip)
     if not math.isfinite(loss_sum) or not (math.isfinite(norm) or replicas.scales_gradients):
         raise recipe.not_finite(step, losses, norm)
     replicas.step(step.optimizer)
     log = recipe.count(loss_sum, rest[: len(counts)], time.perf_counter() - begin)
-    if step.clip is not None and math.isfinite(norm):
+    if clip is not None and math.isfinite(norm):
         log["gradient_norm"] = norm
     return log, [flag > 0 for flag in rest[len(counts) :]]
+
+
+def train(
+    recipe: Recipe,
+    evaluate: Callable[[], Measured | None],
+    folder: RunFolder,
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Train a recipe in a run folder.
+
+    Args:
+        recipe: what a step is, and what follows a segment.
+        evaluate: measures the validation split; the result in the main process.
+        folder: of the run.
+        tracker: of the folder.
+
+    Returns:
+        What ``results.json`` says of every training: steps, metric, best, best_epoch.
+    """
+
+    def validate() -> Mapping[str, float]:
+        result = evaluate()
+        return result.rows[ALL] if result else {}
+
+    begin = time.monotonic()
+    Trainer(recipe, validate, SavedState.of_run(recipe, folder, tracker), tracker).train()
+    tracker.say(f"{time.monotonic() - begin:.0f} s in all")
+    stopping = recipe.early_stopping
+    found: dict[str, Any] = {"steps": recipe.progress.step}
+    if stopping.best_epoch:
+        best = {"best": stopping.best, "best_epoch": stopping.best_epoch}
+        found |= {"metric": stopping.metric} | best
+    return found
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

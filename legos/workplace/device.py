@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -179,7 +179,7 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
     if not isinstance(model, ModelConfig):
-        own = [_lower(key, model) for key in model.memory_keys]
+        own = [_lower(key, {"model": model, "exp": exp}) for key in model.memory_keys]
         backbone = getattr(model, "backbone", None)
         if isinstance(backbone, TuningSettings):
             own += _of_weights("model.backbone", backbone)
@@ -227,8 +227,9 @@ def _of_weights(path: str, settings: TuningSettings) -> list[str]:
     return found
 
 
-def _lower(key: str, model: SystemModel) -> str:
-    value: object = model
-    for name in key.split(".")[1:]:
+def _lower(key: str, sections: Mapping[str, object]) -> str:
+    first, *names = key.split(".")
+    value = sections[first]
+    for name in names:
         value = getattr(value, name)
     return f"lower {key} ({'all' if value is None else value})"

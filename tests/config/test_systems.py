@@ -37,7 +37,7 @@ def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
     assert isinstance(model, Cllm4RecModel)
     assert (model.system, model.model.name) == ("cllm4rec", "smollm2")
     assert (model.backbone.layers, model.content.kinds) == (2, ("title",))
-    assert model.stages.content_steps is None
+    assert config.exp.train.stages.content_steps is None
     again = RunConfig.model_validate(config.model_dump(mode="json"))
     assert again == config
     with pytest.raises(ConfigError, match="cllm4rec is a system of its own"):
@@ -54,7 +54,7 @@ def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
         (["--model.preset", "papers"], "unknown value 'papers'; did you mean 'paper'?"),
         (["--model.hidden_size", "3"], "model.hidden_size: unknown key"),
         (["--llm_ver", "smolm2"], "did you mean 'smollm2'?"),
-        (["--model.stages.batch_size", "0"], "expected greater than or equal to 1, found 0"),
+        (["--rows_per_step", "0"], "expected greater than or equal to 1, found 0"),
     ],
 )
 def test_a_mistake_names_key_and_nearest(words: list[str], expected: str) -> None:
@@ -63,9 +63,14 @@ def test_a_mistake_names_key_and_nearest(words: list[str], expected: str) -> Non
 
 def test_a_wrong_key_is_found_in_its_file_also_within_a_comparison(tmp_path: Path) -> None:
     model = tmp_path / "mine.yaml"
-    model.write_text("system: cllm4rec\nname: mine\nmodel: smollm2\nstages:\n  warmup_epoch: 1\n")
+    head = "system: cllm4rec\nname: mine\nmodel: smollm2\n"
+    model.write_text(f"{head}train:\n  stages:\n    warmup_epoch: 1\n")
     found = message(*RUN[:2], "--model", str(model), *RUN[4:])
-    assert f"{model}:5: model.stages.warmup_epoch: unknown key" in found
+    assert f"{model}:6: exp.train.stages.warmup_epoch: unknown key" in found
+    assert "did you mean 'warmup_epochs'?" in found
+    model.write_text(f"{head}stages:\n  warmup_epoch: 1\n")  # as before there was one ``train``
+    found = message(*RUN[:2], "--model", str(model), *RUN[4:])
+    assert f"{model}:5: exp.train.stages.warmup_epoch: unknown key" in found
     assert "did you mean 'warmup_epochs'?" in found
     exp = tmp_path / "both.yaml"
     exp.write_text(
@@ -90,7 +95,7 @@ def test_a_comparison_has_systems_and_bricks_each_with_its_own_training() -> Non
     assert list(rows)[:2] == ["cllm4rec", "llm_prerec"]
     assert {row.reference for name, row in rows.items() if name != "cllm4rec"} == {"cllm4rec"}
     sasrec, vae = rows["sasrec_id"].runs[0].exp.train, rows["multi_vae"].runs[1].exp.train
-    assert (sasrec.loss, sasrec.patience, sasrec.metric) == ("full_softmax", 5, "nDCG@100")
+    assert (sasrec.loss, sasrec.patience, sasrec.metric) == ("full_softmax", 9, "nDCG@100")
     assert (vae.loss, vae.patience, vae.seed) == ("multinomial", 9, 2)
     ours = rows["cllm4rec"].runs[0]
     alone = load([*RUN, "--seed", "1", "--layers", "3"])

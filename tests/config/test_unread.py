@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from legos.config.load import load_run_config
 from legos.config.model_schema import DataConfig, EmbedConfig, FieldConfig, SplitsConfig
-from legos.config.refusals import unread_keys
+from legos.config.refusals import nearest_rule, unread_keys
 from legos.config.schema import CacheConfig, EvaluateConfig, ExpConfig, RunConfig
-from legos.config.train_schema import NegativesConfig, TrainConfig
+from legos.config.train_schema import NegativesConfig, StagesConfig, TrainConfig
 from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.modes.main import run
+from legos.settings import settings
 from tests.systems.cllm4rec.world import world_config, world_tables
 from tests.systems.recsysllm.conftest import reviewed
 from tests.systems.recsysllm.system import system_config
@@ -39,20 +40,28 @@ def notices(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "options", "instead"),
     [
-        (f"{CLLM} --lr 0.5", ["--lr"], "--pretraining_lr"),
+        (f"{CLLM} --item_lr 0.5", ["--item_lr"], "exp.train.lr"),
+        (f"{CLLM} --exp.train.adapters_lr 1", ["--exp.train.adapters_lr"], "exp.train.lr"),
         (f"{CLLM} --exp.train.epochs 3", ["--exp.train.epochs"], "--pretraining_epochs"),
-        (f"{CLLM} --lr 1 --exp.train.epochs 3", ["--lr", "--exp.train.epochs"], "model.stages"),
-        (f"{CLLM} --batch_size 8", ["--batch_size"], "--rows_per_step"),
-        (f"{CLLM} --exp.train.patience 1", ["--exp.train.patience"], "--patience"),
-        (f"{CLLM} --item_page_size 2", ["--item_page_size"], "model.stages"),
-        (f"{CLLM} --exp.train.negatives.count 2", ["--exp.train.negatives.count"], "model.stages"),
+        (
+            f"{CLLM} --item_page_size 2 --exp.train.epochs 3",
+            ["--item_page_size", "--exp.train.epochs"],
+            "train.stages",
+        ),
+        (f"{CLLM} --exp.train.negatives.count 2", ["--exp.train.negatives.count"], ""),
+        (f"{CLLM} --epoch_batch 2", ["--epoch_batch"], "exp.train.stages.collaborative_steps"),
+        (f"{CLLM} --exp.train.infill_share 0", ["--exp.train.infill_share"], ""),
         (f"{CLLM} --embed minilm-token", ["--embed"], "own token vectors"),
         (f"{CLLM} --embed_hidden_size 3", ["--embed_hidden_size"], "own token vectors"),
         (f"{CLLM} --exp.cache.layers [1]", ["--exp.cache.layers"], "exp.cache.token_folder"),
-        (f"{CLLM} --model.backbone.lora_rank 4", ["--model.backbone.lora_rank"], "train lora"),
-        (f"{RECSYS} --lr 0.5", ["--lr"], "--peak_lr"),
-        (f"{RECSYS} --exp.train.epochs 3", ["--exp.train.epochs"], "--epochs"),
-        (f"{RECSYS} --lora_rank 4 --adapters full", ["--lora_rank"], "train lora alone, not full"),
+        (f"{CLLM} --model.backbone.lora_rank 4", ["--model.backbone.lora_rank"], "LoRA alone"),
+        (f"{RECSYS} --item_lr 0.5", ["--item_lr"], "exp.train.adapters_lr"),
+        (f"{RECSYS} --epoch_batch 3", ["--epoch_batch"], "exp.train.epoch_steps"),
+        (f"{RECSYS} --exp.train.stages.warmup_epochs 3", ["--exp.train.stages.warmup_epochs"], ""),
+        (f"{RECSYS} --lora_rank 4 --adapters full", ["--lora_rank"], "with LoRA alone, not full"),
+        (f"{NAML} --exp.train.soft_tokens_lr 1", ["--exp.train.soft_tokens_lr"], ""),
+        (f"{NAML} --exp.train.stages.warmup_epochs 3", ["--exp.train.stages.warmup_epochs"], ""),
+        (f"{BERT} --exp.train.adapters_lr 1", ["--exp.train.adapters_lr"], "exp.train.item_lr"),
         (f"{NAML} --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{BERT} --frozen 1 --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{NAML} --exp.train.margin 0.1", ["--exp.train.margin"], "cosine_contrastive"),
@@ -81,6 +90,8 @@ def test_a_given_key_that_is_not_read_is_refused(
     [
         f"{CLLM} --seed 3 --exp.train.metric nDCG@10 --exp.train.checkpoint_steps 5",
         f"{CLLM} --patience 3 --pretraining_lr 0.1 --embed null",
+        f"{CLLM} --lr 0.5 --batch_size 8 --exp.train.patience 1 --exp.train.clip 1",
+        f"{RECSYS} --lr 0.5 --exp.train.epochs 3 --exp.train.soft_tokens_lr 0.1",
         f"{CLLM} --model.backbone.train lora --model.backbone.lora_rank 4",
         f"{RECSYS} --epochs 3 --peak_lr 0.1 --lora_rank 4",
         f"{BERT} --item_lr 0.1 --embed null --embed_hidden_size 384",
@@ -110,16 +121,17 @@ def test_a_yaml_of_ones_own_with_keys_of_another_system_gives_a_notice(tmp_path:
         "name: mine\ntrain:\n  lr: 0.5\n  epochs: 3\n  seed: 1\n"
     )
     found = notices(f"--data amazon-beauty-random --model cllm4rec --exp {exp}")
-    told = (
-        "without effect, because system cllm4rec does not read it: exp.train.lr, exp.train.epochs"
-    )
-    assert found == [f"{exp}: {told}"]
+    assert found == [
+        f"{exp}: exp.train.lr: without effect, because model cllm4rec says it itself",
+        f"{exp}: without effect, because system cllm4rec does not read it: exp.train.epochs",
+    ]
 
 
 _SECTIONS: dict[type[BaseModel], str] = {
     DataConfig: "data", FieldConfig: "data.fields", SplitsConfig: "data.splits",
     ExpConfig: "exp", TrainConfig: "exp.train", NegativesConfig: "exp.train.negatives",
-    EvaluateConfig: "exp.evaluate", EmbedConfig: "embed", CacheConfig: "exp.cache",
+    StagesConfig: "exp.train.stages", EvaluateConfig: "exp.evaluate", EmbedConfig: "embed",
+    CacheConfig: "exp.cache",
 }  # fmt: skip
 _TOLD = (
     "settings.py",
@@ -157,21 +169,16 @@ def test_what_a_system_is_said_to_read_is_what_its_code_reads(
 ) -> None:
     if system == "cllm4rec":
         world_tables(tmp_path / "tables", reviews=True)
-        stages = {"pretraining_epochs": 1, "finetuning_epochs": 1, "batch_size": 100}
-        config = world_config(tmp_path, model={"stages": stages})
+        stages = {"pretraining_epochs": 1, "finetuning_epochs": 1}
+        config = world_config(tmp_path, model={"train": {"stages": stages, "batch_size": 100}})
     else:
         measure = {"users": 2, "valid_users": 2, "prompts": ["sequential-13", "direct-8"]}
-        model = {"training": {"epochs": 1, "epoch_steps": 1}, "measure": measure}
+        model = {"train": {"epochs": 1, "epoch_steps": 1}, "measure": measure}
         config = system_config(reviewed.folder, tmp_path, model=model)
     rules = unread_keys(config)
     read = keys_read(config, monkeypatch)
     assert len(read) > 20
-    for key, rule in rules.items():
-        below = {each for each in read if each == key or each.startswith(f"{key}.")}
-        excepted = {each for each in below if each in rules and rules[each] is None}
-        if rule is None:
-            assert below, f"{key} is said to be read"
-        elif key != "exp.cache":
-            assert below <= excepted | {key}, f"{key} is said not to be read"
-    training = {key for key in read if key.startswith("exp.train.")}
-    assert training == {key for key, rule in rules.items() if rule is None} & training
+    assert {key for key in read if nearest_rule(key, rules) is not None} == set()
+    keys = {each.key for each in settings(config.exp.train, "exp.train")}
+    said = {key for key in keys if nearest_rule(key, rules) is None}
+    assert said == {key for key in read if key.startswith("exp.train.")} - {"exp.train.stages"}

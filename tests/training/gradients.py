@@ -21,7 +21,7 @@ from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
-from legos.training.recipe import EarlyStopping, Recipe
+from legos.training.recipe import Recipe
 from legos.training.trainer import take_step
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.workplace import Workplace
@@ -44,14 +44,14 @@ def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
     found = {}
     shape = world_language_model(root / "llama", attention_dropout=0.0)
-    stages = {"batch_size": 3, "pretraining_epochs": 1, "finetuning_epochs": 1}
+    train = {"batch_size": 3, "stages": {"pretraining_epochs": 1, "finetuning_epochs": 1}}
     for name, more in CLLM4REC.items():
-        model = {"model": shape, "stages": stages, **more}
+        model = {"model": shape, "train": train, **more}
         found[name] = world_config(root, model=model, train={"acc_batch": 3})
     for name, training in RECSYSLLM.items():
         own: dict[str, Any] = {
             "backbone": {"lora_dropout": 0.0},
-            "training": {"epochs": 1, **training},
+            "train": {"epochs": 1, **training},
         }
         found[name] = system_config(root / "reviewed", root / "recsysllm", model=own)
     return found
@@ -60,17 +60,14 @@ def configs(root: Path) -> dict[str, RunConfig]:
 def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:
     """The training of a configuration, about to begin."""
     place = Workplace.open(config, accelerator, Tables.load(config.data.folder))
-    stopping = EarlyStopping("nDCG@10", True, 0)
-    seed, acc_batch = config.exp.train.seed, config.exp.train.acc_batch
+    train = config.exp.train
     if config.model.system == "cllm4rec":
         cllm4rec = Cllm4RecSystem(place)
         rows = cllm4rec.task_rows(lambda text: None)
-        return Cllm4RecRecipe(
-            accelerator, cllm4rec.model, rows, stopping, seed=seed, acc_batch=acc_batch
-        )
+        return Cllm4RecRecipe(accelerator, cllm4rec.model, rows, train)
     system = RecsysllmSystem(place)
-    stream = TrainingStream(system.world, system.backbone.special, seed=seed, acc_batch=acc_batch)
-    return InfillRecipe(accelerator, system.backbone, stream, system.settings, stopping, seed=seed)
+    stream = TrainingStream(system.world, system.backbone.special, train)
+    return InfillRecipe(accelerator, system.backbone, stream, system.settings, train)
 
 
 def gradients(recipe: Recipe) -> dict[str, Tensor]:

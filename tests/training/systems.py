@@ -65,18 +65,17 @@ def llm_cf(root: Path) -> RunConfig:
 def _cllm4rec(root: Path, **model: Any) -> RunConfig:
     world_tables(root / "tables", reviews=True)
     stages = {
-        "batch_size": 10, "pretraining_epochs": 1, "finetuning_epochs": 2, "content_steps": 2,
-        "valid_users": 4,
+        "pretraining_epochs": 1, "finetuning_epochs": 2, "content_steps": 2, "valid_users": 4,
     }  # fmt: skip
-    train = {"checkpoint_steps": 2}
-    return world_config(root, model={"stages": stages, **model}, train=train)
+    model["train"] = {"batch_size": 10, "stages": stages}
+    return world_config(root, model=model, train={"checkpoint_steps": 2})
 
 
 def recsysllm(root: Path) -> RunConfig:
     """LoRA with dropout, two epochs of prompts and histories with blanks."""
     tables = reviewed_tables(root)
     model = {
-        "training": {"epochs": 2, "epoch_steps": 3, "batch_size": 3},
+        "train": {"epochs": 2, "epoch_steps": 3, "batch_size": 3},
         "measure": {
             "beams": 5, "valid_beams": 5, "users": 3, "valid_users": 2,
             "prompts": ["sequential-6"],

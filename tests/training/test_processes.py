@@ -49,13 +49,13 @@ def test_gradients_of_two_processes_are_those_of_one(root: Path) -> None:
 def cllm4rec(root: Path, **exp: Any) -> RunConfig:
     shape = world_language_model(root / "llama", attention_dropout=0.0)
     stages = {"pretraining_epochs": 1, "finetuning_epochs": 2, "content_steps": 3}
-    return world_config(root, model={"model": shape, "stages": stages}, **exp)
+    return world_config(root, model={"model": shape, "train": {"stages": stages}}, **exp)
 
 
 def recsysllm(root: Path, **exp: Any) -> RunConfig:
     model: dict[str, Any] = {
         "backbone": {"lora_dropout": 0.0},
-        "training": {"epoch_steps": 3},
+        "train": {"epoch_steps": 3},
         "measure": {
             "prompts": ["sequential-6", "direct-8", "rating-1"], "beams": 10, "users": 3,
             "valid_users": 3,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from legos.config.train_schema import TrainConfig
 from legos.errors import CheckpointError, LegosError
 from legos.recommender import Scored
 from legos.training.trainer import take_step
@@ -191,7 +192,8 @@ def test_only_parameters_of_language_models_learn_at_item_lr(tables: Path) -> No
     from legos.systems.bricks.recipe import brick_optimizer
     from legos.training.optimizer import set_learning_rate
 
-    optimizer = brick_optimizer(model, name="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
+    train = TrainConfig(optimizer="adamw", lr=1e-3, item_lr=1e-5, weight_decay=0.1)
+    optimizer = brick_optimizer(model, train)
     set_learning_rate(optimizer, 0.5)
     rates = {
         parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]

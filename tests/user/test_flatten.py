@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from legos.blocks.fastformer import Fastformer
 from legos.blocks.transformer import Transformer
+from legos.config.train_schema import TrainConfig
 from legos.data.items import ItemBatch
 from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender, build_brick
@@ -182,7 +183,7 @@ def train(model: Recommender, optimizer: torch.optim.Optimizer, steps: int) -> N
 
 
 def adam(model: Recommender) -> torch.optim.Optimizer:
-    return brick_optimizer(model, name="adam", lr=0.01, item_lr=None, weight_decay=0)
+    return brick_optimizer(model, TrainConfig(lr=0.01))
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -119,8 +119,8 @@ def _words(folder: Path, *words: str) -> list[str]:
             ),
             ("model.item.gradient_checkpointing true", "model.item.quantised nf4"),
         ),
-        (("--model", "cllm4rec", "--exp", "train"), ("lower model.stages.batch_size (20)",)),
-        (("--model", "recsysllm", "--exp", "train"), ("lower model.training.batch_tokens (8192)",)),
+        (("--model", "cllm4rec", "--exp", "train"), ("lower exp.train.batch_size (20)",)),
+        (("--model", "recsysllm", "--exp", "train"), ("lower exp.train.batch_tokens (8192)",)),
     ],
 )
 def test_every_named_setting_is_one_that_the_command_takes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -16,12 +16,11 @@ from legos.config.model_schema import ModelConfig
 from legos.data.batch import Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, LegosError
-from legos.metrics import parse_metric
 from legos.recommender import Recommender
 from legos.records import Count
 from legos.systems.bricks.losses import CachedItems, Contrast, batch_losses
 from legos.training.distributed import Replicas, rank_part
-from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
+from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
     EarlyStopping,
     Loss,
@@ -120,20 +119,13 @@ class BricksRecipe(Recipe):
             )
         self.accelerator, self.store, self.rows = accelerator, store, rows
         self.profiles = profiles
-        self.config, self.impression_name = config, impression_name
+        self.train, self.impression_name = config, impression_name
         self.frozen = frozen_hashes(model)
-        optimizer = brick_optimizer(
-            model,
-            name=config.optimizer,
-            lr=config.lr,
-            item_lr=config.item_lr,
-            weight_decay=config.weight_decay,
-        )
         # pages are encoded by a part of the model, whose wrapper does not average gradients
         self.replicas = Replicas(
             accelerator,
             model,
-            {"": optimizer},
+            {"": brick_optimizer(model, config)},
             by_hand=config.item_page_size > 0,
             may_shard=ModelConfig.shards,
         )
@@ -145,11 +137,8 @@ class BricksRecipe(Recipe):
             seed=config.seed,
         )
         self.rows_per_step = self.stream.rows_per_step
-        self.seed = config.seed
         self.progress = Progress()
-        self.early_stopping = early_stopping or EarlyStopping(
-            config.metric, parse_metric(config.metric).maximize, config.patience
-        )
+        self.early_stopping = early_stopping or EarlyStopping.of(config)
         self._contrast = Contrast(config.margin, config.negative_weight)
 
     @property
@@ -166,7 +155,7 @@ class BricksRecipe(Recipe):
     def segment(self) -> Segment | None:
         """The epoch under way."""
         done, steps = self.progress.epoch, self.stream.steps_per_epoch
-        if done >= self.config.epochs or self.early_stopping.stop:
+        if done >= self.train.epochs or self.early_stopping.stop:
             return None
         return Segment(
             title=f"epoch {done + 1}",
@@ -183,14 +172,12 @@ class BricksRecipe(Recipe):
         parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
         return Step(
             pieces=[Piece(*part, step.pass_number) for part in parts],
-            rate=self._rate,
             share=1 / step.total,
-            clip=self.config.clip,
         )
 
     def loss(self, piece: Piece) -> Loss:
         """The sum of the losses of the rows of this process."""
-        config, model = self.config, self.replicas.to_call
+        config, model = self.train, self.replicas.to_call
         batch = self.rows.batch(piece.rows, pass_number=piece.pass_number)
         cached: CachedItems | None = None
         if 0 < config.item_page_size < batch.items.numel():
@@ -231,7 +218,7 @@ class BricksRecipe(Recipe):
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
         """Loss and learning rate; the loss is summed over the rows of the step."""
         progress, rows = self.progress, self.stream.rows(self.progress.step).total
-        log = {"loss": loss / rows, "learning_rate": self.config.lr * self._rate}
+        log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
         progress.step += 1
         progress.loss_sum += loss
         progress.loss_rows += rows
@@ -247,29 +234,13 @@ class BricksRecipe(Recipe):
         self.progress.epoch += 1
         self.progress.loss_sum, self.progress.loss_rows = 0.0, 0
 
-    @property
-    def _rate(self) -> float:
-        config = self.config
-        return learning_rate_factor(
-            self.progress.step,
-            total=config.epochs * self.stream.steps_per_epoch,
-            warmup=config.warmup,
-            schedule=config.schedule,
-        )
+    def span(self) -> tuple[int, int]:
+        """Steps of all epochs."""
+        return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
 
 
-def brick_optimizer(
-    model: nn.Module,
-    *,
-    name: Literal["adam", "adamw"],
-    lr: float,
-    item_lr: float | None,
-    weight_decay: float,
-) -> Optimizer:
-    """A module whose attribute ``is_language_model`` is true learns at ``item_lr``.
-
-    Biases, gains and other vectors do not decay.
-    """
+def brick_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
+    """A module whose attribute ``is_language_model`` is true learns at ``item_lr``."""
     of_language_model = {
         parameter
         for module in model.modules()
@@ -277,8 +248,7 @@ def brick_optimizer(
         for parameter in module.parameters()
     }
 
-    def rule(key: str, parameter: nn.Parameter) -> dict[str, float]:
-        rate = item_lr if item_lr is not None and parameter in of_language_model else lr
-        return {"lr": rate, "weight_decay": weight_decay if decays(parameter) else 0.0}
+    def group(name: str, parameter: nn.Parameter) -> Group:
+        return "item" if parameter in of_language_model else ""
 
-    return build_optimizer(model.named_parameters(), rule, name=name)
+    return build_optimizer(model.named_parameters(), train, group)

@@ -11,15 +11,14 @@ from legos.data.batch import Rows
 from legos.data.items import Interactions, distinct_states
 from legos.evaluation.measure import Scored, SplitResult, measure
 from legos.evaluation.rank import Ranked, ranking_of
-from legos.metrics.beyond import ALL
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
 from legos.sharing import Sharing
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
-from legos.training.saved_state import SavedState, load_trained
-from legos.training.trainer import Trainer
+from legos.training.saved_state import load_trained
+from legos.training.trainer import train
 from legos.training.weights import seed_everything
 from legos.workplace.workplace import Workplace
 
@@ -66,21 +65,16 @@ class Bricks:
         for notice in training_notices(workplace, rows):
             tracker.say(notice)
 
-        def validate() -> dict[str, float]:
-            result = evaluate(workplace, recipe.replicas.whole(), valid, thorough=False)
-            return result.rows[ALL] if result else {}
+        def validate() -> SplitResult | None:
+            return evaluate(workplace, recipe.replicas.whole(), valid, thorough=False)
 
-        saved = SavedState.of_run(recipe, folder, tracker, config)
-        Trainer(recipe, validate, saved, tracker).train()
-        stopping, progress = recipe.early_stopping, recipe.progress
-        epochs = progress.step / recipe.stream.steps_per_epoch
+        trained = train(recipe, validate, folder, tracker)
+        progress = recipe.progress
+        epochs = max(1, progress.step) / recipe.stream.steps_per_epoch
         return {
             "rows": len(rows),
-            "steps": progress.step,
+            **trained,
             "epochs": progress.epoch,
-            "metric": stopping.metric,
-            "best": stopping.best,
-            "best_epoch": stopping.best_epoch,
             "seconds_per_epoch": round(progress.seconds / epochs, 3),
         }
 
@@ -146,15 +140,15 @@ def evaluate(
 
 def training_notices(workplace: Workplace, rows: Rows) -> list[str]:
     """Lines about a training that is as asked for, and hardly meant."""
-    train, lines = workplace.config.exp.train, []
+    own, lines = workplace.config.exp.train, []
     if rows.histories.all_empty:
         hint = ""
-        if train.history == "given":
+        if own.history == "given":
             hint = "; exp.train.history: clicks makes one of an impression's other clicks"
         lines.append(f"no training row has a history to encode a user from{hint}")
-    if train.loss in CATALOGUE_LOSSES and workplace.config.bricks.item.name != "id":
+    if own.loss in CATALOGUE_LOSSES and workplace.config.bricks.item.name != "id":
         lines.append(
-            f"exp.train.loss {train.loss} encodes all {len(workplace.store):,} items in every "
+            f"exp.train.loss {own.loss} encodes all {len(workplace.store):,} items in every "
             f"micro-batch; item encoder {workplace.config.bricks.item.name} may take long, and "
             "exp.train.item_page_size bounds its memory"
         )

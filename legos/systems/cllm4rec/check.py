@@ -62,13 +62,14 @@ def show_cllm4rec(
     parts = [Part.of(_NAMES[name], counted(part)) for name, part in model.named_children()]
     print_backbone(console, settings, language, parts)
     stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
-    for stage in stages_of(settings):
+    train = place.config.exp.train
+    for stage in stages_of(settings, train):
         if stage.epochs:
             passes = []
             for each in stage.passes:
                 rows, tokens = counts[each.task]
-                steps = -(-rows // settings.stages.batch_size)
-                taken = min(steps, most_steps(settings)[each.task] or steps)
+                steps = -(-rows // train.batch_size)
+                taken = min(steps, most_steps(train.stages)[each.task] or steps)
                 share = tokens * taken / max(1, steps)
                 passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
@@ -154,7 +155,7 @@ def _footprint(
     autocast = place.config.exp.precision != "fp32"
 
     def activations(processes: int) -> Activations | None:
-        rows = math.ceil(settings.stages.batch_size / processes)
+        rows = math.ceil(place.config.exp.train.batch_size / processes)
         width = max(1, math.ceil(tokens))
         if backbone.packs:
             width = max(width, own.row_tokens)
@@ -162,7 +163,7 @@ def _footprint(
         run = transformer_run(rows, width, vectors=True)
         return activations_of(backbone.model, run, autocast=autocast)
 
-    items = settings.stages.batch_size * place.tables.num_items
+    items = place.config.exp.train.batch_size * place.tables.num_items
     optimized = [[*side.parameters(), *learning] for side in sides]
     return Footprint(
         weights_of(model, layers_of(backbone.model), optimized),

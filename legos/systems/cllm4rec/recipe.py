@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -30,7 +30,7 @@ from legos.systems.cllm4rec.stages import (
     stages_of,
 )
 from legos.training.distributed import Replicas, rank_part
-from legos.training.optimizer import build_optimizer
+from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
     PRETRAINED,
     EarlyStopping,
@@ -43,6 +43,9 @@ from legos.training.recipe import (
     record_of,
 )
 from legos.training.weights import below, frozen_hashes
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
 
 SIDES: tuple[Side, ...] = ("collaborative", "content")
 _KEPT = "kept/"  # tensors of a checkpoint
@@ -129,9 +132,7 @@ class Cllm4RecRecipe(Recipe):
         accelerator: device and precision.
         model: to train, on the device.
         rows: of every task that has passes.
-        early_stopping: of finetuning.
-        seed: of the order of rows.
-        acc_batch: micro-batches a step.
+        train: ``exp.train``; early stopping is that of finetuning.
         shared: where runs that share this pretraining leave and find it; None: they do not.
     """
 
@@ -144,25 +145,23 @@ class Cllm4RecRecipe(Recipe):
         accelerator: Accelerator,
         model: Cllm4Rec,
         rows: Mapping[Task, TaskRows],
-        early_stopping: EarlyStopping,
+        train: TrainConfig,
         *,
-        seed: int,
-        acc_batch: int = 1,
         shared: Pretrained | None = None,
     ) -> None:
         settings = model.settings
-        self.accelerator, self.model, self.rows, self.seed = accelerator, model, rows, seed
-        self.early_stopping, self._shared = early_stopping, shared
-        self.stages = stages_of(settings)
-        limits = most_steps(settings)
+        self.accelerator, self.model, self.rows, self.train = accelerator, model, rows, train
+        self.early_stopping, self._shared = EarlyStopping.of(train), shared
+        self.stages = stages_of(settings, train)
+        limits = most_steps(train.stages)
         self.streams = {
             task: Stream(
                 num_rows=len(found),
-                batch_size=settings.stages.batch_size,
-                acc_batch=acc_batch,
+                batch_size=train.batch_size,
+                acc_batch=train.acc_batch,
                 epoch_batch=limits[task],
-                seed=seed * len(TASKS) + TASKS.index(task),
-                shuffle=settings.stages.shuffle,
+                seed=train.seed * len(TASKS) + TASKS.index(task),
+                shuffle=settings.shuffle,
             )
             for task, found in rows.items()
         }
@@ -201,7 +200,26 @@ class Cllm4RecRecipe(Recipe):
     @property
     def steps(self) -> int:
         """Steps of the pass under way."""
-        stream = self.streams[self.current.task]
+        return self._steps_of(self.current)
+
+    def span(self) -> tuple[int, int]:
+        """Steps of the stages up to finetuning, or of finetuning, whose optimizers are new."""
+        before = first = 0
+        for stage in self.stages[: self.progress.stage + 1]:
+            first = before if stage.fresh else first
+            before += self._length(stage)
+        last = self.progress.stage + 1
+        for stage in self.stages[last:]:
+            if stage.fresh:
+                break
+            before += self._length(stage)
+        return self.progress.step - first, before - first
+
+    def _length(self, stage: Stage) -> int:
+        return stage.epochs * sum(map(self._steps_of, stage.passes)) if stage.epochs else 0
+
+    def _steps_of(self, task: Pass) -> int:
+        stream = self.streams[task.task]
         return min(stream.steps_per_epoch, stream.steps_per_pass)
 
     def segment(self) -> Segment | None:
@@ -267,11 +285,11 @@ class Cllm4RecRecipe(Recipe):
         users = [str(user) for user in batch.users[:_NAMED].tolist()]
         stage, number = self.stage, self.progress.step + 1
         name = "" if stage is None else stage.name
-        key = "finetuning_lr" if name == FINETUNING else "pretraining_lr"
+        key = "stages.finetuning_lr" if name == FINETUNING else "lr"
         return LegosError(
             f"loss is not finite in {name}, epoch {self.progress.epoch + 1}, {self.current.task} "
             f"pass, step {number}: {len(batch)} rows, the first of users {', '.join(users)} (-1: a "
-            f"text about an item); lower model.stages.{key} or model.mutual.weight, or use "
+            f"text about an item); lower exp.train.{key} or model.mutual.weight, or use "
             "exp.precision fp32"
         )
 
@@ -393,20 +411,18 @@ class Cllm4RecRecipe(Recipe):
 
     def _optimizer(self, side: Side) -> Optimizer:
         """Adam over exactly what learns on a side."""
-        lr, own = self.stages[0].lr, self.model.settings.backbone.lr
 
-        def rule(name: str, parameter: nn.Parameter) -> dict[str, Any]:
-            is_own = name.startswith("backbone.") and own is not None
-            return {"lr": own if is_own else lr, "follows_stage": not is_own}
+        def group(name: str, parameter: nn.Parameter) -> Group:
+            return "adapters" if name.startswith("backbone.") else "soft_tokens"
 
-        return build_optimizer(self.model.learning(side).items(), rule)
+        return build_optimizer(self.model.learning(side).items(), self.train, group)
 
     def _begin_optimizers(self, stage: Stage) -> None:
         """The learning rate of a stage, without moments."""
         for optimizer in self.replicas.optimizers.values():
             optimizer.state.clear()
             for group in optimizer.param_groups:
-                if group["follows_stage"]:
+                if group["follows"]:
                     group["peak_lr"] = group["lr"] = stage.lr
 
     def _put_back(self) -> None:

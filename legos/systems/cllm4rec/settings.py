@@ -10,16 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
-from legos.lm.settings import BackboneSettings, LanguageModelSource, Rank
+from legos.config.model_schema import SystemModel, register_system
+from legos.config.train_schema import LATER
+from legos.lm.settings import Alpha, BackboneSettings, LanguageModelSource, Rank
 from legos.settings import (
     CHOICE,
     CONTENT,
     NOTHING,
-    WEIGHTS,
     Count,
-    LearningRate,
-    Natural,
     NotNegative,
     Positive,
     Settings,
@@ -28,8 +26,6 @@ from legos.settings import (
 Preset = Literal["paper", "public_code"]
 Reduction = Literal["paper", "public_code", "mean_unique"]
 Share = Annotated[float, Field(gt=0, lt=1)]
-LATER = WEIGHTS.from_phase("finetuning")
-"""Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.stages``)."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -47,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "on_recommendation_targets": True,
             "user_twice_in_recommendation": False,
         },
-        "stages": {"shuffle": True},
+        "shuffle": True,
     },
     "public_code": {
         "wording": "public_code",
@@ -64,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "on_recommendation_targets": False,
             "user_twice_in_recommendation": True,
         },
-        "stages": {"shuffle": False},
+        "shuffle": False,
     },
 }
 
@@ -82,10 +78,8 @@ class SoftPromptSettings(BackboneSettings):
     """Scores of words are divided by it: a model without its last layers is far too sure."""
     lora_rank: Rank = 16
     """r of LoRA."""
-    lora_alpha: Positive = 32.0
+    lora_alpha: Alpha = 32.0
     """Adapters count alpha / r times."""
-    lr: LearningRate | None = None
-    """Learning rate of what of it learns; null: that of the stage."""
     row_tokens: Count = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
@@ -162,35 +156,6 @@ class MutualSettings(Settings):
     """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
 
 
-class StageSettings(Settings):
-    """Warm-up, mutual pretraining, finetuning."""
-
-    warmup_epochs: Natural = 10
-    """Passes of the content model alone (10 in the paper)."""
-    pretraining_epochs: Natural = 100
-    """Each a pass of interactions, then one of texts (100 in the paper)."""
-    finetuning_epochs: Annotated[Natural, LATER] = 150
-    """Each a pass of recommendation prompts, then one of texts (150 in the paper)."""
-    pretraining_lr: LearningRate = 1e-3
-    """Learning rate of warm-up and pretraining (1e-3 in the public code)."""
-    finetuning_lr: Annotated[LearningRate, LATER] = 1e-4
-    """Learning rate of finetuning (1e-4 in the public code)."""
-    batch_size: Count = 20
-    """Users or texts a step (20 a GPU in the public code)."""
-    collaborative_steps: Count | None = None
-    """At most so many steps of a pass over users; the next goes on there. Null: all."""
-    content_steps: Count | None = None
-    """The same for a pass over texts."""
-    recommendation_steps: Annotated[Count | None, LATER] = None
-    """The same for a pass over recommendation prompts."""
-    shuffle: bool = True
-    """Visit users and texts in a fresh order in every epoch."""
-    patience: Annotated[Natural, LATER] = 0
-    """Epochs of finetuning without improvement on the valid split before it stops; 0: never."""
-    valid_users: Annotated[Count | None, LATER] = None
-    """Finetuning's epochs are compared on so many users of the valid split; null: on all."""
-
-
 class Cllm4RecConfig(Settings):
     """One CLLM4Rec."""
 
@@ -217,8 +182,8 @@ class Cllm4RecConfig(Settings):
     """Recommendation-oriented finetuning and prediction."""
     mutual: MutualSettings = MutualSettings()
     """Mutual regularisation."""
-    stages: StageSettings = StageSettings()
-    """Warm-up, mutual pretraining, finetuning."""
+    shuffle: bool = True
+    """Visit users and texts in a fresh order in every epoch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -248,26 +213,26 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     """CLLM4Rec over a language model (`config/model/cllm4rec.yaml`)."""
 
-    unread: ClassVar[Mapping[str, str | None]] = {
-        **READ_OF_TRAINING,
-        "exp.train": "model.stages",
-        "exp.train.lr": "model.stages.pretraining_lr and finetuning_lr (--pretraining_lr, "
-        "--finetuning_lr)",
-        "exp.train.item_lr": "model.backbone.lr",
-        "exp.train.epochs": "model.stages.warmup_epochs, pretraining_epochs and finetuning_epochs "
-        "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)",
-        "exp.train.batch_size": "model.stages.batch_size (--rows_per_step)",
-        "exp.train.patience": "model.stages.patience (--patience)",
-        "exp.train.epoch_batch": "model.stages.collaborative_steps, content_steps and "
-        "recommendation_steps",
-        "exp.evaluate.fast_eval": "",
-        "exp.cache": "exp.cache.token_folder",
-        "exp.cache.token_folder": None,
-        "embed": "the language model's own token vectors",
+    training: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "batch_size": 20,
+        "patience": 0,
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "schedule": "constant",
+        "clip": None,
     }
-    read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
+    former: ClassVar[Mapping[str, str]] = {
+        "model.stages": "exp.train.stages",
+        "model.stages.pretraining_lr": "exp.train.lr",
+        "model.stages.batch_size": "exp.train.batch_size",
+        "model.stages.patience": "exp.train.patience",
+        "model.stages.shuffle": "model.shuffle",
+        "model.backbone.lr": "exp.train.adapters_lr",
+    }
     memory_keys: ClassVar[tuple[str, ...]] = (
-        "model.stages.batch_size",
+        "exp.train.batch_size",
         "model.max_length",
         "model.backbone.row_tokens",
         "model.backbone.layers",
@@ -277,9 +242,8 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 
-    def unread_settings(self) -> dict[str, str | None]:
-        """Settings of adapters where there are none, and of what learns where nothing does."""
-        found = self.backbone.unread("model.backbone")
-        if self.backbone.train == "frozen":
-            found["model.backbone.lr"] = "model.stages.pretraining_lr and finetuning_lr"
-        return found
+    @property
+    def needs(self) -> frozenset[str]:
+        """Stages, its own tokens, and adapters unless the language model is frozen."""
+        learns = () if self.backbone.train == "frozen" else ("adapters",)
+        return frozenset({"stages", "soft_tokens", *learns})

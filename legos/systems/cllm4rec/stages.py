@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from legos.config.schema import RunConfig
+from legos.config.train_schema import StagesConfig, TrainConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
 from legos.files import write_json
@@ -52,7 +53,7 @@ class Stage:
     Attributes:
         name: shown and stored.
         epochs: how many; 0: it is left out.
-        lr: learning rate.
+        lr: peak learning rate.
         passes: of an epoch, in order.
         fresh: begins with new optimizers.
         measured: each epoch is measured on the valid split after its first pass.
@@ -66,12 +67,12 @@ class Stage:
     measured: bool = False
 
 
-def stages_of(settings: Cllm4RecConfig) -> tuple[Stage, ...]:
+def stages_of(settings: Cllm4RecConfig, train: TrainConfig) -> tuple[Stage, ...]:
     """Warm-up, mutual pretraining and finetuning; without content there are no passes over texts.
 
     The public code finetunes in a program of its own, so its optimizers are new.
     """
-    lengths, has_content = settings.stages, settings.content.enabled
+    lengths, has_content = train.stages, settings.content.enabled
     warm_up = Pass("content", "content", mutual=False)
     content = Pass("content", "content")
     last_content = Pass("content", "content", dropout=settings.content.dropout_in_finetuning)
@@ -81,13 +82,13 @@ def stages_of(settings: Cllm4RecConfig) -> tuple[Stage, ...]:
         Stage(
             WARM_UP,
             lengths.warmup_epochs if has_content else 0,
-            lengths.pretraining_lr,
+            train.lr,
             (warm_up,),
         ),
         Stage(
             PRETRAINING,
             lengths.pretraining_epochs,
-            lengths.pretraining_lr,
+            train.lr,
             (interactions, content) if has_content else (interactions,),
         ),
         Stage(
@@ -101,9 +102,8 @@ def stages_of(settings: Cllm4RecConfig) -> tuple[Stage, ...]:
     )
 
 
-def most_steps(settings: Cllm4RecConfig) -> Mapping[Task, int]:
+def most_steps(limits: StagesConfig) -> Mapping[Task, int]:
     """The most steps that a pass of each task takes; 0: as many as it has batches."""
-    limits = settings.stages
     return {
         "collaborative": limits.collaborative_steps or 0,
         "content": limits.content_steps or 0,
@@ -132,7 +132,8 @@ class Pretrained:
     def __init__(self, config: RunConfig, tables: Tables, checkpoint: Path) -> None:
         whole = run_identity(config, tables)
         chosen = whole.settings.get("model.content.checkpoint") == "valid"
-        later = set() if chosen else {each.key for each in settings(config) if each.mark.phase}
+        phased = {each.key: None for each in settings(config) if each.mark.phase}
+        later = () if chosen else config.model.as_in_runs(phased)
         own = {key: value for key, value in whole.settings.items() if key not in later}
         identity = Identity(own, whole.sources)
         folder = config.exp.runs_folder / config.data.name / _FOLDER

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult
 from legos.lm.load import LanguageModel
-from legos.metrics import parse_metric
-from legos.metrics.beyond import ALL
 from legos.runs.folder import RunFolder, Tracker
 from legos.systems.cllm4rec.batches import (
     ContentLM,
@@ -27,9 +24,9 @@ from legos.systems.cllm4rec.model import Assembled, build_cllm4rec
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import Pretrained, Task
-from legos.training.recipe import PRETRAINED, EarlyStopping
-from legos.training.saved_state import SavedState, load_trained
-from legos.training.trainer import Trainer
+from legos.training.recipe import PRETRAINED
+from legos.training.saved_state import load_trained
+from legos.training.trainer import train
 from legos.training.weights import frozen_hashes, seed_everything
 from legos.workplace.workplace import Workplace
 
@@ -76,38 +73,34 @@ class Cllm4RecSystem:
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
         """Warm up, pretrain and finetune, going on from ``checkpoints/last``."""
-        place, config = self.place, self.place.config.exp.train
+        place, own = self.place, self.place.config.exp.train
         rows = self.task_rows(tracker.say)
-        stopping = EarlyStopping(
-            config.metric, parse_metric(config.metric).maximize, self.settings.stages.patience
-        )
-        seed_everything(config.seed, rank=place.accelerator.process_index)
+        seed_everything(own.seed, rank=place.accelerator.process_index)
         shared = Pretrained(place.config, place.tables, folder.checkpoints / PRETRAINED)
-        recipe = Cllm4RecRecipe(
-            place.accelerator,
-            self.model,
-            rows,
-            stopping,
-            seed=config.seed,
-            acc_batch=config.acc_batch,
-            shared=shared,
-        )
+        recipe = Cllm4RecRecipe(place.accelerator, self.model, rows, own, shared=shared)
         counts = ", ".join(f"{len(found):,} rows of {task}" for task, found in rows.items())
         tracker.say(f"{folder.path}: {self.parameters:,} trained parameters, {counts}")
-        valid = place.split(place.config.data.splits.valid)
-        some = valid
-        if self.settings.stages.valid_users is not None:
-            some = valid.some(self.settings.stages.valid_users, seed=config.seed)
-
-        def validate() -> dict[str, float]:
-            result = evaluate(place, self.model, self.prompts, some, thorough=False)
-            return result.rows[ALL] if result else {}
-
-        saved = SavedState.of_run(recipe, folder, tracker, config)
-        begin = time.monotonic()
-        Trainer(recipe, validate, saved, tracker).train()
-        tracker.say(f"{time.monotonic() - begin:.0f} s in all")
-        return self._trained(recipe)
+        some = place.split(place.config.data.splits.valid)
+        if own.stages.valid_users is not None:
+            some = some.some(own.stages.valid_users, seed=own.seed)
+        trained = train(recipe, lambda: self.evaluate(some, thorough=False), folder, tracker)
+        progress = recipe.progress
+        seconds = sum(progress.seconds.values())
+        return {
+            "rows": len(self.prompts.users),
+            "texts": len(rows["content"]) if "content" in rows else 0,
+            **trained,
+            "epochs": progress.epochs,
+            "seconds_per_epoch": round(seconds / max(1, progress.epochs), 3),
+            "stages": {
+                name: {
+                    "seconds": round(spent, 3),
+                    "tokens": progress.tokens[name],
+                    "tokens_per_second": round(progress.tokens[name] / spent),
+                }
+                for name, spent in progress.seconds.items()
+            },
+        }
 
     def load(self, checkpoint: Path) -> str:
         """Take trained tables; returns the id of the run that trained them."""
@@ -157,28 +150,6 @@ class Cllm4RecSystem:
                 corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings
             )
         return rows
-
-    def _trained(self, recipe: Cllm4RecRecipe) -> dict[str, Any]:
-        progress, stopping = recipe.progress, recipe.early_stopping
-        seconds = sum(progress.seconds.values())
-        return {
-            "rows": len(self.prompts.users),
-            "texts": len(recipe.rows["content"]) if "content" in recipe.rows else 0,
-            "steps": progress.step,
-            "epochs": progress.epochs,
-            "metric": stopping.metric,
-            "best": stopping.best,
-            "best_epoch": stopping.best_epoch,
-            "seconds_per_epoch": round(seconds / max(1, progress.epochs), 3),
-            "stages": {
-                name: {
-                    "seconds": round(progress.seconds[name], 3),
-                    "tokens": progress.tokens[name],
-                    "tokens_per_second": round(progress.tokens[name] / progress.seconds[name]),
-                }
-                for name in progress.seconds
-            },
-        }
 
 
 def refuse_long(settings: Cllm4RecModel, longest: int | None, name: str) -> None:

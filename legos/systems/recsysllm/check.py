@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from legos.config.schema import ExpConfig
+from legos.config.train_schema import TrainConfig
 from legos.data.tables import Tables
 from legos.lm.footprint import (
     Activations,
@@ -65,17 +67,17 @@ def show_recsysllm(
     )
     part = Part.of("language model, adapters, positions", counted(backbone))
     print_backbone(console, settings, language, [part])
-    _show_plan(place.tables, families, settings, console)
+    _show_plan(place.tables, families, settings, place.config.exp.train, console)
     title = f"memory on {place.accelerator.device} of {settings.name}, a device"
-    footprint = _footprint(backbone, settings, place.config.exp.precision)
+    footprint = _footprint(backbone, settings, place.config.exp)
     print_memory(console, title, footprint, processes)
 
 
-def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> Footprint:
+def _footprint(backbone: Backbone, settings: RecsysllmModel, exp: ExpConfig) -> Footprint:
     """Memory of steps in which as many tokens are read at once as ever are."""
     glm = isinstance(backbone, GlmBackbone)
     inner: Any = backbone.transformer if glm else backbone.model
-    own, width = settings.training, settings.positions.max_tokens
+    own, width = exp.train, settings.positions.max_tokens
 
     def activations(processes: int) -> Activations | None:
         examples = math.ceil(own.batch_size / processes)
@@ -84,7 +86,7 @@ def _footprint(backbone: Backbone, settings: RecsysllmModel, precision: str) -> 
             run = glm_run(rows, width, backbone.width, learn=settings.backbone.trained == "full")
         else:
             run = transformer_run(rows, width, vectors=True)
-        return activations_of(inner, run, autocast=precision != "fp32")
+        return activations_of(inner, run, autocast=exp.precision != "fp32")
 
     return Footprint(
         weights_of(backbone, layers_of(inner)),
@@ -124,9 +126,13 @@ def _read(families: TaskFamilies) -> list[tuple[str, str]]:
 
 
 def _show_plan(
-    tables: Tables, families: TaskFamilies, settings: RecsysllmModel, console: Console
+    tables: Tables,
+    families: TaskFamilies,
+    settings: RecsysllmModel,
+    own: TrainConfig,
+    console: Console,
 ) -> None:
-    own, measure = settings.training, settings.measure
+    measure = settings.measure
     steps = own.epoch_steps or -(-len(families.mixture()) // own.batch_size)
     table = titled_table("training and measuring", "what", "how")
     table.add_row("steps", f"{own.epochs} epochs of {steps:,} steps of {own.batch_size} examples")

@@ -10,8 +10,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from legos.config.model_schema import READ_OF_TRAINING, SystemModel, register_system
-from legos.lm.settings import BackboneSettings, LanguageModelSource, Rank, Targets, Trained
+from legos.config.model_schema import SystemModel, register_system
+from legos.lm.settings import (
+    Alpha,
+    BackboneSettings,
+    LanguageModelSource,
+    LoraDropout,
+    Rank,
+    Targets,
+    Trained,
+)
 from legos.settings import (
     CHOICE,
     CONTENT,
@@ -19,10 +27,6 @@ from legos.settings import (
     NOTHING,
     WEIGHTS,
     Count,
-    Dropout,
-    Fraction,
-    LearningRate,
-    Natural,
     NotNegative,
     Positive,
     Seed,
@@ -56,9 +60,9 @@ class DecoderSettings(BackboneSettings):
     `paper` and `qkv` are LoRA with targets `linear` (section 4.1.4) and `qkv`."""
     lora_rank: Rank = 8
     """r (8 in the paper)."""
-    lora_alpha: Positive = 16.0
+    lora_alpha: Alpha = 16.0
     """Adapters count alpha / r times (the paper: silent)."""
-    lora_dropout: Dropout = 0.05
+    lora_dropout: LoraDropout = 0.05
     """On their input (the paper: silent)."""
     lora_targets: Targets = ("linear",)
     """Linear layers with adapters: by the last parts of their names; `qkv`; `linear`: all of a
@@ -106,37 +110,6 @@ class DecoderSettings(BackboneSettings):
         elif self.layout != "auto":
             raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
         return self
-
-
-class TrainingSettings(Settings):
-    """Steps over a mixture of task prompts and blank infilling."""
-
-    infill_share: Fraction = 0.2
-    """Share of examples that are histories with blanks; the others are task prompts."""
-    epochs: Natural = 10
-    """0: the language model as it is, measured without training."""
-    epoch_steps: Count | None = None
-    """Steps of an epoch, after each of which it is measured; null: as many as draw as many examples
-    as all families have."""
-    batch_size: Count = 64
-    """Examples a step."""
-    batch_tokens: Count = 8192
-    """Tokens read at once; more are read in turn. Changes memory, and results only by rounding and
-    by dropout."""
-    lr: LearningRate = 1e-5
-    """Peak learning rate (the paper)."""
-    schedule: Literal["constant", "linear"] = "linear"
-    """After the warm-up; `linear`: down to 0."""
-    warmup: Fraction = 0.05
-    """Share of all steps over which the learning rate rises (P5)."""
-    weight_decay: NotNegative = 0.01
-    """Of AdamW (P5); tables of positions and new tokens have none."""
-    clip_norm: Positive = 1.0
-    """Longest gradient (P5)."""
-    reduction: Literal["tokens", "examples"] = "tokens"
-    """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
-    patience: Natural = 0
-    """Epochs without improvement on the valid split before it stops; 0: never."""
 
 
 class RatingModelSettings(Settings):
@@ -199,8 +172,6 @@ class RecsysllmConfig(Settings):
     """Blanks of histories."""
     tasks: TaskSettings = TaskSettings()
     """Which examples are made, and of what."""
-    training: TrainingSettings = TrainingSettings()
-    """Steps over the mixture."""
     measure: Annotated[MeasureSettings, MEASUREMENT] = MeasureSettings()
     """Which prompts are tried on how many users."""
 
@@ -225,28 +196,27 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
 
     reads_other_tables: ClassVar[bool] = True
-    unread: ClassVar[Mapping[str, str | None]] = {
-        **READ_OF_TRAINING,
-        "exp.train": "model.training",
-        "exp.train.lr": "model.training.lr (--peak_lr)",
-        "exp.train.item_lr": "model.training.lr (--peak_lr)",
-        "exp.train.epochs": "model.training.epochs (--epochs)",
-        "exp.train.epoch_batch": "model.training.epoch_steps (--epoch_steps)",
-        "exp.train.batch_size": "model.training.batch_size (--examples_per_step)",
-        "exp.train.patience": "model.training.patience (--patience)",
-        "exp.train.weight_decay": "model.training.weight_decay",
-        "exp.train.warmup": "model.training.warmup",
-        "exp.train.schedule": "model.training.schedule",
-        "exp.train.clip": "model.training.clip_norm",
-        "exp.evaluate.fast_eval": "",
-        "exp.cache": "exp.cache.candidate_folder",
-        "exp.cache.candidate_folder": None,
-        "embed": "the language model's own token vectors",
+    training: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adamw",
+        "lr": 1e-5,  # the paper
+        "epochs": 10,  # this and all below: P5
+        "batch_size": 64,
+        "patience": 0,
+        "weight_decay": 0.01,
+        "warmup": 0.05,
+        "schedule": "linear",
+        "clip": 1.0,
     }
-    read_later: ClassVar[Mapping[str, Any]] = {"exp.train.acc_batch": 1}
+    former: ClassVar[Mapping[str, str]] = {
+        **{f"model.training.{key}": f"exp.train.{key}" for key in (
+            "infill_share", "epochs", "epoch_steps", "batch_size", "batch_tokens", "lr",
+            "schedule", "warmup", "weight_decay", "reduction", "patience",
+        )},
+        "model.training.clip_norm": "exp.train.clip",
+    }  # fmt: skip
     memory_keys: ClassVar[tuple[str, ...]] = (
-        "model.training.batch_tokens",
-        "model.training.batch_size",
+        "exp.train.batch_tokens",
+        "exp.train.batch_size",
         "model.measure.batch_size",
         "model.measure.beams",
         "model.backbone.layers",
@@ -256,6 +226,8 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 
-    def unread_settings(self) -> dict[str, str | None]:
-        """Settings of adapters where there are none."""
-        return self.backbone.unread("model.backbone")
+    @property
+    def needs(self) -> frozenset[str]:
+        """Prompts, its own tokens, and adapters unless the language model is frozen."""
+        learns = () if self.backbone.train == "frozen" else ("adapters",)
+        return frozenset({"prompts", "epochs", "soft_tokens", *learns})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,9 +21,8 @@ from legos.systems.recsysllm.model_settings import RecsysllmConfig, RecsysllmMod
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
-from legos.training.optimizer import build_optimizer, decays, learning_rate_factor
+from legos.training.optimizer import Group, build_optimizer, decays
 from legos.training.recipe import (
-    BEST,
     EarlyStopping,
     Loss,
     Recipe,
@@ -33,6 +32,9 @@ from legos.training.recipe import (
     record_of,
 )
 from legos.training.weights import frozen_hashes
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
 
 _ENOUGH = 1024  # tokens that are worth a forward pass
 
@@ -101,8 +103,7 @@ class InfillRecipe(Recipe):
         backbone: on the device.
         stream: examples of every step.
         settings: how.
-        early_stopping: of the watched metric.
-        seed: of dropout.
+        train: ``exp.train``.
     """
 
     system = "recsysllm"
@@ -115,40 +116,30 @@ class InfillRecipe(Recipe):
         backbone: Backbone,
         stream: TrainingStream,
         settings: RecsysllmConfig,
-        early_stopping: EarlyStopping,
-        *,
-        seed: int,
+        train: TrainConfig,
     ) -> None:
         self.accelerator, self.backbone, self.stream = accelerator, backbone, stream
-        self.settings, self.early_stopping, self.seed = settings, early_stopping, seed
+        self.settings, self.train = settings, train
+        self.early_stopping = EarlyStopping.of(train)
         self.rows_per_step = stream.size
         self.frozen = frozen_hashes(backbone)
         self.progress = Progress()
-        self._left = False
         self.replicas = Replicas(
             accelerator,
-            InfillLoss(backbone, settings.training.reduction),
-            {"": _optimizer(backbone, settings)},
+            InfillLoss(backbone, train.reduction),
+            {"": _optimizer(backbone, train)},
             trained=backbone,
             may_shard=RecsysllmModel.shards,
         )
 
-    @property
-    def total(self) -> int:
-        """Steps of the whole training, if it does not stop early."""
-        return self.stream.steps_per_epoch * self.settings.training.epochs
-
     def segment(self) -> Segment | None:
-        """The epoch under way; without epochs ``best`` is the language model as it was."""
+        """The epoch under way."""
         done, steps = self.progress.epochs, self.stream.steps_per_epoch
-        labels = {"epoch": done + 1}
-        if not self.settings.training.epochs:
-            return None if self._left else Segment("untrained", labels, keep=BEST, save=False)
-        if done >= self.settings.training.epochs or self.early_stopping.stop:
+        if done >= self.train.epochs or self.early_stopping.stop:
             return None
         return Segment(
             title=f"epoch {done + 1}",
-            labels=labels,
+            labels={"epoch": done + 1},
             steps=steps,
             done=self.progress.step - done * steps,
             measure="choose",
@@ -159,7 +150,7 @@ class InfillRecipe(Recipe):
 
         Every process builds all examples, since what a group counts follows from all of them.
         """
-        own = self.settings.training
+        own = self.train
         examples = self.stream.examples(self.progress.step)
         is_target = examples.targets != IGNORE
         rows = Ragged(examples.tokens, examples.offsets).rows
@@ -173,7 +164,7 @@ class InfillRecipe(Recipe):
             chosen = taken[group]
             share = int(weights[chosen].sum()) / total if counts_at_all else 0.0
             pieces.append(Piece(examples.select(chosen), share, counts_at_all))
-        return Step(pieces, rate=self._rate, clip=own.clip_norm)
+        return Step(pieces)
 
     def _taken(self, lengths: Tensor) -> tuple[Tensor, bool]:
         """Examples of this process by number, long and short ones alike, and whether they count.
@@ -204,13 +195,13 @@ class InfillRecipe(Recipe):
         loss = float(sum(loss.value for loss in losses))
         return LegosError(
             f"loss {loss}, gradient {norm} in step {self.progress.step + 1}: not finite; lower "
-            "model.training.lr, or use exp.precision fp32"
+            "exp.train.lr, or use exp.precision fp32"
         )
 
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
         """Loss and learning rate."""
         progress = self.progress
-        log = {"loss": loss, "learning_rate": self.settings.training.lr * self._rate}
+        log = {"loss": loss, "learning_rate": self.train.lr * self.rate}
         progress.step += 1
         progress.loss_sum += loss
         progress.tokens += int(counts[0])
@@ -224,16 +215,11 @@ class InfillRecipe(Recipe):
 
     def after(self, segment: Segment, score: float) -> None:
         """Go on to the next epoch."""
-        self._left = True
-        if segment.steps:
-            self.progress.loss_sum, self.progress.epochs = 0.0, self.progress.epochs + 1
+        self.progress.loss_sum, self.progress.epochs = 0.0, self.progress.epochs + 1
 
-    @property
-    def _rate(self) -> float:
-        own = self.settings.training
-        return learning_rate_factor(
-            self.progress.step, total=self.total, warmup=own.warmup, schedule=own.schedule
-        )
+    def span(self) -> tuple[int, int]:
+        """Steps of all epochs."""
+        return self.progress.step, self.stream.steps_per_epoch * self.train.epochs
 
 
 def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
@@ -275,13 +261,17 @@ def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
     backbone.intra.requires_grad_(own.requires_grad)
 
 
-def _optimizer(backbone: Backbone, settings: RecsysllmConfig) -> Optimizer:
-    """AdamW without weight decay on what has one dimension, on positions and on new tokens."""
-    own = settings.training
+def _optimizer(backbone: Backbone, train: TrainConfig) -> Optimizer:
+    """No weight decay on what has one dimension, on positions and on new tokens."""
 
-    def rule(name: str, parameter: nn.Parameter) -> dict[str, Any]:
+    def group(name: str, parameter: nn.Parameter) -> Group:
         is_new = name.startswith(("intra.", "new_tokens")) or "position_embeddings" in name
-        decay = own.weight_decay if decays(parameter) and not is_new else 0.0
-        return {"lr": own.lr, "weight_decay": decay}
+        return "soft_tokens" if is_new else "adapters"
 
-    return build_optimizer(backbone.named_parameters(), rule, name="adamw", fused=None)
+    return build_optimizer(
+        backbone.named_parameters(),
+        train,
+        group,
+        decays=lambda name, each: decays(name, each) and group(name, each) == "adapters",
+        fused=None,
+    )

@@ -7,6 +7,7 @@ never been stopped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from legos.systems.recsysllm.tasks.events import (
 from legos.systems.recsysllm.units import Unit, document_of, plain
 from legos.systems.recsysllm.world import World
 
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
+
 _INFILL, _USER, _SPANS = 72, 73, 74  # keys of random numbers
 _FOR_TEXT = 0.8  # of the most tokens; the rest is for masks and [START]s
 
@@ -34,8 +38,7 @@ class TrainingStream:
     Args:
         world: tables and tokenizer.
         special: tokens of the backbone.
-        seed: of the run.
-        acc_batch: a step has so many times the examples of ``training.batch_size``.
+        train: ``exp.train``; a step has ``batch_size`` times ``acc_batch`` examples.
 
     Attributes:
         mixture: of all task families.
@@ -47,20 +50,17 @@ class TrainingStream:
             unknown.
     """
 
-    def __init__(
-        self, world: World, special: SpecialTokens, *, seed: int, acc_batch: int = 1
-    ) -> None:
-        self._world, self._special, self._seed = world, special, seed
-        own = world.settings.training
+    def __init__(self, world: World, special: SpecialTokens, train: TrainConfig) -> None:
+        self._world, self._special, self._seed = world, special, train.seed
         self.mixture = world.families.mixture()
-        self.size, self._share = own.batch_size * acc_batch, own.infill_share
-        self.steps_per_epoch = own.epoch_steps or max(1, -(-len(self.mixture) // self.size))
+        self.size, self._share = train.batch_size * train.acc_batch, train.infill_share
+        self.steps_per_epoch = train.epoch_steps or max(1, -(-len(self.mixture) // self.size))
         if self._share:
             self._windows = HorizonSampler(
                 world.families.sequences.times,
                 held_out=HELD_OUT,
                 settings=world.settings.tasks.horizons,
-                seed=seed,
+                seed=train.seed,
             )
             self._readers = self._windows.usable()
             if not len(self._readers):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from legos.data.items import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult
 from legos.metrics import parse_metric
-from legos.metrics.beyond import ALL
 from legos.runs.checkpoint import read_checkpoint
 from legos.runs.folder import RunFolder, Tracker
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone, open_language
@@ -22,9 +20,9 @@ from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.world import intra_rows, open_world
-from legos.training.recipe import EarlyStopping, TrainedRecord
-from legos.training.saved_state import SavedState, take_trained
-from legos.training.trainer import Trainer
+from legos.training.recipe import TrainedRecord
+from legos.training.saved_state import take_trained
+from legos.training.trainer import train
 from legos.training.weights import seed_everything
 from legos.workplace.workplace import Workplace
 
@@ -67,36 +65,29 @@ class RecsysllmSystem:
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
         """Train on the mixture, going on from ``checkpoints/last``."""
-        config, own = self.place.config.exp.train, self.settings.training
-        stopping = EarlyStopping(config.metric, parse_metric(config.metric).maximize, own.patience)
-        seed_everything(config.seed, rank=self.place.accelerator.process_index)
-        stream = TrainingStream(
-            self.world, self.backbone.special, seed=config.seed, acc_batch=config.acc_batch
-        )
-        recipe = InfillRecipe(
-            self.place.accelerator,
-            self.backbone,
-            stream,
-            self.settings,
-            stopping,
-            seed=config.seed,
-        )
-        names = ", ".join(stream.mixture.names)
+        own = self.place.config.exp.train
+        seed_everything(own.seed, rank=self.place.accelerator.process_index)
+        stream = TrainingStream(self.world, self.backbone.special, own)
+        recipe = InfillRecipe(self.place.accelerator, self.backbone, stream, self.settings, own)
+        names, (_, steps) = ", ".join(stream.mixture.names), recipe.span()
         tracker.say(
-            f"{folder.path}: {self.parameters:,} trained parameters, {recipe.total:,} steps of "
+            f"{folder.path}: {self.parameters:,} trained parameters, {steps:,} steps of "
             f"{stream.size} examples: {names}; {own.infill_share:.0%} histories with blanks"
         )
         valid = self.place.split(self.place.config.data.splits.valid)
-
-        def validate() -> dict[str, float]:
-            result = self._measure(valid, thorough=False)
-            return result.rows[ALL] if result else {}
-
-        saved = SavedState.of_run(recipe, folder, tracker, config)
-        begin = time.monotonic()
-        Trainer(recipe, validate, saved, tracker).train()
-        tracker.say(f"{time.monotonic() - begin:.0f} s in all")
-        return self._trained(recipe)
+        trained = train(recipe, lambda: self._measure(valid, thorough=False), folder, tracker)
+        progress = recipe.progress
+        return {
+            "rows": len(stream.mixture),
+            **trained,
+            "epochs": progress.epochs,
+            "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),
+            "tokens": progress.tokens,
+            "targets": progress.targets,
+            "tokens_per_second": round(progress.tokens / max(1e-9, progress.seconds)),
+            "tasks": stream.mixture.names,
+            "titles": dict(self.world.families.catalogue.counts),
+        }
 
     def load(self, checkpoint: Path) -> str:
         """Take what was trained, on these tables or on others; the id of the run that did."""
@@ -108,27 +99,6 @@ class RecsysllmSystem:
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Measure a split with every prompt that was chosen."""
         return self._measure(interactions, thorough=thorough)
-
-    def _trained(self, recipe: InfillRecipe) -> dict[str, Any]:
-        progress, stopping = recipe.progress, recipe.early_stopping
-        found: dict[str, Any] = {
-            "rows": len(recipe.stream.mixture),
-            "steps": progress.step,
-            "epochs": progress.epochs,
-            "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),
-            "tokens": progress.tokens,
-            "targets": progress.targets,
-            "tokens_per_second": round(progress.tokens / max(1e-9, progress.seconds)),
-            "tasks": recipe.stream.mixture.names,
-            "titles": dict(self.world.families.catalogue.counts),
-        }
-        if stopping.best_epoch:
-            found |= {
-                "metric": stopping.metric,
-                "best": stopping.best,
-                "best_epoch": stopping.best_epoch,
-            }
-        return found
 
 
 def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 from legos.data.tables import Tables
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.system import Cllm4RecSystem
-from legos.training.recipe import EarlyStopping
 from legos.training.trainer import take_step
 from legos.training.weights import seed_everything
 from legos.workplace.device import make_accelerator
@@ -43,16 +42,16 @@ def _precision_of_its_own() -> Iterator[None]:
 def training_of(root: Path, precision: Any, family: dict[str, Any]) -> Cllm4RecRecipe:
     shape = world_language_model(root / "model", attention_dropout=0.0, **family)
     limits = dict.fromkeys(("collaborative_steps", "content_steps", "recommendation_steps"), STEPS)
-    stages = {"batch_size": 6, "pretraining_epochs": 1, "finetuning_epochs": 1, **limits}
-    config = world_config(root, model={"model": shape, "stages": stages}, precision=precision)
+    stages = {"pretraining_epochs": 1, "finetuning_epochs": 1, **limits}
+    model = {"model": shape, "train": {"batch_size": 6, "stages": stages}}
+    config = world_config(root, model=model, precision=precision)
     AcceleratorState._reset_state()
     accelerator = make_accelerator(device="cpu", precision=precision, deterministic=False)
     place = Workplace.open(config, accelerator, Tables.load(config.data.folder))
     system = Cllm4RecSystem(place)
     seed_everything(0)
     rows = system.task_rows(lambda text: None)
-    stopping = EarlyStopping("nDCG@10", True, 0)
-    return Cllm4RecRecipe(accelerator, system.model, rows, stopping, seed=0)
+    return Cllm4RecRecipe(accelerator, system.model, rows, config.exp.train)
 
 
 def losses(training: Cllm4RecRecipe) -> dict[str, list[float]]:

@@ -26,7 +26,6 @@ from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import stages_of
 from legos.systems.cllm4rec.system import Cllm4RecSystem
-from legos.training.recipe import EarlyStopping
 from legos.training.trainer import take_step
 from legos.training.weights import seed_everything
 from legos.workplace.device import make_accelerator
@@ -101,8 +100,8 @@ def test_warm_up_pulls_nothing_and_the_public_code_ends_without_dropout(
 
 
 def recipe_of(system: Cllm4RecSystem) -> Cllm4RecRecipe:
-    rows, stopping = system.task_rows(lambda text: None), EarlyStopping("nDCG@10", True, 0)
-    return Cllm4RecRecipe(system.place.accelerator, system.model, rows, stopping, seed=0)
+    rows, train = system.task_rows(lambda text: None), system.place.config.exp.train
+    return Cllm4RecRecipe(system.place.accelerator, system.model, rows, train)
 
 
 def begin_step(recipe: Cllm4RecRecipe) -> dict[str, float]:
@@ -134,13 +133,15 @@ def test_without_mutual_weight_collaborative_tables_go_the_way_of_llm_cf(root: P
 
 def yamls(root: Path, folder: Path) -> list[str]:
     """Data and model YAMLs of the planted world; the words that name them."""
-    config = world_config(root, model={"stages": {"pretraining_epochs": 30}})
+    config = world_config(root)
     data, model = folder / "world.yaml", folder / "planted.yaml"
     text = json.dumps(config.data.model_dump(mode="json"))
     data.write_text(f"# {text[:20]}\n{text}")  # JSON is YAML
     section = json.loads(config.model.model_dump_json())
     section |= {"name": "planted", "model": world_language_model(root / "llama")}
-    section["stages"] |= {"finetuning_epochs": 20, "batch_size": 20, "warmup_epochs": 2}
+    stages = {"warmup_epochs": 2, "pretraining_epochs": 30, "finetuning_epochs": 20}
+    stages |= {"finetuning_lr": 0.01}
+    section["train"] = {"lr": 0.01, "batch_size": 20, "stages": stages}
     model.write_text(json.dumps(section))
     exp = ["--exp", "cllm4rec", "--exp.runs_folder", str(folder / "runs"), "--seed", "3"]
     exp += ["--exp.cache.token_folder", str(folder / "tokens"), "--device", "cpu"]
@@ -219,7 +220,7 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
     plain = json.loads(world_config(root).model.model_dump_json())
     plain["model"] = world_language_model(root / "llama")
     without = {**plain, "name": "prerec", "recommendation": {"scoring": "next_item"}}
-    without["stages"] = {**plain["stages"], "finetuning_epochs": 0}
+    without["train"] = {"stages": {"finetuning_epochs": 0}}
     mf = {
         "name": "mf",
         "hidden_size": 8,
@@ -232,7 +233,10 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
         mode="compare",
         baselines=["popularity"],
         compare={"models": [plain, without, {**mf, "against": "prerec"}], "seeds": [1, 2]},
-        train={"epochs": 1, "metric": "nDCG@10"},
+        train={
+            **json.loads(world_config(root).exp.train.model_dump_json()),
+            "epochs": 1,
+        },
     )
     config = at(config, tmp_path / "runs")
     summary = run(config)
@@ -255,7 +259,9 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
                     update={
                         "mode": "train_test",
                         "compare": None,
-                        "train": config.exp.train.model_copy(update={"seed": 1}),
+                        "train": config.exp.compare.models[1].train.model_copy(  # type: ignore[union-attr]
+                            update={"seed": 1}
+                        ),
                     }
                 ),
             }
@@ -270,7 +276,11 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
 def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path) -> None:
     config = world_config(
         root,
-        model={"stages": {"pretraining_epochs": 1, "valid_users": 5, "recommendation_steps": 1}},
+        model={
+            "train": {
+                "stages": {"pretraining_epochs": 1, "valid_users": 5, "recommendation_steps": 1}
+            }
+        },
         evaluate={"ranking": "shown", "metrics": ["MRR"]},
         train={"metric": "MRR"},
     )
@@ -283,7 +293,7 @@ def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path
 def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, chosen: str) -> None:
     system = opened(world_config(root, model={"content": {"checkpoint": chosen}}))
     recipe = recipe_of(system)
-    assert [stage.epochs for stage in stages_of(system.settings)] == [1, 2, 2]
+    assert [stage.epochs for stage in stages_of(system.settings, recipe.train)] == [1, 2, 2]
     first = state_of(system)
     if chosen != "last":
         recipe.keep_content(1.0)

@@ -134,13 +134,13 @@ def world_language_model(folder: Path, **shape: Any) -> dict[str, Any]:
 def world_config(root: Path, *, model: dict[str, Any] | None = None, **exp: Any) -> RunConfig:
     """CLLM4Rec over the tables and the language model in ``root``, few short stages."""
     given = dict(model or {})
+    own = given.pop("train", {})
     stages = {
         "warmup_epochs": 1,
         "pretraining_epochs": 2,
         "finetuning_epochs": 2,
-        "pretraining_lr": 0.01,
         "finetuning_lr": 0.01,
-        "batch_size": 8,
+        **own.get("stages", {}),
     }
     section = {
         "system": "cllm4rec",
@@ -148,7 +148,7 @@ def world_config(root: Path, *, model: dict[str, Any] | None = None, **exp: Any)
         "model": world_language_model(root / "llama"),
         "max_length": 64,
         **given,
-        "stages": {**stages, **given.get("stages", {})},
+        "train": {"lr": 0.01, "batch_size": 8, **own, "stages": stages},
     }
     train = {"metric": "nDCG@10", "seed": 3, "checkpoint_minutes": 60.0, **exp.pop("train", {})}
     evaluate = {

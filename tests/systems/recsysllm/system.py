@@ -46,7 +46,7 @@ def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
             "num_negatives": 4, "max_tokens": 256, "max_answer_tokens": 20,
             "horizons": {"by": "count"},
         },
-        "training": {
+        "train": {
             "epochs": 2, "epoch_steps": 4, "batch_size": 6, "batch_tokens": 300, "lr": 0.01,
         },
         "measure": {
@@ -92,6 +92,7 @@ def yamls(config: RunConfig, folder: Path, name: str = "tiny") -> list[str]:
     """Data and model YAMLs of a configuration; the words of a command that names them."""
     (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
     model = json.loads(config.model.model_dump_json())
+    model["train"] = json.loads(config.exp.train.model_dump_json())
     (folder / f"{name}.yaml").write_text(json.dumps({**model, "name": name}))
     words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / f"{name}.yaml")]
     words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import worker
 from legos.config.load import load_run_config
+from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
@@ -35,8 +36,8 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "tokens": {"masking.whole_entities": False},
     "as-glm": AS_GLM,
     "as-glm-ids": {"tasks.item_text": "id", **AS_GLM},
-    "prompts-alone": {"training.infill_share": 0.0},
-    "untrained": {"training.epochs": 0},
+    "prompts-alone": {"train.infill_share": 0.0},
+    "untrained": {"train.epochs": 0},
 }
 
 
@@ -48,33 +49,35 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{path}.{key}" if path else key)
 
 
-def models(exp: str) -> dict[str, RecsysllmModel]:
+def runs(exp: str) -> dict[str, RunConfig]:
     config = load_run_config(["--data", "amazon-beauty", "--exp", exp, "--horizons", "count"])
     rows = config.rows()
     assert {row.reference for row in rows[1:]} == {rows[0].label}
-    found = {row.label: row.runs[0].model for row in rows}
-    assert all(isinstance(model, RecsysllmModel) for model in found.values())
-    return found  # type: ignore[return-value] # just seen
+    return {row.label: row.runs[0] for row in rows}
 
 
-def differences(model: RecsysllmModel, other: RecsysllmModel) -> dict[str, Any]:
-    own, theirs = (dict(leaves(m.model_dump(mode="json"))) for m in (model, other))
+def settings(run: RunConfig) -> dict[str, Any]:
+    told = {**run.model.model_dump(mode="json"), "train": run.exp.train.model_dump(mode="json")}
+    return dict(leaves(told))
+
+
+def differences(run: RunConfig, other: RunConfig) -> dict[str, Any]:
+    own, theirs = settings(run), settings(other)
     return {key: own[key] for key in own if key != "name" and own[key] != theirs[key]}
 
 
 def test_every_row_differs_from_the_first_in_what_it_says() -> None:
-    found = models("recsysllm-ablation")
+    found = runs("recsysllm-ablation")
     first = found["recsysllm"]
-    assert {name: differences(model, first) for name, model in found.items()} == DIFFERENCES
+    assert {name: differences(run, first) for name, run in found.items()} == DIFFERENCES
 
 
 def test_the_factorial_has_every_combination_once() -> None:
     keys = ("tasks.item_text", "positions.intra_mode", *BLANKS)
     wanted = product(("title", "id"), ("paper", "run", "glm"), (False, True), (True, False))
-    found = models("recsysllm-factorial")
     own = []
-    for name, model in found.items():
-        values = dict(leaves(model.model_dump(mode="json")))
+    for name, run in runs("recsysllm-factorial").items():
+        values = settings(run)
         text, mode, order, mask = (values[key] for key in keys)
         said = (text, mode, "any" if order else "order", "whole" if mask else "token")
         assert name == "-".join(said)
@@ -91,12 +94,11 @@ def read(
     language = LanguageModel(source)
     special = appended(language.config.vocab_size)
     found = {}
-    for name, model in models("recsysllm-ablation").items():
+    for name, run in runs("recsysllm-ablation").items():
         share = 0.0 if name == "prompts-alone" else 1.0
-        training = model.training.model_copy(update={"infill_share": share})
-        model = model.model_copy(update={"training": training})
-        world = open_world(reviewed, language, model, seed=3)
-        stream = TrainingStream(world, special, seed=3)
+        train = run.exp.train.model_copy(update={"infill_share": share, "seed": 3})
+        world = open_world(reviewed, language, RecsysllmModel.of(run.model), seed=3)
+        stream = TrainingStream(world, special, train)
         found[name] = world, join_examples([stream.examples(step) for step in range(8)])
     return found
 

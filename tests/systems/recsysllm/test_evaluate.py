@@ -26,7 +26,7 @@ from tests.systems.recsysllm.system import system_config
 
 CHOSEN: dict[str, Any] = {
     "measure": {"prompts": ["sequential-6", "direct-8"]},
-    "training": {"epochs": 0},
+    "train": {"epochs": 0},
 }
 
 
@@ -138,7 +138,7 @@ def test_prompts_are_read_as_in_training(
     monkeypatch.setattr(recipe, "lay_out", layout)
     more = {
         "measure": {**CHOSEN["measure"], "users": 2, "valid_users": 2},
-        "training": {"epochs": 1, "epoch_steps": 1},
+        "train": {"epochs": 1, "epoch_steps": 1},
         "backbone": {"bidirectional": bidirectional},
     }
     run(system_config(reviewed.folder, tmp_path, model=more))

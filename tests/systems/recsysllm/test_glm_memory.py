@@ -30,7 +30,7 @@ def test_glm_10b_on_two_cards(
         "model": published(tmp_path / "glm", GLM),
         "backbone": {"kind": "glm", "layers": None, "dtype": "bf16", "lora_targets": ["linear"]},
         "positions": {"max_tokens": 1024},
-        "training": {"batch_size": 8, "batch_tokens": 4096},
+        "train": {"batch_size": 8, "batch_tokens": 4096},
     }
     config = system_config(reviewed.folder, tmp_path, model=model)
     found = told(config, capsys, processes=2)

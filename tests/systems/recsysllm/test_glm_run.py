@@ -62,7 +62,7 @@ def test_a_published_folder_is_checked_trained_and_measured(
     frozen = sum(p.numel() for p in original.parameters())
     assert f"{system.parameters:,}" in told  # counted without weights
     assert f"{frozen:,}" in told
-    examples = TrainingStream(system.world, original.special, seed=3).examples(0)
+    examples = TrainingStream(system.world, original.special, config.exp.train).examples(0)
     layout_ = lay_out(examples, pad=0)
     with torch.no_grad():  # loaded as published: adapters are zero before training
         ours, theirs = (
@@ -109,7 +109,7 @@ def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_
     whole = {**json.loads(config.model_dump_json()), "model": model}
     system = opened(RunConfig.model_validate(whole))
     world, cls = system.world, original.special.cls
-    stream = TrainingStream(world, original.special, seed=3)
+    stream = TrainingStream(world, original.special, config.exp.train)
     for step in range(25):
         found = stream.examples(step)
         assert found.tokens[found.offsets[:-1]].eq(cls).all()

@@ -24,7 +24,6 @@ from legos.systems.recsysllm.recipe import InfillRecipe
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.training.optimizer import learning_rate_factor
-from legos.training.recipe import EarlyStopping
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
@@ -123,20 +122,20 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
     for tokens in (60, 5000):
         more: dict[str, Any] = {
             "backbone": {"lora_dropout": 0.0},
-            "training": {"batch_tokens": tokens, "infill_share": 0.5, "batch_size": 40},
+            "train": {"batch_tokens": tokens, "infill_share": 0.5, "batch_size": 40},
         }
         system = opened(system_config(reviewed.folder, tmp_path, model=more))
-        stream = TrainingStream(system.world, system.backbone.special, seed=3)
+        train = system.place.config.exp.train
+        stream = TrainingStream(system.world, system.backbone.special, train)
         examples = stream.examples(5)
-        again = TrainingStream(system.world, system.backbone.special, seed=3).examples(5)
+        again = TrainingStream(system.world, system.backbone.special, train).examples(5)
         assert torch.equal(examples.tokens, again.tokens)
         assert not torch.equal(examples.tokens[:50], stream.examples(6).tokens[:50])
         several = examples.masks.lengths > 1  # blanks of histories; prompts have one
         assert 0 < int(several.sum()) <= 30
         assert int((examples.targets != IGNORE).sum()) > 40
-        stopping = EarlyStopping("nDCG@10", True, 0)
         recipe = InfillRecipe(
-            system.place.accelerator, system.backbone, stream, system.settings, stopping, seed=3
+            system.place.accelerator, system.backbone, stream, system.settings, train
         )
         recipe.replicas.module.train()
         logs = []
@@ -163,12 +162,12 @@ def test_it_learns_what_is_trained(reviewed: Tables, tmp_path: Path) -> None:
     more: dict[str, Any] = {
         **only,
         "backbone": {"train": "full", "layers": None},
-        "training": {"epochs": 1, "epoch_steps": 60, "batch_size": 16, "infill_share": 0.0},
+        "train": {"epochs": 1, "epoch_steps": 60, "batch_size": 16, "infill_share": 0.0},
         "measure": {"prompts": ["rating-1", "rating-4"]},
     }
     name = "rating, seen prompt rating-1"
     trained = run(system_config(reviewed.folder, tmp_path, model=more))
-    more["training"] = {**more["training"], "epochs": 0}
+    more["train"] = {**more["train"], "epochs": 0}
     before = run(system_config(reviewed.folder, tmp_path, model=more))
     rows = [each["splits"]["test"]["rows"] for each in (before, trained)]
     assert rows[0][name]["complete rate"] < rows[1][name]["complete rate"]
@@ -212,7 +211,7 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
         ({"measure": {"max_tokens": 30}}, {}, "candidates of a prompt alone have up to"),
         ({"tasks": {"max_tokens": 8, "max_answer_tokens": 2}}, {}, "the name of an item has"),
         ({"backbone": {"layers": 4}}, {}, "has 3; expected 1 to 3"),
-        ({"training": {"lr": 100.0, "warmup": 0.0}}, {}, "lower model.training.lr"),
+        ({"train": {"lr": 100.0, "warmup": 0.0}}, {}, "lower exp.train.lr"),
     ],
 )
 def test_a_mistake_is_one_clear_message(

@@ -22,8 +22,9 @@ from tests.systems.recsysllm.system import system_config
 def test_histories_with_blanks_never_tell_what_is_held_out(
     reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"training": {"infill_share": 0.25, "batch_size": 40}}
-    settings = RecsysllmModel.of(system_config(reviewed.folder, tmp_path, model=more).model)
+    more = {"train": {"infill_share": 0.25, "batch_size": 40}}
+    config = system_config(reviewed.folder, tmp_path, model=more)
+    settings = RecsysllmModel.of(config.model)
     language = LanguageModel(settings.model)
     world = open_world(reviewed, language, settings, seed=3)
     special = appended(language.config.vocab_size)
@@ -35,7 +36,7 @@ def test_histories_with_blanks_never_tell_what_is_held_out(
         return real(self, row, events, arrow=arrow)
 
     monkeypatch.setattr(TrainingStream, "history", recorded)
-    stream = TrainingStream(world, special, seed=3)
+    stream = TrainingStream(world, special, config.exp.train)
     for step in range(20):
         stream.examples(step)
     lengths = world.families.sequences.items.lengths
