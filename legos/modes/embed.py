@@ -38,10 +38,13 @@ _EXP = "--exp config/exp/tt-naml.yaml"
 
 def run_embed(job: EmbedJob) -> dict[str, Any]:
     """Write what a command line asks for; returns what :func:`write_vectors` does."""
-    accelerator = _accelerator(job.exp)
+    exp = job.exp
+    accelerator = make_accelerator(
+        device=exp.device, precision=exp.precision, deterministic=exp.deterministic
+    )
     with joined_processes(accelerator):
         console = PlainConsole(quiet=not accelerator.is_main_process)
-        return write_vectors(job.exp, job.data, accelerator, console, data_words=job.data_words)
+        return write_vectors(exp, job.data, accelerator, console, data_words=job.data_words)
 
 
 def check_embed(job: EmbedJob) -> None:
@@ -53,7 +56,7 @@ def check_embed(job: EmbedJob) -> None:
     LanguageModel(job.exp.vectors.model).audit()
     plans = _plans(job.exp.vectors, job.data)
     for plan in plans:
-        state = "up to date" if plan.is_done else "to be written"
+        state = "up to date" if _is_done(plan) else "to be written"
         print(f"{plan.path}: {plan.what}, {state}")
 
 
@@ -85,7 +88,7 @@ def write_vectors(
     """
     sharing = Sharing.between(accelerator)
     plans = _plans(exp.vectors, data)
-    done = sharing.first(lambda: [plan.is_done for plan in plans])
+    done = sharing.first(lambda: [_is_done(plan) for plan in plans])
     for plan, is_done in zip(plans, done, strict=True):
         if is_done:
             console.print(f"{plan.path} is up to date", soft_wrap=True)
@@ -102,16 +105,15 @@ def write_vectors(
     return {"files": files, "written": written}
 
 
-def _accelerator(exp: ExpConfig) -> Accelerator:
-    return make_accelerator(
-        device=exp.device, precision=exp.precision, deterministic=exp.deterministic
-    )
-
-
 def _plans(vectors: VectorsConfig, data: DataConfig | None) -> list[TokenFile | ItemFile]:
     """The files to be written, each with the fingerprint of what it is made from."""
     tokens = TokenFile.of(vectors)
     return [tokens] if data is None else [tokens, ItemFile.of(vectors, data)]
+
+
+def _is_done(plan: TokenFile | ItemFile) -> bool:
+    """Whether the file is there, made from the same."""
+    return file_fingerprint(plan.path) == plan.fingerprint
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,6 @@ class TokenFile:
         model = LanguageModel(vectors.model)
         fingerprint = _fingerprint(weights=model.fingerprint, tokenizer=model.tokenizer_fingerprint)
         return cls(vectors.folder / f"{model.name}-token.safetensors", fingerprint)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the file is there, made from the same."""
-        return file_fingerprint(self.path) == self.fingerprint
 
     def write(
         self, vectors: VectorsConfig, device: torch.device, sharing: Sharing
@@ -207,11 +204,6 @@ class ItemFile:
         )
         path = vectors.folder / f"{data.name}-{model.name}.safetensors"
         return cls(path, fingerprint, model, names, tokens)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the file is there, made from the same."""
-        return file_fingerprint(self.path) == self.fingerprint
 
     def write(
         self, vectors: VectorsConfig, device: torch.device, sharing: Sharing
