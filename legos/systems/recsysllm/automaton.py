@@ -174,18 +174,17 @@ class AutomatonState:
     """Where beams stand.
 
     Attributes:
-        nodes: int64, any shape: node of the trie, ``NOWHERE`` after a plain token.
+        nodes: int64, any shape: node of the trie, ``ROOT`` after [START], ``NOWHERE`` after a plain
+            token.
         counts: int64, the same shape: id of the last token.
-        fresh: bool, the same shape: the last token was [START].
     """
 
     nodes: Tensor
     counts: Tensor
-    fresh: Tensor
 
     def select(self, beams: Tensor) -> AutomatonState:
         """The states of these beams, ``(n,)`` int64, in this order."""
-        return AutomatonState(self.nodes[beams], self.counts[beams], self.fresh[beams])
+        return AutomatonState(self.nodes[beams], self.counts[beams])
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,7 @@ class Automaton:
     def start(self, shape: tuple[int, ...]) -> AutomatonState:
         """Beams that were just fed [START], whose id is 1."""
         nodes = torch.full(shape, ROOT, dtype=torch.int64, device=self.trie.tokens.device)
-        counts = torch.full_like(nodes, START_ID)
-        return AutomatonState(nodes, counts, torch.ones_like(nodes, dtype=torch.bool))
+        return AutomatonState(nodes, torch.full_like(nodes, START_ID))
 
     def step(self, state: AutomatonState, tokens: Tensor) -> AutomatonState:
         """After one more token a beam; ``counts`` are then the ids the tokens are fed with.
@@ -211,8 +209,8 @@ class Automaton:
         The first unit counts on from its [START]. What began like an entity and is none keeps its
         ids.
         """
-        mode, fresh = self.settings.intra_mode, state.fresh
-        deeper = self.trie.step(state.nodes, tokens)  # a fresh beam stands at the root
+        mode, fresh = self.settings.intra_mode, state.nodes == ROOT
+        deeper = self.trie.step(state.nodes, tokens)
         grows = deeper != NOWHERE
         nodes = deeper.where(grows, self.trie.step(torch.zeros_like(state.nodes), tokens))
         more = state.counts + 1
@@ -222,7 +220,7 @@ class Automaton:
         elif mode == "glm":
             counts_on = ~fresh
         counts = more.where(counts_on | fresh, torch.ones_like(more))
-        return AutomatonState(nodes, counts, torch.zeros_like(fresh))
+        return AutomatonState(nodes, counts)
 
     def number(self, blanks: Ragged) -> Tensor:
         """Ids of the tokens of S blanks, without their [START]: ``(P,)`` int64; no token loop."""

@@ -23,7 +23,7 @@ from legos.systems.recsysllm.automaton import (
     AutomatonState,
     Slot,
 )
-from legos.systems.recsysllm.backbones.decoder import InfillBackbone
+from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.decoding import ReadPrompts, chunks, side_by_side, token_losses
 from legos.systems.recsysllm.positions import Inputs
 
@@ -43,7 +43,7 @@ class Ranked(NamedTuple):
 
 @torch.no_grad()
 def rank_entities(
-    backbone: InfillBackbone,
+    backbone: Backbone,
     read: ReadPrompts,
     slot: Slot,
     automaton: Automaton,
@@ -90,7 +90,7 @@ class _Search:
 
     def __init__(
         self,
-        backbone: InfillBackbone,
+        backbone: Backbone,
         read: ReadPrompts,
         slot: Slot,
         automaton: Automaton,

@@ -19,7 +19,7 @@ from legos.data.ragged import Ragged, from_lengths, stack
 from legos.errors import DataError
 from legos.lm.word_model import MAX_LOGITS
 from legos.systems.recsysllm.automaton import START_ID, Automaton
-from legos.systems.recsysllm.backbones.decoder import InfillBackbone, new_cache
+from legos.systems.recsysllm.backbones.decoder import Backbone, new_cache
 from legos.systems.recsysllm.positions import (
     IGNORE,
     Examples,
@@ -71,7 +71,7 @@ class ReadPrompts:
 
 @torch.no_grad()
 def read_prompts(
-    backbone: InfillBackbone, prompts: Examples, *, bidirectional: bool = True
+    backbone: Backbone, prompts: Examples, *, bidirectional: bool = True
 ) -> ReadPrompts:
     """Read B prompts, Part A alone, on the device of a backbone in evaluation mode."""
     layout = lay_out(prompts, pad=backbone.special.pad, bidirectional=bidirectional)
@@ -128,7 +128,7 @@ def chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
 
 
 def infill_loss(
-    backbone: InfillBackbone, examples: Examples, layout: Layout, *, reduction: Reduction = "tokens"
+    backbone: Backbone, examples: Examples, layout: Layout, *, reduction: Reduction = "tokens"
 ) -> Tensor:
     """Mean negative log-likelihood of the tokens and [END] of all blanks.
 
@@ -155,7 +155,7 @@ def infill_loss(
 
 
 def token_losses(
-    backbone: InfillBackbone, states: Tensor, targets: Tensor, *, max_logits: int = MAX_LOGITS
+    backbone: Backbone, states: Tensor, targets: Tensor, *, max_logits: int = MAX_LOGITS
 ) -> Tensor:
     """``-log softmax(logits)[target]`` of every state.
 
@@ -204,7 +204,7 @@ class Filled:
 
 @torch.no_grad()
 def fill_blanks(
-    backbone: InfillBackbone,
+    backbone: Backbone,
     read: ReadPrompts,
     automaton: Automaton,
     *,
@@ -238,7 +238,7 @@ def fill_blanks(
 class _Writer:
     """The cache and what has been fed to it, of B prompts side by side."""
 
-    def __init__(self, backbone: InfillBackbone, read: ReadPrompts, automaton: Automaton) -> None:
+    def __init__(self, backbone: Backbone, read: ReadPrompts, automaton: Automaton) -> None:
         self.backbone, self.automaton = backbone, automaton
         self.cache, self.real = read.cache(), read.real  # (B, K) what the cache holds
         self.order = read.prompts.prompt_lengths.clone()  # (B,) of the next token of each prompt
@@ -284,7 +284,7 @@ class _Writer:
 
 @torch.no_grad()
 def score_candidates(
-    backbone: InfillBackbone,
+    backbone: Backbone,
     read: ReadPrompts,
     candidates: Ragged,
     owners: Tensor,

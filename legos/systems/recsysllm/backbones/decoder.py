@@ -8,7 +8,7 @@ was, to the last bit.
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,35 +24,12 @@ from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     NUM_APPENDED,
     Inputs,
-    SpecialTokens,
     appended,
     attention_mask,
 )
 
 PositionMode = Literal["sequential", "glm"]
 _log = logging.getLogger(__name__)
-
-
-class InfillBackbone(Protocol):
-    """A language model that fills blanks."""
-
-    special: SpecialTokens
-
-    @property
-    def num_tokens(self) -> int:
-        """V, tokens that its head scores."""
-        ...
-
-    def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
-        """Final states: R rows of W tokens, mask ``(R, 1, W, K)`` bool -> ``(R, W, D)``.
-
-        With a key-value cache, which then holds these tokens too, K counts what it held before.
-        """
-        ...
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Scores of all tokens: ``(..., D)`` -> ``(..., V)``."""
-        ...
 
 
 def new_cache() -> Any:
@@ -131,7 +108,7 @@ class DecoderBackbone(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """See :class:`InfillBackbone`."""
+        """V, tokens that its head scores."""
         return int(self.words) + NUM_APPENDED
 
     @property
@@ -161,7 +138,10 @@ class DecoderBackbone(nn.Module):
         return vectors.index_put((at,), new).view(*tokens.shape, self.width)
 
     def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
-        """See :class:`InfillBackbone`."""
+        """Final states: R rows of W tokens, mask ``(R, 1, W, K)`` bool -> ``(R, W, D)``.
+
+        With a key-value cache, which then holds these tokens too, K counts what it held before.
+        """
         vectors = self.embed(inputs.tokens)
         vectors = vectors + self.intra(inputs.intra).to(vectors.dtype)
         kind = self.model.config._attn_implementation
@@ -175,7 +155,7 @@ class DecoderBackbone(nn.Module):
         return found
 
     def logits(self, states: Tensor) -> Tensor:
-        """See :class:`InfillBackbone`: the words as the model scores them, then the new tokens."""
+        """``(..., D)`` -> ``(..., V)``: the words as the model scores them, then the new tokens."""
         words = self.head(states) if self.head is not None else states @ self.token_table.T
         return torch.cat([words, states @ self.new_tokens.to(states.dtype).T], -1)
 

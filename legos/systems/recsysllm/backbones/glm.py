@@ -114,18 +114,18 @@ class GlmBackbone(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
+        """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         return self.config.vocab_size
 
     def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
-        """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
+        """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         mask = attention_mask(mask, "sdpa", torch.float32)
         vectors = self.word_embeddings(inputs.tokens)
         found: Tensor = self.transformer(vectors, inputs.inter, inputs.intra, mask, cache)
         return found
 
     def logits(self, states: Tensor) -> Tensor:
-        """See :class:`legos.systems.recsysllm.backbones.decoder.InfillBackbone`."""
+        """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         if self.lm_head is None:
             return states @ self.word_embeddings.weight.T
         scores: Tensor = self.lm_head(states)
