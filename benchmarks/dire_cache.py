@@ -103,8 +103,8 @@ def _print_write(
 def _lowest_layers(model: nn.Module, count: int) -> nn.Module:
     """A copy that ends after ``count`` layers."""
     model = copy.deepcopy(model)
-    holder, name, layers = layer_stack(model)
-    setattr(holder, name, layers[:count])
+    path, layers = layer_stack(model)
+    model.set_submodule(path, layers[:count])
     config: Any = model.config
     config.num_hidden_layers = count
     return model

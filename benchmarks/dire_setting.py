@@ -240,8 +240,7 @@ class Setting:
 def _take_layers_out(model: nn.Module) -> None:
     """Leave what lies around the layers, and a parameter that tells its precision."""
     dtype = next(model.parameters()).dtype
-    holder, name, _ = layer_stack(model)
-    setattr(holder, name, nn.ModuleList())
+    model.set_submodule(layer_stack(model)[0], nn.ModuleList())
     model.precision = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
 
 

@@ -22,42 +22,27 @@ from legos.errors import ConfigError, nearest
 from legos.lm.cut import enable_checkpointing, layers_below
 from legos.lm.settings import Quantised, TuningSettings
 
-_QUERIES_AND_VALUES = (  # under the names of most families (LoRA, section 4.2)
-    ("q_proj", "v_proj"),
-    ("query", "value"),
-    ("query_key_value",),
-    ("c_attn",),
-    ("q", "v"),
-)
-
-_QUERIES_KEYS_AND_VALUES = (
+_PROJECTIONS = (  # to queries, keys and values, under the names of most families
     ("q_proj", "k_proj", "v_proj"),
     ("query", "key", "value"),
     ("query_key_value",),
     ("c_attn",),
     ("q", "k", "v"),
 )
+_LEVELS = 127  # of a number's size in int8
+_BLOCK = 64  # numbers that share a scale in nf4
 
 
 def choose_trained(model: nn.Module, how: TuningSettings) -> None:
     """Train of a language model what settings say, in place; the full model as it is.
 
-    Args:
-        model: usually cut before, so that only layers that run are adapted.
-        how: frozen, with adapters, or all of it; and whether activations are kept.
+    Cut before, only layers that run are adapted.
 
     Raises:
         ConfigError: see :func:`add_lora` and :func:`legos.lm.cut.enable_checkpointing`.
     """
-    freeze_or_adapt(model, how)
-    if how.gradient_checkpointing:
-        enable_checkpointing(model)
-
-
-def freeze_or_adapt(model: nn.Module, how: TuningSettings) -> None:
-    """Leave of a language model's parameters those to learn that settings say, in place."""
     if how.trained == "frozen":
-        freeze(model)
+        model.requires_grad_(False)
     elif how.trained == "lora":
         add_lora(
             model,
@@ -66,11 +51,16 @@ def freeze_or_adapt(model: nn.Module, how: TuningSettings) -> None:
             dropout=how.lora_dropout,
             targets=how.lora_targets,
         )
+    if how.gradient_checkpointing:
+        enable_checkpointing(model)
 
 
-def freeze(model: nn.Module) -> None:
-    """Train nothing of it."""
-    model.requires_grad_(False)
+def trained_part(how: TuningSettings, *, kept: int, layers: int, parameters: int) -> str:
+    """Say in a line what is trained: of ``kept`` layers that run, so many ``parameters``."""
+    if how.trained == "frozen":
+        return f"nothing: its {kept} of {layers} layers are frozen"
+    of = f"LoRA of rank {how.lora_rank} on" if how.trained == "lora" else "full tuning of"
+    return f"{of} {kept} of {layers} layers: {parameters:,} parameters"
 
 
 def add_lora(
@@ -78,13 +68,8 @@ def add_lora(
 ) -> None:
     """Freeze a model and put LoRA adapters beside linear layers of its layers, in place.
 
-    Args:
-        model: usually cut before, so that only layers that run are adapted.
-        rank: r.
-        alpha: adapters count alpha / r times.
-        dropout: rate on their input.
-        targets: last parts of the names of linear layers; ``qkv``: of queries, keys and values;
-            ``linear``: of all; none: see :func:`default_targets`.
+    ``targets`` are last parts of the names of linear layers; ``qkv``: of queries, keys and values;
+    ``linear``: of all; none: see :func:`default_targets`.
 
     Raises:
         ConfigError: no linear layer inside the model's layers is called so, or peft refuses it.
@@ -127,18 +112,18 @@ def _meant(targets: Sequence[str], names: set[str]) -> tuple[str, ...]:
     """The names of linear layers that ``qkv``, ``linear`` or names themselves stand for."""
     found: list[str] = []
     for target in targets:
-        if target == "linear" and target not in names:
+        if target in names or target not in ("linear", "qkv"):
+            found.append(target)
+        elif target == "linear":
             found += sorted(names)
-        elif target == "qkv" and target not in names:
-            known = [each for each in _QUERIES_KEYS_AND_VALUES if names.issuperset(each)]
+        else:
+            known = [each for each in _PROJECTIONS if names.issuperset(each)]
             if not known:
                 raise ConfigError(
                     "lora_targets: qkv: no linear layers for queries, keys and values under a "
                     f"known name; choose from {', '.join(sorted(names))}"
                 )
             found += known[0]
-        else:
-            found.append(target)
     return tuple(dict.fromkeys(found))
 
 
@@ -146,15 +131,15 @@ def default_targets(model: nn.Module) -> tuple[str, ...]:
     """Names of the linear layers that LoRA adapts by default.
 
     Projections to queries and values; where a kind calls them otherwise, what peft adapts of it;
-    else every linear layer of its layers. None where its layers have no linear layer.
+    else every linear layer of its layers.
     """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
     names = sorted({path.rpartition(".")[2] for path in linear_places(model)})
     config: Any = getattr(model, "config", None)
     of_peft: Any = KNOWN.get(getattr(config, "model_type", ""), ())
-    candidates = [*_QUERIES_AND_VALUES, tuple(of_peft) if isinstance(of_peft, list) else ()]
-    for targets in candidates:
+    queries_and_values = [each[::2] for each in _PROJECTIONS]  # LoRA, section 4.2
+    for targets in [*queries_and_values, tuple(of_peft) if isinstance(of_peft, list) else ()]:
         if targets and all(target in names for target in targets):
             return targets
     mixes = any(path.endswith(".conv1d") for path, _ in model.named_modules())
@@ -168,10 +153,9 @@ def merge_lora(model: nn.Module) -> None:
 
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
-            mergeable: Any = module
-            mergeable.merge()
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, mergeable.get_base_layer())
+            adapter: Any = module
+            adapter.merge()
+            model.set_submodule(name, adapter.get_base_layer())
 
 
 def lora_parameters(model: nn.Module) -> list[Tensor]:
@@ -190,10 +174,6 @@ def linear_places(model: nn.Module) -> list[str]:
         and any(path.startswith(f"{each}.") for each in lists)
         and not any(path.startswith(f"{each}.") for each in below)
     ]
-
-
-_LEVELS = 127  # of a number's size in int8
-_BLOCK = 64  # numbers that share a scale in nf4
 
 
 class QuantisedLinear(nn.Linear):
@@ -215,7 +195,7 @@ class QuantisedLinear(nn.Linear):
         weight = weight.T if type(linear).__name__ == "Conv1D" else weight  # (out, in)
         self.kind = kind
         self.out_features, self.in_features = weight.shape
-        codes, scales = quantise_weight(weight, kind)
+        codes, scales = _quantised(weight, kind)
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.scales = nn.Parameter(scales.view(torch.int32), requires_grad=False)
         self.bias = given.bias
@@ -233,10 +213,31 @@ class QuantisedLinear(nn.Linear):
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
         """The weight, ``(out, in)``."""
-        shape = (self.out_features, self.in_features)
-        return dequantise_weight(
-            self.weight, self.scales.view(torch.float32), self.kind, shape, dtype
-        )
+        scales, shape = self.scales.view(torch.float32), (self.out_features, self.in_features)
+        if self.kind == "int8":
+            return (self.weight * scales[:, None]).to(dtype)
+        if self.weight.is_meta:
+            return self.weight.new_empty(shape, dtype=dtype)
+        from bitsandbytes.functional import QuantState, dequantize_4bit
+
+        state = QuantState(scales, shape=shape, dtype=dtype, blocksize=_BLOCK, quant_type="nf4")
+        found: Tensor = dequantize_4bit(self.weight[:, None], state)
+        return found
+
+
+def _quantised(weight: Tensor, kind: Quantised) -> tuple[Tensor, Tensor]:
+    """``(out, in)`` -> codes and float32 scales."""
+    if kind == "int8":
+        scales = weight.float().abs().amax(1) / _LEVELS  # (out,)
+        codes = weight.float() / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+        return codes.round_().to(torch.int8), scales
+    if weight.is_meta:
+        codes = weight.new_empty(-(-weight.numel() // 2), dtype=torch.uint8)
+        return codes, weight.new_empty(-(-weight.numel() // _BLOCK), dtype=torch.float32)
+    from bitsandbytes.functional import quantize_4bit
+
+    codes, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4")
+    return codes.flatten(), state.absmax
 
 
 class _Product(torch.autograd.Function):
@@ -264,8 +265,8 @@ def quantise(model: nn.Module, kind: Quantised) -> None:
     """
     if kind == "none":
         return
-    has_numbers = not any(parameter.is_meta for parameter in model.parameters())
-    if kind == "nf4" and has_numbers and find_spec("bitsandbytes") is None:
+    is_meta = any(parameter.is_meta for parameter in model.parameters())
+    if kind == "nf4" and not is_meta and find_spec("bitsandbytes") is None:
         raise ConfigError(
             "quantised nf4: needs the package bitsandbytes; `pip install --no-deps -r "
             "requirements-quantised.txt`"
@@ -274,48 +275,3 @@ def quantise(model: nn.Module, kind: Quantised) -> None:
     for path in linear_places(model):
         if kept.isdisjoint(path.split(".")):
             model.set_submodule(path, QuantisedLinear(model.get_submodule(path), kind))
-
-
-def quantise_weight(weight: Tensor, kind: Quantised) -> tuple[Tensor, Tensor]:
-    """``(out, in)`` -> codes and float32 scales."""
-    if kind == "int8":
-        scales = weight.float().abs().amax(1) / _LEVELS  # (out,)
-        codes = weight.float() / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-        return codes.round_().to(torch.int8), scales
-    if weight.is_meta:
-        codes = weight.new_empty(-(-weight.numel() // 2), dtype=torch.uint8)
-        return codes, weight.new_empty(-(-weight.numel() // _BLOCK), dtype=torch.float32)
-    from bitsandbytes.functional import quantize_4bit
-
-    codes, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4")
-    return codes.flatten(), state.absmax
-
-
-def dequantise_weight(
-    codes: Tensor, scales: Tensor, kind: Quantised, shape: tuple[int, int], dtype: torch.dtype
-) -> Tensor:
-    """The weight that codes and scales stand for."""
-    if kind == "int8":
-        return (codes * scales[:, None]).to(dtype)
-    if codes.is_meta:
-        return codes.new_empty(shape, dtype=dtype)
-    from bitsandbytes.functional import QuantState, dequantize_4bit
-
-    state = QuantState(scales, shape=shape, dtype=dtype, blocksize=_BLOCK, quant_type="nf4")
-    found: Tensor = dequantize_4bit(codes[:, None], state)
-    return found
-
-
-def trained_part(how: TuningSettings, *, kept: int, layers: int, parameters: int) -> str:
-    """Say what is trained.
-
-    Args:
-        how: frozen, with adapters, or all of it.
-        kept: layers that run in a step.
-        layers: of the whole model.
-        parameters: numbers that training changes.
-    """
-    if how.trained == "frozen":
-        return f"nothing: its {kept} of {layers} layers are frozen"
-    of = f"LoRA of rank {how.lora_rank} on" if how.trained == "lora" else "full tuning of"
-    return f"{of} {kept} of {layers} layers: {parameters:,} parameters"

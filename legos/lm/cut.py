@@ -9,8 +9,8 @@ its own. The published DIRE (ONCE, WSDM 2024) resumes at layer k + 1: it skips o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,25 +26,10 @@ from legos.lm.text_model import (
     hidden_states,
     layer_stack,
     padding_id,
-    share_weights,
-    stack_path,
 )
 from legos.lm.twin import Twin
 
 _PROBE_TOKENS = 4
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """What the layers below the cut return.
-
-    Attributes:
-        sizes: by class of the layer; 0: hidden states alone, n: a tuple of n, them first.
-        beside: layer 0 returns a tensor that later layers read.
-    """
-
-    sizes: Mapping[type[nn.Module], int]
-    beside: bool
 
 
 def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
@@ -62,16 +47,16 @@ def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
     Raises:
         ConfigError: there is no such layer, or the model is of a kind that cannot be cut.
     """
-    _, _, layers = layer_stack(model)
+    _, layers = layer_stack(model)
     check_cut(type(model).__name__, cut, len(layers))
     refuse_shared_weights(model, cut)
     example, at = (model, cut) if like is None else (like.model, like.layer)
-    outputs = _outputs_below(example, at)
-    _replace(model, cut, outputs)
+    sizes, beside = _outputs_below(example, at)
+    _replace(model, cut, sizes, beside)
     if like is not None:
-        _replace(example, at, outputs)
-    if outputs.beside:
-        layer_stack(model)[2][0].requires_grad_(False)
+        _replace(example, at, sizes, beside)
+    if beside:
+        layers[0].requires_grad_(False)
     unused = _unused(example)
     for name, parameter in model.named_parameters():
         if name in unused:
@@ -83,66 +68,61 @@ def cut_below(model: nn.Module, cut: int, *, like: Twin | None = None) -> None:
 
 def refuse_shared_weights(model: nn.Module, cut: int) -> None:
     """Raise ConfigError where training a layer above the cut would change one below it."""
-    shared = share_weights(layer_stack(model)[2], cut)
-    if shared is not None:
-        raise ConfigError(
-            f"{type(model).__name__}: layers below and above the cut share {shared}; a model of "
-            "this kind cannot be cut"
-        )
+    _, layers = layer_stack(model)
+    below = {id(parameter) for layer in layers[:cut] for parameter in layer.parameters()}
+    for layer in layers[cut:]:
+        for name, parameter in layer.named_parameters():
+            if id(parameter) in below:
+                raise ConfigError(
+                    f"{type(model).__name__}: layers below and above the cut share {name}; a model "
+                    "of this kind cannot be cut"
+                )
 
 
 @contextmanager
 def cut_meanwhile(model: nn.Module, cut: int) -> Iterator[None]:
     """Cut a model as :func:`cut_below` does, and undo it afterwards."""
-    undo = _replace(model, cut, _outputs_below(model, cut))
+    undo = _replace(model, cut, *_outputs_below(model, cut))
     try:
         yield
     finally:
         undo()
 
 
-def forward_above(
-    model: nn.Module, states: Tensor, mask: Tensor, options: Mapping[str, Any]
-) -> Tensor:
-    """Final states of a cut model.
+def forward_above(model: Any, states: Tensor, mask: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Final states ``(B, T, E')`` of a cut model, anything at padding.
 
     Args:
         model: see :func:`cut_below`.
         states: ``(B, T, E)`` inputs of the layer it is cut at, padding behind real tokens.
         mask: ``(B, T)`` bool, True = a real token.
         options: of its forward.
-
-    Returns:
-        ``(B, T, E')``, anything at padding.
     """
-    called: Any = model
-    found: Tensor = called(
-        inputs_embeds=states, attention_mask=mask.long(), **options
-    ).last_hidden_state
+    output = model(inputs_embeds=states, attention_mask=mask.long(), **options)
+    found: Tensor = output.last_hidden_state
     return found
 
 
-def enable_checkpointing(model: nn.Module) -> None:
+def enable_checkpointing(model: Any) -> None:
     """Compute activations of a model's layers twice rather than keep them.
 
     Raises:
         ConfigError: transformers offers it for no model of this kind.
     """
-    called: Any = model
     settings: dict[str, Any] = {"use_reentrant": False}
     resumption = _resumption_of(model)
     if resumption is not None:
         settings["context_fn"] = resumption.checkpoint_contexts
-    enable = getattr(called, "activation_checkpointing_enable", None)
+    enable = getattr(model, "activation_checkpointing_enable", None)
     try:
-        (enable or called.gradient_checkpointing_enable)(settings)
+        (enable or model.gradient_checkpointing_enable)(settings)
     except ValueError:
         raise ConfigError(
             f"gradient_checkpointing: transformers has none for {type(model).__name__}; "
             "set it to false"
         ) from None
-    if hasattr(called, "disable_input_require_grads"):
-        called.disable_input_require_grads()  # only reentrant checkpoints need it
+    if hasattr(model, "disable_input_require_grads"):
+        model.disable_input_require_grads()  # only reentrant checkpoints need it
 
 
 def layers_below(model: nn.Module) -> list[str]:
@@ -150,7 +130,7 @@ def layers_below(model: nn.Module) -> list[str]:
     resumption = _resumption_of(model)
     if resumption is None:
         return []
-    path = stack_path(model)
+    path, _ = layer_stack(model)
     return [f"{path}.{number}" for number in range(resumption.layer)]
 
 
@@ -167,13 +147,11 @@ def _resumption_of(model: nn.Module) -> Resumption | None:
     return found if isinstance(found, Resumption) else None
 
 
-def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
-    """Put placeholders where weights below the cut were, and the hook at the layer.
-
-    Returns:
-        what undoes it.
-    """
-    _, _, layers = layer_stack(model)
+def _replace(
+    model: Any, cut: int, sizes: Mapping[type[nn.Module], int], beside: bool
+) -> Callable[[], None]:
+    """Put placeholders where weights below the cut were, and the hook; returns what undoes it."""
+    _, layers = layer_stack(model)
     resumption = Resumption(cut, padding_id(model))
     hooks = [
         model.register_forward_pre_hook(resumption.take_states, with_kwargs=True),
@@ -181,14 +159,14 @@ def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
         layers[cut].register_forward_pre_hook(resumption.replace_input, with_kwargs=True),
     ]
     first = 0
-    if outputs.beside:
+    if beside:
         first = 1
         hooks.append(layers[0].register_forward_hook(resumption.keep_beside))
     table = model.get_input_embeddings()
     tables = [path for path, module in model.named_modules() if module is table]
     below = list(layers[first:cut])
     for number, layer in enumerate(below, first):
-        layers[number] = Skipped(layer, outputs.sizes.get(type(layer), 0), resumption)
+        layers[number] = Skipped(layer, sizes.get(type(layer), 0), resumption)
     word = OneWord(table)
     for path in tables:
         model.set_submodule(path, word)
@@ -207,9 +185,14 @@ def _replace(model: Any, cut: int, outputs: _Outputs) -> Callable[[], None]:
 
 
 @torch.no_grad()
-def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
-    """Run a few words through the lowest layers and see what each class of them returns."""
-    _, _, layers = layer_stack(model)
+def _outputs_below(model: Any, cut: int) -> tuple[dict[type[nn.Module], int], bool]:
+    """Run a few words through the lowest layers and see what they return.
+
+    Returns:
+        By class of a layer 0 for hidden states alone, n for a tuple of n, them first; and whether
+        layer 0 returns a tensor that later layers read.
+    """
+    _, layers = layer_stack(model)
     kinds = {type(layer) for layer in layers[:cut]}
     sizes: dict[type[nn.Module], int] = {}
     beside: list[bool] = []
@@ -223,29 +206,27 @@ def _outputs_below(model: nn.Module, cut: int) -> _Outputs:
             raise Reached
 
     hooks = [layer.register_forward_hook(look) for layer in layers[:cut]]
-    called: Any = model
-    device = next(model.parameters()).device
-    ids = torch.ones(1, _PROBE_TOKENS, dtype=torch.int64, device=device)
+    ids = torch.ones(1, _PROBE_TOKENS, dtype=torch.int64, device=next(model.parameters()).device)
     training = model.training
     model.eval()
     try:
-        called(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
-    except Reached:
-        pass
+        with suppress(Reached):
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
     finally:
         for hook in hooks:
             hook.remove()
         model.train(training)
-    return _Outputs(sizes, any(beside))
+    return sizes, any(beside)
 
 
 @torch.no_grad()
 def _dropouts_below(model: nn.Module) -> list[str]:
     """Names of dropouts outside of the layers that a cut model runs before the cut alone."""
-    path, at = stack_path(model), layer_stack(model)[2][len(layers_below(model))]
+    path, layers = layer_stack(model)
     before: set[str] = set()
     after: set[str] = set()
     reached: list[bool] = []
+    at = layers[len(layers_below(model))]
     hooks = [at.register_forward_pre_hook(lambda *_: reached.append(True))]
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and not name.startswith(f"{path}."):
@@ -271,8 +252,7 @@ def _probe(model: nn.Module) -> Tensor:
 
 def _unused(model: nn.Module) -> set[str]:
     """Names of parameters outside of the layers that the final states do not depend on."""
-    holder, name, _ = layer_stack(model)
-    inside = {id(parameter) for parameter in getattr(holder, name).parameters()}
+    inside = {id(parameter) for parameter in layer_stack(model)[1].parameters()}
     outside = {
         path: parameter
         for path, parameter in model.named_parameters()
@@ -281,13 +261,11 @@ def _unused(model: nn.Module) -> set[str]:
     trained = {path: parameter.requires_grad for path, parameter in outside.items()}
     for parameter in outside.values():
         parameter.requires_grad_(True)
+    gradients: Sequence[Tensor | None] = [None] * len(outside)
     with torch.enable_grad():
         final = _probe(model).float().sum()
-        gradients = (
-            torch.autograd.grad(final, list(outside.values()), allow_unused=True)
-            if outside and final.requires_grad
-            else [None] * len(outside)
-        )
+        if outside and final.requires_grad:
+            gradients = torch.autograd.grad(final, list(outside.values()), allow_unused=True)
     for path, parameter in outside.items():
         parameter.requires_grad_(trained[path])
     return {path for path, gradient in zip(outside, gradients, strict=True) if gradient is None}
@@ -334,20 +312,20 @@ class Resumption:
         """Forward pre-hook of layer k."""
         place = hidden_argument(arguments, named)
         found = arguments[place] if isinstance(place, int) else named[place]
-        states = self.states
+        states, shape = self.states, found.shape
         if (
             states is None
-            or found.dim() != 3
-            or found.shape[0] != states.shape[0]
-            or found.shape[1] < states.shape[1]
+            or len(shape) != 3
+            or len(found) != len(states)
+            or shape[1] < states.shape[1]
         ):
             raise ConfigError(
-                f"its layers read hidden states of shape {tuple(found.shape)}, not (batch, tokens, "
+                f"its layers read hidden states of shape {tuple(shape)}, not (batch, tokens, "
                 "width); a model of this kind cannot be cut"
             )
         states = states.to(found.dtype)
-        if found.shape[1] > states.shape[1]:  # a family that pads to a multiple of its window
-            states = nn.functional.pad(states, (0, 0, 0, found.shape[1] - states.shape[1]))
+        if shape[1] > states.shape[1]:  # a family that pads to a multiple of its window
+            states = nn.functional.pad(states, (0, 0, 0, shape[1] - states.shape[1]))
         if isinstance(place, int):
             return (*arguments[:place], states, *arguments[place + 1 :]), named
         return arguments, {**named, place: states}
@@ -367,7 +345,7 @@ class Resumption:
 
     def checkpoint_contexts(
         self,
-    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         """Contexts of a checkpointed layer, now and when backward computes it again."""
         return nullcontext(), self.given(self.states)
 

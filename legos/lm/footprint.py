@@ -230,7 +230,7 @@ def layers_of(model: nn.Module) -> Sequence[nn.Module]:
     if isinstance(getattr(called, "layers", None), nn.ModuleList):
         return list(called.layers)
     try:
-        return list(layer_stack(called)[2])
+        return list(layer_stack(called)[1])
     except ConfigError:
         return []
 

@@ -43,7 +43,7 @@ class StateReader:
     ) -> None:
         self.model, self.layers, self.pooled = model, tuple(layers), pooled
         self.batch_tokens = batch_tokens
-        self.stack = layer_stack(model)[2]
+        self.stack = layer_stack(model)[1]
         self.device = next(model.parameters()).device
         self.padding = padding_id(model)
         self.options = call_options(model)

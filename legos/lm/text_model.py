@@ -17,18 +17,9 @@ from torch import Tensor, nn
 
 from legos.errors import ConfigError, describe_memory_error
 
-_PARTS = ("language_model", "text_model")
-
 
 def text_config(config: Any) -> Any:
-    """The configuration of the part that reads text.
-
-    Args:
-        config: a transformers configuration, composite or not.
-
-    Returns:
-        A configuration with ``hidden_size`` and ``num_hidden_layers`` of that part.
-    """
+    """The part of a transformers configuration that has the text part's width and layers."""
     encoder = getattr(config, "encoder", None)
     if getattr(config, "is_encoder_decoder", False) and hasattr(encoder, "hidden_size"):
         config = encoder  # T5Gemma has a configuration for each half
@@ -40,14 +31,9 @@ def text_config(config: Any) -> Any:
 
 
 def text_model(model: nn.Module, *, decoder: bool = False) -> nn.Module:
-    """The part of a transformers model that reads text.
+    """The part that reads text of a model as :func:`auto_class` builds it, or all of it.
 
-    Args:
-        model: as :func:`auto_class` builds it.
-        decoder: leave an encoder-decoder whole.
-
-    Returns:
-        ``model`` itself, or the part of it that is its text model.
+    ``decoder`` leaves an encoder-decoder whole.
     """
     part: Any = model
     if getattr(part.config, "is_encoder_decoder", False) and hasattr(part, "get_encoder"):
@@ -56,24 +42,21 @@ def text_model(model: nn.Module, *, decoder: bool = False) -> nn.Module:
         part = part.get_encoder()
         if not hasattr(part, "config"):
             raise ConfigError(f"{type(model).__name__}: its encoder cannot be read by itself")
-    changed = True
-    while changed:
-        changed = False
-        for name in _PARTS:
-            inner = getattr(part, name, None)
-            if isinstance(inner, nn.Module) and hasattr(inner, "config"):
-                part, changed = inner, True
-                break
-    found: nn.Module = part
-    return found
+    while True:
+        inner = [getattr(part, name, None) for name in ("language_model", "text_model")]
+        found = [each for each in inner if isinstance(each, nn.Module) and hasattr(each, "config")]
+        if not found:
+            whole: nn.Module = part
+            return whole
+        part = found[0]
 
 
 def without_pooler(model: Any) -> nn.Module:
     """BERT's pooler reads the first token for a task of its own; item encoders pool themselves."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
-    pooled_by_nobody: nn.Module = model
-    return pooled_by_nobody
+    unpooled: nn.Module = model
+    return unpooled
 
 
 def output_width(config: Any) -> int:
@@ -85,9 +68,7 @@ def output_width(config: Any) -> int:
 def auto_class(config: Any, *, decoder: bool = False) -> Any:
     """The class of transformers that builds a model without head.
 
-    Args:
-        config: of transformers.
-        decoder: leave an encoder-decoder whole; else its encoder where it stands by itself.
+    Of an encoder-decoder its encoder, where that stands by itself and ``decoder`` is not asked for.
     """
     from transformers import AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -113,14 +94,20 @@ def padding_id(model: nn.Module) -> int:
 
 
 _RIVAL = 0.1  # another list of as many modules with that share of the weights: no stack of layers
+_POSITIONS = frozenset(  # names of tables of positions
+    (
+        *("position_embeddings", "position_embedding", "positions_embed", "pos_embeddings"),
+        *("embed_positions", "wpe"),
+    )
+)
 
 
 class Reached(Exception):
     """Ends a forward pass at a layer whose input is all that is wanted."""
 
 
-def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """Where a model keeps its layers: the module that holds them, its attribute, the layers.
+def layer_stack(model: Any) -> tuple[str, nn.ModuleList]:
+    """The dotted name of a model's layers, and the layers.
 
     They are the list of as many modules as its configuration has layers, and of all such lists the
     one that holds most weights.
@@ -128,17 +115,6 @@ def layer_stack(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
     Raises:
         ConfigError: there is none, or what belongs to a layer is spread over several lists.
     """
-    path, layers = _stack(model)
-    way, _, name = path.rpartition(".")
-    return model.get_submodule(way), name, layers
-
-
-def stack_path(model: nn.Module) -> str:
-    """The dotted name of a model's layers; errors as :func:`layer_stack`."""
-    return _stack(model)[0]
-
-
-def _stack(model: Any) -> tuple[str, nn.ModuleList]:
     kind = type(model).__name__
     count = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     found: dict[str, nn.ModuleList] = {
@@ -146,12 +122,11 @@ def _stack(model: Any) -> tuple[str, nn.ModuleList]:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == count
     }
-    outermost = {
-        path: module
-        for path, module in found.items()
+    sizes = {
+        path: sum(parameter.numel() for parameter in layers.parameters())
+        for path, layers in found.items()
         if not any(path != other and path.startswith(f"{other}.") for other in found)
     }
-    sizes = {path: _size(module) for path, module in outermost.items()}
     if not sizes:
         raise ConfigError(
             f"{kind}: no list of its modules has one for each of its {count} layers; a model of "
@@ -164,11 +139,7 @@ def _stack(model: Any) -> tuple[str, nn.ModuleList]:
             f"{kind}: its layers are spread over several lists ({', '.join([best, *rivals])}); a "
             "model of this kind cannot be cut"
         )
-    return best, outermost[best]
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    return best, found[best]
 
 
 def check_cut(model_name: str, cut: int, num_layers: int) -> None:
@@ -207,38 +178,12 @@ def hidden_states(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     return found
 
 
-def share_weights(layers: nn.ModuleList, cut: int) -> str | None:
-    """Name a weight that layers below a cut share with one above it; None: they share none."""
-    below = {id(parameter) for layer in layers[:cut] for parameter in layer.parameters()}
-    for layer in layers[cut:]:
-        for name, parameter in layer.named_parameters():
-            if id(parameter) in below:
-                return name
-    return None
-
-
-_TABLES = frozenset(
-    {
-        "position_embeddings",
-        "position_embedding",
-        "positions_embed",
-        "pos_embeddings",
-        "embed_positions",
-        "wpe",
-    }
-)
-
-
 def longest_text(model: nn.Module, config: Any) -> int | None:
     """The most tokens of a text, special tokens included; None where nothing says.
 
     Learned from the model's own table of positions: RoBERTa and its kin begin behind the row of the
     padding token, so that they read two tokens less than their configuration names, and OPT keeps
-    two rows more.
-
-    Args:
-        model: a text model, on any device.
-        config: its configuration, asked where it has no table of positions.
+    two rows more. The configuration is asked where there is no such table.
     """
     limits: list[int] = [table.weight.shape[0] - _first_row(table) for table in _tables(model)]
     if limits:
@@ -247,58 +192,45 @@ def longest_text(model: nn.Module, config: Any) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
-def verify_longest(model: nn.Module, longest: int | None, name: str) -> None:
+def verify_longest(model: Any, longest: int | None, name: str) -> None:
     """Let a model whose positions begin behind row 0 embed its longest text; no layer runs.
-
-    Args:
-        model: a text model with weights.
-        longest: from :func:`longest_text`.
-        name: of the model, for errors.
 
     Raises:
         ConfigError: its positions end before.
     """
     tables = [table for table in _tables(model) if _first_row(table)]
-    if longest is not None and tables and not _embeds(model, longest, tables):
+    if longest is None or not tables:
+        return
+
+    def stop(*_: Any) -> None:
+        raise Reached
+
+    handles = [table.register_forward_hook(stop) for table in tables]
+    with suppress(ConfigError):  # where a table is not called, the first layer ends the trial
+        handles.append(layer_stack(model)[1][0].register_forward_pre_hook(stop))
+    word = 1 if getattr(model.config, "pad_token_id", None) == 0 else 0
+    ids = torch.full((1, longest), word, device=next(model.parameters()).device)
+    try:
+        with suppress(Reached), torch.no_grad():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
+    except (IndexError, RuntimeError) as error:
+        if describe_memory_error(error) is not None:
+            raise
         raise ConfigError(
             f"language model {name!r}: {type(model).__name__} should read {longest} tokens by its "
             "table of positions, and cannot; its positions are counted in an unknown way"
-        )
+        ) from None
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _tables(model: nn.Module) -> list[Any]:
     """The tables of positions."""
     found: list[Any] = [
-        module for name, module in model.named_modules() if name.rpartition(".")[2] in _TABLES
+        module for name, module in model.named_modules() if name.rpartition(".")[2] in _POSITIONS
     ]
     return [table for table in found if getattr(getattr(table, "weight", None), "ndim", 0) == 2]
-
-
-def _embeds(model: Any, length: int, tables: list[Any]) -> bool:
-    """Whether a text of so many tokens gets its positions."""
-
-    def stop(*_: Any) -> None:
-        raise Reached
-
-    padding = getattr(model.config, "pad_token_id", None)
-    parameter = next(model.parameters())
-    ids = torch.full((1, length), 1 if padding == 0 else 0, device=parameter.device)
-    handles = [table.register_forward_hook(stop) for table in tables]
-    with suppress(ConfigError):  # where a table is not called, the first layer ends the trial
-        handles.append(layer_stack(model)[2][0].register_forward_pre_hook(stop))
-    try:
-        with torch.no_grad():
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), **call_options(model))
-    except Reached:
-        return True
-    except (IndexError, RuntimeError) as error:
-        if describe_memory_error(error) is not None:
-            raise
-        return False
-    finally:
-        for handle in handles:
-            handle.remove()
-    return True
 
 
 def _first_row(table: Any) -> int:

@@ -65,8 +65,8 @@ def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end"
             stack.config.num_layers = count
         model.config.num_layers = model.config.num_decoder_layers = count
         return
-    holder, name, layers = layer_stack(model.base_model)
-    setattr(holder, name, _kept(layers, count, model, cut))
+    path, layers = layer_stack(model.base_model)
+    model.base_model.set_submodule(path, _kept(layers, count, model, cut))
     model.config.num_hidden_layers = count
     types = getattr(model.config, "layer_types", None)
     if types:
@@ -165,8 +165,8 @@ def whole_language_model(
     tensors = {
         name: tensor for name, tensor in trained.state_dict().items() if name not in left_out
     }
-    layers, cut = len(layer_stack(whole)[2]), len(layers_below(trained))
-    kept = len(layer_stack(trained)[2]) - cut
+    layers, cut = len(layer_stack(whole)[1]), len(layers_below(trained))
+    kept = len(layer_stack(trained)[1]) - cut
     known = whole.state_dict()
     strange = [
         name

@@ -17,7 +17,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.lm.adapt import freeze_or_adapt, lora_parameters, trained_part
+from legos.lm.adapt import choose_trained, lora_parameters, trained_part
 from legos.lm.cut import cut_below
 from legos.lm.load import DTYPES, LanguageModel
 from legos.terminal import shown_bytes
@@ -128,7 +128,7 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
     layers = model.num_layers - model.layer(settings.layer)
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
              f"{shown_bytes(count * size)}")]  # fmt: skip
-    freeze_or_adapt(kept, settings)
+    choose_trained(kept, settings)
     if settings.trained == "lora":
         count = sum(parameter.numel() for parameter in lora_parameters(kept))
     trained = trained_part(settings, kept=layers, layers=model.num_layers, parameters=count)

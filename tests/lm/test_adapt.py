@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from legos.errors import ConfigError
-from legos.lm.adapt import add_lora, freeze, lora_parameters, merge_lora
+from legos.lm.adapt import add_lora, choose_trained, lora_parameters, merge_lora
 from legos.lm.cut import cut_below
+from legos.lm.settings import BackboneSettings
 from tests.lm.families import FAMILIES, LAYERS, small_model
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
@@ -66,5 +67,5 @@ def test_adapters_of_a_16_bit_model_are_trained_in_32() -> None:
 
 def test_frozen_is_frozen() -> None:
     model = small_model("bert")
-    freeze(model)
+    choose_trained(model, BackboneSettings())
     assert not any(parameter.requires_grad for parameter in model.parameters())

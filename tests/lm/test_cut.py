@@ -9,7 +9,7 @@ import torch
 
 from legos.errors import ConfigError
 from legos.lm.cut import cut_below, cut_meanwhile, forward_above
-from legos.lm.text_model import stack_path
+from legos.lm.text_model import layer_stack
 from tests.lm.families import FAMILIES, LAYERS, small_model
 
 IDS = torch.randint(2, 97, (3, 7), generator=torch.Generator().manual_seed(0))
@@ -43,7 +43,7 @@ def test_kept_layers_get_the_same_gradient_under_the_same_names(family: str, cut
     full.last_hidden_state[MASK].square().sum().backward()
     state = full.hidden_states[cut].detach()
     forward_above(above, state, MASK, {})[MASK].square().sum().backward()
-    path = stack_path(whole)
+    path = layer_stack(whole)[0]
     below = tuple(f"{path}.{number}." for number in range(cut))
     original = dict(whole.named_parameters())
     trained = {name: p for name, p in above.named_parameters() if p.requires_grad}
@@ -59,7 +59,7 @@ def test_kept_layers_get_the_same_gradient_under_the_same_names(family: str, cut
 def test_weights_below_the_cut_and_the_token_table_are_let_go(family: str) -> None:
     model = small_model(family)
     cut_below(model, LAYERS - 1)
-    path = stack_path(model)
+    path = layer_stack(model)[0]
     names = {name for name, _ in model.named_parameters() if name.startswith(path)}
     assert all(name.startswith(f"{path}.{LAYERS - 1}.") for name in names)
     assert model.get_input_embeddings().weight.shape[0] == 1  # type: ignore[operator]

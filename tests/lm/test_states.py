@@ -51,7 +51,7 @@ def test_states_are_those_of_each_text_alone(family: str, batch_tokens: int) -> 
 @EVERY_FAMILY
 def test_no_layer_runs_above_the_highest_that_is_kept(family: str) -> None:
     model, ran = small_model(family), []
-    for number, layer in enumerate(layer_stack(model)[2]):
+    for number, layer in enumerate(layer_stack(model)[1]):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     found = StateReader(model, layers=(2, 1))(texts())
     assert set(found) == {"layer_1", "layer_2"}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.errors import ConfigError
-from legos.lm.adapt import choose_trained, freeze
+from legos.lm.adapt import choose_trained
 from legos.lm.load import LanguageModel
 from legos.lm.word_model import keep_layers, word_model
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone, SoftTables
@@ -226,7 +226,7 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
     )
     choose_trained(backbone.model, settings)
     if backbone.head is not None and settings.trained != "full":
-        freeze(backbone.head)
+        backbone.head.requires_grad_(False)
     return backbone
 
 

@@ -189,7 +189,7 @@ def test_a_cut_backbone_is_its_first_layers(family: str) -> None:
 def _make_last_layer_pass(model: Any) -> None:
     """Zero what the last layer adds to its residual stream."""
     stacks = [model.encoder.block, model.decoder.block] if hasattr(model, "encoder") else []
-    stacks = stacks or [layer_stack(model)[2]]
+    stacks = stacks or [layer_stack(model)[1]]
     outputs = ("c_proj", "o_proj", "out_proj", "down_proj", "fc2", "o", "wo")
     for stack in stacks:
         for name, module in stack[-1].named_modules():
