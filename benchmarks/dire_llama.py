@@ -20,7 +20,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.lm.hidden_cache import CachedPart, HiddenCache
 from legos.lm.load import Dtype, LanguageModel
-from legos.lm.settings import LanguageModelSource
+from legos.lm.settings import LanguageModelSource, LoadSettings
 from legos.lm.states import StateReader, layer_name
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
@@ -66,7 +66,7 @@ def shape_section(options: Options) -> dict[str, Any]:
     shape = {"model_type": "llama", **SHAPES[kind]}
     source = LanguageModelSource(name=f"llama-{kind}", random=True, shape=shape, tokenizer="minilm")
     dtype: Dtype = "bf16" if options.precision == "bf16" else "fp32"
-    model = LanguageModel(source, dtype=dtype)
+    model = LanguageModel(source, LoadSettings(dtype=dtype))
     tokens = _random_texts(options, SHAPES[kind]["vocab_size"])
     print(
         f"shape {kind}: {len(tokens):,} items of {options.length} tokens, {dtype}, "

@@ -8,7 +8,7 @@ other tasks, other modalities. Some rows of every tensor are compared with the f
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,12 +32,7 @@ _WRAPPERS = {  # what writes tensors under longer names, and how to undo that
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load found.
-
-    Attributes:
-        found: tensors of the model that the files filled.
-        unused: names in the files that the model has no place for: heads, other modalities.
-    """
+    """How many tensors the files filled, and names in them that the model has no place for."""
 
     found: int
     unused: tuple[str, ...] = ()
@@ -46,8 +41,8 @@ class LoadReport:
         """``71 found, 5 unused (cls)``."""
         if not self.unused:
             return f"{self.found:,} found, none unused"
-        groups = Counter(_group(name) for name in self.unused)
-        return f"{self.found:,} found, {len(self.unused):,} unused ({', '.join(sorted(groups))})"
+        groups = sorted({_group(name) for name in self.unused})
+        return f"{self.found:,} found, {len(self.unused):,} unused ({', '.join(groups)})"
 
 
 def load_audited(
@@ -66,9 +61,6 @@ def load_audited(
         name: of the model, for errors.
         part: the module of the loaded model that reads text; the others may lack tensors.
         options: of ``from_pretrained``; ``device_map="meta"`` reads headers alone.
-
-    Returns:
-        The loaded model, all of it, and the report.
 
     Raises:
         ConfigError: tensors are missing, have other shapes or other numbers than the files, or
@@ -96,23 +88,14 @@ def load_audited(
 
 @dataclass(frozen=True)
 class _Audit:
-    """One load.
-
-    Attributes:
-        name: of the language model.
-        located: its files.
-        model: all that was loaded.
-        own: its tensors, in its order.
-        read: names of the model's tensors that its text states pass.
-        stored: the tensors of its files; empty for GGUF.
-    """
+    """One load."""
 
     name: str
     located: Located
     model: Any
-    own: Mapping[str, Tensor]
-    read: frozenset[str]
-    stored: Mapping[str, StoredTensor]
+    own: Mapping[str, Tensor]  # tensors of the model, in its order
+    read: frozenset[str]  # names of those that its text states pass
+    stored: Mapping[str, StoredTensor]  # tensors of its files; empty for GGUF
 
     def refuse_mismatched(
         self, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]
@@ -133,11 +116,11 @@ class _Audit:
 
     def refuse_missing(self, missing: Iterable[str]) -> None:
         """Refuse tensors that no file filled: they hold random numbers."""
-        lost = set(missing)
+        lost = self.read & set(missing)
         refused = [
             name
             for name in self.own
-            if name in lost & self.read and not _is_unread(name) and not self._is_derived(name)
+            if name in lost and not _is_unread(name) and not self._is_derived(name)
         ]
         if refused:
             raise self._refused(
@@ -149,7 +132,7 @@ class _Audit:
     def refuse_unused(self, unexpected: Iterable[str]) -> None:
         """Refuse weights of the model's own parts that it has no place for."""
         prefix = base_prefix(self.model)
-        modules = {_NUMBER.sub("*", parent) for own in self.read for parent in _parents(own)}
+        modules = {parent for own in self.read for parent in _parents(_NUMBER.sub("*", own))}
         numbered = {module for module in modules if module.endswith(".*")}
         holders = {parent for module in numbered for parent in ["", *_parents(module)]}
         inside = modules - holders
@@ -158,7 +141,7 @@ class _Audit:
             for name in sorted(unexpected, key=_natural)
             if (name not in self.stored or self.stored[name].is_weight)
             and any(
-                set(map(_pattern, _parents(form))) & (inside | numbered)
+                set(_parents(_NUMBER.sub("*", form))) & (inside | numbered)
                 or _is_position(form, holders)
                 for form in (name, name.removeprefix(prefix))
             )
@@ -207,25 +190,19 @@ class _Audit:
 
 
 def describe_instead(missing: Sequence[str], own: Sequence[str], files: Sequence[str]) -> str:
-    """What files hold instead of the tensors that a model misses.
-
-    Args:
-        missing: names, in the model's order.
-        own: all names of the model.
-        files: names in its files.
-    """
+    """What ``files`` hold instead of the tensors that a model of tensors ``own`` misses."""
     first = missing[0]
     if not files:
         return "the file holds nothing under a name that stands for it"
-    prefix = next((_bare(f).removesuffix(first) for f in files if _ends(_bare(f), first)), None)
+    known = {name.replace(".base_layer.", "."): None for name in files}  # peft's addition inside
+    prefix = next((f.removesuffix(first) for f in known if f.endswith(f".{first}")), None)
     if prefix is not None:
-        known = {_bare(name) for name in files}
         count = sum(prefix + name in known for name in missing)
         if 2 * count >= len(missing):
             made_by = [why for start, why in _WRAPPERS.items() if prefix.startswith(start)]
             how = f", {made_by[0]}" if made_by else "; rename them"
             return f"{count} of them are there under the prefix {prefix!r}{how}"
-    prefix = next((first.removesuffix(name) for name in files if _ends(first, name)), None)
+    prefix = next((first.removesuffix(f) for f in files if first.endswith(f".{f}")), None)
     if prefix is not None:
         count = sum(name.removeprefix(prefix) in set(files) for name in missing)
         if 2 * count >= len(missing):
@@ -257,15 +234,6 @@ def _count(names: Iterable[str], stack: str) -> int:
     return len({number for number in inside if number.isdigit()})
 
 
-def _ends(name: str, last: str) -> bool:
-    return name.endswith(f".{last}")
-
-
-def _bare(name: str) -> str:
-    """A name without what peft adds inside of it."""
-    return name.replace(".base_layer.", ".")
-
-
 def _names_of(model: nn.Module, part: nn.Module) -> frozenset[str]:
     """Names of a model's tensors that belong to a part of it."""
     if part is model:
@@ -295,10 +263,6 @@ def _parents(name: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _pattern(name: str) -> str:
-    return _NUMBER.sub("*", name)
-
-
 def _is_unread(name: str) -> bool:
     return not _UNREAD.isdisjoint(name.split("."))
 
@@ -321,14 +285,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file.
-
-    Attributes:
-        file: that holds it.
-        name: in the file.
-        shape: of it.
-        dtype: as safetensors calls it: ``F32``, ``BF16``.
-    """
+    """A tensor in a file, with its name there and its dtype as safetensors calls it: ``BF16``."""
 
     file: Path
     name: str
@@ -397,11 +354,11 @@ def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     """The tensors that transformers reads of a folder; nothing but headers is read.
 
     Raises:
-        ConfigError: there are no safetensors weights, a file is missing or cut short, the index
-            names tensors that no file holds, or the folder holds an adapter.
+        ConfigError: as :func:`weight_files`; or a file is cut short, the index names tensors that
+            no file holds, or the folder holds an adapter.
     """
     refuse_adapter(folder)
-    files, listed = _weight_files(folder)
+    files, listed = weight_files(folder)
     found: dict[str, StoredTensor] = {}
     for file in files:
         found |= _header(file)
@@ -414,17 +371,12 @@ def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     return found
 
 
-def refuse_missing_weights(folder: Path) -> None:
-    """Refuse a folder whose weight files are not all there.
+def weight_files(folder: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The files that transformers reads, and by tensor the file that the index names.
 
     Raises:
-        ConfigError: as :func:`stored_tensors`, but for what is inside the files.
+        ConfigError: there are no safetensors weights, or a file is missing.
     """
-    _weight_files(folder)
-
-
-def _weight_files(folder: Path) -> tuple[list[Path], dict[str, Path]]:
-    """The files that transformers reads, and by tensor the file that the index names."""
     if (folder / SINGLE).is_file():
         return [folder / SINGLE], {}
     if not (folder / INDEX).is_file():
@@ -441,20 +393,16 @@ def _weight_files(folder: Path) -> tuple[list[Path], dict[str, Path]]:
 
 
 def _no_weights(folder: Path) -> ConfigError:
-    others = sorted(
-        file.name
-        for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth")
-        for file in folder.glob(pattern)
-    )
     text = f"{folder}: no {SINGLE} and no {INDEX} here"
-    others.sort(key=lambda name: name.endswith(".safetensors"))
-    if others and not others[0].endswith(".safetensors"):
+    pickles = sorted(file.name for end in ("bin", "pt", "pth") for file in folder.glob(f"*.{end}"))
+    safe = sorted(file.name for file in folder.glob("*.safetensors"))
+    if pickles:
         text += (
-            f"; weights as pickles are not read ({others[0]}), for they can run code; "
+            f"; weights as pickles are not read ({pickles[0]}), for they can run code; "
             "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) converts them"
         )
-    elif others:
-        text += f"; {', '.join(others[:3])}: rename it if it holds the whole model"
+    elif safe:
+        text += f"; {', '.join(safe[:3])}: rename it if it holds the whole model"
     return ConfigError(text)
 
 

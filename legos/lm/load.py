@@ -11,7 +11,7 @@ import os
 from copy import deepcopy
 from functools import cached_property, partial
 from importlib.util import find_spec
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,9 @@ from legos.lm.adapt import quantise
 from legos.lm.audit import (
     LoadReport,
     load_audited,
-    refuse_missing_weights,
     stored_as,
     stored_tensors,
+    weight_files,
 )
 from legos.lm.locate import (
     Located,
@@ -37,7 +37,7 @@ from legos.lm.locate import (
     packaged,
     refuse_adapter,
 )
-from legos.lm.settings import Attention, Dtype, LanguageModelSource, LoadSettings, Quantised
+from legos.lm.settings import LanguageModelSource, LoadSettings
 from legos.lm.text_model import (
     auto_class,
     check_cut,
@@ -59,47 +59,24 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
+_PLAIN = LoadSettings()
+
+
 class LanguageModel:
     """A pretrained (or random) transformer without a head.
 
     Args:
         source: where it comes from.
-        dtype: of its weights.
-        quantised: keep linear layers in 8 or 4 bits once they are read and audited.
-        attention: what computes it.
+        how: its dtype, linear layers in 8 or 4 bits once they are read and audited, its attention.
         shapes_only: never read weights; instances are on the meta device.
     """
 
     def __init__(
-        self,
-        source: LanguageModelSource,
-        *,
-        dtype: Dtype = "fp32",
-        quantised: Quantised = "none",
-        attention: Attention = "auto",
-        shapes_only: bool = False,
+        self, source: LanguageModelSource, how: LoadSettings = _PLAIN, *, shapes_only: bool = False
     ) -> None:
-        self.source, self.dtype, self.quantised = source, dtype, quantised
-        self.attention, self.shapes_only = attention, shapes_only
+        self.source, self.name, self.shapes_only = source, source.name, shapes_only
+        self.dtype, self.quantised, self.attention = how.dtype, how.quantised, how.attention
         self.report: LoadReport | None = None  # of the last load
-
-    @classmethod
-    def of(
-        cls, source: LanguageModelSource, how: LoadSettings, *, shapes_only: bool = False
-    ) -> Self:
-        """The language model that settings name."""
-        return cls(
-            source,
-            dtype=how.dtype,
-            quantised=how.quantised,
-            attention=how.attention,
-            shapes_only=shapes_only,
-        )
-
-    @property
-    def name(self) -> str:
-        """How it is called."""
-        return self.source.name
 
     @cached_property
     def located(self) -> Located:
@@ -113,16 +90,7 @@ class LanguageModel:
 
         if self.source.shape is not None and (self.source.random or self.shapes_only):
             return AutoConfig.for_model(**self.source.shape)
-        with quiet_transformers():
-            try:
-                return AutoConfig.from_pretrained(
-                    str(self.located.folder),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    **self.located.arguments,
-                )
-            except (OSError, ValueError, KeyError, ImportError) as error:
-                raise self._refused("its configuration cannot be read", error) from None
+        return self._from_files(AutoConfig, self.located, "configuration")
 
     @property
     def text_config(self) -> Any:
@@ -147,11 +115,7 @@ class LanguageModel:
         return count
 
     def layer(self, number: int) -> int:
-        """A layer by number; negative numbers count from the end.
-
-        Raises:
-            ConfigError: there is no such layer.
-        """
+        """A layer by number; negative ones count from the end; ConfigError: there is none."""
         layer = number + self.num_layers if number < 0 else number
         if not 0 <= layer < self.num_layers:
             check_cut(self.name, number, self.num_layers)
@@ -160,9 +124,7 @@ class LanguageModel:
     @property
     def table_width(self) -> int:
         """Width of its token table: E, but for models that widen it (ELECTRA-small, ALBERT)."""
-        empty: Any = self.skeleton()
-        width: int = empty.get_input_embeddings().weight.shape[1]
-        return width
+        return self._table(self.skeleton()).shape[1]
 
     @cached_property
     def longest(self) -> int | None:
@@ -170,26 +132,13 @@ class LanguageModel:
         return longest_text(self.skeleton(), self.text_config)
 
     def transformers_tokenizer(self) -> Any:
-        """A fresh instance of its tokenizer as transformers has it.
-
-        Raises:
-            ConfigError: its files are missing or cannot be read.
-        """
+        """A fresh instance of its tokenizer as transformers has it."""
         from transformers import AutoTokenizer
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         own = self.source.tokenizer
         files = self.located if own is None else locate(packaged(own))
-        with quiet_transformers():
-            try:
-                return AutoTokenizer.from_pretrained(
-                    str(files.folder),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    **files.arguments,
-                )
-            except (OSError, ValueError, KeyError, ImportError) as error:
-                raise self._refused("its tokenizer cannot be read", error) from None
+        return self._from_files(AutoTokenizer, files, "tokenizer")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -207,11 +156,7 @@ class LanguageModel:
         return self.fit_to_table(fast)
 
     def fit_to_table(self, tokenizer: Any) -> Any:
-        """A ``tokenizers.Tokenizer`` without the special tokens that its table has no row for.
-
-        Raises:
-            ConfigError: it has other tokens that the table has no row for.
-        """
+        """A ``tokenizers.Tokenizer`` as :func:`legos.lm.tokenizer.fit_to_table` makes it."""
         rows: int | None = getattr(self.text_config, "vocab_size", None)
         return tokenizer if rows is None else fit_to_table(tokenizer, rows, self.name)
 
@@ -240,31 +185,34 @@ class LanguageModel:
         if self.located.gguf is not None:
             return content_of(self.located.folder / self.located.gguf)
         refuse_adapter(self.located.folder)
-        refuse_missing_weights(self.located.folder)
+        weight_files(self.located.folder)
         weights = sorted(self.located.folder.glob("*.safetensors"))
         files = [self.located.folder / "config.json", *weights]
         return sha256_of_text(" ".join(content_of(file) for file in files))
 
-    def load(self, *, decoder: bool = False) -> nn.Module:
+    def load(self, *, decoder: bool = False, head: bool = False) -> nn.Module:
         """A fresh instance in evaluation mode, on the CPU.
 
         Args:
             decoder: leave an encoder-decoder whole; else its encoder.
+            head: with the head over words that its files have.
 
         Raises:
             ConfigError: files or packages are missing, or do not fit.
         """
-        built = auto_class(self.config, decoder=decoder)
+        kind = auto_class(self.config, decoder=decoder, head=head)
         if self.source.random:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.source.seed)
-                part = without_pooler(text_model(self.fresh(built), decoder=decoder))
+                model = self.fresh(kind)
         else:
-            model = self._read(built, decoder=decoder)
-            part = without_pooler(text_model(model, decoder=decoder)).eval()
-            with quiet_transformers():
-                verify_longest(part, self.longest, self.name)
-        whole: nn.Module = self.finished(part)
+            model = self._read(kind, decoder=decoder or head)
+        if not head:
+            model = without_pooler(text_model(model, decoder=decoder)).eval()
+            if not self.source.random:
+                with quiet_transformers():
+                    verify_longest(model, self.longest, self.name)
+        whole: nn.Module = self.finished(model)
         return whole
 
     def fresh(self, kind: Any) -> Any:
@@ -305,12 +253,10 @@ class LanguageModel:
         Raises:
             ConfigError: they do not fit, see :func:`legos.lm.audit.load_audited`.
         """
-        from transformers import AutoModelForCausalLM
-
         known = is_here(self.source) and not is_shape_alone(self.source)
         if not known or self.located.gguf is not None:
             return None
-        kind = AutoModelForCausalLM if head else auto_class(self.config, decoder=decoder)
+        kind = auto_class(self.config, decoder=decoder, head=head)
         self._read(kind, decoder=decoder, device_map="meta")
         return self.report
 
@@ -322,15 +268,14 @@ class LanguageModel:
         Raises:
             ConfigError: as :meth:`load`; or the model has no such table.
         """
-        if self.source.random or self.located.gguf is not None:
-            return self._table(self.load()).detach().float()
-        whole = self._read(auto_class(self.config), decoder=False, device_map="meta")
-        table = self._table(text_model(whole))
-        stored = stored_tensors(self.located.folder)
-        for name, tensor in whole.named_parameters(remove_duplicate=False):
-            found = stored_as(stored, name, whole)
-            if tensor is table and found is not None and found.shape == tuple(table.shape):
-                return found.read().float()
+        if not self.source.random and self.located.gguf is None:
+            whole = self._read(auto_class(self.config), decoder=False, device_map="meta")
+            table = self._table(text_model(whole))
+            stored = stored_tensors(self.located.folder)
+            for name, tensor in whole.named_parameters(remove_duplicate=False):
+                found = stored_as(stored, name, whole)
+                if tensor is table and found is not None and found.shape == tuple(table.shape):
+                    return found.read().float()
         return self._table(self.load()).detach().float()
 
     def _table(self, model: Any) -> Tensor:
@@ -341,15 +286,17 @@ class LanguageModel:
             )
         return table
 
-    def with_head(self) -> Any:
-        """A fresh instance with its head over words, in evaluation mode, on the CPU.
-
-        Raises:
-            ConfigError: as :meth:`load`; or its files have no head.
-        """
-        from transformers import AutoModelForCausalLM
-
-        return self.finished(self._read(AutoModelForCausalLM, decoder=True))
+    def _from_files(self, kind: Any, files: Located, what: str) -> Any:
+        with quiet_transformers():
+            try:
+                return kind.from_pretrained(
+                    str(files.folder),
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    **files.arguments,
+                )
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                raise self._refused(f"its {what} cannot be read", error) from None
 
     def _read(self, kind: Any, *, decoder: bool, **options: Any) -> Any:
         """A model of its files, audited; ``device_map="meta"`` reads their headers alone."""
@@ -402,11 +349,7 @@ class LanguageModel:
         return model if kind else without_pooler(text_model(model, decoder=decoder))
 
     def twin(self, layer: int) -> Twin:
-        """A small random model of the same kind and options, see :func:`legos.lm.twin.twin`.
-
-        Raises:
-            ConfigError: none can be built, so that nothing can be tried without the weights.
-        """
+        """See :func:`legos.lm.twin.twin`; ConfigError: none can be built."""
         with quiet_transformers():
             try:
                 small = twin(self.config, layer)

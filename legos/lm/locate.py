@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,20 +27,18 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")  # of a hub repository
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_READ = ("*.json", "*.txt", "*.model", "*.tiktoken")  # configuration and tokenizer
+_NOT_READ = {"generation_config.json", "legos.json"}
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", INDEX, _ADAPTER)
 
 
 @dataclass(frozen=True)
 class Located:
-    """Files of a language model.
-
-    Attributes:
-        folder: that holds them.
-        gguf: name of the GGUF file in it; None for a Hugging Face folder.
-    """
+    """Files of a language model."""
 
     folder: Path
     gguf: str | None = None
+    """Name of the GGUF file in the folder; None for a Hugging Face folder."""
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -91,12 +90,7 @@ def has_tokenizer(source: LanguageModelSource) -> bool:
 
 
 def lacks(folder: Path, *, tokenizer: bool = True) -> str | None:
-    """What a folder lacks of a whole model; None where nothing.
-
-    Args:
-        folder: of a model.
-        tokenizer: whether it must have one.
-    """
+    """What a folder lacks of a whole model, a ``tokenizer`` included; None where nothing."""
     if not (folder / "config.json").is_file():
         return "config.json"
     if not (folder / SINGLE).is_file():
@@ -115,11 +109,7 @@ def lacks(folder: Path, *, tokenizer: bool = True) -> str | None:
 
 
 def shards(folder: Path) -> dict[str, Path]:
-    """By tensor the file in which the index of a folder says it lies.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
+    """By tensor the file in which the index of a folder says it lies; ConfigError: damaged."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         return {str(name): folder / Path(str(file)).name for name, file in index.items()}
@@ -128,11 +118,7 @@ def shards(folder: Path) -> dict[str, Path]:
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Refuse LoRA adapters: transformers would load the model that they were made for.
-
-    Raises:
-        ConfigError: the folder holds an adapter.
-    """
+    """Raise ConfigError for a LoRA adapter: transformers would load the model it was made for."""
     if not (folder / _ADAPTER).is_file():
         return
     try:
@@ -185,23 +171,25 @@ def _inside_package(package: str, name: str) -> Path:
 
 def _cached(hub: str) -> Path | None:
     """Its folder in the hub's cache, whole or not."""
+    with suppress(OSError, ValueError):
+        return _snapshot(hub, local_files_only=True)
+    return None
+
+
+def _snapshot(hub: str, *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(hub, local_files_only=True, allow_patterns=list(_WANTED)))
-    except (OSError, ValueError):
-        return None
+    found = snapshot_download(hub, local_files_only=local_files_only, allow_patterns=list(_WANTED))
+    return Path(found)
 
 
 def _from_hub(source: LanguageModelSource, hub: str) -> Path:
-    from huggingface_hub import snapshot_download
-
     folder, name = _cached(hub), source.name
     missing = None if folder is None else lacks(folder, tokenizer=source.tokenizer is None)
     if folder is not None and missing is None:
         return folder
     try:
-        return Path(snapshot_download(hub, allow_patterns=list(_WANTED)))
+        return _snapshot(hub, local_files_only=False)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = (
@@ -217,46 +205,38 @@ def _from_hub(source: LanguageModelSource, hub: str) -> Path:
         ) from None
 
 
-_SAFE_WEIGHTS = ("*.safetensors",)
-_OTHER_WEIGHTS = ("*.bin", "*.pt")  # of a GLM; others are never read
-_READ = ("*.json", "*.txt", "*.model", "*.tiktoken")  # configuration and tokenizer
-_NOT_READ = {"generation_config.json", "legos.json"}
-
-
 def language_model_content(source: LanguageModelSource) -> str:
-    """SHA-256 over configuration, weights and tokenizer.
-
-    Args:
-        source: where it comes from; of random weights shape and seed are their content.
+    """SHA-256 over configuration, weights and tokenizer; of random weights over shape and seed.
 
     Raises:
         ConfigError: its files are not on this machine.
         OSError: they cannot be read.
     """
-    facts = [] if source.random else [content_of_all(_files(source))]
     if source.random:
-        facts.append(json.dumps([source.shape, source.seed], sort_keys=True))
+        facts = [json.dumps([source.shape, source.seed], sort_keys=True)]
+    else:
+        facts = [content_of_all(_files(source))]
     if source.tokenizer is not None:
         folder = Path(source.tokenizer)
-        found = _matching(folder, _READ) if folder.is_dir() else _files(packaged(source.tokenizer))
+        found = _matching(folder, *_READ) if folder.is_dir() else _files(packaged(source.tokenizer))
         facts.append(content_of_all(found))
     return facts[0] if len(facts) == 1 else sha256_of_text(" ".join(facts))
 
 
 def _files(source: LanguageModelSource) -> Iterator[Path]:
     if source.path is not None and Path(source.path).is_dir():
-        folder = Path(source.path)  # a GLM's has no config.json
+        folder = Path(source.path)  # a GLM's has no config.json, and pickled weights
     else:
         located = locate(source)
         if located.gguf is not None:
             yield located.folder / located.gguf
             return
         folder = located.folder
-    yield from _matching(folder, _READ)
-    yield from list(_matching(folder, _SAFE_WEIGHTS)) or _matching(folder, _OTHER_WEIGHTS)
+    yield from _matching(folder, *_READ)
+    yield from list(_matching(folder, "*.safetensors")) or _matching(folder, "*.bin", "*.pt")
 
 
-def _matching(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+def _matching(folder: Path, *patterns: str) -> Iterator[Path]:
     for pattern in patterns:
         for path in folder.glob(pattern):
             if path.name not in _NOT_READ and path.is_file():

@@ -65,14 +65,16 @@ def output_width(config: Any) -> int:
     return size
 
 
-def auto_class(config: Any, *, decoder: bool = False) -> Any:
-    """The class of transformers that builds a model without head.
+def auto_class(config: Any, *, decoder: bool = False, head: bool = False) -> Any:
+    """The class of transformers that builds a model, with a ``head`` over words or without one.
 
     Of an encoder-decoder its encoder, where that stands by itself and ``decoder`` is not asked for.
     """
-    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
+    if head:
+        return AutoModelForCausalLM
     kind = type(config)
     if not decoder and kind in MODEL_FOR_TEXT_ENCODING_MAPPING:
         encoder: Any = MODEL_FOR_TEXT_ENCODING_MAPPING[kind]

@@ -14,7 +14,8 @@ import math
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,41 +33,30 @@ if TYPE_CHECKING:
 
 
 _VECTORS, _TOKENS = "vectors", "tokens"  # of a token table file
+_FORMATS = {  # how files of another kind begin
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x1f\x8b": "gzipped; give it a name that ends with .gz",
+    b"BZ": "a bzip2 archive; unpack it first",
+    b"\xff\xfe": "UTF-16; convert it to UTF-8 first",
+    b"\xfe\xff": "UTF-16; convert it to UTF-8 first",
+}
+_SHOWN = 40  # characters of a line that an error shows
 
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """Tokens and their pretrained vectors.
-
-    Attributes:
-        tokens: V names of the rows.
-        vectors: ``(V, E)`` float32.
-        repeated: lines left out because their token had a vector already.
-    """
+    """V tokens and their pretrained vectors, ``(V, E)`` float32."""
 
     tokens: list[str]
     vectors: Tensor
     repeated: int = 0
-
-
-@dataclass(frozen=True)
-class AlignReport:
-    """How much of a vocabulary has a pretrained vector.
-
-    Attributes:
-        found: entries with one.
-        missing: entries that start at random instead.
-    """
-
-    found: int
-    missing: int
+    """Lines left out because their token had a vector already."""
 
 
 def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:
-    """The input embedding table of a language model; of a folder nothing else is read.
+    """The input embedding table of a language model, in the order of its ids.
 
-    Returns:
-        tokens in the order of their ids, and their vectors.
+    Of a folder no other weights are read.
 
     Raises:
         ConfigError: there is no such model, its files do not fill it, or it has no tokenizer.
@@ -75,20 +65,31 @@ def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:
 
     language_model = LanguageModel(source)
     vectors = language_model.token_table()
-    return TokenVectors(_names(language_model, len(vectors)), vectors)
+    names = [f"<unused {index}>" for index in range(len(vectors))]
+    for token, index in _vocabulary(language_model).items():
+        if index < len(names):
+            names[index] = token
+    return TokenVectors(names, vectors)
 
 
-def _names(language_model: LanguageModel, size: int) -> list[str]:
-    """Tokens in the order of their ids: of ``tokenizer.json``, else as transformers reads them."""
+def _vocabulary(language_model: LanguageModel) -> dict[str, int]:
+    """Ids of tokens: by ``tokenizer.json``, which may name more than the table has rows; else by
+    transformers."""
+    from tokenizers import Tokenizer
+
     source = language_model.source
     if source.tokenizer is None and not source.random and language_model.located.gguf is None:
-        folder = language_model.located.folder
-        if (folder / "tokenizer.json").is_file():
-            return _tokens(folder, size)
-    names = [f"<unused {index}>" for index in range(size)]
-    for token, index in language_model.tokenizer.get_vocab().items():
-        names[index] = token
-    return names
+        path = language_model.located.folder / "tokenizer.json"
+        if path.is_file():
+            try:
+                found: dict[str, int] = Tokenizer.from_file(str(path)).get_vocab()
+            except Exception as error:  # tokenizers raises nothing narrower
+                raise ConfigError(
+                    f"{path}: not a tokenizer with a vocabulary ({error!r})"
+                ) from None
+            return found
+    vocabulary: dict[str, int] = language_model.tokenizer.get_vocab()
+    return vocabulary
 
 
 def write_token_table(path: Path, table: TokenVectors, *, fingerprint: str | None = None) -> None:
@@ -133,57 +134,16 @@ def read_token_table(path: Path) -> TokenVectors:
     return TokenVectors(tokens, vectors)
 
 
-def _tokens(folder: Path, size: int) -> list[str]:
-    path = folder / "tokenizer.json"
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = described["model"]["vocab"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a tokenizer with a vocabulary ({error!r})") from None
-    pairs = (
-        vocabulary.items()
-        if isinstance(vocabulary, dict)
-        else ((entry[0], index) for index, entry in enumerate(vocabulary))
-    )
-    tokens = [f"<unused {index}>" for index in range(size)]
-    added = ((entry["content"], entry["id"]) for entry in described.get("added_tokens", ()))
-    for token, index in (*pairs, *added):
-        if index < size:
-            tokens[index] = token
-    return tokens
-
-
-def text_file_token_vectors(path: Path) -> TokenVectors:
-    """Vectors of a text file in GloVe's format: a word and its numbers, separated by spaces.
-
-    A word2vec header line (count and width) is checked against what follows; a word may hold
-    spaces, as some of GloVe's 840B file do; of a word that stands twice the first vector counts,
-    and ``repeated`` says how often that was so. Files may be gzipped (``.gz``).
-
-    Raises:
-        DataError: see :func:`legos.lm.token_vectors.read_word_vectors`; the message names the line.
-    """
-    found = read_word_vectors(path)
-    vectors = np.frombuffer(found.numbers, dtype=np.float32).reshape(len(found.words), found.width)
-    return TokenVectors(list(found.words), torch.from_numpy(vectors), found.repeated)
-
-
 def align_token_vectors(
     tokens: Sequence[str], vectors: Tensor, vocabulary: Sequence[str], seed: int
-) -> tuple[Tensor, AlignReport]:
-    """Put vectors into the order of a vocabulary.
+) -> tuple[Tensor, int]:
+    """Put vectors ``(V, E)`` of tokens into the order of a vocabulary of V' entries.
 
     Entries without a vector are drawn from a normal distribution with the mean and deviation of
     the table, seeded.
 
-    Args:
-        tokens: V names of the rows of ``vectors``.
-        vectors: ``(V, E)`` float32.
-        vocabulary: V' entries, position = id.
-        seed: of the random rows.
-
     Returns:
-        ``(V', E)`` float32 and how many entries were found.
+        ``(V', E)`` float32, and how many entries have a vector.
     """
     row = {token: index for index, token in reversed(list(enumerate(tokens)))}
     index = torch.tensor([row.get(entry, -1) for entry in vocabulary], dtype=torch.int64)
@@ -192,39 +152,13 @@ def align_token_vectors(
     aligned = torch.randn(len(vocabulary), vectors.shape[1], generator=generator)
     aligned = aligned * vectors.std() + vectors.mean()
     aligned[found] = vectors[index[found]]
-    count = int(found.sum())
-    return aligned, AlignReport(found=count, missing=len(vocabulary) - count)
+    return aligned, int(found.sum())
 
 
-_FORMATS = {  # how files of another kind begin
-    b"PK\x03\x04": "a zip archive; unpack it first",
-    b"\x1f\x8b": "gzipped; give it a name that ends with .gz",
-    b"BZ": "a bzip2 archive; unpack it first",
-    b"\xff\xfe": "UTF-16; convert it to UTF-8 first",
-    b"\xfe\xff": "UTF-16; convert it to UTF-8 first",
-}
-_SHOWN = 40  # characters of a line that an error shows
+def text_file_token_vectors(path: Path) -> TokenVectors:
+    """Vectors of a text file in GloVe's format, gzipped if its name ends with ``.gz``.
 
-
-@dataclass
-class WordVectors:
-    """Words and their vectors.
-
-    Attributes:
-        words: in the order of the file, each once.
-        numbers: of all words, one after the other, float32.
-        width: numbers a word.
-        repeated: lines left out because their word had a vector already.
-    """
-
-    words: dict[str, None] = field(default_factory=dict)
-    numbers: array[float] = field(default_factory=lambda: array("f"))
-    width: int = 0
-    repeated: int = 0
-
-
-def read_word_vectors(path: Path) -> WordVectors:
-    """Read a file, gzipped if its name ends with ``.gz``.
+    Of a word that stands twice the first vector counts.
 
     Raises:
         DataError: the file is missing, empty, not UTF-8, of another format, has fewer or more
@@ -233,53 +167,57 @@ def read_word_vectors(path: Path) -> WordVectors:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of word vectors")
-    found = WordVectors()
+    words: dict[str, None] = {}
+    numbers = array("f")  # of all words, one after the other
+    width = repeated = 0
     stated: int | None = None  # lines, by the header
     unsure: str | None = None  # a word with spaces that the width was taken from
-    lines = 0
     for number, line in enumerate(_lines(path), start=1):
         place = f"{path}:{number}"
         parts = line.split(" ")
         if number == 1 and len(parts) == 2 and all(map(_is_count, parts)):
-            stated, found.width = int(parts[0]), int(parts[1])
+            stated, width = int(parts[0]), int(parts[1])
             continue
-        if not found.width:
-            found.width = _width(parts, place)
-            unsure = " ".join(parts[: -found.width]) if len(parts) > found.width + 1 else None
-        elif len(parts) == found.width + 1:
+        if not width:
+            width = _width(parts, place)
+            unsure = " ".join(parts[:-width]) if len(parts) > width + 1 else None
+        elif len(parts) == width + 1:
             unsure = None
-        word, numbers = _word_and_numbers(line, parts, found.width, place, stated is not None)
-        lines += 1
-        if word in found.words:
-            found.repeated += 1
+        word, own = _word_and_numbers(line, parts, width, place, stated is not None)
+        if word in words:
+            repeated += 1
             continue
-        found.words[word] = None
-        found.numbers.extend(numbers)
-    if stated is not None and stated not in (lines, len(found.words)):
+        words[word] = None
+        numbers.extend(own)
+    lines = len(words) + repeated
+    if stated is not None and stated not in (lines, len(words)):
         raise DataError(
-            f"{path}:1: the header says {stated:,} words of {found.width} numbers, {lines:,} lines "
+            f"{path}:1: the header says {stated:,} words of {width} numbers, {lines:,} lines "
             "follow; is the file whole? remove the header if it is another file's"
         )
     if not lines:
         raise DataError(f"{path}: empty, expected a word and its numbers on every line")
     if unsure is not None:
         raise DataError(
-            f"{path}:1: a word with spaces ({unsure!r}) and {found.width} numbers, or a shorter "
+            f"{path}:1: a word with spaces ({unsure!r}) and {width} numbers, or a shorter "
             "word and more? no other line tells; put a line with a plain word first"
         )
-    return found
+    vectors = np.frombuffer(numbers, dtype=np.float32).reshape(len(words), width)
+    return TokenVectors(list(words), torch.from_numpy(vectors), repeated)
 
 
 def _width(parts: list[str], place: str) -> int:
     """Numbers of the first line: all at its end, but for one that must be the word."""
-    count = 0
-    for part in reversed(parts[1:]):
-        if not _looks_like_a_number(part):
-            break
-        count += 1
-    if not count:
-        raise DataError(f"{place}: {_why_no_numbers(parts)}")
-    return count
+    count = sum(1 for _ in takewhile(_looks_like_a_number, reversed(parts[1:])))
+    if count:
+        return count
+    if any("\t" in part for part in parts):
+        found = (
+            f"{_shown(parts[0])}: columns are separated by TABs; expected a word and its numbers"
+        )
+    else:
+        found = f"0 numbers after {_shown(' '.join(parts))}; expected a word and its numbers"
+    raise DataError(f"{place}: {found}, separated by single spaces")
 
 
 def _word_and_numbers(
@@ -312,18 +250,6 @@ def _word_and_numbers(
     if not math.isfinite(sum(numbers)):
         raise DataError(f"{place}: a number of {word!r} is not finite in 32 bits")
     return word, numbers
-
-
-def _why_no_numbers(parts: list[str]) -> str:
-    if any("\t" in part for part in parts):
-        return (
-            f"{_shown(parts[0])}: columns are separated by TABs; expected a word and its numbers, "
-            "separated by single spaces"
-        )
-    return (
-        f"0 numbers after {_shown(' '.join(parts))}; expected a word and its numbers, separated by "
-        "single spaces"
-    )
 
 
 def _is_count(text: str) -> bool:

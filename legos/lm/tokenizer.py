@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths, join_rows
+from legos.data.ragged import Ragged, from_lengths, from_rows, join_rows
 from legos.errors import ConfigError
 
 _SHOWN = 3
@@ -47,7 +47,8 @@ def fit_to_table(tokenizer: Any, rows: int, name: str) -> Any:
         if index not in added or not added[index].special
     }
     described = json.loads(tokenizer.to_str())
-    if not words and _is_used(beyond, described.get("post_processor")):
+    around = json.dumps(described.get("post_processor"))  # with what every text gets
+    if not words and any(json.dumps(token) in around for token in beyond):
         words = beyond
     if words:
         shown = ", ".join(f"{token!r} ({index})" for token, index in list(words.items())[:_SHOWN])
@@ -61,37 +62,22 @@ def fit_to_table(tokenizer: Any, rows: int, name: str) -> Any:
     return type(tokenizer).from_str(json.dumps(described))
 
 
-def _is_used(tokens: dict[str, int], processor: Any) -> bool:
-    """Whether every text gets one of some tokens."""
-    text = json.dumps(processor)
-    return any(json.dumps(token) in text for token in tokens)
-
-
 @dataclass(frozen=True)
 class TemplateField:
-    """A field of the template.
-
-    Attributes:
-        name: for errors.
-        texts: of the N items; an empty one is left out together with its prompt.
-        prompt: what stands before it.
-        length: the most tokens it keeps; None for all.
-    """
+    """A field of the template."""
 
     name: str
     texts: Sequence[str]
+    """Of the N items; an empty one is left out together with its prompt."""
     prompt: str
+    """What stands before it."""
     length: int | None
+    """The most tokens it keeps; None for all."""
 
 
 @dataclass(frozen=True)
 class ItemTemplate:
-    """What a language model reads of N items.
-
-    Attributes:
-        opening: what stands before the first field.
-        fields: in reading order.
-    """
+    """What a language model reads of N items: an opening, then fields in reading order."""
 
     opening: str
     fields: Sequence[TemplateField]
@@ -104,19 +90,10 @@ def encode_items(
     opening: str = "",
     longest: int | None = None,
 ) -> Ragged:
-    """Token ids of N items.
-
-    Args:
-        tokenizer: a ``tokenizers.Tokenizer``.
-        fields: in reading order.
-        opening: what stands before the first field.
-        longest: the most tokens the model can read.
-
-    Returns:
-        values ``(P,)`` int64 and offsets ``(N + 1,)``, special tokens at both ends included.
+    """Token ids of N items, int64, special tokens at both ends included.
 
     Raises:
-        ConfigError: an item is longer than ``longest``.
+        ConfigError: an item is longer than ``longest``, the most tokens the model can read.
     """
     count = len(fields[0].texts)
     before, after = special_tokens(tokenizer)
@@ -166,14 +143,9 @@ def _piece(tokenizer: Any, text: str, *, lead: str) -> list[int]:
 
 def _tokens(tokenizer: Any, field: TemplateField, present: Tensor, lead: str) -> Ragged:
     distinct = {text: row for row, text in enumerate(dict.fromkeys(field.texts))}
-    encoded = tokenizer.encode_batch_fast(
-        [lead + text for text in distinct], add_special_tokens=False
-    )
-    ids = [entry.ids[: field.length] for entry in encoded]
-    lengths = torch.tensor([len(each) for each in ids], dtype=torch.int64)
-    flat = torch.tensor([token for each in ids for token in each], dtype=torch.int64)
+    ids = token_ids(tokenizer, [lead + text for text in distinct])
     rows = torch.tensor([distinct[text] for text in field.texts], dtype=torch.int64)
-    tokens = from_lengths(flat, lengths).select(rows)
+    tokens = from_rows([each[: field.length] for each in ids], "int64").tensors().select(rows)
     return tokens.head(tokens.lengths * present)
 
 

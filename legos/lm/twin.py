@@ -17,6 +17,23 @@ from torch import nn
 from legos.lm.text_model import auto_class, call_options, text_config, text_model
 
 _MOST_PARAMETERS = 80_000_000
+WORDS = 256  # rows of a small token table
+_EXPERTS = 16
+_WINDOW = 4  # tokens of a local attention, so that short texts reach beyond it
+_CHUNK = 16  # tokens, or numbers of a state, that a state space model works on at once
+_FACTORS = (64, 32, 16, 8, 4, 2, 1)
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
+_WIDTH = (
+    *("_size", "_dim", "_dims", "_rank", "_width", "_features", "d_model", "d_kv", "d_ff"),
+    *("d_inner", "d_head", "d_ssm", "n_embd", "n_inner", "dim"),
+)
+_NO_WIDTH = (
+    *("vocab", "window", "chunk", "kernel", "num_", "max_", "patch", "image", "block_size"),
+    *("batch", "group", "conv", "position", "buckets", "temporal", "spatial", "n_head"),
+    *("segment", "capacity", "pool", "hash", "lsh", "landmark", "state_size", "tokens"),
+    *("d_state", "axial"),
+)
+_HEAD = ("head_dim", "d_kv", "d_head", "rotary_dim", "head_size", "rope_dim")
 
 
 class NoTwinError(Exception):
@@ -25,31 +42,28 @@ class NoTwinError(Exception):
 
 @dataclass(frozen=True)
 class Twin:
-    """A small random model of a kind.
-
-    Attributes:
-        model: the text model, float32, on the CPU, in evaluation mode.
-        layer: the number that the layer in question has there.
-    """
+    """A small random model of a kind."""
 
     model: nn.Module
+    """The text model, float32, on the CPU, in evaluation mode."""
     layer: int
+    """The number that the layer in question has there."""
 
 
 def twin(config: Any, layer: int) -> Twin:
     """Build a small random model of the kind and with the options of a configuration.
 
-    All weights are random, also those that begin at zero.
-
-    Args:
-        config: of transformers; it is not changed.
-        layer: that is looked at; layers around it stay, see :func:`legos.lm.twin.shrunk`.
+    All weights are random, also those that begin at zero. Layers around ``layer`` stay, see
+    :func:`shrunk`.
 
     Raises:
         NoTwinError: none that is small enough can be built and run.
     """
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    part = text_config(config)  # the text model alone, where transformers builds one from it
     first: Exception | None = None
-    for small, number in shrunk(_part_with_a_model(config), layer):
+    for small, number in shrunk(part if type(part) in MODEL_MAPPING else config, layer):
         try:
             return Twin(_built(small), number)
         except Exception as error:  # whatever a kind raises, the next size is tried
@@ -57,27 +71,16 @@ def twin(config: Any, layer: int) -> Twin:
     raise NoTwinError(f"{type(first).__name__}: {first}")
 
 
-def _part_with_a_model(config: Any) -> Any:
-    """The configuration of the text model alone, where transformers builds one from it."""
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
-    part = text_config(config)
-    return part if type(part) in MODEL_MAPPING else config
-
-
 def _built(config: Any) -> nn.Module:
-    built = auto_class(config)
+    build = auto_class(config).from_config
     with torch.device("meta"):
-        size = sum(
-            p.numel() for p in built.from_config(config, trust_remote_code=False).parameters()
-        )
+        parameters = build(config, trust_remote_code=False).parameters()
+        size = sum(parameter.numel() for parameter in parameters)
     if size > _MOST_PARAMETERS:
         raise ValueError(f"{size:,} parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = text_model(
-            built.from_config(config, dtype=torch.float32, trust_remote_code=False)
-        ).eval()
+        model = text_model(build(config, dtype=torch.float32, trust_remote_code=False)).eval()
         _fill(model)
     with torch.no_grad():
         ids = torch.full((2, 12), 7)
@@ -100,54 +103,26 @@ def _fill(model: nn.Module) -> None:
             module.weight[module.padding_idx] = 0  # as it stays in training
 
 
-WORDS = 256  # rows of a small token table
-_EXPERTS = 16
-_WINDOW = 4  # tokens of a local attention, so that short texts reach beyond it
-_CHUNK = 16  # tokens, or numbers of a state, that a state space model works on at once
-_FACTORS = (64, 32, 16, 8, 4, 2, 1)
-_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
-_WIDTH = (
-    *("_size", "_dim", "_dims", "_rank", "_width", "_features", "d_model", "d_kv", "d_ff"),
-    *("d_inner", "d_head", "d_ssm", "n_embd", "n_inner", "dim"),
-)
-_NO_WIDTH = (
-    *("vocab", "window", "chunk", "kernel", "num_", "max_", "patch", "image", "block_size"),
-    *("batch", "group", "conv", "position", "buckets", "temporal", "spatial", "n_head"),
-    *("segment", "capacity", "pool", "hash", "lsh", "landmark", "state_size", "tokens"),
-    *("d_state", "axial"),
-)
-_HEAD = ("head_dim", "d_kv", "d_head", "rotary_dim", "head_size", "rope_dim")
-
-
 def shrunk(config: Any, layer: int) -> Iterator[tuple[Any, int]]:
-    """Yield small configurations of a kind, the smallest first.
+    """Yield small configurations of a kind, the smallest first, and the layer's number there.
 
     Widths are divided by one power of two; token tables, experts and windows are made small; of
     the layers a few around one of them stay, in another turn all. Heads and switches stay.
-
-    Args:
-        config: of transformers; it is not changed.
-        layer: that is looked at.
-
-    Yields:
-        a configuration, and the number that the layer has there.
     """
     given = config.to_dict()
     depth = getattr(config, "num_hidden_layers", 0) or 0
     few = sorted({0, 1, layer - 1, layer, layer + 1, depth - 1} & set(range(depth)))
     every = list(range(depth))
-    turns = [few, every] if len(few) < depth else [every]
     most = _largest_factor(given)
-    for kept in turns:
+    for kept in [few, every] if len(few) < depth else [every]:
         fewer = _with_layers(given, depth, kept)
-        for factor in _FACTORS:
-            if factor <= most:
-                try:
-                    small = type(config).from_dict(_smaller_section(fewer, factor))
-                except Exception as error:  # a configuration may refuse these sizes
-                    logging.getLogger(__name__).debug("none at 1/%d: %s", factor, error)
-                    continue
-                yield small, kept.index(layer) if layer in kept else 0
+        for factor in (factor for factor in _FACTORS if factor <= most):
+            try:
+                small = type(config).from_dict(_smaller_section(fewer, factor))
+            except Exception as error:  # a configuration may refuse these sizes
+                logging.getLogger(__name__).debug("none at 1/%d: %s", factor, error)
+                continue
+            yield small, kept.index(layer) if layer in kept else 0
 
 
 def _with_layers(given: dict[str, Any], depth: int, kept: Sequence[int]) -> dict[str, Any]:
@@ -165,12 +140,9 @@ def _largest_factor(given: dict[str, Any]) -> int:
     """The largest division that leaves every head at least four wide, and even."""
     most = _FACTORS[0]
     for values in _sections(given):
-        width, heads = _number(values, "hidden_size"), _number(values, "num_attention_heads")
-        sizes = [
-            value
-            for key, value in values.items()
-            if str(key).endswith(_HEAD) and isinstance(value, int) and value > 1
-        ]
+        numbers = {str(key): value for key, value in values.items() if isinstance(value, int)}
+        width, heads = numbers.get("hidden_size", 0), numbers.get("num_attention_heads", 0)
+        sizes = [value for key, value in numbers.items() if key.endswith(_HEAD) and value > 1]
         if not sizes and heads and width % heads == 0:
             sizes.append(width // heads)
         if width:
@@ -179,12 +151,6 @@ def _largest_factor(given: dict[str, Any]) -> int:
             while most > 1 and (size % most or (size // most) % 2 or size // most < 4):
                 most //= 2
     return most
-
-
-def _number(values: dict[str, Any], key: str) -> int:
-    """The number of a key; 0 where there is none."""
-    value = values.get(key)
-    return value if isinstance(value, int) else 0
 
 
 def _sections(given: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -10,13 +10,12 @@ cache, so that this is done once for each version of the libraries that compute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,29 +35,26 @@ VERIFIED = "verified.json"  # in the folder of a cached part
 _TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}  # of the relative difference
 _DRAWN = 4  # items besides the longest and the shortest
 _COMPUTING = ("torch", "transformers")
+TOLERANCE = 1e-5  # of the largest difference, in float32
+_PADDING_TOLERANCE = 1e-4  # other shapes are other orders of summation
+_GRADIENT_TOLERANCE = 1e-4  # sums of products of what differs by that
+_LENGTHS = (12, 3, 9, 1, 11)
+_FIRST_ID = 6  # below lie ids that may mean padding, beginnings and ends
+_tried: dict[tuple[Any, ...], Tried] = {}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two tensors that should be the same.
-
-    Attributes:
-        relative: the norm of their difference over that of the first.
-        largest: the largest difference of a number over the largest number.
-    """
+    """Of two tensors that should be the same."""
 
     relative: float
+    """The norm of their difference over that of the first."""
     largest: float
+    """The largest difference of a number over the largest number."""
 
 
 class Verified(Record):
-    """A cached layer that was verified.
-
-    Attributes:
-        libraries: that computed, with their versions.
-        items: that were run both ways.
-        relative: see :class:`Difference`.
-    """
+    """A cached layer of which some items were run both ways, with these versions of libraries."""
 
     libraries: list[str]
     items: int
@@ -81,8 +77,6 @@ def some_items(tokens: Ragged) -> Tensor:
     """The longest item, the shortest with a token and a few others: ``(M,)`` int64."""
     order = tokens.lengths.argsort(stable=True)
     order = order[tokens.lengths[order] > 0]
-    if not len(order):
-        return order
     drawn = torch.randperm(len(order), generator=torch.Generator().manual_seed(0))[:_DRAWN]
     chosen: Tensor = torch.cat([order[-1:], order[:1], order[drawn]]).unique()
     return chosen
@@ -92,14 +86,10 @@ def some_items(tokens: Ragged) -> Tensor:
 def verify_items(
     model: nn.Module, layer: int, tokens: Ragged, states: Tensor, *, name: str, dtypes: set[str]
 ) -> Difference:
-    """Run some items whole, and from the states of a layer on.
+    """Run the M items of ``tokens`` whole, and from their ``(P, E)`` cached states at a layer on.
 
     Args:
-        model: whole, on its device, in evaluation mode.
-        layer: k.
-        tokens: ids of M items.
-        states: ``(P, E)`` inputs of the layer as cached.
-        name: of the model, for messages.
+        model: whole, on its device, in evaluation mode; ``name`` is for messages.
         dtypes: of weights, states and computing; the coarsest decides what is rounding.
 
     Raises:
@@ -115,27 +105,25 @@ def verify_items(
         )
     padding = difference(final_states_alone(model, tokens), whole)
     if not padding.relative <= tolerance:
-        raise depends_on_padding(name, padding.relative)
+        raise _depends_on_padding(name, padding.relative)
     weight = next(model.parameters())
     dtype = weight.dtype if weight.is_floating_point() else states.dtype
     with cut_meanwhile(model, layer):
         found = resumed_states(model, tokens, states.to(weight.device, dtype))
     apart = difference(whole, found)
     if not apart.relative <= tolerance:
-        raise not_equal(name, layer, apart.relative)
+        raise _not_equal(name, layer, apart.relative)
     return apart
 
 
-def depends_on_padding(name: str, relative: float) -> ConfigError:
-    """The error of a model whose states depend on other items."""
+def _depends_on_padding(name: str, relative: float) -> ConfigError:
     return ConfigError(
         f"language model {name!r}: an item's states depend on the padding of its batch (relative "
         f"difference {relative:.1g}), so it has no vector of its own; choose another model"
     )
 
 
-def not_equal(name: str, layer: int, relative: float) -> ConfigError:
-    """The error of a model that cannot be cut at a layer."""
+def _not_equal(name: str, layer: int, relative: float) -> ConfigError:
     return ConfigError(
         f"language model {name!r} cut at layer {layer} does not compute what the whole model "
         f"computes (relative difference {relative:.1g}); set layer: 0, or choose another model"
@@ -143,14 +131,14 @@ def not_equal(name: str, layer: int, relative: float) -> ConfigError:
 
 
 def is_verified(part: Path) -> bool:
-    """Whether the cached layer in a folder was verified with the libraries of now."""
+    """Whether a cached layer was verified with the libraries of now."""
     with suppress(DataError):
         return read_json(part / VERIFIED, Verified).libraries == _libraries()
     return False
 
 
 def note_verified(part: Path, found: Difference, items: int) -> None:
-    """Note in the folder of a cached layer that it was verified."""
+    """Note that in the folder of a cached layer."""
     facts = Verified(libraries=_libraries(), items=items, relative=found.relative)
     with suppress(OSError):  # a cache that others own may be read only
         write_json(part / VERIFIED, facts.model_dump())
@@ -186,8 +174,7 @@ def final_states_alone(model: nn.Module, tokens: Ragged) -> Tensor:
 
 def states_at(model: nn.Module, tokens: Ragged, layer: int) -> Tensor:
     """Inputs of a layer: ``(P, E)``."""
-    states: Mapping[str, Tensor] = StateReader(model, layers=[layer])(tokens)
-    return states[layer_name(layer)]
+    return StateReader(model, layers=[layer])(tokens)[layer_name(layer)]
 
 
 def resumed_states(model: nn.Module, tokens: Ragged, states: Tensor) -> Tensor:
@@ -208,31 +195,15 @@ def _padded(values: Tensor, tokens: Ragged, padding: int) -> tuple[Tensor, Tenso
     return padded, mask
 
 
-TOLERANCE = 1e-5  # of the largest difference, in float32
-_PADDING_TOLERANCE = 1e-4  # other shapes are other orders of summation
-_GRADIENT_TOLERANCE = 1e-4  # sums of products of what differs by that
-_LENGTHS = (12, 3, 9, 1, 11)
-_FIRST_ID = 6  # below lie ids that may mean padding, beginnings and ends
-
-
-Adapters = tuple[str, ...] | None
-"""Names of the linear layers that get adapters, empty: the default ones; None: no adapters."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """What a twin computed.
-
-    Attributes:
-        padding: largest relative difference of items alone and in a batch; nan: no twin could be
-            built, which only matters where states are cached.
-        cut: of final states from the cut on; 0 where nothing is cut.
-        gradient: of the adapters' gradients; 0 without adapters.
-    """
+class Tried(NamedTuple):
+    """Largest differences that a twin showed."""
 
     padding: float
+    """Of items alone and in a batch; nan: no twin, which only matters where states are cached."""
     cut: float = 0.0
+    """Of final states from the cut on; 0 where nothing is cut."""
     gradient: float = 0.0
+    """Of the adapters' gradients; 0 without adapters."""
 
 
 def try_kind(
@@ -250,36 +221,26 @@ def try_kind(
         config: of transformers.
         name: of the model, for messages.
         layer: at which it is cut; 0: not at all.
-        lora: adapt the layers above.
-        targets: see :func:`legos.lm.adapt.add_lora`.
+        lora: adapt the layers above, see :func:`legos.lm.adapt.add_lora` for ``targets``.
         pooled: read the states of all layers.
 
     Raises:
         ConfigError: it is no text model, items depend on their batch, cut and whole differ, or its
             layers cannot be adapted.
     """
-    return _try(_Hashable(config), name, layer, tuple(targets) if lora else None, pooled)
+    adapted = tuple(targets) if lora else None
+    key = (config.to_json_string(use_diff=False), name, layer, adapted, pooled)
+    if key not in _tried:
+        _tried[key] = _try(config, name, layer, adapted, pooled)
+    return _tried[key]
 
 
-class _Hashable:
-    """A configuration as a key."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self.text: str = config.to_json_string(use_diff=False)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
-@cache
-def _try(key: _Hashable, name: str, layer: int, lora: Adapters, pooled: bool) -> Tried:
+def _try(
+    config: Any, name: str, layer: int, targets: tuple[str, ...] | None, pooled: bool
+) -> Tried:
     with quiet_transformers():
         try:
-            return _compared(twin(key.config, layer), name, layer, lora, pooled)
+            return _compared(twin(config, layer), name, layer, targets, pooled)
         except ConfigError:
             raise
         except NoTwinError as error:
@@ -301,7 +262,9 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def _compared(small: Twin, name: str, layer: int, lora: Adapters, pooled: bool) -> Tried:
+def _compared(
+    small: Twin, name: str, layer: int, targets: tuple[str, ...] | None, pooled: bool
+) -> Tried:
     model, tokens = small.model, _texts(small.model)
     if pooled:
         StateReader(model, pooled=True)(tokens)
@@ -309,16 +272,16 @@ def _compared(small: Twin, name: str, layer: int, lora: Adapters, pooled: bool) 
         whole = final_states(model, tokens)
         padding = difference(final_states_alone(model, tokens), whole).largest
     if not padding <= _PADDING_TOLERANCE:
-        raise depends_on_padding(name, padding)
+        raise _depends_on_padding(name, padding)
     if not layer:
-        _adapt(model, lora)
+        _adapt(model, targets)
         return Tried(padding)
     refuse_shared_weights(model, small.layer)
     states = states_at(model, tokens, small.layer)
     _refuse_other_widths(model, whole, states)
     try:
         with cut_meanwhile(model, small.layer):
-            _adapt(model, lora)
+            _adapt(model, targets)
             found, resumed_gradient = _with_gradient(model, tokens, states)
     except ConfigError:
         raise
@@ -330,8 +293,8 @@ def _compared(small: Twin, name: str, layer: int, lora: Adapters, pooled: bool) 
     expected, gradient = _with_gradient(model, tokens, None)
     cut = difference(expected, found).largest
     if not cut <= TOLERANCE:
-        raise not_equal(name, layer, cut)
-    if lora is None:
+        raise _not_equal(name, layer, cut)
+    if targets is None:
         return Tried(padding, cut)
     apart = difference(gradient, resumed_gradient).largest
     if not gradient.any() or not apart <= _GRADIENT_TOLERANCE:
@@ -351,11 +314,11 @@ def _texts(model: Any) -> Ragged:
 
 
 @torch.no_grad()
-def _adapt(model: nn.Module, lora: Adapters) -> None:
-    """Adapters that are not zero, where they are wanted."""
-    if lora is None:
+def _adapt(model: nn.Module, targets: tuple[str, ...] | None) -> None:
+    """Adapters that are not zero, unless none are wanted."""
+    if targets is None:
         return
-    add_lora(model, rank=2, alpha=2.0, dropout=0.0, targets=lora)
+    add_lora(model, rank=2, alpha=2.0, dropout=0.0, targets=targets)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora_parameters(model):
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)

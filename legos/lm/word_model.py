@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from legos.lm.adapt import merge_lora, quantise
 from legos.lm.audit import LoadReport, rows_of, sampled_rows, stored_tensors
 from legos.lm.cut import layers_below, placeholder_names
 from legos.lm.load import LanguageModel
-from legos.lm.text_model import layer_stack
+from legos.lm.text_model import auto_class, layer_stack
 
 MAX_LOGITS = 2**24  # that a loss over words holds at once: 64 MB
 _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words
@@ -28,21 +27,25 @@ def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -
     Raises:
         ConfigError: its files are missing or cannot be read.
     """
+    own_head = _has_own_head(language.config)
+    kind = auto_class(language.config, decoder=True, head=own_head)
     if language.shapes_only:
-        skeleton = language.skeleton(decoder=True, kind=_kind(language.config))
+        skeleton = language.skeleton(kind=kind)
         quantise(skeleton, language.quantised)
         return skeleton
-    return _fresh(language) if init == "random" else _pretrained(language)
+    if init == "random":
+        return language.finished(language.fresh(kind))
+    if own_head and not language.source.random:
+        return language.load(head=True)
+    model = language.load(decoder=True)
+    _refuse_other_head(language, model)
+    return model
 
 
 def audit_word_model(
     language: LanguageModel, init: Literal["pretrained", "random"]
 ) -> LoadReport | None:
-    """Audit what :func:`word_model` would load, by headers alone; None where nothing is loaded.
-
-    Raises:
-        ConfigError: its files do not fill it.
-    """
+    """Audit what :func:`word_model` would load, by headers alone; None where nothing is loaded."""
     if init == "random":
         return None
     return language.audit(head=_has_own_head(language.config), decoder=True)
@@ -51,10 +54,7 @@ def audit_word_model(
 def keep_layers(model: Any, count: int, *, cut: Literal["end", "middle"] = "end") -> None:
     """Keep so many layers of a model and its last norm, in place; of an encoder-decoder, of both.
 
-    Args:
-        model: of transformers.
-        count: layers.
-        cut: where the others are taken out; ``middle`` keeps as many first as last ones.
+    ``cut`` says where the others are taken out; ``middle`` keeps as many first as last ones.
 
     Raises:
         ConfigError: it has fewer.
@@ -84,10 +84,9 @@ def _kept(
         )
     kept = nn.ModuleList(layers[number] for number in _numbers(len(layers), count, cut))
     for number, layer in enumerate(kept):
-        parts: Iterator[Any] = layer.modules()
-        for part in parts:  # a key-value cache finds a layer by its number
+        for part in layer.modules():  # a key-value cache finds a layer by its number
             if hasattr(part, "layer_idx"):
-                part.layer_idx = number
+                part.layer_idx = number  # type: ignore[assignment]
     return kept
 
 
@@ -96,30 +95,8 @@ def _numbers(total: int, count: int, cut: Literal["end", "middle"]) -> list[int]
     return [*range(first), *range(total - (count - first), total)]
 
 
-def _kind(config: Any) -> Any:
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    return AutoModelForCausalLM if _has_own_head(config) else AutoModel
-
-
-def _fresh(language: LanguageModel) -> Any:
-    return language.finished(language.fresh(_kind(language.config)))
-
-
-def _pretrained(language: LanguageModel) -> Any:
-    if _has_own_head(language.config) and not language.source.random:
-        return language.with_head()
-    model = language.load(decoder=True)
-    _refuse_other_head(language, model)
-    return model
-
-
 def _refuse_other_head(language: LanguageModel, model: Any) -> None:
-    """Refuse a head in the files that ``config.json`` says is the token table, and is not.
-
-    Raises:
-        ConfigError: its numbers are others.
-    """
+    """Raise ConfigError for a head in the files that ``config.json`` says is the token table."""
     if language.report is None or language.located.gguf is not None:
         return
     table = model.get_input_embeddings().weight
@@ -153,18 +130,17 @@ def whole_language_model(
         layer: at which it was cut; 0: not at all.
 
     Returns:
-        A model without adapters, in evaluation mode, on the CPU, in the dtype of the original. A
-        pooler is left out, since nothing trained it.
+        A model without adapters and pooler, in evaluation mode, on the CPU, in the original's
+        dtype.
 
     Raises:
         ConfigError: ``trained`` is not what is left of that model above the cut.
     """
     merge_lora(trained)
     whole = language_model.load()
-    left_out = placeholder_names(trained)
-    tensors = {
-        name: tensor for name, tensor in trained.state_dict().items() if name not in left_out
-    }
+    tensors = trained.state_dict()
+    for name in placeholder_names(trained):
+        del tensors[name]
     layers, cut = len(layer_stack(whole)[1]), len(layers_below(trained))
     kept = len(layer_stack(trained)[1]) - cut
     known = whole.state_dict()

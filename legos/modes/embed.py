@@ -24,6 +24,7 @@ from legos.errors import DataError
 from legos.files import sha256_of_text
 from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
+from legos.lm.settings import LoadSettings
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
 from legos.lm.tokenizer import TemplateField
 from legos.progress import PlainConsole, progress_bar
@@ -187,7 +188,7 @@ class ItemFile:
         """
         tables = Tables.load(data.folder)
         read = template(data, tables, prompts=vectors.prompts)
-        model = LanguageModel(vectors.model, dtype=vectors.dtype)
+        model = LanguageModel(vectors.model, LoadSettings(dtype=vectors.dtype))
         tokens = model.read(read)
         kept = _with_words(read.fields, tokens)
         if not kept:

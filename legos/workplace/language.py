@@ -75,7 +75,7 @@ def language_model_of(
     settings: LanguageModelSettings, *, shapes_only: bool = False
 ) -> LanguageModel:
     """The language model that settings name."""
-    return LanguageModel.of(settings.model, settings, shapes_only=shapes_only)
+    return LanguageModel(settings.model, settings, shapes_only=shapes_only)
 
 
 def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:

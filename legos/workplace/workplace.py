@@ -297,18 +297,18 @@ def token_tables(
         )
     found = {}
     for name in sorted(names):
-        aligned, report = align_token_vectors(
+        aligned, count = align_token_vectors(
             pretrained.tokens, pretrained.vectors, tables.vocabulary(name), seed
         )
-        if report.found == 0:
+        if count == 0:
             raise ConfigError(
                 f"embed.path: {origin} has a vector for none of the {aligned.shape[0]} entries "
                 f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
             )
-        if report.missing or pretrained.repeated:
+        if count < len(aligned) or pretrained.repeated:
             say(
-                f"{origin}: vectors for {report.found:,} of the {aligned.shape[0]:,} entries "
-                f"of vocabulary {name!r}, {report.missing:,} start at random; "
+                f"{origin}: vectors for {count:,} of the {len(aligned):,} entries "
+                f"of vocabulary {name!r}, {len(aligned) - count:,} start at random; "
                 f"{pretrained.repeated:,} repeated lines left out"
             )
         described = f"{embed.source} {origin} {name} {tables.fingerprint}"

@@ -16,7 +16,7 @@ from torch import Tensor
 import legos.lm.audit as module
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
-from legos.lm.settings import LanguageModelSource
+from legos.lm.settings import LanguageModelSource, LoadSettings
 from legos.lm.word_model import word_model
 from tests.lm.families import small_model
 
@@ -224,7 +224,7 @@ def test_other_numbers_than_the_files_are_refused(
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_another_dtype_than_the_files_is_no_difference(dtype: Any, tmp_path: Path) -> None:
     source = LanguageModelSource.model_validate(str(written(tmp_path)))
-    assert LanguageModel(source, dtype=dtype).load() is not None
+    assert LanguageModel(source, LoadSettings(dtype=dtype)).load() is not None
 
 
 def sharded(folder: Path) -> LanguageModel:

@@ -39,7 +39,7 @@ HOW: list[Any] = [
 def _model(folder: Path, how: dict[str, Any], *, shapes_only: bool) -> nn.Module:
     settings = BackboneSettings.model_validate(how)
     source = LanguageModelSource(path=str(folder))
-    model = LanguageModel.of(source, settings, shapes_only=shapes_only).instance()
+    model = LanguageModel(source, settings, shapes_only=shapes_only).instance()
     choose_trained(model, settings)
     return model
 

@@ -16,7 +16,7 @@ from legos.lm.adapt import QuantisedLinear, add_lora, lora_parameters, quantise
 from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
-from legos.lm.settings import LanguageModelSource, Quantised
+from legos.lm.settings import LanguageModelSource, LoadSettings, Quantised
 from legos.systems.cllm4rec.model import build_backbone
 from legos.systems.cllm4rec.settings import SoftPromptSettings
 from tests.lm.families import small_model
@@ -120,7 +120,9 @@ def test_autocast_computes_in_its_dtype() -> None:
 def test_a_model_is_read_audited_quantised_and_cut(kind: Quantised, tmp_path: Path) -> None:
     model: Any = small_model("llama")
     model.save_pretrained(tmp_path)
-    language = LanguageModel(LanguageModelSource(path=str(tmp_path)), quantised=kind, dtype="bf16")
+    language = LanguageModel(
+        LanguageModelSource(path=str(tmp_path)), LoadSettings(quantised=kind, dtype="bf16")
+    )
     found = language.load()
     assert language.report is not None
     assert len(_layers(found)) == 4 * 7
@@ -140,7 +142,7 @@ def test_a_backbone_of_cllm4rec_is_quantised_but_for_tables_and_head(
     settings = SoftPromptSettings(
         quantised="int8", dtype="bf16", train="lora", gradient_checkpointing=True
     )
-    language = LanguageModel.of(LanguageModelSource(path=str(tmp_path)), settings)
+    language = LanguageModel(LanguageModelSource(path=str(tmp_path)), settings)
     backbone = build_backbone(language, settings)
     assert _layers(backbone)
     assert not isinstance(backbone.head, QuantisedLinear)
@@ -154,18 +156,21 @@ def test_a_backbone_of_cllm4rec_is_quantised_but_for_tables_and_head(
 def test_nf4_says_which_package_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("legos.lm.adapt.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"nf4: needs the package bitsandbytes; `pip install"):
-        LanguageModel(packaged("minilm"), quantised="nf4").load()
+        LanguageModel(packaged("minilm"), LoadSettings(quantised="nf4")).load()
 
 
 def test_attention_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model: Any = small_model("llama")
     model.save_pretrained(tmp_path)
     source = LanguageModelSource(path=str(tmp_path))
-    kinds = {kind: LanguageModel(source, attention=kind).load() for kind in ("sdpa", "eager")}
+    kinds = {
+        kind: LanguageModel(source, LoadSettings(attention=kind)).load()
+        for kind in ("sdpa", "eager")
+    }
     for kind, loaded in kinds.items():
         assert loaded.config._attn_implementation == kind
     states = [loaded(input_ids=IDS).last_hidden_state for loaded in kinds.values()]
     torch.testing.assert_close(*states, rtol=1e-5, atol=1e-5)
     monkeypatch.setattr("legos.lm.load.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="flash_attention_2: needs the package flash_attn"):
-        LanguageModel(source, attention="flash_attention_2").load()
+        LanguageModel(source, LoadSettings(attention="flash_attention_2")).load()

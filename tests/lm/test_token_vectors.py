@@ -146,10 +146,10 @@ def test_truncated_gzip_and_missing_file_are_refused(tmp_path: Path) -> None:
 
 def test_vectors_are_put_in_the_order_of_the_vocabulary() -> None:
     vectors = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
-    aligned, report = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=1)
+    aligned, found = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=1)
     assert aligned[0].tolist() == [3, 3]
     assert aligned[2].tolist() == [1, 1]
-    assert (report.found, report.missing) == (2, 1)
+    assert found == 2
     again, _ = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=1)
     assert torch.equal(again, aligned)
     other, _ = align_token_vectors(["a", "b", "c"], vectors, ["c", "new", "a"], seed=2)

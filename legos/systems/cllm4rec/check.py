@@ -50,7 +50,7 @@ def show_cllm4rec(
 ) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
     settings = Cllm4RecModel.of(place.config.model)
-    language = LanguageModel.of(settings.model, settings.backbone, shapes_only=True)
+    language = LanguageModel(settings.model, settings.backbone, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     report = audit_word_model(language, settings.backbone.init)
     if report is not None:

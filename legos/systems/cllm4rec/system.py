@@ -45,7 +45,7 @@ class Cllm4RecSystem:
     def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
         self.place, self._say = place, say
         self.settings = Cllm4RecModel.of(place.config.model)
-        self.language = LanguageModel.of(self.settings.model, self.settings.backbone)
+        self.language = LanguageModel(self.settings.model, self.settings.backbone)
         self.assembled: Assembled = build_cllm4rec(
             self.language,
             self.settings,

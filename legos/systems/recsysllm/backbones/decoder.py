@@ -180,7 +180,7 @@ def open_language(
     ``seed`` decides a GLM's fresh weights; ``shapes_only``: weights are never read.
     """
     if settings.kind == "decoder":
-        return LanguageModel.of(source, settings, shapes_only=shapes_only)
+        return LanguageModel(source, settings, shapes_only=shapes_only)
     dtype, quantised = settings.dtype, settings.quantised
     return GlmFiles(source, layout=settings.layout, seed=seed, dtype=dtype, quantised=quantised)
 
