@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from benchmarks.dire_setting import Setting, run_config, verdict, with_fields
 from legos.data.ragged import Ragged
 from legos.lm.hidden_cache import HiddenStates
-from legos.lm.hidden_files import DTYPES
-from legos.lm.hidden_writer import SHARD_BYTES, split
-from legos.lm.text_model import call_options, layer_stack
+from legos.lm.hidden_writer import SHARD_BYTES, split, write_parts
+from legos.lm.text_model import DTYPES, call_options, layer_stack
 
 WRITE_TARGET = 0.9  # of the speed of the bare forward through as many layers
 SIZE_TARGET = 0.6  # of the padded layout
@@ -53,7 +52,7 @@ def write_section(setting: Setting) -> dict[str, Any]:
 
     def write() -> None:
         cache = setting.cache(Path(tempfile.mkdtemp(dir=folder)), tokens)
-        cache.write(tokens, [part], reader, dtype=setting.reading.dtype)
+        write_parts(cache, tokens, [part], reader, dtype=setting.reading.dtype)
 
     sides: dict[str, Callable[[], object]] = {
         "write": write,
@@ -124,7 +123,9 @@ def read_section(setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=setting.options.folder) as name:
         folder = Path(name)
         cache = setting.cache(folder, tokens)
-        cache.write(tokens, [part], _random_states(part.name, part.width, dtype), dtype=dtype)
+        write_parts(
+            cache, tokens, [part], _random_states(part.name, part.width, dtype), dtype=dtype
+        )
         states = cache.open(part.name)
         whole = states.select(torch.arange(len(tokens))).values
         np.save(folder / "whole.npy", whole.view(torch.uint8).numpy())

@@ -19,6 +19,7 @@ from legos.data.items import ItemStore, LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
 from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_writer import write_parts
 from legos.lm.load import Dtype, LanguageModel
 from legos.lm.settings import LanguageModelSource, LoadSettings
 from legos.lm.states import StateReader, layer_name
@@ -117,7 +118,9 @@ def _cache(
     flops = counter.get_total_flops() / len(few) * len(tokens)
     alone = wait_seconds(device, lambda: reader(few)) / len(few) * len(tokens)
     reset_peak_memory(device)
-    seconds = wait_seconds(device, lambda: cache.write(tokens, [part], reader, dtype=model.dtype))
+    seconds = wait_seconds(
+        device, lambda: write_parts(cache, tokens, [part], reader, dtype=model.dtype)
+    )
     found = {
         "seconds": seconds,
         "items_per_second": len(tokens) / seconds,

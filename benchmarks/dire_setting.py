@@ -21,6 +21,8 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_writer import write_parts
+from legos.lm.load import LanguageModel
 from legos.lm.states import TOKENS, StateReader
 from legos.lm.text_model import layer_stack
 from legos.recommender import build_recommender
@@ -29,7 +31,7 @@ from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.recipe import Stream
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
-from legos.workplace.language import Reading, language_model_of
+from legos.workplace.language import Reading
 from legos.workplace.workplace import read_split, seen_in_training
 
 
@@ -105,7 +107,7 @@ class Setting:
 
     def read(self, config: RunConfig) -> Reading:
         """Token ids of the items in the fields of a configuration."""
-        model = language_model_of(self.settings)
+        model = LanguageModel(self.settings.model, self.settings)
         return Reading.of(config, self.tables, model)
 
     @cached_property
@@ -216,7 +218,7 @@ class Setting:
         """Layer -> the states there, written to real files and opened again."""
         cache = self.cache(folder, tokens)
         parts = [self.part(layer) for layer in layers]
-        cache.write(tokens, parts, self.reader(layers), dtype=self.reading.dtype)
+        write_parts(cache, tokens, parts, self.reader(layers), dtype=self.reading.dtype)
         return {layer: cache.open(part.name) for layer, part in zip(layers, parts, strict=True)}
 
     def seconds(self, function: Callable[[], object]) -> float:

@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
     ids = [name for name, text in zip(tables.vocabulary("item_id"), texts, strict=True) if text]
 
     from legos.lm.locate import model_folder
-    from legos.lm.text_vectors import text_vectors
+    from legos.lm.states import text_vectors
     from legos.sharing import Sharing
     from legos.workplace.device import joined_processes, make_accelerator
 

@@ -167,7 +167,7 @@ def _text_cosine(data: BaselineData) -> HistoryScores:
     Raises:
         DataError: the items have no text.
     """
-    from legos.lm.text_vectors import unit_rows
+    from legos.lm.states import unit_rows
 
     vectors = _item_vectors(data.tables, data.text_model)
     shown = vectors[data.items].T
@@ -178,7 +178,7 @@ def _item_vectors(
     tables: Tables, text_model: LanguageModelSource | None, sharing: Sharing = ALONE
 ) -> np.ndarray:
     """``(items, E)`` vectors of length 1 of all items' texts."""
-    from legos.lm.text_vectors import text_vectors
+    from legos.lm.states import text_vectors
 
     fields = tables.text_fields
     if not fields:

@@ -38,12 +38,7 @@ class CNNConfig(BrickConfig):
 
 @item_encoders.register(CNNConfig)
 class CNN(nn.Module):
-    """Convolution over words, attention over positions, attention over fields.
-
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D, also the number of filters.
-    """
+    """Convolution over words, D filters, attention over positions, attention over fields."""
 
     def __init__(
         self, settings: CNNConfig, *, embeddings: FieldEmbeddings, hidden_size: int
@@ -63,8 +58,8 @@ class CNN(nn.Module):
         def attention() -> AdditiveAttention:
             return AdditiveAttention(hidden_size, settings.attention_size)
 
-        text_parts = ["all"] if shared and texts else [] if shared else texts
-        category_parts = ["all"] if shared and categories else [] if shared else categories
+        text_parts = ["all"][: len(texts)] if shared else texts
+        category_parts = ["all"][: len(categories)] if shared else categories
         self.convolutions = nn.ModuleDict({name: convolution() for name in text_parts})
         self.dense = nn.ModuleDict(
             {name: nn.Linear(hidden_size, hidden_size) for name in category_parts}

@@ -40,15 +40,7 @@ class CNNConcatConfig(BrickConfig):
 
 @item_encoders.register(CNNConcatConfig)
 class CNNConcat(nn.Module):
-    """Convolution over words, attention over positions, concatenation of fields.
-
-    Args:
-        embeddings: vectors of every field.
-        hidden_size: D, also the number of filters.
-
-    Attributes:
-        output_size: width of the item vector.
-    """
+    """Convolution over words, D filters, attention over positions, concatenation of fields."""
 
     def __init__(
         self, settings: CNNConcatConfig, *, embeddings: FieldEmbeddings, hidden_size: int
@@ -57,28 +49,17 @@ class CNNConcat(nn.Module):
         self.embeddings = embeddings
         texts = [module_key(name) for name in embeddings.text_fields]
         categories = [module_key(name) for name in embeddings.category_fields]
-        self.convolutions = nn.ModuleDict(
-            {
-                name: PackedConvolution(
-                    input_size=hidden_size,
-                    output_size=hidden_size,
-                    kernel_size=settings.kernel_size,
-                )
-                for name in texts
-            }
-        )
+        self.convolutions = nn.ModuleDict()
+        for name in texts:
+            self.convolutions[name] = PackedConvolution(
+                input_size=hidden_size, output_size=hidden_size, kernel_size=settings.kernel_size
+            )
         self.dropout = nn.Dropout(settings.dropout)
         self.word_attention = nn.ModuleDict(
             {name: AdditiveAttention(hidden_size, settings.attention_size) for name in texts}
         )
-        self.dense = nn.ModuleDict(
-            {
-                name: nn.Linear(hidden_size, hidden_size)
-                if settings.category_projection
-                else nn.Identity()
-                for name in categories
-            }
-        )
+        dense = nn.Linear if settings.category_projection else nn.Identity
+        self.dense = nn.ModuleDict({name: dense(hidden_size, hidden_size) for name in categories})
         width = (len(texts) + len(categories)) * hidden_size
         self.project = nn.Linear(width, hidden_size) if settings.project else nn.Identity()
         self.output_size = hidden_size if settings.project else width

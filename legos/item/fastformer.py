@@ -28,12 +28,7 @@ class FastformerConfig(FastformerSettings, BrickConfig):
 
 @item_encoders.register(FastformerConfig)
 class FastformerItem(nn.Module):
-    """Relate the tokens of an item to each other, then pool them.
-
-    Raises:
-        ConfigError: items may have more tokens than positions, or ``num_heads`` does not divide
-            ``hidden_size``.
-    """
+    """Relate the tokens of an item to each other, then pool them."""
 
     def __init__(
         self, settings: FastformerConfig, *, embeddings: FieldEmbeddings, hidden_size: int

@@ -30,15 +30,7 @@ class IDAndContentConfig(BrickConfig):
 
 @item_encoders.register(IDAndContentConfig)
 class IDAndContent(nn.Module):
-    """Fuse a content vector with an ID vector.
-
-    Args:
-        content: the item encoder that reads the content.
-        known_items: ``(items,)`` bool, True = occurs in the training split.
-
-    Attributes:
-        output_size: width of the content vector, and so of the item.
-    """
+    """Fuse a content vector with an ID vector as wide; ``known_items`` ``(items,)`` bool."""
 
     def __init__(
         self,
@@ -62,8 +54,9 @@ class IDAndContent(nn.Module):
     def forward(self, items: ItemBatch) -> Tensor:
         """Content and ids of N items -> ``(N, output_size)``."""
         content, identity = self.content(items), self.id(items)
-        if self.fuse is None:
-            total: Tensor = content + identity
-            return total
-        fused: Tensor = self.fuse(torch.cat([content, identity], 1))
+        fused: Tensor = (
+            content + identity
+            if self.fuse is None
+            else self.fuse(torch.cat([content, identity], 1))
+        )
         return fused

@@ -32,11 +32,7 @@ class IISANConfig(LanguageModelSettings):
 
 @item_encoders.register(IISANConfig)
 class IISAN(nn.Module):
-    """Gated adapters over mean-pooled layers.
-
-    Args:
-        language_model: whose width and number of layers count; its weights are not loaded.
-    """
+    """Gated adapters over mean-pooled layers; the language model's weights are not loaded."""
 
     def __init__(
         self, settings: IISANConfig, *, language_model: LanguageModel, hidden_size: int
@@ -76,12 +72,7 @@ class IISAN(nn.Module):
 
 
 class Adapter(nn.Module):
-    """Bottleneck with residual and layer norm: ``LN(x + W_up ReLU(W_down x))``.
-
-    Args:
-        size: E.
-        bottleneck: width in between.
-    """
+    """Bottleneck with residual and layer norm: ``LN(x + W_up ReLU(W_down x))``."""
 
     def __init__(self, size: int, bottleneck: int) -> None:
         super().__init__()

@@ -24,14 +24,12 @@ from legos.data.items import ItemBatch
 from legos.errors import ConfigError
 from legos.registry import BrickConfig, item_encoders
 
-Fusion = Literal["sum", "concat", "attention"]
-
 
 class SemanticCodesConfig(BrickConfig):
     """Settings of the item encoder over semantic codes (`embed.item_codes`)."""
 
     name: Literal["semantic_codes"] = "semantic_codes"
-    fusion: Fusion = "sum"
+    fusion: Literal["sum", "concat", "attention"] = "sum"
     """How the vectors of the levels meet: `sum` (the papers), a linear layer over all (`concat`),
     or additive `attention`."""
     prefix: bool = False
@@ -66,9 +64,11 @@ class SemanticCodes(nn.Module):
         self.register_buffer("rows", rows)
         self.table = nn.Parameter(torch.randn(count, hidden_size) * 0.1)
         self.dropout = nn.Dropout(settings.dropout)
-        self.fuse = _FUSIONS[settings.fusion](
-            hidden_size, item_codes.shape[1], settings.attention_size
-        )
+        self.fuse = nn.ModuleDict()
+        if settings.fusion == "concat":
+            self.fuse["linear"] = nn.Linear(item_codes.shape[1] * hidden_size, hidden_size)
+        elif settings.fusion == "attention":
+            self.fuse["attention"] = AdditiveAttention(hidden_size, settings.attention_size)
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
 
     def forward(self, items: ItemBatch) -> Tensor:
@@ -78,7 +78,13 @@ class SemanticCodes(nn.Module):
         present = (rows[:, 0] >= 0) & inside
         vectors = gather(self.table, rows.clamp(min=0).flatten())  # (N * L, D)
         levels = self.dropout(vectors).view(*rows.shape, vectors.shape[1])  # (N, L, D)
-        return torch.where(present[:, None], self.fuse(levels), self.missing)
+        if "linear" in self.fuse:
+            fused = self.fuse["linear"](rearrange(levels, "n l d -> n (l d)"))
+        elif "attention" in self.fuse:
+            fused = self.fuse["attention"](levels, torch.ones_like(rows, dtype=torch.bool))
+        else:
+            fused = levels.sum(1)
+        return torch.where(present[:, None], fused, self.missing)
 
 
 def _number(codes: Tensor, *, prefix: bool) -> tuple[Tensor, int]:
@@ -95,35 +101,3 @@ def _number(codes: Tensor, *, prefix: bool) -> tuple[Tensor, int]:
         rows[present, level] = number + count
         count += len(distinct)
     return rows, count
-
-
-class _Sum(nn.Module):
-    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
-        super().__init__()
-
-    def forward(self, levels: Tensor) -> Tensor:
-        return levels.sum(1)
-
-
-class _Concat(nn.Module):
-    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(num_levels * hidden_size, hidden_size)
-
-    def forward(self, levels: Tensor) -> Tensor:
-        fused: Tensor = self.linear(rearrange(levels, "n l d -> n (l d)"))
-        return fused
-
-
-class _Attention(nn.Module):
-    def __init__(self, hidden_size: int, num_levels: int, attention_size: int) -> None:
-        super().__init__()
-        self.attention = AdditiveAttention(hidden_size, attention_size)
-
-    def forward(self, levels: Tensor) -> Tensor:
-        everything = torch.ones(levels.shape[:2], dtype=torch.bool, device=levels.device)
-        fused: Tensor = self.attention(levels, everything)
-        return fused
-
-
-_FUSIONS = {"sum": _Sum, "concat": _Concat, "attention": _Attention}

@@ -29,12 +29,7 @@ class TransformerConfig(TransformerSettings, BrickConfig):
 
 @item_encoders.register(TransformerConfig)
 class TransformerItem(nn.Module):
-    """Relate the tokens of an item to each other, then pool them.
-
-    Raises:
-        ConfigError: items may have more tokens than positions, or ``num_heads`` does not divide
-            ``hidden_size``.
-    """
+    """Relate the tokens of an item to each other, then pool them."""
 
     def __init__(
         self, settings: TransformerConfig, *, embeddings: FieldEmbeddings, hidden_size: int

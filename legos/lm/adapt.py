@@ -177,26 +177,22 @@ def linear_places(model: nn.Module) -> list[str]:
 
 
 class QuantisedLinear(nn.Linear):
-    """A linear layer that is not trained.
+    """A linear layer that is not trained, of torch or ``Conv1D`` of transformers.
 
-    Args:
-        linear: of torch, or ``Conv1D`` of transformers, which holds its weight transposed.
-        kind: int8 or nf4.
-
-    Attributes:
-        weight: codes, ``(out, in)`` int8 or ``(out * in / 2,)`` uint8.
-        scales: bits of float32 numbers, as int32: a cast of the model's dtype must not round them.
+    Its weight holds codes, ``(out, in)`` int8 or ``(out * in / 2,)`` uint8.
     """
 
     def __init__(self, linear: nn.Module, kind: Quantised) -> None:
         nn.Module.__init__(self)
         given: Any = linear
         weight: Tensor = given.weight.detach()
-        weight = weight.T if type(linear).__name__ == "Conv1D" else weight  # (out, in)
+        # (out, in); Conv1D's lies transposed
+        weight = weight.T if type(linear).__name__ == "Conv1D" else weight
         self.kind = kind
         self.out_features, self.in_features = weight.shape
         codes, scales = _quantised(weight, kind)
         self.weight = nn.Parameter(codes, requires_grad=False)
+        # float32 numbers by their bits: a cast of the model's dtype must not round them
         self.scales = nn.Parameter(scales.view(torch.int32), requires_grad=False)
         self.bias = given.bias
         if self.bias is not None:

@@ -245,10 +245,8 @@ def _names_of(model: nn.Module, part: nn.Module) -> frozenset[str]:
 
 def _converted_names(model: Any) -> list[re.Pattern[str]]:
     """Names whose tensors transformers computes from the file's (experts stacked to one)."""
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-    except ImportError:
-        return [re.compile("")]  # nothing is known: nothing can be compared
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
     return [
         re.compile(str(pattern).replace("*", r"\d+"))
         for conversion in get_model_conversion_mapping(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,20 +44,14 @@ _DAY = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class _Whole:
-    """A cache whose small files are as they should be.
-
-    Attributes:
-        manifests: of the finished parts.
-        problems: of the parts whose manifest is damaged.
-        unfinished: names of the parts without a manifest.
-    """
+    """A cache whose small files are as they should be."""
 
     data: str
     items: int
     tokens: int
-    manifests: dict[str, Manifest]
-    problems: dict[str, str]
-    unfinished: list[str]
+    manifests: dict[str, Manifest]  # of the finished parts
+    problems: dict[str, str]  # of the parts whose manifest is damaged
+    unfinished: list[str]  # parts without a manifest
 
 
 def find_caches(folder: Path) -> list[Path]:
@@ -87,8 +80,7 @@ def list_caches(folder: Path) -> None:
 def verify_caches(folder: Path) -> None:
     """Compare every byte of every finished part with its hash and print how many are whole.
 
-    Raises:
-        DataError: something is damaged; the message has a line for each such file.
+    DataError: something is damaged; the message has a line for each such file.
     """
     problems: list[str] = []
     shards = size = parts = 0
@@ -121,9 +113,7 @@ def verify_caches(folder: Path) -> None:
 def prune_caches(folder: Path, keep_days: int | None) -> None:
     """Remove what is of no use and print what it freed; what another process writes is left.
 
-    Args:
-        folder: of the caches.
-        keep_days: also caches that nothing has read or written for so long; None: not these.
+    With ``keep_days`` also caches that nothing has read or written for so long.
     """
     total = 0
     for pattern in ("*", "*/*", "*/*/*"):
@@ -147,19 +137,19 @@ def _read(path: Path) -> _Whole:
     """What a cache says of itself; DataError where what all its parts need is damaged."""
     facts = read_facts(path)
     layout = read_json(path / LAYOUT, Layout)
-    _, offsets = read_texts(path, layout)
+    texts = read_texts(path, layout)
     manifests, problems = {}, {}
     names = finished_parts(path)
     for name in names:
         try:
-            manifests[name] = read_manifest(path, name, layout, offsets)
+            manifests[name] = read_manifest(path, name, layout, texts.offsets)
         except DataError as error:
             problems[name] = str(error)
     folders = sorted(part.name for part in path.iterdir() if part.is_dir())
     return _Whole(
         data=str(facts.get("data", "")),
         items=layout.items,
-        tokens=int(offsets[-1]),
+        tokens=len(texts.values),
         manifests=manifests,
         problems=problems,
         unfinished=[name for name in folders if name not in names],
@@ -169,10 +159,8 @@ def _read(path: Path) -> _Whole:
 def _cells(path: Path, folder: Path) -> list[str]:
     """The line of a cache."""
     model = path.parent.relative_to(folder).as_posix()
-    size, used = (
-        shown_bytes(_size(path)),
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(_used(path))),
-    )
+    size = shown_bytes(_size(path))
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(_used(path)))
     try:
         whole = _read(path)
     except DataError:
@@ -205,9 +193,10 @@ def _prune(path: Path, keep_days: int | None) -> int:
         return _remove_cache(path, str(error) if (path / FACTS).is_file() else "never begun")
     useless = dict.fromkeys(whole.unfinished, "unfinished") | whole.problems
     for name, manifest in whole.manifests.items():
-        problem = next(_size_problems(path / name, manifest), None)
-        if problem is not None:
-            useless[name] = problem
+        for number, shard in enumerate(manifest.shards):
+            problem = content_problem(shard_path(path / name, number), shard, hashed=False)
+            if problem is not None:
+                useless.setdefault(name, problem)
     if not whole.manifests.keys() - useless.keys():
         return _remove_cache(path, "; ".join(useless.values()) or "without any part")
     freed = 0
@@ -218,13 +207,6 @@ def _prune(path: Path, keep_days: int | None) -> int:
         freed += file.stat().st_size
         file.unlink()
     return freed
-
-
-def _size_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    for number, shard in enumerate(manifest.shards):
-        problem = content_problem(shard_path(folder, number), shard, hashed=False)
-        if problem is not None:
-            yield problem
 
 
 def _remove_cache(path: Path, reason: str) -> int:

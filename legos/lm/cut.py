@@ -276,15 +276,12 @@ class Resumption:
     """How a cut model goes on from a cached state.
 
     Attributes:
-        layer: k, at which it is cut.
-        padding: id that stands behind shorter items.
-        states: ``(B, T, E)`` that layer k gets in the forward pass under way.
         beside: what layer 0 hands on beside hidden states, where a family computes it there once.
     """
 
-    layer: int
-    padding: int
-    states: Tensor | None = None
+    layer: int  # k, at which it is cut
+    padding: int  # id that stands behind shorter items
+    states: Tensor | None = None  # ``(B, T, E)`` that layer k gets in the forward pass under way
     beside: tuple[Any, ...] = ()
 
     def take_states(

@@ -20,7 +20,6 @@ from torch import Tensor
 from legos.data.ragged import Ragged, aranges
 from legos.errors import DataError
 from legos.lm.hidden_files import (
-    DTYPES,
     LABEL,
     LAYOUT,
     USED,
@@ -37,8 +36,7 @@ from legos.lm.hidden_files import (
     shard_path,
     shard_problem,
 )
-from legos.lm.hidden_writer import SHARD_BYTES, write_parts
-from legos.sharing import ALONE, Sharing
+from legos.lm.text_model import DTYPES
 
 __all__ = ["CachedPart", "HiddenCache", "HiddenStates"]
 
@@ -49,23 +47,15 @@ _LONGEST_VALUE = 40
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """One finished part of a cache.
-
-    Attributes:
-        width: numbers a row.
-        dtype: in which they are stored.
-        offsets: ``(N + 1,)`` int64; item i owns rows ``offsets[i]`` to ``offsets[i + 1]``.
-        shards: ``(rows of the shard, width)`` each, whole items, memory-mapped or on a GPU.
-        starts: ``(shards,)`` int64 first row of each.
-        device: where :meth:`select` puts what it finds.
-    """
+    """One finished part of a cache."""
 
     width: int
     dtype: torch.dtype
-    offsets: Tensor
+    offsets: Tensor  # ``(N + 1,)`` int64; item i owns rows ``offsets[i]`` to ``offsets[i + 1]``
     shards: tuple[Tensor, ...]
-    starts: Tensor
-    device: torch.device
+    """``(rows of the shard, width)`` each, whole items, memory-mapped or on a GPU."""
+    starts: Tensor  # ``(shards,)`` int64 first row of each
+    device: torch.device  # where :meth:`select` puts what it finds
 
     def __len__(self) -> int:
         return self.offsets.numel() - 1
@@ -76,11 +66,7 @@ class HiddenStates:
         return self.offsets[1:] - self.offsets[:-1]
 
     def select(self, items: Tensor) -> Ragged:
-        """States of items ``(M,)`` int64, in the order asked.
-
-        Returns:
-            values ``(P, width)`` as stored and offsets ``(M + 1,)``, both on ``device``.
-        """
+        """States ``(P, width)`` of items ``(M,)`` int64, in the order asked, on ``device``."""
         items = items.to(self.offsets.device)
         begins = self.offsets[items]
         rows = aranges(begins, self.offsets[items + 1] - begins)
@@ -133,15 +119,12 @@ class HiddenCache:
     """The cached states of one language model over one set of texts.
 
     Args:
-        folder: of the caches of this model.
+        folder: of the caches of this model; this one lies at ``path``, ``folder/<fingerprint>``.
         facts: JSON-able, everything that decides the states; another fact is another cache. Fact
             ``texts`` stands for the token ids, ``data`` is the name that lists show.
         tokens: token ids of the N items, ``(P,)`` int64; with them a cache of other texts is
             told apart item by item.
         names: raw id of every item, for messages; None: their numbers.
-
-    Attributes:
-        path: where this cache lies, ``folder/<fingerprint>``.
     """
 
     def __init__(
@@ -176,9 +159,7 @@ class HiddenCache:
     ) -> HiddenStates:
         """Map a finished part after every byte of it was checked.
 
-        Args:
-            name: of the part.
-            advance: told the bytes of each shard once it is checked.
+        ``advance`` is told the bytes of each shard once it is checked.
 
         Raises:
             DataError: it is not there, or a file is not what was written.
@@ -188,10 +169,10 @@ class HiddenCache:
             raise DataError(reason)
         read_facts(self.path)
         layout = read_json(self.path / LAYOUT, Layout)
-        values, token_offsets = read_texts(self.path, layout)
-        if self.tokens is not None and not same_tokens(self.tokens, values, token_offsets):
+        texts = read_texts(self.path, layout)
+        if self.tokens is not None and not same_tokens(self.tokens, texts):
             raise DataError(f"{self.path}: made from other token ids though its facts are the same")
-        manifest = read_manifest(self.path, name, layout, token_offsets)
+        manifest = read_manifest(self.path, name, layout, texts.offsets)
         shards = []
         for number, shard in enumerate(manifest.shards):
             path = shard_path(self.path / name, number)
@@ -206,7 +187,7 @@ class HiddenCache:
         return HiddenStates(
             width=manifest.width,
             dtype=DTYPES[manifest.dtype],
-            offsets=token_offsets if manifest.per == "token" else torch.arange(layout.items + 1),
+            offsets=texts.offsets if manifest.per == "token" else torch.arange(layout.items + 1),
             shards=tuple(shards),
             starts=torch.tensor(starts, dtype=torch.int64),
             device=torch.device("cpu"),
@@ -216,52 +197,6 @@ class HiddenCache:
         """Bytes of states that the parts have, whether they are there or not."""
         count = len(tokens)
         return sum(part.rows(tokens.offsets, 0, count) * part.row_bytes(dtype) for part in parts)
-
-    def write(
-        self,
-        tokens: Ragged,
-        parts: Sequence[CachedPart],
-        states: Callable[[Ragged], Mapping[str, Tensor]],
-        *,
-        dtype: str,
-        advance: Callable[[int], None] = lambda count: None,
-        shard_bytes: int = SHARD_BYTES,
-        sharing: Sharing = ALONE,
-    ) -> None:
-        """Compute and store what is missing of the parts, all in one pass over the items.
-
-        A killed write goes on with its missing shards. Processes that share compute a shard each,
-        into one folder; the first of them holds the lock and finishes the parts.
-
-        Args:
-            tokens: token ids of the N items, ``(P,)`` int64.
-            parts: what to store; those that are finished are left alone.
-            states: token ids of some items -> for each part's name its ``(rows, width)``. It is
-                called with what one shard holds, never for items without any token: their rows
-                are 0.
-            dtype: as which they are stored: fp32, fp16 or bf16.
-            advance: told the tokens of each shard once they are done.
-            shard_bytes: the most that a shard takes, unless one item takes more. A cache that was
-                begun keeps its shards.
-            sharing: with which other processes; the files are the same.
-
-        Raises:
-            DataError: states are not finite (the message names the items), or a file is damaged.
-            ConfigError: the disk has too little room.
-            CacheInUseError: another process writes this cache.
-        """
-        write_parts(
-            self.path,
-            self.facts,
-            tokens.to("cpu"),
-            parts,
-            states,
-            dtype=dtype,
-            names=self.names,
-            advance=advance,
-            shard_bytes=shard_bytes,
-            sharing=sharing,
-        )
 
     def _nearest(self, name: str) -> str:
         """Which facts differ from the cache with the fewest other ones."""
@@ -285,9 +220,9 @@ class HiddenCache:
 
     def _changed_texts(self, path: Path, tokens: Ragged) -> str:
         """Which items have other tokens in a cache nearby."""
-        values, offsets = read_texts(path, read_json(path / LAYOUT, Layout))
-        changed = changed_items(tokens, Ragged(values, offsets))
-        here, there = len(tokens), offsets.numel() - 1
+        texts = read_texts(path, read_json(path / LAYOUT, Layout))
+        changed = changed_items(tokens, texts)
+        here, there = len(tokens), len(texts)
         counts = "" if here == there else f"; {here:,} items here, {there:,} there"
         if not changed:
             what = "the number of items" if counts else f"fact {_TEXTS!r} (not the tokens)"

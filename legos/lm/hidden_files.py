@@ -31,6 +31,8 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.files import InUseError, hold, sha256_of_file, sha256_of_text
+from legos.lm.settings import Dtype
+from legos.lm.text_model import DTYPES
 from legos.records import (
     Count,
     Model,
@@ -48,12 +50,6 @@ LABEL = "data"  # the fact that is for readers only
 TOKENS, OFFSETS, USED, LOCK = "tokens.npy", "offsets.npy", "used", "lock"
 FINGERPRINT = re.compile(r"[0-9a-f]{24}")
 
-StoredType = Literal["fp32", "fp16", "bf16"]
-DTYPES: Mapping[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
 
 
@@ -63,16 +59,10 @@ class CacheInUseError(InUseError):
 
 @dataclass(frozen=True)
 class CachedPart:
-    """One thing a cache holds.
+    """One thing a cache holds: a row for each token or each item."""
 
-    Attributes:
-        name: ``layer_12`` or ``pooled``; it names a folder.
-        width: numbers a row: E, or (L + 1) * E for ``pooled``.
-        per: a row for each token, or a row for each item.
-    """
-
-    name: str
-    width: int
+    name: str  # ``layer_12`` or ``pooled``; it names a folder
+    width: int  # numbers a row: E, or (L + 1) * E for ``pooled``
     per: Literal["token", "item"]
 
     def rows(self, offsets: Tensor, first: int, stop: int) -> int:
@@ -104,21 +94,18 @@ class Manifest(Record):
 
     per: Literal["token", "item"]
     width: Count
-    dtype: StoredType
+    dtype: Dtype
     shards: list[Shard]
 
 
 class Layout(Record):
-    """What the parts of a cache have in common.
-
-    Attributes:
-        bounds: shard i holds the items ``bounds[i]`` to ``bounds[i + 1]``.
-    """
+    """What the parts of a cache have in common."""
 
     items: Count
     tokens: Content
     offsets: Content
     bounds: list[int]
+    """Shard i holds the items ``bounds[i]`` to ``bounds[i + 1]``."""
 
     @model_validator(mode="after")
     def _bounds_hold_every_item_once(self) -> Self:
@@ -136,11 +123,7 @@ class Facts(Record):
 
 
 def read_json(path: Path, model: type[Model]) -> Model:
-    """Read one of the JSON files.
-
-    Raises:
-        DataError: missing, not JSON, or not what such a file says.
-    """
+    """Read one of the JSON files; DataError: missing, or not what such a file says."""
     return read_record(path, model, hint=f"delete {path.parent} and start again")
 
 
@@ -155,11 +138,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of the cache in a folder.
-
-    Raises:
-        DataError: missing, damaged, of another format, or not the facts of this folder's name.
-    """
+    """The facts of a cache; DataError: missing, damaged, of another format or folder."""
     found = read_json(path / FACTS, Facts)
     if found.format != FORMAT:
         raise DataError(f"{path}: a cache of format {found.format}, this legos reads {FORMAT}")
@@ -179,13 +158,7 @@ def content_of(path: Path) -> Content:
 
 
 def content_problem(path: Path, content: Content, *, hashed: bool = True) -> str | None:
-    """How a file differs from what was written; None: not at all.
-
-    Args:
-        path: the file.
-        content: what it must be.
-        hashed: read it whole; otherwise its size is looked at alone.
-    """
+    """How a file differs from what was written, without ``hashed`` in size; None: not at all."""
     if not path.is_file():
         return f"{path}: missing"
     size = path.stat().st_size
@@ -214,14 +187,7 @@ def shard_problem(path: Path, shard: Shard, width: int, dtype: str) -> str | Non
 def read_manifest(path: Path, name: str, layout: Layout, offsets: Tensor) -> Manifest:
     """The manifest of a part, its shards in order and with as many rows as the items have.
 
-    Args:
-        path: folder of the cache.
-        name: of the part.
-        layout: of the cache.
-        offsets: ``(N + 1,)`` int64 first token of each item.
-
-    Raises:
-        DataError: missing or damaged.
+    ``offsets`` ``(N + 1,)`` int64 are the first token of each item; DataError: missing or damaged.
     """
     manifest = read_json(path / name / MANIFEST, Manifest)
     part = CachedPart(name, manifest.width, manifest.per)
@@ -233,12 +199,8 @@ def read_manifest(path: Path, name: str, layout: Layout, offsets: Tensor) -> Man
     return manifest
 
 
-def read_texts(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Token ids ``(P,)`` int32 and offsets ``(N + 1,)`` int64 that a cache was made from.
-
-    Raises:
-        DataError: missing or damaged.
-    """
+def read_texts(path: Path, layout: Layout) -> Ragged:
+    """The token ids, int32, that a cache was made from; DataError: missing or damaged."""
     for name, content in ((TOKENS, layout.tokens), (OFFSETS, layout.offsets)):
         problem = content_problem(path / name, content)
         if problem is not None:
@@ -246,13 +208,13 @@ def read_texts(path: Path, layout: Layout) -> tuple[Tensor, Tensor]:
     tokens = read_array(path / TOKENS, dtype="int32", shape=(None,))
     offsets = read_array(path / OFFSETS, dtype="int64", shape=(layout.items + 1,))
     check_offsets(offsets, len(tokens), str(path / OFFSETS))
-    return torch.from_numpy(tokens), torch.from_numpy(offsets)
+    return Ragged(torch.from_numpy(tokens), torch.from_numpy(offsets))
 
 
-def same_tokens(tokens: Ragged, values: Tensor, offsets: Tensor) -> bool:
-    """Whether a cache was made from these token ids: ``(P,)`` int32 and ``(N + 1,)`` int64."""
-    same = torch.equal(tokens.offsets, offsets)
-    return same and torch.equal(tokens.values.int(), values)
+def same_tokens(ours: Ragged, theirs: Ragged) -> bool:
+    """Whether token ids, int64 and int32, are the same."""
+    same = torch.equal(ours.offsets, theirs.offsets)
+    return same and torch.equal(ours.values.int(), theirs.values)
 
 
 def map_shard(path: Path, shard: Shard, width: int, dtype: str) -> Tensor:
@@ -283,10 +245,9 @@ def leftovers(path: Path) -> list[Path]:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Keep other processes from changing a cache; a killed owner's lock is free at once.
+    """Keep other processes from changing a cache, or raise CacheInUseError.
 
-    Raises:
-        CacheInUseError: another process holds the lock.
+    A killed owner's lock is free at once.
     """
 
     def busy(owner: str) -> CacheInUseError:

@@ -39,6 +39,7 @@ from legos.lm.locate import (
 )
 from legos.lm.settings import LanguageModelSource, LoadSettings
 from legos.lm.text_model import (
+    DTYPES,
     auto_class,
     check_cut,
     longest_text,
@@ -51,13 +52,6 @@ from legos.lm.text_model import (
 )
 from legos.lm.tokenizer import ItemTemplate, encode_items, fit_to_table
 from legos.lm.twin import NoTwinError, Twin, twin
-
-DTYPES: dict[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-
 
 _PLAIN = LoadSettings()
 
@@ -228,8 +222,7 @@ class LanguageModel:
     def finished(self, model: Any) -> Any:
         """A model whose weights are there, quantised where that is asked for, in evaluation mode.
 
-        Raises:
-            ConfigError: a package is missing, or another attention computes than was asked for.
+        ConfigError: a package is missing, or another attention computes than was asked for.
         """
         found = getattr(model.config, "_attn_implementation", None)
         if self.attention not in ("auto", found):
@@ -241,14 +234,9 @@ class LanguageModel:
         return model.eval()
 
     def audit(self, *, head: bool = False, decoder: bool = False) -> LoadReport | None:
-        """Compare what the model needs with what its files hold, by their headers alone.
+        """Compare what :meth:`load` needs with what the files hold, by their headers alone.
 
-        Args:
-            head: with the head over words.
-            decoder: leave an encoder-decoder whole.
-
-        Returns:
-            None where nothing can be compared: random weights, GGUF, weights not on this machine.
+        None where nothing can be compared: random weights, GGUF, weights not on this machine.
 
         Raises:
             ConfigError: they do not fit, see :func:`legos.lm.audit.load_audited`.
@@ -334,19 +322,13 @@ class LanguageModel:
         quantise(skeleton, self.quantised)
         return skeleton
 
-    def skeleton(self, *, decoder: bool = False, kind: Any = None) -> nn.Module:
-        """The same without weights, on the meta device: for shapes and counts.
-
-        Args:
-            decoder: leave an encoder-decoder whole.
-            kind: another auto class of transformers: with a head over words.
-        """
-        built = auto_class(self.config, decoder=decoder)
+    def skeleton(self, *, kind: Any = None) -> nn.Module:
+        """The same without weights, on the meta device; ``kind``: of another auto class, whole."""
         with quiet_transformers(), torch.device("meta"):
-            model = (kind or built).from_config(
+            model = (kind or auto_class(self.config)).from_config(
                 deepcopy(self.config), dtype=DTYPES[self.dtype], trust_remote_code=False
             )
-        return model if kind else without_pooler(text_model(model, decoder=decoder))
+        return model if kind else without_pooler(text_model(model))
 
     def twin(self, layer: int) -> Twin:
         """See :func:`legos.lm.twin.twin`; ConfigError: none can be built."""

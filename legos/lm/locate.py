@@ -37,8 +37,7 @@ class Located:
     """Files of a language model."""
 
     folder: Path
-    gguf: str | None = None
-    """Name of the GGUF file in the folder; None for a Hugging Face folder."""
+    gguf: str | None = None  # name of the GGUF file in the folder; None for a Hugging Face folder
 
     @property
     def arguments(self) -> dict[str, str]:

@@ -95,6 +95,7 @@ def padding_id(model: nn.Module) -> int:
     return getattr(model.config, "pad_token_id", None) or 0
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RIVAL = 0.1  # another list of as many modules with that share of the weights: no stack of layers
 _POSITIONS = frozenset(  # names of tables of positions
     (

@@ -49,8 +49,7 @@ class TokenVectors:
 
     tokens: list[str]
     vectors: Tensor
-    repeated: int = 0
-    """Lines left out because their token had a vector already."""
+    repeated: int = 0  # lines left out because their token had a vector already
 
 
 def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:

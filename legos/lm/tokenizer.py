@@ -67,12 +67,9 @@ class TemplateField:
     """A field of the template."""
 
     name: str
-    texts: Sequence[str]
-    """Of the N items; an empty one is left out together with its prompt."""
-    prompt: str
-    """What stands before it."""
-    length: int | None
-    """The most tokens it keeps; None for all."""
+    texts: Sequence[str]  # of the N items; an empty one is left out together with its prompt
+    prompt: str  # what stands before it
+    length: int | None  # the most tokens it keeps; None for all
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,8 @@ class NoTwinError(Exception):
 class Twin:
     """A small random model of a kind."""
 
-    model: nn.Module
-    """The text model, float32, on the CPU, in evaluation mode."""
-    layer: int
-    """The number that the layer in question has there."""
+    model: nn.Module  # the text model, float32, on the CPU, in evaluation mode
+    layer: int  # the number that the layer in question has there
 
 
 def twin(config: Any, layer: int) -> Twin:

@@ -47,10 +47,8 @@ _tried: dict[tuple[Any, ...], Tried] = {}
 class Difference:
     """Of two tensors that should be the same."""
 
-    relative: float
-    """The norm of their difference over that of the first."""
-    largest: float
-    """The largest difference of a number over the largest number."""
+    relative: float  # the norm of their difference over that of the first
+    largest: float  # the largest difference of a number over the largest number
 
 
 class Verified(Record):
@@ -200,10 +198,8 @@ class Tried(NamedTuple):
 
     padding: float
     """Of items alone and in a batch; nan: no twin, which only matters where states are cached."""
-    cut: float = 0.0
-    """Of final states from the cut on; 0 where nothing is cut."""
-    gradient: float = 0.0
-    """Of the adapters' gradients; 0 without adapters."""
+    cut: float = 0.0  # of final states from the cut on; 0 where nothing is cut
+    gradient: float = 0.0  # of the adapters' gradients; 0 without adapters
 
 
 def try_kind(

@@ -125,13 +125,9 @@ def whole_language_model(
     """All layers and embeddings: those below the cut of the original, the others as trained.
 
     Args:
-        language_model: the original.
+        language_model: the original, whose dtype the model has.
         trained: what an item encoder kept of it; its adapters are merged, in place.
         layer: at which it was cut; 0: not at all.
-
-    Returns:
-        A model without adapters and pooler, in evaluation mode, on the CPU, in the original's
-        dtype.
 
     Raises:
         ConfigError: ``trained`` is not what is left of that model above the cut.

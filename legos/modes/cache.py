@@ -10,13 +10,12 @@ from rich.console import Console
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.lm.load import LanguageModel
 from legos.lm.states import POOLED
-from legos.progress import progress_bar
 from legos.sharing import Sharing
 from legos.terminal import shown_bytes
 from legos.workplace.language import (
     Reading,
-    language_model_of,
     language_model_settings,
     no_language_model,
     refuse_other_width,
@@ -40,7 +39,7 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     if settings is None:
         raise no_language_model(config.bricks)
     sharing = Sharing.between(accelerator)
-    model = language_model_of(settings)
+    model = LanguageModel(settings.model, settings)
     refuse_other_width(config, model)
     reading = Reading.of(config, Tables.load(config.data.folder), model)
     wanted = config.exp.cache
@@ -58,14 +57,7 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
         soft_wrap=True,
     )
     begin = time.monotonic()
-    with progress_bar("caching hidden states", tokens) as bar:
-        reading.write(
-            missing,
-            accelerator.device,
-            batch_tokens=wanted.batch_tokens,
-            progress=bar.advance,
-            sharing=sharing,
-        )
+    reading.write(missing, accelerator.device, batch_tokens=wanted.batch_tokens, sharing=sharing)
     seconds = time.monotonic() - begin
     if sharing.is_first:
         for name in parts:

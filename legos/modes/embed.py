@@ -22,9 +22,9 @@ from legos.data.tables import Tables
 from legos.data.vector_files import file_fingerprint, write_item_vectors
 from legos.errors import DataError
 from legos.files import sha256_of_text
-from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LoadSettings
+from legos.lm.states import pooled_final_states
 from legos.lm.token_vectors import language_model_token_vectors, write_token_table
 from legos.lm.tokenizer import TemplateField
 from legos.progress import PlainConsole, progress_bar

@@ -23,7 +23,7 @@ from legos.lm.word_model import whole_language_model
 from legos.runs.folder import checkpoint_of, run_folder
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.saved_state import load_trained
-from legos.workplace.language import language_model_of, language_model_settings, no_language_model
+from legos.workplace.language import language_model_settings, no_language_model
 from legos.workplace.workplace import Workplace
 
 DESCRIPTION = "legos.json"  # of where an exported model comes from
@@ -50,7 +50,7 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
         checkpoint = checkpoint_of(config, run_folder(config, tables))
         folder = config.exp.export.folder or _run_of(checkpoint) / "export" / "language_model"
         _refuse_other_content(folder)
-        language_model = language_model_of(settings)
+        language_model = LanguageModel(settings.model, settings)
         # nothing is scored, so that no hidden states are needed
         workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
         model = replace(workplace, language_model=language_model, shapes_only=False).model()

@@ -20,7 +20,7 @@ from legos.lm.footprint import Counted, Footprint, Way
 from legos.metrics.beyond import ALL
 from legos.metrics.ranking import larger_is_better
 from legos.terminal import shown_bytes
-from legos.workplace.language_facts import TRAINED, language_rows, language_table
+from legos.workplace.language_facts import TRAINED, language_rows
 
 Cells = list[list[str]]
 """A table as text: the header, then a line a row."""
@@ -386,8 +386,11 @@ def print_language(console: Console, config: RunConfig, tables: Tables | None) -
     """Print what is known of the language model, where there is one."""
     rows = language_rows(config, tables)
     if rows:
-        told = [row for row in rows if row[0] != TRAINED]
-        console.print(language_table(told, titled_table("language model", "what", "how much")))
+        table = titled_table("language model", "what", "how much")
+        for name, text in rows:
+            if name != TRAINED:
+                table.add_row(name, text)
+        console.print(table)
     for name, text in rows:
         if name == TRAINED:  # in one line, which no table folds
             console.print(f"{name}: {text}")

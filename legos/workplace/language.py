@@ -13,7 +13,6 @@ from torch import nn
 
 from legos.config.model_schema import (
     DataConfig,
-    FieldConfig,
     ModelConfig,
     SystemModel,
     reads_token_vectors,
@@ -27,9 +26,11 @@ from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.hidden_cache import CachedPart, HiddenCache, HiddenStates
-from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.hidden_writer import write_parts
+from legos.lm.load import LanguageModel
 from legos.lm.settings import Dtype as Precision
 from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
+from legos.lm.text_model import DTYPES
 from legos.lm.tokenizer import ItemTemplate, TemplateField
 from legos.lm.verify import (
     Tried,
@@ -71,13 +72,6 @@ def no_language_model(model: ModelConfig) -> ConfigError:
     )
 
 
-def language_model_of(
-    settings: LanguageModelSettings, *, shapes_only: bool = False
-) -> LanguageModel:
-    """The language model that settings name."""
-    return LanguageModel(settings.model, settings, shapes_only=shapes_only)
-
-
 def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:
     """Raise ConfigError where ``embed_hidden_size`` is not the language model's width.
 
@@ -98,11 +92,7 @@ def refuse_other_width(config: RunConfig, model: LanguageModel) -> None:
 
 
 def try_language_model(settings: LanguageModelSettings, model: LanguageModel) -> Tried:
-    """Try what the settings ask of a language model on a small random one of its kind.
-
-    Raises:
-        ConfigError: it cannot be an item encoder, be cut there, or have these adapters.
-    """
+    """What the settings ask of a model, by :func:`legos.lm.verify.try_kind`."""
     if not isinstance(settings, LanguageModelConfig):
         return try_kind(model.config, name=model.name, pooled=True)
     return try_kind(
@@ -132,8 +122,8 @@ def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate
         else:
             names = tables.vocabulary(tables.column("items", column)["vocabulary"])
             texts = [names[value] for value in tables.scalar("items", column).tolist()]
-        prompt = prompt_of(field) if prompts else ""
-        fields.append(TemplateField(field.name, texts, prompt, field.length))
+        prompt = f"{field.name}:" if field.prompt is None else field.prompt
+        fields.append(TemplateField(field.name, texts, prompt if prompts else "", field.length))
     return ItemTemplate(data.prompt if prompts else "", fields)
 
 
@@ -146,28 +136,15 @@ def refuse_no_fields(data: DataConfig) -> None:
         )
 
 
-def prompt_of(field: FieldConfig) -> str:
-    """What stands before a field; by default its name."""
-    return f"{field.name}:" if field.prompt is None else field.prompt
-
-
 @dataclass(frozen=True)
 class Reading:
-    """What a language model reads of a data set, and where its states are cached.
+    """What a language model reads of a data set, and where its states are cached."""
 
-    Attributes:
-        settings: of the brick.
-        language_model: that reads.
-        tokens: ids of every item.
-        cache: of its states.
-        precision: that the states are computed in, as those of a training step.
-    """
-
-    settings: LanguageModelSettings
-    language_model: LanguageModel
-    tokens: Ragged
-    cache: HiddenCache
-    precision: Precision
+    settings: LanguageModelSettings  # of the brick
+    language_model: LanguageModel  # that reads
+    tokens: Ragged  # ids of every item
+    cache: HiddenCache  # of its states
+    precision: Precision  # that the states are computed in, as those of a training step
 
     @classmethod
     def of(cls, config: RunConfig, tables: Tables, model: LanguageModel) -> Reading:
@@ -232,7 +209,6 @@ class Reading:
         device: torch.device,
         *,
         batch_tokens: int,
-        progress: Callable[[int], None] = lambda count: None,
         sharing: Sharing = ALONE,
     ) -> None:
         """Compute and store what is missing of the parts, in one pass of all that share it.
@@ -244,7 +220,7 @@ class Reading:
         missing = [part for part in parts if part.name not in finished]
         if not missing:
             return
-        model = self._loaded(device)
+        model = self.language_model.load().to(device)
         layers = [int(part.name.removeprefix("layer_")) for part in missing if part.name != POOLED]
         reader = StateReader(
             model,
@@ -257,14 +233,16 @@ class Reading:
             sharing.first(
                 lambda: notes.update({layer: self._verify(model, layer) for layer in layers})
             )
-            self.cache.write(
-                self.tokens,
-                missing,
-                reader,
-                dtype=self.dtype,
-                advance=progress,
-                sharing=sharing,
-            )
+            with progress_bar("caching hidden states", self.tokens.values.numel()) as bar:
+                write_parts(
+                    self.cache,
+                    self.tokens,
+                    missing,
+                    reader,
+                    dtype=self.dtype,
+                    advance=bar.advance,
+                    sharing=sharing,
+                )
         for layer, note in notes.items():
             note(self.cache.path / layer_name(layer))
 
@@ -278,12 +256,9 @@ class Reading:
         if part.name == POOLED or is_verified(folder):
             return
         layer = int(part.name.removeprefix("layer_"))
-        model = self._loaded(device)
+        model = self.language_model.load().to(device)
         with self._computing(device):
             self._verify(model, layer, self.cache.open(part.name))(folder)
-
-    def _loaded(self, device: torch.device) -> nn.Module:
-        return self.language_model.load().to(device)
 
     def _computing(self, device: torch.device) -> torch.autocast:
         mixed = self.precision != "fp32"
@@ -337,14 +312,8 @@ def open_language(
     if reason is not None:
         size = reading.cache.size(reading.tokens, [part], reading.dtype)
         say(f"{reason}; caching {part.name} of {model.name} now, {shown_bytes(size)}")
-        with progress_bar("caching hidden states", reading.tokens.values.numel()) as bar:
-            reading.write(
-                [part],
-                accelerator.device,
-                batch_tokens=config.exp.cache.batch_tokens,
-                progress=bar.advance,
-                sharing=sharing,
-            )
+        batch_tokens = config.exp.cache.batch_tokens
+        reading.write([part], accelerator.device, batch_tokens=batch_tokens, sharing=sharing)
     else:
         sharing.first(lambda: reading.verify(part, accelerator.device))
     return {part.name: reading.cache.open(part.name)}

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from legos.config.schema import RunConfig
@@ -19,10 +18,10 @@ from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
 from legos.lm.adapt import choose_trained, lora_parameters, trained_part
 from legos.lm.cut import cut_below
-from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.load import LanguageModel
+from legos.lm.text_model import DTYPES
 from legos.terminal import shown_bytes
 from legos.workplace.language import (
-    language_model_of,
     language_model_settings,
     refuse_no_fields,
     refuse_other_width,
@@ -37,15 +36,10 @@ _PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokeniz
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens that a language model reads.
+    """Tokens that a language model reads."""
 
-    Attributes:
-        lengths: ``(N,)`` int64.
-        counted: by its own tokenizer; else estimated.
-    """
-
-    lengths: Tensor
-    counted: bool
+    lengths: Tensor  # ``(N,)`` int64
+    counted: bool  # by its own tokenizer; else estimated
 
 
 def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, str]]:
@@ -56,7 +50,7 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     settings = language_model_settings(config.model)
     if settings is None:
         return []
-    model = language_model_of(settings, shapes_only=True)
+    model = LanguageModel(settings.model, settings, shapes_only=True)
     refuse_other_width(config, model)
     rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
     if config.exp.mode == "cache":
@@ -162,10 +156,3 @@ def _cache_of_mind(settings: LanguageModelSettings, model: LanguageModel) -> tup
         f"{shown_bytes(token)} a token as {dtype}; {shown_bytes(items * tokens * token)} for "
         f"MIND-small's {items:,} news of {tokens} tokens (ONCE)",
     )
-
-
-def language_table(rows: list[tuple[str, str]], table: Table) -> Table:
-    """The rows in a table of two columns."""
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -23,16 +22,19 @@ from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
+from legos.lm.token_vectors import (
+    TokenVectors,
+    align_token_vectors,
+    language_model_token_vectors,
+    read_token_table,
+    text_file_token_vectors,
+)
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.workplace.language import (
-    language_model_of,
     language_model_settings,
     open_language,
     refuse_other_width,
 )
-
-if TYPE_CHECKING:
-    from legos.lm.token_vectors import TokenVectors
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,10 @@ class Known:
     Attributes:
         popularity: ``(items,)`` int64 users that clicked the item in an impression of the training
             split, or had read it before.
-        users: ``(users,)`` bool: has an impression in the training split.
     """
 
     popularity: Tensor
-    users: Tensor
+    users: Tensor  # ``(users,)`` bool: has an impression in the training split
 
     @property
     def items(self) -> Tensor:
@@ -74,25 +75,18 @@ class Workplace:
     """What every part of a run works with.
 
     Attributes:
-        config: the run's configuration.
-        accelerator: device, precision and processes.
-        tables: the data set.
-        store: item content, on the device.
-        train: the training split, on the device.
-        known: what it has seen.
         profiles: the users' fields, on the device; None where the data YAML names none.
-        language_model: that the item encoder stands on; None where it does not.
         shapes_only: neither a language model nor its token vectors are read where they are missing.
     """
 
-    config: RunConfig
-    accelerator: Accelerator
-    tables: Tables
-    store: ItemStore
-    train: Interactions
-    known: Known
+    config: RunConfig  # the run's configuration
+    accelerator: Accelerator  # device, precision and processes
+    tables: Tables  # the data set
+    store: ItemStore  # item content, on the device
+    train: Interactions  # the training split, on the device
+    known: Known  # what it has seen
     profiles: ItemStore | None
-    language_model: LanguageModel | None
+    language_model: LanguageModel | None  # that the item encoder stands on; None where it does not
     shapes_only: bool = False
 
     @classmethod
@@ -107,12 +101,8 @@ class Workplace:
     ) -> Workplace:
         """Read items and the training split onto the device.
 
-        Args:
-            config: the run.
-            accelerator: device, precision and processes.
-            tables: the data set.
-            say: told before hidden states of a language model are computed.
-            shapes_only: neither read a language model nor its hidden states.
+        ``say`` is told before hidden states of a language model are computed; ``shapes_only``:
+        neither a language model nor its hidden states are read.
         """
         device = accelerator.device
         train = read_split(config, tables, config.data.splits.train).to(device)
@@ -120,30 +110,12 @@ class Workplace:
         settings = language_model_settings(config.model)
         model = None
         if settings is not None:
-            model = language_model_of(settings, shapes_only=shapes_only)
+            model = LanguageModel(settings.model, settings, shapes_only=shapes_only)
             refuse_other_width(config, model)
-        workplace = cls(
-            config,
-            accelerator,
-            tables,
-            ItemStore.from_tables(tables, config.data.fields).to(device),
-            train,
-            known,
-            _profiles(config, tables, device),
-            model,
-            shapes_only,
+        store, profiles = _contents(
+            config, tables, accelerator, None if shapes_only else model, say
         )
-        return workplace if shapes_only else workplace._with_language(say)
-
-    def _with_language(self, say: Callable[[str], None]) -> Workplace:
-        """The same with what the language model reads of the items."""
-        if self.language_model is None:
-            return self
-        language = open_language(
-            self.config, self.tables, self.accelerator, self.language_model, say
-        )
-        store = self.store.reading(language).to(self.accelerator.device)
-        return replace(self, store=store)
+        return cls(config, accelerator, tables, store, train, known, profiles, model, shapes_only)
 
     def over(self, tables: Tables, *, say: Callable[[str], None] = lambda text: None) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
@@ -152,15 +124,9 @@ class Workplace:
         known = Known(
             pad(self.known.popularity, (0, added_items)), pad(self.known.users, (0, added_users))
         )
-        device = self.accelerator.device
-        extended = replace(
-            self,
-            tables=tables,
-            store=ItemStore.from_tables(tables, self.config.data.fields).to(device),
-            known=known,
-            profiles=_profiles(self.config, tables, device),
-        )
-        return extended._with_language(say)
+        model, accelerator = self.language_model, self.accelerator
+        store, profiles = _contents(self.config, tables, accelerator, model, say)
+        return replace(self, tables=tables, store=store, known=known, profiles=profiles)
 
     def split(self, name: str) -> Interactions:
         """Another split, on the device."""
@@ -202,11 +168,10 @@ class Workplace:
         try:
             return token_tables(embed, self.tables, fields, seed=seed, say=say)
         except ConfigError:
-            if not (self.shapes_only and isinstance(embed.path, LanguageModelSource)):
+            source = embed.path if isinstance(embed.path, LanguageModelSource) else None
+            if not self.shapes_only or source is None or source.shape is None:
                 raise
-            if embed.path.shape is None:
-                raise
-        width = LanguageModel(embed.path, shapes_only=True).table_width
+        width = LanguageModel(source, shapes_only=True).table_width
         return {
             field.vocabulary: TokenTable(
                 torch.empty(field.size, width, device="meta"), embed.frozen, "shape"
@@ -241,9 +206,20 @@ class Workplace:
         return names[int(self.train.impression_ids[rows.impressions[row]])]
 
 
-def _profiles(config: RunConfig, tables: Tables, device: torch.device) -> ItemStore | None:
-    fields = config.data.user_fields
-    return ItemStore.from_tables(tables, fields, table="users").to(device) if fields else None
+def _contents(
+    config: RunConfig,
+    tables: Tables,
+    accelerator: Accelerator,
+    model: LanguageModel | None,
+    say: Callable[[str], None],
+) -> tuple[ItemStore, ItemStore | None]:
+    """On the device what items have and what a language model reads of them, and users' fields."""
+    device, users = accelerator.device, config.data.user_fields
+    store = ItemStore.from_tables(tables, config.data.fields)
+    if model is not None:
+        store = store.reading(open_language(config, tables, accelerator, model, say))
+    profiles = ItemStore.from_tables(tables, users, table="users").to(device) if users else None
+    return store.to(device), profiles
 
 
 def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
@@ -264,12 +240,7 @@ def token_tables(
 ) -> Mapping[str, TokenTable]:
     """Pretrained vectors for the vocabularies of the text fields.
 
-    Args:
-        embed: where they come from.
-        tables: whose vocabularies.
-        fields: of items and users.
-        seed: of the vectors of entries that have none.
-        say: told how many those are.
+    ``seed`` is that of the vectors of entries that have none; ``say`` is told how many those are.
 
     Raises:
         ConfigError: ``embed.vocabulary`` is not one of them, or no word of a vocabulary has a
@@ -277,8 +248,6 @@ def token_tables(
     """
     if embed.source == "random":
         return {}
-    from legos.lm.token_vectors import align_token_vectors
-
     names = {field.vocabulary for field in fields if field.is_text}
     if embed.vocabulary is not None:
         if embed.vocabulary not in names:
@@ -318,12 +287,6 @@ def token_tables(
 
 def pretrained_token_vectors(embed: EmbedConfig) -> TokenVectors:
     """Tokens and their vectors as the embed YAML says."""
-    from legos.lm.token_vectors import (
-        language_model_token_vectors,
-        read_token_table,
-        text_file_token_vectors,
-    )
-
     if embed.path is None:
         raise ConfigError(f"embed.path: missing, although embed.source is {embed.source!r}")
     if embed.source == "language_model":

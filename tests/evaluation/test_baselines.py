@@ -9,7 +9,7 @@ import pytest
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation.baselines import BASELINES, BaselineData, baseline_scores
-from legos.lm.text_vectors import unit_rows
+from legos.lm.states import unit_rows
 from legos.metrics import grouped_metrics
 from tests.tiny import tiny_tables
 
@@ -86,7 +86,7 @@ def item_vectors(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         assert settings["normalise"] is True
         return vectors
 
-    monkeypatch.setattr("legos.lm.text_vectors.text_vectors", encode)
+    monkeypatch.setattr("legos.lm.states.text_vectors", encode)
     return vectors
 
 

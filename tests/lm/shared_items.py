@@ -20,7 +20,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import LegosError, run_command
 from legos.evaluation import baselines
-from legos.lm.hidden_cache import HiddenCache
+from legos.lm.hidden_writer import write_parts
 from legos.modes.cache import cache_states
 from legos.modes.embed import write_vectors
 from legos.progress import PlainConsole
@@ -51,7 +51,8 @@ def write(
         pages.append(page.values.tolist())
         return {name: values * factor for name, values in states(page).items()}
 
-    cache(folder).write(
+    write_parts(
+        cache(folder),
         TOKENS, PARTS, computed, dtype="fp32", shard_bytes=SMALL, advance=done.append,
         sharing=sharing,
     )  # fmt: skip
@@ -65,7 +66,7 @@ def everything(tables: Path, folder: Path, sharing: Sharing) -> None:
         device="cpu", precision="fp32", deterministic=False
     )
     console = PlainConsole(quiet=True)
-    with patch.dict(HiddenCache.write.__kwdefaults__ or {}, shard_bytes=4_096):
+    with patch.dict(write_parts.__kwdefaults__ or {}, shard_bytes=4_096):
         cache_states(language_config(tables, folder, exp=dict(EXP)), accelerator, console)
     asked = job(tables, folder / "embed", batch_tokens=40)
     write_vectors(asked.exp, asked.data, accelerator, console)

@@ -11,6 +11,7 @@ import pytest
 import worker
 from legos.lm.hidden_cache import HiddenCache
 from legos.lm.hidden_files import finished_parts, lock
+from legos.lm.hidden_writer import write_parts
 from tests.lm.cached import LAYER, LOWER, PARTS, TOKENS, Counted, cache, states
 
 EXP = ["--exp", "config/exp/cache.yaml", "--cache_folder"]
@@ -21,7 +22,7 @@ Output = pytest.CaptureFixture[str]
 def made(tmp_path: Path) -> HiddenCache:
     """A finished cache of three parts in several shards."""
     found = cache(tmp_path / "tiny")
-    found.write(TOKENS, PARTS, states, dtype="fp16", shard_bytes=64)
+    write_parts(found, TOKENS, PARTS, states, dtype="fp16", shard_bytes=64)
     return found
 
 
@@ -29,7 +30,7 @@ def interrupted(folder: Path, **facts: object) -> HiddenCache:
     """A cache whose first write was stopped after two shards."""
     found = cache(folder, **facts)
     with pytest.raises(KeyboardInterrupt):
-        found.write(TOKENS, [LAYER], Counted(2), dtype="fp16", shard_bytes=32)
+        write_parts(found, TOKENS, [LAYER], Counted(2), dtype="fp16", shard_bytes=32)
     return found
 
 
@@ -42,7 +43,7 @@ def test_a_list_has_a_line_for_every_cache(
 ) -> None:
     other = interrupted(tmp_path / "large", model="large")
     damaged = cache(tmp_path / "tiny", model="old")
-    damaged.write(TOKENS, [LAYER], states, dtype="fp32")
+    write_parts(damaged, TOKENS, [LAYER], states, dtype="fp32")
     (damaged.path / "layout.json").write_text("{")
     assert call(tmp_path, "list") == 0
     head, *lines = capsys.readouterr().out.splitlines()
@@ -110,7 +111,7 @@ def test_prune_leaves_what_is_whole(made: HiddenCache, tmp_path: Path, capsys: O
 def test_prune_removes_what_is_of_no_use(made: HiddenCache, tmp_path: Path, capsys: Output) -> None:
     half = interrupted(tmp_path / "large", model="large")
     old_format = cache(tmp_path / "tiny", model="old")
-    old_format.write(TOKENS, [LAYER], states, dtype="fp32")
+    write_parts(old_format, TOKENS, [LAYER], states, dtype="fp32")
     facts = old_format.path / "facts.json"
     facts.write_text(facts.read_text().replace('"format": 1', '"format": 0'))
     shard = made.path / LOWER.name / "00001.npy"
@@ -152,7 +153,7 @@ def test_prune_leaves_what_another_process_writes(
 def test_prune_removes_what_nothing_reads(made: HiddenCache, tmp_path: Path) -> None:
     age(made, 31)
     read = cache(tmp_path / "tiny", model="read")
-    read.write(TOKENS, [LAYER], states, dtype="fp32")
+    write_parts(read, TOKENS, [LAYER], states, dtype="fp32")
     age(read, 31)
     read.open(LAYER.name)
     assert call(tmp_path, "prune") == 0

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.lm.hidden_cache import CachedPart, HiddenCache
-from legos.lm.hidden_files import DTYPES, CacheInUseError, lock
+from legos.lm.hidden_files import CacheInUseError, lock
+from legos.lm.hidden_writer import write_parts
+from legos.lm.text_model import DTYPES
 from tests.lm.cached import (
     LAYER,
     LOWER,
@@ -39,7 +41,7 @@ SMALL = 64  # bytes a shard: four rows of a layer in fp32
 
 def written(folder: Path, dtype: str = "fp32", shard_bytes: int = SMALL) -> HiddenCache:
     made = cache(folder)
-    made.write(TOKENS, PARTS, states, dtype=dtype, shard_bytes=shard_bytes)
+    write_parts(made, TOKENS, PARTS, states, dtype=dtype, shard_bytes=shard_bytes)
     return made
 
 
@@ -87,7 +89,7 @@ def test_select_equals_computing_the_states_of_these_items(
     tokens = ragged(texts)
     with tempfile.TemporaryDirectory() as folder:
         made = cache(Path(folder), tokens)
-        made.write(tokens, PARTS, states, dtype="fp32", shard_bytes=shard_bytes)
+        write_parts(made, tokens, PARTS, states, dtype="fp32", shard_bytes=shard_bytes)
         for part in PARTS:
             selected = made.open(part.name).select(items)
             reference = expected(part, tokens, items)
@@ -108,7 +110,7 @@ def test_a_stopped_write_goes_on_where_it_was(tmp_path: Path, stop_after: int) -
     stopped, done = Counted(stop_after), []
     made = cache(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        made.write(TOKENS, PARTS, stopped, dtype="fp32", shard_bytes=SMALL)
+        write_parts(made, TOKENS, PARTS, stopped, dtype="fp32", shard_bytes=SMALL)
     assert made.parts() == []
     assert "unfinished" in str(made.why_missing(LAYER.name)) or stop_after == 0
     with pytest.raises(DataError):
@@ -117,7 +119,7 @@ def test_a_stopped_write_goes_on_where_it_was(tmp_path: Path, stop_after: int) -
     leftover = made.path / LAYER.name / ".00009.npy.77.part"
     leftover.write_bytes(b"half")
     goes_on = Counted()
-    made.write(TOKENS, PARTS, goes_on, dtype="fp32", shard_bytes=2**20, advance=done.append)
+    write_parts(made, TOKENS, PARTS, goes_on, dtype="fp32", shard_bytes=2**20, advance=done.append)
     pages = [*stopped.seen, *goes_on.seen]
     assert list(chain(*pages)) == TOKENS.values.tolist()  # all, once, in order
     assert len(stopped.seen) == stop_after
@@ -132,8 +134,9 @@ def test_a_stopped_write_goes_on_where_it_was(tmp_path: Path, stop_after: int) -
 def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> None:
     script = (
         "import time, sys; from pathlib import Path; from tests.lm.cached import *\n"
+        "from legos.lm.hidden_writer import write_parts\n"
         "def slow(page):\n    print('page', flush=True); time.sleep(0.05); return states(page)\n"
-        "cache(Path(sys.argv[1])).write(TOKENS, PARTS, slow, dtype='fp32', shard_bytes=64)\n"
+        "write_parts(cache(Path(sys.argv[1])), TOKENS, PARTS, slow, dtype='fp32', shard_bytes=64)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -143,13 +146,13 @@ def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> No
         process.stdout.readline()
     made = cache(tmp_path)
     with pytest.raises(CacheInUseError, match=f"process {process.pid} is working on this cache"):
-        made.write(TOKENS, PARTS, states, dtype="fp32", shard_bytes=SMALL)
+        write_parts(made, TOKENS, PARTS, states, dtype="fp32", shard_bytes=SMALL)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
     sealed = len(list((made.path / POOLED.name).glob("*.json")))  # the last part of a page
     goes_on = Counted()
-    made.write(TOKENS, PARTS, goes_on, dtype="fp32", shard_bytes=SMALL)
+    write_parts(made, TOKENS, PARTS, goes_on, dtype="fp32", shard_bytes=SMALL)
     assert sealed >= 2
     assert len(goes_on.seen) == len(list((made.path / POOLED.name).glob("*.npy"))) - sealed
     every = torch.arange(len(TOKENS))
@@ -159,9 +162,9 @@ def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> No
 
 def test_a_finished_part_is_not_computed_again(tmp_path: Path) -> None:
     made, counted = cache(tmp_path), Counted()
-    made.write(TOKENS, [LAYER], states, dtype="fp32", shard_bytes=SMALL)
-    made.write(TOKENS, [LAYER], Counted(0), dtype="fp32", shard_bytes=SMALL)
-    made.write(TOKENS, [LAYER, POOLED], counted, dtype="fp32")
+    write_parts(made, TOKENS, [LAYER], states, dtype="fp32", shard_bytes=SMALL)
+    write_parts(made, TOKENS, [LAYER], Counted(0), dtype="fp32", shard_bytes=SMALL)
+    write_parts(made, TOKENS, [LAYER, POOLED], counted, dtype="fp32")
     assert list(chain(*counted.seen)) == TOKENS.values.tolist()
     assert made.parts() == ["pooled", "layer_2"]
     assert str(made.why_missing("layer_5")).endswith(
@@ -174,7 +177,7 @@ def test_a_damaged_shard_of_an_unfinished_part_is_computed_again(tmp_path: Path)
     (made.path / LAYER.name / "manifest.json").unlink()
     flip(made.path / LAYER.name / "00000.npy", -1)
     counted = Counted()
-    made.write(TOKENS, PARTS, counted, dtype="fp32")
+    write_parts(made, TOKENS, PARTS, counted, dtype="fp32")
     assert counted.seen == [TEXTS[0]]
     first = made.open(LAYER.name).select(torch.tensor([0])).values
     assert torch.equal(first, expected(LAYER, TOKENS, torch.tensor([0])).values)
@@ -262,7 +265,7 @@ def test_facts_that_overlook_a_change_of_the_texts_are_found_out(tmp_path: Path)
         cache(tmp_path, changed).open(LAYER.name)
     more = CachedPart("layer_3", 4, "token")
     with pytest.raises(DataError, match="other token ids"):
-        cache(tmp_path, changed).write(changed, [more], states, dtype="fp32")
+        write_parts(cache(tmp_path, changed), changed, [more], states, dtype="fp32")
 
 
 @pytest.mark.parametrize("part", [LAYER, POOLED], ids=lambda part: part.name)
@@ -290,9 +293,9 @@ def test_items_whose_states_are_no_numbers_are_named(
     made = cache(tmp_path)
     named = "'N105', 'N106', 'N107'" if part is LAYER else "'N103', 'N105', 'N106', 'N107'"
     with pytest.raises(DataError, match=f"{part.name}: .* items {named} {message}"):
-        made.write(TOKENS, PARTS, bad, dtype=dtype)
+        write_parts(made, TOKENS, PARTS, bad, dtype=dtype)
     assert not list(made.path.glob("*/*"))  # nothing of that page, whatever the part
-    made.write(TOKENS, PARTS, states, dtype=dtype)
+    write_parts(made, TOKENS, PARTS, states, dtype=dtype)
     assert made.open(part.name).width == part.width
 
 
@@ -304,12 +307,12 @@ def test_of_many_items_five_are_named_and_earlier_pages_stay(tmp_path: Path) -> 
     tokens = ragged([[1], [1], [1], [1], *[[token] for token in range(2, 9)]])
     made = cache(tmp_path, tokens)
     with pytest.raises(DataError, match="items 'N104', 'N105', 'N106', 'N107' are not finite"):
-        made.write(tokens, [LAYER], bad, dtype="fp32", shard_bytes=SMALL)
+        write_parts(made, tokens, [LAYER], bad, dtype="fp32", shard_bytes=SMALL)
     assert [path.name for path in made.path.glob("*/*.npy")] == ["00000.npy"]
     tokens = ragged([[token] for token in range(2, 9)])
     other = cache(tmp_path, tokens, model="large")
     with pytest.raises(DataError, match="'N103', 'N104' and 2 more are not finite"):
-        other.write(tokens, [LAYER], bad, dtype="fp32")
+        write_parts(other, tokens, [LAYER], bad, dtype="fp32")
 
 
 def test_a_full_disk_is_refused_before_anything_is_computed(
@@ -323,21 +326,25 @@ def test_a_full_disk_is_refused_before_anything_is_computed(
 
     disk(needed - 1)
     with pytest.raises(ConfigError, match=f"take {needed} bytes, the disk has {needed - 1} bytes"):
-        made.write(TOKENS, PARTS, Counted(0), dtype="fp32")
+        write_parts(made, TOKENS, PARTS, Counted(0), dtype="fp32")
     disk(needed)
     with pytest.raises(KeyboardInterrupt):
-        made.write(TOKENS, PARTS, Counted(2), dtype="fp32", shard_bytes=SMALL)
+        write_parts(made, TOKENS, PARTS, Counted(2), dtype="fp32", shard_bytes=SMALL)
     disk(needed - 200)  # what is there need not fit again
-    made.write(TOKENS, PARTS, states, dtype="fp32")
+    write_parts(made, TOKENS, PARTS, states, dtype="fp32")
 
 
 def test_states_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"layer_2: states of shape \(18, 3\), not \(18, 4\)"):
-        cache(tmp_path).write(
-            TOKENS, [LAYER], lambda page: {LAYER.name: torch.zeros(18, 3)}, dtype="fp32"
+        write_parts(
+            cache(tmp_path),
+            TOKENS,
+            [LAYER],
+            lambda page: {LAYER.name: torch.zeros(18, 3)},
+            dtype="fp32",
         )
     with pytest.raises(ConfigError, match="did you mean 'fp16'"):
-        cache(tmp_path).write(TOKENS, [LAYER], states, dtype="float16")
+        write_parts(cache(tmp_path), TOKENS, [LAYER], states, dtype="float16")
 
 
 def test_states_too_large_for_a_device_stay_where_they_are(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tokenizers.processors import TemplateProcessing
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
+from legos.lm.states import text_vectors
 from legos.lm.text_model import longest_text, verify_longest
-from legos.lm.text_vectors import text_vectors
 from legos.lm.token_vectors import language_model_token_vectors
 from legos.lm.tokenizer import fit_to_table
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from legos.files import sha256_of_file, sha256_of_text
 from legos.lm.hidden_files import lock
+from legos.lm.hidden_writer import write_parts
 from legos.lm.verify import VERIFIED
 from legos.progress import progress_bar
 from legos.sharing import ALONE
@@ -54,8 +55,13 @@ def test_two_processes_write_the_bytes_of_one_and_go_on_where_one_stopped(tmp_pa
     for begun in range(PAGES):
         write(one / f"begun{begun}", ALONE)
         with pytest.raises(KeyboardInterrupt):
-            cache(two / f"begun{begun}").write(
-                TOKENS, PARTS, Counted(begun), dtype="fp32", shard_bytes=SMALL
+            write_parts(
+                cache(two / f"begun{begun}"),
+                TOKENS,
+                PARTS,
+                Counted(begun),
+                dtype="fp32",
+                shard_bytes=SMALL,
             )
     with lock(cache(two / "locked").path):
         in_two_processes([*COMMAND, str(tables), str(two)])

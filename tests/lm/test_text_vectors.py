@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from legos.errors import ConfigError
-from legos.lm import text_vectors as module
+from legos.lm import states as module
 from legos.lm.locate import model_folder
-from legos.lm.text_vectors import text_vectors
+from legos.lm.states import text_vectors
 
 TEXTS = ["The Fisherman", "", "A tale set in Victorian London, delving into lives.", "Heaven"]
 

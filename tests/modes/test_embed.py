@@ -19,10 +19,10 @@ from legos.data.tables import Tables
 from legos.data.vector_files import read_item_vectors, read_vector_rows
 from legos.errors import ConfigError, DataError
 from legos.files import write_json
-from legos.lm.final_states import pooled_final_states
 from legos.lm.load import LanguageModel
 from legos.lm.locate import model_folder
 from legos.lm.settings import LanguageModelSource
+from legos.lm.states import pooled_final_states
 from legos.lm.token_vectors import read_token_table
 from legos.modes.embed import run_embed
 from legos.workplace.language import Reading

@@ -15,7 +15,7 @@ from legos.data.tables import Tables
 from legos.data.vector_files import read_vector_rows
 from legos.errors import ConfigError
 from legos.files import sha256_of_file
-from legos.lm import text_vectors as encoding
+from legos.lm import states as encoding
 from legos.lm.locate import model_folder
 from process.command import run_cli
 from process.item_vectors import build_parser, item_texts, main

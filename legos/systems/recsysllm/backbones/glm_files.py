@@ -18,9 +18,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from legos.errors import ConfigError, nearest
 from legos.lm.adapt import quantise
-from legos.lm.load import DTYPES, LanguageModel
+from legos.lm.load import LanguageModel
 from legos.lm.locate import is_here, packaged
 from legos.lm.settings import Dtype, LanguageModelSource, Quantised
+from legos.lm.text_model import DTYPES
 from legos.records import read_json, shown
 from legos.systems.recsysllm.backbones.glm import SHAPES, GlmBackbone, GlmConfig
 from legos.systems.recsysllm.backbones.glm_weights import (
