@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import sys
 
 import pytest
 
@@ -54,18 +55,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Set torch up; leave what is imported out of the garbage collections of every run.
+    """Spare every run what no test can see: hundreds of waits for the disk, stacks of seeds.
 
     Without a GPU ``torch.manual_seed`` keeps the stack of each call for the day that CUDA starts,
-    a millisecond each.
+    a millisecond each. Tests kill processes, never the machine: no file has to be on the disk.
     """
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if not torch.cuda.is_available():
         torch.manual_seed = torch.default_generator.manual_seed
-    gc.collect()
-    gc.freeze()
+    os.fsync = lambda file: None
+    _freeze()
+
+
+_modules = 0  # that were imported when objects were frozen
+
+
+def _freeze() -> None:
+    """Leave what is imported out of the garbage collections of every run, half a second each."""
+    global _modules
+    if len(sys.modules) > _modules + 100:
+        gc.collect()
+        gc.freeze()
+        _modules = len(sys.modules)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,3 +90,4 @@ def pytest_runtest_setup() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    _freeze()

@@ -6,6 +6,7 @@ A process that starts from nothing imports torch, transformers and peft for ten 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import runpy
@@ -76,6 +77,7 @@ def run_python(arguments: Sequence[str], **more: str) -> tuple[int | None, str]:
 
 
 def _python(arguments: list[str], environment: dict[str, str], output: Path, errors: Path) -> None:
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     for path, stream in ((output, sys.stdout), (errors, sys.stderr)):
