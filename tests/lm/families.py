@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
+
+from legos.lm.load import LanguageModel
+from legos.lm.locate import packaged
 
 LAYERS = 4
 _SMALL = {
@@ -38,3 +42,9 @@ def small_model(family: str, *, seed: int = 0, **options: Any) -> nn.Module:
         torch.manual_seed(seed)
         model: nn.Module = getattr(transformers, f"{prefix}Model")(config)
     return model.eval()
+
+
+@cache
+def smollm2() -> LanguageModel:
+    """The packaged SmolLM2; transformers reads its GGUF file for five seconds."""
+    return LanguageModel(packaged("smollm2"))

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
-from legos.lm.locate import locate, packaged
+from legos.lm.locate import locate
 from legos.lm.settings import LanguageModelSource
-from tests.lm.families import FAMILIES, small_model
+from tests.lm.families import FAMILIES, small_model, smollm2
 
 SHAPE = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 3, "vocab_size": 99}
 SHAPE |= {"num_attention_heads": 2, "intermediate_size": 8}
@@ -86,7 +86,7 @@ def test_weights_as_pickles_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_gguf_file_is_read_with_its_tokenizer() -> None:
-    model = LanguageModel(packaged("smollm2"))
+    model = smollm2()
     assert (model.width, model.num_layers, model.longest) == (576, 30, 8192)
     assert model.tokenizer.decode(model.tokenizer.encode("a good book").ids) == "a good book"
 

@@ -16,6 +16,7 @@ from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
 from legos.lm.tokenizer import TemplateField, encode_items, special_tokens
 from tests.bricks import lists, quick, ragged
+from tests.lm.families import smollm2
 
 MODELS = pytest.mark.parametrize("name", ["minilm", "smollm2"])  # WordPiece; byte-level pieces
 TITLES = ["Twelfth Grade Kills", "the unbearable lightness of being", "Émile, or on education"]
@@ -24,7 +25,8 @@ GENRES = ["Vampires", "Novel", "Treatise"]
 
 @cache
 def tokenizer(name: str) -> object:
-    return LanguageModel(packaged(name)).tokenizer
+    model = smollm2() if name == "smollm2" else LanguageModel(packaged(name))
+    return model.tokenizer
 
 
 @MODELS

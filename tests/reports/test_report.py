@@ -13,6 +13,7 @@ import pytest
 
 from legos.data.tables import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
 from legos.errors import DataError
+from legos.reports import figures
 from legos.reports.figures import calibration_curve, reliability, score_distributions
 from legos.reports.page import write_report
 
@@ -132,8 +133,26 @@ def read_page(folder: Path) -> Page:
     return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
-def test_the_report_shows_every_part(tmp_path: Path) -> None:
-    page = read_page(run_folder(tmp_path))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with its report."""
+    folder = run_folder(tmp_path_factory.mktemp("reported"))
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> Page:
+    return Page((written / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of tables alone needs no drawing."""
+    monkeypatch.setattr(figures, "_svg", lambda *_, **__: "<svg></svg>")
+
+
+def test_the_report_shows_every_part(page: Page) -> None:
     for part in (
         "naml on newsroom", "0123456789ab", "1,234,567", "12.5", "812.5 (process)",
         "640.0 (process)", "0.6877", "validation GAUC, epoch 2", "1,200 groups", "3 one class",
@@ -147,6 +166,7 @@ def test_the_report_shows_every_part(tmp_path: Path) -> None:
     assert page.tags.count("svg") == 6
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_report_shows_what_the_data_give_away(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     assert "Is the data honest?" not in read_page(folder).text  # tables made without a report
@@ -168,8 +188,7 @@ def test_the_report_shows_what_the_data_give_away(tmp_path: Path) -> None:
         assert part in page.text, part
 
 
-def test_the_best_method_is_bold_and_the_oracle_does_not_compete(tmp_path: Path) -> None:
-    page = read_page(run_folder(tmp_path))
+def test_the_best_method_is_bold_and_the_oracle_does_not_compete(page: Page) -> None:
     assert page.row("naml (this run)") == [("0.7000", "best"), ("0.4000", "best"), ("3.5000", "")]
     assert page.row("popularity") == [("0.6100", ""), ("0.9000", ""), ("3.5000", "")]
     oracle = next(row for row in page.rows if row[1][0] == "0.9900")
@@ -178,6 +197,7 @@ def test_the_best_method_is_bold_and_the_oracle_does_not_compete(tmp_path: Path)
     assert names == ["popularity", "naml (this run)", oracle[0][0]]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_metric_undefined_on_a_subset_is_a_dash_and_no_column_where_nobody_has_it(
     tmp_path: Path,
 ) -> None:
@@ -190,14 +210,13 @@ def test_a_metric_undefined_on_a_subset_is_a_dash_and_no_column_where_nobody_has
     assert [text for text, _ in warm[1:]] == ["0.7000"]
 
 
-def test_the_report_needs_nothing_from_outside(tmp_path: Path) -> None:
-    page = read_page(run_folder(tmp_path))
+def test_the_report_needs_nothing_from_outside(page: Page, written: Path) -> None:
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
     for name, value in page.attributes:
         assert name not in ("src", "onload", "onclick"), (name, value)
         if "href" in name:
             assert value.startswith("#"), value
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = (written / "report.html").read_text(encoding="utf-8")
     assert "@import" not in text
     assert all(address.startswith("#") for address in re.findall(r"url\(([^)]*)\)", text))
     assert len(text) < 1_000_000
@@ -223,23 +242,21 @@ def test_baseline_and_metric_names_cannot_inject_markup(tmp_path: Path) -> None:
     assert EVIL in page.text
 
 
-def test_figures_take_the_pages_text_colour(tmp_path: Path) -> None:
-    write_report(run_folder(tmp_path))
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_figures_take_the_pages_text_colour(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
-    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(figures) == 6
-    for figure in figures:
+    drawn = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(drawn) == 6
+    for figure in drawn:
         assert "currentColor" in figure
         assert "#0a0b0c" not in figure
         assert "#000000" not in figure.replace("fill: none", "")
         assert "#ffffff" not in figure
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path)
-    first = write_report(folder).read_bytes()
-    assert write_report(folder).read_bytes() == first
+def test_the_same_run_gives_the_same_bytes(written: Path) -> None:
+    first = (written / "report.html").read_bytes()
+    assert write_report(written).read_bytes() == first
 
 
 def test_results_alone_suffice(tmp_path: Path) -> None:
@@ -262,10 +279,9 @@ def test_a_run_without_results_is_an_error_that_writes_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_record_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+def test_a_record_cut_off_by_a_kill_is_left_out(written: Path, tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
-    whole = write_report(folder).read_bytes()
+    whole = (written / "report.html").read_bytes()
     with (folder / "metrics.jsonl").open("a") as records:
         records.write('{"kind": "train", "st')
     assert write_report(folder).read_bytes() == whole

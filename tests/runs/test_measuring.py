@@ -15,7 +15,7 @@ from legos.workplace.workplace import Workplace
 from tests.modes.tiny_config import tiny_config
 from tests.tiny import add_split, tiny_tables
 
-QUICK: dict[str, Any] = {"train": {"epochs": 1}, "report": True}
+QUICK: dict[str, Any] = {"train": {"epochs": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_every_measurement_is_kept_and_the_one_asked_for_is_shown(
     tables: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(tiny_config(tables, runs, baselines=["random"], **QUICK))
-    other = {**QUICK, "evaluate": {"metrics": ["HR@2"]}, "baselines": ["random"]}
-    found = run(tiny_config(tables, runs, **other))
+    other = {"evaluate": {"metrics": ["HR@2"]}, "baselines": ["random"], "report": True}
+    found = run(tiny_config(tables, runs, **{**QUICK, **other}))
     assert "HR@2" in found["splits"]["test"]["rows"]["all"]
     assert "nDCG@5" not in found["splits"]["test"]["rows"]["all"]
     assert set(found["measurements"]) == {first["measurement"], found["measurement"]}
@@ -91,7 +91,7 @@ def test_every_measurement_is_kept_and_the_one_asked_for_is_shown(
         names = {path.stem for path in folder.glob("groups-*.npy")}
         assert ("groups-HR@2" in names) == (result is found)
     monkeypatch.setattr(Workplace, "open", None)  # nothing is computed
-    again = run(tiny_config(tables, runs, baselines=["random"], **QUICK))
+    again = run(tiny_config(tables, runs, baselines=["random"], report=True, **QUICK))
     assert again["splits"] == first["splits"]
     assert again["measurement"] == first["measurement"]
     assert "nDCG@5" in report.read_text()

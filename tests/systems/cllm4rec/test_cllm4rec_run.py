@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +153,33 @@ def yamls(root: Path, folder: Path) -> list[str]:
     return ["--data", str(data), "--model", str(model), *exp]
 
 
-def test_planted_clusters_are_learnt_through_the_worker(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = yamls(root, tmp_path)
-    assert worker.main([*words, "--check"]) == 0
-    text = capsys.readouterr().out
-    for told in ("20 of 20", "texts (review, title)", "content tables", "not made yet", "warm-up"):
-        assert told in text
+@dataclass(frozen=True)
+class Planted:
+    """A run over planted clusters: its command, what its check said, its folder."""
+
+    words: list[str]
+    checked: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def planted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    folder = tmp_path_factory.mktemp("planted")
+    words = yamls(root, folder)
+    with redirect_stdout(io.StringIO()) as checked:
+        assert worker.main([*words, "--check"]) == 0
     assert worker.main(words) == 0
-    (path,) = (tmp_path / "runs").glob("world/planted/*/results.json")
+    (path,) = (folder / "runs/world/planted").iterdir()
+    return Planted(words, checked.getvalue(), path)
+
+
+@pytest.mark.slow
+def test_planted_clusters_are_learnt_through_the_worker(
+    planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for told in ("20 of 20", "texts (review, title)", "content tables", "not made yet", "warm-up"):
+        assert told in planted.checked
+    words, path = planted.words, planted.folder / "results.json"
     results = json.loads(path.read_text())
     rows = results["splits"]["test"]["rows"]["all"]
     popular = results["baselines"]["test"]["popularity"]["rows"]["all"]
@@ -169,7 +189,6 @@ def test_planted_clusters_are_learnt_through_the_worker(
     assert (path.parent / "report.html").is_file()
     arrays = path.parent / "diagnostics" / results["measurement"] / "test"
     assert len(np.load(arrays / "groups-Recall@4.npy")) == 20
-    capsys.readouterr()
     assert worker.main(words) == 0
     assert "is finished" in capsys.readouterr().out
     assert worker.main([*words, "--check"]) == 0
@@ -180,12 +199,14 @@ def test_planted_clusters_are_learnt_through_the_worker(
 
 @pytest.mark.slow
 def test_towers_over_learnt_vectors_rank_without_the_language_model(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path,
+    planted: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """CLLM4Rec-Emb: vectors of a finished run as files, read by bricks."""
-    words = yamls(root, tmp_path)
-    assert worker.main(words) == 0
-    (run_of,) = (tmp_path / "runs/world/planted").iterdir()
+    words, run_of = planted.words, planted.folder
     output = tmp_path / "vectors"
     arguments = ["--run", str(run_of), "--output", str(output), "--sets", "collaborative"]
     monkeypatch.setattr(sys, "argv", ["process.cllm4rec_vectors", *arguments, "content"])
@@ -203,6 +224,7 @@ def test_towers_over_learnt_vectors_rank_without_the_language_model(
     exp += [str(tmp_path / "towers"), "--device", "cpu", "--exp.evaluate.metrics", "[Recall@4]"]
     exp += ["--exp.evaluate.exclude", "history+valid", "--exp.train.metric", "Recall@4"]
     exp += ["--exp.baselines", "[]", "--exp.evaluate.beyond_accuracy_k", "null"]
+    exp += ["--exp.report", "false"]
     assert worker.main(["--data", words[1], "--model", "cllm4rec_emb", *exp]) == 0
     (path,) = (tmp_path / "towers").glob("world/cllm4rec_emb/*/results.json")
     assert json.loads(path.read_text())["splits"]["test"]["rows"]["all"]["Recall@4"] == 1.0

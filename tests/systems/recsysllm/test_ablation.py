@@ -174,7 +174,7 @@ def test_the_shipped_ablation_runs_on_a_small_world(reviewed: Tables, tmp_path: 
         "max_tokens": "200", "infill_share": "0.9", "exp.runs_folder": tmp_path / "runs",
         "model.measure.prompts": "[sequential-6]", "model.measure.max_tokens": "200",
         "model.masking.ratio": "0.5", "model.masking.document_weight": "0",
-        "model.masking.sentence_weight": "0",
+        "model.masking.sentence_weight": "0", "exp.report": "false",
     }  # fmt: skip
     command = [part for name, value in words.items() for part in (f"--{name}", str(value))]
     assert worker.main(command) == 0

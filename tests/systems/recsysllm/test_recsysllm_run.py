@@ -180,7 +180,8 @@ def test_it_learns_what_is_trained(reviewed: Tables, tmp_path: Path) -> None:
 def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
     reviewed: Tables, tmp_path: Path
 ) -> None:
-    config = system_config(reviewed.folder, tmp_path)
+    measure = {"prompts": ["sequential-6"], "users": 3, "valid_users": 2}
+    config = system_config(reviewed.folder, tmp_path, model={"measure": measure})
     model = json.loads(config.model.model_dump_json())
     ids = {**model, "name": "ids", "tasks": {**model["tasks"], "item_text": "id"}}
     tokens = {**model, "name": "tokens", "masking": {"whole_entities": False}}

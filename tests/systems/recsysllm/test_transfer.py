@@ -81,7 +81,7 @@ def test_rows_say_where_it_was_trained_and_whom_it_knows(
     config = other_config(elsewhere, tmp_path, trained[1])
     words = yamls(config, tmp_path)
     words[words.index("recsysllm")] = "recsysllm-transfer"
-    words += ["--load", str(trained[1])]
+    words += ["--load", str(trained[1]), "--exp.report", "false"]
     assert worker.main([*words, "--check"]) == 0
     assert "trained on" in capsys.readouterr().out
     assert worker.main(words) == 0
