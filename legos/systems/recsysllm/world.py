@@ -15,7 +15,6 @@ from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
-from legos.systems.recsysllm.explanations import Miner, read_explanations
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
@@ -30,7 +29,12 @@ from legos.systems.recsysllm.prompts import (
 )
 from legos.systems.recsysllm.settings import AROUND_ANSWER, TaskSettings
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
-from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
+from legos.systems.recsysllm.tasks.review_tasks import (
+    Miner,
+    ReviewRows,
+    ReviewTask,
+    read_explanations,
+)
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
 
