@@ -174,6 +174,17 @@ class InModes:
     modes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class LessMemory:
+    """A number that takes less memory when it is lower.
+
+    Attributes:
+        turn: in which to try such settings; the first ones change no results.
+    """
+
+    turn: int
+
+
 TRAINED_OR_TESTED = InModes(("train", "test", "train_test", "compare"))
 
 
@@ -235,59 +246,45 @@ def _told(section: BaseModel) -> dict[str, Any]:
     return section.model_dump(mode="json")
 
 
-def without_effect(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
-    """Settings of a section that others of it switch off (:class:`OnlyWith`).
-
-    Args:
-        section: checked settings.
-        prefix: dotted key of the section.
-
-    Yields:
-        Dotted key, and what is read instead.
-    """
-    for name, kind in type(section).model_fields.items():
-        value = getattr(section, name)
-        for mark in kind.metadata:
-            if isinstance(mark, OnlyWith) and (found := getattr(section, mark.key)) not in (
-                mark.values
-            ):
-                where = f"{prefix}.{mark.key}"
-                alone = mark.alone or f"{where} {' or '.join(mark.values)}"
-                alone = f"it with {alone} alone, not {found}"
-                instead = f"{mark.instead}, with {where} {found}" if mark.instead else alone
-                yield f"{prefix}.{name}", instead
-        if isinstance(value, BaseModel):
-            yield from without_effect(value, f"{prefix}.{name}")
-
-
-def not_asked_for(
-    section: type[BaseModel], prefix: str, things: Set[str]
-) -> Iterator[tuple[str, str]]:
-    """Settings that a model with some things does not read (:class:`AskedFor`).
-
-    Args:
-        section: of the schema.
-        prefix: dotted key of the section.
-        things: that the model has.
-
-    Yields:
-        Dotted key, and what is read instead; sections for all below them.
-    """
-    for name, kind in section.model_fields.items():
-        key, mark = f"{prefix}.{name}", mark_of(kind, AskedFor)
-        if mark is not None and not mark.things & things:
-            has = {"", *things}
-            yield key, next((told for thing, told in mark.instead.items() if thing in has), "")
-        elif isinstance(kind.annotation, type) and issubclass(kind.annotation, BaseModel):
-            yield from not_asked_for(kind.annotation, key, things)
-
-
 M = TypeVar("M")
 
 
 def mark_of(kind: FieldInfo, of: type[M]) -> M | None:
     """The mark of that class that a key of the schema has."""
     return next((each for each in kind.metadata if isinstance(each, of)), None)
+
+
+def marked(section: BaseModel, prefix: str, of: type[M]) -> Iterator[tuple[str, BaseModel, M]]:
+    """Dotted key, section and mark of all settings that have a mark of that class."""
+    for name, kind in type(section).model_fields.items():
+        key, value, mark = f"{prefix}.{name}", getattr(section, name), mark_of(kind, of)
+        if mark is not None:
+            yield key, section, mark
+        if isinstance(value, BaseModel):
+            yield from marked(value, key, of)
+
+
+def unread_settings(section: BaseModel, prefix: str, things: Set[str]) -> Iterator[tuple[str, str]]:
+    """Settings that others switch off (:class:`OnlyWith`) or the model lacks (:class:`AskedFor`).
+
+    Args:
+        section: checked settings.
+        prefix: dotted key of the section.
+        things: that the model has.
+
+    Yields:
+        Dotted key, sections for all below them, and what is read instead.
+    """
+    for key, inside, only in marked(section, prefix, OnlyWith):
+        if (found := getattr(inside, only.key)) not in only.values:
+            where = f"{key.rpartition('.')[0]}.{only.key}"
+            alone = only.alone or f"{where} {' or '.join(only.values)}"
+            alone = f"it with {alone} alone, not {found}"
+            yield key, f"{only.instead}, with {where} {found}" if only.instead else alone
+    for key, _, asked in marked(section, prefix, AskedFor):
+        if not asked.things & things:
+            has = {"", *things}
+            yield key, next((told for thing, told in asked.instead.items() if thing in has), "")
 
 
 def deciding(section: BaseModel, outcomes: frozenset[Outcome]) -> dict[str, Any]:

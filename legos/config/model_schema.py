@@ -217,10 +217,6 @@ class SystemModel(Settings):
     """Dotted keys under which finished runs and YAMLs from before say a setting, sections for all
     below them, and the keys that took their place. Run ids have the former ones."""
 
-    memory_keys: ClassVar[tuple[str, ...]] = ()
-    """Dotted keys of the system's own section that need less memory when lowered, in the order in
-    which to try them."""
-
     system: str = "bricks"
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
     name: Annotated[Name, NOTHING]

@@ -23,12 +23,12 @@ from legos.config.model_schema import (
     reads_token_vectors,
 )
 from legos.config.overrides import Arguments, referenced_variables
-from legos.config.schema import ExpConfig, RunConfig
+from legos.config.schema import RunConfig
 from legos.config.yaml_files import CONFIG_FOLDER, Document, leaves, shown, texts, value_at
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks_in
-from legos.settings import AskedFor, InModes, mark_of, not_asked_for, without_effect
+from legos.settings import AskedFor, InModes, mark_of, unread_settings
 
 _MOST_NAMED = 8
 _NOT_SPLITS = ("items", "users", "histories")
@@ -40,11 +40,11 @@ def unread_keys(config: RunConfig) -> dict[str, str]:
     Returns:
         By key what is read instead, "" where nothing is.
     """
-    model = config.model
-    found: dict[str, str] = {}
-    for prefix, section in (("exp", ExpConfig), ("embed", EmbedConfig)):
-        found |= not_asked_for(section, prefix, model.needs)
-    return found | dict(without_effect(config.exp, "exp")) | dict(without_effect(model, "model"))
+    return {
+        key: instead
+        for prefix in ("exp", "embed", "model")
+        for key, instead in unread_settings(getattr(config, prefix), prefix, config.model.needs)
+    }
 
 
 def _asked_for() -> Iterator[tuple[str, frozenset[str]]]:

@@ -14,6 +14,7 @@ from legos.settings import (
     Count,
     Fraction,
     LearningRate,
+    LessMemory,
     Natural,
     NotNegative,
     OnlyWith,
@@ -113,7 +114,7 @@ class TrainConfig(Settings):
     """After the warm-up: stay, or fall to 0 at the last of these steps."""
     clip: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
-    batch_size: Count = 64
+    batch_size: Annotated[Count, LessMemory(2)] = 64
     """Clicks, users, texts or prompts a micro-batch, shared by all processes."""
     acc_batch: Count = 1
     """Micro-batches a step, in all systems; exact: as one batch that many times as large."""
@@ -132,7 +133,7 @@ class TrainConfig(Settings):
     """Share of examples that are histories with blanks; the others are task prompts."""
     reduction: Annotated[Literal["tokens", "examples"], _PROMPTS] = "tokens"
     """`tokens`: every target counts the same (GLM); `examples`: every example does (P5)."""
-    batch_tokens: Annotated[Count, _PROMPTS] = 8192
+    batch_tokens: Annotated[Count, _PROMPTS, LessMemory(1)] = 8192
     """Tokens of prompts read at once; more are read in turn. Changes memory, and results only by
     rounding and by dropout."""
     patience: Annotated[Natural, WEIGHTS.from_phase("validation")] = 2

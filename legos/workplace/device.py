@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.settings import TuningSettings
+from legos.settings import LessMemory, marked, unread_settings
 from legos.workplace.language import language_bricks
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -179,7 +180,13 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
     if not isinstance(model, ModelConfig):
-        own = [_lower(key, {"model": model, "exp": exp}) for key in model.memory_keys]
+        unread = dict(unread_settings(exp, "exp", model.needs))
+        known = [*marked(exp, "exp", LessMemory), *marked(model, "model", LessMemory)]
+        own = []
+        for key, section, _ in sorted(known, key=lambda each: each[2].turn):
+            if key not in unread:
+                value = getattr(section, key.rpartition(".")[2])
+                own.append(f"lower {key} ({'all' if value is None else value})")
         backbone = getattr(model, "backbone", None)
         if isinstance(backbone, TuningSettings):
             own += _of_weights("model.backbone", backbone)
@@ -225,11 +232,3 @@ def _of_weights(path: str, settings: TuningSettings) -> list[str]:
         if settings.quantised == "none":
             found.append(f"{path}.quantised nf4")
     return found
-
-
-def _lower(key: str, sections: Mapping[str, object]) -> str:
-    first, *names = key.split(".")
-    value = sections[first]
-    for name in names:
-        value = getattr(value, name)
-    return f"lower {key} ({'all' if value is None else value})"

@@ -18,6 +18,7 @@ from legos.settings import (
     CONTENT,
     NOTHING,
     Count,
+    LessMemory,
     NotNegative,
     Positive,
     Settings,
@@ -68,7 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SoftPromptSettings(BackboneSettings):
     """What is made of the language model."""
 
-    layers: Count | None = None
+    layers: Annotated[Count | None, LessMemory(5)] = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
     """Where the others are taken out; ``middle`` keeps as many first as last ones. On reviews
@@ -80,7 +81,7 @@ class SoftPromptSettings(BackboneSettings):
     """r of LoRA."""
     lora_alpha: Alpha = 32.0
     """Adapters count alpha / r times."""
-    row_tokens: Count = 128
+    row_tokens: Annotated[Count, LessMemory(4)] = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
 
@@ -168,7 +169,7 @@ class Cllm4RecConfig(Settings):
     soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
     """Standard deviation of fresh users and items: the backbone's setting, that of its token table
     (T5's is 1), or a number."""
-    max_length: Count = 1024
+    max_length: Annotated[Count, LessMemory(3)] = 1024
     """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
     tokenizer: TokenizerSettings = TokenizerSettings()
     """How users and items are found in text."""
@@ -231,12 +232,6 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
         "model.stages.shuffle": "model.shuffle",
         "model.backbone.lr": "exp.train.adapters_lr",
     }
-    memory_keys: ClassVar[tuple[str, ...]] = (
-        "exp.train.batch_size",
-        "model.max_length",
-        "model.backbone.row_tokens",
-        "model.backbone.layers",
-    )
     system: Literal["cllm4rec"] = "cllm4rec"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]

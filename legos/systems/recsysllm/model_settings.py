@@ -27,6 +27,7 @@ from legos.settings import (
     NOTHING,
     WEIGHTS,
     Count,
+    LessMemory,
     NotNegative,
     Positive,
     Seed,
@@ -51,7 +52,7 @@ class DecoderSettings(BackboneSettings):
     layout: Literal["auto", "megatron", "hub", "chatglm"] = "auto"
     """How the weights of a GLM lie: `megatron`: in shards; `hub`: as on the Hugging Face hub;
     `chatglm`: query, key and value of each head together; `auto`: as they look."""
-    layers: Count | None = None
+    layers: Annotated[Count | None, LessMemory(5)] = None
     """A decoder keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "middle"
     """Where the others are taken out."""
@@ -137,7 +138,7 @@ class MeasureSettings(Settings):
     prompts: tuple[str, ...] = ()
     """Templates by name, a row each; none: of every family the held-out one and the last of the
     seen ones that ask the same."""
-    beams: Count = 20
+    beams: Annotated[Count, LessMemory(4)] = 20
     """Entities that a search over all items keeps in a test; cut-offs cannot be larger."""
     valid_beams: Annotated[Count, WEIGHTS] = 20
     """The same where epochs are compared."""
@@ -153,7 +154,7 @@ class MeasureSettings(Settings):
     max_tokens: Count = 4096
     """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
     other prompts are those of training."""
-    batch_size: Annotated[Count, NOTHING] = 16
+    batch_size: Annotated[Count, NOTHING, LessMemory(3)] = 16
     """Prompts read at once; changes memory, not results."""
     mean_shrink: NotNegative = 5.0
     """Of the row of user and item means: so many ratings of the mean count beside their own."""
@@ -214,13 +215,6 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
         )},
         "model.training.clip_norm": "exp.train.clip",
     }  # fmt: skip
-    memory_keys: ClassVar[tuple[str, ...]] = (
-        "exp.train.batch_tokens",
-        "exp.train.batch_size",
-        "model.measure.batch_size",
-        "model.measure.beams",
-        "model.backbone.layers",
-    )
     system: Literal["recsysllm"] = "recsysllm"
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]
