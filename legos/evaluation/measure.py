@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from legos.config.schema import RunConfig
 from legos.data.items import Interactions, States, distinct_states
@@ -176,6 +177,17 @@ def _subsets(
 
 Scorer = Callable[[States], Callable[[Tensor], Tensor]]
 """What scores all items: states -> a function of their numbers ``(s,)``, fp32 ``(s, items)``."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode for the time of a block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def measure_scorer(

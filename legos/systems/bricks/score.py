@@ -16,6 +16,7 @@ from legos.blocks.embedding import CatalogueScorer
 from legos.data.batch import Batch, BatchUsers, distinct_items
 from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
 from legos.data.ragged import Ragged
+from legos.evaluation.measure import evaluating
 from legos.evaluation.rank import Ranked, Ranking, rank
 from legos.recommender import Recommender, take
 from legos.sharing import ALONE, Sharing
@@ -179,10 +180,8 @@ def score_split(
         page_size: items and users encoded at once.
         sharing: with which other processes; each gets the whole result.
     """
-    training = model.training
-    model.eval()
     source = Source(interactions, store.whole(), profiles)
-    try:
+    with evaluating(model):
         item_vectors = cache_items(model, store, page_size=page_size, sharing=sharing)
         if model.factors:
             states, owner = distinct_states(interactions)
@@ -195,8 +194,6 @@ def score_split(
             )
         else:
             scores = score_impressions(model, item_vectors, source, sharing=sharing)
-    finally:
-        model.train(training)
     return Scores(scores.cpu(), item_vectors)
 
 

@@ -17,7 +17,7 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.data.rows import token_batches
 from legos.data.sampling import distinct_rows
 from legos.errors import DataError
-from legos.evaluation.measure import SplitResult, measure_scorer
+from legos.evaluation.measure import SplitResult, evaluating, measure_scorer
 from legos.systems.cllm4rec.batches import RecommendationPrompts, Templates
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.workplace.workplace import Workplace
@@ -38,9 +38,7 @@ def evaluate(
 
     The model is in evaluation mode for the time of the call.
     """
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return measure_scorer(
             workplace,
             lambda states: _scorer(workplace, model, prompts, states),
@@ -48,8 +46,6 @@ def evaluate(
             item_vectors=model.item_head.detach().float(),
             thorough=thorough,
         )
-    finally:
-        model.train(training)
 
 
 def _scorer(

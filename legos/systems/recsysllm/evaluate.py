@@ -15,7 +15,7 @@ from torch import Tensor
 from legos.data.items import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
-from legos.evaluation.measure import SplitResult, known_catalogue
+from legos.evaluation.measure import SplitResult, evaluating, known_catalogue
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.decoder import Backbone
@@ -104,12 +104,8 @@ class SplitMeasure:
         Raises:
             ConfigError: it is neither valid nor test of a leave-last-out table.
         """
-        training = self._backbone.training
-        self._backbone.eval()
-        try:
+        with evaluating(self._backbone):
             result = self._measured(interactions, thorough)
-        finally:
-            self._backbone.train(training)
         return result if self._workplace.accelerator.is_main_process else None
 
     def _measured(self, interactions: Interactions, thorough: bool) -> SplitResult:
