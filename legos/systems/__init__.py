@@ -8,5 +8,5 @@ the system, its torch code when a run needs it.
 SYSTEMS = {
     "bricks": "legos.systems.bricks",
     "cllm4rec": "legos.systems.cllm4rec.settings",
-    "recsysllm": "legos.systems.recsysllm.model_settings",
+    "recsysllm": "legos.systems.recsysllm.settings",
 }

@@ -15,7 +15,7 @@ from legos.config.schema import RunConfig
 from legos.errors import ConfigError
 from legos.settings import OF_WEIGHTS, deciding
 from legos.systems.cllm4rec.settings import Cllm4RecModel
-from legos.systems.recsysllm.model_settings import RecsysllmModel
+from legos.systems.recsysllm.settings import RecsysllmModel
 
 RUN = ["--data", "amazon-beauty-random", "--model", "cllm4rec", "--exp", "cllm4rec"]
 COMPARE = ["--data", "amazon-beauty-random", "--exp", "cllm4rec-compare"]

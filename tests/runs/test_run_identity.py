@@ -24,8 +24,7 @@ from legos.registry import bricks, item_encoders
 from legos.runs.identity import measurement_identity, run_identity, tables_content
 from legos.settings import Mark, deciding, settings
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
-from legos.systems.recsysllm.model_settings import RecsysllmConfig
-from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
+from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings, RecsysllmConfig
 from tests.modes.tiny_config import NAML, tiny_config
 from tests.tiny import tiny_tables
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
 from legos.errors import DataError
-from legos.systems.recsysllm.model_settings import RatingModelSettings
-from legos.systems.recsysllm.settings import SplitName
+from legos.systems.recsysllm.settings import RatingModelSettings, SplitName
 from legos.systems.recsysllm.tasks.review_tasks import ReviewRows
 
 Kind = Literal["mf", "mlp"]

@@ -30,8 +30,8 @@ from legos.reports.tables import Part, print_backbone, print_memory, print_read,
 from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, open_language
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
-from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.prompts import Origin, builtin_prompts
+from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.world import TaskFamilies, intra_rows, open_world

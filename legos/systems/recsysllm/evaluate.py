@@ -38,9 +38,8 @@ from legos.systems.recsysllm.measure import (
     some_of,
     text_row,
 )
-from legos.systems.recsysllm.model_settings import MeasureSettings
 from legos.systems.recsysllm.prompts import Instance, Template
-from legos.systems.recsysllm.settings import SplitName
+from legos.systems.recsysllm.settings import MeasureSettings, SplitName
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,

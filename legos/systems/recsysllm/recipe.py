@@ -17,8 +17,8 @@ from legos.errors import LegosError
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
 from legos.systems.recsysllm.decoding import Reduction, infill_loss
-from legos.systems.recsysllm.model_settings import RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
+from legos.systems.recsysllm.settings import RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
 from legos.training.optimizer import Group, build_optimizer, decays

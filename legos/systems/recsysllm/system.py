@@ -15,9 +15,9 @@ from legos.runs.folder import RunFolder, Tracker
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone, open_language
 from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
-from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
+from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.world import intra_rows, open_world
 from legos.training.recipe import TrainedRecord

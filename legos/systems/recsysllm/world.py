@@ -16,7 +16,6 @@ from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
-from legos.systems.recsysllm.model_settings import RecsysllmConfig
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.prompts import (
     ITEM,
@@ -27,7 +26,7 @@ from legos.systems.recsysllm.prompts import (
     Prompts,
     builtin_prompts,
 )
-from legos.systems.recsysllm.settings import AROUND_ANSWER, TaskSettings
+from legos.systems.recsysllm.settings import AROUND_ANSWER, RecsysllmConfig, TaskSettings
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
 from legos.systems.recsysllm.tasks.review_tasks import (
     Miner,

@@ -18,8 +18,8 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
-from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.positions import IGNORE, Examples, appended
+from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.stream import TrainingStream, join_examples
 from legos.systems.recsysllm.world import World, open_world
 from tests.systems.recsysllm.small import small_llama, spans_of

@@ -12,7 +12,6 @@ from torch.nn import functional
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, choose_parts
 from legos.systems.recsysllm.decoding import infill_loss, token_losses
-from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     IGNORE,
     Examples,
@@ -22,7 +21,7 @@ from legos.systems.recsysllm.positions import (
     build_examples,
     lay_out,
 )
-from legos.systems.recsysllm.settings import PositionSettings
+from legos.systems.recsysllm.settings import DecoderSettings, PositionSettings
 from tests.systems.recsysllm.small import (
     FAMILIES,
     automaton_of,

@@ -22,8 +22,8 @@ from legos.systems.recsysllm.backbones.glm_weights import (
     merge_shards,
     read_weights,
 )
-from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import GLM_GPT2, Inputs
+from legos.systems.recsysllm.settings import DecoderSettings
 from tests.systems.recsysllm.glm_folders import split_shards
 from tests.systems.recsysllm.small import CHATGLM, SHARED, small_glm, small_llama
 

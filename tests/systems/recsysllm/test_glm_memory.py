@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from legos.data.tables import Tables
-from legos.systems.recsysllm.model_settings import RecsysllmModel
+from legos.systems.recsysllm.settings import RecsysllmModel
 from tests.modes.test_check_memory import CARD, published, told
 from tests.systems.recsysllm.system import system_config
 

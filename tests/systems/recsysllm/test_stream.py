@@ -11,8 +11,8 @@ import pytest
 
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
-from legos.systems.recsysllm.model_settings import RecsysllmModel
 from legos.systems.recsysllm.positions import appended
+from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.units import Unit
 from legos.systems.recsysllm.world import open_world

@@ -20,13 +20,13 @@ from legos.lm.settings import LanguageModelSource
 from legos.lm.word_model import keep_layers, word_model
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
-from legos.systems.recsysllm.model_settings import DecoderSettings
 from legos.systems.recsysllm.positions import (
     NUM_APPENDED,
     Inputs,
     appended,
     attention_mask,
 )
+from legos.systems.recsysllm.settings import DecoderSettings
 
 PositionMode = Literal["sequential", "glm"]
 _log = logging.getLogger(__name__)
