@@ -27,7 +27,7 @@ from torch.nn import functional
 from benchmarks.cllm4rec_plain import PlainContent
 from benchmarks.evaluate import alternate
 from benchmarks.report import finish
-from legos.data.rows import place
+from legos.data.rows import pack
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.systems.cllm4rec.batches import ContentLM, PromptBatch, content_kind
@@ -123,9 +123,9 @@ class Sides:
 
     def bare(self, batch: PromptBatch) -> None:
         """Forward and backward of the language model alone, over full rows of the same tokens."""
-        placed = place(batch.tokens, SETTINGS.backbone.row_tokens)
+        packed = pack(batch.tokens, SETTINGS.backbone.row_tokens)
         count = len(batch.tokens.values)
-        width = min(placed.width, count)
+        width = min(packed.width, count)
         rows = count // width
         table = self.model.backbone.token_table
         words = batch.tokens.values[: rows * width].clamp(max=WORDS - 1)

@@ -14,14 +14,14 @@ from legos.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where packed sequences lie in rows of equal width.
+class PackedRows:
+    """Sequences in rows of equal width.
 
     Attributes:
-        slots: ``(P,)`` int64 place of each token in the ``num_rows * width`` places.
-        positions: ``(num_rows, width)`` int64 each token's position in its sequence; at free places
+        slots: ``(P,)`` int64 which of the ``num_rows * width`` slots each token has.
+        positions: ``(num_rows, width)`` int64 each token's position in its sequence; in free slots
             0, or counting on where no row is shared.
-        sequences: ``(num_rows, width)`` int64 the sequence of each place, -1 at free places; None
+        sequences: ``(num_rows, width)`` int64 the sequence of each slot, -1 in free ones; None
             where no row is shared.
         num_rows: rows.
         width: tokens a row.
@@ -34,7 +34,7 @@ class Placement:
     width: int
 
 
-def place(tokens: Ragged, row_tokens: int) -> Placement:
+def pack(tokens: Ragged, row_tokens: int) -> PackedRows:
     """Lay sequences into rows, in order, each row as full as the next sequence allows.
 
     Args:
@@ -57,13 +57,13 @@ def place(tokens: Ragged, row_tokens: int) -> Placement:
     slots = position + begin[sequence]
     if num_rows == len(lengths):
         counting = torch.arange(width, device=device).expand(num_rows, width)
-        return Placement(slots, counting, None, num_rows, width)
+        return PackedRows(slots, counting, None, num_rows, width)
     positions = torch.zeros(num_rows * width, dtype=torch.int64, device=device)
     positions[slots] = position
     sequences = torch.full_like(positions, -1)
     sequences[slots] = sequence
     shape = (num_rows, width)
-    return Placement(slots, positions.view(shape), sequences.view(shape), num_rows, width)
+    return PackedRows(slots, positions.view(shape), sequences.view(shape), num_rows, width)
 
 
 Packing = Literal["sorted", "first_fit"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from legos.data.ragged import Ragged
-from legos.data.rows import place
+from legos.data.rows import pack
 from legos.errors import ConfigError, DataError
 from legos.lm.text_model import longest_text
 from legos.systems.cllm4rec.tokenizer import Vocabulary, pad, refuse_outside
@@ -152,23 +152,23 @@ class SoftPromptBackbone(nn.Module):
         vectors = self.embed(tokens.values, tables)  # (P, D)
         if not len(vectors):
             return vectors
-        packed = Ragged(vectors, tokens.offsets)
         if self.encoder_decoder:
-            return self._encoder_decoder_states(packed, prompt_lengths, tables)
+            prompts = Ragged(vectors, tokens.offsets)
+            return self._encoder_decoder_states(prompts, prompt_lengths, tables)
         self._refuse_long(int(tokens.lengths.max()))
         if not self.packs:
             ids, real = pad(tokens)
             return self.padded_states(ids, real, tables)[real]
-        placed = place(tokens, self.row_tokens)
-        rows = vectors.new_zeros(placed.num_rows * placed.width, self.width)
-        rows = rows.index_copy(0, placed.slots, vectors)
+        packed = pack(tokens, self.row_tokens)
+        rows = vectors.new_zeros(packed.num_rows * packed.width, self.width)
+        rows = rows.index_copy(0, packed.slots, vectors)
         mask: Tensor | None = None
         attention = str(self.model.config._attn_implementation)
-        if placed.sequences is not None and "flash" not in attention:  # flash reads positions
-            mask = _block_diagonal(placed.sequences, None if attention == "sdpa" else vectors.dtype)
-        vectors = rows.view(placed.num_rows, placed.width, self.width)
-        states = self._run(vectors, placed.positions, mask)
-        return states.reshape(-1, self.width).index_select(0, placed.slots)
+        if packed.sequences is not None and "flash" not in attention:  # flash reads positions
+            mask = _block_diagonal(packed.sequences, None if attention == "sdpa" else vectors.dtype)
+        vectors = rows.view(packed.num_rows, packed.width, self.width)
+        states = self._run(vectors, packed.positions, mask)
+        return states.reshape(-1, self.width).index_select(0, packed.slots)
 
     def padded_states(self, ids: Tensor, mask: Tensor, tables: SoftTables) -> Tensor:
         """Final hidden states of padded sequences of a causal model.

@@ -45,7 +45,7 @@ def predicted_positions(
             code shifts within the main text and never predicts it.
 
     Returns:
-        ``(M,)`` int64 places in ``tokens.values``; the state before each predicts it.
+        ``(M,)`` int64 indices of ``tokens.values``; the state before each predicts it.
     """
     first = prompt_lengths + (0 if score_first_main else 1)
     return (tokens.positions >= first[tokens.rows]).nonzero()[:, 0]

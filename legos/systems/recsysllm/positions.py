@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, aranges, from_lengths, join_rows, offsets_of
-from legos.data.rows import place
+from legos.data.rows import pack
 from legos.errors import ConfigError
 from legos.systems.recsysllm.automaton import START_ID, Automaton
 from legos.systems.recsysllm.masking import Blanks
@@ -254,8 +254,8 @@ def lay_out(
         shape = torch.Size((len(examples), int(examples.lengths.max())))
         slots = numbers * shape[1] + order
     else:
-        placed = place(packed, row_tokens)
-        shape, slots = torch.Size((placed.num_rows, placed.width)), placed.slots
+        rows = pack(packed, row_tokens)
+        shape, slots = torch.Size((rows.num_rows, rows.width)), rows.slots
     inputs = Inputs(
         in_slots(examples.tokens, slots, shape, pad), in_slots(examples.inter, slots, shape, 0),
         in_slots(examples.intra, slots, shape, 0), in_slots(order, slots, shape, 0),

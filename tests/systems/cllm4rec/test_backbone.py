@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from legos.data.rows import place, token_batches
+from legos.data.rows import pack, token_batches
 from legos.errors import ConfigError, DataError
 from legos.lm.text_model import layer_stack
 from legos.lm.word_model import keep_layers
@@ -225,9 +225,9 @@ def test_what_of_the_backbone_learns(train: str, expected: int) -> None:
 
 def test_placement_and_token_budget() -> None:
     tokens = random_sequences(VOCABULARY, [5, 4, 3, 8])
-    placed = place(tokens, 9)
-    assert (placed.num_rows, placed.width) == (3, 9)
-    assert placed.slots.tolist() == [*range(9), *range(9, 12), *range(18, 26)]
+    packed = pack(tokens, 9)
+    assert (packed.num_rows, packed.width) == (3, 9)
+    assert packed.slots.tolist() == [*range(9), *range(9, 12), *range(18, 26)]
     lengths = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(0))
     filled = {}
     for packing in ("sorted", "first_fit"):
