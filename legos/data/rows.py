@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -66,18 +64,14 @@ def pack(tokens: Ragged, row_tokens: int) -> PackedRows:
     return PackedRows(slots, positions.view(shape), sequences.view(shape), num_rows, width)
 
 
-Packing = Literal["sorted", "first_fit"]
-
-
-def token_batches(lengths: Tensor, budget: int, *, packing: Packing = "sorted") -> list[Tensor]:
+def token_batches(lengths: Tensor, budget: int) -> list[Tensor]:
     """Group sequences so that no group has more than ``budget`` tokens; each is in one group.
+
+    Neighbours by length stand together, the longest first, so that even padding is small.
 
     Args:
         lengths: ``(S,)`` int64 tokens of each sequence.
         budget: tokens a group, padding not counted.
-        packing: ``sorted``: neighbours by length together, so that even padding is small;
-            ``first_fit``: the longest first, each into the fullest group that still takes it, so
-            that groups are nearly full.
 
     Returns:
         ``(n,)`` int64 sequence numbers of each group.
@@ -90,26 +84,11 @@ def token_batches(lengths: Tensor, budget: int, *, packing: Packing = "sorted") 
             f"a sequence of {int(lengths.max())} tokens does not fit into a budget of {budget} "
             "tokens; raise the budget or lower max_length"
         )
-    order = torch.argsort(lengths, descending=True, stable=True).tolist()
-    sizes = lengths.tolist()
-    groups: list[list[int]] = []
-    if packing == "sorted":
-        used = budget
-        for number in order:
-            if used + sizes[number] > budget:
-                groups.append([])
-                used = 0
-            groups[-1].append(number)
-            used += sizes[number]
-    else:
-        free: list[tuple[int, int]] = []  # (tokens left, group), ascending
-        for number in order:
-            at = bisect_left(free, (sizes[number], -1))
-            if at == len(free):
-                groups.append([])
-                free.append((budget, len(groups) - 1))
-                at = len(free) - 1
-            left, group = free.pop(at)
-            groups[group].append(number)
-            insort(free, (left - sizes[number], group))
+    sizes, groups, used = lengths.tolist(), list[list[int]](), budget
+    for number in lengths.argsort(descending=True, stable=True).tolist():
+        if used + sizes[number] > budget:
+            groups.append([])
+            used = 0
+        groups[-1].append(number)
+        used += sizes[number]
     return [torch.tensor(group, dtype=torch.int64) for group in groups]

@@ -229,13 +229,8 @@ def test_placement_and_token_budget() -> None:
     assert (packed.num_rows, packed.width) == (3, 9)
     assert packed.slots.tolist() == [*range(9), *range(9, 12), *range(18, 26)]
     lengths = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(0))
-    filled = {}
-    for packing in ("sorted", "first_fit"):
-        groups = token_batches(lengths, 64, packing=packing)  # type: ignore[arg-type]
-        assert sorted(torch.cat(groups).tolist()) == list(range(200))
-        assert max(int(lengths[group].sum()) for group in groups) <= 64
-        filled[packing] = len(groups)
-    assert filled["first_fit"] <= filled["sorted"]
-    assert filled["first_fit"] == -(-int(lengths.sum()) // 64)
+    groups = token_batches(lengths, 64)
+    assert sorted(torch.cat(groups).tolist()) == list(range(200))
+    assert max(int(lengths[group].sum()) for group in groups) <= 64
     with pytest.raises(ConfigError, match="does not fit into a budget of 8"):
         token_batches(torch.tensor([3, 9]), 8)
