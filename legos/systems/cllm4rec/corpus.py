@@ -110,14 +110,14 @@ def known_kinds(data: DataConfig, tables: Tables) -> list[str]:
     """The kinds of text that these data have, in the order of ``CONTENT_KINDS``."""
     stored = tables.manifest.get("table_fields", {})
     fields = {field.name for field in data.fields}
-    found = {_ALL_FIELDS} if fields else set()
+    known = {_ALL_FIELDS} if fields else set()
     for kinds, there in (
         (_OF_PAIRS, stored.get(REVIEWS, {})),
         (_OF_USERS, stored.get("users", {})),
         (_OF_FIELDS, fields),
     ):
-        found |= {kind for kind in kinds if kind in there}
-    return [kind for kind in CONTENT_KINDS if kind in found]
+        known |= {kind for kind in kinds if kind in there}
+    return [kind for kind in CONTENT_KINDS if kind in known]
 
 
 def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list[str]:
@@ -149,11 +149,11 @@ def read_corpus(kinds: Sequence[str], data: DataConfig, tables: Tables) -> Corpu
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     texts: list[str] = []
     for kind in kinds:
-        users, items, found = _texts_of(kind, data, tables)
-        kept = [row for row, text in enumerate(found) if text.strip()]
+        users, items, every = _texts_of(kind, data, tables)
+        kept = [row for row, text in enumerate(every) if text.strip()]
         numbers = torch.full((len(kept),), content_kind(kind))
         columns.append((numbers, users[kept], items[kept]))
-        texts += [found[row] for row in kept]
+        texts += [every[row] for row in kept]
     numbers, users, items = (torch.cat(column) for column in zip(*columns, strict=True))
     return Corpus(numbers, users, items, texts)
 
@@ -292,8 +292,8 @@ class TokenStore:
             write_array(path, torch.cat([encoded.lengths, encoded.values]).numpy().astype(np.int32))
             content = content_of(path)
             write_json(seal, _Part(**content.model_dump(), texts=len(texts)).model_dump())
-        found = read_array(path, dtype="int32", shape=(None,), mapped=True)
-        return found[: len(texts)], found[len(texts) :]
+        part = read_array(path, dtype="int32", shape=(None,), mapped=True)
+        return part[: len(texts)], part[len(texts) :]
 
     def _join(self, corpus: Corpus, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """One file of all ids, without ever holding them all."""

@@ -66,8 +66,8 @@ def _scorer(
         scores = torch.empty(len(page), len(model.item_head), device=device)
         for rows in token_batches(lengths, budget):
             with workplace.accelerator.autocast():
-                found = model.scores(batch.part(rows, counts=False).to(device))
-            scores[rows.to(device)] = found
+                part = model.scores(batch.part(rows, counts=False).to(device))
+            scores[rows.to(device)] = part
         return scores
 
     return score

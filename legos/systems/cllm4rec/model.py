@@ -203,10 +203,10 @@ def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
     vectors = vectors.to(parameter)
     other = vectors.clone()
     other[:, -1] += 1
-    found, changed = (
+    before, changed = (
         backbone.model.eval()(inputs_embeds=each).last_hidden_state for each in (vectors, other)
     )
-    if not torch.equal(found[:, :-1], changed[:, :-1]):
+    if not torch.equal(before[:, :-1], changed[:, :-1]):
         raise ConfigError(
             f"language model {name!r} ({backbone.model.config.model_type}) sees later tokens, so "
             "it cannot predict them; choose GPT-2, LLaMA, OPT, Qwen or T5"

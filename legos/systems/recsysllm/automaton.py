@@ -69,8 +69,8 @@ class Trie:
         known = (nodes >= 0) & (tokens >= 0) & (tokens < self.stride)
         wanted = nodes * self.stride + tokens
         edges = torch.searchsorted(self.edge_keys, wanted).clamp_(max=self.edge_keys.numel() - 1)
-        found = known & (self.edge_keys[edges] == wanted)
-        return (edges + 1).masked_fill(~found, NOWHERE)
+        exists = known & (self.edge_keys[edges] == wanted)
+        return (edges + 1).masked_fill(~exists, NOWHERE)
 
     def is_end(self, nodes: Tensor) -> Tensor:
         """Whether a sequence ends there: any shape -> bool; never at ``NOWHERE``."""

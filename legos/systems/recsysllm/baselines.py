@@ -146,8 +146,8 @@ def train_rating_model(
         best, since, kept = float("inf"), 0, deepcopy(model.state_dict())
         for _ in range(own.epochs):
             for rows in torch.randperm(train.stars.numel()).split(own.batch_size):
-                found, length = model(train.users[rows], train.items[rows])
-                loss = (found - train.stars[rows]).square() + own.weight_decay * length
+                stars, length = model(train.users[rows], train.items[rows])
+                loss = (stars - train.stars[rows]).square() + own.weight_decay * length
                 optimizer.zero_grad()
                 loss.mean().backward()
                 optimizer.step()
@@ -221,5 +221,5 @@ def frequent_phrases(items: Tensor, phrases: Sequence[str], asked: Tensor) -> li
         if phrase.strip():
             every[phrase] += 1
             of_items.setdefault(item, Counter())[phrase] += 1
-    found = (of_items.get(item, every) for item in asked.tolist())
-    return [counted.most_common(1)[0][0] for counted in found]
+    counters = (of_items.get(item, every) for item in asked.tolist())
+    return [counted.most_common(1)[0][0] for counted in counters]

@@ -157,9 +157,9 @@ class SplitMeasure:
         names = list(dict.fromkeys([*names, config.train.metric]))
         positives = listed(lists, targets[listed_at_all].numpy(), clicks)
         sizes = int(self._workplace.tables.offered.sum()) - past.lengths.numpy()
-        found = counted_metrics(positives, clicks, sizes, names)
-        per_user = {name: found.per_group[name] for name in names}
-        return _NextRow({name: found.values[name] for name in names}, per_user, lists, rate)
+        metrics = counted_metrics(positives, clicks, sizes, names)
+        per_user = {name: metrics.per_group[name] for name in names}
+        return _NextRow({name: metrics.values[name] for name in names}, per_user, lists, rate)
 
     def _add_written(
         self, result: _Rows, name: str, template: Template, split: SplitName, rows: Tensor

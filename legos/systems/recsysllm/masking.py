@@ -107,7 +107,7 @@ def entity_blanks(
     budget = max(1, math.floor(settings.ratio * int(lengths.sum())))
     cumulative = _truncated_poisson(settings.mean_length, settings.max_length)
     free = np.ones(count + 2, dtype=bool)  # one more on either side: neighbours always exist
-    found: list[tuple[int, int]] = []
+    blanks: list[tuple[int, int]] = []
     masked = masked_atoms = 0
     for attempt in range(settings.tries):
         first = int(uniform[2 * attempt] * count)
@@ -120,12 +120,12 @@ def entity_blanks(
             end += 1
         if masked_atoms + end - first >= count:
             continue
-        found.append((first, end))
+        blanks.append((first, end))
         free[first : end + 2] = False
         masked, masked_atoms = masked + tokens, masked_atoms + end - first
-        if masked >= budget or len(found) >= room:
+        if masked >= budget or len(blanks) >= room:
             break
-    return found
+    return blanks
 
 
 def sentence_blanks(
@@ -153,13 +153,13 @@ def sentence_blanks(
     ranges = list(zip([0, *ends[:-1]], ends, strict=True))
     budget = settings.sentence_ratio * int(lengths.sum())
     left, masked = list(range(len(ranges))), 0
-    found: list[tuple[int, int]] = []
+    blanks: list[tuple[int, int]] = []
     most = min(max(1, len(ranges) - 1), room, len(uniform))
-    while len(found) < most and masked < budget:
-        first, end = ranges[left.pop(int(uniform[len(found)] * len(left)))]
-        found.append((first, end))
+    while len(blanks) < most and masked < budget:
+        first, end = ranges[left.pop(int(uniform[len(blanks)] * len(left)))]
+        blanks.append((first, end))
         masked += int(lengths[first:end].sum())
-    return found
+    return blanks
 
 
 def document_blank(

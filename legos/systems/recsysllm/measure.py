@@ -245,13 +245,13 @@ def default_templates(prompts: Prompts) -> list[Template]:
 
     Of reviews also the last that asks for a headline, which no held-out one does.
     """
-    found = []
+    chosen = []
     for held_out in (template for template in prompts.templates if not template.seen):
         alike = prompts.of(held_out.family, seen=True, intent=held_out.intent)
         alike = [template for template in alike if template.answer == held_out.answer]
-        found += [*alike[-1:], held_out]
+        chosen += [*alike[-1:], held_out]
     written = [t for t in prompts.of("review", seen=True) if t.answer == "headline"]
-    return [*found, *written[-1:]]
+    return [*chosen, *written[-1:]]
 
 
 def main_template(prompts: Prompts, chosen: Sequence[Template]) -> Template:

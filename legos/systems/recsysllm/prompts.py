@@ -78,11 +78,11 @@ class Template(BaseModel):
                 parts.append([plain(part, space=part[0] not in _ATTACHED and not tight)])
                 tight = part[-1] in _OPENED
                 continue
-            found = values.get(part[1:-1])
-            if not found:
+            units = values.get(part[1:-1])
+            if not units:
                 raise ConfigError(f"template {self.name}: slot {part} was given nothing")
-            first = replace(found[0], space=False) if tight else found[0]
-            parts.append([first, *found[1:]])
+            first = replace(units[0], space=False) if tight else units[0]
+            parts.append([first, *units[1:]])
             tight = False
         return document_of(parts)
 
@@ -249,10 +249,10 @@ class Catalogue:
 
     def entities(self) -> dict[str, list[str]]:
         """Texts by entity type, for the pool."""
-        found = {ITEM: list(self.items), USER: list(self.users)}
+        texts = {ITEM: list(self.items), USER: list(self.users)}
         if any(brand.strip() for brand in self.brands):
-            found[BRAND] = [brand if brand.strip() else "no brand" for brand in self.brands]
-        return found
+            texts[BRAND] = [brand if brand.strip() else "no brand" for brand in self.brands]
+        return texts
 
 
 def item_names(

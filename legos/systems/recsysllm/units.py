@@ -217,13 +217,13 @@ class UnitTokenizer:
         """Token ids of each unit; every surface is tokenized once a call, entities once."""
         wanted = dict.fromkeys(unit.surface for unit in units)
         new = [surface for surface in wanted if surface not in self._entities]
-        found = dict(zip(new, token_ids(self.fast, new), strict=True))
+        encoded = dict(zip(new, token_ids(self.fast, new), strict=True))
         for unit in units:
-            if unit.entity_type and unit.surface in found:
-                self._entities[unit.surface] = found[unit.surface]
+            if unit.entity_type and unit.surface in encoded:
+                self._entities[unit.surface] = encoded[unit.surface]
         rows = []
         for unit in units:
-            ids = found.get(unit.surface)
+            ids = encoded.get(unit.surface)
             rows.append(self._entities[unit.surface] if ids is None else ids)
             if unit.entity_type and not len(rows[-1]):
                 raise DataError(f"entity {unit.text!r}: the tokenizer makes no token of it")

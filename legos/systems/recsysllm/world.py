@@ -171,11 +171,11 @@ def _explained(
         return replace(rows, explanations=[miner.best(body) for body in rows.bodies])
     pairs = list(zip(rows.users.tolist(), rows.items.tolist(), strict=True))
     users, items = tables.vocabulary("user_id"), tables.vocabulary("item_id")
-    found, counts = read_explanations(path, users, items, pairs)
-    known = sum(one is not None for one in found)
+    explanations, counts = read_explanations(path, users, items, pairs)
+    known = sum(one is not None for one in explanations)
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"explanations of {known:,} of {len(rows):,} reviews from {path}: {said}")
-    return replace(rows, explanations=found)
+    return replace(rows, explanations=explanations)
 
 
 def tokenized(

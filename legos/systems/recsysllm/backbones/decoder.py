@@ -145,14 +145,14 @@ class DecoderBackbone(nn.Module):
         vectors = self.embed(inputs.tokens)
         vectors = vectors + self.intra(inputs.intra).to(vectors.dtype)
         kind = self.model.config._attn_implementation
-        found: Tensor = self.model(
+        states: Tensor = self.model(
             inputs_embeds=vectors,
             position_ids=inputs.order if self.position_mode == "sequential" else inputs.inter,
             attention_mask=attention_mask(mask, kind, vectors.dtype),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
-        return found
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """``(..., D)`` -> ``(..., V)``: the words as the model scores them, then the new tokens."""

@@ -121,8 +121,8 @@ class GlmBackbone(nn.Module):
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         mask = attention_mask(mask, "sdpa", torch.float32)
         vectors = self.word_embeddings(inputs.tokens)
-        found: Tensor = self.transformer(vectors, inputs.inter, inputs.intra, mask, cache)
-        return found
+        states: Tensor = self.transformer(vectors, inputs.inter, inputs.intra, mask, cache)
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
@@ -213,8 +213,8 @@ class _Attention(nn.Module):
         if cache is not None:
             key, value = cache.update(key, value, self.number)
         rate = self.rate if self.training else 0.0
-        found = functional.scaled_dot_product_attention(query, key, value, mask, rate)
-        result: Tensor = self.dense(found.transpose(1, 2).reshape(rows, count, width))
+        mixed = functional.scaled_dot_product_attention(query, key, value, mask, rate)
+        result: Tensor = self.dense(mixed.transpose(1, 2).reshape(rows, count, width))
         return result
 
 

@@ -139,12 +139,12 @@ class GlmFiles:
         """Its tokenizer, neither truncating nor padding; ConfigError where none can be read."""
         own = self.source.tokenizer
         if own is not None and not Path(own).is_dir():
-            found: Tokenizer = LanguageModel(packaged(own)).tokenizer
+            tokenizer: Tokenizer = LanguageModel(packaged(own)).tokenizer
         else:
-            found = _read_tokenizer(self.folder if own is None else Path(own), self.name)
-        found.no_truncation()
-        found.no_padding()
-        return found
+            tokenizer = _read_tokenizer(self.folder if own is None else Path(own), self.name)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
 
     @property
     def has_tokenizer(self) -> bool:
@@ -218,7 +218,7 @@ class GlmFiles:
 
     def _read(self) -> GlmBackbone:
         weights = read_weights(self.folder)
-        if self._found_layout() == "chatglm":
+        if self._layout_of_files() == "chatglm":
             weights = heads_to_blocks(weights, self.config.num_heads)
         model = self._empty(self._fitting())
         load_weights(model, weights, origin=f"{self.folder}")
@@ -233,16 +233,16 @@ class GlmFiles:
             )
         return self.special
 
-    def _found_layout(self) -> GlmLayout:
+    def _layout_of_files(self) -> GlmLayout:
         rotary = self.config.position_encoding == "rope2d"
         shards = has_shards(self.folder)
-        found: GlmLayout = "megatron" if shards else "chatglm" if rotary else "hub"
-        if self.layout in ("auto", found):
-            return found
+        layout: GlmLayout = "megatron" if shards else "chatglm" if rotary else "hub"
+        if self.layout in ("auto", layout):
+            return layout
         looks = "mp_rank_XX_model_states.pt" if shards else "*.safetensors or *.bin"
         raise ConfigError(
             f"model.backbone.layout: {self.layout}, but {self.folder} has {looks} and its shape "
-            f"{'turns heads by' if rotary else 'has tables of'} positions: that is {found}"
+            f"{'turns heads by' if rotary else 'has tables of'} positions: that is {layout}"
         )
 
 
@@ -253,37 +253,37 @@ def _published_shape(path: Path, name: str) -> dict[str, Any]:
             f"language model {name!r}: {path.parent} has no config.json; give its shape, as in "
             f"model.shape {{model_type: glm_infill, size: glm-10b}} ({', '.join(SHAPES)})"
         )
-    found = read_json(path, error=ConfigError)
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: expected an object, found {shown(found)}")
-    kind = found.get("model_type")
+    own = read_json(path, error=ConfigError)
+    if not isinstance(own, dict):
+        raise ConfigError(f"{path}: expected an object, found {shown(own)}")
+    kind = own.get("model_type")
     if kind == "glm_infill":
-        return dict(found)
+        return dict(own)
     wanted = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
     if (
         kind not in ("glm", "chatglm")
-        or any(key not in found for key in wanted)
-        or "multi_query_attention" in found
+        or any(key not in own for key in wanted)
+        or "multi_query_attention" in own
     ):
         raise ConfigError(
             f"{path}: model_type {kind!r} is neither GLM nor ChatGLM-6B; later ones of these names "
             "are ordinary decoders (model.backbone.kind decoder)"
         )
     shape: dict[str, Any] = {
-        "num_layers": found["num_layers"],
-        "hidden_size": found["hidden_size"],
-        "num_heads": found["num_attention_heads"],
-        "vocab_size": found["vocab_size"],
-        "max_positions": found.get("max_sequence_length", 1024),
-        "layer_norm_eps": found.get("layernorm_epsilon", 1e-5),
-        "dropout": found.get("output_dropout_prob", 0.1),
+        "num_layers": own["num_layers"],
+        "hidden_size": own["hidden_size"],
+        "num_heads": own["num_attention_heads"],
+        "vocab_size": own["vocab_size"],
+        "max_positions": own.get("max_sequence_length", 1024),
+        "layer_norm_eps": own.get("layernorm_epsilon", 1e-5),
+        "dropout": own.get("output_dropout_prob", 0.1),
     }
     if kind == "chatglm":
         shape |= {
             "position_encoding": "rope2d",
             "tied_head": False,
             "scaled_residual": True,
-            "inner_size": found.get("inner_hidden_size"),
+            "inner_size": own.get("inner_hidden_size"),
             "dropout": 0.0,
         }
     return shape
@@ -297,17 +297,17 @@ def _read_tokenizer(folder: Path, name: str) -> Tokenizer:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
         if {"vocab.json", "merges.txt"} <= here:
             files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
-            found = Tokenizer(models.BPE.from_file(*files))
-            found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            found.decoder = decoders.ByteLevel()
-            return found
+            tokenizer = Tokenizer(models.BPE.from_file(*files))
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
+            return tokenizer
         if "vocab.txt" in here:
             words = models.WordPiece.from_file(str(folder / "vocab.txt"), unk_token="[UNK]")  # noqa: S106
-            found = Tokenizer(words)
-            found.normalizer = normalizers.BertNormalizer(lowercase=True)
-            found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-            found.decoder = decoders.WordPiece()
-            return found
+            tokenizer = Tokenizer(words)
+            tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+            tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            tokenizer.decoder = decoders.WordPiece()
+            return tokenizer
     except Exception as error:  # tokenizers raises nothing more special
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its tokenizer cannot be read ({reason})") from None
@@ -324,7 +324,7 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     path = folder / "added_tokens.json"
     if not path.is_file():
         return {}
-    found = read_json(path, error=ConfigError)
-    if not isinstance(found, dict) or not all(type(token) is int for token in found.values()):
-        raise ConfigError(f"{path}: expected ids by name, found {shown(found)}")
-    return found
+    tokens = read_json(path, error=ConfigError)
+    if not isinstance(tokens, dict) or not all(type(token) is int for token in tokens.values()):
+        raise ConfigError(f"{path}: expected ids by name, found {shown(tokens)}")
+    return tokens

@@ -109,17 +109,17 @@ class Miner:
     def explanations(self, text: str) -> list[Explanation]:
         """All of a review, in its order."""
         every = [" ".join(sentence.split()) for sentence in sentences(text)]
-        found = [
+        about = [
             (sentence, self._feature(sentence))
             for sentence in every
             if _MIN_WORDS <= len(sentence.split()) <= _MAX_WORDS
         ]
-        return [Explanation(sentence, word) for sentence, word in found if word is not None]
+        return [Explanation(sentence, word) for sentence, word in about if word is not None]
 
     def best(self, text: str) -> Explanation | None:
         """The one about the most frequent feature, the first of several; None if there is none."""
-        found = self.explanations(text)
-        return max(found, key=lambda one: self.features[one.feature], default=None)
+        explanations = self.explanations(text)
+        return max(explanations, key=lambda one: self.features[one.feature], default=None)
 
     def _feature(self, sentence: str) -> str | None:
         """The feature nearest to an opinion word; of equals the frequent one."""
@@ -154,7 +154,7 @@ def read_explanations(
     user_rows = {name: row for row, name in enumerate(users)}
     item_rows = {name: row for row, name in enumerate(items)}
     reviews = {pair: row for row, pair in enumerate(pairs)}
-    found: list[Explanation | None] = [None] * len(pairs)
+    explanations: list[Explanation | None] = [None] * len(pairs)
     counts = {"lines": 0, "unmatched": 0, "repeated": 0}
     if not path.is_file():
         raise DataError(f"{path}: no such file of explanations")
@@ -172,16 +172,16 @@ def read_explanations(
         row = reviews.get(pair)
         if row is None:
             counts["unmatched"] += 1
-        elif found[row] is not None:
+        elif explanations[row] is not None:
             counts["repeated"] += 1
         else:
-            found[row] = one
+            explanations[row] = one
     if counts["lines"] == counts["unmatched"]:
         raise DataError(
             f"{path}: none of its {counts['lines']:,} lines is about a review of these tables; was "
             "it made from other data?"
         )
-    return found, counts
+    return explanations, counts
 
 
 @dataclass(frozen=True)
@@ -357,8 +357,8 @@ class ReviewTask:
 
     def _answer(self, row: int, template: Template, off: float | None) -> str:
         """The answer as text; ``off``: noise on a rating, in training."""
-        stars, found = float(self.rows.ratings[row]), self.rows.explanations[row]
-        sentence = "" if found is None else found.sentence
+        stars, one = float(self.rows.ratings[row]), self.rows.explanations[row]
+        sentence = "" if one is None else one.sentence
         match template.answer:
             case "stars" if off is not None:  # one decimal with noise that rounds to the truth (P5)
                 noisy = stars + max(-0.4, min(0.4, off))
@@ -377,7 +377,7 @@ class ReviewTask:
     def _values(self, row: int, slots: frozenset[str]) -> dict[str, Sequence[Unit]]:
         """What of a review goes into the slots of a template."""
         rows, catalogue = self.rows, self.catalogue
-        user, item, found = int(rows.users[row]), int(rows.items[row]), rows.explanations[row]
+        user, item, one = int(rows.users[row]), int(rows.items[row]), rows.explanations[row]
 
         def value(name: str) -> Sequence[Unit]:
             match name:
@@ -394,7 +394,7 @@ class ReviewTask:
                 case "headline":
                     return [plain(rows.headlines[row])]
                 case "feature":
-                    return [plain("" if found is None else found.feature)]
+                    return [plain("" if one is None else one.feature)]
                 case _:
                     words = rows.bodies[row].split()[: self.settings.max_body_words]
                     return [plain(" ".join(words))]
