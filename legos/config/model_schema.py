@@ -207,9 +207,6 @@ class SystemModel(Settings):
     reads_other_tables: ClassVar[bool] = False
     """Whether a trained model can be measured on other tables than those it was trained on."""
 
-    shards: ClassVar[bool] = False
-    """Whether FSDP may share its parameters out: all that is done with the model holds for them."""
-
     training: ClassVar[Mapping[str, Any]] = {}
     """Keys of `exp.train` that have other defaults for this system."""
 
@@ -286,7 +283,6 @@ def _brick(family: str) -> BeforeValidator:
 class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
 
-    shards: ClassVar[bool] = True
     system: Literal["bricks"] = "bricks"
     """What trains and scores; `--list system` has the others."""
     hidden_size: Annotated[Count, TRAINED_OR_TESTED] = 64

@@ -188,6 +188,9 @@ class ExpConfig(Settings):
     """auto, cpu, cuda or cuda:1."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"
     """Of the forward pass; weights stay fp32."""
+    distributed: Annotated[Literal["ddp", "fsdp"], NOTHING, TRAINED_OR_TESTED] = "ddp"
+    """With several processes: each has the whole model, or a share of every layer of its language
+    model. `fsdp` needs less memory, and every process scores all there is to score."""
     deterministic: Annotated[bool, CHOICE, TRAINED_OR_TESTED] = False
     """Refuse operations whose results may differ from run to run."""
     runs_folder: Annotated[Path, NOTHING] = Path("runs")

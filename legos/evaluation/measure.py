@@ -211,7 +211,7 @@ def measure_scorer(
         DataError: a score is not finite.
     """
     config, begin = workplace.config.exp.evaluate, time.perf_counter()
-    is_main, sharing = workplace.accelerator.is_main_process, Sharing.between(workplace.accelerator)
+    is_main, sharing = workplace.accelerator.is_main_process, workplace.sharing
     if config.ranking == "all":
         ranking = ranking_of(workplace, interactions)
         ranked = rank(

@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
-from legos.blocks.packed import PackedTokens, in_length_buckets, segment_mean
+from legos.blocks.packed import MOST_BUCKETS, PackedTokens, in_length_buckets, segment_mean
 from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged
 from legos.lm.adapt import choose_trained
@@ -135,6 +135,9 @@ class LanguageModelEncoder(nn.Module):
     Args:
         language_model: to be loaded, cut and adapted; like the items it was prepared with
             ``model``, ``dtype``, ``cache_dtype``, ``prompts`` and ``quantised`` of the settings.
+
+    Attributes:
+        most_calls: of the language model in a forward pass; 1: exactly one.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class LanguageModelEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen, self.pooling = settings.frozen, settings.pooling
+        self.most_calls = MOST_BUCKETS
         model = language_model.instance()
         self.reads = TOKENS
         if settings.layer:
@@ -182,8 +186,8 @@ class LanguageModelEncoder(nn.Module):
         index = torch.arange(len(values), device=values.device)
         tokens = PackedTokens(values, Ragged(index, read.offsets))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if len(values):
-                states = in_length_buckets(self._above, tokens)  # (P, E)
+            if len(values) or self.most_calls == 1:
+                states = in_length_buckets(self._above, tokens, self.most_calls)  # (P, E)
             else:
                 states = self.project.weight.new_zeros(0, self.project.in_features)
         states = self.norm(states.to(self.project.weight.dtype))

@@ -3,8 +3,8 @@
 All of it is counted on the meta device, where a tensor has a shape and no numbers: a forward pass
 there keeps for its backward pass what the real one keeps, and takes neither memory nor weights.
 Under DDP every device has the whole model, and gradients once more in the buckets that are sent.
-Under FSDP each has its share of parameters, gradients and moments, and puts together two layers and
-what is no layer. What a device's driver takes (half a GiB to one) and data kept there come on top.
+Under FSDP each has its share of the layers, two of them put together, and what is no layer. What a
+device's driver takes (half a GiB to one) and data kept there come on top.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Weights(NamedTuple):
         parameters: trained and frozen ones.
         gradients: of the trained ones.
         moments: of Adam.
-        gathered: parameters that FSDP puts together at once: two layers, and what is no layer.
-        gathered_gradients: gradients beside them.
+        gathered: parameters of two layers, which FSDP puts together at once.
+        gathered_gradients: of one layer, beside them.
+        whole: parameters, gradients and moments of what is no layer, which FSDP does not share.
     """
 
     parameters: int
@@ -80,6 +81,7 @@ class Weights(NamedTuple):
     moments: int
     gathered: int
     gathered_gradients: int
+    whole: tuple[int, int, int]
 
 
 def weights_of(
@@ -94,23 +96,30 @@ def weights_of(
         layers: that FSDP puts together and lets go one after another.
         optimized: the parameters of each Adam; None: one has all that are trained.
     """
-    all_of_it = list(counted(model))
-    trained = [each.parameter for each in all_of_it if each.parameter.requires_grad]
+    all_of_it = [each.parameter for each in counted(model)]
+    trained = [each for each in all_of_it if each.requires_grad]
+    optimized = [trained] if optimized is None else optimized
     inside: set[int] = set()
     units: list[tuple[int, int]] = [(0, 0)]
     for layer in layers:
-        own = list(counted(layer))
-        inside |= {id(each.parameter) for each in own}
-        learning = sum(each.bytes for each in own if each.parameter.requires_grad)
-        units.append((sum(each.bytes for each in own), learning))
-    outside = [each for each in all_of_it if id(each.parameter) not in inside]
+        own = list(layer.parameters())
+        inside |= {id(each) for each in own}
+        units.append((_bytes(own), _bytes(each for each in own if each.requires_grad)))
+
+    def outside(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        return [each for each in parameters if id(each) not in inside]
+
     return Weights(
-        parameters=sum(each.bytes for each in all_of_it),
+        parameters=_bytes(all_of_it),
         gradients=_bytes(trained),
-        moments=sum(moment_bytes(each) for each in ([trained] if optimized is None else optimized)),
-        gathered=2 * max(units)[0] + sum(each.bytes for each in outside),
-        gathered_gradients=max(learning for _, learning in units)
-        + sum(each.bytes for each in outside if each.parameter.requires_grad),
+        moments=sum(map(moment_bytes, optimized)),
+        gathered=2 * max(units)[0],
+        gathered_gradients=max(learning for _, learning in units),
+        whole=(
+            _bytes(outside(all_of_it)),
+            _bytes(outside(trained)),
+            sum(moment_bytes(outside(each)) for each in optimized),
+        ),
     )
 
 
@@ -276,9 +285,12 @@ class Footprint:
         checkpointed = None if found is None else found.checkpointed + self.beside
         parameters, gradients, moments = weights[:3]
         if way == "FSDP":
-            parameters = -(-parameters // processes) + weights.gathered
-            gradients = -(-gradients // processes) + weights.gathered_gradients
-            moments = -(-moments // processes)
+            parameters, gradients, moments = (
+                whole - (whole - all_of_it) // processes  # rounded up
+                for all_of_it, whole in zip(weights[:3], weights.whole, strict=True)
+            )
+            parameters += weights.gathered
+            gradients += weights.gathered_gradients
         elif way == "DDP":
             gradients *= 2
         return Needed(parameters, gradients, moments, kept, checkpointed)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from legos.errors import ConfigError
-from legos.training.weights import load_model_tensors, model_tensors
+from legos.training.weights import whole
 
 _BUCKET = 2**24  # gradients averaged at once: few messages, and a copy of no more than these
 
@@ -27,17 +26,13 @@ class Replicas:
         module: its ``forward`` computes what a loss is made of.
         optimizers: by name.
         trained: the part of ``module`` that a checkpoint stores; None: all of it.
-        by_hand: its parts are called instead of its ``forward``, so that no wrapper sees the
-            backward pass; gradients are then averaged after it.
-        may_shard: whether everything that is done with the model also holds for shards.
+        by_hand: its parts are called instead of its ``forward``, so that no wrapper would see the
+            backward pass; gradients are then averaged after it, as where layers are shared out.
 
     Attributes:
         accelerator: of the processes.
         module: wrapped where there are several processes.
         optimizers: by name, those of torch.
-
-    Raises:
-        ConfigError: FSDP version 1, or a module that may not be sharded.
     """
 
     def __init__(
@@ -48,24 +43,18 @@ class Replicas:
         *,
         trained: nn.Module | None = None,
         by_hand: bool = False,
-        may_shard: bool = False,
     ) -> None:
-        sharded = accelerator.distributed_type == DistributedType.FSDP
-        if sharded and not accelerator.is_fsdp2:
-            raise ConfigError("FSDP version 1 is not supported; set fsdp_version: 2 for accelerate")
-        if sharded and not may_shard:
-            raise ConfigError(
-                "FSDP: this system trains on several processes, but does not shard its parameters; "
-                "start it with torchrun or accelerate launch --multi_gpu"
-            )
         self.accelerator = accelerator
-        self._whole = copy.deepcopy(module).to(accelerator.device) if sharded else None
-        prepared = accelerator.prepare(module, *optimizers.values())
-        self.module: nn.Module = prepared[0]
-        self._scaling = dict(zip(optimizers, prepared[1:], strict=True))
-        self.optimizers = {name: each.optimizer for name, each in self._scaling.items()}
+        shared_out = is_shared_out(module)
+        self._by_hand = (by_hand or shared_out) and not self.alone
+        self.module: nn.Module = accelerator.prepare_model(
+            module, device_placement=not shared_out, evaluation_mode=self._by_hand
+        )
+        self.optimizers = dict(optimizers)
+        self._scaling = {
+            name: accelerator.prepare_optimizer(each) for name, each in optimizers.items()
+        }
         self._trained = trained
-        self._by_hand = by_hand and not self.alone
 
     @property
     def alone(self) -> bool:
@@ -74,7 +63,7 @@ class Replicas:
 
     @property
     def bare(self) -> Any:
-        """The module without the wrapper of many processes; its parameters may be shards."""
+        """The module without the wrapper of many processes."""
         return self.accelerator.unwrap_model(self.module)
 
     @property
@@ -86,28 +75,13 @@ class Replicas:
         return bare
 
     @property
-    def to_call(self) -> Any:
-        """The module to call in a step."""
-        return self.bare if self._by_hand else self.module
-
-    @property
     def scales_gradients(self) -> bool:
         """Whether a gradient that overflows is skipped and scaled down (fp16)."""
         return self.accelerator.scaler is not None
 
-    def whole(self) -> Any:
-        """The module to score with: where parameters are sharded (FSDP), a complete copy.
-
-        Scoring calls parts of the module, and only a call of the whole gathers its shards.
-        """
-        if self._whole is None:
-            return self.bare
-        load_model_tensors(self._whole, model_tensors(self.bare), origin="shards")
-        return self._whole
-
     def accumulating(self, *, is_last: bool) -> AbstractContextManager[None]:
         """A backward pass; gradients are averaged over processes in the last one of a step."""
-        if self.alone or (is_last and not self._by_hand):
+        if self.alone or is_last or self._by_hand:
             return nullcontext()
         context: AbstractContextManager[None] = self.accelerator.no_sync(self.module)
         return context
@@ -134,8 +108,8 @@ class Replicas:
             average_gradients(self.bare, self.accelerator)
         if clip is None:
             return 0.0
-        parameters = self.module.parameters()
-        return float(self.accelerator.clip_grad_norm_(parameters, clip))
+        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), clip)
+        return float(whole(norm))
 
     def step(self, name: str) -> None:
         """Take a step with an optimizer and forget the gradients."""
@@ -167,6 +141,11 @@ class Replicas:
         self.accelerator.free_memory()
 
 
+def is_shared_out(module: nn.Module) -> bool:
+    """Whether processes have shares of parameters (FSDP2), which are put together in a call."""
+    return any(isinstance(each, DTensor) for each in module.parameters())
+
+
 def rank_part(rows: Tensor, rank: int, world_size: int) -> tuple[Tensor, int]:
     """The contiguous part of a micro-batch that one process takes.
 
@@ -186,10 +165,12 @@ def average_gradients(model: nn.Module, accelerator: Accelerator) -> None:
     numbers (running statistics) become those of the first process.
 
     Args:
-        model: the same in every process, not wrapped.
+        model: the same in every process, not wrapped; shares of parameters have their gradients.
         accelerator: of the processes.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [
+        each for each in model.parameters() if each.requires_grad and not isinstance(each, DTensor)
+    ]
     present = torch.tensor([parameter.grad is not None for parameter in trained]).float()
     anywhere = accelerator.reduce(present.to(accelerator.device)).tolist()
     shared = [parameter for parameter, count in zip(trained, anywhere, strict=True) if count]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def build_optimizer(
             lr = train.lr if own is None else own
             decay = train.weight_decay if decays(name, parameter) else 0.0
             key = {"lr": lr, "peak_lr": lr, "weight_decay": decay, "follows": own is None}
-            groups.setdefault(tuple(key.values()), {"params": [], **key})["params"].append(
-                parameter
-            )
+            shared_out = isinstance(parameter, DTensor)  # no kernel takes both kinds
+            found = groups.setdefault((shared_out, *key.values()), {"params": [], **key})
+            found["params"].append(parameter)
     adam = AdamW if train.optimizer == "adamw" else Adam
     return adam(list(groups.values()), fused=fused)
 

@@ -25,7 +25,7 @@ _SHOWN = 3  # differences named in an error
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Trained parameters and persistent buffers by name; collective when sharded."""
-    return {name: _whole(tensor) for name, tensor in _stored(model)}
+    return {name: whole(tensor) for name, tensor in _stored(model)}
 
 
 def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: object) -> None:
@@ -74,7 +74,7 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
         if isinstance(getattr(module, "fingerprint", None), str)
     }
     found = {
-        name: _sha256(_whole(parameter))
+        name: _sha256(whole(parameter))
         for name, parameter in model.named_parameters()
         if not parameter.requires_grad and not any(name.startswith(f"{k}.") for k in known)
     }
@@ -100,7 +100,7 @@ def check_frozen(found: Mapping[str, str], expected: Mapping[str, str], *, origi
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Moments as ``<parameter>/<moment>``; collective when sharded."""
     return {
-        f"{name}/{key}": _whole(value)
+        f"{name}/{key}": whole(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -145,7 +145,8 @@ def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, buffer
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor without its graph; one that processes share is put together by all of them."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -8,16 +8,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from torch import nn
 from torch.distributed import DistError
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
+from legos.lm.footprint import layers_of
 from legos.lm.settings import TuningSettings
 from legos.settings import LessMemory, marked, unread_settings
 from legos.workplace.language import language_bricks
@@ -36,7 +42,8 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
         deterministic: refuse operations whose result may differ from run to run.
 
     Raises:
-        ConfigError: there is no such device, or it cannot compute in this precision.
+        ConfigError: there is no such device, it cannot compute in this precision, or accelerate is
+            to shard.
     """
     kind, _, index = device.partition(":")
     if kind == "cuda":
@@ -69,7 +76,47 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
             f"{accelerator.device}; on a CPU `torchrun --nproc-per-node {started} worker.py ... "
             "--device cpu` joins them"
         )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError(
+            "accelerate launch --use_fsdp: start the processes without it (--multi_gpu, or "
+            "torchrun) and give --exp.distributed fsdp"
+        )
     return accelerator
+
+
+@torch.no_grad()
+def share_out(model: nn.Module, transformer: Any, accelerator: Accelerator) -> None:
+    """Share the layers of a transformer out over all processes and put the rest on the device.
+
+    A layer is put together while it is called (FSDP2). What is no layer, as token tables, tied
+    heads and what is new beside the language model, is whole in every process. From here on every
+    process must call the transformer equally often.
+
+    Args:
+        model: on the CPU; changed in place.
+        transformer: the part of it that has the layers; an encoder-decoder is called by halves.
+        accelerator: of the processes.
+
+    Raises:
+        ConfigError: it has no layers, or precision fp16, whose skipped steps would have to agree.
+    """
+    layers = [layer for layer in layers_of(transformer) if any(True for _ in layer.parameters())]
+    if not layers:
+        raise ConfigError(
+            f"exp.distributed: fsdp: {type(transformer).__name__} has no layers that processes "
+            "could share; take ddp"
+        )
+    if accelerator.scaler is not None:
+        raise ConfigError("exp.distributed: fsdp does not go with precision fp16; take bf16")
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    rest = {each for each in model.parameters() if not isinstance(each, DTensor)}
+    is_pair = hasattr(transformer, "encoder") and hasattr(transformer, "decoder")
+    for root in (transformer.encoder, transformer.decoder) if is_pair else (transformer,):
+        fully_shard(root, mesh=mesh, ignored_params=rest)  # layers are fetched one ahead
+    for tensor in (*rest, *model.buffers()):
+        tensor.data = tensor.data.to(accelerator.device)
 
 
 def refuse_uneven(config: RunConfig, processes: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from legos.config.model_schema import EmbedConfig, reads_token_vectors
@@ -20,6 +21,7 @@ from legos.data.tables import Tables, read_honesty
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
+from legos.item.language_model import LanguageModelEncoder
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.lm.token_vectors import (
@@ -30,6 +32,8 @@ from legos.lm.token_vectors import (
     text_file_token_vectors,
 )
 from legos.recommender import Recommender, TokenTable, build_recommender
+from legos.sharing import ALONE, Sharing
+from legos.workplace.device import share_out
 from legos.workplace.language import (
     language_model_settings,
     open_language,
@@ -117,6 +121,23 @@ class Workplace:
         )
         return cls(config, accelerator, tables, store, train, known, profiles, model, shapes_only)
 
+    @property
+    def shares_layers(self) -> bool:
+        """Whether each process has a share of every layer of a language model."""
+        return self.config.exp.distributed == "fsdp" and self.accelerator.num_processes > 1
+
+    @property
+    def sharing(self) -> Sharing:
+        """How processes share what is to be scored; none do where they call layers together."""
+        return ALONE if self.shares_layers else Sharing.between(self.accelerator)
+
+    def placed(self, model: nn.Module, transformer: Any) -> None:
+        """Put a model on the device, or share the layers of its language model out."""
+        if self.shares_layers:
+            share_out(model, transformer, self.accelerator)
+        else:
+            model.to(self.accelerator.device)
+
     def over(self, tables: Tables, *, say: Callable[[str], None] = lambda text: None) -> Workplace:
         """The same for tables that extend these: what they add is unseen."""
         added_items = tables.num_items - self.known.popularity.numel()
@@ -157,7 +178,11 @@ class Workplace:
         )
         if self.shapes_only:  # some of it may be on the meta device
             return model
-        return model.to(self.accelerator.device)
+        encoders = [each for each in model.modules() if isinstance(each, LanguageModelEncoder)]
+        for each in encoders if self.shares_layers else []:
+            each.most_calls = 1  # processes' items have different lengths
+        self.placed(model, encoders[0].language_model if encoders else model)
+        return model
 
     def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
         if not reads_token_vectors(self.config.model):

@@ -134,6 +134,6 @@ def test_devices_share_under_fsdp_and_copy_under_ddp() -> None:
     alone, ddp, fsdp = (footprint.needed(*each) for each in ((1, None), (4, "DDP"), (4, "FSDP")))
     assert (alone.parameters, alone.gradients, alone.moments) == (whole, whole, 2 * whole + 13 * 4)
     assert (ddp.parameters, ddp.gradients, ddp.moments) == (whole, 2 * whole, alone.moments)
-    assert fsdp.parameters == whole // 4 + 2 * layer + table
-    assert fsdp.gradients == whole // 4 + layer + table
-    assert fsdp.moments == alone.moments // 4
+    assert fsdp.parameters == 6 * layer // 4 + 2 * layer + table
+    assert fsdp.gradients == 6 * layer // 4 + layer + table
+    assert fsdp.moments == (2 * 6 * layer + 12 * 4) // 4 + 2 * table + 4

@@ -1,4 +1,4 @@
-"""Gradients and losses of the first steps of CLLM4Rec and RecSysLLM, by one process or two.
+"""Gradients, losses and norms of the first steps of the systems, by one process or two.
 
 ``python -m tests.training.gradients ROOT`` writes those of every variant, as one of the processes.
 """
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.systems.bricks.recipe import BricksRecipe
+from legos.systems.bricks.system import Bricks
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.systems.recsysllm.recipe import InfillRecipe
@@ -23,10 +25,13 @@ from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.training.recipe import Recipe
 from legos.training.trainer import take_step
+from legos.training.weights import whole
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.cllm4rec.world import world_config, world_language_model
+from tests.systems.recsysllm.glm_folders import glm_folder
 from tests.systems.recsysllm.system import system_config
+from tests.training.systems import lora_config
 
 CLLM4REC: dict[str, dict[str, Any]] = {
     "paper": {"mutual": {"prior": 0.5}},
@@ -39,22 +44,65 @@ RECSYSLLM: dict[str, dict[str, Any]] = {
     "one": {"batch_size": 1},  # nothing is left for the second process
 }
 
+TIED = {
+    "model_type": "gpt2", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+}  # fmt: skip
+PAIR = {
+    "model_type": "t5", "d_kv": 8, "num_decoder_layers": 2, "dropout_rate": 0.0,
+    "decoder_start_token_id": 0,
+    "feed_forward_proj": "gated-gelu",  # rounding may carry a ReLU over its kink
+}  # fmt: skip
+FSDP: dict[str, dict[str, Any]] = {
+    "fsdp tied": {
+        **CLLM4REC["paper"],
+        "backbone": {"train": "full", "gradient_checkpointing": True},
+        "shape": TIED,
+    },
+    "fsdp pair": {"preset": "public_code", "backbone": {"train": "full"}, "shape": PAIR},
+    "fsdp tokens": {
+        "train": {**RECSYSLLM["tokens"], "clip": 0.01},
+        "backbone": {"quantised": "int8", "gradient_checkpointing": True},
+    },
+    "fsdp one": {"train": RECSYSLLM["one"]},
+    "fsdp glm": {"backbone": {"kind": "glm", "layers": None, "gradient_checkpointing": True}},
+    "fsdp bricks": {},
+}
+"""What the model YAML says, where processes share layers out."""
+
 
 def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
-    found = {}
-    shape = world_language_model(root / "llama", attention_dropout=0.0)
-    train = {"batch_size": 3, "stages": {"pretraining_epochs": 1, "finetuning_epochs": 1}}
-    for name, more in CLLM4REC.items():
-        model = {"model": shape, "train": train, **more}
-        found[name] = world_config(root, model=model, train={"acc_batch": 3})
-    for name, training in RECSYSLLM.items():
-        own: dict[str, Any] = {
-            "backbone": {"lora_dropout": 0.0},
-            "train": {"epochs": 1, **training},
-        }
-        found[name] = system_config(root / "reviewed", root / "recsysllm", model=own)
+    found = {name: cllm4rec(root, more) for name, more in CLLM4REC.items()}
+    found |= {name: recsysllm(root, {"train": more}) for name, more in RECSYSLLM.items()}
+    for name, more in FSDP.items():
+        if name == "fsdp bricks":
+            config = lora_config(root / "clicked", root, dropout=0.0)
+        else:
+            tasks = "train" in more or name == "fsdp glm"
+            config = (recsysllm if tasks else cllm4rec)(root, more)
+        exp = config.exp.model_copy(update={"distributed": "fsdp"})
+        found[name] = config.model_copy(update={"exp": exp})
     return found
+
+
+def cllm4rec(root: Path, more: dict[str, Any]) -> RunConfig:
+    rest = {key: value for key, value in more.items() if key != "shape"}
+    model = world_language_model(root / "llama", attention_dropout=0.0, **more.get("shape", {}))
+    train = {"batch_size": 3, "stages": {"pretraining_epochs": 1, "finetuning_epochs": 1}}
+    return world_config(
+        root, model={"model": model, "train": train, **rest}, train={"acc_batch": 3}
+    )
+
+
+def recsysllm(root: Path, more: dict[str, Any]) -> RunConfig:
+    train = {"epochs": 1, **more.get("train", {})}
+    backbone = {"lora_dropout": 0.0, **more.get("backbone", {})}
+    own: dict[str, Any] = {"backbone": backbone, "train": train}
+    if backbone.get("kind") == "glm":
+        source = glm_folder(root / "glm", "chatglm")[0]
+        own["model"] = {"random": False, "shape": None, "tokenizer": None, **source}
+        own["positions"] = {"prepend_cls": False}
+    return system_config(root / "reviewed", root / "recsysllm", model=own)
 
 
 def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:
@@ -65,6 +113,9 @@ def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:
         cllm4rec = Cllm4RecSystem(place)
         rows = cllm4rec.task_rows(lambda text: None)
         return Cllm4RecRecipe(accelerator, cllm4rec.model, rows, train)
+    if config.model.system == "bricks":
+        bricks, rows = Bricks(place), place.training_rows()
+        return BricksRecipe(accelerator, bricks.model, place.store, rows, train)
     system = RecsysllmSystem(place)
     stream = TrainingStream(system.world, system.backbone.special, train)
     return InfillRecipe(accelerator, system.backbone, stream, system.settings, train)
@@ -83,12 +134,12 @@ def gradients(recipe: Recipe) -> dict[str, Tensor]:
             def keep(name: str, place: str = f"{segment.title} {number}") -> None:
                 for key, parameter in recipe.replicas.trained.named_parameters():
                     if parameter.grad is not None:
-                        found[f"{place} {key}"] = parameter.grad.clone()
+                        found[f"{place} {key}"] = whole(parameter.grad).clone()
                         parameter.grad = None
 
             recipe.replicas.step = keep  # type: ignore[method-assign]
             log, _ = take_step(recipe)
-            for key in ("loss", "likelihood", "regularisation"):
+            for key in ("loss", "likelihood", "regularisation", "gradient_norm"):
                 if key in log:
                     found[f"{segment.title} {number} {key}"] = Tensor([log[key]])
         if not segment.steps and segment.measure != "no":

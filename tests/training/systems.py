@@ -27,21 +27,24 @@ def bricks(root: Path) -> RunConfig:
 def lora(root: Path) -> RunConfig:
     """NAML over a language model that learns by LoRA above a cached layer."""
     tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=10)
+    return lora_config(tables, root)
+
+
+def lora_config(tables: Path, root: Path, *, dropout: float = 0.1, **exp: Any) -> RunConfig:
+    """:func:`lora` over tables that are there."""
     shape = {
         "model_type": "bert", "vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 3,
         "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64,
+        "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout,
     }  # fmt: skip
     source = {"name": "tiny", "random": True, "tokenizer": "minilm", "shape": shape}
     brick = {
         "name": "language_model", "model": source, "attention_size": 8, "layer": 2, "lora_rank": 2,
+        "lora_dropout": dropout,
     }  # fmt: skip
-    return tiny_config(
-        tables,
-        root / "runs",
-        model={**NAML, "item": brick},
-        cache={"folder": str(root / "cache")},
-        train={"epochs": 2, "batch_size": 6, "item_lr": 0.001, "checkpoint_steps": 2},
-    )
+    exp = {"cache": {"folder": str(root / "cache")}, **exp}
+    train = {"epochs": 2, "batch_size": 6, "item_lr": 0.001, "checkpoint_steps": 2}
+    return tiny_config(tables, root / "runs", model={**NAML, "item": brick}, train=train, **exp)
 
 
 def cllm4rec(root: Path) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from legos.workplace.device import make_accelerator
 from tests.systems.cllm4rec.world import world_config, world_language_model, world_tables
 from tests.systems.recsysllm.reviews import reviewed_tables
 from tests.systems.recsysllm.system import system_config
+from tests.tiny import tiny_tables
+from tests.training.finished import assert_same, finished
 from tests.training.gradients import configs, gradients, recipe_of
 from tests.training.two_processes import end_of_one, ends_of_two, in_two_processes
 
@@ -28,6 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     world_tables(folder / "tables", reviews=True)
     reviewed_tables(folder / "reviews").folder.rename(folder / "reviewed")
+    tiny_tables(folder / "clicked", num_items=24, num_users=12, num_impressions=10)
     return folder
 
 
@@ -64,25 +68,35 @@ def recsysllm(root: Path, **exp: Any) -> RunConfig:
     return system_config(root / "reviewed", root / "recsysllm", model=model, **exp)
 
 
-@pytest.mark.parametrize("system", [cllm4rec, recsysllm])
+@pytest.mark.parametrize(
+    ("system", "way"),
+    [
+        (cllm4rec, "ddp"),
+        (recsysllm, "fsdp"),
+        pytest.param(cllm4rec, "fsdp", marks=pytest.mark.nightly),
+        pytest.param(recsysllm, "ddp", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_run_of_two_processes_ends_as_one_of_one(
-    root: Path, tmp_path: Path, system: Callable[..., RunConfig]
+    root: Path, tmp_path: Path, system: Callable[..., RunConfig], way: str
 ) -> None:
     """One rank writes; a run that one process had begun goes on with two, and the reverse.
 
-    The kill of one of two processes ends the other.
+    The kill of one of two processes ends the other; two go on to the bits of an undisturbed run.
     """
-    config = system(root, runs_folder=str(tmp_path / "one"))
-    expected = run(config)
-    two = system(root, runs_folder=str(tmp_path / "two"))
-    in_two_processes(command(two, tmp_path))
+
+    def configured(name: str) -> RunConfig:
+        return system(
+            root, runs_folder=str(tmp_path / name), distributed=way, train={"checkpoint_steps": 2}
+        )
+
+    expected = run(configured("one"))
+    in_two_processes(command(configured("two"), tmp_path))
     found = results(tmp_path / "two")
     assert found["processes"] == 2
     assert_alike(found, expected)
     for begun in (1, 2):
-        resumed = system(
-            root, runs_folder=str(tmp_path / f"begun{begun}"), train={"checkpoint_steps": 2}
-        )
+        resumed = configured(f"begun{begun}")
         words = command(resumed, tmp_path, kill_at=4)
         if begun == 1:
             assert end_of_one(words) == -signal.SIGKILL
@@ -92,10 +106,13 @@ def test_a_run_of_two_processes_ends_as_one_of_one(
             assert killed[0] == -signal.SIGKILL
             assert "another process" in errors
             assert code == 1
+            shutil.copytree(tmp_path / "begun2", tmp_path / "again")
             run(resumed)
         (log,) = (tmp_path / f"begun{begun}").glob("*/*/*/log.txt")
         assert f"saved by {begun} processes, goes on with {3 - begun}" in log.read_text()
         assert_alike(results(tmp_path / f"begun{begun}"), expected)
+    in_two_processes(command(configured("again"), tmp_path))
+    assert_same(finished(tmp_path / "again"), finished(tmp_path / "two"))
 
 
 def command(config: RunConfig, folder: Path, *, kill_at: int = -1) -> list[str]:

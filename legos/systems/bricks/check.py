@@ -134,7 +134,7 @@ def _footprint(workplace: Workplace, model: nn.Module, rows: Callable[[], Rows])
     settings = language_model_settings(workplace.config.model)
     known = workplace.language_model
     if not (inside and known and isinstance(settings, LanguageModelConfig)):
-        return Footprint(weights_of(model, []), lambda processes: None)
+        return Footprint(weights_of(model, []), lambda processes: None, shards=False)
     lengths = texts_of(workplace.config, workplace.tables, settings, known).lengths
     page = workplace.config.exp.train.item_page_size
     autocast = workplace.config.exp.precision != "fp32"

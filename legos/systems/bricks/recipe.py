@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from legos.config.model_schema import ModelConfig
 from legos.data.batch import Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, LegosError
 from legos.recommender import Recommender
 from legos.records import Count
 from legos.systems.bricks.losses import CachedItems, Contrast, batch_losses
-from legos.training.distributed import Replicas, rank_part
+from legos.training.distributed import Replicas, is_shared_out, rank_part
 from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
     EarlyStopping,
@@ -112,10 +110,11 @@ class BricksRecipe(Recipe):
         early_stopping: EarlyStopping | None = None,
         impression_name: Callable[[int], str] = str,
     ) -> None:
-        if accelerator.distributed_type == DistributedType.FSDP and config.item_page_size:
+        if is_shared_out(model) and config.item_page_size:
             raise ConfigError(
-                f"exp.train.item_page_size {config.item_page_size} is not supported with FSDP, "
-                "which gathers its shards only for a call of the whole model; set it to 0"
+                f"exp.train.item_page_size {config.item_page_size} does not go with "
+                "exp.distributed fsdp: processes would call layers for different numbers of "
+                "pages; set it to 0"
             )
         self.accelerator, self.store, self.rows = accelerator, store, rows
         self.profiles = profiles
@@ -127,7 +126,6 @@ class BricksRecipe(Recipe):
             model,
             {"": brick_optimizer(model, config)},
             by_hand=config.item_page_size > 0,
-            may_shard=ModelConfig.shards,
         )
         self.stream = Stream(
             num_rows=len(rows),
@@ -177,7 +175,7 @@ class BricksRecipe(Recipe):
 
     def loss(self, piece: Piece) -> Loss:
         """The sum of the losses of the rows of this process."""
-        config, model = self.train, self.replicas.to_call
+        config, model = self.train, self.replicas.module
         batch = self.rows.batch(piece.rows, pass_number=piece.pass_number)
         cached: CachedItems | None = None
         if 0 < config.item_page_size < batch.items.numel():

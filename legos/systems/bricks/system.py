@@ -13,7 +13,6 @@ from legos.evaluation.measure import Scored, SplitResult, measure
 from legos.evaluation.rank import Ranked, ranking_of
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
-from legos.sharing import Sharing
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
@@ -66,7 +65,7 @@ class Bricks:
             tracker.say(notice)
 
         def validate() -> SplitResult | None:
-            return evaluate(workplace, recipe.replicas.whole(), valid, thorough=False)
+            return evaluate(workplace, self.model, valid, thorough=False)
 
         trained = train(recipe, validate, folder, tracker)
         progress = recipe.progress
@@ -102,7 +101,7 @@ def score(workplace: Workplace, model: Recommender, interactions: Interactions) 
         interactions,
         profiles=workplace.profiles,
         page_size=config.page_size,
-        sharing=Sharing.between(workplace.accelerator),
+        sharing=workplace.sharing,
     )
     return Scored(scores.numpy(), item_vectors, time.perf_counter() - begin)
 
@@ -129,7 +128,7 @@ def evaluate(
             profiles=workplace.profiles,
             page_size=config.page_size,
             k=config.beyond_accuracy_k if thorough else None,
-            sharing=Sharing.between(workplace.accelerator),
+            sharing=workplace.sharing,
         )
     else:
         found = score(workplace, model, interactions)

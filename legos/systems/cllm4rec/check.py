@@ -169,5 +169,4 @@ def _footprint(
         weights_of(model, layers_of(backbone.model), optimized),
         activations,
         beside=score_bytes(MAX_LOGITS + items),
-        shards=settings.shards,
     )

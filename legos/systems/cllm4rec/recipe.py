@@ -17,7 +17,6 @@ from legos.records import Count
 from legos.systems.cllm4rec.batches import PromptBatch
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec, Side
-from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import (
     FINETUNING,
     PRETRAINING,
@@ -171,7 +170,7 @@ class Cllm4RecRecipe(Recipe):
         self.kept = KeptContent()
         sides = SIDES if model.content is not None else SIDES[:1]
         optimizers: dict[str, Optimizer] = {side: self._optimizer(side) for side in sides}
-        self.replicas = Replicas(accelerator, model, optimizers, may_shard=Cllm4RecModel.shards)
+        self.replicas = Replicas(accelerator, model, optimizers)
 
     @property
     def stage(self) -> Stage | None:
@@ -271,7 +270,7 @@ class Cllm4RecRecipe(Recipe):
         task = self.current
         batch = piece.batch.to(self.accelerator.device)
         with self.accelerator.autocast():
-            parts: LossParts = self.replicas.to_call(batch, task.task, mutual=task.mutual)
+            parts: LossParts = self.replicas.module(batch, task.task, mutual=task.mutual)
         loss = combine(parts, self.model.settings.mutual, count=piece.divisor)
         if not piece.counts:
             return Loss(loss * 0, counts=(0, 0, 0, 0))

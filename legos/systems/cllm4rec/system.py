@@ -55,7 +55,7 @@ class Cllm4RecSystem:
         )
         self.model = self.assembled.model
         refuse_long(self.settings, self.model.backbone.longest, self.language.name)
-        self.model.to(place.accelerator.device)
+        place.placed(self.model, self.model.backbone.model)
         self.items: Ragged = train_items(place.tables, place.train)
         if not self.items.values.numel():
             raise DataError(f"{place.tables.folder}: no user has an item in the training split")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -76,7 +75,6 @@ def show_recsysllm(
 def _footprint(backbone: Backbone, settings: RecsysllmModel, exp: ExpConfig) -> Footprint:
     """Memory of steps in which as many tokens are read at once as ever are."""
     glm = isinstance(backbone, GlmBackbone)
-    inner: Any = backbone.transformer if glm else backbone.model
     own, width = exp.train, settings.positions.max_tokens
 
     def activations(processes: int) -> Activations | None:
@@ -86,14 +84,10 @@ def _footprint(backbone: Backbone, settings: RecsysllmModel, exp: ExpConfig) -> 
             run = glm_run(rows, width, backbone.width, learn=settings.backbone.trained == "full")
         else:
             run = transformer_run(rows, width, vectors=True)
-        return activations_of(inner, run, autocast=exp.precision != "fp32")
+        return activations_of(backbone.inner, run, autocast=exp.precision != "fp32")
 
-    return Footprint(
-        weights_of(backbone, layers_of(inner)),
-        activations,
-        beside=score_bytes(MAX_LOGITS),
-        shards=settings.shards,
-    )
+    weights = weights_of(backbone, layers_of(backbone.inner))
+    return Footprint(weights, activations, beside=score_bytes(MAX_LOGITS))
 
 
 def glm_run(rows: int, width: int, hidden_size: int, *, learn: bool) -> Run:

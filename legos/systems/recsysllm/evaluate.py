@@ -88,8 +88,9 @@ class SplitMeasure:
 
     def __init__(self, workplace: Workplace, backbone: Backbone, world: World) -> None:
         self._workplace, self._backbone, self._world = workplace, backbone, world
-        offered = workplace.tables.offered
-        self._measure = PromptMeasure(workplace.accelerator, backbone, world, offered)
+        self._measure = PromptMeasure(
+            workplace.accelerator, backbone, world, workplace.tables.offered, workplace.sharing
+        )
         self._plain = PlainRows(world, seed=workplace.config.exp.train.seed)
         for template in chosen_templates(world):
             if template.answer == "item" and not is_next(template):

@@ -42,17 +42,23 @@ class PromptMeasure:
     Args:
         backbone: in evaluation mode, on the device.
         offered: ``(J,)`` bool: the catalogue.
+        sharing: with which other processes.
     """
 
     def __init__(
-        self, accelerator: Accelerator, backbone: Backbone, world: World, offered: Tensor
+        self,
+        accelerator: Accelerator,
+        backbone: Backbone,
+        world: World,
+        offered: Tensor,
+        sharing: Sharing,
     ) -> None:
         self._accelerator, self._backbone, self._world = accelerator, backbone, world
         self._device, self._own = accelerator.device, world.settings.measure
         keys = offered.cpu().nonzero()[:, 0]
         self._items = world.pool.slot(ITEM, space=True, keys=keys).to(self._device)
         self._automaton = world.automaton.to(self._device)
-        self._sharing = Sharing.between(accelerator)
+        self._sharing = sharing
 
     def next_items(
         self,

@@ -18,7 +18,7 @@ from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
 from legos.systems.recsysllm.decoding import Reduction, infill_loss
 from legos.systems.recsysllm.positions import IGNORE, Examples, Layout, lay_out
-from legos.systems.recsysllm.settings import RecsysllmConfig, RecsysllmModel
+from legos.systems.recsysllm.settings import RecsysllmConfig
 from legos.systems.recsysllm.stream import TrainingStream
 from legos.training.distributed import Replicas
 from legos.training.optimizer import Group, build_optimizer, decays
@@ -129,7 +129,6 @@ class InfillRecipe(Recipe):
             InfillLoss(backbone, train.reduction),
             {"": _optimizer(backbone, train)},
             trained=backbone,
-            may_shard=RecsysllmModel.shards,
         )
 
     def segment(self) -> Segment | None:
@@ -146,9 +145,11 @@ class InfillRecipe(Recipe):
         )
 
     def next_step(self) -> Step:
-        """The examples of this process in groups that are read together.
+        """The examples of the step in groups that are read together, of each a share.
 
-        Every process builds all examples, since what a group counts follows from all of them.
+        Every process builds all examples, since what a group counts follows from all of them, and
+        reads as many groups as the others. Of a group that has nothing left for it, it reads one
+        example, which does not count.
         """
         own = self.train
         examples = self.stream.examples(self.progress.step)
@@ -157,23 +158,16 @@ class InfillRecipe(Recipe):
         counts = torch.bincount(rows[is_target], minlength=len(examples))  # (N,)
         weights = counts if own.reduction == "tokens" else (counts > 0).long()
         total = max(1, int(weights.sum()))
-        budget = max(own.batch_tokens, int(examples.lengths.max()))
-        taken, counts_at_all = self._taken(examples.lengths)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        budget = max(own.batch_tokens, int(examples.lengths.max())) * processes
         pieces = []
-        for group in length_batches(examples.lengths[taken], budget):
-            chosen = taken[group]
+        for group in length_batches(examples.lengths, budget):
+            chosen = group[rank::processes]
+            counts_at_all = len(chosen) > 0
+            chosen = chosen if counts_at_all else group[:1]
             share = int(weights[chosen].sum()) / total if counts_at_all else 0.0
             pieces.append(Piece(examples.select(chosen), share, counts_at_all))
         return Step(pieces)
-
-    def _taken(self, lengths: Tensor) -> tuple[Tensor, bool]:
-        """Examples of this process by number, long and short ones alike, and whether they count.
-
-        A process for which nothing is left computes the first one, which does not count.
-        """
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        taken = lengths.argsort(stable=True)[rank::processes].sort().values
-        return (taken, True) if len(taken) else (torch.zeros(1, dtype=torch.int64), False)
 
     def loss(self, piece: Piece) -> Loss:
         """The likelihood of what fills the blanks."""
@@ -185,7 +179,7 @@ class InfillRecipe(Recipe):
             bidirectional=self.settings.backbone.bidirectional,
         )
         with self.accelerator.autocast():
-            loss: Tensor = self.replicas.to_call(examples, layout)
+            loss: Tensor = self.replicas.module(examples, layout)
         targets = (examples.targets != IGNORE).sum()
         numbers = (examples.tokens.numel(), targets) if piece.counts else (0, 0)
         return Loss(loss * piece.share, counts=numbers)

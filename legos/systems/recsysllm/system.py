@@ -55,7 +55,7 @@ class RecsysllmSystem:
         chosen_templates(self.world)  # a wrong name is told before training
         rows = intra_rows(self.settings, self.world.pool)
         self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
-        self.backbone.to(place.accelerator.device)
+        place.placed(self.backbone, self.backbone.inner)
         self._measure = SplitMeasure(place, self.backbone, self.world)
 
     @property

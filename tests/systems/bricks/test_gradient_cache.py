@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from legos.errors import ConfigError
 from legos.item.cnn import CNNConfig
 from legos.recommender import Recommender
 from legos.registry import BrickConfig, item_encoders, predictors, user_encoders
+from legos.systems.bricks import recipe
 from legos.systems.bricks.losses import CachedItems, even_pages, row_losses
 from legos.systems.bricks.recipe import BricksRecipe, Piece
 from legos.training.trainer import take_step
@@ -335,12 +335,10 @@ def test_page_size_is_read_from_the_command_line() -> None:
         page_size("--exp.train.item_page_size", "-1")
 
 
-def test_sharded_parameters_are_refused(tables: Path) -> None:
-    accelerator: Any = SimpleNamespace(
-        distributed_type=DistributedType.FSDP, is_fsdp2=True, process_index=0
-    )
-    with pytest.raises(ConfigError, match="item_page_size 4 is not supported with FSDP"):
-        tiny_training(tables, accelerator=accelerator, item_page_size=4)
+def test_pages_of_shared_layers_are_refused(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "is_shared_out", lambda model: True)
+    with pytest.raises(ConfigError, match="item_page_size 4 does not go with"):
+        tiny_training(tables, item_page_size=4)
 
 
 def test_lengths_count_everything_that_is_read() -> None:

@@ -107,6 +107,11 @@ class DecoderBackbone(nn.Module):
         self.new_tokens = nn.Parameter(_around_mean(table.detach(), seed))
 
     @property
+    def inner(self) -> Any:
+        """The transformer itself, which has the layers."""
+        return self.model
+
+    @property
     def num_tokens(self) -> int:
         """V, tokens that its head scores."""
         return int(self.words) + NUM_APPENDED
@@ -239,9 +244,8 @@ def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
     Raises:
         ConfigError: see :func:`legos.lm.adapt.choose_trained`.
     """
-    inner: Any = backbone.transformer if isinstance(backbone, GlmBackbone) else backbone.model
     backbone.requires_grad_(settings.trained == "full")
-    choose_trained(inner, settings)
+    choose_trained(backbone.inner, settings)
     if isinstance(backbone, DecoderBackbone):
         backbone.intra.requires_grad_(True)
         backbone.new_tokens.requires_grad_(True)

@@ -113,6 +113,11 @@ class GlmBackbone(nn.Module):
             nn.init.zeros_(module.bias)
 
     @property
+    def inner(self) -> Any:
+        """The transformer itself, which has the layers."""
+        return self.transformer
+
+    @property
     def num_tokens(self) -> int:
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         return self.config.vocab_size
