@@ -69,22 +69,20 @@ def lora_rank_of_switch(settings: dict[str, Any]) -> dict[str, Any]:
     """
     if not {"lora", "lora_r"} & settings.keys():
         return settings
-    rest = {key: value for key, value in settings.items() if key not in ("lora", "lora_r")}
-    switch, rank = settings.get("lora"), settings.get("lora_r", ONCE_RANK)
-    expected = {
-        "lora": (switch, 0, "0 (off), 1 (on) or a rank", switch is not None),
-        "lora_r": (rank, 1, "a rank", True),
-    }
-    for key, (given, least, what, asked) in expected.items():
-        if asked and not (type(given) in (int, bool) and least <= given <= LARGEST_RANK):
+    rest = dict(settings)
+    switch, rank = rest.pop("lora", None), rest.pop("lora_r", ONCE_RANK)
+    if switch is None:
+        switch = rest.get("frozen") not in (True, "true")
+    for key, given, least, what in (
+        ("lora", switch, 0, "0 (off), 1 (on) or a rank"),
+        ("lora_r", rank, 1, "a rank"),
+    ):
+        if type(given) not in (int, bool) or not least <= given <= LARGEST_RANK:
             message = f"expected {what}, at most {LARGEST_RANK:,}, found {given!r}"
             kind = PydanticCustomError("brick", "{message}", {"message": message})
             details = InitErrorDetails(type=kind, loc=(key,), input=given)
             raise ValidationError.from_exception_data("language_model", [details])
-    if switch is None:
-        switch = settings.get("frozen") not in (True, "true")
-    found = int(switch) if int(switch) != 1 else rank
-    return {"lora_rank": found, **rest}
+    return {"lora_rank": rank if switch == 1 else int(switch), **rest}
 
 
 class LanguageModelConfig(TuningSettings, LanguageModelSettings):

@@ -14,21 +14,18 @@ from legos.errors import DataError
 from legos.lm.hidden_files import (
     FACTS,
     FINGERPRINT,
-    LAYOUT,
     LOCK,
     MANIFEST,
     USED,
     CacheInUseError,
-    Layout,
     Manifest,
     content_problem,
     finished_parts,
     leftovers,
     lock,
     read_facts,
-    read_json,
+    read_head,
     read_manifest,
-    read_texts,
     shard_path,
     shard_problem,
 )
@@ -136,8 +133,7 @@ def prune_caches(folder: Path, keep_days: int | None) -> None:
 def _read(path: Path) -> _Whole:
     """What a cache says of itself; DataError where what all its parts need is damaged."""
     facts = read_facts(path)
-    layout = read_json(path / LAYOUT, Layout)
-    texts = read_texts(path, layout)
+    layout, texts = read_head(path)
     manifests, problems = {}, {}
     names = finished_parts(path)
     for name in names:

@@ -21,18 +21,14 @@ from legos.data.ragged import Ragged, aranges
 from legos.errors import DataError
 from legos.lm.hidden_files import (
     LABEL,
-    LAYOUT,
     USED,
     CachedPart,
-    Layout,
     fingerprint,
     finished_parts,
     map_shard,
     read_facts,
-    read_json,
+    read_head,
     read_manifest,
-    read_texts,
-    same_tokens,
     shard_path,
     shard_problem,
 )
@@ -167,11 +163,7 @@ class HiddenCache:
         reason = self.why_missing(name)
         if reason is not None:
             raise DataError(reason)
-        read_facts(self.path)
-        layout = read_json(self.path / LAYOUT, Layout)
-        texts = read_texts(self.path, layout)
-        if self.tokens is not None and not same_tokens(self.tokens, texts):
-            raise DataError(f"{self.path}: made from other token ids though its facts are the same")
+        layout, texts = read_head(self.path, self.tokens)
         manifest = read_manifest(self.path, name, layout, texts.offsets)
         shards = []
         for number, shard in enumerate(manifest.shards):
@@ -220,7 +212,7 @@ class HiddenCache:
 
     def _changed_texts(self, path: Path, tokens: Ragged) -> str:
         """Which items have other tokens in a cache nearby."""
-        texts = read_texts(path, read_json(path / LAYOUT, Layout))
+        _, texts = read_head(path)
         changed = changed_items(tokens, texts)
         here, there = len(tokens), len(texts)
         counts = "" if here == there else f"; {here:,} items here, {there:,} there"

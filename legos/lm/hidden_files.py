@@ -199,8 +199,13 @@ def read_manifest(path: Path, name: str, layout: Layout, offsets: Tensor) -> Man
     return manifest
 
 
-def read_texts(path: Path, layout: Layout) -> Ragged:
-    """The token ids, int32, that a cache was made from; DataError: missing or damaged."""
+def read_head(path: Path, ours: Ragged | None = None) -> tuple[Layout, Ragged]:
+    """What all parts of a cache share: its layout, and the int32 token ids that were read.
+
+    DataError: missing, damaged, or made from other token ids than ``ours``.
+    """
+    read_facts(path)
+    layout = read_json(path / LAYOUT, Layout)
     for name, content in ((TOKENS, layout.tokens), (OFFSETS, layout.offsets)):
         problem = content_problem(path / name, content)
         if problem is not None:
@@ -208,13 +213,12 @@ def read_texts(path: Path, layout: Layout) -> Ragged:
     tokens = read_array(path / TOKENS, dtype="int32", shape=(None,))
     offsets = read_array(path / OFFSETS, dtype="int64", shape=(layout.items + 1,))
     check_offsets(offsets, len(tokens), str(path / OFFSETS))
-    return Ragged(torch.from_numpy(tokens), torch.from_numpy(offsets))
-
-
-def same_tokens(ours: Ragged, theirs: Ragged) -> bool:
-    """Whether token ids, int64 and int32, are the same."""
-    same = torch.equal(ours.offsets, theirs.offsets)
-    return same and torch.equal(ours.values.int(), theirs.values)
+    found = Ragged(torch.from_numpy(tokens), torch.from_numpy(offsets))
+    if ours is not None and not (
+        torch.equal(ours.offsets, found.offsets) and torch.equal(ours.values.int(), found.values)
+    ):
+        raise DataError(f"{path}: made from other token ids though its facts are the same")
+    return layout, found
 
 
 def map_shard(path: Path, shard: Shard, width: int, dtype: str) -> Tensor:

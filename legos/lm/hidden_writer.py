@@ -31,10 +31,8 @@ from legos.lm.hidden_files import (
     finished_parts,
     leftovers,
     lock,
-    read_facts,
+    read_head,
     read_json,
-    read_texts,
-    same_tokens,
     shard_path,
     shard_problem,
     to_array,
@@ -210,10 +208,7 @@ class _Writer:
         """The shards of a cache that was begun; DataError when it was begun with other tokens."""
         if not (self.path / LAYOUT).is_file():
             return None
-        read_facts(self.path)
-        layout = read_json(self.path / LAYOUT, Layout)
-        if not same_tokens(self.tokens, read_texts(self.path, layout)):
-            raise DataError(f"{self.path}: made from other token ids though its facts are the same")
+        layout, _ = read_head(self.path, self.tokens)
         return layout.bounds
 
     def _write_head(self, bounds: list[int]) -> None:

@@ -314,11 +314,11 @@ class LanguageModel:
             raise self._refused("its weights cannot be read", error) from None
         return model
 
-    def instance(self) -> nn.Module:
+    def instance(self, *, kind: Any = None) -> nn.Module:
         """What bricks build upon: :meth:`load`, or :meth:`skeleton` where shapes are enough."""
         if not self.shapes_only:
             return self.load()
-        skeleton = self.skeleton()
+        skeleton = self.skeleton(kind=kind)
         quantise(skeleton, self.quantised)
         return skeleton
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from legos.errors import ConfigError
-from legos.lm.adapt import merge_lora, quantise
+from legos.lm.adapt import merge_lora
 from legos.lm.audit import LoadReport, rows_of, sampled_rows, stored_tensors
 from legos.lm.cut import layers_below, placeholder_names
 from legos.lm.load import LanguageModel
@@ -30,9 +30,7 @@ def word_model(language: LanguageModel, init: Literal["pretrained", "random"]) -
     own_head = _has_own_head(language.config)
     kind = auto_class(language.config, decoder=True, head=own_head)
     if language.shapes_only:
-        skeleton = language.skeleton(kind=kind)
-        quantise(skeleton, language.quantised)
-        return skeleton
+        return language.instance(kind=kind)
     if init == "random":
         return language.finished(language.fresh(kind))
     if own_head and not language.source.random:
