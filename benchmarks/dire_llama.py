@@ -18,7 +18,8 @@ from legos.data.batch import TrainingRows
 from legos.data.items import ItemStore, LanguageInput
 from legos.data.ragged import Ragged
 from legos.data.sampling import NegativeSampler
-from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_cache import HiddenCache
+from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
 from legos.lm.load import Dtype, LanguageModel
 from legos.lm.settings import LanguageModelSource, LoadSettings

@@ -20,7 +20,8 @@ from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.errors import ConfigError, nearest
 from legos.item.language_model import LanguageModelConfig
-from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_cache import HiddenCache
+from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
 from legos.lm.load import LanguageModel
 from legos.lm.states import TOKENS, StateReader

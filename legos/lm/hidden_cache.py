@@ -34,8 +34,6 @@ from legos.lm.hidden_files import (
 )
 from legos.lm.text_model import DTYPES
 
-__all__ = ["CachedPart", "HiddenCache", "HiddenStates"]
-
 _TEXTS = "texts"  # the fact that stands for the token ids
 _NAMED = 5  # items that a message names
 _LONGEST_VALUE = 40
@@ -150,15 +148,10 @@ class HiddenCache:
             return f"{self.path}: this cache has only {', '.join(parts)}, not {name}"
         return self._nearest(name)
 
-    def open(
-        self, name: str, *, advance: Callable[[int], None] = lambda size: None
-    ) -> HiddenStates:
+    def open(self, name: str) -> HiddenStates:
         """Map a finished part after every byte of it was checked.
 
-        ``advance`` is told the bytes of each shard once it is checked.
-
-        Raises:
-            DataError: it is not there, or a file is not what was written.
+        DataError: it is not there, or a file is not what was written.
         """
         reason = self.why_missing(name)
         if reason is not None:
@@ -172,7 +165,6 @@ class HiddenCache:
             if problem is not None:
                 raise DataError(f"{problem}; delete {self.path / name} and make it again")
             shards.append(map_shard(path, shard, manifest.width, manifest.dtype))
-            advance(shard.bytes)
         with suppress(OSError):  # a cache that others own may be read only
             (self.path / USED).touch()
         starts = list(accumulate((len(shard) for shard in shards), initial=0))[:-1]

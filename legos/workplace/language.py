@@ -25,7 +25,8 @@ from legos.errors import ConfigError
 from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
-from legos.lm.hidden_cache import CachedPart, HiddenCache, HiddenStates
+from legos.lm.hidden_cache import HiddenCache, HiddenStates
+from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
 from legos.lm.load import LanguageModel
 from legos.lm.settings import Dtype as Precision

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.lm.hidden_cache import CachedPart, HiddenCache
+from legos.lm.hidden_cache import HiddenCache
+from legos.lm.hidden_files import CachedPart
 
 LAYER = CachedPart("layer_2", 4, "token")
 LOWER = CachedPart("layer_11", 4, "token")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
-from legos.lm.hidden_cache import CachedPart, HiddenCache
-from legos.lm.hidden_files import CacheInUseError, lock
+from legos.lm.hidden_cache import HiddenCache
+from legos.lm.hidden_files import CachedPart, CacheInUseError, lock
 from legos.lm.hidden_writer import write_parts
 from legos.lm.text_model import DTYPES
 from tests.lm.cached import (
