@@ -281,11 +281,9 @@ class EntityPool:
         return build_trie(self.sequences)
 
     def slot(self, entity_type: str, *, space: bool, keys: Tensor | None = None) -> Slot:
-        """What may fill a blank that asks for an entity: one surface each.
+        """What may fill a blank that asks for an entity of a type: one surface each.
 
-        Args:
-            space: whether a blank stands before it there.
-            keys: ``(n,)`` int64 which entities; all by default.
+        ``space``: a blank stands before it there; ``keys`` ``(n,)`` int64: which ones, None: all.
         """
         keys = torch.arange(len(self._numbers[entity_type])) if keys is None else keys
         return Slot(build_trie(self.surfaces(entity_type, keys, space=space)), keys)

@@ -120,13 +120,7 @@ def train_rating_model(
 ) -> RatingModel:
     """Train on the CPU by squared error; the same seed gives the same model.
 
-    Args:
-        kind: ``mf`` or ``mlp``.
-        train: what is learned.
-        valid: tells when to stop; without any, training ends after all epochs.
-        num_users, num_items: how many there are.
-        seed: of initial weights and order.
-        settings: how; None: the defaults.
+    ``valid`` tells when to stop; without any, training ends after all epochs.
 
     Raises:
         DataError: no training rating, or an unknown one.
@@ -173,14 +167,10 @@ def mean_ratings(
     Args:
         train: known ratings, at least one.
         asked: users and items ``(B,)`` int64; an unknown one adds nothing.
-        num_users, num_items: how many there are.
         shrink: so many ratings at the mean count beside those of everyone.
 
     Returns:
         ``(B,)`` float64 ratings from 1 to 5.
-
-    Raises:
-        DataError: no training rating, or an unknown one.
     """
     train.refuse_unknown()
     stars = train.stars.double()
@@ -203,12 +193,8 @@ def _means(rows: Tensor, values: Tensor, count: int, shrink: float) -> Tensor:
 def frequent_phrases(items: Tensor, phrases: Sequence[str], asked: Tensor) -> list[str]:
     """The most frequent phrase of each item asked for, or of all where it has none.
 
-    Of equally frequent phrases the first met wins.
-
-    Args:
-        items: ``(R,)`` int64 of the training phrases.
-        phrases: R explanations or headlines, "" where there is none.
-        asked: ``(B,)`` int64.
+    Of equally frequent phrases the first met wins. ``items`` ``(R,)`` are those of the training
+    ``phrases``, R explanations or headlines, "" where there is none; ``asked`` is ``(B,)`` int64.
 
     Raises:
         DataError: there is no phrase at all, or not one an item.

@@ -1,8 +1,9 @@
 """Blanks in documents, at the level of entities, sentences or the document.
 
 RecSysLLM, section 3.2: an entity is masked as a whole or not at all. A document is seen as atoms,
-an entity or one plain token each; blanks are ranges of atoms. Numbers that the paper leaves open
-are those of GLM's public configuration.
+an entity or one plain token each, with so many tokens (``lengths``, ``(n,)``); blanks are ranges of
+atoms in the order drawn, at most ``room`` of them, by random numbers ``uniform`` in [0, 1). Numbers
+that the paper leaves open are those of GLM's public configuration.
 """
 
 from __future__ import annotations
@@ -94,14 +95,7 @@ def entity_blanks(
 ) -> list[tuple[int, int]]:
     """Short blanks, each grown to whole atoms, with something visible between them.
 
-    Args:
-        lengths: ``(n,)`` tokens of each atom.
-        uniform: random numbers in [0, 1), two a try.
-        settings: ``ratio``, lengths and tries count.
-        room: the most blanks.
-
-    Returns:
-        ranges of atoms in the order drawn; none where there is only one atom.
+    ``uniform`` has two random numbers a try. No blanks where there is only one atom.
     """
     count = len(lengths)
     budget = max(1, math.floor(settings.ratio * int(lengths.sum())))
@@ -137,15 +131,7 @@ def sentence_blanks(
 ) -> list[tuple[int, int]]:
     """Whole sentences until enough tokens are masked; one stays visible where there are several.
 
-    Args:
-        lengths: ``(n,)`` tokens of each atom.
-        sentence_ends: ``(n,)`` bool: a sentence ends with this atom.
-        uniform: random numbers in [0, 1).
-        settings: ``sentence_ratio`` counts.
-        room: the most blanks.
-
-    Returns:
-        ranges of atoms in the order drawn.
+    A sentence ends with the atoms where ``sentence_ends`` ``(n,)`` is set.
     """
     ends = (np.flatnonzero(sentence_ends) + 1).tolist()
     if not ends or ends[-1] != len(lengths):
@@ -168,12 +154,7 @@ def document_blank(
     """One range whose length is uniform between ``document_min`` and all of the document.
 
     The drawn length is snapped to atoms: of all ranges that are long enough, one of those that come
-    nearest to it.
-
-    Args:
-        lengths: ``(n,)`` tokens of each atom.
-        uniform: two random numbers in [0, 1).
-        settings: ``document_min`` counts.
+    nearest to it. ``uniform`` has two random numbers.
     """
     edges = offsets_of(lengths)
     total, shortest = int(edges[-1]), settings.document_min * int(edges[-1])

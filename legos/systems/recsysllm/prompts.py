@@ -258,16 +258,10 @@ class Catalogue:
 def item_names(
     titles: Sequence[str], about: Sequence[str], *, max_words: int
 ) -> tuple[list[str], dict[str, int]]:
-    """One name an item, all different.
+    """One name an item, all different, of titles that are cut to so many words.
 
-    Args:
-        titles: of every item, "" where unknown.
-        about: what else is known (brand and category), for items without a title.
-        max_words: longer titles are cut first.
-
-    Returns:
-        names, and how many titles were ``missing``, ``duplicate`` (the first of equal ones is not
-        counted) and ``cut``.
+    ``about`` is what else is known (brand and category), for items without a title. Counted are the
+    titles that were ``missing``, ``duplicate`` (the first of equal ones is not) and ``cut``.
     """
     words = [title.split() for title in titles]
     cut = sum(len(own) > max_words for own in words)

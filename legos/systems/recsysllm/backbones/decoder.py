@@ -40,11 +40,9 @@ def new_cache() -> Any:
 
 
 class IntraTable(nn.Module):
-    """Vectors of intra-entity positions, zero at first.
+    """Vectors of intra-entity positions, zero at first; those behind the last share it.
 
-    Args:
-        rows: positions from here on share the last row, with a warning; the longest entity
-            and two are enough.
+    As many rows as the longest entity has tokens and two are enough.
     """
 
     def __init__(self, rows: int, width: int) -> None:

@@ -148,14 +148,11 @@ def permutation(rows: Tensor, slots: int, *, seed: int, epoch: int) -> Tensor:
 def unseen_items(
     rows: Tensor, seen: Ragged, *, num_items: int, count: int, seed: int, epoch: int
 ) -> Tensor:
-    """Different items, uniform over those that a user never had.
+    """Different items, uniform over those that a user never had: ``(B, count)`` int64.
 
     Args:
         rows: ``(B,)`` int64 what names the draws.
         seen: B rows of item numbers, ascending and all different: also held-out ones.
-
-    Returns:
-        ``(B, count)`` int64.
 
     Raises:
         DataError: fewer items are left.

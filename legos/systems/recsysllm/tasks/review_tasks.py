@@ -241,11 +241,7 @@ class ReviewRows:
 def random_split(users: Tensor, items: Tensor, *, seed: int) -> Tensor:
     """80/10/10 at random, every user and item at least once in train.
 
-    Args:
-        users, items: ``(R,)`` int64 of each review.
-
-    Returns:
-        ``(R,)`` int64 row of ``SPLITS``.
+    Users and items ``(R,)`` int64 of each review -> ``(R,)`` int64 row of ``SPLITS``.
     """
     count = users.numel()
     order = keyed_bits(torch.arange(count), 1, _SPLIT_KEY, seed)[:, 0].argsort()
