@@ -49,8 +49,7 @@ from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import Ranked, rank_entities
 from legos.systems.recsysllm.decoding import read_prompts, score_candidates
 from legos.systems.recsysllm.positions import IGNORE, Examples
-from legos.systems.recsysllm.recipe import InfillRecipe
-from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 

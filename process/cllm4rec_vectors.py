@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
     chosen = [getattr(system.model, name) for name in dict.fromkeys(args.sets)]
     if any(tables is None for tables in chosen):
         raise DataError(f"{args.run}: trained without texts, so there are no content vectors")
-    tables = system.place.tables
+    tables = system.workplace.tables
     read = torch.bincount(system.items.values, minlength=tables.num_items) > 0
     read_users = system.items.lengths > 0
     for name, known, vocabulary, write in (

@@ -20,8 +20,7 @@ from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.system import Bricks
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.system import Cllm4RecSystem
-from legos.systems.recsysllm.recipe import InfillRecipe
-from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.training.recipe import Recipe
 from legos.training.trainer import take_step

@@ -46,23 +46,23 @@ _ABOUT = 9  # tokens around a text or a user's items
 
 
 def show_cllm4rec(
-    place: Workplace, console: Console, new_data: bool, processes: Sequence[int]
+    workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]
 ) -> None:
     """Print users and texts of new data, parameters, stages and memory."""
-    settings = Cllm4RecModel.of(place.config.model)
+    settings = Cllm4RecModel.of(workplace.config.model)
     language = LanguageModel(settings.model, settings.backbone, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     report = audit_word_model(language, settings.backbone.init)
     if report is not None:
         console.print(f"tensors in the files of {language.name}: {report}", markup=False)
-    counts = _counts(place, settings, language)
+    counts = _counts(workplace, settings, language)
     if new_data:
-        print_read(console, place.config, _read(place, settings, language, counts))
-    model = _skeleton(place, settings, language)
+        print_read(console, workplace.config, _read(workplace, settings, language, counts))
+    model = _skeleton(workplace, settings, language)
     parts = [Part.of(_NAMES[name], counted(part)) for name, part in model.named_children()]
     print_backbone(console, settings, language, parts)
     stages = titled_table("stages", "stage", "epochs", "learning rate", "passes (steps, tokens)")
-    train = place.config.exp.train
+    train = workplace.config.exp.train
     for stage in stages_of(settings, train):
         if stage.epochs:
             passes = []
@@ -74,27 +74,27 @@ def show_cllm4rec(
                 passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
     console.print(stages)
-    title = f"memory on {place.accelerator.device} of {settings.name}, a device"
-    print_memory(console, title, _footprint(place, settings, model, counts), processes)
+    title = f"memory on {workplace.accelerator.device} of {settings.name}, a device"
+    print_memory(console, title, _footprint(workplace, settings, model, counts), processes)
 
 
 def _counts(
-    place: Workplace, settings: Cllm4RecModel, language: LanguageModel
+    workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
 ) -> dict[str, tuple[int, int]]:
     """Rows and tokens of a whole pass by task; those of texts are estimated where not stored."""
-    items = train_items(place.tables, place.train)
+    items = train_items(workplace.tables, workplace.train)
     users = int((items.lengths > 0).sum())
     tokens = items.values.numel() + _ABOUT * users
     counts = {"collaborative": (users, tokens), "recommendation": (users, tokens)}
     if not settings.content.enabled:
         return counts
-    store = _store(place, settings, language)
+    store = _store(workplace, settings, language)
     if store is not None and store.finished:
         texts = store.open().texts
         lengths = (texts.lengths + _ABOUT).clamp(max=settings.max_length)
         return {**counts, "content": (len(texts), int(lengths.sum()))}
-    kinds = chosen_kinds(settings.content.kinds, place.config.data, place.tables)
-    corpus = read_corpus(kinds, place.config.data, place.tables)
+    kinds = chosen_kinds(settings.content.kinds, workplace.config.data, workplace.tables)
+    corpus = read_corpus(kinds, workplace.config.data, workplace.tables)
     step = max(1, len(corpus.texts) // _SAMPLE)
     sample = corpus.texts[::step]
     if language.has_tokenizer:
@@ -105,27 +105,29 @@ def _counts(
     return {**counts, "content": (len(corpus.texts), round(mean * len(corpus.texts)))}
 
 
-def _store(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> TokenStore | None:
+def _store(
+    workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
+) -> TokenStore | None:
     """The store; None where the tokenizer's files are not here."""
     if not language.has_tokenizer:
         return None
-    return token_store(place, settings, language)
+    return token_store(workplace, settings, language)
 
 
 def _read(
-    place: Workplace,
+    workplace: Workplace,
     settings: Cllm4RecModel,
     language: LanguageModel,
     counts: Mapping[str, tuple[int, int]],
 ) -> list[tuple[str, str]]:
     users, tokens = counts["collaborative"]
-    rows = [("users with items in training", f"{users:,} of {place.tables.num_users:,}")]
+    rows = [("users with items in training", f"{users:,} of {workplace.tables.num_users:,}")]
     rows.append(("tokens of their prompts", f"about {tokens:,}"))
     if settings.content.enabled:
         texts, tokens = counts["content"]
-        kinds = chosen_kinds(settings.content.kinds, place.config.data, place.tables)
+        kinds = chosen_kinds(settings.content.kinds, workplace.config.data, workplace.tables)
         rows.append((f"texts ({', '.join(kinds)})", f"{texts:,}, about {tokens:,} tokens"))
-        store = _store(place, settings, language)
+        store = _store(workplace, settings, language)
         state = "the tokenizer is not here"
         if store is not None:
             state = f"{store.path} ({'finished' if store.finished else 'not made yet'})"
@@ -133,17 +135,19 @@ def _read(
     return rows
 
 
-def _skeleton(place: Workplace, settings: Cllm4RecModel, language: LanguageModel) -> nn.ModuleDict:
+def _skeleton(
+    workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
+) -> nn.ModuleDict:
     """Backbone and tables on the meta device."""
     backbone = prepare_backbone(word_model(language, settings.backbone.init), settings.backbone)
-    rows = place.tables.num_users + place.tables.num_items
+    rows = workplace.tables.num_users + workplace.tables.num_items
     sides = ("collaborative", "content")[: 1 + settings.content.enabled]
     tables = {side: nn.Embedding(rows, backbone.width, device="meta") for side in sides}
     return nn.ModuleDict({"backbone": backbone, **tables})
 
 
 def _footprint(
-    place: Workplace,
+    workplace: Workplace,
     settings: Cllm4RecModel,
     model: nn.ModuleDict,
     counts: Mapping[str, tuple[int, int]],
@@ -152,10 +156,10 @@ def _footprint(
     learning = [p for p in backbone.parameters() if p.requires_grad]
     sides = [part for name, part in model.items() if name != "backbone"]
     tokens = max(count / max(1, rows) for rows, count in counts.values())  # of a row of a step
-    autocast = place.config.exp.precision != "fp32"
+    autocast = workplace.config.exp.precision != "fp32"
 
     def activations(processes: int) -> Activations | None:
-        rows = math.ceil(place.config.exp.train.batch_size / processes)
+        rows = math.ceil(workplace.config.exp.train.batch_size / processes)
         width = max(1, math.ceil(tokens))
         if backbone.packs:
             width = max(width, own.row_tokens)
@@ -163,7 +167,7 @@ def _footprint(
         run = transformer_run(rows, width, vectors=True)
         return activations_of(backbone.model, run, autocast=autocast)
 
-    items = place.config.exp.train.batch_size * place.tables.num_items
+    items = workplace.config.exp.train.batch_size * workplace.tables.num_items
     optimized = [[*side.parameters(), *learning] for side in sides]
     return Footprint(
         weights_of(model, layers_of(backbone.model), optimized),

@@ -35,35 +35,37 @@ class Cllm4RecSystem:
     """CLLM4Rec over a data set, see :class:`legos.systems.protocol.System`.
 
     Args:
-        place: configuration, device and data.
+        workplace: configuration, device and data.
         say: told before texts are tokenized.
 
     Raises:
         ConfigError: sequences that the language model cannot read.
     """
 
-    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
-        self.place, self._say = place, say
-        self.settings = Cllm4RecModel.of(place.config.model)
+    def __init__(
+        self, workplace: Workplace, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.workplace, self._say = workplace, say
+        self.settings = Cllm4RecModel.of(workplace.config.model)
         self.language = LanguageModel(self.settings.model, self.settings.backbone)
         self.assembled: Assembled = build_cllm4rec(
             self.language,
             self.settings,
-            users=place.tables.num_users,
-            items=place.tables.num_items,
-            seed=place.config.exp.train.seed,
+            users=workplace.tables.num_users,
+            items=workplace.tables.num_items,
+            seed=workplace.config.exp.train.seed,
         )
         self.model = self.assembled.model
         refuse_long(self.settings, self.model.backbone.longest, self.language.name)
-        place.placed(self.model, self.model.backbone.model)
-        self.items: Ragged = train_items(place.tables, place.train)
+        workplace.placed(self.model, self.model.backbone.model)
+        self.items: Ragged = train_items(workplace.tables, workplace.train)
         if not self.items.values.numel():
-            raise DataError(f"{place.tables.folder}: no user has an item in the training split")
+            raise DataError(f"{workplace.tables.folder}: no user has an item in the training split")
         self.prompts = RecommendationPrompts(
             self.items,
             self.assembled.templates,
             self.settings,
-            seed=place.config.exp.train.seed,
+            seed=workplace.config.exp.train.seed,
         )
 
     @property
@@ -73,14 +75,14 @@ class Cllm4RecSystem:
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
         """Warm up, pretrain and finetune, going on from ``checkpoints/last``."""
-        place, own = self.place, self.place.config.exp.train
+        workplace, own = self.workplace, self.workplace.config.exp.train
         rows = self.task_rows(tracker.say)
-        seed_everything(own.seed, rank=place.accelerator.process_index)
-        shared = Pretrained(place.config, place.tables, folder.checkpoints / PRETRAINED)
-        recipe = Cllm4RecRecipe(place.accelerator, self.model, rows, own, shared=shared)
+        seed_everything(own.seed, rank=workplace.accelerator.process_index)
+        shared = Pretrained(workplace.config, workplace.tables, folder.checkpoints / PRETRAINED)
+        recipe = Cllm4RecRecipe(workplace.accelerator, self.model, rows, own, shared=shared)
         counts = ", ".join(f"{len(found):,} rows of {task}" for task, found in rows.items())
         tracker.say(f"{folder.path}: {self.parameters:,} trained parameters, {counts}")
-        some = place.split(place.config.data.splits.valid)
+        some = workplace.split(workplace.config.data.splits.valid)
         if own.stages.valid_users is not None:
             some = some.some(own.stages.valid_users, seed=own.seed)
         trained = train(recipe, lambda: self.evaluate(some, thorough=False), folder, tracker)
@@ -109,7 +111,7 @@ class Cllm4RecSystem:
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
-        return evaluate(self.place, self.model, self.prompts, interactions, thorough=thorough)
+        return evaluate(self.workplace, self.model, self.prompts, interactions, thorough=thorough)
 
     def session(self, user: str) -> UserSession:
         """Serve one user, by id; train items are read, in the order of prompts at test time.
@@ -118,15 +120,15 @@ class Cllm4RecSystem:
             DataError: there is no such user.
             ConfigError: the language model is an encoder-decoder, which keeps no prefix.
         """
-        names = self.place.tables.vocabulary("user_id")
+        names = self.workplace.tables.vocabulary("user_id")
         if user not in names:
             raise DataError(
-                f"user {user!r} is none of the {len(names):,} of {self.place.tables.folder}; a new "
-                "user has no token before the model is trained again"
+                f"user {user!r} is none of the {len(names):,} of {self.workplace.tables.folder}; a "
+                "new user has no token before the model is trained again"
             )
         number, never = names.index(user), []
         if self.settings.recommendation.exclude == "train+valid":
-            valid = self.place.split(self.place.config.data.splits.valid)
+            valid = self.workplace.split(self.workplace.config.data.splits.valid)
             clicked = clicks_of(valid)
             never = clicked.values[clicked.spread(valid.users) == number].tolist()
         own = self.items.row(number)
@@ -134,7 +136,7 @@ class Cllm4RecSystem:
 
     def task_rows(self, say: Callable[[str], None]) -> dict[Task, TaskRows]:
         """The rows of every task that has passes; texts are tokenized where they are not yet."""
-        settings, seed = self.settings, self.place.config.exp.train.seed
+        settings, seed = self.settings, self.workplace.config.exp.train.seed
         templates = self.assembled.templates
         users = InteractionLM(self.items, templates, settings, seed=seed)
         rows: dict[Task, TaskRows] = {
@@ -142,9 +144,9 @@ class Cllm4RecSystem:
             "recommendation": self.prompts,
         }
         if settings.content.enabled:
-            with self.place.accelerator.main_process_first():  # the others find it written
+            with self.workplace.accelerator.main_process_first():  # the others find it written
                 corpus = tokenized_corpus(
-                    self.place, settings, self.assembled.tokenizer, self.language, say
+                    self.workplace, settings, self.assembled.tokenizer, self.language, say
                 )
             rows["content"] = ContentLM(
                 corpus.kinds, corpus.users, corpus.items, corpus.texts, templates, settings

@@ -38,12 +38,12 @@ from legos.workplace.workplace import Workplace
 
 
 def show_recsysllm(
-    place: Workplace, console: Console, new_data: bool, processes: Sequence[int]
+    workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]
 ) -> None:
     """Print what is read, entities, parameters, training and what is measured."""
-    settings = RecsysllmModel.of(place.config.model)
-    refuse_unfit(place, settings)
-    seed, rows = place.config.exp.train.seed, settings.backbone.max_intra or 0
+    settings = RecsysllmModel.of(workplace.config.model)
+    refuse_unfit(workplace, settings)
+    seed, rows = workplace.config.exp.train.seed, settings.backbone.max_intra or 0
     language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     if isinstance(language, LanguageModel):
@@ -51,24 +51,24 @@ def show_recsysllm(
         if report is not None:
             console.print(f"tensors in the files of {language.name}: {report}", markup=False)
     if language.has_tokenizer:
-        origin = Origin.of_run(place.config.exp.load, place.tables)
-        world = open_world(place.tables, language, settings, seed=seed, origin=origin)
+        origin = Origin.of_run(workplace.config.exp.load, workplace.tables)
+        world = open_world(workplace.tables, language, settings, seed=seed, origin=origin)
         families, rows = world.families, intra_rows(settings, world.pool)
         entities = world.pool.describe()
         chosen_templates(world)
     else:
-        families = TaskFamilies.from_tables(place.tables, settings.tasks, seed=seed)
+        families = TaskFamilies.from_tables(workplace.tables, settings.tasks, seed=seed)
         entities = "unknown: the tokenizer is not here"
     if new_data:
-        print_read(console, place.config, [*_read(families), ("entities", entities)])
+        print_read(console, workplace.config, [*_read(families), ("entities", entities)])
     backbone = build_backbone(
         language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
     )
     part = Part.of("language model, adapters, positions", counted(backbone))
     print_backbone(console, settings, language, [part])
-    _show_plan(place.tables, families, settings, place.config.exp.train, console)
-    title = f"memory on {place.accelerator.device} of {settings.name}, a device"
-    footprint = _footprint(backbone, settings, place.config.exp)
+    _show_plan(workplace.tables, families, settings, workplace.config.exp.train, console)
+    title = f"memory on {workplace.accelerator.device} of {settings.name}, a device"
+    footprint = _footprint(backbone, settings, workplace.config.exp)
     print_memory(console, title, footprint, processes)
 
 

@@ -16,9 +16,8 @@ from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_bac
 from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
 from legos.systems.recsysllm.prompts import Origin
-from legos.systems.recsysllm.recipe import InfillRecipe, fit_positions
+from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream, fit_positions
 from legos.systems.recsysllm.settings import RecsysllmModel
-from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.world import intra_rows, open_world
 from legos.training.recipe import TrainedRecord
 from legos.training.saved_state import take_trained
@@ -33,7 +32,7 @@ class RecsysllmSystem:
     """RecSysLLM over a data set, see :class:`legos.systems.protocol.System`.
 
     Args:
-        place: configuration, device and data.
+        workplace: configuration, device and data.
         say: told how items are named.
 
     Raises:
@@ -42,21 +41,23 @@ class RecsysllmSystem:
         DataError: the tables are not split leave-last-out or have no titles.
     """
 
-    def __init__(self, place: Workplace, say: Callable[[str], None] = lambda text: None) -> None:
-        self.place, self.settings = place, RecsysllmModel.of(place.config.model)
-        refuse_unfit(place, self.settings)
-        seed, own = place.config.exp.train.seed, self.settings.backbone
+    def __init__(
+        self, workplace: Workplace, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.workplace, self.settings = workplace, RecsysllmModel.of(workplace.config.model)
+        refuse_unfit(workplace, self.settings)
+        seed, own = workplace.config.exp.train.seed, self.settings.backbone
         language = open_language(self.settings.model, own, seed=seed)
         refuse_long(self.settings, language.longest, language.name)
-        self.origin = Origin.of_run(place.config.exp.load, place.tables)
+        self.origin = Origin.of_run(workplace.config.exp.load, workplace.tables)
         self.world = open_world(
-            place.tables, language, self.settings, seed=seed, say=say, origin=self.origin
+            workplace.tables, language, self.settings, seed=seed, say=say, origin=self.origin
         )
         chosen_templates(self.world)  # a wrong name is told before training
         rows = intra_rows(self.settings, self.world.pool)
         self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
-        place.placed(self.backbone, self.backbone.inner)
-        self._measure = SplitMeasure(place, self.backbone, self.world)
+        workplace.placed(self.backbone, self.backbone.inner)
+        self._measure = SplitMeasure(workplace, self.backbone, self.world)
 
     @property
     def parameters(self) -> int:
@@ -65,16 +66,16 @@ class RecsysllmSystem:
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
         """Train on the mixture, going on from ``checkpoints/last``."""
-        own = self.place.config.exp.train
-        seed_everything(own.seed, rank=self.place.accelerator.process_index)
+        own = self.workplace.config.exp.train
+        seed_everything(own.seed, rank=self.workplace.accelerator.process_index)
         stream = TrainingStream(self.world, self.backbone.special, own)
-        recipe = InfillRecipe(self.place.accelerator, self.backbone, stream, self.settings, own)
+        recipe = InfillRecipe(self.workplace.accelerator, self.backbone, stream, self.settings, own)
         names, (_, steps) = ", ".join(stream.mixture.names), recipe.span()
         tracker.say(
             f"{folder.path}: {self.parameters:,} trained parameters, {steps:,} steps of "
             f"{stream.size} examples: {names}; {own.infill_share:.0%} histories with blanks"
         )
-        valid = self.place.split(self.place.config.data.splits.valid)
+        valid = self.workplace.split(self.workplace.config.data.splits.valid)
         trained = train(recipe, lambda: self._measure(valid, thorough=False), folder, tracker)
         progress = recipe.progress
         return {
@@ -101,9 +102,9 @@ class RecsysllmSystem:
         return self._measure(interactions, thorough=thorough)
 
 
-def refuse_unfit(place: Workplace, settings: RecsysllmModel) -> None:
+def refuse_unfit(workplace: Workplace, settings: RecsysllmModel) -> None:
     """Raise ConfigError for what this system cannot do."""
-    config, own = place.config.exp, settings.measure
+    config, own = workplace.config.exp, settings.measure
     beams = own.beams
     if config.evaluate.ranking != "all":
         raise ConfigError(

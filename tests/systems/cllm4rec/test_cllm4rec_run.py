@@ -103,8 +103,8 @@ def test_warm_up_pulls_nothing_and_the_public_code_ends_without_dropout(
 
 
 def recipe_of(system: Cllm4RecSystem) -> Cllm4RecRecipe:
-    rows, train = system.task_rows(lambda text: None), system.place.config.exp.train
-    return Cllm4RecRecipe(system.place.accelerator, system.model, rows, train)
+    rows, train = system.task_rows(lambda text: None), system.workplace.config.exp.train
+    return Cllm4RecRecipe(system.workplace.accelerator, system.model, rows, train)
 
 
 def begin_step(recipe: Cllm4RecRecipe) -> dict[str, float]:
@@ -384,7 +384,7 @@ def test_a_finished_run_serves_single_users_as_it_was_measured(root: Path, tmp_p
         train = system.items.select(users[row : row + 1]).values.tolist()
         assert session.items == train
         assert not set(session.top(30).tolist()) & set(train)
-    valid = system.place.split("valid")
+    valid = system.workplace.split("valid")
     (clicked,) = valid.candidates.values[valid.candidates.spread(valid.users) == 17].tolist()
     assert clicked in system.session("U17").top(30).tolist()
     settings = system.settings.model_dump(mode="json") | {

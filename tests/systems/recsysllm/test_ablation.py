@@ -19,8 +19,8 @@ from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.positions import IGNORE, Examples, appended
+from legos.systems.recsysllm.recipe import TrainingStream, join_examples
 from legos.systems.recsysllm.settings import RecsysllmModel
-from legos.systems.recsysllm.stream import TrainingStream, join_examples
 from legos.systems.recsysllm.world import World, open_world
 from tests.systems.recsysllm.small import small_llama, spans_of
 from tests.systems.recsysllm.system import word_language_model

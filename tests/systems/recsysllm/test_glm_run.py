@@ -20,7 +20,7 @@ from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.positions import GLM_GPT2, lay_out
 from legos.systems.recsysllm.prompts import Instance, builtin_prompts
-from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.recipe import TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.units import UnitTokenizer, plain
 from legos.workplace.device import make_accelerator

@@ -20,8 +20,7 @@ from legos.modes.main import run
 from legos.systems.recsysllm.measure import default_templates
 from legos.systems.recsysllm.positions import IGNORE
 from legos.systems.recsysllm.prompts import builtin_prompts
-from legos.systems.recsysllm.recipe import InfillRecipe
-from legos.systems.recsysllm.stream import TrainingStream
+from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.training.optimizer import learning_rate_factor
 from legos.training.trainer import take_step
@@ -125,7 +124,7 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
             "train": {"batch_tokens": tokens, "infill_share": 0.5, "batch_size": 40},
         }
         system = opened(system_config(reviewed.folder, tmp_path, model=more))
-        train = system.place.config.exp.train
+        train = system.workplace.config.exp.train
         stream = TrainingStream(system.world, system.backbone.special, train)
         examples = stream.examples(5)
         again = TrainingStream(system.world, system.backbone.special, train).examples(5)
@@ -135,7 +134,7 @@ def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
         assert 0 < int(several.sum()) <= 30
         assert int((examples.targets != IGNORE).sum()) > 40
         recipe = InfillRecipe(
-            system.place.accelerator, system.backbone, stream, system.settings, train
+            system.workplace.accelerator, system.backbone, stream, system.settings, train
         )
         recipe.replicas.module.train()
         logs = []

@@ -12,8 +12,8 @@ import pytest
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.positions import appended
+from legos.systems.recsysllm.recipe import TrainingStream
 from legos.systems.recsysllm.settings import RecsysllmModel
-from legos.systems.recsysllm.stream import TrainingStream
 from legos.systems.recsysllm.units import Unit
 from legos.systems.recsysllm.world import open_world
 from tests.systems.recsysllm.system import system_config
@@ -46,4 +46,4 @@ def test_histories_with_blanks_never_tell_what_is_held_out(
     assert any(max(events) == int(lengths[row]) - 3 for row, events in told)
     share = len(told) / (20 * 40)
     assert share == pytest.approx(0.25, abs=3 * (0.25 * 0.75 / 800) ** 0.5)
-    assert len(Counter(row for row, _ in told)) == len(stream._readers)
+    assert len(Counter(row for row, _ in told)) == len(stream._users)
