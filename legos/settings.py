@@ -141,13 +141,11 @@ class OnlyWith:
         key: the other key.
         values: of it.
         instead: what is read in place of the setting; "": nothing.
-        alone: what the values mean, where the other key is none of the section's settings.
     """
 
     key: str
     values: tuple[str, ...]
     instead: str = ""
-    alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,6 +234,8 @@ def settings(section: BaseModel, prefix: str = "", mark: Mark = WEIGHTS) -> Iter
             plain = _told(section) if plain is None else plain
             if name in plain:
                 yield Setting(key, plain[name], own)
+    for name in (plain or {}).keys() - type(section).model_fields.keys():  # as ids have it
+        yield Setting(f"{prefix}.{name}", (plain or {})[name], mark)
     for name, value in getattr(section, "removed", {}).items():
         yield Setting(f"{prefix}.{name}", value, mark)
 
@@ -278,8 +278,7 @@ def unread_settings(section: BaseModel, prefix: str, things: Set[str]) -> Iterat
     for key, inside, only in marked(section, prefix, OnlyWith):
         if (found := getattr(inside, only.key)) not in only.values:
             where = f"{key.rpartition('.')[0]}.{only.key}"
-            alone = only.alone or f"{where} {' or '.join(only.values)}"
-            alone = f"it with {alone} alone, not {found}"
+            alone = f"it with {where} {' or '.join(only.values)} alone, not {found}"
             yield key, f"{only.instead}, with {where} {found}" if only.instead else alone
     for key, _, asked in marked(section, prefix, AskedFor):
         if not asked.things & things:

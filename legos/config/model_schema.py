@@ -308,7 +308,7 @@ class ModelConfig(SystemModel):
         for _, brick in bricks_in(self):
             if (kind := brick_class(brick)) is not None:
                 found |= _arguments(kind)
-            if getattr(brick, "trained", "frozen") != "frozen":
+            if getattr(brick, "train", "frozen") != "frozen":
                 found.add("item")
         return frozenset(found)
 

@@ -59,42 +59,54 @@ class LanguageModelSettings(LoadSettings, BrickConfig):
         return self.cache_dtype or self.dtype
 
 
-def lora_rank_of_switch(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a language model with ``lora_rank`` in the place of ``lora`` and ``lora_r``.
+def once_switches(settings: dict[str, Any]) -> dict[str, Any]:
+    """``lora``, ``lora_r`` and ``frozen``, as ONCE says it, become ``train`` and ``lora_rank``.
 
-    A ``lora_rank`` beside them wins: it is given for one model, they for all.
+    A ``train`` or ``lora_rank`` beside them wins: it is given for one model, they for all.
 
     Raises:
-        ValidationError: one of them is no such number.
+        ValidationError: one of them is no such value.
     """
-    if not {"lora", "lora_r"} & settings.keys():
-        return settings
-    rest = dict(settings)
-    switch, rank = rest.pop("lora", None), rest.pop("lora_r", ONCE_RANK)
-    if switch is None:
-        switch = rest.get("frozen") not in (True, "true")
-    for key, given, least, what in (
-        ("lora", switch, 0, "0 (off), 1 (on) or a rank"),
-        ("lora_r", rank, 1, "a rank"),
-    ):
-        if type(given) not in (int, bool) or not least <= given <= LARGEST_RANK:
-            message = f"expected {what}, at most {LARGEST_RANK:,}, found {given!r}"
+    given = {"lora": None, "lora_r": ONCE_RANK, "frozen": False} | settings
+    switch, rank, frozen = given.pop("lora"), given.pop("lora_r"), given.pop("frozen")
+    expected = {
+        "lora": (switch is None or _whole(switch, 0), "0 (off), 1 (on) or a rank"),
+        "lora_r": (_whole(rank, 1), "a rank"),
+        "frozen": (frozen in (True, False, "true", "false"), "true or false"),
+    }
+    for key, (is_one, what) in expected.items():
+        if not is_one:
+            most = "" if key == "frozen" else f", at most {LARGEST_RANK:,}"
+            message = f"expected {what}{most}, found {settings[key]!r}"
             kind = PydanticCustomError("brick", "{message}", {"message": message})
-            details = InitErrorDetails(type=kind, loc=(key,), input=given)
+            details = InitErrorDetails(type=kind, loc=(key,), input=settings[key])
             raise ValidationError.from_exception_data("language_model", [details])
-    return {"lora_rank": rank if switch == 1 else int(switch), **rest}
+    frozen = frozen in (True, "true")
+    if switch is None:
+        switch = 0 if frozen or not {"lora", "lora_r"} & settings.keys() else 1
+    rank = int(switch) if switch > 1 else rank
+    if "train" in given:
+        return {"lora_rank": rank if given["train"] == "lora" else 0, **given}
+    rank = given.get("lora_rank", rank if switch else 0)
+    if frozen and rank:
+        raise ValueError(f"frozen and lora_rank {rank}: LoRA is a way of training")
+    return {**given, "train": "frozen" if frozen else "lora" if rank else "full", "lora_rank": rank}
+
+
+def _whole(value: Any, least: int) -> bool:
+    return type(value) in (int, bool) and least <= value <= LARGEST_RANK
 
 
 class LanguageModelConfig(TuningSettings, LanguageModelSettings):
     name: Literal["language_model"] = "language_model"
     layer: int = 0
     """Layers below are computed once and cached; 0: no cache; -1: all but the last."""
-    frozen: bool = False
-    """Train nothing of it; only without LoRA."""
+    train: Trained = "full"
+    """What of the kept layers is trained: nothing, LoRA adapters, or all. `lora`, `lora_r` and
+    `frozen` say it as ONCE does: `lora` 0: full; 1: with rank `lora_r`, 32; more: with this rank;
+    null: with LoRA unless `frozen`. A `lora_rank` alone means LoRA, 0: full."""
     lora_rank: int = Field(0, ge=0, le=LARGEST_RANK)
-    """Rank r of LoRA; 0: off, the kept layers themselves are trained. `lora` and `lora_r` say the
-    same as ONCE does: `lora` 0: off; 1: on with rank `lora_r`, 32; more: on with this rank; null:
-    on, unless `frozen`."""
+    """Rank r of LoRA; 0 without."""
     lora_alpha: Alpha = 128.0
     """Adapters count alpha / r times (128 in ONCE)."""
     lora_dropout: LoraDropout = 0.1
@@ -106,24 +118,21 @@ class LanguageModelConfig(TuningSettings, LanguageModelSettings):
     normalise: bool = False
     """Layer norm over the final states first (not in ONCE): LLaMA-like states are large."""
 
-    @property
-    def trained(self) -> Trained:
-        """What of it is trained."""
-        if self.frozen:
-            return "frozen"
-        return "lora" if self.lora_rank else "full"
-
     @model_validator(mode="before")
     @classmethod
-    def _read_switch(cls, value: Any) -> Any:
-        """``lora`` and ``lora_r``, as ONCE's commands say it, become ``lora_rank``."""
-        return lora_rank_of_switch(value) if isinstance(value, dict) else value
+    def _read_switches(cls, value: Any) -> Any:
+        return once_switches(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _one_way_to_train(self) -> Self:
-        if self.frozen and self.lora_rank:
-            raise ValueError(f"frozen and lora_rank {self.lora_rank}: LoRA is a way of training")
+    def _a_rank_with_lora_alone(self) -> Self:
+        if bool(self.lora_rank) != (self.train == "lora"):
+            raise ValueError(f"train {self.train}: lora_rank {self.lora_rank} is of LoRA alone")
         return self
+
+    def told_in_ids(self) -> dict[str, Any]:
+        """Plain values; what is trained by the keys of earlier runs."""
+        told = super().told_in_ids()
+        return told | {"frozen": told.pop("train") == "frozen"}
 
 
 @item_encoders.register(LanguageModelConfig)
@@ -142,7 +151,7 @@ class LanguageModelEncoder(nn.Module):
         self, settings: LanguageModelConfig, *, language_model: LanguageModel, hidden_size: int
     ) -> None:
         super().__init__()
-        self.frozen, self.pooling = settings.frozen, settings.pooling
+        self.frozen, self.pooling = settings.train == "frozen", settings.pooling
         self.most_calls = MOST_BUCKETS
         model = language_model.instance()
         self.reads = TOKENS

@@ -41,9 +41,9 @@ def choose_trained(model: nn.Module, how: TuningSettings) -> None:
     Raises:
         ConfigError: see :func:`add_lora` and :func:`legos.lm.cut.enable_checkpointing`.
     """
-    if how.trained == "frozen":
+    if how.train == "frozen":
         model.requires_grad_(False)
-    elif how.trained == "lora":
+    elif how.train == "lora":
         add_lora(
             model,
             rank=how.lora_rank,
@@ -57,9 +57,9 @@ def choose_trained(model: nn.Module, how: TuningSettings) -> None:
 
 def trained_part(how: TuningSettings, *, kept: int, layers: int, parameters: int) -> str:
     """Say in a line what is trained: of ``kept`` layers that run, so many ``parameters``."""
-    if how.trained == "frozen":
+    if how.train == "frozen":
         return f"nothing: its {kept} of {layers} layers are frozen"
-    of = f"LoRA of rank {how.lora_rank} on" if how.trained == "lora" else "full tuning of"
+    of = f"LoRA of rank {how.lora_rank} on" if how.train == "lora" else "full tuning of"
     return f"{of} {kept} of {layers} layers: {parameters:,} parameters"
 
 
@@ -81,7 +81,7 @@ def add_lora(
     if not names:
         raise ConfigError(
             f"lora_targets: the layers of {type(model).__name__} have no linear layer that LoRA "
-            "could adapt; set lora_rank: 0"
+            "could adapt; set train: full"
         )
     chosen = _meant(targets, names) or default_targets(model)
     for target in chosen:

@@ -17,7 +17,7 @@ Quantised = Literal["none", "int8", "nf4"]
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 Trained = Literal["frozen", "lora", "full"]
 LARGEST_RANK = 16_384
-_WITH_LORA = OnlyWith("trained", ("lora",), alone="LoRA")
+_WITH_LORA = OnlyWith("train", ("lora",))
 Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK), _WITH_LORA]
 Alpha = Annotated[Positive, _WITH_LORA]
 LoraDropout = Annotated[Dropout, _WITH_LORA]
@@ -45,6 +45,8 @@ class LoadSettings(Settings):
 class TuningSettings(LoadSettings):
     """What of a language model is trained, and how."""
 
+    train: Trained = "frozen"
+    """What of it is trained: nothing, LoRA adapters, or all."""
     lora_rank: Rank = 8
     """r of LoRA."""
     lora_alpha: Alpha = 16.0
@@ -57,14 +59,9 @@ class TuningSettings(LoadSettings):
     gradient_checkpointing: Annotated[bool, NOTHING] = False
     """Compute activations twice rather than keep them."""
 
-    @property
-    def trained(self) -> Trained:
-        """What is trained: nothing, adapters, or the weights themselves."""
-        raise NotImplementedError
-
     @model_validator(mode="after")
     def _trained_weights_are_fp32(self) -> Self:
-        if self.trained != "full":
+        if self.train != "full":
             return self
         if self.quantised != "none":
             raise ValueError(f"quantised {self.quantised}: needs LoRA or frozen")
@@ -82,13 +79,6 @@ class BackboneSettings(TuningSettings):
     added: ClassVar[frozenset[str]] = frozenset({"dtype", "quantised"})
     init: Literal["pretrained", "random"] = "pretrained"
     """`random`: its shape with fresh weights."""
-    train: Trained = "frozen"
-    """What of it is trained: nothing, LoRA adapters, or all."""
-
-    @property
-    def trained(self) -> Trained:
-        """What is trained."""
-        return self.train
 
 
 _GGUF = ".gguf"

@@ -139,7 +139,7 @@ def _facts(
         "language_model": language_model.name,
         "fingerprint": language_model.fingerprint,  # of the original
         "layer": layer,
-        "frozen": settings.frozen,
+        "frozen": settings.train == "frozen",
         "lora": lora,
         "dtype": settings.dtype,
     }

@@ -264,8 +264,8 @@ def _of_language(exp: ExpConfig, model: ModelConfig) -> list[str]:
 
 def _of_brick(path: str, settings: LanguageModelConfig) -> list[str]:
     found = [*_of_weights(path, settings), f"a higher {path}.layer ({settings.layer})"]
-    if settings.trained == "full":
-        found.append(f"{path}.lora_rank 32 (LoRA in place of full tuning)")
+    if settings.train == "full":
+        found.append(f"{path}.train lora (in place of full tuning)")
     return found
 
 
@@ -273,7 +273,7 @@ def _of_weights(path: str, settings: TuningSettings) -> list[str]:
     found = []
     if not settings.gradient_checkpointing:
         found.append(f"{path}.gradient_checkpointing true")
-    if settings.trained != "full":
+    if settings.train != "full":
         if settings.dtype == "fp32":
             found.append(f"{path}.dtype bf16")
         if settings.quantised == "none":

@@ -123,7 +123,7 @@ def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tupl
     rows = [("kept layers", f"{layers} of {model.num_layers}: {count:,} parameters, "
              f"{shown_bytes(count * size)}")]  # fmt: skip
     choose_trained(kept, settings)
-    if settings.trained == "lora":
+    if settings.train == "lora":
         count = sum(parameter.numel() for parameter in lora_parameters(kept))
     trained = trained_part(settings, kept=layers, layers=model.num_layers, parameters=count)
     return [*rows, (TRAINED, trained)]

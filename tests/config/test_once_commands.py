@@ -62,6 +62,9 @@ def rank(*words: str, model: str = "llama-naml") -> int:
         ("--use_lora false", 0),
         ("--model.item.lora_rank 1", 1),
         ("--model.item.lora_rank 0", 0),
+        ("--model.item.train lora --lora_r 4", 4),
+        ("--model.item.train full", 0),
+        ("--model.item.train frozen --lora 1", 0),
     ],
 )
 @pytest.mark.parametrize("model", ["llama-naml", "bert-naml"])
@@ -87,6 +90,9 @@ def test_alpha_and_dropout_are_variables_and_plm_nr_tunes_its_layers() -> None:
         ("--lora 100000", r"model\.item\.lora: expected .* at most 16,384"),
         ("--lora_r 0", r"model\.item\.lora_r: expected a rank, at most 16,384, found 0"),
         ("--lora 1 --frozen true", "LoRA is a way of training"),
+        ("--frozen maybe", r"model\.item\.frozen: expected true or false, found 'maybe'"),
+        ("--model.item.train full --model.item.lora_rank 8", "lora_rank 8 is of LoRA alone"),
+        ("--model.item.train loar", "did you mean 'lora'"),
     ],
 )
 def test_what_is_no_switch_and_no_rank_is_refused(words: str, expected: str) -> None:

@@ -225,7 +225,7 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
         model, row_tokens=settings.row_tokens, temperature=settings.temperature
     )
     choose_trained(backbone.model, settings)
-    if backbone.head is not None and settings.trained != "full":
+    if backbone.head is not None and settings.train != "full":
         backbone.head.requires_grad_(False)
     return backbone
 

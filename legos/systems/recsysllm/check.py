@@ -81,7 +81,7 @@ def _footprint(backbone: Backbone, settings: RecsysllmModel, exp: ExpConfig) -> 
         examples = math.ceil(own.batch_size / processes)
         rows = max(1, min(own.batch_tokens // width, examples))
         if glm:
-            run = glm_run(rows, width, backbone.width, learn=settings.backbone.trained == "full")
+            run = glm_run(rows, width, backbone.width, learn=settings.backbone.train == "full")
         else:
             run = transformer_run(rows, width, vectors=True)
         return activations_of(backbone.inner, run, autocast=exp.precision != "fp32")

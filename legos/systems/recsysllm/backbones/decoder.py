@@ -242,7 +242,7 @@ def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
     Raises:
         ConfigError: see :func:`legos.lm.adapt.choose_trained`.
     """
-    backbone.requires_grad_(settings.trained == "full")
+    backbone.requires_grad_(settings.train == "full")
     choose_trained(backbone.inner, settings)
     if isinstance(backbone, DecoderBackbone):
         backbone.intra.requires_grad_(True)
