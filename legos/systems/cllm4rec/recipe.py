@@ -128,8 +128,6 @@ class Cllm4RecRecipe(Recipe):
     """Warm-up, pretraining and finetuning.
 
     Args:
-        accelerator: device and precision.
-        model: to train, on the device.
         rows: of every task that has passes.
         train: ``exp.train``; early stopping is that of finetuning.
         shared: where runs that share this pretraining leave and find it; None: they do not.

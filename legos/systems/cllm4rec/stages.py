@@ -124,8 +124,6 @@ class Pretrained:
     """Where runs with the same pretraining find each other.
 
     Args:
-        config: of the run.
-        tables: its data set.
         checkpoint: where the run itself leaves its pretraining.
     """
 

@@ -35,7 +35,6 @@ class Cllm4RecSystem:
     """CLLM4Rec over a data set, see :class:`legos.systems.protocol.System`.
 
     Args:
-        workplace: configuration, device and data.
         say: told before texts are tokenized.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +21,12 @@ from legos.lm.word_model import MAX_LOGITS
 from legos.systems.recsysllm.automaton import START_ID, Automaton
 from legos.systems.recsysllm.backbones.decoder import Backbone, new_cache
 from legos.systems.recsysllm.positions import (
-    IGNORE,
     Examples,
     Inputs,
-    Layout,
     in_slots,
     lay_out,
     with_ends,
 )
-
-Reduction = Literal["tokens", "examples"]
 
 
 @dataclass(frozen=True)
@@ -125,33 +121,6 @@ def chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
     before = lengths.cumsum(0) - lengths
     number = (before - before[torch.searchsorted(owners, owners)]) // max_tokens
     return [(number == chunk).nonzero()[:, 0] for chunk in number.unique()]
-
-
-def infill_loss(
-    backbone: Backbone, examples: Examples, layout: Layout, *, reduction: Reduction = "tokens"
-) -> Tensor:
-    """Mean negative log-likelihood of the tokens and [END] of all blanks.
-
-    Args:
-        examples: N, on its device.
-        reduction: ``tokens``: every target counts the same (GLM); ``examples``: every example does
-            (P5).
-
-    Returns:
-        fp32 scalar; 0 without targets.
-    """
-    at = (examples.targets != IGNORE).nonzero()[:, 0]
-    states = backbone.states(layout.inputs, layout.mask)
-    chosen = states.flatten(0, 1).index_select(0, layout.slots[at])  # (M, D)
-    losses = token_losses(backbone, chosen, examples.targets[at])
-    if not len(at):
-        return losses.sum()
-    if reduction == "tokens":
-        return losses.mean()
-    rows = Ragged(examples.tokens, examples.offsets).rows[at]
-    counts = torch.bincount(rows, minlength=len(examples))
-    weights = 1.0 / (counts[rows] * (counts > 0).sum())
-    return (losses * weights).sum()
 
 
 def token_losses(

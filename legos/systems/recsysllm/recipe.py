@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +20,7 @@ from legos.data.rows import token_batches
 from legos.errors import LegosError
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
-from legos.systems.recsysllm.decoding import Reduction, infill_loss
+from legos.systems.recsysllm.decoding import token_losses
 from legos.systems.recsysllm.masking import sample_blanks
 from legos.systems.recsysllm.positions import (
     IGNORE,
@@ -64,8 +64,6 @@ class TrainingStream:
     """Examples of every step.
 
     Args:
-        world: tables and tokenizer.
-        special: tokens of the backbone.
         train: ``exp.train``; a step has ``batch_size`` times ``acc_batch`` examples.
 
     Attributes:
@@ -109,13 +107,7 @@ class TrainingStream:
         return join_examples(parts)
 
     def history(self, row: int, events: Sequence[int], *, arrow: bool) -> list[Unit]:
-        """What a user did, as a document.
-
-        Args:
-            row: of the sequences.
-            events: which of the user's.
-            arrow: between them instead of a comma.
-        """
+        """What a user did, as a document."""
         families = self._world.families
         user = int(families.sequences.users[row])
         items = families.sequences.items.row(row)[events].tolist()
@@ -195,20 +187,30 @@ class _Resumable(ResumableRecord):
 
 
 class InfillLoss(nn.Module):
-    """The objective as a module, so that a wrapper of many processes sees its ``forward``.
+    """Mean negative log-likelihood of the tokens and [END] of all blanks.
 
-    Args:
-        backbone: of the loss.
-        reduction: see :func:`legos.systems.recsysllm.decoding.infill_loss`.
+    A module, so that a wrapper of many processes sees its ``forward``. With reduction ``tokens``
+    every target counts the same (GLM), with ``examples`` every example does (P5).
     """
 
-    def __init__(self, backbone: Backbone, reduction: Reduction) -> None:
+    def __init__(self, backbone: Backbone, reduction: Literal["tokens", "examples"]) -> None:
         super().__init__()
         self.backbone, self._reduction = backbone, reduction
 
     def forward(self, examples: Examples, layout: Layout) -> Tensor:
-        """The loss of examples on the backbone's device: fp32 scalar."""
-        return infill_loss(self.backbone, examples, layout, reduction=self._reduction)
+        """The loss of examples on the backbone's device: fp32 scalar; 0 without targets."""
+        at = (examples.targets != IGNORE).nonzero()[:, 0]
+        states = self.backbone.states(layout.inputs, layout.mask)
+        chosen = states.flatten(0, 1).index_select(0, layout.slots[at])  # (M, D)
+        losses = token_losses(self.backbone, chosen, examples.targets[at])
+        if not len(at):
+            return losses.sum()
+        if self._reduction == "tokens":
+            return losses.mean()
+        rows = Ragged(examples.tokens, examples.offsets).rows[at]
+        counts = torch.bincount(rows, minlength=len(examples))
+        weights = 1.0 / (counts[rows] * (counts > 0).sum())
+        return (losses * weights).sum()
 
 
 class Piece(NamedTuple):
@@ -226,15 +228,7 @@ class Piece(NamedTuple):
 
 
 class InfillRecipe(Recipe):
-    """Steps over the mixture; an epoch is measured after its last one.
-
-    Args:
-        accelerator: device and precision.
-        backbone: on the device.
-        stream: examples of every step.
-        settings: how.
-        train: ``exp.train``.
-    """
+    """Steps over the mixture; an epoch is measured after its last one."""
 
     system = "recsysllm"
     record = _Resumable
@@ -350,26 +344,20 @@ def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
     """Examples that are read together: few enough tokens, and of like lengths.
 
     Attention costs a row's tokens times its width, and short examples pack tightly into narrow
-    rows; groups of few tokens are not worth a forward pass of their own.
-
-    Args:
-        lengths: ``(N,)`` int64 tokens of each example.
-        budget: the most tokens of a group.
-
-    Returns:
-        ``(n,)`` int64 numbers of each group.
+    rows; groups of few tokens are not worth a forward pass of their own. Lengths are
+    ``(N,)`` int64; a group is ``(n,)`` int64 numbers.
     """
-    found: list[Tensor] = []
+    groups: list[Tensor] = []
     for group in token_batches(lengths, budget):  # the longest first
         begin = used = 0
         for at, number in enumerate(group.tolist()):
             length = int(lengths[number])
             if used >= _ENOUGH and 2 * length <= int(lengths[group[begin]]):
-                found.append(group[begin:at])
+                groups.append(group[begin:at])
                 begin, used = at, 0
             used += length
-        found.append(group[begin:])
-    return found
+        groups.append(group[begin:])
+    return groups
 
 
 def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:

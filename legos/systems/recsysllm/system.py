@@ -32,7 +32,6 @@ class RecsysllmSystem:
     """RecSysLLM over a data set, see :class:`legos.systems.protocol.System`.
 
     Args:
-        workplace: configuration, device and data.
         say: told how items are named.
 
     Raises:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, choose_parts
-from legos.systems.recsysllm.decoding import infill_loss, token_losses
+from legos.systems.recsysllm.decoding import token_losses
 from legos.systems.recsysllm.positions import (
     IGNORE,
     Examples,
@@ -21,6 +21,7 @@ from legos.systems.recsysllm.positions import (
     build_examples,
     lay_out,
 )
+from legos.systems.recsysllm.recipe import InfillLoss
 from legos.systems.recsysllm.settings import DecoderSettings, PositionSettings
 from tests.systems.recsysllm.small import (
     FAMILIES,
@@ -116,7 +117,7 @@ def test_padding_gives_no_nan(family: str, dtype: torch.dtype) -> None:
     layout = lay_out(examples, pad=0)
     assert not bool(layout.real.all())
     assert bool(layout.mask.any(-1).all())
-    loss = infill_loss(backbone, examples, layout)
+    loss = InfillLoss(backbone, "tokens")(examples, layout)
     loss.backward()
     assert bool(loss.isfinite())
     for name, parameter in backbone.named_parameters():
@@ -173,7 +174,7 @@ def test_loss_and_gradients_equal_those_of_all_logits_at_once(family: str) -> No
         expected.backward(retain_graph=True)
         gradients = [p.grad.clone() for p in backbone.parameters() if p.grad is not None]
         backbone.zero_grad()
-        loss = infill_loss(backbone, examples, layout, reduction=reduction)  # type: ignore[arg-type]
+        loss = InfillLoss(backbone, reduction)(examples, layout)  # type: ignore[arg-type]
         loss.backward()
         assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
         found = [p.grad for p in backbone.parameters() if p.grad is not None]

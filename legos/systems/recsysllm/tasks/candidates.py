@@ -134,14 +134,9 @@ def frozen_candidates(
         DataError: the folder was made from something else, or its files are damaged.
     """
     wanted = {
-        "format": _FORMAT,
-        "protocol": PROTOCOL,
-        "tables": tables,
-        "split": split,
-        "seed": seed,
-        "negatives": negatives,
-        "users": len(sequences),
-    }
+        "format": _FORMAT, "protocol": PROTOCOL, "tables": tables, "split": split, "seed": seed,
+        "negatives": negatives, "users": len(sequences),
+    }  # fmt: skip
     if not (folder / _MANIFEST).is_file():
         # runs that start together want the same candidates: one draws, the others wait for it
         with output_lock(folder, wait=True):
