@@ -90,7 +90,7 @@ def models() -> Mapping[str, Model]:
     files = {path.stem: path for path in yaml_files(_FOLDER)}
     found: dict[str, Model] = {}
     for group in table.data:
-        for name, row in _rows(table, group):
+        for name, row in _rows(table.part((group,))):
             if name in found:
                 raise ConfigError(f"{row.places[()]}: model {name} is given twice")
             told = {key: row.data.pop(key, "") for key in _OF_THE_TABLE}
@@ -102,26 +102,25 @@ def models() -> Mapping[str, Model]:
     return found | {name: Model(name, OWN, Document({}), file) for name, file in files.items()}
 
 
-def _rows(table: Document, group: str) -> Iterator[tuple[str, Document]]:
+def _rows(group: Document) -> Iterator[tuple[str, Document]]:
     """Name and content of each row of a group, those of its cross included."""
-    run = {"run": table.data[group].get("run", "")}
-    for name in table.data[group]:
+    run = {"run": group.data.get("run", "")}
+    for name in group.data:
         if name == "cross":
-            yield from _crossed(table, group)
+            yield from _crossed(group.part((name,)))
         elif name != "run":
-            row = table.part((group, name))
+            row = group.part((name,))
             yield name, Document(run | row.data, row.places)
 
 
-def _crossed(table: Document, group: str) -> Iterator[tuple[str, Document]]:
+def _crossed(cross: Document) -> Iterator[tuple[str, Document]]:
     """A row for every word of ``first`` with every word of ``second``."""
-    cross: KeyPath = (group, "cross")
-    said = table.data[group]["cross"]
+    said = cross.data
     for one, two in product(said["first"], said["second"]):
-        row = table.part((*cross, "first", one))
+        row = cross.part(("first", one))
         about = f"{row.data['about']}, {said['second'][two]['about']}"
         place = row.places[()]
-        merge(row, table.part((*cross, "second", two)))
+        merge(row, cross.part(("second", two)))
         row.data["about"], row.places[()] = about, place
         yield f"{one}{said['joined_by']}{two}", row
 
