@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from legos.errors import CheckpointError
 from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import Tracker
 from legos.training.recipe import BEST, LAST, Recipe, TrainedRecord
 from legos.training.weights import (
     below,
@@ -42,52 +42,29 @@ _RandomState = tuple[Mapping[str, Any], Mapping[str, Tensor]]
 
 
 class SavedState:
-    """The checkpoints of one run; every process calls it, the main one writes.
+    """The checkpoints of one run, as often as ``exp.train`` says; the main process writes.
 
     Args:
         recipe: what is saved and restored.
         folder: of the checkpoints.
         run_id: stored in them.
         tracker: whose lines are cut back to the checkpoint.
-        minutes: save at least so often.
-        steps: save every so many steps, too; 0: by time alone.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        run_id: str,
-        tracker: Tracker,
-        *,
-        minutes: float,
-        steps: int = 0,
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, run_id: str, tracker: Tracker) -> None:
         self._recipe, self._folder, self._run_id = recipe, folder, run_id
-        self._tracker, self._minutes, self._steps = tracker, minutes, steps
-        self._saved_at = time.monotonic()
-
-    @classmethod
-    def of_run(cls, recipe: Recipe, folder: RunFolder, tracker: Tracker) -> SavedState:
-        """The checkpoints of a run folder, saved as often as ``exp.train`` says."""
-        return cls(
-            recipe,
-            folder.checkpoints,
-            folder.id,
-            tracker,
-            minutes=recipe.train.checkpoint_minutes,
-            steps=recipe.train.checkpoint_steps,
-        )
+        self._tracker, self._saved_at = tracker, time.monotonic()
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        return (time.monotonic() - self._saved_at) / 60 > self._minutes
+        return (time.monotonic() - self._saved_at) / 60 > self._recipe.train.checkpoint_minutes
 
     @property
     def is_at_step(self) -> bool:
         """Whether the number of steps asks for a save."""
-        return self._steps > 0 and self._recipe.progress.step % self._steps == 0
+        steps = self._recipe.train.checkpoint_steps
+        return steps > 0 and self._recipe.progress.step % steps == 0
 
     def save(self, name: str) -> None:
         """Write the checkpoint of that name."""

@@ -210,7 +210,8 @@ def train(
         return result.rows[ALL] if result else {}
 
     begin = time.monotonic()
-    Trainer(recipe, validate, SavedState.of_run(recipe, folder, tracker), tracker).train()
+    saved = SavedState(recipe, folder.checkpoints, folder.id, tracker)
+    Trainer(recipe, validate, saved, tracker).train()
     tracker.say(f"{time.monotonic() - begin:.0f} s in all")
     stopping = recipe.early_stopping
     found: dict[str, Any] = {"steps": recipe.progress.step}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from legos.config.train_schema import TrainConfig
 from legos.errors import CheckpointError, LegosError
 from legos.recommender import Scored
+from legos.runs.checkpoint import read_checkpoint
 from legos.training.trainer import take_step
 from tests.tiny import tiny_tables
 from tests.training.tiny_training import final_weights, tiny_training, train_tiny
@@ -184,6 +185,16 @@ def test_only_the_rows_with_a_bad_loss_are_named(tables: Path) -> None:
 def test_a_process_hears_what_any_process_raises(tables: Path) -> None:
     _, raised = take_step(tiny_training(tables), [False, True])
     assert raised == [False, True]
+
+
+def test_without_epochs_the_best_is_the_model_as_it_was(tables: Path, tmp_path: Path) -> None:
+    training = tiny_training(tables, epochs=0)
+    before = final_weights(training)
+    train_tiny(training, tmp_path)
+    stored = read_checkpoint(tmp_path / "checkpoints/best").model
+    assert stored.keys() == before.keys()
+    assert all(torch.equal(stored[name], before[name]) for name in before)
+    assert not (tmp_path / "checkpoints/last").exists()
 
 
 def test_only_parameters_of_language_models_learn_at_item_lr(tables: Path) -> None:

@@ -129,15 +129,7 @@ def train_tiny(training: BricksRecipe, folder: Path) -> None:
 def saved_tiny(training: BricksRecipe, folder: Path, tracker: Any = None) -> SavedState:
     """The checkpoints of a training in a folder."""
     tracker = tracker or Tracker(folder, enabled=False)
-    config = training.train
-    return SavedState(
-        training,
-        folder,
-        "tiny",
-        tracker,
-        minutes=config.checkpoint_minutes,
-        steps=config.checkpoint_steps,
-    )
+    return SavedState(training, folder, "tiny", tracker)
 
 
 def final_weights(training: BricksRecipe) -> dict[str, Tensor]:

@@ -311,6 +311,33 @@ def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path
     assert found["training"]["steps"] == 17 + 3 + 17 + 2 * (1 + 17)
 
 
+def test_each_side_learns_at_the_rates_of_its_groups_on_the_schedule_of_its_stages(
+    root: Path,
+) -> None:
+    """Warm-up of texts and pretraining share a schedule, finetuning begins another."""
+    train = {
+        "warmup": 0.1, "schedule": "linear", "adapters_lr": 0.5, "weight_decay": 0.25,
+        "stages": {"finetuning_lr": 0.125},
+    }  # fmt: skip
+    model = {"backbone": {"train": "lora"}, "train": train}
+    recipe = recipe_of(opened(world_config(root, model=model)))
+    spans = []
+    for stage in recipe.stages:
+        spans.append(recipe.span())
+        rates = {
+            (group["peak_lr"], group["weight_decay"])
+            for optimizer in recipe.replicas.optimizers.values()
+            for group in optimizer.param_groups
+        }
+        assert rates == {(0.5, 0.25), (stage.lr, 0.25)}
+        steps = sum(map(recipe._steps_of, stage.passes))
+        recipe.progress.step += stage.epochs * steps
+        recipe.next_stage()
+    assert [done for done, _ in spans] == [0, spans[1][0], 0]
+    assert 0 < spans[1][0] < spans[1][1] == spans[0][1]
+    assert spans[2][1] == recipe.progress.step - spans[1][1]
+
+
 @pytest.mark.parametrize("chosen", ["valid", "training_loss", "last"])
 def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, chosen: str) -> None:
     system = opened(world_config(root, model={"content": {"checkpoint": chosen}}))
