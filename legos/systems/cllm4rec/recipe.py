@@ -97,17 +97,14 @@ class _Resumable(ResumableRecord):
     kept_score: float | None
 
 
-@dataclass
-class KeptContent:
+class KeptContent(NamedTuple):
     """The content tables that finetuning is to start from, where these are not the last ones.
 
-    Attributes:
-        score: of these tables, lower is better; None: none are kept yet.
-        tensors: they, on the CPU.
+    On the CPU, and their score: lower is better; None: none are kept yet.
     """
 
     score: float | None = None
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = {}
 
 
 class Piece(NamedTuple):
@@ -194,11 +191,6 @@ class Cllm4RecRecipe(Recipe):
             raise LegosError("the training is over; there is no pass under way")
         return stage.passes[self.progress.part]
 
-    @property
-    def steps(self) -> int:
-        """Steps of the pass under way."""
-        return self._steps_of(self.current)
-
     def span(self) -> tuple[int, int]:
         """Steps of the stages up to finetuning, or of finetuning, whose optimizers are new."""
         before = first = 0
@@ -235,7 +227,7 @@ class Cllm4RecRecipe(Recipe):
         return Segment(
             title=f"{stage.name} {progress.epoch + 1} {task.task}",
             labels={**labels, "task": task.task},
-            steps=self.steps,
+            steps=self._steps_of(task),
             done=progress.position,
             dropout=task.dropout,
             measure=self._measure(stage, task),
@@ -390,7 +382,7 @@ class Cllm4RecRecipe(Recipe):
         self.next_stage()
 
     def _measure(self, stage: Stage, task: Pass) -> Any:
-        if stage.measured and task == stage.passes[0]:
+        if stage.fresh and task == stage.passes[0]:
             return "choose"
         chosen = self.model.settings.content.checkpoint == "valid"
         watched = chosen and stage.name == PRETRAINING and task.task == "content"

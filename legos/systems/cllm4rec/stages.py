@@ -55,8 +55,8 @@ class Stage:
         epochs: how many; 0: it is left out.
         lr: peak learning rate.
         passes: of an epoch, in order.
-        fresh: begins with new optimizers.
-        measured: each epoch is measured on the valid split after its first pass.
+        fresh: begins with new optimizers, and each of its epochs is measured on the valid split
+            after the first pass.
     """
 
     name: str
@@ -64,7 +64,6 @@ class Stage:
     lr: float
     passes: tuple[Pass, ...]
     fresh: bool = False
-    measured: bool = False
 
 
 def stages_of(settings: Cllm4RecConfig, train: TrainConfig) -> tuple[Stage, ...]:
@@ -72,43 +71,25 @@ def stages_of(settings: Cllm4RecConfig, train: TrainConfig) -> tuple[Stage, ...]
 
     The public code finetunes in a program of its own, so its optimizers are new.
     """
-    lengths, has_content = train.stages, settings.content.enabled
+    own, has_content = train.stages, settings.content.enabled
     warm_up = Pass("content", "content", mutual=False)
-    content = Pass("content", "content")
-    last_content = Pass("content", "content", dropout=settings.content.dropout_in_finetuning)
     interactions = Pass("collaborative", "collaborative", mutual=has_content)
     prompts = Pass("recommendation", "collaborative", mutual=has_content)
+    content = Pass("content", "content")
+    last = Pass("content", "content", dropout=settings.content.dropout_in_finetuning)
+    pretraining: tuple[Pass, ...] = (interactions, content) if has_content else (interactions,)
+    finetuning: tuple[Pass, ...] = (prompts, last) if has_content else (prompts,)
+    warmup_epochs = own.warmup_epochs if has_content else 0
     return (
-        Stage(
-            WARM_UP,
-            lengths.warmup_epochs if has_content else 0,
-            train.lr,
-            (warm_up,),
-        ),
-        Stage(
-            PRETRAINING,
-            lengths.pretraining_epochs,
-            train.lr,
-            (interactions, content) if has_content else (interactions,),
-        ),
-        Stage(
-            FINETUNING,
-            lengths.finetuning_epochs,
-            lengths.finetuning_lr,
-            (prompts, last_content) if has_content else (prompts,),
-            fresh=True,
-            measured=True,
-        ),
+        Stage(WARM_UP, warmup_epochs, train.lr, (warm_up,)),
+        Stage(PRETRAINING, own.pretraining_epochs, train.lr, pretraining),
+        Stage(FINETUNING, own.finetuning_epochs, own.finetuning_lr, finetuning, fresh=True),
     )
 
 
 def most_steps(limits: StagesConfig) -> Mapping[Task, int]:
     """The most steps that a pass of each task takes; 0: as many as it has batches."""
-    return {
-        "collaborative": limits.collaborative_steps or 0,
-        "content": limits.content_steps or 0,
-        "recommendation": limits.recommendation_steps or 0,
-    }
+    return {task: getattr(limits, f"{task}_steps") or 0 for task in TASKS}
 
 
 _FOLDER = "pretrained"
