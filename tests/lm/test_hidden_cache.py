@@ -131,6 +131,7 @@ def test_a_stopped_write_goes_on_where_it_was(tmp_path: Path, stop_after: int) -
         assert torch.equal(found, expected(part, TOKENS, every).values)
 
 
+@pytest.mark.multiprocess
 def test_a_killed_process_leaves_what_another_goes_on_with(tmp_path: Path) -> None:
     script = (
         "import time, sys; from pathlib import Path; from tests.lm.cached import *\n"

@@ -10,18 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import (
-    label_ranking_average_precision_score,
-    log_loss,
-    ndcg_score,
-    roc_auc_score,
-)
-from torchmetrics.functional.retrieval import (
-    retrieval_hit_rate,
-    retrieval_normalized_dcg,
-    retrieval_recall,
-    retrieval_reciprocal_rank,
-)
 
 from legos.metrics import grouped_metrics
 
@@ -44,6 +32,13 @@ def random_groups(
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_metrics_equal_sklearn_in_every_group(tied: bool) -> None:
+    from sklearn.metrics import (
+        label_ranking_average_precision_score,
+        log_loss,
+        ndcg_score,
+        roc_auc_score,
+    )
+
     scores, labels, offsets = random_groups(tied=tied)
     found = grouped_metrics(scores, labels, offsets, [*NAMES, "AUC", "LogLoss"])
     for group, (begin, end) in enumerate(itertools.pairwise(offsets)):
@@ -62,6 +57,13 @@ def test_metrics_equal_sklearn_in_every_group(tied: bool) -> None:
 
 
 def test_metrics_equal_torchmetrics_without_ties() -> None:
+    from torchmetrics.functional.retrieval import (
+        retrieval_hit_rate,
+        retrieval_normalized_dcg,
+        retrieval_recall,
+        retrieval_reciprocal_rank,
+    )
+
     scores, labels, offsets = random_groups(tied=False)
     # torchmetrics expects probabilities: it drops positives with a score of 0 or less
     scores = np.exp(scores)

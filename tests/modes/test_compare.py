@@ -68,6 +68,7 @@ def test_a_row_runs_on_its_own_data_as_if_started_by_itself(
     assert [field["column"] for field in config["data"]["fields"]] == ["title@words"]
 
 
+@pytest.mark.slow
 def test_improvement_is_of_means_over_seeds_against_the_row_that_is_named(
     compared: tuple[Path, Path, dict[str, Any]],
 ) -> None:
@@ -97,6 +98,7 @@ def test_improvement_is_of_means_over_seeds_against_the_row_that_is_named(
     assert set(cold["relative"]) == {"GAUC", "LogLoss"}
 
 
+@pytest.mark.slow
 def test_the_tables_are_written_with_improvements(
     compared: tuple[Path, Path, dict[str, Any]],
 ) -> None:

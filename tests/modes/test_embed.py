@@ -170,6 +170,7 @@ def test_vectors_that_are_not_finite_name_their_items(
     assert not (tmp_path / "out" / "tiny-tiny.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_packaged_minilm_by_the_command_line(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,7 @@ def test_negatives_are_the_dislikes_and_ten_unread_books_split_alike(
         assert not drawn[0] & (set(read_at_all[user]) - held_out)
 
 
+@pytest.mark.slow
 def test_held_out_books_are_negatives_in_train_as_often_as_unread_ones(
     dump: tuple[Path, Path],
 ) -> None:
@@ -353,6 +354,7 @@ def test_lines_are_read_one_at_a_time(tmp_path: Path) -> None:
         next(rows)
 
 
+@pytest.mark.slow
 def test_the_command_builds_tables_and_a_mistake_exits_with_2(
     tmp_path: Path, dump: tuple[Path, Path]
 ) -> None:

@@ -116,6 +116,7 @@ run_cli(main, build_parser())
 """
 
 
+@pytest.mark.multiprocess
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     write_mind(tmp_path / "raw")
     arguments = ["--raw", str(tmp_path / "raw"), "--output", str(tmp_path / "out/tables")]

@@ -114,6 +114,7 @@ def test_a_cut_file_is_an_error_that_names_it(tmp_path: Path, length: int) -> No
         load_pickled_npy(path)
 
 
+@pytest.mark.slow
 def test_random_damage_never_gets_past_data_error() -> None:
     whole = pickle.dumps({"uid": np.arange(20), "history": [[1, 2], [3]]}, protocol=4)
     generator = np.random.default_rng(0)

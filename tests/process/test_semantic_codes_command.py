@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from legos.data.tables import Tables
@@ -39,6 +38,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_iterations_are_those_of_scikit_learn(seed: int) -> None:
+    from sklearn.cluster import KMeans
+
     rows = torch.randn(300, 5, generator=seeded(seed), dtype=torch.float64)
     start = plus_plus(rows, 12, seeded(seed))
     reference = KMeans(12, init=start.numpy(), n_init=1, tol=0, algorithm="lloyd")

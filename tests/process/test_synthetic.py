@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from legos.errors import DataError
 from process.mind import read_mind
@@ -184,6 +182,7 @@ def test_the_printed_figures_belong_to_the_written_files(newsroom: Path, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_taste_is_worth_much_more_than_popularity_and_noise_bounds_both(tmp_path: Path) -> None:
     popularity, taste, best = write_newsroom(NewsroomConfig(), tmp_path / "raw")
     assert [type(row) for row in (popularity, taste, best)] == [Reachable] * 3
@@ -199,6 +198,9 @@ def test_more_noise_leaves_less_to_reach(tmp_path: Path) -> None:
 
 
 def test_a_story_tells_its_topic_and_angle() -> None:
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     """A bag of words names nearly all subcategories and angles of unseen stories."""
     generator = np.random.default_rng(0)
     topic = np.arange(2880) % len(SUBCATEGORIES)

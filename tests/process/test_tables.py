@@ -284,6 +284,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rows=ROWS)
 def test_any_impressions_survive_the_disk(

@@ -254,6 +254,7 @@ def test_figures_take_the_pages_text_colour(written: Path) -> None:
         assert "#ffffff" not in figure
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(written: Path) -> None:
     first = (written / "report.html").read_bytes()
     assert write_report(written).read_bytes() == first
@@ -279,6 +280,7 @@ def test_a_run_without_results_is_an_error_that_writes_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_record_cut_off_by_a_kill_is_left_out(written: Path, tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     whole = (written / "report.html").read_bytes()

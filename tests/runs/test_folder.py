@@ -24,6 +24,7 @@ with RunFolder(Path(sys.argv[1])).lock():
 """
 
 
+@pytest.mark.multiprocess
 def test_two_processes_cannot_work_in_one_folder_and_a_killed_one_frees_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with subprocess.Popen(

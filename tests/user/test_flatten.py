@@ -186,6 +186,7 @@ def adam(model: Recommender) -> torch.optim.Optimizer:
     return brick_optimizer(model, TrainConfig(lr=0.01))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_shared_tables_are_stored_once_and_stay_shared(frozen: bool, tmp_path: Path) -> None:
     model = shared(frozen=frozen)

@@ -74,8 +74,8 @@ def epochs(count: int, **more: Any) -> dict[str, Any]:
 def test_a_recommender_on_a_language_model_learns_the_planted_taste(
     tmp_path: Path, item: dict[str, Any]
 ) -> None:
-    tables = tiny_tables(tmp_path / "tables")
-    exp = {"train": {"epochs": 6, "lr": 0.01, "item_lr": 0.005}}
+    tables = tiny_tables(tmp_path / "tables", num_impressions=100)
+    exp = {"train": {"epochs": 3, "lr": 0.01, "item_lr": 0.005}}
     results = run(language_config(tables, tmp_path, exp=exp, **item))
     assert results["splits"]["test"]["rows"]["all"]["GAUC"] > 0.65
     assert (tmp_path / "cache").exists() == (item != {"layer": 0})
@@ -135,6 +135,7 @@ def test_no_such_layer_is_refused(tables: Path, tmp_path: Path) -> None:
         run(language_config(tables, tmp_path, exp=epochs(1), layer=3))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_what_was_trained_and_the_fingerprint_of_the_rest(
     tables: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_checkpoint_holds_what_was_trained_and_the_fingerprint_of_the_rest(
         run(config.model_copy(update={"model": other, "exp": exp}))
 
 
+@pytest.mark.slow
 def test_a_changed_title_is_a_miss_that_names_the_item(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_states_that_are_not_finite_name_the_item(
         run(language_config(tables, tmp_path, exp=epochs(1), layer=1))
 
 
+@pytest.mark.slow
 def test_item_lr_is_the_rate_of_the_language_model(tables: Path, tmp_path: Path) -> None:
     """At rate 0 for all others only the language model moves, and the other way round."""
     moved = []
@@ -280,6 +283,7 @@ def test_two_processes_share_one_cache_and_train_as_one(tables: Path, tmp_path: 
     assert found[1] == pytest.approx(found[0], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_cache_is_verified_when_it_is_made_and_once_for_other_libraries(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_an_impression_is_a_click_after_all_that_the_user_did_before(rule: str) 
     assert unasked == int(((found.rank == 0) & (codes > 0)).sum())
 
 
+@pytest.mark.slow
 def test_valid_and_test_go_by_popularity_and_their_uniform_twins_do_not() -> None:
     rows = [(f"u{u}", f"i{i}", 5.0, i) for u in range(300) for i in (u % 40 + 60, 0, 1, 2)]
     rows += [(f"v{v}", f"i{50 + i}", 5.0, i) for v in range(900) for i in range(4)]

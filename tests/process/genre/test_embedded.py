@@ -28,6 +28,7 @@ SCHEMA = {
 }
 
 
+@pytest.mark.multiprocess
 @needs_models
 def test_smollm2_answers_within_its_schema_and_the_server_ends() -> None:
     store = MemoryStore()

@@ -386,6 +386,7 @@ def test_a_model_that_sees_later_tokens_is_refused(root: Path) -> None:
         opened(world_config(root, model={"model": bert}))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_tables_or_bricks_is_refused(root: Path, tmp_path: Path) -> None:
     trained = at(world_config(root), tmp_path / "runs")
     run(trained)

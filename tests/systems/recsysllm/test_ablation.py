@@ -146,6 +146,7 @@ def test_what_is_trained_on_differs_as_the_rows_say(
     assert split_entities(*read["tokens"]) > 3
 
 
+@pytest.mark.slow
 def test_ids_stand_for_items_and_prompts_alone_have_one_blank(
     read: dict[str, tuple[World, Examples]],
 ) -> None:

@@ -86,6 +86,7 @@ def test_entity_level_masks_about_as_much_as_measured_for_the_specification() ->
     assert np.quantile(found, 0.95) < 0.26
 
 
+@pytest.mark.slow
 def test_document_level_is_uniform_between_half_and_all() -> None:
     documents = random_documents(2000, seed=6, units=(20, 40))
     blanks = drawn(documents, **ONLY[DOCUMENT])
@@ -116,6 +117,7 @@ def test_sentence_blanks_are_whole_sentences_and_one_stays() -> None:
     assert sentence_blanks(lengths, ends, np.zeros(8), MaskingSettings(), room=9) == [(0, 3)]
 
 
+@pytest.mark.slow
 def test_levels_are_mixed_and_draws_depend_on_seed_epoch_and_row_alone() -> None:
     documents = random_documents(3000, seed=7)
     blanks = drawn(documents, seed=1)

@@ -114,6 +114,7 @@ def test_what_is_trained_is_stored_and_scores_the_same_again(
         run(other)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_in_parts_and_its_examples_follow_from_its_number(
     reviewed: Tables, tmp_path: Path
 ) -> None:

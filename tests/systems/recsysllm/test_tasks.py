@@ -134,6 +134,7 @@ def test_training_ratings_have_noise_that_rounds_to_the_truth(reviewed: Tables) 
     assert all(one.reference in "12345" for one in task.evaluate(some, "rating-7"))
 
 
+@pytest.mark.slow
 def test_draws_depend_on_seed_epoch_and_row_alone(reviewed: Tables) -> None:
     whole, again = families(reviewed).mixture(), families(reviewed).mixture()
     rows = torch.arange(len(whole))

@@ -104,6 +104,7 @@ def test_rows_say_where_it_was_trained_and_whom_it_knows(
     assert 0 < both < everyone
 
 
+@pytest.mark.slow
 def test_users_of_both_keep_their_names_and_others_have_nobodys(
     reviewed: Tables, elsewhere: Tables, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_users_of_both_keep_their_names_and_others_have_nobodys(
     assert not moved.known_users(elsewhere).any()
 
 
+@pytest.mark.slow
 def test_positions_follow_the_checkpoint_and_nothing_else_is_bent(
     reviewed: Tables, elsewhere: Tables, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
