@@ -55,7 +55,7 @@ def _asked_for() -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def refuse_unread_given(arguments: Arguments, document: Document, config: RunConfig) -> list[str]:
-    """Refuse what a command line gives and no model of the run reads.
+    """Refuse what a command line gives, or a user's model YAML trains by, and no model reads.
 
     Args:
         arguments: of the command line.
@@ -72,17 +72,28 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
     members = {member.model.name: member for member in config.runs()}
     unread = {name: unread_keys(member) for name, member in members.items()}
     problems, notices = [], []
-    for option, keys in _given(arguments, document).items():
+    saved = {shown(Path(file)) for file in arguments.config.values()}  # says everything
+    model = document.place(("model",))  # a file, without a line
+    given = _given(arguments, document)
+    if model not in {"", *saved} and not Path(model).absolute().is_relative_to(CONFIG_FOLDER):
+        for path, place in document.places.items():
+            is_value = not isinstance(value_at(document.data, path), dict)
+            if path[:2] == ("exp", "train") and place.rpartition(":")[0] == model and is_value:
+                given[place] = [".".join(path)]
+    for option, keys in given.items():
         if option == "--embed" and any(map(_reads_embed, members.values())):
             continue
         told = [_instead(key, config, unread) for key in keys]
         if told and None not in told:
             problems.append(_problem(option, keys[0], told[0] or "", config))
-        elif config.exp.mode == "cache" and not any(_in_mode(key, config) for key in keys):
+        elif (
+            option[0] == "-"
+            and config.exp.mode == "cache"
+            and not any(_in_mode(key, config) for key in keys)
+        ):
             notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
     if problems:
         raise ConfigError("\n".join(problems))
-    saved = {shown(Path(file)) for file in arguments.config.values()}  # says everything
     return notices + _own_yamls(document, config, unread, saved)
 
 

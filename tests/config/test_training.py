@@ -11,6 +11,7 @@ import yaml
 from legos.config.load import load_run_config
 from legos.config.refusals import unread_keys
 from legos.config.schema import RunConfig
+from legos.errors import ConfigError
 from legos.settings import OF_WEIGHTS, deciding
 from tests.systems.cllm4rec.world import world_config
 
@@ -40,6 +41,22 @@ def test_the_later_of_system_experiment_model_and_command_line_counts(tmp_path: 
     bricks = {"like": "sasrec_id", "name": "own", "train": {"lr": 0.5, "loss": "full_softmax"}}
     train = load("--model", written(tmp_path / "b.yaml", bricks), "--exp", exp).exp.train
     assert (train.lr, train.loss, train.optimizer, train.clip) == (0.5, "full_softmax", "adam", 3.0)
+
+
+def test_a_model_yaml_that_trains_by_what_its_system_does_not_read_is_refused(
+    tmp_path: Path,
+) -> None:
+    own = {"system": "cllm4rec", "name": "own", "model": "smollm2"}
+    model = written(tmp_path / "own.yaml", {**own, "train": {"epochs": 3, "item_lr": 0.5}})
+    lines = Path(model).read_text().splitlines()
+    with pytest.raises(ConfigError) as caught:
+        load("--model", model, "--exp", "cllm4rec", "--epoch_batch", "3")
+    told = str(caught.value)
+    for key, instead in (("epochs", "exp.train.stages.warmup_epochs"), ("item_lr", "exp.train.lr")):
+        number = next(at for at, line in enumerate(lines, 1) if line.strip().startswith(key))
+        assert f"{model}:{number}: fills exp.train.{key}, which is read by nothing" in told
+        assert f"it reads {instead}" in told
+    assert "--epoch_batch" in told
 
 
 @pytest.mark.parametrize(
