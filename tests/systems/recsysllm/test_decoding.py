@@ -216,6 +216,9 @@ def test_excluded_items_never_come_and_others_take_their_place() -> None:
     excluded = ragged([whole[0][:3], [], whole[2][:1]])
     ranked = rank_entities(backbone, read, slot, automaton, num_beams=40, excluded=excluded)
     assert _keys(slot, ranked.nodes) == [whole[0][3:], whole[1], whole[2][1:]]
+    beyond = ragged([[whole[1][0] + 140], [], []])  # no key of the slot, nor one of the next user
+    ranked = rank_entities(backbone, read, slot, automaton, num_beams=40, excluded=beyond)
+    assert _keys(slot, ranked.nodes) == whole
     assert len(items) == 40
 
 
