@@ -21,26 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from legos.errors import ConfigError
 from legos.lm.adapt import QuantisedLinear
 from legos.lm.cut import layers_below
-from legos.lm.text_model import call_options, layer_stack
+from legos.lm.text_model import call_options, layers_of
 
 _FLOAT = 4  # bytes
 _STEP_COUNT = 4  # bytes of Adam's count of steps, for each tensor
 
 
 class Counted(NamedTuple):
-    """A parameter of a model.
+    """A parameter of a model."""
 
-    Attributes:
-        name: dotted.
-        numbers: that it stands for; codes of quantised layers stand for their weight.
-        parameter: it.
-    """
-
-    name: str
-    numbers: int
+    name: str  # dotted
+    numbers: int  # that it stands for; codes of quantised layers stand for their weight
     parameter: nn.Parameter
 
     @property
@@ -51,36 +44,27 @@ class Counted(NamedTuple):
 
 def counted(model: nn.Module) -> Iterator[Counted]:
     """Every parameter of a model once."""
-    known: set[int] = set()
-    for path, module in model.named_modules():
-        for own, parameter in module.named_parameters(path, recurse=False):
-            if id(parameter) in known:
-                continue
-            known.add(id(parameter))
-            numbers = parameter.numel()
-            if isinstance(module, QuantisedLinear) and parameter is not module.bias:
-                of_weight = parameter is module.weight
-                numbers = module.in_features * module.out_features if of_weight else 0
-            yield Counted(own, numbers, parameter)
+    codes: dict[int, int] = {}
+    for module in model.modules():
+        if isinstance(module, QuantisedLinear):
+            codes[id(module.weight)] = module.in_features * module.out_features
+            codes[id(module.scales)] = 0
+    for name, parameter in model.named_parameters():
+        yield Counted(name, codes.get(id(parameter), parameter.numel()), parameter)
 
 
 class Weights(NamedTuple):
     """Bytes that one process without others keeps of a model for a whole training.
 
     Attributes:
-        parameters: trained and frozen ones.
-        gradients: of the trained ones.
-        moments: of Adam.
-        gathered: parameters of two layers, which FSDP puts together at once.
-        gathered_gradients: of one layer, beside them.
         whole: parameters, gradients and moments of what is no layer, which FSDP does not share.
     """
 
-    parameters: int
-    gradients: int
-    moments: int
-    gathered: int
-    gathered_gradients: int
+    parameters: int  # trained and frozen ones
+    gradients: int  # of the trained ones
+    moments: int  # of Adam
+    gathered: int  # parameters of two layers, which FSDP puts together at once
+    gathered_gradients: int  # of one layer, beside them
     whole: tuple[int, int, int]
 
 
@@ -91,12 +75,10 @@ def weights_of(
 ) -> Weights:
     """Count a model's weights.
 
-    Args:
-        model: on any device.
-        layers: that FSDP puts together and lets go one after another.
-        optimized: the parameters of each Adam; None: one has all that are trained.
+    FSDP puts ``layers`` together and lets them go one after another; ``optimized`` are the
+    parameters of each Adam; None: one has all that are trained.
     """
-    all_of_it = [each.parameter for each in counted(model)]
+    all_of_it = list(model.parameters())
     trained = [each for each in all_of_it if each.requires_grad]
     optimized = [trained] if optimized is None else optimized
     inside: set[int] = set()
@@ -138,17 +120,11 @@ def score_bytes(scores: int) -> int:
 
 
 class Activations(NamedTuple):
-    """Bytes that a forward pass keeps for its backward pass.
+    """Bytes that a forward pass keeps for its backward pass."""
 
-    Attributes:
-        layers: in each layer.
-        outside: beside them.
-        input: what goes into a layer.
-    """
-
-    layers: tuple[int, ...]
-    outside: int
-    input: int
+    layers: tuple[int, ...]  # in each layer
+    outside: int  # beside them
+    input: int  # what goes into a layer
 
     @property
     def kept(self) -> int:
@@ -202,12 +178,9 @@ def activations_of(model: nn.Module, run: Run, *, autocast: bool) -> Activations
 
 
 def transformer_run(rows: int, width: int, *, vectors: bool = False) -> Run:
-    """How :func:`activations_of` calls a transformer of transformers.
+    """How :func:`activations_of` calls a transformer, with ids or with ``vectors`` that learn.
 
-    Args:
-        rows: of tokens.
-        width: of a row; an encoder-decoder's two halves have one half each.
-        vectors: it is given vectors that learn, not ids.
+    An encoder-decoder's two halves have one half of a row's ``width`` each.
     """
 
     def run(model: nn.Module) -> Tensor:
@@ -231,19 +204,6 @@ def transformer_run(rows: int, width: int, *, vectors: bool = False) -> Run:
     return run
 
 
-def layers_of(model: nn.Module) -> Sequence[nn.Module]:
-    """The layers of a transformer, of both halves of an encoder-decoder; none where none fit."""
-    called: Any = model
-    if hasattr(called, "encoder") and hasattr(called, "decoder"):
-        return [*layers_of(called.encoder), *layers_of(called.decoder)]
-    if isinstance(getattr(called, "layers", None), nn.ModuleList):
-        return list(called.layers)
-    try:
-        return list(layer_stack(called)[1])
-    except ConfigError:
-        return []
-
-
 Way = Literal["DDP", "FSDP"]
 
 
@@ -262,16 +222,13 @@ class Footprint:
     """What a model takes wherever it is trained.
 
     Attributes:
-        weights: of all of it.
         activations: of a step in one of so many processes; None: unknown.
-        beside: bytes of a step beside the language model: scores of words and items.
-        shards: whether FSDP may share the model out.
     """
 
-    weights: Weights
+    weights: Weights  # of all of it
     activations: Callable[[int], Activations | None]
-    beside: int = 0
-    shards: bool = True
+    beside: int = 0  # bytes of a step beside the language model: scores of words and items
+    shards: bool = True  # whether FSDP may share the model out
 
     @cached_property
     def _counted(self) -> Callable[[int], Activations | None]:

@@ -145,6 +145,18 @@ def layer_stack(model: Any) -> tuple[str, nn.ModuleList]:
     return best, found[best]
 
 
+def layers_of(model: Any) -> list[nn.Module]:
+    """The layers of a transformer, of both halves of an encoder-decoder; none where none fit."""
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        return [*layers_of(model.encoder), *layers_of(model.decoder)]
+    if isinstance(getattr(model, "layers", None), nn.ModuleList):
+        return list(model.layers)
+    try:
+        return list(layer_stack(model)[1])
+    except ConfigError:
+        return []
+
+
 def check_cut(model_name: str, cut: int, num_layers: int) -> None:
     """Raise ConfigError unless ``0 <= cut < num_layers``."""
     if not 0 <= cut < num_layers:

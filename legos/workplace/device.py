@@ -23,8 +23,8 @@ from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
-from legos.lm.footprint import layers_of
 from legos.lm.settings import TuningSettings
+from legos.lm.text_model import layers_of
 from legos.settings import LessMemory, marked, unread_settings
 from legos.workplace.language import language_bricks
 

@@ -11,16 +11,10 @@ from torch import Tensor, nn
 
 from legos.lm.adapt import choose_trained
 from legos.lm.cut import cut_below
-from legos.lm.footprint import (
-    Footprint,
-    activations_of,
-    counted,
-    layers_of,
-    transformer_run,
-    weights_of,
-)
+from legos.lm.footprint import Footprint, activations_of, counted, transformer_run, weights_of
 from legos.lm.load import LanguageModel
 from legos.lm.settings import BackboneSettings, LanguageModelSource
+from legos.lm.text_model import layers_of
 from legos.systems.recsysllm.check import glm_run
 from tests.lm.families import LAYERS, small_model
 from tests.lm.test_quantised import needs_bitsandbytes

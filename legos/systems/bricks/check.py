@@ -19,10 +19,10 @@ from legos.lm.footprint import (
     Footprint,
     activations_of,
     counted,
-    layers_of,
     transformer_run,
     weights_of,
 )
+from legos.lm.text_model import layers_of
 from legos.reports.tables import (
     Part,
     counts,

@@ -18,12 +18,12 @@ from legos.lm.footprint import (
     Run,
     activations_of,
     counted,
-    layers_of,
     score_bytes,
     transformer_run,
     weights_of,
 )
 from legos.lm.load import LanguageModel
+from legos.lm.text_model import layers_of
 from legos.lm.word_model import MAX_LOGITS, audit_word_model
 from legos.reports.tables import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, open_language
