@@ -257,16 +257,12 @@ def _of_language(exp: ExpConfig, model: ModelConfig) -> list[str]:
     for key, brick in language_bricks(model):
         found = [f"lower exp.cache.batch_tokens ({exp.cache.batch_tokens})"]
         if isinstance(brick, LanguageModelConfig):
-            found += _of_brick(f"model.{key}", brick)
+            path = f"model.{key}"
+            found += [*_of_weights(path, brick), f"a higher {path}.layer ({brick.layer})"]
+            if brick.train == "full":
+                found.append(f"{path}.train lora (in place of full tuning)")
         return found
     return []
-
-
-def _of_brick(path: str, settings: LanguageModelConfig) -> list[str]:
-    found = [*_of_weights(path, settings), f"a higher {path}.layer ({settings.layer})"]
-    if settings.train == "full":
-        found.append(f"{path}.train lora (in place of full tuning)")
-    return found
 
 
 def _of_weights(path: str, settings: TuningSettings) -> list[str]:
