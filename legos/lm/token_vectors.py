@@ -72,8 +72,7 @@ def language_model_token_vectors(source: LanguageModelSource) -> TokenVectors:
 
 
 def _vocabulary(language_model: LanguageModel) -> dict[str, int]:
-    """Ids of tokens: by ``tokenizer.json``, which may name more than the table has rows; else by
-    transformers."""
+    """Ids of tokens: of ``tokenizer.json``, which may have more than the table, or transformers."""
     from tokenizers import Tokenizer
 
     source = language_model.source

@@ -1,5 +1,4 @@
-"""Whether a cut model computes what the whole one computes, and an item alone what it does beside
-others: tried on a small random model of the kind, then on a few items.
+"""Whether a cut model computes what the whole one does: on a twin of its kind, then on items.
 
 No list of names decides what can be an item encoder. A twin of the model reads a few texts in one
 batch and alone, whole and cut, with adapters that are not zero. Before a cache of hidden states is
