@@ -10,7 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    cast,
+    get_type_hints,
+)
 
 import torch
 from pydantic import ConfigDict, Field, create_model
@@ -39,6 +48,7 @@ class Segment(NamedTuple):
         labels: keys of its lines in ``metrics.jsonl``, ``epoch`` among them.
         steps: number of its steps.
         done: steps already taken.
+        first: number of its first step, for :meth:`Recipe.step`.
         dropout: whether the model is in training mode.
         measure: whether it is validated; ``watch``: for the recipe alone; ``choose``: the best
             weights are kept, and early stopping counts it.
@@ -50,6 +60,7 @@ class Segment(NamedTuple):
     labels: Mapping[str, Any]
     steps: int = 0
     done: int = 0
+    first: int = 0
     dropout: bool = True
     measure: Literal["no", "watch", "choose"] = "no"
     keep: str = ""
@@ -125,8 +136,17 @@ class Recipe(ABC):
         """The segment under way; None: the training is over."""
 
     @abstractmethod
+    def step(self, number: int) -> Step:
+        """What a step of the segment under way consists of in this process.
+
+        It is made ahead in a background thread: a function of the seed, the number, and what no
+        step of the segment changes.
+        """
+
     def next_step(self) -> Step:
-        """What step ``progress.step`` consists of in this process."""
+        """The step that is due."""
+        segment = cast(Segment, self.segment())
+        return self.step(segment.first + segment.done)
 
     @abstractmethod
     def loss(self, piece: Any) -> Loss:

@@ -12,20 +12,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import fields, is_dataclass, replace
+from itertools import islice
 from types import FrameType
 from typing import Any, Protocol, Self
 
 import torch
+from torch import Tensor
 
 from legos.metrics.beyond import ALL
 from legos.runs.folder import RunFolder, Tracker
 from legos.training.optimizer import set_learning_rate
-from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment
+from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment, Step
 from legos.training.saved_state import SavedState
 
 LOG_EVERY = 20  # steps between two training lines in metrics.jsonl
+AHEAD = 2  # steps that are made before they are taken
 
 
 class Measured(Protocol):
@@ -95,9 +101,13 @@ class Trainer:
         """The steps of a segment that are still to be taken."""
         recipe, saved, tracker = self._recipe, self._saved, self._tracker
         recipe.replicas.module.train(segment.dropout)
-        with tracker.progress(segment.title, segment.steps, segment.done) as advance:
+        with (
+            tracker.progress(segment.title, segment.steps, segment.done) as advance,
+            closing(prepared(recipe, segment)) as steps,
+        ):
             for _ in range(segment.done, segment.steps):
-                log, (stop, due) = take_step(recipe, [self._interruption.requested, saved.due])
+                flags = [self._interruption.requested, saved.due]
+                log, (stop, due) = take_step(recipe, flags, steps)
                 advance(1, text=f"loss {log['loss']:.4f}")
                 step = recipe.progress.step
                 if step % LOG_EVERY == 0:
@@ -148,12 +158,57 @@ class Trainer:
         return KeyboardInterrupt()
 
 
-def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
+def prepared(recipe: Recipe, segment: Segment) -> Generator[Step]:
+    """The steps of a segment that are still to be taken, made ahead in a background thread.
+
+    What they read waits in pinned memory where the device is a GPU. An error comes when the step
+    would; a closed iterator makes no more than the step under way.
+    """
+    on_gpu = recipe.replicas.accelerator.device.type == "cuda"
+
+    def make(number: int) -> Step:
+        step = recipe.step(segment.first + number)
+        return each_tensor(step, _pinned) if on_gpu else step
+
+    waiting: deque[Future[Step]] = deque()
+    numbers = iter(range(segment.done, segment.steps))
+    with ThreadPoolExecutor(1, "examples") as thread:
+        try:
+            waiting.extend(thread.submit(make, number) for number in islice(numbers, AHEAD))
+            while waiting:
+                step = waiting.popleft().result()
+                waiting.extend(thread.submit(make, number) for number in islice(numbers, 1))
+                yield step
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of tuples, lists and dataclasses in which every tensor is changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {each.name: getattr(value, each.name) for each in fields(value)}
+        return replace(value, **{name: each_tensor(one, change) for name, one in own.items()})
+    if isinstance(value, tuple | list):
+        parts = [each_tensor(each, change) for each in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
+
+
+def take_step(
+    recipe: Recipe, flags: Sequence[bool] = (), steps: Iterator[Step] | None = None
+) -> tuple[dict[str, float], list[bool]]:
     """Take one optimizer step over its pieces.
 
     Args:
         recipe: what the step consists of.
         flags: what this process tells all others.
+        steps: where the step comes from; None: it is made now.
 
     Returns:
         What to log and, for each flag, whether any process raised it: they agree on it in the
@@ -163,13 +218,14 @@ def take_step(recipe: Recipe, flags: Sequence[bool] = ()) -> tuple[dict[str, flo
         LegosError: the loss or the gradient is not finite.
     """
     begin = time.perf_counter()
-    replicas, step = recipe.replicas, recipe.next_step()
+    replicas, step = recipe.replicas, next(steps) if steps else recipe.next_step()
+    device = replicas.accelerator.device
     clip = recipe.train.clip
     set_learning_rate(replicas.optimizers[step.optimizer], recipe.rate)
     losses: list[Loss] = []
     for number, piece in enumerate(step.pieces, start=1):
         with replicas.accumulating(is_last=number == len(step.pieces)):
-            loss = recipe.loss(piece)
+            loss = recipe.loss(each_tensor(piece, lambda each: each.to(device, non_blocking=True)))
             replicas.backward(loss.value, step.share)
             if loss.backward is not None:
                 loss.backward()

@@ -71,29 +71,34 @@ FSDP: dict[str, dict[str, Any]] = {
 
 def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
-    found = {name: cllm4rec(root, more) for name, more in CLLM4REC.items()}
-    found |= {name: recsysllm(root, {"train": more}) for name, more in RECSYSLLM.items()}
+    found = {name: cllm4rec_steps(root, more) for name, more in CLLM4REC.items()}
+    found |= {name: recsysllm_steps(root, {"train": more}) for name, more in RECSYSLLM.items()}
     for name, more in FSDP.items():
         if name == "fsdp bricks":
             config = lora_config(root / "clicked", root, dropout=0.0)
         else:
             tasks = "train" in more or name == "fsdp glm"
-            config = (recsysllm if tasks else cllm4rec)(root, more)
+            config = (recsysllm_steps if tasks else cllm4rec_steps)(root, more)
         exp = config.exp.model_copy(update={"distributed": "fsdp"})
         found[name] = config.model_copy(update={"exp": exp})
     return found
 
 
-def cllm4rec(root: Path, more: dict[str, Any]) -> RunConfig:
+def cllm4rec_steps(
+    root: Path, more: dict[str, Any], *, batch_size: int = 3, acc_batch: int = 3
+) -> RunConfig:
+    """A step of nine rows, in micro-batches of three."""
     rest = {key: value for key, value in more.items() if key != "shape"}
     model = world_language_model(root / "llama", attention_dropout=0.0, **more.get("shape", {}))
-    train = {"batch_size": 3, "stages": {"pretraining_epochs": 1, "finetuning_epochs": 1}}
+    stages = {"pretraining_epochs": 1, "finetuning_epochs": 1}
+    train = {"batch_size": batch_size, "stages": stages}
     return world_config(
-        root, model={"model": model, "train": train, **rest}, train={"acc_batch": 3}
+        root, model={"model": model, "train": train, **rest}, train={"acc_batch": acc_batch}
     )
 
 
-def recsysllm(root: Path, more: dict[str, Any]) -> RunConfig:
+def recsysllm_steps(root: Path, more: dict[str, Any], *, acc_batch: int = 1) -> RunConfig:
+    """A step of six examples."""
     train = {"epochs": 1, **more.get("train", {})}
     backbone = {"lora_dropout": 0.0, **more.get("backbone", {})}
     own: dict[str, Any] = {"backbone": backbone, "train": train}
@@ -101,7 +106,9 @@ def recsysllm(root: Path, more: dict[str, Any]) -> RunConfig:
         source = glm_folder(root / "glm", "chatglm")[0]
         own["model"] = {"random": False, "shape": None, "tokenizer": None, **source}
         own["positions"] = {"prepend_cls": False}
-    return system_config(root / "reviewed", root / "recsysllm", model=own)
+    return system_config(
+        root / "reviewed", root / "recsysllm", model=own, train={"acc_batch": acc_batch}
+    )
 
 
 def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:

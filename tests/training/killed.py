@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from legos.training.recipe import Recipe
 take_step = trainer.take_step
 
 
-def killing(recipe: Recipe, flags: Sequence[bool] = ()) -> Any:
+def killing(recipe: Recipe, *arguments: Any) -> Any:
     """A step, before which the last process may be killed."""
     is_last = int(os.environ.get("RANK", "0")) == recipe.replicas.accelerator.num_processes - 1
     if is_last and recipe.progress.step == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return take_step(recipe, flags)
+    return take_step(recipe, *arguments)
 
 
 def main() -> None:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from legos.config.schema import RunConfig
 from legos.modes.main import run
+from legos.training.recipe import Step
+from legos.training.trainer import each_tensor, prepared
 from legos.workplace.device import make_accelerator
 from tests.systems.cllm4rec.world import world_config, world_language_model, world_tables
 from tests.systems.recsysllm.reviews import reviewed_tables
 from tests.systems.recsysllm.system import system_config
 from tests.tiny import tiny_tables
 from tests.training.finished import assert_same, finished
-from tests.training.gradients import configs, gradients, recipe_of
+from tests.training.gradients import (
+    CLLM4REC,
+    RECSYSLLM,
+    cllm4rec_steps,
+    configs,
+    gradients,
+    recipe_of,
+    recsysllm_steps,
+)
 from tests.training.two_processes import end_of_one, ends_of_two, in_two_processes
 
 pytestmark = pytest.mark.multiprocess
@@ -40,14 +55,66 @@ def test_gradients_of_two_processes_are_those_of_one(root: Path) -> None:
     accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)
     for name, config in configs(root).items():
         expected = gradients(recipe_of(config, accelerator))
-        assert len(expected) > 4
         for rank in range(2):
-            found = load_file(root / f"{name}-{rank}.safetensors")
-            assert found.keys() == expected.keys(), name
-            for key, value in expected.items():
-                scale = max(1.0, float(value.abs().max()))
-                difference = float((found[key] - value).abs().max()) / scale
-                assert difference < 1e-6, (name, key, difference)
+            assert_close(load_file(root / f"{name}-{rank}.safetensors"), expected, name)
+
+
+@pytest.mark.parametrize("name", ["fsdp bricks", "paper", "tokens"])
+def test_a_step_follows_from_its_number_alone(root: Path, name: str) -> None:
+    """Made ahead in a thread or made again, it has the same bits; no random state is touched."""
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)
+    recipe = recipe_of(configs(root)[name], accelerator)
+    segment = recipe.segment()
+    assert segment is not None
+    before = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    with closing(prepared(recipe, segment)) as steps:
+        found = list(steps)
+    again = [recipe.step(segment.first + number) for number in reversed(range(segment.steps))]
+    assert len(found) == segment.steps > 1
+    for one, other in zip(found, reversed(again), strict=True):
+        pairs = list(zip(tensors(one), tensors(other), strict=True))
+        assert pairs
+        assert all(torch.equal(*pair) for pair in pairs)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert all(np.array_equal(a, b) for a, b in zip(before[1], np.random.get_state(), strict=True))
+    assert before[2] == random.getstate()
+
+
+def tensors(step: Step) -> list[Tensor]:
+    """All that a step reads."""
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    each_tensor(step, keep)
+    return found
+
+
+@pytest.mark.parametrize("name", ["paper", "public_code", "tokens", "examples"])
+def test_accumulated_micro_batches_are_one_batch(root: Path, name: str) -> None:
+    """Sums and means alike; a step of RecSysLLM is read in groups of so many tokens."""
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)
+    small = configs(root)[name]
+    if name in CLLM4REC:
+        whole = cllm4rec_steps(root, CLLM4REC[name], batch_size=9, acc_batch=1)
+    else:
+        own = {"train": {**RECSYSLLM[name], "batch_size": 12, "batch_tokens": 10**6}}
+        whole, accumulated = recsysllm_steps(root, own), {"batch_size": 6, "batch_tokens": 150}
+        small = recsysllm_steps(root, {"train": {**RECSYSLLM[name], **accumulated}}, acc_batch=2)
+    expected, found = (gradients(recipe_of(config, accelerator)) for config in (whole, small))
+    assert_close(found, expected, name)
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    """Up to rounding in fp32."""
+    assert found.keys() == expected.keys(), name
+    assert len(expected) > 4
+    for key, value in expected.items():
+        scale = max(1.0, float(value.abs().max()))
+        difference = float((found[key] - value).abs().max()) / scale
+        assert difference < 1e-6, (name, key, difference)
 
 
 def cllm4rec(root: Path, **exp: Any) -> RunConfig:

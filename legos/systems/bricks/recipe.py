@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from legos.data.batch import Rows
+from legos.data.batch import Batch, Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, LegosError
 from legos.recommender import Recommender
@@ -67,14 +67,12 @@ class Piece(NamedTuple):
     """The part of a micro-batch that this process takes.
 
     Attributes:
-        rows: ``(B,)`` int64 numbers of training rows.
+        batch: of training rows.
         counted: rows that count, the first ones.
-        pass_number: of the stream of rows.
     """
 
-    rows: Tensor
+    batch: Batch
     counted: int
-    pass_number: int
 
 
 class BricksRecipe(Recipe):
@@ -160,23 +158,27 @@ class BricksRecipe(Recipe):
             labels={"epoch": done + 1},
             steps=steps,
             done=self.progress.step - done * steps,
+            first=done * steps,
             measure="choose",
         )
 
-    def next_step(self) -> Step:
+    def step(self, number: int) -> Step:
         """Each process takes its part of each micro-batch."""
-        step = self.stream.rows(self.progress.step)
+        step = self.stream.rows(number)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
         return Step(
-            pieces=[Piece(*part, step.pass_number) for part in parts],
+            pieces=[
+                Piece(self.rows.batch(rows, pass_number=step.pass_number), counted)
+                for rows, counted in parts
+            ],
             share=1 / step.total,
         )
 
     def loss(self, piece: Piece) -> Loss:
         """The sum of the losses of the rows of this process."""
         config, model = self.train, self.replicas.module
-        batch = self.rows.batch(piece.rows, pass_number=piece.pass_number)
+        batch = piece.batch
         cached: CachedItems | None = None
         if 0 < config.item_page_size < batch.items.numel():
             cached = CachedItems(
@@ -195,13 +197,14 @@ class BricksRecipe(Recipe):
         losses = (losses if penalty is None else losses + penalty)[: piece.counted]
         return Loss(
             losses.sum(),
+            counts=[piece.counted],
             rows=losses.detach(),
             backward=None if cached is None else cached.backward,
         )
 
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
         """Names the impressions of the step, those with a bad loss first."""
-        rows = torch.cat([piece.rows[: piece.counted] for piece in step.pieces]).cpu()
+        rows = torch.cat([piece.batch.rows[: piece.counted] for piece in step.pieces]).cpu()
         bad = ~torch.cat([loss.rows for loss in losses if loss.rows is not None]).cpu().isfinite()
         culprits = rows[bad] if bad.any() else rows
         names = [self.impression_name(int(row)) for row in culprits[:_NAMED]]
@@ -215,7 +218,7 @@ class BricksRecipe(Recipe):
 
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
         """Loss and learning rate; the loss is summed over the rows of the step."""
-        progress, rows = self.progress, self.stream.rows(self.progress.step).total
+        progress, rows = self.progress, int(counts[0])
         log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
         progress.step += 1
         progress.loss_sum += loss

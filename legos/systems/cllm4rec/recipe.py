@@ -229,19 +229,20 @@ class Cllm4RecRecipe(Recipe):
             labels={**labels, "task": task.task},
             steps=self._steps_of(task),
             done=progress.position,
+            first=progress.done[task.task] - progress.position,
             dropout=task.dropout,
             measure=self._measure(stage, task),
             save=False,
         )
 
-    def next_step(self) -> Step:
+    def step(self, number: int) -> Step:
         """A batch of the task, of which each process takes its part.
 
         Every process assembles the whole: what a mean divides by and which users and items are
         regularised follow from all of it. They are regularised once, in the first piece.
         """
         task = self.current
-        step = self.streams[task.task].rows(self.progress.done[task.task])
+        step = self.streams[task.task].rows(number)
         whole = self.rows[task.task].rows(torch.cat(step.micro_batches), epoch=step.pass_number)
         if self.replicas.alone and len(step.micro_batches) == 1:
             return Step([Piece(whole)], optimizer=task.learns)
@@ -258,7 +259,7 @@ class Cllm4RecRecipe(Recipe):
     def loss(self, piece: Piece) -> Loss:
         """Likelihood and mutual regularisation."""
         task = self.current
-        batch = piece.batch.to(self.accelerator.device)
+        batch = piece.batch
         with self.accelerator.autocast():
             parts: LossParts = self.replicas.module(batch, task.task, mutual=task.mutual)
         loss = combine(parts, self.model.settings.mutual, count=piece.divisor)

@@ -217,7 +217,7 @@ class Piece(NamedTuple):
     """Examples that are read together.
 
     Attributes:
-        examples: on the CPU.
+        examples: of a group.
         share: of their mean loss in the loss of the step.
         counts: whether they count at all.
     """
@@ -265,10 +265,11 @@ class InfillRecipe(Recipe):
             labels={"epoch": done + 1},
             steps=steps,
             done=self.progress.step - done * steps,
+            first=done * steps,
             measure="choose",
         )
 
-    def next_step(self) -> Step:
+    def step(self, number: int) -> Step:
         """The examples of the step in groups that are read together, of each a share.
 
         Every process builds all examples, since what a group counts follows from all of them, and
@@ -276,7 +277,7 @@ class InfillRecipe(Recipe):
         example, which does not count.
         """
         own = self.train
-        examples = self.stream.examples(self.progress.step)
+        examples = self.stream.examples(number)
         is_target = examples.targets != IGNORE
         rows = Ragged(examples.tokens, examples.offsets).rows
         counts = torch.bincount(rows[is_target], minlength=len(examples))  # (N,)
@@ -295,7 +296,7 @@ class InfillRecipe(Recipe):
 
     def loss(self, piece: Piece) -> Loss:
         """The likelihood of what fills the blanks."""
-        examples = piece.examples.to(self.accelerator.device)
+        examples = piece.examples
         layout = lay_out(
             examples,
             pad=self.backbone.special.pad,

@@ -105,7 +105,9 @@ def batch_of(training: BricksRecipe) -> Batch:
 
 def gradients(training: BricksRecipe) -> tuple[Tensor, dict[str, Tensor | None]]:
     """Losses of a batch and the gradient of every parameter."""
-    loss = training.loss(Piece(torch.arange(BATCH_SIZE), BATCH_SIZE, 0))
+    loss = training.loss(
+        Piece(training.rows.batch(torch.arange(BATCH_SIZE), pass_number=0), BATCH_SIZE)
+    )
     training.replicas.backward(loss.value, 1 / BATCH_SIZE)
     if loss.backward is not None:
         loss.backward()
