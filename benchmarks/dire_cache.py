@@ -19,6 +19,7 @@ from benchmarks.dire_setting import Setting, run_config, verdict, with_fields
 from legos.data.ragged import Ragged
 from legos.lm.hidden_cache import HiddenStates
 from legos.lm.hidden_writer import SHARD_BYTES, split, write_parts
+from legos.lm.states import padded_batch, similar_items
 from legos.lm.text_model import DTYPES, call_options, layer_stack
 
 WRITE_TARGET = 0.9  # of the speed of the bare forward through as many layers
@@ -47,7 +48,8 @@ def write_section(setting: Setting) -> dict[str, Any]:
     batches: list[Padded] = []
     for first, stop in pairwise(bounds):  # as the writer goes through them
         page = tokens.select(torch.arange(first, stop))
-        batches += [(padded, mask) for _, padded, mask in reader._batches(page)]
+        for items in similar_items(page, batch_tokens=reader.batch_tokens):
+            batches.append(padded_batch(page, items, padding=reader.padding))
     below = _lowest_layers(reader.model, layer)
 
     def write() -> None:

@@ -21,8 +21,8 @@ from legos.data.sampling import NegativeSampler
 from legos.lm.hidden_cache import HiddenCache
 from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
-from legos.lm.load import Dtype, LanguageModel
-from legos.lm.settings import LanguageModelSource, LoadSettings
+from legos.lm.load import LanguageModel
+from legos.lm.settings import Dtype, LanguageModelSource, LoadSettings
 from legos.lm.states import StateReader, layer_name
 from legos.recommender import build_recommender
 from legos.registry import item_encoders

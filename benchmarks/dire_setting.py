@@ -99,7 +99,7 @@ class Setting:
         )
         self.device = self.accelerator.device
         self.tables = Tables.load(self.config.data.folder)
-        settings = self.config.model.item
+        settings = self.config.bricks.item
         assert isinstance(settings, LanguageModelConfig)
         self.settings = settings
         self.reading = self.read(self.config)
