@@ -50,6 +50,7 @@ def test_tab_separated_lines_that_explode_are_refused(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_word_vectors_that_explode_are_refused(tmp_path: Path) -> None:
     path = bomb(tmp_path / "a.txt.gz", b"a 1 2 3\n")
     with pytest.raises(DataError, match="bytes of this gzip file stand for"):

@@ -190,6 +190,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_any_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
     made = written(tmp_path / "whole")
     files = [LAYER.name + "/00001.npy", LAYER.name + "/manifest.json"]

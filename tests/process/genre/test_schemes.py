@@ -152,6 +152,7 @@ def test_an_unknown_scheme_names_the_nearest() -> None:
         load_scheme("bok_chain")
 
 
+@pytest.mark.slow
 @given(st.text())
 @settings(max_examples=200, deadline=None)
 def test_no_text_leaves_its_marks(text: str) -> None:

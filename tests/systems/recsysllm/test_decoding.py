@@ -129,6 +129,7 @@ def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: st
         assert torch.allclose(scores.view(USERS, -1), expected, atol=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_scores_are_exact_but_for_rounding(family: str) -> None:
     backbone, items, _, automaton, documents = _world(family)
@@ -140,6 +141,7 @@ def test_packed_scores_are_exact_but_for_rounding(family: str) -> None:
     assert torch.allclose(scores.view(USERS, -1), expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_packed_scores_of_different_candidates_a_prompt() -> None:
     backbone, items, _, automaton, documents = _world("llama")
     expected = _brute_force(backbone, items, automaton, documents)
@@ -154,6 +156,7 @@ def test_packed_scores_of_different_candidates_a_prompt() -> None:
         score_candidates(backbone, read, ragged(items[:2]), torch.tensor([1, 0]), automaton)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 4, 9])
 def test_few_beams_write_items_alone_and_early_stop_changes_nothing(beams: int) -> None:
     backbone, items, slot, automaton, documents = _world("llama")
