@@ -23,6 +23,7 @@ from legos.data.vector_files import (
 )
 from legos.errors import run_command
 from legos.files import write_json
+from legos.lm.hidden_writer import write_parts
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
 from legos.reports.page import read_metrics, write_report
 from legos.runs.folder import RunFolder
@@ -160,13 +161,14 @@ def _origin(folder: Path) -> Read:
 
 def _hidden_states(folder: Path) -> Read:
     made = cache(folder)
-    made.write(TOKENS, PARTS, states, dtype="bf16", shard_bytes=64)
+    write_parts(made, TOKENS, PARTS, states, dtype="bf16", shard_bytes=64)
     return lambda: [made.open(part.name) for part in PARTS]
 
 
 def _verify(folder: Path) -> Read:
     """``worker.py --exp cache --verify``."""
-    cache(folder / "cache" / "tiny").write(TOKENS, PARTS, states, dtype="fp16", shard_bytes=64)
+    made = cache(folder / "cache" / "tiny")
+    write_parts(made, TOKENS, PARTS, states, dtype="fp16", shard_bytes=64)
     words = ["--exp", "cache", "--exp.cache.folder", str(folder / "cache"), "--verify"]
     return lambda: worker.main(words)
 

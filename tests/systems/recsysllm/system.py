@@ -92,7 +92,7 @@ def yamls(config: RunConfig, folder: Path, name: str = "tiny") -> list[str]:
     """Data and model YAMLs of a configuration; the words of a command that names them."""
     (folder / "reviewed.yaml").write_text(config.data.model_dump_json())  # JSON is YAML
     model = json.loads(config.model.model_dump_json())
-    model["train"] = json.loads(config.exp.train.model_dump_json())
+    model["train"] = json.loads(config.exp.train.model_dump_json(exclude={"seed"}))
     (folder / f"{name}.yaml").write_text(json.dumps({**model, "name": name}))
     words = ["--data", str(folder / "reviewed.yaml"), "--model", str(folder / f"{name}.yaml")]
     words += ["--exp", "recsysllm", "--exp.runs_folder", str(folder / "runs"), "--device", "cpu"]

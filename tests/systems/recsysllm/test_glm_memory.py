@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from legos.data.tables import Tables
-from legos.systems.recsysllm.settings import RecsysllmModel
 from tests.modes.test_check_memory import CARD, published, told
 from tests.systems.recsysllm.system import system_config
 
@@ -20,12 +19,8 @@ GLM = {
 
 @pytest.mark.slow
 def test_glm_10b_on_two_cards(
-    reviewed: Tables,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(RecsysllmModel, "shards", True)
     model: dict[str, Any] = {
         "model": published(tmp_path / "glm", GLM),
         "backbone": {"kind": "glm", "layers": None, "dtype": "bf16", "lora_targets": ["linear"]},
