@@ -189,7 +189,11 @@ def models_not_here(config: RunConfig) -> list[str]:
         key
         for key, value in _named(config)
         if isinstance(value, LanguageModelSource)
-        and (is_shape_alone(value) or (value.hub is not None and not is_here(value)))
+        and (
+            is_shape_alone(value)
+            or (value.hub is not None and not is_here(value))
+            or (value.path and value.shape is not None and not Path(value.path).exists())
+        )
     ]
 
 

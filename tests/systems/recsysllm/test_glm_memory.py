@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from legos.data.tables import Tables
+from legos.modes.check import check
 from tests.modes.test_check_memory import CARD, published, told
 from tests.systems.recsysllm.system import system_config
 
@@ -35,3 +37,21 @@ def test_glm_10b_on_two_cards(
     model["backbone"]["quantised"] = "nf4"
     small = told(system_config(reviewed.folder, tmp_path, model=model), capsys, processes=2)
     assert small["2 DDP"][6] < 0.6 * CARD
+
+
+@pytest.mark.slow
+def test_a_shape_is_enough_where_there_is_no_folder(
+    reviewed: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source: dict[str, Any] = {"name": "glm", "path": str(tmp_path / "nowhere")}
+    source["shape"] = {"model_type": "glm_infill", "size": "glm-10b"}
+    model: dict[str, Any] = {
+        "model": source,
+        "backbone": {"kind": "glm", "layers": None, "lora_targets": ["linear"]},
+        "positions": {"max_tokens": 1024},
+    }
+    config = system_config(reviewed.folder, tmp_path, model=model)
+    check(config, Console(width=200))
+    text = capsys.readouterr().out
+    assert "memory on cpu of" in text
+    assert "run folder: known once the language model is here (model.model)" in text
