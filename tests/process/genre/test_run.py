@@ -75,7 +75,7 @@ def test_every_request_is_answered_once_among_all_faults() -> None:
     faults = [
         Told(status=429, error="busy", headers={"Retry-After": "0.05"}),
         Told(status=500, error="oops"),
-        Told(delay=1.0),
+        Told(delay=3.0),
         Told(cut=True),
         Told(raw=b'{"choi'),
         *BAD_TEXTS.values(),
@@ -90,7 +90,7 @@ def test_every_request_is_answered_once_among_all_faults() -> None:
 
     store, requests, states = MemoryStore(), some_requests(60), list[Summary]()
     summary, _ = run_with(
-        tell, [*requests, *requests], store, timeout=0.4, retries=20, on_progress=states.append
+        tell, [*requests, *requests], store, timeout=1.5, retries=20, on_progress=states.append
     )
 
     assert (summary.requests, summary.answered, summary.failed, summary.quarantined) == (
