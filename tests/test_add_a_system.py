@@ -72,6 +72,7 @@ def test_every_block_is_a_file_or_a_command() -> None:
     assert TEXT.count("```") == 2 * (len(FILES) + 1)
 
 
+@pytest.mark.slow
 def test_its_commands_run_and_a_run_resumes_to_the_same_bits(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def random_groups(
     return scores, labels, offsets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_metrics_equal_sklearn_in_every_group(tied: bool) -> None:
     from sklearn.metrics import (

@@ -110,6 +110,7 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert {path: path.stat().st_mtime_ns for path in (folder / "checkpoints").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_training_and_testing_apart_give_the_same_as_together(
     tables: Path, trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:

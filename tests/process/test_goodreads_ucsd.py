@@ -173,6 +173,7 @@ def test_neutral_and_unrated_books_are_dropped_and_counted(dump: tuple[Path, Pat
     assert shown > len(raw.splits["train"].labels) + len(raw.splits["test"].labels)
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_users_is_cold_and_most_have_nine_books(tmp_path: Path) -> None:
     books = write_gz(tmp_path / "goodreads_books.json.gz", map(book, range(40)))
     rows = (interaction(f"u{u}", n, 5, minute=n) for u in range(1500) for n in range(12))

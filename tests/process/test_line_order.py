@@ -217,6 +217,7 @@ def written(raw: RawData, folder: Path, *, unitok: bool) -> dict[str, bytes]:
     return files | {"manifest.json": json.dumps(manifest).encode()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_tables_are_the_same_bytes_whatever_the_order_of_the_lines(
     case: str, tmp_path: Path

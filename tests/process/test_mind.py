@@ -207,6 +207,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(lines=LINES)
 def test_what_is_written_is_what_is_read(

@@ -208,6 +208,7 @@ write_tables(read_mind(raw / "train", raw / "dev"), output, [TokenizerSpec("word
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_tables_and_the_next_start_cleans_up(raw: RawData, tmp_path: Path) -> None:
     output = tmp_path / "out" / "tables"
     command = [sys.executable, "-c", KILLED, str(tmp_path / "raw"), str(output)]

@@ -218,6 +218,7 @@ add_user_fields(
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_tables_and_the_source_whole(newsroom: Path, tmp_path: Path) -> None:
     before, output = content(newsroom), tmp_path / "out"
     paths = [newsroom / "tables", newsroom / "profiles.jsonl", output]

@@ -222,6 +222,7 @@ def test_the_report_needs_nothing_from_outside(page: Page, written: Path) -> Non
     assert len(text) < 1_000_000
 
 
+@pytest.mark.slow
 def test_names_cannot_inject_markup(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, name=EVIL, data=EVIL)
     page = read_page(folder)

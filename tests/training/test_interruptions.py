@@ -153,6 +153,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "phase"), TABLE)
 def test_ctrl_c_loses_no_step_and_the_resumed_run_ends_with_the_same_bits(
     whole: Callable[[str], Whole], tmp_path: Path, name: str, phase: str
@@ -174,6 +175,7 @@ def test_sigterm_in_training_is_ctrl_c(
     _interrupt_and_resume(expected, strike, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bricks", "cllm4rec", "recsysllm"])
 def test_a_second_ctrl_c_ends_the_step_at_once(
     whole: Callable[[str], Whole], tmp_path: Path, name: str

@@ -65,12 +65,14 @@ def test_accumulated_batches_equal_the_big_batch(tables: Path, loss: str) -> Non
     assert_same_weights(final_weights(small), final_weights(big), 1e-9)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tables: Path, tmp_path: Path) -> None:
     train_tiny(tiny_training(tables, epochs=4), tmp_path)
     losses = [line["metrics"]["loss"] for line in metric_lines(tmp_path)[0:] if "metrics" in line]
     assert losses[-1] < losses[0] - 0.2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(tables: Path, tmp_path: Path) -> None:
     weights = []
     for name in ("0", "1"):

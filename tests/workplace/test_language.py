@@ -97,6 +97,7 @@ def test_cached_and_uncached_training_give_the_same_scores(tables: Path, tmp_pat
         assert other == pytest.approx(found[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_cache_is_made_once_after_saying_so(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_changed_title_is_a_miss_that_names_the_item(
     assert "'N7'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_refused(tables: Path, tmp_path: Path) -> None:
     config = language_config(tables, tmp_path, exp=epochs(1), layer=2)
     run(config)
@@ -237,6 +239,7 @@ def load_start(tables: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
     return Workplace.open(config, accelerator, Tables.load(tables)).model().state_dict()
 
 
+@pytest.mark.slow
 def test_the_check_counts_without_weights(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

@@ -34,6 +34,7 @@ def interactions(raw: RawData) -> int:
     return sum(len(rows.candidate_values) for rows in raw.splits.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["amazon-beauty", "amazon-toys", "amazon-games"])
 def test_sequences_have_the_counts_of_their_statistics(name: str) -> None:
     folder, stats = prepared(name)
@@ -82,6 +83,7 @@ def test_goodreads_has_the_counts_of_its_statistics(subset: str) -> None:
         assert len(core.items) == stats[f"items>={least}"]
 
 
+@pytest.mark.slow
 def test_beautys_last_items_are_the_test_items() -> None:
     folder, stats = prepared("amazon-beauty")
     raw = read_prepared(folder, name="beauty", options=Options(negatives=Negatives(0, (1,))))

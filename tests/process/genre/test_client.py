@@ -103,6 +103,7 @@ def test_retries_end() -> None:
     assert len(server.asked) == 3
 
 
+@pytest.mark.slow
 def test_retry_after_holds_for_every_request() -> None:
     """The second request is on its way when the first is told to wait; a third starts after."""
     busy = Told(status=429, error="busy", headers={"Retry-After": "1"})
@@ -292,6 +293,7 @@ def test_the_pace_of_requests_is_kept() -> None:
     assert times[-1] - times[0] >= 12 * 0.05 * 0.9
 
 
+@pytest.mark.slow
 def test_the_pace_of_tokens_is_that_which_the_server_counts() -> None:
     each = PROMPT_TOKENS + COMPLETION_TOKENS
     with FaultyServer() as server:

@@ -147,6 +147,7 @@ def test_a_log_of_nothing_is_an_error(tmp_path: Path) -> None:
         read_log(tmp_path / "log", load_scheme("history_compressor"))
 
 
+@pytest.mark.slow
 @with_logs
 def test_the_published_descriptions() -> None:
     log = read_log(RAW / "book_summarizer.log", load_scheme("book_description"))

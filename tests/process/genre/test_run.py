@@ -70,6 +70,7 @@ def run_with(
     return summary, server.asked
 
 
+@pytest.mark.slow
 def test_every_request_is_answered_once_among_all_faults() -> None:
     choice = random.Random(3)
     faults = [
@@ -236,6 +237,7 @@ def test_a_budget_ends_a_run_and_the_next_one_goes_on() -> None:
     assert len(asked) == 12
 
 
+@pytest.mark.slow
 def test_the_total_time_ends_a_run() -> None:
     begin = time.monotonic()
     summary, _ = run_with(

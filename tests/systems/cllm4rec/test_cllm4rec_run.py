@@ -295,6 +295,7 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
     assert first["splits"]["test"]["rows"]["all"] == rows_alone
 
 
+@pytest.mark.slow
 def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path) -> None:
     config = world_config(
         root,
@@ -311,6 +312,7 @@ def test_candidates_that_were_shown_can_be_scored_too(root: Path, tmp_path: Path
     assert found["training"]["steps"] == 17 + 3 + 17 + 2 * (1 + 17)
 
 
+@pytest.mark.slow
 def test_each_side_learns_at_the_rates_of_its_groups_on_the_schedule_of_its_stages(
     root: Path,
 ) -> None:

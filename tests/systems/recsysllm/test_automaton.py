@@ -63,6 +63,7 @@ tokens_lists = st.lists(st.lists(st.integers(1, 5), max_size=12), min_size=1, ma
 pools = st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(pools, tokens_lists, st.sampled_from(["paper", "run", "glm"]))
 def test_training_and_inference_number_alike(
@@ -94,6 +95,7 @@ def _gold(documents: Documents, blanks: Blanks, mode: str) -> list[list[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_training_ids_are_those_of_the_automaton_and_gold_where_nothing_matches_by_chance() -> None:
     documents = random_documents(200, seed=9)
     blanks = drawn(documents)

@@ -107,6 +107,7 @@ def _keys(slot: Slot, nodes: Tensor) -> list[list[int]]:
     return [slot.entities(row[row != NOWHERE]).values.tolist() for row in nodes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: str) -> None:
     backbone, items, slot, automaton, documents = _world(family)

@@ -35,6 +35,7 @@ def opened(config: RunConfig) -> RecsysllmSystem:
     return RecsysllmSystem(Workplace.open(config, accelerator, Tables.load(config.data.folder)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["all", "direct, unseen prompt direct-8"])
 def test_an_impossible_row_stops_the_run(
     row: str, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

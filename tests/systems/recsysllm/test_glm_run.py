@@ -100,6 +100,7 @@ def test_a_glm_from_its_configuration_alone(reviewed: Tables, tmp_path: Path) ->
     assert len(changed) > 0.9 * len(stored)
 
 
+@pytest.mark.slow
 def test_cls_begins_every_example_and_the_limit_counts_it(reviewed: Tables, tmp_path: Path) -> None:
     source, original = glm_folder(tmp_path / "hub", "hub")
     config = glm_config(reviewed, tmp_path, source, train="lora", lora_targets=["linear"])

@@ -21,6 +21,7 @@ def _daily(users: int, events: int) -> Ragged:
     return ragged([[DAY * day for day in range(events)] for _ in range(users)])
 
 
+@pytest.mark.slow
 def test_horizons_come_in_their_shares_and_nothing_held_out_is_shown() -> None:
     settings = HorizonSettings(max_items=40)
     sampler = HorizonSampler(_daily(1000, 302), held_out=2, settings=settings, seed=3)

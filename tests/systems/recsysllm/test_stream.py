@@ -19,6 +19,7 @@ from legos.systems.recsysllm.world import open_world
 from tests.systems.recsysllm.system import system_config
 
 
+@pytest.mark.slow
 def test_histories_with_blanks_never_tell_what_is_held_out(
     reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
