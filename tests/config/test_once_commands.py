@@ -188,6 +188,7 @@ def test_the_published_training_command_trains_adapters_above_the_cut(
     assert "full tuning of 1 of 5 layers" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [TRAINING, CACHING], ids=["training", "caching"])
 @pytest.mark.parametrize("embed", ["llama-token", "null"])
 def test_the_width_must_be_the_language_models(

@@ -163,6 +163,7 @@ def keys_read(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["cllm4rec", "recsysllm"])
 def test_what_a_system_is_said_to_read_is_what_its_code_reads(
     system: str, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -165,6 +165,7 @@ def test_losses_over_the_catalogue_learn_the_planted_taste(
     assert warned == (model is NAML)
 
 
+@pytest.mark.slow
 def test_a_comparison_pairs_users(tables: Path, tmp_path: Path) -> None:
     compare = {"models": [NAML, POOLING], "seeds": [1]}
     exp = {**RANK_ALL, "mode": "compare", "compare": compare, "baselines": ["popularity"]}
@@ -174,6 +175,7 @@ def test_a_comparison_pairs_users(tables: Path, tmp_path: Path) -> None:
     assert set(rows[2]["marks"]) == {"Recall@5", "nDCG@10", "HR@99", "GAUC", "nDCG@5"}
 
 
+@pytest.mark.slow
 def test_the_command_line_from_check_to_results(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_tie_worked_by_hand(name: str, expected: float) -> None:
     assert found.values[name] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_ties_take_the_mean_over_every_order_of_equal_scores(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -114,6 +114,7 @@ def test_a_monotone_transform_changes_no_ranking_metric(
         np.testing.assert_allclose(after.values[name], value, rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(small_groups(), st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_within_a_group_does_not_matter(
@@ -129,6 +130,7 @@ def test_the_order_of_rows_within_a_group_does_not_matter(
         np.testing.assert_allclose(after[name], before[name], rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(small_groups(), st.integers(0, 2**32 - 1))
 def test_permuted_groups_permute_the_values(

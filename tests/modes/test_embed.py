@@ -100,6 +100,7 @@ def test_without_data_the_token_table_alone_is_written_and_read(tmp_path: Path) 
     assert found.tokens[book] == "book"
 
 
+@pytest.mark.slow
 def test_item_vectors_are_those_of_the_template(tables: Path, tmp_path: Path) -> None:
     """The same tokens that an item encoder on the language model reads."""
     run_embed(job(tables, tmp_path / "out", pooling="first"))
@@ -140,6 +141,7 @@ def test_files_are_written_again_only_where_something_changed(
     assert run_embed(job(tables, out, model={**SOURCE, "seed": 5}))["written"] == [token, item]
 
 
+@pytest.mark.slow
 def test_items_without_words_are_left_out(tables: Path, tmp_path: Path) -> None:
     change_titles(tables, {3: " ", 8: ""})
     asked = job(tables, tmp_path / "out")

@@ -85,6 +85,7 @@ def test_vectors_are_written_with_the_ids_of_items_that_have_text(
     assert "19 vectors of 2 numbers; 1 items without text left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_packaged_model_encodes(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,7 @@ def test_more_noise_leaves_less_to_reach(tmp_path: Path) -> None:
     assert quiet[-1].auc > loud[-1].auc + 0.05
 
 
+@pytest.mark.slow
 def test_a_story_tells_its_topic_and_angle() -> None:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression

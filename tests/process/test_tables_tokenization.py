@@ -40,6 +40,7 @@ def minilm() -> SubwordTokenizer:
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(texts=TEXTS)
 def test_bert_ids_equal_those_of_the_whole_text(minilm: SubwordTokenizer, texts: list[str]) -> None:

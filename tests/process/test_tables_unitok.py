@@ -70,6 +70,7 @@ def test_unitok_unites_a_split_with_its_histories_items_and_users(folder: Path) 
     assert train[0]["items"] == [0, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_unitoks_own_tokenize_gives_the_same_ids_for_the_same_vocabularies(
     folder: Path, table: str

@@ -62,6 +62,7 @@ def test_the_axis_is_logarithmic_where_numbers_span_decades(
     assert panel(values).get_xscale() == scale
 
 
+@pytest.mark.slow
 def test_a_figure_has_a_panel_for_each_accuracy_metric_and_the_same_bytes_twice(
     tmp_path: Path,
 ) -> None:

@@ -162,6 +162,7 @@ def test_ctrl_c_loses_no_step_and_the_resumed_run_ends_with_the_same_bits(
     _interrupt_and_resume(expected, expected.at(PHASES[phase](expected.events)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "phase",
     [pytest.param("after a step", marks=pytest.mark.nightly), "in the first validation"],

@@ -165,6 +165,7 @@ def test_the_published_profiles() -> None:
     assert (log.rows, len(log.values), log.duplicates, log.bad.total()) == (18863, 18863, 0, 0)
 
 
+@pytest.mark.slow
 @with_logs
 def test_the_published_books_are_two_rounds(tmp_path: Path) -> None:
     scheme, users = load_scheme("book_generator"), read_user_ids(RAW.parent / "users.tsv")

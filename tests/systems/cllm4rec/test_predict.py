@@ -230,6 +230,7 @@ def ranking(model: Cllm4Rec, owned: Ragged) -> Tensor:
     return recommend(model.eval(), prompts, EVERYONE, owned, count=ITEMS)
 
 
+@pytest.mark.slow
 def test_overfit_on_planted_clusters() -> None:
     config = settings(content={"enabled": False}, mutual={"weight": 0.0})
     model = small_cllm4rec(

@@ -118,6 +118,7 @@ def test_what_is_measured_is_told_of_the_same_users_and_their_past(
     assert torch.equal(measure.some_of(rows, None, seed=0), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_prompts_are_read_as_in_training(
     bidirectional: bool, reviewed: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +164,7 @@ def test_what_is_no_rating_counts_as_the_training_mean(reviewed: Tables, tmp_pat
     assert row["MAE"] == pytest.approx(off)  # nothing of these tables, their mean neither
 
 
+@pytest.mark.slow
 def test_published_explanations_take_the_place_of_mined_ones(
     reviewed: Tables, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_entity_level_leaves_something_visible() -> None:
             assert 0 < sum(end - first for first, end in found) < len(lengths)
 
 
+@pytest.mark.slow
 def test_entity_level_masks_about_as_much_as_measured_for_the_specification() -> None:
     documents = random_documents(800, seed=5, units=(20, 60))
     found = _fractions(documents, drawn(documents, **ONLY[ENTITY]))

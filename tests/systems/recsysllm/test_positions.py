@@ -141,6 +141,7 @@ def test_mode_glm_equals_glm_on_plain_documents(seed: int) -> None:
         assert [column[part].tolist() for column in found] == expected
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from(["paper", "run", "glm"]), st.booleans())
 def test_invariants_of_examples(seed: int, mode: Any, shuffle: bool) -> None:

@@ -59,6 +59,7 @@ def test_it_beats_the_mean_on_what_it_has_not_seen(kind: Kind) -> None:
     assert error(model, held) < 0.6 * off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_decides_and_leaves_the_global_generator_alone(kind: Kind) -> None:
     train, held = table()

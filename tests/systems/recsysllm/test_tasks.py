@@ -19,6 +19,7 @@ from tests.systems.recsysllm.reviews import epoch_of, families, held_out_pairs, 
 from tests.systems.recsysllm.small import ragged
 
 
+@pytest.mark.slow
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
