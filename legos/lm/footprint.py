@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from legos.lm.adapt import QuantisedLinear
 from legos.lm.cut import layers_below
-from legos.lm.text_model import call_options, layers_of
+from legos.lm.text_model import call_options, halves_of, layers_of
 
 _FLOAT = 4  # bytes
 _STEP_COUNT = 4  # bytes of Adam's count of steps, for each tensor
@@ -185,8 +185,8 @@ def transformer_run(rows: int, width: int, *, vectors: bool = False) -> Run:
 
     def run(model: nn.Module) -> Tensor:
         called: Any = model
-        pair = hasattr(called, "encoder") and hasattr(called, "decoder")
-        size = (rows, -(-width // (1 + pair)))
+        halves = len(halves_of(model))
+        size = (rows, -(-width // halves))
         mask = torch.ones(size, dtype=torch.int64, device="meta")
         if vectors or layers_below(model):
             table = called.get_input_embeddings().weight
@@ -196,7 +196,7 @@ def transformer_run(rows: int, width: int, *, vectors: bool = False) -> Run:
         else:
             named = {"input_ids": torch.zeros_like(mask)}
         named["attention_mask"] = mask
-        if pair:
+        if halves > 1:
             named |= {f"decoder_{name}": value for name, value in named.items()}
         found: Tensor = called(**named, **call_options(model)).last_hidden_state
         return found

@@ -145,10 +145,18 @@ def layer_stack(model: Any) -> tuple[str, nn.ModuleList]:
     return best, found[best]
 
 
+def halves_of(model: Any) -> tuple[nn.Module, ...]:
+    """Encoder and decoder of an encoder-decoder; any other model itself."""
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        return model.encoder, model.decoder
+    return (model,)
+
+
 def layers_of(model: Any) -> list[nn.Module]:
     """The layers of a transformer, of both halves of an encoder-decoder; none where none fit."""
-    if hasattr(model, "encoder") and hasattr(model, "decoder"):
-        return [*layers_of(model.encoder), *layers_of(model.decoder)]
+    halves = halves_of(model)
+    if len(halves) > 1:
+        return [layer for half in halves for layer in layers_of(half)]
     if isinstance(getattr(model, "layers", None), nn.ModuleList):
         return list(model.layers)
     try:

@@ -24,7 +24,7 @@ from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.settings import TuningSettings
-from legos.lm.text_model import layers_of
+from legos.lm.text_model import halves_of, layers_of
 from legos.settings import LessMemory, marked, unread_settings
 from legos.workplace.language import language_bricks
 
@@ -112,8 +112,7 @@ def share_out(model: nn.Module, transformer: Any, accelerator: Accelerator) -> N
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     rest = {each for each in model.parameters() if not isinstance(each, DTensor)}
-    is_pair = hasattr(transformer, "encoder") and hasattr(transformer, "decoder")
-    for root in (transformer.encoder, transformer.decoder) if is_pair else (transformer,):
+    for root in halves_of(transformer):
         fully_shard(root, mesh=mesh, ignored_params=rest)  # layers are fetched one ahead
     for tensor in (*rest, *model.buffers()):
         tensor.data = tensor.data.to(accelerator.device)
