@@ -150,6 +150,7 @@ class ColumnReader(Columns):
         fields = self.manifest["fields"]
         self.text_fields = tuple(n for n, f in fields.items() if f["kind"] == "text")
         self.category_fields = tuple(n for n, f in fields.items() if f["kind"] == "category")
+        self.number_fields = tuple(n for n, f in fields.items() if f["kind"] == "number")
 
     def texts(self, field: str, *, table: str = "items") -> list[str]:
         """The raw texts of a field of items, or of a further table."""
@@ -160,7 +161,10 @@ class ColumnReader(Columns):
         items = {"item_id": self.vocabulary("item_id")}
         for field in (*self.text_fields, *self.category_fields):
             items[field] = self.texts(field)
-        return pd.DataFrame(items, dtype=object)
+        frame = pd.DataFrame(items, dtype=object)
+        for field in self.number_fields:
+            frame[field] = self.scalar("items", field)
+        return frame
 
 
 KEYS = {"items": "item_id", "users": "user_id", "histories": "history"}
@@ -183,7 +187,7 @@ class UniTokWriter:
     """Writes tables as UniTok v4 folders: ``meta.json``, ``<vocabulary>.vocab``, ``data.pkl``.
 
     Ids equal the columns' wherever those are ids. ``time`` becomes an id of its own vocabulary of
-    seconds; ``oracle`` is left out, since UniTok knows integers only.
+    seconds; ``oracle`` and number fields are left out, since UniTok knows integers only.
 
     Args:
         tables: all tables.
@@ -252,6 +256,8 @@ class UniTokWriter:
             columns["history"] = _UniTokColumn("digit", "history", states)
         for name, column in self.tables[table].items():
             values = column.values
+            if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+                continue
             if column.vocabulary is not None:
                 kind = "entities" if isinstance(values, Ragged) else "entity"
                 columns[name] = _UniTokColumn(kind, column.vocabulary, values)

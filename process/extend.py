@@ -21,7 +21,8 @@ def in_ids_of(parent: ColumnReader, raw: RawData) -> RawData:
     """The new data with the parent's items and users first, and every id renumbered."""
     if len(raw.splits) != 1:
         raise DataError(f"new impressions are one split, found {', '.join(raw.splits)}")
-    missing = {*parent.text_fields, *parent.category_fields} - set(raw.items)
+    fields = (*parent.text_fields, *parent.category_fields, *parent.number_fields)
+    missing = set(fields) - set(raw.items)
     if missing:
         raise DataError(
             f"new items lack {', '.join(sorted(missing))}, which {parent.folder} has as fields"
@@ -38,6 +39,8 @@ def in_ids_of(parent: ColumnReader, raw: RawData) -> RawData:
         items=pd.concat([known, new_items], ignore_index=True),
         text_fields=parent.text_fields,
         category_fields=parent.category_fields,
+        number_fields=parent.number_fields,
+        user_fields=None,
         users=np.concatenate([users, new_users[user_rows >= len(users)]]),
         splits={
             IMPRESSIONS: replace(
@@ -66,12 +69,13 @@ def encode_with(
     vocabularies = {name: parent.vocabulary(name) for name in parent.category_fields}
     num_known = int(parent.manifest["tables"]["items"]["rows"])
     new = raw.items.iloc[num_known:]
-    for name, column in encode_content(new, parent.text_fields, vocabularies, tokenizers).items():
+    made = encode_content(new, parent.text_fields, vocabularies, tokenizers, parent.number_fields)
+    for name, column in made.items():
         if isinstance(column.values, Ragged):
             values: RaggedArray | np.ndarray = stack([parent.lists("items", name), column.values])
         else:
             unknown = int(((column.values == 0) & (new[name] != "").to_numpy()).sum())
-            if unknown:
+            if unknown and column.vocabulary is not None:
                 raw.oddities[f"new items of a {name} the trained set does not know"] = unknown
             values = np.concatenate([parent.scalar("items", name), column.values])
         encoded.tables["items"][name] = Column(values, column.vocabulary)
@@ -82,8 +86,10 @@ def encode_with(
         encoded.tables["items"]["synthetic"] = Column(values)
     encoded.tables["users"] |= _user_fields(parent, len(encoded.vocabularies["user_id"]))
     for name, column in encoded.tables["users"].items():
-        if name != "user_id" and not isinstance(column.values, Ragged):
-            encoded.vocabularies[str(column.vocabulary)] = parent.vocabulary(str(column.vocabulary))
+        if name == "user_id" or isinstance(column.values, Ragged):
+            continue
+        if column.vocabulary is not None:
+            encoded.vocabularies[column.vocabulary] = parent.vocabulary(column.vocabulary)
     return encoded
 
 
@@ -99,6 +105,8 @@ def _user_fields(parent: ColumnReader, count: int) -> dict[str, Column]:
             values: RaggedArray | np.ndarray = stack([known, Ragged(known.values[:0], nothing)])
         else:
             scalars = parent.scalar("users", name)
-            values = np.concatenate([scalars, np.zeros(count - len(scalars), scalars.dtype)])
+            unknown = np.nan if scalars.dtype.kind == "f" else 0
+            added = np.full(count - len(scalars), unknown, scalars.dtype)
+            values = np.concatenate([scalars, added])
         columns[name] = Column(values, described["vocabulary"])
     return columns

@@ -95,6 +95,22 @@ class FurtherTable:
         return len(next(iter(self.columns.values())))
 
 
+@dataclass(frozen=True)
+class UserFields:
+    """What users say of themselves.
+
+    Attributes:
+        values: one row a user; texts and categories are str, "" = missing, numbers float32, NaN =
+            unknown.
+        texts, categories, numbers: its columns by kind.
+    """
+
+    values: pd.DataFrame
+    texts: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
 @dataclass
 class RawData:
     """A whole data set, read and checked, items and users as row numbers.
@@ -102,8 +118,8 @@ class RawData:
     Attributes:
         name: name of the data set.
         layout: where it comes from: ``mind``, ``goodreads-once``, ``amazon-reviews``, ...
-        items: one row an item: ``item_id`` (unique str) and the text and category columns (str,
-            "" = missing).
+        items: one row an item: ``item_id`` (unique str), the text and category columns (str, "" =
+            missing) and the number columns (float32, NaN = unknown).
         text_fields: columns of ``items`` that are tokenized.
         category_fields: columns of ``items`` that become one id.
         users: the user ids, unique.
@@ -115,6 +131,8 @@ class RawData:
         further: tables beside these, by name.
         time_ties: interactions of a user at one time, which a seeded hash orders; None where the
             source orders all interactions itself.
+        number_fields: columns of ``items`` that stay numbers.
+        user_fields: None where users have none.
     """
 
     name: str
@@ -130,6 +148,8 @@ class RawData:
     settings: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, FurtherTable] = field(default_factory=dict)
     time_ties: TimeTies | None = None
+    number_fields: tuple[str, ...] = ()
+    user_fields: UserFields | None = None
 
     def check(self) -> None:
         """Refuse data that cannot become tables.
@@ -138,9 +158,15 @@ class RawData:
             DataError: names the column, split or id that is wrong.
         """
         _check_name("name", self.name)
-        for column in ("item_id", *self.text_fields, *self.category_fields):
+        for column in ("item_id", *self.text_fields, *self.category_fields, *self.number_fields):
             if column not in self.items:
                 raise DataError(f"{self.name}: items have no column {column!r}")
+        _check_names(
+            "item", ("item_id", *self.text_fields, *self.category_fields, *self.number_fields)
+        )
+        _check_numbers(f"{self.name}: items", self.items, self.number_fields)
+        if self.user_fields is not None:
+            _check_user_fields(self.name, self.user_fields, len(self.users))
         for label, values in (("item", self.items["item_id"]), ("user", pd.Series(self.users))):
             twice = values[values.duplicated()]
             if len(twice):
@@ -164,6 +190,33 @@ def _check_name(what: str, name: str) -> None:
             f"{what} {name!r} cannot be used: letters, digits, '.', '_' and '-' only, not one of "
             f"{', '.join(NEVER_SPLITS)}"
         )
+
+
+def _check_user_fields(name: str, fields: UserFields, num_users: int) -> None:
+    if len(fields.values) != num_users:
+        raise DataError(f"{name}: fields of {len(fields.values)} users, expected {num_users}")
+    named = (*fields.texts, *fields.categories, *fields.numbers)
+    _check_names("user", ("user_id", *named))
+    for column in named:
+        if column not in fields.values:
+            raise DataError(f"{name}: users have no column {column!r}")
+    _check_numbers(f"{name}: users", fields.values, fields.numbers)
+
+
+def _check_names(what: str, names: tuple[str, ...]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{what} field {twice[0]!r} is given twice")
+
+
+def _check_numbers(where: str, values: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    for column in columns:
+        numbers = values[column].to_numpy()
+        if numbers.dtype != np.float32:
+            raise DataError(f"{where}: number field {column!r} is {numbers.dtype}, not float32")
+        if np.isinf(numbers).any():
+            row = int(np.isinf(numbers).argmax())
+            raise DataError(f"{where}: number field {column!r} is infinite in row {row}")
 
 
 def _check_impressions(split: str, rows: Impressions, num_items: int, num_users: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ def summarise(
             if name in encoded.vocabularies
         },
     }
+    if numbers := _numbers(raw):
+        summary["numbers"] = numbers
     if raw.further:
         summary["further"] = {name: len(table) for name, table in raw.further.items()}
     if raw.time_ties is not None:
@@ -87,6 +89,13 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         console.print(_text_table(summary["text"]))
     for name, count in summary["categories"].items():
         console.print(f"category field {name}: {count:,} different values", highlight=False)
+    for name, known in summary.get("numbers", {}).items():
+        console.print(
+            f"number field {name}: {known['known']:,} known, median {known['median']:g}, "
+            f"{known['least']:g} to {known['most']:g}; UniTok knows integers only, so its copy "
+            "is without",
+            highlight=False,
+        )
     for name, rows in summary.get("further", {}).items():
         console.print(f"table {name}: {rows:,} rows", highlight=False)
     if "time_ties" in summary:
@@ -102,6 +111,20 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
     honesty = read_honesty(manifest)
     if honesty is not None:
         print_honesty(honesty, console)
+
+
+def _numbers(raw: RawData) -> dict[str, dict[str, float]]:
+    """By number field, a user's as ``users.<name>``, how many are known and what they are like."""
+    columns = {name: raw.items[name] for name in raw.number_fields}
+    if (fields := raw.user_fields) is not None:
+        columns |= {f"users.{name}": fields.values[name] for name in fields.numbers}
+    found = {}
+    for name, column in columns.items():
+        known = column.dropna().to_numpy(np.float64)
+        marks = np.percentile(known, (0, 50, 100)) if len(known) else np.zeros(3)
+        least, median, most = marks.tolist()
+        found[name] = {"known": len(known), "least": least, "median": median, "most": most}
+    return found
 
 
 @dataclass(frozen=True)
@@ -231,15 +254,23 @@ def describe_settings(
         "layout": raw.layout,
         "split_rule": raw.split_rule,
         "splits": list(raw.splits),
-        "fields": [list(raw.text_fields), list(raw.category_fields)],
+        "fields": _fields(raw.text_fields, raw.category_fields, raw.number_fields),
         "tokenizers": {name: [made.source, made.sha256] for name, made in tokenizers.items()},
         "unitok": unitok,
         "reader": dict(raw.settings),
     }
+    if (fields := raw.user_fields) is not None:
+        settings["user_fields"] = _fields(fields.texts, fields.categories, fields.numbers)
     if raw.further:
         settings["further"] = {name: sorted(table.texts) for name, table in raw.further.items()}
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
+
+
+def _fields(*kinds: Sequence[str]) -> list[list[str]]:
+    """Names of texts, categories and, where there are any, numbers."""
+    named = [list(kind) for kind in kinds]
+    return named if named[-1] else named[:-1]
 
 
 def describe_sources(sources: Iterable[Path]) -> list[dict[str, Any]]:

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from legos.data.ragged import Ragged
 from legos.errors import DataError
 from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter, UniTokWriter
 from process.extend import encode_with, in_ids_of
 from process.honesty import Evidence, measure_honesty
-from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
+from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec, UserFields
 from process.summary import (
     describe_settings,
     describe_sources,
@@ -29,6 +31,7 @@ __all__ = [
     "Impressions",
     "RawData",
     "TokenizerSpec",
+    "UserFields",
     "new_impressions_tables",
     "write_tables",
 ]
@@ -142,7 +145,9 @@ def _write(
             name=raw.name,
             layout=raw.layout,
             split_rule=raw.split_rule,
-            fields=_describe_fields(raw, tokenizers),
+            fields=_describe_fields(
+                raw.text_fields, raw.category_fields, raw.number_fields, tokenizers
+            ),
             sources=sources,
             settings=settings,
             summary=summarise(raw, encoded),
@@ -171,7 +176,8 @@ def _clear_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, TextTokenizer]:
-    taken = {"item_id", "user_id", *raw.category_fields}
+    fields = raw.user_fields or UserFields(pd.DataFrame())
+    taken = {"item_id", "user_id", *raw.category_fields, *fields.categories}
     taken |= {name for table in raw.further.values() for name in table.entries}
     for spec in specs:
         if spec.name in taken or spec.name.startswith("impression_id"):
@@ -180,21 +186,36 @@ def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, 
                 f"({', '.join(sorted(taken))})"
             )
     texts = [raw.items[name].tolist() for name in raw.text_fields]
+    texts += [fields.values[name].tolist() for name in fields.texts]
     texts += [column for table in raw.further.values() for column in table.texts.values()]
     return {spec.name: make_tokenizer(spec, texts) for spec in specs}
 
 
-def _describe_fields(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> dict[str, Any]:
-    text = _describe_texts(raw.text_fields, tokenizers)
-    return text | {name: {"kind": "category"} for name in raw.category_fields}
+def _describe_fields(
+    texts: Iterable[str],
+    categories: Iterable[str],
+    numbers: Iterable[str],
+    tokenizers: Mapping[str, TextTokenizer],
+) -> dict[str, Any]:
+    return {
+        **_describe_texts(texts, tokenizers),
+        **{name: {"kind": "category"} for name in categories},
+        **{name: {"kind": "number"} for name in numbers},
+    }
 
 
 def _describe_further(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> dict[str, Any]:
-    """The texts of further tables; nothing where there are none, as before there could be any."""
-    if not raw.further:
-        return {}
-    fields = {name: _describe_texts(table.texts, tokenizers) for name, table in raw.further.items()}
-    return {"table_fields": fields}
+    """Fields of users and texts of further tables; nothing where there are none, as before."""
+    described: dict[str, Any] = {}
+    if (fields := raw.user_fields) is not None:
+        described["user_fields"] = _describe_fields(
+            fields.texts, fields.categories, fields.numbers, tokenizers
+        )
+    if raw.further:
+        described["table_fields"] = {
+            name: _describe_texts(table.texts, tokenizers) for name, table in raw.further.items()
+        }
+    return described
 
 
 def _describe_texts(

@@ -274,16 +274,38 @@ class Encoded:
 
 def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
     """Every table of a data set."""
-    vocabularies = {
-        name: category_vocabulary(raw.items[name].to_numpy()) for name in raw.category_fields
-    }
+    vocabularies = {name: category_vocabulary(values) for name, values in _categories(raw).items()}
     encoded = encode_interactions(raw)
-    encoded.tables["items"] |= encode_content(raw.items, raw.text_fields, vocabularies, tokenizers)
+    encoded.tables["items"] |= encode_content(
+        raw.items,
+        raw.text_fields,
+        {name: vocabularies[name] for name in raw.category_fields},
+        tokenizers,
+        raw.number_fields,
+    )
+    if (fields := raw.user_fields) is not None:
+        encoded.tables["users"] |= encode_content(
+            fields.values,
+            fields.texts,
+            {name: vocabularies[name] for name in fields.categories},
+            tokenizers,
+            fields.numbers,
+        )
     encoded.vocabularies |= vocabularies
     for name, table in raw.further.items():
         encoded.tables[name] = _further(name, table, tokenizers)
         encoded.vocabularies |= table.entries
     return encoded
+
+
+def _categories(raw: RawData) -> dict[str, np.ndarray]:
+    """The values of each category field; items and users share a field of one name."""
+    found = {name: raw.items[name].to_numpy() for name in raw.category_fields}
+    if (fields := raw.user_fields) is not None:
+        for name in fields.categories:
+            values = fields.values[name].to_numpy()
+            found[name] = np.concatenate([found[name], values]) if name in found else values
+    return found
 
 
 def _further(
@@ -304,8 +326,9 @@ def encode_content(
     text_fields: tuple[str, ...],
     categories: Mapping[str, list[str]],
     tokenizers: Mapping[str, TextTokenizer],
+    numbers: Iterable[str] = (),
 ) -> dict[str, Column]:
-    """The text and category columns of the items.
+    """The text, category and number columns of the items.
 
     Args:
         items: one row an item.
@@ -313,6 +336,7 @@ def encode_content(
         categories: its category columns and their vocabularies; what is missing or not in the
             vocabulary gets id 0.
         tokenizers: by name.
+        numbers: its number columns.
     """
     columns: dict[str, Column] = {}
     for name in text_fields:
@@ -323,6 +347,8 @@ def encode_content(
     for name, vocabulary in categories.items():
         ids = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(items[name], dtype=object))
         columns[name] = Column(np.maximum(ids, 0).astype(np.int32), name)
+    for name in numbers:
+        columns[name] = Column(items[name].to_numpy(np.float32))
     return columns
 
 

@@ -45,6 +45,11 @@ class ColumnRecord(Record):
     ]
     vocabulary: str | None
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it can be the column of a number field; NaN = unknown."""
+        return (self.kind, self.dtype, self.vocabulary) == ("scalar", "float32", None)
+
 
 class TableRecord(Record):
     """One table."""
@@ -56,7 +61,7 @@ class TableRecord(Record):
 class FieldRecord(Record):
     """A field of items, users or a further table."""
 
-    kind: Literal["text", "category"]
+    kind: Literal["text", "category", "number"]
     tokenizers: list[str] = Field(default_factory=list)
 
 
@@ -95,6 +100,7 @@ class Manifest(Record):
     layout: str
     split_rule: str
     fields: dict[str, FieldRecord]
+    user_fields: dict[str, FieldRecord] = Field(default_factory=dict)
     table_fields: dict[str, dict[str, FieldRecord]] = Field(default_factory=dict)
     tables: dict[str, TableRecord]
     vocabularies: dict[str, VocabularyRecord]
@@ -124,7 +130,17 @@ class Manifest(Record):
             endings = (".npy",) if column.kind == "scalar" else (".values.npy", ".offsets.npy")
             self._require(f"columns/{name}{ending}" for ending in endings)
         self._require(f"columns/vocabulary/{name}.json" for name in self.vocabularies)
+        self._check_numbers("items", self.fields)
+        self._check_numbers("users", self.user_fields)
         return self
+
+    def _check_numbers(self, table: str, fields: Mapping[str, FieldRecord]) -> None:
+        for name, field in fields.items():
+            column = self.tables[table].columns.get(name)
+            if field.kind == "number" and (column is None or not column.is_number):
+                raise ValueError(
+                    f"{table}.{name}: a number field without a scalar float32 column of its name"
+                )
 
     def _columns(self) -> Iterator[tuple[str, ColumnRecord]]:
         for table, described in self.tables.items():

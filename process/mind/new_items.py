@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from legos.errors import DataError, nearest
@@ -54,7 +55,8 @@ def read_new_items(folder: Path, parent: ColumnReader, given: Path | None) -> Ne
         given: the file, where it does not lie in that folder.
 
     Returns:
-        One row an item, "" where a field is missing; None where nothing is described.
+        One row an item, "" (of a number NaN) where a field is missing; None where nothing is
+        described.
 
     Raises:
         DataError: several files, a damaged one, a line without an id or without any field of the
@@ -63,7 +65,7 @@ def read_new_items(folder: Path, parent: ColumnReader, given: Path | None) -> Ne
     path = given or _find(folder)
     if path is None:
         return None
-    fields = (*parent.text_fields, *parent.category_fields)
+    fields = (*parent.text_fields, *parent.category_fields, *parent.number_fields)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if _is_json(path):
@@ -83,7 +85,20 @@ def read_new_items(folder: Path, parent: ColumnReader, given: Path | None) -> Ne
     )
     for name in fields:
         oddities[f"described items without {name}"] = int((frame[name] == "").sum())
+    for name in parent.number_fields:
+        frame[name] = _numbers(frame, name, path)
     return NewItems(frame, +oddities, path)
+
+
+def _numbers(items: pd.DataFrame, name: str, path: Path) -> np.ndarray:
+    """A number field as float32, NaN where it is empty."""
+    cells = items[name].where(items[name] != "", "nan")
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
+    wrong = (np.isnan(numbers) & (items[name] != "").to_numpy()) | np.isinf(numbers)
+    if wrong.any():
+        item, cell = items.loc[wrong, ["item_id", name]].iloc[0]
+        raise DataError(f"{path}: item {item!r}: {name} is {cell!r}, expected a number like 19.9")
+    return numbers.astype(np.float32)
 
 
 def _find(folder: Path) -> Path | None:

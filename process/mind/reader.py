@@ -165,6 +165,7 @@ def read_mind_impressions(
         items=items,
         text_fields=parent.text_fields,
         category_fields=parent.category_fields,
+        number_fields=parent.number_fields,
         users=users,
         splits=impressions,
         split_rule="all of them",
