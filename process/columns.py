@@ -21,10 +21,11 @@ import pandas as pd
 from legos import __version__
 from legos.data.ragged import Ragged, RaggedArray
 from legos.data.tables import FORMAT, Columns, read_manifest
+from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
 from legos.progress import progress_bar
-from process.tokenization import Column, TextTokenizer
+from process.tokenization import Column
 
 
 class ColumnWriter:

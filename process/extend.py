@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, stack
+from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.raw import RawData
-from process.tokenization import Column, Encoded, TextTokenizer, encode_content, encode_interactions
+from process.tokenization import Column, Encoded, encode_content, encode_interactions
 
 IMPRESSIONS = "impressions"
 

@@ -16,13 +16,14 @@ from rich.text import Text
 
 from legos.data.ragged import Ragged, RaggedArray
 from legos.data.tables import MANIFEST, read_honesty, read_manifest
+from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from legos.files import recover_folder, sha256_of_file
 from legos.progress import PlainConsole
 from process.honesty import print_honesty
 from process.honesty.rules import percent
 from process.raw import TRAIN, Impressions, RawData
-from process.tokenization import Column, Encoded, TextTokenizer
+from process.tokenization import Column, Encoded
 
 QUANTILES = (10, 50, 90, 99, 100)
 LENGTH_OF = {"title": 30}  # tokens the shipped configurations keep of a field

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from legos.data.ragged import Ragged
+from legos.data.tokenizers import TextTokenizer, load_tokenizers
 from legos.errors import DataError
 from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter, UniTokWriter
@@ -24,7 +25,7 @@ from process.summary import (
     print_summary,
     summarise,
 )
-from process.tokenization import Encoded, TextTokenizer, encode, load_tokenizers, make_tokenizer
+from process.tokenization import Encoded, encode, make_tokenizer
 
 __all__ = [
     "FurtherTable",

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import RaggedArray
+from legos.data.spans import first_rows
 
 _DIGEST = 8  # bytes: a column of 64-bit numbers
 
@@ -168,13 +169,6 @@ def distinct(lists: RaggedArray, group: np.ndarray) -> tuple[np.ndarray, np.ndar
         if _same(lists, group, first[codes]):
             return codes, first
     raise AssertionError("eight different hashes collided: the hash function is broken")
-
-
-def first_rows(codes: np.ndarray) -> np.ndarray:
-    """``(k,)`` int64: the first position of each of the codes 0 to k - 1 in ``codes (n,)``."""
-    first = np.zeros(int(codes.max()) + 1 if len(codes) else 0, dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several writes the last one stays
-    return first
 
 
 def _row_hashes(lists: RaggedArray, group: np.ndarray, seed: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
+from legos.data.spans import first_rows
 from process.moments import UNKNOWN_TIME
-from process.ties import by_hash, by_id, first_rows, pair_hashes, ranks, without_unused
+from process.ties import by_hash, by_id, pair_hashes, ranks, without_unused
 
 ItemOrder = Literal["hash", "appearance"]
 

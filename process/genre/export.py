@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray
+from legos.data.tokenizers import load_tokenizers
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock, sha256_of_text, write_text
 from process.columns import ColumnReader
@@ -23,7 +24,7 @@ from process.genre.requests import Requests
 from process.genre.store import Store
 from process.genre.types import Answer
 from process.summary import describe_sources, finished_tables
-from process.tokenization import Column, encode_content, load_tokenizers
+from process.tokenization import Column, encode_content
 
 NO_ANSWER = ("unknown",)  # what a closed list offers to a model that cannot tell
 

@@ -10,13 +10,13 @@ from functools import cached_property
 
 from legos.data.ragged import RaggedArray
 from legos.data.tables import Tables
+from legos.data.tokenizers import UNKNOWN
 from legos.errors import ConfigError, DataError, nearest
 from legos.files import sha256_of_text
 from process.genre.histories import user_histories
 from process.genre.scheme import FOLDER, ClosedList, Scheme, load_scheme, one_line
 from process.genre.store import Store
 from process.genre.types import Answer, Request, Sampling
-from process.tokenization import UNKNOWN
 
 
 @dataclass(frozen=True)

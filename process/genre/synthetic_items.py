@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
+from legos.data.tokenizers import load_tokenizers
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock
 from process.columns import ColumnReader, ColumnWriter
@@ -26,7 +27,7 @@ from process.derived import columns_of, copy_of, kept_entries, refuse_nested, re
 from process.genre.export import describe_origin, fingerprint
 from process.genre.types import Answer
 from process.summary import finished_tables
-from process.tokenization import Column, encode_content, load_tokenizers
+from process.tokenization import Column, encode_content
 
 PREFIX = "GENRE:"
 COLUMN = "synthetic"

@@ -11,12 +11,13 @@ import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, from_owners
 from legos.data.tables import RuleResult, SplitHonesty
+from legos.data.tokenizers import TextTokenizer
 from legos.metrics.ranking import grouped_metrics
 from process.columns import ColumnReader
 from process.derived import columns_of
 from process.raw import TRAIN, RawData
 from process.ties import TimeTies, contains, ranks, sorted_keys
-from process.tokenization import Column, Encoded, TextTokenizer
+from process.tokenization import Column, Encoded
 
 MOST_MEASURED = 20_000  # impressions of a split: the standard error of GAUC is .004 at most
 _BLOCK = 100_000  # impressions read at once

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, stack
+from legos.data.spans import Spans, split_at_spaces
 from legos.errors import DataError
 from process.raw import UNLABELLED
 from process.texts import plain_text
 from process.ties import by_id
-from process.tsv import Block, Spans, header_rows, read_blocks, refuse_repeated, split_at_spaces
+from process.tsv import Block, header_rows, read_blocks, refuse_repeated
 
 COLUMNS = ("impression id", "user id", "time", "history", "candidates")
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM

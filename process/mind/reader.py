@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import RaggedArray, from_lengths
+from legos.data.spans import split_at_spaces
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.mind.behaviors import (
@@ -25,7 +26,7 @@ from process.mind.behaviors import (
 )
 from process.mind.new_items import NAMES, read_new_items
 from process.raw import TRAIN, Impressions, RawData
-from process.tsv import Block, find_file, read_blocks, require_file, split_at_spaces, what_is_there
+from process.tsv import Block, find_file, read_blocks, require_file, what_is_there
 
 SECONDS_A_DAY = 24 * 60 * 60
 DESCRIBE = f"is not in news.tsv; describe it there, or in one of {', '.join(NAMES[1:])}"

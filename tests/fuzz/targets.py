@@ -15,6 +15,7 @@ import torch
 import worker
 from legos.data.items import Interactions, ItemStore
 from legos.data.tables import Tables
+from legos.data.tokenizers import load_tokenizer
 from legos.data.vector_files import (
     read_item_codes,
     read_item_vectors,
@@ -43,7 +44,6 @@ from process.raw import TokenizerSpec
 from process.recbole.__main__ import build_parser as recbole_parser
 from process.recbole.__main__ import main as recbole
 from process.tables import write_tables
-from process.tokenization import load_tokenizer
 from tests.lm.cached import PARTS, TOKENS, cache, states
 from tests.modes.tiny_config import tiny_config
 from tests.process.genre.test_store import answer, rejected

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.data.ragged import Ragged, RaggedArray, offsets_of, stack
+from legos.data.spans import first_rows, split_at_spaces
 from process import ties as lists_module
-from process.ties import distinct, first_rows
-from process.tsv import split_at_spaces
+from process.ties import distinct
 
 TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=("Cs",)), max_size=30)
 ROWS = st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=12)

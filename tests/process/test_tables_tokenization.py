@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from legos.data.ragged import RaggedArray
+from legos.data.tokenizers import SubwordTokenizer, WordTokenizer, load_tokenizer
 from legos.errors import DataError
 from process.raw import TokenizerSpec
-from process.tokenization import SubwordTokenizer, WordTokenizer, load_tokenizer, make_tokenizer
+from process.tokenization import make_tokenizer
 
 TEXTS = st.lists(
     st.one_of(
