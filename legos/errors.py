@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from legos.terminal import plain_output, printable, shown_bytes
+from legos.terminal import as_started, plain_output, printable, shown_bytes
 
 EXIT_FAULT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, 130, 141
 TRACEBACK = "--traceback"
@@ -145,7 +145,7 @@ def run_command(
         if traced:
             print(printable("".join(traceback.format_exception(error))), file=sys.stderr)
         message, code = describe(error)
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {printable(as_started(message))}", file=sys.stderr)
         _discard_output()
     return code
 

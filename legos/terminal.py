@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 # control characters but TAB and line feed, marks that turn the direction of text, line separators,
@@ -19,6 +20,41 @@ _UNPRINTABLE = re.compile(
 def printable(text: str) -> str:
     r"""Return ``text`` with ``\x1b`` and the like in place of characters that steer a terminal."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+_WORKER = Path(__file__).resolve().parents[1] / "worker.py"
+_OTHER_WORDS = (
+    (re.compile(r"(launch|--nproc-per-node \S+) worker\.py"), r"\1 -m legos run"),
+    (re.compile(r"\b(?:python )?worker\.py"), "legos run"),
+    (re.compile(r"(--(?:data|model|exp|embed) )config/\w+/(\S+)\.yaml"), r"\1\2"),
+)
+_PROCESS = re.compile(r"python -m process\.(\w+)")
+_as_legos = False
+
+
+@contextmanager
+def started_as_legos() -> Iterator[None]:
+    """Within the block this process was started by the command ``legos``."""
+    global _as_legos
+    before, _as_legos = _as_legos, True
+    try:
+        yield
+    finally:
+        _as_legos = before
+
+
+def as_started(text: str) -> str:
+    """Return a text with its command lines in the words that the user has started this process by.
+
+    ``python worker.py`` and ``python -m process.mind`` become ``legos run`` and ``legos mind`` for
+    who types ``legos``; where there is no ``worker.py``, it is ``legos run`` in any case.
+    """
+    if _as_legos or not _WORKER.is_file():
+        for words, others in _OTHER_WORDS:
+            text = words.sub(others, text)
+    if _as_legos:
+        text = _PROCESS.sub(lambda found: f"legos {found[1].replace('_', '-')}", text)
+    return text
 
 
 def shown_bytes(size: float) -> str:

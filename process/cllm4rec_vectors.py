@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from legos.errors import ConfigError, DataError
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 
 SETS = ("collaborative", "content")
 DESCRIPTION = """\
@@ -32,11 +32,10 @@ example:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.cllm4rec_vectors``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.cllm4rec_vectors",
+    parser = CommandParser(
+        "python -m process.cllm4rec_vectors",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="FOLDER", help="runs/DATA/MODEL/RUN_ID")

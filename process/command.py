@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from legos.errors import TRACEBACK, DataError, run_command
+from legos.terminal import as_started
 from process.raw import NAME, TokenizerSpec
 
 
+class CommandParser(argparse.ArgumentParser):
+    """The arguments of a command; its help says ``legos mind`` to who started it so.
+
+    Args:
+        prog: ``python -m process.<name>``.
+        others: those of ``ArgumentParser``; description and epilog are printed as they are.
+    """
+
+    def __init__(self, prog: str, **others: Any) -> None:
+        texts = {"formatter_class": argparse.RawDescriptionHelpFormatter, **others}
+        super().__init__(prog=as_started(prog), **texts)
+
+    def format_help(self) -> str:
+        """Usage and options, examples in the words that the command was started by."""
+        return as_started(super().format_help())
+
+
 def add_origin(
-    origins: argparse._SubParsersAction[argparse.ArgumentParser],
+    origins: argparse._SubParsersAction[CommandParser],
     name: str,
     text: str,
     long: str,
     example: str,
-) -> argparse.ArgumentParser:
+) -> CommandParser:
     """Add the command of one origin of raw data: a line, a description and an example."""
-    return origins.add_parser(
-        name,
-        help=text,
-        description=long,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    return origins.add_parser(name, help=text, description=long, epilog=f"example:\n  {example}")
 
 
 def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = "data") -> None:
@@ -79,16 +91,24 @@ def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:
 
 
 def run_cli(
-    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser
+    main: Callable[[argparse.Namespace], None],
+    parser: argparse.ArgumentParser,
+    words: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Parse, run, exit with the code of :func:`legos.errors.run_command`."""
+    """Parse, run, exit with the code of :func:`legos.errors.run_command`.
+
+    Args:
+        main: does what the arguments say.
+        parser: of the arguments.
+        words: of the command line; None: those that Python was started with.
+    """
     parser.add_argument(
         TRACEBACK, action="store_true", help="show the stack trace of an error, too"
     )
     sys.exit(
         run_command(
             lambda words: main(parser.parse_args(words)),
-            sys.argv[1:],
+            sys.argv[1:] if words is None else words,
             interrupted="interrupted; nothing half-written is left",
         )
     )

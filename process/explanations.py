@@ -16,7 +16,7 @@ from typing import Any
 
 from legos.errors import DataError
 from legos.files import write_text
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 from process.restricted_pickle import restricted_load
 
 DESCRIPTION = """\
@@ -131,22 +131,22 @@ def _text(value: Any) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.explanations``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.explanations",
+    parser = CommandParser(
+        "python -m process.explanations",
         description=DESCRIPTION,
         epilog="example:\n  python -m process.explanations --pickle reviews.pickle --output "
         "data/explanations.jsonl",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--pickle", type=Path, required=True, metavar="FILE", help="published file")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines")
     return parser
 
 
-def _main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Write the explanations of a pickle as JSON lines."""
     counts = write_published(args.pickle, args.output)
     print(f"{args.output}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
 
 
 if __name__ == "__main__":
-    run_cli(_main, build_parser())
+    run_cli(main, build_parser())

@@ -15,7 +15,7 @@ from legos.data.tables import Tables
 from legos.data.vector_files import refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
 from process import moments
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 
 DESCRIPTION = """\
 Encode every item's text with a language model: the mean of its last hidden states.
@@ -35,11 +35,10 @@ example:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.item_vectors``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.item_vectors",
+    parser = CommandParser(
+        "python -m process.item_vectors",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--tables", type=Path, required=True, metavar="FOLDER", help="finished tables"

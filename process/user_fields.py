@@ -22,7 +22,7 @@ from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock
 from legos.progress import PlainConsole
 from process.columns import ColumnReader
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.json_lines import Row, read_json_lines
 from process.summary import describe_sources, finished_tables
@@ -41,10 +41,9 @@ so that no item is tokenized again; unchanged files are linked, not copied.
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.user_fields``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.user_fields",
+    parser = CommandParser(
+        "python -m process.user_fields",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--tables", type=Path, required=True, help="finished tables")
     parser.add_argument("--profiles", type=Path, required=True, help="JSON lines, one a user")

@@ -26,7 +26,12 @@ FLOORS = (
     {"reports"},
     {"systems"},
     {"modes"},
+    {"recommend"},
+    {"server"},
+    {"commands"},
 )
+DOORS = {"legos", "legos.__main__", "legos.tables"}
+"""What users import or start: above all rooms, and what they need is imported when it is used."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS, start=1) for room in rooms}
 
 
@@ -63,14 +68,16 @@ def arrows() -> dict[str, set[str]]:
 
 
 def height(module: str) -> int:
-    """The floor of a module; modules directly under ``legos`` are the ground."""
+    """The floor of a module; modules directly under ``legos`` are the ground, doors the roof."""
+    if module in DOORS:
+        return len(FLOORS) + 1
     room = [*module.split("."), ""][1]
     return HEIGHT.get(room, 0)
 
 
 def test_every_folder_has_a_floor() -> None:
     folders = {path.parent.name for path in (ROOT / "legos").glob("*/__init__.py")}
-    assert folders | {"recommender"} == set(HEIGHT)
+    assert folders | {"recommender"} <= set(HEIGHT)
 
 
 def test_arrows_go_down(arrows: dict[str, set[str]]) -> None:
@@ -78,23 +85,38 @@ def test_arrows_go_down(arrows: dict[str, set[str]]) -> None:
         f"{name} -> {other}"
         for name, others in arrows.items()
         for other in others
-        if other in MODULES and height(other) > height(name)
+        if other in MODULES and other not in DOORS and height(other) > height(name)
     ]
     assert up == []
 
 
 def test_the_toolkit_knows_nothing_of_its_users(arrows: dict[str, set[str]]) -> None:
-    outside = ("process", "worker", "benchmarks", "tests")
+    outside = {"process", "worker", "benchmarks", "tests"}
     assert [
         f"{name} -> {other}"
         for name, others in arrows.items()
         for other in others
-        if other.split(".")[0] in outside
+        if other.split(".")[0] in outside - ({"process"} if starts_process(name) else set())
     ] == []
 
 
+def starts_process(module: str) -> bool:
+    """Whether a module may start what makes tables: the command line, and the door for Python."""
+    return module == "legos.tables" or module.startswith("legos.commands.")
+
+
+def test_process_is_imported_when_it_is_asked_for() -> None:
+    at_once = [
+        name
+        for name in filter(starts_process, MODULES)
+        for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "process"
+    ]
+    assert at_once == []
+
+
 def test_no_modules_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
-    graph = {name: others & MODULES.keys() for name, others in arrows.items()}
+    graph = {name: others & MODULES.keys() for name, others in arrows.items() if name not in DOORS}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import worker
+from legos.commands import run
 from legos.config.variables import PUBLISHED
 from legos.errors import DataError
 from legos.registry import predictors
@@ -114,10 +115,10 @@ def test_tables_that_are_not_there_are_a_mistake(
 def test_ctrl_c_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(errand: worker.Errand) -> None:
+    def interrupted(errand: run.Errand) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "_do", interrupted)
+    monkeypatch.setattr(run, "_do", interrupted)
     assert worker.main(RUN) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -125,10 +126,10 @@ def test_ctrl_c_exits_with_130(
 def test_a_fault_of_ours_is_one_line_with_its_place(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(errand: worker.Errand) -> None:
+    def broken(errand: run.Errand) -> None:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(worker, "_do", broken)
+    monkeypatch.setattr(run, "_do", broken)
     assert worker.main(RUN) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: RuntimeError: bug (tests/test_worker_cli.py:")
@@ -181,10 +182,10 @@ def test_new_impressions_of_a_folder_without_tables_are_a_mistake(
 def test_a_data_error_is_a_users_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def bad_data(errand: worker.Errand) -> None:
+    def bad_data(errand: run.Errand) -> None:
         raise DataError("news.tsv:3: 7 columns, expected 8")
 
-    monkeypatch.setattr(worker, "_do", bad_data)
+    monkeypatch.setattr(run, "_do", bad_data)
     assert worker.main(RUN) == 2
     assert capsys.readouterr().err == "error: news.tsv:3: 7 columns, expected 8\n"
 

@@ -13,6 +13,7 @@ from legos.config.models import models, names_of
 from legos.config.variables import PUBLISHED
 from legos.config.yaml_files import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
 from legos.errors import ConfigError, nearest
+from legos.terminal import as_started
 
 _SYSTEM = "system"
 
@@ -81,7 +82,7 @@ def help_text() -> str:
         for name, variable in PUBLISHED.items()
     )
     families = ", ".join((*FAMILIES, _SYSTEM, *KINDS))
-    return _HEAD.format(families=families, yamls=yamls, variables=variables)
+    return as_started(_HEAD.format(families=families, yamls=yamls, variables=variables))
 
 
 def _shown(default: Any) -> str:

@@ -24,6 +24,7 @@ from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_valu
 from legos.errors import CheckpointError, ConfigError
 from legos.lm.settings import LanguageModelSource
 from legos.records import read_json
+from legos.terminal import as_started
 
 FILE = "config.json"
 FORMAT = 2
@@ -208,7 +209,7 @@ def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
 
 def yaml_of(config: RunConfig, path: Path) -> str:
     """The text of a file that ``--config`` reads; its head names the path."""
-    text = _HEAD.format(file=shown(path))
+    text = as_started(_HEAD.format(file=shown(path)))
     for kind in KINDS:
         section: BaseModel = getattr(config, kind)
         text += f"\n{kind}:\n" + "".join(f"{line}\n" for line in _lines(section, 1))

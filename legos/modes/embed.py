@@ -29,6 +29,7 @@ from legos.lm.token_vectors import language_model_token_vectors, write_token_tab
 from legos.lm.tokenizer import TemplateField
 from legos.progress import PlainConsole, progress_bar
 from legos.sharing import Sharing
+from legos.terminal import as_started
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.language import template, tokens_fingerprint
 
@@ -153,7 +154,7 @@ class TokenFile:
     def command(self, data: str, vocabulary: str | None) -> str:
         """The command line that uses it."""
         more = "" if vocabulary is None else f" --vocabulary {shlex.quote(vocabulary)}"
-        return (
+        return as_started(
             f"python worker.py {data} --model config/model/naml.yaml {_EXP} "
             f"--embed config/embed/token-table.yaml --table {shlex.quote(str(self.path))}{more}"
         )
@@ -242,7 +243,7 @@ class ItemFile:
 
     def command(self, data: str, vocabulary: str | None) -> str:
         """The command line that uses it."""
-        return (
+        return as_started(
             f"python worker.py {data} --model config/model/fixed_vectors.yaml {_EXP} "
             f"--embed config/embed/item-vectors.yaml --vectors {shlex.quote(str(self.path))}"
         )

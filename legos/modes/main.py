@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
 from legos.progress import PlainConsole
+from legos.terminal import as_started
 from legos.workplace.device import (
     joined_processes,
     launched_alone,
@@ -40,12 +41,12 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
 def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
     console = PlainConsole(quiet=not accelerator.is_main_process)
     if launched_alone():
-        print(
+        told = (
             "notice: accelerate launch started one process, although it was asked for more: on a "
             "CPU it starts no others; results are the same. `torchrun --nproc-per-node 2 worker.py "
-            "...` starts two",
-            file=sys.stderr,
+            "...` starts two"
         )
+        print(as_started(told), file=sys.stderr)
     # each mode is imported on its own: some of them need half a second of torch more than others
     if config.exp.mode == "compare":
         from legos.modes.compare import compare

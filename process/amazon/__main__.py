@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from legos.errors import DataError
 from process import moments
 from process.bad_lines import add_max_bad
-from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import (
+    CommandParser,
+    add_origin,
+    add_table_arguments,
+    read_tokenizer_arguments,
+    run_cli,
+)
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.amazon.assemble import Options
@@ -77,11 +83,10 @@ EXAMPLES = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.amazon``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.amazon",
+    parser = CommandParser(
+        "python -m process.amazon",
         description="Amazon data of three origins become tables.",
         epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES.values()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
     reviews = add_origin(

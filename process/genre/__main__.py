@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 from process.genre.commands import COMMANDS
 from process.genre.histories import HISTORIES, MEANING
 from process.genre.scheme import scheme_names
@@ -44,11 +44,10 @@ example:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.genre``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.genre",
+    parser = CommandParser(
+        "python -m process.genre",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     plan = commands.add_parser("plan", help="requests, tokens and cost, before anything is sent")

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from legos.errors import DataError
 from process import moments
 from process.bad_lines import add_max_bad
-from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import (
+    CommandParser,
+    add_origin,
+    add_table_arguments,
+    read_tokenizer_arguments,
+    run_cli,
+)
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.raw import RawData
@@ -63,12 +69,11 @@ EXAMPLES = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.goodreads``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.goodreads",
+    parser = CommandParser(
+        "python -m process.goodreads",
         description="Goodreads data of three origins become tables with the fields title and "
         "description.",
         epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES.values()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
     once = add_origin(origins, "once", "the benchmark in MIND's layout", ONCE, EXAMPLES["once"])

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from legos.errors import DataError
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 
 FORMATS = (".json", ".html")
 DESCRIPTION = """\
@@ -19,11 +19,10 @@ reads tables again and changes nothing in them.
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.honesty``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.honesty",
+    parser = CommandParser(
+        "python -m process.honesty",
         description=DESCRIPTION,
         epilog="example:\n  python -m process.honesty --data data/goodreads --output honesty.html",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the tables")
     parser.add_argument(

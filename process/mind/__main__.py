@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from legos.errors import DataError
-from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
 from process.mind.reader import read_mind
 from process.tables import write_tables
 
@@ -36,11 +36,10 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.mind",
+    parser = CommandParser(
+        "python -m process.mind",
         description="Read a data set in MIND's layout and write tables for training.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     raw = parser.add_argument_group("raw data (either --raw, or --train and what else there is)")
     raw.add_argument("--raw", type=Path, metavar="FOLDER", help="folder with train/ dev/ [test/]")

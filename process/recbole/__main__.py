@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from process.command import add_origin, run_cli
+from process.command import CommandParser, add_origin, run_cli
 
 EXPORT = """\
 Write the sequences of leave-last-out tables as RecBole's atomic files, and a YAML for each of
@@ -26,10 +26,9 @@ sequential models, so compare with --exp.evaluate.exclude nothing.
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.recbole``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.recbole",
+    parser = CommandParser(
+        "python -m process.recbole",
         description="Baselines that RecBole has, on our splits.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     example = "python -m process.recbole export --data data/amazon-beauty --output data/recbole/"

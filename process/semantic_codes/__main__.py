@@ -19,7 +19,7 @@ from legos.data.vector_files import (
 from legos.errors import DataError
 from legos.progress import PlainConsole, progress_bar
 from process import moments
-from process.command import run_cli
+from process.command import CommandParser, run_cli
 from process.semantic_codes.residual import Level, colliding, quantise, without_collisions
 
 DESCRIPTION = """\
@@ -40,11 +40,10 @@ example:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.semantic_codes``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.semantic_codes",
+    parser = CommandParser(
+        "python -m process.semantic_codes",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--vectors",

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from legos.progress import PlainConsole
-from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
 from process.synthetic.newsroom import Reachable, write_newsroom
 from process.synthetic.world import NewsroomConfig
 
@@ -30,11 +30,10 @@ example:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.synthetic``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m process.synthetic",
+    parser = CommandParser(
+        "python -m process.synthetic",
         description=DESCRIPTION,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--raw", type=Path, required=True, metavar="FOLDER", help="where the raw files go"

@@ -1,0 +1,143 @@
+"""The command ``legos``: a table of its sub-commands, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import legos
+from legos.errors import EXIT_FAULT, EXIT_INTERRUPTED, ConfigError, nearest, run_command
+from legos.terminal import started_as_legos
+
+
+class Command(NamedTuple):
+    """A sub-command.
+
+    Attributes:
+        module: has ``main(words) -> int``; one of ``process`` has ``build_parser()`` and
+            ``main(args)`` instead. A module that is not there has no sub-command.
+        about: what it does, for ``legos --help``.
+    """
+
+    module: str
+    about: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "your own data in": {
+        "table": Command("process.table.__main__", "items and events (CSV, Parquet) to tables"),
+        "unitok": Command("process.unitok.__main__", "a UniTok folder to tables"),
+    },
+    "published data in": {
+        "mind": Command("process.mind.__main__", "MIND, or data in its layout"),
+        "goodreads": Command("process.goodreads.__main__", "Goodreads by ONCE, or UCSD's dump"),
+        "amazon": Command("process.amazon.__main__", "Amazon reviews of 2014, 2018 and 2023"),
+        "synthetic": Command("process.synthetic.__main__", "an invented newsroom to try things on"),
+        "honesty": Command("process.honesty.__main__", "what tables give away, measured again"),
+    },
+    "train, test, compare": {
+        "run": Command("legos.commands.run", "train, test or compare models by YAML"),
+        "list": Command("legos.commands.list", "models, bricks and YAMLs by name"),
+        "runs": Command("legos.commands.runs", "past runs: list, show, compare, remove"),
+    },
+    "recommendations out": {
+        "recommend": Command("legos.commands.recommend", "top items for users, known or new"),
+        "similar": Command("legos.commands.similar", "items like an item"),
+        "vectors": Command("legos.commands.vectors", "vectors of items and users as files"),
+        "rate": Command("legos.commands.rate", "the rating a user would give (RecSysLLM)"),
+        "explain": Command("legos.commands.explain", "why a user may like an item (RecSysLLM)"),
+        "serve": Command("legos.commands.serve", "HTTP and a page to look at"),
+    },
+    "texts by language models": {
+        "genre": Command("process.genre.__main__", "profiles, descriptions, new items (GENRE)"),
+        "user-fields": Command("process.user_fields", "what users say of themselves, to tables"),
+        "item-vectors": Command("process.item_vectors", "vectors of items by a sentence encoder"),
+        "semantic-codes": Command("process.semantic_codes.__main__", "codes of item vectors"),
+        "cllm4rec-vectors": Command("process.cllm4rec_vectors", "vectors of a trained CLLM4Rec"),
+        "explanations": Command("process.explanations", "published explanations, for RecSysLLM"),
+        "recbole": Command("process.recbole.__main__", "tables to RecBole and its results back"),
+    },
+}
+
+_HEAD = """\
+Content-based recommendation in the age of language models, assembled from bricks.
+
+usage:
+  legos COMMAND ...
+  legos COMMAND --help          what the command takes, with examples
+"""
+_TAIL = """
+first steps:
+  legos synthetic --raw data/raw/newsroom --output data/newsroom
+  legos run --data newsroom --model naml --exp tt
+  legos runs list
+
+data/, runs/ and cache/ lie in the working directory, or in the folder that LEGOS_HOME names."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code, see :mod:`legos.errors`.
+
+    Args:
+        words: of the command line; None: those that Python was started with.
+    """
+    words = sys.argv[1:] if words is None else words
+    with started_as_legos():
+        try:
+            return _dispatch(words)
+        except KeyboardInterrupt:  # while a module is imported; commands handle their own
+            return EXIT_INTERRUPTED
+        except SystemExit as end:  # argparse
+            return end.code if isinstance(end.code, int) else EXIT_FAULT if end.code else 0
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    name, *rest = words or ["--help"]
+    if name in ("-h", "--help"):
+        return run_command(lambda _: print(help_text()), [])
+    if name == "--version":
+        return run_command(lambda _: print(f"legos {legos.__version__}"), [])
+    commands = available()
+    if name not in commands:
+        return run_command(lambda _: _refuse(name, commands), [])
+    module = import_module(commands[name].module)
+    if commands[name].module.startswith("process."):
+        from process.command import run_cli
+
+        run_cli(module.main, module.build_parser(), rest)
+    code: int = module.main(rest)
+    return code
+
+
+def _refuse(name: str, commands: dict[str, Command]) -> None:
+    raise ConfigError(f"legos {name}: no such command; {nearest(name, commands)}")
+
+
+def available() -> dict[str, Command]:
+    """By name every sub-command whose module is there."""
+    return {
+        name: command
+        for group in GROUPS.values()
+        for name, command in group.items()
+        if _is_there(command.module)
+    }
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module of ours is there; nothing is imported, not even the package around it."""
+    root = Path(legos.__file__).parents[1]
+    return root.joinpath(*module.split(".")).with_suffix(".py").is_file()
+
+
+def help_text() -> str:
+    """Usage, sub-commands by group, first steps."""
+    known = available()
+    width = max(map(len, known))
+    groups = []
+    for title, commands in GROUPS.items():
+        rows = [f"  {name:<{width}}  {known[name].about}" for name in commands if name in known]
+        groups += [f"\n{title}:", *rows] if rows else []
+    return "\n".join([_HEAD.rstrip(), *groups, _TAIL])

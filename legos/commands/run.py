@@ -1,0 +1,227 @@
+"""``legos run``, which is ``python worker.py``: one run from its YAMLs and what overrides them.
+
+Hands the run to ``legos/modes/``. Whatever is slow to import is imported where it is used, so that
+``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from legos.errors import ConfigError, run_command
+from legos.terminal import printable
+
+if TYPE_CHECKING:
+    from legos.config.schema import RunConfig
+
+_INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from it"
+_OF_CACHES = ("list", "verify", "prune")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a command line asks of the worker itself.
+
+    Attributes:
+        rest: the words that choose and override YAMLs.
+        help: print how it works.
+        families: what to list; None = nothing.
+        check: show what would run.
+        save: the file that gets the whole configuration.
+        processes: tell memory for so many, with check.
+        impressions: folder of new raw impressions.
+        news: their news file, where it does not lie in that folder.
+        cache: what to do with hidden-state caches: list, verify or prune.
+    """
+
+    rest: list[str]
+    help: bool = False
+    families: list[str] | None = None
+    check: bool = False
+    save: Path | None = None
+    processes: int | None = None
+    impressions: Path | None = None
+    news: Path | None = None
+    cache: str | None = None
+
+
+class _Parser(argparse.ArgumentParser):
+    """The worker's own options; all others are left to ``legos.config``."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        for flag in ("help", "check", "verify", "prune"):
+            self.add_argument(f"--{flag}", action="store_true")
+        self.add_argument("--list", nargs="*")
+        for path in ("save", "impressions", "news"):
+            self.add_argument(f"--{path}", type=_path)
+        self.add_argument("--processes", type=_processes)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a mistake of the command line as any other."""
+        message = message.removeprefix("argument ")
+        needed = "a number" if message.startswith("--processes") else "a path"
+        raise ConfigError(message.replace("expected one argument", f"needs {needed}"))
+
+
+def _processes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of processes, such as 8")
+    return int(text)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("needs a path")
+    return Path(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line; returns the exit code, see :mod:`legos.errors`."""
+    return run_command(lambda words: _do(_read_errand(words)), argv, interrupted=_INTERRUPTED)
+
+
+def _read_errand(argv: Sequence[str]) -> Errand:
+    if not argv or "-h" in argv:
+        return Errand([], help=True)
+    asked, rest = _Parser().parse_known_args(argv)
+    if asked.help:
+        return Errand([], help=True)
+    has_exp = any(word == "--exp" or word.startswith("--exp=") for word in rest)
+    of_caches = [name for name in _OF_CACHES if getattr(asked, name) not in (None, False)]
+    if of_caches and (has_exp or of_caches != ["list"]):
+        if not has_exp:
+            raise ConfigError(f"--{of_caches[0]} goes with --exp config/exp/cache.yaml")
+        if len(of_caches) > 1 or asked.list:
+            given = ", ".join(f"--{name}" for name in of_caches)
+            raise ConfigError(f"{given}: give one of them, without a value")
+        return Errand(rest, cache=of_caches[0])
+    if asked.list is not None:
+        if len(argv) > 2 or rest:
+            raise ConfigError("--list stands alone or with one family: worker.py --list model")
+        return Errand([], families=asked.list)
+    if asked.news is not None and asked.impressions is None:
+        raise ConfigError("--news goes with --impressions FOLDER")
+    if asked.processes is not None and not asked.check:
+        raise ConfigError("--processes goes with --check; `accelerate launch` starts processes")
+    return Errand(
+        rest,
+        check=asked.check,
+        save=asked.save,
+        processes=asked.processes,
+        impressions=asked.impressions,
+        news=asked.news,
+    )
+
+
+def _do(errand: Errand) -> None:
+    if errand.help:
+        from legos.config.help import help_text
+
+        print(help_text())
+        return
+    if errand.families is not None:
+        from legos.config.help import list_families
+
+        list_families(errand.families)
+        return
+    if errand.cache is not None:
+        _look_after_caches(errand.cache, errand.rest)
+        return
+    from legos.config.load import asks_for_vectors, load_run_config
+
+    if asks_for_vectors(errand.rest):
+        _embed(errand)
+        return
+    config = load_run_config(errand.rest, notice=_notice)
+    if errand.save is not None:
+        from legos.config.load import save_configuration
+
+        save_configuration(config, errand.save)
+        print(f"{errand.save}: the whole configuration; --config {errand.save} runs it")
+        return
+    if errand.impressions is not None and config.exp.mode != "test":
+        raise ConfigError(
+            f"--impressions: exp.mode is {config.exp.mode!r}; new impressions go with mode test "
+            "(--exp config/exp/test.yaml, or --exp.mode test beside the --exp of the training)"
+        )
+    if errand.check:
+        from legos.modes.check import check
+
+        check(config, processes=errand.processes)
+        return
+    from legos.config.refusals import check_tables
+    from legos.data.tables import Tables
+    from legos.modes.main import run
+    from legos.workplace.device import models_of, naming_memory_settings
+
+    check_tables(config, Tables.load(config.data.folder).manifest)
+    tables = None
+    if errand.impressions is not None:
+        tables = _read_impressions(config, errand.impressions, errand.news)
+    with naming_memory_settings(config.exp, models_of(config)):
+        run(config, impressions=tables)
+
+
+def _embed(errand: Errand) -> None:
+    """Mode embed, which needs neither a model YAML nor always data."""
+    from legos.config.load import load_embed_job
+
+    if errand.impressions is not None:
+        raise ConfigError("--impressions: exp.mode is 'embed'; new impressions go with mode test")
+    if errand.save is not None:
+        raise ConfigError("--save: exp.mode is 'embed', which has no whole configuration to save")
+    job = load_embed_job(errand.rest, notice=_notice)
+    from legos.modes.embed import check_embed, run_embed
+    from legos.workplace.device import naming_memory_settings
+
+    with naming_memory_settings(job.exp):
+        if errand.check:
+            check_embed(job)
+        else:
+            run_embed(job)
+
+
+def _look_after_caches(errand: str, rest: list[str]) -> None:
+    from legos.config.load import load_exp_config
+
+    exp = load_exp_config(rest, notice=_notice)
+    if exp.mode != "cache":
+        raise ConfigError(
+            f"--{errand}: exp.mode is {exp.mode!r}; it goes with --exp config/exp/cache.yaml"
+        )
+    from legos.lm.cache_files import list_caches, prune_caches, verify_caches
+
+    if errand == "list":
+        list_caches(exp.cache.folder)
+    elif errand == "verify":
+        verify_caches(exp.cache.folder)
+    else:
+        prune_caches(exp.cache.folder, exp.cache.keep_days)
+
+
+def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Path:
+    """Turn new raw impressions into tables with the vocabularies of the run's own tables."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--impressions: score new impressions in one process")
+    from legos.files import sha256_of_file, sha256_of_text
+    from process.mind import read_mind_impressions
+    from process.tables import new_impressions_tables
+
+    raw = read_mind_impressions(folder, config.data.folder, news=news)
+    content = " ".join(sha256_of_file(path) for path in raw.sources)
+    name = sha256_of_text(f"{config.data.folder.resolve()} {content}")[:12]
+    tables = config.exp.runs_folder / config.data.name / "impressions" / name
+    new_impressions_tables(config.data.folder, raw, tables)
+    return tables
+
+
+def _notice(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"notice: {printable(text)}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""The command ``legos``: its help, its sub-commands, what an unknown word gets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from legos.commands.main import GROUPS, available, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_help_has_a_line_for_every_command_that_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    for name, command in available().items():
+        assert re.search(rf"^  {name} +{re.escape(command.about)}$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_command_without_a_module_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = GROUPS["recommendations out"]
+    missing = group["recommend"]._replace(module="legos.commands.nothing")
+    monkeypatch.setitem(group, "teleport", missing)
+    assert "teleport" not in available()
+    assert main(["teleport"]) == 2
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_command_helps_in_its_own_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"legos {name}" in text
+    assert "worker.py" not in text
+    assert "python -m process" not in text
+
+
+def test_an_unknown_word_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lst"]) == 2
+    assert "error: legos lst: no such command; did you mean 'list'?" in capsys.readouterr().err
+
+
+def test_run_takes_what_the_worker_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--list", "predictor"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["list", "predictor"]) == 0
+    assert capsys.readouterr().out == listed
+    assert main(["run", "--data", "newsrom"]) == 2
+    assert "did you mean 'newsroom'" in capsys.readouterr().err
+
+
+@pytest.mark.multiprocess
+def test_help_imports_nothing_slow() -> None:
+    code = (
+        "import sys; from legos.commands.main import main; main(['--help']);"
+        "slow = {'torch', 'pandas', 'numpy', 'pydantic', 'rich', 'yaml', 'argparse'};"
+        "print(sorted(slow & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (["-m", "legos", "synthetic"], "legos synthetic"),
+        (["-m", "process.synthetic"], "python -m process.synthetic"),
+    ],
+)
+def test_a_command_is_called_what_the_user_typed(start: list[str], named: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *start, "--raw", "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"usage: {named} ")
+    assert f"{named}: error: the following arguments are required: --output" in done.stderr
