@@ -70,7 +70,7 @@ class RunDescription:
             ) from None
 
 
-def find_run(path: Path) -> Path | None:
+def enclosing_run(path: Path) -> Path | None:
     """The run folder that a run folder or one of its checkpoints lies in; None: in none."""
     around = [path, *list(path.absolute().parents)[:2]]
     return next((folder for folder in around if (folder / FILE).is_file()), None)
@@ -84,7 +84,7 @@ def read_description(path: Path) -> RunDescription:
     """
     if not path.exists():
         raise CheckpointError(f"{shown(path)}: there is no such run folder")
-    folder = find_run(path)
+    folder = enclosing_run(path)
     if folder is None:
         raise CheckpointError(
             f"{shown(path)}: no run folder, it has no {FILE}; expected "
@@ -121,7 +121,7 @@ def known_description(path: Path) -> RunDescription | None:
     Raises:
         CheckpointError: the description is not as written.
     """
-    folder = find_run(path)
+    folder = enclosing_run(path)
     if folder is None:
         return None
     found = read_json(folder / FILE, error=CheckpointError)
@@ -144,7 +144,7 @@ def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:
         _ = trained.config  # of this version
         return trained
     try:
-        return None if find_run(path) is None else read_description(path)
+        return None if enclosing_run(path) is None else read_description(path)
     except CheckpointError:  # all is said on the command line
         return None
 

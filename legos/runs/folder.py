@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 import legos
-from legos.config.saved import FILE, FORMAT, RunDescription, find_run, known_description
+from legos.config.saved import FILE, FORMAT, RunDescription, enclosing_run, known_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError
@@ -156,7 +156,7 @@ def locate_run(config: RunConfig, tables: Tables) -> LocatedRun:
     identity = run_identity(config, tables)
     loaded = config.exp.load
     trained = None if loaded is None else known_description(loaded)
-    if trained is None and loaded is not None and find_run(loaded) is not None:
+    if trained is None and loaded is not None and enclosing_run(loaded) is not None:
         print(
             f"notice: {loaded} was trained by an earlier version, which did not say what it read; "
             "nothing compares these settings and tables with those of the training",
