@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from legos.errors import DataError
-from process import moments
 from process.bad_lines import add_max_bad
 from process.command import (
     CommandParser,
@@ -16,6 +14,7 @@ from process.command import (
     read_tokenizer_arguments,
     run_cli,
 )
+from process.interactions.arguments import add_cores, add_draws, check_draws
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.amazon.assemble import Options
@@ -129,38 +128,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     filters.add_argument("--titled-only", action="store_true", help="drop items without a title")
     filters.add_argument(
-        "--rating-above", type=moments.finite, metavar="STARS",
-        help="keep ratings above this, drop unknown ones (CLLM4Rec: 3; default: keep all)",
-    )  # fmt: skip
-    filters.add_argument(
         "--duplicates", choices=("first", "last"), default="first",
         help="which of a user's interactions with the same item stays (default: %(default)s)",
     )  # fmt: skip
-    for who in ("user", "item"):
-        filters.add_argument(
-            f"--{who}-core", type=moments.count, default=1, metavar="N",
-            help=f"interactions every {who} must have, counted until stable (default: %(default)s)",
-        )  # fmt: skip
+    add_cores(filters)
     split = parser.add_argument_group("split and negatives")
     split.add_argument(
         "--split", choices=("leave-last-out", "by-time", "random-80-10-10"),
         default="leave-last-out", help="(default: %(default)s)",
     )  # fmt: skip
-    split.add_argument(
-        "--cuts", type=moments.share, nargs=2, default=(0.8, 0.9), metavar="Q",
-        help="quantiles of all times where valid and test begin, of by-time (default: 0.8 0.9)",
-    )  # fmt: skip
-    split.add_argument(
-        "--negatives", type=moments.natural, default=4, metavar="K",
-        help="uniform negatives stored with a train impression (default: %(default)s)",
-    )  # fmt: skip
-    split.add_argument(
-        "--candidates", type=moments.count, nargs="+", default=(20, 99), metavar="N",
-        help="negatives of a valid or test impression (default: 20 99)",
-    )  # fmt: skip
-    split.add_argument(
-        "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
-    )
+    add_draws(split)
     split.add_argument(
         "--item-order", choices=("hash", "appearance"), default="hash",
         help="row numbers of items go by a hash of their ids, which tells nothing, or by first "
@@ -196,19 +173,15 @@ def _read(args: argparse.Namespace) -> RawData:
 
 def _options(args: argparse.Namespace) -> Options:
     from process.amazon.assemble import Options
-    from process.amazon.filters import Filters
-    from process.amazon.impressions import Negatives
+    from process.interactions.filters import Filters
+    from process.interactions.impressions import Negatives
 
-    if len(set(args.candidates)) < len(args.candidates):
-        raise DataError(f"--candidates {' '.join(map(str, args.candidates))}: a number twice")
-    first, second = args.cuts
-    if not 0 < first < second < 1:
-        raise DataError(f"--cuts {first:g} {second:g}: expected two rising numbers between 0 and 1")
+    check_draws(args.candidates, args.cuts)
     return Options(
         filters=Filters(args.rating_above, args.duplicates, args.user_core, args.item_core),
         titled_only=args.titled_only,
         split=args.split,
-        cuts=(first, second),
+        cuts=tuple(args.cuts),
         negatives=Negatives(args.negatives, tuple(args.candidates), args.seed),
         item_order=args.item_order,
         clicked_only=args.clicked_only,

@@ -5,35 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.filters import Filters, apply_filters
-from process.amazon.impressions import Negatives, next_item_impressions, user_impressions
-from process.amazon.interactions import Interactions, ItemOrder
 from process.amazon.metadata import Metadata, items_frame, read_metadata
 from process.amazon.public import PublicData, read_public
 from process.amazon.reviews import read_reviews, read_texts
 from process.amazon.sequences import read_sequences
-from process.amazon.splits import SPLITS, by_time, leave_last_out, random_80_10_10, short_users
 from process.bad_lines import MAX_BAD, BadLines
-from process.raw import FurtherTable, Impressions, RawData
+from process.interactions.filters import Filters, apply_filters
+from process.interactions.impressions import Negatives, make_impressions, user_impressions
+from process.interactions.reviews import reviews_table
+from process.interactions.rows import Interactions, ItemOrder
+from process.interactions.splits import (
+    RULES,
+    SplitRule,
+    short_users,
+    split_codes,
+)
+from process.raw import RawData
 from process.ties import count_ties
 from process.tsv import find_file, what_is_there
-
-SplitRule = Literal["leave-last-out", "by-time", "random-80-10-10"]
-RULES: Mapping[SplitRule, str] = {
-    "leave-last-out": "a user's last interaction = test, the second last = valid, the rest = train",
-    "by-time": "interactions up to one moment = train, up to a second one = valid, later ones = "
-    "test",
-    "random-80-10-10": "of every user's n interactions max(1, int(n / 10)) drawn = valid, as many "
-    "= test, the rest = train; one impression a user and split: in valid and test all items but "
-    "the history compete",
-}
-REVIEWS = "reviews"
-CODES = "split"  # vocabulary of the column of the same name
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ def read_cllm4rec(folder: Path, *, name: str) -> RawData:
         "split: in valid and test all items but the history compete",
         sources=data.sources,
         oddities=data.oddities,
-        further=_reviews_table(data.interactions, data.codes, data.texts),
+        further=reviews_table(data.interactions, data.codes, data.texts),
     )
 
 
@@ -213,9 +206,9 @@ def _build(
         interactions.chronological(options.negatives.seed), options.filters
     )
     kept = kept.with_items_in(options.item_order, further)
-    codes = _codes(kept, options)
+    codes = split_codes(kept, options.split, options.cuts, options.negatives.seed)
     counts |= dropped
-    splits, unasked = _impressions(kept, codes, options)
+    splits, unasked = make_impressions(kept, codes, options.split, options.negatives)
     if options.split != "by-time":
         counts["users of fewer than 3 interactions, train only"] = short_users(kept)
     else:
@@ -233,52 +226,6 @@ def _build(
         sources=sources,
         oddities=counts,
         settings=asdict(options),
-        further=_reviews_table(kept, codes, texts(kept.place)),
+        further=reviews_table(kept, codes, texts(kept.place)),
         time_ties=None if kept.content is None else count_ties(kept.user, kept.time),
     )
-
-
-def _codes(interactions: Interactions, options: Options) -> np.ndarray:
-    if options.split == "leave-last-out":
-        return leave_last_out(interactions)
-    if options.split == "by-time":
-        return by_time(interactions, options.cuts)
-    return random_80_10_10(interactions, options.negatives.seed)
-
-
-def _impressions(
-    interactions: Interactions, codes: np.ndarray, options: Options
-) -> tuple[dict[str, Impressions], int]:
-    if options.split == "random-80-10-10":
-        splits, unasked = user_impressions(interactions, codes), 0
-    else:
-        splits, unasked = next_item_impressions(interactions, codes, options.negatives)
-    for split, rows in splits.items():
-        if len(rows) == 0:
-            raise DataError(
-                f"--split {options.split}: {split} has no impressions; a user needs 3 interactions "
-                "to be in valid and test, 4 for an impression in train of leave-last-out; the most "
-                f"a user has here is {int(np.diff(interactions.user_offsets).max())}"
-            )
-    return splits, unasked
-
-
-def _reviews_table(
-    interactions: Interactions, codes: np.ndarray, texts: Mapping[str, list[str]]
-) -> dict[str, FurtherTable]:
-    """Table ``reviews``, one row an interaction; none where nobody said or rated anything."""
-    if not texts and np.isnan(interactions.rating).all():
-        return {}
-    table = FurtherTable(
-        columns={
-            "user_id": interactions.user,
-            "item_id": interactions.item,
-            "rating": interactions.rating,
-            "time": interactions.time,
-            CODES: codes,
-        },
-        vocabularies={"user_id": "user_id", "item_id": "item_id", CODES: CODES},
-        entries={CODES: list(SPLITS)},
-        texts=texts,
-    )
-    return {REVIEWS: table}

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.interactions import Interactions
-from process.amazon.splits import SPLITS
+from process.interactions.rows import Interactions
+from process.interactions.splits import SPLITS
 from process.moments import UNKNOWN_TIME
 from process.restricted_pickle import restricted_load
 from process.texts import one_line

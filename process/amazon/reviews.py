@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from process.amazon.interactions import Collector, Interactions
 from process.bad_lines import BadLine, BadLines
+from process.interactions.rows import Collector, Interactions
 from process.json_lines import Row, read_json_lines
 from process.moments import UNKNOWN_TIME, read_moment
 

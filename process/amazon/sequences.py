@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from legos.errors import DataError
-from process.amazon.interactions import Collector, Interactions
+from process.interactions.rows import Collector, Interactions
 from process.tsv import read_blocks
 
 

@@ -36,10 +36,10 @@ from legos.systems.recsysllm.tasks.candidates import frozen_candidates
 from legos.systems.recsysllm.tasks.events import Sequences
 from legos.training.saved_state import load_trained
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
 from process.columns import ColumnReader
 from process.genre.store import Store
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.recbole.__main__ import build_parser as recbole_parser
 from process.recbole.__main__ import main as recbole

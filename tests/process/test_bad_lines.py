@@ -12,9 +12,9 @@ import pytest
 from legos.errors import DataError
 from process.amazon.__main__ import build_parser
 from process.amazon.assemble import Options, read_amazon
-from process.amazon.impressions import Negatives
 from process.amazon.reviews import read_reviews, read_texts
 from process.bad_lines import BadLine, BadLines
+from process.interactions.impressions import Negatives
 from process.json_lines import Row, read_json_lines
 from process.moments import read_moment
 from tests.process.amazon.amazon_files import TINY, review_2014, write_json_lines, write_lines
@@ -228,7 +228,7 @@ def test_items_without_clicks_stay_in_the_catalogue_and_are_never_drawn(tmp_path
 
 
 def test_a_core_of_items_keeps_none_without_clicks(tmp_path: Path) -> None:
-    from process.amazon.filters import Filters
+    from process.interactions.filters import Filters
 
     raw = catalogue(tmp_path, filters=Filters(item_core=2), split="random-80-10-10")
     assert set(raw.items["item_id"]) == set("abcde")

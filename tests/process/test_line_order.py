@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from process.amazon.assemble import Options, read_amazon, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
 from process.goodreads.interactions import Filters as BookFilters
 from process.goodreads.once import read_once
 from process.goodreads.release import read_release
 from process.goodreads.ucsd import read_ucsd
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.mind import read_mind
 from process.raw import RawData, TokenizerSpec
 from process.tables import write_tables

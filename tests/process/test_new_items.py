@@ -13,8 +13,8 @@ import pytest
 from legos.data.tables import Tables
 from legos.errors import DataError
 from process.amazon.assemble import Options, read_amazon, read_cllm4rec, read_prepared
-from process.amazon.impressions import Negatives
 from process.goodreads.release import read_release
+from process.interactions.impressions import Negatives
 from process.mind import read_mind, read_mind_impressions
 from process.raw import RawData, TokenizerSpec
 from process.tables import new_impressions_tables, write_tables

@@ -10,7 +10,7 @@ import pytest
 from legos.data.tables import Tables
 from legos.errors import DataError
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.impressions import Negatives
+from process.interactions.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.recbole.__main__ import build_parser, main
 from process.recbole.export import export

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.impressions import Negatives
-from process.amazon.interactions import Collector, Interactions
+from process.interactions.impressions import Negatives
+from process.interactions.rows import Collector, Interactions
 from process.raw import TokenizerSpec
 from process.tables import write_tables
 from process.ties import TimeTies, by_hash, by_id, count_ties, pair_hashes

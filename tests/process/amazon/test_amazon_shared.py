@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.raw import RawData
 
 SHARED = Path(os.environ.get("LEGOS_SHARED", Path(__file__).parents[4] / "shared")) / "data"

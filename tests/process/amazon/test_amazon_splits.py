@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legos.errors import DataError
-from process.amazon.filters import Filters, apply_filters, core_mask
-from process.amazon.impressions import Negatives, next_item_impressions, user_impressions
-from process.amazon.interactions import Collector, Interactions
-from process.amazon.splits import TEST, TRAIN, VALID, by_time, leave_last_out, random_80_10_10
+from process.interactions.filters import Filters, apply_filters, core_mask
+from process.interactions.impressions import Negatives, next_item_impressions, user_impressions
+from process.interactions.rows import Collector, Interactions
+from process.interactions.splits import TEST, TRAIN, VALID, by_time, leave_last_out, random_80_10_10
 from tests.process.amazon.amazon_files import TINY
 
 PAIRS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9)), min_size=1, max_size=60)

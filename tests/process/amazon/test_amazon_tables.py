@@ -20,9 +20,9 @@ from legos.data.tables import Tables
 from legos.errors import DataError
 from process.amazon.__main__ import build_parser, main
 from process.amazon.assemble import Options, read_amazon, read_cllm4rec, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
 from process.command import run_cli
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.raw import RawData, TokenizerSpec
 from process.tables import write_tables
 from tests.process.amazon.amazon_files import (

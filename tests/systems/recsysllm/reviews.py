@@ -14,8 +14,8 @@ from legos.systems.recsysllm.settings import TaskSettings
 from legos.systems.recsysllm.tasks.events import Sequences
 from legos.systems.recsysllm.world import TaskFamilies
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.tables import write_tables
 

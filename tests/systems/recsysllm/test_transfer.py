@@ -20,8 +20,8 @@ from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from process.amazon.assemble import Options, read_prepared
-from process.amazon.filters import Filters
-from process.amazon.impressions import Negatives
+from process.interactions.filters import Filters
+from process.interactions.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.tables import write_tables
 from tests.systems.recsysllm.reviews import write_raw

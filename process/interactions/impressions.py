@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, aranges
-from process.amazon.interactions import Interactions
-from process.amazon.splits import SPLITS, TEST, TRAIN, VALID
+from legos.errors import DataError
+from process.interactions.rows import Interactions
+from process.interactions.splits import SPLITS, TEST, TRAIN, VALID, SplitRule
 from process.moments import UNKNOWN_TIME
 from process.negatives import draw_negatives
 from process.raw import Impressions
@@ -33,6 +34,34 @@ class Negatives:
     train: int = 4
     candidates: tuple[int, ...] = (20, 99)
     seed: int = 1
+
+
+def make_impressions(
+    interactions: Interactions, codes: np.ndarray, rule: SplitRule, negatives: Negatives
+) -> tuple[dict[str, Impressions], int]:
+    """Impressions by split as a rule asks for them, and how many clicks are in none.
+
+    Args:
+        interactions: in chronological order.
+        codes: ``(K,)`` split of each.
+        rule: that ``codes`` follow.
+        negatives: what is drawn beside a click.
+
+    Raises:
+        DataError: a split has no impressions, or too few items are left to draw from.
+    """
+    if rule == "random-80-10-10":
+        splits, unasked = user_impressions(interactions, codes), 0
+    else:
+        splits, unasked = next_item_impressions(interactions, codes, negatives)
+    for split, rows in splits.items():
+        if len(rows) == 0:
+            raise DataError(
+                f"--split {rule}: {split} has no impressions; a user needs 3 interactions "
+                "to be in valid and test, 4 for an impression in train of leave-last-out; the most "
+                f"a user has here is {int(np.diff(interactions.user_offsets).max())}"
+            )
+    return splits, unasked
 
 
 class _Flavour(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.interactions import Interactions
+from process.interactions.rows import Interactions
 
 Duplicates = Literal["first", "last"]
 

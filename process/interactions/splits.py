@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 
 from legos.errors import DataError
-from process.amazon.interactions import Interactions
+from process.interactions.rows import Interactions
 from process.moments import UNKNOWN_TIME
 
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 FEWEST = 3  # interactions a user needs to have one in every split
+SplitRule = Literal["leave-last-out", "by-time", "random-80-10-10"]
+RULES: Mapping[SplitRule, str] = {
+    "leave-last-out": "a user's last interaction = test, the second last = valid, the rest = train",
+    "by-time": "interactions up to one moment = train, up to a second one = valid, later ones = "
+    "test",
+    "random-80-10-10": "of every user's n interactions max(1, int(n / 10)) drawn = valid, as many "
+    "= test, the rest = train; one impression a user and split: in valid and test all items but "
+    "the history compete",
+}
+
+
+def split_codes(
+    interactions: Interactions, rule: SplitRule, cuts: tuple[float, float], seed: int
+) -> np.ndarray:
+    """The split of each interaction, ``(K,)`` int8.
+
+    Args:
+        interactions: in chronological order.
+        rule: which interactions are held out.
+        cuts: quantiles of ``by-time``.
+        seed: of ``random-80-10-10``.
+
+    Raises:
+        DataError: as ``by_time``.
+    """
+    if rule == "leave-last-out":
+        return leave_last_out(interactions)
+    if rule == "by-time":
+        return by_time(interactions, cuts)
+    return random_80_10_10(interactions, seed)
 
 
 def leave_last_out(interactions: Interactions) -> np.ndarray:

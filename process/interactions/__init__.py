@@ -1,0 +1,1 @@
+"""Who did what and when, whatever the origin: filters, splits, negatives, impressions."""
