@@ -303,7 +303,7 @@ class Interactions:
             split=split,
             users=users.long(),
             history_rows=states.long(),
-            histories=_with_generated(tables, read, owners, generated).tail(history_length),
+            histories=with_generated(tables, read, owners, generated).tail(history_length),
             history_users=owners,
             history_clicks=histories.lengths,
             candidates=Ragged(candidates.values.long(), candidates.offsets),
@@ -343,15 +343,24 @@ class Interactions:
         )
 
 
-def _with_generated(
+def with_generated(
     tables: Tables, histories: Ragged, owners: Tensor, choice: GeneratedChoice | None
 ) -> Ragged:
-    """Every history state of a user with what a model wrote for that user."""
+    """Every history state of a user with what a model wrote for that user.
+
+    Args:
+        owners: user of each state; the number of users stands for one that the tables do not know,
+            for whom nothing was written.
+
+    Raises:
+        DataError: the column holds no items.
+    """
     if choice is None:
         return histories
     if tables.column("users", choice.column)["vocabulary"] != "item_id":
         raise DataError(f"{tables.folder}: users.{choice.column} holds no items")
-    written = tables.lists("users", choice.column).select(owners)
+    every = tables.lists("users", choice.column)
+    written = Ragged(every.values, torch.cat([every.offsets, every.offsets[-1:]])).select(owners)
     return join_rows([histories, written] if choice.position == "end" else [written, histories])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,20 @@ from legos.workplace.workplace import Workplace
 _NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
 _COMPARED = 2**18  # scores compared at once on a CPU: they fit a cache
 Exclude = Literal["history", "history+valid", "nothing"]
+NO_ITEM = -1  # where a list ends
+
+
+class Best(NamedTuple):
+    """Lists of items.
+
+    Attributes:
+        items: ``(B, M)`` int64 numbers, the best first, of equal ones the lower number first;
+            ``NO_ITEM`` where nothing is left.
+        scores: ``(B, M)`` float32, -inf where nothing is left.
+    """
+
+    items: Tensor
+    scores: Tensor
 
 
 @dataclass(frozen=True)
@@ -184,8 +198,7 @@ def rank(
         values[part] = scores[rows, target_of[part]]
         above[part], equal[part] = _places(scores, rows, values[part])
         if width:
-            best, lists[page] = scores.topk(width, dim=1)
-            lists[page] = lists[page].masked_fill(best == -torch.inf, -1)
+            lists[page] = best_items(scores, width).items
     broken = sharing.added(broken)
     if int(broken):
         raise DataError(f"{int(broken)} scores of split items are not finite")
@@ -203,6 +216,37 @@ def rank(
         unlisted=ranking.unlisted,
         lists=lists[ranking.owner].cpu().numpy() if width else None,
     )  # fmt: skip
+
+
+def best_items(scores: Tensor, count: int) -> Best:
+    """The best items of every row ``(B, J)``; M is ``count``, cut to J."""
+    count = min(count, scores.shape[1])
+    values, items = scores.topk(count)
+    last = values[:, -1:]
+    # topk takes any of those that are level with the last
+    tied = ((scores >= last).sum(1) > count).nonzero()[:, 0]
+    if len(tied):
+        some, last = scores[tied], last[tied]
+        above, level = some > last, some == last
+        wanted = count - above.sum(1, keepdim=True)
+        chosen = above | (level & (level.cumsum(1) <= wanted))
+        items[tied] = chosen.nonzero()[:, 1].view(len(tied), count)
+    items = items.sort(1).values
+    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
+    return Best(items.gather(1, order).masked_fill(values == -torch.inf, NO_ITEM), values)
+
+
+def top_items(scores: Tensor, excluded: Ragged, count: int) -> Best:
+    """The best items of every row ``(B, J)`` but for B rows of excluded ones.
+
+    Raises:
+        DataError: a score is NaN.
+    """
+    if bool(scores.isnan().any()):
+        row = int(scores.isnan().any(1).nonzero()[0])
+        raise DataError(f"scores of row {row} are not numbers; the model has diverged")
+    at = (excluded.rows, excluded.values.long())
+    return best_items(scores.index_put(at, scores.new_tensor(-torch.inf)), count)
 
 
 def _not_finite(scores: Tensor, offered: Tensor) -> Tensor:

@@ -42,14 +42,18 @@ class Source:
     """What users are encoded from.
 
     Attributes:
-        interactions: the split.
+        histories: cut to what is read of them, as item ids.
         items: content of all items, row = item id.
         profiles: the users' fields.
     """
 
-    interactions: Interactions
+    histories: Ragged
     items: ItemBatch
     profiles: ItemStore | None
+
+    def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Histories ``(B,)`` -> item ids ``(B, H)`` and mask, H the longest of them."""
+        return self.histories.padded_tail(rows, self.histories.values.numel())
 
     def users(self, ids: Tensor, history: Tensor) -> BatchUsers:
         """The named users with their histories as item ids ``(B, H)``."""
@@ -85,11 +89,10 @@ def cache_users(
     sharing: Sharing = ALONE,
 ) -> Tensor:
     """Encode every history state once: ``(S, ...)`` float32, row = state."""
-    histories, length = source.interactions.histories, source.interactions.history_length
-    order = histories.lengths[states.histories].argsort(stable=True)
+    order = source.histories.lengths[states.histories].argsort(stable=True)
 
     def encode(page: Tensor) -> Tensor:
-        history, mask = histories.padded_tail(states.histories[page], length)
+        history, mask = source.padded(states.histories[page])
         users = source.users(states.users[page], history)
         return model.encode_users(take(item_vectors, history), mask, users).float()
 
@@ -127,23 +130,29 @@ def score_pairs(
 
 @torch.no_grad()
 def score_impressions(
-    model: Recommender, item_vectors: Tensor, source: Source, *, sharing: Sharing = ALONE
+    model: Recommender,
+    item_vectors: Tensor,
+    source: Source,
+    data: Interactions,
+    *,
+    sharing: Sharing = ALONE,
 ) -> Tensor:
     """Scores of every candidate where user vectors depend on it: ``(M,)`` float32.
 
     The items come from their cache; impressions with as many candidates go together.
     """
-    data = source.interactions
-    candidates, length = data.candidates, data.history_length
+    candidates = data.candidates
     positions = Ragged(torch.arange(candidates.values.numel()), candidates.offsets.cpu())
     positions = positions.to(candidates.values.device)
-    width = max(1, length) * item_vectors.shape[1]  # numbers that a pair may hold at once
+    width = (
+        max(1, data.history_length) * item_vectors.shape[1]
+    )  # numbers that a pair may hold at once
     owners, longest = candidates.rows, int(candidates.lengths.max()) if len(candidates) else 0
 
     def score(page: Tensor) -> Tensor:
         impressions = torch.unique_consecutive(owners[page])
         shown, real = candidates.padded_tail(impressions, longest)
-        history, mask = data.histories.padded_tail(data.history_rows[impressions], length)
+        history, mask = source.padded(data.history_rows[impressions])
         users = source.users(data.users[impressions], history)
         vectors = take(item_vectors, shown)
         users = replace(users, candidates=vectors, candidate_items=shown)
@@ -180,7 +189,7 @@ def score_split(
         page_size: items and users encoded at once.
         sharing: with which other processes; each gets the whole result.
     """
-    source = Source(interactions, store.whole(), profiles)
+    source = Source(interactions.histories, store.whole(), profiles)
     with evaluating(model):
         item_vectors = cache_items(model, store, page_size=page_size, sharing=sharing)
         if model.factors:
@@ -193,7 +202,7 @@ def score_split(
                 model, users, item_vectors, owners, interactions.candidates.values, sharing=sharing
             )
         else:
-            scores = score_impressions(model, item_vectors, source, sharing=sharing)
+            scores = score_impressions(model, item_vectors, source, interactions, sharing=sharing)
     return Scores(scores.cpu(), item_vectors)
 
 
@@ -268,7 +277,7 @@ def rank_by_model(
     model.eval()
     try:
         items = cache_items(model, store, page_size=page_size, sharing=sharing)
-        source = Source(interactions, store.whole(), profiles)
+        source = Source(interactions.histories, store.whole(), profiles)
         if model.factors:
             users = cache_users(
                 model, items, source, ranking.states, page_size=page_size, sharing=sharing
@@ -276,7 +285,7 @@ def rank_by_model(
             score = FactoredScores(model, items, users)
             ranked = rank(ranking, score, page_size=page_size, k=k, sharing=sharing)
         else:
-            pairs = PairScores(model, items, source, ranking)
+            pairs = PairScores(model, items, source, ranking.states)
             ranked = rank(ranking, pairs, page_size=page_size, k=k, sharing=sharing)
     finally:
         model.train(training)
@@ -314,26 +323,32 @@ class PairScores:
         model: in evaluation mode.
         items: ``(items, D)``.
         source: what users are encoded from.
-        ranking: whose states they are.
+        states: of those users.
+        asked: ``(C,)`` item ids; None: all.
     """
 
-    def __init__(self, model: Recommender, items: Tensor, source: Source, ranking: Ranking) -> None:
-        self.model, self.items, self.source, self.states = model, items, source, ranking.states
+    def __init__(
+        self,
+        model: Recommender,
+        items: Tensor,
+        source: Source,
+        states: States,
+        asked: Tensor | None = None,
+    ) -> None:
+        self.model, self.items, self.source, self.states = model, items, source, states
+        self.asked = torch.arange(len(items), device=items.device) if asked is None else asked
 
     def __call__(self, states: Tensor) -> Tensor:
-        """``(s,)`` -> ``(s, items)``."""
-        data = self.source.interactions
-        history, mask = data.histories.padded_tail(
-            self.states.histories[states], data.history_length
-        )
+        """``(s,)`` -> ``(s, C)``."""
+        history, mask = self.source.padded(self.states.histories[states])
         pairs = max(1, _NUMBERS // (history.shape[1] * self.items.shape[1]))
-        block = min(len(self.items), pairs)
+        block = max(1, min(len(self.asked), pairs))
         rows = torch.arange(len(states), device=states.device).split(max(1, pairs // block))
         users = self.states.users[states]
         return torch.cat(
             [
                 torch.cat([self._score(users[r], history[r], mask[r], c) for c in columns], 1)
-                for columns in [torch.arange(len(self.items), device=states.device).split(block)]
+                for columns in [self.asked.split(block)]
                 for r in rows
             ]
         )

@@ -18,11 +18,11 @@ from legos.data.rows import token_batches
 from legos.data.sampling import distinct_rows
 from legos.errors import DataError
 from legos.evaluation.measure import SplitResult, evaluating, measure_scorer
+from legos.evaluation.rank import top_items
 from legos.systems.cllm4rec.batches import RecommendationPrompts, Templates
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.workplace.workplace import Workplace
 
-NO_ITEM = -1  # where fewer items are left than asked for
 _BATCH_TOKENS = 16_384  # read at once; changes memory, not results
 
 
@@ -71,32 +71,6 @@ def _scorer(
         return scores
 
     return score
-
-
-def top_items(scores: Tensor, excluded: Ragged, count: int) -> Tensor:
-    """The best items of every row ``(B, J)``: ``(B, M)`` int64 numbers, best first.
-
-    Of equal ones the lower number comes first; ``NO_ITEM`` where nothing is left. ``excluded`` are
-    B rows of items that are never given; M is ``count``, cut to J.
-
-    Raises:
-        DataError: a score is NaN.
-    """
-    if bool(scores.isnan().any()):
-        row = int(scores.isnan().any(1).nonzero()[0])
-        raise DataError(f"scores of row {row} are not numbers; the model has diverged")
-    count = min(count, scores.shape[1])
-    lowest = -torch.inf
-    scores = scores.index_put(
-        (excluded.rows, excluded.values.long()), scores.new_tensor(lowest)
-    )  # (B, J)
-    threshold = scores.topk(count, sorted=False).values.amin(1, keepdim=True)
-    above, level = scores > threshold, scores == threshold
-    wanted = count - above.sum(1, keepdim=True)  # of those level with the threshold
-    chosen = above | (level & (level.cumsum(1) <= wanted))
-    items = chosen.nonzero()[:, 1].view(len(scores), count)  # ascending in a row
-    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
-    return items.gather(1, order).masked_fill(values == lowest, NO_ITEM)
 
 
 class UserSession:
@@ -167,7 +141,7 @@ class UserSession:
         """The best ``count`` items that the user does not have: ``(M,)`` int64, best first."""
         scores = self.scores()[None]
         own = torch.tensor([*self.items, *self._never], dtype=torch.int64, device=scores.device)
-        return top_items(scores, _row(own), count)[0]
+        return top_items(scores, _row(own), count).items[0]
 
     @torch.no_grad()
     def _read(self, tokens: Tensor) -> Tensor:

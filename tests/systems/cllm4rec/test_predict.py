@@ -21,6 +21,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
+from legos.evaluation.rank import NO_ITEM, top_items
 from legos.metrics.full_ranking import full_ranking_metrics
 from legos.systems.cllm4rec.batches import (
     ContentLM,
@@ -28,11 +29,7 @@ from legos.systems.cllm4rec.batches import (
     RecommendationPrompts,
     content_kind,
 )
-from legos.systems.cllm4rec.evaluate import (
-    NO_ITEM,
-    UserSession,
-    top_items,
-)
+from legos.systems.cllm4rec.evaluate import UserSession
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.systems.cllm4rec.settings import Cllm4RecConfig
@@ -62,7 +59,7 @@ def settings(**given: Any) -> Cllm4RecConfig:
 def recommend(
     model: Cllm4Rec, prompts: RecommendationPrompts, users: Tensor, excluded: Ragged, *, count: int
 ) -> Tensor:
-    return top_items(model.scores(prompts.prompts(users)), excluded, count)
+    return top_items(model.scores(prompts.prompts(users)), excluded, count).items
 
 
 def brute_force(scores: Tensor, excluded: list[list[int]], count: int) -> list[list[int]]:
@@ -83,7 +80,7 @@ def test_top_items_equals_brute_force(count: int) -> None:
         for row in range(40)
     ]
     before = scores.clone()
-    found = top_items(scores, ragged(excluded), count)
+    found = top_items(scores, ragged(excluded), count).items
     assert found.tolist() == brute_force(scores, excluded, count)
     assert torch.equal(scores, before)
 
@@ -263,7 +260,9 @@ def test_16_bits_rank_nearly_as_32() -> None:
     shared = [
         len(set(a) & set(b)) / 20
         for a, b in zip(
-            top_items(exact, OWNED, 20).tolist(), top_items(near, OWNED, 20).tolist(), strict=True
+            top_items(exact, OWNED, 20).items.tolist(),
+            top_items(near, OWNED, 20).items.tolist(),
+            strict=True,
         )
     ]
     assert float(np.mean(shared)) >= 0.9
