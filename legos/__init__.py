@@ -10,4 +10,19 @@ Nothing here imports torch: ``worker.py --help`` must answer at once.
 
 from __future__ import annotations
 
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from legos.recommend.run import TrainedRun
+
 __version__ = "0.1.0"
+
+
+def open(run: str | Path, *, data: str | Path | None = None, device: str = "auto") -> TrainedRun:
+    """Open a trained run as a recommender; see :func:`legos.recommend.open.open_run`."""
+    opened: TrainedRun = resolve_name("legos.recommend.open:open_run")(
+        run, data=data, device=device
+    )
+    return opened

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, join_rows
+from legos.data.ragged import Ragged, join_rows, stack
 from legos.data.tables import AGAIN, Tables
 from legos.errors import DataError, nearest
 
@@ -200,6 +200,26 @@ class ItemStore:
             texts=self.texts,
             categories=self.categories,
             num_items=self.num_items,
+            language=language,
+            device=self.device,
+        )
+
+    def extended(
+        self, other: ItemStore, language: Mapping[str, LanguageInput] | None = None
+    ) -> ItemStore:
+        """These items and behind them those of another store of the same fields.
+
+        ``language``: what language models read of all of them.
+        """
+        other = other.to(self.device)
+        return ItemStore(
+            fields=self.fields,
+            texts={name: stack([own, other.texts[name]]) for name, own in self.texts.items()},
+            categories={
+                name: torch.cat([own, other.categories[name]])
+                for name, own in self.categories.items()
+            },
+            num_items=self.num_items + other.num_items,
             language=language,
             device=self.device,
         )

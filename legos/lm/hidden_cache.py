@@ -86,6 +86,21 @@ class HiddenStates:
         offsets = self.offsets.to(device)
         return replace(self, device=device, shards=(states,), starts=starts, offsets=offsets)
 
+    def extended(self, states: Ragged) -> HiddenStates:
+        """These and behind them the states of further items: values ``(P, width)``."""
+        offsets, first = states.offsets.to(self.offsets), self.offsets[-1:]
+        values = states.values.to(self.dtype)
+        shards, starts = (*self.shards, values.cpu()), torch.cat([self.starts, first])
+        if self.shards and self.shards[0].device.type != "cpu":  # one alone, on a GPU
+            values = torch.cat([*self.shards, values.to(self.device)])
+            shards, starts = (values,), self.starts
+        return replace(
+            self,
+            shards=shards,
+            starts=starts,
+            offsets=torch.cat([self.offsets, first + offsets[1:]]),
+        )
+
     def _gather(self, rows: Ragged, begins: Tensor) -> Tensor:
         """Rows of M items, which begin at ``(M,)`` -> ``(P, width)``, shard by shard."""
         position = rows.values

@@ -2,16 +2,86 @@
 
 A run asks nothing else of them: locks, run folders, results, reports, baselines, comparisons and
 tests of significance are the same for all. A system is imported when a model YAML names it.
+
+A trained system is a recommender: :class:`Recommending`, which ``legos/recommend/`` gives to users.
+There items and users are numbers, rows of the tables.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
+
+from torch import Tensor
 
 from legos.data.items import Interactions
+from legos.data.new_items import NewItems
+from legos.data.ragged import Ragged
 from legos.evaluation.measure import SplitResult
+from legos.evaluation.rank import Best
 from legos.runs.folder import RunFolder, Tracker
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who is recommended to.
+
+    Attributes:
+        users: ``(R,)`` int64; the number of users stands for somebody whom the tables do not know.
+        histories: R rows of item numbers (int64), oldest first, as long as they are.
+    """
+
+    users: Tensor
+    histories: Ragged
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    def part(self, rows: Tensor) -> Readers:
+        """Some of them, by number ``(n,)`` int64."""
+        return Readers(self.users[rows], self.histories.select(rows))
+
+
+class Recommending(Protocol):
+    """Trained weights that recommend; what a model cannot do raises a ConfigError of one line.
+
+    Every method may be called from several threads at once. Nothing changes what is there:
+    :meth:`extended` gives another one.
+
+    Attributes:
+        offered: ``(items,)`` bool on the CPU: what lists are made of.
+        history_length: the newest items of a history that are read at most; None: all.
+        at_once: readers that are scored together at most.
+        similarity: how the vectors of readers and items give scores, so that an index over the
+            vectors of items finds the same lists; None: not by one product of vectors.
+    """
+
+    offered: Tensor
+    history_length: int | None
+    at_once: int
+    similarity: Literal["dot", "cosine"] | None
+
+    def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
+        """The best items of each reader among all that are offered, on the CPU.
+
+        Args:
+            readers: R of them.
+            count: items of a list, at least 1.
+            excluded: R rows of item numbers that a list leaves out.
+        """
+
+    def scores(self, readers: Readers, items: Tensor) -> Tensor:
+        """Scores of some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""
+
+    def item_vectors(self) -> Tensor:
+        """``(items, D)`` float32 on the CPU."""
+
+    def reader_vectors(self, readers: Readers) -> Tensor:
+        """``(R, D)`` float32 on the CPU, ``(R, K, D)`` of a model of several interests."""
+
+    def extended(self, items: NewItems) -> Self:
+        """The same with further items, numbered on from the last one."""
 
 
 class System(Protocol):
@@ -50,4 +120,10 @@ class System(Protocol):
         Args:
             interactions: the split, on the accelerator's device.
             thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
+        """
+
+    def recommender(self) -> Recommending:
+        """The loaded weights as a recommender; every process calls it.
+
+        Here what all readers share is computed, such as the vectors of all items.
         """

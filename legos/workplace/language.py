@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +19,10 @@ from legos.config.model_schema import (
 )
 from legos.config.schema import RunConfig
 from legos.data.items import LanguageInput
-from legos.data.ragged import Ragged
+from legos.data.new_items import NewItems
+from legos.data.ragged import Ragged, from_lengths, stack
 from legos.data.tables import Tables
+from legos.data.tokenizers import UNKNOWN
 from legos.errors import ConfigError
 from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
@@ -105,8 +107,10 @@ def try_language_model(settings: LanguageModelSettings, model: LanguageModel) ->
     )
 
 
-def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate:
-    """The opening and the item fields of the data YAML in words.
+def template(
+    data: DataConfig, tables: Tables, *, prompts: bool, items: NewItems | None = None
+) -> ItemTemplate:
+    """The opening and the item fields of the data YAML in words, of all items or of new ones.
 
     Raises:
         ConfigError: there is no field, or one has no words.
@@ -118,7 +122,10 @@ def template(data: DataConfig, tables: Tables, *, prompts: bool) -> ItemTemplate
         column = field.column.split("@")[0]
         if column not in described:
             raise ConfigError(f"data.fields: {field.column!r} has no text for a language model")
-        if described[column]["kind"] == "text":
+        if items is not None:
+            unknown = "" if described[column]["kind"] == "text" else UNKNOWN
+            texts = [text or unknown for text in items.texts[column]]
+        elif described[column]["kind"] == "text":
             texts = tables.texts(column)
         else:
             names = tables.vocabulary(tables.column("items", column)["vocabulary"])
@@ -188,21 +195,15 @@ class Reading:
 
     def part(self) -> CachedPart | None:
         """What the brick reads from a cache; None where it reads token ids."""
-        if isinstance(self.settings, IISANConfig):
-            return self.pooled()
-        if isinstance(self.settings, LanguageModelConfig) and self.settings.layer:
-            return self.layer(self.settings.layer)
-        return None
+        return part_read(self.settings, self.language_model)
 
     def pooled(self) -> CachedPart:
         """The mean-pooled states of all layers."""
-        count = self.language_model.num_layers + 1
-        return CachedPart(POOLED, count * self.language_model.width, "item")
+        return _pooled(self.language_model)
 
     def layer(self, number: int) -> CachedPart:
         """The states at a layer; negative numbers count from the end."""
-        layer = self.language_model.layer(number)
-        return CachedPart(layer_name(layer), self.language_model.width, "token")
+        return _layer(self.language_model, number)
 
     def write(
         self,
@@ -262,8 +263,7 @@ class Reading:
             self._verify(model, layer, self.cache.open(part.name))(folder)
 
     def _computing(self, device: torch.device) -> torch.autocast:
-        mixed = self.precision != "fp32"
-        return torch.autocast(device.type, DTYPES[self.precision], enabled=mixed)
+        return computing(device, self.precision)
 
     def _verify(
         self, model: nn.Module, layer: int, cached: HiddenStates | None = None
@@ -288,6 +288,69 @@ class Reading:
             dtypes={self.dtype, self.precision, self.language_model.dtype},
         )
         return lambda folder: note_verified(folder, found, len(items))
+
+
+def part_read(settings: LanguageModelSettings, model: LanguageModel) -> CachedPart | None:
+    """What a brick reads from a cache; None where it reads token ids."""
+    if isinstance(settings, IISANConfig):
+        return _pooled(model)
+    if isinstance(settings, LanguageModelConfig) and settings.layer:
+        return _layer(model, settings.layer)
+    return None
+
+
+def _pooled(model: LanguageModel) -> CachedPart:
+    return CachedPart(POOLED, (model.num_layers + 1) * model.width, "item")
+
+
+def _layer(model: LanguageModel, number: int) -> CachedPart:
+    return CachedPart(layer_name(model.layer(number)), model.width, "token")
+
+
+def computing(device: torch.device, precision: Precision) -> torch.autocast:
+    """The precision that states are computed in, as those of a training step."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def language_of_new_items(
+    config: RunConfig,
+    tables: Tables,
+    model: LanguageModel,
+    known: Mapping[str, LanguageInput],
+    items: NewItems,
+    device: torch.device,
+) -> dict[str, LanguageInput]:
+    """What the brick reads of every item, by name, with new ones behind those that are known.
+
+    Where states below a cut are cached, the whole model computes those of the new items.
+
+    Raises:
+        ConfigError: an item is too long for the language model.
+    """
+    settings = language_model_settings(config.model)
+    if settings is None:
+        raise no_language_model(config.bricks)
+    tokens = model.read(template(config.data, tables, prompts=settings.prompts, items=items))
+    part = part_read(settings, model)
+    if part is None:
+        before = known[TOKENS]
+        if not isinstance(before, Ragged):
+            raise TypeError(f"{TOKENS}: {type(before).__name__}, expected lists of ids")
+        return {TOKENS: stack([before, tokens.to(before.values.device)])}
+    states = known[part.name]
+    if not isinstance(states, HiddenStates):
+        raise TypeError(f"{part.name}: {type(states).__name__}, expected cached states")
+    pooled = part.name == POOLED
+    reader = StateReader(
+        model.load().to(device),
+        layers=() if pooled else (int(part.name.removeprefix("layer_")),),
+        pooled=pooled,
+        batch_tokens=config.exp.cache.batch_tokens,
+    )
+    with computing(device, config.exp.precision):
+        values = reader(tokens)[part.name]
+    lengths = torch.ones_like(tokens.lengths) if pooled else tokens.lengths
+    return {part.name: states.extended(from_lengths(values.cpu(), lengths))}
 
 
 def tokens_fingerprint(tokens: Ragged) -> str:

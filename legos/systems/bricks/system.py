@@ -15,6 +15,7 @@ from legos.recommender import Recommender
 from legos.runs.folder import RunFolder, Tracker
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
+from legos.systems.bricks.recommend import BricksRecommender
 from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
 from legos.training.saved_state import load_trained
 from legos.training.trainer import train
@@ -84,6 +85,10 @@ class Bricks:
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
         return evaluate(self.workplace, self.model, interactions, thorough=thorough)
+
+    def recommender(self) -> BricksRecommender:
+        """The loaded weights as a recommender."""
+        return BricksRecommender(self.workplace, self.model)
 
 
 def score(workplace: Workplace, model: Recommender, interactions: Interactions) -> Scored:

@@ -1,0 +1,135 @@
+"""The items at one moment, by their raw ids, and the model that recommends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from legos.data.new_items import NewItems
+from legos.data.ragged import from_lengths
+from legos.data.tables import Tables
+from legos.evaluation.rank import NO_ITEM, Best, top_items
+from legos.recommend.names import unknown_name
+from legos.systems.protocol import Recommending
+
+_UNKNOWN = "<unknown>"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All items that a model scores; adding items makes another one.
+
+    Attributes:
+        ids: raw ids, by number.
+        fields: by field what each item has there: text, or a number of a number field.
+        model: that recommends them.
+        title: name of the field that says what an item is; None where no field has text.
+    """
+
+    ids: np.ndarray
+    fields: Mapping[str, np.ndarray]
+    model: Recommending
+    title: str | None
+
+    @classmethod
+    def of(cls, tables: Tables, model: Recommending) -> Catalogue:
+        """The items of tables."""
+        texts = tables.text_fields
+        return cls(
+            ids=np.array(tables.vocabulary("item_id"), dtype=object),
+            fields={name: _field(tables, name) for name in tables.manifest["fields"]},
+            model=model,
+            title="title" if "title" in texts else next(iter(texts), None),
+        )
+
+    def with_items(self, items: NewItems) -> Catalogue:
+        """These and new ones behind them."""
+        new = {**items.texts, **items.numbers}
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, np.array(items.ids, dtype=object)]),
+            fields={
+                name: np.concatenate([values, np.asarray(new[name], dtype=values.dtype)])
+                for name, values in self.fields.items()
+            },
+            model=self.model.extended(items),
+        )
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Number by raw id, of the items that may be recommended or read."""
+        return {item: row for row, item in enumerate(self.ids.tolist())}
+
+    def numbers(self, items: Iterable[str | int]) -> Tensor:
+        """Numbers of items by raw id: ``(n,)`` int64.
+
+        Raises:
+            DataError: there is no such item; the message names the nearest.
+        """
+        found = []
+        for item in items:
+            number = self.rows.get(str(item))
+            if number is None:
+                raise unknown_name("item", str(item), self.rows)
+            found.append(number)
+        return torch.tensor(found, dtype=torch.int64)
+
+    def titles(self, numbers: np.ndarray) -> np.ndarray:
+        """What items are called, ``(n,)`` str; "" where nothing says."""
+        if self.title is None:
+            return np.full(len(numbers), "", dtype=object)
+        titles: np.ndarray = self.fields[self.title][numbers]
+        return titles
+
+    def frame(self, items: Tensor, values: Tensor, name: str = "score") -> pd.DataFrame:
+        """A list: numbers ``(n,)`` and values -> item_id, the value under ``name``, title."""
+        listed = items != NO_ITEM
+        numbers = items[listed].numpy()
+        return pd.DataFrame(
+            {
+                "item_id": self.ids[numbers],
+                name: values[listed].numpy(),
+                "title": self.titles(numbers),
+            }
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Every item that may be recommended: item_id and its fields."""
+        columns = {"item_id": self.ids, **self.fields}
+        offered = self.model.offered.numpy()
+        return pd.DataFrame({name: values[offered] for name, values in columns.items()})
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """Vectors of all items, of length 1; a zero vector stays."""
+        vectors = self.model.item_vectors()
+        length = vectors.norm(dim=1, keepdim=True)
+        directions: Tensor = vectors / length.where(length > 0, 1.0)
+        return directions
+
+    def similar(self, item: int, count: int) -> Best:
+        """The items of the largest cosine to one, which is left out."""
+        cosines = self._directions @ self._directions[item]
+        hidden = (~self.model.offered).nonzero()[:, 0]
+        left_out = torch.cat([hidden, torch.tensor([item])])
+        excluded = from_lengths(left_out, torch.tensor([len(left_out)]))
+        return top_items(cosines[None], excluded, count)
+
+
+def _field(tables: Tables, name: str) -> np.ndarray:
+    kind = tables.manifest["fields"][name]["kind"]
+    if kind == "text":
+        return np.array(tables.texts(name), dtype=object)
+    values = tables.scalar("items", name).numpy()
+    if kind == "number":
+        return values
+    entries = np.array(tables.vocabulary(tables.column("items", name)["vocabulary"]), dtype=object)
+    entries[entries == _UNKNOWN] = ""
+    said: np.ndarray = entries[values]
+    return said

@@ -1,0 +1,101 @@
+"""New items out of a DataFrame, in the fields of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from legos.config.model_schema import DataConfig
+from legos.data.new_items import NewItems
+from legos.data.tables import Tables
+from legos.errors import DataError, nearest
+
+_ID = "item_id"
+
+
+def read_new_items(
+    frame: pd.DataFrame, tables: Tables, data: DataConfig, known: Collection[str]
+) -> NewItems:
+    """Items as a frame describes them.
+
+    Args:
+        frame: column ``item_id`` and fields of the tables; other columns are not read.
+        tables: whose fields they get.
+        data: which fields the model reads.
+        known: ids that are taken.
+
+    Raises:
+        DataError: no item, an id that is empty, taken or there twice, a text field that the model
+            reads and no column has, an item without any text, a number that is none. Names the row.
+    """
+    columns = list(map(str, frame.columns))
+    if _ID not in columns:
+        raise DataError(f"new items: no column {_ID!r}; found {', '.join(columns) or 'none'}")
+    if frame.empty:
+        raise DataError("new items: the frame has no rows")
+    kinds = {name: field["kind"] for name, field in tables.manifest["fields"].items()}
+    read = [name for name in _columns(data) if name in kinds]
+    must = [name for name in read if kinds[name] == "text"] or read
+    for name in must:
+        if name not in columns and kinds[name] == "text":
+            raise DataError(
+                f"new items: no column {name!r}, which the model reads; give it, with empty texts "
+                f"where unknown ({nearest(name, columns)})"
+            )
+    ids = [_text(value) for value in frame[_ID].tolist()]
+    _refuse_ids(ids, known)
+    texts = {
+        name: [_text(value) for value in frame[name].tolist()]
+        if name in columns
+        else [""] * len(ids)
+        for name, kind in kinds.items()
+        if kind != "number"
+    }
+    numbers = {
+        name: _numbers(frame[name], ids) if name in columns else np.full(len(ids), np.nan, "f4")
+        for name, kind in kinds.items()
+        if kind == "number"
+    }
+    for row, item in enumerate(ids):
+        if must and not any(texts[name][row] for name in must if name in texts):
+            raise DataError(f"new items, row {row} ({item!r}): {', '.join(must)}: all are empty")
+    return NewItems(ids, texts, numbers)
+
+
+def _columns(data: DataConfig) -> list[str]:
+    return [field.column.partition("@")[0] for field in data.fields]
+
+
+def _refuse_ids(ids: list[str], known: Collection[str]) -> None:
+    seen: dict[str, int] = {}
+    for row, item in enumerate(ids):
+        if not item:
+            raise DataError(f"new items, row {row}: {_ID} is empty")
+        if item in known:
+            raise DataError(f"new items, row {row}: {item!r} is there already; give another id")
+        if item in seen:
+            raise DataError(f"new items, row {row}: {item!r} stands in row {seen[item]}, too")
+        seen[item] = row
+
+
+def _text(value: Any) -> str:
+    """A cell as one line of text; of a list its parts."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return " ".join(filter(None, map(_text, value)))
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return ""
+    return " ".join(str(value).split())
+
+
+def _numbers(column: pd.Series[Any], ids: list[str]) -> np.ndarray:
+    found = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
+    texts = [_text(value) for value in column.tolist()]
+    for row, (number, text) in enumerate(zip(found, texts, strict=True)):
+        if text and not np.isfinite(number):
+            raise DataError(
+                f"new items, row {row} ({ids[row]!r}): {column.name}: {text!r} is no number"
+            )
+    return found

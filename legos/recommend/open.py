@@ -1,0 +1,68 @@
+"""Opening a trained run: found, and what it was trained on compared with what is there now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from legos.config.saved import read_description
+from legos.config.schema import RunConfig
+from legos.data.tables import Tables
+from legos.errors import CheckpointError, DataError
+from legos.modes.train_test import open_system
+from legos.recommend.run import Opened, TrainedRun
+from legos.runs.find import find_run
+from legos.runs.folder import checkpoint_of, locate_run
+from legos.workplace.device import make_accelerator
+from legos.workplace.workplace import Workplace
+
+
+def open_run(
+    path: str | Path, *, data: str | Path | None = None, device: str = "auto"
+) -> TrainedRun:
+    """Open a trained run; ``legos.open`` is this.
+
+    Args:
+        path: a run folder; or a folder around some, such as ``runs/shop`` or ``runs/shop/naml``,
+            for the newest trained run in it.
+        data: the folder of its tables, where they are not where the training read them.
+        device: auto, cpu, cuda or cuda:1.
+
+    Raises:
+        CheckpointError: there is no trained run, or its tables, files or checkpoint are not those
+            of the training.
+        DataError: the tables are not there, or damaged.
+    """
+    described = read_description(find_run(path, trained=True))
+    config = described.config
+    tables = _tables(config, described.folder, data)
+    exp = config.exp.model_copy(update={"mode": "test", "load": described.folder})
+    own = config.data.model_copy(update={"folder": tables.folder})
+    config = config.model_copy(update={"exp": exp, "data": own})
+    located = locate_run(config, tables)
+    if not located.is_loaded:
+        raise CheckpointError(
+            f"{described.folder}: trained on other tables than those in {tables.folder}; a model "
+            "recommends the items that it was trained with (data= names the folder of the tables)"
+        )
+    checkpoint = checkpoint_of(config, located.folder)
+
+    def load() -> Opened:
+        accelerator = make_accelerator(
+            device=device, precision=config.exp.precision, deterministic=config.exp.deterministic
+        )
+        workplace = Workplace.open(config, accelerator, tables)
+        system = open_system(workplace)
+        system.load(checkpoint)
+        return Opened(workplace, system.recommender())
+
+    return TrainedRun(described.folder, config, tables, load)
+
+
+def _tables(config: RunConfig, run: Path, data: str | Path | None) -> Tables:
+    folder = config.data.folder if data is None else Path(data)
+    if not (folder / "manifest.json").is_file():
+        raise DataError(
+            f"{run}: trained on tables in {config.data.folder}, and {folder} has none; "
+            "data='FOLDER' (on a command line --data FOLDER) says where they are now"
+        )
+    return Tables.load(folder)

@@ -1,0 +1,398 @@
+"""A trained run as a recommender, by the raw ids of users and items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+
+from legos.config.schema import RunConfig
+from legos.data.ragged import Ragged, RaggedArray, from_rows
+from legos.data.tables import Tables
+from legos.errors import ConfigError, DataError, nearest
+from legos.metrics.beyond import ALL
+from legos.recommend.catalogue import Catalogue
+from legos.recommend.histories import clicks_in, histories_before, whole_histories
+from legos.recommend.names import unknown_name
+from legos.recommend.new_items import read_new_items
+from legos.runs.folder import RunFolder
+from legos.sharing import Sharing
+from legos.systems.protocol import Readers, Recommending
+from legos.workplace.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody to recommend to.
+
+    Attributes:
+        user: id of a user of the data; None: somebody new.
+        history: ids of items, oldest first; None: all that the user has had.
+        before: a split: what the user had had before their last impression in it, and what an
+            evaluation of that split leaves out of lists.
+    """
+
+    user: str | int | None = None
+    history: Sequence[str | int] | None = None
+    before: str | None = None
+
+
+AReader: TypeAlias = Reader | str | int | Sequence[str]
+"""A user by id, a history as a list of item ids, or both."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A reader by numbers: the user's, what is read, what is left out of lists."""
+
+    user: int
+    history: np.ndarray
+    seen: np.ndarray
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run has in memory once something was asked."""
+
+    workplace: Workplace
+    model: Recommending
+
+
+class TrainedRun:
+    """A trained run that recommends; ``legos.open`` opens one.
+
+    Ids of users and items are those of the raw data. Nothing is computed before it is asked for:
+    the first call reads the model and encodes all items. Any number of threads may ask at once.
+    Equal scores stand in the order of the items in the tables; items that a language model wrote
+    for single users are never listed. The same question has the same answer.
+
+    Args:
+        folder: of the run.
+        config: its configuration, on the tables that are read.
+        tables: that were found to be those of the training.
+        load: opens it.
+    """
+
+    def __init__(
+        self, folder: Path, config: RunConfig, tables: Tables, load: Callable[[], Opened]
+    ) -> None:
+        self.folder, self.config, self.tables = folder, config, tables
+        self.name = f"{config.data.name}/{config.model.name}/{folder.name}"
+        self._load, self._lock = load, RLock()
+        self._catalogue: Catalogue | None = None
+
+    def __repr__(self) -> str:
+        return f"<legos run {self.name}>"
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """What the run reached, by test split and metric."""
+        results = RunFolder(self.folder).results() or {}
+        return {name: dict(split["rows"][ALL]) for name, split in results.get("splits", {}).items()}
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """Every item that may be recommended: item_id and what its fields say."""
+        return self.catalogue.table()
+
+    @cached_property
+    def users(self) -> list[str]:
+        """Ids of all users."""
+        return self.tables.vocabulary("user_id")
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items as they are now and the model, both read at the first call."""
+        with self._lock:
+            if self._catalogue is None:
+                self._catalogue = Catalogue.of(self.tables, self._opened.model)
+            return self._catalogue
+
+    @property
+    def sharing(self) -> Sharing:
+        """How processes that were started together share work."""
+        return self._opened.workplace.sharing
+
+    @cached_property
+    def _opened(self) -> Opened:
+        return self._load()
+
+    def recommend(
+        self,
+        user: str | int | None = None,
+        *,
+        history: Sequence[str | int] | None = None,
+        k: int = 10,
+        exclude_seen: bool = True,
+        before: str | None = None,
+    ) -> pd.DataFrame:
+        """The best items for a reader.
+
+        Args:
+            user: id of a user of the data; None: somebody new, of whom the history is all there is.
+            history: ids of items, oldest first. None: all that the data say the user has had.
+            k: items of the list; fewer come where there are fewer.
+            exclude_seen: leave out what the reader has had, over all splits of the data, or the
+                given history.
+            before: a split. As in its evaluation: the history before the user's last impression in
+                it, and lists without what ``exp.evaluate.exclude`` names.
+
+        Returns:
+            item_id, score and title, the best first.
+
+        Raises:
+            DataError: there is no such user or item.
+            ConfigError: what is asked for cannot be, or not by this model.
+        """
+        return self.recommend_many([Reader(user, history, before)], k=k, exclude_seen=exclude_seen)[
+            0
+        ]
+
+    def recommend_many(
+        self, readers: Sequence[AReader], k: int = 10, *, exclude_seen: bool = True
+    ) -> list[pd.DataFrame]:
+        """One list a reader, scored together; see :meth:`recommend`.
+
+        Args:
+            readers: each a user's id, a list of item ids, or a :class:`Reader`.
+        """
+        _refuse_size(k)
+        if not readers:
+            return []
+        catalogue = self.catalogue
+        asked = [self._asked(reader, catalogue) for reader in readers]
+        seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
+        excluded = from_rows(seen, "int64").tensors()
+        best = catalogue.model.top(_readers(asked), k, excluded)
+        return [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
+
+    def score(self, users: Sequence[AReader], items: Sequence[str | int]) -> pd.DataFrame:
+        """Scores of items for readers: a row each of ``users``, a column each of ``items``."""
+        catalogue = self.catalogue
+        users = [users] if isinstance(users, str | int) else users
+        items = [items] if isinstance(items, str | int) else items
+        asked = [self._asked(reader, catalogue) for reader in users]
+        numbers = catalogue.numbers(items)
+        if not asked or not len(numbers):
+            raise ConfigError("score: expected at least one reader and one item")
+        scores = catalogue.model.scores(_readers(asked), numbers).numpy()
+        names = [
+            str(reader) if isinstance(reader, str | int) else f"reader {row}"
+            for row, reader in enumerate(users)
+        ]
+        return pd.DataFrame(scores, names, [str(item) for item in items])
+
+    def similar(self, item: str | int, k: int = 10) -> pd.DataFrame:
+        """The items of the largest cosine between item vectors, without the item itself.
+
+        The cosine, whatever the model scores by: an inner product prefers long vectors, which are
+        those of popular items, whatever item is asked about.
+
+        Raises:
+            ConfigError: the model has no vectors of items.
+        """
+        _refuse_size(k)
+        catalogue = self.catalogue
+        best = catalogue.similar(self._item(item), k)
+        return catalogue.frame(best.items[0], best.scores[0])
+
+    def reasons(
+        self,
+        item: str | int,
+        user: str | int | None = None,
+        *,
+        history: Sequence[str | int] | None = None,
+    ) -> pd.DataFrame:
+        """Which clicks of a history speak for an item: the share of each in its score.
+
+        Each click is left out in turn and the item is scored again, which is exact for every model.
+        A share is the score that goes with the click, over the sum of these of all clicks without
+        their signs; below 0 the click speaks against the item. Only the newest clicks count that
+        the model reads (``data.history_length``).
+
+        Returns:
+            item_id, title and share of every click, the largest share first.
+        """
+        catalogue = self.catalogue
+        asked, number = self._asked(Reader(user, history), catalogue), catalogue.numbers([item])
+        length = catalogue.model.history_length
+        read = asked.history if length is None else asked.history[-length:]
+        without = [np.delete(read, place) for place in range(len(read))]
+        everyone = [_Asked(asked.user, each, read) for each in [read, *without]]
+        scores = catalogue.model.scores(_readers(everyone), number)[:, 0].double()
+        drops = scores[0] - scores[1:]
+        shares = drops / drops.abs().sum().clamp(min=torch.finfo(drops.dtype).tiny)
+        order = shares.argsort(descending=True, stable=True)
+        found = catalogue.frame(torch.from_numpy(read)[order], shares[order], "share")
+        return found[["item_id", "title", "share"]]
+
+    def history(self, user: str | int, before: str | None = None) -> pd.DataFrame:
+        """What a user has had, oldest first: item_id and title; ``before``: see :class:`Reader`."""
+        catalogue = self.catalogue
+        numbers = self._asked(Reader(user, None, before), catalogue).history
+        titles = catalogue.titles(numbers)
+        return pd.DataFrame({"item_id": catalogue.ids[numbers], "title": titles})
+
+    def item_vectors(self) -> pd.DataFrame:
+        """The vectors of all items that may be recommended: a row each, by item_id.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        catalogue = self.catalogue
+        offered = catalogue.model.offered.numpy()
+        vectors = catalogue.model.item_vectors().numpy()[offered]
+        return pd.DataFrame(vectors, pd.Index(catalogue.ids[offered], name="item_id"))
+
+    def user_vectors(self) -> pd.DataFrame:
+        """The vectors of all users, with all they have had: a row each, by user_id.
+
+        A model of several interests gives a row an interest, by user_id and interest.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        found = self.reader_vectors(self.users)
+        users = pd.Index(self.users, name="user_id")
+        if found.ndim == 2:
+            return pd.DataFrame(found, users)
+        interests = pd.Index(range(found.shape[1]), name="interest")
+        return pd.DataFrame(
+            found.reshape(-1, found.shape[2]), pd.MultiIndex.from_product([users, interests])
+        )
+
+    def reader_vectors(self, readers: Sequence[AReader]) -> np.ndarray:
+        """Vectors of readers, ``(R, D)`` float32, or ``(R, K, D)`` of several interests.
+
+        ``catalogue.model.similarity`` says how they and those of items give scores.
+        """
+        catalogue = self.catalogue
+        asked = [self._asked(reader, catalogue) for reader in readers]
+        return catalogue.model.reader_vectors(_readers(asked)).numpy()
+
+    def add_items(self, frame: pd.DataFrame) -> list[str]:
+        """Add items by what they say; they are recommended at once, in this object.
+
+        Args:
+            frame: column ``item_id`` and every text field that the model reads (empty where
+                unknown); categories and numbers may be missing. Other columns are not read.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            DataError: an id that is there already or twice, a missing column, an item without any
+                text.
+            ConfigError: the model reads nothing of what a new item says.
+        """
+        with self._lock:
+            catalogue = self.catalogue
+            items = read_new_items(frame, self.tables, self.config.data, catalogue.rows)
+            self._catalogue = catalogue.with_items(items)
+        return list(items.ids)
+
+    def rate(self, user: str | int, item: str | int) -> float:
+        """The stars that a user would give an item (RecSysLLM)."""
+        stars: float = self._able("rate")(self._user(user), self._item(item))
+        return stars
+
+    def explain(self, user: str | int, item: str | int) -> str:
+        """One sentence on what a user may like about an item (RecSysLLM)."""
+        sentence: str = self._able("explain")(self._user(user), self._item(item))
+        return sentence
+
+    def headline(self, review: str, user: str | int | None = None) -> str:
+        """A headline for the text of a review (RecSysLLM)."""
+        if not review.strip():
+            raise DataError("headline: the review is empty")
+        headline: str = self._able("headline")(review, self._user(user))
+        return headline
+
+    def _able(self, what: str) -> Callable[..., Any]:
+        found: Callable[..., Any] | None = getattr(self.catalogue.model, what, None)
+        if found is None:
+            raise ConfigError(
+                f"{what}: model {self.config.model.name} (system {self.config.model.system}) "
+                "writes no texts; system recsysllm does"
+            )
+        return found
+
+    @cached_property
+    def _users(self) -> Mapping[str, int]:
+        return {user: number for number, user in enumerate(self.users)}
+
+    @cached_property
+    def _histories(self) -> Ragged:
+        """All that every user has had."""
+        splits, data = self.tables.splits, self.config.data.splits
+        ordered = [data.train, data.valid, *data.test]
+        return whole_histories(self.tables, list(dict.fromkeys([*ordered, *splits])))
+
+    def _item(self, item: str | int) -> int:
+        """Number of an item."""
+        return int(self.catalogue.numbers([item])[0])
+
+    def _user(self, user: str | int | None) -> int:
+        """Number of a user; of somebody new the number of users."""
+        if user is None:
+            return len(self.users)
+        number = self._users.get(str(user))
+        if number is None:
+            raise unknown_name("user", str(user), self._users)
+        return number
+
+    def _asked(self, reader: AReader, catalogue: Catalogue) -> _Asked:
+        """A reader by numbers."""
+        if isinstance(reader, str | int | np.integer):
+            reader = Reader(str(reader))
+        elif not isinstance(reader, Reader):
+            reader = Reader(history=reader)
+        if reader.user is None and reader.history is None:
+            raise ConfigError("expected a user, or a history of item ids (history=[...])")
+        if reader.user is None and reader.before is not None:
+            raise ConfigError(f"before: {reader.before!r} goes with a user")
+        if isinstance(reader.history, str):
+            raise ConfigError(f"history: expected a list of item ids, found {reader.history!r}")
+        user = self._user(reader.user)
+        if reader.history is not None:
+            history = catalogue.numbers(reader.history).numpy()
+            return _Asked(user, history, history)
+        if reader.before is None:
+            history = self._histories.row(user).numpy()
+            return _Asked(user, history, history)
+        history = self._before(reader.before).row(user)
+        exclude = self.config.exp.evaluate.exclude
+        if exclude == "nothing":
+            return _Asked(user, history, history[:0])
+        if exclude == "history" or reader.before == self.config.data.splits.valid:
+            return _Asked(user, history, history)
+        return _Asked(user, history, np.concatenate([history, self._validated.row(user).numpy()]))
+
+    @lru_cache(maxsize=4)  # noqa: B019 - a run is opened once and lives long
+    def _before(self, split: str) -> RaggedArray:
+        """What every user had had before their last impression of a split."""
+        if split not in self.tables.splits:
+            raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
+        return histories_before(self.tables, split)
+
+    @cached_property
+    def _validated(self) -> Ragged:
+        """What every user clicked in the validation split."""
+        return clicks_in(self.tables, self.config.data.splits.valid)
+
+
+def _readers(asked: Sequence[_Asked]) -> Readers:
+    users = torch.tensor([each.user for each in asked])
+    return Readers(users, from_rows([each.history for each in asked], "int64").tensors())
+
+
+def _refuse_size(k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ConfigError(f"k: {k!r}; expected a number of items from 1 on")

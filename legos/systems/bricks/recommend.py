@@ -1,0 +1,151 @@
+"""Bricks as a recommender: items encoded once, readers when they ask."""
+
+from __future__ import annotations
+
+import inspect
+from copy import copy
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from legos.data.items import ItemStore, States, with_generated
+from legos.data.new_items import NewItems
+from legos.errors import ConfigError
+from legos.recommender import Recommender
+from legos.registry import brick_class, bricks_in
+from legos.systems.bricks.score import (
+    FactoredScores,
+    PairScores,
+    Source,
+    cache_items,
+    cache_users,
+)
+from legos.systems.protocol import Readers
+from legos.systems.recommending import ByScores
+from legos.workplace.language import language_of_new_items
+from legos.workplace.workplace import Workplace
+
+_READ_CONTENT = frozenset({"embeddings", "language_model"})  # arguments of item encoders
+
+
+class BricksRecommender(ByScores):
+    """A trained model of bricks, see :class:`legos.systems.protocol.Recommending`.
+
+    Args:
+        workplace: of the run.
+        model: with trained weights; it is in evaluation mode from here on.
+    """
+
+    def __init__(self, workplace: Workplace, model: Recommender) -> None:
+        super().__init__(workplace.tables.offered, workplace.accelerator.device)
+        self.workplace, self.model, self.store = workplace, model.eval(), workplace.store
+        self.vectors = cache_items(
+            model,
+            self.store,
+            page_size=workplace.config.exp.evaluate.page_size,
+            sharing=workplace.sharing,
+        )
+
+    @property
+    def history_length(self) -> int:
+        """The newest items of a history that are read."""
+        return self.workplace.config.data.history_length
+
+    @property
+    def similarity(self) -> Literal["dot", "cosine"] | None:
+        """How the vectors of readers and items give scores."""
+        bricks = self.workplace.config.bricks
+        if bricks.user.output != "vector":
+            return None
+        known: dict[str, Literal["dot", "cosine"]] = {"dot": "dot", "cosine": "cosine"}
+        return known.get(bricks.predictor.name)
+
+    def item_vectors(self) -> Tensor:
+        """``(items, D)`` float32 on the CPU."""
+        return self.vectors.cpu()
+
+    def reader_vectors(self, readers: Readers) -> Tensor:
+        """``(R, D)`` float32 on the CPU, ``(R, K, D)`` of several interests.
+
+        Raises:
+            ConfigError: a reader is another vector for every item, or none.
+        """
+        if not self.model.factors:
+            user = self.workplace.config.bricks.user.name
+            raise ConfigError(
+                f"model {self.workplace.config.model.name}: user encoder {user} has no vector of a "
+                "user alone, it reads the history in view of each item; take scores"
+            )
+        return self._users(readers).cpu()
+
+    def extended(self, items: NewItems) -> Self:
+        """The same with further items, encoded by the trained item encoder.
+
+        Raises:
+            ConfigError: the item encoder reads nothing of what an item says.
+        """
+        known = len(self.store)
+        other = copy(self)
+        new = torch.ones(len(items), dtype=torch.bool)
+        ByScores.__init__(other, torch.cat([self.offered, new]), self.device)
+        other.store = self._with_content(items)
+        ids = torch.arange(known, len(other.store), device=self.device)
+        with torch.no_grad():
+            pages = ids.split(self.workplace.config.exp.evaluate.page_size)
+            made = [self.model.encode_items(other.store.batch(page)).float() for page in pages]
+        other.vectors = torch.cat([self.vectors, *made])
+        return other
+
+    def _with_content(self, items: NewItems) -> ItemStore:
+        workplace, config = self.workplace, self.workplace.config
+        kinds = [brick_class(brick) for key, brick in bricks_in(config.bricks) if key[:4] == "item"]
+        reads = {name for kind in kinds if kind for name in inspect.signature(kind).parameters}
+        if not reads & _READ_CONTENT:
+            raise ConfigError(
+                f"model {config.model.name}: item encoder {config.bricks.item.name} reads nothing "
+                "that a new item says; it has to be trained again with the item"
+            )
+        added = items.store(workplace.tables, config.data.fields, self.store)
+        if workplace.language_model is None:
+            return self.store.extended(added)
+        language = language_of_new_items(
+            config,
+            workplace.tables,
+            workplace.language_model,
+            self.store.language,
+            items,
+            self.device,
+        )
+        return self.store.extended(added, language)
+
+    @torch.no_grad()
+    def _scores(self, readers: Readers, items: Tensor | None) -> Tensor:
+        states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
+        if self.model.factors:
+            vectors = self.vectors if items is None else self.vectors[items]
+            return FactoredScores(self.model, vectors, self._users(readers))(states.histories)
+        pairs = PairScores(self.model, self.vectors, self._source(readers), states, items)
+        return pairs(states.histories)
+
+    @torch.no_grad()
+    def _users(self, readers: Readers) -> Tensor:
+        """Readers as the user encoder gives them, ``(R, ...)``."""
+        states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
+        return cache_users(
+            self.model,
+            self.vectors,
+            self._source(readers),
+            states,
+            page_size=self.workplace.config.exp.evaluate.page_size,
+        )
+
+    def _numbers(self, readers: Readers) -> Tensor:
+        return readers.users.to(self.device)
+
+    def _source(self, readers: Readers) -> Source:
+        """What readers are encoded from; histories have what a model wrote for their users."""
+        data, tables = self.workplace.config.data, self.workplace.tables
+        whole = with_generated(tables, readers.histories, readers.users, data.generated_items)
+        histories = whole.tail(data.history_length).to(self.device)
+        return Source(histories, self.store.whole(), self.workplace.profiles)
