@@ -17,15 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from legos.files import sha256_of_file, sha256_of_text, write_text
+from legos.home import home
 
-STORE = Path("cache/content")
 _LARGE = 2**20  # bytes; smaller files are hashed every time
 _SETTLED = 2.0  # seconds without a change
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def content_of(path: Path, *, store: Path = STORE) -> str:
+def content_of(path: Path, *, store: Path | None = None) -> str:
     """Hexadecimal SHA-256 of a file's bytes; a ``store`` that cannot be written is done without."""
+    store = home() / "cache/content" if store is None else store
     found = os.stat(path)
     if found.st_size < _LARGE:
         return sha256_of_file(path)
@@ -45,7 +46,7 @@ def content_of(path: Path, *, store: Path = STORE) -> str:
     return content
 
 
-def content_of_all(paths: Iterable[Path], *, store: Path = STORE) -> str:
+def content_of_all(paths: Iterable[Path], *, store: Path | None = None) -> str:
     """One hash over the names and contents of files, whatever folder they lie in."""
     named = [f"{path.name} {content_of(path, store=store)}" for path in sorted(paths)]
     return sha256_of_text("\n".join(named))

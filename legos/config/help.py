@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
+from legos.config.locations import headline, yamls
 from legos.config.models import models, names_of
 from legos.config.variables import PUBLISHED
-from legos.config.yaml_files import CONFIG_FOLDER, FAMILIES, KINDS, headline, yaml_files
+from legos.config.yaml_files import FAMILIES, KINDS
 from legos.errors import ConfigError, nearest
 from legos.terminal import as_started
 
@@ -122,9 +123,8 @@ def _tables(family: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         head = "system: what trains and scores a model, by the name that key system gives"
         yield head, [(name, registered_system(name).about) for name in systems()]
     else:
-        names, files = names_of(family), yaml_files(CONFIG_FOLDER / family)
         head = f"{family}: YAMLs in config/{family}/"
-        yield head, list(zip(names, map(headline, files), strict=True))
+        yield head, [(name, headline(path)) for name, path in yamls(family).items()]
 
 
 def _models() -> Iterator[tuple[str, list[tuple[str, ...]]]]:

@@ -14,15 +14,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from legos.config.locations import headline, locate, own_yamls, tables_of, yamls
 from legos.config.yaml_files import (
     CONFIG_FOLDER,
     FAMILIES,
     KINDS,
+    SHIPPED,
     Document,
     KeyPath,
     MissingFile,
-    headline,
-    locate,
     merge,
     read_document,
     shown,
@@ -79,9 +79,20 @@ class Model:
         return found
 
 
-@lru_cache(maxsize=1)
 def models() -> Mapping[str, Model]:
-    """Every model of the table, then those that have a YAML alone.
+    """The user's own models, every model of the table, then those that have a YAML alone.
+
+    Raises:
+        ConfigError: a row cannot be read, or a name is there twice.
+    """
+    own = own_yamls("model")
+    found = {name: _of_file(name, path) for name, path in own.items()}
+    return found | {name: model for name, model in shipped_models().items() if name not in own}
+
+
+@lru_cache(maxsize=1)
+def shipped_models() -> Mapping[str, Model]:
+    """Every model of the table, then those that have a YAML in its folder alone.
 
     Raises:
         ConfigError: a row cannot be read, or a name is there twice.
@@ -99,7 +110,11 @@ def models() -> Mapping[str, Model]:
                 where = f"{row.places[()]}: {group}.{name}"
                 raise ConfigError(f"{where}: needs about, and bricks or like")
             found[name] = Model(name, group, row, file, about, told["paper"], told["run"])
-    return found | {name: Model(name, OWN, Document({}), file) for name, file in files.items()}
+    return found | {name: _of_file(name, file) for name, file in files.items()}
+
+
+def _of_file(name: str, file: Path) -> Model:
+    return Model(name, OWN, Document({}), file)
 
 
 def _rows(group: Document) -> Iterator[tuple[str, Document]]:
@@ -128,16 +143,18 @@ def _crossed(cross: Document) -> Iterator[tuple[str, Document]]:
 def read_model(name: str) -> Document:
     """The section of a model by its name, or by the path of a YAML, as it stands there.
 
-    A path ``config/model/NAME.yaml`` without a file is the row of that name.
+    A path ``config/model/NAME.yaml`` without a file is the row of that name; ``legos:model/NAME``
+    is the shipped model, also where the user has one of that name.
 
     Raises:
         ConfigError: there is no such model, or its YAML cannot be read.
     """
-    path = Path(name)
-    model = models().get(name) or models().get(path.stem)
-    here = "/" not in name or path.parent.resolve() == _FOLDER
+    path, is_shipped = Path(name), name.startswith(SHIPPED)
+    known = shipped_models() if is_shipped else models()
+    model = known.get(name) or known.get(path.stem)
+    here = is_shipped or "/" not in name or path.parent.resolve() == _FOLDER
     if model is None or model.file is not None or not here:
-        return _read_file(locate("model", name, models()))
+        return _read_file(locate("model", name, known))
     own = Document({"name": model.name, "hidden_size": "${hidden_size}"}, {})
     merge(own, model.section.part(()))
     return own
@@ -159,10 +176,7 @@ def _read_file(path: Path) -> Document:
 
 def names_of(kind: str) -> list[str]:
     """Every name that ``--<kind>`` knows."""
-    if kind == "model":
-        return list(models())
-    folder = CONFIG_FOLDER / kind
-    return [str(path.relative_to(folder).with_suffix("")) for path in yaml_files(folder)]
+    return list(models() if kind == "model" else yamls(kind))
 
 
 def read_section(kind: str, name: str) -> Document:
@@ -170,12 +184,19 @@ def read_section(kind: str, name: str) -> Document:
 
     Args:
         kind: data, model, exp or embed.
-        name: a name, or the path of a YAML: of such a section, or of a whole configuration.
+        name: a name, or the path of a YAML: of such a section, or of a whole configuration; for
+            data also a folder of tables.
 
     Raises:
         ConfigError: there is nothing of that name, or it cannot be read.
     """
-    section = read_model(name) if kind == "model" else read_document(locate(kind, name))
+    if kind == "model":
+        section = read_model(name)
+    else:
+        path = locate(kind, name)
+        section, tables = read_document(path), tables_of(path)
+        if kind == "data" and tables is not None:
+            section.data["folder"] = str(tables)  # where they are now
     if kind in _whole(section):
         section = section.part((kind,))
     if kind == "model":
@@ -217,7 +238,9 @@ def write_out(section: Document) -> None:
         if not isinstance(name, str) or name not in models():
             where = f"{section.place((_LIKE,))}: model.{_LIKE}"
             raise ConfigError(f"{where}: no model {name!r}; {nearest(str(name), models())}")
-        whole = read_model(name)
+        file = models()[name].file
+        itself = file is not None and section.place((_LIKE,)).rpartition(":")[0] == shown(file)
+        whole = read_model(f"{SHIPPED}model/{name}" if itself else name)
         write_out(whole)
         put_over(whole, section)
         section.data.clear()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from legos.config.yaml_files import (
     MOST_VALUES,
     Document,
     KeyPath,
+    map_texts,
     parse_value,
     size_of,
     texts,
@@ -254,7 +255,7 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
         ConfigError: references to nothing (all of them at once), in a circle, or not closed.
     """
     _refuse_method_names(document)
-    data = _map_texts(document.data, lambda text: _with_published_default(text, variables))
+    data = map_texts(document.data, lambda text: _with_published_default(text, variables))
     try:
         resolved = _BoundedConfig().add_raw({**variables, **data}).parse()
     except ReferenceNotFoundError as error:
@@ -338,16 +339,6 @@ class _BoundedDict(SmartDict):  # type: ignore[misc]
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
             long = f"references make a text of more than {LONGEST_TEXT:,} characters"
             raise _TooLarge(self._path, long)
-
-
-def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_texts(below, change) for key, below in value.items()}
-    if isinstance(value, list):
-        return [_map_texts(below, change) for below in value]
-    return value
 
 
 def _with_published_default(text: str, variables: Mapping[str, Any]) -> str:

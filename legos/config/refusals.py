@@ -24,7 +24,7 @@ from legos.config.model_schema import (
 )
 from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import CONFIG_FOLDER, Document, leaves, shown, texts, value_at
+from legos.config.yaml_files import Document, is_shipped, leaves, shown, texts, value_at
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks_in
@@ -75,7 +75,7 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
     saved = {shown(Path(file)) for file in arguments.config.values()}  # says everything
     model = document.place(("model",))  # a file, without a line
     given = _given(arguments, document)
-    if model not in {"", *saved} and not Path(model).absolute().is_relative_to(CONFIG_FOLDER):
+    if model not in {"", *saved} and not is_shipped(model):
         for path, place in document.places.items():
             is_value = not isinstance(value_at(document.data, path), dict)
             if path[:2] == ("exp", "train") and place.rpartition(":")[0] == model and is_value:
@@ -195,7 +195,7 @@ def _own_yamls(
             continue
         file = place.rpartition(":")[0]
         if file not in shipped:
-            shipped[file] = Path(file).absolute().is_relative_to(CONFIG_FOLDER)
+            shipped[file] = is_shipped(file)
         if shipped[file] or isinstance(value_at(document.data, path), dict | list):
             continue
         key = ".".join(path)

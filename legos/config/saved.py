@@ -22,6 +22,7 @@ from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_value, shown
 from legos.errors import CheckpointError, ConfigError
+from legos.home import home
 from legos.lm.settings import LanguageModelSource
 from legos.records import read_json
 from legos.terminal import as_started
@@ -102,14 +103,28 @@ def _description(folder: Path, found: Any) -> RunDescription:
             "--embed and --exp as in the training"
         )
     run, sources = found.get("run"), found.get("sources")
-    sections = {kind: found.get(kind) for kind in KINDS}
+    sections: dict[str, Any] = {kind: found.get(kind) for kind in KINDS}
     wrong = [kind for kind, value in sections.items() if not isinstance(value, dict)]
     if isinstance(sources, dict) and not all(isinstance(told, str) for told in sources.values()):
         sources = None
     if not isinstance(run, str) or not isinstance(sources, dict) or wrong:
         what = ", ".join(wrong) or ("run" if not isinstance(run, str) else "sources")
         raise CheckpointError(f"{shown(file)}: {what} missing or not as written; was it edited?")
+    tables = _tables_now(folder, sections["data"].get("folder"))
+    sections["data"] = {**sections["data"], "folder": tables}
     return RunDescription(folder, run, sections, sources)
+
+
+def _tables_now(run: Path, named: Any) -> Any:
+    """The tables of a run that names them by a relative path, seen from another folder.
+
+    They are where the run says, in ``LEGOS_HOME``, or beside the ``runs/`` that the run lies in.
+    """
+    if not isinstance(named, str):
+        return named
+    homes = (Path(), home(), *list(run.absolute().parents)[3:4])
+    found = (around / named for around in homes if (around / named / "manifest.json").is_file())
+    return str(next(found, named))
 
 
 def known_description(path: Path) -> RunDescription | None:

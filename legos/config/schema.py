@@ -27,6 +27,7 @@ from legos.config.train_schema import MetricName, TrainConfig
 from legos.config.training import settle_training
 from legos.config.yaml_files import Document
 from legos.errors import ConfigError, nearest
+from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
 from legos.metrics.ranking import GLOBAL
@@ -81,6 +82,11 @@ def _device(name: str) -> str:
     return name
 
 
+def at_home(path: str) -> Any:
+    """A default that lies where ``data/``, ``runs/`` and ``cache/`` lie."""
+    return Field(default_factory=lambda: home() / path)
+
+
 class EvaluateConfig(Settings):
     """How to measure."""
 
@@ -121,11 +127,13 @@ class CacheConfig(Settings):
     """Layers whose input is cached; negative numbers count from the end."""
     pooled: Annotated[bool, _STATES] = False
     """The mean-pooled states of all layers, for item encoder iisan."""
-    folder: Annotated[Path, _STATES] = Path("cache/hidden")
+    folder: Annotated[Path, _STATES] = at_home("cache/hidden")
     """A folder a model and below it one for everything that decides the states."""
-    token_folder: Annotated[Path, AskedFor(frozenset({"stages"}))] = Path("cache/tokens")
+    token_folder: Annotated[Path, AskedFor(frozenset({"stages"}))] = at_home("cache/tokens")
     """Of the texts that system cllm4rec reads, tokenized once."""
-    candidate_folder: Annotated[Path, AskedFor(frozenset({"prompts"}))] = Path("cache/candidates")
+    candidate_folder: Annotated[Path, AskedFor(frozenset({"prompts"}))] = at_home(
+        "cache/candidates"
+    )
     """Of the frozen candidates that system recsysllm is tested on."""
     batch_tokens: Annotated[Count, _STATES] = 16384
     """Tokens the language model reads at once; changes memory, not results."""
@@ -151,7 +159,7 @@ class VectorsConfig(Settings):
     """Read the prompts of the data YAML before an item and its fields."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the weights that read the items; files are fp32."""
-    folder: Path = Path("cache/embed")
+    folder: Path = at_home("cache/embed")
     """Of the files `<model>-token.safetensors` and `<data>-<model>.safetensors`."""
     batch_tokens: Count = 16384
     """Tokens the language model reads at once; changes memory, not results."""
@@ -193,15 +201,17 @@ class ExpConfig(Settings):
     model. `fsdp` needs less memory, and every process scores all there is to score."""
     deterministic: Annotated[bool, CHOICE, TRAINED_OR_TESTED] = False
     """Refuse operations whose results may differ from run to run."""
-    runs_folder: Annotated[Path, NOTHING] = Path("runs")
+    runs_folder: Annotated[Path, NOTHING] = at_home("runs")
     """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
     report: Annotated[bool, NOTHING, TRAINED_OR_TESTED] = True
     """Write report.html."""
     compare: Annotated[CompareConfig | None, NOTHING, InModes(("compare",))] = None
     """For mode compare: which models, embeds and seeds."""
-    cache: Annotated[CacheConfig, NOTHING] = CacheConfig()
+    cache: Annotated[CacheConfig, NOTHING] = Field(default_factory=CacheConfig)
     """Hidden states of a language model: what mode cache computes and item encoders read."""
-    vectors: Annotated[VectorsConfig, NOTHING, InModes(("embed",))] = VectorsConfig()
+    vectors: Annotated[VectorsConfig, NOTHING, InModes(("embed",))] = Field(
+        default_factory=VectorsConfig
+    )
     """For mode embed: which vectors of tokens and items."""
     export: Annotated[ExportConfig, NOTHING, InModes(("export",))] = ExportConfig()
     """For mode export: where the trained language model goes."""

@@ -7,12 +7,18 @@ Sections from before there was one ``train`` have other keys (``SystemModel.form
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from legos.config.model_schema import SystemModel, registered_system, renamed, systems
 from legos.config.overrides import COMMAND_LINE, apply_dotted
-from legos.config.yaml_files import CONFIG_FOLDER, Document, KeyPath, leaves, merge, value_at
+from legos.config.yaml_files import (
+    Document,
+    KeyPath,
+    is_shipped,
+    leaves,
+    merge,
+    value_at,
+)
 
 _TRAIN: KeyPath = ("exp", "train")
 _COMPARED: KeyPath = ("exp", "compare", "models")
@@ -93,7 +99,7 @@ def _overridden(experiment: Document, over: Document, model: str) -> Iterator[st
         file = experiment.place(path).rpartition(":")[0]
         if value_at(experiment.data, path) in (None, value) or file in ("", COMMAND_LINE):
             continue
-        shipped = Path(file).absolute().is_relative_to(CONFIG_FOLDER)
+        shipped = is_shipped(file)
         if not shipped and over.place(path).rpartition(":")[0] != file:
             key = ".".join((*_TRAIN, *path))
             yield f"{file}: {key}: without effect, because model {model} says it itself"

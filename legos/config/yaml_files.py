@@ -1,15 +1,15 @@
-"""The YAMLs: where they lie, and their values with the line of every key.
+"""The values of YAMLs with the line of every key.
 
-A mapping may import other files by ``$$import``. Types are those of YAML 1.2, and what is larger
-than any configuration is refused: YAML 1.1 makes ``on`` true, ``007`` seven, ``1:30`` ninety and
-``1e-3`` a text; a few lines of anchors may stand for millions of values. Files are opened
-read-only.
+A mapping may import other files by ``$$import``, shipped ones as ``legos:model/naml.yaml``. Types
+are those of YAML 1.2, and what is larger than any configuration is refused: YAML 1.1 makes ``on``
+true, ``007`` seven, ``1:30`` ninety and ``1e-3`` a text; a few lines of anchors may stand for
+millions of values. Files are opened read-only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,8 +27,14 @@ from yaml.resolver import Resolver
 from yaml.scanner import Scanner
 
 from legos.errors import ConfigError, nearest
+from legos.home import home
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
+_LEGOS = Path(__file__).resolve().parents[1]
+_INSTALLED = _LEGOS / "shipped"
+CONFIG_FOLDER = _INSTALLED if _INSTALLED.is_dir() else _LEGOS.parent / "config"
+"""Of the shipped YAMLs: ``config/`` of a checkout, which a wheel has as ``legos/shipped/``."""
+SHIPPED = "legos:"
+"""What the names of shipped YAMLs begin with, wherever the working directory is."""
 KINDS = ("data", "model", "exp", "embed")
 FAMILIES = ("item", "user", "predictor")
 """Of bricks: the keys of a model section that hold one."""
@@ -45,61 +51,50 @@ DEEPEST = 50
 """Levels of nesting."""
 KeyPath = tuple[str, ...]
 _SHOWN = 60  # characters of a value in an error
-_ENDINGS = (".yaml", ".yml")
+ENDINGS = (".yaml", ".yml")
+_OF_HOME = re.compile(r"^(?:\$\{\w+:)?(?=(?:data|runs|cache)/)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def shown(path: Path) -> str:
-    """A path as errors print it: relative to the current folder where it lies below it."""
+    """A path as errors print it: relative to the current folder, ``legos:...``, or as it is."""
     absolute, here = Path(normpath(path.absolute())), Path.cwd()
-    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)
+    if absolute.is_relative_to(here):
+        return absolute.relative_to(here).as_posix()
+    if absolute.is_relative_to(CONFIG_FOLDER):
+        return SHIPPED + absolute.relative_to(CONFIG_FOLDER).as_posix()
+    return str(path)
+
+
+def is_shipped(file: str) -> bool:
+    """Whether a file, as :func:`shown` shows it, is a shipped YAML."""
+    return file.startswith(SHIPPED) or Path(file).absolute().is_relative_to(CONFIG_FOLDER)
+
+
+def shipped_file(name: str) -> Path:
+    """The path of ``legos:model/naml.yaml``; there need not be such a file.
+
+    Raises:
+        ConfigError: it leads out of the shipped YAMLs.
+    """
+    path = CONFIG_FOLDER / name.removeprefix(SHIPPED)
+    if not Path(normpath(path)).is_relative_to(CONFIG_FOLDER):
+        raise ConfigError(f"{name}: expected the like of {SHIPPED}model/naml.yaml")
+    return path
 
 
 def yaml_files(folder: Path) -> list[Path]:
     """All YAMLs below a folder, in the order of their names without ending."""
-    found = (path for path in folder.rglob("*") if path.suffix in _ENDINGS)
+    found = (path for path in folder.rglob("*") if path.suffix in ENDINGS)
     return sorted(found, key=lambda path: path.with_suffix(""))
 
 
-def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
-    """The file that ``--<kind> <name>`` means: a path, or a bare name of ``config/<kind>/``.
-
-    Args:
-        kind: data, model, exp or embed.
-        name: as it was given.
-        known: names for errors; none: those of the files.
-
-    Raises:
-        ConfigError: there is no such file; the message names the nearest.
-    """
-    if Path(name).is_absolute() and Path(name).is_file():
-        return Path(name)
-    if not name.endswith(_ENDINGS) or "/" not in name:
-        for candidate in (name, *(name + ending for ending in _ENDINGS)):
-            path = CONFIG_FOLDER / kind / candidate
-            if path.suffix in _ENDINGS and path.is_file():
-                return path
-        if not name.endswith(_ENDINGS):
-            known = list(known) or [path.stem for path in yaml_files(CONFIG_FOLDER / kind)]
-            raise ConfigError(f"--{kind} {name}: no such YAML; {nearest(name, known)}")
-    path = Path(name)
-    if not path.is_file():
-        raise ConfigError(f"--{kind} {name}: no such file; {_nearest_file(path)}")
-    return path
-
-
-def _nearest_file(path: Path) -> str:
+def nearest_file(path: Path) -> str:
+    """The tail of an error: what lies where there is no file of a path."""
     if not path.parent.is_dir():
         return f"there is no folder {shown(path.parent)} either"
-    known = sorted(file.name for file in path.parent.iterdir() if file.suffix in _ENDINGS)
+    known = sorted(file.name for file in path.parent.iterdir() if file.suffix in ENDINGS)
     return nearest(path.name, known) if known else f"folder {shown(path.parent)} holds no YAML"
-
-
-def headline(path: Path) -> str:
-    """The first comment line of a YAML: what it is."""
-    with path.open(encoding="utf-8") as lines:
-        first = next(lines, "")
-    return first.removeprefix("#").strip() if first.startswith("#") else "(no description)"
 
 
 @dataclass(frozen=True)
@@ -179,6 +174,17 @@ def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
             yield from texts(below, (*path, str(index)))
 
 
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A tree with every text changed; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: map_texts(below, change) for key, below in value.items()}
+    if isinstance(value, list):
+        return [map_texts(below, change) for below in value]
+    return value
+
+
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Every value in a tree of mappings with its key path; a list and an empty mapping are one."""
     if isinstance(value, dict) and value:
@@ -197,7 +203,11 @@ class MissingFile(ConfigError):
     """
 
     def __init__(self, path: Path, place: str) -> None:
-        super().__init__(f"{place}: {shown(path)}: no such file; {_nearest_file(path)}")
+        hint = nearest_file(path)
+        same = sorted(file for file in yaml_files(CONFIG_FOLDER) if file.name == path.name)
+        if same and not is_shipped(shown(path)):
+            hint = f"the shipped one is {SHIPPED}{same[0].relative_to(CONFIG_FOLDER).as_posix()}"
+        super().__init__(f"{place}: {shown(path)}: no such file; {hint}")
         self.path, self.place = path, place
 
 
@@ -225,21 +235,29 @@ def _read(path: Path, chain: tuple[Path, ...], read: list[Path]) -> Document:
     parsed = _parsed(shown(path), _text(path))
     own = Document(_unshared(parsed.data), dict(parsed.places))
     imported = own.data.pop(IMPORT, [])
+    if home() != Path():
+        own = Document(map_texts(own.data, _at_home), own.places)
     merged = Document({}, {})
     for name in imported if isinstance(imported, list) else [imported]:
         where = own.place((IMPORT,))
         if not isinstance(name, str):
             raise ConfigError(f"{where}: {IMPORT} takes file names, found {name!r}")
-        if not (path.parent / name).is_file():
-            raise MissingFile(path.parent / name, where)
-        merge(merged, _read(path.parent / name, (*chain, path.resolve()), read))
+        file = shipped_file(name) if name.startswith(SHIPPED) else path.parent / name
+        if not file.is_file():
+            raise MissingFile(file, where)
+        merge(merged, _read(file, (*chain, path.resolve()), read))
     merge(merged, own)
     return merged
 
 
+def _at_home(text: str) -> str:
+    """A path below ``data/``, ``runs/`` or ``cache/``, also as a default, below ``LEGOS_HOME``."""
+    return _OF_HOME.sub(lambda found: f"{found[0]}{home().as_posix()}/", text)
+
+
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise ConfigError(f"{shown(path)}: no such file; {_nearest_file(path)}")
+        raise ConfigError(f"{shown(path)}: no such file; {nearest_file(path)}")
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
 from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
+from legos.home import home
 from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
 from legos.runs.folder import Tracker
@@ -33,7 +33,7 @@ from legos.sharing import ALONE, Sharing
 from legos.workplace.workplace import Workplace
 
 _STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidates floats
-_TEXT_VECTORS = Path("cache/item-vectors")
+_TEXT_VECTORS = "cache/item-vectors"
 ORACLE = "oracle"
 
 HistoryScores = Callable[[sparse.csr_matrix], np.ndarray]
@@ -185,7 +185,9 @@ def _item_vectors(
         raise DataError(f"{tables.folder}: the items have no text field to compare")
     folder = locate(text_model or packaged("minilm")).folder
     texts = tables.joined_texts(fields)
-    return text_vectors(texts, folder, cache=_TEXT_VECTORS, normalise=True, sharing=sharing)
+    return text_vectors(
+        texts, folder, cache=home() / _TEXT_VECTORS, normalise=True, sharing=sharing
+    )
 
 
 def _item_knn_text_cosine(data: BaselineData) -> np.ndarray:

@@ -9,11 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from legos.home import home
 from process.command import CommandParser, run_cli
 from process.genre.commands import COMMANDS
 from process.genre.histories import HISTORIES, MEANING
 from process.genre.scheme import scheme_names
 
+_STORE = "cache/genre"
 DESCRIPTION = """\
 Ask a language model about the items and users of finished tables (GENRE), keep its answers in an
 append-only store, and make them into tables.
@@ -78,7 +80,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        default=Path("cache/genre"),
+        default=home() / _STORE,
         metavar="FOLDER",
         help="where the answers are (default: %(default)s)",
     )
@@ -234,7 +236,7 @@ def main(args: argparse.Namespace) -> None:
         LegosError: of the arguments, the data, the store or the endpoint.
     """
     if args.command == "leaks":
-        args.store = args.store or [Path("cache/genre")]
+        args.store = args.store or [home() / _STORE]
     code = COMMANDS[args.command](args)
     if code:
         sys.exit(code)

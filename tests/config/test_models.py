@@ -127,10 +127,10 @@ def test_a_broken_yaml_beside_the_models_is_told_when_it_is_named(
     broken = folder / "broken.yaml"
     broken.write_bytes(b"name: caf\xe9\n")
     monkeypatch.setattr(tables, "_FOLDER", folder)
-    tables.models.cache_clear()
+    tables.shipped_models.cache_clear()
     try:
         assert tables.models()["broken"].group == tables.OWN
         assert load("--model", "nrms").model.name == "nrms"
         assert "not UTF-8" in message("--model", str(broken))
     finally:
-        tables.models.cache_clear()
+        tables.shipped_models.cache_clear()

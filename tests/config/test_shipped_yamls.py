@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from legos.config.load import asks_for_vectors, load_embed_job, load_run_config
+from legos.config.locations import headline
 from legos.config.models import models, read_model, write_out
 from legos.config.overrides import referenced_variables
 from legos.config.variables import PUBLISHED
@@ -16,7 +17,6 @@ from legos.config.yaml_files import (
     CONFIG_FOLDER,
     FAMILIES,
     KINDS,
-    headline,
     read_document,
     yaml_files,
 )

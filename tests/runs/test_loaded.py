@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import worker
+from legos.config.saved import read_description
 from legos.config.yaml_files import KINDS
 from legos.modes.main import run
 from tests.modes.tiny_config import tiny_config
@@ -36,6 +37,23 @@ def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (found,) = world.glob("runs/tiny/naml/*")
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(found, tmp_path / "renamed"))
+
+
+def test_tables_beside_the_runs_are_found_from_another_folder(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, tables = tmp_path / "runs/shop/naml/0123456789ab", tmp_path / "data/shop"
+    for folder in (run, tables):
+        folder.mkdir(parents=True)
+    (tables / "manifest.json").write_text("{}")
+    sections = {kind: {"folder": "data/shop"} for kind in KINDS}
+    said = {"format": 2, "run": run.name, "sources": {}, **sections}
+    (run / "config.json").write_text(json.dumps(said))
+    monkeypatch.chdir(tmp_path)
+    assert read_description(run).sections["data"]["folder"] == "data/shop"
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert read_description(run).sections["data"]["folder"] == str(tables)
+    assert read_description(run).sections["exp"]["folder"] == "data/shop"
 
 
 def results(folder: Path) -> dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]:
