@@ -23,6 +23,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
+from legos.evaluation.groups import write_groups
 from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
 from legos.home import home
@@ -44,6 +45,9 @@ PageScores = Callable[[np.ndarray], np.ndarray]
 
 Known = Mapping[str, Mapping[str, Any]]
 """By split and baseline what was measured."""
+
+Kept = Callable[[str], Path]
+"""By split the folder of a measurement's arrays, ``RunFolder.diagnostics``."""
 
 
 class BaselineData:
@@ -321,15 +325,17 @@ def rank_by_baseline(
     return replace(ranked, seconds=time.perf_counter() - begin)
 
 
-def share_texts(config: RunConfig, tables: Tables, accelerator: Accelerator, known: Known) -> None:
+def share_texts(
+    config: RunConfig, tables: Tables, accelerator: Accelerator, known: Known, kept: Kept
+) -> None:
     """Encode with all processes what the baselines of the first one will compare."""
-    missing = missing_baselines(config, tables, known)
+    missing = missing_baselines(config, tables, known, kept)
     if accelerator.num_processes > 1 and missing & set(OF_TEXTS):
         _item_vectors(tables, config.exp.evaluate.text_model, Sharing.between(accelerator))
 
 
 def measure_baselines(
-    workplace: Workplace, tracker: Tracker, known: dict[str, dict[str, Any]]
+    workplace: Workplace, tracker: Tracker, known: dict[str, dict[str, Any]], kept: Kept
 ) -> None:
     """Score and measure the baselines of ``exp.baselines`` on every test split.
 
@@ -338,17 +344,21 @@ def measure_baselines(
         tracker: reports what is skipped.
         known: by split and baseline what ``SplitResult.summary()`` gave; filled here, nothing is
             computed twice.
+        kept: where the metrics of every group go.
     """
     for split in workplace.config.data.splits.test:
         names = possible_baselines(workplace.config, workplace.tables, split)
         for name in workplace.config.exp.baselines:
             if name not in names:
                 tracker.say(f"{split}: no {BASELINES[name][0]}, the data do not know it")
-        missing = [name for name in names if name not in known.get(split, {})]
-        known[split] = {**known.get(split, {}), **_measured(workplace, split, missing)}
+        missing = [name for name in names if _is_missing(name, split, known, kept)]
+        found = _measured(workplace, split, missing, kept(split))
+        known[split] = {**known.get(split, {}), **found}
 
 
-def _measured(workplace: Workplace, split: str, names: Sequence[str]) -> dict[str, Any]:
+def _measured(
+    workplace: Workplace, split: str, names: Sequence[str], folder: Path
+) -> dict[str, Any]:
     if not names:
         return {}
     config, interactions = workplace.config, workplace.split(split)
@@ -374,7 +384,9 @@ def _measured(workplace: Workplace, split: str, names: Sequence[str]) -> dict[st
             found = rank_by_baseline(
                 name, data, ranking, page_size=evaluate.page_size, k=evaluate.beyond_accuracy_k
             )
-        results[name] = measure(workplace, found, interactions, thorough=True).summary()
+        result = measure(workplace, found, interactions, thorough=True)
+        write_groups(folder / name, result.groups)
+        results[name] = result.summary()
     return results
 
 
@@ -390,11 +402,16 @@ def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[st
     return [name for name in config.exp.baselines if name not in unknown]
 
 
-def missing_baselines(config: RunConfig, tables: Tables, known: Known) -> set[str]:
+def missing_baselines(config: RunConfig, tables: Tables, known: Known, kept: Kept) -> set[str]:
     """What ``measure_baselines`` has to compute for some split."""
     return {
         name
         for split in config.data.splits.test
         for name in possible_baselines(config, tables, split)
-        if name not in known.get(split, {})
+        if _is_missing(name, split, known, kept)
     }
+
+
+def _is_missing(name: str, split: str, known: Known, kept: Kept) -> bool:
+    """Whether a baseline is not measured, or its groups are not on disk (earlier versions)."""
+    return name not in known.get(split, {}) or not (kept(split) / name).is_dir()

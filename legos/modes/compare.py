@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from legos.config.comparison import comparison_curve
-from legos.config.schema import RunConfig
+from legos.config.schema import ComparedRow, RunConfig
 from legos.data.tables import Tables
-from legos.errors import DataError
 from legos.evaluation.baselines import measure_baselines, share_texts
+from legos.evaluation.groups import read_groups
 from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
 from legos.modes.train_test import run_model
-from legos.records import read_array
 from legos.reports.figures import write_curves
 from legos.reports.tables import (
     ResultRow,
@@ -34,28 +34,31 @@ from legos.reports.tables import (
     in_order,
     markdown_table,
     model_row,
-    print_table,
+    show_split,
     split_tables,
     subset_rows,
     with_improvement,
 )
+from legos.reports.verdict import Contender, Verdict, best_row, judge
 from legos.runs.folder import RunFolder, Tracker, run_folder
 from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
 from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
 from legos.workplace.workplace import Workplace, honesty_notices
 
-_AGAIN = "delete results.json of the run, and the same command measures again"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
-def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> dict[str, Any]:
+def compare(
+    config: RunConfig, accelerator: Accelerator, console: Console, *, verbose: bool = False
+) -> dict[str, Any]:
     """Run every model with every seed, print the tables, write them as JSON, CSV and Markdown.
 
     Args:
         config: with section ``exp.compare``.
         accelerator: device, precision and processes of all of them.
         console: where the tables go.
+        verbose: print the tables by items and users, too.
 
     Returns:
         What ``results.json`` of the comparison holds.
@@ -81,33 +84,38 @@ def compare(config: RunConfig, accelerator: Accelerator, console: Console) -> di
     }
     results = folder.results(of_comparison=True) or {}
     baselines: dict[str, Any] = results.get("baselines", {})
-    share_texts(config, tables, accelerator, baselines)
+    kept = partial(folder.diagnostics, measurement_identity(config).id)
+    share_texts(config, tables, accelerator, baselines, kept)
     if not accelerator.is_main_process:
         return summary
     with folder.lock():
         tracker = Tracker(folder.path)
         workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
-        measure_baselines(workplace, tracker, baselines)
+        measure_baselines(workplace, tracker, baselines, kept)
         tracker.close()
-        summary |= {"baselines": baselines, "rows": {}, "subsets": {}}
-        found = {}
-        for split in config.data.splits.test:
-            beside = {
-                name: baselines[split][name]
-                for name in config.exp.baselines
-                if name in baselines[split]
-            }
-            rows = _split_rows(split, beside, runs, folders, references)
-            subsets = subset_rows(beside, runs, split, references)
-            found[split] = rows, subsets
-            summary["rows"][split] = [vars(row) for row in rows]
-            summary["subsets"][split] = [vars(row) for row in subsets]
-        _write(folder.path, config, found, console)
+        measured = Compared(compared, runs, folders, references)
+        found = {
+            split: measured.on(split, tables, _asked(config, baselines[split]), kept(split))
+            for split in config.data.splits.test
+        }
+        summary |= {
+            "baselines": baselines,
+            "verdict": {split: each.best.summary() for split, each in found.items() if each.best},
+            "verdicts": {
+                split: {label: verdict.summary() for label, verdict in each.verdicts.items()}
+                for split, each in found.items()
+            },
+            "rows": {split: [vars(row) for row in each.rows] for split, each in found.items()},
+            "subsets": {
+                split: [vars(row) for row in each.subsets] for split, each in found.items()
+            },
+        }
+        _write(folder.path, config, found, console, verbose=verbose)
         curve = comparison_curve(config)
         if curve is not None:
             summary["curve"] = {"key": curve.key, "values": curve.values}
-            for split, (rows, _) in found.items():
-                drawn = write_curves(folder.path, curve, split, rows)
+            for split, each in found.items():
+                drawn = write_curves(folder.path, curve, split, each.rows)
                 console.print(f"metrics over {curve.key} in {drawn[0]}", markup=False)
         folder.write_results(summary)
     return summary
@@ -133,90 +141,130 @@ def _folder(
     return RunFolder(config.exp.runs_folder / config.data.name / name)
 
 
-def _split_rows(
-    split: str,
-    baselines: Mapping[str, Any],
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    folders: Mapping[str, Sequence[RunFolder]],
-    references: Mapping[str, str],
-) -> list[ResultRow]:
-    """Baselines, models beside what they are measured against, and the bound."""
-    values = {
-        label: _group_values(
-            [
-                folder.diagnostics(run["measurement"], split)
-                for folder, run in zip(each, runs[label], strict=True)
-            ]
+def _asked(config: RunConfig, baselines: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``exp.baselines`` that are measured, in that order."""
+    return {name: baselines[name] for name in config.exp.baselines if name in baselines}
+
+
+@dataclass(frozen=True)
+class OnSplit:
+    """What a comparison says of one split.
+
+    Attributes:
+        rows: baselines, models beside what they are measured against, and the bound.
+        subsets: the same by items and users.
+        verdicts: by row.
+    """
+
+    rows: list[ResultRow]
+    subsets: list[ResultRow]
+    verdicts: dict[str, Verdict]
+
+    @property
+    def best(self) -> Verdict | None:
+        """The verdict on the best row."""
+        return best_row(self.verdicts)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs of a comparison.
+
+    Attributes:
+        rows: as the configuration has them.
+        runs: by row the results of each seed.
+        folders: by row the folder of each seed.
+        references: by row the row that it is measured against.
+    """
+
+    rows: Sequence[ComparedRow]
+    runs: Mapping[str, Sequence[Mapping[str, Any]]]
+    folders: Mapping[str, Sequence[RunFolder]]
+    references: Mapping[str, str]
+
+    def on(self, split: str, tables: Tables, baselines: Mapping[str, Any], kept: Path) -> OnSplit:
+        """Tables and verdicts of a split; ``kept`` has the groups of each of the baselines."""
+        contenders = {row.label: self._contender(row, split) for row in self.rows}
+        rivals = {name: read_groups([kept / name]) for name in baselines}
+        verdicts = judge(contenders, rivals, tables, split)
+        values = {label: each.values for label, each in contenders.items()}
+        tested = significance(values, self.references)
+        rows = [
+            replace(
+                model_row(label, results, split),
+                marks={metric: stars(p) for metric, p in tested[label].items()},
+                p_values=tested[label],
+                lead=verdicts[label].lead if label in verdicts else "",
+            )
+            for label, results in self.runs.items()
+        ]
+        improved = with_improvement(rows, self.references)
+        return OnSplit(
+            in_order(baseline_rows(baselines), improved),
+            subset_rows(baselines, self.runs, split, self.references),
+            verdicts,
         )
-        for label, each in folders.items()
-    }
-    marks = significance_marks(values, references)
-    rows = [
-        replace(model_row(label, results, split), marks=marks[label])
-        for label, results in runs.items()
-    ]
-    return in_order(baseline_rows(baselines), with_improvement(rows, references))
+
+    def _contender(self, row: ComparedRow, split: str) -> Contender:
+        results = self.runs[row.label]
+        folders = [
+            folder.diagnostics(run["measurement"], split)
+            for folder, run in zip(self.folders[row.label], results, strict=True)
+        ]
+        return Contender(row.runs[0], read_groups(folders), results[0].get("training", {}))
 
 
-def _group_values(folders: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Per metric its value in each group, mean over the runs of the seeds."""
-    values: dict[str, list[np.ndarray]] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("groups-*.npy")):
-            name = path.stem.removeprefix("groups-")
-            values.setdefault(name, []).append(
-                read_array(path, dtype="float64", shape=(None,), hint=_AGAIN)
-            )
-    for name, each in values.items():
-        if len({len(array) for array in each}) > 1:
-            raise DataError(
-                f"{folders[0]}: {name} of {len(each[0]):,} groups, but the "
-                f"runs of other seeds have {', '.join(f'{len(a):,}' for a in each[1:])}; {_AGAIN}"
-            )
-    return {name: np.mean(each, axis=0) for name, each in values.items()}
-
-
-def significance_marks(
+def significance(
     values: Mapping[str, Mapping[str, np.ndarray]], references: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Stars of a paired t-test over groups, Holm-corrected over the rows that share a reference.
+) -> dict[str, dict[str, float]]:
+    """P-values of a paired t-test over groups, Holm-corrected over rows that share a reference.
 
     Args:
         values: by row and metric the value in each group ``(G,)``.
-        references: by row the row that it is tested against; a row without one has no stars.
+        references: by row the row that it is tested against; a row without one has no p-values.
 
     Returns:
-        by row and metric ``*`` p < .05, ``**`` < .01, ``***`` < .001 or nothing.
+        by row and metric.
     """
-    marks: dict[str, dict[str, str]] = {label: {} for label in values}
+    found: dict[str, dict[str, float]] = {label: {} for label in values}
     for reference in dict.fromkeys(references.values()):
         family = [label for label, other in references.items() if other == reference]
         for metric, expected in values[reference].items():
             others = {label: values[label][metric] for label in family}
-            for label, found in paired_p_values(expected, others).items():
-                star = next((star for level, star in LEVELS if found["t_test_holm"] < level), "")
-                marks[label][metric] = star
-    return marks
+            for label, tested in paired_p_values(expected, others).items():
+                found[label][metric] = tested["t_test_holm"]
+    return found
+
+
+def stars(p: float) -> str:
+    """``*`` p < .05, ``**`` < .01, ``***`` < .001 or nothing."""
+    return next((star for level, star in LEVELS if p < level), "")
 
 
 def _write(
     path: Path,
     config: RunConfig,
-    splits: Mapping[str, tuple[Sequence[ResultRow], Sequence[ResultRow]]],
+    splits: Mapping[str, OnSplit],
     console: Console,
+    *,
+    verbose: bool,
 ) -> None:
-    """Print every table and write it as Markdown and CSV; ``splits`` has rows and subsets."""
+    """Print the main tables (``verbose``: all) with verdicts; write all as Markdown and CSV."""
     text, lines = [], []
-    for split, (rows, subsets) in splits.items():
-        seeds = max(row.seeds for row in rows)
+    for split, found in splits.items():
+        seeds = max(row.seeds for row in found.rows)
         title = f"{config.data.name} · {split}"
         if seeds > 1:
             title += f" · mean ± standard deviation over {seeds} seeds"
-        for name, cells in split_tables(title, rows, subsets).items():
-            print_table(console, name, cells)
-            console.print()
+        verdict = found.best.summary() if found.best else None
+        tables = split_tables(title, found.rows, found.subsets)
+        show_split(console, tables, verdict, verbose=verbose)
+        for number, (name, cells) in enumerate(tables.items()):
             text.append(f"### {name}\n\n{markdown_table(cells)}")
-        lines += csv_table(rows, split) + csv_table(subsets, split)
+            if number == 0 and verdict is not None:
+                said = (verdict["sentence"], verdict["negatives"], *verdict["advice"])
+                text.append(" ".join(said) + "\n")
+        lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))
     console.print(f"tables in {path}", markup=False)

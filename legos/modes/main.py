@@ -18,12 +18,15 @@ from legos.workplace.device import (
 )
 
 
-def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
+def run(
+    config: RunConfig, impressions: Path | None = None, *, verbose: bool = False
+) -> dict[str, Any]:
     """Do what ``exp.mode`` says and return what ``results.json`` holds.
 
     Args:
         config: data, model, experiment and token vectors.
         impressions: tables of new impressions to score with a trained model.
+        verbose: print the tables by items and users, too.
 
     Raises:
         LegosError: what a user did wrong, from any part.
@@ -35,10 +38,12 @@ def run(config: RunConfig, impressions: Path | None = None) -> dict[str, Any]:
         deterministic=config.exp.deterministic,
     )
     with joined_processes(accelerator):
-        return _run(config, accelerator, impressions)
+        return _run(config, accelerator, impressions, verbose)
 
 
-def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) -> dict[str, Any]:
+def _run(
+    config: RunConfig, accelerator: Accelerator, impressions: Path | None, verbose: bool
+) -> dict[str, Any]:
     console = PlainConsole(quiet=not accelerator.is_main_process)
     if launched_alone():
         told = (
@@ -51,7 +56,7 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
     if config.exp.mode == "compare":
         from legos.modes.compare import compare
 
-        return compare(config, accelerator, console)
+        return compare(config, accelerator, console, verbose=verbose)
     if config.exp.mode == "cache":
         from legos.modes.cache import cache_states
 
@@ -72,5 +77,5 @@ def _run(config: RunConfig, accelerator: Accelerator, impressions: Path | None) 
     from legos.reports.tables import show_run
 
     results = run_model(config, accelerator)
-    show_run(console, results)
+    show_run(console, results, verbose=verbose)
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -17,9 +18,11 @@ from legos.config.schema import RunConfig
 from legos.data.items import Interactions
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, missing_baselines, share_texts
+from legos.evaluation.groups import write_groups
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
 from legos.reports.page import write_report
+from legos.reports.verdict import judge_run
 from legos.runs.folder import LocatedRun, Measurement, RunFolder, Tracker, checkpoint_of, locate_run
 from legos.runs.identity import measurement_identity
 from legos.systems.protocol import System
@@ -55,7 +58,9 @@ def run_model(
         asked = () if mode == "train" else config.data.splits.test
         untested = [split for split in asked if split not in measured.splits]
         untrained = mode != "test" and "training" not in results
-        compared = baselines and asked and missing_baselines(config, tables, measured.baselines)
+        kept = partial(folder.diagnostics, measured.id)
+        known = measured.baselines
+        compared = baselines and asked and missing_baselines(config, tables, known, kept)
         with Tracker(folder.path, enabled=is_main) as tracker:
             if untrained or untested or compared:
                 refuse_unmeasurable(config, tables)
@@ -72,13 +77,14 @@ def run_model(
                 if untested:
                     results = test_model(workplace, folder, results, measured, untested)
                 if compared:
-                    share_texts(config, tables, accelerator, measured.baselines)
+                    share_texts(config, tables, accelerator, known, kept)
                 if compared and is_main:
-                    measure_baselines(workplace, tracker, measured.baselines)
+                    measure_baselines(workplace, tracker, known, kept)
             else:
                 tracker.say(f"{folder.path} is finished; its results:")
             if asked and is_main:
                 results = measured.shown_in(results, asked, config.exp.baselines)
+                results["verdict"] = judge_run(config, tables, results, kept)
                 if results != folder.results():
                     folder.describe(described, sources)
                     finish(config, folder, results, tracker)
@@ -197,5 +203,4 @@ def keep_diagnostics(folder: Path, result: SplitResult, interactions: Interactio
         step = max(1, -(-labels.size // SAMPLE))
         write_array(folder / "scores.npy", result.scores[::step])
         write_array(folder / "labels.npy", labels[::step])
-    for name, values in result.groups.items():
-        write_array(folder / f"groups-{name}.npy", values)
+    write_groups(folder, result.groups)

@@ -25,6 +25,7 @@ from legos.workplace.language_facts import TRAINED, language_rows
 Cells = list[list[str]]
 """A table as text: the header, then a line a row."""
 
+LEAD = "to best baseline"  # title of the column of verdicts
 _COSTS = ("parameters", "s/epoch", "test s", "peak MB")
 _WIDEST = 500
 _CSV_COLUMNS = (
@@ -49,7 +50,10 @@ class ResultRow:
         memory: peak memory in MiB.
         reference: name of the row that this one is measured against; "" = of none.
         marks: per metric, how surely it differs from the reference ("*", "**").
+        p_values: per metric, of the paired t-test against the reference, Holm-corrected.
         relative: improvement over the reference in % by metric; positive = better.
+        validation: the watched metric of the best epoch on the valid split, mean over seeds.
+        lead: of its verdict, the difference to the best baseline.
     """
 
     name: str
@@ -62,17 +66,21 @@ class ResultRow:
     memory: float | None = None
     reference: str = ""
     marks: dict[str, str] = field(default_factory=dict)
+    p_values: dict[str, float] = field(default_factory=dict)
     relative: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    lead: str = ""
 
-    def cells(self, metrics: Sequence[str]) -> list[str]:
-        """The row as text: name, metrics, costs."""
+    def cells(self, metrics: Sequence[str], watched: Sequence[str]) -> list[str]:
+        """The row as text: name, metrics, ``watched`` ones of the valid split, lead, costs."""
+        valid = [_short(self.validation.get(name), 4) for name in watched]
         costs = [
             "" if self.parameters is None else f"{self.parameters:,}",
             _short(self.epoch_seconds, 1),
             _short(self.test_seconds, 1),
             _short(self.memory, 0),
         ]
-        return [self.name, *(self._metric(name) for name in metrics), *costs]
+        return [self.name, *map(self._metric, metrics), *valid, self.lead, *costs]
 
     def _metric(self, name: str) -> str:
         if name not in self.metrics:
@@ -86,8 +94,9 @@ class ResultRow:
 def value_cells(rows: Sequence[ResultRow]) -> Cells:
     """Metrics and costs of every row; a column no row fills is left out."""
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    header = ["", *metrics, *_COSTS]
-    lines = [row.cells(metrics) for row in rows]
+    watched = list(dict.fromkeys(name for row in rows for name in row.validation))
+    header = ["", *metrics, *(f"valid {name}" for name in watched), LEAD, *_COSTS]
+    lines = [row.cells(metrics, watched) for row in rows]
     kept = [i for i in range(len(header)) if i == 0 or any(line[i] for line in lines)]
     return [[line[i] for i in kept] for line in (header, *lines)]
 
@@ -172,6 +181,12 @@ def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> Resu
         epoch_seconds=_mean([each["seconds_per_epoch"] for each in trained]),
         test_seconds=_mean([each["seconds"] for each in measured]),
         memory=_mean([each["peak_memory_mb"]["process"] for each in trained]),
+        validation={
+            name: float(np.mean(each))
+            for name, each in _shared(
+                [{each["metric"]: each["best"]} for each in trained if "metric" in each] or [{}]
+            ).items()
+        },
     )
 
 
@@ -280,18 +295,38 @@ def split_tables(
     return {name: cells for name, cells in tables.items() if len(cells) > 1}
 
 
-def show_run(console: Console, results: Mapping[str, Any]) -> None:
-    """Print the tables of one run."""
+def show_run(console: Console, results: Mapping[str, Any], *, verbose: bool = False) -> None:
+    """Print the table and the verdict of one run; ``verbose``: those by items and users, too."""
     label = results["model"]
     for split, found in results.get("splits", {}).items():
         baselines = results.get("baselines", {}).get(split, {})
-        rows = in_order(baseline_rows(baselines), [model_row(label, [results], split)])
+        verdict = results.get("verdict", {}).get(split)
+        row = model_row(label, [results], split)
+        if verdict is not None:
+            row = replace(row, lead=verdict["lead"])
+        rows = in_order(baseline_rows(baselines), [row])
         groups = found["counts"][ALL].get("groups", 0)
         title = f"{results['data']} · {split} · {groups:,} groups"
         subsets = subset_rows(baselines, {label: [results]}, split)
-        for name, cells in split_tables(title, rows, subsets).items():
+        show_split(console, split_tables(title, rows, subsets), verdict, verbose=verbose)
+
+
+def show_split(
+    console: Console,
+    tables: Mapping[str, Cells],
+    verdict: Mapping[str, Any] | None,
+    *,
+    verbose: bool,
+) -> None:
+    """Print the first of the tables of a split, the others where it is ``verbose``; the verdict."""
+    for number, (name, cells) in enumerate(tables.items()):
+        if number == 0 or verbose:
             print_table(console, name, cells)
             console.print()
+    if verdict is not None:
+        for text in (verdict["sentence"], verdict["negatives"], *verdict["advice"]):
+            console.print(text, markup=False, highlight=False)
+        console.print()
 
 
 def _shared(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -313,6 +313,15 @@ class TrainingRecord(Record):
         return self
 
 
+class VerdictRecord(Record):
+    """:meth:`legos.reports.verdict.Verdict.summary`, as far as it is shown again."""
+
+    sentence: str
+    negatives: str
+    advice: list[str]
+    lead: str
+
+
 Baselines = dict[str, dict[str, SplitRecord]]
 
 
@@ -320,6 +329,7 @@ class WithBaselines(Record):
     """``results.json`` of a comparison, as far as it is read again."""
 
     baselines: Baselines = Field(default_factory=dict)
+    verdict: dict[str, VerdictRecord] = Field(default_factory=dict)
 
 
 class MeasurementRecord(WithBaselines):

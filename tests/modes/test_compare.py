@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from legos.modes.compare import significance_marks
+from legos.modes.compare import significance, stars
 from legos.modes.main import run
 from legos.reports.tables import ResultRow, with_improvement
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
@@ -92,10 +92,35 @@ def test_improvement_is_of_means_over_seeds_against_the_row_that_is_named(
             sign * 100 * (ours / base - 1)
         )
     assert set(rows["naml-titles"]["relative"]) == {"GAUC", "LogLoss"}
+    tested = rows["plain-titles"]["p_values"]
+    assert list(tested) == ["GAUC"]  # a metric over all rows has no groups to pair
+    assert 0 < tested["GAUC"] <= 1
     assert not rows["naml"]["relative"]
     cold = next(r for r in summary["subsets"]["test"] if r["name"] == "cold users: plain-titles")
     assert cold["reference"] == "cold users: plain"
     assert set(cold["relative"]) == {"GAUC", "LogLoss"}
+
+
+@pytest.mark.slow
+def test_validation_stands_beside_test_and_the_best_row_is_judged(
+    compared: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    summary = compared[2]
+    rows = {row["name"]: row for row in summary["rows"]["test"]}
+    found = [json.loads((Path(p) / "results.json").read_text()) for p in summary["runs"]["naml"]]
+    best = float(np.mean([each["training"]["best"] for each in found]))
+    assert rows["naml"]["validation"] == pytest.approx({"GAUC": best})
+    assert rows["random"]["validation"] == {}
+    verdicts = summary["verdicts"]["test"]
+    assert verdicts.keys() == {"naml", "plain", "naml-titles", "plain-titles"}
+    assert summary["verdict"]["test"] in verdicts.values()
+    differences = [each["difference"] for each in verdicts.values()]
+    assert summary["verdict"]["test"]["difference"] == max(differences)
+    assert rows["naml"]["lead"] == verdicts["naml"]["lead"] != ""
+    (folder,) = (compared[1] / "tiny").glob("compare-*")
+    text = (folder / "results.md").read_text()
+    assert summary["verdict"]["test"]["sentence"] in text
+    assert "valid GAUC" in text
 
 
 @pytest.mark.slow
@@ -130,7 +155,9 @@ def test_stars_are_against_a_rows_own_reference_and_corrected_within_its_family(
     values = {"base": base, "other": other, "first": base + shift}
     values |= {"second": other + shift, "third": other - shift}
     references = {"first": "base", "second": "other", "third": "other"}
-    marks = significance_marks({name: {"GAUC": each} for name, each in values.items()}, references)
+    found = significance({name: {"GAUC": each} for name, each in values.items()}, references)
+    assert found["first"]["GAUC"] == pytest.approx(0.03)
+    marks = {name: {m: stars(p) for m, p in each.items()} for name, each in found.items()}
     assert marks == {
         "base": {},
         "other": {},

@@ -1,0 +1,327 @@
+"""The verdict on a model: above the best baseline or not, by how much, how surely, against what.
+
+The test is the one of mode ``compare``: a paired t-test over groups (impressions or users),
+Holm-corrected for the number of models that are judged. Choosing the best of the baselines needs no
+correction where the model is above it: it is then above each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
+from legos.config.schema import OF_TEXTS, RunConfig
+from legos.data.tables import Tables
+from legos.evaluation.baselines import ORACLE, Kept, baseline_title
+from legos.evaluation.groups import read_groups
+from legos.metrics import parse_metric
+from legos.metrics.beyond import holm, paired_p_values
+
+RECOMMENDED = "recommended"
+_SURE = 0.05
+_TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
+_OF_READERS = ("item_knn", "item_knn_text_cosine")  # they know who clicked what with what
+
+Outcome = Literal["above", "below", "level", "alone"]
+Negatives = Literal["popularity", "uniform", "shown", "rated", "all", "given"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one model on one split.
+
+    Attributes:
+        model: its row.
+        metric: of all numbers here.
+        outcome: ``above``, ``below`` or ``level`` with the best baseline; ``alone`` without one.
+        n: groups where both have the metric.
+        value: the model's mean over these groups.
+        baseline: title of the best baseline; None without one.
+        baseline_value: its mean over the same groups.
+        difference: the model's mean less the baseline's.
+        p: of the difference; None without a baseline.
+        sentence: all of that in words.
+        negatives: what the clicks compete with, in a sentence.
+        advice: what to try where the model is not above.
+    """
+
+    model: str
+    metric: str
+    outcome: Outcome
+    n: int
+    value: float
+    baseline: str | None = None
+    baseline_value: float | None = None
+    difference: float | None = None
+    p: float | None = None
+    sentence: str = ""
+    negatives: str = ""
+    advice: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """What ``results.json`` keeps."""
+        return {**asdict(self), "advice": list(self.advice), "lead": self.lead}
+
+    @property
+    def lead(self) -> str:
+        """The difference for a table, with a star where it is sure."""
+        if self.difference is None or self.p is None:
+            return ""
+        return f"{self.difference:+.4f}{'*' if self.p < _SURE else ''}"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is judged.
+
+    Attributes:
+        config: of its run, of the first seed where there are several.
+        values: per metric its value in every group ``(G,)``, NaN where undefined.
+        training: what ``results.json`` says of its training.
+    """
+
+    config: RunConfig
+    values: Mapping[str, np.ndarray]
+    training: Mapping[str, Any]
+
+
+def judge(
+    contenders: Mapping[str, Contender],
+    baselines: Mapping[str, Mapping[str, np.ndarray]],
+    tables: Tables,
+    split: str,
+) -> dict[str, Verdict]:
+    """Judge models against the best baseline.
+
+    Args:
+        contenders: by row.
+        baselines: by name and metric the value in each group; the oracle does not compete.
+        tables: the data set.
+        split: that was measured.
+
+    Returns:
+        By row; a row without a metric of groups is left out.
+    """
+    rivals = {name: each for name, each in baselines.items() if name != ORACLE}
+    found = {
+        label: (best, verdict)
+        for label, each in contenders.items()
+        for best, verdict in _against_best(label, each, rivals)
+    }
+    surer = {label: each.p for label, (_, each) in found.items() if each.p is not None}
+    corrected = holm(surer)
+    told = {}
+    for label, (best, verdict) in found.items():
+        each, config = contenders[label], contenders[label].config
+        if label in corrected:
+            verdict = replace(verdict, p=corrected[label])
+            sure = corrected[label] < _SURE
+            above = (verdict.difference or 0.0) > 0
+            verdict = replace(
+                verdict, outcome="level" if not sure else "above" if above else "below"
+            )
+        kind = negatives_of(tables.manifest, split, config.exp.evaluate.ranking)
+        advice: list[str] = []
+        if best is not None and verdict.outcome != "above":
+            advice = list(_advice(verdict, best, each, rivals[best], kind))
+        told[label] = replace(
+            verdict,
+            sentence=_sentence(verdict, len(rivals), config.data.group_by),
+            negatives=describe_negatives(kind, tables, split, config),
+            advice=tuple(advice),
+        )
+    return told
+
+
+def judge_run(
+    config: RunConfig, tables: Tables, results: Mapping[str, Any], kept: Kept
+) -> dict[str, dict[str, Any]]:
+    """By split the verdict on one run, as ``results.json`` keeps it.
+
+    Args:
+        config: of the run.
+        tables: its data set.
+        results: with its ``splits`` and ``baselines``.
+        kept: where the metrics of every group are.
+    """
+    found = {}
+    for split in results["splits"]:
+        beside = results.get("baselines", {}).get(split, {})
+        own = Contender(config, read_groups([kept(split)]), results.get("training", {}))
+        rivals = {name: read_groups([kept(split) / name]) for name in beside}
+        for verdict in judge({config.model.name: own}, rivals, tables, split).values():
+            found[split] = verdict.summary()
+    return found
+
+
+def _against_best(
+    label: str, contender: Contender, rivals: Mapping[str, Mapping[str, np.ndarray]]
+) -> Iterator[tuple[str | None, Verdict]]:
+    """The best baseline and the verdict before correction; nothing without a metric of groups."""
+    watched = parse_metric(contender.config.exp.train.metric).name
+    asked = [parse_metric(name).name for name in contender.config.exp.evaluate.metrics]
+    metric = next((name for name in (watched, *asked) if name in contender.values), None)
+    if metric is None:
+        return
+    own = contender.values[metric]
+    defined = ~np.isnan(own)
+    if not defined.any():
+        return
+    alone = Verdict(label, metric, "alone", int(defined.sum()), float(own[defined].mean()))
+    known = {
+        name: values[metric]
+        for name, values in rivals.items()
+        if metric in values and values[metric].shape == own.shape
+    }
+    means = {name: float(np.nanmean(values[defined])) for name, values in known.items()}
+    if not means:
+        yield None, alone
+        return
+    best = max(means, key=lambda name: means[name])
+    both = defined & ~np.isnan(known[best])
+    tested = paired_p_values(known[best], {label: own})[label]
+    yield (
+        best,
+        replace(
+            alone,
+            n=int(both.sum()),
+            value=float(own[both].mean()),
+            baseline=baseline_title(best),
+            baseline_value=float(known[best][both].mean()),
+            difference=tested["difference"],
+            p=tested["t_test"],
+        ),
+    )
+
+
+def best_row(verdicts: Mapping[str, Verdict]) -> Verdict | None:
+    """The verdict on the model that is furthest above the best baseline, or best by itself."""
+    found = list(verdicts.values())
+    return max(found, key=lambda each: (each.difference or 0.0, each.value)) if found else None
+
+
+def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
+    if verdict.baseline is None or verdict.p is None:
+        return (
+            f"{verdict.model} stands alone ({verdict.metric} {verdict.value:.4f}): no baseline was "
+            "measured; --exp.baselines '[popularity, item_knn, text_cosine]' measures some."
+        )
+    groups = "users" if group_by == "user" else "impressions"
+    sure = "p < .001" if verdict.p < 0.001 else f"p = {verdict.p:.3f}".replace("0.", ".")
+    which = f"the best of {rivals} baselines" if rivals > 1 else "the only baseline"
+    state = {
+        "above": "is above",
+        "below": "is below",
+        "level": "cannot be told apart from",
+    }[verdict.outcome]
+    return (
+        f"{verdict.model} {state} {verdict.baseline}, {which}: {verdict.metric} "
+        f"{verdict.value:.4f} to {verdict.baseline_value:.4f}, {verdict.difference:+.4f} "
+        f"({sure}, paired t-test over {verdict.n:,} {groups})."
+    )
+
+
+def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Negatives:
+    """Where the items that the clicks of a split compete with come from, by the manifest."""
+    if ranking == "all":
+        return "all"
+    layout, rule = str(manifest["layout"]), str(manifest["split_rule"])
+    if layout == "goodreads-once" or rule.startswith(("leave-last-out", "by-time")):
+        return "uniform" if "_" in split else "popularity"
+    if layout == "goodreads-ucsd":
+        return "rated"
+    return "shown" if layout == "mind" else "given"
+
+
+def describe_negatives(kind: Negatives, tables: Tables, split: str, config: RunConfig) -> str:
+    """One sentence."""
+    if kind == "all":
+        excluded = {
+            "history": " but those of the user's history",
+            "history+valid": " but those that the user had in the history or in valid",
+            "nothing": "",
+        }[config.exp.evaluate.exclude]
+        return f"Each click competes with all {int(tables.offered.sum()):,} items{excluded}."
+    labels = tables.lists(split, "labels")
+    impressions, negatives = max(1, len(labels)), int((labels.values == 0).sum())
+    count = f"{negatives / impressions:.1f}".removesuffix(".0")
+    return {
+        "popularity": f"An impression has {count} negatives, drawn in proportion to popularity: "
+        "to be popular gains nothing on this split.",
+        "uniform": f"An impression has {count} negatives, drawn uniformly from the catalogue: "
+        "popularity alone ranks well on this split.",
+        "shown": f"An impression has {count} negatives on average: items that were shown beside "
+        "the click and not clicked.",
+        "rated": f"An impression has {count} negatives on average: items that the user rated low, "
+        "and random ones.",
+        "given": f"An impression has {count} negatives on average, as the data give them.",
+    }[kind]
+
+
+def _advice(
+    verdict: Verdict,
+    best: str,
+    contender: Contender,
+    rival: Mapping[str, np.ndarray],
+    kind: Negatives,
+) -> Iterator[str]:
+    """What to try, from what was measured and how it was trained."""
+    config, training = contender.config, contender.training
+    train, model = config.exp.train, config.model
+    if training.get("best_epoch") and training["best_epoch"] >= train.epochs:
+        yield (
+            f"Its best epoch was the last of {train.epochs}, so it was still improving: "
+            f"--exp.train.epochs {3 * train.epochs}."
+        )
+    if isinstance(model, ModelConfig):
+        yield from _advice_about_bricks(model, best, config, kind)
+    else:
+        yield f"A small model of bricks is trained in about a minute: --model {RECOMMENDED}."
+    if verdict.outcome == "level":
+        difference = contender.values[verdict.metric] - rival[verdict.metric]
+        spread = float(np.nanstd(difference)) / max(1, verdict.n) ** 0.5
+        yield (
+            f"Over {verdict.n:,} groups only differences above {_TOLD_APART * spread:.4f} can be "
+            "told apart: more test impressions, or the mean over several seeds (--exp compare)."
+        )
+
+
+def _advice_about_bricks(
+    model: ModelConfig, best: str, config: RunConfig, kind: Negatives
+) -> Iterator[str]:
+    needs, train = model.needs, config.exp.train
+    sampled = train.loss not in ("full_softmax", "multinomial")
+    drawn = train.negatives.strategy
+    if sampled and kind in ("uniform", "all") and drawn != "uniform":
+        yield (
+            f"It was trained against {_DRAWN[drawn]} and is tested against items of the whole "
+            "catalogue: --exp.train.negatives.strategy uniform."
+        )
+    if sampled and kind == "popularity" and drawn == "uniform":
+        yield (
+            "It was trained against uniform negatives and is tested against popular ones: "
+            "--exp.train.negatives.strategy popularity."
+        )
+    if best in OF_TEXTS and needs & TOKEN_VECTORS and config.embed.source == "random":
+        yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
+    if model.name == RECOMMENDED:
+        return
+    lacks = []
+    if best in _OF_READERS and "known_items" not in needs:
+        lacks.append("a vector of every known item, which learns who clicks what with what")
+    if best in OF_TEXTS and not needs & (TOKEN_VECTORS | _OF_TEXTS):
+        lacks.append("the texts of the items")
+    has = " and ".join(lacks)
+    yield f"--model {RECOMMENDED} has {has}." if has else f"Try --model {RECOMMENDED}."
+
+
+_OF_TEXTS = {"language_model", "item_vectors"}  # what bricks that read texts are built from
+_DRAWN = {
+    "impression": "the items shown beside a click",
+    "user": "the items shown to the user",
+    "popularity": "popular items",
+}
