@@ -38,6 +38,7 @@ class Errand:
         impressions: folder of new raw impressions.
         news: their news file, where it does not lie in that folder.
         cache: what to do with hidden-state caches: list, verify or prune.
+        verbose: print the tables by items and users, too.
     """
 
     rest: list[str]
@@ -49,6 +50,7 @@ class Errand:
     impressions: Path | None = None
     news: Path | None = None
     cache: str | None = None
+    verbose: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self) -> None:
         super().__init__(add_help=False, allow_abbrev=False)
-        for flag in ("help", "check", "verify", "prune"):
+        for flag in ("help", "check", "verify", "prune", "verbose"):
             self.add_argument(f"--{flag}", action="store_true")
         self.add_argument("--list", nargs="*")
         for path in ("save", "impressions", "news"):
@@ -117,6 +119,7 @@ def _read_errand(argv: Sequence[str]) -> Errand:
         processes=asked.processes,
         impressions=asked.impressions,
         news=asked.news,
+        verbose=asked.verbose,
     )
 
 
@@ -166,7 +169,7 @@ def _do(errand: Errand) -> None:
     if errand.impressions is not None:
         tables = _read_impressions(config, errand.impressions, errand.news)
     with naming_memory_settings(config.exp, models_of(config)):
-        run(config, impressions=tables)
+        run(config, impressions=tables, verbose=errand.verbose)
 
 
 def _embed(errand: Errand) -> None:

@@ -23,6 +23,7 @@ Train, test and compare content-based recommenders that four YAMLs describe.
 
 usage:
   python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
+  python worker.py ... --verbose             print the tables by items and users, too
   python worker.py ... --check               resolve, validate, show shapes, parameters, memory
   python worker.py ... --save FILE           write the whole configuration, explained; --config FILE
                                              is the same run again

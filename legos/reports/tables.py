@@ -50,8 +50,8 @@ class ResultRow:
         memory: peak memory in MiB.
         reference: name of the row that this one is measured against; "" = of none.
         marks: per metric, how surely it differs from the reference ("*", "**").
-        p_values: per metric, of the paired t-test against the reference, Holm-corrected.
         relative: improvement over the reference in % by metric; positive = better.
+        p_values: per metric, of the paired t-test against the reference, Holm-corrected.
         validation: the watched metric of the best epoch on the valid split, mean over seeds.
         lead: of its verdict, the difference to the best baseline.
     """
@@ -66,8 +66,8 @@ class ResultRow:
     memory: float | None = None
     reference: str = ""
     marks: dict[str, str] = field(default_factory=dict)
-    p_values: dict[str, float] = field(default_factory=dict)
     relative: dict[str, float] = field(default_factory=dict)
+    p_values: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     lead: str = ""
 
