@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from legos import plugins
 from legos.errors import ConfigError, nearest
 from legos.settings import Settings
 
@@ -108,6 +109,7 @@ class Registry:
         def file(brick: Brick) -> Brick:
             _refuse_other_form(brick, config)
             self._bricks[name] = (config, brick)
+            plugins.register(config)
             return brick
 
         return file
@@ -173,8 +175,9 @@ _REGISTRIES = {"item": item_encoders, "user": user_encoders, "predictor": predic
 
 
 def bricks(family: str) -> Registry:
-    """The filled registry of "item", "user" or "predictor"."""
+    """The filled registry of "item", "user" or "predictor", installed plug-ins included."""
     import_module(f"legos.{family}")
+    plugins.load_installed()
     return _REGISTRIES[family]
 
 

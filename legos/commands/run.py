@@ -32,6 +32,7 @@ class Errand:
         rest: the words that choose and override YAMLs.
         help: print how it works.
         families: what to list; None = nothing.
+        plugins: modules to import before that; for all else they are in ``rest``, too.
         check: show what would run.
         save: the file that gets the whole configuration.
         processes: tell memory for so many, with check.
@@ -44,6 +45,7 @@ class Errand:
     rest: list[str]
     help: bool = False
     families: list[str] | None = None
+    plugins: Sequence[str] = ()
     check: bool = False
     save: Path | None = None
     processes: int | None = None
@@ -61,6 +63,7 @@ class _Parser(argparse.ArgumentParser):
         for flag in ("help", "check", "verify", "prune", "verbose"):
             self.add_argument(f"--{flag}", action="store_true")
         self.add_argument("--list", nargs="*")
+        self.add_argument("--plugin", action="append", default=[])
         for path in ("save", "impressions", "news"):
             self.add_argument(f"--{path}", type=_path)
         self.add_argument("--processes", type=_processes)
@@ -68,7 +71,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a mistake of the command line as any other."""
         message = message.removeprefix("argument ")
-        needed = "a number" if message.startswith("--processes") else "a path"
+        kinds = {"--processes": "a number", "--plugin": "a module"}
+        needed = kinds.get(message.split(":")[0], "a path")
         raise ConfigError(message.replace("expected one argument", f"needs {needed}"))
 
 
@@ -92,7 +96,8 @@ def main(argv: Sequence[str]) -> int:
 def _read_errand(argv: Sequence[str]) -> Errand:
     if not argv or "-h" in argv:
         return Errand([], help=True)
-    asked, rest = _Parser().parse_known_args(argv)
+    asked, others = _Parser().parse_known_args(argv)
+    rest = [*others, *(f"--plugin={name}" for name in asked.plugin)]
     if asked.help:
         return Errand([], help=True)
     has_exp = any(word == "--exp" or word.startswith("--exp=") for word in rest)
@@ -105,9 +110,11 @@ def _read_errand(argv: Sequence[str]) -> Errand:
             raise ConfigError(f"{given}: give one of them, without a value")
         return Errand(rest, cache=of_caches[0])
     if asked.list is not None:
-        if len(argv) > 2 or rest:
+        more = asked.check or asked.save or asked.impressions or asked.news or asked.processes
+        if len(asked.list) > 1 or others or more:
             raise ConfigError("--list stands alone or with one family: worker.py --list model")
-        return Errand([], families=asked.list)
+        plugins = [name for each in asked.plugin for name in each.split(",")]
+        return Errand([], families=asked.list, plugins=plugins)
     if asked.news is not None and asked.impressions is None:
         raise ConfigError("--news goes with --impressions FOLDER")
     if asked.processes is not None and not asked.check:
@@ -131,7 +138,10 @@ def _do(errand: Errand) -> None:
         return
     if errand.families is not None:
         from legos.config.help import list_families
+        from legos.plugins import load_plugin
 
+        for name in errand.plugins:
+            load_plugin(name)
         list_families(errand.families)
         return
     if errand.cache is not None:

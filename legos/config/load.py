@@ -15,6 +15,7 @@ from legos.config.model_schema import DataConfig, EmbedConfig, SystemModel
 from legos.config.models import name_language_models, names_of, read_section, use_bricks
 from legos.config.overrides import (
     COMMAND_LINE,
+    PLUGIN,
     Arguments,
     apply_dotted,
     check_variables,
@@ -37,6 +38,7 @@ from legos.config.training import settle_training
 from legos.config.yaml_files import FAMILIES, KINDS, Document, shown
 from legos.errors import ConfigError
 from legos.files import atomic_path
+from legos.plugins import load_plugin
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
@@ -145,6 +147,7 @@ def _load_sections(
 ) -> dict[str, BaseModel]:
     """Read those of a few YAMLs that are given; the exp YAML must be."""
     others = [*arguments.yamls, *arguments.bricks, *(".".join(path) for path in arguments.dotted)]
+    others += [PLUGIN] if arguments.plugins else []
     others = [name for name in others if name.split(".")[0] not in kinds]
     if others:
         read = " and ".join(f"--{kind}" for kind in kinds)
@@ -177,20 +180,23 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
     names = {"embed": "null", **arguments.sections}
     sections: dict[str, Document] = {}
     problems: list[str] = []
-    for kind in KINDS:
-        if kind in names:
+    for kind in ("exp", *KINDS):  # models may be made with the plug-ins of the experiment
+        if kind in names and kind not in sections:
             try:
                 sections[kind] = read_section(kind, names[kind])
             except ConfigError as error:
                 problems.append(str(error))
+        if kind == "exp":
+            _load_plugins(sections.get(kind), arguments)
     if trained is not None:
         sections.update(sections_of_run(trained, sections.get("exp"), arguments))
     if "model" not in sections and arguments.bricks.keys() == set(FAMILIES):
         name = "-".join(arguments.bricks[family] for family in FAMILIES)
         sections["model"] = Document({"name": name, "hidden_size": "${hidden_size}"}, {})
     run = Document({}, {})
-    for kind, section in sections.items():
-        run.put((kind,), section)
+    for kind in KINDS:
+        if kind in sections:
+            run.put((kind,), sections[kind])
     compared: dict[str, int] = {}
     if "exp" in sections:
         apply_dotted(run, arguments.of("exp"))
@@ -209,6 +215,22 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
         raise ConfigError("\n".join(problems))
     _override(run, arguments, compared)
     return run
+
+
+def _load_plugins(exp: Document | None, arguments: Arguments) -> None:
+    """Import the plug-ins that an experiment and a command line name; the experiment has all then.
+
+    Raises:
+        ConfigError: one is not here, or its import fails.
+    """
+    said = None if exp is None else exp.data.get("plugins")
+    said = arguments.dotted.get(("exp", "plugins"), said)
+    named = [*(said if isinstance(said, list) else ()), *arguments.plugins]
+    for name in dict.fromkeys(named):
+        load_plugin(str(name))
+    if exp is not None and arguments.plugins:
+        exp.data["plugins"] = list(dict.fromkeys(named))
+        exp.places["plugins",] = COMMAND_LINE
 
 
 def _override(run: Document, arguments: Arguments, compared: Mapping[str, int]) -> None:

@@ -69,7 +69,7 @@ def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
         path, found = shipped_file(bare + ENDINGS[0]), {}
     else:
         path, found = Path(name), yamls(kind)
-        if bare in found and not ("/" in name and name.endswith(ENDINGS)):
+        if bare in found and not (name.endswith(ENDINGS) and ("/" in name or path.is_file())):
             return found[bare]
     if path.is_file() and (path.is_absolute() or path.suffix in ENDINGS):
         return path

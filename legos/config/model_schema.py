@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from legos import plugins
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
@@ -360,7 +361,8 @@ def register_system(
 
     def file(section: type[Section]) -> type[Section]:
         name = section.model_fields["system"].default
-        if name in _SYSTEMS:
+        of_plugin = plugins.register(section) is not None
+        if name in _SYSTEMS or (of_plugin and name in _shipped()):
             raise TypeError(f"{section.__name__}.system must default to a new name, not {name!r}")
         _SYSTEMS[name] = RegisteredSystem(about, section, runs, shows)
         return section
@@ -369,13 +371,21 @@ def register_system(
 
 
 def systems() -> list[str]:
-    """The name of every system."""
-    return sorted(import_module("legos.systems").SYSTEMS)
+    """The name of every system, those of installed plug-ins included."""
+    plugins.load_installed()
+    return sorted({*_shipped(), *_SYSTEMS})
+
+
+def _shipped() -> dict[str, str]:
+    """By name of each system of the toolkit the module that registers it."""
+    found: dict[str, str] = import_module("legos.systems").SYSTEMS
+    return found
 
 
 def registered_system(name: str) -> RegisteredSystem:
     """A system by its name; the settings of no other are imported."""
-    import_module(import_module("legos.systems").SYSTEMS[name])
+    if name not in _SYSTEMS:
+        import_module(_shipped()[name])
     return _SYSTEMS[name]
 
 

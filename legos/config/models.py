@@ -152,7 +152,8 @@ def read_model(name: str) -> Document:
     path, is_shipped = Path(name), name.startswith(SHIPPED)
     known = shipped_models() if is_shipped else models()
     model = known.get(name) or known.get(path.stem)
-    here = is_shipped or "/" not in name or path.parent.resolve() == _FOLDER
+    here = is_shipped or path.parent.resolve() == _FOLDER
+    here = here or ("/" not in name and not (path.suffix and path.is_file()))
     if model is None or model.file is not None or not here:
         return _read_file(locate("model", name, known))
     own = Document({"name": model.name, "hidden_size": "${hidden_size}"}, {})

@@ -43,6 +43,7 @@ from legos.config.yaml_files import (
 from legos.errors import ConfigError, nearest
 
 COMMAND_LINE = "command line"
+PLUGIN = "plugin"
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _REFERENCE = re.compile(r"\$\{([^${}:|]+)")
 _METHODS = {name for kind in (dict, list, str) for name in dir(kind)}
@@ -56,6 +57,7 @@ class Arguments:
         yamls: file or bare name by kind: data, model, exp, embed.
         config: the file of a whole configuration, by each kind that it has.
         bricks: the name of a brick by family: item, user, predictor.
+        plugins: modules of ``--plugin``.
         variables: values of ``${...}``.
         dotted: values by key path; the first key is a kind.
         notices: of names that are read as others.
@@ -64,6 +66,7 @@ class Arguments:
     yamls: dict[str, str] = field(default_factory=dict)
     config: dict[str, str] = field(default_factory=dict)
     bricks: dict[str, str] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)
     variables: dict[str, Any] = field(default_factory=dict)
     dotted: dict[KeyPath, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -81,6 +84,8 @@ class Arguments:
 def read_options(argv: Sequence[str]) -> dict[str, str]:
     """``--key value`` and ``--key=value`` pairs; a value may begin with one dash (``-4``).
 
+    ``--plugin`` may be given several times, and is one option with commas then.
+
     Raises:
         ConfigError: a word without an option, an option without a value, an option twice.
     """
@@ -94,7 +99,9 @@ def read_options(argv: Sequence[str]) -> dict[str, str]:
             value = next(words, "--")
             if value.startswith("--"):
                 raise ConfigError(f"--{name}: needs a value (--{name}=... if it begins with --)")
-        if name in options:
+        if name == PLUGIN and name in options:
+            value = f"{options[name]},{value}"
+        elif name in options:
             raise ConfigError(f"--{name}: given twice, {options[name]!r} and {value!r}")
         options[name] = value
     return options
@@ -122,6 +129,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
             arguments.config.update(dict.fromkeys(kinds_of(Path(text)), str(Path(text).absolute())))
         elif name in FAMILIES:
             arguments.bricks[name] = text
+        elif name == PLUGIN:
+            arguments.plugins.extend(each.strip() for each in text.split(","))
         elif not rest:
             arguments.variables[name] = read_variable(name, text)
         elif first not in KINDS or "" in rest:

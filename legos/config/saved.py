@@ -24,6 +24,7 @@ from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_valu
 from legos.errors import CheckpointError, ConfigError
 from legos.home import home
 from legos.lm.settings import LanguageModelSource
+from legos.plugins import load_remembered
 from legos.records import read_json
 from legos.terminal import as_started
 
@@ -56,11 +57,13 @@ class RunDescription:
 
     @property
     def config(self) -> RunConfig:
-        """The checked configuration.
+        """The checked configuration; plug-ins of the run are brought in.
 
         Raises:
-            CheckpointError: another version of the toolkit wrote it.
+            CheckpointError: another version of the toolkit wrote it, or a plug-in is missing or has
+                changed.
         """
+        load_remembered(self.sources, self.folder)
         try:
             return RunConfig.model_validate(dict(self.sections))
         except (ValidationError, ValueError) as error:
@@ -159,7 +162,10 @@ def loaded_run(arguments: Arguments, named: Any) -> RunDescription | None:
         _ = trained.config  # of this version
         return trained
     try:
-        return None if enclosing_run(path) is None else read_description(path)
+        run = None if enclosing_run(path) is None else read_description(path)
+        if run is not None:
+            load_remembered(run.sources, run.folder)
+        return run
     except CheckpointError:  # all is said on the command line
         return None
 

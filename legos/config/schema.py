@@ -192,6 +192,9 @@ class ExpConfig(Settings):
         tuple[Annotated[str, AfterValidator(_baseline)], ...], NOTHING, TRAINED_OR_TESTED
     ] = ()
     """Rows beside the models; those that a data set cannot have are skipped and said so."""
+    plugins: Annotated[tuple[str, ...], NOTHING] = ()
+    """Modules that register bricks or systems of your own (`--plugin`). Installed packages with an
+    entry point `legos.plugins` need not be named."""
     device: Annotated[str, AfterValidator(_device), NOTHING] = "auto"
     """auto, cpu, cuda or cuda:1."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"

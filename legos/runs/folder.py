@@ -22,6 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 import legos
+from legos import plugins
 from legos.config.saved import FILE, FORMAT, RunDescription, enclosing_run, known_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
@@ -198,6 +199,9 @@ def _is_of(config: RunConfig, identity: Identity, trained: RunDescription) -> bo
     ours = Identity(deciding(config, OF_TRAINING), sources)
     sources = {k: v for k, v in trained.sources.items() if k not in (LOADED, TEXT_MODEL)}
     theirs = Identity(deciding(trained.config, OF_TRAINING), sources)
+    for key, content in theirs.sources.items():
+        if key.startswith(plugins.PREFIX) and key in ours.sources:
+            plugins.refuse_changed(key, content, ours.sources[key], trained.folder)
     differences = ours.differences(theirs)
     for key in filter(is_code, identity.sources.keys() & trained.sources.keys() & {*differences}):
         print(f"notice: {key} is not that which {trained.folder} was trained with", file=sys.stderr)

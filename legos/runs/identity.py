@@ -7,10 +7,7 @@ language models hold. Paths, names, the device and the number of processes are i
 
 from __future__ import annotations
 
-import ast
 import json
-import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from legos import plugins
+from legos.code_content import code_content
 from legos.config.refusals import nearest_rule, unread_keys
 from legos.config.schema import OF_TEXTS, RunConfig
 from legos.content import content_of
@@ -88,7 +87,7 @@ def _read(values: Mapping[str, Any], rules: Mapping[str, str]) -> dict[str, Any]
     return {key: value for key, value in values.items() if nearest_rule(key, rules) is None}
 
 
-_TOOLKIT, _CODE = "legos", "code of "
+_CODE = "code of "
 
 
 def code_of_bricks(model: BaseModel) -> dict[str, str]:
@@ -97,7 +96,7 @@ def code_of_bricks(model: BaseModel) -> dict[str, str]:
     for _, brick in bricks_in(model):
         module = (brick_class(brick) or type(brick)).__module__
         modules.setdefault(brick.name, []).append(module)
-    return {f"{_CODE}{name}": _code(found) for name, found in modules.items()}
+    return {f"{_CODE}{name}": code_content(found) for name, found in modules.items()}
 
 
 def is_code(key: str) -> bool:
@@ -105,63 +104,11 @@ def is_code(key: str) -> bool:
     return key.startswith(_CODE)
 
 
-def _code(modules: list[str]) -> str:
-    trees: dict[str, ast.Module] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if name in trees or file is None or not file.endswith(".py"):
-            continue
-        trees[name] = _read_syntax(Path(file))
-        package = str(getattr(sys.modules[name], "__package__", "") or "")
-        waiting += [each for each in _imported(trees[name], package) if _is_a_users(each)]
-    return sha256_of_text("\n".join(ast.dump(trees[name]) for name in sorted(trees)))
-
-
-def _read_syntax(path: Path) -> ast.Module:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: changed since it was imported and not Python ({error})"
-        ) from None
-    for node in ast.walk(tree):
-        body: Any = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    return tree
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            above = parents[: len(parents) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _is_a_users(module: str) -> bool:
-    top = module.split(".")[0]
-    if top == _TOOLKIT or top in sys.stdlib_module_names or module not in sys.modules:
-        return False
-    file = getattr(sys.modules[module], "__file__", None)
-    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")]
-    return file is not None and not any(
-        Path(file).resolve().is_relative_to(folder) for folder in installed
-    )
+def code_of_plugins(model: BaseModel) -> dict[str, str]:
+    """By name of each plug-in that a model is made with the hash of its code."""
+    parts = (model, *(brick for _, brick in bricks_in(model)))
+    owners = {plugins.owner(type(part)) for part in parts}
+    return {plugins.PREFIX + name: plugins.content(name) for name in owners if name is not None}
 
 
 TABLES, LOADED, TEXT_MODEL = "data.folder", "exp.load", "exp.evaluate.text_model"
@@ -175,7 +122,8 @@ def sources_of_weights(config: RunConfig, tables: Tables) -> dict[str, str]:
     Raises:
         LegosError: something is not there.
     """
-    found = {TABLES: tables_content(tables), **code_of_bricks(config.model)}
+    found = {TABLES: tables_content(tables)}
+    found |= code_of_bricks(config.model) | code_of_plugins(config.model)
     for key, value in _named(config):
         found[key] = _content(key, value)
     if config.exp.load is not None:

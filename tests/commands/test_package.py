@@ -43,11 +43,10 @@ def test_every_requirements_file_of_an_option_is_an_extra() -> None:
     assert {*extras["all"]["file"]} == files - others
 
 
-def tracked() -> set[str]:
-    """The files of the repository; those of the folder, where it is no checkout of git."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def tracked(*new: str) -> set[str]:
+    """The files of the repository; with ``--others`` also those that will be."""
+    command = ["git", "ls-files", "--cached", "--exclude-standard", *new]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("needs git and a checkout")
     return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
@@ -57,7 +56,7 @@ def tracked() -> set[str]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A source archive of the tracked files, and the wheel made of the archive."""
     folder = tmp_path_factory.mktemp("built")
-    for name in tracked():
+    for name in tracked("--others"):
         (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / "tree" / name)
     build = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
@@ -95,7 +94,7 @@ def test_a_wheel_has_the_packages_and_the_yamls_and_nothing_else(
 ) -> None:
     expected = {
         name.replace("config/", "legos/shipped/", 1) if name.startswith("config/") else name
-        for name in tracked()
+        for name in tracked("--others")
         if name.split("/")[0] in ("legos", "process", "config")
     }
     found = set(zipfile.ZipFile(built[1]).namelist())

@@ -80,6 +80,14 @@ def test_own_yamls_come_before_tables_and_these_before_shipped_ones() -> None:
     assert locate("data", "legos:data/newsroom") == CONFIG_FOLDER / "data" / "newsroom.yaml"
 
 
+def test_a_file_of_the_working_directory_is_no_name() -> None:
+    write("naml.yaml", "like: nrms\nname: mine\n")
+    words = ["--data", "newsroom", "--exp", "tt", "--model"]
+    assert load_run_config([*words, "naml.yaml"]).model.name == "mine"
+    assert load_run_config([*words, "naml"]).model.name == "naml"
+    assert load_run_config([*words, "nrms.yaml"]).model.name == "nrms"
+
+
 @pytest.mark.parametrize("name", ["shop", "data/shop", "data/shop/", "data/shop/data.yaml"])
 def test_tables_bring_their_data_yaml_and_may_have_moved(name: str) -> None:
     write_tables("data/shop")
