@@ -8,6 +8,8 @@ from legos.data.ragged import RaggedArray
 from legos.errors import DataError
 from process.ties import contains
 
+_BLOCK = 1 << 16  # rows drawn at once; changes memory, not results
+
 
 def draw_negatives(
     generator: np.random.Generator,
@@ -42,16 +44,27 @@ def draw_negatives(
             f"{int(drawable.sum())} items; ask for fewer"
         )
     bounds = np.cumsum(weights, dtype=np.float64)
-    drawn = np.zeros((len(users), count), dtype=np.int64)
-    open_rows, open_columns = (axis.ravel() for axis in np.indices(drawn.shape))
+    drawn = np.empty((len(users), count), dtype=np.int32)
+    left_open = [np.zeros((0, 2), dtype=np.int64)]
+    for begin in range(0, len(users), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        spots = generator.random(drawn[part].size) * bounds[-1]
+        drawn[part] = np.searchsorted(bounds, spots, side="right").reshape(drawn[part].shape)
+        left_open.append(np.argwhere(_is_wrong(keys, users[part], drawn[part], num_items)))
+        left_open[-1][:, 0] += begin
+    open_rows, open_columns = np.concatenate(left_open).T
     while len(open_rows):
         spots = generator.random(len(open_rows)) * bounds[-1]
         drawn[open_rows, open_columns] = np.searchsorted(bounds, spots, side="right")
         rows = np.unique(open_rows)
-        wrong = _is_read(keys, users[rows], drawn[rows], num_items) | _is_repeated(drawn[rows])
-        local, open_columns = np.nonzero(wrong)
+        local, open_columns = np.nonzero(_is_wrong(keys, users[rows], drawn[rows], num_items))
         open_rows = rows[local]
-    return drawn.astype(np.int32)
+    return drawn
+
+
+def _is_wrong(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:
+    """``(n, count)`` bool: read by the user, or further left in the row already."""
+    return _is_read(keys, users, drawn, num_items) | _is_repeated(drawn)
 
 
 def _is_read(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from legos.data.ragged import Ragged, RaggedArray, aranges, offsets_of
 from legos.errors import DataError
 from process.ties import TimeTies
 
 UNLABELLED = -1
 TRAIN = "train"
 NEVER_SPLITS = ("items", "users", "histories", "vocabulary", "tokenizer")
+_BLOCK = 1 << 16  # histories gathered at once; changes memory, not results
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -43,11 +45,13 @@ class Impressions:
         user: ``(n,)`` int32 row of ``RawData.users``.
         time: ``(n,)`` int64 Unix seconds, -1 = unknown.
         history_values: ``(P,)`` int32 item rows, oldest first.
-        history_offsets: ``(n + 1,)`` int64.
+        history_offsets: ``(n + 1,)`` int64: sums of the lengths of the histories.
         candidate_values: ``(M,)`` int32 item rows.
         candidate_offsets: ``(n + 1,)`` int64.
         labels: ``(M,)`` int8: 1 click, 0 no click, -1 unlabelled.
         oracle: ``(M,)`` float32 true click probability of a generator, or None.
+        history_starts: ``(n,)`` int64 where each history begins in ``history_values``, so that
+            the histories of a user share them; None: they lie end to end.
     """
 
     impression_id: np.ndarray
@@ -59,9 +63,28 @@ class Impressions:
     candidate_offsets: np.ndarray
     labels: np.ndarray
     oracle: np.ndarray | None = None
+    history_starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.impression_id)
+
+    @property
+    def histories(self) -> RaggedArray:
+        """The items of each history."""
+        return self.histories_of(np.arange(len(self)))
+
+    def histories_of(self, rows: np.ndarray) -> RaggedArray:
+        """The items of some histories ``(k,)``, in the order asked; gathered block by block."""
+        starts = self.history_starts
+        begins = (self.history_offsets[:-1] if starts is None else starts)[rows]
+        offsets = offsets_of(self.history_lengths[rows])
+        values = np.empty(int(offsets[-1]), dtype=np.int32)
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            places = aranges(begins[part], np.diff(offsets[first : first + _BLOCK + 1]))
+            last = min(first + _BLOCK, len(rows))
+            values[offsets[first] : offsets[last]] = self.history_values[places.values]
+        return Ragged(values, offsets)
 
     @property
     def candidate_counts(self) -> np.ndarray:
@@ -231,7 +254,7 @@ def _check_impressions(split: str, rows: Impressions, num_items: int, num_users:
         "labels": (len(rows.labels), m),
         "oracle": (m if rows.oracle is None else len(rows.oracle), m),
         "last candidate offset": (int(rows.candidate_offsets[-1]), m),
-        "last history offset": (int(rows.history_offsets[-1]), len(rows.history_values)),
+        "histories": (_end_of_histories(rows), len(rows.history_values)),
     }
     for name, (found, expected) in lengths.items():
         if found != expected:
@@ -254,6 +277,14 @@ def _check_impressions(split: str, rows: Impressions, num_items: int, num_users:
             f"split {split!r}: impression id {rows.impression_id[int(twice.argmax())]!r} "
             "occurs twice"
         )
+
+
+def _end_of_histories(rows: Impressions) -> int:
+    """Where the last history ends; of shared ones no further than what there is to share."""
+    if rows.history_starts is None:
+        return int(rows.history_offsets[-1])
+    ends = rows.history_starts + rows.history_lengths
+    return max(int(ends.max()), len(rows.history_values))
 
 
 def _check_further(name: str, table: FurtherTable, sizes: Mapping[str, int]) -> None:

@@ -143,7 +143,7 @@ def _train_items(raw: RawData) -> _TrainItems | None:
     train = raw.splits[TRAIN]
     read = np.zeros(len(raw.items), dtype=bool)
     read[train.candidate_values[train.labels == 1]] = True
-    read[train.history_values] = True
+    read[train.histories.values] = True
     seen = read.copy()
     seen[train.candidate_values] = True
     return _TrainItems(seen, read)

@@ -24,7 +24,7 @@ from legos.data.tokenizers import (
 )
 from legos.errors import ConfigError, DataError
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
-from process.ties import distinct
+from process.ties import distinct, first_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -215,13 +215,14 @@ def _own_id(rows: int, vocabulary: str) -> Column:
 
 def _split(rows: Impressions, state: np.ndarray, vocabulary: str) -> dict[str, Column]:
     offsets = rows.candidate_offsets.astype(np.int64)
+    shown = rows.candidate_values.astype(np.int32, copy=False)
     columns = {
         "impression_id": _own_id(len(rows), vocabulary),
         "user_id": Column(rows.user.astype(np.int32), "user_id"),
         "history": Column(state),
         "time": Column(rows.time.astype(np.int64)),
-        "candidates": Column(Ragged(rows.candidate_values.astype(np.int32), offsets), "item_id"),
-        "labels": Column(Ragged(rows.labels.astype(np.int8), offsets)),
+        "candidates": Column(Ragged(shown, offsets), "item_id"),
+        "labels": Column(Ragged(rows.labels.astype(np.int8, copy=False), offsets)),
     }
     if rows.oracle is not None:
         columns["oracle"] = Column(Ragged(rows.oracle.astype(np.float32), offsets))
@@ -234,12 +235,14 @@ def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
     Returns:
         per split ``(n,)`` int32 the row of each impression's state, and the table.
     """
+    splits = list(raw.splits.values())
+    if all(rows.history_starts is not None for rows in splits):
+        return _shared_histories(raw)
     codes: list[np.ndarray] = []
     users: list[np.ndarray] = []
     states: list[RaggedArray] = []
-    for rows in raw.splits.values():
-        values, offsets = rows.history_values.astype(np.int32), rows.history_offsets
-        lists: RaggedArray = Ragged(values, offsets.astype(np.int64))
+    for rows in splits:
+        lists = rows.histories
         code, first = distinct(lists, rows.user)
         codes.append(code)
         users.append(rows.user[first])
@@ -256,3 +259,36 @@ def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
         "items": Column(merged.select(first), "item_id"),
     }
     return split_states, table
+
+
+def _shared_histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
+    """The same of histories that lie in one array per user: told apart by where they lie.
+
+    Nothing is hashed and every state is gathered once, since histories are most of the memory.
+    """
+    splits = list(raw.splits.values())
+    width = 1 + max(len(rows.history_values) for rows in splits)
+    keys = []
+    for rows in splits:
+        assert rows.history_starts is not None  # noqa: S101  # said by the caller
+        lengths = rows.history_lengths
+        begins = np.where(lengths > 0, rows.history_starts, width + rows.user.astype(np.int64))
+        keys.append(begins * width + lengths)
+    code, _ = pd.factorize(np.concatenate(keys))
+    first = first_rows(code)
+    bounds = np.cumsum([0, *map(len, splits)])
+    of_split = np.searchsorted(bounds, first, side="right") - 1  # ascending, as the codes are
+    parts = [
+        rows.histories_of(first[of_split == number] - bounds[number])
+        for number, rows in enumerate(splits)
+    ]
+    user = np.concatenate([rows.user for rows in splits])[first]
+    states = {
+        name: code[begin:end].astype(np.int32)
+        for name, begin, end in zip(raw.splits, bounds[:-1], bounds[1:], strict=True)
+    }
+    table = {
+        "user_id": Column(user.astype(np.int32), "user_id"),
+        "items": Column(stack(parts), "item_id"),
+    }
+    return states, table

@@ -10,7 +10,7 @@ import numpy as np
 from legos.errors import DataError
 from process.interactions.rows import Interactions
 
-Duplicates = Literal["first", "last"]
+Duplicates = Literal["first", "last", "keep"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Filters:
 
     Attributes:
         rating_above: keep ratings above this (CLLM4Rec: 3); None = all, unknown ones too.
-        duplicates: which one of several interactions of a user with an item stays.
+        duplicates: which one of several interactions of a user with an item stays: the first or
+            the last of those of the largest weight; or all of them.
         user_core, item_core: interactions that every user and every item must have, counted again
             until nothing more falls out.
     """
@@ -53,10 +54,11 @@ def apply_filters(
         counts["interactions without a rating, dropped by the threshold"] = int(unknown.sum())
         counts[f"interactions rated {filters.rating_above:g} or lower, dropped"] = int(low.sum())
         interactions = interactions.take(~(unknown | low))
-    stays = _one_a_pair(interactions, filters.duplicates)
-    again = f"interactions of the same user and item, {filters.duplicates} one kept"
-    counts[again] = int((~stays).sum())
-    interactions = interactions.take(stays)
+    if filters.duplicates != "keep":
+        stays = _one_a_pair(interactions, filters.duplicates)
+        again = f"interactions of the same user and item, {filters.duplicates} one kept"
+        counts[again] = int((~stays).sum())
+        interactions = interactions.take(stays)
     stays = core_mask(interactions.user, interactions.item, filters.user_core, filters.item_core)
     if filters.user_core > 1 or filters.item_core > 1:
         counts["interactions outside the core, dropped"] = int((~stays).sum())
@@ -93,9 +95,12 @@ def core_mask(user: np.ndarray, item: np.ndarray, user_core: int, item_core: int
 
 def _one_a_pair(interactions: Interactions, which: Duplicates) -> np.ndarray:
     pairs = interactions.user.astype(np.int64) * len(interactions.item_ids) + interactions.item
+    order = np.arange(len(pairs))
     if which == "last":
-        pairs = pairs[::-1]
-    _, first = np.unique(pairs, return_index=True)
+        order = order[::-1]
+    if interactions.weight is not None:
+        order = order[np.argsort(-interactions.weight[order], kind="stable")]
+    _, first = np.unique(pairs[order], return_index=True)
     stays = np.zeros(len(pairs), dtype=bool)
-    stays[len(pairs) - 1 - first if which == "last" else first] = True
+    stays[order[first]] = True
     return stays

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from legos.data.ragged import Ragged, RaggedArray, aranges
+from legos.data.ragged import Ragged, RaggedArray, offsets_of
 from legos.errors import DataError
 from process.interactions.rows import Interactions
 from process.interactions.splits import SPLITS, TEST, TRAIN, VALID, SplitRule
@@ -15,6 +15,7 @@ from process.moments import UNKNOWN_TIME
 from process.negatives import draw_negatives
 from process.raw import Impressions
 
+_BLOCK = 1 << 16  # impressions shuffled at once; changes memory, not results
 UNBOUGHT = 0.2  # weight of an item that nobody bought in train: all that are clicked can be drawn
 
 
@@ -75,9 +76,16 @@ class _Flavour(NamedTuple):
 
 
 def next_item_impressions(
-    interactions: Interactions, codes: np.ndarray, negatives: Negatives
+    interactions: Interactions,
+    codes: np.ndarray,
+    negatives: Negatives,
+    *,
+    longest: int | None = None,
+    again: np.ndarray | None = None,
 ) -> tuple[dict[str, Impressions], int]:
     """One impression a click that has a history: what the user did before, and the click.
+
+    A click of train makes as many impressions as it weighs.
 
     Negatives are items that somebody clicked, as in published protocols. An item that nobody
     clicked is never drawn: in train it could only be a negative, and in a ranking it would only
@@ -87,6 +95,9 @@ def next_item_impressions(
         interactions: in chronological order.
         codes: ``(K,)`` split of each.
         negatives: what is drawn beside the click.
+        longest: interactions that a history keeps, the newest ones; None = all.
+        again: ``(K,)`` a split that asks for the click, too, though ``codes`` has it in another
+            one; -1 = none.
 
     Returns:
         Impressions by split, and how many held-out clicks have no history and are left out.
@@ -112,9 +123,14 @@ def next_item_impressions(
     has_history = interactions.rank > 0
     splits = {}
     for position, flavour in enumerate(flavours):
-        targets = np.flatnonzero((codes == flavour.code) & has_history)
+        asked = codes == flavour.code
+        if again is not None:
+            asked |= again == flavour.code
+        targets = np.flatnonzero(asked & has_history)
+        if flavour.code == TRAIN and interactions.weight is not None:
+            targets = np.repeat(targets, interactions.weight[targets])
         generator = np.random.default_rng([negatives.seed, position])
-        splits[flavour.name] = _clicks(interactions, targets, flavour, generator)
+        splits[flavour.name] = _clicks(interactions, targets, flavour, generator, longest)
     return splits, int((~has_history & (codes != TRAIN)).sum())
 
 
@@ -123,23 +139,34 @@ def _clicks(
     targets: np.ndarray,
     flavour: _Flavour,
     generator: np.random.Generator,
+    longest: int | None,
 ) -> Impressions:
     """``targets (n,)``: positions of the clicks; candidates in random order."""
     users = interactions.user[targets]
-    drawn = draw_negatives(generator, flavour.known, users, flavour.number, flavour.weights)
-    candidates = np.concatenate([interactions.item[targets][:, None], drawn], axis=1)
-    order = generator.random(candidates.shape).argsort(axis=1)
+    candidates = np.empty((len(targets), 1 + flavour.number), dtype=np.int32)
+    candidates[:, 0] = interactions.item[targets]
+    candidates[:, 1:] = draw_negatives(
+        generator, flavour.known, users, flavour.number, flavour.weights
+    )
+    labels = np.empty(candidates.shape, dtype=np.int8)
+    for begin in range(0, len(targets), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        order = generator.random(candidates[part].shape).argsort(axis=1)
+        candidates[part] = np.take_along_axis(candidates[part], order, axis=1)
+        labels[part] = order == 0
     lengths = interactions.rank[targets]
-    inside = aranges(targets - lengths, lengths)
+    if longest is not None:
+        lengths = np.minimum(lengths, longest)
     return Impressions(
         impression_id=_numbered(len(targets)),
         user=users.astype(np.int32),
-        time=interactions.time[targets],
-        history_values=interactions.item[inside.values],
-        history_offsets=inside.offsets,
-        candidate_values=np.take_along_axis(candidates, order, axis=1).ravel(),
+        time=interactions.seconds[targets],
+        history_values=interactions.item,
+        history_offsets=offsets_of(lengths),
+        history_starts=targets - lengths,
+        candidate_values=candidates.ravel(),
         candidate_offsets=np.arange(len(targets) + 1, dtype=np.int64) * candidates.shape[1],
-        labels=(order == 0).astype(np.int8).ravel(),
+        labels=labels.ravel(),
     )
 
 

@@ -25,7 +25,7 @@ def reviews_table(
             "user_id": interactions.user,
             "item_id": interactions.item,
             "rating": interactions.rating,
-            "time": interactions.time,
+            "time": interactions.seconds,
             CODES: codes,
         },
         vocabularies={"user_id": "user_id", "item_id": "item_id", CODES: CODES},

@@ -25,10 +25,12 @@ class Interactions:
         user_ids: ``U`` ids; item_ids: ``N`` ids.
         user, item: ``(K,)`` int32 positions in them.
         rating: ``(K,)`` float32 stars, NaN = unknown.
-        time: ``(K,)`` int64 Unix seconds, -1 = unknown.
+        time: ``(K,)`` int64 Unix time in ticks, -1 = unknown.
         place: ``(K,)`` int64, where it stands among all interactions that were read.
         content: ``(K,)`` uint64 hash of all that its line says. None where the source orders a
             user's interactions itself: there ``place`` is the order.
+        weight: ``(K,)`` int16 train impressions that each makes; None = one.
+        ticks: of ``time`` a second.
     """
 
     user_ids: list[str]
@@ -39,9 +41,16 @@ class Interactions:
     time: np.ndarray
     place: np.ndarray
     content: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    ticks: int = 1
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """``(K,)`` int64 Unix seconds, -1 = unknown."""
+        return self.time if self.ticks == 1 else self.time // self.ticks
 
     @property
     def by_user(self) -> RaggedArray:
@@ -69,6 +78,7 @@ class Interactions:
             time=self.time[rows],
             place=self.place[rows],
             content=None if self.content is None else self.content[rows],
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def chronological(self, seed: int) -> Interactions:

@@ -121,7 +121,7 @@ def rows_of(raw: RawData, split: str) -> list[tuple[str, list[str], list[str], l
     rows: Impressions = raw.splits[split]
     ids, found = raw.items["item_id"].to_numpy(), []
     for i, user in enumerate(rows.user):
-        history = ids[rows.history_values[rows.history_offsets[i] : rows.history_offsets[i + 1]]]
+        history = ids[rows.histories.row(i)]
         part = slice(rows.candidate_offsets[i], rows.candidate_offsets[i + 1])
         shown, labels = ids[rows.candidate_values[part]], rows.labels[part]
         found.append(

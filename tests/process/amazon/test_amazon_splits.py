@@ -186,8 +186,7 @@ def test_an_impression_is_a_click_after_all_that_the_user_did_before(rule: str) 
         for row, target in enumerate(targets):
             user = found.user[target]
             own = found.item[found.user == user]
-            begin, end = impressions.history_offsets[row : row + 2]
-            history = impressions.history_values[begin:end]
+            history = impressions.histories.row(row)
             assert history.tolist() == own[: found.rank[target]].tolist()
             begin, end = impressions.candidate_offsets[row : row + 2]
             shown, labels = impressions.candidate_values[begin:end], impressions.labels[begin:end]
@@ -231,7 +230,7 @@ def test_a_user_is_one_row_a_split_when_all_items_are_ranked() -> None:
             part = slice(*rows.candidate_offsets[row : row + 2])
             expected = found.item[own & (codes == code)]
             assert rows.candidate_values[part].tolist() == expected.tolist()
-            history = rows.history_values[slice(*rows.history_offsets[row : row + 2])]
+            history = rows.histories.row(row)
             known = [] if name == "train" else found.item[own & (codes == TRAIN)].tolist()
             assert history.tolist() == known
 
