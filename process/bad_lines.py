@@ -14,7 +14,7 @@ _FIRST = 10  # a file whose first lines are all bad is another kind of file
 _SHOWN = 12
 
 
-def add_max_bad(parser: argparse.ArgumentParser) -> None:
+def add_max_bad(parser: argparse._ActionsContainer) -> None:
     """Add ``--max-bad``."""
     parser.add_argument(
         "--max-bad", type=_share, default=MAX_BAD, metavar="SHARE",
@@ -66,13 +66,13 @@ class BadLines:
     first: dict[str, BadLine] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, error: BadLine) -> None:
-        """Count a bad line.
+    def add(self, error: BadLine, count: int = 1) -> None:
+        """Count a bad line, or several of which this is the first.
 
         Raises:
             DataError: none of the first lines can be read; or most of very many cannot.
         """
-        self.kinds[error.kind] += 1
+        self.kinds[error.kind] += count
         self.first.setdefault(error.kind, error)
         bad = self.kinds.total()
         hopeless = bad == self.lines == _FIRST or (bad % 10_000 == 0 and 2 * bad > self.lines)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import json
 import math
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from legos.errors import DataError
-from legos.files import BoundedGzip
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
+from process.opening import BAD_GZIP, decompressed
 from process.texts import one_line
 from process.ties import line_hash
 
@@ -185,13 +183,13 @@ def read_json_lines(
 
 def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Numbered lines, blank ones left out."""
-    stream: IO[bytes] = BoundedGzip(path, raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
     line = 0
     try:
-        for line, text in enumerate(stream, start=1):
-            if text.strip():
-                yield line, text
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with decompressed(path, raw) as stream:
+            for line, text in enumerate(stream, start=1):
+                if text.strip():
+                    yield line, text
+    except BAD_GZIP as error:
         raise DataError(
             f"{path}:{line + 1}: the gzip file is damaged or cut short after line {line} "
             f"({error}); fetch it again"

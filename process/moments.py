@@ -17,7 +17,7 @@ A_DAY = 24 * 60 * 60
 FORMS = "Unix seconds or milliseconds, an ISO date, or 'Tue Nov 17 11:37:35 -0800 2015'"
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
 _TICKS = ((10**17, 10**9, "nanoseconds"), (10**14, 10**6, "microseconds"))
-_LATEST = time.time() + A_DAY
+LATEST = time.time() + A_DAY
 _MILLISECONDS = 10**11  # as seconds this is the year 5138
 SHOPS_ON_THE_WEB = 788_918_400  # 1995
 
@@ -35,7 +35,7 @@ def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool =
         BadLine: neither a number nor a date, before 1970 or in the future.
     """
     value = row.values.get(key)
-    if type(value) is int and not milliseconds and 0 <= value < _LATEST:
+    if type(value) is int and not milliseconds and 0 <= value < LATEST:
         return value
     text = value.strip() if isinstance(value, str) else ""
     if value is None or (isinstance(value, str) and not text):
@@ -47,7 +47,7 @@ def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool =
         seconds = calendar.timegm((int(text), 1, 1, 0, 0, 0))
     else:
         seconds = _number(row, key, notes, milliseconds)
-    if not 0 <= seconds <= _LATEST:
+    if not 0 <= seconds <= LATEST:
         raise row.bad(key, "a time between 1970 and now")
     return seconds
 
@@ -74,7 +74,7 @@ def _date(row: Row, key: str, text: str) -> int:
     """Of a date with words, or of an ISO date; without a zone it is UTC."""
     try:
         if text[0].isalpha():
-            return _with_words(text)
+            return with_words(text)
         moment = datetime.fromisoformat(text)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return int(moment.timestamp() // 1)
@@ -82,7 +82,7 @@ def _date(row: Row, key: str, text: str) -> int:
         raise row.bad(key, FORMS) from None
 
 
-def _with_words(text: str) -> int:
+def with_words(text: str) -> int:
     """``Tue Nov 17 11:37:35 -0800 2015``; a loop over millions, so no ``strptime``."""
     _, month, day, clock, zone, year = text.split(" ")
     hour, minute, second = (int(part) for part in clock.split(":"))

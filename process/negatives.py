@@ -64,7 +64,8 @@ def draw_negatives(
 
 def _is_wrong(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:
     """``(n, count)`` bool: read by the user, or further left in the row already."""
-    return _is_read(keys, users, drawn, num_items) | _is_repeated(drawn)
+    wrong: np.ndarray = _is_read(keys, users, drawn, num_items) | _is_repeated(drawn)
+    return wrong
 
 
 def _is_read(keys: np.ndarray, users: np.ndarray, drawn: np.ndarray, num_items: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from legos.data.ragged import Ragged
 from legos.data.tokenizers import TextTokenizer, load_tokenizers
 from legos.errors import DataError
-from legos.files import atomic_folder, output_lock
+from legos.files import atomic_folder, output_lock, write_text
 from process.columns import ColumnReader, ColumnWriter, UniTokWriter
 from process.extend import encode_with, in_ids_of
 from process.honesty import Evidence, measure_honesty
@@ -45,6 +45,7 @@ def write_tables(
     *,
     force: bool = False,
     unitok: bool = True,
+    beside: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Write a data set's tables, whole or not at all, and print its summary.
 
@@ -54,6 +55,7 @@ def write_tables(
         tokenizers: how texts are cut; every text field gets a column of each.
         force: replace finished tables of other sources or settings.
         unitok: also write the UniTok copy.
+        beside: makes texts from the manifest that become files of the folder, by name.
 
     Returns:
         The manifest.
@@ -70,7 +72,7 @@ def write_tables(
         if finished is not None:
             return finished
         encoded = encode(raw, made)
-        return _write(raw, encoded, made, folder, settings, sources, unitok=unitok)
+        return _write(raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside)
 
 
 def new_impressions_tables(
@@ -119,6 +121,7 @@ def _write(
     sources: list[dict[str, Any]],
     *,
     unitok: bool,
+    beside: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None,
     **further: Any,
 ) -> dict[str, Any]:
     with _clear_disk_errors(folder), atomic_folder(folder) as part:
@@ -159,6 +162,8 @@ def _write(
             **_describe_further(raw, tokenizers),
             **further,
         )
+        for name, text in beside(manifest).items() if beside else ():
+            write_text(part / name, text)
     print_summary(manifest)
     return manifest
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, stack
+from legos.data.spans import first_rows
 from legos.data.tokenizers import (
     UNKNOWN,
     WORDS,
@@ -24,7 +26,7 @@ from legos.data.tokenizers import (
 )
 from legos.errors import ConfigError, DataError
 from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
-from process.ties import distinct, first_rows
+from process.ties import distinct
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,22 +69,30 @@ def _subword(spec: TokenizerSpec) -> Tokenizer:
 
 def _of_language_model(spec: TokenizerSpec) -> Tokenizer:
     """The tokenizer of a packaged model or of a GGUF file."""
-    from legos.lm.locate import PACKAGED, locate, packaged
+    from legos.lm.locate import PACKAGED
 
     if spec.source not in PACKAGED and not spec.source.endswith(".gguf"):
         raise DataError(
             f"--tokenizer {spec.name}={spec.source}: neither {WORDS!r}, "
             f"{', '.join(map(repr, PACKAGED))} nor a folder nor a .gguf file"
         )
+    read = _packaged if spec.source in PACKAGED else _packaged.__wrapped__
     try:
-        located = locate(packaged(spec.source))
-        if located.gguf is None:
-            return tokenizer_in_file(located.folder / "tokenizer.json")
-        from legos.lm.load import LanguageModel
-
-        backend: Tokenizer = LanguageModel(packaged(spec.source)).tokenizer
+        return read(spec.source)
     except ConfigError as error:
         raise DataError(f"--tokenizer {spec.name}={spec.source}: {error}") from None
+
+
+@cache  # ten seconds for the 49,152 tokens of a GGUF file
+def _packaged(source: str) -> Tokenizer:
+    from legos.lm.locate import locate, packaged
+
+    located = locate(packaged(source))
+    if located.gguf is None:
+        return tokenizer_in_file(located.folder / "tokenizer.json")
+    from legos.lm.load import LanguageModel
+
+    backend: Tokenizer = LanguageModel(packaged(source)).tokenizer
     return backend
 
 

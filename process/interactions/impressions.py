@@ -158,7 +158,7 @@ def _clicks(
     if longest is not None:
         lengths = np.minimum(lengths, longest)
     return Impressions(
-        impression_id=_numbered(len(targets)),
+        impression_id=numbered(len(targets)),
         user=users.astype(np.int32),
         time=interactions.seconds[targets],
         history_values=interactions.item,
@@ -189,7 +189,7 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
         if code == TRAIN:
             history = Ragged(history.values[:0], np.zeros(len(users) + 1, dtype=np.int64))
         splits[name] = Impressions(
-            impression_id=_numbered(len(users)),
+            impression_id=numbered(len(users)),
             user=users.astype(np.int32),
             time=np.full(len(users), UNKNOWN_TIME, dtype=np.int64),
             history_values=history.values,
@@ -201,5 +201,6 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
     return splits
 
 
-def _numbered(count: int) -> np.ndarray:
+def numbered(count: int) -> np.ndarray:
+    """``(count,)`` str objects from 1 on: ids of impressions that have none."""
     return np.arange(1, count + 1).astype(str).astype(object)

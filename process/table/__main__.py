@@ -1,0 +1,278 @@
+"""Command line: own items and events become tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from legos.errors import DataError
+from process import moments
+from process.bad_lines import add_max_bad
+from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.interactions.arguments import add_cores, add_draws, check_draws
+
+if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
+    from process.table.build import Given
+    from process.table.options import Options
+
+AUTO = "auto"
+DESCRIPTION = """\
+Make tables from a file of items and a file of events, and the data YAML that reads them.
+
+Files are CSV, TSV, JSON lines or Parquet, plain, .gz or .zst, told by their content. CSV may be
+separated by , ; TAB or |, with quoted line feeds, a byte-order mark and decimal commas.
+
+Columns are found by usual names (user_id, customer_id, 用户; item_id, sku, Artikelnummer; time,
+ts; event; rating; ...) or by the options below; what was taken for what is printed. All further
+columns of the items become fields: text, category, number or list (which is read as a text), told
+by their values; links, empty columns and further ids are left out. Times are Unix seconds, ms, µs
+or ns, or dates with or without a zone (then UTC), all of one column alike.
+
+kinds of events
+  Every event is a click, unless --positive names the kinds that are (the others are left out), or
+  --event-weight says how many train impressions an event of each kind makes: a click of weight 3 is
+  trained on three times a pass, against other negatives each time; kinds that are not named weigh
+  0 and are left out. Of a user's several events with an item the one of the largest weight stays
+  (--duplicates first or last among those of the same weight), or all of them (keep).
+
+lists of shown items
+  Where a column says in which list an item was shown (--impression, one row an item) and one
+  whether it was clicked (--label), or where a column has all the items of a list (--shown) and
+  --item those that were clicked, the lists are the impressions, and no negatives are drawn.
+
+splits
+  leave-last-out   a user's last event is test, the second last valid, the rest train
+  by-time          two moments (--cuts) part the events of all users
+  random           a random tenth each of a user's events is valid and test; one impression a user
+                   and split: in valid and test all items but the history compete
+  none             all is train. Training needs a valid split, so the last clicks of at most 1,000
+                   users are asked again: that shows how well train is learnt, not how good it is.
+                   Choose the number of epochs by another split first
+  COLUMN           that says train, valid or test; a column called split is taken by itself
+  A user needs 3 events to be in all of leave-last-out. Negatives of test and valid are drawn in
+  proportion to popularity, of test_uniform and valid_uniform uniformly, and 99 of test_99 and
+  valid_99, among clicked items alone.
+
+tokenizers
+  --tokenizer auto takes the packaged BERT vocabulary (bert=minilm), or, where more than 5 % of a
+  field's tokens are unknown to it, the packaged one of bytes (llama=smollm2), which knows every
+  script. Of Chinese BERT's vocabulary knows one character in four, of German every letter.
+
+The whole catalogue stays; items that nobody clicked are never drawn as negatives.
+"""
+EPILOG = """\
+examples:
+  python -m process.table --items items.csv --events events.parquet --output data/shop
+  python -m process.table --items artikel.csv --events log.jsonl.gz --user Kunde --item ArtNr \
+--time Zeit --event-weight view=1 cart=2 purchase=3 --split by-time --output data/laden
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of ``python -m process.table``."""
+    parser = CommandParser("python -m process.table", description=DESCRIPTION, epilog=EPILOG)
+    files = parser.add_argument_group("files")
+    for what, text in (
+        ("items", "one line an item: its id, texts, categories, numbers"),
+        ("events", "one line an event: user, item, and what more there is"),
+        ("users", "optional, one line a user: id and what is known of the user"),
+    ):
+        files.add_argument(
+            f"--{what}", type=Path, nargs="+", required=what != "users", default=[],
+            metavar="FILE", help=text,
+        )  # fmt: skip
+    files.add_argument(
+        "--encoding", default="utf-8", metavar="NAME",
+        help="of the files' characters: cp1252, gb18030, ... (default: %(default)s)",
+    )  # fmt: skip
+    files.add_argument(
+        "--no-quotes", dest="quotes", action="store_false",
+        help='quotes in CSV are characters: 12" pan',
+    )  # fmt: skip
+    add_max_bad(files)
+    _add_columns(parser)
+    _add_events(parser)
+    split = parser.add_argument_group("split and negatives")
+    split.add_argument(
+        "--split", metavar="RULE",
+        help="leave-last-out, by-time, random, none, or the name of a column (default: the column "
+        "split where there is one, else leave-last-out)",
+    )  # fmt: skip
+    add_draws(split)
+    split.set_defaults(negatives=None, candidates=None)
+    split.add_argument(
+        "--longest-history", type=moments.count, default=100, metavar="N",
+        help="items that the history of an impression keeps, the newest (default: %(default)s)",
+    )  # fmt: skip
+    add_table_arguments(parser, default_name="")
+    parser.set_defaults(unitok=False)
+    _document_defaults(parser)
+    return parser
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    columns = parser.add_argument_group("columns (all may be left out)")
+    for role, text in (
+        ("user", "who did it: --user customer_id"),
+        ("item", "to which item, in the events and in the items: --item sku"),
+        ("time", "when: --time ts"),
+        ("event", "what was done: --event action"),
+        ("rating", "stars: --rating score"),
+        ("impression", "in which list it was shown: --impression request_id"),
+        ("shown", "all items of a shown list: --shown slate"),
+        ("label", "whether it was clicked, 0 or 1: --label clicked"),
+    ):
+        columns.add_argument(f"--{role}", metavar="COLUMN", help=text)
+    for kind, text in (
+        ("text", "columns of items or users that are read word by word: --text title notes"),
+        ("category", "columns of one of several values: --category brand"),
+        ("number", "columns of numbers: --number price"),
+        ("list", "columns of several values, which are read as a text: --list tags"),
+        ("leave-out", "columns of items or users that become no fields: --leave-out url"),
+    ):
+        columns.add_argument(f"--{kind}", nargs="+", default=[], metavar="COLUMN", help=text)
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    events = parser.add_argument_group("events, in this order")
+    kinds = events.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--positive", nargs="+", default=[], metavar="KIND",
+        help="kinds of events that are clicks; others are left out: --positive purchase",
+    )  # fmt: skip
+    kinds.add_argument(
+        "--event-weight", nargs="+", default=[], type=_weight, metavar="KIND=N",
+        help="train impressions that an event of a kind makes, 0 to 100: --event-weight view=1 "
+        "cart=2 purchase=3",
+    )  # fmt: skip
+    events.add_argument(
+        "--unknown", choices=("drop", "refuse"),
+        help="events of items that are in no file: leave them out, or stop (default: leave some "
+        "out, stop where they are most)",
+    )  # fmt: skip
+    events.add_argument(
+        "--ordered", action="store_true",
+        help="a user's lines stand in their order, which then orders what has no or equal times",
+    )  # fmt: skip
+    add_cores(events)
+    events.add_argument(
+        "--duplicates", choices=("first", "last", "keep"), default="first",
+        help="which of a user's events with the same item stays; keep: all (default: %(default)s)",
+    )  # fmt: skip
+    events.add_argument(
+        "--clicked-only", action="store_true",
+        help="leave out items that nobody clicked (default: they stay in the catalogue)",
+    )  # fmt: skip
+
+
+def _document_defaults(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.dest == "candidates":
+            action.help = (
+                "negatives of a valid or test impression (default: 20 99, as far as "
+                "there are so many items)"
+            )
+        elif action.dest == "negatives":
+            action.help = "uniform negatives stored with a train impression (default: 4)"
+        elif action.dest == "name":
+            action.help = "name of the data set (default: that of the output folder)"
+        elif action.dest == "tokenizer":
+            action.help = "auto (see above), or NAME=SOURCE: " + str(action.help).split(":", 1)[
+                1
+            ].replace("bert=minilm", "auto")
+
+
+def _weight(text: str) -> tuple[str, int]:
+    kind, _, number = text.rpartition("=")
+    if not kind or not (number.isascii() and number.isdecimal() and int(number) <= 100):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected KIND=N with a whole number from 0 to 100, such as purchase=3"
+        )
+    return kind, int(number)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read, tell, write.
+
+    Raises:
+        DataError: of the arguments, the files, or the output folder.
+    """
+    build_from(args, args.items, args.events, args.users)
+
+
+def build_from(
+    args: argparse.Namespace,
+    items: Sequence[Given],
+    events: Sequence[Given],
+    users: Sequence[Given],
+) -> dict[str, Any]:
+    """The same with files or DataFrames in place of those of the arguments."""
+    options = _options(args)
+    asked = args.tokenizer or [AUTO]
+    if AUTO in asked and len(asked) > 1:
+        raise DataError("--tokenizer auto: goes without another --tokenizer")
+    tokenizers = None if AUTO in asked else read_tokenizer_arguments(args)
+    from process.table.build import build_tables
+
+    return build_tables(
+        items,
+        events,
+        users,
+        output=args.output,
+        name=args.name or args.output.resolve().name,
+        options=options,
+        tokenizers=tokenizers,
+        force=args.force,
+        unitok=args.unitok,
+    )
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from process.table.options import OWN, RULES, Options
+
+    check_draws(args.candidates or (), args.cuts)
+    weights = _weights(args)
+    rule, column = args.split, None
+    if rule is not None and rule.startswith("random"):
+        rule = "random"
+    if rule is not None and rule not in RULES:
+        rule, column = OWN, args.split
+    roles = ("user", "item", "time", "event", "rating", "impression", "shown", "label")
+    return Options(
+        columns={**{role: getattr(args, role) for role in roles}, "split": column},
+        kinds={kind: tuple(getattr(args, kind)) for kind in ("text", "category", "number", "list")},
+        leave_out=tuple(args.leave_out),
+        weights=weights,
+        rating_above=args.rating_above,
+        duplicates=args.duplicates,
+        user_core=args.user_core,
+        item_core=args.item_core,
+        unknown=args.unknown,
+        split=rule,
+        cuts=tuple(args.cuts),
+        negatives=args.negatives,
+        candidates=None if args.candidates is None else tuple(args.candidates),
+        seed=args.seed,
+        longest=args.longest_history,
+        ordered=args.ordered,
+        clicked_only=args.clicked_only,
+        max_bad=args.max_bad,
+        encoding=args.encoding,
+        quotes=args.quotes,
+    )
+
+
+def _weights(args: argparse.Namespace) -> dict[str, int] | None:
+    found = dict.fromkeys(args.positive, 1)
+    for kind, weight in args.event_weight:
+        if found.setdefault(kind, weight) != weight:
+            raise DataError(f"--event-weight {kind}: two weights, {found[kind]} and {weight}")
+    if args.event_weight and not any(found.values()):
+        raise DataError("--event-weight: all kinds weigh 0, so that no event is left")
+    return found or None
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())

@@ -1,0 +1,85 @@
+"""From files or DataFrames to a folder of tables with its data YAML."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from legos.progress import PlainConsole
+from process.raw import RawData, TokenizerSpec
+from process.table.assemble import read_own
+from process.table.data_yaml import NAME, data_yaml, next_command
+from process.table.languages import choose_tokenizers
+from process.table.options import Options
+from process.table.sources import Source, open_source
+from process.table.telling import tell_reading, tell_tokenizers
+from process.tables import write_tables
+
+Given = Path | pd.DataFrame
+
+
+def build_tables(
+    items: Sequence[Given],
+    events: Sequence[Given],
+    users: Sequence[Given],
+    *,
+    output: Path,
+    name: str,
+    options: Options,
+    tokenizers: Sequence[TokenizerSpec] | None,
+    force: bool,
+    unitok: bool,
+) -> dict[str, Any]:
+    """Read, tell, write, and say what to type next; returns the manifest.
+
+    Args:
+        items, events, users: files or DataFrames; users may be none.
+        output: where the tables go.
+        name: of the data set.
+        options: what the user chooses.
+        tokenizers: what cuts the texts; None: what knows them.
+        force: replace tables of other sources or settings.
+        unitok: also write the UniTok copy.
+
+    Raises:
+        DataError: of files, options or the output folder.
+    """
+    opened = [
+        [_open(given, what, options) for given in group]
+        for what, group in (("items", items), ("events", events), ("users", users))
+    ]
+    raw, told = read_own(*opened, name=name, options=options)
+    console = PlainConsole(width=max(PlainConsole().width, 120))
+    tell_reading(told, console)
+    raw = replace(raw, settings={**raw.settings, "frames": _frames(opened)})
+    choice = choose_tokenizers(_texts(raw), tokenizers)
+    tell_tokenizers(choice, console)
+    manifest = write_tables(
+        raw, output, choice.specs, force=force, unitok=unitok,
+        beside=lambda manifest: {NAME: data_yaml(manifest, output)},
+    )  # fmt: skip
+    console.print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
+    console.print(f"  {next_command(manifest, output)}", highlight=False, soft_wrap=True)
+    return manifest
+
+
+def _open(given: Given, what: str, options: Options) -> Source:
+    return open_source(given, what, encoding=options.encoding, quotes=options.quotes)
+
+
+def _texts(raw: RawData) -> dict[str, list[str]]:
+    texts = {name: raw.items[name].tolist() for name in raw.text_fields}
+    if raw.user_fields is not None:
+        for name in raw.user_fields.texts:
+            texts[f"users.{name}"] = raw.user_fields.values[name].tolist()
+    return texts
+
+
+def _frames(opened: Sequence[Sequence[Source]]) -> list[str]:
+    """A hash of every DataFrame: it is no file whose content the manifest could name."""
+    return [source.digest for group in opened for source in group if source.path is None]

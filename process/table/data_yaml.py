@@ -1,0 +1,167 @@
+"""The data YAML of own tables, with comments that teach, and the command to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from process.raw import TokenizerSpec
+from process.table.languages import BYTES, ENGLISH
+from process.table.options import NONE, RANDOM
+
+NAME = "data.yaml"
+LONGEST_TEXT = 100  # tokens; more make training slow
+LONGEST_HISTORY = 50  # NRMS, section 4.1
+_EMBEDS = {ENGLISH: "minilm-token", BYTES: "llama-token"}
+
+
+def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
+    """The text of ``data.yaml``.
+
+    Args:
+        manifest: of the tables.
+        folder: where the tables go.
+    """
+    command = next_command(manifest, folder)
+    lines = [
+        f"# {manifest['name']}: {manifest['summary']['items']:,} items, "
+        f"{manifest['summary']['users']:,} users; written by `legos table`, yours to edit",
+        f"# {command}",
+        f"name: {manifest['name']}  # results go to runs/{manifest['name']}/",
+        f"folder: {folder.as_posix()}  # the tables that lie beside this file",
+        *_fields(manifest),
+        *_user_fields(manifest),
+        *_history(manifest),
+        "group_by: impression  # metrics are means over impressions; user: over users",
+        *_splits(manifest),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def next_command(manifest: Mapping[str, Any], folder: Path) -> str:
+    """The command that trains and measures a first model of these tables."""
+    rule = _rule(manifest)
+    words = ["legos run", f"--data {folder.as_posix()}"]
+    if rule == RANDOM and not _has_lists(manifest):
+        return " ".join([*words, "--model multi_vae --exp rank-all --hidden_size 200"])
+    if not _columns(manifest):
+        return " ".join([*words, "--model sasrec_id --exp tt"])
+    words.append("--model naml")
+    if rule == NONE:
+        words.append("--exp train --exp.train.epochs 5 --exp.train.patience 0")
+    else:
+        words.append("--exp tt-naml")
+    embed = _embed(manifest)
+    return " ".join([*words, f"--embed {embed}"] if embed else words)
+
+
+def _rule(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["split_rule"]).split(":")[0]
+
+
+def _has_lists(manifest: Mapping[str, Any]) -> bool:
+    return bool(manifest["layout"] == "own-lists")
+
+
+def _embed(manifest: Mapping[str, Any]) -> str:
+    """The token vectors of the texts' tokenizer; "" where there are none."""
+    for name, made in manifest["tokenizers"].items():
+        if TokenizerSpec(name, made["source"]) in _EMBEDS:
+            return _EMBEDS[TokenizerSpec(name, made["source"])]
+    return ""
+
+
+def _columns(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Column, kind and tokenizer of the item fields, texts first and shortest first."""
+    tokenizer = next(iter(manifest["tokenizers"]), "")
+    texts = [name for name, field in manifest["fields"].items() if field["kind"] == "text"]
+    texts.sort(key=lambda name: (name != "title", _tokens(manifest, name, tokenizer)["mean"]))
+    found = [(f"{name}@{tokenizer}", "text", name) for name in texts]
+    found += [
+        (name, "category", name)
+        for name, field in manifest["fields"].items()
+        if field["kind"] == "category"
+    ]
+    return found
+
+
+def _tokens(manifest: Mapping[str, Any], name: str, tokenizer: str) -> Mapping[str, float]:
+    tokens: Mapping[str, float] = manifest["summary"]["text"][f"{name}@{tokenizer}"]["tokens"]
+    return tokens
+
+
+def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+    columns = _columns(manifest)
+    if not columns:
+        yield "fields: []  # items have none; models of ids go without"
+    else:
+        yield "fields:  # what item encoders read, in this order; remove what tells nothing"
+    tokenizer = next(iter(manifest["tokenizers"]), "")
+    for column, kind, name in columns:
+        yield f"  - column: {column}"
+        if kind == "text":
+            tokens = _tokens(manifest, name, tokenizer)
+            length = min(LONGEST_TEXT, max(5, 5 * ceil(tokens["p90"] / 5)))
+            yield (
+                f"    length: {length}  # tokens kept: the median text has {tokens['p50']:.0f}, "
+                f"one in ten more than {tokens['p90']:.0f}, the longest {tokens['p100']:.0f}"
+            )
+        else:
+            count = manifest["summary"]["categories"].get(name, 0)
+            yield f"    # a category: {count:,} different values"
+    for name, field in manifest["fields"].items():
+        if field["kind"] == "number":
+            yield from _number(name)
+    yield 'prompt: "item:"  # what a language model reads before the fields'
+
+
+def _number(name: str) -> Iterator[str]:
+    yield f"  # {name} is a number"
+
+
+def _user_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
+    fields = manifest.get("user_fields", {})
+    if not fields:
+        return
+    tokenizer = next(iter(manifest["tokenizers"]), "")
+    yield "user_fields:  # what users say of themselves; user encoder `profile` reads it"
+    for name, field in fields.items():
+        if field["kind"] == "text":
+            yield f"  - column: {name}@{tokenizer}"
+            yield "    length: 30  # tokens kept"
+        elif field["kind"] == "category":
+            yield f"  - column: {name}"
+        else:
+            yield from _number(name)
+
+
+def _history(manifest: Mapping[str, Any]) -> Iterator[str]:
+    lengths = [split["history_length"] for split in manifest["summary"]["splits"].values()]
+    most = max(int(length["p99"]) for length in lengths)
+    kept = max(1, min(LONGEST_HISTORY, most))
+    longest = max(int(length["p100"]) for length in lengths)
+    yield (
+        f"history_length: {kept}  # the most recent clicks that a user encoder sees; the longest "
+        f"history stored has {longest}"
+    )
+
+
+def _splits(manifest: Mapping[str, Any]) -> Iterator[str]:
+    names = list(manifest["summary"]["splits"])
+    held_out = [name for name in names if name.startswith("test")]
+    others = [name for name in names if name not in ("train", "valid")]
+    chosen = [name for name in held_out if name in ("test", "test_uniform")] or held_out[:1]
+    yield f"splits:  # {manifest['split_rule']}"
+    yield "  train: train  # its clicks are trained on"
+    if chosen:
+        yield "  valid: valid  # watched by early stopping"
+        further = [name for name in held_out if name not in chosen]
+        more = f"; there is {', '.join(further)}, too" if further else ""
+        yield f"  test: [{', '.join(chosen)}]  # measured once, at the end{more}"
+        if "test_uniform" in chosen:
+            yield "  # negatives of valid and test are drawn by popularity, of *_uniform uniformly"
+    else:
+        yield "  valid: valid  # clicks of train asked again: shows the fit, not how good it is"
+        yield f"  test: [{others[0]}]  # the same"

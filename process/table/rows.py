@@ -1,0 +1,174 @@
+"""Files of items or users: one row each, read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from legos.errors import DataError
+from process.bad_lines import BadLine, BadLines
+from process.table.fields import Field, Kind, choose_fields, field_values
+from process.table.roles import find_column, find_roles, plain
+from process.table.sources import Source
+from process.table.values import each, id_of, is_spoiled, shown
+from process.ties import by_hash
+
+ITEM_NAMES = {"item": ("id", "编号", "nr", "nummer", "code")}
+USER_NAMES = {"user": ("id", "编号", "nr", "nummer")}
+
+
+@dataclass
+class Rows:
+    """What files say of items or users, one row each.
+
+    Attributes:
+        ids: as they stand there.
+        first: the place of each, to begin a message with.
+        values: one column a field, str or float32.
+        fields: what became of every column.
+        column: that has the ids.
+        oddities: counts.
+    """
+
+    ids: list[str]
+    first: list[str]
+    values: pd.DataFrame
+    fields: list[Field]
+    column: str
+    oddities: dict[str, int] = field(default_factory=dict)
+
+    def named(self, *kinds: Kind) -> tuple[str, ...]:
+        """Names of the fields of some kinds."""
+        return tuple(each.name for each in self.fields if each.kind in kinds)
+
+
+def read_rows(
+    sources: Sequence[Source],
+    role: str,
+    *,
+    given: str | None,
+    kinds: Mapping[str, Kind],
+    leave_out: Sequence[str] = (),
+    bad: BadLines,
+) -> Rows:
+    """Read all rows; of several with one id the fullest counts, wherever it stands.
+
+    Args:
+        sources: the files.
+        role: ``item`` or ``user``.
+        given: what the user calls the column of ids.
+        kinds: column -> kind, as the user says.
+        leave_out: columns that the user does not want.
+        bad: counts the lines that cannot be read.
+
+    Raises:
+        DataError: no column of ids, a damaged file, too many bad lines, or most ids are repeated.
+    """
+    usual = ITEM_NAMES if role == "item" else USER_NAMES
+    ids: list[np.ndarray] = []
+    places: list[tuple[Source, np.ndarray]] = []
+    parts: list[dict[str, np.ndarray]] = []
+    column = ""
+    for source in sources:
+        found = find_roles(source, {role: given}, wanted=[role], needed=[role], further=usual)
+        column = column or found[role]
+        unwanted = {find_column(source, name, "--leave-out") for name in leave_out}
+        names = [name for name in source.names if name not in unwanted | {found[role]}]
+        for block in source.blocks([found[role], *names], bad):
+            mine = each(block.columns[found[role]], id_of)
+            good = _good(source, mine, block.lines, found[role], bad)
+            ids.append(mine[good])
+            places.append((source, block.lines[good]))
+            parts.append({name: block.columns[name][good] for name in names})
+    columns = _joined(parts, [len(part) for part in ids])
+    label = sources[0].label
+    every = np.concatenate(ids)
+    at = [source.at(line) for source, lines in places for line in lines.tolist()]
+    kept, twice = _fullest(every, columns)
+    if twice > 0.5 * len(every):
+        other = "events" if role == "item" else "items or events"
+        raise DataError(
+            f"{label}: {twice:,} of {len(every):,} lines have an id ({column!r}) that another line "
+            f"has; is this the file of {other}? --{role} COLUMN names the column of ids"
+        )
+    kept = kept[by_hash(every[kept])]  # lines in another order choose the same kinds
+    columns = {name: found[kept] for name, found in columns.items()}
+    same = {plain(name): name for name in columns}
+    said = {same[plain(name)]: kind for name, kind in kinds.items() if plain(name) in same}
+    commas = all(source.commas for source in sources)
+    fields = choose_fields(columns, said, commas=commas)
+    values = {
+        field.name: field_values(columns[field.column], field, label, commas=commas)
+        for field in fields
+        if field.kind != "left out"
+    }
+    oddities = {f"{role}s described again, the fullest line kept": twice} if twice else {}
+    return Rows(
+        ids=every[kept].tolist(),
+        first=[at[row] for row in kept.tolist()],
+        values=pd.DataFrame(values, index=range(len(kept))),
+        fields=fields,
+        column=column,
+        oddities=oddities,
+    )
+
+
+def _good(
+    source: Source, ids: np.ndarray, lines: np.ndarray, column: str, bad: BadLines
+) -> np.ndarray:
+    """``(n,)`` bool: the rows that have an id."""
+    for row in np.flatnonzero(ids == "").tolist():
+        at = source.at(int(lines[row]))
+        bad.add(BadLine(at, f"no {column!r}", f"no {column!r}, so it is nothing's line"))
+    spoiled = each(ids, is_spoiled, bool)
+    if spoiled.any():
+        row = int(spoiled.argmax())
+        raise DataError(
+            f"{source.at(int(lines[row]))}: id {shown(ids[row])} is in scientific notation: a "
+            "spreadsheet has dropped its last digits; export the column as text"
+        )
+    good: np.ndarray = ids != ""
+    return good
+
+
+def _joined(
+    parts: Sequence[Mapping[str, np.ndarray]], sizes: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Columns of all blocks, None where a block has none of a name."""
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    joined = {}
+    for name in names:
+        blocks = [
+            part[name] if name in part else np.full(size, None, dtype=object)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        if len({block.dtype for block in blocks}) > 1:
+            blocks = [block.astype(object) for block in blocks]
+        joined[name] = np.concatenate(blocks)
+    return joined
+
+
+def _fullest(ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """``(k,)`` the row of each id in order of first appearance, and how many rows are left out."""
+    repeated = pd.Series(ids).duplicated(keep=False).to_numpy()
+    best: dict[str, tuple[tuple[int, int, list[str]], int]] = {}
+    for row in np.flatnonzero(repeated).tolist():
+        cells = [str(values[row]) for values in columns.values() if not _is_empty(values[row])]
+        fullness = (len(cells), sum(map(len, cells)), cells)
+        best[ids[row]] = max(best.get(ids[row], (fullness, row)), (fullness, row), key=_first)
+    keep = ~repeated
+    keep[[row for _, row in best.values()]] = True
+    return np.flatnonzero(keep), int((~keep).sum())
+
+
+def _first(entry: tuple[tuple[int, int, list[str]], int]) -> tuple[int, int, list[str]]:
+    return entry[0]
+
+
+def _is_empty(value: object) -> bool:
+    if isinstance(value, np.ndarray | list | tuple | dict):
+        return not len(value)
+    return value is None or value == "" or value != value

@@ -1,0 +1,156 @@
+"""A column of times: epochs in s, ms, µs or ns, dates; recognised, and refused where mixed."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from process.moments import LATEST, with_words
+from process.table.values import NOTHING
+
+TICKS = 1_000_000  # a second
+UNKNOWN = -1
+FORMS = (
+    "Unix seconds",
+    "Unix milliseconds",
+    "Unix microseconds",
+    "Unix nanoseconds",
+    "dates such as 20250131, read as UTC",
+    "dates and times with their zones",
+    "dates and times without a zone, read as UTC",
+    "dates such as 31.01.2025, read as UTC",
+    "dates such as 2025年1月31日, read as UTC",
+)
+SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS, COMPACT, ZONED, PLAIN, DOTTED, CHINESE = range(9)
+EXPECTED = (
+    "a time from 1970 to now: Unix seconds, ms, µs or ns, or a date such as 2025-01-31 18:30:00"
+)
+_UNITS = ((1e17, NANOSECONDS, 1e3), (1e14, MICROSECONDS, 1.0), (1e11, MILLISECONDS, 1e-3))
+_ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
+_CLOCK = r"(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)"
+_GERMAN = re.compile(rf"(\d{{1,2}})\.(\d{{1,2}})\.(\d{{4}})(?:,?[ T]+{_CLOCK})?")
+_SLASHED = re.compile(rf"(\d{{4}})[/.](\d{{1,2}})[/.](\d{{1,2}})(?:[ T]+{_CLOCK})?")
+_KANJI = re.compile(rf"(\d{{4}})年(\d{{1,2}})月(\d{{1,2}})日?(?: *{_CLOCK})?")
+
+
+def read_times(values: np.ndarray, *, zoned: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times of a block.
+
+    Args:
+        values: ``(n,)`` of any form.
+        zoned: datetimes that had a time zone.
+
+    Returns:
+        ``(n,)`` int64 Unix microseconds, -1 where there is nothing; ``(n,)`` int8 place in
+        ``FORMS``, -1 where there is nothing; ``(n,)`` bool: what is no possible time.
+    """
+    if values.dtype.kind == "M":
+        moments = values.astype("datetime64[us]").astype(np.int64)
+        empty = np.isnat(values)
+        form = np.where(empty, -1, ZONED if zoned else PLAIN)
+        return _checked(np.where(empty, UNKNOWN, moments), form, np.zeros(len(values), bool))
+    if values.dtype.kind in "iuf":
+        return _checked(*_epochs(values.astype(np.float64), values))
+    cells = pd.Series([_cell(value) for value in values.tolist()], dtype=object)
+    filled = (cells != "").to_numpy()
+    as_numbers = pd.to_numeric(cells.where(filled), errors="coerce")
+    numeric = as_numbers.notna().to_numpy()
+    ticks, form = np.full(len(cells), UNKNOWN), np.full(len(cells), -1)
+    wrong = np.zeros(len(cells), dtype=bool)
+    if numeric.any():
+        whole = as_numbers[numeric].to_numpy()
+        ticks[numeric], form[numeric], wrong[numeric] = _epochs(whole.astype(np.float64), whole)
+    dated = filled & ~numeric
+    if dated.any():
+        ticks[dated], form[dated], wrong[dated] = _dates(cells[dated])
+    return _checked(ticks, form, wrong)
+
+
+def _cell(value: Any) -> str:
+    if type(value) is not str:
+        if value is None or value != value:
+            return ""
+        value = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    text: str = value.strip()
+    return "" if text.lower() in NOTHING else text
+
+
+def _epochs(numbers: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Units by size: as seconds 1e11 is the year 5138."""
+    wrong, empty = np.isinf(numbers), np.isnan(numbers)
+    numbers = np.where(wrong | empty, 0, numbers)
+    form, ticks = np.full(len(numbers), SECONDS), np.floor(numbers * TICKS)
+    for least, unit, factor in _UNITS:
+        mine = (numbers >= least) & (form == SECONDS)
+        form[mine] = unit
+        ticks[mine] = np.floor(numbers[mine] / factor)
+    moments = np.where(np.abs(ticks) < 2**62, ticks, -(2.0**40)).astype(np.int64)
+    if exact.dtype.kind in "iu":  # float64 rounds nanoseconds
+        for unit, factor in ((MICROSECONDS, 1), (NANOSECONDS, 1000)):
+            mine = form == unit
+            moments[mine] = exact[mine] // factor
+        mine = form == MILLISECONDS
+        moments[mine] = exact[mine] * 1000
+    compact = (numbers >= 19000101) & (numbers <= 21001231) & (numbers % 1 == 0)
+    if compact.any():
+        days = pd.to_datetime(
+            pd.Series(numbers[compact].astype(np.int64).astype(str)),
+            format="%Y%m%d", errors="coerce",
+        )  # fmt: skip
+        known = days.notna().to_numpy()
+        places = np.flatnonzero(compact)[known]
+        moments[places] = days[known].to_numpy().astype("datetime64[us]").astype(np.int64)
+        form[places] = COMPACT
+    moments[empty], form[empty] = UNKNOWN, -1
+    return moments, form, wrong
+
+
+def _dates(cells: pd.Series[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    texts = cells.str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
+    found = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+    form = np.where(texts.str.contains(_ZONE, regex=True).to_numpy(bool), ZONED, PLAIN)
+    moments = found.dt.tz_localize(None).to_numpy()
+    ticks = moments.astype("datetime64[us]").astype(np.int64)
+    wrong = found.isna().to_numpy()
+    for place in np.flatnonzero(wrong).tolist():
+        moment = _other(texts.iloc[place])
+        if moment is not None:
+            ticks[place], form[place] = moment
+            wrong[place] = False
+    return ticks, form, wrong
+
+
+def _other(text: str) -> tuple[int, int] | None:
+    """Microseconds and form of a date that is not ISO; None where it can be read in two ways."""
+    try:
+        if german := _GERMAN.fullmatch(text):
+            day, month, year, clock = german.groups()
+            return _moment(year, month, day, clock), DOTTED
+        if slashed := _SLASHED.fullmatch(text):
+            return _moment(*slashed.groups()), PLAIN
+        if chinese := _KANJI.fullmatch(text):
+            return _moment(*chinese.groups()), CHINESE
+        if text[:1].isalpha():
+            return with_words(text) * TICKS, ZONED
+    except (ValueError, KeyError, OverflowError):
+        return None
+    return None
+
+
+def _moment(year: str, month: str, day: str, clock: str | None) -> int:
+    clock = clock or "00:00"
+    hour = clock if clock[1] != ":" else f"0{clock}"
+    moment = datetime.fromisoformat(f"{year}-{int(month):02}-{int(day):02}T{hour}")
+    return round(moment.replace(tzinfo=UTC).timestamp() * TICKS)
+
+
+def _checked(
+    ticks: np.ndarray, form: np.ndarray, wrong: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    known = form >= 0
+    wrong = wrong | (known & ((ticks < 0) | (ticks > LATEST * TICKS)))
+    return np.where(wrong | ~known, UNKNOWN, ticks), form.astype(np.int8), wrong
