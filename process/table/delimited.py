@@ -200,8 +200,8 @@ class Delimited:
         if "unexpected end" in reason:
             reason = "a quoted cell has no closing quote"
         return DataError(
-            f"{self._file}:{where}: the row that begins here cannot be read ({reason}); --no-quotes "
-            "takes quotes as characters"
+            f"{self._file}:{where}: the row that begins here cannot be read ({reason}); "
+            "--no-quotes takes quotes as characters"
         )
 
     def _undecodable(self) -> DataError:

@@ -11,7 +11,7 @@ import numpy as np
 from legos.errors import DataError
 
 _FLOAT = re.compile(r"(\d+)\.0+")
-_ZEROS = re.compile(r"0+(?=\d)")
+_ZEROS = re.compile(r"^0+(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def as_number(name: str) -> str:
     """``7`` for ``7.0`` and ``007``; all else as it is."""
     whole = _FLOAT.fullmatch(name)
     name = whole[1] if whole else name
-    return _ZEROS.sub("", name, count=1) if name.isascii() and name.isdigit() else name
+    return _ZEROS.sub("", name) if name.isascii() and name.isdigit() else name
 
 
 def _find(ids: Sequence[str], known: Sequence[str]) -> np.ndarray:

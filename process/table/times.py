@@ -114,8 +114,8 @@ def _dates(cells: pd.Series[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
     form = np.where(texts.str.contains(_ZONE, regex=True).to_numpy(bool), ZONED, PLAIN)
     moments = found.dt.tz_localize(None).to_numpy()
-    ticks = moments.astype("datetime64[us]").astype(np.int64)
-    wrong = found.isna().to_numpy()
+    ticks = moments.astype("datetime64[us]").astype(np.int64, copy=True)
+    wrong = found.isna().to_numpy(copy=True)
     for place in np.flatnonzero(wrong).tolist():
         moment = _other(texts.iloc[place])
         if moment is not None:
