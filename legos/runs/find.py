@@ -9,7 +9,6 @@ from legos.config.saved import FILE, enclosing_run
 from legos.config.yaml_files import shown
 from legos.errors import CheckpointError
 from legos.home import home, homes
-from legos.runs.checkpoint import has_checkpoint
 
 _DEPTH = 3  # runs/<data>/<model>/<run id>
 _SHOWN = 5  # runs that an error names
@@ -50,7 +49,9 @@ def runs_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """Run folders below a folder, at most so many levels deep."""
     if not folder.is_dir():
         return
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):  # such as one that is being removed
+            continue
         if (path / FILE).is_file():
             yield path
         elif depth > 1:
@@ -75,13 +76,19 @@ def _newest(folder: Path, trained: bool) -> Path:
             f"{shown(folder)}: neither a run folder nor a folder around some; expected "
             f"runs/<data>/<model>/<run id>{_known()}"
         )
-    whole = [run for run in runs if not trained or has_checkpoint(run / "checkpoints" / "best")]
+    whole = [run for run in runs if not trained or _is_trained(run)]
     if not whole:
         raise CheckpointError(
             f"{shown(folder)}: no trained model in its {len(runs)} runs; the same command that "
             f"started one goes on with it; the newest is {shown(runs[0])}"
         )
     return whole[0]
+
+
+def _is_trained(run: Path) -> bool:
+    from legos.runs.checkpoint import has_checkpoint  # imports torch, which a list does not need
+
+    return has_checkpoint(run / "checkpoints" / "best")
 
 
 def _known() -> str:

@@ -1,0 +1,249 @@
+"""``legos runs compare``: finished runs in one table, tested on the impressions that they share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from legos.config.yaml_files import shown
+from legos.errors import ConfigError, DataError, LegosError, nearest
+from legos.files import atomic_path
+from legos.runs.find import find_run
+from legos.runs.past import PastRun
+
+_FORMATS = (".md", ".csv", ".json")
+_IMPRESSIONS = ("user_id", "candidates", "labels")
+_SAME = ("data.group_by", "exp.evaluate.ranking", "exp.evaluate.exclude")
+"""What a measurement must share, for its groups to be the same ones."""
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``legos runs compare``."""
+    parser.description = (
+        "Print finished runs in one table. Each is tested against the first by a paired t-test\n"
+        "over the impressions (or users) of the test split, Holm-corrected over the rows:\n"
+        "* p < .05, ** p < .01, *** p < .001. Runs on other impressions are refused."
+    )
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", help="two or more; the first is the reference")
+    add("--split", metavar="NAME", help="a test split (default: all that they share)")
+    add("--output", type=Path, metavar="FILE", help="also write .md, .csv or .json (p-values)")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The table of one split.
+
+    Attributes:
+        rows: one a run, with marks, p-values and improvements over the first.
+        groups: impressions (or users) that the tests are over.
+    """
+
+    rows: list[Any]
+    groups: int
+
+
+def compare_runs(args: argparse.Namespace) -> None:
+    """Do what the arguments say.
+
+    Raises:
+        ConfigError: fewer than two runs, or an output of another format.
+        DataError: a run is not finished, or runs are on other impressions.
+    """
+    output: Path | None = args.output
+    if output is not None and output.suffix not in _FORMATS:
+        raise ConfigError(f"--output {output}: expected a name that ends in {', '.join(_FORMATS)}")
+    runs = [PastRun(folder) for folder in map(find_run, args.runs)]
+    counts = Counter(run.folder.resolve() for run in runs)
+    twice = [shown(folder) for folder, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigError(f"{', '.join(twice)}: given twice")
+    if len(runs) < 2:
+        raise ConfigError("compare: give two runs or more, the reference first")
+    splits = _shared_splits(runs, args.split)
+    for split in splits:
+        for run in runs[1:]:
+            _refuse_other_impressions(runs[0], run, split)
+    found = {split: _compared(runs, split) for split in splits}
+    _print(runs, found)
+    if output is not None:
+        with atomic_path(output) as path:
+            path.write_text(_TEXTS[output.suffix](runs, found), encoding="utf-8")
+        print(f"written to {output}")
+
+
+def _shared_splits(runs: Sequence[PastRun], wanted: str | None) -> list[str]:
+    for run in runs:
+        if not run.metrics:
+            raise DataError(
+                f"{shown(run.folder)}: {run.state}, so there is nothing to compare; the command "
+                "that started it goes on with it"
+            )
+    shared = [split for split in runs[0].metrics if all(split in run.metrics for run in runs)]
+    if wanted is not None:
+        if wanted not in shared:
+            hint = nearest(wanted, shared) if shared else "they share none"
+            raise DataError(f"--split {wanted}: not measured in all of these runs; {hint}")
+        return [wanted]
+    if not shared:
+        each = "; ".join(f"{shown(run.folder)}: {', '.join(run.metrics)}" for run in runs)
+        raise DataError(f"the runs have no test split in common ({each})")
+    return shared
+
+
+def _refuse_other_impressions(first: PastRun, other: PastRun, split: str) -> None:
+    """Raise DataError with all that differs where two runs are on other impressions."""
+    differ = []
+    mine, theirs = (_measured(run) for run in (first, other))
+    for key in _SAME:
+        if mine.get(key) != theirs.get(key):
+            differ.append(f"{key} is {mine.get(key)} and {theirs.get(key)}")
+    if first.results.get("fingerprint") != other.results.get("fingerprint"):
+        differ += _other_tables(first, other, split)
+    if differ:
+        raise DataError(
+            f"{shown(first.folder)} and {shown(other.folder)} were not measured on the same "
+            f"impressions of {split}: {'; '.join(differ)}"
+        )
+
+
+def _measured(run: PastRun) -> Mapping[str, Any]:
+    """The settings of the measurement that a run shows."""
+    known = run.results.get("measurements", {}).get(run.results.get("measurement"), {})
+    found: Mapping[str, Any] = known.get("settings", {})
+    return found
+
+
+def _other_tables(first: PastRun, other: PastRun, split: str) -> list[str]:
+    """What differs in the impressions of two tables; nothing where they are the same."""
+    from legos.config.saved import read_description
+    from legos.data.tables import Tables
+
+    contents = []
+    for run in (first, other):
+        folder = Path(str(read_description(run.folder).sections["data"]["folder"]))
+        try:
+            tables = Tables.load(folder)
+        except LegosError as error:
+            return [f"their tables differ, and those of {shown(run.folder)} are not here: {error}"]
+        if tables.fingerprint != run.results.get("fingerprint"):
+            return [f"their tables differ, and {folder} has changed since {shown(run.folder)}"]
+        paths = {name: Path(name) for name in tables.manifest["files"]}
+        contents.append(
+            {
+                path.name: tables.manifest["files"][name]["sha256"]
+                for name, path in paths.items()
+                if path.parent.name == split and path.name.split(".")[0] in _IMPRESSIONS
+            }
+        )
+    mine, theirs = contents
+    keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+    return [f"data {first.data} and {other.data} have other {', '.join(keys)}"] if keys else []
+
+
+def _compared(runs: Sequence[PastRun], split: str) -> Compared:
+    from legos.evaluation.groups import read_groups
+    from legos.modes.compare import significance, stars
+    from legos.reports.tables import model_row, with_improvement
+    from legos.runs.folder import RunFolder
+
+    labels = _labels(runs)
+    values = {
+        label: read_groups([RunFolder(run.folder).diagnostics(run.results["measurement"], split)])
+        for label, run in zip(labels, runs, strict=True)
+    }
+    sizes = {label: {len(each) for each in found.values()} for label, found in values.items()}
+    if any(found != sizes[labels[0]] or len(found) != 1 for found in sizes.values()):
+        told = ", ".join(f"{label} {sorted(found) or 'none'}" for label, found in sizes.items())
+        raise DataError(f"{split}: the runs have other numbers of groups: {told}")
+    shared = set.intersection(*(set(each) for each in values.values()))
+    values = {
+        label: {metric: each for metric, each in found.items() if metric in shared}
+        for label, found in values.items()
+    }
+    references = dict.fromkeys(labels[1:], labels[0])
+    tested = significance(values, references)
+    rows = [
+        replace(
+            model_row(label, [run.results], split),
+            marks={metric: stars(p) for metric, p in tested[label].items()},
+            p_values=tested[label],
+        )
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    return Compared(with_improvement(rows, references), sizes[labels[0]].pop())
+
+
+def _labels(runs: Sequence[PastRun]) -> list[str]:
+    """A name for each run: of the model, with what tells it from its namesakes."""
+    found = []
+    for run in runs:
+        namesakes = [each for each in runs if each.model == run.model]
+        seeds = {each.seed for each in namesakes}
+        if len(namesakes) == 1:
+            found.append(run.model)
+        elif len(seeds) == len(namesakes):
+            found.append(f"{run.model} seed {run.seed}")
+        else:
+            found.append(f"{run.model} {run.id[:6]}")
+    return found
+
+
+def _tables(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> dict[str, list[list[str]]]:
+    from legos.reports.tables import split_tables
+
+    return {
+        title: cells
+        for split, each in found.items()
+        for title, cells in split_tables(
+            f"{runs[0].data} · {split} · {each.groups:,} groups", each.rows, []
+        ).items()
+    }
+
+
+def _print(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> None:
+    from legos.progress import PlainConsole
+    from legos.reports.tables import print_table
+
+    console = PlainConsole()
+    for title, cells in _tables(runs, found).items():
+        print_table(console, title, cells)
+        console.print()
+    print(
+        f"* p < .05, ** p < .01, *** p < .001 against {_labels(runs)[0]}: paired t-test over "
+        "groups, Holm-corrected over the rows"
+    )
+
+
+def _markdown(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
+    from legos.reports.tables import markdown_table
+
+    tables = _tables(runs, found).items()
+    text = [f"### {title}\n\n{markdown_table(cells)}" for title, cells in tables]
+    named = [f"- {label}: `{run.folder}`" for label, run in zip(_labels(runs), runs, strict=True)]
+    return "\n".join([*text, *named, ""])
+
+
+def _csv(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
+    from legos.reports.tables import csv_table, csv_text
+
+    return csv_text([line for split, each in found.items() for line in csv_table(each.rows, split)])
+
+
+def _json(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
+    said = {
+        "runs": {label: str(run.folder) for label, run in zip(_labels(runs), runs, strict=True)},
+        "splits": {
+            split: {"groups": each.groups, "rows": [vars(row) for row in each.rows]}
+            for split, each in found.items()
+        },
+    }
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+_TEXTS = {".md": _markdown, ".csv": _csv, ".json": _json}
