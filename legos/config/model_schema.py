@@ -245,6 +245,11 @@ class SystemModel(Settings):
         """What it has that settings are read for (:class:`legos.settings.AskedFor`)."""
         return frozenset()
 
+    @property
+    def leaves_out_valid(self) -> bool:
+        """Whether it never recommends what a user clicked in the valid split, in no ranking."""
+        return False
+
     @classmethod
     def as_in_runs(cls, found: Mapping[str, Any]) -> dict[str, Any]:
         """Settings by the keys of finished runs, without those that had none and are as ever.

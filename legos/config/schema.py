@@ -367,6 +367,16 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _exclusions_agree(self) -> Self:
+        if self.model.leaves_out_valid and self.exp.evaluate.exclude == "nothing":
+            raise ValueError(
+                f"exp.evaluate.exclude nothing, but model {self.model.name} never recommends what "
+                "a user had in train and valid (model.recommendation.exclude train+valid); change "
+                "one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_set_of_impressions(self) -> Self:
         models = self.exp.compare.models if self.exp.compare else ()
         problems = [

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.config.schema import RunConfig
 from legos.data.batch import clicks_of
 from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_owners, join_rows
@@ -141,9 +142,15 @@ def what_to_rank(
     )
 
 
+def excluded_by(config: RunConfig) -> Exclude:
+    """What rankings of all items leave out."""
+    exclude = config.exp.evaluate.exclude
+    return "history+valid" if config.model.leaves_out_valid else exclude
+
+
 def ranking_of(workplace: Workplace, interactions: Interactions) -> Ranking:
-    """What of a split is to be ranked, by the settings of ``exp.evaluate``."""
-    exclude, valid = workplace.config.exp.evaluate.exclude, None
+    """What of a split is to be ranked, by the settings of ``exp.evaluate`` and of the model."""
+    exclude, valid = excluded_by(workplace.config), None
     if exclude == "history+valid":
         valid = workplace.split(workplace.config.data.splits.valid)
     return what_to_rank(workplace.tables, interactions, exclude=exclude, valid=valid)

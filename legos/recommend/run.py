@@ -17,8 +17,10 @@ from legos.config.schema import RunConfig
 from legos.data.ragged import Ragged, RaggedArray, from_rows
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, nearest
+from legos.evaluation.rank import excluded_by
 from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue
+from legos.recommend.everyone import write_lists
 from legos.recommend.histories import clicks_in, histories_before, whole_histories
 from legos.recommend.names import unknown_name
 from legos.recommend.new_items import read_new_items
@@ -63,6 +65,28 @@ class Opened:
 
     workplace: Workplace
     model: Recommending
+
+
+class Session:
+    """A user of whom a model remembers what it has read; an event costs one token.
+
+    Args:
+        catalogue: of ids.
+        session: by numbers.
+    """
+
+    def __init__(self, catalogue: Catalogue, session: Any) -> None:
+        self._catalogue, self._session = catalogue, session
+
+    def append(self, items: Sequence[str | int]) -> None:
+        """Read further items; they are not recommended from here on."""
+        self._session.append(self._catalogue.numbers(items))
+
+    def recommend(self, k: int = 10) -> pd.DataFrame:
+        """The best items that the user has not had: item_id, score, title."""
+        refuse_size(k)
+        best = self._session.best(k)
+        return self._catalogue.frame(best.items[0].cpu(), best.scores[0].cpu())
 
 
 class TrainedRun:
@@ -163,7 +187,7 @@ class TrainedRun:
         Args:
             readers: each a user's id, a list of item ids, or a :class:`Reader`.
         """
-        _refuse_size(k)
+        refuse_size(k)
         if not readers:
             return []
         catalogue = self.catalogue
@@ -198,7 +222,7 @@ class TrainedRun:
         Raises:
             ConfigError: the model has no vectors of items.
         """
-        _refuse_size(k)
+        refuse_size(k)
         catalogue = self.catalogue
         best = catalogue.similar(self._item(item), k)
         return catalogue.frame(best.items[0], best.scores[0])
@@ -298,6 +322,34 @@ class TrainedRun:
             self._catalogue = catalogue.with_items(items)
         return list(items.ids)
 
+    def recommend_all(
+        self,
+        k: int = 50,
+        output: str | Path = "recommendations.parquet",
+        *,
+        users: Sequence[str] | None = None,
+        exclude_seen: bool = True,
+    ) -> Path:
+        """Write the lists of every user; see :func:`legos.recommend.everyone.write_lists`."""
+        return write_lists(self, Path(output), k=k, users=users, exclude_seen=exclude_seen)
+
+    def session(self, user: str | int) -> Session:
+        """Serve one user whose history stays in memory as keys and values (CLLM4Rec).
+
+        Raises:
+            DataError: there is no such user.
+            ConfigError: the model keeps nothing of a history, or cannot.
+        """
+        catalogue, number = self.catalogue, self._user(user)
+        open_session: Callable[..., Any] | None = getattr(catalogue.model, "session", None)
+        if open_session is None:
+            raise ConfigError(
+                f"session: model {self.config.model.name} (system {self.config.model.system}) "
+                "reads a history anew each time; take recommend(history=...)"
+            )
+        items = torch.unique(self._histories.row(number))  # ascending, as prompts are
+        return Session(catalogue, open_session(number, items))
+
     def rate(self, user: str | int, item: str | int) -> float:
         """The stars that a user would give an item (RecSysLLM)."""
         stars: float = self._able("rate")(self._user(user), self._item(item))
@@ -368,7 +420,7 @@ class TrainedRun:
             history = self._histories.row(user).numpy()
             return _Asked(user, history, history)
         history = self._before(reader.before).row(user)
-        exclude = self.config.exp.evaluate.exclude
+        exclude = excluded_by(self.config)
         if exclude == "nothing":
             return _Asked(user, history, history[:0])
         if exclude == "history" or reader.before == self.config.data.splits.valid:
@@ -393,6 +445,6 @@ def _readers(asked: Sequence[_Asked]) -> Readers:
     return Readers(users, from_rows([each.history for each in asked], "int64").tensors())
 
 
-def _refuse_size(k: int) -> None:
+def refuse_size(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ConfigError(f"k: {k!r}; expected a number of items from 1 on")

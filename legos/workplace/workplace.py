@@ -81,6 +81,7 @@ class Workplace:
     Attributes:
         profiles: the users' fields, on the device; None where the data YAML names none.
         shapes_only: neither a language model nor its token vectors are read where they are missing.
+        trained_on: the tables that these extend; None: they extend none.
     """
 
     config: RunConfig  # the run's configuration
@@ -92,6 +93,7 @@ class Workplace:
     profiles: ItemStore | None
     language_model: LanguageModel | None  # that the item encoder stands on; None where it does not
     shapes_only: bool = False
+    trained_on: Tables | None = None
 
     @classmethod
     def open(
@@ -147,11 +149,21 @@ class Workplace:
         )
         model, accelerator = self.language_model, self.accelerator
         store, profiles = _contents(self.config, tables, accelerator, model, say)
-        return replace(self, tables=tables, store=store, known=known, profiles=profiles)
+        return replace(
+            self,
+            tables=tables,
+            store=store,
+            known=known,
+            profiles=profiles,
+            trained_on=self.trained_on or self.tables,
+        )
 
     def split(self, name: str) -> Interactions:
-        """Another split, on the device."""
-        return read_split(self.config, self.tables, name).to(self.accelerator.device)
+        """Another split, on the device; of tables that extend others, also one of those."""
+        tables = self.tables
+        if self.trained_on is not None and name not in tables.splits:
+            tables = self.trained_on
+        return read_split(self.config, tables, name).to(self.accelerator.device)
 
     def model(self, say: Callable[[str], None] = lambda text: None) -> Recommender:
         """The model of the model YAML over the token vectors of the embed YAML.

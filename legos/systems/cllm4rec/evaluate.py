@@ -18,7 +18,7 @@ from legos.data.rows import token_batches
 from legos.data.sampling import distinct_rows
 from legos.errors import DataError
 from legos.evaluation.measure import SplitResult, evaluating, measure_scorer
-from legos.evaluation.rank import top_items
+from legos.evaluation.rank import Best, top_items
 from legos.systems.cllm4rec.batches import RecommendationPrompts, Templates
 from legos.systems.cllm4rec.model import Cllm4Rec
 from legos.workplace.workplace import Workplace
@@ -52,25 +52,40 @@ def _scorer(
     workplace: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, states: States
 ) -> Callable[[Tensor], Tensor]:
     """Scores of all items for pages of states: ``(s,)`` int64 -> fp32 ``(s, J)`` on the device."""
-    users, device = states.users.cpu(), workplace.accelerator.device
+    users = states.users.cpu()
     read = workplace.tables.lists("histories", "items").select(states.histories.cpu())
-    width = workplace.tables.num_items
-    items = distinct_rows(read.rows, read.values.long(), rows=len(users), width=width)
 
-    @torch.no_grad()
     def score(page: Tensor) -> Tensor:
         page = page.cpu()
-        batch = prompts.prompts(users[page], items=items.select(page))
-        lengths = batch.tokens.lengths
-        budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
-        scores = torch.empty(len(page), len(model.item_head), device=device)
-        for rows in token_batches(lengths, budget):
-            with workplace.accelerator.autocast():
-                part = model.scores(batch.part(rows, counts=False).to(device))
-            scores[rows.to(device)] = part
-        return scores
+        return score_all(workplace, model, prompts, users[page], read.select(page))
 
     return score
+
+
+@torch.no_grad()
+def score_all(
+    workplace: Workplace,
+    model: Cllm4Rec,
+    prompts: RecommendationPrompts,
+    users: Tensor,
+    read: Ragged,
+) -> Tensor:
+    """Scores of all items for users ``(s,)`` int64 who have read s rows of items.
+
+    Returns:
+        ``(s, J)`` float32 on the device.
+    """
+    device, width = workplace.accelerator.device, workplace.tables.num_items
+    items = distinct_rows(read.rows, read.values.long(), rows=len(users), width=width)
+    batch = prompts.prompts(users, items=items)
+    lengths = batch.tokens.lengths
+    budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
+    scores = torch.empty(len(users), len(model.item_head), device=device)
+    for rows in token_batches(lengths, budget):
+        with workplace.accelerator.autocast():
+            part = model.scores(batch.part(rows, counts=False).to(device))
+        scores[rows.to(device)] = part
+    return scores
 
 
 class UserSession:
@@ -81,7 +96,7 @@ class UserSession:
     Args:
         model: in evaluation mode, with a causal backbone.
         items: ``(n,)`` int64 its items so far, in the order of the prompt.
-        never: items that are not recommended either.
+        never: items that are not recommended either, such as those that no list is made of.
 
     Attributes:
         items: all item numbers read so far; they are never recommended.
@@ -137,11 +152,15 @@ class UserSession:
             self._cache.crop(-len(self._suffix))
         return self._model.item_scores(state)
 
-    def top(self, count: int) -> Tensor:
-        """The best ``count`` items that the user does not have: ``(M,)`` int64, best first."""
+    def best(self, count: int) -> Best:
+        """The best ``count`` items that the user does not have: one row."""
         scores = self.scores()[None]
         own = torch.tensor([*self.items, *self._never], dtype=torch.int64, device=scores.device)
-        return top_items(scores, _row(own), count).items[0]
+        return top_items(scores, _row(own), count)
+
+    def top(self, count: int) -> Tensor:
+        """Their numbers alone: ``(M,)`` int64, best first."""
+        return self.best(count).items[0]
 
     @torch.no_grad()
     def _read(self, tokens: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ class ContentSettings(Settings):
 class RecommendationSettings(Settings):
     """Recommendation-oriented finetuning and prediction."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"exclude"})  # it used to decide nothing
     mask_ratio: Share = 0.2
     """Share of a user's items that the prompt hides, at least one (0.2 in the public code)."""
     target: Literal["holdout", "all_train"] = "holdout"
@@ -131,8 +132,8 @@ class RecommendationSettings(Settings):
     """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
     test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
     """Order of items in prompts at test time."""
-    exclude: Annotated[Literal["train", "train+valid"], NOTHING] = "train"
-    """What serving never recommends; a run is measured by `exp.evaluate.exclude`."""
+    exclude: Annotated[Literal["train", "train+valid"], CHOICE] = "train"
+    """What is never recommended; `train+valid` makes `exp.evaluate.exclude` history+valid."""
     scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"
     """`next_item`: by the item language model after the history (LLM-PreRec)."""
 
@@ -236,6 +237,11 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     """What trains and scores."""
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
+
+    @property
+    def leaves_out_valid(self) -> bool:
+        """As ``recommendation.exclude`` says."""
+        return self.recommendation.exclude == "train+valid"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from legos.systems.cllm4rec.corpus import tokenized_corpus, train_items
 from legos.systems.cllm4rec.evaluate import UserSession, evaluate
 from legos.systems.cllm4rec.model import Assembled, build_cllm4rec
 from legos.systems.cllm4rec.recipe import Cllm4RecRecipe, TaskRows
+from legos.systems.cllm4rec.recommend import Cllm4RecRecommender
 from legos.systems.cllm4rec.settings import Cllm4RecModel
 from legos.systems.cllm4rec.stages import Pretrained, Task
 from legos.training.recipe import PRETRAINED
@@ -111,6 +112,12 @@ class Cllm4RecSystem:
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Score and measure a split."""
         return evaluate(self.workplace, self.model, self.prompts, interactions, thorough=thorough)
+
+    def recommender(self) -> Cllm4RecRecommender:
+        """The loaded weights as a recommender."""
+        return Cllm4RecRecommender(
+            self.workplace, self.model.eval(), self.prompts, self.assembled.templates
+        )
 
     def session(self, user: str) -> UserSession:
         """Serve one user, by id; train items are read, in the order of prompts at test time.

@@ -1,0 +1,120 @@
+"""CLLM4Rec recommends what its evaluation ranks first, leaves out what it says, serves sessions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import legos
+from legos.errors import ConfigError, DataError
+from legos.evaluation.rank import rank, ranking_of
+from legos.modes.main import run
+from legos.recommend.run import Opened, Reader, TrainedRun
+from legos.systems.cllm4rec.evaluate import _scorer
+from tests.recommend.lists import assert_same_lists
+from tests.systems.cllm4rec.world import world_config, world_tables
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    root = tmp_path_factory.mktemp("cllm4rec")
+    world_tables(root / "tables", reviews=True)
+    stages = {"pretraining_epochs": 1, "finetuning_epochs": 2}
+    run(world_config(root, model={"train": {"stages": stages}}))
+    return legos.open(root / "runs", device="cpu")
+
+
+def evaluated(opened: TrainedRun, split: str, k: int) -> np.ndarray:
+    """Lists of the evaluation, by impression."""
+    workplace = opened._opened.workplace
+    model = opened.catalogue.model
+    interactions = workplace.split(split)
+    ranking = ranking_of(workplace, interactions)
+    score = _scorer(workplace, model.model, model.prompts, ranking.states)  # type: ignore[attr-defined]
+    lists = rank(ranking, score, k=k).lists
+    assert lists is not None
+    return lists
+
+
+def readers(opened: TrainedRun, split: str) -> list[Reader]:
+    users = opened.tables.scalar(split, "user_id").tolist()
+    return [Reader(opened.users[user], before=split) for user in users]
+
+
+def test_a_list_is_that_of_the_evaluation(opened: TrainedRun) -> None:
+    expected = evaluated(opened, "test", 12)
+    found = opened.recommend_many(readers(opened, "test"), 12)
+    assert_same_lists(found, expected, opened.catalogue.ids)
+
+
+def with_train_and_valid_left_out(opened: TrainedRun) -> TrainedRun:
+    """The same run by ``model.recommendation.exclude: train+valid``."""
+    settings = opened.config.model.model_dump(mode="json")
+    settings["recommendation"]["exclude"] = "train+valid"
+    config = opened.config.model_copy(
+        update={"model": type(opened.config.model).model_validate(settings)}
+    )
+    workplace = replace(opened._opened.workplace, config=config)
+    model = opened.catalogue.model
+    return TrainedRun(opened.folder, config, opened.tables, lambda: Opened(workplace, model))
+
+
+def test_what_a_model_never_recommends_counts_in_its_evaluation_too(opened: TrainedRun) -> None:
+    other = with_train_and_valid_left_out(opened)
+    workplace = other._opened.workplace
+    before = ranking_of(opened._opened.workplace, workplace.split("test"))
+    after = ranking_of(workplace, workplace.split("test"))
+    assert (before.sizes - after.sizes).tolist() == [1] * 20  # one valid click a user
+    valid = ranking_of(workplace, workplace.split("valid"))
+    assert valid.unlisted == 0
+    found = other.recommend_many(readers(other, "test"), 40)
+    expected = evaluated(other, "test", 40)
+    assert_same_lists(found, expected, other.catalogue.ids)
+
+
+def test_leaving_out_nothing_and_train_and_valid_contradict_each_other(tmp_path: Path) -> None:
+    model = {"recommendation": {"exclude": "train+valid"}}
+    with pytest.raises(ValueError, match=r"exp\.evaluate\.exclude nothing, but model cllm4rec"):
+        world_config(tmp_path, model=model, evaluate={"exclude": "nothing"})
+
+
+def test_a_session_goes_on_where_a_list_would_begin_anew(opened: TrainedRun) -> None:
+    session = opened.session("U3")
+    first = session.recommend(5)
+    listed = opened.recommend("U3", k=5)
+    assert first["item_id"].tolist() == listed["item_id"].tolist()
+    assert np.allclose(first["score"], listed["score"], atol=1e-4)
+    event = first["item_id"][0]
+    session.append([event])
+    assert event not in session.recommend(40)["item_id"].tolist()
+
+
+def test_reasons_scores_and_vectors_are_there(opened: TrainedRun) -> None:
+    history = opened.history("U3")["item_id"].tolist()
+    reasons = opened.reasons("B30", "U3")
+    assert sorted(reasons["item_id"]) == sorted(history)
+    assert reasons["share"].abs().sum() == pytest.approx(1.0)
+    assert opened.item_vectors().shape == (32, 32)
+    assert opened.user_vectors().shape == (20, 32)
+    assert len(opened.similar("B3", k=4)) == 4
+    scores = opened.score(["U3", "U4"], ["B1", "B2"])
+    assert scores.shape == (2, 2)
+
+
+def test_what_it_cannot_do_says_so_in_one_line(opened: TrainedRun) -> None:
+    frame = pd.DataFrame({"item_id": ["x"], "title": ["a piano number1"]})
+    for ask, message in (
+        (lambda: opened.recommend(history=["B1"]), "a token of every user"),
+        (lambda: opened.add_items(frame), "a token of every item"),
+        (lambda: opened.headline("fine"), "writes no texts"),
+    ):
+        with pytest.raises(ConfigError, match=message) as found:
+            ask()
+        assert "\n" not in str(found.value)
+    with pytest.raises(DataError, match="no user 'U77'"):
+        opened.session("U77")
+    assert len(opened.recommend("U1", history=["B9"], k=31)) == 31

@@ -1,0 +1,73 @@
+"""Lists of all users as a file: what each gets alone, whole or not at all, and after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from legos.errors import ConfigError, DataError
+from legos.recommend.everyone import write_lists
+from legos.recommend.run import TrainedRun
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_every_user_gets_what_they_get_alone(opened: TrainedRun, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"lists.{kind}"
+    assert opened.recommend_all(k=4, output=path) == path
+    read: Any = {"parquet": pd.read_parquet, "csv": pd.read_csv}.get(kind)
+    found = read(path) if read else pd.read_json(path, lines=True)
+    assert list(found) == ["user_id", "rank", "item_id", "score"]
+    assert found["user_id"].unique().tolist() == opened.users
+    for user in ("U0", "U21"):
+        own = found[found["user_id"] == user]
+        assert own["rank"].tolist() == [1, 2, 3, 4]
+        assert own["item_id"].tolist() == opened.recommend(user, k=4)["item_id"].tolist()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_done_before_a_kill_is_not_done_again(
+    opened: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole.parquet"
+    write_lists(opened, whole, k=3, page=10)
+    asked: list[int] = []
+    many = opened.recommend_many
+
+    def dying(readers: Any, *given: Any, **named: Any) -> Any:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.extend([len(readers)] if readers else [])
+        return many(readers, *given, **named)
+
+    monkeypatch.setattr(opened, "recommend_many", dying)
+    path = tmp_path / "lists.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        write_lists(opened, path, k=3, page=10)
+    assert not path.exists()
+    asked.clear()
+    write_lists(opened, path, k=3, page=10)
+    assert asked == [10, 10]
+    assert path.read_bytes() == whole.read_bytes()
+    monkeypatch.undo()
+    monkeypatch.setattr(opened, "recommend_many", dying)
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        write_lists(opened, path, k=3, page=10)
+    assert path.read_bytes() == whole.read_bytes()
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):  # another k: nothing of that is of use
+        write_lists(opened, path, k=2, page=10)
+    assert asked == [10, 10]
+
+
+def test_other_files_and_users_are_refused(opened: TrainedRun, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends with \.parquet, \.csv, \.jsonl"):
+        opened.recommend_all(output=tmp_path / "lists.xlsx")
+    with pytest.raises(DataError, match="no user 'U77'"):
+        opened.recommend_all(output=tmp_path / "lists.csv", users=["U1", "U77"])
+    with pytest.raises(ConfigError, match="k: 0"):
+        opened.recommend_all(k=0, output=tmp_path / "lists.csv")
+    assert not list(tmp_path.iterdir())
