@@ -48,19 +48,22 @@ class Recommending(Protocol):
 
     Every method may be called from several threads at once. Nothing changes what is there:
     :meth:`extended` gives another one.
-
-    Attributes:
-        offered: ``(items,)`` bool on the CPU: what lists are made of.
-        history_length: the newest items of a history that are read at most; None: all.
-        at_once: readers that are scored together at most.
-        similarity: how the vectors of readers and items give scores, so that an index over the
-            vectors of items finds the same lists; None: not by one product of vectors.
     """
 
-    offered: Tensor
-    history_length: int | None
-    at_once: int
-    similarity: Literal["dot", "cosine"] | None
+    @property
+    def offered(self) -> Tensor:
+        """``(items,)`` bool on the CPU: what lists are made of."""
+
+    @property
+    def history_length(self) -> int | None:
+        """The newest items of a history that are read at most; None: all."""
+
+    @property
+    def similarity(self) -> Literal["dot", "cosine"] | None:
+        """How the vectors of readers and items give scores; None: not by one product of them.
+
+        Where they do, an index over the vectors of items finds the same lists.
+        """
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
         """The best items of each reader among all that are offered, on the CPU.

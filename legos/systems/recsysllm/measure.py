@@ -12,6 +12,7 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.errors import ConfigError, DataError
+from legos.evaluation.rank import NO_ITEM, Best
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.sharing import Sharing
 from legos.systems.recsysllm.automaton import NOWHERE
@@ -85,26 +86,70 @@ class PromptMeasure:
         task = self._world.families.users[template.family]
 
         def search(page: Tensor) -> tuple[np.ndarray, list[str]]:
-            pasts = excluded.select(page)
             with self._accelerator.autocast():
                 read = self._read(task.evaluate(rows[page], template.name, split))
-                ranked = rank_entities(
-                    self._backbone, read, self._items, self._automaton,
-                    num_beams=beams, excluded=pasts.to(self._device),
-                )  # fmt: skip
+                lists = self._listed(read, excluded.select(page), beams).items.numpy()
                 texts = self._fill(template, read)[0] if thorough else []
-            lists = np.full((len(page), beams), -1, dtype=np.int64)
-            for at, nodes in enumerate(ranked.nodes):
-                past = set(pasts.row(at).tolist())
-                items = self._items.entities(nodes[nodes != NOWHERE]).values.tolist()
-                kept = [item for item in dict.fromkeys(items) if item not in past][:beams]
-                lists[at, : len(kept)] = kept
             return lists, texts
 
         pages = self._sharing.gathered(torch.arange(len(rows)).split(self._own.batch_size), search)
         texts = [text for _, texts in pages for text in texts]
         lists = np.concatenate([lists for lists, _ in pages])
         return lists, self._valid_rate(texts) if thorough else None
+
+    def best_items(self, instances: Sequence[Instance], excluded: Ragged, beams: int) -> Best:
+        """The most likely items among all, for prompts whose answer is an item.
+
+        Args:
+            instances: B prompts.
+            excluded: B rows of items that are no answers.
+            beams: of the search; lists are as long.
+
+        Returns:
+            items and the log-probabilities of their names, on the CPU.
+        """
+        found = []
+        for page in torch.arange(len(instances)).split(self._own.batch_size):
+            with self._accelerator.autocast():
+                read = self._read([instances[at] for at in page.tolist()])
+                found.append(self._listed(read, excluded.select(page), beams))
+        return Best(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def scores(self, instances: Sequence[Instance], items: Tensor) -> Tensor:
+        """Log-probability of the names of items ``(C,)`` as answers: ``(B, C)`` on the CPU."""
+        found, count = [], len(items)
+        names = self._world.pool.surfaces(ITEM, items, space=True).to(self._device)
+        for begin in range(0, len(instances), self._own.batch_size):
+            some = instances[begin : begin + self._own.batch_size]
+            owners = torch.arange(len(some), device=self._device).repeat_interleave(count)
+            asked = torch.arange(count, device=self._device).repeat(len(some))
+            with torch.no_grad(), self._accelerator.autocast():
+                listed = names.select(asked)
+                read = self._read(some)
+                scores = score_candidates(self._backbone, read, listed, owners, self._automaton)
+            found.append(scores.view(len(some), count).float().cpu())
+        return torch.cat(found)
+
+    def _listed(self, read: ReadPrompts, excluded: Ragged, beams: int) -> Best:
+        """The most likely items of prompts that are read; items of one name count alike."""
+        ranked = rank_entities(
+            self._backbone, read, self._items, self._automaton,
+            num_beams=beams, excluded=excluded.to(self._device),
+        )  # fmt: skip
+        lists = torch.full((len(excluded), beams), NO_ITEM)
+        scores = torch.full((len(excluded), beams), -torch.inf)
+        for at, (nodes, own) in enumerate(zip(ranked.nodes, ranked.scores, strict=True)):
+            there = nodes != NOWHERE
+            named = self._items.entities(nodes[there])
+            values = named.spread(own[there]).tolist()
+            past, found = set(excluded.row(at).tolist()), dict[int, float]()
+            for item, value in zip(named.values.tolist(), values, strict=True):
+                if item not in past:
+                    found.setdefault(item, value)
+            kept = min(beams, len(found))
+            lists[at, :kept] = torch.tensor(list(found)[:kept], dtype=torch.int64)
+            scores[at, :kept] = torch.tensor(list(found.values())[:kept])
+        return Best(lists, scores)
 
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates

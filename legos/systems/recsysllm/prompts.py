@@ -255,6 +255,13 @@ class Catalogue:
         return texts
 
 
+def further_names(known: Sequence[str], titles: Sequence[str], *, max_words: int) -> list[str]:
+    """Names of new items beside known ones, which keep theirs; all different."""
+    cut = [" ".join(title.split()[:max_words]) for title in titles]
+    names, _ = item_names([*known, *cut], [""] * (len(known) + len(cut)), max_words=2**31)
+    return names[len(known) :]
+
+
 def item_names(
     titles: Sequence[str], about: Sequence[str], *, max_words: int
 ) -> tuple[list[str], dict[str, int]]:

@@ -17,6 +17,7 @@ from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
 from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream, fit_positions
+from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.world import intra_rows, open_world
 from legos.training.recipe import TrainedRecord
@@ -95,6 +96,11 @@ class RecsysllmSystem:
         if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
             fit_positions(self.backbone, found)
         return take_trained(self.backbone, found, checkpoint, InfillRecipe.system)
+
+    def recommender(self) -> RecsysllmRecommender:
+        """The loaded weights as a recommender."""
+        self.backbone.eval()
+        return RecsysllmRecommender(self.workplace, self.backbone, self.world)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
         """Measure a split with every prompt that was chosen."""

@@ -32,6 +32,40 @@ from legos.systems.recsysllm.tasks.events import (
 from legos.systems.recsysllm.units import Unit, plain
 
 
+def next_item_prompts(
+    template: Template,
+    catalogue: Catalogue,
+    readers: Sequence[tuple[int, Sequence[int]]],
+    numbers: Tensor,
+    *,
+    most: int,
+    seed: int,
+) -> list[Instance]:
+    """Prompts that ask for the next item of readers, as a test asks them.
+
+    Args:
+        template: whose answer is an item among all.
+        readers: each the number of a user and the items of their past, oldest first.
+        numbers: ``(B,)`` int64 rows of the sequences, which draws of a test are of.
+        most: newest items of a past that are told.
+
+    Raises:
+        ConfigError: somebody has no past.
+    """
+    arrows = uniform(numbers, 1, SEPARATOR, seed=seed, epoch=EVALUATION)[:, 0] < 0.5
+    made = []
+    for (user, past), arrow in zip(readers, arrows.tolist(), strict=True):
+        if not past:
+            raise ConfigError(f"prompt {template.name}: a reader without history; give an item")
+        name = catalogue.user(user)
+        history = catalogue.history(past[-most:], arrow=arrow)
+        prompt = template.fill({"user": name, "user_name": name, "history": history})
+        any_item = past[-1]  # the answer is not read
+        answer, reference = catalogue.item(any_item), catalogue.items[any_item]
+        made.append(Instance(template, prompt, answer, reference, user, any_item))
+    return made
+
+
 class UserTask(ABC):
     """Examples of one family about users: several a user and epoch, by group of intents."""
 
