@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from legos.data.new_items import NewItems
 from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.evaluation.rank import NO_ITEM, Best, top_items
+from legos.files import sha256_of_text
 from legos.recommend.names import unknown_name
 from legos.systems.protocol import Recommending
 
@@ -60,6 +62,12 @@ class Catalogue:
             },
             model=self.model.extended(items),
         )
+
+    def content(self, first: int) -> str:
+        """A hash of all that items from a number on say."""
+        columns = {"item_id": self.ids, **self.fields}
+        said = {name: [str(value) for value in values[first:]] for name, values in columns.items()}
+        return sha256_of_text(json.dumps(said))
 
     @cached_property
     def rows(self) -> dict[str, int]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,68 +21,55 @@ import pandas as pd
 from legos.errors import ConfigError, DataError
 from legos.files import InUseError, atomic_path, hold, sha256_of_text, write_json
 from legos.progress import progress_bar
-from legos.recommend.catalogue import Catalogue
-from legos.recommend.names import unknown_name
 from legos.records import read_json
-from legos.runs.checkpoint import checkpoint_content, checkpoint_in
+from legos.sharing import Sharing
 
-if TYPE_CHECKING:
-    from legos.recommend.run import TrainedRun
-
-_PAGE = 1_024  # users of a part: what a kill may cost
+PAGE = 1_024  # users of a part: what a kill may cost
 _FACTS = "facts.json"
 
 
 def write_lists(
-    run: TrainedRun,
     output: Path,
+    users: Sequence[str],
+    recommend: Callable[[Sequence[str]], list[pd.DataFrame]],
     *,
-    k: int,
-    users: Sequence[str] | None = None,
-    exclude_seen: bool = True,
-    page: int = _PAGE,
+    facts: Mapping[str, Any],
+    sharing: Sharing,
+    page: int = PAGE,
 ) -> Path:
     """Write a list of each user, whole or not at all; the same call goes on after a kill.
 
-    Columns are user_id, rank (from 1), item_id and score. Processes that were started together
-    (``torchrun``) share the users; each calls this.
+    Columns are user_id, rank (from 1), item_id and score.
 
     Args:
-        run: that recommends.
         output: a ``.parquet``, ``.csv`` or ``.jsonl`` file; one that is there is replaced.
-        k: items of a list at most.
-        users: which; None: all.
-        exclude_seen: leave out what a user has had.
+        users: ids.
+        recommend: a list of each of some users.
+        facts: what decides the lists; parts of other ones are no use.
+        sharing: with which other processes, each of which calls this.
         page: users that are done together.
 
     Raises:
-        ConfigError: another kind of file, or k below 1.
-        DataError: there is no such user.
+        ConfigError: another kind of file.
         InUseError: another process is writing this file.
     """
     refuse_other_kind(output)
-    run.recommend_many([], k)  # refuses such a k
-    chosen, known = run.users if users is None else [str(user) for user in users], set(run.users)
-    for user in chosen:
-        if user not in known:
-            raise unknown_name("user", user, known)
     parts = output.with_name(f".{output.name}.parts")
-    pages = [slice(begin, begin + page) for begin in range(0, len(chosen), page)]
-    facts = _facts(run, chosen, k, exclude_seen, page)
+    pages = [slice(begin, begin + page) for begin in range(0, len(users), page)]
+    facts = {**facts, "users": sha256_of_text(json.dumps(list(users))), "page": page}
 
     def compute(number: int) -> None:
-        own = chosen[pages[number]]
-        lists = run.recommend_many(own, k, exclude_seen=exclude_seen)
+        own = users[pages[number]]
+        frame = in_rows(own, recommend(own))
         with atomic_path(_part(parts, number)) as temporary:
-            in_rows(own, lists).to_parquet(temporary, index=False)
+            frame.to_parquet(temporary, index=False)
 
     with ExitStack() as held:
-        sharing = run.sharing
         missing = sharing.first(lambda: _begin(held, parts, output, facts, len(pages)))
-        done = len(chosen) - sum(len(chosen[pages[number]]) for number in missing)
-        with progress_bar("recommending", len(chosen), done=done) as bar:
+        done = len(users) - sum(len(users[pages[number]]) for number in missing)
+        with progress_bar("recommending", len(users), done=done) as bar:
             for number, _ in sharing.in_turns(missing, compute):
-                bar.advance(len(chosen[pages[number]]))
+                bar.advance(len(users[pages[number]]))
         sharing.first(lambda: _join(parts, len(pages), output))
     return output
 
@@ -113,35 +100,12 @@ def write_frames(path: Path, frames: Iterator[pd.DataFrame]) -> None:
         _WRITERS[path.suffix](temporary, frames)
 
 
-def _facts(
-    run: TrainedRun, users: Sequence[str], k: int, exclude_seen: bool, page: int
-) -> dict[str, Any]:
-    """What decides the lists."""
-    return {
-        "run": run.folder.name,
-        "checkpoint": checkpoint_content(checkpoint_in(run.folder)),
-        "tables": run.tables.fingerprint,
-        "added": _added(run.catalogue, run.tables.num_items),
-        "users": sha256_of_text(json.dumps(list(users))),
-        "k": k,
-        "exclude_seen": exclude_seen,
-        "page": page,
-    }
-
-
-def _added(catalogue: Catalogue, known: int) -> str:
-    """A hash of the items that were added."""
-    columns = {"item_id": catalogue.ids, **catalogue.fields}
-    texts = {name: [str(value) for value in values[known:]] for name, values in columns.items()}
-    return sha256_of_text(json.dumps(texts))
-
-
 def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:05d}.parquet"
 
 
 def _begin(
-    held: ExitStack, parts: Path, output: Path, facts: dict[str, Any], count: int
+    held: ExitStack, parts: Path, output: Path, facts: Mapping[str, Any], count: int
 ) -> list[int]:
     """Claim the folder of parts; which of them are missing."""
 
@@ -153,7 +117,7 @@ def _begin(
     if not known.is_file() or read_json(known) != facts:
         for stale in parts.glob("*.parquet"):
             stale.unlink()
-        write_json(known, facts)
+        write_json(known, dict(facts))
     return [number for number in range(count) if not _part(parts, number).is_file()]
 
 

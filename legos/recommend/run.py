@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
 from legos.data.ragged import Ragged, RaggedArray, from_rows
@@ -20,10 +21,11 @@ from legos.errors import ConfigError, DataError, nearest
 from legos.evaluation.rank import excluded_by
 from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue
-from legos.recommend.everyone import write_lists
+from legos.recommend.everyone import PAGE, write_lists
 from legos.recommend.histories import clicks_in, histories_before, whole_histories
 from legos.recommend.names import unknown_name
 from legos.recommend.new_items import read_new_items
+from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
 from legos.sharing import Sharing
 from legos.systems.protocol import Readers, Recommending
@@ -144,6 +146,16 @@ class TrainedRun:
         """How processes that were started together share work."""
         return self._opened.workplace.sharing
 
+    @property
+    def accelerator(self) -> Accelerator:
+        """Device, precision and processes."""
+        return self._opened.workplace.accelerator
+
+    @property
+    def writes(self) -> bool:
+        """Whether it rates, explains and writes headlines."""
+        return hasattr(self.catalogue.model, "explain")
+
     @cached_property
     def _opened(self) -> Opened:
         return self._load()
@@ -188,9 +200,11 @@ class TrainedRun:
             readers: each a user's id, a list of item ids, or a :class:`Reader`.
         """
         refuse_size(k)
-        if not readers:
-            return []
-        catalogue = self.catalogue
+        return self._lists(self.catalogue, readers, k, exclude_seen) if readers else []
+
+    def _lists(
+        self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
+    ) -> list[pd.DataFrame]:
         asked = [self._asked(reader, catalogue) for reader in readers]
         seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
         excluded = from_rows(seen, "int64").tensors()
@@ -327,11 +341,48 @@ class TrainedRun:
         k: int = 50,
         output: str | Path = "recommendations.parquet",
         *,
-        users: Sequence[str] | None = None,
+        users: Sequence[str | int] | None = None,
         exclude_seen: bool = True,
+        page: int = PAGE,
     ) -> Path:
-        """Write the lists of every user; see :func:`legos.recommend.everyone.write_lists`."""
-        return write_lists(self, Path(output), k=k, users=users, exclude_seen=exclude_seen)
+        """Write the lists of all users, see :func:`legos.recommend.everyone.write_lists`.
+
+        Processes that were started together (``torchrun``) share the users; each calls this. A call
+        that was killed goes on where it stopped.
+
+        Args:
+            k: items of a list at most.
+            output: a ``.parquet``, ``.csv`` or ``.jsonl`` file with user_id, rank, item_id, score.
+            users: which; None: all.
+            exclude_seen: leave out what a user has had.
+            page: users that are done together.
+
+        Raises:
+            ConfigError: another kind of file, or k below 1.
+            DataError: there is no such user.
+            InUseError: another process is writing this file.
+        """
+        refuse_size(k)
+        chosen = self.users if users is None else [str(user) for user in users]
+        for user in chosen:
+            self._user(user)
+        catalogue = self.catalogue
+        facts = {
+            "run": self.folder.name,
+            "checkpoint": checkpoint_content(checkpoint_in(self.folder)),
+            "tables": self.tables.fingerprint,
+            "added": catalogue.content(self.tables.num_items),
+            "k": k,
+            "exclude_seen": exclude_seen,
+        }
+        return write_lists(
+            Path(output),
+            chosen,
+            lambda some: self._lists(catalogue, some, k, exclude_seen),
+            facts=facts,
+            sharing=self.sharing,
+            page=page,
+        )
 
     def session(self, user: str | int) -> Session:
         """Serve one user whose history stays in memory as keys and values (CLLM4Rec).

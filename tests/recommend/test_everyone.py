@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from legos.errors import ConfigError, DataError
-from legos.recommend.everyone import write_lists
 from legos.recommend.run import TrainedRun
 
 
@@ -32,34 +31,34 @@ def test_what_was_done_before_a_kill_is_not_done_again(
     opened: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "whole.parquet"
-    write_lists(opened, whole, k=3, page=10)
+    opened.recommend_all(3, whole, page=10)
     asked: list[int] = []
-    many = opened.recommend_many
+    lists = opened._lists
 
-    def dying(readers: Any, *given: Any, **named: Any) -> Any:
+    def dying(catalogue: Any, readers: Any, k: int, exclude_seen: bool) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
-        asked.extend([len(readers)] if readers else [])
-        return many(readers, *given, **named)
+        asked.append(len(readers))
+        return lists(catalogue, readers, k, exclude_seen)
 
-    monkeypatch.setattr(opened, "recommend_many", dying)
+    monkeypatch.setattr(opened, "_lists", dying)
     path = tmp_path / "lists.parquet"
     with pytest.raises(KeyboardInterrupt):
-        write_lists(opened, path, k=3, page=10)
+        opened.recommend_all(3, path, page=10)
     assert not path.exists()
     asked.clear()
-    write_lists(opened, path, k=3, page=10)
+    opened.recommend_all(3, path, page=10)
     assert asked == [10, 10]
     assert path.read_bytes() == whole.read_bytes()
     monkeypatch.undo()
-    monkeypatch.setattr(opened, "recommend_many", dying)
+    monkeypatch.setattr(opened, "_lists", dying)
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        write_lists(opened, path, k=3, page=10)
+        opened.recommend_all(3, path, page=10)
     assert path.read_bytes() == whole.read_bytes()
     asked.clear()
     with pytest.raises(KeyboardInterrupt):  # another k: nothing of that is of use
-        write_lists(opened, path, k=2, page=10)
+        opened.recommend_all(2, path, page=10)
     assert asked == [10, 10]
 
 

@@ -1,0 +1,151 @@
+"""What the commands that ask a trained run share: options, opening it, printing lists."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.table import Table
+
+from legos.errors import ConfigError, run_command
+from legos.progress import PlainConsole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from legos.recommend.run import TrainedRun
+
+_RUN = "a run folder, a folder around runs (its newest trained run), or the first digits of an id"
+
+
+class AskingParser(argparse.ArgumentParser):
+    """Options of a command that asks a trained run.
+
+    Args:
+        command: its name.
+        about: what it does.
+        examples: command lines, each with what it does.
+    """
+
+    def __init__(self, command: str, about: str, examples: str) -> None:
+        super().__init__(
+            prog=f"legos {command}",
+            description=about,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("run", metavar="RUN", help=_RUN)
+        self.add_argument("--data", metavar="FOLDER", help="where the run's tables are now")
+        self.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+        self.add_argument("--json", action="store_true", help="print JSON, for other programs")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a mistake of the command line as any other."""
+        raise ConfigError(f"{self.prog}: {message}; {self.prog} --help shows examples")
+
+
+def run_asking(
+    parser: AskingParser,
+    words: Sequence[str],
+    answer: Callable[[TrainedRun, argparse.Namespace], None],
+) -> int:
+    """Read a command line, open its run and answer; returns the exit code."""
+
+    def ask(words: Sequence[str]) -> None:
+        given = parser.parse_args(words)
+        import legos  # torch takes a second
+
+        run = legos.open(given.run, data=given.data, device=given.device)
+        with _together(run):
+            answer(run, given)
+
+    return run_command(ask, words, interrupted="interrupted; nothing half-written stays")
+
+
+def _together(run: TrainedRun) -> AbstractContextManager[None]:
+    """Close what joins processes that were started together."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return nullcontext()
+    from legos.workplace.device import joined_processes
+
+    return joined_processes(run.accelerator)
+
+
+def positive(text: str) -> int:
+    """A number of items, from 1 on (for argparse)."""
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of items, such as 10")
+    return int(text)
+
+
+def read_names(path: Path, column: str) -> list[str]:
+    """Ids out of a file: a line each, or the column of a .csv, .jsonl or .parquet file.
+
+    Raises:
+        ConfigError: there is no such file, column or id.
+    """
+    if path.suffix in (".csv", ".jsonl", ".parquet"):
+        frame = read_frame(path)
+        if column not in frame:
+            found = ", ".join(map(str, frame.columns))
+            raise ConfigError(f"{path}: no column {column!r}; found {found}")
+        names = frame[column].astype(str).tolist()
+    else:
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ConfigError(f"{path}: no {column} in it")
+    return list(dict.fromkeys(names))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A .csv, .jsonl or .parquet file, whose ids and texts stay texts.
+
+    Raises:
+        ConfigError: there is no such file, or it is none of these.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        if path.suffix == ".jsonl":
+            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, UnicodeDecodeError) as error:  # pyarrow's errors are ValueErrors, too
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: cannot be read ({reason})") from None
+    raise ConfigError(f"{path}: expected a file that ends with .csv, .jsonl, .parquet")
+
+
+def print_frame(title: str, frame: pd.DataFrame) -> None:
+    """A list on a terminal."""
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        is_number = frame[name].dtype.kind == "f"
+        table.add_column(str(name), justify="right" if is_number else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    PlainConsole().print(table)
+
+
+def print_json(value: Any) -> None:
+    """A value for other programs."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A list as JSON has it."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return rows

@@ -1,0 +1,89 @@
+"""``legos recommend``: the best items for users, known or new, or a file of lists for all."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from legos.commands.asking import (
+    AskingParser,
+    listed,
+    positive,
+    print_frame,
+    print_json,
+    read_frame,
+    read_names,
+    run_asking,
+)
+from legos.errors import ConfigError
+
+if TYPE_CHECKING:
+    from legos.recommend.run import TrainedRun
+
+_ABOUT = """\
+Print the best items for users of the data, or for somebody new by what they read; or write a file
+of lists. What a reader has had is left out."""
+_EXAMPLES = """\
+  legos recommend runs/shop --user u17 --k 10
+  legos recommend runs/shop/naml --history sku-1 sku-9 --json
+  legos recommend 0123456789ab --users users.txt --output recs.parquet
+  legos recommend runs/shop --all --k 50 --output recs.parquet
+  torchrun --nproc-per-node 2 -m legos recommend runs/shop --all --output recs.parquet
+  legos recommend runs/shop --user u17 --add new_items.csv        # new items by their texts"""
+
+
+def build_parser() -> AskingParser:
+    """The options."""
+    parser = AskingParser("recommend", _ABOUT, _EXAMPLES)
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", nargs="+", metavar="ID", help="users of the data")
+    who.add_argument("--history", nargs="+", metavar="ITEM", help="what somebody new read")
+    who.add_argument(
+        "--users", type=Path, metavar="FILE",
+        help="users: an id a line, or column user_id of a .csv, .jsonl or .parquet file",
+    )  # fmt: skip
+    who.add_argument("--all", action="store_true", help="all users; needs --output")
+    parser.add_argument("--k", type=positive, default=10, help="items of a list (10)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help=".parquet, .csv or .jsonl with user_id, rank, item_id, score; goes on after a kill",
+    )  # fmt: skip
+    parser.add_argument("--seen", action="store_true", help="list what a reader has had, too")
+    parser.add_argument(
+        "--add", type=Path, metavar="FILE",
+        help="new items first: a .csv, .jsonl or .parquet file with item_id and the text fields",
+    )  # fmt: skip
+    return parser
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a command line; returns the exit code."""
+    return run_asking(build_parser(), words, _answer)
+
+
+def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
+    if given.all and given.output is None:
+        raise ConfigError("--all goes with --output FILE.parquet")
+    if given.history and given.output is not None:
+        raise ConfigError("--output goes with --user, --users or --all")
+    if given.add is not None:
+        run.add_items(read_frame(given.add))
+    users = read_names(given.users, "user_id") if given.users else given.user
+    if given.output is not None:
+        path = run.recommend_all(given.k, given.output, users=users, exclude_seen=not given.seen)
+        if run.sharing.is_first:
+            count = len(run.users) if users is None else len(users)
+            print(f"{path}: lists of {count:,} users")
+        return
+    readers = [given.history] if given.history else users
+    lists = run.recommend_many(readers, given.k, exclude_seen=not given.seen)
+    names = [None] if given.history else users
+    if given.json:
+        answers = zip(names, lists, strict=True)
+        print_json([{"user": user, "items": listed(each)} for user, each in answers])
+        return
+    for user, each in zip(names, lists, strict=True):
+        who = "somebody new" if user is None else user
+        print_frame(f"{run.name}: for {who}", each)
