@@ -175,11 +175,34 @@ def _do(errand: Errand) -> None:
     from legos.workplace.device import models_of, naming_memory_settings
 
     check_tables(config, Tables.load(config.data.folder).manifest)
+    if config.exp.mode == "recommend":
+        _recommend(config)
+        return
     tables = None
     if errand.impressions is not None:
         tables = _read_impressions(config, errand.impressions, errand.news)
     with naming_memory_settings(config.exp, models_of(config)):
         run(config, impressions=tables, verbose=errand.verbose)
+
+
+def _recommend(config: RunConfig) -> None:
+    """Mode recommend: a list for every user."""
+    from legos.data.tables import Tables
+    from legos.recommend.open import open_run
+    from legos.runs.folder import checkpoint_of, run_folder
+    from legos.workplace.device import joined_processes
+
+    found = run_folder(config, Tables.load(config.data.folder))
+    checkpoint_of(config, found)  # says how to train it where it is not there
+    trained = open_run(
+        config.exp.load or found.path, data=config.data.folder, device=config.exp.device
+    )
+    own = config.exp.recommend
+    output = own.output or trained.folder / "recommendations.parquet"
+    with joined_processes(trained.accelerator):
+        trained.recommend_all(own.k, output)
+        if trained.sharing.is_first:
+            print(f"{output}: lists of {len(trained.users):,} users")
 
 
 def _embed(errand: Errand) -> None:

@@ -36,7 +36,13 @@ _HEAD = """\
 # The whole configuration of a run; a value that is the default says so
 # python worker.py --config {file}
 """
-_ERRAND = ("name", "mode", "load", "export")  # keys of an experiment that say what to do
+_ERRAND = (
+    "name",
+    "mode",
+    "load",
+    "export",
+    "recommend",
+)  # keys of an experiment that say what to do
 
 
 @dataclass(frozen=True)

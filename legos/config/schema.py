@@ -172,16 +172,26 @@ class ExportConfig(Settings):
     """Of the model in Hugging Face's format; null: `<run folder>/export/language_model`."""
 
 
+class RecommendConfig(Settings):
+    """Lists for all users of the data."""
+
+    k: Count = 50
+    """Items of a list."""
+    output: Path | None = None
+    """A .parquet, .csv or .jsonl file; null: `<run folder>/recommendations.parquet`."""
+
+
 class ExpConfig(Settings):
     """What to do (`config/exp/`)."""
 
     name: Annotated[Name, NOTHING]
     """Of the experiment; it changes no result."""
     mode: Annotated[
-        Literal["train", "test", "train_test", "compare", "cache", "embed", "export"], NOTHING
+        Literal["train", "test", "train_test", "compare", "cache", "embed", "export", "recommend"],
+        NOTHING,
     ]
     """Train; measure a trained model; both; both for several models; cache hidden states; write
-    vectors of tokens and items; write a trained language model."""
+    vectors of tokens and items; write a trained language model; write a list for every user."""
     train: Annotated[TrainConfig, TRAINED_OR_TESTED] = TrainConfig()
     """How to train."""
     evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation"), TRAINED_OR_TESTED] = (
@@ -218,8 +228,11 @@ class ExpConfig(Settings):
     """For mode embed: which vectors of tokens and items."""
     export: Annotated[ExportConfig, NOTHING, InModes(("export",))] = ExportConfig()
     """For mode export: where the trained language model goes."""
+    recommend: Annotated[RecommendConfig, NOTHING, InModes(("recommend",))] = RecommendConfig()
+    """For mode recommend: how long lists are, and where they go."""
     load: Annotated[Path | None, NOTHING] = None
-    """For modes test and export: a run folder or a checkpoint; null: the run of these settings."""
+    """For modes test, export, recommend: a run folder or a checkpoint; null: the run of these
+    settings."""
 
     @model_validator(mode="after")
     def _rankings_of_all_items(self) -> Self:
@@ -242,9 +255,9 @@ class ExpConfig(Settings):
     def _parts_of_the_mode(self) -> Self:
         if self.mode == "compare" and self.compare is None:
             raise ValueError("mode compare needs a section compare with its models")
-        if self.load is not None and self.mode not in ("test", "export"):
+        if self.load is not None and self.mode not in ("test", "export", "recommend"):
             raise ValueError(
-                f"load is read by modes test and export only, this is mode {self.mode}"
+                f"load is read by modes test, export and recommend only, this is mode {self.mode}"
             )
         return self
 
