@@ -11,12 +11,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+import legos
 import legos.systems
 import worker
 from legos.config.model_schema import _SYSTEMS
+from legos.errors import ConfigError
 from tests.tiny import tiny_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +102,11 @@ def test_its_commands_run_and_a_run_resumes_to_the_same_bits(
     one, other = weights(world, "runs"), weights(world, "interrupted")
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
+    opened = legos.open(world / "runs" / "newsroom" / "biased_mf", device="cpu")
+    assert len(opened.recommend("U7", k=5)) == 5
+    assert len(opened.similar("N3", k=5)) == 5
+    with pytest.raises(ConfigError, match="takes no new items"):
+        opened.add_items(pd.DataFrame({"item_id": ["x"], "title": ["sports1"]}))
 
 
 def test_keys_that_it_does_not_read_are_refused(

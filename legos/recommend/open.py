@@ -7,7 +7,7 @@ from pathlib import Path
 from legos.config.saved import read_description
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.errors import CheckpointError, DataError
+from legos.errors import CheckpointError, ConfigError, DataError
 from legos.modes.train_test import open_system
 from legos.recommend.run import Opened, TrainedRun
 from legos.runs.find import find_run
@@ -53,6 +53,11 @@ def open_run(
         workplace = Workplace.open(config, accelerator, tables)
         system = open_system(workplace)
         system.load(checkpoint)
+        if not hasattr(system, "recommender"):
+            raise ConfigError(
+                f"model {config.model.name}: system {config.model.system} has no recommender "
+                "(docs/add-a-system.md)"
+            )
         return Opened(workplace, system.recommender())
 
     return TrainedRun(described.folder, config, tables, load)

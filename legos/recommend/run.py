@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeAlias
@@ -113,6 +113,7 @@ class TrainedRun:
         self.name = f"{config.data.name}/{config.model.name}/{folder.name}"
         self._load, self._lock = load, RLock()
         self._catalogue: Catalogue | None = None
+        self._histories_before: dict[str, RaggedArray] = {}
 
     def __repr__(self) -> str:
         return f"<legos run {self.name}>"
@@ -478,12 +479,13 @@ class TrainedRun:
             return _Asked(user, history, history)
         return _Asked(user, history, np.concatenate([history, self._validated.row(user).numpy()]))
 
-    @lru_cache(maxsize=4)  # noqa: B019 - a run is opened once and lives long
     def _before(self, split: str) -> RaggedArray:
         """What every user had had before their last impression of a split."""
         if split not in self.tables.splits:
             raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
-        return histories_before(self.tables, split)
+        if split not in self._histories_before:
+            self._histories_before[split] = histories_before(self.tables, split)
+        return self._histories_before[split]
 
     @cached_property
     def _validated(self) -> Ragged:

@@ -15,6 +15,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.modes.check import check
 from legos.modes.main import run
+from tests.modes.test_main import new_impressions
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
 from tests.training.two_processes import in_two_processes
@@ -229,3 +230,22 @@ def test_check_says_what_is_slow(tables: Path, tmp_path: Path) -> None:
     assert "x 60 items: a network over each pair" in printed(mlp, evaluate=ranking)
     assert "sequence makes another user for every item" in printed(din, evaluate=ranking)
     assert "ranking all" not in printed(POOLING)
+
+
+@pytest.mark.slow
+def test_new_impressions_leave_out_what_was_clicked_in_valid_of_the_training_tables(
+    tables: Path, tmp_path: Path
+) -> None:
+    evaluate = {**RANK_ALL["evaluate"], "exclude": "history+valid"}
+    exp = {**RANK_ALL, "evaluate": evaluate, "train": {"metric": "nDCG@5", "epochs": 1}}
+    measured = run(tiny_config(tables, tmp_path / "runs", **exp))["splits"]["test"]
+    new = new_impressions(tables, tmp_path / "new", labelled=True)
+    manifest = json.loads((new / "manifest.json").read_text())
+    for split in ("train", "valid"):  # tables of new impressions have that one split alone
+        del manifest["tables"][split]
+    (new / "manifest.json").write_text(json.dumps(manifest))
+    found = run(tiny_config(tables, tmp_path / "runs", **exp, mode="test"), impressions=new)
+    again = found["splits"]["impressions"]
+    assert again["rows"]["all"] == pytest.approx(measured["rows"]["all"])
+    counts = again["counts"]["all"]["unlisted_clicks"]
+    assert counts == measured["counts"]["all"]["unlisted_clicks"] > 0

@@ -9,23 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import legos
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import rank, ranking_of
-from legos.modes.main import run
 from legos.recommend.run import Opened, Reader, TrainedRun
 from legos.systems.cllm4rec.evaluate import _scorer
 from tests.recommend.lists import assert_same_lists
-from tests.systems.cllm4rec.world import world_config, world_tables
+from tests.systems.cllm4rec.world import world_config
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    root = tmp_path_factory.mktemp("cllm4rec")
-    world_tables(root / "tables", reviews=True)
-    stages = {"pretraining_epochs": 1, "finetuning_epochs": 2}
-    run(world_config(root, model={"train": {"stages": stages}}))
-    return legos.open(root / "runs", device="cpu")
+@pytest.fixture(name="opened")
+def _opened(cllm4rec: TrainedRun) -> TrainedRun:
+    return cllm4rec
 
 
 def evaluated(opened: TrainedRun, split: str, k: int) -> np.ndarray:

@@ -7,24 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-import legos
 from legos.errors import ConfigError, DataError
-from legos.modes.main import run
 from legos.recommend.run import Reader, TrainedRun
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from tests.recommend.lists import assert_same_lists
-from tests.systems.recsysllm.reviews import reviewed_tables
-from tests.systems.recsysllm.system import system_config
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    root = tmp_path_factory.mktemp("recsysllm")
-    tables = reviewed_tables(root)
-    measure = {"beams": 10, "prompts": ["sequential-6"]}
-    model = {"measure": measure, "train": {"epochs": 1}}
-    run(system_config(tables.folder, root, model=model))
-    return legos.open(root / "runs", device="cpu")
+@pytest.fixture(name="opened")
+def _opened(recsysllm: TrainedRun) -> TrainedRun:
+    return recsysllm
 
 
 def recommender(opened: TrainedRun) -> RecsysllmRecommender:

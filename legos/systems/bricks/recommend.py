@@ -120,7 +120,8 @@ class BricksRecommender(ByScores):
         return self.store.extended(added, language)
 
     @torch.no_grad()
-    def _scores(self, readers: Readers, items: Tensor | None) -> Tensor:
+    def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
+        """Scores of some items or all, ``(R, C)``."""
         states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
         if self.model.factors:
             vectors = self.vectors if items is None else self.vectors[items]

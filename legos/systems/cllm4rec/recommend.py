@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -27,9 +27,6 @@ class Cllm4RecRecommender(ByScores):
         prompts: as a test reads them.
         templates: of the prompts.
     """
-
-    history_length = None
-    similarity: Literal["dot", "cosine"] | None = None  # a reader is a prompt, not a vector
 
     def __init__(
         self,
@@ -73,7 +70,8 @@ class Cllm4RecRecommender(ByScores):
         never = (~self.offered).nonzero()[:, 0].tolist()
         return UserSession(self.model, self.templates, user, items, never=never)
 
-    def _scores(self, readers: Readers, items: Tensor | None) -> Tensor:
+    def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
+        """Scores of some items or all, ``(R, C)``; ConfigError: a reader is no user."""
         self._refuse_new(readers)
         found = score_all(
             self.workplace, self.model, self.prompts, readers.users, readers.histories
