@@ -16,6 +16,8 @@ from legos.systems.cllm4rec.evaluate import _scorer
 from tests.recommend.lists import assert_same_lists
 from tests.systems.cllm4rec.world import world_config
 
+pytestmark = pytest.mark.slow  # a training of seconds
+
 
 @pytest.fixture(name="opened")
 def _opened(cllm4rec: TrainedRun) -> TrainedRun:

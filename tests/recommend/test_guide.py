@@ -30,6 +30,7 @@ def test_there_are_ten_lines_for_each_system() -> None:
         assert len([line for line in block.splitlines() if line.strip()]) <= 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "code"), list(zip(SYSTEMS, BLOCKS, strict=True)))
 def test_a_block_runs(
     system: str,

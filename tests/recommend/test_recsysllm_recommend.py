@@ -12,6 +12,8 @@ from legos.recommend.run import Reader, TrainedRun
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from tests.recommend.lists import assert_same_lists
 
+pytestmark = pytest.mark.slow  # a training of seconds
+
 
 @pytest.fixture(name="opened")
 def _opened(recsysllm: TrainedRun) -> TrainedRun:
