@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 from typing import IO, Any
 
 # control characters but TAB and line feed, marks that turn the direction of text, line separators,
@@ -29,6 +30,9 @@ _OTHER_WORDS = (
     (re.compile(r"\b(?:python )?worker\.py"), "legos run"),
     (re.compile(r"(--(?:data|model|exp|embed) )config/\w+/(\S+)\.yaml"), r"\1\2"),
 )
+_LEGOS = re.compile(
+    r"(?<![\w.-])(?<!-m )legos (explain|list|rate|recommend|runs?|serve|similar|table|vectors)\b"
+)
 _PROCESS = re.compile(r"python -m process\.(\w+)")
 _as_legos = False
 
@@ -48,8 +52,11 @@ def as_started(text: str) -> str:
     """Return a text with its command lines in the words that the user has started this process by.
 
     ``python worker.py`` and ``python -m process.mind`` become ``legos run`` and ``legos mind`` for
-    who types ``legos``; where there is no ``worker.py``, it is ``legos run`` in any case.
+    who types ``legos``; where there is no ``worker.py``, it is ``legos run`` in any case. ``legos
+    serve`` becomes ``python -m legos serve`` in a checkout without the command ``legos``.
     """
+    if not _as_legos and IN_CHECKOUT and which("legos") is None:
+        return _LEGOS.sub(r"python -m legos \1", text)
     if _as_legos or not IN_CHECKOUT:
         for words, others in _OTHER_WORDS:
             text = words.sub(others, text)

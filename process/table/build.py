@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from legos.progress import PlainConsole
+from legos.terminal import as_started
 from process.raw import RawData, TokenizerSpec
 from process.table.assemble import read_own
 from process.table.data_yaml import NAME, data_yaml, next_command
@@ -64,7 +65,8 @@ def build_tables(
         beside=lambda manifest: {NAME: data_yaml(manifest, output)},
     )  # fmt: skip
     console.print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
-    console.print(f"  {next_command(manifest, output)}", highlight=False, soft_wrap=True)
+    command = as_started(next_command(manifest, output))
+    console.print(f"  {command}", highlight=False, soft_wrap=True)
     return manifest
 
 

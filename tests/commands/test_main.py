@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from legos.commands.main import GROUPS, available, main
+from legos.terminal import as_started, started_as_legos
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +88,31 @@ def test_a_command_is_called_what_the_user_typed(start: list[str], named: str) -
     assert done.returncode == 2
     assert done.stderr.startswith(f"usage: {named} ")
     assert f"{named}: error: the following arguments are required: --output" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "as_legos", "as_module"),
+    [
+        ("python worker.py --list", "legos run --list", "python worker.py --list"),
+        (
+            "accelerate launch worker.py --data config/data/mind.yaml",
+            "accelerate launch -m legos run --data mind",
+            "accelerate launch worker.py --data config/data/mind.yaml",
+        ),
+        (
+            "python -m process.user_fields --help",
+            "legos user-fields --help",
+            "python -m process.user_fields --help",
+        ),
+        ("  legos serve runs/shop", "  legos serve runs/shop", "  python -m legos serve runs/shop"),
+        ("python -m legos run", "python -m legos run", "python -m legos run"),
+        ("config/data/mind.yaml:3: x", "config/data/mind.yaml:3: x", "config/data/mind.yaml:3: x"),
+    ],
+)
+def test_command_lines_are_those_that_the_user_can_type(
+    text: str, as_legos: str, as_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # without the command legos
+    assert as_started(text) == as_module
+    with started_as_legos():
+        assert as_started(text) == as_legos
