@@ -63,7 +63,8 @@ class _Parser(argparse.ArgumentParser):
         for flag in ("help", "check", "verify", "prune", "verbose"):
             self.add_argument(f"--{flag}", action="store_true")
         self.add_argument("--list", nargs="*")
-        self.add_argument("--plugin", action="append", default=[])
+        for given_back in ("--plugin", "--load"):
+            self.add_argument(given_back, action="append", default=[])
         for path in ("save", "impressions", "news"):
             self.add_argument(f"--{path}", type=_path)
         self.add_argument("--processes", type=_processes)
@@ -71,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a mistake of the command line as any other."""
         message = message.removeprefix("argument ")
-        kinds = {"--processes": "a number", "--plugin": "a module"}
+        kinds = {"--processes": "a number", "--plugin": "a module", "--load": "a run"}
         needed = kinds.get(message.split(":")[0], "a path")
         raise ConfigError(message.replace("expected one argument", f"needs {needed}"))
 
@@ -97,9 +98,10 @@ def _read_errand(argv: Sequence[str]) -> Errand:
     if not argv or "-h" in argv:
         return Errand([], help=True)
     asked, others = _Parser().parse_known_args(argv)
-    rest = [*others, *(f"--plugin={name}" for name in asked.plugin)]
     if asked.help:
         return Errand([], help=True)
+    rest = [*others, *(f"--plugin={name}" for name in asked.plugin)]
+    rest += [f"--load={_run_folder(name)}" for name in asked.load]
     has_exp = any(word == "--exp" or word.startswith("--exp=") for word in rest)
     of_caches = [name for name in _OF_CACHES if getattr(asked, name) not in (None, False)]
     if of_caches and (has_exp or of_caches != ["list"]):
@@ -128,6 +130,22 @@ def _read_errand(argv: Sequence[str]) -> Errand:
         news=asked.news,
         verbose=asked.verbose,
     )
+
+
+def _run_folder(named: str) -> str:
+    """What ``--load`` means: a checkpoint as it is, else the trained run that is meant."""
+    from legos.config.saved import enclosing_run
+    from legos.errors import CheckpointError
+    from legos.runs.find import find_run
+
+    if named in ("", "null") or enclosing_run(Path(named)) is not None:
+        return named
+    try:
+        return str(find_run(named, trained=True))
+    except CheckpointError:
+        if Path(named).exists():
+            return named
+        raise
 
 
 def _do(errand: Errand) -> None:

@@ -53,6 +53,8 @@ anything else:
   --item, --user, --predictor NAME
                        bricks by name (--list item): those of --model, or all three without one
   --plugin MODULE      import bricks or systems of your own first; may be given several times
+  --load RUN           measure a trained run again: its folder, the first digits of its id, or a
+                       folder around runs, of which the newest is meant (runs/shop)
   --config FILE        all sections from a file of --save; --data, --model, ... replace one of them
   --a.b.c VALUE        set one key of a YAML: --data.history_length 30, --exp.train.seed 7,
                        --exp.train.negatives.strategy uniform, --data.fields.0.length 20

@@ -111,7 +111,7 @@ def test_it_is_measured_in_other_ways(place: Path, words: list[str], metrics: se
         (["--exp.train.seed", "5"], "exp.train.seed: 5, trained with 1"),
         (["--embed", "null"], "embed.source: 'random', trained with 'text_file'"),
         (["--hidden_size", "4"], "--hidden_size: nothing reads it beside --load"),
-        (["--exp", "tt"], "load is read by modes test and export only, this is mode train_test"),
+        (["--exp", "tt"], "load is read by modes test, export and recommend only, this"),
         (["--data.splits.test", "[tset]"], "there is no split 'tset'"),
         (["--data.folder", "gone"], "--data.folder FOLDER says where they are now"),
     ],
@@ -173,6 +173,18 @@ def test_a_folder_that_is_not_there_is_told(
 ) -> None:
     assert worker.main(["--load", str(tmp_path / "gone")]) == 2
     assert "there is no such run folder" in capsys.readouterr().err
+
+
+def test_the_newest_run_of_a_folder_and_the_digits_of_an_id_will_do(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world)
+    (run,) = world.glob("runs/tiny/naml/*")
+    for named in ("runs/tiny", "tiny/naml", run.name[:5]):
+        assert worker.main(["--load", named]) == 0
+        assert run.name in capsys.readouterr().out
+    assert worker.main(["--load", "0000", "--exp", "test"]) == 2
+    assert f"the newest:\n  runs/tiny/naml/{run.name}" in capsys.readouterr().err
 
 
 def test_a_token_table_that_changed_is_another_run(world: Path, tmp_path: Path) -> None:
