@@ -48,7 +48,10 @@ def open_run(
 
     def load() -> Opened:
         accelerator = make_accelerator(
-            device=device, precision=config.exp.precision, deterministic=config.exp.deterministic
+            device=device,
+            precision=config.exp.precision,
+            deterministic=config.exp.deterministic,
+            beside=True,
         )
         workplace = Workplace.open(config, accelerator, tables)
         system = open_system(workplace)

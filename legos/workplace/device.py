@@ -7,11 +7,13 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
 from torch.distributed import DistError
@@ -24,7 +26,7 @@ from legos.config.schema import ExpConfig, RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.settings import TuningSettings
-from legos.lm.text_model import halves_of, layers_of
+from legos.lm.text_model import DTYPES, halves_of, layers_of
 from legos.settings import LessMemory, marked, unread_settings
 from legos.workplace.language import language_bricks
 
@@ -32,7 +34,9 @@ _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Accelerator:
+def make_accelerator(
+    *, device: str, precision: str, deterministic: bool, beside: bool = False
+) -> Accelerator:
     """Set up this process, alone or as one of those that ``accelerate launch`` started.
 
     Args:
@@ -40,6 +44,8 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
             takes the device of its local rank.
         precision: "fp32", "bf16" or "fp16".
         deterministic: refuse operations whose result may differ from run to run.
+        beside: others of another precision may be in use in this process, as in a notebook that
+            opens several trained runs; its ``autocast`` is of this precision all the same.
 
     Raises:
         ConfigError: there is no such device, it cannot compute in this precision, or accelerate is
@@ -66,10 +72,17 @@ def make_accelerator(*, device: str, precision: str, deterministic: bool) -> Acc
     accelerator = Accelerator(
         # left to itself, accelerate does not join processes that were started without a GPU
         cpu=kind == "cpu" or (on_cpu and started > 1),
-        mixed_precision=_PRECISIONS[precision],
+        mixed_precision=None if beside and is_initialized() else _PRECISIONS[precision],
         # a brick may leave a parameter out of a batch (no item of it has an abstract)
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.mixed_precision != _PRECISIONS[precision]:  # accelerate knows one a process
+        accelerator.autocast = partial(
+            torch.autocast,
+            accelerator.device.type,
+            dtype=DTYPES[precision],
+            enabled=precision != "fp32",
+        )
     if accelerator.num_processes != started:  # each would take itself for the only one
         raise ConfigError(
             f"exp.device: {started} processes were started and did not find each other on "

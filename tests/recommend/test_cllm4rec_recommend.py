@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import rank, ranking_of
 from legos.recommend.run import Opened, Reader, TrainedRun
 from legos.systems.cllm4rec.evaluate import _scorer
+from legos.workplace.device import make_accelerator
 from tests.recommend.lists import assert_same_lists
 from tests.systems.cllm4rec.world import world_config
 
@@ -87,6 +90,27 @@ def test_a_session_goes_on_where_a_list_would_begin_anew(opened: TrainedRun) -> 
     event = first["item_id"][0]
     session.append([event])
     assert event not in session.recommend(40)["item_id"].tolist()
+
+
+def test_runs_of_two_precisions_are_open_beside_each_other(opened: TrainedRun) -> None:
+    """Accelerate keeps one precision a process; a notebook opens what it likes."""
+    given = {"device": "cpu", "deterministic": False, "beside": True}
+    assert not torch.is_autocast_enabled("cpu")
+    for precision, enabled in (("bf16", True), ("fp32", False)):
+        accelerator = make_accelerator(precision=precision, **given)  # type: ignore[arg-type]
+        with accelerator.autocast():
+            assert torch.is_autocast_enabled("cpu") == enabled
+    workplace = replace(
+        opened._opened.workplace, accelerator=make_accelerator(precision="bf16", **given)
+    )  # type: ignore[arg-type]
+    model = copy(opened.catalogue.model)
+    model.workplace = workplace  # type: ignore[attr-defined]
+    rounded = TrainedRun(
+        opened.folder, opened.config, opened.tables, lambda: Opened(workplace, model)
+    )
+    exact, near = (run.score(["U3"], ["B1", "B2"]).to_numpy() for run in (opened, rounded))
+    assert not np.array_equal(exact, near)
+    assert np.allclose(exact, near, atol=0.3)
 
 
 def test_reasons_scores_and_vectors_are_there(opened: TrainedRun) -> None:
