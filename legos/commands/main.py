@@ -69,12 +69,14 @@ usage:
   legos COMMAND ...
   legos COMMAND --help          what the command takes, with examples
 """
+_FIRST_STEPS = (
+    "legos table --items items.csv --events events.csv --output data/shop",
+    "legos run --data shop --model naml --exp tt",
+    "legos recommend runs/shop --user USER",
+    "legos serve runs/shop",
+    "legos synthetic --raw data/raw/newsroom --output data/newsroom  # no data of your own",
+)
 _TAIL = """
-first steps:
-  legos synthetic --raw data/raw/newsroom --output data/newsroom
-  legos run --data newsroom --model naml --exp tt
-  legos runs list
-
 data/, runs/ and cache/ lie in the working directory, or in the folder that LEGOS_HOME names."""
 
 
@@ -144,4 +146,5 @@ def help_text() -> str:
     for title, commands in GROUPS.items():
         rows = [f"  {name:<{width}}  {known[name].about}" for name in commands if name in known]
         groups += [f"\n{title}:", *rows] if rows else []
-    return "\n".join([_HEAD.rstrip(), *groups, _TAIL])
+    steps = [f"  {step}" for step in _FIRST_STEPS if step.split()[1] in known]
+    return "\n".join([_HEAD.rstrip(), *groups, "\nfirst steps:", *steps, _TAIL])
