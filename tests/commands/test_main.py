@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from legos import errors
 from legos.commands.main import GROUPS, available, main
 from legos.terminal import as_started, started_as_legos
 
@@ -116,3 +117,22 @@ def test_command_lines_are_those_that_the_user_can_type(
     assert as_started(text) == as_module
     with started_as_legos():
         assert as_started(text) == as_legos
+
+
+@pytest.mark.parametrize(
+    ("package", "in_checkout", "installs"),
+    [
+        ("openai.types", False, "`pip install 'legos[genre]'`"),
+        ("fastapi", False, "`pip install 'legos[serve]'`"),
+        ("openai", True, "`pip install -r requirements-genre.txt`"),
+        ("no_such_thing", True, "`pip install no_such_thing`"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    package: str, in_checkout: bool, installs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "IN_CHECKOUT", in_checkout)
+    told, code = errors.describe(ModuleNotFoundError("No module", name=package))
+    assert code == 2
+    needs = f"this needs the package {package.split('.')[0]}, which is not installed"
+    assert told == f"{needs}; {installs}"
