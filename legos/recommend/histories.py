@@ -30,7 +30,8 @@ def whole_histories(tables: Tables, splits: Sequence[str]) -> Ragged:
     """Everything that each user has had, oldest first: U rows of item numbers (int64).
 
     A row begins with the history that held at the user's last impression. Behind it stand the
-    clicks of impressions with this very history, and before those any others that are not in it.
+    clicks of impressions with this very history, and before those any others that are not in it,
+    each item once.
 
     Args:
         tables: the data set.
@@ -59,6 +60,9 @@ def whole_histories(tables: Tables, splits: Sequence[str]) -> Ragged:
     known = np.isin(pairs, read.rows * tables.num_items + read.values)
     kept = np.flatnonzero(after | ~known)
     order = kept[np.lexsort((after[kept], user[kept]))]  # stable: clicks after the state come last
+    newest_first = order[::-1]
+    _, last = np.unique(pairs[newest_first], return_index=True)  # splits may share impressions
+    order = newest_first[np.sort(last)][::-1]
     clicks = from_owners(item[order], user[order], tables.num_users)
     return join_rows([read, clicks]).tensors()
 

@@ -435,9 +435,12 @@ class TrainedRun:
     @cached_property
     def _histories(self) -> Ragged:
         """All that every user has had."""
-        splits, data = self.tables.splits, self.config.data.splits
-        ordered = [data.train, data.valid, *data.test]
-        return whole_histories(self.tables, list(dict.fromkeys([*ordered, *splits])))
+        own = self.config.data.splits
+
+        def in_time(split: str) -> tuple[bool, bool]:  # train, copies of valid, all others
+            return split != own.train, not split.startswith(own.valid)
+
+        return whole_histories(self.tables, sorted(self.tables.splits, key=in_time))
 
     def _item(self, item: str | int) -> int:
         """Number of an item."""

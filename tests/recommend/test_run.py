@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 import legos
+from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.recommend.histories import whole_histories
 from legos.recommend.run import Reader, TrainedRun
-from tests.tiny import CATEGORIES
+from tests.tiny import CATEGORIES, add_split
 
 
 def had(run: TrainedRun, user: int) -> set[int]:
@@ -70,6 +71,17 @@ def test_a_whole_history_begins_with_the_newest_state_and_goes_on_with_later_cli
         row = whole.row(user).tolist()
         assert row[: len(state)] == state
         assert set(row) == had(opened, user)
+
+
+def test_a_click_that_stands_in_two_splits_was_one_click(trained: Path, tmp_path: Path) -> None:
+    """As of the splits of Amazon and Goodreads, which have the same clicks and other negatives."""
+    folder = Path(legos.open(trained).tables.folder)
+    copied = Path(shutil.copytree(folder, tmp_path / "tables"))
+    add_split(copied, "valid_uniform")
+    once = whole_histories(Tables.load(folder), ["train", "valid", "test"])
+    again = whole_histories(Tables.load(copied), ["train", "valid", "valid_uniform", "test"])
+    assert once.offsets.tolist() == again.offsets.tolist()
+    assert once.values.tolist() == again.values.tolist()
 
 
 def test_a_new_reader_of_one_category_is_recommended_that_category(opened: TrainedRun) -> None:
