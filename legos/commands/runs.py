@@ -161,7 +161,8 @@ def _list(args: argparse.Namespace) -> None:
         return
     known = {name for run in runs for name in _first_metrics(run)}
     wanted = [args.sort] if args.sort not in _ORDERS else []
-    metrics = [*dict.fromkeys([*wanted, *(name for name in _SHOWN if name in known)])][:_COLUMNS]
+    usual = [name for name in _SHOWN if name in known]
+    metrics = [*dict.fromkeys([*wanted, *usual, *sorted(known)])][:_COLUMNS]
     rows = [
         [
             *(run.id, run.data, run.model, "" if run.seed is None else str(run.seed)),

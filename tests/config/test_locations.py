@@ -13,6 +13,7 @@ from legos.config.models import names_of
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import CONFIG_FOLDER
 from legos.errors import ConfigError
+from legos.settings import OF_WEIGHTS, deciding
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +109,11 @@ def test_home_holds_tables_runs_and_caches(
     assert config.exp.runs_folder == place / "runs"
     assert config.exp.cache.folder == place / "cache/hidden"
     assert load("--exp.runs_folder", "runs").exp.runs_folder == Path("runs")
+    monkeypatch.delenv("LEGOS_HOME")
+    monkeypatch.chdir(place)
+    elsewhere = load_run_config(words)
+    assert elsewhere.exp.runs_folder == Path("runs")
+    assert deciding(elsewhere, OF_WEIGHTS) == deciding(config, OF_WEIGHTS)  # the same run id
 
 
 def test_an_own_model_may_be_like_the_shipped_one_of_its_name() -> None:
