@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -401,6 +401,11 @@ class TrainedRun:
             )
         items = torch.unique(self._histories.row(number))  # ascending, as prompts are
         return Session(catalogue, open_session(number, items))
+
+    def find_by(self, model: Recommending) -> None:
+        """Let another model make the lists, such as one with an index over the same vectors."""
+        with self._lock:
+            self._catalogue = replace(self.catalogue, model=model)
 
     def rate(self, user: str | int, item: str | int) -> float:
         """The stars that a user would give an item (RecSysLLM)."""

@@ -1,0 +1,394 @@
+"""The routes: what is asked is checked, put into the queue of the model, and answered as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from legos import __version__
+from legos.errors import LegosError
+from legos.server.guard import Guard, Rules
+from legos.server.refusals import Refusal, explain, refuse, show, show_name
+from legos.server.schemas import (
+    Added,
+    AddRequest,
+    Fault,
+    Found,
+    Health,
+    Id,
+    ItemList,
+    Reader,
+    Reason,
+    Reasons,
+    ReasonsRequest,
+    RecommendRequest,
+    Refused,
+    Reload,
+    ReloadRequest,
+    ScoredItem,
+    ScoreRequest,
+    Scores,
+    SimilarRequest,
+)
+from legos.server.served import Served, Shelf
+from legos.server.telemetry import Telemetry
+from legos.server.work import ListOf, Work
+
+_log = logging.getLogger("legos.server")
+_STATIC = Path(__file__).parent / "static"
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+OPEN_PATHS = frozenset({*_FILES, "/health", "/openapi.json"})
+"""What needs no key: the page without its data, and what a probe asks."""
+_TOLD = 5  # unknown ids that a refusal names
+_ABOUT = """Recommendations of one trained run. Ids are those of the raw data. A request that cannot
+be answered gets a 4xx whose `error` says in one line what was found and what was expected."""
+
+Limit = Annotated[int, Query(ge=1, le=50)]
+Words = Annotated[str, Query(max_length=200)]
+
+
+class _Json(Request):
+    """A request whose JSON is read strictly: bounded in depth, no NaN, whole characters."""
+
+    async def json(self) -> Any:
+        """The body as Python objects."""
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            message = f"body: found no JSON ({error}), expected a JSON object"
+            raise HTTPException(400, message) from None  # the only kind that FastAPI lets through
+
+
+class _Route(APIRoute):
+    """Reads bodies as :class:`_Json`, and turns what routes raise into answers."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+        body: Any = self.body_field.field_info.annotation if self.body_field else None
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handle(_Json(request.scope, request.receive))
+            except Refusal as refusal:
+                return refusal.response()
+            except RequestValidationError as error:
+                return explain(error.errors(), body).response()
+            except LegosError as error:
+                return Refusal(422, " ".join(str(error).split())).response()
+            except HTTPException as error:
+                return Refusal(error.status_code, error.detail).response()
+            except Exception:
+                _log.exception("%s %s failed", request.method, request.url.path)
+                message = "a fault of the server, not of the request; its log has the reason"
+                return Refusal(500, message).response()
+
+        return guarded
+
+
+class Server:
+    """The application and what it holds.
+
+    Args:
+        shelf: the run that is served.
+        rules: what requests are let through.
+        queue, batch, wait, timeout: see :class:`legos.server.work.Work`.
+        watch: seconds between two looks for a newer run; None: only ``POST /reload`` looks.
+        max_new_items: items that may be added in all.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        rules: Rules,
+        *,
+        queue: int = 512,
+        batch: int = 32,
+        wait: float = 0.0,
+        timeout: float = 30.0,
+        watch: float | None = None,
+        max_new_items: int = 10_000,
+    ) -> None:
+        self.shelf, self.watch, self.max_new_items = shelf, watch, max_new_items
+        self.telemetry = Telemetry()
+        self.work = Work(
+            shelf, self.telemetry, queue=queue, batch=batch, wait=wait, timeout=timeout
+        )
+        self.telemetry.watch("queue", "Requests that wait", lambda: self.work.waiting)
+        self.telemetry.watch("items", "Items that can be recommended", lambda: len(shelf.current))
+        self.telemetry.watch("new_items", "Items added", lambda: len(shelf.current.added))
+        self._reloading = asyncio.Lock()
+        self.api = FastAPI(
+            title="legos",
+            version=__version__,
+            description=_ABOUT,
+            docs_url=None,
+            redoc_url=None,
+            lifespan=self._lifespan,
+            responses={"4XX": {"model": Refused}, "503": {"model": Refused}},
+        )
+        self.api.router.route_class = _Route
+        self.api.add_exception_handler(HTTPException, _no_route)
+        self._add_routes()
+        paths = [route.path for route in self.api.routes if hasattr(route, "path")]
+        self.app = Guard(self.api, rules, self.telemetry, paths)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self.work.start()
+        watcher = asyncio.create_task(self._watch()) if self.watch else None
+        yield
+        if watcher:
+            watcher.cancel()
+        await self.work.stop()
+
+    async def _watch(self) -> None:
+        """Look for a newer run now and then; one that cannot be opened is tried once."""
+        failed: Path | None = None
+        while True:
+            await asyncio.sleep(self.watch or 0)
+            with suppress(LegosError):
+                newest = await asyncio.to_thread(self.shelf.opening.find)
+                if newest in (self.shelf.current.run.folder, failed):
+                    continue
+                failed = newest
+                await self.reload()
+
+    async def reload(self) -> Reload:
+        """Open the newest run beside the old one and let it take its place.
+
+        Raises:
+            LegosError: it cannot be opened; the old one goes on.
+        """
+        async with self._reloading:
+            try:
+                newer = await asyncio.to_thread(self.shelf.open_newest)
+            except LegosError as error:
+                self.telemetry.reloads.labels("failed").inc()
+                _log.warning("no newer run: %s; %s goes on", error, self.shelf.current.run.name)
+                raise
+            done = await self.work.run(lambda _: self.shelf.replace(newer))
+            self.telemetry.reloads.labels("ok").inc()
+            _log.warning("now serving %s", newer.run.name)
+            return done
+
+    def _add_routes(self) -> None:
+        post, get = self.api.post, self.api.get
+        post("/recommend", summary="The best items for a reader")(self._recommend)
+        post("/similar", summary="Items like an item")(self._similar)
+        post("/reasons", summary="Because you read: shares of a history in a score")(self._reasons)
+        post("/score", summary="Scores of items for users")(self._score)
+        post("/items", summary="Add items by what they say", status_code=201)(self._add)
+        get("/items", summary="Find items by a part of id or title")(self._find_items)
+        get("/users", summary="Find users by a part of their id")(self._find_users)
+        get("/history", summary="What a user has had, newest first")(self._history)
+        post("/reload", summary="Open the newest run")(self._reload)
+        get("/health", summary="What is served", response_model_exclude_none=True)(self._health)
+        get("/metrics", summary="Counters for Prometheus", response_class=Response)(self._metrics)
+        for path, (name, kind) in _FILES.items():
+            get(path, include_in_schema=False)(_file(name, kind))
+
+    async def _recommend(self, asked: RecommendRequest) -> ItemList:
+        served = self._check_reader(asked)
+        found = await self.work.recommend(ListOf(asked.key, asked.k, asked.exclude_seen))
+        return _list(served, found)
+
+    async def _similar(self, asked: SimilarRequest) -> ItemList:
+        self._check_items("item", [asked.item])
+
+        def similar(served: Served) -> ItemList:
+            return _list(served, served.run.similar(asked.item, asked.k))
+
+        return await self.work.run(similar)
+
+    async def _reasons(self, asked: ReasonsRequest) -> Reasons:
+        self._check_reader(asked)
+        self._check_items("item", [asked.item])
+
+        def reasons(served: Served) -> Reasons:
+            found = served.run.reasons(asked.item, asked.user, history=asked.history)
+            told = [
+                Reason(**dict(served.item(item)), share=share)
+                for item, share in zip(found["item_id"], found["share"].tolist(), strict=True)
+            ]
+            return Reasons(reasons=told, run=served.run.name)
+
+        return await self.work.run(reasons)
+
+    async def _score(self, asked: ScoreRequest) -> Scores:
+        self._check_users("users", asked.users)
+        self._check_items("items", asked.items)
+
+        def score(served: Served) -> Scores:
+            scores = served.run.score(asked.users, asked.items)
+            return Scores(scores=scores.to_numpy().tolist(), run=served.run.name)
+
+        return await self.work.run(score)
+
+    async def _add(self, asked: AddRequest) -> Added:
+        rows = [{"item_id": item.item_id, **(item.model_extra or {})} for item in asked.items]
+
+        def add(served: Served) -> Added:
+            _check_fields(served, rows)
+            if len(served.added) + len(rows) > self.max_new_items:
+                raise Refusal(
+                    409,
+                    f"items: {len(served.added):,} were added already and {self.max_new_items:,} "
+                    "is the most (--max-new-items); train a run that has them",
+                )
+            return Added(added=served.add(rows), run=served.run.name)
+
+        return await self.work.run(add)
+
+    async def _find_items(self, query: Words = "", limit: Limit = 10) -> Found:
+        return Found(items=self.shelf.current.search(query, limit))
+
+    async def _find_users(self, query: Words = "", limit: Limit = 10) -> Found:
+        users = self.shelf.current.users
+        return Found(users=[users.ids[row] for row in users.search(query, limit)])
+
+    async def _history(
+        self, user: Annotated[Id, Query()], limit: Annotated[int, Query(ge=1, le=1_000)] = 50
+    ) -> Found:
+        self._check_users("user", [user])
+
+        def history(served: Served) -> Found:
+            items = served.run.history(user)["item_id"].tolist()
+            return Found(items=[served.item(item) for item in items[::-1][:limit]])
+
+        return await self.work.run(history)
+
+    async def _reload(self, _: ReloadRequest) -> Reload:
+        try:
+            return await self.reload()
+        except LegosError as error:
+            message = f"{error}; {self.shelf.current.run.name} goes on"
+            raise Refusal(409, message) from None
+
+    async def _health(self, request: Request) -> Health:
+        if not request.scope.get("legos.has_key", True):
+            return Health(status="ok")
+        served = self.shelf.current
+        return Health(
+            status="ok",
+            run=served.run.name,
+            model=served.run.config.model.name,
+            items=len(served),
+            users=len(served.users.ids),
+            new_items=len(served.added),
+            fields=served.fields,
+            since=served.since,
+            queue=self.work.waiting,
+            candidates=served.candidates,
+            reload=self.shelf.reload,
+        )
+
+    async def _metrics(self) -> Response:
+        return Response(self.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    def _check_reader(self, asked: Reader) -> Served:
+        if asked.user is not None:
+            self._check_users("user", [asked.user])
+        else:
+            self._check_items("history", asked.history or [])
+        return self.shelf.current
+
+    def _check_users(self, name: str, users: Sequence[str]) -> None:
+        known = self.shelf.current.users
+        _refuse_unknown(name, "user", users, known.__contains__, known.nearest)
+
+    def _check_items(self, name: str, items: Sequence[str]) -> None:
+        served = self.shelf.current
+        _refuse_unknown(name, "item", items, served.has_item, served.nearest_items)
+
+
+def _refuse_unknown(
+    field: str,
+    kind: str,
+    ids: Sequence[str],
+    known: Callable[[str], bool],
+    nearest: Callable[[str], list[str]],
+) -> None:
+    """Refuse ids that nobody has; ``field``: of the request."""
+    faults = [
+        Fault(
+            field=f"{field}.{place}" if field in ("users", "items", "history") else field,
+            found=show(name),
+            expected=f"the id of {'an' if kind == 'item' else 'a'} {kind}",
+            nearest=nearest(name),
+        )
+        for place, name in enumerate(ids)
+        if not known(name)
+    ]
+    if faults:
+        raise refuse(404, *faults[:_TOLD])
+
+
+def _check_fields(served: Served, rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse ids that are taken and fields that the data set does not have."""
+    seen = set[str]()
+    for place, row in enumerate(rows):
+        item = row["item_id"]
+        if served.has_item(item) or item in seen:
+            raise refuse(
+                409, Fault(field=f"items.{place}.item_id", found=show(item), expected="a new id")
+            )
+        seen.add(item)
+        for name in row:
+            if name != "item_id" and name not in served.fields:
+                raise refuse(
+                    422,
+                    Fault(
+                        field=f"items.{place}.{show_name(name)}",
+                        found="an unknown field",
+                        expected=f"only {', '.join(['item_id', *served.fields])}",
+                        nearest=get_close_matches(name, served.fields, n=1),
+                    ),
+                )
+
+
+def _list(served: Served, found: pd.DataFrame) -> ItemList:
+    items = [
+        ScoredItem(**dict(served.item(item)), score=score)
+        for item, score in zip(found["item_id"].tolist(), found["score"].tolist(), strict=True)
+    ]
+    return ItemList(items=items, run=served.run.name)
+
+
+def _file(name: str, kind: str) -> Callable[[], Any]:
+    content = (_STATIC / name).read_bytes()
+
+    async def send() -> Response:
+        return Response(content, media_type=kind)
+
+    return send
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What no route answers: 404 and 405, in the words of all refusals."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        return Refusal(405, f"{request.url.path}: found {request.method}; see /docs").response()
+    if status == 404:
+        return Refusal(
+            404, f"found {request.url.path[:100]}; see /docs for what is there"
+        ).response()
+    return Refusal(status, str(getattr(error, "detail", error))).response()

@@ -1,0 +1,211 @@
+"""What requests may ask and what answers say; every length and number is bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import model_validator as validator
+
+MOST_ITEMS = 1_000
+"""Items of a list, of a history and of a request for scores."""
+MOST_READERS = 100
+MOST_NEW_ITEMS = 100
+LONGEST_ID, LONGEST_TEXT = 500, 20_000
+
+
+def _as_text(value: Any) -> Any:
+    """A number is taken as the id that it spells."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Id = Annotated[
+    str,
+    BeforeValidator(_as_text, json_schema_input_type=str | int),
+    StringConstraints(min_length=1, max_length=LONGEST_ID),
+]
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Reader(_Request):
+    """A user of the data set, or a new reader by the items they have had."""
+
+    user: Id | None = Field(default=None, description="id of a user", examples=["c17"])
+    history: list[Id] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_ITEMS,
+        description="ids of the items that a new reader has had, oldest first",
+    )
+
+    @validator(mode="after")
+    def _either(self) -> Self:
+        if (self.user is None) == (self.history is None):
+            raise ValueError("expected either user or history")
+        return self
+
+    @property
+    def key(self) -> str | list[str]:
+        """The reader as a recommender takes it: the id of a user or ids of items."""
+        return self.user if self.user is not None else self.history or []
+
+
+class RecommendRequest(Reader):
+    """Ask for the items with the highest scores."""
+
+    k: Count = Field(default=10, description="length of the list")
+    exclude_seen: bool = Field(default=True, description="leave out what the reader has had")
+
+
+class SimilarRequest(_Request):
+    """Ask for the items whose vectors are nearest to that of an item."""
+
+    item: Id
+    k: Count = 10
+
+
+class ReasonsRequest(Reader):
+    """Ask which items of a history carry the score of an item."""
+
+    item: Id
+
+
+class ScoreRequest(_Request):
+    """Ask for the scores of some items for some users."""
+
+    users: list[Id] = Field(min_length=1, max_length=MOST_READERS)
+    items: list[Id] = Field(min_length=1, max_length=MOST_ITEMS)
+
+
+class NewItem(BaseModel):
+    """An item that tables do not have: its id, and what it says in fields of the data set."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, Text | Number | None]
+
+    item_id: Id
+
+
+class AddRequest(_Request):
+    """Add items by what they say."""
+
+    items: list[NewItem] = Field(
+        min_length=1,
+        max_length=MOST_NEW_ITEMS,
+        examples=[[{"item_id": "new-1", "title": "Oak desk lamp"}]],
+    )
+
+
+class ReloadRequest(_Request):
+    """Open the newest run; nothing has to be said."""
+
+
+class Item(BaseModel):
+    """An item with what a reader sees of it."""
+
+    item_id: str
+    title: str
+    labels: list[str] = Field(description="short fields, such as category and brand")
+
+
+class ScoredItem(Item):
+    """An item of a list, best first."""
+
+    score: float
+
+
+class Reason(Item):
+    """An item of a history; ``share``: how much of the score is lost without it."""
+
+    share: float
+
+
+class ItemList(BaseModel):
+    """Items by score, and the run that scored them."""
+
+    items: list[ScoredItem]
+    run: str
+
+
+class Reasons(BaseModel):
+    """Items of the history by their share in the score."""
+
+    reasons: list[Reason]
+    run: str
+
+
+class Scores(BaseModel):
+    """``scores[i][j]`` is that of item j for user i."""
+
+    scores: list[list[float]]
+    run: str
+
+
+class Added(BaseModel):
+    """Ids of the items that can be recommended from now on."""
+
+    added: list[str]
+    run: str
+
+
+class Found(BaseModel):
+    """Items or users that match a search."""
+
+    items: list[Item] = []
+    users: list[str] = []
+
+
+class Candidates(BaseModel):
+    """How the best items are found: ``exact``, or ``faiss`` with its measured recall."""
+
+    kind: str
+    index: str | None = None
+    recall: float | None = Field(default=None, description="of the exact top items, on a sample")
+    sample: int | None = Field(default=None, description="readers the recall was measured on")
+
+
+class Reload(BaseModel):
+    """The last attempt to open a newer run."""
+
+    at: str
+    run: str
+    error: str | None = None
+    lost_items: list[str] = Field(default=[], description="added items that could not be kept")
+
+
+class Health(BaseModel):
+    """Whether the server answers; all else only to who has the key, where there is one."""
+
+    status: str
+    run: str | None = None
+    model: str | None = None
+    items: int | None = None
+    users: int | None = None
+    new_items: int | None = None
+    fields: list[str] | None = Field(default=None, description="what a new item may say")
+    since: str | None = Field(default=None, description="when this run was opened (ISO, UTC)")
+    queue: int | None = Field(default=None, description="requests that wait")
+    candidates: Candidates | None = None
+    reload: Reload | None = None
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str
+    found: str
+    expected: str
+    nearest: list[str] = []
+
+
+class Refused(BaseModel):
+    """Why a request was refused: ``error`` in one line, the same by field."""
+
+    error: str
+    faults: list[Fault] = []

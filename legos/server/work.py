@@ -1,0 +1,170 @@
+"""One thread asks the model; requests for lists that arrive meanwhile are answered together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import pandas as pd
+
+from legos.server.refusals import Refusal
+from legos.server.served import Served, Shelf
+from legos.server.telemetry import Telemetry
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class ListOf:
+    """A list that is asked for; those of one batch are found together."""
+
+    reader: str | list[str]
+    k: int
+    exclude_seen: bool
+
+
+_Task = ListOf | Callable[[Served], Any]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    task: _Task
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.Future())
+
+
+class Work:
+    """A bounded queue before the model.
+
+    Args:
+        shelf: whose current run answers.
+        telemetry: told of batches.
+        queue: requests that may wait; more are refused with 503.
+        batch: lists that are found together at most.
+        wait: seconds that a batch waits for more once it has one.
+        timeout: seconds after which a request is given up with 504.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        telemetry: Telemetry,
+        *,
+        queue: int,
+        batch: int,
+        wait: float,
+        timeout: float,
+    ) -> None:
+        self.shelf, self.telemetry = shelf, telemetry
+        self.batch, self.wait, self.timeout = batch, wait, timeout
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(queue)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to answer; called in the event loop."""
+        self._loop = asyncio.create_task(self._answer_all())
+
+    async def stop(self) -> None:
+        """End once everything that waits is answered."""
+        await self._queue.join()
+        if self._loop is not None:
+            self._loop.cancel()
+        self._thread.shutdown()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._queue.qsize()
+
+    async def recommend(self, asked: ListOf) -> pd.DataFrame:
+        """Find a list in the next batch."""
+        return cast(pd.DataFrame, await self._put(asked))
+
+    async def run(self, function: Callable[[Served], Result]) -> Result:
+        """Call a function with the current run, between batches."""
+        return cast(Result, await self._put(function))
+
+    async def _put(self, task: _Task) -> Any:
+        waiting = _Waiting(task)
+        try:
+            self._queue.put_nowait(waiting)
+        except asyncio.QueueFull:
+            message = f"{self._queue.maxsize} requests wait already; ask again later"
+            raise Refusal(503, message, retry_after=1) from None
+        try:
+            return await asyncio.wait_for(waiting.answer, self.timeout)
+        except TimeoutError:
+            message = f"no answer within {self.timeout:g} s; ask for less, or again later"
+            raise Refusal(504, message) from None
+
+    async def _answer_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._collect()
+            live = [each for each in batch if not each.answer.done()]  # done: given up
+            tasks = [each.task for each in live]
+            answers = await loop.run_in_executor(self._thread, self._answer, tasks)
+            for each, answer in zip(live, answers, strict=True):
+                if each.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    each.answer.set_exception(answer)
+                else:
+                    each.answer.set_result(answer)
+            for _ in batch:
+                self._queue.task_done()
+
+    async def _collect(self) -> list[_Waiting]:
+        """The next requests: all that wait, up to a batch; a lone one waits for company."""
+        batch = [await self._queue.get()]
+        end = time.monotonic() + self.wait
+        while len(batch) < self.batch:
+            try:
+                batch.append(self._queue.get_nowait())
+            except asyncio.QueueEmpty:
+                left = end - time.monotonic()
+                if left <= 0:
+                    break
+                try:
+                    batch.append(await asyncio.wait_for(self._queue.get(), left))
+                except TimeoutError:
+                    break
+        return batch
+
+    def _answer(self, tasks: list[_Task]) -> list[Any]:
+        """The answers to some tasks, in their order; what a task raises is its answer."""
+        lists = [task for task in tasks if isinstance(task, ListOf)]
+        if lists:
+            self.telemetry.batch_sizes.observe(len(lists))
+        found = iter(_lists(self.shelf.current, lists))
+        return [next(found) if isinstance(task, ListOf) else self._attempt(task) for task in tasks]
+
+    def _attempt(self, function: Callable[[Served], Any]) -> Any:
+        try:
+            return function(self.shelf.current)
+        except Exception as error:
+            return error
+
+
+def _lists(served: Served, asked: list[ListOf]) -> list[Any]:
+    """A list or an exception for each."""
+    answers: dict[ListOf, Any] = {}
+    for exclude_seen in (True, False):
+        group = [each for each in asked if each.exclude_seen == exclude_seen]
+        if not group:
+            continue
+        readers, most = [each.reader for each in group], max(each.k for each in group)
+        try:
+            frames = served.run.recommend_many(readers, most, exclude_seen=exclude_seen)
+        except Exception as error:
+            if len(group) == 1:
+                answers[group[0]] = error
+            else:  # which of them it was, they find out one by one
+                answers |= {each: _lists(served, [each])[0] for each in group}
+            continue
+        answers |= {each: frame[: each.k] for each, frame in zip(group, frames, strict=True)}
+    return [answers[each] for each in asked]
