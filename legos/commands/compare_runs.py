@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,29 +9,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from legos.config.saved import read_description
 from legos.config.yaml_files import shown
+from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, LegosError, nearest
+from legos.evaluation.groups import read_groups
 from legos.files import atomic_path
+from legos.modes.compare import significance, stars
+from legos.progress import PlainConsole
+from legos.reports.tables import (
+    ResultRow,
+    csv_table,
+    csv_text,
+    markdown_table,
+    model_row,
+    print_table,
+    split_tables,
+    with_improvement,
+)
 from legos.runs.find import find_run
+from legos.runs.folder import RunFolder
 from legos.runs.past import PastRun
 
 _FORMATS = (".md", ".csv", ".json")
 _IMPRESSIONS = ("user_id", "candidates", "labels")
 _SAME = ("data.group_by", "exp.evaluate.ranking", "exp.evaluate.exclude")
 """What a measurement must share, for its groups to be the same ones."""
-
-
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``legos runs compare``."""
-    parser.description = (
-        "Print finished runs in one table. Each is tested against the first by a paired t-test\n"
-        "over the impressions (or users) of the test split, Holm-corrected over the rows:\n"
-        "* p < .05, ** p < .01, *** p < .001. Runs on other impressions are refused."
-    )
-    add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", help="two or more; the first is the reference")
-    add("--split", metavar="NAME", help="a test split (default: all that they share)")
-    add("--output", type=Path, metavar="FILE", help="also write .md, .csv or .json (p-values)")
 
 
 @dataclass(frozen=True)
@@ -44,32 +46,36 @@ class Compared:
         groups: impressions (or users) that the tests are over.
     """
 
-    rows: list[Any]
+    rows: list[ResultRow]
     groups: int
 
 
-def compare_runs(args: argparse.Namespace) -> None:
-    """Do what the arguments say.
+def compare_runs(named: Sequence[str], *, split: str | None, output: Path | None) -> None:
+    """Print the tables of several runs, each tested against the first.
+
+    Args:
+        named: two or more, see :func:`legos.runs.find.find_run`.
+        split: a test split; None: all that they share.
+        output: a file that gets them, too: .md, .csv or .json.
 
     Raises:
         ConfigError: fewer than two runs, or an output of another format.
         DataError: a run is not finished, or runs are on other impressions.
     """
-    output: Path | None = args.output
     if output is not None and output.suffix not in _FORMATS:
         raise ConfigError(f"--output {output}: expected a name that ends in {', '.join(_FORMATS)}")
-    runs = [PastRun(folder) for folder in map(find_run, args.runs)]
+    runs = [PastRun(folder) for folder in map(find_run, named)]
     counts = Counter(run.folder.resolve() for run in runs)
     twice = [shown(folder) for folder, count in counts.items() if count > 1]
     if twice:
         raise ConfigError(f"{', '.join(twice)}: given twice")
     if len(runs) < 2:
         raise ConfigError("compare: give two runs or more, the reference first")
-    splits = _shared_splits(runs, args.split)
-    for split in splits:
+    splits = _shared_splits(runs, split)
+    for each in splits:
         for run in runs[1:]:
-            _refuse_other_impressions(runs[0], run, split)
-    found = {split: _compared(runs, split) for split in splits}
+            _refuse_other_impressions(runs[0], run, each)
+    found = {each: _compared(runs, each) for each in splits}
     _print(runs, found)
     if output is not None:
         with atomic_path(output) as path:
@@ -121,9 +127,6 @@ def _measured(run: PastRun) -> Mapping[str, Any]:
 
 def _other_tables(first: PastRun, other: PastRun, split: str) -> list[str]:
     """What differs in the impressions of two tables; nothing where they are the same."""
-    from legos.config.saved import read_description
-    from legos.data.tables import Tables
-
     contents = []
     for run in (first, other):
         folder = Path(str(read_description(run.folder).sections["data"]["folder"]))
@@ -147,14 +150,11 @@ def _other_tables(first: PastRun, other: PastRun, split: str) -> list[str]:
 
 
 def _compared(runs: Sequence[PastRun], split: str) -> Compared:
-    from legos.evaluation.groups import read_groups
-    from legos.modes.compare import significance, stars
-    from legos.reports.tables import model_row, with_improvement
-    from legos.runs.folder import RunFolder
-
     labels = _labels(runs)
     values = {
-        label: read_groups([RunFolder(run.folder).diagnostics(run.results["measurement"], split)])
+        label: read_groups(
+            [RunFolder(run.folder).diagnostics(run.results.get("measurement", ""), split)]
+        )
         for label, run in zip(labels, runs, strict=True)
     }
     sizes = {label: {len(each) for each in found.values()} for label, found in values.items()}
@@ -195,8 +195,6 @@ def _labels(runs: Sequence[PastRun]) -> list[str]:
 
 
 def _tables(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> dict[str, list[list[str]]]:
-    from legos.reports.tables import split_tables
-
     return {
         title: cells
         for split, each in found.items()
@@ -207,9 +205,6 @@ def _tables(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> dict[str,
 
 
 def _print(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> None:
-    from legos.progress import PlainConsole
-    from legos.reports.tables import print_table
-
     console = PlainConsole()
     for title, cells in _tables(runs, found).items():
         print_table(console, title, cells)
@@ -221,8 +216,6 @@ def _print(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> None:
 
 
 def _markdown(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
-    from legos.reports.tables import markdown_table
-
     tables = _tables(runs, found).items()
     text = [f"### {title}\n\n{markdown_table(cells)}" for title, cells in tables]
     named = [f"- {label}: `{run.folder}`" for label, run in zip(_labels(runs), runs, strict=True)]
@@ -230,8 +223,6 @@ def _markdown(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
 
 
 def _csv(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
-    from legos.reports.tables import csv_table, csv_text
-
     return csv_text([line for split, each in found.items() for line in csv_table(each.rows, split)])
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from legos.commands.compare_runs import add_compare, compare_runs
 from legos.config.yaml_files import FAMILIES, shown
 from legos.errors import TRACEBACK, ConfigError, nearest, run_command
 from legos.metrics.ranking import larger_is_better
@@ -54,10 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     show = _add(commands, "show", "settings and metrics of a run", "legos runs show runs/shop/naml")
     show.add_argument("run", metavar="RUN")
     _add_json(show)
-    add_compare(_add(
+    compare = _add(
         commands, "compare", "the table of several runs, with tests of significance",
         "legos runs compare shop/naml shop/nrms --output comparison.md",
-    ))  # fmt: skip
+    )  # fmt: skip
+    _add_compare(compare)
     remove = _add(commands, "rm", "remove runs", "legos runs rm 0123 runs/shop/nrms/456789abcdef")
     remove.add_argument("runs", metavar="RUN", nargs="+")
     _add_consent(remove)
@@ -74,6 +74,18 @@ def build_parser() -> argparse.ArgumentParser:
     prune.add_argument("--dry-run", action="store_true", help="say what it would free, and stop")
     _add_consent(prune)
     return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print finished runs in one table. Each is tested against the first by a paired t-test\n"
+        "over the impressions (or users) of the test split, Holm-corrected over the rows:\n"
+        "* p < .05, ** p < .01, *** p < .001. Runs on other impressions are refused."
+    )
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", help="two or more; the first is the reference")
+    add("--split", metavar="NAME", help="a test split (default: all that they share)")
+    add("--output", type=Path, metavar="FILE", help="also write .md, .csv or .json (p-values)")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -123,7 +135,7 @@ def main(words: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
     args = build_parser().parse_args(words)
     commands = {
-        "list": _list, "show": _show, "compare": compare_runs, "rm": _remove, "prune": _prune,
+        "list": _list, "show": _show, "compare": _compare, "rm": _remove, "prune": _prune,
     }  # fmt: skip
     traced = [TRACEBACK] if args.traceback else []
     return run_command(lambda _: commands[args.command](args), traced, interrupted="interrupted")
@@ -268,6 +280,12 @@ def _highlights(run: PastRun) -> Iterable[tuple[str, str]]:
         yield "best epoch", f"{trained['best_epoch']}: {best}"
     if results.get("parameters"):
         yield "parameters", f"{results['parameters']:,}"
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from legos.commands.compare_runs import compare_runs  # imports torch
+
+    compare_runs(args.runs, split=args.split, output=args.output)
 
 
 def _remove(args: argparse.Namespace) -> None:
