@@ -18,7 +18,9 @@ from legos.systems.bricks.score import rank_by_model
 from legos.systems.bricks.system import Bricks
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
+from process.genre.synthetic_items import add_synthetic_items
 from tests.modes.tiny_config import NAML, tiny_config
+from tests.process.genre.test_store import answer
 from tests.recommend.lists import assert_same_lists
 from tests.tiny import tiny_tables
 
@@ -130,6 +132,37 @@ def test_equal_scores_stand_in_the_order_of_the_items(tables: Path) -> None:
     )
     listed = run.recommend(history=["N2"], k=5)["item_id"].tolist()
     assert listed == ["N0", "N1", "N3", "N4", "N5"]
+
+
+@pytest.fixture(scope="module")
+def with_written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables in which a language model wrote two items for each of two users."""
+    folder = tmp_path_factory.mktemp("written")
+    source = folder / "store.jsonl"
+    source.write_text("{}\n")
+    names = [f"{user}#{n}" for user in ("U0", "U3") for n in (1, 2)]
+    written = {name: answer(name, answer={"title": "sports1 music2"}) for name in names}
+    plain = tiny_tables(folder / "plain")
+    add_synthetic_items(plain, written, folder / "cg", sources=[source], column="written")
+    return folder / "cg"
+
+
+def test_written_items_stand_in_histories_as_in_an_evaluation(with_written: Path) -> None:
+    data = {"generated_items": {"column": "written", "position": "end"}}
+    run, system = untrained(with_written, NAML, data=data)
+    expected = evaluated_lists(system, "test", 60)
+    users = [run.users[user] for user in run.tables.scalar("test", "user_id").tolist()]
+    found = run.recommend_many([Reader(user, before="test") for user in users], 60)
+    assert_same_lists(found, expected, run.catalogue.ids)
+    other, _ = untrained(with_written, NAML)
+    scores = [each.score(["U0", "U1"], ["N1"])["N1"] for each in (run, other)]
+    assert scores[0]["U0"] != scores[1]["U0"]
+    assert scores[0]["U1"] == pytest.approx(scores[1]["U1"])
+    assert not run.items["item_id"].str.startswith("GENRE").any()
+    new = run.recommend(history=["N1", "N5"], k=100)["item_id"]  # somebody new has none
+    assert len(new) == 58
+    run.add_items(run.items.iloc[:2].assign(item_id=["a", "b"]))
+    assert {"a", "b"} <= set(run.recommend("U0", k=100)["item_id"])
 
 
 def test_written_items_are_read_and_never_listed(tables: Path) -> None:
