@@ -56,7 +56,7 @@ def test_every_family_through_the_worker(
         "direct-8",
     ):
         assert told in text
-    assert worker.main(words) == 0
+    assert worker.main([*words, "--verbose"]) == 0
     assert "sequential, unseen prompt sequential-13" in capsys.readouterr().out
     assert not (tmp_path / "candidates").exists()  # the tables have them
     (path,) = (tmp_path / "runs").glob("reviewed/tiny/*/results.json")
