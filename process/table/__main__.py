@@ -101,10 +101,10 @@ def build_parser() -> CommandParser:
         "split where there is one, else leave-last-out)",
     )  # fmt: skip
     add_draws(split)
-    split.set_defaults(negatives=None, candidates=None)
+    split.set_defaults(negatives=None, candidates=None, cuts=None)
     split.add_argument(
-        "--longest-history", type=moments.count, default=100, metavar="N",
-        help="items that the history of an impression keeps, the newest (default: %(default)s)",
+        "--longest-history", type=moments.count, metavar="N",
+        help="items that the history of an impression keeps, the newest (default: 100)",
     )  # fmt: skip
     add_table_arguments(parser, default_name="")
     parser.set_defaults(unitok=False)
@@ -232,7 +232,7 @@ def build_from(
 def _options(args: argparse.Namespace) -> Options:
     from process.table.options import OWN, RULES, Options
 
-    check_draws(args.candidates or (), args.cuts)
+    check_draws(args.candidates or (), args.cuts or (0.8, 0.9))
     weights = _weights(args)
     rule, column = args.split, None
     if rule is not None and rule.startswith("random"):
@@ -251,7 +251,7 @@ def _options(args: argparse.Namespace) -> Options:
         item_core=args.item_core,
         unknown=args.unknown,
         split=rule,
-        cuts=tuple(args.cuts),
+        cuts=None if args.cuts is None else tuple(args.cuts),
         negatives=args.negatives,
         candidates=None if args.candidates is None else tuple(args.candidates),
         seed=args.seed,

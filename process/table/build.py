@@ -54,9 +54,9 @@ def build_tables(
         [_open(given, what, options) for given in group]
         for what, group in (("items", items), ("events", events), ("users", users))
     ]
-    raw, told = read_own(*opened, name=name, options=options)
+    raw, reading = read_own(*opened, name=name, options=options)
     console = PlainConsole(width=max(PlainConsole().width, 120))
-    tell_reading(told, console)
+    tell_reading(reading, console)
     raw = replace(raw, settings={**raw.settings, "frames": _frames(opened)})
     choice = choose_tokenizers(_texts(raw), tokenizers)
     tell_tokenizers(choice, console)

@@ -9,7 +9,7 @@ from typing import Any
 
 from process.raw import TokenizerSpec
 from process.table.languages import BYTES, ENGLISH
-from process.table.options import NONE, RANDOM
+from process.table.options import RANDOM
 
 NAME = "data.yaml"
 LONGEST_TEXT = 100  # tokens; more make training slow
@@ -49,7 +49,7 @@ def next_command(manifest: Mapping[str, Any], folder: Path) -> str:
     if not _columns(manifest):
         return " ".join([*words, "--model sasrec_id --exp tt"])
     words.append("--model naml")
-    if rule == NONE:
+    if _asked_again(manifest):
         words.append("--exp train --exp.train.epochs 5 --exp.train.patience 0")
     else:
         words.append("--exp tt-naml")
@@ -59,6 +59,10 @@ def next_command(manifest: Mapping[str, Any], folder: Path) -> str:
 
 def _rule(manifest: Mapping[str, Any]) -> str:
     return str(manifest["split_rule"]).split(":")[0]
+
+
+def _asked_again(manifest: Mapping[str, Any]) -> bool:
+    return bool(manifest["settings"]["reader"]["asked_again"])
 
 
 def _has_lists(manifest: Mapping[str, Any]) -> bool:
@@ -155,13 +159,12 @@ def _splits(manifest: Mapping[str, Any]) -> Iterator[str]:
     chosen = [name for name in held_out if name in ("test", "test_uniform")] or held_out[:1]
     yield f"splits:  # {manifest['split_rule']}"
     yield "  train: train  # its clicks are trained on"
-    if chosen:
-        yield "  valid: valid  # watched by early stopping"
-        further = [name for name in held_out if name not in chosen]
-        more = f"; there is {', '.join(further)}, too" if further else ""
-        yield f"  test: [{', '.join(chosen)}]  # measured once, at the end{more}"
-        if "test_uniform" in chosen:
-            yield "  # negatives of valid and test are drawn by popularity, of *_uniform uniformly"
-    else:
+    if _asked_again(manifest):
         yield "  valid: valid  # clicks of train asked again: shows the fit, not how good it is"
-        yield f"  test: [{others[0]}]  # the same"
+    else:
+        yield "  valid: valid  # watched by early stopping"
+    further = [name for name in held_out if name not in chosen]
+    more = f"; there is {', '.join(further)}, too" if further else ""
+    yield f"  test: [{', '.join(chosen or others[:1])}]  # measured once, at the end{more}"
+    if not _has_lists(manifest) and "valid_uniform" in names:
+        yield "  # negatives of valid and test are drawn by popularity, of *_uniform uniformly"

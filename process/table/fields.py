@@ -14,7 +14,7 @@ import pandas as pd
 from legos.errors import DataError
 from process.table.roles import plain
 from process.table.times import COMPACT, TICKS, read_times
-from process.table.values import each, list_of, listed, numbers, text_of
+from process.table.values import each, list_of, numbers, text_of
 
 Kind = Literal["text", "category", "number", "list", "left out"]
 KINDS: tuple[Kind, ...] = ("text", "category", "number", "list")
@@ -224,8 +224,3 @@ def given_kinds(
             if found.setdefault(name, kind) != kind:
                 raise DataError(f"--{kind} {name}: is given as --{found[name]} already")
     return found
-
-
-def unknown_columns(given: Sequence[str], known: Sequence[str]) -> str:
-    """The end of an error about columns that are in no file."""
-    return f"no such column: {listed(given)}; there are: {listed(known)}"

@@ -28,11 +28,11 @@ class Options:
         unknown: what to do with events of items that are in no file; None: drop some, refuse most.
         split: a rule, ``own`` (a column says it) or None: a column where there is one, else
             leave-last-out.
-        cuts: quantiles of by-time.
+        cuts: quantiles of by-time; None: 0.8 and 0.9.
         negatives: stored with a train impression; None: 4, or as many as there are.
         candidates: negatives of a held-out impression; None: 20 and 99, or as many as there are.
         seed: of all draws.
-        longest: items that a stored history keeps.
+        longest: items that a stored history keeps; None: 100.
         ordered: a user's lines stand in the order of time.
         clicked_only: leave out items that nobody clicked.
         max_bad: share of lines that may be bad.
@@ -49,11 +49,11 @@ class Options:
     item_core: int = 1
     unknown: Literal["drop", "refuse"] | None = None
     split: str | None = None
-    cuts: tuple[float, float] = (0.8, 0.9)
+    cuts: tuple[float, float] | None = None
     negatives: int | None = None
     candidates: tuple[int, ...] | None = None
     seed: int = 1
-    longest: int = 100
+    longest: int | None = None
     ordered: bool = False
     clicked_only: bool = False
     max_bad: float = 0.01
@@ -69,13 +69,25 @@ class Options:
         }
 
     def check_split(self, rule: str) -> None:
-        """Refuse weights and repeats that a rule has no use for.
+        """Refuse what a rule of the split has no use for.
 
         Raises:
             DataError: names the options.
         """
+        if self.cuts is not None and rule != "by-time":
+            raise DataError(f"--cuts: read by --split by-time alone, this is {rule}")
         if rule != RANDOM:
             return
+        for given, option in (
+            (self.negatives is not None, "--negatives"),
+            (self.candidates is not None, "--candidates"),
+            (self.longest is not None, "--longest-history"),
+        ):
+            if given:
+                raise DataError(
+                    f"{option}: --split random draws no negatives and keeps whole histories, since "
+                    "all items compete"
+                )
         if self.weights is not None and len({*self.weights.values()} - {0}) > 1:
             raise DataError(
                 "--event-weight: a weight is a number of train impressions, and --split random "

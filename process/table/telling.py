@@ -8,21 +8,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from process.table.assemble import Told
 from process.table.fields import Field
 from process.table.languages import Choice
+from process.table.reading import Reading
 from process.table.roles import MEANS
 from process.table.rows import Rows
 
 
-def tell_reading(told: Told, console: Console) -> None:
+def tell_reading(reading: Reading, console: Console) -> None:
     """Columns and what they were taken for, kinds of events, forms of times, notes."""
     table = _table("columns of the events", "column", "taken for", "in")
-    for label, roles in told.events.roles.items():
+    for label, roles in reading.events.roles.items():
         for role, column in roles.items():
             table.add_row(column, f"{role}: {MEANS[role]}", label)
     console.print(table)
-    forms = told.events.forms
+    forms = reading.events.forms
     if forms:
         usual = max(forms, key=forms.__getitem__)
         console.print(f"times: {usual} ({forms[usual]:,} of them)", highlight=False)
@@ -32,15 +32,15 @@ def tell_reading(told: Told, console: Console) -> None:
             "--ordered says that the lines are in their order",
             highlight=False,
         )
-    if len(told.kinds) > 1 or any(weight != 1 for _, weight in told.kinds.values()):
+    if len(reading.kinds) > 1 or any(weight != 1 for _, weight in reading.kinds.values()):
         table = _table("kinds of events", "kind", "events", "train impressions of each")
-        for kind, (count, weight) in told.kinds.items():
+        for kind, (count, weight) in reading.kinds.items():
             table.add_row(kind, f"{count:,}", str(weight) if weight else "0, left out")
         console.print(table)
-    _fields("items", told.items, console)
-    if told.users is not None:
-        _fields("users", told.users, console)
-    for note in told.notes:
+    _fields("items", reading.items, console)
+    if reading.users is not None:
+        _fields("users", reading.users, console)
+    for note in reading.notes:
         console.print(f"note: {note}", highlight=False)
 
 
