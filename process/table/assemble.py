@@ -178,10 +178,11 @@ def _user_fields(reading: Reading, user_ids: list[str]) -> UserFields | None:
             f"{where}: none of its users ({profiles.ids[0]!r}, ...) is in the events "
             f"({user_ids[0]!r}, ...); --user COLUMN names the column of ids"
         )
-    missing, idle = int((joined.rows < 0).sum()), len(profiles.ids) - len(set(joined.rows))
+    missing = int((joined.rows < 0).sum())
+    idle = len(profiles.ids) - len(user_ids) + missing
     if missing:
         reading.oddities["users without fields"] = missing
-    if idle > 0:
+    if idle:
         reading.oddities["described users without events, left out"] = idle
     values = profiles.values.iloc[joined.rows].reset_index(drop=True)
     for field in profiles.fields:
