@@ -122,6 +122,7 @@ def next_item_impressions(
             flavours.append(_Flavour(name, code, count, weights, everything))
     has_history = interactions.rank > 0
     splits = {}
+    names = numbered(0)  # splits share the strings
     for position, flavour in enumerate(flavours):
         asked = codes == flavour.code
         if again is not None:
@@ -130,18 +131,22 @@ def next_item_impressions(
         if flavour.code == TRAIN and interactions.weight is not None:
             targets = np.repeat(targets, interactions.weight[targets])
         generator = np.random.default_rng([negatives.seed, position])
-        splits[flavour.name] = _clicks(interactions, targets, flavour, generator, longest)
+        if len(targets) > len(names):
+            names = numbered(len(targets))
+        ids = names[: len(targets)]
+        splits[flavour.name] = _clicks(interactions, targets, ids, flavour, generator, longest)
     return splits, int((~has_history & (codes != TRAIN)).sum())
 
 
 def _clicks(
     interactions: Interactions,
     targets: np.ndarray,
+    ids: np.ndarray,
     flavour: _Flavour,
     generator: np.random.Generator,
     longest: int | None,
 ) -> Impressions:
-    """``targets (n,)``: positions of the clicks; candidates in random order."""
+    """Impressions ``ids (n,)`` of the clicks at ``targets (n,)``; candidates in random order."""
     users = interactions.user[targets]
     candidates = np.empty((len(targets), 1 + flavour.number), dtype=np.int32)
     candidates[:, 0] = interactions.item[targets]
@@ -158,7 +163,7 @@ def _clicks(
     if longest is not None:
         lengths = np.minimum(lengths, longest)
     return Impressions(
-        impression_id=numbered(len(targets)),
+        impression_id=ids,
         user=users.astype(np.int32),
         time=interactions.seconds[targets],
         history_values=interactions.item,
@@ -203,4 +208,4 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
 
 def numbered(count: int) -> np.ndarray:
     """``(count,)`` str objects from 1 on: ids of impressions that have none."""
-    return np.arange(1, count + 1).astype(str).astype(object)
+    return np.fromiter(map(str, range(1, count + 1)), dtype=object, count=count)

@@ -58,9 +58,8 @@ def read_own(
     options.check_split(reading.rule)
     if reading.has_lists:
         options.check_lists()
-    interactions = selected(reading)
     part = part_lists if reading.has_lists else part_clicks
-    raw = _raw(reading, name, part(reading, interactions))
+    raw = _raw(reading, name, part(reading, selected(reading)))
     sources = [source.path for source in (*items, *events, *users) if source.path is not None]
     return replace(raw, sources=sources), reading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,16 @@ class Names:
 
     Attributes:
         codes: name -> code.
-        first: by code its place, to begin a message with.
     """
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
-        self.first: list[str] = []
+        self._first: list[tuple[Source, int]] = []
+
+    def first(self, code: int) -> str:
+        """The place where a name first appears, to begin a message with."""
+        source, line = self._first[code]
+        return source.at(line)
 
     def code(
         self, values: np.ndarray, lines: np.ndarray, source: Source, convert: Callable[[Any], str]
@@ -56,7 +60,7 @@ class Names:
                 continue
             if code < 0:
                 code = self.codes[name] = len(self.codes)
-                self.first.append(source.at(int(lines[starts[place]])))
+                self._first.append((source, int(lines[starts[place]])))
             codes[place] = code
         return codes[rows]
 
@@ -110,6 +114,12 @@ class Events:
                 bits = values.astype(np.float64).view(np.uint64)
                 found = mix(found ^ bits)
         return found
+
+    def release(self) -> None:
+        """Forget the events but for what splits and lists are made of; interactions have them."""
+        for name in ("user", "item", "time", "rating", "kind"):
+            if getattr(self, name) is not None:
+                setattr(self, name, np.zeros(0, dtype=np.int32))
 
     def take(self, rows: np.ndarray) -> Events:
         """Some events by mask or number; names stay."""
@@ -357,9 +367,3 @@ def _of_one_form(
     if counts.sum() == counts[usual]:
         return events
     return events.take((form < 0) | (form == usual))
-
-
-def places(names: Names, codes: Iterator[int] | Sequence[int]) -> str:
-    """Some names, each with the place of its first line."""
-    by_code = list(names.codes)
-    return ", ".join(f"{by_code[code]!r} ({names.first[code]})" for code in codes)

@@ -27,6 +27,7 @@ from process.table.shown import last_of_some, shown_lists
 CHECKED = 1000  # users whose last click is asked again where all is train
 CANDIDATES, NEGATIVES = (20, 99), 4
 CUTS, LONGEST = (0.8, 0.9), 100
+MOST_99 = 50_000  # users of the 1 + 99 protocol unless asked for: 100 items a user and split
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def part_clicks(reading: Reading, interactions: Interactions) -> Parted:
         options.rating_above, options.duplicates, options.user_core, options.item_core
     )
     kept, dropped = apply_filters(interactions.chronological(options.seed), filters)
+    del interactions  # millions
     reading.oddities |= dropped
     kept = kept.with_items_in("hash", _unclicked(reading, kept))
     if rule in ("leave-last-out", RANDOM) and (short := short_users(kept)):
@@ -178,8 +180,15 @@ def _negatives(reading: Reading, kept: Interactions) -> Negatives:
     candidates = options.candidates
     if candidates is None:
         first, second = CANDIDATES
-        candidates = (min(first, left), second) if left >= second else (min(first, left),)
-        if left < second:
+        candidates = (min(first, left),)
+        if left >= second and len(kept.user_ids) <= MOST_99:
+            candidates += (second,)
+        elif left >= second:
+            reading.notes.append(
+                f"there are more than {MOST_99:,} users, so there is no test_{second}, which would "
+                f"be larger than train; --candidates {first} {second} draws it"
+            )
+        else:
             reading.notes.append(
                 f"a user has all but {left} of the clicked items, so that valid and test have "
                 f"{candidates[0]} negatives and there is no test_{second}"

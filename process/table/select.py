@@ -15,7 +15,8 @@ _TOLD = 5  # unknown items named
 
 
 def selected(reading: Reading) -> Interactions:
-    """The events that count as interactions; ``reading.events`` are those, in the same order.
+    """The events that count as interactions; ``reading.events`` has what more is
+    known of them, in the same order.
 
     Raises:
         DataError: no event is left, or the options do not fit the events.
@@ -86,7 +87,7 @@ def _known_items(reading: Reading) -> np.ndarray:
         raise DataError(f"{label}: no event is left")
     if not lost:
         return joined.rows
-    first = ", ".join(f"{names[c]!r} ({events.items.first[c]})" for c in unknown[:_TOLD])
+    first = ", ".join(f"{names[c]!r} ({events.items.first(c)})" for c in unknown[:_TOLD])
     more = f" and {len(unknown) - _TOLD:,} more" if len(unknown) > _TOLD else ""
     told = (
         f"{lost:,} of {total:,} events are of {len(unknown):,} items that {catalogue} does not "
@@ -126,8 +127,7 @@ def _interactions(reading: Reading, rows: np.ndarray, weight: np.ndarray | None)
         undated = int((events.time < 0).sum())
         reading.oddities["events without a time, put before all others of their user"] = undated
     unrated = np.full(len(events), np.nan, dtype=np.float32)
-    reading.events = events
-    return Interactions(
+    found = Interactions(
         user_ids=[user_ids[row] for row in order],
         item_ids=reading.items.ids,
         user=ranks(order)[events.user],
@@ -139,3 +139,6 @@ def _interactions(reading: Reading, rows: np.ndarray, weight: np.ndarray | None)
         weight=weight,
         ticks=TICKS,
     )
+    events.release()
+    reading.events = events
+    return found

@@ -16,6 +16,7 @@ from tests.process.table.own import build, clicks, fields, small_shop
 
 SHOP = small_shop()
 ITEMS, EVENTS, USERS = SHOP.items, SHOP.events, SHOP.users
+STRANGERS = USERS.assign(customer_id=[f"no{n}" for n in range(len(USERS))])
 KNOWN = EVENTS[EVENTS["sku"].isin(ITEMS["sku"])]
 
 
@@ -115,6 +116,7 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"users": STRANGERS}, "none of its users .'no"),
         ({"cuts": [0.5, 0.7]}, "--cuts: read by --split by-time alone"),
         ({"split": "random", "negatives": 2}, "--negatives: --split random draws no negatives"),
         ({"split": "random", "duplicates": "keep"}, "--duplicates keep: --split random parts"),
@@ -130,7 +132,6 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
         ({"duplicates": "all"}, "--duplicates: invalid choice: 'all'"),
         ({"tokenizer": ["auto", "words=words"]}, "--tokenizer auto: goes without another"),
         ({"split": "by-time", "events": EVENTS.drop(columns="ts")}, "interactions have no time"),
-        ({"users": USERS.assign(customer_id=[f"no{n}" for n in range(40)])}, "none of its users .'no"),
         ({"events": EVENTS[:0]}, "events .DataFrame.: it has no rows"),
     ],
 )  # fmt: skip
