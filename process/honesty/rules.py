@@ -20,7 +20,7 @@ from process.ties import TimeTies, contains, ranks, sorted_keys
 from process.tokenization import Column, Encoded
 
 MOST_MEASURED = 20_000  # impressions of a split: the standard error of GAUC is .004 at most
-_BLOCK = 100_000  # impressions read at once
+_BLOCK = 1 << 14  # impressions read at once
 FIRST = 10  # hits among the first ten
 
 
@@ -256,9 +256,13 @@ def _scores(rule: Rule, split: SplitView, half: np.ndarray, items: int) -> np.nd
     last = int(max(split.user.max(), rule.shown.user.max()))
     asked = np.zeros(last + 1, dtype=bool)
     asked[split.user] = True
-    train = rule.shown.take(np.flatnonzero(asked[rule.shown.user]))
-    pairs = train.user[train.candidates.rows] * items + train.candidates.values
-    keys = sorted_keys(pairs[train.labels == 0])
+    theirs = np.flatnonzero(asked[rule.shown.user])
+    pairs = [np.zeros(0, dtype=np.int64)]
+    for begin in range(0, len(theirs), _BLOCK):
+        train = rule.shown.take(theirs[begin : begin + _BLOCK])
+        shown_to = train.user[train.candidates.rows] * items + train.candidates.values
+        pairs.append(shown_to[train.labels == 0])
+    keys = sorted_keys(np.concatenate(pairs))
     return -contains(keys, split.user[rows] * items + shown).astype(np.float64)
 
 

@@ -230,7 +230,7 @@ def make(folder: Path, language: str, *words: str) -> int:
         ("de", "--split by-time --tokenizer words=words", "--exp tt-naml"),
         ("en", "--split none", "--exp train"),
         ("en", "--split random", "--exp rank-all"),
-        ("zh", "", "--embed llama-token"),
+        pytest.param("zh", "", "--embed llama-token", marks=pytest.mark.nightly),  # a minute
     ],
     ids=["english", "german", "none", "random", "chinese"],
 )
