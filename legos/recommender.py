@@ -220,7 +220,7 @@ def build_recommender(
         known: items and users of the training split.
         seed: of the initial weights; the same seed gives the same weights.
         tables: pretrained vectors by vocabulary; others start at random.
-        embedding_dropout: rate on token and category vectors.
+        embedding_dropout: rate on token, category and number vectors.
         profiles: the users' fields.
         item_vectors: ``(items, E)`` float32 given vectors.
         user_vectors: ``(users, E)`` float32 given vectors.
@@ -328,7 +328,11 @@ def _embeddings(
     One vocabulary has one table in both.
     """
     users = {} if profiles is None else profiles.fields
-    sizes = {field.vocabulary: field.size for field in (*store.fields.values(), *users.values())}
+    sizes = {
+        field.vocabulary: field.size
+        for field in (*store.fields.values(), *users.values())
+        if field.number is None
+    }
     vocabularies = {
         name: VocabularyEmbedding(
             size=size,
@@ -343,7 +347,12 @@ def _embeddings(
     def over(fields: Mapping[str, ItemField]) -> FieldEmbeddings | None:
         if not fields:
             return None
-        used = {field.vocabulary: vocabularies[field.vocabulary] for field in fields.values()}
-        return FieldEmbeddings(fields=fields, vocabularies=used, hidden_size=hidden_size)
+        names = {field.vocabulary: None for field in fields.values() if field.number is None}
+        return FieldEmbeddings(
+            fields=fields,
+            vocabularies={name: vocabularies[name] for name in names},
+            hidden_size=hidden_size,
+            dropout=dropout,
+        )
 
     return {"embeddings": over(store.fields), "profile_embeddings": over(users)}

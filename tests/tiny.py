@@ -35,6 +35,22 @@ def add_split(folder: Path, name: str, *, empty: bool = False) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def add_number(folder: Path, table: str, name: str, values: np.ndarray) -> None:
+    """Add a number field (float32) to items or users of finished tables, in place."""
+    path = folder / "columns" / table / f"{name}.npy"
+    write_array(path, values)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    key = "fields" if table == "items" else "user_fields"
+    manifest[key] = {**manifest.get(key, {}), name: {"kind": "number"}}
+    manifest["tables"][table]["columns"][name] = {
+        "kind": "scalar", "dtype": "float32", "vocabulary": None,
+    }  # fmt: skip
+    described = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    manifest["files"][f"columns/{table}/{name}.npy"] = described
+    manifest["fingerprint"] = sha256_of_text(manifest["fingerprint"] + described["sha256"])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def tiny_tables(
     folder: Path,
     *,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from legos.blocks.mlp import MLP
 from legos.blocks.packed import PackedTokens, concatenate, gather, one_token_each, pack
 from legos.data.items import ItemBatch, ItemField
+from legos.data.numbers import NumberScale
 from legos.data.ragged import Ragged
 from legos.settings import Count, Settings
 
@@ -72,13 +73,54 @@ class VocabularyEmbedding(nn.Module):
         return pack(tokens, self(ids), place[tokens.values])
 
 
+class NumberEmbedding(nn.Module):
+    """The vectors of one number field.
+
+    ``standardised``: a learned vector times the standardised number, as in factorisation machines
+    and AutoInt (Song et al., CIKM 2019, equation 5); zeros for the mean. ``projected``: a linear
+    layer over it, so that the mean has a vector, too. ``bucketed``: a learned vector a bucket. An
+    unknown number has a learned vector. The scale belongs to the checkpoint.
+    """
+
+    def __init__(self, scale: NumberScale, *, hidden_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.treatment = scale.treatment
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.edges: Tensor
+        self.register_buffer("mean", torch.tensor(scale.mean))
+        self.register_buffer("deviation", torch.tensor(scale.deviation))
+        self.register_buffer("edges", torch.tensor(scale.edges))
+        rows = scale.buckets if scale.treatment == "bucketed" else 2  # row 0 is for the unknown
+        self.table = nn.Parameter(torch.randn(rows, hidden_size) * _RANDOM_STD)
+        self.project = nn.Linear(1, hidden_size) if scale.treatment == "projected" else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """``(N,)`` float32, NaN = unknown -> ``(N, D)``."""
+        unknown = numbers.isnan()
+        numbers = numbers.masked_fill(unknown, 0.0)  # NaN times a gradient of zero is NaN
+        if self.treatment == "bucketed":
+            rows = (1 + torch.bucketize(numbers, self.edges)).masked_fill(unknown, 0)
+            vectors = gather(self.table, rows)
+        else:
+            standard = ((numbers - self.mean) / self.deviation)[:, None]  # (N, 1)
+            known = standard * self.table[1] if self.project is None else self.project(standard)
+            vectors = torch.where(unknown[:, None], self.table[0], known)
+        dropped: Tensor = self.dropout(vectors)
+        return dropped
+
+
 class FieldEmbeddings(nn.Module):
     """Vectors of all item fields; fields of one vocabulary share one table.
+
+    To bricks a number is one more category: an item has one vector of it.
 
     Args:
         fields: what each field is, by name.
         vocabularies: the table of each vocabulary the fields use.
         hidden_size: D of every vector that comes out.
+        dropout: rate on the vectors of numbers.
     """
 
     def __init__(
@@ -87,12 +129,22 @@ class FieldEmbeddings(nn.Module):
         fields: Mapping[str, ItemField],
         vocabularies: Mapping[str, VocabularyEmbedding],
         hidden_size: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.fields = dict(fields)
         self.hidden_size = hidden_size
         self.vocabularies = nn.ModuleDict(
             {module_key(name): vectors for name, vectors in vocabularies.items()}
+        )
+        self.numbers = nn.ModuleDict(
+            {
+                module_key(name): NumberEmbedding(
+                    field.number, hidden_size=hidden_size, dropout=dropout
+                )
+                for name, field in fields.items()
+                if field.number is not None
+            }
         )
 
     @property
@@ -102,7 +154,7 @@ class FieldEmbeddings(nn.Module):
 
     @property
     def category_fields(self) -> list[str]:
-        """Names of the fields that are one category an item."""
+        """Names of the fields that are one category or number an item."""
         return [name for name, field in self.fields.items() if not field.is_text]
 
     def text(self, name: str, items: ItemBatch) -> PackedTokens:
@@ -110,8 +162,12 @@ class FieldEmbeddings(nn.Module):
         return self._table(name).packed(items.texts[name])
 
     def category(self, name: str, items: ItemBatch) -> Tensor:
-        """``(N, D)`` vectors of a category field."""
-        vectors: Tensor = self._table(name)(items.categories[name])
+        """``(N, D)`` vectors of a category or number field."""
+        vectors: Tensor
+        if self.fields[name].number is not None:
+            vectors = self.numbers[module_key(name)](items.numbers[name])
+        else:
+            vectors = self._table(name)(items.categories[name])
         return vectors
 
     def tokens(self, items: ItemBatch) -> PackedTokens:

@@ -27,6 +27,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos import plugins
 from legos.config.train_schema import TrainConfig
+from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
 from legos.registry import (
@@ -83,6 +84,8 @@ _WIDTH = AskedFor(
 class FieldConfig(Settings):
     """One item or user field that bricks read."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"number", "buckets"})
+
     column: str = Field(min_length=1)
     """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
     name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
@@ -91,6 +94,12 @@ class FieldConfig(Settings):
     """A text keeps its first so many tokens; null: all. Not for categories."""
     prompt: str | None = None
     """What a language model reads before it; null: its name and a colon."""
+    number: Treatment | None = None
+    """What becomes of a number (price, age): `standardised`: a learned vector times its distance
+    from the mean; `projected`: a linear layer over that; `bucketed`: a learned vector a quantile
+    bucket. Mean and quantiles are of what the training split shows. Null: it is no number."""
+    buckets: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Quantile buckets of a number that is `bucketed` (null: 10); unknown values have their own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +110,16 @@ class FieldConfig(Settings):
         if isinstance(value, dict) and isinstance(value.get("column"), str):
             value = {**value, "name": value.get("name") or value["column"].split("@")[0]}
         return value
+
+    @model_validator(mode="after")
+    def _buckets_of_what_is_bucketed(self) -> Self:
+        if self.number is not None and "@" in self.column:
+            raise ValueError(
+                f"{self.column!r} is a text, so number {self.number} means nothing here"
+            )
+        if self.number != "bucketed" and self.buckets is not None:
+            raise ValueError(f"{self.column!r}: buckets are read with number bucketed alone")
+        return self
 
     @model_validator(mode="after")
     def _only_texts_have_a_length(self) -> Self:
@@ -191,7 +210,7 @@ class EmbedConfig(Settings):
     frozen: Annotated[bool, _TOKEN_VECTORS] = True
     """Keep them as they are; a projection to hidden_size is trained in any case."""
     dropout: Annotated[Dropout, _TOKEN_VECTORS] = 0.0
-    """Rate on token and category vectors."""
+    """Rate on token, category and number vectors."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:

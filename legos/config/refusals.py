@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -25,6 +25,7 @@ from legos.config.model_schema import (
 from legos.config.overrides import Arguments, referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import Document, is_shipped, leaves, shown, texts, value_at
+from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks_in
@@ -32,6 +33,7 @@ from legos.settings import AskedFor, InModes, mark_of, unread_settings
 
 _MOST_NAMED = 8
 _NOT_SPLITS = ("items", "users", "histories")
+_NUMBER = ("scalar", "float32", None)
 
 
 def unread_keys(config: RunConfig) -> dict[str, str]:
@@ -237,6 +239,7 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
     for member in config.runs():
         if reads_token_vectors(member.model):
             problems += _vocabulary(member.embed, member.data, manifest)
+        problems += _category_bias(member)
     if problems:
         told = dict.fromkeys(problems)
         raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))
@@ -254,13 +257,37 @@ def _fields(
     for index, field in enumerate(fields):
         key = f"{section}.{index}"
         if field.column not in columns:
+            name = field.column.split("@")[0]
+            is_number = name in columns and _is_number(columns[name])
+            hint = f"it is a number, say column: {name}" if is_number else ""
             problems.append(
                 f"{key}.column: {table} have no column {field.column!r}; "
-                f"{nearest(field.column, columns)}"
+                f"{hint or nearest(field.column, columns)}"
             )
         elif field.length is not None and columns[field.column]["kind"] == "scalar":
             problems.append(f"{key}.length: {field.column!r} is a category and has no length")
+        elif (is_number := _is_number(columns[field.column])) and field.number is None:
+            choices = ", ".join(get_args(Treatment))
+            problems.append(f"{key}.number: missing, {field.column!r} is a number; {choices}")
+        elif field.number is not None and not is_number:
+            problems.append(f"{key}.number: {field.column!r} is no number; leave it out")
+        elif columns[field.column]["vocabulary"] is None and not is_number:
+            problems.append(f"{key}.column: {field.column!r} is no text, category or number")
     return problems
+
+
+def _is_number(column: Mapping[str, Any]) -> bool:
+    return (column["kind"], column["dtype"], column["vocabulary"]) == _NUMBER
+
+
+def _category_bias(member: RunConfig) -> list[str]:
+    """A similarity of categories needs a category."""
+    numbers = {field.name for field in member.data.fields if field.number is not None}
+    return [
+        f"model.{key}.category_bias: {bias!r} is a number, not a category"
+        for key, brick in bricks_in(member.model)
+        if (bias := getattr(brick, "category_bias", None)) in numbers
+    ]
 
 
 def _user_list(

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from legos.data.numbers import BUCKETS, NumberScale, Treatment, scale_of
 from legos.data.ragged import Ragged, join_rows, stack
 from legos.data.tables import AGAIN, Tables
 from legos.errors import DataError, nearest
@@ -24,6 +25,10 @@ class FieldChoice(Protocol):
     def column(self) -> str: ...
     @property
     def length(self) -> int | None: ...
+    @property
+    def number(self) -> Treatment | None: ...
+    @property
+    def buckets(self) -> int | None: ...
 
 
 class LanguageInput(Protocol):
@@ -49,10 +54,12 @@ class ItemField:
 
     Attributes:
         name: how bricks and batches call it.
-        is_text: a list of tokens; otherwise one category id an item.
-        vocabulary: name of its vocabulary; fields of one vocabulary share one embedding.
-        size: number of entries of the vocabulary.
-        length: the most tokens an item has (1 for a category).
+        is_text: a list of tokens; otherwise one category id or number an item.
+        vocabulary: name of its vocabulary; fields of one vocabulary share one embedding. "" of a
+            number.
+        size: number of entries of the vocabulary; 0 of a number.
+        length: the most tokens an item has (1 for a category or a number).
+        number: what becomes of a number; None of texts and categories.
     """
 
     name: str
@@ -60,6 +67,7 @@ class ItemField:
     vocabulary: str
     size: int
     length: int
+    number: NumberScale | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,14 @@ class ItemBatch:
         texts: per text field the tokens of each item; values ``(P,)`` int64.
         categories: per category field ``(N,)`` int64.
         language: what language models read of *all* items, by name; select ``ids`` from it.
+        numbers: per number field ``(N,)`` float32, as the tables have them; NaN = unknown.
     """
 
     ids: Tensor
     texts: Mapping[str, Ragged]
     categories: Mapping[str, Tensor]
     language: Mapping[str, LanguageInput] = field(default_factory=dict)
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.ids.numel()
@@ -101,6 +111,7 @@ class ItemBatch:
             texts={name: tokens.select(positions) for name, tokens in self.texts.items()},
             categories={name: values[positions] for name, values in self.categories.items()},
             language=self.language,
+            numbers={name: values[positions] for name, values in self.numbers.items()},
         )
 
 
@@ -113,6 +124,7 @@ class ItemStore:
         categories: per category field ``(items,)`` int64.
         num_items: number of items.
         language: what language models read of them, by name.
+        numbers: per number field ``(items,)`` float32, NaN = unknown.
         device: where all of that is.
     """
 
@@ -124,6 +136,7 @@ class ItemStore:
         categories: Mapping[str, Tensor],
         num_items: int,
         language: Mapping[str, LanguageInput] | None = None,
+        numbers: Mapping[str, Tensor] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.fields = dict(fields)
@@ -131,6 +144,7 @@ class ItemStore:
         self.categories = dict(categories)
         self.num_items = num_items
         self.language = dict(language or {})
+        self.numbers = dict(numbers or {})
         self.device = torch.device(device)
 
     def __len__(self) -> int:
@@ -146,19 +160,42 @@ class ItemStore:
 
     @classmethod
     def from_tables(
-        cls, tables: Tables, choices: Iterable[FieldChoice], *, table: str = "items"
+        cls,
+        tables: Tables,
+        choices: Iterable[FieldChoice],
+        *,
+        table: str = "items",
+        seen: Tensor | None = None,
     ) -> ItemStore:
         """Read the chosen columns; texts keep their first ``length`` tokens.
 
-        ``table="users"`` reads users' fields instead: the same thing with users for items.
+        Args:
+            tables: the data set.
+            choices: columns and what becomes of them.
+            table: ``users`` reads users' fields instead: the same thing with users for items.
+            seen: ``(items,)`` bool, what the training split shows: numbers are scaled by it. None:
+                by all.
 
         Raises:
-            DataError: a column is missing, damaged, or holds ids beyond its vocabulary.
+            DataError: a column is missing, damaged, or holds ids beyond its vocabulary; or no
+                value of a number that training shows is known.
         """
         fields: dict[str, ItemField] = {}
         texts: dict[str, Ragged] = {}
         categories: dict[str, Tensor] = {}
+        numbers: dict[str, Tensor] = {}
         for choice in choices:
+            if choice.number is not None:
+                values = numbers[choice.name] = _numbers(tables, table, choice.column)
+                shown = values if seen is None else values[seen.to(values.device)]
+                scale = scale_of(shown.numpy(), choice.number, choice.buckets or BUCKETS)
+                if scale is None:
+                    raise DataError(
+                        f"{tables.folder}: {table}.{choice.column}: of what the training split "
+                        "shows no value is known; leave it out of the data YAML"
+                    )
+                fields[choice.name] = ItemField(choice.name, False, "", 0, 1, scale)
+                continue
             described = tables.column(table, choice.column)
             vocabulary = described["vocabulary"]
             size = int(tables.manifest["vocabularies"][vocabulary]["size"])
@@ -180,7 +217,9 @@ class ItemStore:
                 length=length,
             )
         count = tables.num_users if table == "users" else tables.num_items
-        return cls(fields=fields, texts=texts, categories=categories, num_items=count)
+        return cls(
+            fields=fields, texts=texts, categories=categories, num_items=count, numbers=numbers
+        )
 
     def to(self, device: torch.device | str) -> ItemStore:
         """The same store on another device."""
@@ -190,6 +229,7 @@ class ItemStore:
             categories={name: ids.to(device) for name, ids in self.categories.items()},
             num_items=self.num_items,
             language={name: read.to(device) for name, read in self.language.items()},
+            numbers={name: values.to(device) for name, values in self.numbers.items()},
             device=device,
         )
 
@@ -201,6 +241,7 @@ class ItemStore:
             categories=self.categories,
             num_items=self.num_items,
             language=language,
+            numbers=self.numbers,
             device=self.device,
         )
 
@@ -221,15 +262,16 @@ class ItemStore:
             },
             num_items=self.num_items + other.num_items,
             language=language,
+            numbers={
+                name: torch.cat([own, other.numbers[name]]) for name, own in self.numbers.items()
+            },
             device=self.device,
         )
 
     def whole(self) -> ItemBatch:
         """The content of all items; nothing is copied."""
         ids = torch.arange(self.num_items, device=self.device)
-        return ItemBatch(
-            ids=ids, texts=self.texts, categories=self.categories, language=self.language
-        )
+        return ItemBatch(ids, self.texts, self.categories, self.language, self.numbers)
 
     def batch(self, ids: Tensor) -> ItemBatch:
         """The content of the named items: ``(N,)`` int64."""
@@ -238,7 +280,15 @@ class ItemStore:
             texts={name: tokens.select(ids) for name, tokens in self.texts.items()},
             categories={name: values[ids] for name, values in self.categories.items()},
             language=self.language,
+            numbers={name: values[ids] for name, values in self.numbers.items()},
         )
+
+
+def _numbers(tables: Tables, table: str, column: str) -> Tensor:
+    described = tables.column(table, column)
+    if (described["kind"], described["dtype"]) != ("scalar", "float32"):
+        raise DataError(f"{tables.folder}: {table}.{column} is no number field")
+    return tables.scalar(table, column)
 
 
 class GeneratedChoice(Protocol):

@@ -47,9 +47,14 @@ class NewItems:
         """
         texts: dict[str, Ragged] = {}
         categories: dict[str, torch.Tensor] = {}
+        numbers: dict[str, torch.Tensor] = {}
         for choice in choices:
             column, _, tokenizer = choice.column.partition("@")
-            if known.fields[choice.name].is_text:
+            if choice.number is not None:
+                unknown = np.full(len(self), np.nan, np.float32)
+                values = np.asarray(self.numbers.get(column, unknown), np.float32)
+                numbers[choice.name] = torch.from_numpy(values)
+            elif known.fields[choice.name].is_text:
                 source = tables.manifest["tokenizers"].get(tokenizer, {}).get("source", "")
                 folder = tables.folder / "columns" / "tokenizer" / tokenizer
                 tokens = load_tokenizer(folder, source).encode(self.texts[column], column)
@@ -61,5 +66,9 @@ class NewItems:
                 found = [rows.get(text, 0) for text in self.texts[column]]
                 categories[choice.name] = torch.tensor(found, dtype=torch.int64)
         return ItemStore(
-            fields=known.fields, texts=texts, categories=categories, num_items=len(self)
+            fields=known.fields,
+            texts=texts,
+            categories=categories,
+            num_items=len(self),
+            numbers=numbers,
         )

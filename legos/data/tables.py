@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from legos.data.numbers import written
 from legos.data.ragged import Ragged, RaggedArray
 from legos.errors import DataError, nearest
 from legos.files import recover_folder
@@ -530,13 +531,18 @@ class Tables:
         return self._columns.vocabulary(name)
 
     def texts(self, field: str, *, table: str = "items") -> list[str]:
-        """The raw text of a field for every item, or for every row of a further table."""
+        """The raw text of a field for every item, or for every row of a further table.
+
+        A number is written out, ``19.99``; "" where it is unknown.
+        """
         if table == "items":
             what, fields = "item", self.manifest["fields"]
         else:
             what, fields = table, self.manifest.get("table_fields", {}).get(table, {})
         if field not in fields:
             raise DataError(f"{self.folder}: no {what} field {field!r}; {nearest(field, fields)}")
+        if fields[field]["kind"] == "number":
+            return written(self._columns.scalar(table, field))
         rows = int(self.manifest["tables"][table]["rows"])
         return self._columns.strings(f"{table}/{field}.json", rows)
 

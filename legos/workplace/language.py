@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -20,6 +21,7 @@ from legos.config.model_schema import (
 from legos.config.schema import RunConfig
 from legos.data.items import LanguageInput
 from legos.data.new_items import NewItems
+from legos.data.numbers import written
 from legos.data.ragged import Ragged, from_lengths, stack
 from legos.data.tables import Tables
 from legos.data.tokenizers import UNKNOWN
@@ -122,10 +124,13 @@ def template(
         column = field.column.split("@")[0]
         if column not in described:
             raise ConfigError(f"data.fields: {field.column!r} has no text for a language model")
-        if items is not None:
-            unknown = "" if described[column]["kind"] == "text" else UNKNOWN
+        if items is not None and described[column]["kind"] == "number":
+            nothing = np.full(len(items), np.nan)
+            texts = written(items.numbers.get(column, nothing))
+        elif items is not None:
+            unknown = UNKNOWN if described[column]["kind"] == "category" else ""
             texts = [text or unknown for text in items.texts[column]]
-        elif described[column]["kind"] == "text":
+        elif described[column]["kind"] != "category":
             texts = tables.texts(column)
         else:
             names = tables.vocabulary(tables.column("items", column)["vocabulary"])

@@ -48,10 +48,12 @@ class Known:
     Attributes:
         popularity: ``(items,)`` int64 users that clicked the item in an impression of the training
             split, or had read it before.
+        shown: ``(items,)`` bool: it is a candidate or in a history of the training split.
     """
 
     popularity: Tensor
     users: Tensor  # ``(users,)`` bool: has an impression in the training split
+    shown: Tensor
 
     @property
     def items(self) -> Tensor:
@@ -71,7 +73,10 @@ def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> 
     pairs = torch.unique(items * num_users + popularity)
     users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
     users[train.users] = True
-    return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users)
+    shown = torch.zeros(num_items, dtype=torch.bool, device=train.users.device)
+    shown[train.candidates.values] = True
+    shown[history.values] = True
+    return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users, shown)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class Workplace:
             model = LanguageModel(settings.model, settings, shapes_only=shapes_only)
             refuse_other_width(config, model)
         store, profiles = _contents(
-            config, tables, accelerator, None if shapes_only else model, say
+            config, tables, accelerator, known, None if shapes_only else model, say
         )
         return cls(config, accelerator, tables, store, train, known, profiles, model, shapes_only)
 
@@ -145,10 +150,12 @@ class Workplace:
         added_items = tables.num_items - self.known.popularity.numel()
         added_users = tables.num_users - self.known.users.numel()
         known = Known(
-            pad(self.known.popularity, (0, added_items)), pad(self.known.users, (0, added_users))
+            pad(self.known.popularity, (0, added_items)),
+            pad(self.known.users, (0, added_users)),
+            pad(self.known.shown, (0, added_items)),
         )
         model, accelerator = self.language_model, self.accelerator
-        store, profiles = _contents(self.config, tables, accelerator, model, say)
+        store, profiles = _contents(self.config, tables, accelerator, known, model, say)
         return replace(
             self,
             tables=tables,
@@ -247,16 +254,19 @@ def _contents(
     config: RunConfig,
     tables: Tables,
     accelerator: Accelerator,
+    known: Known,
     model: LanguageModel | None,
     say: Callable[[str], None],
 ) -> tuple[ItemStore, ItemStore | None]:
     """On the device what items have and what a language model reads of them, and users' fields."""
     device, users = accelerator.device, config.data.user_fields
-    store = ItemStore.from_tables(tables, config.data.fields)
+    store = ItemStore.from_tables(tables, config.data.fields, seen=known.shown)
     if model is not None:
         store = store.reading(open_language(config, tables, accelerator, model, say))
-    profiles = ItemStore.from_tables(tables, users, table="users").to(device) if users else None
-    return store.to(device), profiles
+    if not users:
+        return store.to(device), None
+    profiles = ItemStore.from_tables(tables, users, table="users", seen=known.users)
+    return store.to(device), profiles.to(device)
 
 
 def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:

@@ -98,7 +98,8 @@ def _tokens(manifest: Mapping[str, Any], name: str, tokenizer: str) -> Mapping[s
 
 def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     columns = _columns(manifest)
-    if not columns:
+    numbers = [name for name, field in manifest["fields"].items() if field["kind"] == "number"]
+    if not columns and not numbers:
         yield "fields: []  # items have none; models of ids go without"
     else:
         yield "fields:  # what item encoders read, in this order; remove what tells nothing"
@@ -115,14 +116,14 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         else:
             count = manifest["summary"]["categories"].get(name, 0)
             yield f"    # a category: {count:,} different values"
-    for name, field in manifest["fields"].items():
-        if field["kind"] == "number":
-            yield from _number(name)
+    for name in numbers:
+        yield from _number(name)
     yield 'prompt: "item:"  # what a language model reads before the fields'
 
 
 def _number(name: str) -> Iterator[str]:
-    yield f"  # {name} is a number"
+    yield f"  - column: {name}"
+    yield "    number: bucketed  # ten quantile buckets; or standardised, projected"
 
 
 def _user_fields(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -6,12 +6,12 @@ import itertools
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from legos.config.model_schema import FieldConfig
 from legos.data.items import Interactions, ItemStore
 from legos.data.tables import Tables
 from legos.errors import DataError
@@ -131,10 +131,10 @@ def test_an_unknown_name_is_told_the_nearest(written: Path, ask, message: str) -
     assert str(written) in str(error.value)
 
 
-def fields(length: int | None = None) -> list[SimpleNamespace]:
+def fields(length: int | None = None) -> list[FieldConfig]:
     return [
-        SimpleNamespace(name="title", column="title@words", length=length),
-        SimpleNamespace(name="topic", column="category", length=None),
+        FieldConfig(name="title", column="title@words", length=length),
+        FieldConfig(name="topic", column="category"),
     ]
 
 

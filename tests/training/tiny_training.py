@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import legos.training.trainer
+from legos.config.model_schema import FieldConfig
 from legos.data.batch import TrainingRows
 from legos.data.items import Interactions, ItemStore
 from legos.data.sampling import NegativeSampler
@@ -34,8 +35,8 @@ from legos.user.additive_attention import AdditiveAttentionConfig
 from legos.workplace.device import joined_processes, make_accelerator
 
 FIELDS = (
-    SimpleNamespace(name="title", column="title@words", length=5),
-    SimpleNamespace(name="category", column="category", length=None),
+    FieldConfig(name="title", column="title@words", length=5),
+    FieldConfig(name="category", column="category"),
 )
 DEFAULTS: dict[str, Any] = {
     "loss": "softmax",

@@ -79,17 +79,17 @@ def _fields(workplace: Workplace) -> Table:
         title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
     )
     for field in workplace.store.fields.values():
-        values: Tensor = workplace.store.categories.get(
-            field.name, torch.empty(0, dtype=torch.long)
-        )
+        store = workplace.store
+        scalars = {**store.categories, **store.numbers}
+        values: Tensor = scalars.get(field.name, torch.empty(0, dtype=torch.long))
         mean = 1.0
         if field.is_text:
-            values = workplace.store.texts[field.name].values
-            mean = values.numel() / max(1, len(workplace.store))
+            values = store.texts[field.name].values
+            mean = values.numel() / max(1, len(store))
         size = values.numel() * values.element_size()
         table.add_row(
             field.name,
-            field.vocabulary,
+            field.vocabulary if field.number is None else f"number, {field.number.treatment}",
             *counts(field.size, field.length),
             f"{mean:.1f}",
             shown_bytes(size),

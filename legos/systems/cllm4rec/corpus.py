@@ -174,7 +174,7 @@ def _texts_of(kind: str, data: DataConfig, tables: Tables) -> tuple[Tensor, Tens
 
 
 def _item_texts(tables: Tables, column: str) -> list[str]:
-    if tables.manifest["fields"].get(column, {}).get("kind") == "text":
+    if tables.manifest["fields"].get(column, {}).get("kind") in ("text", "number"):
         return tables.texts(column)
     names = tables.vocabulary(tables.column("items", column)["vocabulary"])
     values = tables.scalar("items", column).tolist()

@@ -300,7 +300,7 @@ def _texts(tables: Tables, *names: str) -> list[str]:
     """Of every item the first of these fields that tables have as text, "" where unknown."""
     for name in names:
         known = tables.manifest["fields"].get(name)
-        if known is not None and known["kind"] == "text":
+        if known is not None and known["kind"] in ("text", "number"):
             return tables.texts(name)
         if known is not None and (column := tables.column("items", name))["kind"] == "scalar":
             entries = tables.vocabulary(str(column["vocabulary"]))
