@@ -8,6 +8,7 @@ from pathlib import Path
 from legos.config.saved import FILE, enclosing_run
 from legos.config.yaml_files import shown
 from legos.errors import CheckpointError
+from legos.files import recover_folder
 from legos.home import home, homes
 
 _DEPTH = 3  # runs/<data>/<model>/<run id>
@@ -86,9 +87,9 @@ def _newest(folder: Path, trained: bool) -> Path:
 
 
 def _is_trained(run: Path) -> bool:
-    from legos.runs.checkpoint import has_checkpoint  # imports torch, which a list does not need
-
-    return has_checkpoint(run / "checkpoints" / "best")
+    best = run / "checkpoints" / "best"  # legos.runs.checkpoint would import torch
+    recover_folder(best)
+    return (best / "state.json").is_file()
 
 
 def _known() -> str:
