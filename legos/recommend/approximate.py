@@ -77,6 +77,7 @@ class Approximate:
     def __init__(self, model: Recommending, index: Any, numbers: np.ndarray, known: int) -> None:
         self.model, self.index, self.numbers, self.known = model, index, numbers, known
         self.offered, self.history_length = model.offered, model.history_length
+        self.reads = model.reads
         self.similarity: Literal["dot", "cosine"] | None = model.similarity
 
     @classmethod

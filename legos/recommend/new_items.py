@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from legos.config.model_schema import DataConfig
 from legos.data.new_items import NewItems
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest
@@ -17,14 +16,14 @@ _ID = "item_id"
 
 
 def read_new_items(
-    frame: pd.DataFrame, tables: Tables, data: DataConfig, known: Collection[str]
+    frame: pd.DataFrame, tables: Tables, reads: Sequence[str], known: Collection[str]
 ) -> NewItems:
     """Items as a frame describes them.
 
     Args:
         frame: column ``item_id`` and fields of the tables; other columns are not read.
         tables: whose fields they get.
-        data: which fields the model reads.
+        reads: fields that the model reads.
         known: ids that are taken.
 
     Raises:
@@ -37,7 +36,7 @@ def read_new_items(
     if frame.empty:
         raise DataError("new items: the frame has no rows")
     kinds = {name: field["kind"] for name, field in tables.manifest["fields"].items()}
-    read = [name for name in _columns(data) if name in kinds]
+    read = [name for name in reads if name in kinds]
     must = [name for name in read if kinds[name] == "text"] or read
     for name in must:
         if name not in columns and kinds[name] == "text":
@@ -59,14 +58,11 @@ def read_new_items(
         for name, kind in kinds.items()
         if kind == "number"
     }
+    must = [name for name in must if name in texts]
     for row, item in enumerate(ids):
-        if must and not any(texts[name][row] for name in must if name in texts):
+        if must and not any(texts[name][row] for name in must):
             raise DataError(f"new items, row {row} ({item!r}): {', '.join(must)}: all are empty")
     return NewItems(ids, texts, numbers)
-
-
-def _columns(data: DataConfig) -> list[str]:
-    return [field.column.partition("@")[0] for field in data.fields]
 
 
 def _refuse_ids(ids: list[str], known: Collection[str]) -> None:

@@ -333,7 +333,7 @@ class TrainedRun:
         """
         with self._lock:
             catalogue = self.catalogue
-            items = read_new_items(frame, self.tables, self.config.data, catalogue.rows)
+            items = read_new_items(frame, self.tables, catalogue.model.reads, catalogue.rows)
             self._catalogue = catalogue.with_items(items)
         return list(items.ids)
 

@@ -9,6 +9,7 @@ There items and users are numbers, rows of the tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -57,6 +58,10 @@ class Recommending(Protocol):
     @property
     def history_length(self) -> int | None:
         """The newest items of a history that are read at most; None: all."""
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Fields of the tables that an item is known by; of these a new item needs a text."""
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
@@ -32,6 +33,11 @@ class ByScores(ABC):
     def history_length(self) -> int | None:
         """The newest items of a history that are read at most; None: all."""
         return None
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Fields of the tables that an item is known by."""
+        return ()
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from copy import copy
 from typing import Literal, Self
 
@@ -51,6 +52,11 @@ class BricksRecommender(ByScores):
     def history_length(self) -> int:
         """The newest items of a history that are read."""
         return self.workplace.config.data.history_length
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Fields of the tables that the item encoder, or its language model, may read."""
+        return [field.column.partition("@")[0] for field in self.workplace.config.data.fields]
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:

@@ -72,6 +72,11 @@ class RecsysllmRecommender:
         )
 
     @property
+    def reads(self) -> Sequence[str]:
+        """An item is its title."""
+        return ("title",)
+
+    @property
     def history_length(self) -> int:
         """The newest items of a history that a prompt tells of."""
         return self.world.settings.tasks.horizons.max_items
