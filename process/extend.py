@@ -70,7 +70,12 @@ def encode_with(
     vocabularies = {name: parent.vocabulary(name) for name in parent.category_fields}
     num_known = int(parent.manifest["tables"]["items"]["rows"])
     new = raw.items.iloc[num_known:]
-    made = encode_content(new, parent.text_fields, vocabularies, tokenizers, parent.number_fields)
+    made = encode_content(new, (), vocabularies, {}, parent.number_fields)
+    for name, described in parent.manifest["tables"]["items"]["columns"].items():
+        if described["vocabulary"] in tokenizers:
+            text, label = name.split("@")[0], described["vocabulary"]
+            tokens = tokenizers[label].encode(new[text].tolist(), f"{text} ({label})")
+            made[name] = Column(tokens, label)
     for name, column in made.items():
         if isinstance(column.values, Ragged):
             values: RaggedArray | np.ndarray = stack([parent.lists("items", name), column.values])

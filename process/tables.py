@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from process.summary import (
     print_summary,
     summarise,
 )
-from process.tokenization import Encoded, encode, make_tokenizer
+from process.tokenization import Encoded, Given, encode, make_tokenizer
 
 __all__ = [
     "FurtherTable",
@@ -46,6 +46,7 @@ def write_tables(
     force: bool = False,
     unitok: bool = True,
     beside: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None,
+    given: Given | None = None,
 ) -> dict[str, Any]:
     """Write a data set's tables, whole or not at all, and print its summary.
 
@@ -56,6 +57,7 @@ def write_tables(
         force: replace finished tables of other sources or settings.
         unitok: also write the UniTok copy.
         beside: makes texts from the manifest that become files of the folder, by name.
+        given: columns that are ids already.
 
     Returns:
         The manifest.
@@ -64,14 +66,18 @@ def write_tables(
         DataError: the data cannot be written, ``folder`` is taken, or the disk is full.
     """
     raw.check()
-    made = _make_tokenizers(raw, tokenizers)
+    given = given or Given()
+    own = _make_tokenizers(raw, tokenizers)
+    if twice := own.keys() & given.tokenizers.keys():
+        raise DataError(f"--tokenizer {min(twice)}: the texts have a vocabulary of this name")
+    made = {**given.tokenizers, **own}
     settings = describe_settings(raw, made, unitok=unitok)
     sources = describe_sources(raw.sources)
     with output_lock(folder):
         finished = finished_tables(folder, settings, sources, force=force)
         if finished is not None:
             return finished
-        encoded = encode(raw, made)
+        encoded = encode(raw, own, given)
         return _write(raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside)
 
 
@@ -150,7 +156,11 @@ def _write(
             layout=raw.layout,
             split_rule=raw.split_rule,
             fields=_describe_fields(
-                raw.text_fields, raw.category_fields, raw.number_fields, tokenizers
+                raw.text_fields,
+                raw.category_fields,
+                raw.number_fields,
+                tokenizers,
+                encoded.tables["items"],
             ),
             sources=sources,
             settings=settings,
@@ -159,7 +169,7 @@ def _write(
                 mode="json"
             ),
             oddities=raw.oddities,
-            **_describe_further(raw, tokenizers),
+            **_describe_further(raw, encoded, tokenizers),
             **further,
         )
         for name, text in beside(manifest).items() if beside else ():
@@ -202,29 +212,39 @@ def _describe_fields(
     categories: Iterable[str],
     numbers: Iterable[str],
     tokenizers: Mapping[str, TextTokenizer],
+    columns: Collection[str],
 ) -> dict[str, Any]:
     return {
-        **_describe_texts(texts, tokenizers),
+        **_describe_texts(texts, tokenizers, columns),
         **{name: {"kind": "category"} for name in categories},
         **{name: {"kind": "number"} for name in numbers},
     }
 
 
-def _describe_further(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> dict[str, Any]:
+def _describe_further(
+    raw: RawData, encoded: Encoded, tokenizers: Mapping[str, TextTokenizer]
+) -> dict[str, Any]:
     """Fields of users and texts of further tables; nothing where there are none, as before."""
     described: dict[str, Any] = {}
     if (fields := raw.user_fields) is not None:
         described["user_fields"] = _describe_fields(
-            fields.texts, fields.categories, fields.numbers, tokenizers
+            fields.texts, fields.categories, fields.numbers, tokenizers, encoded.tables["users"]
         )
     if raw.further:
         described["table_fields"] = {
-            name: _describe_texts(table.texts, tokenizers) for name, table in raw.further.items()
+            name: _describe_texts(table.texts, tokenizers, encoded.tables[name])
+            for name, table in raw.further.items()
         }
     return described
 
 
 def _describe_texts(
-    names: Iterable[str], tokenizers: Mapping[str, TextTokenizer]
+    names: Iterable[str], tokenizers: Mapping[str, TextTokenizer], columns: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    return {name: {"kind": "text", "tokenizers": list(tokenizers)} for name in names}
+    return {
+        name: {
+            "kind": "text",
+            "tokenizers": [label for label in tokenizers if f"{name}@{label}" in columns],
+        }
+        for name in names
+    }

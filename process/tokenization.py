@@ -117,8 +117,29 @@ class Encoded:
     vocabularies: dict[str, list[str]] = field(default_factory=dict)
 
 
-def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
-    """Every table of a data set."""
+@dataclass(frozen=True)
+class Given:
+    """What a source has encoded itself; it stays as it is.
+
+    Attributes:
+        columns: table -> column -> ids.
+        vocabularies: by name; those of tokens are the tokenizers'.
+        tokenizers: by name, what cuts new texts by the vocabulary of a text column.
+    """
+
+    columns: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
+    vocabularies: Mapping[str, list[str]] = field(default_factory=dict)
+    tokenizers: Mapping[str, TextTokenizer] = field(default_factory=dict)
+
+
+def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer], given: Given) -> Encoded:
+    """Every table of a data set.
+
+    Args:
+        raw: the data set.
+        tokenizers: what cuts every text field.
+        given: columns that are ids already.
+    """
     vocabularies = {name: category_vocabulary(values) for name, values in _categories(raw).items()}
     encoded = encode_interactions(raw)
     encoded.tables["items"] |= encode_content(
@@ -140,6 +161,9 @@ def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer]) -> Encoded:
     for name, table in raw.further.items():
         encoded.tables[name] = _further(name, table, tokenizers)
         encoded.vocabularies |= table.entries
+    for name, columns in given.columns.items():
+        encoded.tables[name] |= columns
+    encoded.vocabularies |= given.vocabularies
     return encoded
 
 
@@ -179,7 +203,7 @@ def encode_content(
         items: one row an item.
         text_fields: its columns to tokenize.
         categories: its category columns and their vocabularies; what is missing or not in the
-            vocabulary gets id 0.
+            vocabulary is ``<unknown>``.
         tokenizers: by name.
         numbers: its number columns.
     """
@@ -191,7 +215,8 @@ def encode_content(
             columns[f"{name}@{label}"] = Column(tokens, label)
     for name, vocabulary in categories.items():
         ids = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(items[name], dtype=object))
-        columns[name] = Column(np.maximum(ids, 0).astype(np.int32), name)
+        unknown = vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else 0
+        columns[name] = Column(np.where(ids < 0, unknown, ids).astype(np.int32), name)
     for name in numbers:
         columns[name] = Column(items[name].to_numpy(np.float32))
     return columns

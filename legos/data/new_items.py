@@ -11,7 +11,7 @@ import torch
 from legos.data.items import FieldChoice, ItemStore
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
-from legos.data.tokenizers import load_tokenizer
+from legos.data.tokenizers import UNKNOWN, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class NewItems:
             else:
                 entries = tables.vocabulary(known.fields[choice.name].vocabulary)
                 rows = {entry: row for row, entry in enumerate(entries)}
-                found = [rows.get(text, 0) for text in self.texts[column]]
+                found = [rows.get(text, rows.get(UNKNOWN, 0)) for text in self.texts[column]]
                 categories[choice.name] = torch.tensor(found, dtype=torch.int64)
         return ItemStore(
             fields=known.fields,

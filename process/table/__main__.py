@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legos.errors import DataError
+from legos.errors import TRACEBACK, DataError
 from process import moments
 from process.bad_lines import add_max_bad
 from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
@@ -61,6 +62,8 @@ tokenizers
   script. Of Chinese BERT's vocabulary knows one character in four, of German every letter.
 
 The whole catalogue stays; items that nobody clicked are never drawn as negatives.
+
+--unitok FOLDER reads a UniTok folder in place of files (python -m process.unitok --help).
 """
 EPILOG = """\
 examples:
@@ -70,9 +73,30 @@ examples:
 """
 
 
+UNITOK = "--unitok"
+
+
+class _TableParser(CommandParser):
+    """Reads the words behind ``--unitok FOLDER`` as those of ``process.unitok``."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        given = next((word for word in words if word.split("=")[0] == UNITOK), None)
+        if given is None:
+            return super().parse_args(words, namespace)
+        from process.unitok.__main__ import build_parser
+
+        place = words.index(given)
+        folder = [given.partition("=")[2]] if "=" in given else words[place + 1 : place + 2]
+        parser = build_parser()
+        parser.add_argument(TRACEBACK, action="store_true", help=argparse.SUPPRESS)
+        rest = words[:place] + words[place + 1 + ("=" not in given) :]
+        return parser.parse_args([*folder, *rest], namespace)
+
+
 def build_parser() -> CommandParser:
     """The arguments of ``python -m process.table``."""
-    parser = CommandParser("python -m process.table", description=DESCRIPTION, epilog=EPILOG)
+    parser = _TableParser("python -m process.table", description=DESCRIPTION, epilog=EPILOG)
     files = parser.add_argument_group("files")
     for what, text in (
         ("items", "one line an item: its id, texts, categories, numbers"),
@@ -199,7 +223,12 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the files, or the output folder.
     """
-    build_from(args, args.items, args.events, args.users)
+    if hasattr(args, "folder"):
+        from process.unitok.__main__ import main as read_unitok
+
+        read_unitok(args)
+    else:
+        build_from(args, args.items, args.events, args.users)
 
 
 def build_from(

@@ -62,7 +62,7 @@ def _rule(manifest: Mapping[str, Any]) -> str:
 
 
 def _asked_again(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest["settings"]["reader"]["asked_again"])
+    return bool(manifest["settings"]["reader"].get("asked_again", False))
 
 
 def _has_lists(manifest: Mapping[str, Any]) -> bool:
@@ -74,15 +74,18 @@ def _embed(manifest: Mapping[str, Any]) -> str:
     for name, made in manifest["tokenizers"].items():
         if TokenizerSpec(name, made["source"]) in _EMBEDS:
             return _EMBEDS[TokenizerSpec(name, made["source"])]
-    return ""
+    return str(manifest["settings"]["reader"].get("embed", ""))
 
 
 def _columns(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Column, kind and tokenizer of the item fields, texts first and shortest first."""
-    tokenizer = next(iter(manifest["tokenizers"]), "")
-    texts = [name for name, field in manifest["fields"].items() if field["kind"] == "text"]
-    texts.sort(key=lambda name: (name != "title", _tokens(manifest, name, tokenizer)["mean"]))
-    found = [(f"{name}@{tokenizer}", "text", name) for name in texts]
+    texts = [
+        (name, field["tokenizers"][0])
+        for name, field in manifest["fields"].items()
+        if field["kind"] == "text" and not name.startswith("prompt")  # constants of Legommenders'
+    ]
+    texts.sort(key=lambda text: (text[0] != "title", _tokens(manifest, *text)["mean"]))
+    found = [(f"{name}@{tokenizer}", "text", name) for name, tokenizer in texts]
     found += [
         (name, "category", name)
         for name, field in manifest["fields"].items()
@@ -103,12 +106,12 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "fields: []  # items have none; models of ids go without"
     else:
         yield "fields:  # what item encoders read, in this order; remove what tells nothing"
-    tokenizer = next(iter(manifest["tokenizers"]), "")
     for column, kind, name in columns:
         yield f"  - column: {column}"
         if kind == "text":
-            tokens = _tokens(manifest, name, tokenizer)
+            tokens = _tokens(manifest, *column.split("@"))
             length = min(LONGEST_TEXT, max(5, 5 * ceil(tokens["p90"] / 5)))
+            length = manifest["settings"]["reader"].get("lengths", {}).get(column, length)
             yield (
                 f"    length: {length}  # tokens kept: the median text has {tokens['p50']:.0f}, "
                 f"one in ten more than {tokens['p90']:.0f}, the longest {tokens['p100']:.0f}"
@@ -130,11 +133,10 @@ def _user_fields(manifest: Mapping[str, Any]) -> Iterator[str]:
     fields = manifest.get("user_fields", {})
     if not fields:
         return
-    tokenizer = next(iter(manifest["tokenizers"]), "")
     yield "user_fields:  # what users say of themselves; user encoder `profile` reads it"
     for name, field in fields.items():
         if field["kind"] == "text":
-            yield f"  - column: {name}@{tokenizer}"
+            yield f"  - column: {name}@{field['tokenizers'][0]}"
             yield "    length: 30  # tokens kept"
         elif field["kind"] == "category":
             yield f"  - column: {name}"
