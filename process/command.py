@@ -41,14 +41,30 @@ def add_origin(
     return origins.add_parser(name, help=text, description=long, epilog=f"example:\n  {example}")
 
 
-def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = "data") -> None:
-    """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok."""
+def add_table_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    default_name: str | None = "data",
+    tokenizer: str = "bert=minilm",
+    unitok: bool = True,
+) -> None:
+    """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok.
+
+    Args:
+        parser: gets them.
+        default_name: of the data set; None: that of the output folder.
+        tokenizer: what cuts the texts when nothing is given.
+        unitok: the UniTok copy is written unless --no-unitok is given; else it is not, unless
+            --unitok-copy is.
+    """
     group = parser.add_argument_group("tables")
     group.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="where the tables go"
     )
     group.add_argument(
-        "--name", default=default_name, help="name of the data set (default: %(default)s)"
+        "--name",
+        default=default_name,
+        help=f"name of the data set (default: {default_name or 'that of the output folder'})",
     )
     group.add_argument(
         "--tokenizer",
@@ -57,17 +73,18 @@ def add_table_arguments(parser: argparse.ArgumentParser, *, default_name: str = 
         help="a tokenizer for the texts: 'words' (the set's own words), 'minilm' (the packaged "
         "BERT vocabulary), 'smollm2' (the packaged LLaMA-like one), the folder of a Hugging Face "
         "tokenizer or a .gguf file; its columns are called title@NAME; may be given several times "
-        "(default: bert=minilm)",
+        f"(default: {tokenizer})",
     )
     group.add_argument(
         "--force", action="store_true", help="replace tables of other sources or settings"
     )
-    group.add_argument(
-        "--no-unitok",
-        dest="unitok",
-        action="store_false",
-        help="leave out the UniTok copy (for exchange; training does not read it)",
-    )
+    copy = "the UniTok copy (for exchange; training does not read it)"
+    if unitok:
+        group.add_argument(
+            "--no-unitok", dest="unitok", action="store_false", help=f"leave out {copy}"
+        )
+    else:
+        group.add_argument("--unitok-copy", action="store_true", help=f"also write {copy}")
 
 
 def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:

@@ -21,19 +21,27 @@ def add_cores(group: argparse._ArgumentGroup) -> None:
         )  # fmt: skip
 
 
-def add_draws(group: argparse._ArgumentGroup) -> None:
-    """Add what by-time cuts at and negatives are drawn by: ``--cuts`` ... ``--seed``."""
+def add_draws(group: argparse._ArgumentGroup, *, adaptive: bool = False) -> None:
+    """Add what by-time cuts at and negatives are drawn by: ``--cuts`` ... ``--seed``.
+
+    Args:
+        group: gets them.
+        adaptive: what is not given is None, and follows from the data.
+    """
+    few, many = ", or as many as there are", "; 99 of at most 50,000 users, or as many as there are"
     group.add_argument(
-        "--cuts", type=moments.share, nargs=2, default=(0.8, 0.9), metavar="Q",
+        "--cuts", type=moments.share, nargs=2, default=None if adaptive else (0.8, 0.9),
+        metavar="Q",
         help="quantiles of all times where valid and test begin, of by-time (default: 0.8 0.9)",
     )  # fmt: skip
     group.add_argument(
-        "--negatives", type=moments.natural, default=4, metavar="K",
-        help="uniform negatives stored with a train impression (default: %(default)s)",
+        "--negatives", type=moments.natural, default=None if adaptive else 4, metavar="K",
+        help=f"uniform negatives stored with a train impression (default: 4{few * adaptive})",
     )  # fmt: skip
     group.add_argument(
-        "--candidates", type=moments.count, nargs="+", default=(20, 99), metavar="N",
-        help="negatives of a valid or test impression (default: 20 99)",
+        "--candidates", type=moments.count, nargs="+", default=None if adaptive else (20, 99),
+        metavar="N",
+        help=f"negatives of a valid or test impression (default: 20 99{many * adaptive})",
     )  # fmt: skip
     group.add_argument(
         "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"

@@ -124,15 +124,12 @@ def build_parser() -> CommandParser:
         help="leave-last-out, by-time, random, none, or the name of a column (default: the column "
         "split where there is one, else leave-last-out)",
     )  # fmt: skip
-    add_draws(split)
-    split.set_defaults(negatives=None, candidates=None, cuts=None)
+    add_draws(split, adaptive=True)
     split.add_argument(
         "--longest-history", type=moments.count, metavar="N",
         help="items that the history of an impression keeps, the newest (default: 100)",
     )  # fmt: skip
-    add_table_arguments(parser, default_name="")
-    parser.set_defaults(unitok=False)
-    _document_defaults(parser)
+    add_table_arguments(parser, default_name=None, tokenizer="auto, see above", unitok=False)
     return parser
 
 
@@ -191,23 +188,6 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _document_defaults(parser: argparse.ArgumentParser) -> None:
-    for action in parser._actions:
-        if action.dest == "candidates":
-            action.help = (
-                "negatives of a valid or test impression (default: 20 99, as far as "
-                "there are so many items)"
-            )
-        elif action.dest == "negatives":
-            action.help = "uniform negatives stored with a train impression (default: 4)"
-        elif action.dest == "name":
-            action.help = "name of the data set (default: that of the output folder)"
-        elif action.dest == "tokenizer":
-            action.help = "auto (see above), or NAME=SOURCE: " + str(action.help).split(":", 1)[
-                1
-            ].replace("bert=minilm", "auto")
-
-
 def _weight(text: str) -> tuple[str, int]:
     kind, _, number = text.rpartition("=")
     if not kind or not (number.isascii() and number.isdecimal() and int(number) <= 100):
@@ -254,7 +234,7 @@ def build_from(
         options=options,
         tokenizers=tokenizers,
         force=args.force,
-        unitok=args.unitok,
+        unitok=args.unitok_copy,
     )
 
 

@@ -53,8 +53,11 @@ def next_command(manifest: Mapping[str, Any], folder: Path) -> str:
         words.append("--exp train --exp.train.epochs 5 --exp.train.patience 0")
     else:
         words.append("--exp tt-naml")
-    embed = _embed(manifest)
-    return " ".join([*words, f"--embed {embed}"] if embed else words)
+    if embed := _embed(manifest):
+        words.append(f"--embed {embed}")
+    if not _has_lists(manifest):  # new ones in every pass; those of the tables are always the same
+        words.append("--exp.train.negatives.strategy popularity")
+    return " ".join(words)
 
 
 def _rule(manifest: Mapping[str, Any]) -> str:

@@ -45,6 +45,8 @@ class Names:
         self, values: np.ndarray, lines: np.ndarray, source: Source, convert: Callable[[Any], str]
     ) -> np.ndarray:
         """``(n,)`` int32 codes of a block's values, -1 where there is none."""
+        if values.dtype == object:  # JSON may have lists and objects where a name is expected
+            values = np.fromiter(map(_single, values), object, len(values))
         rows, distinct = pd.factorize(values, use_na_sentinel=True)
         if not len(distinct):
             return np.full(len(values), -1, dtype=np.int32)
@@ -63,6 +65,10 @@ class Names:
                 self._first.append((source, int(lines[starts[place]])))
             codes[place] = code
         return codes[rows]
+
+
+def _single(value: Any) -> Any:
+    return None if isinstance(value, list | dict | tuple | np.ndarray) else value
 
 
 @dataclass

@@ -83,8 +83,11 @@ def read_rows(
             ids.append(mine[good])
             places.append((source, block.lines[good]))
             parts.append({name: block.columns[name][good] for name in names})
-    columns = _joined(parts, [len(part) for part in ids])
     label = sources[0].label
+    if not sum(map(len, ids)):
+        bad.check()
+        raise DataError(f"{label}: no line can be read")
+    columns = _joined(parts, [len(part) for part in ids])
     every = np.concatenate(ids)
     at = [source.at(line) for source, lines in places for line in lines.tolist()]
     kept, twice = _fullest(every, columns)

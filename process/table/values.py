@@ -28,7 +28,7 @@ _SEPARATORS = ("|", ";", ",")
 
 def each(values: np.ndarray, convert: Callable[[Any], Any], dtype: Any = object) -> np.ndarray:
     """``(n,)``: what a function makes of every value; equal texts are converted once."""
-    if values.dtype == object and len(values) and isinstance(values[0], str):
+    if values.dtype == object and all(type(value) is str for value in values):
         codes, distinct = pd.factorize(values, use_na_sentinel=False)
         made = np.fromiter((convert(value) for value in distinct), dtype, len(distinct))
         return made[codes]
