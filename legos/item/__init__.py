@@ -12,4 +12,5 @@ from legos.item.iisan import IISAN
 from legos.item.language_model import LanguageModelEncoder
 from legos.item.pooling import Pooling
 from legos.item.semantic_codes import SemanticCodes
+from legos.item.text_vectors import TextVectors
 from legos.item.transformer import TransformerItem

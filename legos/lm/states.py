@@ -27,7 +27,10 @@ Pooling = Literal["mean", "first", "last"]
 
 _VERSION = "mean-2"  # of text vectors; part of their fingerprint
 _SIMILAR = 0.75  # a batch's shortest text has that much of its longest: little padding
-TOKENS, POOLED = "tokens", "pooled"  # what bricks read besides the states of a layer
+TOKENS, POOLED, FINAL = "tokens", "pooled", "final"
+"""What bricks read besides the states of a layer."""
+PER_ITEM = frozenset({POOLED, FINAL})
+"""Those that have one row an item."""
 
 
 def layer_name(layer: int) -> str:
@@ -43,6 +46,7 @@ class StateReader:
         layers: whose input states are kept; the model runs no further than the highest of them.
         pooled: keep the mean over each item's tokens of the input of every layer and of the final
             states, side by side: ``(N, (L + 1) * E)`` (IISAN).
+        final: keep the mean over each item's tokens of the final states: ``(N, E)``.
         batch_tokens: tokens read at once, padding included.
     """
 
@@ -52,9 +56,10 @@ class StateReader:
         *,
         layers: Sequence[int] = (),
         pooled: bool = False,
+        final: bool = False,
         batch_tokens: int = 16_384,
     ) -> None:
-        self.model, self.layers, self.pooled = model, tuple(layers), pooled
+        self.model, self.layers, self.pooled, self.final = model, tuple(layers), pooled, final
         self.batch_tokens = batch_tokens
         self.stack = layer_stack(model)[1]
         self.device = next(model.parameters()).device
@@ -63,30 +68,30 @@ class StateReader:
 
     @torch.no_grad()
     def __call__(self, tokens: Ragged) -> Mapping[str, Tensor]:
-        """Texts of N items -> per layer ``(P, E)``, and pooled ``(N, (L + 1) * E)``."""
+        """Texts of N items -> per layer ``(P, E)``, and what has one row an item."""
         out: dict[str, Tensor] = {}
         numbers = Ragged(torch.arange(len(tokens.values)), tokens.offsets)
         for items in similar_items(tokens, batch_tokens=self.batch_tokens):
             padded, mask = padded_batch(tokens, items, padding=self.padding)
             places = numbers.select(items).values
             for name, states in self._read(padded, mask).items():
-                whole = len(tokens) if name == POOLED else tokens.values.numel()
+                whole = len(tokens) if name in PER_ITEM else tokens.values.numel()
                 if name not in out:
                     out[name] = states.new_zeros(whole, states.shape[-1])
-                target = items if name == POOLED else places
-                values = states if name == POOLED else states[mask.to(states.device)]
+                target = items if name in PER_ITEM else places
+                values = states if name in PER_ITEM else states[mask.to(states.device)]
                 out[name][target.to(states.device)] = values
         return out
 
     def _read(self, padded: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Ids and mask ``(n, T)`` -> states ``(n, T, E)`` by name, pooled ``(n, (L + 1) * E)``."""
+        """Ids and mask ``(n, T)`` -> states ``(n, T, E)`` by name, or ``(n, width)`` of items."""
         inputs = {
             "input_ids": padded.to(self.device),
             "attention_mask": mask.long().to(self.device),
         }
         found: dict[int, Tensor] = {}
         wanted = range(len(self.stack)) if self.pooled else self.layers
-        last = None if self.pooled else max(self.layers)
+        last = None if self.pooled or self.final else max(self.layers)
         with _kept(self.stack, wanted, found, last):
             try:
                 final = self.model(**inputs, **self.options)
@@ -99,12 +104,15 @@ class StateReader:
             )
         found = {layer: _of_tokens(states, mask) for layer, states in found.items()}
         states = {layer_name(layer): found[layer] for layer in self.layers}
-        if self.pooled and final is not None:
-            every = [*(found[layer] for layer in wanted), final.last_hidden_state]
+        if final is not None:
+            top = final.last_hidden_state
             weights = inputs["attention_mask"][..., None]
-            count = weights.sum(1)
-            means = [(each.float() * weights).sum(1) / count for each in every]
-            states[POOLED] = torch.cat(means, -1).to(every[-1].dtype)
+            below = [found[layer] for layer in wanted] if self.pooled else []
+            means = [(each.float() * weights).sum(1) / weights.sum(1) for each in (*below, top)]
+            if self.pooled:
+                states[POOLED] = torch.cat(means, -1).to(top.dtype)
+            if self.final:
+                states[FINAL] = means[-1].to(top.dtype)
         return states
 
 

@@ -25,8 +25,11 @@ from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
 from legos.modes.train_test import run_model
+from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
+from legos.reports.page import ComparedSplit, write_comparison
 from legos.reports.tables import (
+    Cells,
     ResultRow,
     baseline_rows,
     csv_table,
@@ -37,6 +40,7 @@ from legos.reports.tables import (
     show_split,
     split_tables,
     subset_rows,
+    verdict_lines,
     with_improvement,
 )
 from legos.reports.verdict import Contender, Verdict, best_row, judge
@@ -100,7 +104,7 @@ def compare(
         }
         summary |= {
             "baselines": baselines,
-            "verdict": {split: each.best.summary() for split, each in found.items() if each.best},
+            "verdict": {split: each.verdict for split, each in found.items() if each.verdict},
             "verdicts": {
                 split: {label: verdict.summary() for label, verdict in each.verdicts.items()}
                 for split, each in found.items()
@@ -110,7 +114,15 @@ def compare(
                 split: [vars(row) for row in each.subsets] for split, each in found.items()
             },
         }
-        _write(folder.path, config, found, console, verbose=verbose)
+        tables_of = _tables_of(config, found)
+        _write(folder.path, found, tables_of, console, verbose=verbose)
+        first_runs = {label: each[0].path for label, each in folders.items()}
+        if config.exp.report:
+            shown = [
+                ComparedSplit(split, list(runs), tables_of[split], each.verdict)
+                for split, each in found.items()
+            ]
+            write_comparison(folder.path, config.data.name, shown, first_runs)
         curve = comparison_curve(config)
         if curve is not None:
             summary["curve"] = {"key": curve.key, "values": curve.values}
@@ -118,6 +130,8 @@ def compare(
                 drawn = write_curves(folder.path, curve, split, each.rows)
                 console.print(f"metrics over {curve.key} in {drawn[0]}", markup=False)
         folder.write_results(summary)
+        best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
+        show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
     return summary
 
 
@@ -161,9 +175,10 @@ class OnSplit:
     verdicts: dict[str, Verdict]
 
     @property
-    def best(self) -> Verdict | None:
-        """The verdict on the best row."""
-        return best_row(self.verdicts)
+    def verdict(self) -> dict[str, Any] | None:
+        """That on the best row, as ``results.json`` keeps it; None without any."""
+        best = best_row(self.verdicts)
+        return best.summary() if best else None
 
 
 @dataclass(frozen=True)
@@ -241,10 +256,22 @@ def stars(p: float) -> str:
     return next((star for level, star in LEVELS if p < level), "")
 
 
+def _tables_of(config: RunConfig, splits: Mapping[str, OnSplit]) -> dict[str, dict[str, Cells]]:
+    """By split and title its tables, the main one first."""
+    tables = {}
+    for split, found in splits.items():
+        seeds = max(row.seeds for row in found.rows)
+        title = f"{config.data.name} · {split}"
+        if seeds > 1:
+            title += f" · mean ± standard deviation over {seeds} seeds"
+        tables[split] = split_tables(title, found.rows, found.subsets)
+    return tables
+
+
 def _write(
     path: Path,
-    config: RunConfig,
     splits: Mapping[str, OnSplit],
+    tables: Mapping[str, Mapping[str, Cells]],
     console: Console,
     *,
     verbose: bool,
@@ -252,19 +279,11 @@ def _write(
     """Print the main tables (``verbose``: all) with verdicts; write all as Markdown and CSV."""
     text, lines = [], []
     for split, found in splits.items():
-        seeds = max(row.seeds for row in found.rows)
-        title = f"{config.data.name} · {split}"
-        if seeds > 1:
-            title += f" · mean ± standard deviation over {seeds} seeds"
-        verdict = found.best.summary() if found.best else None
-        tables = split_tables(title, found.rows, found.subsets)
-        show_split(console, tables, verdict, verbose=verbose)
-        for number, (name, cells) in enumerate(tables.items()):
+        show_split(console, tables[split], found.verdict, verbose=verbose)
+        for number, (name, cells) in enumerate(tables[split].items()):
             text.append(f"### {name}\n\n{markdown_table(cells)}")
-            if number == 0 and verdict is not None:
-                said = (verdict["sentence"], verdict["negatives"], *verdict["advice"])
-                text.append(" ".join(said) + "\n")
+            if number == 0 and found.verdict is not None:
+                text.append(" ".join(verdict_lines(found.verdict)) + "\n")
         lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))
-    console.print(f"tables in {path}", markup=False)

@@ -73,9 +73,6 @@ def _run(
         from legos.modes.new_impressions import score_new_impressions
 
         return score_new_impressions(config, accelerator, impressions, console)
-    from legos.modes.train_test import run_model
-    from legos.reports.tables import show_run
+    from legos.modes.train_test import run_and_show
 
-    results = run_model(config, accelerator)
-    show_run(console, results, verbose=verbose)
-    return results
+    return run_and_show(config, accelerator, console, verbose=verbose)

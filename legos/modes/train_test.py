@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from rich.console import Console
 
 from legos.config.model_schema import registered_system
 from legos.config.saved import read_description
@@ -21,9 +22,20 @@ from legos.evaluation.baselines import measure_baselines, missing_baselines, sha
 from legos.evaluation.groups import write_groups
 from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
+from legos.modes.examples import examples_of
+from legos.reports.examples import show_end, write_examples
 from legos.reports.page import write_report
+from legos.reports.tables import show_run
 from legos.reports.verdict import judge_run
-from legos.runs.folder import LocatedRun, Measurement, RunFolder, Tracker, checkpoint_of, locate_run
+from legos.runs.folder import (
+    LocatedRun,
+    Measurement,
+    RunFolder,
+    Tracker,
+    checkpoint_of,
+    locate_run,
+    run_folder,
+)
 from legos.runs.identity import measurement_identity
 from legos.systems.protocol import System
 from legos.training.recipe import BEST
@@ -36,6 +48,25 @@ from legos.workplace.device import (
 from legos.workplace.workplace import Workplace, honesty_notices
 
 SAMPLE = 200_000  # rows a report's plots are drawn from
+
+
+def run_and_show(
+    config: RunConfig, accelerator: Accelerator, console: Console, *, verbose: bool
+) -> dict[str, Any]:
+    """:func:`run_model`, and what came out on the terminal.
+
+    Args:
+        config: of the run.
+        accelerator: device, precision and processes.
+        console: where tables go.
+        verbose: print those by items and users, too.
+    """
+    results = run_model(config, accelerator)
+    show_run(console, results, verbose=verbose)
+    if results.get("splits"):
+        folder = run_folder(config, Tables.load(config.data.folder)).path
+        show_end(console, folder, folder)
+    return results
 
 
 def run_model(
@@ -133,6 +164,12 @@ def test_model(
             measured.splits[split] = result.summary()
             results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
             keep_diagnostics(folder.diagnostics(measured.id, split), result, interactions)
+    if workplace.config.exp.report:
+        first = workplace.split(splits[0])
+        seed = workplace.config.exp.train.seed
+        shown = examples_of(system, workplace.tables, first, seed=seed)
+        if accelerator.is_main_process:
+            write_examples(folder.path, shown)
     return results
 
 

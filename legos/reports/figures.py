@@ -17,8 +17,6 @@ from legos.reports.tables import ResultRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 _INK = "#0a0b0c"  # stands for the page's own text colour and becomes currentColor
@@ -73,6 +71,22 @@ def validation_curve(
         axes.legend(fontsize="small")
 
     return _svg("Validation metrics", draw)
+
+
+def compared_curves(metric: str, epochs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One validation metric over the epochs of several models, by name."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Axes) -> None:
+        for name, records in epochs.items():
+            known = [record for record in records if metric in record["metrics"]]
+            values = [record["metrics"][metric] for record in known]
+            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=_plain(name))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch")
+        axes.legend(fontsize="small")
+
+    return _svg(f"Validation {metric}", draw)
 
 
 def score_distributions(scores: np.ndarray, labels: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
 from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
-from legos.metrics.ranking import larger_is_better
+from legos.metrics.ranking import is_beyond_accuracy, larger_is_better
 from legos.records import check_record, json_lines, read_array, read_json, shown
 from legos.reports import figures as plots
-from legos.runs.folder import LINES, Line, RunFolder
+from legos.reports.examples import read_examples
+from legos.reports.tables import Cells, narrow
+from legos.runs.folder import LINES, METRICS_FILE, Line, RunFolder
 
+REPORT = "report.html"
 Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
 
@@ -43,19 +47,124 @@ def write_report(folder: Path) -> Path:
     results = RunFolder(folder).results()
     if results is None:
         raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
-    page = _render(
-        results=results,
-        honesty=read_honesty(results),
-        rules=RULES,
-        facts=_facts(results),
-        splits=[_split(folder, results, name) for name in results.get("splits", {})],
-        curves=_curves(folder / "metrics.jsonl", results.get("training", {})),
-        config=_flat(_json(folder / "config.json")),
-        versions=_json(folder / "versions.json"),
-    )
-    path = folder / "report.html"
-    write_text(path, page)
+    model, config = f"{results['model']} (this run)", _json(folder / "config.json")
+    found: dict[str, Any] = {
+        "title": f"{results['model']} on {results['data']}",
+        "subtitle": _subtitle(results),
+        "verdicts": _verdicts(results),
+        "honesty": read_honesty(results),
+        "facts": _facts(results),
+        "splits": [
+            _split(folder, results, name, model=model, calibrated=_is_calibrated(config))
+            for name in results.get("splits", {})
+        ],
+        "curves": _curves(folder / METRICS_FILE, results.get("training", {})),
+        "readers": read_examples(folder),
+        "of": "",
+        "config": _flat(config),
+        "versions": _json(folder / "versions.json"),
+    }
+    path = folder / REPORT
+    write_text(path, _render(rules=RULES, **found))
     return path
+
+
+@dataclass(frozen=True)
+class ComparedSplit:
+    """What the report of a comparison says of one split.
+
+    Attributes:
+        name: of the split.
+        models: the rows that are no baselines.
+        tables: by title, the main one first; header and rows as text.
+        verdict: on the best row.
+    """
+
+    name: str
+    models: Sequence[str]
+    tables: Mapping[str, Cells]
+    verdict: Mapping[str, Any] | None
+
+
+def write_comparison(
+    folder: Path, data: str, splits: Sequence[ComparedSplit], runs: Mapping[str, Path]
+) -> Path:
+    """Write the report of a comparison.
+
+    Args:
+        folder: of the comparison.
+        data: name of the data set.
+        splits: what is said of each.
+        runs: by row the folder of its first run; what the best row recommends is shown.
+
+    Returns:
+        Path of ``report.html``.
+    """
+    verdicts = {split.name: split.verdict for split in splits if split.verdict is not None}
+    best = str(next((each["model"] for each in verdicts.values()), next(iter(runs))))
+    curves = {label: read_metrics(path / METRICS_FILE) for label, path in runs.items()}
+    epochs = {
+        label: [record for record in records if record["kind"] == "valid"]
+        for label, records in curves.items()
+    }
+    metrics = [name for each in epochs.values() for record in each for name in record["metrics"]]
+    judged = [str(each["metric"]) for each in verdicts.values()]
+    drawn = next(iter([*judged, *metrics]), "")
+    found: dict[str, Any] = {
+        "title": f"{len(runs)} models on {data}",
+        "subtitle": f"comparison {folder.name}: " + ", ".join(map(str, runs.values())),
+        "verdicts": [{"split": name, **each} for name, each in verdicts.items()],
+        "honesty": None,
+        "facts": {},
+        "splits": [_compared_split(split) for split in splits],
+        "curves": [plots.compared_curves(drawn, epochs)] if metrics else [],
+        "readers": read_examples(runs[best]),
+        "of": best,
+        "config": {},
+        "versions": {},
+    }
+    path = folder / REPORT
+    write_text(path, _render(rules=RULES, **found))
+    return path
+
+
+def _compared_split(split: ComparedSplit) -> dict[str, Any]:
+    def table(name: str, cells: Cells) -> dict[str, Any]:
+        header, *lines = cells
+        rows = {line[0]: [(text, False) for text in line[1:]] for line in lines}
+        return {"name": name, "metrics": header[1:], "rows": rows}
+
+    whole = next(iter(split.tables.values()))
+    return {
+        "name": split.name,
+        "models": set(split.models),
+        "counts": {},
+        "main": table("", narrow(whole)),
+        "tables": [table(name, cells) for name, cells in split.tables.items()],
+        "figures": [],
+        "calibrated": False,
+    }
+
+
+def _subtitle(results: Mapping[str, Any]) -> str:
+    parts = [f"run {results['run']}"]
+    if "embed" in results:
+        parts.append(f"token vectors: {results['embed']}")
+    if results.get("trained_in", results["run"]) != results["run"]:
+        parts.append(f"weights of run {results['trained_in']}")
+    return " · ".join(parts)
+
+
+def _verdicts(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = results.get("verdict", {})
+    return [{"split": name, **found[name]} for name in results.get("splits", {}) if name in found]
+
+
+def _is_calibrated(config: Mapping[str, Any]) -> bool:
+    """Whether training asks for scores that are logits of a click."""
+    train = config.get("exp", {}).get("train", {})
+    is_bricks = config.get("model", {}).get("system", "bricks") == "bricks"
+    return is_bricks and bool(train.get("loss") == "bce")
 
 
 def honesty_page(name: str, honesty: Honesty) -> str:
@@ -98,41 +207,49 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def _split(folder: Path, results: Mapping[str, Any], split: str) -> dict[str, Any]:
+def _split(
+    folder: Path, results: Mapping[str, Any], split: str, *, model: str, calibrated: bool
+) -> dict[str, Any]:
     """Everything the page says about one test split."""
     found = results["splits"][split]
     baselines = results.get("baselines", {}).get(split, {})
     rivals: dict[str, Rows] = {
         baseline_title(name): each["rows"] for name, each in baselines.items() if name != ORACLE
     }
-    model = f"{results['model']} (this run)"
     rivals[model] = found["rows"]
     methods = dict(rivals)
     if ORACLE in baselines:  # what no model can pass stands below the model and out of competition
         methods[baseline_title(ORACLE)] = baselines[ORACLE]["rows"]
     metrics = list(found["rows"][ALL])
+    tables = [
+        {"name": _named(subset, found), "metrics": filled,
+         "rows": _table(filled, methods, rivals, subset)}
+        for subset in found["rows"]
+        for filled in [_filled(metrics, methods, subset)]
+    ]  # fmt: skip
+    accurate = [name for name in _filled(metrics, methods, ALL) if not is_beyond_accuracy(name)]
+    main = {"metrics": accurate, "rows": _table(accurate, methods, rivals, ALL)}
     return {
         "name": split,
-        "model": model,
+        "models": {model},
         "counts": {name: _number(count) for name, count in found["counts"][ALL].items()},
-        "tables": [
-            {
-                "subset": subset,
-                "groups": found["counts"].get(subset, {}).get("groups"),
-                "metrics": filled,
-                "rows": _table(filled, methods, rivals, subset),
-            }
-            for subset in found["rows"]
-            for filled in [_filled(metrics, methods, subset)]
-        ],
+        "main": main,
+        "tables": tables,
+        "calibrated": calibrated,
         "figures": _figures(
             folder / "diagnostics" / str(results.get("measurement", "")) / split,
             results,
             metrics,
             found,
             methods,
+            calibrated=calibrated,
         ),
     }
+
+
+def _named(subset: str, found: Mapping[str, Any]) -> str:
+    groups = found["counts"].get(subset, {}).get("groups")
+    return subset if groups is None else f"{subset} · {groups:,} groups"
 
 
 def _filled(metrics: Sequence[str], methods: Mapping[str, Rows], subset: str) -> list[str]:
@@ -175,8 +292,10 @@ def _figures(
     metrics: Sequence[str],
     found: Mapping[str, Any],
     methods: Mapping[str, Rows],
+    *,
+    calibrated: bool,
 ) -> list[str]:
-    """Bars of kinds of items and users, distributions of the scores, calibration."""
+    """Bars of kinds of items and users, distributions of the scores, calibration where meant."""
     figures = []
     subsets = [subset for subset in found["rows"] if subset != ALL]
     wanted = results.get("training", {}).get("metric", "GAUC")
@@ -193,23 +312,24 @@ def _figures(
         if scores.shape != labels.shape:
             raise DataError(f"{diagnostics}: scores {scores.shape}, labels {labels.shape}")
         figures.append(plots.score_distributions(scores, labels))
-        figures.append(plots.calibration_curve(scores, labels))
+        if calibrated:
+            figures.append(plots.calibration_curve(scores, labels))
     return figures
 
 
 def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
-    """Training loss and validation metrics; empty when nothing was recorded."""
+    """Validation metrics, then the training loss; empty when nothing was recorded."""
     records = read_metrics(path)
     steps = [record for record in records if record["kind"] == "train"]
     epochs = [record for record in records if record["kind"] == "valid"]
-    figures = [plots.loss_curve(steps, epochs)] if steps or epochs else []
+    figures = []
     names = list(dict.fromkeys(name for record in epochs for name in record["metrics"]))
     rising = [name for name in names if parse_metric(name).maximize]
     falling = [name for name in names if name not in rising]  # of another scale: its own figure
     for each in (rising, falling):
         if each:
             figures.append(plots.validation_curve(epochs, each, training.get("best_epoch")))
-    return figures
+    return [*figures, plots.loss_curve(steps, epochs)] if steps or epochs else figures
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

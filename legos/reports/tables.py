@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +19,17 @@ from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.lm.adapt import trained_part
 from legos.lm.footprint import Counted, Footprint, Way
 from legos.metrics.beyond import ALL
-from legos.metrics.ranking import larger_is_better
+from legos.metrics.ranking import is_beyond_accuracy, larger_is_better
 from legos.terminal import shown_bytes
 from legos.workplace.language_facts import TRAINED, language_rows
 
 Cells = list[list[str]]
 """A table as text: the header, then a line a row."""
 
-LEAD = "to best baseline"  # title of the column of verdicts
+LEAD = "vs baseline"  # title of the column of verdicts
 _COSTS = ("parameters", "s/epoch", "test s", "peak MB")
+_LEFT_OUT = ("parameters", "test s", "peak MB")  # of one screen
+SCREEN = 100  # columns
 _WIDEST = 500
 _CSV_COLUMNS = (
     *("split", "method", "metric", "mean", "deviation", "seeds"),
@@ -321,12 +324,28 @@ def show_split(
     """Print the first of the tables of a split, the others where it is ``verbose``; the verdict."""
     for number, (name, cells) in enumerate(tables.items()):
         if number == 0 or verbose:
-            print_table(console, name, cells)
+            print_table(console, name, cells if verbose else narrow(cells))
             console.print()
     if verdict is not None:
-        for text in (verdict["sentence"], verdict["negatives"], *verdict["advice"]):
-            console.print(text, markup=False, highlight=False)
+        for text in verdict_lines(verdict):
+            for line in wrap(text, SCREEN):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
         console.print()
+
+
+def narrow(cells: Cells) -> Cells:
+    """A table without metrics beyond accuracy and without most costs, for a terminal."""
+    kept = [
+        place
+        for place, name in enumerate(cells[0])
+        if name not in _LEFT_OUT and not (name[-1:].isdecimal() and is_beyond_accuracy(name))
+    ]
+    return [[line[place] for place in kept] for line in cells]
+
+
+def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """What a verdict says, a line each."""
+    return [verdict["sentence"], verdict["negatives"], *verdict["advice"]]
 
 
 def _shared(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

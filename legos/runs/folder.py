@@ -320,6 +320,7 @@ class TrainingRecord(Record):
 class VerdictRecord(Record):
     """:meth:`legos.reports.verdict.Verdict.summary`, as far as it is shown again."""
 
+    outcome: str
     sentence: str
     negatives: str
     advice: list[str]

@@ -29,12 +29,13 @@ from legos.errors import ConfigError
 from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
+from legos.item.text_vectors import TextVectorsConfig
 from legos.lm.hidden_cache import HiddenCache, HiddenStates
 from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
 from legos.lm.load import LanguageModel
 from legos.lm.settings import Dtype as Precision
-from legos.lm.states import POOLED, TOKENS, StateReader, layer_name
+from legos.lm.states import FINAL, PER_ITEM, POOLED, TOKENS, StateReader, layer_name
 from legos.lm.text_model import DTYPES
 from legos.lm.tokenizer import ItemTemplate, TemplateField
 from legos.lm.verify import (
@@ -228,11 +229,13 @@ class Reading:
         if not missing:
             return
         model = self.language_model.load().to(device)
-        layers = [int(part.name.removeprefix("layer_")) for part in missing if part.name != POOLED]
+        names = {part.name for part in missing}
+        layers = [_layer_number(part) for part in missing if part.name not in PER_ITEM]
         reader = StateReader(
             model,
             layers=layers,
-            pooled=any(part.name == POOLED for part in missing),
+            pooled=POOLED in names,
+            final=FINAL in names,
             batch_tokens=batch_tokens,
         )
         notes: dict[int, Callable[[Path], None]] = {}  # in the first process
@@ -260,9 +263,9 @@ class Reading:
             ConfigError: the kept layers do not give what the whole model gives.
         """
         folder = self.cache.path / part.name
-        if part.name == POOLED or is_verified(folder):
+        if part.name in PER_ITEM or is_verified(folder):
             return
-        layer = int(part.name.removeprefix("layer_"))
+        layer = _layer_number(part)
         model = self.language_model.load().to(device)
         with self._computing(device):
             self._verify(model, layer, self.cache.open(part.name))(folder)
@@ -299,6 +302,8 @@ def part_read(settings: LanguageModelSettings, model: LanguageModel) -> CachedPa
     """What a brick reads from a cache; None where it reads token ids."""
     if isinstance(settings, IISANConfig):
         return _pooled(model)
+    if isinstance(settings, TextVectorsConfig):
+        return CachedPart(FINAL, model.output_width, "item")
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         return _layer(model, settings.layer)
     return None
@@ -310,6 +315,10 @@ def _pooled(model: LanguageModel) -> CachedPart:
 
 def _layer(model: LanguageModel, number: int) -> CachedPart:
     return CachedPart(layer_name(model.layer(number)), model.width, "token")
+
+
+def _layer_number(part: CachedPart) -> int:
+    return int(part.name.removeprefix("layer_"))
 
 
 def computing(device: torch.device, precision: Precision) -> torch.autocast:
@@ -345,16 +354,17 @@ def language_of_new_items(
     states = known[part.name]
     if not isinstance(states, HiddenStates):
         raise TypeError(f"{part.name}: {type(states).__name__}, expected cached states")
-    pooled = part.name == POOLED
+    one_row = part.name in PER_ITEM
     reader = StateReader(
         model.load().to(device),
-        layers=() if pooled else (int(part.name.removeprefix("layer_")),),
-        pooled=pooled,
+        layers=() if one_row else (_layer_number(part),),
+        pooled=part.name == POOLED,
+        final=part.name == FINAL,
         batch_tokens=config.exp.cache.batch_tokens,
     )
     with computing(device, config.exp.precision):
         values = reader(tokens)[part.name]
-    lengths = torch.ones_like(tokens.lengths) if pooled else tokens.lengths
+    lengths = torch.ones_like(tokens.lengths) if one_row else tokens.lengths
     return {part.name: states.extended(from_lengths(values.cpu(), lengths))}
 
 

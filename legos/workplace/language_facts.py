@@ -16,6 +16,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.item.iisan import IISANConfig
 from legos.item.language_model import LanguageModelConfig, LanguageModelSettings
+from legos.item.text_vectors import TextVectorsConfig
 from legos.lm.adapt import choose_trained, lora_parameters, trained_part
 from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
@@ -113,7 +114,7 @@ def _tried(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, 
 
 def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tuple[str, str]]:
     if not isinstance(settings, LanguageModelConfig):
-        return [("while training", "not loaded: a side network reads its cached states")]
+        return [("while training", "not loaded: its cached states are read")]
     kept = model.skeleton()
     if settings.layer:
         cut_below(kept, model.layer(settings.layer), like=model.twin(model.layer(settings.layer)))
@@ -138,6 +139,10 @@ def _cache(
     if isinstance(settings, IISANConfig):
         size = items * number * (model.num_layers + 1)
         return [("cache", f"{shown_bytes(size)}: {items:,} items, all layers pooled, {dtype}")]
+    if isinstance(settings, TextVectorsConfig):
+        return [
+            ("cache", f"{shown_bytes(items * number)}: {items:,} items, a vector each, {dtype}")
+        ]
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         padded = items * int(texts.lengths.max()) * model.width * 4 if items else 0
         layer = model.layer(settings.layer)

@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from legos.data.tables import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
 from legos.errors import DataError
 from legos.reports import figures
+from legos.reports.examples import (
+    Examples,
+    ShownItem,
+    ShownReader,
+    print_readers,
+    write_examples,
+)
 from legos.reports.figures import calibration_curve, reliability, score_distributions
 from legos.reports.page import write_report
 
@@ -101,7 +109,11 @@ def run_folder(path: Path, *, name: str = "naml", data: str = "newsroom") -> Pat
         "splits": {"test": summary(0.7, 0.4, 0.55)},
         "baselines": {"test": baselines},
     }
-    config = {"model": {"name": name, "hidden_size": 64}, "data": {"folder": data, "fields": []}}
+    config = {
+        "model": {"name": name, "hidden_size": 64},
+        "data": {"folder": data, "fields": []},
+        "exp": {"train": {"loss": "bce"}},
+    }
     path.mkdir(parents=True, exist_ok=True)
     for file, content in (
         ("results", results),
@@ -166,6 +178,78 @@ def test_the_report_shows_every_part(page: Page) -> None:
     assert page.tags.count("svg") == 6
 
 
+VERDICT = {
+    "outcome": "below",
+    "sentence": "naml is below item-kNN",
+    "negatives": "An impression has 20 negatives.",
+    "advice": ["--model <recommended>"],
+    "lead": "-0.1000*",
+}
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_first_screen_has_the_verdict_the_table_the_curve_and_readers(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    results = json.loads((folder / "results.json").read_text())
+    results["verdict"] = {"test": VERDICT}
+    (folder / "results.json").write_text(json.dumps(results))
+    item = ShownItem(item="i1", title=EVIL)
+    readers = [
+        ShownReader(
+            user=EVIL, read=[item], top=[item, ShownItem(item="i2", title="two", clicked=True)]
+        )
+    ]
+    write_examples(folder, Examples(split="test", readers=readers))
+    text = write_report(folder).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    shown = (
+        text.index("naml is below"),
+        text.index("popularity"),
+        text.index("<svg"),
+        text.index("What it recommends"),
+    )
+    assert shown == tuple(sorted(shown))
+    assert text.index("What it recommends") < text.index("<details>")  # the rest is folded
+    for part in ("--model <recommended>", EVIL, "two ✓", "1 readers of split test"):
+        assert part in page.text, part
+    assert '<div class="verdict below">' in text
+
+
+@pytest.mark.parametrize("loss", ["softmax", "full_softmax", "bpr", None])
+@pytest.mark.usefixtures("without_figures")
+def test_calibration_is_shown_for_losses_alone_that_mean_it(
+    tmp_path: Path, loss: str | None
+) -> None:
+    folder = run_folder(tmp_path)
+    with_it = read_page(folder)
+    assert "Calibration reads them as logits" in with_it.text
+    (folder / "config.json").write_text(json.dumps({"exp": {"train": {"loss": loss}}}))
+    page = read_page(folder)
+    assert "Calibration" not in page.text
+    assert page.tags.count("svg") == with_it.tags.count("svg") - 1
+
+
+def test_examples_cut_off_by_hand_are_named(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    (folder / "recommendations.json").write_text('{"split": "test"}')
+    with pytest.raises(DataError, match=r"recommendations\.json: readers"):
+        write_report(folder)
+
+
+def test_readers_on_a_terminal_fit_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    long = [ShownItem(item="i", title=f"title {n} " * 20, clicked=n == 4) for n in range(5)]
+    readers = [
+        ShownReader(user="u" * 40, read=long, top=long),
+        ShownReader(user="v", read=[], top=[]),
+    ]
+    print_readers(Console(width=80), Examples(split="test", readers=readers), count=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= 100
+    assert "✓ title 4" in lines[2]
+
+
 @pytest.mark.usefixtures("without_figures")
 def test_the_report_shows_what_the_data_give_away(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
@@ -189,8 +273,10 @@ def test_the_report_shows_what_the_data_give_away(tmp_path: Path) -> None:
 
 
 def test_the_best_method_is_bold_and_the_oracle_does_not_compete(page: Page) -> None:
-    assert page.row("naml (this run)") == [("0.7000", "best"), ("0.4000", "best"), ("3.5000", "")]
-    assert page.row("popularity") == [("0.6100", ""), ("0.9000", ""), ("3.5000", "")]
+    first, whole = [row[1:] for row in page.rows if row[0][0] == "naml (this run)"][:2]
+    assert first == [("0.7000", "best"), ("0.4000", "best")]  # the folded table has all columns
+    assert whole == [*first, ("3.5000", "")]
+    assert page.row("popularity") == [("0.6100", ""), ("0.9000", "")]
     oracle = next(row for row in page.rows if row[1][0] == "0.9900")
     assert [kind for _, kind in oracle] == ["", "", "", ""]
     names = [row[0][0] for row in page.rows[1:4]]
@@ -205,7 +291,7 @@ def test_a_metric_undefined_on_a_subset_is_a_dash_and_no_column_where_nobody_has
     results = json.loads((folder / "results.json").read_text())
     results["baselines"]["test"]["popularity"]["rows"]["cold items"]["LogLoss"] = 0.9
     (folder / "results.json").write_text(json.dumps(results))
-    _, cold, warm = [row for row in read_page(folder).rows if row[0][0] == "naml (this run)"]
+    _, _, cold, warm = [row for row in read_page(folder).rows if row[0][0] == "naml (this run)"]
     assert [text for text, _ in cold[1:]] == ["0.5500", "–"]
     assert [text for text, _ in warm[1:]] == ["0.7000"]
 

@@ -173,7 +173,7 @@ def test_a_run_keeps_and_prints_its_verdict(
     said = " ".join(capsys.readouterr().out.split())
     assert found["sentence"] in said
     assert found["negatives"] in said
-    assert "to best baseline" in said
+    assert "vs baseline" in said
     assert "by items and users" not in said
     show_run(Console(), results, verbose=True)
     assert "by items and users" in capsys.readouterr().out
