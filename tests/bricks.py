@@ -22,7 +22,7 @@ from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
-from legos.lm.states import POOLED, TOKENS
+from legos.lm.states import FINAL, POOLED, TOKENS
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.registry import BrickConfig, UserOutput
@@ -107,6 +107,7 @@ def random_language(
     return {
         TOKENS: tokens,
         POOLED: Ragged(pooled, torch.arange(num_items + 1)),
+        FINAL: Ragged(pooled[:, -source.width :], torch.arange(num_items + 1)),
     }
 
 

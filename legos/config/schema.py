@@ -67,7 +67,8 @@ _STATES = AskedFor(
 )
 
 
-_MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["minilm"])
+MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["minilm"])
+"""What reads texts where nothing else is named."""
 
 
 def _baseline(name: str) -> str:
@@ -116,8 +117,10 @@ class EvaluateConfig(Settings):
     """Rows for the users that have something in these text or item columns of table `users`."""
     beyond_accuracy_k: Count | None = 10
     """Novelty, coverage and diversity of the best k; null: not computed."""
-    text_model: Annotated[LanguageModelSource, MEASURED_CONTENT] = _MINILM
-    """Language model of the baselines that compare texts, named like any other."""
+    text_model: Annotated[LanguageModelSource | None, MEASURED_CONTENT] = None
+    """Language model of the baselines that compare texts, named like any other; null: the vectors
+    that the run itself reads of its texts, else MiniLM, else (texts that MiniLM does not know)
+    words weighted by how rare they are."""
 
 
 class CacheConfig(Settings):
@@ -151,7 +154,7 @@ class CacheConfig(Settings):
 class VectorsConfig(Settings):
     """Which vectors of a language model to write as files, and where."""
 
-    model: LanguageModelSource = _MINILM
+    model: LanguageModelSource = MINILM
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
     pooling: Literal["mean", "first", "last"] = "mean"
     """An item's vector: the mean of its tokens' final states, the first (BERT's CLS), the last."""

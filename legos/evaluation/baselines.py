@@ -27,6 +27,7 @@ from legos.errors import ConfigError, DataError, nearest
 from legos.evaluation.groups import write_groups
 from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
+from legos.evaluation.texts import TextVectors, own_text_vectors, text_source, unit_words
 from legos.home import home
 from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
@@ -61,6 +62,7 @@ class BaselineData:
         history_length: newest items of a history that scores are made from; who read what in
             the training split is counted from whole histories.
         text_model: language model of the text baselines; None: all-MiniLM-L6-v2.
+        own_vectors: of the run itself, in place of that model's.
         catalogue: ``(items,)`` bool: score these items, not the candidates alone.
     """
 
@@ -72,10 +74,11 @@ class BaselineData:
         train: str = "train",
         history_length: int | None = None,
         text_model: LanguageModelSource | None = None,
+        own_vectors: TextVectors | None = None,
         catalogue: np.ndarray | None = None,
     ) -> None:
         self.tables, self.split = tables, split
-        self.text_model = text_model
+        self.text_model, self.own_vectors = text_model, own_vectors
         candidates = tables.lists(split, "candidates")
         histories = tables.lists("histories", "items")
         self.reads = self._train_reads(train, _counts(histories, tables.num_items))
@@ -167,15 +170,18 @@ def _item_knn(data: BaselineData) -> HistoryScores:
 
 
 def _text_cosine(data: BaselineData) -> HistoryScores:
-    """Cosine between a language model's vector of the candidate's text and the history's mean.
+    """Cosine between the vector of the candidate's text and the mean of the history's.
 
     Raises:
         DataError: the items have no text.
     """
     from legos.lm.states import unit_rows
 
-    vectors = _item_vectors(data.tables, data.text_model)
+    own = data.own_vectors
+    vectors = _item_vectors(data.tables, data.text_model) if own is None else own
     shown = vectors[data.items].T
+    if isinstance(vectors, sparse.csr_matrix):
+        return lambda histories: (unit_words(histories @ vectors) @ shown).toarray()
     return lambda histories: unit_rows(histories @ vectors) @ shown
 
 
@@ -331,7 +337,8 @@ def share_texts(
 ) -> None:
     """Encode with all processes what the baselines of the first one will compare."""
     missing = missing_baselines(config, tables, known, kept)
-    if accelerator.num_processes > 1 and missing & set(OF_TEXTS):
+    shared = accelerator.num_processes > 1 and missing & set(OF_TEXTS)
+    if shared and text_source(config, tables) == "model":
         _item_vectors(tables, config.exp.evaluate.text_model, Sharing.between(accelerator))
 
 
@@ -371,6 +378,7 @@ def _measured(
         train=config.data.splits.train,
         history_length=config.data.history_length,
         text_model=evaluate.text_model,
+        own_vectors=own_text_vectors(workplace) if set(names) & set(OF_TEXTS) else None,
         catalogue=workplace.tables.offered.numpy() if ranks_all else None,
     )
     ranking = ranking_of(workplace, interactions) if ranks_all else None

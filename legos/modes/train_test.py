@@ -164,7 +164,8 @@ def test_model(
             measured.splits[split] = result.summary()
             results["test_peak_memory_mb"] = peak_memory_mb(accelerator.device)
             keep_diagnostics(folder.diagnostics(measured.id, split), result, interactions)
-    if workplace.config.exp.report:
+    # a system of a user's own may recommend nothing
+    if workplace.config.exp.report and hasattr(system, "recommender"):
         first = workplace.split(splits[0])
         seed = workplace.config.exp.train.seed
         shown = examples_of(system, workplace.tables, first, seed=seed)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from legos import plugins
 from legos.code_content import code_content
 from legos.config.refusals import nearest_rule, unread_keys
-from legos.config.schema import OF_TEXTS, RunConfig
+from legos.config.schema import MINILM, OF_TEXTS, RunConfig
 from legos.content import content_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
@@ -149,7 +149,7 @@ def sources_of_measurement(config: RunConfig) -> dict[str, str]:
     """The same of what only a test reads: the language model of the text baselines."""
     if not set(config.exp.baselines) & set(OF_TEXTS):
         return {}
-    return {TEXT_MODEL: _content(TEXT_MODEL, config.exp.evaluate.text_model)}
+    return {TEXT_MODEL: _content(TEXT_MODEL, config.exp.evaluate.text_model or MINILM)}
 
 
 def tables_content(tables: Tables) -> str:

@@ -187,7 +187,7 @@ class Workplace:
             self.store,
             known=self.known,
             seed=seed,
-            tables=self._token_tables(say),
+            tables=self.token_tables(say),
             embedding_dropout=config.embed.dropout,
             profiles=self.profiles,
             item_vectors=given(read_item_vectors, config.embed.item_vectors),
@@ -203,7 +203,11 @@ class Workplace:
         self.placed(model, encoders[0].language_model if encoders else model)
         return model
 
-    def _token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
+    def token_tables(self, say: Callable[[str], None]) -> Mapping[str, TokenTable]:
+        """By vocabulary the pretrained vectors of the embed YAML; none where no brick reads any.
+
+        ``say`` is told of vocabulary entries without one.
+        """
         if not reads_token_vectors(self.config.model):
             return {}
         stores = [store for store in (self.store, self.profiles) if store is not None]

@@ -5,12 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from legos.data.tables import Tables
+from legos.config.schema import MINILM
+from legos.data.tables import Honesty, Tables, TextHonesty
 from legos.errors import ConfigError, DataError
 from legos.evaluation.baselines import BASELINES, BaselineData, baseline_scores
+from legos.evaluation.texts import own_text_vectors, text_source, unit_words
+from legos.item.fixed_vectors import FixedVectorsConfig
 from legos.lm.states import unit_rows
 from legos.metrics import grouped_metrics
+from legos.workplace.device import make_accelerator
+from legos.workplace.workplace import Workplace
+from tests.modes.tiny_config import tiny_config
 from tests.tiny import tiny_tables
 
 
@@ -174,3 +181,62 @@ def test_goodreads_figures_come_out(tmp_path: Path) -> None:
             found = grouped_metrics(scores, labels, reading.offsets, ["GAUC"]).values["GAUC"]
             assert found == pytest.approx(published[place], abs=0.004), (name, split)
     assert set(PUBLISHED) < set(BASELINES)
+
+
+def test_own_words_are_compared_exactly(tables: Tables) -> None:
+    """tf-idf over the tables' tokens, where MiniLM does not know the texts: cosines by hand."""
+    titles = tables.lists("items", "title@words")
+    counts = np.zeros((tables.num_items, 33))
+    np.add.at(counts, (titles.rows.numpy(), titles.values.numpy()), 1)
+    weights = counts * np.log(tables.num_items / np.maximum((counts > 0).sum(0), 1))
+    unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    own = unit_words(sparse.csr_matrix(weights.astype(np.float32)))
+    reading = BaselineData(tables, "test", own_vectors=own)
+    expected = []
+    for row, item in zip(reading.impressions, reading.candidates, strict=True):
+        history = histories_of(tables, "test")[row]
+        mean = unit[history].mean(0) if history else np.zeros(33)
+        expected.append(unit[item] @ mean / max(np.linalg.norm(mean), 1e-12))
+    assert np.allclose(baseline_scores("text_cosine", reading), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_text_cosine_reads_what_the_run_itself_reads(tables: Tables, tmp_path: Path) -> None:
+    """Given item vectors, and tokens of a table other than MiniLM's; a named model goes first."""
+    vectors = np.random.default_rng(1).normal(size=(tables.num_items, 4)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    plain = tiny_config(tables.folder, tmp_path)
+    fixed = plain.model_copy(
+        update={
+            "model": plain.model.model_copy(update={"item": FixedVectorsConfig()}),
+            "embed": plain.embed.model_copy(update={"item_vectors": tmp_path / "vectors.npy"}),
+        }
+    )
+    assert text_source(fixed, tables) == "given"
+    accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
+    workplace = Workplace.open(fixed, accelerator, tables)
+    assert np.allclose(own_text_vectors(workplace), unit_rows(vectors), atol=1e-6)
+    named = plain.exp.evaluate.model_copy(update={"text_model": MINILM})
+    exp = fixed.exp.model_copy(update={"evaluate": named})
+    assert text_source(fixed.model_copy(update={"exp": exp}), tables) == "model"
+    glove = plain.embed.model_copy(update={"source": "text_file", "path": "glove.txt"})
+    assert text_source(plain.model_copy(update={"embed": glove}), tables) == "tokens"
+    assert text_source(plain, tables) == "model"  # its only tokenizer is plain words
+
+
+@pytest.mark.parametrize(("unknown", "source"), [(4.0, "model"), (6.0, "words")])
+def test_texts_that_minilm_does_not_know_are_compared_by_words(
+    tables: Tables, tmp_path: Path, unknown: float, source: str
+) -> None:
+    title = TextHonesty(texts=60, empty=0, markup=0, unknown={"bert": unknown})
+    report = Honesty(
+        seed=1, items=60, items_without_text=0, items_of_same_text=0, texts={"title": title}
+    )
+    tokenizers = {"bert": {"source": "minilm", "sha256": "0"}}
+    manifest = {
+        **tables.manifest,
+        "tokenizers": tokenizers,
+        "honesty": report.model_dump(mode="json"),
+    }
+    other = Tables(tables.folder, manifest)
+    assert text_source(tiny_config(tables.folder, tmp_path), other) == source

@@ -278,7 +278,7 @@ def test_the_best_method_is_bold_and_the_oracle_does_not_compete(page: Page) -> 
     assert whole == [*first, ("3.5000", "")]
     assert page.row("popularity") == [("0.6100", ""), ("0.9000", "")]
     oracle = next(row for row in page.rows if row[1][0] == "0.9900")
-    assert [kind for _, kind in oracle] == ["", "", "", ""]
+    assert [kind for _, kind in oracle] == ["", "", ""]
     names = [row[0][0] for row in page.rows[1:4]]
     assert names == ["popularity", "naml (this run)", oracle[0][0]]
 

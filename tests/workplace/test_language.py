@@ -43,7 +43,7 @@ SOURCE: dict[str, Any] = {
 def language_config(tables: Path, folder: Path, *, exp: dict[str, Any], **item: Any) -> RunConfig:
     """A run of NAML's user encoder over the tiny language model."""
     brick = {"name": "language_model", "model": SOURCE, "attention_size": 8, **item}
-    if brick["name"] == "iisan":
+    if brick["name"] != "language_model":
         del brick["attention_size"]
     exp = {"cache": {"folder": str(folder / "cache"), **exp.pop("cache", {})}, **exp}
     model = {**NAML, "name": "tiny-naml", "item": brick}
@@ -68,6 +68,7 @@ def epochs(count: int, **more: Any) -> dict[str, Any]:
         pytest.param({"layer": -1, "frozen": True}, marks=pytest.mark.nightly),
         pytest.param({"layer": 1, "cache_dtype": "bf16"}, marks=pytest.mark.nightly),
         {"name": "iisan"},
+        {"name": "text_vectors"},
     ],
     ids=str,
 )

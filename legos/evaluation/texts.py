@@ -1,0 +1,118 @@
+"""Vectors of the items' texts that baselines compare: those that the run itself has, if any."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from legos.config.model_schema import ModelConfig, reads_token_vectors
+from legos.config.schema import MINILM, RunConfig
+from legos.data.ragged import Ragged
+from legos.data.tables import Tables, read_honesty
+from legos.data.vector_files import read_item_vectors
+from legos.item.text_vectors import TextVectorsConfig
+from legos.lm.states import FINAL, unit_rows
+from legos.registry import bricks_in
+from legos.workplace.workplace import Workplace
+
+MOST_UNKNOWN = 5.0  # percent of tokens that a language model may not know of texts it reads
+
+Source = Literal["states", "given", "tokens", "words", "model"]
+TextVectors: TypeAlias = Any
+"""A numpy array or scipy's csr matrix ``(items, E)``, rows of length 1, zeros without a word."""
+
+
+def text_source(config: RunConfig, tables: Tables) -> Source:
+    """Where the vectors of the baselines that compare texts come from.
+
+    ``model``: the language model of ``exp.evaluate.text_model``, or else MiniLM. Without one that
+    is named, a run's own count before it. ``states``: those that item encoder ``text_vectors``
+    reads; ``given``: the file of ``embed.item_vectors``; ``tokens``: pretrained token vectors other
+    than MiniLM's. ``words``: the tables' own tokens, where MiniLM does not know the texts.
+    """
+    model, embed = config.model, config.embed
+    if config.exp.evaluate.text_model is not None:
+        return "model"
+    if isinstance(model, ModelConfig):
+        if any(isinstance(brick, TextVectorsConfig) for _, brick in bricks_in(model)):
+            return "states"
+        if "item_vectors" in model.needs and embed.item_vectors is not None:
+            return "given"
+        own = embed.source != "random" and getattr(embed.path, "package", "") != MINILM.package
+        if own and reads_token_vectors(model):
+            return "tokens"
+    return "model" if minilm_knows(tables) else "words"
+
+
+def minilm_knows(tables: Tables) -> bool:
+    """Whether the texts are hardly unknown to MiniLM's tokenizer, as the honesty report counts.
+
+    Tables without such a count, or without MiniLM's tokenizer among others, are taken to be so
+    unless their only tokenizers are others than its own or plain words.
+    """
+    tokenizers = tables.manifest["tokenizers"]
+    bert = [name for name, each in tokenizers.items() if each["source"] == "minilm"]
+    report = read_honesty(tables.manifest)
+    if report is None or not bert:
+        return all(each["source"] in ("minilm", "words") for each in tokenizers.values())
+    unknown = [text.unknown.get(bert[0], 0.0) for text in report.texts.values()]
+    return max(unknown, default=0.0) <= MOST_UNKNOWN
+
+
+def own_text_vectors(workplace: Workplace) -> TextVectors | None:
+    """Those of the run itself; None where a language model reads the texts for the baselines."""
+    config, tables = workplace.config, workplace.tables
+    source = text_source(config, tables)
+    if source == "states" and FINAL in workplace.store.language:
+        states = workplace.store.language[FINAL]
+        found = states.select(torch.arange(tables.num_items)).values.float()
+        return unit_rows(found.cpu().numpy())
+    if source == "given" and config.embed.item_vectors is not None:
+        return unit_rows(read_item_vectors(config.embed.item_vectors, tables).nan_to_num().numpy())
+    if source in ("tokens", "words") and workplace.store.texts:
+        return _of_tokens(workplace, pretrained=source == "tokens")
+    return None
+
+
+def _of_tokens(workplace: Workplace, *, pretrained: bool) -> TextVectors:
+    """Sum over an item's tokens of their inverse document frequency, times their vectors.
+
+    Without pretrained vectors tokens are axes of their own (tf-idf).
+    """
+    store = workplace.store
+    tables = workplace.token_tables(lambda text: None) if pretrained else {}
+    parts: list[TextVectors] = []
+    for name, tokens in store.texts.items():
+        vocabulary = store.fields[name].vocabulary
+        weights = _inverse_frequencies(tokens.to("cpu"), store.fields[name].size)
+        if not pretrained:
+            parts.append(weights)
+        elif vocabulary in tables:
+            parts.append(weights @ tables[vocabulary].vectors.cpu().float().numpy())
+    if pretrained and parts:
+        return unit_rows(np.sum(parts, axis=0))
+    return unit_words(sparse.hstack(parts).tocsr().astype(np.float32))
+
+
+def unit_words(rows: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows of length 1; a row of zeros stays."""
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
+    return (sparse.diags(1 / np.where(norms > 0, norms, 1)) @ rows).tocsr()
+
+
+def _inverse_frequencies(tokens: Ragged, size: int) -> sparse.csr_matrix:
+    """``(items, size)`` count of each token times log of items over items that have it."""
+    counts = sparse.csr_matrix(
+        (
+            np.ones(tokens.values.numel(), np.float32),
+            tokens.values.numpy(),
+            tokens.offsets.numpy(),
+        ),
+        shape=(len(tokens), size),
+    )
+    counts.sum_duplicates()
+    having = np.bincount(counts.indices, minlength=size)
+    return (counts @ sparse.diags(np.log(len(tokens) / np.maximum(having, 1)))).tocsr()
