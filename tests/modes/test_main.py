@@ -59,7 +59,7 @@ def test_a_run_folder_is_complete(trained: tuple[Path, Path, dict[str, Any]]) ->
     folder = trained[1]
     assert {path.name for path in folder.iterdir()} == {
         "checkpoints", "config.json", "diagnostics", "events", "lock", "log.txt", "metrics.jsonl",
-        "report.html", "results.json", "versions.json",
+        "recommendations.json", "report.html", "results.json", "versions.json",
     }  # fmt: skip
     assert json.loads((folder / "results.json").read_text()) == trained[2]
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best", "last"}

@@ -78,7 +78,9 @@ def test_a_recommender_on_a_language_model_learns_the_planted_taste(
     tables = tiny_tables(tmp_path / "tables", num_impressions=100)
     exp = {"train": {"epochs": 3, "lr": 0.01, "item_lr": 0.005}}
     results = run(language_config(tables, tmp_path, exp=exp, **item))
-    assert results["splits"]["test"]["rows"]["all"]["GAUC"] > 0.65
+    # one mean of random states an item says less than states that attention chooses from
+    floor = 0.57 if item.get("name") == "text_vectors" else 0.65
+    assert results["splits"]["test"]["rows"]["all"]["GAUC"] > floor
     assert (tmp_path / "cache").exists() == (item != {"layer": 0})
 
 
