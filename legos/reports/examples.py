@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import which
 
 from rich.console import Console
 
@@ -78,7 +80,14 @@ def show_end(console: Console, folder: Path, run: Path) -> None:
     report = folder / "report.html"
     where = report if report.is_file() else folder
     console.print(f"report: {where}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"next:   legos serve {run}", markup=False, highlight=False, soft_wrap=True)
+    legos = "legos" if which("legos") else f"{_python()} -m legos"
+    console.print(f"next:   {legos} serve {run}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _python() -> str:
+    """The interpreter as it is typed in the working directory."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def print_readers(console: Console, examples: Examples, *, count: int) -> None:
