@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from legos.errors import LegosError, describe
@@ -36,8 +35,8 @@ class Served:
         self.fields = [name for name in frame.columns if name != "item_id"]
         self.title = "title" if "title" in self.fields else next(iter(_texts(frame)), None)
         self._labels = [name for name in self.fields if _is_label(frame[name], name, self.title)]
-        self._known = _Items(frame, self.title)
-        self._added = _Items(frame[:0], self.title)
+        self._known = _Items(frame, self.title, self._labels)
+        self._added = _Items(frame[:0], self.title, self._labels)
         self.added: list[dict[str, Any]] = []
         self.users = Directory(run.users)
 
@@ -67,9 +66,8 @@ class Served:
         row = items.directory.rows.get(item)
         if row is None:  # in somebody's history, but no longer offered
             return Item(item_id=item, title="", labels=[])
-        said = [_say(name, items.frame[name].iat[row]) for name in self._labels]
-        title = "" if self.title is None else str(items.frame[self.title].iat[row])
-        return Item(item_id=item, title=title, labels=[text for text in said if text])
+        said = [_say(name, values[row]) for name, values in items.labels.items()]
+        return Item(item_id=item, title=items.titles[row], labels=[text for text in said if text])
 
     def add(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Add items to the run.
@@ -81,17 +79,18 @@ class Served:
         ids = self.run.add_items(given)
         self.added = [*self.added, *rows]
         frame = pd.DataFrame(self.added, columns=["item_id", *self.fields])
-        self._added = _Items(frame.astype({"item_id": str}), self.title)
+        self._added = _Items(frame, self.title, self._labels)
         return ids
 
 
 class _Items:
-    """A frame of items and the directory over it."""
+    """What is shown of items, as lists, and the directory over them."""
 
-    def __init__(self, frame: pd.DataFrame, title: str | None) -> None:
-        self.frame = frame
-        titles = frame[title].fillna("").tolist() if title else None
-        self.directory = Directory(frame["item_id"].tolist(), titles)
+    def __init__(self, frame: pd.DataFrame, title: str | None, labels: Sequence[str]) -> None:
+        ids = frame["item_id"].tolist()
+        self.titles = frame[title].fillna("").tolist() if title else [""] * len(ids)
+        self.labels = {name: frame[name].tolist() for name in labels}
+        self.directory = Directory(ids, self.titles)
 
 
 def _texts(frame: pd.DataFrame) -> list[str]:
@@ -114,7 +113,7 @@ def _say(name: str, value: Any) -> str:
     """A value as a label; "" where it is unknown."""
     if value is None or value != value:
         return ""
-    if isinstance(value, float | int | np.number):
+    if isinstance(value, float | int):
         return f"{name} {float(value):g}"
     return str(value)
 

@@ -139,3 +139,10 @@ def test_a_key_that_no_header_holds_is_refused(
     monkeypatch.setenv("LEGOS_API_KEY", key)
     assert main([str(trained), "--port", "0"]) == 2
     assert "LEGOS_API_KEY: empty, or with spaces" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    from legos.server.run import listen
+
+    with listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on
