@@ -94,7 +94,7 @@ def make_run(folder: Path, items: int) -> Path:
     events.to_csv(folder / "events.csv", index=False)
     tables = folder / "data" / "catalogue"
     legos("table", "--items", f"{folder}/items.csv", "--events", f"{folder}/events.csv",
-          "--output", str(tables), "--tokenizer", "words=words", "--no-unitok")  # fmt: skip
+          "--output", str(tables), "--tokenizer", "words=words")  # fmt: skip
     legos("run", "--data", str(tables), "--model", "naml", "--exp", "train", "--embed", "null",
           "--hidden_size", str(WIDTH), "--exp.train.epochs", "0")  # fmt: skip
     return next((folder / "runs").glob("*/*/*"))

@@ -137,7 +137,7 @@ def test_an_error_in_a_file_names_file_and_line(tmp_path: Path) -> None:
         (["--model.user", "3"], "expected a mapping with a name, found 3"),
         (["--exp.train", "3"], "exp.train: expected keys and values, found 3"),
         (["--exp.mode", "compare"], "mode compare needs a section compare"),
-        (["--exp.load", "runs/x"], "load is read by modes test and export only"),
+        (["--exp.load", "runs/x"], "load is read by modes test, export and recommend only"),
         (["--embed.path", "x"], "source random reads no path"),
         (["--embed.source", "text_file"], "source text_file needs a path"),
         (["--embed_hidden_size", "32"], "random vectors (null) are model.hidden_size = 64 wide"),

@@ -72,7 +72,7 @@ def everything(tables: Path, folder: Path, sharing: Sharing) -> None:
     write_vectors(asked.exp, asked.data, accelerator, console)
     with patch.object(baselines, "_TEXT_VECTORS", folder / "baselines"):
         config, read = tiny_config(tables, folder, baselines=["text_cosine"]), Tables.load(tables)
-        baselines.share_texts(config, read, accelerator, {})
+        baselines.share_texts(config, read, accelerator, {}, lambda split: folder / split)
         if sharing.is_first:
             assert sharing == ALONE or list((folder / "baselines").iterdir())
             split = baselines.BaselineData(read, "test")

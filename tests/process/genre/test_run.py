@@ -302,7 +302,7 @@ def test_kill_9_twice_then_everything_is_answered_exactly_once(tmp_path: Path) -
 
     store = Store.read(tmp_path, "test")
     titles = [answer["answer"]["title"] for answer in store.answers()]
-    assert 20 <= stored_before < count
+    assert 0 < stored_before < count
     assert sorted(titles) == sorted(request.key for request in some_requests(count))
     lines = (tmp_path / "test.jsonl").read_text().splitlines()
     assert len(lines) == count

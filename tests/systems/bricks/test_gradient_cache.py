@@ -346,7 +346,7 @@ def test_pages_of_shared_layers_are_refused(tables: Path, monkeypatch: pytest.Mo
 def test_lengths_count_everything_that_is_read() -> None:
     store = random_store()
     words = store.texts["title"].lengths + store.texts["abstract"].lengths
-    read = store.language["tokens"].lengths + 1  # and the row of pooled states
+    read = store.language["tokens"].lengths + 2  # and the rows of pooled and of final states
     assert torch.equal(store.lengths, words + read)
     bare = ItemStore(
         fields=store.fields, texts={}, categories=store.categories, num_items=len(store)
