@@ -151,7 +151,7 @@ def measure(run: Path, clients: tuple[int, ...], requests: int) -> dict[str, Par
 
 
 def repeat(ask: Callable[[int], Any], clients: int, requests: int) -> Load:
-    """``requests`` calls in all by so many threads, each with the number of a reader."""
+    """Make ``requests`` calls from several threads, each with the number of a reader."""
     seconds: list[list[float]] = [[] for _ in range(clients)]
 
     def client(number: int) -> None:

@@ -23,7 +23,6 @@ _EXTRAS = {
     "genre": ("httpx2", "jsonschema", "openai", "tenacity"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "faiss": ("faiss",),
-    "search": ("optuna",),
     "quantised": ("bitsandbytes",),
 }
 _LONGEST = 500  # characters of a message that libraries may make arbitrarily long

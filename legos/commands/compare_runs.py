@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,15 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, LegosError, nearest
 from legos.evaluation.groups import read_groups
 from legos.files import atomic_path
-from legos.modes.compare import significance, stars
+from legos.modes.compare import tested_rows
 from legos.progress import PlainConsole
 from legos.reports.tables import (
     ResultRow,
     csv_table,
     csv_text,
     markdown_table,
-    model_row,
     print_table,
     split_tables,
-    with_improvement,
 )
 from legos.runs.find import find_run
 from legos.runs.folder import RunFolder
@@ -167,16 +165,8 @@ def _compared(runs: Sequence[PastRun], split: str) -> Compared:
         for label, found in values.items()
     }
     references = dict.fromkeys(labels[1:], labels[0])
-    tested = significance(values, references)
-    rows = [
-        replace(
-            model_row(label, [run.results], split),
-            marks={metric: stars(p) for metric, p in tested[label].items()},
-            p_values=tested[label],
-        )
-        for label, run in zip(labels, runs, strict=True)
-    ]
-    return Compared(with_improvement(rows, references), sizes[labels[0]].pop())
+    results = {label: [run.results] for label, run in zip(labels, runs, strict=True)}
+    return Compared(tested_rows(values, results, references, split), sizes[labels[0]].pop())
 
 
 def _labels(runs: Sequence[PastRun]) -> list[str]:

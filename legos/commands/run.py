@@ -19,6 +19,7 @@ from legos.terminal import printable
 
 if TYPE_CHECKING:
     from legos.config.schema import RunConfig
+    from legos.data.tables import Tables
 
 _INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from it"
 _OF_CACHES = ("list", "verify", "prune")
@@ -133,7 +134,7 @@ def _read_errand(argv: Sequence[str]) -> Errand:
 
 
 def _run_folder(named: str) -> str:
-    """What ``--load`` means: a checkpoint as it is, else the trained run that is meant."""
+    """The run that ``--load`` names; a checkpoint is left as it is."""
     from legos.config.saved import enclosing_run
     from legos.errors import CheckpointError
     from legos.runs.find import find_run
@@ -192,25 +193,25 @@ def _do(errand: Errand) -> None:
     from legos.modes.main import run
     from legos.workplace.device import models_of, naming_memory_settings
 
-    check_tables(config, Tables.load(config.data.folder).manifest)
+    tables = Tables.load(config.data.folder)
+    check_tables(config, tables.manifest)
     if config.exp.mode == "recommend":
-        _recommend(config)
+        _recommend(config, tables)
         return
-    tables = None
+    impressions = None
     if errand.impressions is not None:
-        tables = _read_impressions(config, errand.impressions, errand.news)
+        impressions = _read_impressions(config, errand.impressions, errand.news)
     with naming_memory_settings(config.exp, models_of(config)):
-        run(config, impressions=tables, verbose=errand.verbose)
+        run(config, impressions=impressions, verbose=errand.verbose)
 
 
-def _recommend(config: RunConfig) -> None:
+def _recommend(config: RunConfig, tables: Tables) -> None:
     """Mode recommend: a list for every user."""
-    from legos.data.tables import Tables
     from legos.recommend.open import open_run
     from legos.runs.folder import checkpoint_of, run_folder
     from legos.workplace.device import joined_processes
 
-    found = run_folder(config, Tables.load(config.data.folder))
+    found = run_folder(config, tables)
     checkpoint_of(config, found)  # says how to train it where it is not there
     trained = open_run(
         config.exp.load or found.path, data=config.data.folder, device=config.exp.device

@@ -47,8 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="a run folder, a folder around runs (the newest), or a run id")
     add("--data", metavar="FOLDER", help="its tables, where they are not where it was trained")
     add("--device", default="auto", help="auto, cpu or cuda:0 (default: %(default)s)")
-    address = parser.add_argument_group("address")
-    add = address.add_argument
+    _add_address(parser)
+    _add_runs(parser)
+    _add_load(parser)
+    return parser
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("address").add_argument
     add(
         "--host",
         default="127.0.0.1",
@@ -68,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name by which clients may call the server, as behind a proxy; several times",
     )
-    runs = parser.add_argument_group("runs")
-    add = runs.add_argument
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("runs").add_argument
     add(
         "--watch",
         type=_seconds,
@@ -90,8 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="items that clients may add in all (default: %(default)s)",
     )
-    load = parser.add_argument_group("load")
-    add = load.add_argument
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("load").add_argument
     add(
         "--queue",
         type=_number(1, 10**6),
@@ -119,7 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="after which a request is given up with 504 (default: %(default)s)",
     )
-    return parser
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

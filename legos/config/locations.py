@@ -100,7 +100,7 @@ def _of_tables(folder: Path, known: Iterable[str]) -> Path:
 
 
 def tables_of(path: Path) -> Path | None:
-    """The folder of tables that a data YAML lies in; None: in none."""
+    """The folder of tables around a data YAML; None where it does not lie beside tables."""
     beside = path.name == TABLES_FILE and (path.parent / _MANIFEST).is_file()
     return path.parent if beside else None
 

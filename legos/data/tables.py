@@ -552,6 +552,12 @@ class Tables:
         fields = self.manifest["fields"]
         return [name for name, field in fields.items() if field["kind"] == "text"]
 
+    @property
+    def title_field(self) -> str | None:
+        """The field that says what an item is called: its title, or its first text; None: none."""
+        texts = self.text_fields
+        return "title" if "title" in texts else next(iter(texts), None)
+
     def joined_texts(self, fields: Sequence[str]) -> list[str]:
         """The texts of every item in one, ``". "`` between them; empty where it has none."""
         columns = [self.texts(field) for field in fields]

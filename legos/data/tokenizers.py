@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 UNKNOWN = "<unknown>"
+MOST_UNKNOWN = 5.0
+"""Percent of the tokens of a field from which on a tokenizer does not know its language."""
 WORDS = "words"
 TEXTS_A_BATCH = 4096  # keeps the Encoding objects of one batch near 20 MB
 

@@ -183,8 +183,7 @@ def rank(
     order = state_of.argsort(stable=True)
     state_of, target_of = state_of[order], targets.values[order]
     count, items = ranking.states.users.numel(), ranking.offered.numel()
-    numbers = _NUMBERS_CPU if device.type == "cpu" else _NUMBERS_GPU
-    step = max(1, min(page_size, numbers // max(1, items)))
+    step = max(1, min(page_size, rows_at_once(items, device)))
     bounds = torch.searchsorted(state_of, torch.arange(count + 1, device=device)).tolist()
     values = torch.zeros(order.numel(), device=device)
     above, equal = (torch.zeros_like(order) for _ in range(2))
@@ -223,6 +222,12 @@ def rank(
         unlisted=ranking.unlisted,
         lists=lists[ranking.owner].cpu().numpy() if width else None,
     )  # fmt: skip
+
+
+def rows_at_once(items: int, device: torch.device) -> int:
+    """How many rows of scores of so many items are held at once."""
+    numbers = _NUMBERS_CPU if device.type == "cpu" else _NUMBERS_GPU
+    return max(1, numbers // max(1, items))
 
 
 def best_items(scores: Tensor, count: int) -> Best:

@@ -12,13 +12,12 @@ from legos.config.model_schema import ModelConfig, reads_token_vectors
 from legos.config.schema import MINILM, RunConfig
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables, read_honesty
+from legos.data.tokenizers import MOST_UNKNOWN
 from legos.data.vector_files import read_item_vectors
 from legos.item.text_vectors import TextVectorsConfig
 from legos.lm.states import FINAL, unit_rows
 from legos.registry import bricks_in
 from legos.workplace.workplace import Workplace
-
-MOST_UNKNOWN = 5.0  # percent of tokens that a language model may not know of texts it reads
 
 Source = Literal["states", "given", "tokens", "words", "model"]
 TextVectors: TypeAlias = Any

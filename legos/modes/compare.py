@@ -102,37 +102,53 @@ def compare(
             split: measured.on(split, tables, _asked(config, baselines[split]), kept(split))
             for split in config.data.splits.test
         }
-        summary |= {
-            "baselines": baselines,
-            "verdict": {split: each.verdict for split, each in found.items() if each.verdict},
-            "verdicts": {
-                split: {label: verdict.summary() for label, verdict in each.verdicts.items()}
-                for split, each in found.items()
-            },
-            "rows": {split: [vars(row) for row in each.rows] for split, each in found.items()},
-            "subsets": {
-                split: [vars(row) for row in each.subsets] for split, each in found.items()
-            },
-        }
-        tables_of = _tables_of(config, found)
-        _write(folder.path, found, tables_of, console, verbose=verbose)
+        summary |= {"baselines": baselines, **_summary(found)}
         first_runs = {label: each[0].path for label, each in folders.items()}
-        if config.exp.report:
-            shown = [
-                ComparedSplit(split, list(runs), tables_of[split], each.verdict)
-                for split, each in found.items()
-            ]
-            write_comparison(folder.path, config.data.name, shown, first_runs)
-        curve = comparison_curve(config)
-        if curve is not None:
-            summary["curve"] = {"key": curve.key, "values": curve.values}
-            for split, each in found.items():
-                drawn = write_curves(folder.path, curve, split, each.rows)
-                console.print(f"metrics over {curve.key} in {drawn[0]}", markup=False)
+        summary |= _report(config, folder.path, found, first_runs, console, verbose=verbose)
         folder.write_results(summary)
         best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
         show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
     return summary
+
+
+def _summary(found: Mapping[str, OnSplit]) -> dict[str, Any]:
+    """What ``results.json`` says of the splits."""
+    return {
+        "verdict": {split: each.verdict for split, each in found.items() if each.verdict},
+        "verdicts": {
+            split: {label: verdict.summary() for label, verdict in each.verdicts.items()}
+            for split, each in found.items()
+        },
+        "rows": {split: [vars(row) for row in each.rows] for split, each in found.items()},
+        "subsets": {split: [vars(row) for row in each.subsets] for split, each in found.items()},
+    }
+
+
+def _report(
+    config: RunConfig,
+    folder: Path,
+    found: Mapping[str, OnSplit],
+    first_runs: Mapping[str, Path],
+    console: Console,
+    *,
+    verbose: bool,
+) -> dict[str, Any]:
+    """Write and print tables, page and curves; what ``results.json`` says of the curve, if any."""
+    tables_of = _tables_of(config, found)
+    _write(folder, found, tables_of, console, verbose=verbose)
+    if config.exp.report:
+        shown = [
+            ComparedSplit(split, list(first_runs), tables_of[split], each.verdict)
+            for split, each in found.items()
+        ]
+        write_comparison(folder, config.data.name, shown, first_runs)
+    curve = comparison_curve(config)
+    if curve is None:
+        return {}
+    for split, each in found.items():
+        drawn = write_curves(folder, curve, split, each.rows)
+        console.print(f"metrics over {curve.key} in {drawn[0]}", markup=False)
+    return {"curve": {"key": curve.key, "values": curve.values}}
 
 
 def _folder(
@@ -203,19 +219,12 @@ class Compared:
         rivals = {name: read_groups([kept / name]) for name in baselines}
         verdicts = judge(contenders, rivals, tables, split)
         values = {label: each.values for label, each in contenders.items()}
-        tested = significance(values, self.references)
         rows = [
-            replace(
-                model_row(label, results, split),
-                marks={metric: stars(p) for metric, p in tested[label].items()},
-                p_values=tested[label],
-                lead=verdicts[label].lead if label in verdicts else "",
-            )
-            for label, results in self.runs.items()
+            replace(row, lead=verdicts[row.name].lead) if row.name in verdicts else row
+            for row in tested_rows(values, self.runs, self.references, split)
         ]
-        improved = with_improvement(rows, self.references)
         return OnSplit(
-            in_order(baseline_rows(baselines), improved),
+            in_order(baseline_rows(baselines), rows),
             subset_rows(baselines, self.runs, split, self.references),
             verdicts,
         )
@@ -227,6 +236,32 @@ class Compared:
             for folder, run in zip(self.folders[row.label], results, strict=True)
         ]
         return Contender(row.runs[0], read_groups(folders), results[0].get("training", {}))
+
+
+def tested_rows(
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    references: Mapping[str, str],
+    split: str,
+) -> list[ResultRow]:
+    """Rows with the marks and p-values of :func:`significance` and improvements.
+
+    Args:
+        values: by row and metric the value in each group ``(G,)``.
+        runs: by row the results of each seed.
+        references: by row the row that it is tested against.
+        split: that was measured.
+    """
+    tested = significance(values, references)
+    rows = [
+        replace(
+            model_row(label, results, split),
+            marks={metric: stars(p) for metric, p in tested[label].items()},
+            p_values=tested[label],
+        )
+        for label, results in runs.items()
+    ]
+    return with_improvement(rows, references)
 
 
 def significance(

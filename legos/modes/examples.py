@@ -73,8 +73,6 @@ def _drawn(interactions: Interactions, seed: int) -> Tensor:
 
 
 def _titles(tables: Tables) -> list[str]:
-    """What each item is called: its title, or its first text; "" where nothing says."""
-    fields = tables.text_fields
-    if not fields:
-        return [""] * tables.num_items
-    return tables.texts("title" if "title" in fields else fields[0])
+    """What each item is called; "" where nothing says."""
+    field = tables.title_field
+    return [""] * tables.num_items if field is None else tables.texts(field)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
@@ -147,7 +148,6 @@ class Approximate:
 def _scaled(vectors: Tensor, similarity: Literal["dot", "cosine"] | None) -> np.ndarray:
     """Vectors whose inner products order items as the model does."""
     if similarity == "cosine":
-        length = vectors.norm(dim=1, keepdim=True)
-        vectors = vectors / length.where(length > 0, 1.0)
+        vectors = F.normalize(vectors)
     scaled: np.ndarray = np.ascontiguousarray(vectors.float().numpy())
     return scaled

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from legos.data.new_items import NewItems
 from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
+from legos.data.tokenizers import UNKNOWN
 from legos.evaluation.rank import NO_ITEM, Best, top_items
 from legos.files import sha256_of_text
 from legos.recommend.names import unknown_name
 from legos.systems.protocol import Recommending
-
-_UNKNOWN = "<unknown>"
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Catalogue:
     @classmethod
     def of(cls, tables: Tables, model: Recommending) -> Catalogue:
         """The items of tables."""
-        texts = tables.text_fields
         return cls(
             ids=np.array(tables.vocabulary("item_id"), dtype=object),
             fields={name: _field(tables, name) for name in tables.manifest["fields"]},
             model=model,
-            title="title" if "title" in texts else next(iter(texts), None),
+            title=tables.title_field,
         )
 
     def with_items(self, items: NewItems) -> Catalogue:
@@ -116,10 +115,7 @@ class Catalogue:
     @cached_property
     def _directions(self) -> Tensor:
         """Vectors of all items, of length 1; a zero vector stays."""
-        vectors = self.model.item_vectors()
-        length = vectors.norm(dim=1, keepdim=True)
-        directions: Tensor = vectors / length.where(length > 0, 1.0)
-        return directions
+        return F.normalize(self.model.item_vectors())
 
     def similar(self, item: int, count: int) -> Best:
         """The items of the largest cosine to one, which is left out."""
@@ -138,6 +134,6 @@ def _field(tables: Tables, name: str) -> np.ndarray:
     if kind == "number":
         return values
     entries = np.array(tables.vocabulary(tables.column("items", name)["vocabulary"]), dtype=object)
-    entries[entries == _UNKNOWN] = ""
+    entries[entries == UNKNOWN] = ""
     said: np.ndarray = entries[values]
     return said

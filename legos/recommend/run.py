@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,50 +15,19 @@ import torch
 from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
-from legos.data.ragged import Ragged, RaggedArray, from_rows
+from legos.data.ragged import from_rows
 from legos.data.tables import Tables
-from legos.errors import ConfigError, DataError, nearest
-from legos.evaluation.rank import excluded_by
+from legos.errors import ConfigError, DataError
 from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue
 from legos.recommend.everyone import PAGE, write_lists
-from legos.recommend.histories import clicks_in, histories_before, whole_histories
-from legos.recommend.names import unknown_name
 from legos.recommend.new_items import read_new_items
+from legos.recommend.readers import AReader, Asked, Reader, Readership, as_readers
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
 from legos.sharing import Sharing
-from legos.systems.protocol import Readers, Recommending
+from legos.systems.protocol import Recommending
 from legos.workplace.workplace import Workplace
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Somebody to recommend to.
-
-    Attributes:
-        user: id of a user of the data; None: somebody new.
-        history: ids of items, oldest first; None: all that the user has had.
-        before: a split: what the user had had before their last impression in it, and what an
-            evaluation of that split leaves out of lists.
-    """
-
-    user: str | int | None = None
-    history: Sequence[str | int] | None = None
-    before: str | None = None
-
-
-AReader: TypeAlias = Reader | str | int | Sequence[str]
-"""A user by id, a history as a list of item ids, or both."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A reader by numbers: the user's, what is read, what is left out of lists."""
-
-    user: int
-    history: np.ndarray
-    seen: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,7 +82,7 @@ class TrainedRun:
         self.name = f"{config.data.name}/{config.model.name}/{folder.name}"
         self._load, self._lock = load, RLock()
         self._catalogue: Catalogue | None = None
-        self._histories_before: dict[str, RaggedArray] = {}
+        self._readership = Readership(tables, config)
 
     def __repr__(self) -> str:
         return f"<legos run {self.name}>"
@@ -129,10 +98,10 @@ class TrainedRun:
         """Every item that may be recommended: item_id and what its fields say."""
         return self.catalogue.table()
 
-    @cached_property
+    @property
     def users(self) -> list[str]:
         """Ids of all users."""
-        return self.tables.vocabulary("user_id")
+        return self._readership.users
 
     @property
     def catalogue(self) -> Catalogue:
@@ -206,10 +175,10 @@ class TrainedRun:
     def _lists(
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
     ) -> list[pd.DataFrame]:
-        asked = [self._asked(reader, catalogue) for reader in readers]
+        asked = [self._readership.ask(reader, catalogue) for reader in readers]
         seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
         excluded = from_rows(seen, "int64").tensors()
-        best = catalogue.model.top(_readers(asked), k, excluded)
+        best = catalogue.model.top(as_readers(asked), k, excluded)
         return [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
 
     def score(self, users: Sequence[AReader], items: Sequence[str | int]) -> pd.DataFrame:
@@ -217,11 +186,11 @@ class TrainedRun:
         catalogue = self.catalogue
         users = [users] if isinstance(users, str | int) else users
         items = [items] if isinstance(items, str | int) else items
-        asked = [self._asked(reader, catalogue) for reader in users]
+        asked = [self._readership.ask(reader, catalogue) for reader in users]
         numbers = catalogue.numbers(items)
         if not asked or not len(numbers):
             raise ConfigError("score: expected at least one reader and one item")
-        scores = catalogue.model.scores(_readers(asked), numbers).numpy()
+        scores = catalogue.model.scores(as_readers(asked), numbers).numpy()
         names = [
             str(reader) if isinstance(reader, str | int) else f"reader {row}"
             for row, reader in enumerate(users)
@@ -260,12 +229,13 @@ class TrainedRun:
             item_id, title and share of every click, the largest share first.
         """
         catalogue = self.catalogue
-        asked, number = self._asked(Reader(user, history), catalogue), catalogue.numbers([item])
+        asked = self._readership.ask(Reader(user, history), catalogue)
+        number = catalogue.numbers([item])
         length = catalogue.model.history_length
         read = asked.history if length is None else asked.history[-length:]
         without = [np.delete(read, place) for place in range(len(read))]
-        everyone = [_Asked(asked.user, each, read) for each in [read, *without]]
-        scores = catalogue.model.scores(_readers(everyone), number)[:, 0].double()
+        everyone = [Asked(asked.user, each, read) for each in [read, *without]]
+        scores = catalogue.model.scores(as_readers(everyone), number)[:, 0].double()
         drops = scores[0] - scores[1:]
         shares = drops / drops.abs().sum().clamp(min=torch.finfo(drops.dtype).tiny)
         order = shares.argsort(descending=True, stable=True)
@@ -275,7 +245,7 @@ class TrainedRun:
     def history(self, user: str | int, before: str | None = None) -> pd.DataFrame:
         """What a user has had, oldest first: item_id and title; ``before``: see :class:`Reader`."""
         catalogue = self.catalogue
-        numbers = self._asked(Reader(user, None, before), catalogue).history
+        numbers = self._readership.ask(Reader(user, None, before), catalogue).history
         titles = catalogue.titles(numbers)
         return pd.DataFrame({"item_id": catalogue.ids[numbers], "title": titles})
 
@@ -313,8 +283,8 @@ class TrainedRun:
         ``catalogue.model.similarity`` says how they and those of items give scores.
         """
         catalogue = self.catalogue
-        asked = [self._asked(reader, catalogue) for reader in readers]
-        return catalogue.model.reader_vectors(_readers(asked)).numpy()
+        asked = [self._readership.ask(reader, catalogue) for reader in readers]
+        return catalogue.model.reader_vectors(as_readers(asked)).numpy()
 
     def add_items(self, frame: pd.DataFrame) -> list[str]:
         """Add items by what they say; they are recommended at once, in this object.
@@ -366,7 +336,7 @@ class TrainedRun:
         refuse_size(k)
         chosen = self.users if users is None else [str(user) for user in users]
         for user in chosen:
-            self._user(user)
+            self._readership.number(user)
         catalogue = self.catalogue
         facts = {
             "run": self.folder.name,
@@ -392,14 +362,14 @@ class TrainedRun:
             DataError: there is no such user.
             ConfigError: the model keeps nothing of a history, or cannot.
         """
-        catalogue, number = self.catalogue, self._user(user)
+        catalogue, number = self.catalogue, self._readership.number(user)
         open_session: Callable[..., Any] | None = getattr(catalogue.model, "session", None)
         if open_session is None:
             raise ConfigError(
                 f"session: model {self.config.model.name} (system {self.config.model.system}) "
                 "reads a history anew each time; take recommend(history=...)"
             )
-        items = torch.unique(self._histories.row(number))  # ascending, as prompts are
+        items = torch.unique(self._readership.histories.row(number))  # ascending, as prompts are
         return Session(catalogue, open_session(number, items))
 
     def find_by(self, model: Recommending) -> None:
@@ -409,19 +379,19 @@ class TrainedRun:
 
     def rate(self, user: str | int, item: str | int) -> float:
         """The stars that a user would give an item (RecSysLLM)."""
-        stars: float = self._able("rate")(self._user(user), self._item(item))
+        stars: float = self._able("rate")(self._readership.number(user), self._item(item))
         return stars
 
     def explain(self, user: str | int, item: str | int) -> str:
         """One sentence on what a user may like about an item (RecSysLLM)."""
-        sentence: str = self._able("explain")(self._user(user), self._item(item))
+        sentence: str = self._able("explain")(self._readership.number(user), self._item(item))
         return sentence
 
     def headline(self, review: str, user: str | int | None = None) -> str:
         """A headline for the text of a review (RecSysLLM)."""
         if not review.strip():
             raise DataError("headline: the review is empty")
-        headline: str = self._able("headline")(review, self._user(user))
+        headline: str = self._able("headline")(review, self._readership.number(user))
         return headline
 
     def _able(self, what: str) -> Callable[..., Any]:
@@ -433,77 +403,9 @@ class TrainedRun:
             )
         return found
 
-    @cached_property
-    def _users(self) -> Mapping[str, int]:
-        return {user: number for number, user in enumerate(self.users)}
-
-    @cached_property
-    def _histories(self) -> Ragged:
-        """All that every user has had."""
-        own = self.config.data.splits
-
-        def in_time(split: str) -> tuple[bool, bool]:  # train, copies of valid, all others
-            return split != own.train, not split.startswith(own.valid)
-
-        return whole_histories(self.tables, sorted(self.tables.splits, key=in_time))
-
     def _item(self, item: str | int) -> int:
         """Number of an item."""
         return int(self.catalogue.numbers([item])[0])
-
-    def _user(self, user: str | int | None) -> int:
-        """Number of a user; of somebody new the number of users."""
-        if user is None:
-            return len(self.users)
-        number = self._users.get(str(user))
-        if number is None:
-            raise unknown_name("user", str(user), self._users)
-        return number
-
-    def _asked(self, reader: AReader, catalogue: Catalogue) -> _Asked:
-        """A reader by numbers."""
-        if isinstance(reader, str | int | np.integer):
-            reader = Reader(str(reader))
-        elif not isinstance(reader, Reader):
-            reader = Reader(history=reader)
-        if reader.user is None and reader.history is None:
-            raise ConfigError("expected a user, or a history of item ids (history=[...])")
-        if reader.user is None and reader.before is not None:
-            raise ConfigError(f"before: {reader.before!r} goes with a user")
-        if isinstance(reader.history, str):
-            raise ConfigError(f"history: expected a list of item ids, found {reader.history!r}")
-        user = self._user(reader.user)
-        if reader.history is not None:
-            history = catalogue.numbers(reader.history).numpy()
-            return _Asked(user, history, history)
-        if reader.before is None:
-            history = self._histories.row(user).numpy()
-            return _Asked(user, history, history)
-        history = self._before(reader.before).row(user)
-        exclude = excluded_by(self.config)
-        if exclude == "nothing":
-            return _Asked(user, history, history[:0])
-        if exclude == "history" or reader.before == self.config.data.splits.valid:
-            return _Asked(user, history, history)
-        return _Asked(user, history, np.concatenate([history, self._validated.row(user).numpy()]))
-
-    def _before(self, split: str) -> RaggedArray:
-        """What every user had had before their last impression of a split."""
-        if split not in self.tables.splits:
-            raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
-        if split not in self._histories_before:
-            self._histories_before[split] = histories_before(self.tables, split)
-        return self._histories_before[split]
-
-    @cached_property
-    def _validated(self) -> Ragged:
-        """What every user clicked in the validation split."""
-        return clicks_in(self.tables, self.config.data.splits.valid)
-
-
-def _readers(asked: Sequence[_Asked]) -> Readers:
-    users = torch.tensor([each.user for each in asked])
-    return Readers(users, from_rows([each.history for each in asked], "int64").tensors())
 
 
 def refuse_size(k: int) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from legos.errors import ConfigError
 from legos.files import atomic_folder, write_json
+from legos.lm.states import unit_rows
 from legos.recommend.run import TrainedRun
 
 FACTS = "vectors.json"
@@ -28,15 +29,16 @@ def write_vectors(run: TrainedRun, folder: Path, *, index: bool = False) -> dict
         By file how many vectors.
 
     Raises:
-        ConfigError: the model has no vectors of items, faiss is not installed, or the folder holds
-            something else.
+        ConfigError: the model has no vectors of items, or the folder holds something else.
+        ModuleNotFoundError: FAISS is not installed.
     """
     if folder.exists() and not (folder / FACTS).is_file() and any(folder.iterdir()):
         raise ConfigError(
             f"--output {folder}: is there and holds no vectors (no {FACTS}); choose another, it "
             "would be replaced as a whole"
         )
-    faiss = _faiss() if index else None
+    if index:
+        import faiss
     items, similarity = run.item_vectors(), run.catalogue.model.similarity
     counts = {"items.parquet": len(items)}
     users = _users(run)
@@ -45,12 +47,11 @@ def write_vectors(run: TrainedRun, folder: Path, *, index: bool = False) -> dict
         if users is not None:
             counts["users.parquet"] = len(users)
             _write(part / "users.parquet", users)
-        if faiss is not None:
+        if index:
             counts["items.faiss"] = len(items)
             vectors = np.ascontiguousarray(items.to_numpy(np.float32))
             if similarity == "cosine":
-                length = np.linalg.norm(vectors, axis=1, keepdims=True)
-                vectors = vectors / np.where(length > 0, length, 1.0)
+                vectors = unit_rows(vectors)
             flat = faiss.IndexFlatIP(vectors.shape[1])
             flat.add(vectors)
             faiss.write_index(flat, str(part / "items.faiss"))
@@ -77,14 +78,3 @@ def _write(path: Path, vectors: pd.DataFrame) -> None:
     columns: dict[str, Any] = {str(name): pa.array(names[name]) for name in names}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     pq.write_table(pa.table(columns), path)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise ConfigError(
-            "--faiss: the package faiss is not installed; pip install 'legos[faiss]' (or "
-            "requirements-faiss.txt)"
-        ) from None
-    return faiss

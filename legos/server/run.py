@@ -152,7 +152,8 @@ def open_served(options: Options, folder: Path) -> Served:
     """
     run = legos.open(folder, data=options.data, device=options.device)
     candidates = Candidates(kind="exact")
-    if len(run.items) > options.exact_up_to and run.catalogue.model.similarity:
+    model = run.catalogue.model
+    if int(model.offered.sum()) > options.exact_up_to and model.similarity:
         found = use_index(run)
         candidates = Candidates(
             kind="faiss", index=found.index, recall=found.recall, sample=found.sample

@@ -12,11 +12,10 @@ from torch import Tensor
 from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.evaluation.rank import Best, top_items
+from legos.evaluation.rank import Best, rows_at_once, top_items
 from legos.systems.protocol import Readers
 
-_NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26  # scores held at once
-_MOST = 512  # readers
+_MOST = 512  # readers that are scored together
 
 
 class ByScores(ABC):
@@ -51,8 +50,7 @@ class ByScores(ABC):
     @property
     def at_once(self) -> int:
         """Readers that are scored together at most."""
-        numbers = _NUMBERS_CPU if self.device.type == "cpu" else _NUMBERS_GPU
-        return max(1, min(_MOST, numbers // max(1, self.offered.numel())))
+        return min(_MOST, rows_at_once(self.offered.numel(), self.device))
 
     @abstractmethod
     def compute(self, readers: Readers, items: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from process.command import CommandParser, add_table_arguments, read_tokenizer_a
 from process.interactions.arguments import add_cores, add_draws, check_draws
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
-    from process.table.build import Given
+    from process.table.build import FileOrFrame
     from process.table.options import Options
 
 AUTO = "auto"
@@ -213,9 +213,9 @@ def main(args: argparse.Namespace) -> None:
 
 def build_from(
     args: argparse.Namespace,
-    items: Sequence[Given],
-    events: Sequence[Given],
-    users: Sequence[Given],
+    items: Sequence[FileOrFrame],
+    events: Sequence[FileOrFrame],
+    users: Sequence[FileOrFrame],
 ) -> dict[str, Any]:
     """The same with files or DataFrames in place of those of the arguments."""
     options = _options(args)

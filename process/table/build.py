@@ -20,14 +20,15 @@ from process.table.options import Options
 from process.table.sources import Source, open_source
 from process.table.telling import tell_reading, tell_tokenizers
 from process.tables import write_tables
+from process.tokenization import Given
 
-Given = Path | pd.DataFrame
+FileOrFrame = Path | pd.DataFrame
 
 
 def build_tables(
-    items: Sequence[Given],
-    events: Sequence[Given],
-    users: Sequence[Given],
+    items: Sequence[FileOrFrame],
+    events: Sequence[FileOrFrame],
+    users: Sequence[FileOrFrame],
     *,
     output: Path,
     name: str,
@@ -60,17 +61,41 @@ def build_tables(
     raw = replace(raw, settings={**raw.settings, "frames": _frames(opened)})
     choice = choose_tokenizers(_texts(raw), tokenizers)
     tell_tokenizers(choice, console)
+    return write_with_yaml(raw, output, choice.specs, force=force, unitok=unitok)
+
+
+def write_with_yaml(
+    raw: RawData,
+    output: Path,
+    tokenizers: Sequence[TokenizerSpec],
+    *,
+    force: bool,
+    unitok: bool,
+    given: Given | None = None,
+) -> dict[str, Any]:
+    """Write tables with their data YAML and print what to type next; returns the manifest.
+
+    Args:
+        raw: the data set.
+        output: where the tables go.
+        tokenizers: what cuts the texts.
+        force: replace tables of other sources or settings.
+        unitok: also write the UniTok copy.
+        given: columns that are made of ids already.
+
+    Raises:
+        DataError: of the output folder.
+    """
     manifest = write_tables(
-        raw, output, choice.specs, force=force, unitok=unitok,
+        raw, output, tokenizers, force=force, unitok=unitok, given=given,
         beside=lambda manifest: {NAME: data_yaml(manifest, output)},
     )  # fmt: skip
-    console.print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
-    command = as_started(next_command(manifest, output))
-    console.print(f"  {command}", highlight=False, soft_wrap=True)
+    print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
+    print(f"  {as_started(next_command(manifest, output))}")
     return manifest
 
 
-def _open(given: Given, what: str, options: Options) -> Source:
+def _open(given: FileOrFrame, what: str, options: Options) -> Source:
     return open_source(given, what, encoding=options.encoding, quotes=options.quotes)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.tokenizers import MOST_UNKNOWN
 from process.raw import TokenizerSpec
 from process.tokenization import make_tokenizer
 
-MOST_UNKNOWN = 5.0  # % of a field's tokens
 ENGLISH = TokenizerSpec("bert", "minilm")
 BYTES = TokenizerSpec("llama", "smollm2")
 MULTILINGUAL = "google-bert/bert-base-multilingual-cased or intfloat/multilingual-e5-small"

@@ -67,29 +67,18 @@ def read_rows(
     Raises:
         DataError: no column of ids, a damaged file, too many bad lines, or most ids are repeated.
     """
-    usual = ITEM_NAMES if role == "item" else USER_NAMES
-    ids: list[np.ndarray] = []
-    places: list[tuple[Source, np.ndarray]] = []
-    parts: list[dict[str, np.ndarray]] = []
-    column = ""
+    column, blocks = "", []
     for source in sources:
-        found = find_roles(source, {role: given}, wanted=[role], needed=[role], further=usual)
-        column = column or found[role]
-        unwanted = {find_column(source, name, "--leave-out") for name in leave_out}
-        names = [name for name in source.names if name not in unwanted | {found[role]}]
-        for block in source.blocks([found[role], *names], bad):
-            mine = each(block.columns[found[role]], id_of)
-            good = _good(source, mine, block.lines, found[role], bad)
-            ids.append(mine[good])
-            places.append((source, block.lines[good]))
-            parts.append({name: block.columns[name][good] for name in names})
+        name, read = _read(source, role, given=given, leave_out=leave_out, bad=bad)
+        column = column or name
+        blocks += read
     label = sources[0].label
-    if not sum(map(len, ids)):
+    if not sum(len(block.ids) for block in blocks):
         bad.check()
         raise DataError(f"{label}: no line can be read")
-    columns = _joined(parts, [len(part) for part in ids])
-    every = np.concatenate(ids)
-    at = [source.at(line) for source, lines in places for line in lines.tolist()]
+    columns = _joined([block.columns for block in blocks], [len(block.ids) for block in blocks])
+    every = np.concatenate([block.ids for block in blocks])
+    at = [block.source.at(line) for block in blocks for line in block.lines.tolist()]
     kept, twice = _fullest(every, columns)
     if twice > 0.5 * len(every):
         other = "events" if role == "item" else "items or events"
@@ -117,6 +106,39 @@ def read_rows(
         column=column,
         oddities=oddities,
     )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows of a source that have an id.
+
+    Attributes:
+        source: where they stand.
+        ids, lines: ``(n,)`` each.
+        columns: the others by name, ``(n,)`` each.
+    """
+
+    source: Source
+    ids: np.ndarray
+    lines: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def _read(
+    source: Source, role: str, *, given: str | None, leave_out: Sequence[str], bad: BadLines
+) -> tuple[str, list[_Block]]:
+    """The column of ids of a source, and its rows."""
+    usual = ITEM_NAMES if role == "item" else USER_NAMES
+    column = find_roles(source, {role: given}, wanted=[role], needed=[role], further=usual)[role]
+    unwanted = {find_column(source, name, "--leave-out") for name in leave_out} | {column}
+    names = [name for name in source.names if name not in unwanted]
+    blocks = []
+    for block in source.blocks([column, *names], bad):
+        ids = each(block.columns[column], id_of)
+        good = _good(source, ids, block.lines, column, bad)
+        kept = {name: block.columns[name][good] for name in names}
+        blocks.append(_Block(source, ids[good], block.lines[good], kept))
+    return column, blocks
 
 
 def _good(

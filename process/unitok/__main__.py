@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 from legos.errors import DataError
-from legos.terminal import as_started
 from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
 
 DESCRIPTION = """\
@@ -69,8 +67,7 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the folder, or the output.
     """
-    from process.table.data_yaml import NAME, data_yaml, next_command
-    from process.tables import write_tables
+    from process.table.build import write_with_yaml
     from process.unitok.assemble import Roles, read_unitok
 
     splits = {}
@@ -84,12 +81,7 @@ def main(args: argparse.Namespace) -> None:
     name = args.name or args.output.resolve().name
     raw, given = read_unitok(args.folder, name=name, roles=roles)
     specs = read_tokenizer_arguments(args) if args.tokenizer else []
-    manifest = write_tables(
-        raw, args.output, specs, force=args.force, unitok=args.unitok, given=given,
-        beside=lambda manifest: {NAME: data_yaml(manifest, args.output)},
-    )  # fmt: skip
-    print(f"the data YAML is {shlex.quote(str(args.output / NAME))}; train a first model:")
-    print(f"  {as_started(next_command(manifest, args.output))}")
+    write_with_yaml(raw, args.output, specs, force=args.force, unitok=args.unitok, given=given)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import torch
 
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import rank, ranking_of
-from legos.recommend.run import Opened, Reader, TrainedRun
+from legos.recommend.readers import Reader
+from legos.recommend.run import Opened, TrainedRun
 from legos.systems.cllm4rec.evaluate import _scorer
 from legos.workplace.device import make_accelerator
 from tests.recommend.lists import assert_same_lists

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from legos.errors import ConfigError, DataError
-from legos.recommend.run import Reader, TrainedRun
+from legos.recommend.readers import Reader
+from legos.recommend.run import TrainedRun
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from tests.recommend.lists import assert_same_lists
 

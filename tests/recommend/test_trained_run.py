@@ -15,7 +15,8 @@ import legos
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError, DataError, LegosError
 from legos.recommend.histories import whole_histories
-from legos.recommend.run import Reader, TrainedRun
+from legos.recommend.readers import Reader
+from legos.recommend.run import TrainedRun
 from tests.tiny import CATEGORIES, add_split
 
 

@@ -37,6 +37,7 @@ from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
 from legos.data.sampling import distinct_rows
 from legos.data.tables import Tables
+from legos.data.tokenizers import UNKNOWN
 from legos.errors import ConfigError, DataError, nearest
 from legos.files import atomic_path, write_array, write_json
 from legos.lm.hidden_files import (
@@ -63,7 +64,6 @@ _OF_PAIRS = ("review", "explanation")
 _OF_USERS = ("biography",)
 _OF_FIELDS = ("title", "brand", "description", "categories")
 _ALL_FIELDS = "content"
-_UNKNOWN = "<unknown>"
 _VERSION = 1  # of what is stored; another is another store
 _PART_TEXTS = 20_000  # what a kill may cost
 _COLUMNS = ("values", "offsets", "kinds", "users", "items")
@@ -178,7 +178,7 @@ def _item_texts(tables: Tables, column: str) -> list[str]:
         return tables.texts(column)
     names = tables.vocabulary(tables.column("items", column)["vocabulary"])
     values = tables.scalar("items", column).tolist()
-    return ["" if names[value] == _UNKNOWN else names[value] for value in values]
+    return ["" if names[value] == UNKNOWN else names[value] for value in values]
 
 
 class _Files(Record):

@@ -1,0 +1,146 @@
+"""Who is recommended to: users of the tables and somebody new, by numbers and histories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from legos.config.schema import RunConfig
+from legos.data.ragged import Ragged, RaggedArray, from_rows
+from legos.data.tables import Tables
+from legos.errors import ConfigError, DataError, nearest
+from legos.evaluation.rank import excluded_by
+from legos.recommend.catalogue import Catalogue
+from legos.recommend.histories import clicks_in, histories_before, whole_histories
+from legos.recommend.names import unknown_name
+from legos.systems.protocol import Readers
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody to recommend to.
+
+    Attributes:
+        user: id of a user of the data; None: somebody new.
+        history: ids of items, oldest first; None: all that the user has had.
+        before: a split: what the user had had before their last impression in it, and what an
+            evaluation of that split leaves out of lists.
+    """
+
+    user: str | int | None = None
+    history: Sequence[str | int] | None = None
+    before: str | None = None
+
+
+AReader: TypeAlias = Reader | str | int | Sequence[str]
+"""A user by id, a history as a list of item ids, or both."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A reader by numbers: the user's, what is read, what is left out of lists."""
+
+    user: int
+    history: np.ndarray
+    seen: np.ndarray
+
+
+class Readership:
+    """The users of tables and what they have had, read when it is asked for.
+
+    Args:
+        tables: the data set.
+        config: of the run, which says how the splits follow each other and what lists leave out.
+    """
+
+    def __init__(self, tables: Tables, config: RunConfig) -> None:
+        self.tables, self.config = tables, config
+        self._histories_before: dict[str, RaggedArray] = {}
+
+    @cached_property
+    def users(self) -> list[str]:
+        """Ids of all users."""
+        return self.tables.vocabulary("user_id")
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {user: number for number, user in enumerate(self.users)}
+
+    @cached_property
+    def histories(self) -> Ragged:
+        """All that every user has had."""
+        own = self.config.data.splits
+
+        def in_time(split: str) -> tuple[bool, bool]:  # train, copies of valid, all others
+            return split != own.train, not split.startswith(own.valid)
+
+        return whole_histories(self.tables, sorted(self.tables.splits, key=in_time))
+
+    def number(self, user: str | int | None) -> int:
+        """Number of a user; of somebody new the number of users.
+
+        Raises:
+            DataError: there is no such user; the message names the nearest.
+        """
+        if user is None:
+            return len(self.users)
+        number = self._numbers.get(str(user))
+        if number is None:
+            raise unknown_name("user", str(user), self._numbers)
+        return number
+
+    def ask(self, reader: AReader, catalogue: Catalogue) -> Asked:
+        """A reader by numbers.
+
+        Raises:
+            DataError: there is no such user, item or split.
+            ConfigError: neither a user nor a history is given.
+        """
+        if isinstance(reader, str | int | np.integer):
+            reader = Reader(str(reader))
+        elif not isinstance(reader, Reader):
+            reader = Reader(history=reader)
+        if reader.user is None and reader.history is None:
+            raise ConfigError("expected a user, or a history of item ids (history=[...])")
+        if reader.user is None and reader.before is not None:
+            raise ConfigError(f"before: {reader.before!r} goes with a user")
+        if isinstance(reader.history, str):
+            raise ConfigError(f"history: expected a list of item ids, found {reader.history!r}")
+        user = self.number(reader.user)
+        if reader.history is not None:
+            history = catalogue.numbers(reader.history).numpy()
+            return Asked(user, history, history)
+        if reader.before is None:
+            history = self.histories.row(user).numpy()
+            return Asked(user, history, history)
+        history = self._before(reader.before).row(user)
+        exclude = excluded_by(self.config)
+        if exclude == "nothing":
+            return Asked(user, history, history[:0])
+        if exclude == "history" or reader.before == self.config.data.splits.valid:
+            return Asked(user, history, history)
+        return Asked(user, history, np.concatenate([history, self._validated.row(user).numpy()]))
+
+    def _before(self, split: str) -> RaggedArray:
+        """What every user had had before their last impression of a split."""
+        if split not in self.tables.splits:
+            raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
+        if split not in self._histories_before:
+            self._histories_before[split] = histories_before(self.tables, split)
+        return self._histories_before[split]
+
+    @cached_property
+    def _validated(self) -> Ragged:
+        """What every user clicked in the validation split."""
+        return clicks_in(self.tables, self.config.data.splits.valid)
+
+
+def as_readers(asked: Sequence[Asked]) -> Readers:
+    """Some of them, as models take them."""
+    users = torch.tensor([each.user for each in asked])
+    return Readers(users, from_rows([each.history for each in asked], "int64").tensors())
