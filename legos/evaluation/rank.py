@@ -27,6 +27,10 @@ from legos.workplace.workplace import Workplace
 # scores held at once
 _NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
 _COMPARED = 2**18  # scores compared at once on a CPU: they fit a cache
+_BLOCK, _FEWER = (
+    128,
+    4,
+)  # scores of a block of which only the largest is compared first; see _largest
 Exclude = Literal["history", "history+valid", "nothing"]
 NO_ITEM = -1  # where a list ends
 
@@ -232,18 +236,7 @@ def rows_at_once(items: int, device: torch.device) -> int:
 
 def best_items(scores: Tensor, count: int) -> Best:
     """The best items of every row ``(B, J)``; M is ``count``, cut to J."""
-    count = min(count, scores.shape[1])
-    values, items = scores.topk(count)
-    last = values[:, -1:]
-    # topk takes any of those that are level with the last
-    tied = ((scores >= last).sum(1) > count).nonzero()[:, 0]
-    if len(tied):
-        some, last = scores[tied], last[tied]
-        above, level = some > last, some == last
-        wanted = count - above.sum(1, keepdim=True)
-        chosen = above | (level & (level.cumsum(1) <= wanted))
-        items[tied] = chosen.nonzero()[:, 1].view(len(tied), count)
-    items = items.sort(1).values
+    items = _largest(scores, min(count, scores.shape[1]))
     values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return Best(items.gather(1, order).masked_fill(values == -torch.inf, NO_ITEM), values)
 
@@ -251,14 +244,48 @@ def best_items(scores: Tensor, count: int) -> Best:
 def top_items(scores: Tensor, excluded: Ragged, count: int) -> Best:
     """The best items of every row ``(B, J)`` but for B rows of excluded ones.
 
+    Args:
+        scores: written to.
+        excluded: item numbers.
+        count: items of a list.
+
     Raises:
-        DataError: a score is NaN.
+        DataError: a score that is not excluded is NaN.
     """
-    if bool(scores.isnan().any()):
-        row = int(scores.isnan().any(1).nonzero()[0])
+    scores[excluded.rows, excluded.values.long()] = -torch.inf
+    best = best_items(scores, count)
+    broken = best.scores.isnan().any(1)  # NaN counts as the largest, so it stands in the list
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
         raise DataError(f"scores of row {row} are not numbers; the model has diverged")
-    at = (excluded.rows, excluded.values.long())
-    return best_items(scores.index_put(at, scores.new_tensor(-torch.inf)), count)
+    return best
+
+
+def _largest(scores: Tensor, count: int) -> Tensor:
+    """Where the largest of every row ``(B, J)`` stand, of equal ones the first: ``(B, count)``.
+
+    In ascending order. Of many they are sought among the blocks with the largest maxima: an item of
+    the list has fewer than ``count`` items before it, so fewer blocks stand before its own.
+    """
+    blocks = scores.shape[1] // _BLOCK
+    if blocks >= _FEWER * count:
+        whole = scores[:, : blocks * _BLOCK].unflatten(1, (blocks, _BLOCK))
+        best = _largest(whole.amax(2), count)[:, :, None] * _BLOCK
+        inside = torch.arange(_BLOCK, device=scores.device)
+        rest = torch.arange(blocks * _BLOCK, scores.shape[1], device=scores.device)
+        places = torch.cat([(best + inside).flatten(1), rest.expand(len(scores), -1)], 1)
+        return places.gather(1, _largest(scores.gather(1, places), count))
+    values, items = scores.topk(count)
+    last = values[:, -1:]
+    # topk takes any of those that are level with the last
+    tied = ((scores >= last).sum(1) > count).nonzero()[:, 0]
+    if len(tied):
+        some, last = scores[tied], last[tied]
+        above, level = ~(some <= last), some == last  # NaN is above
+        wanted = count - above.sum(1, keepdim=True)
+        chosen = above | (level & (level.cumsum(1) <= wanted))
+        items[tied] = chosen.nonzero()[:, 1].view(len(tied), count)
+    return items.sort(1).values
 
 
 def _not_finite(scores: Tensor, offered: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from legos.config.schema import RunConfig
 from legos.data.ragged import from_rows
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
+from legos.evaluation.rank import NO_ITEM, Best
 from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue
 from legos.recommend.everyone import PAGE, write_lists
@@ -170,16 +171,36 @@ class TrainedRun:
             readers: each a user's id, a list of item ids, or a :class:`Reader`.
         """
         refuse_size(k)
-        return self._lists(self.catalogue, readers, k, exclude_seen) if readers else []
+        return self._frames(self.catalogue, readers, k, exclude_seen)
 
-    def _lists(
+    def best_ids(
+        self, readers: Sequence[AReader], k: int = 10, *, exclude_seen: bool = True
+    ) -> list[tuple[list[str], list[float]]]:
+        """The same lists as ids and scores: a frame costs as much as finding the list."""
+        refuse_size(k)
+        catalogue = self.catalogue
+        items, scores = self._best(catalogue, readers, k, exclude_seen)
+        lengths = (items != NO_ITEM).sum(1).tolist()
+        ids = catalogue.ids[items.numpy()]
+        return [
+            (row[:length].tolist(), values[:length])
+            for row, values, length in zip(ids, scores.tolist(), lengths, strict=True)
+        ]
+
+    def _frames(
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
     ) -> list[pd.DataFrame]:
+        best = self._best(catalogue, readers, k, exclude_seen)
+        return [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
+
+    def _best(
+        self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
+    ) -> Best:
+        if not readers:
+            return Best(torch.empty(0, k, dtype=torch.int64), torch.empty(0, k))
         asked = [self._readership.ask(reader, catalogue) for reader in readers]
         seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
-        excluded = from_rows(seen, "int64").tensors()
-        best = catalogue.model.top(as_readers(asked), k, excluded)
-        return [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
+        return catalogue.model.top(as_readers(asked), k, from_rows(seen, "int64").tensors())
 
     def score(self, users: Sequence[AReader], items: Sequence[str | int]) -> pd.DataFrame:
         """Scores of items for readers: a row each of ``users``, a column each of ``items``."""
@@ -349,7 +370,7 @@ class TrainedRun:
         return write_lists(
             Path(output),
             chosen,
-            lambda some: self._lists(catalogue, some, k, exclude_seen),
+            lambda some: self._frames(catalogue, some, k, exclude_seen),
             facts=facts,
             sharing=self.sharing,
             page=page,

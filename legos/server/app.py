@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -210,15 +209,17 @@ class Server:
 
     async def _recommend(self, asked: RecommendRequest) -> Response:
         served = self._check_reader(asked)
-        found = await self.work.recommend(ListOf(asked.key, asked.k, asked.exclude_seen))
-        body = _list(served, found).model_dump_json()  # FastAPI would validate it again: 0.5 ms
+        ids, scores = await self.work.recommend(ListOf(asked.key, asked.k, asked.exclude_seen))
+        found = _list(served, ids, scores)
+        body = found.model_dump_json()  # FastAPI would validate it again: 0.5 ms
         return Response(body, media_type="application/json")
 
     async def _similar(self, asked: SimilarRequest) -> ItemList:
         self._check_items("item", [asked.item])
 
         def similar(served: Served) -> ItemList:
-            return _list(served, served.run.similar(asked.item, asked.k))
+            found = served.run.similar(asked.item, asked.k)
+            return _list(served, found["item_id"].tolist(), found["score"].tolist())
 
         return await self.work.run(similar)
 
@@ -368,10 +369,10 @@ def _check_fields(served: Served, rows: Sequence[dict[str, Any]]) -> None:
                 )
 
 
-def _list(served: Served, found: pd.DataFrame) -> ItemList:
+def _list(served: Served, ids: Sequence[str], scores: Sequence[float]) -> ItemList:
     items = [
         ScoredItem(**vars(served.item(item)), score=score)
-        for item, score in zip(found["item_id"].tolist(), found["score"].tolist(), strict=True)
+        for item, score in zip(ids, scores, strict=True)
     ]
     return ItemList(items=items, run=served.run.name)
 

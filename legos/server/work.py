@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-import pandas as pd
-
 from legos.server.refusals import Refusal
 from legos.server.served import Served, Shelf
 from legos.server.telemetry import Telemetry
@@ -80,9 +78,9 @@ class Work:
         """Requests in the queue."""
         return self._queue.qsize()
 
-    async def recommend(self, asked: ListOf) -> pd.DataFrame:
-        """Find a list in the next batch."""
-        return cast(pd.DataFrame, await self._put(asked))
+    async def recommend(self, asked: ListOf) -> tuple[list[str], list[float]]:
+        """Find a list in the next batch: ids of items and scores, the best first."""
+        return cast(tuple[list[str], list[float]], await self._put(asked))
 
     async def run(self, function: Callable[[Served], Result]) -> Result:
         """Call a function with the current run, between batches."""
@@ -159,12 +157,13 @@ def _lists(served: Served, asked: list[ListOf]) -> list[Any]:
             continue
         readers, most = [each.reader for each in group], max(each.k for each in group)
         try:
-            frames = served.run.recommend_many(readers, most, exclude_seen=exclude_seen)
+            found = served.run.best_ids(readers, most, exclude_seen=exclude_seen)
         except Exception as error:
             if len(group) == 1:
                 answers[group[0]] = error
             else:  # which of them it was, they find out one by one
                 answers |= {each: _lists(served, [each])[0] for each in group}
             continue
-        answers |= {each: frame[: each.k] for each, frame in zip(group, frames, strict=True)}
+        for each, (ids, scores) in zip(group, found, strict=True):
+            answers[each] = ids[: each.k], scores[: each.k]
     return [answers[each] for each in asked]

@@ -74,9 +74,9 @@ class FakeRun:
         rows = self._rows
         return self.vectors[[rows[item] for item in had]].sum(0)
 
-    def recommend_many(
+    def best_ids(
         self, readers: Sequence[Any], k: int = 10, *, exclude_seen: bool = True
-    ) -> list[pd.DataFrame]:
+    ) -> list[tuple[list[str], list[float]]]:
         assert self.gate.wait(20)
         self.batches.append(len(readers))
         found = []
@@ -86,8 +86,18 @@ class FakeRun:
             order = np.argsort(-scores, kind="stable")
             if exclude_seen:
                 order = order[~self.items["item_id"].isin(had).to_numpy()[order]]
-            found.append(self._frame(order[:k], scores[order[:k]]))
+            best = order[:k]
+            found.append((self.items["item_id"].to_numpy()[best].tolist(), scores[best].tolist()))
         return found
+
+    def recommend_many(self, readers: Sequence[Any], k: int = 10, **how: Any) -> list[pd.DataFrame]:
+        rows, titles = self._rows, self.items["title"]
+        return [
+            pd.DataFrame(
+                {"item_id": ids, "score": scores, "title": [titles[rows[item]] for item in ids]}
+            )
+            for ids, scores in self.best_ids(readers, k, **how)
+        ]
 
     def recommend(self, user: Any = None, *, k: int = 10) -> pd.DataFrame:
         return self.recommend_many([user], k)[0]
