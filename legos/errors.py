@@ -25,6 +25,7 @@ _EXTRAS = {
     "faiss": ("faiss",),
     "quantised": ("bitsandbytes",),
 }
+_guests: dict[str, Path] = {}  # code that is not ours, by what it is called
 _LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 
@@ -167,10 +168,32 @@ def describe(error: Exception) -> tuple[str, int]:
     text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
+    guest = _guest_in(error)
+    if guest is not None:
+        return f"{text} ({guest}); {TRACEBACK} shows the way there", EXIT_FAULT
     return (
         f"{text} ({_place(error)}). This is a fault of legos, not of yours: report it in the issue "
         f"tracker of the repository, with the output of the same command and {TRACEBACK}"
     ), EXIT_FAULT
+
+
+def add_guest(name: str, file: Path) -> None:
+    """Note code that is not the toolkit's, so that an error in it is told as its own.
+
+    Args:
+        name: what it is called, "plug-in my_bricks".
+        file: a module, or the ``__init__.py`` of a package.
+    """
+    _guests[name] = (file.parent if file.name == "__init__.py" else file).resolve()
+
+
+def _guest_in(error: Exception) -> str | None:
+    """``plug-in my_bricks: my_bricks/items.py:21, in forward``: the innermost line of a guest."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        for name, path in _guests.items():
+            if Path(frame.filename).resolve().is_relative_to(path):
+                return f"{name}: {frame.filename}:{frame.lineno}, in {frame.name}"
+    return None
 
 
 def _describe_missing(error: Exception) -> str | None:

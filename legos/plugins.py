@@ -17,22 +17,28 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from legos.code_content import code_content
-from legos.errors import CheckpointError, ConfigError, LegosError
+from legos.errors import CheckpointError, ConfigError, LegosError, add_guest
 
 GROUP = "legos.plugins"
 """The entry points of installed plug-ins."""
 PREFIX = "plug-in "
 """What the keys of a run's sources begin with that name its plug-ins."""
 
+_TOOLKIT = "legos"
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _loaded: list[str] = []
 _importing: list[str] = []  # the innermost last
 _owners: dict[type, str] = {}  # by settings class of a brick, or section of a system
+_guests: set[str] = set()  # packages that have registered something
 _searched = False
 
 
 def register(settings: type) -> str | None:
     """Note that the plug-in under way, if any, registers a brick or a system; returns its name."""
+    package = _package(settings.__module__)
+    if package == _TOOLKIT:  # a plug-in may be the first to import it
+        return None
+    _guests.add(package)
     name = _importing[-1] if _importing else None
     if name is not None:
         _owners[settings] = name
@@ -49,7 +55,12 @@ def owner(settings: type) -> str | None:
 
 def content(name: str) -> str:
     """The hash of the code of a plug-in: its module and what that imports of the same package."""
-    return code_content([name], package=name.split(".")[0])
+    return code_content([name], package=_package(name))
+
+
+def _package(module: str) -> str:
+    """The package that a module lies in."""
+    return module.split(".")[0]
 
 
 def load_plugin(name: str, *, package: str = "") -> None:
@@ -60,7 +71,8 @@ def load_plugin(name: str, *, package: str = "") -> None:
         package: whose entry point names it.
 
     Raises:
-        ConfigError: there is no such module, or its import fails; the message names it.
+        ConfigError: there is no such module, its import fails, or it registers nothing; the message
+            names it.
     """
     if name in _loaded:
         return
@@ -76,6 +88,14 @@ def load_plugin(name: str, *, package: str = "") -> None:
         raise ConfigError(f"plug-in {name}{origin}: {_reason(name, error)}") from error
     finally:
         _importing.pop()
+    if _package(name) not in _guests and name not in _owners.values():
+        raise ConfigError(
+            f"plug-in {name}{origin}: registers no brick and no system; expected a module whose "
+            "import does, see docs/add-a-lego.md"
+        )
+    file = getattr(sys.modules[_package(name)], "__file__", None) or sys.modules[name].__file__
+    if file is not None:
+        add_guest(f"plug-in {name}", Path(file))
     _loaded.append(name)
 
 

@@ -94,6 +94,15 @@ class Scored(NamedTuple):
     penalty: Tensor | None
 
 
+_AXES: dict[UserOutput, str] = {
+    "vector": "B D",
+    "vector_per_candidate": "B C D",
+    "interests": "B K D",
+    "interests_per_candidate": "B C K D",
+    "sequence": "B H D",
+}
+
+
 class Recommender(nn.Module):
     """Item encoder → user encoder → predictor.
 
@@ -126,23 +135,26 @@ class Recommender(nn.Module):
     def encode_items(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``."""
         vectors: Tensor = self.item_encoder(items)
+        refuse_shape(self.item_encoder, vectors, "N D", N=len(items))
         return vectors
 
     def encode_users(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
         """Item vectors ``(B, H, D)`` and bool ``(B, H)`` -> what ``output`` says."""
-        return encode_history(self.user_encoder, history, mask, users)
+        user = encode_history(self.user_encoder, history, mask, users)
+        sizes = dict(zip("BHD", history.shape, strict=True))
+        refuse_shape(self.user_encoder, user, _AXES[self.output], **sizes)
+        return user
 
     def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
 
         ``mask`` is the history's ``(B, H)``, which only an output ``sequence`` has need of.
         """
-        if self.output == "sequence":
-            scores: Tensor = self.predictor(user, candidates, mask)
-            return scores
         if self.factors:
             user = user[:, None]  # (B, 1, ...): the same for every candidate
-        scores = self.predictor(user, candidates)
+        masked = (mask,) if self.output == "sequence" else ()
+        scores: Tensor = self.predictor(user, candidates, *masked)
+        refuse_shape(self.predictor, scores, "B C", B=len(user), C=candidates.shape[1])
         return scores
 
     def score_catalogue(self, user: Tensor, items: Tensor) -> Tensor:
@@ -191,6 +203,26 @@ class Recommender(nn.Module):
         else:
             scores = self.score(user, candidates, batch.history_mask)
         return Scored(scores, penalty)
+
+
+def refuse_shape(brick: nn.Module, found: Tensor, axes: str, **sizes: int) -> None:
+    """Raise ConfigError where a brick, such as one of a plug-in, gives what the next cannot read.
+
+    Args:
+        axes: names of the axes that are expected, "B D".
+        sizes: of those that are known.
+    """
+    names = axes.split()
+    if found.ndim == len(names) and all(
+        sizes.get(name, size) == size for name, size in zip(names, found.shape, strict=True)
+    ):
+        return
+    kind = type(brick)
+    expected = ", ".join(f"{name}={sizes[name]}" if name in sizes else name for name in names)
+    raise ConfigError(
+        f"{kind.__module__}.{kind.__name__}: gave a tensor of shape {tuple(found.shape)}, expected "
+        f"({expected}); see docs/add-a-lego.md"
+    )
 
 
 def take(vectors: Tensor, index: Tensor) -> Tensor:

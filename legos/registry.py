@@ -86,10 +86,15 @@ def refuse_unfit(user: UserEncoderConfig, predictor: PredictorConfig) -> None:
 
 
 class Registry:
-    """One family of bricks; ``family`` is how errors call a member, "item encoder"."""
+    """One family of bricks.
 
-    def __init__(self, family: str) -> None:
-        self.family = family
+    Args:
+        family: how errors call a member, "item encoder".
+        shipped: the package whose import registers the members that the toolkit ships.
+    """
+
+    def __init__(self, family: str, shipped: str = "") -> None:
+        self.family, self.shipped = family, shipped
         self._bricks: dict[str, tuple[type[BrickConfig], type]] = {}
 
     def register(self, config: type[BrickConfig]) -> Callable[[Brick], Brick]:
@@ -102,14 +107,17 @@ class Registry:
             TypeError: the settings fix no name, or one that is taken.
             ConfigError: the constructor has another form.
         """
+        if plugins.register(config) is not None and self.shipped:
+            import_module(self.shipped)  # a plug-in may come first, and must not take their names
         name = config.model_fields["name"].default
         if not isinstance(name, str) or name in self._bricks:
-            raise TypeError(f"{config.__name__}.name must default to a new {self.family} name")
+            raise TypeError(
+                f"{config.__name__}.name must default to a new {self.family} name, not {name!r}"
+            )
 
         def file(brick: Brick) -> Brick:
             _refuse_other_form(brick, config)
             self._bricks[name] = (config, brick)
-            plugins.register(config)
             return brick
 
         return file
@@ -168,17 +176,18 @@ def _refuse_other_form(brick: type, config: type[BrickConfig]) -> None:
     )
 
 
-item_encoders = Registry("item encoder")
-user_encoders = Registry("user encoder")
-predictors = Registry("predictor")
+item_encoders = Registry("item encoder", "legos.item")
+user_encoders = Registry("user encoder", "legos.user")
+predictors = Registry("predictor", "legos.predictor")
 _REGISTRIES = {"item": item_encoders, "user": user_encoders, "predictor": predictors}
 
 
 def bricks(family: str) -> Registry:
     """The filled registry of "item", "user" or "predictor", installed plug-ins included."""
-    import_module(f"legos.{family}")
+    registry = _REGISTRIES[family]
+    import_module(registry.shipped)
     plugins.load_installed()
-    return _REGISTRIES[family]
+    return registry
 
 
 def brick_class(settings: BrickConfig) -> type | None:

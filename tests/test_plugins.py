@@ -8,8 +8,11 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
+from torch import nn
 
 from legos import plugins
 from legos.commands.main import main as legos
@@ -17,7 +20,7 @@ from legos.commands.run import main
 from legos.config.model_schema import _SYSTEMS
 from legos.errors import CheckpointError, ConfigError
 from legos.modes.train_test import open_trained
-from legos.registry import item_encoders, predictors, user_encoders
+from legos.registry import BrickConfig, Registry, item_encoders, predictors, user_encoders
 from tests.test_add_a_system import FILES
 from tests.tiny import tiny_tables
 
@@ -91,6 +94,7 @@ def forget() -> None:
         del sys.modules[name]
     plugins._loaded.clear()
     plugins._owners.clear()
+    plugins._guests.clear()
     plugins._searched = False
 
 
@@ -230,6 +234,7 @@ def test_a_run_without_bricks_of_a_plugin_is_the_run_without_it(
         ("my_mf", "def :", "its import fails: SyntaxError"),
         ("my_mf", "raise SystemExit(3)", "its import fails: SystemExit: 3"),
         ("my_mf", OTHERS.replace("last_click", "pooling"), "must default to a new user encoder"),
+        ("my_mf", "from legos.user.gru import last_state", "registers no brick and no system"),
     ],
 )
 def test_a_plugin_that_cannot_be_imported_is_named(
@@ -250,7 +255,60 @@ def test_a_plugin_that_cannot_be_imported_is_named(
     told = capsys.readouterr().err
     assert message in told
     assert f"plug-in {name}" in told.replace("'", "")
-    assert text is None or "my_mf.py:" in told
+    assert text is None or "my_mf.py:" in told or "registers no brick" in message
+
+
+def test_a_plugin_that_comes_first_cannot_take_a_shipped_name(
+    tmp_path: Path, fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ShippedConfig(BrickConfig):
+        name: Literal["mean"] = "mean"
+
+    class TakingConfig(BrickConfig):
+        name: Literal["mean"] = "mean"
+
+    registry = Registry("brick", "my_mf")
+    known = SimpleNamespace(ship=lambda: registry.register(ShippedConfig)(Shipped))
+    monkeypatch.setitem(sys.modules, "shipping", known)
+    (tmp_path / "my_mf.py").write_text("import shipping\nshipping.ship()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_importing", ["somebody"])
+    with pytest.raises(TypeError, match="a new brick name, not 'mean'"):
+        registry.register(TakingConfig)
+
+
+class Shipped(nn.Module):
+    """A brick."""
+
+    def __init__(self, settings: BrickConfig) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("history[range(len(history)), position]", "history", "my_mf.Last: gave a tensor of shape"),
+        ("[range(len(history)), position]", "[:, 1 // 0]", "(plug-in my_mf: "),
+    ],
+)
+def test_what_a_plugin_does_wrong_is_told_as_its_own(
+    right: str,
+    wrong: str,
+    message: str,
+    world: Path,
+    tmp_path: Path,
+    fresh: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_mf.py").write_text(
+        OTHERS.replace(right, wrong).replace(" * mask.any(1, keepdim=True)", "")
+    )
+    assert main(words(world, "--plugin", "my_mf", "--user", "last_click")) != 0
+    told = capsys.readouterr().err
+    assert message in told
+    assert "fault of legos" not in told
 
 
 def test_an_installed_plugin_that_fails_names_its_package(

@@ -77,7 +77,11 @@ def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
         return _of_tables(path, found)
     if name.startswith(SHIPPED) or name.endswith(ENDINGS):
         raise ConfigError(f"--{kind} {name}: no such file; {_hint(kind, path)}")
-    raise ConfigError(f"--{kind} {name}: no such YAML; {nearest(name, list(known) or found)}")
+    missing = "no such YAML"
+    if kind == "data":
+        places = [path] if "/" in name else [home / name for home in homes("data")]
+        missing += f", nor tables in {' or '.join(shown(place) for place in places)}"
+    raise ConfigError(f"--{kind} {name}: {missing}; {nearest(name, list(known) or found)}")
 
 
 def _hint(kind: str, path: Path) -> str:

@@ -68,7 +68,9 @@ def test_a_custom_variable_of_the_yaml_is_not_an_error(tmp_path: Path) -> None:
 
 def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
     text = message("--data", "newsrom", "--model", "config/model/nml.yaml")
-    assert "--data newsrom: no such YAML; did you mean 'newsroom'?" in text
+    assert (
+        "--data newsrom: no such YAML, nor tables in data/newsrom; did you mean 'newsroom'?" in text
+    )
     assert "--model config/model/nml.yaml: no such file" in text
     assert "--exp: missing; choose from: cache, cllm4rec," in text
 

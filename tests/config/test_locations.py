@@ -132,7 +132,8 @@ def test_lists_and_errors_know_all_of_them(capsys: pytest.CaptureFixture[str]) -
     assert [word.strip() for word in lines[2] if word] == ["shop", "A shop"]
     for name, meant in (("shp", "shop"), ("pest", "pets"), ("newsrom", "newsroom")):
         with pytest.raises(
-            ConfigError, match=f"--data {name}: no such YAML; did you mean '{meant}"
+            ConfigError,
+            match=f"--data {name}: no such YAML, nor tables in .*; did you mean '{meant}",
         ):
             locate("data", name)
 
