@@ -53,16 +53,24 @@ def as_started(text: str) -> str:
 
     ``python worker.py`` and ``python -m process.mind`` become ``legos run`` and ``legos mind`` for
     who types ``legos``; where there is no ``worker.py``, it is ``legos run`` in any case. ``legos
-    serve`` becomes ``python -m legos serve`` in a checkout without the command ``legos``.
+    serve`` becomes ``.venv/bin/python -m legos serve`` where there is no command ``legos``.
     """
-    if not _as_legos and IN_CHECKOUT and which("legos") is None:
-        return _LEGOS.sub(r"python -m legos \1", text)
     if _as_legos or not IN_CHECKOUT:
         for words, others in _OTHER_WORDS:
             text = words.sub(others, text)
     if _as_legos:
         text = _PROCESS.sub(lambda found: f"legos {found[1].replace('_', '-')}", text)
+    if which("legos") is None:
+        text = _LEGOS.sub(lambda found: f"{_interpreter()} -m {found[0]}", text)
     return text
+
+
+def _interpreter() -> str:
+    """The interpreter as it is typed in the working directory."""
+    path = Path(sys.executable)
+    if which("python") == sys.executable:
+        return "python"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def shown_bytes(size: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, aranges, offsets_of
+from legos.data.tables import Negatives
 from legos.errors import DataError
 from process.ties import TimeTies
 
@@ -52,6 +53,7 @@ class Impressions:
         oracle: ``(M,)`` float32 true click probability of a generator, or None.
         history_starts: ``(n,)`` int64 where each history begins in ``history_values``, so that
             the histories of a user share them; None: they lie end to end.
+        negatives: where the items that were not clicked come from.
     """
 
     impression_id: np.ndarray
@@ -64,6 +66,7 @@ class Impressions:
     labels: np.ndarray
     oracle: np.ndarray | None = None
     history_starts: np.ndarray | None = None
+    negatives: Negatives = "given"
 
     def __len__(self) -> int:
         return len(self.impression_id)

@@ -169,6 +169,7 @@ def _write(
                 mode="json"
             ),
             oddities=raw.oddities,
+            negatives={split: rows.negatives for split, rows in raw.splits.items()},
             **_describe_further(raw, encoded, tokenizers),
             **further,
         )

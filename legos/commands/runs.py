@@ -184,7 +184,11 @@ def _list(args: argparse.Namespace) -> None:
         for run in runs
     ]
     _print_columns([["run", "data", "model", "seed", *metrics, "state", "age", "size"], *rows])
-    print(f"{len(runs)} runs, {shown_bytes(sum(run.size for run in runs))}")
+    print(f"{_counted(len(runs), 'run')}, {shown_bytes(sum(run.size for run in runs))}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _sorted(runs: list[PastRun], order: str) -> list[PastRun]:
@@ -295,10 +299,10 @@ def _remove(args: argparse.Namespace) -> None:
             pass
     lines = [f"  {shown(run.folder)}  {run.state}, {shown_bytes(run.size)}" for run in runs]
     size = shown_bytes(sum(run.size for run in runs))
-    if _agreed("\n".join(lines), f"remove {len(runs)} runs ({size})", args):
+    if _agreed("\n".join(lines), f"remove {_counted(len(runs), 'run')} ({size})", args):
         for run in runs:
             run.remove()
-        print(f"removed {len(runs)} runs, {size} freed")
+        print(f"removed {_counted(len(runs), 'run')}, {size} freed")
 
 
 def _prune(args: argparse.Namespace) -> None:
@@ -321,7 +325,8 @@ def _prune(args: argparse.Namespace) -> None:
     if not lines:
         print(f"nothing to free: no last checkpoint, no unfinished run of {args.days:g} days ago")
         return
-    what = f"{len(unfinished)} unfinished runs and {len(finished)} last checkpoints ({size})"
+    what = f"{_counted(len(unfinished), 'unfinished run')} and "
+    what += f"{_counted(len(finished), 'last checkpoint')} ({size})"
     if args.dry_run:
         print("\n".join([*lines, f"would free {size}: {what}"]))
     elif _agreed("\n".join(lines), f"remove {what}", args):

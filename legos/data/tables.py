@@ -36,6 +36,10 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 AGAIN = "make the tables again with `python -m process.<name> --force ...`"
 
+Negatives = Literal["popularity", "uniform", "shown", "rated", "given", "none"]
+"""Where the items beside the clicks of a split come from: drawn in proportion to popularity or
+uniformly, shown and not clicked, rated low, as the data give them, or there are none."""
+
 
 class ColumnRecord(Record):
     """One column of a table."""
@@ -110,6 +114,7 @@ class Manifest(Record):
     sources: list[SourceRecord]
     summary: dict[str, Any]
     oddities: dict[str, int]
+    negatives: dict[str, Negatives] = Field(default_factory=dict)  # by split
     settings: dict[str, Any] = Field(default_factory=dict)
     fingerprint: str
 

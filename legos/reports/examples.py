@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import which
 
 from rich.console import Console
 
 from legos.files import write_json
 from legos.records import Record, check_record, read_json
 from legos.reports.tables import SCREEN
+from legos.terminal import as_started
 
 _FILE = "recommendations.json"
 _HINT = "delete it; the report is written without it"
@@ -80,14 +79,8 @@ def show_end(console: Console, folder: Path, run: Path) -> None:
     report = folder / "report.html"
     where = report if report.is_file() else folder
     console.print(f"report: {where}", markup=False, highlight=False, soft_wrap=True)
-    legos = "legos" if which("legos") else f"{_python()} -m legos"
-    console.print(f"next:   {legos} serve {run}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _python() -> str:
-    """The interpreter as it is typed in the working directory."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    serve = as_started(f"legos serve {run}")
+    console.print(f"next:   {serve}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_readers(console: Console, examples: Examples, *, count: int) -> None:

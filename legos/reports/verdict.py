@@ -15,7 +15,7 @@ import numpy as np
 
 from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
 from legos.config.schema import OF_TEXTS, RunConfig
-from legos.data.tables import Tables
+from legos.data.tables import Negatives, Tables
 from legos.evaluation.baselines import ORACLE, Kept, baseline_title
 from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric
@@ -27,7 +27,7 @@ _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five rep
 _OF_READERS = ("item_knn", "item_knn_text_cosine")  # they know who clicked what with what
 
 Outcome = Literal["above", "below", "level", "alone"]
-Negatives = Literal["popularity", "uniform", "shown", "rated", "all", "given"]
+Competitors = Negatives | Literal["all"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def judge(
         kind = negatives_of(tables.manifest, split, config.exp.evaluate.ranking)
         advice: list[str] = []
         if best is not None and verdict.outcome != "above":
-            advice = list(_advice(verdict, best, each, rivals[best], kind))
+            advice = list(_advice(verdict, best, each, rivals[best], kind, tables.manifest))
         told[label] = replace(
             verdict,
             sentence=_sentence(verdict, len(rivals), config.data.group_by),
@@ -225,10 +225,14 @@ def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
     )
 
 
-def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Negatives:
+def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Competitors:
     """Where the items that the clicks of a split compete with come from, by the manifest."""
     if ranking == "all":
         return "all"
+    if split in manifest.get("negatives", {}):
+        kind: Competitors = manifest["negatives"][split]
+        return kind
+    # a manifest that was written before these were
     layout, rule = str(manifest["layout"]), str(manifest["split_rule"])
     if layout == "goodreads-once" or rule.startswith(("leave-last-out", "by-time")):
         return "uniform" if "_" in split else "popularity"
@@ -237,7 +241,7 @@ def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Negat
     return "shown" if layout == "mind" else "given"
 
 
-def describe_negatives(kind: Negatives, tables: Tables, split: str, config: RunConfig) -> str:
+def describe_negatives(kind: Competitors, tables: Tables, split: str, config: RunConfig) -> str:
     """One sentence."""
     if kind == "all":
         excluded = {
@@ -259,6 +263,7 @@ def describe_negatives(kind: Negatives, tables: Tables, split: str, config: RunC
         "rated": f"An impression has {count} negatives on average: items that the user rated low, "
         "and random ones.",
         "given": f"An impression has {count} negatives on average, as the data give them.",
+        "none": "An impression has clicks alone and nothing that they compete with.",
     }[kind]
 
 
@@ -267,7 +272,8 @@ def _advice(
     best: str,
     contender: Contender,
     rival: Mapping[str, np.ndarray],
-    kind: Negatives,
+    kind: Competitors,
+    manifest: Mapping[str, Any],
 ) -> Iterator[str]:
     """What to try, from what was measured and how it was trained."""
     config, training = contender.config, contender.training
@@ -278,7 +284,10 @@ def _advice(
             f"--exp.train.epochs {3 * train.epochs}."
         )
     if isinstance(model, ModelConfig):
-        yield from _advice_about_bricks(model, best, config, kind)
+        against = negatives_of(manifest, config.data.splits.train, "shown")
+        if train.negatives.strategy in ("uniform", "popularity"):
+            against = train.negatives.strategy
+        yield from _advice_about_bricks(model, best, config, kind, against)
     else:
         yield f"A small model of bricks is trained in about a minute: --model {RECOMMENDED}."
     if verdict.outcome == "level":
@@ -291,20 +300,14 @@ def _advice(
 
 
 def _advice_about_bricks(
-    model: ModelConfig, best: str, config: RunConfig, kind: Negatives
+    model: ModelConfig, best: str, config: RunConfig, kind: Competitors, trained: Competitors
 ) -> Iterator[str]:
     needs, train = model.needs, config.exp.train
     sampled = train.loss not in ("full_softmax", "multinomial")
-    drawn = train.negatives.strategy
-    if sampled and kind in ("uniform", "all") and drawn != "uniform":
+    if sampled and kind in _STRATEGIES and _STRATEGIES[kind] != _STRATEGIES.get(trained):
         yield (
-            f"It was trained against {_DRAWN[drawn]} and is tested against items of the whole "
-            "catalogue: --exp.train.negatives.strategy uniform."
-        )
-    if sampled and kind == "popularity" and drawn == "uniform":
-        yield (
-            "It was trained against uniform negatives and is tested against popular ones: "
-            "--exp.train.negatives.strategy popularity."
+            f"It was trained against {_COMPETITORS[trained]} and is tested against "
+            f"{_COMPETITORS[kind]}: --exp.train.negatives.strategy {_STRATEGIES[kind]}."
         )
     if best in OF_TEXTS and needs & TOKEN_VECTORS and config.embed.source == "random":
         yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
@@ -320,8 +323,20 @@ def _advice_about_bricks(
 
 
 _OF_TEXTS = {"language_model", "item_vectors"}  # what bricks that read texts are built from
-_DRAWN = {
-    "impression": "the items shown beside a click",
-    "user": "the items shown to the user",
+_STRATEGIES = {
+    "popularity": "popularity",
+    "uniform": "uniform",
+    "all": "uniform",
+    "shown": "impression",
+    "rated": "impression",
+}
+"""By what a split is measured against the training negatives that are like it."""
+_COMPETITORS = {
     "popularity": "popular items",
+    "uniform": "items of the whole catalogue",
+    "all": "all items",
+    "shown": "the items shown beside a click",
+    "rated": "items rated low",
+    "given": "the negatives that the data give",
+    "none": "nothing",
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, aranges
+from legos.data.tables import Negatives
 from legos.errors import DataError
 from process.negatives import draw_negatives
 from process.raw import TRAIN, Impressions, RawData
@@ -15,6 +17,13 @@ from process.raw import TRAIN, Impressions, RawData
 SPLIT_RULE = "last book = test, second last = valid, every earlier one with a prefix = train"
 HELD_OUT = 2  # books a user
 NEGATIVES_IN_TRAIN, NEGATIVES_IN_EVALUATION = 4, 20
+NEGATIVES: Mapping[str, Negatives] = {
+    TRAIN: "popularity",
+    "valid": "popularity",
+    "test": "popularity",
+    "valid_uniform": "uniform",
+    "test_uniform": "uniform",
+}
 UNREAD = 0.2  # weight of a book nobody has read, so that every book can be a negative
 
 
@@ -44,16 +53,18 @@ def leave_last_out(sequences: RaggedArray, num_items: int, seed: int) -> dict[st
     users = np.arange(len(lengths))
     train = aranges(np.ones_like(lengths), lengths - 3)
     splits = {}
-    for name, of, targets, count, weights in (
-        (TRAIN, train.rows, train.values, NEGATIVES_IN_TRAIN, popular),
-        ("valid", users, lengths - 2, NEGATIVES_IN_EVALUATION, popular),
-        ("test", users, lengths - 1, NEGATIVES_IN_EVALUATION, popular),
-        ("valid_uniform", users, lengths - 2, NEGATIVES_IN_EVALUATION, uniform),
-        ("test_uniform", users, lengths - 1, NEGATIVES_IN_EVALUATION, uniform),
+    for name, of, targets, count in (
+        (TRAIN, train.rows, train.values, NEGATIVES_IN_TRAIN),
+        ("valid", users, lengths - 2, NEGATIVES_IN_EVALUATION),
+        ("test", users, lengths - 1, NEGATIVES_IN_EVALUATION),
+        ("valid_uniform", users, lengths - 2, NEGATIVES_IN_EVALUATION),
+        ("test_uniform", users, lengths - 1, NEGATIVES_IN_EVALUATION),
     ):
         known = trained if name == TRAIN else sequences
+        weights = uniform if NEGATIVES[name] == "uniform" else popular
         negatives = draw_negatives(generator, known, of, count, weights)
-        splits[name] = _impressions(generator, sequences, of, targets, negatives)
+        rows = _impressions(generator, sequences, of, targets, negatives)
+        splits[name] = replace(rows, negatives=NEGATIVES[name])
     return splits
 
 

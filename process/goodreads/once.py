@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from process.goodreads.leave_last_out import SPLIT_RULE
+from process.goodreads.leave_last_out import NEGATIVES, SPLIT_RULE
 from process.mind import read_mind
 from process.raw import RawData
 from process.tsv import require_file
@@ -38,5 +38,8 @@ def read_once(folder: Path, *, name: str) -> RawData:
         items=items[["item_id", "title", "description"]],
         text_fields=("title", "description"),
         category_fields=(),
+        splits={
+            name: replace(rows, negatives=NEGATIVES[name]) for name, rows in raw.splits.items()
+        },
         split_rule=f"{SPLIT_RULE}; negatives as given",
     )

@@ -263,4 +263,5 @@ def _impressions(
         candidate_values=book[order].astype(np.int32),
         candidate_offsets=offsets_of(asked.lengths + negatives.lengths),
         labels=label[order].astype(np.int8),
+        negatives="rated",
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
+from legos.data.tables import Negatives as Kind
 from legos.errors import DataError
 from process.interactions.rows import Interactions
 from process.interactions.splits import SPLITS, TEST, TRAIN, VALID, SplitRule
@@ -66,11 +67,12 @@ def make_impressions(
 
 
 class _Flavour(NamedTuple):
-    """A split to make: name, whose clicks, how many negatives of what weights, not in ``known``."""
+    """A split to make: name, whose clicks, how many negatives of what kind, not in ``known``."""
 
     name: str
     code: int
     number: int
+    kind: Kind
     weights: np.ndarray
     known: RaggedArray
 
@@ -111,15 +113,17 @@ def next_item_impressions(
     popular = np.where(clicked, np.bincount(train.item, minlength=items) + UNBOUGHT, 0)
     uniform = clicked.astype(np.float64)
     everything = interactions.by_user
-    flavours = [_Flavour(SPLITS[TRAIN], TRAIN, negatives.train, uniform, train.by_user)]
-    for suffix, count, weights in (
-        ("", negatives.candidates[0], popular),
-        ("_uniform", negatives.candidates[0], uniform),
-        *((f"_{count}", count, uniform) for count in negatives.candidates[1:]),
-    ):
+    flavours = [_Flavour(SPLITS[TRAIN], TRAIN, negatives.train, "uniform", uniform, train.by_user)]
+    weights: dict[Kind, np.ndarray] = {"popularity": popular, "uniform": uniform}
+    held_out: list[tuple[str, int, Kind]] = [
+        ("", negatives.candidates[0], "popularity"),
+        ("_uniform", negatives.candidates[0], "uniform"),
+        *((f"_{count}", count, "uniform") for count in negatives.candidates[1:]),
+    ]
+    for suffix, count, kind in held_out:
         for code in (VALID, TEST):
             name = f"{SPLITS[code]}{suffix}"
-            flavours.append(_Flavour(name, code, count, weights, everything))
+            flavours.append(_Flavour(name, code, count, kind, weights[kind], everything))
     has_history = interactions.rank > 0
     splits = {}
     names = numbered(0)  # splits share the strings
@@ -172,6 +176,7 @@ def _clicks(
         candidate_values=candidates.ravel(),
         candidate_offsets=np.arange(len(targets) + 1, dtype=np.int64) * candidates.shape[1],
         labels=labels.ravel(),
+        negatives=flavour.kind,
     )
 
 
@@ -202,6 +207,7 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
             candidate_values=asked.values,
             candidate_offsets=asked.offsets,
             labels=np.ones(len(asked.values), dtype=np.int8),
+            negatives="none",
         )
     return splits
 

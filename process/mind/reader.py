@@ -300,6 +300,7 @@ def _number_users(splits: Mapping[str, _Split]) -> tuple[np.ndarray, dict[str, I
             candidate_offsets=candidates.offsets,
             labels=rows.labels,
             oracle=part.oracle,
+            negatives="shown",
         )
         begin += len(rows)
     return users, impressions

@@ -77,6 +77,7 @@ class ShownLists:
                 candidate_values=shown.values.astype(np.int32),
                 candidate_offsets=shown.offsets,
                 labels=labels.astype(np.int8),
+                negatives="shown",
             )
         return found
 

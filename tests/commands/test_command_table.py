@@ -91,10 +91,13 @@ def test_a_command_is_called_what_the_user_typed(start: list[str], named: str) -
     assert f"{named}: error: the following arguments are required: --output" in done.stderr
 
 
+LEGOS = "../env/bin/python -m legos"
+
+
 @pytest.mark.parametrize(
     ("text", "as_legos", "as_module"),
     [
-        ("python worker.py --list", "legos run --list", "python worker.py --list"),
+        ("python worker.py --list", f"{LEGOS} run --list", "python worker.py --list"),
         (
             "accelerate launch worker.py --data config/data/mind.yaml",
             "accelerate launch -m legos run --data mind",
@@ -105,7 +108,7 @@ def test_a_command_is_called_what_the_user_typed(start: list[str], named: str) -
             "legos user-fields --help",
             "python -m process.user_fields --help",
         ),
-        ("  legos serve runs/shop", "  legos serve runs/shop", "  python -m legos serve runs/shop"),
+        ("  legos serve runs/shop", f"  {LEGOS} serve runs/shop", f"  {LEGOS} serve runs/shop"),
         ("python -m legos run", "python -m legos run", "python -m legos run"),
         ("config/data/mind.yaml:3: x", "config/data/mind.yaml:3: x", "config/data/mind.yaml:3: x"),
     ],
@@ -114,6 +117,7 @@ def test_command_lines_are_those_that_the_user_can_type(
     text: str, as_legos: str, as_module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")  # without the command legos
+    monkeypatch.setattr("sys.executable", "../env/bin/python")
     assert as_started(text) == as_module
     with started_as_legos():
         assert as_started(text) == as_legos

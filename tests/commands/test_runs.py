@@ -199,7 +199,7 @@ def test_rm_asks_and_removes_whole_runs(
     monkeypatch.setattr("sys.stdin", Answer("n\n"))
     assert "nothing was removed" in said("rm", str(nrms))
     monkeypatch.setattr("sys.stdin", Answer("y\n"))
-    assert "removed 1 runs" in said("rm", str(nrms))
+    assert "removed 1 run," in said("rm", str(nrms))
     assert not nrms.parent.exists()
     assert len(list(Path("runs/tiny/naml").iterdir())) == 2
     said("rm", "--yes", *map(str, Path("runs/tiny/naml").iterdir()))
@@ -236,7 +236,7 @@ def test_prune_frees_what_it_says(said: Any, place: Path) -> None:
     interrupted(old, 40)
     interrupted(young, 2)
     text = said("prune", "--dry-run")
-    assert re.search(r"would free [\d.]+ KiB: 1 unfinished runs and 3 last checkpoints", text)
+    assert re.search(r"would free [\d.]+ KiB: 1 unfinished run and 3 last checkpoints", text)
     assert old.is_dir()
     freed = re.search(r"would free ([\d.]+ KiB)", text)
     assert freed is not None

@@ -119,10 +119,12 @@ def test_a_watched_metric_without_groups_gives_way_to_one_that_has_some(tables: 
         ({"layout": "table", "split_rule": "by-time: a"}, "test", "shown", "popularity"),
         ({"layout": "goodreads-ucsd", "split_rule": "x"}, "test", "shown", "rated"),
         ({"layout": "table", "split_rule": "own"}, "test", "shown", "given"),
+        ({"layout": "own", "split_rule": "own", "negatives": {"test_9": "rated"}}, "test_9",
+         "shown", "rated"),
     ],
 )  # fmt: skip
 def test_what_negatives_are_follows_from_the_manifest(
-    manifest: dict[str, str], split: str, ranking: str, kind: str
+    manifest: dict[str, Any], split: str, ranking: str, kind: str
 ) -> None:
     assert negatives_of(manifest, split, ranking) == kind
 
