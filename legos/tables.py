@@ -5,7 +5,7 @@ The one module of ``legos/`` beside ``legos/commands`` that starts ``process``, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,7 +41,10 @@ def build(
     """
     from process.table.__main__ import build_from, build_parser
 
-    given = [_several(items), _several(events), [] if users is None else _several(users)]
+    given = [
+        [] if found is None else _several(found, what)
+        for found, what in ((items, "items"), (events, "events"), (users, "users"))
+    ]
     if not given[0] or not given[1]:
         raise DataError("items and events: both are needed")
     parser = build_parser()
@@ -59,12 +62,19 @@ def build(
     return Path(output)
 
 
-def _several(given: Any) -> list[Any]:
-    if isinstance(given, str | Path):
-        return [Path(given)]
-    if hasattr(given, "columns"):
-        return [given]
-    return [Path(each) if isinstance(each, str) else each for each in given]
+def _several(given: Any, what: str) -> list[Any]:
+    import pandas as pd
+
+    one = isinstance(given, str | Path | Mapping | pd.DataFrame | pd.Series)
+    every = [given] if one or not isinstance(given, Iterable) else given
+    found = [Path(each) if isinstance(each, str) else each for each in every]
+    for each in found:
+        if not isinstance(each, Path | pd.DataFrame):
+            raise DataError(
+                f"{what}: found a {type(each).__name__}, expected a file, a pandas DataFrame "
+                "(pd.DataFrame(rows)), or a list of these"
+            )
+    return found
 
 
 def _words(name: str, value: Any, known: set[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from legos.data.tables import Tables
-from legos.data.vector_files import refuse_unwritable, write_item_vectors
+from legos.data.vector_files import Encoder, refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
 from process import moments
 from process.command import CommandParser, run_cli
@@ -22,7 +22,8 @@ Encode every item's text with a language model: the mean of its last hidden stat
 
 The text fields of an item are joined by ". ". An item without any text is left out of the file;
 models give such items a learned vector. Item encoder `fixed_vectors` reads the file that
-embed.item_vectors names; `python -m process.semantic_codes` makes codes of it.
+embed.item_vectors names, and gives new items vectors in the same way, since the file says in which;
+`python -m process.semantic_codes` makes codes of it.
 """
 EPILOG = """\
 example:
@@ -93,7 +94,10 @@ def main(args: argparse.Namespace) -> None:
             sharing=Sharing.between(accelerator),
         )
     if accelerator.is_main_process:
-        write_item_vectors(args.output, ids, torch.from_numpy(vectors))
+        encoder = Encoder(
+            model=args.model, fields=args.field or tables.text_fields, max_length=args.max_length
+        )
+        write_item_vectors(args.output, ids, torch.from_numpy(vectors), encoder=encoder)
         print(
             f"{args.output}: {len(ids):,} vectors of {vectors.shape[1]:,} numbers; "
             f"{len(texts) - len(ids):,} items without text left out"

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from legos.data.texts import one_line
 from legos.errors import DataError
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
 from process.opening import BAD_GZIP, decompressed
-from process.texts import one_line
 from process.ties import line_hash
 
 _LINES_A_TICK = 10_000

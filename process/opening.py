@@ -23,7 +23,7 @@ def decompressed(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
     """The bytes of an open file, as they are or out of gzip or Zstandard.
 
     Args:
-        path: of the file; one that is called ``.gz`` must be one.
+        path: of the file, for errors; its name decides nothing.
         raw: the file, at its beginning.
 
     Raises:
@@ -34,7 +34,7 @@ def decompressed(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
     """
     magic = raw.read(4)
     raw.seek(0)
-    if magic.startswith(GZIP) or path.suffix == ".gz":
+    if magic.startswith(GZIP):
         stream: Any = BoundedGzip(path, raw)
     elif magic == ZSTD:
         stream = io.BufferedReader(_BoundedZstd(path, raw), _BUFFER)

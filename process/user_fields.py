@@ -17,6 +17,7 @@ import pandas as pd
 from rich.table import Table
 
 from legos.data.ragged import Ragged
+from legos.data.texts import plain_text
 from legos.data.tokenizers import load_tokenizer
 from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock
@@ -26,7 +27,6 @@ from process.command import CommandParser, run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.json_lines import Row, read_json_lines
 from process.summary import describe_sources, finished_tables
-from process.texts import plain_text
 from process.tokenization import Column, category_vocabulary, encode_content
 
 DESCRIPTION = """\

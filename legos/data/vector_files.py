@@ -2,7 +2,8 @@
 
 Two formats. ``.npy``: an array, row i belongs to item (user) i of the tables. ``.safetensors``: a
 tensor ``vectors`` or ``codes`` and, as metadata ``items`` (``users``), the JSON list of the raw ids
-of its rows; it goes by id, so it may hold others and in another order than the tables.
+of its rows; it goes by id, so it may hold others and in another order than the tables. Metadata
+``encoder`` says how ``python -m process.item_vectors`` made it, so that new items get theirs.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ from torch import Tensor
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_path
-from legos.records import NUMBERS, check_strings, parse_json, read_header, read_numbers
+from legos.records import (
+    NUMBERS,
+    Record,
+    check_record,
+    check_strings,
+    parse_json,
+    read_header,
+    read_numbers,
+)
 
 VECTORS, CODES = "vectors", "codes"
 NO_CODE = -1
-_FINGERPRINT = "fingerprint"  # key of the metadata
+_FINGERPRINT, _ENCODER = "fingerprint", "encoder"  # keys of the metadata
 _NUMPY, _SAFETENSORS = ".npy", ".safetensors"
 
 
@@ -47,6 +56,20 @@ class _Kind:
 
 
 _ITEM, _USER = _Kind("item", "item_id"), _Kind("user", "user_id")
+
+
+class Encoder(Record):
+    """What makes vectors out of texts, see :func:`legos.lm.states.text_vectors`.
+
+    Attributes:
+        model: name or folder of the language model.
+        fields: text fields that are joined.
+        max_length: tokens that a text keeps.
+    """
+
+    model: str
+    fields: list[str]
+    max_length: int
 
 
 @dataclass(frozen=True)
@@ -90,13 +113,19 @@ def read_item_codes(path: Path, tables: Tables) -> Tensor:
 
 
 def write_item_vectors(
-    path: Path, ids: Sequence[str], vectors: Tensor, *, fingerprint: str | None = None
+    path: Path,
+    ids: Sequence[str],
+    vectors: Tensor,
+    *,
+    fingerprint: str | None = None,
+    encoder: Encoder | None = None,
 ) -> None:
     """Write ``(rows, E)`` vectors of the items ``ids`` as ``.safetensors``, whole or not at all.
 
-    ``fingerprint`` says what they were made from; :func:`file_fingerprint` reads it.
+    ``fingerprint`` says what they were made from; :func:`file_fingerprint` reads it. ``encoder``
+    says how; :func:`encoder_of` reads it.
     """
-    _write(path, VECTORS, ids, vectors.float(), _ITEM, fingerprint)
+    _write(path, VECTORS, ids, vectors.float(), _ITEM, fingerprint, encoder)
 
 
 def write_user_vectors(
@@ -113,14 +142,33 @@ def write_item_codes(path: Path, ids: Sequence[str], codes: Tensor) -> None:
 
 def file_fingerprint(path: Path) -> str | None:
     """What a ``.safetensors`` file was made from; None where it is missing or does not say."""
-    if not path.is_file():
+    return _metadata(path).get(_FINGERPRINT)
+
+
+def encoder_of(path: Path) -> Encoder | None:
+    """How a file of vectors was made; None where it does not say.
+
+    Raises:
+        DataError: it says so in another form.
+    """
+    text = _metadata(path).get(_ENCODER)
+    if text is None:
         return None
+    where = f"{path}: metadata {_ENCODER!r}"
+    said = parse_json(text.encode("utf-8", "surrogatepass"), where)
+    return check_record(said, Encoder, where)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Of a ``.safetensors`` file; nothing where there is none."""
+    if path.suffix != _SAFETENSORS or not path.is_file():
+        return {}
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            return metadata.get(_FINGERPRINT)
+            found: dict[str, str] = file.metadata() or {}
+            return found
     except SafetensorError:
-        return None
+        return {}
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -268,11 +316,14 @@ def _write(
     values: Tensor,
     kind: _Kind,
     fingerprint: str | None = None,
+    encoder: Encoder | None = None,
 ) -> None:
     refuse_unwritable(path)
     metadata = {kind.plural: json.dumps(list(ids), ensure_ascii=False)}
     if fingerprint is not None:
         metadata[_FINGERPRINT] = fingerprint
+    if encoder is not None:
+        metadata[_ENCODER] = json.dumps(encoder.model_dump(), ensure_ascii=False)
     with atomic_path(path) as temporary:
         # save_file would write it for its owner's eyes alone
         temporary.write_bytes(save({tensor: values.cpu().contiguous()}, metadata=metadata))

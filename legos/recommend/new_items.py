@@ -10,18 +10,20 @@ import pandas as pd
 
 from legos.data.new_items import NewItems
 from legos.data.tables import Tables
+from legos.data.texts import one_line
 from legos.errors import DataError, nearest
 
 _ID = "item_id"
 
 
 def read_new_items(
-    frame: pd.DataFrame, tables: Tables, reads: Sequence[str], known: Collection[str]
+    frame: Any, tables: Tables, reads: Sequence[str], known: Collection[str]
 ) -> NewItems:
     """Items as a frame describes them.
 
     Args:
-        frame: column ``item_id`` and fields of the tables; other columns are not read.
+        frame: a DataFrame with column (or index) ``item_id`` and fields of the tables; other
+            columns are not read.
         tables: whose fields they get.
         reads: fields that the model reads.
         known: ids that are taken.
@@ -30,7 +32,15 @@ def read_new_items(
         DataError: no item, an id that is empty, taken or there twice, a text field that the model
             reads and no column has, an item without any text, a number that is none. Names the row.
     """
+    if not isinstance(frame, pd.DataFrame):
+        kind = type(frame).__name__
+        raise DataError(f"new items: found a {kind}, expected a pandas DataFrame with {_ID!r}")
+    if _ID in frame.index.names and _ID not in frame:
+        frame = frame.reset_index(_ID)
     columns = list(map(str, frame.columns))
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"new items: column {twice!r} is there twice")
     if _ID not in columns:
         raise DataError(f"new items: no column {_ID!r}; found {', '.join(columns) or 'none'}")
     if frame.empty:
@@ -78,16 +88,19 @@ def _refuse_ids(ids: list[str], known: Collection[str]) -> None:
 
 
 def _text(value: Any) -> str:
-    """A cell as one line of text; of a list its parts."""
+    """A cell as one line of text without markup, as tables have it; of a list its parts."""
     if isinstance(value, list | tuple | np.ndarray):
         return " ".join(filter(None, map(_text, value)))
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return ""
-    return " ".join(str(value).split())
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # an id in a column with gaps
+    return one_line(str(value))
 
 
 def _numbers(column: pd.Series[Any], ids: list[str]) -> np.ndarray:
-    found = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
+    with np.errstate(over="ignore"):
+        found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64).astype(np.float32)
     texts = [_text(value) for value in column.tolist()]
     for row, (number, text) in enumerate(zip(found, texts, strict=True)):
         if text and not np.isfinite(number):

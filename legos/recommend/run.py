@@ -24,6 +24,7 @@ from legos.recommend.catalogue import Catalogue
 from legos.recommend.everyone import PAGE, write_lists
 from legos.recommend.new_items import read_new_items
 from legos.recommend.readers import AReader, Asked, Reader, Readership, as_readers
+from legos.recommend.session import Session, refuse_size
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
 from legos.sharing import Sharing
@@ -37,28 +38,6 @@ class Opened:
 
     workplace: Workplace
     model: Recommending
-
-
-class Session:
-    """A user of whom a model remembers what it has read; an event costs one token.
-
-    Args:
-        catalogue: of ids.
-        session: by numbers.
-    """
-
-    def __init__(self, catalogue: Catalogue, session: Any) -> None:
-        self._catalogue, self._session = catalogue, session
-
-    def append(self, items: Sequence[str | int]) -> None:
-        """Read further items; they are not recommended from here on."""
-        self._session.append(self._catalogue.numbers(items))
-
-    def recommend(self, k: int = 10) -> pd.DataFrame:
-        """The best items that the user has not had: item_id, score, title."""
-        refuse_size(k)
-        best = self._session.best(k)
-        return self._catalogue.frame(best.items[0].cpu(), best.scores[0].cpu())
 
 
 class TrainedRun:
@@ -196,7 +175,7 @@ class TrainedRun:
     def _best(
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
     ) -> Best:
-        if not readers:
+        if not len(readers):
             return Best(torch.empty(0, k, dtype=torch.int64), torch.empty(0, k))
         asked = [self._readership.ask(reader, catalogue) for reader in readers]
         seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
@@ -311,8 +290,8 @@ class TrainedRun:
         """Add items by what they say; they are recommended at once, in this object.
 
         Args:
-            frame: column ``item_id`` and every text field that the model reads (empty where
-                unknown); categories and numbers may be missing. Other columns are not read.
+            frame: column (or index) ``item_id`` and every text field that the model reads (empty
+                where unknown); categories and numbers may be missing. Other columns are not read.
 
         Returns:
             Their ids.
@@ -355,6 +334,8 @@ class TrainedRun:
             InUseError: another process is writing this file.
         """
         refuse_size(k)
+        if page < 1:
+            raise ConfigError(f"page: {page}; expected a number of users from 1 on")
         chosen = self.users if users is None else [str(user) for user in users]
         for user in chosen:
             self._readership.number(user)
@@ -364,7 +345,7 @@ class TrainedRun:
             "checkpoint": checkpoint_content(checkpoint_in(self.folder)),
             "tables": self.tables.fingerprint,
             "added": catalogue.content(self.tables.num_items),
-            "k": k,
+            "k": int(k),
             "exclude_seen": exclude_seen,
         }
         return write_lists(
@@ -427,8 +408,3 @@ class TrainedRun:
     def _item(self, item: str | int) -> int:
         """Number of an item."""
         return int(self.catalogue.numbers([item])[0])
-
-
-def refuse_size(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ConfigError(f"k: {k!r}; expected a number of items from 1 on")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from legos.data.texts import one_line
 from process.bad_lines import BadLine, BadLines
 from process.json_lines import Row, read_json_lines
-from process.texts import one_line
 
 ITEM_KEYS = ("item_id", "parent_asin", "asin")
 TEXT_KEYS = {  # field -> the keys it may have, the first one that is filled counts

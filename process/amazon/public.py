@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from legos.data.texts import one_line
 from legos.errors import DataError
 from process.interactions.rows import Interactions
 from process.interactions.splits import SPLITS
 from process.moments import UNKNOWN_TIME
 from process.restricted_pickle import restricted_load
-from process.texts import one_line
 from process.tsv import require_file
 
 MATRICES = ("train_matrix.npz", "val_matrix.npz", "test_matrix.npz")

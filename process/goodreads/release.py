@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from legos.data.ragged import RaggedArray, from_lengths
+from legos.data.texts import one_line
 from legos.errors import DataError
 from process.genre.importers import Log, read_log
 from process.genre.scheme import load_scheme
 from process.goodreads.leave_last_out import SPLIT_RULE, leave_last_out
 from process.raw import RawData
 from process.restricted_pickle import load_pickled_npy
-from process.texts import one_line
 from process.ties import by_id
 from process.tsv import require_file
 

@@ -17,9 +17,9 @@ import pandas as pd
 
 from legos.data.ragged import Ragged, RaggedArray, stack
 from legos.data.spans import Spans, split_at_spaces
+from legos.data.texts import plain_text
 from legos.errors import DataError
 from process.raw import UNLABELLED
-from process.texts import plain_text
 from process.ties import by_id
 from process.tsv import Block, header_rows, read_blocks, refuse_repeated
 

@@ -144,6 +144,8 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         ("impression", "in which list it was shown: --impression request_id"),
         ("shown", "all items of a shown list: --shown slate"),
         ("label", "whether it was clicked, 0 or 1: --label clicked"),
+        ("review", "what the user wrote of the item, for models of reviews: --review comment"),
+        ("headline", "the headline of that review: --headline summary"),
     ):
         columns.add_argument(f"--{role}", metavar="COLUMN", help=text)
     for kind, text in (
@@ -239,6 +241,7 @@ def build_from(
 
 
 def _options(args: argparse.Namespace) -> Options:
+    from process.table.events import TEXTS
     from process.table.options import OWN, RULES, Options
 
     check_draws(args.candidates or (), args.cuts or (0.8, 0.9))
@@ -249,8 +252,9 @@ def _options(args: argparse.Namespace) -> Options:
     if rule is not None and rule not in RULES:
         rule, column = OWN, args.split
     roles = ("user", "item", "time", "event", "rating", "impression", "shown", "label")
+    texts = {role: getattr(args, role) for role in TEXTS if getattr(args, role) is not None}
     return Options(
-        columns={**{role: getattr(args, role) for role in roles}, "split": column},
+        columns={**{role: getattr(args, role) for role in roles}, "split": column, **texts},
         kinds={kind: tuple(getattr(args, kind)) for kind in ("text", "category", "number", "list")},
         leave_out=tuple(args.leave_out),
         weights=weights,

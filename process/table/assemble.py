@@ -128,7 +128,8 @@ def _raw(reading: Reading, name: str, parted: Parted) -> RawData:
     frame.insert(0, "item_id", np.array(kept.item_ids, dtype=object))
     _check_splits(reading, parted)
     is_shown = reading.has_lists
-    rated = not is_shown and reading.events.rating is not None
+    said = not is_shown and (reading.events.rating is not None or bool(reading.events.texts))
+    texts = {name: found[kept.place].tolist() for name, found in reading.events.texts.items()}
     settings = {**reading.options.settings(), "asked_again": reading.asked_again}
     return RawData(
         name=name,
@@ -144,7 +145,7 @@ def _raw(reading: Reading, name: str, parted: Parted) -> RawData:
         sources=[],
         oddities=reading.oddities,
         settings=settings,
-        further=reviews_table(kept, parted.codes, {}) if rated else {},
+        further=reviews_table(kept, parted.codes, texts) if said else {},
         time_ties=None
         if is_shown or kept.content is None or (kept.time < 0).all()
         else count_ties(kept.user, kept.time),
@@ -157,10 +158,12 @@ def _check_splits(reading: Reading, parted: Parted) -> None:
     for name in ("train", "valid"):
         if name not in parted.splits:
             most = int(np.bincount(kept.user, minlength=1).max(initial=0))
+            what = "lists with a click" if reading.has_lists else "events"
+            here = "" if reading.has_lists else f", the most that a user has here is {most}"
             raise DataError(
                 f"--split {rule}: {name} has no impressions, since an impression needs a "
-                f"click and what its user did before; a user needs {needed} events or more "
-                f"(leave-last-out: 4 for one in train), the most that a user has here is {most}"
+                f"click and what its user did before; a user needs {needed} {what} or more "
+                f"(leave-last-out: 4 for one in train){here}"
             )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from legos.files import write_text
 from legos.progress import PlainConsole
 from legos.terminal import as_started
 from process.raw import RawData, TokenizerSpec
@@ -90,6 +91,8 @@ def write_with_yaml(
         raw, output, tokenizers, force=force, unitok=unitok, given=given,
         beside=lambda manifest: {NAME: data_yaml(manifest, output)},
     )  # fmt: skip
+    if not (output / NAME).is_file():  # tables that were there, without it
+        write_text(output / NAME, data_yaml(manifest, output))
     print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
     print(f"  {as_started(next_command(manifest, output))}")
     return manifest
@@ -104,6 +107,8 @@ def _texts(raw: RawData) -> dict[str, list[str]]:
     if raw.user_fields is not None:
         for name in raw.user_fields.texts:
             texts[f"users.{name}"] = raw.user_fields.values[name].tolist()
+    for table, further in raw.further.items():
+        texts |= {f"{table}.{name}": column for name, column in further.texts.items()}
     return texts
 
 

@@ -7,68 +7,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from legos.errors import DataError
 from process.bad_lines import BadLine, BadLines
-from process.table.roles import find_roles
+from process.table.joining import refuse_two_writings
+from process.table.names import Names
+from process.table.roles import find_column, find_roles, missing_role
 from process.table.sources import Block, Source
-from process.table.times import EXPECTED, FORMS, read_times
-from process.table.values import NOTHING, each, id_of, is_spoiled, list_of, numbers, shown
+from process.table.times import (
+    EXPECTED,
+    FORMS,
+    SMALL,
+    SWAPPED,
+    UNSWAPPED,
+    read_small,
+    read_times,
+)
+from process.table.values import (
+    NOTHING,
+    each,
+    id_of,
+    is_spoiled,
+    list_of,
+    numbers,
+    plain_of,
+    shown,
+    text_of,
+)
 from process.ties import mix
 
 ROLES = ("user", "item", "time", "event", "rating", "shown", "impression", "label", "split")
+TEXTS = ("review", "headline")  # read where the user names a column alone: they are large
 SPLIT_NAMES = {
     "train": 0, "training": 0, "tr": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1,
     "test": 2, "testing": 2, "te": 2,
 }  # fmt: skip
 _NO, _YES = ("0", "false", "no", "n", "f", "0.0"), ("1", "true", "yes", "y", "t", "1.0")
-
-
-class Names:
-    """Distinct names in order of first appearance, with the place of the first.
-
-    Attributes:
-        codes: name -> code.
-    """
-
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-        self._first: list[tuple[Source, int]] = []
-
-    def first(self, code: int) -> str:
-        """The place where a name first appears, to begin a message with."""
-        source, line = self._first[code]
-        return source.at(line)
-
-    def code(
-        self, values: np.ndarray, lines: np.ndarray, source: Source, convert: Callable[[Any], str]
-    ) -> np.ndarray:
-        """``(n,)`` int32 codes of a block's values, -1 where there is none."""
-        if values.dtype == object:  # JSON may have lists and objects where a name is expected
-            values = np.fromiter(map(_single, values), object, len(values))
-        rows, distinct = pd.factorize(values, use_na_sentinel=True)
-        if not len(distinct):
-            return np.full(len(values), -1, dtype=np.int32)
-        codes = np.empty(len(distinct) + 1, dtype=np.int32)
-        codes[-1] = -1
-        starts = np.full(len(distinct), -1)
-        starts[rows[::-1]] = np.arange(len(rows))[::-1]
-        for place, value in enumerate(distinct.tolist()):
-            name = convert(value)
-            code = self.codes.get(name, -1)
-            if not name:
-                codes[place] = -1
-                continue
-            if code < 0:
-                code = self.codes[name] = len(self.codes)
-                self._first.append((source, int(lines[starts[place]])))
-            codes[place] = code
-        return codes[rows]
-
-
-def _single(value: Any) -> Any:
-    return None if isinstance(value, list | dict | tuple | np.ndarray) else value
 
 
 @dataclass
@@ -84,7 +58,9 @@ class Events:
         list: ``(K,)`` int32 codes of impressions; None where no column has them.
         clicked: ``(K,)`` bool: labelled 1; None where no column has labels.
         split: ``(K,)`` int8: 0 train, 1 valid, 2 test; None where no column has them.
+        review, headline: ``(K,)`` str objects; None where the user names no column.
         roles: role -> column, by label of the source.
+        unread: columns that have no role.
         forms: how times are written, and how many.
         num_lists: lists of shown items that had no ids.
     """
@@ -101,7 +77,10 @@ class Events:
     list: np.ndarray | None = None
     clicked: np.ndarray | None = None
     split: np.ndarray | None = None
+    review: np.ndarray | None = None
+    headline: np.ndarray | None = None
     roles: dict[str, dict[str, str]] = field(default_factory=dict)
+    unread: dict[str, None] = field(default_factory=dict)
     forms: dict[str, int] = field(default_factory=dict)
     num_lists: int = 0
 
@@ -119,7 +98,14 @@ class Events:
             if values is not None:
                 bits = values.astype(np.float64).view(np.uint64)
                 found = mix(found ^ bits)
+        for texts in self.texts.values():
+            found = mix(found ^ _hashes(texts.tolist()))
         return found
+
+    @property
+    def texts(self) -> dict[str, np.ndarray]:
+        """What users wrote, ``(K,)`` str objects by field."""
+        return {name: found for name in TEXTS if (found := getattr(self, name)) is not None}
 
     def release(self) -> None:
         """Forget the events but for what splits and lists are made of; interactions have them."""
@@ -130,10 +116,13 @@ class Events:
     def take(self, rows: np.ndarray) -> Events:
         """Some events by mask or number; names stay."""
         part = Events(self.users, self.items, self.kinds, self.lists)
-        for name in ("user", "item", "time", "rating", "kind", "list", "clicked", "split"):
+        for name in (
+            *("user", "item", "time", "rating", "kind", "list", "clicked", "split"),
+            *TEXTS,
+        ):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[rows])
-        part.roles, part.forms = self.roles, self.forms
+        part.roles, part.unread, part.forms = self.roles, self.unread, self.forms
         return part
 
 
@@ -169,6 +158,7 @@ def read_events(
         if not own_split:
             roles.pop("split", None)
         events.roles[source.label] = roles
+        events.unread |= dict.fromkeys(n for n in source.names if n not in roles.values())
         for block in source.blocks(list(dict.fromkeys(roles.values())), bad):
             parts.append(_BlockReader(events, source, roles, block, bad, first_form).read())
     if not parts:
@@ -179,6 +169,7 @@ def read_events(
     parts.clear()
     for name, values in every.items():
         setattr(events, name, values)
+    refuse_two_writings(events.users.codes, events.users.first)
     return _of_one_form(events, form, first_form, bad)
 
 
@@ -191,12 +182,15 @@ def _concatenated(parts: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarr
 def _roles(source: Source, given: Mapping[str, str | None]) -> dict[str, str]:
     roles = find_roles(source, given, wanted=ROLES, needed=["user"])
     if "item" not in roles and "shown" not in roles:
-        find_roles(source, given, wanted=["item"], needed=["item"])  # raises
+        raise DataError(missing_role(source, "item", roles.values()))
     if "label" in roles and not {"impression", "shown"} & roles.keys() and not given.get("label"):
         del roles["label"]
+    for role in TEXTS:
+        if (name := given.get(role)) is not None:
+            roles[role] = find_column(source, name, f"--{role}")
     if "impression" in roles and "label" not in roles:
         if given.get("impression"):
-            find_roles(source, given, wanted=["label"], needed=["label"])  # raises
+            raise DataError(missing_role(source, "label", roles.values()))
         del roles["impression"]
     return roles
 
@@ -264,11 +258,16 @@ class _BlockReader:
             found["rating"] = stars.astype(np.float32)
             self.refuse(wrong, "rating", "a number")
         if (kinds := self.column("event")) is not None:
-            found["kind"] = events.kinds.code(kinds, lines, source, id_of)
+            found["kind"] = events.kinds.code(kinds, lines, source, plain_of)
             self.refuse(found["kind"] < 0, "event", "a kind of event")
         if (splits := self.column("split")) is not None:
-            found["split"] = each(splits, lambda x: SPLIT_NAMES.get(id_of(x).lower(), -1), np.int8)
+            found["split"] = each(
+                splits, lambda x: SPLIT_NAMES.get(plain_of(x).lower(), -1), np.int8
+            )
             self.refuse(found["split"] < 0, "split", "train, valid or test")
+        for role in TEXTS:
+            if (texts := self.column(role)) is not None:
+                found[role] = each(texts, text_of)
         if shown_items is not None:
             return self._shown(found, shown_items)
         if (lists := self.column("impression")) is not None:
@@ -286,12 +285,15 @@ class _BlockReader:
             return np.full(len(self.block), -1), np.full(len(self.block), -1, dtype=np.int8)
         zoned = self.roles["time"] in self.source.zoned
         ticks, form, wrong = read_times(values, zoned=zoned)
+        if wrong.any():
+            swapped = each(values, lambda x: SWAPPED.fullmatch(plain_of(x)) is not None, bool)
+            self.refuse(wrong & swapped, "time", UNSWAPPED)
         self.refuse(wrong, "time", EXPECTED)
         for code in np.unique(form[(form >= 0) & self.good]).tolist():
             if code not in self.first_form:
                 row = int(((form == code) & self.good).argmax())
                 name, value = self.roles["time"], shown(values[row])
-                message = f"{name!r} is {value}; most others are {{usual}}"
+                message = f"{name!r} is {value}; most others are "
                 kind = "time written unlike the others"
                 self.first_form[code] = BadLine(self.at(row), kind, message)
         return ticks, form
@@ -336,8 +338,12 @@ def _unspoiled(reader: _BlockReader) -> Callable[[Any], str]:
     return convert
 
 
+def _split(value: Any) -> int:
+    return SPLIT_NAMES.get(plain_of(value).lower(), -1)
+
+
 def _label(value: Any) -> int:
-    text = id_of(value).lower()
+    text = plain_of(value).lower()
     return 1 if text in _YES else 0 if text in _NO else -1
 
 
@@ -355,7 +361,7 @@ def _marks(
         return [name in found for name in names]
     if clicks is None:
         return None
-    found = list_of(clicks[row]) if id_of(str(clicks[row])).lower() not in NOTHING else []
+    found = list_of(clicks[row]) if str(clicks[row]).strip().lower() not in NOTHING else []
     return [name in found for name in names] if set(found) <= set(names) else None
 
 
@@ -367,9 +373,14 @@ def _of_one_form(
     usual = int(counts.argmax())
     for code in np.flatnonzero(counts).tolist():
         if code != usual:
-            message = str(first[code]).format(usual=FORMS[usual]).split(": ", 1)[1]
+            message = str(first[code]).removeprefix(f"{first[code].at}: ") + FORMS[usual]
             bad.add(BadLine(first[code].at, first[code].kind, message), int(counts[code]))
     events.forms = {FORMS[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()}
-    if counts.sum() == counts[usual]:
-        return events
-    return events.take((form < 0) | (form == usual))
+    if counts.sum() > counts[usual]:
+        kept = (form < 0) | (form == usual)
+        events, form = events.take(kept), form[kept]
+    if usual == SMALL and counts[usual]:
+        small = form == SMALL
+        events.time[small], told = read_small(events.time[small])
+        events.forms[told] = events.forms.pop(FORMS[SMALL])
+    return events

@@ -14,7 +14,7 @@ import pandas as pd
 from legos.errors import DataError
 from process.table.roles import plain
 from process.table.times import COMPACT, TICKS, read_times
-from process.table.values import each, list_of, numbers, text_of
+from process.table.values import each, list_of, numbers, shown, text_of
 
 Kind = Literal["text", "category", "number", "list", "left out"]
 KINDS: tuple[Kind, ...] = ("text", "category", "number", "list")
@@ -41,6 +41,7 @@ TEXTS = frozenset({"title", "description", "abstract"})
 RESERVED = frozenset({"item_id", "user_id", "history", "impression_id", "synthetic", "split"})
 _CODES = re.compile(r"(?:^|_)(?:id|ids|code|nr|no|ean|gtin|upc|isbn|zip|plz|number|nummer)$")
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_UNNAMED = re.compile(r"\(unnamed\)|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 _LISTED = re.compile(r"\[.*\]|\(.*\)")
 _SAMPLE = 20_000  # filled values that decide on a kind
 _MANY_WORDS = 4.0  # mean of a text
@@ -83,6 +84,8 @@ def choose_fields(
         kind, why = (given[column], "as you say") if column in given else ("left out", "")
         if column not in given:
             kind, why = _guess(name, values, commas=commas)
+            if kind == "number" and _UNNAMED.fullmatch(column):
+                kind, why = "left out", "numbers without a name, such as those of rows"
         fields.append(Field(column, name, kind, why))
         if kind != "left out":
             taken.add(name)
@@ -103,13 +106,17 @@ def field_values(values: np.ndarray, field: Field, label: str, *, commas: bool) 
         ticks, form, impossible = read_times(values, zoned=False)
         if not impossible.any() and (form >= 0).any():
             return np.where(form < 0, np.nan, ticks / (86_400 * TICKS)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = found.astype(np.float32)
+    wrong |= np.isinf(single)
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{label}: number field {field.column!r}: {int(wrong.sum()):,} values are no numbers, "
-            f"the first is {values[row]!r}; --text or --category {field.column} reads it as words"
+            f"{label}: number field {field.column!r}: {int(wrong.sum()):,} values are no numbers "
+            f"of 32 bits, the first is {shown(values[row])}; --text or --category {field.column} "
+            "reads it as words"
         )
-    return found.astype(np.float32)
+    return single
 
 
 def _join(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,22 @@ def join_ids(ids: Sequence[str], known: Sequence[str], label: str, known_label: 
                 "write the ids alike in all files"
             )
     return Joined(loose, f"ids are numbers written in two ways: {example}")
+
+
+def refuse_two_writings(codes: Mapping[str, int], at: Callable[[int], str]) -> None:
+    """Raise DataError where ``7`` and ``7.0`` are two names, so that one would count as two.
+
+    Args:
+        codes: name -> number.
+        at: place where the name of a number stands.
+    """
+    for name, code in codes.items():
+        whole = _FLOAT.fullmatch(name) if name.endswith("0") else None
+        if whole is not None and whole[1] in codes:
+            raise DataError(
+                f"{at(code)}: id {name!r} is {whole[1]!r} in {at(codes[whole[1]])}: one number in "
+                "two ways of writing; write the ids alike in all files (pandas: as Int64, or text)"
+            )
 
 
 def as_number(name: str) -> str:

@@ -113,6 +113,7 @@ class Options:
             (self.negatives is not None, "--negatives"),
             (self.candidates is not None, "--candidates"),
             (self.ordered, "--ordered"),
+            (bool({"review", "headline"} & self.columns.keys()), "--review and --headline"),
         ):
             if given:
                 raise DataError(

@@ -35,7 +35,7 @@ USUAL: Mapping[str, Sequence[str]] = {  # the first that is there counts; case a
         "behavior_type", "interaction", "interaction_type", "type", "ereignis", "aktion", "art",
         "行为", "行为类型", "事件",
     ),
-    "rating": ("rating", "stars", "overall", "score", "bewertung", "sterne", "note", "评分"),
+    "rating": ("rating", "stars", "overall", "score", "bewertung", "sterne", "评分"),
     "impression": ("impression_id", "impression", "request_id", "slate_id"),
     "shown": ("shown", "shown_items", "impressions", "slate", "candidates", "displayed"),
     "label": ("label", "labels", "clicked", "click", "clicks", "is_click", "is_clicked"),
@@ -45,6 +45,7 @@ MEANS = {
     "user": "who did it", "item": "to which item", "time": "when", "event": "what was done",
     "rating": "stars", "impression": "which list it was shown in", "shown": "all items of the list",
     "label": "whether it was clicked", "split": "train, valid or test",
+    "review": "what the user wrote of it", "headline": "the headline of that",
 }  # fmt: skip
 
 
@@ -104,12 +105,13 @@ def find_roles(
                 break
     for role in needed:
         if role not in found:
-            raise DataError(_missing(source, role))
+            raise DataError(missing_role(source, role, found.values()))
     return found
 
 
-def _missing(source: Source, role: str) -> str:
-    names = {plain(name): name for name in source.names}
+def missing_role(source: Source, role: str, taken: Iterable[str] = ()) -> str:
+    """The message about a role that no column has; the nearest name is none of those taken."""
+    names = {plain(name): name for name in source.names if name not in taken}
     close = [
         match
         for usual in USUAL[role]

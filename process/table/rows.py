@@ -11,6 +11,7 @@ import pandas as pd
 from legos.errors import DataError
 from process.bad_lines import BadLine, BadLines
 from process.table.fields import Field, Kind, choose_fields, field_values
+from process.table.joining import refuse_two_writings
 from process.table.roles import find_column, find_roles, plain
 from process.table.sources import Source
 from process.table.values import each, id_of, is_spoiled, shown
@@ -80,6 +81,7 @@ def read_rows(
     every = np.concatenate([block.ids for block in blocks])
     at = [block.source.at(line) for block in blocks for line in block.lines.tolist()]
     kept, twice = _fullest(every, columns)
+    refuse_two_writings({every[row]: row for row in kept.tolist()}, at.__getitem__)
     if twice > 0.5 * len(every):
         other = "events" if role == "item" else "items or events"
         raise DataError(

@@ -25,7 +25,6 @@ from process.table.delimited import Delimited
 from process.tsv import what_is_there
 
 ROWS_A_BLOCK = 1 << 16
-_PEEK = 20_000  # objects whose keys say what columns JSON lines have
 _SAMPLE = 1 << 16
 _OTHERS = {
     b"PK\x03\x04": "an Excel workbook or a zip file; save the sheet as CSV (UTF-8), or unpack it",
@@ -139,8 +138,9 @@ class _JsonLines:
         self._path = path
         found: dict[str, None] = {}
         rows = read_json_lines([path], f"looking at {path.name}", bad=BadLines(max_share=1))
-        for row in islice(rows, _PEEK):
-            found |= dict.fromkeys(row.values)
+        for row in rows:  # all of them: a column may begin anywhere
+            if not row.values.keys() <= found.keys():
+                found |= dict.fromkeys(row.values)
         self.names = list(found)
 
     def at(self, line: int) -> str:
@@ -191,15 +191,16 @@ class _Frames:
     def of_frame(cls, frame: pd.DataFrame, label: str) -> _Frames:
         import pyarrow as pa
 
-        if any(name is not None for name in frame.index.names):
-            frame = frame.reset_index()
+        named = [name for name in frame.index.names if name is not None and name not in frame]
+        if named:
+            frame = frame.reset_index(named)
         columns = [str(name) for name in frame.columns]
         if not len(frame):
             raise DataError(f"{label}: it has no rows")
         twice = [name for name in columns if columns.count(name) > 1]
         if twice:
             raise DataError(f"{label}: column {twice[0]!r} is there twice")
-        arrays = [_as_arrow(frame.iloc[:, place]) for place in range(len(columns))]
+        arrays = [_as_arrow(frame.iloc[:, place], label) for place in range(len(columns))]
         return cls(pa.table(dict(zip(columns, arrays, strict=True))), label, None)
 
     def at(self, line: int) -> str:
@@ -243,14 +244,21 @@ def _hash(table: Any) -> str:
     return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
-def _as_arrow(column: pd.Series[Any]) -> Any:
+def _as_arrow(column: pd.Series[Any], label: str) -> Any:
     """A column in Arrow; where its values are of several kinds, each in its own writing."""
     import pyarrow as pa
 
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
     try:
         return pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except pa.ArrowException:
         return pa.array([None if _is_nothing(x) else str(x) for x in column.tolist()])
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{label}: column {column.name!r} holds half a character (an unpaired surrogate) in "
+            f"{error.object!r}"
+        ) from None
 
 
 def _is_nothing(value: Any) -> bool:
@@ -265,6 +273,11 @@ def _as_numpy(column: Any) -> np.ndarray:
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
         kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        try:
+            column, kind = column.cast(pa.large_string()), pa.large_string()
+        except pa.ArrowInvalid:  # an image, say
+            return np.fromiter(column.to_pylist(), object, len(column))
     nested = pa.types.is_nested(kind) or pa.types.is_decimal(kind)
     if nested or pa.types.is_time(kind) or pa.types.is_duration(kind):
         return np.fromiter(column.to_pylist(), object, len(column))

@@ -13,6 +13,7 @@ from process.table.languages import Choice
 from process.table.reading import Reading
 from process.table.roles import MEANS
 from process.table.rows import Rows
+from process.table.values import listed
 
 
 def tell_reading(reading: Reading, console: Console) -> None:
@@ -22,6 +23,8 @@ def tell_reading(reading: Reading, console: Console) -> None:
         for role, column in roles.items():
             table.add_row(column, f"{role}: {MEANS[role]}", label)
     console.print(table)
+    if reading.events.unread:
+        console.print(f"not read: {listed(list(reading.events.unread))}", highlight=False)
     forms = reading.events.forms
     if forms:
         usual = max(forms, key=forms.__getitem__)

@@ -15,6 +15,7 @@ from process.table.values import NOTHING
 TICKS = 1_000_000  # a second
 UNKNOWN = -1
 FORMS = (
+    "numbers that are no moments: they order the events, no more",
     "Unix seconds",
     "Unix milliseconds",
     "Unix microseconds",
@@ -25,10 +26,15 @@ FORMS = (
     "dates such as 31.01.2025, read as UTC",
     "dates such as 2025年1月31日, read as UTC",
 )
-SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS, COMPACT, ZONED, PLAIN, DOTTED, CHINESE = range(9)
+SMALL, SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS = range(5)
+COMPACT, ZONED, PLAIN, DOTTED, CHINESE = range(5, 10)
 EXPECTED = (
     "a time from 1970 to now: Unix seconds, ms, µs or ns, or a date such as 2025-01-31 18:30:00"
 )
+SWAPPED = re.compile(r"\d{1,2}[/-]\d{1,2}[/-]\d{2,4}(?:[ T].*)?")
+UNSWAPPED = "a date that can be read in one way, such as 2024-12-31 or 31.12.2024"
+_LEAST = 1e8  # Unix seconds of 1973; below are counters, years and days of spreadsheets
+_DAYS_TO_1970 = 25_569  # of spreadsheets, which count from 1899-12-30
 _UNITS = ((1e17, NANOSECONDS, 1e3), (1e14, MICROSECONDS, 1.0), (1e11, MILLISECONDS, 1e-3))
 _ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
 _CLOCK = r"(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)"
@@ -83,7 +89,7 @@ def _epochs(numbers: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Units by size: as seconds 1e11 is the year 5138."""
     wrong, empty = np.isinf(numbers), np.isnan(numbers)
     numbers = np.where(wrong | empty, 0, numbers)
-    form, ticks = np.full(len(numbers), SECONDS), np.floor(numbers * TICKS)
+    form, ticks = np.where(numbers < _LEAST, SMALL, SECONDS), np.floor(numbers * TICKS)
     for least, unit, factor in _UNITS:
         mine = (numbers >= least) & (form == SECONDS)
         form[mine] = unit
@@ -146,6 +152,28 @@ def _moment(year: str, month: str, day: str, clock: str | None) -> int:
     hour = clock if clock[1] != ":" else f"0{clock}"
     moment = datetime.fromisoformat(f"{year}-{int(month):02}-{int(day):02}T{hour}")
     return round(moment.replace(tzinfo=UTC).timestamp() * TICKS)
+
+
+def read_small(ticks: np.ndarray) -> tuple[np.ndarray, str]:
+    """A whole column of numbers too small for Unix times, as what it says.
+
+    Args:
+        ticks: ``(n,)`` int64 the numbers, times ``TICKS``.
+
+    Returns:
+        ``(n,)`` int64 Unix microseconds where they are years or days of a spreadsheet, else as they
+        were, which keeps their order; and how they were read.
+    """
+    latest = LATEST * TICKS
+    years = ticks // TICKS
+    if not (ticks % TICKS).any() and years.min() >= 1970 and years.max() <= 2100:
+        moments = (years - 1970).astype("datetime64[Y]").astype("datetime64[us]").astype(np.int64)
+        if moments.max() <= latest:
+            return moments, "years, read as their first day"
+    moments = (ticks - _DAYS_TO_1970 * TICKS) * 86_400
+    if moments.min() >= 0 and moments.max() <= latest:
+        return moments, "days since 1900, as spreadsheets write dates, read as UTC"
+    return ticks, FORMS[SMALL]
 
 
 def _checked(

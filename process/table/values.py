@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from legos.data.texts import one_line
 from legos.errors import DataError
-from process.texts import one_line
 
+NO_ID = frozenset({"nan", "null", "none", "n/a", "#n/a", "<na>", r"\n"})  # "NA", "-" may be ids
 NOTHING = frozenset({"", "na", "n/a", "nan", "none", "null", r"\n", "-", "#n/a", "<na>"})
 _MONEY = re.compile(r"^(?:[$€£¥₹]|USD|EUR|CNY|RMB)|(?:[$€£¥₹元]|USD|EUR|CNY|RMB)$", re.IGNORECASE)
 _BLANKS = re.compile(r"[\s\u00a0\u202f']")  # people and spreadsheets group digits by them
@@ -36,10 +37,18 @@ def each(values: np.ndarray, convert: Callable[[Any], Any], dtype: Any = object)
 
 
 def id_of(value: Any) -> str:
-    """An id as text, "" where there is none; 12.0 as ``12``."""
+    """The id of somebody or something, "" where there is none: no list or object is one."""
+    if isinstance(value, list | dict | tuple | np.ndarray):
+        return ""
+    name = plain_of(value)
+    return "" if name.lower() in NO_ID else name
+
+
+def plain_of(value: Any) -> str:
+    """A single value as text, "" where there is none or only bytes; 12.0 as ``12``."""
     if type(value) is str:
         return value.strip()
-    if value is None or value != value:
+    if value is None or value != value or isinstance(value, bytes):
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -57,7 +66,7 @@ def text_of(value: Any) -> str:
         return ", ".join(filter(None, map(text_of, value)))
     if isinstance(value, dict):
         return one_line(json.dumps(value, ensure_ascii=False, default=str))
-    text = id_of(value)
+    text = plain_of(value)
     return one_line(text) if text else ""
 
 
@@ -68,8 +77,8 @@ def list_of(value: Any) -> list[str]:
         value: a list, or a text.
     """
     if isinstance(value, np.ndarray | list | tuple):
-        return list(filter(None, map(id_of, value)))
-    text = id_of(value)
+        return list(filter(None, map(plain_of, value)))
+    text = plain_of(value)
     if text.startswith(("[", "(")) and text.endswith(("]", ")")):
         for read in (json.loads, ast.literal_eval):
             try:
@@ -157,13 +166,13 @@ def _cell(value: Any) -> str:
         return str(int(value))
     if isinstance(value, Decimal):
         return str(value)
-    text = str(value) if isinstance(value, np.ndarray | list | dict) else id_of(value)
+    text = str(value) if isinstance(value, np.ndarray | list | dict) else plain_of(value)
     return "" if text.lower() in NOTHING else text
 
 
 def shown(value: Any) -> str:
     """A value as errors print it."""
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -43,11 +43,16 @@ from process.interactions.impressions import Negatives
 from process.raw import TokenizerSpec
 from process.recbole.__main__ import build_parser as recbole_parser
 from process.recbole.__main__ import main as recbole
+from process.table.assemble import read_own
+from process.table.options import Options as OwnOptions
+from process.table.sources import open_source
 from process.tables import write_tables
 from tests.lm.cached import PARTS, TOKENS, cache, states
 from tests.modes.tiny_config import tiny_config
 from tests.process.genre.test_store import answer, rejected
+from tests.process.table.own import records
 from tests.reports.test_report import run_folder
+from tests.shop import make_shop
 from tests.systems.cllm4rec.test_token_store import Encoder, corpus
 from tests.systems.recsysllm.reviews import write_raw
 from tests.tiny import tiny_tables
@@ -240,6 +245,25 @@ def _store(folder: Path) -> Read:
     return read
 
 
+def _own_data(folder: Path) -> Read:
+    shop = make_shop("en", items=30, events=160, users=9, unclicked=2, unknown=1)
+    paths = {name: folder / f"{name}.csv" for name in ("items", "users")}
+    for name, path in paths.items():
+        getattr(shop, name).to_csv(path, index=False)
+    paths["events"] = folder / "events.jsonl"
+    paths["events"].write_text("\n".join(records(shop.events)))
+    options = OwnOptions(max_bad=0)
+
+    def read() -> None:
+        sources = [
+            [open_source(paths[name], name, encoding="utf-8", quotes=True)]
+            for name in ("items", "events", "users")
+        ]
+        read_own(*sources, name="shop", options=options)
+
+    return read
+
+
 def _recbole(folder: Path) -> Read:
     write_json(folder / "export.json", {"tables": "t", "name": "n", "events": "0" * 64})
     result = {"hit@5": 0.2, "ndcg@5": 0.1}
@@ -335,6 +359,13 @@ TARGETS: dict[str, Target] = {
         12,
         frozenset({"scheme", "parameters", "text", "time", "final", "model", "source", "version"}),
         harmless=("half a pair",),
+    ),
+    "own data": Target(
+        _own_data,
+        ("items.csv", "users.csv", "events.jsonl"),
+        8,
+        frozenset({"ts"}),
+        harmless=("half a pair", "first half", "without its end"),
     ),
     "recbole": Target(_recbole, ("export.json", "HGN.json"), 8, frozenset({"tables", "name"})),
 }

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
+from legos.data.vector_files import write_item_vectors
 from legos.errors import ConfigError
 from legos.modes.train_test import open_system
 from legos.recommend.run import Opened, TrainedRun
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
+from process.item_vectors import build_parser as parser_of_vectors
+from process.item_vectors import main as item_vectors
 from tests.modes.tiny_config import NAML, tiny_config
 from tests.tiny import tiny_tables
 
@@ -68,6 +72,33 @@ def test_an_item_without_a_learned_vector_goes_by_what_it_says(tables: Path) -> 
     title = " ".join(["music1"] * 4)
     run.add_items(pd.DataFrame({"item_id": ["a", "b"], "title": [title, title]}))
     assert run.score([["N3"]], ["a", "b"]).iloc[0].nunique() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_new_item_gets_a_given_vector_as_the_others_did(
+    tables: Path, tmp_path: Path, inside: bool
+) -> None:
+    path = tmp_path / "vectors.safetensors"
+    item_vectors(parser_of_vectors().parse_args(["--tables", str(tables), "--output", str(path)]))
+    given: dict[str, Any] = {"name": "fixed_vectors", "normalise": True}
+    item = {"name": "id_and_content", "content": given} if inside else given
+    config = tiny_config(tables, tables, model={**NAML, "item": item}).model_dump()
+    config["embed"]["item_vectors"] = str(path)
+    run = opened(RunConfig.model_validate(config))
+    known = run.items.iloc[:7]
+    for rows, ids in ((slice(0, 5), "abcde"), (slice(5, 7), "fg")):
+        run.add_items(known.iloc[rows].assign(item_id=list(ids)))
+    vectors = run.item_vectors()
+    encoder = run.catalogue.model.model.item_encoder  # type: ignore[attr-defined]
+    shared = encoder.id.unknown.detach() if inside else 0.0
+    learnt = encoder.id.vectors[:7].detach() if inside else 0.0
+    expected = vectors.iloc[:7].to_numpy() - np.asarray(learnt) + np.asarray(shared)
+    assert np.allclose(vectors.loc[list("abcdefg")], expected, atol=1e-5)
+    write_item_vectors(path, list(known["item_id"]), torch.ones(7, 4))  # says nothing of its maker
+    other = opened(RunConfig.model_validate(config))
+    with pytest.raises(ConfigError, match=r"nothing in .* says what made its vectors"):
+        other.add_items(known.iloc[:1].assign(item_id="a"))
 
 
 @pytest.mark.parametrize("item", [{"name": "id"}])

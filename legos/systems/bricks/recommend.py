@@ -5,14 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from copy import copy
+from functools import cached_property
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import pad
 
+from legos.blocks.embedding import GivenVectors
 from legos.data.items import ItemStore, States, with_generated
 from legos.data.new_items import NewItems
+from legos.data.vector_files import Encoder, encoder_of
 from legos.errors import ConfigError
+from legos.lm.locate import model_folder
+from legos.lm.states import text_vectors
 from legos.recommender import Recommender
 from legos.registry import brick_class, bricks_in
 from legos.systems.bricks.score import (
@@ -28,6 +35,7 @@ from legos.workplace.language import language_of_new_items
 from legos.workplace.workplace import Workplace
 
 _READ_CONTENT = frozenset({"embeddings", "language_model"})  # arguments of item encoders
+_GIVEN = "item_vectors"
 
 
 class BricksRecommender(ByScores):
@@ -56,6 +64,8 @@ class BricksRecommender(ByScores):
     @property
     def reads(self) -> Sequence[str]:
         """Fields of the tables that the item encoder, or its language model, may read."""
+        if self._encoder is not None:
+            return self._encoder.fields
         return [field.column.partition("@")[0] for field in self.workplace.config.data.fields]
 
     @property
@@ -97,17 +107,60 @@ class BricksRecommender(ByScores):
         ByScores.__init__(other, torch.cat([self.offered, new]), self.device)
         other.store = self._with_content(items)
         ids = torch.arange(known, len(other.store), device=self.device)
+        encoder, given = self.model.item_encoder, self._given(items)
         with torch.no_grad():
             pages = ids.split(self.workplace.config.exp.evaluate.page_size)
-            made = [self.model.encode_items(other.store.batch(page)).float() for page in pages]
-        other.vectors = torch.cat([self.vectors, *made])
+            made = [functional_call(encoder, given, (other.store.batch(page),)) for page in pages]
+        other.vectors = torch.cat([self.vectors, *(vectors.float() for vectors in made)])
         return other
+
+    @cached_property
+    def _item_reads(self) -> set[str]:
+        """Arguments of the item encoder and of those inside it."""
+        bricks = bricks_in(self.workplace.config.bricks)
+        kinds = [brick_class(brick) for key, brick in bricks if key[:4] == "item"]
+        return {name for kind in kinds if kind for name in inspect.signature(kind).parameters}
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        """What made the given vectors of items; None where none are read, or it is not known."""
+        path = self.workplace.config.embed.item_vectors
+        return encoder_of(path) if path is not None and _GIVEN in self._item_reads else None
+
+    def _given(self, items: NewItems) -> dict[str, Tensor]:
+        """What stands for given vectors in the item encoder while new items are encoded, by name.
+
+        Nothing where none are read. Vectors of items that were added before are not needed again.
+        """
+        if self._encoder is None:
+            return {}
+        texts = [
+            ". ".join(filter(None, parts))
+            for parts in zip(*(items.texts[name] for name in self._encoder.fields), strict=True)
+        ]
+        folder, length = model_folder(self._encoder.model), self._encoder.max_length
+        vectors = torch.from_numpy(text_vectors(texts, folder, max_length=length)).to(self.device)
+        found = {}
+        for name, part in self.model.item_encoder.named_modules():
+            if isinstance(part, GivenVectors):
+                between = len(self.store) - len(part.vectors)
+                known = pad(part.vectors, (0, 0, 0, between))
+                present = torch.ones(len(known) + len(vectors), dtype=torch.bool)
+                prefix = f"{name}." if name else ""
+                found[f"{prefix}vectors"] = torch.cat([known, vectors])
+                found[f"{prefix}present"] = present.to(self.device)
+        return found
 
     def _with_content(self, items: NewItems) -> ItemStore:
         workplace, config = self.workplace, self.workplace.config
-        kinds = [brick_class(brick) for key, brick in bricks_in(config.bricks) if key[:4] == "item"]
-        reads = {name for kind in kinds if kind for name in inspect.signature(kind).parameters}
-        if not reads & _READ_CONTENT:
+        reads = self._item_reads
+        if _GIVEN in reads and self._encoder is None:
+            raise ConfigError(
+                f"model {config.model.name}: nothing in {config.embed.item_vectors} says what made "
+                "its vectors, so that a new item gets none; a file of python -m "
+                "process.item_vectors says so"
+            )
+        if not reads & {*_READ_CONTENT, _GIVEN}:
             raise ConfigError(
                 f"model {config.model.name}: item encoder {config.bricks.item.name} reads nothing "
                 "that a new item says; it has to be trained again with the item"

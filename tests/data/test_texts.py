@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from process.texts import one_line, plain_text
+from legos.data.texts import one_line, plain_text
 
 
 @pytest.mark.parametrize(
