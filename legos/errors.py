@@ -23,6 +23,7 @@ _EXTRAS = {
     "genre": ("httpx2", "jsonschema", "openai", "tenacity"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "faiss": ("faiss",),
+    "search": ("optuna",),
     "quantised": ("bitsandbytes",),
 }
 _guests: dict[str, Path] = {}  # code that is not ours, by what it is called
@@ -42,6 +43,10 @@ class ConfigError(LegosError):
 
 class DataError(LegosError):
     """A raw file or a table is not what it should be."""
+
+
+class Diverged(DataError):
+    """A loss, a gradient or a score is not a finite number."""
 
 
 class CheckpointError(LegosError):

@@ -183,7 +183,7 @@ class LessMemory:
     turn: int
 
 
-TRAINED_OR_TESTED = InModes(("train", "test", "train_test", "compare"))
+TRAINED_OR_TESTED = InModes(("train", "test", "train_test", "compare", "search"))
 
 
 OF_WEIGHTS: frozenset[Outcome] = frozenset({"weights", "choice"})

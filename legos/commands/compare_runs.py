@@ -84,9 +84,12 @@ def compare_runs(named: Sequence[str], *, split: str | None, output: Path | None
 def _shared_splits(runs: Sequence[PastRun], wanted: str | None) -> list[str]:
     for run in runs:
         if not run.metrics:
+            test = f"`legos run --load {shown(run.folder)}` tests it"
+            again = (
+                test if run.state == "trained" else "the command that started it goes on with it"
+            )
             raise DataError(
-                f"{shown(run.folder)}: {run.state}, so there is nothing to compare; the command "
-                "that started it goes on with it"
+                f"{shown(run.folder)}: {run.state}, so there is nothing to compare; {again}"
             )
     shared = [split for split in runs[0].metrics if all(split in run.metrics for run in runs)]
     if wanted is not None:

@@ -186,7 +186,7 @@ def _do(errand: Errand) -> None:
     if errand.check:
         from legos.modes.check import check
 
-        check(config, processes=errand.processes)
+        check(config, words=errand.rest, processes=errand.processes)
         return
     from legos.config.refusals import check_tables
     from legos.data.tables import Tables
@@ -202,7 +202,7 @@ def _do(errand: Errand) -> None:
     if errand.impressions is not None:
         impressions = _read_impressions(config, errand.impressions, errand.news)
     with naming_memory_settings(config.exp, models_of(config)):
-        run(config, impressions=impressions, verbose=errand.verbose)
+        run(config, impressions, words=errand.rest, verbose=errand.verbose)
 
 
 def _recommend(config: RunConfig, tables: Tables) -> None:

@@ -257,8 +257,15 @@ def _show(args: argparse.Namespace) -> None:
         show_run(PlainConsole(), run.results)
     if (run.folder / "report.html").is_file():
         print(f"report: {shown(run.folder / 'report.html')}")
-    if run.state in ("interrupted", "trained"):
-        print("the command that started it goes on with it")
+    if run.state in _GOES_ON:
+        print(_GOES_ON[run.state].format(shown(run.folder)))
+
+
+_GOES_ON = {
+    "interrupted": "the command that started it goes on with it",
+    "trained": "legos run --load {} tests it",
+    "pruned": "a search ended it; legos run with its settings trains it to the end",
+}
 
 
 def _highlights(run: PastRun) -> Iterable[tuple[str, str]]:
@@ -308,7 +315,9 @@ def _remove(args: argparse.Namespace) -> None:
 def _prune(args: argparse.Namespace) -> None:
     runs = [run for run in _chosen(args) if run.process is None]
     oldest = time.time() - args.days * _DAY
-    unfinished = [run for run in runs if run.state == "interrupted" and run.changed < oldest]
+    unfinished = [
+        run for run in runs if run.state in ("interrupted", "pruned") and run.changed < oldest
+    ]
     finished = [
         run for run in runs if run.state in ("finished", "trained") and run.last_checkpoint.is_dir()
     ]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,6 +35,7 @@ from legos.config.saved import (
     yaml_of,
 )
 from legos.config.schema import ExpConfig, RunConfig
+from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
 from legos.config.yaml_files import FAMILIES, KINDS, Document, shown
 from legos.errors import ConfigError
@@ -65,6 +67,32 @@ def load_run_config(
     Raises:
         ConfigError: whatever is wrong, as much of it at once as can be known.
     """
+    config, document, notices = _load(argv)
+    if config.exp.mode == "search" and config.exp.search is not None:
+        given = read_options(argv)
+        check_ranges(config.exp.search, document, given, lambda values: load_trial(argv, values))
+    for text in notices:
+        notice(text)
+    return config
+
+
+def load_trial(argv: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
+    """The training of one trial of a search, the run that this command line starts by itself.
+
+    Args:
+        argv: of the search.
+        values: by dotted key or variable.
+
+    Raises:
+        ConfigError: as :func:`load_run_config`.
+    """
+    config, _, _ = _load([*argv, *words_of(values)])
+    exp = config.exp.model_copy(update={"mode": "train", "search": None})
+    return config.model_copy(update={"exp": exp})
+
+
+def _load(argv: Sequence[str]) -> tuple[RunConfig, Document, list[str]]:
+    """A configuration, its sections before references are resolved, and notices."""
     arguments = read_arguments(argv)
     loaded = arguments.variables.get("load", arguments.dotted.get(("exp", "load")))
     trained = None if loaded is None else loaded_run(arguments, loaded)
@@ -78,9 +106,7 @@ def load_run_config(
     if trained is not None:
         refuse_moved_tables(trained, config.data.folder)
     notices += refuse_unread_given(arguments, document, config)
-    for text in notices:
-        notice(text)
-    return config
+    return config, document, notices
 
 
 def save_configuration(config: RunConfig, path: Path) -> None:

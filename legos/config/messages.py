@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -68,14 +68,15 @@ def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> s
 def _model_at(section: type[BaseModel], location: _Location, given: Any) -> type[BaseModel] | None:
     """The class that judges a place, following the names of bricks."""
     current: type[BaseModel] | None = _of_its_system(section, given)
-    family = "item"
+    family, is_name = "item", False
     for part in location:
         given = value_at(given, (str(part),))
-        if isinstance(part, int):
-            current = _of_its_system(current, given)
+        if isinstance(part, int) or is_name:
+            current, is_name = _of_its_system(current, given), False
             continue
         family = part if part in FAMILIES else family
         field = current.model_fields.get(part) if current else None
+        is_name = field is not None and get_origin(field.annotation) is dict
         current = _model_in(field.annotation) if field else None
         if current is BrickConfig:
             name = given.get("name") if isinstance(given, dict) else None

@@ -23,6 +23,7 @@ from legos.config.model_schema import (
     ModelConfig,
     SystemModel,
 )
+from legos.config.search_schema import SearchConfig
 from legos.config.train_schema import MetricName, TrainConfig
 from legos.config.training import settle_training
 from legos.config.yaml_files import Document
@@ -190,11 +191,22 @@ class ExpConfig(Settings):
     name: Annotated[Name, NOTHING]
     """Of the experiment; it changes no result."""
     mode: Annotated[
-        Literal["train", "test", "train_test", "compare", "cache", "embed", "export", "recommend"],
+        Literal[
+            "train",
+            "test",
+            "train_test",
+            "compare",
+            "search",
+            "cache",
+            "embed",
+            "export",
+            "recommend",
+        ],
         NOTHING,
     ]
-    """Train; measure a trained model; both; both for several models; cache hidden states; write
-    vectors of tokens and items; write a trained language model; write a list for every user."""
+    """Train; measure a trained model; both; both for several models; search for the best settings;
+    cache hidden states; write vectors of tokens and items; write a trained language model; write a
+    list for every user."""
     train: Annotated[TrainConfig, TRAINED_OR_TESTED] = TrainConfig()
     """How to train."""
     evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation"), TRAINED_OR_TESTED] = (
@@ -223,6 +235,8 @@ class ExpConfig(Settings):
     """Write report.html."""
     compare: Annotated[CompareConfig | None, NOTHING, InModes(("compare",))] = None
     """For mode compare: which models, embeds and seeds."""
+    search: Annotated[SearchConfig | None, NOTHING, InModes(("search",))] = None
+    """For mode search: how many trials, and which settings they try."""
     cache: Annotated[CacheConfig, NOTHING] = Field(default_factory=CacheConfig)
     """Hidden states of a language model: what mode cache computes and item encoders read."""
     vectors: Annotated[VectorsConfig, NOTHING, InModes(("embed",))] = Field(
@@ -258,6 +272,11 @@ class ExpConfig(Settings):
     def _parts_of_the_mode(self) -> Self:
         if self.mode == "compare" and self.compare is None:
             raise ValueError("mode compare needs a section compare with its models")
+        if self.mode == "search" and (self.search is None or self.compare is not None):
+            raise ValueError(
+                "mode search needs a section search with its ranges, such as {ranges: "
+                "{exp.train.lr: {low: 1e-4, high: 1e-2, log: true}}}, and no section compare"
+            )
         if self.load is not None and self.mode not in ("test", "export", "recommend"):
             raise ValueError(
                 f"load is read by modes test, export and recommend only, this is mode {self.mode}"

@@ -89,7 +89,7 @@ def measure(
         thorough: rows of kinds of items and users and the metrics beyond accuracy, too.
 
     Raises:
-        DataError: a score is not finite.
+        Diverged: a score is not finite.
     """
     begin = time.perf_counter()
     config = workplace.config.exp
@@ -208,7 +208,7 @@ def measure_scorer(
         item_vectors: ``(items, D)`` where the method has such vectors.
 
     Raises:
-        DataError: a score is not finite.
+        Diverged: a score is not finite.
     """
     config, begin = workplace.config.exp.evaluate, time.perf_counter()
     is_main, sharing = workplace.accelerator.is_main_process, workplace.sharing

@@ -19,7 +19,7 @@ from legos.data.batch import clicks_of
 from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
-from legos.errors import DataError
+from legos.errors import DataError, Diverged
 from legos.metrics.ranking import Positives, compare_in_groups
 from legos.sharing import ALONE, Sharing
 from legos.workplace.workplace import Workplace
@@ -180,7 +180,7 @@ def rank(
         sharing: with which other processes; each gets the whole result.
 
     Raises:
-        DataError: a score is not finite.
+        Diverged: a score is not finite.
     """
     targets, device = ranking.targets, ranking.owner.device
     state_of = ranking.owner[targets.rows]
@@ -211,7 +211,7 @@ def rank(
             lists[page] = best_items(scores, width).items
     broken = sharing.added(broken)
     if int(broken):
-        raise DataError(f"{int(broken)} scores of split items are not finite")
+        raise Diverged(f"{int(broken)} scores of split items are not finite")
     values, above, equal = (sharing.added(each)[order.argsort()] for each in (values, above, equal))
     lists = sharing.added(lists)
     group, offsets = targets.rows.cpu().numpy(), targets.offsets.cpu().numpy()
@@ -250,14 +250,14 @@ def top_items(scores: Tensor, excluded: Ragged, count: int) -> Best:
         count: items of a list.
 
     Raises:
-        DataError: a score that is not excluded is NaN.
+        Diverged: a score that is not excluded is NaN.
     """
     scores[excluded.rows, excluded.values.long()] = -torch.inf
     best = best_items(scores, count)
     broken = best.scores.isnan().any(1)  # NaN counts as the largest, so it stands in the list
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
-        raise DataError(f"scores of row {row} are not numbers; the model has diverged")
+        raise Diverged(f"scores of row {row} are not numbers; the model has diverged")
     return best
 
 

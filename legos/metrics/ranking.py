@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from legos.data.ragged import aranges
-from legos.errors import ConfigError, DataError, nearest
+from legos.errors import ConfigError, DataError, Diverged, nearest
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _check(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> None:
     broken = np.flatnonzero(~np.isfinite(scores))
     if len(broken):
         group = int(np.searchsorted(offsets, broken[0], side="right")) - 1
-        raise DataError(
+        raise Diverged(
             f"{len(broken)} of {len(scores)} scores are not finite, the first in group {group} "
             f"(row {broken[0]}: {scores[broken[0]]})"
         )

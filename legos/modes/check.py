@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from legos.config.load import load_trial
 from legos.config.model_schema import DataConfig, registered_system
 from legos.config.refusals import check_tables
 from legos.config.schema import RunConfig
+from legos.config.search_schema import SearchConfig
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
 from legos.reports.tables import counts, print_language, titled_table
@@ -23,13 +25,18 @@ from legos.workplace.workplace import Workplace
 
 
 def check(
-    config: RunConfig, console: Console | None = None, *, processes: int | None = None
+    config: RunConfig,
+    console: Console | None = None,
+    *,
+    words: Sequence[str] = (),
+    processes: int | None = None,
 ) -> None:
     """Print the resolved configuration and, where there are tables, shapes and memory.
 
     Args:
         config: what would run.
         console: to print to.
+        words: the command line that ``config`` was loaded from; mode search needs it.
         processes: memory is told for so many, beside one; None: those that were started.
 
     Raises:
@@ -52,6 +59,8 @@ def check(
         deterministic=config.exp.deterministic,
     )
     console.print(_splits(tables))
+    if config.exp.mode == "search" and config.exp.search is not None:
+        config = _shown_search(config, config.exp.search, words, tables, console)
     numbers = sorted({1, processes or accelerator.num_processes})
     seen: set[tuple[str, str]] = set()
     read: list[tuple[str, DataConfig]] = []
@@ -72,6 +81,23 @@ def check(
             continue
         folder = run_folder(member, tables)
         console.print(f"run folder: {folder.path} ({_state(folder.results())})")
+
+
+def _shown_search(
+    config: RunConfig, search: SearchConfig, words: Sequence[str], tables: Tables, console: Console
+) -> RunConfig:
+    """Print the ranges of a search; its largest trial, whose shapes and memory are told next."""
+    table = titled_table(f"{search.trials} trials", "key", "range")
+    for key, each in search.ranges.items():
+        table.add_row(key, str(each))
+    console.print(table)
+    train, clicks = config.exp.train, int((tables.lists("train", "labels").values == 1).sum())
+    largest = load_trial(words, {key: each.ends[-1] for key, each in search.ranges.items()})
+    console.print(
+        f"a trial: {clicks:,} clicks an epoch; it ends by early stopping on valid {train.metric}"
+        f"{' or below the median of the others' if search.prune else ''}. At the upper ends:"
+    )
+    return largest
 
 
 def _settings(resolved: Mapping[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ from legos.workplace.device import (
 
 
 def run(
-    config: RunConfig, impressions: Path | None = None, *, verbose: bool = False
+    config: RunConfig,
+    impressions: Path | None = None,
+    *,
+    words: Sequence[str] = (),
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Do what ``exp.mode`` says and return what ``results.json`` holds.
 
     Args:
         config: data, model, experiment and token vectors.
         impressions: tables of new impressions to score with a trained model.
+        words: the command line that ``config`` was loaded from; mode search loads trials from it.
         verbose: print the tables by items and users, too.
 
     Raises:
@@ -38,11 +44,15 @@ def run(
         deterministic=config.exp.deterministic,
     )
     with joined_processes(accelerator):
-        return _run(config, accelerator, impressions, verbose)
+        return _run(config, accelerator, impressions, words, verbose)
 
 
 def _run(
-    config: RunConfig, accelerator: Accelerator, impressions: Path | None, verbose: bool
+    config: RunConfig,
+    accelerator: Accelerator,
+    impressions: Path | None,
+    words: Sequence[str],
+    verbose: bool,
 ) -> dict[str, Any]:
     console = PlainConsole(quiet=not accelerator.is_main_process)
     if launched_alone():
@@ -57,6 +67,10 @@ def _run(
         from legos.modes.compare import compare
 
         return compare(config, accelerator, console, verbose=verbose)
+    if config.exp.mode == "search":
+        from legos.modes.search import search
+
+        return search(config, words, accelerator, console, verbose=verbose)
     if config.exp.mode == "cache":
         from legos.modes.cache import cache_states
 

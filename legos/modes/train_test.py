@@ -37,6 +37,7 @@ from legos.runs.folder import (
     run_folder,
 )
 from legos.runs.identity import measurement_identity
+from legos.runs.past import PRUNED
 from legos.systems.protocol import System
 from legos.training.recipe import BEST
 from legos.workplace.device import (
@@ -70,11 +71,24 @@ def run_and_show(
 
 
 def run_model(
-    config: RunConfig, accelerator: Accelerator, *, baselines: bool = True
+    config: RunConfig,
+    accelerator: Accelerator,
+    *,
+    baselines: bool = True,
+    terse: bool = False,
+    ends: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train and test one model as far as that is not done yet; returns its results.
 
-    ``baselines`` measures those of ``exp.baselines``, too.
+    Args:
+        config: of the run.
+        accelerator: device, precision and processes.
+        baselines: measure those of ``exp.baselines``, too.
+        terse: lines about epochs go to its log alone.
+        ends: asked between epochs whether its training ends here, see :class:`Tracker`.
+
+    Raises:
+        Pruned: ``ends`` said so.
     """
     tables = Tables.load(config.data.folder)
     run, mode = locate_run(config, tables), config.exp.mode
@@ -92,12 +106,13 @@ def run_model(
         kept = partial(folder.diagnostics, measured.id)
         known = measured.baselines
         compared = baselines and asked and missing_baselines(config, tables, known, kept)
-        with Tracker(folder.path, enabled=is_main) as tracker:
+        with Tracker(folder.path, enabled=is_main, terse=terse, ends=ends) as tracker:
             if untrained or untested or compared:
                 refuse_unmeasurable(config, tables)
                 refuse_uneven(config, accelerator.num_processes)
                 if is_main:
                     folder.describe(described, sources)
+                    (folder.path / PRUNED).unlink(missing_ok=True)
                 accelerator.wait_for_everyone()
                 workplace = Workplace.open(config, accelerator, tables, say=tracker.say)
                 tell = tracker.say if baselines else tracker.log  # a comparison says it once

@@ -50,7 +50,7 @@ def loss_curve(steps: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str,
         axes.set(xlabel="step", ylabel="loss")
         axes.legend()
 
-    return _svg("Training loss", draw)
+    return svg("Training loss", draw)
 
 
 def validation_curve(
@@ -70,7 +70,7 @@ def validation_curve(
         axes.set(xlabel="epoch")
         axes.legend(fontsize="small")
 
-    return _svg("Validation metrics", draw)
+    return svg("Validation metrics", draw)
 
 
 def compared_curves(metric: str, epochs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -86,7 +86,7 @@ def compared_curves(metric: str, epochs: Mapping[str, Sequence[Mapping[str, Any]
         axes.set(xlabel="epoch")
         axes.legend(fontsize="small")
 
-    return _svg(f"Validation {metric}", draw)
+    return svg(f"Validation {metric}", draw)
 
 
 def score_distributions(scores: np.ndarray, labels: np.ndarray) -> str:
@@ -103,7 +103,7 @@ def score_distributions(scores: np.ndarray, labels: np.ndarray) -> str:
         if axes.patches:
             axes.legend()
 
-    return _svg("Scores of clicked and other candidates", draw)
+    return svg("Scores of clicked and other candidates", draw)
 
 
 def calibration_curve(scores: np.ndarray, labels: np.ndarray) -> str:
@@ -117,7 +117,7 @@ def calibration_curve(scores: np.ndarray, labels: np.ndarray) -> str:
         axes.set(xlabel="predicted probability", ylabel="share clicked")
         axes.legend(loc="upper left")
 
-    return _svg(f"Calibration: expected error {error:.3f}", draw)
+    return svg(f"Calibration: expected error {error:.3f}", draw)
 
 
 def subset_bars(metric: str, subsets: Sequence[str], methods: Mapping[str, Sequence[float]]) -> str:
@@ -139,7 +139,7 @@ def subset_bars(metric: str, subsets: Sequence[str], methods: Mapping[str, Seque
         axes.grid(visible=False, axis="x")
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
-    return _svg(f"{metric} by items and users", draw, width=9.5)
+    return svg(f"{metric} by items and users", draw, width=9.5)
 
 
 def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -173,7 +173,7 @@ def _plain(text: str) -> str:
     return text.lstrip("_")
 
 
-def _svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
+def svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
     """Run ``draw(axes)`` and return the figure as an ``<svg>`` element."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

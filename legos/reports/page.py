@@ -31,15 +31,19 @@ Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
 
 def write_report(folder: Path) -> Path:
-    """Write the report of a run folder from the files that lie in it.
+    """Write the report of a run folder; returns its path, raises as :func:`page_of`."""
+    path = folder / REPORT
+    write_text(path, render(**page_of(folder)))
+    return path
+
+
+def page_of(folder: Path) -> dict[str, Any]:
+    """What the report of a run says, from the files that lie in its folder.
 
     Args:
         folder: with ``results.json`` and, as far as there are any, ``config.json``,
             ``versions.json``, ``metrics.jsonl`` and per test split
             ``diagnostics/<measurement>/<split>/{scores,labels}.npy``.
-
-    Returns:
-        Path of ``report.html``.
 
     Raises:
         DataError: a file is missing or cannot be read.
@@ -48,7 +52,7 @@ def write_report(folder: Path) -> Path:
     if results is None:
         raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
     model, config = f"{results['model']} (this run)", _json(folder / "config.json")
-    found: dict[str, Any] = {
+    return {
         "title": f"{results['model']} on {results['data']}",
         "subtitle": _subtitle(results),
         "verdicts": _verdicts(results),
@@ -64,9 +68,6 @@ def write_report(folder: Path) -> Path:
         "config": _flat(config),
         "versions": _json(folder / "versions.json"),
     }
-    path = folder / REPORT
-    write_text(path, _render(rules=RULES, **found))
-    return path
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def write_comparison(
         "versions": {},
     }
     path = folder / REPORT
-    write_text(path, _render(rules=RULES, **found))
+    write_text(path, render(**found))
     return path
 
 
@@ -169,16 +170,17 @@ def _is_calibrated(config: Mapping[str, Any]) -> bool:
 
 def honesty_page(name: str, honesty: Honesty) -> str:
     """The data-honesty report of a data set as a self-contained page."""
-    return _render(name=name, honesty=honesty, rules=RULES)
+    return render(name=name, honesty=honesty)
 
 
-def _render(**values: Any) -> str:
+def render(**values: Any) -> str:
+    """A page of these values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
         loader=PackageLoader("legos.reports", "."), autoescape=True, undefined=StrictUndefined
     )
-    return pages.get_template("page.html.jinja").render(**values)
+    return pages.get_template("page.html.jinja").render(rules=RULES, **values)
 
 
 def _facts(results: Mapping[str, Any]) -> dict[str, str]:

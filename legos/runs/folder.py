@@ -395,6 +395,9 @@ class Tracker:
         folder: the run folder.
         enabled: whether this is the main process.
         quiet: leave the terminal alone.
+        terse: lines go to log.txt alone; bars are drawn.
+        ends: asked at the beginning of each segment and where a run resumes, when all validations
+            so far are in metrics.jsonl: whether the training ends here; None: it does not.
     """
 
     def __init__(
@@ -403,7 +406,11 @@ class Tracker:
         *,
         enabled: bool = True,
         quiet: bool = False,
+        terse: bool = False,
+        ends: Callable[[], bool] | None = None,
     ) -> None:
+        self.ends = ends or (lambda: False)
+        self._terse = terse
         self.console = PlainConsole(quiet=quiet or not enabled)
         self._folder = folder
         self._enabled = enabled
@@ -444,7 +451,8 @@ class Tracker:
         """One line to the terminal and, with the time, to log.txt."""
         if not self._enabled:
             return
-        self.console.print(text, markup=False, soft_wrap=True)
+        if not self._terse:
+            self.console.print(text, markup=False, soft_wrap=True)
         self.log(text)
 
     def log(self, text: str) -> None:

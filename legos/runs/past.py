@@ -17,8 +17,10 @@ from legos.errors import CheckpointError, DataError
 from legos.files import InUseError, hold, is_free, unique
 from legos.records import read_json
 
-State = Literal["finished", "trained", "interrupted", "running", "damaged"]
+State = Literal["finished", "trained", "pruned", "interrupted", "running", "damaged"]
 _LOCK, _RESULTS = "lock", "results.json"
+PRUNED = "pruned.json"
+"""In the folder of a run that a search ended before its time: which search, and which trial."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class PastRun:
     def state(self) -> State:
         """Finished: trained and tested; trained: not tested; interrupted: not trained to the end.
 
-        The same command goes on with a run that is trained or interrupted.
+        The same command goes on with a run that is trained or interrupted. Pruned: a search ended
+        its training, because it promised too little.
         """
         if self.process is not None:
             return "running"
@@ -82,6 +85,8 @@ class PastRun:
             if not self.results:
                 return "damaged"
             return "finished" if self.metrics else "trained"
+        if (self.folder / PRUNED).is_file():
+            return "pruned"
         return "interrupted" if self.config else "damaged"
 
     @property

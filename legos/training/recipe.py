@@ -26,7 +26,7 @@ from pydantic import ConfigDict, Field, create_model
 from torch import Tensor
 
 from legos.data.sampling import row_order
-from legos.errors import LegosError, nearest
+from legos.errors import Diverged, LegosError, nearest
 from legos.metrics import parse_metric
 from legos.records import Count, Record
 from legos.runs.checkpoint import StateRecord
@@ -153,7 +153,7 @@ class Recipe(ABC):
         """Compute the loss of a piece."""
 
     @abstractmethod
-    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
         """The error about a step whose loss or gradient norm is not finite."""
 
     @abstractmethod

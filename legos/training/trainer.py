@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from legos.errors import LegosError
 from legos.metrics.beyond import ALL
 from legos.runs.folder import RunFolder, Tracker
 from legos.training.optimizer import set_learning_rate
@@ -32,6 +33,10 @@ from legos.training.saved_state import SavedState
 
 LOG_EVERY = 20  # steps between two training lines in metrics.jsonl
 AHEAD = 2  # steps that are made before they are taken
+
+
+class Pruned(LegosError):
+    """A training that a search ended before its time; the same run goes on if it is started."""
 
 
 class Measured(Protocol):
@@ -69,6 +74,7 @@ class Trainer:
 
         Raises:
             LegosError: a loss or the watched metric is not finite.
+            Pruned: the tracker says that it ends here; what was saved stays.
             KeyboardInterrupt: a signal came; ``last`` is saved.
         """
         recipe, saved = self._recipe, self._saved
@@ -76,6 +82,8 @@ class Trainer:
         with self._interruption as interruption:
             while (segment := recipe.segment()) is not None:
                 begin = time.monotonic()
+                if recipe.replicas.any(self._tracker.ends()):
+                    raise Pruned("ended by what watches its validations")
                 self._take_steps(segment)
                 score, improved = math.nan, False
                 if segment.measure != "no":
@@ -215,7 +223,7 @@ def take_step(
         message that sums the loss.
 
     Raises:
-        LegosError: the loss or the gradient is not finite.
+        Diverged: the loss or the gradient is not finite.
     """
     begin = time.perf_counter()
     replicas, step = recipe.replicas, next(steps) if steps else recipe.next_step()

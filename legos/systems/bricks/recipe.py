@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from legos.data.batch import Batch, Rows
 from legos.data.items import ItemStore
-from legos.errors import ConfigError, LegosError
+from legos.errors import ConfigError, Diverged
 from legos.recommender import Recommender
 from legos.records import Count
 from legos.systems.bricks.losses import CachedItems, Contrast, batch_losses
@@ -202,7 +202,7 @@ class BricksRecipe(Recipe):
             backward=None if cached is None else cached.backward,
         )
 
-    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
         """Names the impressions of the step, those with a bad loss first."""
         rows = torch.cat([piece.batch.rows[: piece.counted] for piece in step.pieces]).cpu()
         bad = ~torch.cat([loss.rows for loss in losses if loss.rows is not None]).cpu().isfinite()
@@ -210,7 +210,7 @@ class BricksRecipe(Recipe):
         names = [self.impression_name(int(row)) for row in culprits[:_NAMED]]
         more = f" and {len(culprits) - _NAMED} more" if len(culprits) > _NAMED else ""
         progress = self.progress
-        return LegosError(
+        return Diverged(
             f"{'loss' if bad.any() else 'gradient'} is not finite in epoch {progress.epoch + 1}, "
             f"step {progress.step + 1}: training rows of impressions {', '.join(names)}{more}; "
             "lower exp.train.lr, set exp.train.clip, or use exp.precision fp32"

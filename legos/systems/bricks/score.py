@@ -271,7 +271,7 @@ def rank_by_model(
         sharing: with which other processes; each gets the whole result.
 
     Raises:
-        DataError: a score is not finite.
+        Diverged: a score is not finite.
     """
     begin, training = time.perf_counter(), model.training
     model.eval()

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from legos.errors import CheckpointError, LegosError
+from legos.errors import CheckpointError, Diverged, LegosError
 from legos.records import Count
 from legos.systems.cllm4rec.batches import PromptBatch
 from legos.systems.cllm4rec.losses import LossParts, combine
@@ -269,14 +269,14 @@ class Cllm4RecRecipe(Recipe):
         numbers = (parts.likelihood.detach(), parts.regularisation.detach(), parts.divisor, tokens)
         return Loss(loss, counts=numbers)
 
-    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
         """Names the users of the batch."""
         batch: PromptBatch = step.pieces[0].batch
         users = [str(user) for user in batch.users[:_NAMED].tolist()]
         stage, number = self.stage, self.progress.step + 1
         name = "" if stage is None else stage.name
         key = "stages.finetuning_lr" if name == FINETUNING else "lr"
-        return LegosError(
+        return Diverged(
             f"loss is not finite in {name}, epoch {self.progress.epoch + 1}, {self.current.task} "
             f"pass, step {number}: {len(batch)} rows, the first of users {', '.join(users)} (-1: a "
             f"text about an item); lower exp.train.{key} or model.mutual.weight, or use "

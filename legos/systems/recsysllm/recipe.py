@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from legos.data.ragged import Ragged, offsets_of, stack
 from legos.data.rows import token_batches
-from legos.errors import LegosError
+from legos.errors import Diverged
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
 from legos.systems.recsysllm.decoding import token_losses
@@ -309,10 +309,10 @@ class InfillRecipe(Recipe):
         numbers = (examples.tokens.numel(), targets) if piece.counts else (0, 0)
         return Loss(loss * piece.share, counts=numbers)
 
-    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> LegosError:
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
         """Loss and gradient of the step."""
         loss = float(sum(loss.value for loss in losses))
-        return LegosError(
+        return Diverged(
             f"loss {loss}, gradient {norm} in step {self.progress.step + 1}: not finite; lower "
             "exp.train.lr, or use exp.precision fp32"
         )

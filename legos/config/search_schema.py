@@ -1,0 +1,111 @@
+"""What an experiment YAML may say of a search: how many trials, and ranges by dotted key."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Annotated, Any, Self
+
+from pydantic import ValidatorFunctionWrapHandler, WrapValidator, model_validator
+
+from legos.settings import Count, Natural, Settings, refuse_repetition
+
+
+def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(value)
+    return value
+
+
+Number = Annotated[float, WrapValidator(_as_given)]
+"""A whole number stays one."""
+
+
+class Range(Settings):
+    """The values of one key: numbers from `low` to `high`, or `choices`."""
+
+    low: Number | None = None
+    """The smallest value. Whole numbers if `low`, `high` and `step` are: 0.0 and 1.0 are not."""
+    high: Number | None = None
+    """The largest value."""
+    log: bool = False
+    """Draw evenly on a logarithmic scale, as a learning rate needs it."""
+    step: Number | None = None
+    """Only low, low + step, low + 2 step, ...; null: anything between."""
+    choices: tuple[Any, ...] | None = None
+    """Any values of a YAML, names of bricks too; for what is not a number, or not in order."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        numbers = {"low": self.low, "high": self.high, "step": self.step, "log": self.log or None}
+        given = [key for key, value in numbers.items() if value is not None]
+        if self.choices is not None:
+            if given:
+                raise ValueError(f"choices beside {', '.join(given)}; give one of them")
+            if len(self.choices) < 2:
+                raise ValueError("choices: expected two values or more")
+            refuse_repetition("choice", map(json.dumps, self.choices))
+        elif self.low is None or self.high is None:
+            raise ValueError("expected low and high, or choices")
+        else:
+            self._refuse_numbers(self.low, self.high)
+        return self
+
+    def _refuse_numbers(self, low: float, high: float) -> None:
+        if low >= high:
+            raise ValueError(f"low {low} is not below high {high}")
+        if self.log and (low <= 0 or self.step is not None):
+            raise ValueError("log: needs low above 0 and no step")
+        if self.step is None:
+            return
+        if self.step <= 0:
+            raise ValueError(f"step {self.step}: expected a number above 0")
+        rest = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(self.step))
+        if rest:
+            reached = Decimal(str(high)) - rest
+            raise ValueError(f"steps of {self.step} from {low} never reach {high}; high: {reached}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has whole numbers alone."""
+        return all(type(each) is int for each in (self.low, self.high, self.step or 1))
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The smallest and the largest value, or all choices."""
+        return self.choices if self.choices is not None else (self.low, self.high)
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return ", ".join(map(shown_value, self.choices))
+        kind = "whole numbers" if self.is_whole else "numbers"
+        kind += ", log" if self.log else ""
+        kind += "" if self.step is None else f", step {self.step}"
+        return f"{self.low} to {self.high} ({kind})"
+
+
+def shown_value(value: Any) -> str:
+    """A value of a range as a table shows it: a float by four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+class SearchConfig(Settings):
+    """Which settings to try (`exp.mode` search); the metric is that of early stopping."""
+
+    trials: Count = 20
+    """How many settings are tried; a larger number later goes on with the same search."""
+    ranges: dict[str, Range]
+    """By dotted key, as the command line names it (`exp.train.lr`, `model.user`, `hidden_size`)."""
+    random_trials: Natural = 6
+    """The first trials are drawn at random; then TPE draws. No trial is pruned before so many were
+    trained to the end."""
+    prune: bool = True
+    """End a trial whose best validation is worse than the median of the others after as many
+    epochs; none ends before its second."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.ranges:
+            raise ValueError("ranges: expected one or more, by dotted key")
+        return self
