@@ -161,7 +161,7 @@ def page(written: Path) -> Page:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read of tables alone needs no drawing."""
-    monkeypatch.setattr(figures, "_svg", lambda *_, **__: "<svg></svg>")
+    monkeypatch.setattr(figures, "svg", lambda *_, **__: "<svg></svg>")
 
 
 def test_the_report_shows_every_part(page: Page) -> None:
