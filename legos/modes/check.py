@@ -91,10 +91,10 @@ def _shown_search(
     for key, each in search.ranges.items():
         table.add_row(key, str(each))
     console.print(table)
-    train, clicks = config.exp.train, int((tables.lists("train", "labels").values == 1).sum())
+    train, labels = config.exp.train, tables.lists(config.data.splits.train, "labels")
     largest = load_trial(words, {key: each.ends[-1] for key, each in search.ranges.items()})
     console.print(
-        f"a trial: {clicks:,} clicks an epoch; it ends by early stopping on valid {train.metric}"
+        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; it ends by early stopping on valid {train.metric}"
         f"{' or below the median of the others' if search.prune else ''}. At the upper ends:"
     )
     return largest
