@@ -93,9 +93,10 @@ def _shown_search(
     console.print(table)
     train, labels = config.exp.train, tables.lists(config.data.splits.train, "labels")
     largest = load_trial(words, {key: each.ends[-1] for key, each in search.ranges.items()})
+    pruned = " or below the median of the others" if search.prune else ""
     console.print(
-        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; it ends by early stopping on valid {train.metric}"
-        f"{' or below the median of the others' if search.prune else ''}. At the upper ends:"
+        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; it ends by early stopping "
+        f"on valid {train.metric}{pruned}. At the upper ends:"
     )
     return largest
 
