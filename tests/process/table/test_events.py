@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from legos.errors import DataError
+from process.columns import ColumnReader
 from process.table.joining import join_ids
 from process.table.times import FORMS, read_times
 from tests.process.table.own import build, clicks, small_shop, written
@@ -70,10 +71,11 @@ def test_what_is_no_possible_time_is_none(cell: str) -> None:
     ],
     ids=["microseconds", "nanoseconds", "datetimes", "iso", "zoned", "zoned texts"],
 )
-def test_the_same_moments_give_the_same_tables(times: pd.Series, tmp_path: Path) -> None:
-    one = build(ITEMS, EVENTS, tmp_path / "one")
-    other = build(ITEMS, EVENTS.assign(ts=times), tmp_path / "other")
-    assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
+def test_the_same_moments_give_the_same_tables(
+    times: pd.Series, shop_tables: ColumnReader, tmp_path: Path
+) -> None:
+    other = build(ITEMS, EVENTS.assign(ts=times), tmp_path)
+    assert other.manifest["fingerprint"] == shop_tables.manifest["fingerprint"]
 
 
 def test_milliseconds_order_what_seconds_tie(tmp_path: Path) -> None:
@@ -105,16 +107,17 @@ def test_mixed_times_are_refused_with_their_line_or_counted(tmp_path: Path) -> N
     assert sum(n for what, n in odd.items() if what.startswith("lines left out")) == 2
 
 
-def test_events_without_times_have_an_order_that_lines_do_not_decide(tmp_path: Path) -> None:
+def test_events_without_times_have_an_order_that_lines_do_not_decide(
+    shop_tables: ColumnReader, tmp_path: Path
+) -> None:
     events = EVENTS.drop(columns="ts")
     one = build(ITEMS, events, tmp_path / "one")
     other = build(ITEMS, events.sample(frac=1, random_state=0), tmp_path / "other")
     assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
     ordered = build(ITEMS, events, tmp_path / "ordered", ordered=True)
-    timed = build(ITEMS, EVENTS, tmp_path / "timed")
-    assert clicks(ordered, "test")[0][:3] == clicks(timed, "test")[0][:3]
+    assert clicks(ordered, "test")[0][:3] == clicks(shop_tables, "test")[0][:3]
     assert [row[:3] for row in clicks(ordered, "test")] == [
-        row[:3] for row in clicks(timed, "test")
+        row[:3] for row in clicks(shop_tables, "test")
     ]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from legos.errors import DataError
+from process.columns import ColumnReader
 from tests.process.table.own import build, fields, records, small_shop, written
 from tests.shop import Shop
 
@@ -69,11 +70,10 @@ def as_indexed(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return frame.set_index(frame.columns[0])
 
 
-@pytest.fixture(scope="module")
-def fingerprint(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture
+def fingerprint(shop_tables: ColumnReader) -> str:
     """Of the tables of the shop's DataFrames."""
-    tables = build(ITEMS, EVENTS, tmp_path_factory.mktemp("frames"))
-    return str(tables.manifest["fingerprint"])
+    return str(shop_tables.manifest["fingerprint"])
 
 
 @pytest.mark.parametrize(

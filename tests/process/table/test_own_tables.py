@@ -25,12 +25,13 @@ def sizes(tables: ColumnReader) -> dict[str, int]:
     return {name: split["impressions"] for name, split in splits.items()}
 
 
-def test_the_whole_catalogue_stays_and_what_nobody_clicked_is_never_drawn(tmp_path: Path) -> None:
-    tables = build(ITEMS, EVENTS, tmp_path)
-    items = tables.vocabulary("item_id")
+def test_the_whole_catalogue_stays_and_what_nobody_clicked_is_never_drawn(
+    shop_tables: ColumnReader, tmp_path: Path
+) -> None:
+    items = shop_tables.vocabulary("item_id")
     assert set(items) == set(ITEMS["sku"])
-    for split in sizes(tables):
-        shown = {items[row] for row in tables.lists(split, "candidates").values.tolist()}
+    for split in sizes(shop_tables):
+        shown = {items[row] for row in shop_tables.lists(split, "candidates").values.tolist()}
         assert not shown & set(SHOP.unclicked)
     clicked = build(ITEMS, EVENTS, tmp_path / "clicked", clicked_only=True)
     assert set(clicked.vocabulary("item_id")) == set(ITEMS["sku"]) - set(SHOP.unclicked)
@@ -51,9 +52,8 @@ def test_lines_in_another_order_change_nothing_but_sources(tmp_path: Path) -> No
     assert one == other
 
 
-def test_other_ids_change_no_text_and_no_size(tmp_path: Path) -> None:
+def test_other_ids_change_no_text_and_no_size(shop_tables: ColumnReader, tmp_path: Path) -> None:
     names = {sku: f"article/{number}" for number, sku in enumerate(ITEMS["sku"][::-1])}
-    one = build(ITEMS, EVENTS, tmp_path / "one")
     other = build(
         ITEMS.assign(sku=ITEMS["sku"].map(names)),
         EVENTS.assign(
@@ -61,16 +61,15 @@ def test_other_ids_change_no_text_and_no_size(tmp_path: Path) -> None:
         ),
         tmp_path / "other",
     )
-    assert sizes(one) == sizes(other)
+    assert sizes(shop_tables) == sizes(other)
     back = {new: old for old, new in names.items()}
     found = sorted((u[1:], [back[i] for i in h], back[c]) for u, h, c, _ in clicks(other, "test"))
-    assert found == sorted((u, h, c) for u, h, c, _ in clicks(one, "test"))
+    assert found == sorted((u, h, c) for u, h, c, _ in clicks(shop_tables, "test"))
 
 
-def test_splits_part_as_they_say(tmp_path: Path) -> None:
-    last = build(ITEMS, EVENTS, tmp_path / "last")
+def test_splits_part_as_they_say(shop_tables: ColumnReader, tmp_path: Path) -> None:
     newest = KNOWN.drop_duplicates(["customer_id", "sku"]).groupby("customer_id").tail(1)
-    assert {(u, c) for u, _, c, _ in clicks(last, "test")} == set(
+    assert {(u, c) for u, _, c, _ in clicks(shop_tables, "test")} == set(
         zip(newest["customer_id"], newest["sku"], strict=True)
     )
     timed = build(ITEMS, EVENTS, tmp_path / "timed", split="by-time", cuts=[0.5, 0.75])
@@ -205,11 +204,11 @@ def test_tables_that_are_there_are_not_made_again(
     assert other.manifest["fingerprint"] != first.manifest["fingerprint"]
 
 
-def run_next(capsys: pytest.CaptureFixture[str]) -> str:
-    """Type the command that was printed last; returns it."""
+def run_next(capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """Type the command that was printed last, perhaps with ``more`` words; returns it."""
     command = capsys.readouterr().out.strip().splitlines()[-1].strip()
     words = command[command.index("legos run --data ") :]
-    assert main(shlex.split(words)[1:]) == 0
+    assert main([*shlex.split(words)[1:], *more]) == 0
     return words
 
 
@@ -222,25 +221,28 @@ def make(folder: Path, language: str, *words: str) -> int:
     return main([*line.split(), *words])
 
 
+SHORT = "--exp.train.epochs 2 --exp.report false"  # others are run as they stand
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("language", "words", "expected"),
+    ("language", "words", "expected", "more"),
     [
-        ("en", "--users users.csv", "--exp tt-naml --embed minilm-token"),
-        ("de", "--split by-time --tokenizer words=words", "--exp tt-naml"),
-        ("en", "--split none", "--exp train"),
-        ("en", "--split random", "--exp rank-all"),
-        pytest.param("zh", "", "--embed llama-token", marks=pytest.mark.nightly),  # a minute
+        ("en", "--users users.csv", "--exp tt-naml --embed minilm-token", ""),
+        ("de", "--split by-time --tokenizer words=words", "--exp tt-naml", SHORT),
+        ("en", "--split none", "--exp train", ""),  # prints its number of epochs
+        ("en", "--split random", "--exp rank-all", SHORT),
+        pytest.param("zh", "", "--embed llama-token", "", marks=pytest.mark.nightly),  # a minute
     ],
     ids=["english", "german", "none", "random", "chinese"],
 )
 def test_the_printed_command_trains_and_measures_to_the_end(
-    language: str, words: str, expected: str, tmp_path: Path,
+    language: str, words: str, expected: str, more: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert make(tmp_path, language, *words.split()) == 0
-    command = run_next(capsys)
+    command = run_next(capsys, *more.split())
     assert expected in command
     (results,) = (tmp_path / "runs/shop").glob("*/*/results.json")
     assert results.is_file()
