@@ -197,15 +197,20 @@ class _Searching:
         if folder is None:
             return Trial(number, state, values, error=error)
         trial = Trial(number, state, values, self._epochs(folder), str(folder), error)
+        if state == "trained" and not trial.epochs:
+            raise ConfigError(
+                f"trial {number} was never validated, so there is nothing to choose by; give "
+                "exp.train.epochs above 0"
+            )
         if state == "pruned" and self.accelerator.is_main_process:
             write_json(folder / PRUNED, {"search": str(self.folder.path), "trial": number})
         return trial
 
     def _epochs(self, folder: Path) -> list[float]:
-        """The watched metric after each epoch of a run."""
+        """The watched metric after each epoch of a run that its best one is chosen from."""
         metric = self.config.exp.train.metric
-        lines = [each for each in read_metrics(folder / METRICS_FILE) if each["kind"] == "valid"]
-        return [each["metrics"][metric] for each in lines if metric in each["metrics"]]
+        lines = [each for each in read_metrics(folder / METRICS_FILE) if "best" in each]
+        return [each["metrics"][metric] for each in lines]
 
     def _tell(self, trial: Trial, found: Found) -> None:
         names = short_names(list(trial.values))

@@ -136,11 +136,12 @@ class Trainer:
             self._saved.save(LAST)
             raise self._interrupted() from None
         improved, state = False, ""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        more: dict[str, object] = {"metrics": finite}
         if segment.measure == "choose":
             improved = stopping.update(metrics, epoch=segment.labels["epoch"])
             state = "best so far" if improved else f"best was epoch {stopping.best_epoch}"
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        more = {"metrics": finite, "best": improved}
+            more["best"] = improved
         shown = [f"{name} {value:.4f}" for name, value in metrics.items()]
         text = "  ".join([*shown, f"({state})"] if state else shown)
         self._report(segment, "valid", more, text, time.monotonic() - begin)

@@ -200,7 +200,7 @@ def stub(outcome: Callable[[float], list[float]]) -> Callable[..., dict[str, Any
         folder.path.mkdir(parents=True, exist_ok=True)
         if config.exp.mode == "train":
             lines = [
-                {"kind": "valid", "epoch": n, "step": n, "metrics": {"GAUC": value}}
+                {"kind": "valid", "epoch": n, "step": n, "metrics": {"GAUC": value}, "best": True}
                 for n, value in enumerate(outcome(config.exp.train.lr), start=1)
             ]
             text = "".join(json.dumps(line) + "\n" for line in lines)
