@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.evaluation.rank import NO_ITEM, Best
+from legos.evaluation.rank import NO_ITEM, Best, best_items
 from legos.recommend.run import TrainedRun
 from legos.systems.protocol import Readers, Recommending
 
@@ -48,11 +48,11 @@ def use_index(run: TrainedRun) -> Index:
     """
     places = np.linspace(0, len(run.users) - 1, min(_SAMPLE, len(run.users)), dtype=np.int64)
     sample = [run.users[place] for place in places]
-    exact = [set(frame["item_id"]) for frame in run.recommend_many(sample, _TOP)]
+    exact = [set(ids) for ids, _ in run.best_ids(sample, _TOP)]
     approximate = Approximate.over(run.catalogue.model)
     run.find_by(approximate)
     while True:
-        found = [set(frame["item_id"]) for frame in run.recommend_many(sample, _TOP)]
+        found = [set(ids) for ids, _ in run.best_ids(sample, _TOP)]
         pairs = zip(exact, found, strict=True)
         recall = float(np.mean([len(a & b) / max(1, len(a)) for a, b in pairs])) if sample else 1.0
         if recall >= _RECALL or approximate.index.nprobe >= approximate.index.nlist:
@@ -111,22 +111,31 @@ class Approximate:
         vectors = _scaled(self.model.reader_vectors(readers), self.similarity)
         _, places = self.index.search(vectors, wanted)
         new = np.arange(self.known, self.offered.numel())
+        own = [
+            np.setdiff1d(np.append(self.numbers[row[row >= 0]], new), excluded.row(number).numpy())
+            for number, row in enumerate(places)
+        ]
+        every = np.unique(np.concatenate(own))  # candidates of all readers, scored together
+        scores = self.model.scores(readers, torch.from_numpy(every))
+        others = torch.ones_like(scores, dtype=torch.bool)
+        for number, row in enumerate(own):
+            others[number, torch.from_numpy(np.searchsorted(every, row))] = False
+        best = best_items(scores.masked_fill(others, -torch.inf), count)
         items = torch.full((len(readers), count), NO_ITEM)
-        scores = torch.full((len(readers), count), -torch.inf)
-        for row in range(len(readers)):
-            listed = self.numbers[places[row][places[row] >= 0]]
-            candidates = np.concatenate([listed, new])
-            left = np.setdiff1d(candidates, excluded.row(row).numpy())
-            one = readers.part(torch.tensor([row]))
-            if len(listed) < wanted and len(left) < count:
-                best = self.model.top(one, count, excluded.select(torch.tensor([row])))
-                items[row], scores[row] = best.items[0], best.scores[0]
-                continue
-            own = self.model.scores(one, torch.from_numpy(left))[0]
-            order = own.argsort(descending=True, stable=True)[:count]  # equal ones by number
-            items[row, : len(order)] = torch.from_numpy(left)[order]
-            scores[row, : len(order)] = own[order]
-        return Best(items, scores)
+        values = torch.full((len(readers), count), -torch.inf)
+        width = best.items.shape[1]
+        items[:, :width] = torch.from_numpy(every)[best.items].masked_fill(
+            best.items == NO_ITEM, NO_ITEM
+        )
+        values[:, :width] = best.scores
+        few = (places >= 0).sum(1) < wanted  # the cells that were looked into hold no more
+        few &= np.array([len(row) < count for row in own])
+        if few.any():
+            rows = torch.from_numpy(np.flatnonzero(few))
+            exact = self.model.top(readers.part(rows), count, excluded.select(rows))
+            width = exact.items.shape[1]
+            items[rows, :width], values[rows, :width] = exact.items, exact.scores
+        return Best(items, values)
 
     def scores(self, readers: Readers, items: Tensor) -> Tensor:
         """Scores of some items, ``(R, C)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -65,16 +66,27 @@ Words = Annotated[str, Query(max_length=200)]
 
 
 class _Json(Request):
-    """A request whose JSON is read strictly: bounded in depth, no NaN, whole characters."""
+    """A request whose JSON is read strictly: bounded in depth, no NaN, no key twice."""
 
     async def json(self) -> Any:
         """The body as Python objects."""
         body = await self.body()
         try:
-            return from_json(body, allow_inf_nan=False)
+            from_json(body, allow_inf_nan=False)  # whole characters, and not too deep for the next
+            return json.loads(body, object_pairs_hook=_once)
         except ValueError as error:
             message = f"body: found no JSON ({error}), expected a JSON object"
             raise HTTPException(400, message) from None  # the only kind that FastAPI lets through
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text; ValueError: it has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {show(twice)} stands twice")
+    return found
 
 
 class _Route(APIRoute):

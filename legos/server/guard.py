@@ -33,6 +33,7 @@ _POLICY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_MOST_HEADERS = 2**16  # bytes, with the path
 _BODY_SECONDS = 10.0  # in which the body of a request has to arrive
 
 
@@ -122,6 +123,7 @@ class Guard:
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         try:
+            self._check_size(scope)
             self._check_origin(scope["method"], headers)
             scope["legos.has_key"] = self._has_key(headers)
             if not scope["legos.has_key"] and scope["path"] not in self.rules.open_paths:
@@ -138,8 +140,14 @@ class Guard:
             return
         await self.app(scope, _Replayed(body, receive), send)
 
+    def _check_size(self, scope: Scope) -> None:
+        size = len(scope["path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > _MOST_HEADERS:
+            raise Refusal(431, f"headers: found {size:,} bytes, expected at most {_MOST_HEADERS:,}")
+
     def _check_origin(self, method: str, headers: Headers) -> None:
-        host = headers.get("host", "")
+        host = ", ".join(headers.getlist("host"))  # of two, a proxy may believe the other one
         if not self._is_ours(host):
             known = ", ".join(sorted(self.rules.hosts))
             raise Refusal(

@@ -10,7 +10,7 @@ from pydantic import model_validator as validator
 MOST_ITEMS = 1_000
 """Items of a list, of a history and of a request for scores."""
 MOST_READERS = 100
-MOST_NEW_ITEMS = 100
+MOST_NEW_ITEMS = 1_000
 LONGEST_ID, LONGEST_TEXT = 500, 20_000
 
 
@@ -152,6 +152,7 @@ class Added(BaseModel):
 
     added: list[str]
     run: str
+    kept: str = "until the server ends"
 
 
 class Found(BaseModel):

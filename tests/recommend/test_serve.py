@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -18,6 +19,8 @@ from threading import Event
 
 import pytest
 
+import legos
+from legos.commands.serve import _parser as serve_parser
 from legos.commands.serve import main
 from legos.recommend.run import TrainedRun
 from tests.forked import forked_python
@@ -104,6 +107,32 @@ def test_killed_and_started_again_it_recommends_the_same(trained: Path, tmp_path
     assert lists[0] == lists[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["cllm4rec", "recsysllm"])
+def test_systems_of_language_models_answer_or_say_in_a_line_what_they_cannot(
+    system: str, request: pytest.FixtureRequest
+) -> None:
+    from tests.server.serving import make_server, serving
+
+    run = legos.open(request.getfixturevalue(system).folder, device="cpu")  # items are added
+    user, items = run.users[0], run.items["item_id"].tolist()[:2]
+    expected = run.recommend(user, k=3)
+    with serving(make_server(run)) as client:
+        _, listed = client.post("/recommend", {"user": user, "k": 3})
+        assert [item["item_id"] for item in listed["items"]] == expected["item_id"].tolist()
+        _, told = client.post("/score", {"users": [user], "items": items})
+        assert told["scores"][0] == pytest.approx(run.score([user], items).to_numpy()[0].tolist())
+        able = {  # whether a model can: a list of a new reader, similar items, new items
+            "/recommend": ({"history": items, "k": 3}, system == "recsysllm"),
+            "/similar": ({"item": items[0]}, system == "cllm4rec"),
+            "/items": ({"items": [{"item_id": "new", "title": "a"}]}, system == "recsysllm"),
+        }
+        for path, (body, can) in able.items():
+            status, told = client.post(path, body)
+            assert (status < 300, status == 422) == (can, not can), told
+            assert can or "\n" not in told["error"]
+
+
 def test_a_port_in_use_names_the_next_free_one(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +169,20 @@ def test_a_key_that_no_header_holds_is_refused(
     monkeypatch.setenv("LEGOS_API_KEY", key)
     assert main([str(trained), "--port", "0"]) == 2
     assert "LEGOS_API_KEY: empty, or with spaces" in capsys.readouterr().err
+
+
+def test_the_guide_shows_commands_that_are_there() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "serve.md"
+    text = guide.read_text(encoding="utf-8")
+    commands = re.findall(r"^legos serve (.*?) *(?:#.*)?$", text, re.MULTILINE)
+    others = r"^(?:legos (?!serve)|pip ).*$"  # lines about other commands
+    options = set(
+        re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(others, "", text, flags=re.MULTILINE))
+    )
+    assert commands
+    for command in commands:
+        serve_parser().parse_args(command.split())
+    assert options <= set(re.findall(r"--[a-z][a-z-]*", serve_parser().format_help()))
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:

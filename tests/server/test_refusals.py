@@ -42,6 +42,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/recommend", b'{"user": "u1", "k": NaN}', 400, "found no JSON"),
     ("/recommend", b'{"user": "\\ud800"}', 400, "found no JSON"),
     ("/recommend", b'{"user": "\xff"}', 400, "found no JSON"),
+    ("/recommend", b'{"user": "u1", "user": "u2"}', 400, 'key "user" stands twice'),
     ("/recommend", DEEP, 400, "recursion limit exceeded"),
     ("/recommend", b" " * (2**20 + 1), 413, "at most 1,048,576 bytes"),
     ("/similar", {"k": 3}, 422, "item: found nothing, expected a value; the field is required"),
@@ -57,7 +58,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/items", {"items": [{"item_id": "n", "title": ["x"]}]}, 422, "items.0.title: found a list"),
     ("/items", {"items": [{"item_id": "n", "title": "x" * 20_001}]}, 422, "20,001 characters"),
     ("/items", {"items": [{"item_id": "n", "title": ""}]}, 422, "title: all are empty"),
-    ("/items", {"items": [{"item_id": "n", "title": "x"}] * 101}, 422, "items: found a list of"),
+    ("/items", {"items": [{"item_id": "n", "title": "x"}] * 1001}, 422, "items: found a list of"),
     ("/items", {"items": [{"item_id": "n", "title": "x"}] * 2}, 409, "items.1.item_id"),
     ("/reload", {"run": "other"}, 422, "run: found an unknown field, expected no field at all"),
 ]
@@ -140,6 +141,14 @@ def test_a_name_that_points_here_is_refused(client: Client, host: str) -> None:
     status, told = client.get("/health", Host=host)
     assert status == 400
     assert "--allow-host" in told["error"]
+
+
+def test_two_hosts_and_long_headers_are_refused(client: Client) -> None:
+    for more, status in (("Host: evil.example", b"400"), ("X: " + "x" * 70_000, b"431")):
+        head = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+            connection.sendall(head.encode())
+            assert status in connection.recv(100)
 
 
 def test_nobody_else_may_read_answers(client: Client) -> None:

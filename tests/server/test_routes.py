@@ -62,7 +62,8 @@ def test_a_number_is_taken_as_the_id_that_it_spells() -> None:
 def test_a_new_item_is_recommended_found_and_counted() -> None:
     with serving(make_server(FakeRun())) as own:
         item = {"item_id": "new", "title": "walnut bench", "price": 3.5}
-        assert own.post("/items", {"items": [item]}) == (201, {"added": ["new"], "run": "fake/one"})
+        told = {"added": ["new"], "run": "fake/one", "kept": "until the server ends"}
+        assert own.post("/items", {"items": [item]}) == (201, told)
         _, found = own.get("/items?query=WALNUT")
         assert found["items"] == [
             {"item_id": "new", "title": "walnut bench", "labels": ["price 3.5"]}
