@@ -1,7 +1,7 @@
 """Command line: what users say of themselves, from a file into finished tables.
 
 python -m process.user_fields --tables data/newsroom --profiles profiles.jsonl --text interests \
-    --category region --output data/newsroom-profiles
+    --category region --number age --output data/newsroom-profiles
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from process.summary import describe_sources, finished_tables
 from process.tokenization import Column, category_vocabulary, encode_content
 
 DESCRIPTION = """\
-Copy tables and give their users fields: topics, interests, a region.
+Copy tables and give their users fields: topics, interests, a region, an age.
 
 The file has a JSON object a line: "user_id", and the fields by name; a text is a string or a list
-of strings. Users the file does not name have empty texts and the unknown category; user encoder
-`profile` has a learned vector for them. Texts are cut by a tokenizer that the tables have already,
-so that no item is tokenized again; unchanged files are linked, not copied.
+of strings. Users the file does not name have empty texts, the unknown category and no number; user
+encoder `profile` has a learned vector for them. Texts are cut by a tokenizer that the tables have
+already, so that no item is tokenized again; unchanged files are linked, not copied.
 """
 
 
@@ -53,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--category", action="append", default=[], metavar="FIELD", help="a field of one category"
+    )
+    parser.add_argument(
+        "--number", action="append", default=[], metavar="FIELD", help="a field of one number"
     )
     parser.add_argument(
         "--tokenizer",
@@ -78,6 +81,7 @@ def main(args: argparse.Namespace) -> None:
         args.output,
         texts=args.text,
         categories=args.category,
+        numbers=args.number,
         tokenizer=args.tokenizer,
         force=args.force,
     )
@@ -91,6 +95,7 @@ def add_user_fields(
     texts: Sequence[str],
     categories: Sequence[str],
     tokenizer: str,
+    numbers: Sequence[str] = (),
     force: bool = False,
 ) -> dict[str, Any]:
     """Write a copy of tables whose users have fields, whole or not at all.
@@ -102,6 +107,7 @@ def add_user_fields(
         texts: fields to tokenize.
         categories: fields that become one id.
         tokenizer: a tokenizer of the tables.
+        numbers: fields that stay numbers.
         force: replace finished tables of other sources or settings.
 
     Returns:
@@ -112,10 +118,12 @@ def add_user_fields(
     """
     refuse_nested(tables, folder)
     reader = ColumnReader(tables)
-    _check_names(reader, texts, categories, tokenizer)
+    kinds = dict.fromkeys(texts, "text") | dict.fromkeys(categories, "category")
+    kinds |= dict.fromkeys(numbers, "number")
+    _check_names(reader, [*texts, *categories, *numbers], tokenizer, named=bool(categories))
     users = reader.vocabulary("user_id")
-    frame, unknown = read_profiles(profiles, users, texts=texts, categories=categories)
-    origin = _describe(reader, profiles, texts, categories, tokenizer)
+    frame, unknown = read_profiles(profiles, users, kinds)
+    origin = _describe(reader, profiles, kinds, tokenizer)
     with output_lock(folder):
         finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
         if finished is not None:
@@ -126,6 +134,7 @@ def add_user_fields(
         )
         vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
         columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
+        columns |= {name: Column(frame[name].to_numpy(np.float32)) for name in numbers}
         with atomic_folder(folder) as part:
             writer = copy_of(reader, part)
             for name, column in columns.items():
@@ -142,21 +151,27 @@ def add_user_fields(
 
 
 def read_profiles(
-    path: Path, users: Sequence[str], *, texts: Sequence[str], categories: Sequence[str]
+    path: Path, users: Sequence[str], kinds: Mapping[str, str]
 ) -> tuple[pd.DataFrame, int]:
-    """The fields of every user, "" where there is none, and how many lines name no user.
+    """The fields of every user, "" or NaN where there is none, and how many lines name no user.
 
     Raises:
         DataError: the file is missing, or a line is not what it should be.
     """
     rows = {user: row for row, user in enumerate(users)}
-    fields = [*texts, *categories]
-    values = {name: np.full(len(users), "", dtype=object) for name in fields}
+    values = {
+        name: np.full(len(users), np.nan if kind == "number" else "", dtype=object)
+        for name, kind in kinds.items()
+    }
     seen: dict[str, int] = {}
     found: set[str] = set()
     unknown = 0
     for line in read_json_lines([path], "reading profiles"):
-        user, profile = line.id("user_id"), {name: _field(line, name) for name in fields}
+        user = line.id("user_id")
+        profile = {
+            name: _number(line, name) if kind == "number" else _field(line, name)
+            for name, kind in kinds.items()
+        }
         if user in seen:
             raise DataError(
                 f"{path}:{line.line}: user {user!r} stands on line {seen[user]} already"
@@ -171,7 +186,7 @@ def read_profiles(
             values[name][row] = value
     if seen and unknown == len(seen):
         raise DataError(f"{path}: none of its {len(seen):,} users is in the tables")
-    for name in fields:
+    for name in kinds:
         if name not in found:
             raise DataError(f"{path}: no line has {name!r}; {nearest(name, found - {'user_id'})}")
     return pd.DataFrame(values, dtype=object), unknown
@@ -188,19 +203,23 @@ def _field(line: Row, name: str) -> str:
     return plain_text(value or "").strip()
 
 
+def _number(line: Row, name: str) -> float:
+    """A number of a user, NaN where nothing."""
+    value = line.number(name)
+    return np.nan if value is None else float(value)
+
+
 def _describe(
-    reader: ColumnReader,
-    profiles: Path,
-    texts: Sequence[str],
-    categories: Sequence[str],
-    tokenizer: str,
+    reader: ColumnReader, profiles: Path, kinds: Mapping[str, str], tokenizer: str
 ) -> dict[str, Any]:
     """What decides the new tables, as the manifest has it; earlier user fields stay."""
     parent = reader.manifest
     fields = {
         **parent.get("user_fields", {}),
-        **{name: {"kind": "text", "tokenizers": [tokenizer]} for name in texts},
-        **{name: {"kind": "category"} for name in categories},
+        **{
+            name: {"kind": kind} | ({"tokenizers": [tokenizer]} if kind == "text" else {})
+            for name, kind in kinds.items()
+        },
     }
     identity = {"parent": parent["fingerprint"], "user_fields": fields}
     sources = [*parent["sources"], *describe_sources([profiles])]
@@ -208,13 +227,12 @@ def _describe(
 
 
 def _check_names(
-    reader: ColumnReader, texts: Sequence[str], categories: Sequence[str], tokenizer: str
+    reader: ColumnReader, names: Sequence[str], tokenizer: str, *, named: bool
 ) -> None:
-    names = [*texts, *categories]
     if not names:
-        raise DataError("no field named; give --text FIELD or --category FIELD")
+        raise DataError("no field named; give --text, --category or --number FIELD")
     taken = {column.split("@")[0] for column in reader.manifest["tables"]["users"]["columns"]}
-    taken |= set(reader.manifest["vocabularies"]) if categories else set()
+    taken |= set(reader.manifest["vocabularies"]) if named else set()
     for name in names:
         if not name.isidentifier() or names.count(name) > 1:
             raise DataError(f"field {name!r}: letters, digits and '_' only, each name once")
@@ -232,13 +250,14 @@ def _print_summary(
     for heading in ("column", "users with it", "tokens p50/p99/max", "categories"):
         table.add_column(heading, justify="left" if heading == "column" else "right")
     for name, column in columns.items():
-        present = int((frame[name.split("@")[0]] != "").sum())
+        said = frame[name.split("@")[0]]
+        present = int(((said != "") & said.notna()).sum())
         lengths, kinds = "–", "–"
         if isinstance(column.values, Ragged):
             found = column.values.lengths[column.values.lengths > 0]
             if len(found):
                 lengths = "/".join(f"{np.percentile(found, q):.0f}" for q in (50, 99, 100))
-        else:
+        elif column.vocabulary is not None:
             kinds = f"{len(np.unique(column.values[column.values > 0])):,}"
         table.add_row(name, f"{present:,} of {len(frame):,}", lengths, kinds)
     console = PlainConsole()

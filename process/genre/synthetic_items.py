@@ -189,7 +189,9 @@ def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
             tail: Any = added[name].values
             columns[name] = Column(stack([known.values, tail]), known.vocabulary)
         else:
-            tail = added[name].values if name in added else _plain(name, num_known, len(new.items))
+            tail = (
+                added[name].values if name in added else _plain(name, known.values, len(new.items))
+            )
             values = np.concatenate([known.values, tail]).astype(known.values.dtype)
             columns[name] = Column(values, known.vocabulary)
     if COLUMN not in columns:
@@ -197,13 +199,13 @@ def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
     return columns
 
 
-def _plain(name: str, known: int, count: int) -> np.ndarray:
-    """What a column that is no field says of new items."""
+def _plain(name: str, known: np.ndarray, count: int) -> np.ndarray:
+    """What a column that is no text and no category says of new items; of a number nothing."""
     if name == "item_id":
-        return np.arange(known, known + count)
+        return np.arange(len(known), len(known) + count)
     if name == COLUMN:
         return np.ones(count, dtype=bool)
-    return np.zeros(count)
+    return np.full(count, np.nan) if known.dtype.kind == "f" else np.zeros(count)
 
 
 def _of_users(reader: ColumnReader, new: _New) -> RaggedArray:

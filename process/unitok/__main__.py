@@ -68,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
         DataError: of the arguments, the folder, or the output.
     """
     from process.table.build import write_with_yaml
-    from process.unitok.assemble import Roles, read_unitok
+    from process.unitok.assemble import read_unitok
+    from process.unitok.roles import Roles
 
     splits = {}
     for text in args.split:

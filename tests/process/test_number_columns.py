@@ -13,9 +13,11 @@ import unitok
 
 from legos.data.tables import Tables
 from legos.errors import DataError
+from process.genre.synthetic_items import add_synthetic_items
 from process.mind import read_mind, read_mind_impressions
 from process.raw import RawData, TokenizerSpec, UserFields
 from process.tables import new_impressions_tables, write_tables
+from tests.process.genre.test_store import answer
 from tests.process.mind_files import write_lines, write_mind
 
 WORDS = [TokenizerSpec("words", "words")]
@@ -70,6 +72,18 @@ def test_the_unitok_copy_leaves_numbers_out(raw: RawData, tmp_path: Path) -> Non
         loaded = unitok.UniTok.load(str(tmp_path / "tables/unitok" / table))
         assert name not in loaded.data
         assert "category" in loaded.data
+
+
+def test_an_item_that_a_model_wrote_has_no_number(raw: RawData, tmp_path: Path) -> None:
+    write_tables(raw, tmp_path / "tables", WORDS, unitok=False)
+    written = {f"{raw.users[0]}#0": answer("a") | {"answer": {"title": "new words"}}}
+    source = tmp_path / "answers.jsonl"
+    source.write_text("{}")
+    add_synthetic_items(
+        tmp_path / "tables", written, tmp_path / "more", sources=[source], column="written"
+    )
+    prices = Tables.load(tmp_path / "more").scalar("items", "price").numpy()
+    np.testing.assert_array_equal(prices, [*PRICES, np.nan])
 
 
 def test_tables_without_numbers_are_described_as_ever(raw: RawData, tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ FIELDS = [FieldConfig(column="interests@words"), FieldConfig(column="region")]
 def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``raw/``, ``tables/``, ``profiles.jsonl``."""
     folder = tmp_path_factory.mktemp("newsroom")
-    write_newsroom(CONFIG, folder / "raw", folder / "profiles.jsonl")
+    profiles = folder / "profiles.jsonl"
+    write_newsroom(CONFIG, folder / "raw", profiles)
+    said = [json.loads(line) for line in profiles.read_text().splitlines()]
+    aged = [user | {"age": 20 + row} if row % 2 else user for row, user in enumerate(said)]
+    profiles.write_text("".join(f"{json.dumps(user)}\n" for user in aged))
     raw = read_mind(folder / "raw" / "train", folder / "raw" / "dev", name="newsroom")
     write_tables(raw, folder / "tables", [TokenizerSpec("words", "words")])
     return folder
@@ -38,7 +42,7 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def added(newsroom: Path, profiles: Path, folder: Path) -> Tables:
     add_user_fields(
         newsroom / "tables", profiles, folder,
-        texts=["interests"], categories=["region"], tokenizer="words",
+        texts=["interests"], categories=["region"], numbers=["age"], tokenizer="words",
     )  # fmt: skip
     return Tables.load(folder)
 
@@ -67,6 +71,10 @@ def test_every_user_has_what_the_file_says(newsroom: Path, tmp_path: Path) -> No
         expected = [name if name in known else "<unknown>" for name in profile["interests"]]
         assert [words[token] for token in tokens if words[token] != ","] == expected
     assert 0.4 < len(said) / CONFIG.users < 1
+    ages = tables.scalar("users", "age").tolist()
+    assert [age if age == age else None for age in ages] == [
+        said.get(user, {}).get("age") for user in users
+    ]
 
 
 def test_the_tables_stay_what_they_were(newsroom: Path, tmp_path: Path) -> None:
@@ -122,6 +130,7 @@ def test_new_users_of_new_impressions_have_said_nothing(newsroom: Path, tmp_path
         ("", r"the file is empty"),
         ('{"user_id": "U1"}\n{"user_id": "U1"}\n', r":2: user 'U1' stands on line 1 already"),
         ('{"user_id": "U1", "interests": 7}\n', r":1: 'interests' is 7, expected a string or"),
+        ('{"user_id": "U1", "age": "old"}\n', r":1: 'age' is 'old', expected a number"),
         ('{"user_id": "nobody"}\n', r"none of its 1 users is in the tables"),
     ],
 )
@@ -145,7 +154,7 @@ def test_bytes_that_are_no_text_are_an_error_with_the_line(newsroom: Path, tmp_p
 def test_only_a_line_feed_ends_a_line(newsroom: Path, tmp_path: Path) -> None:
     before = Tables.load(newsroom / "tables")
     user, (one, other) = before.vocabulary("user_id")[0], before.vocabulary("words")[1:3]
-    line = {"user_id": user, "interests": f"{one}\u2028{other}\x85", "region": "east"}
+    line = {"user_id": user, "interests": f"{one}\u2028{other}\x85", "region": "east", "age": 9}
     profiles = tmp_path / "profiles.jsonl"
     text = json.dumps(line, ensure_ascii=False)
     profiles.write_text(f"\ufeff{text}\n\n", encoding="utf-8")  # a BOM, a blank line at the end

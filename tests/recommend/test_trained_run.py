@@ -6,6 +6,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,6 +163,17 @@ def test_new_items_are_recommended_by_their_texts_at_once(trained: Path) -> None
     assert set(before["item_id"]) <= set(run.recommend("U1", k=9)["item_id"])
 
 
+def test_frames_of_new_items_are_read_as_tables_are(trained: Path) -> None:
+    run = legos.open(trained, device="cpu")
+    title = "music1 music2 music3"
+    frame = pd.DataFrame({"item_id": [7.0, 8.0], "title": [title, f"<b>{title}</b>&nbsp;"]})
+    assert run.add_items(frame.set_index("item_id")) == ["7", "8"]
+    assert set(run.items.tail(2)["title"]) == {title}
+    assert np.ptp(run.score([["N3"]], ["7", "8"])) < 1e-5
+    several = run.recommend_many(np.array(["U1", "U2"]), k=np.int64(2))
+    assert [len(each) for each in several] == [2, 2]
+
+
 def test_an_item_added_again_under_another_id_scores_as_it_did(trained: Path) -> None:
     run = legos.open(trained, device="cpu")
     known = run.items.iloc[:9]
@@ -181,13 +193,13 @@ def test_an_item_added_again_under_another_id_scores_as_it_did(trained: Path) ->
         ({"item_id": [""], "title": ["a"]}, "row 0: item_id is empty"),
         ({"item_id": ["x", "y"], "title": ["a", None]}, r"row 1 \('y'\): title: all are empty"),
         ({"item_id": [], "title": []}, "no rows"),
+        ([{"item_id": "x", "title": "a"}], "found a list, expected a pandas DataFrame"),
+        (pd.DataFrame([["x", "a", "b"]], columns=["item_id", "title", "title"]), "is there twice"),
     ],
 )
-def test_new_items_that_are_none_are_refused(
-    opened: TrainedRun, frame: dict[str, list[str]], message: str
-) -> None:
+def test_new_items_that_are_none_are_refused(opened: TrainedRun, frame: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        opened.add_items(pd.DataFrame(frame))
+        opened.add_items(pd.DataFrame(frame) if isinstance(frame, dict) else frame)
     assert len(opened.items) == 60
 
 

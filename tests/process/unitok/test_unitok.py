@@ -21,7 +21,8 @@ from process.restricted_pickle import restricted_loads
 from process.table import __main__ as of_table
 from process.tables import write_tables
 from process.unitok.__main__ import build_parser, main
-from process.unitok.assemble import Roles, read_unitok
+from process.unitok.assemble import read_unitok
+from process.unitok.roles import Roles
 from process.unitok.vocabularies import detokenized, foreign_tokenizer, kind_of
 from tests.bricks import lists
 from tests.process.mind_files import write_mind
