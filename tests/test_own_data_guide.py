@@ -43,7 +43,7 @@ def test_every_command_of_the_guide_runs(
     for name in ("shop", "bought", "weighed", "by-time", "all", "zh", "from-python"):
         assert ColumnReader(Path("data") / name).manifest["name"] == name
     out = capsys.readouterr().out
-    assert "legos run --data data/shop --model naml --exp tt-naml --embed minilm-token" in out
+    assert "legos run --data data/shop\n" in out
 
 
 def test_readme_leads_to_the_guide() -> None:

@@ -71,7 +71,7 @@ usage:
 """
 _FIRST_STEPS = (
     "legos table --items items.csv --events events.csv --output data/shop",
-    "legos run --data shop --model naml --exp tt",
+    "legos run --data shop",
     "legos recommend runs/shop --user USER",
     "legos serve runs/shop",
     "legos synthetic --raw data/raw/newsroom --output data/newsroom  # no data of your own",

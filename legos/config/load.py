@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from legos.config.comparison import OF_THE_ROW, comparison_curve, copies, read_compared
+from legos.config.first_run import FirstRun, first_run
 from legos.config.messages import explain
 from legos.config.model_schema import DataConfig, EmbedConfig, SystemModel
 from legos.config.models import name_language_models, names_of, read_section, use_bricks
@@ -37,7 +38,7 @@ from legos.config.saved import (
 from legos.config.schema import ExpConfig, RunConfig
 from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
-from legos.config.yaml_files import FAMILIES, KINDS, Document, shown
+from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown
 from legos.errors import ConfigError
 from legos.files import atomic_path
 from legos.plugins import load_plugin
@@ -203,7 +204,9 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
 
     What is not given is as a trained run says it.
     """
-    names = {"embed": "null", **arguments.sections}
+    chosen = FirstRun() if trained is not None else first_run(arguments)
+    arguments.notices.extend([chosen.notice] if chosen.notice else [])
+    names = {"embed": "null", **arguments.sections, **chosen.names}
     sections: dict[str, Document] = {}
     problems: list[str] = []
     for kind in ("exp", *KINDS):  # models may be made with the plug-ins of the experiment
@@ -216,6 +219,8 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
             _load_plugins(sections.get(kind), arguments)
     if trained is not None:
         sections.update(sections_of_run(trained, sections.get("exp"), arguments))
+    if "model" in sections:
+        merge(sections["model"], Document(chosen.settings))
     if "model" not in sections and arguments.bricks.keys() == set(FAMILIES):
         name = "-".join(arguments.bricks[family] for family in FAMILIES)
         sections["model"] = Document({"name": name, "hidden_size": "${hidden_size}"}, {})

@@ -30,6 +30,7 @@ from legos.config.yaml_files import (
     yaml_files,
 )
 from legos.errors import ConfigError, nearest
+from legos.home import home
 
 OWN = "own"
 """The group of models that have a YAML in ``config/model/`` and no row."""
@@ -197,7 +198,8 @@ def read_section(kind: str, name: str) -> Document:
         path = locate(kind, name)
         section, tables = read_document(path), tables_of(path)
         if kind == "data" and tables is not None:
-            section.data["folder"] = str(tables)  # where they are now
+            # where they are now; beside another LEGOS_HOME a relative one would be read there
+            section.data["folder"] = str(tables if home() == Path() else tables.absolute())
     if kind in _whole(section):
         section = section.part((kind,))
     if kind == "model":

@@ -10,9 +10,9 @@ from scipy import sparse
 
 from legos.config.model_schema import ModelConfig, reads_token_vectors
 from legos.config.schema import MINILM, RunConfig
+from legos.data.languages import minilm_knows
 from legos.data.ragged import Ragged
-from legos.data.tables import Tables, read_honesty
-from legos.data.tokenizers import MOST_UNKNOWN
+from legos.data.tables import Columns, Tables
 from legos.data.vector_files import read_item_vectors
 from legos.item.text_vectors import TextVectorsConfig
 from legos.lm.states import FINAL, unit_rows
@@ -43,22 +43,7 @@ def text_source(config: RunConfig, tables: Tables) -> Source:
         own = embed.source != "random" and getattr(embed.path, "package", "") != MINILM.package
         if own and reads_token_vectors(model):
             return "tokens"
-    return "model" if minilm_knows(tables) else "words"
-
-
-def minilm_knows(tables: Tables) -> bool:
-    """Whether the texts are hardly unknown to MiniLM's tokenizer, as the honesty report counts.
-
-    Tables without such a count, or without MiniLM's tokenizer among others, are taken to be so
-    unless their only tokenizers are others than its own or plain words.
-    """
-    tokenizers = tables.manifest["tokenizers"]
-    bert = [name for name, each in tokenizers.items() if each["source"] == "minilm"]
-    report = read_honesty(tables.manifest)
-    if report is None or not bert:
-        return all(each["source"] in ("minilm", "words") for each in tokenizers.values())
-    unknown = [text.unknown.get(bert[0], 0.0) for text in report.texts.values()]
-    return max(unknown, default=0.0) <= MOST_UNKNOWN
+    return "model" if minilm_knows(Columns(tables.folder, tables.manifest)) else "words"
 
 
 def own_text_vectors(workplace: Workplace) -> TextVectors | None:

@@ -94,7 +94,7 @@ def write_with_yaml(
     if not (output / NAME).is_file():  # tables that were there, without it
         write_text(output / NAME, data_yaml(manifest, output))
     print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
-    print(f"  {as_started(next_command(manifest, output))}")
+    print(f"  {as_started(next_command(output))}")
     return manifest
 
 

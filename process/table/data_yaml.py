@@ -7,14 +7,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from process.raw import TokenizerSpec
-from process.table.languages import BYTES, ENGLISH
-from process.table.options import RANDOM
-
 NAME = "data.yaml"
 LONGEST_TEXT = 100  # tokens; more make training slow
 LONGEST_HISTORY = 50  # NRMS, section 4.1
-_EMBEDS = {ENGLISH: "minilm-token", BYTES: "llama-token"}
 
 
 def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
@@ -24,11 +19,10 @@ def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
         manifest: of the tables.
         folder: where the tables go.
     """
-    command = next_command(manifest, folder)
     lines = [
         f"# {manifest['name']}: {manifest['summary']['items']:,} items, "
         f"{manifest['summary']['users']:,} users; written by `legos table`, yours to edit",
-        f"# {command}",
+        f"# {next_command(folder)}",
         f"name: {manifest['name']}  # results go to runs/{manifest['name']}/",
         f"folder: {folder.as_posix()}  # the tables that lie beside this file",
         *_fields(manifest),
@@ -40,28 +34,9 @@ def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def next_command(manifest: Mapping[str, Any], folder: Path) -> str:
+def next_command(folder: Path) -> str:
     """The command that trains and measures a first model of these tables."""
-    rule = _rule(manifest)
-    words = ["legos run", f"--data {folder.as_posix()}"]
-    if rule == RANDOM and not _has_lists(manifest):
-        return " ".join([*words, "--model multi_vae --exp rank-all --hidden_size 200"])
-    if not _columns(manifest):
-        return " ".join([*words, "--model sasrec_id --exp tt"])
-    words.append("--model naml")
-    if _asked_again(manifest):
-        words.append("--exp train --exp.train.epochs 5 --exp.train.patience 0")
-    else:
-        words.append("--exp tt-naml")
-    if embed := _embed(manifest):
-        words.append(f"--embed {embed}")
-    if not _has_lists(manifest):  # new ones in every pass; those of the tables are always the same
-        words.append("--exp.train.negatives.strategy popularity")
-    return " ".join(words)
-
-
-def _rule(manifest: Mapping[str, Any]) -> str:
-    return str(manifest["split_rule"]).split(":")[0]
+    return f"legos run --data {folder.as_posix()}"
 
 
 def _asked_again(manifest: Mapping[str, Any]) -> bool:
@@ -70,14 +45,6 @@ def _asked_again(manifest: Mapping[str, Any]) -> bool:
 
 def _has_lists(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["layout"] == "own-lists")
-
-
-def _embed(manifest: Mapping[str, Any]) -> str:
-    """The token vectors of the texts' tokenizer; "" where there are none."""
-    for name, made in manifest["tokenizers"].items():
-        if TokenizerSpec(name, made["source"]) in _EMBEDS:
-            return _EMBEDS[TokenizerSpec(name, made["source"])]
-    return str(manifest["settings"]["reader"].get("embed", ""))
 
 
 def _columns(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:

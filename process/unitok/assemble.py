@@ -18,7 +18,7 @@ from process.raw import NAME, Impressions, RawData, UserFields
 from process.tokenization import Column, Given
 from process.unitok.depots import Depot, DepotColumn, read_depots
 from process.unitok.roles import IMPRESSION, LABEL, Folder, Roles
-from process.unitok.vocabularies import detokenized, foreign_tokenizer, kind_of
+from process.unitok.vocabularies import detokenized, foreign_tokenizer
 
 SEED = 1  # of negatives where a folder has histories alone
 
@@ -70,11 +70,7 @@ class _Reader:
             split_rule=rule,
             sources=[path for depot in self.depots.values() for path in depot.files],
             oddities={what: count for what, count in self.oddities.items() if count},
-            settings={
-                "lengths": self.lengths,
-                "roles": _plain(self.tables.roles),
-                "embed": self._embed(),
-            },
+            settings={"lengths": self.lengths, "roles": _plain(self.tables.roles)},
             user_fields=UserFields(
                 pd.DataFrame(of_users[2], index=range(len(user_ids)), dtype=object),
                 of_users[0],
@@ -90,11 +86,6 @@ class _Reader:
             )
         tokenizers = {label: foreign_tokenizer(found) for label, found in self.tokens.items()}
         return raw, Given(self.given, self.vocabularies, tokenizers)
-
-    def _embed(self) -> str:
-        """The embed YAML whose vectors the vocabularies of all texts have; "" where none has."""
-        kinds = {kind_of(entries) for entries in self.tokens.values()}
-        return "minilm-token" if kinds == {"wordpiece"} else ""
 
     def _content(
         self, table: str, depots: list[Depot], count: int

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from legos.config.schema import MINILM
-from legos.data.tables import Honesty, Tables, TextHonesty
+from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation.baselines import BASELINES, BaselineData, baseline_scores
 from legos.evaluation.texts import own_text_vectors, text_source, unit_words
@@ -224,19 +224,9 @@ def test_text_cosine_reads_what_the_run_itself_reads(tables: Tables, tmp_path: P
     assert text_source(plain, tables) == "model"  # its only tokenizer is plain words
 
 
-@pytest.mark.parametrize(("unknown", "source"), [(4.0, "model"), (6.0, "words")])
 def test_texts_that_minilm_does_not_know_are_compared_by_words(
-    tables: Tables, tmp_path: Path, unknown: float, source: str
+    tables: Tables, tmp_path: Path
 ) -> None:
-    title = TextHonesty(texts=60, empty=0, markup=0, unknown={"bert": unknown})
-    report = Honesty(
-        seed=1, items=60, items_without_text=0, items_of_same_text=0, texts={"title": title}
-    )
-    tokenizers = {"bert": {"source": "minilm", "sha256": "0"}}
-    manifest = {
-        **tables.manifest,
-        "tokenizers": tokenizers,
-        "honesty": report.model_dump(mode="json"),
-    }
-    other = Tables(tables.folder, manifest)
-    assert text_source(tiny_config(tables.folder, tmp_path), other) == source
+    tokenizers = {"words": {"source": "smollm2", "sha256": "0"}}
+    other = Tables(tables.folder, {**tables.manifest, "tokenizers": tokenizers})
+    assert text_source(tiny_config(tables.folder, tmp_path), other) == "words"

@@ -1,0 +1,142 @@
+"""What a command line that names data alone stands for, and the form of `recommended` for them.
+
+``legos run --data shop`` trains and measures ``recommended``; where the tables lack what that
+needs, the form that goes without. The choice is made once, from the tables, and is part of the
+configuration from then on: folder, id and a loaded run are as if every word had been typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from pydantic import ValidationError
+
+from legos.config.locations import own_yamls
+from legos.config.model_schema import DataConfig
+from legos.config.models import read_section
+from legos.config.overrides import Arguments, apply_dotted, resolve
+from legos.config.yaml_files import Document
+from legos.data.languages import minilm_knows
+from legos.data.tables import Columns, read_manifest
+from legos.errors import ConfigError, DataError
+
+RECOMMENDED = "recommended"
+_STEPS = 800  # of training that small data get, too; Beauty and Toys take about as many in 4 epochs
+_MOST_EPOCHS = 50
+_BATCH = 512  # of `recommended`
+_PATIENCE = 5  # of many short epochs
+_FITTED = 5  # epochs where nothing is held out to stop by
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What is put in where a command line does not say it.
+
+    Attributes:
+        names: of YAMLs, by section.
+        settings: keys over those of the model's YAML.
+        notice: what was chosen and why.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
+
+
+def first_run(arguments: Arguments) -> FirstRun:
+    """Choose model and experiment for data alone, and the form of ``recommended`` for its data."""
+    given = arguments.sections
+    alone = "data" in given and not arguments.bricks and not {"model", "exp"} & set(given)
+    if not alone and (given.get("model") != RECOMMENDED or RECOMMENDED in own_yamls("model")):
+        return FirstRun()
+    names = {"model": RECOMMENDED, "exp": "tt"} if alone else {}
+    opened = _open(arguments)
+    if opened is None:  # what is wrong with the data is told where they are read
+        return FirstRun(names)
+    data, columns = opened
+    test = data.splits.test[0] if data.splits.test else ""
+    if alone and not data.user_fields and _kind(columns, test) == "none":
+        width = {} if "hidden_size" in arguments.variables else {"hidden_size": 200}
+        names = {"model": "multi_vae", "exp": "rank-all"}
+        return FirstRun(names, width, _told(names, "the split has no negatives: all items compete"))
+    form, reasons = _form(arguments, data, columns)
+    if form != RECOMMENDED or alone:
+        names["model"] = form
+    settings, why = _training(data, columns)
+    if alone and not _is_measurable(columns, test):
+        names["exp"] = "train"
+        settings |= {"epochs": _FITTED, "patience": 0}
+        reasons += [f"split {test!r} can measure nothing: trained alone, {_FITTED} epochs"]
+    elif why:
+        reasons += why
+    return FirstRun(names, {"train": settings} if settings else {}, _told(names, *reasons))
+
+
+def _told(names: dict[str, str], *reasons: str) -> str:
+    words = " ".join(f"--{kind} {name}" for kind, name in names.items())
+    return ": ".join(part for part in (words and f"taken is {words}", "; ".join(reasons)) if part)
+
+
+def _open(arguments: Arguments) -> tuple[DataConfig, Columns] | None:
+    """The data section and the tables that it names; None where they cannot be read."""
+    try:
+        document = Document({}, {})
+        document.put(("data",), read_section("data", arguments.sections["data"]))
+        apply_dotted(document, arguments.of("data"))
+        section = resolve(document, arguments.variables).data["data"]
+        data = DataConfig.model_validate(section)
+        return data, Columns(data.folder, read_manifest(data.folder))
+    except (ConfigError, DataError, ValidationError, KeyError):
+        return None
+
+
+def _form(arguments: Arguments, data: DataConfig, columns: Columns) -> tuple[str, list[str]]:
+    """The form of ``recommended`` for the items' fields, and why it is no other."""
+    own = "llm_ver" in arguments.variables or any(
+        path[:2] == ("model", "item") for path in arguments.dotted
+    )
+    if own:
+        return RECOMMENDED, []
+    if not data.fields:
+        return "recommended_ids", ["items have no fields, so it knows them by their ids"]
+    if not minilm_knows(columns):
+        return (
+            "recommended_words",
+            ["MiniLM does not know the language of the texts, so it learns from their own tokens "
+             "(--llm_ver FOLDER: a sentence encoder that does)"],
+        )  # fmt: skip
+    return RECOMMENDED, []
+
+
+def _training(data: DataConfig, columns: Columns) -> tuple[dict[str, Any], list[str]]:
+    """Settings of training that follow from the data, and why."""
+    settings: dict[str, Any] = {}
+    reasons = []
+    if _kind(columns, data.splits.train) in ("shown", "rated", "given"):
+        settings["negatives"] = {"strategy": "impression", "count": 4}
+        reasons.append("negatives of training are those that the data show")
+    clicks = _summary(columns, data.splits.train).get("clicks", 0)
+    epochs = min(_MOST_EPOCHS, ceil(_STEPS / ceil(clicks / _BATCH))) if clicks else 0
+    if epochs > 4:
+        settings |= {"epochs": epochs, "patience": _PATIENCE}
+        reasons.append(f"at most {epochs} epochs, since {clicks:,} clicks make them short")
+    return settings, reasons
+
+
+def _kind(columns: Columns, split: str) -> str:
+    """Where a split's negatives come from; "" of tables from before manifests said so."""
+    return str(columns.manifest.get("negatives", {}).get(split, ""))
+
+
+def _summary(columns: Columns, split: str) -> dict[str, Any]:
+    found: dict[str, Any] = columns.manifest["summary"].get("splits", {}).get(split, {})
+    return found
+
+
+def _is_measurable(columns: Columns, split: str) -> bool:
+    """Whether a split has clicks of its own, not those of train asked again."""
+    reader = columns.manifest.get("settings", {}).get("reader", {})
+    is_fit = bool(reader.get("asked_again")) and not split.startswith("test")
+    return not is_fit and _summary(columns, split).get("clicks", 1) > 0

@@ -1,0 +1,91 @@
+"""Data alone on a command line: model, experiment and training follow from the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from legos.config.load import load_run_config
+from legos.config.schema import RunConfig
+from tests.tiny import tiny_tables
+
+Load = Callable[..., tuple[RunConfig, str]]
+SHOWN = {"train": "shown", "valid": "shown", "test": "shown"}
+UNIFORM = {"train": "uniform", "valid": "popularity", "test": "popularity"}
+NONE = {"train": "none", "valid": "none", "test": "none"}
+CHINESE = {"tokenizers": {"words": {"source": "smollm2", "sha256": ""}}}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """The configuration of tables with entries of their manifest changed, and what was told."""
+    folder = tiny_tables(tmp_path_factory.mktemp("data") / "tiny")
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def loaded(*words: str, fields: str = "[title@words, category]", **entries: Any) -> Any:
+        (folder / "manifest.json").write_text(json.dumps(manifest | entries))
+        text = f"name: tiny\nfolder: x\nfields: {fields}\nhistory_length: 6\n"
+        (folder / "data.yaml").write_text(text)
+        told: list[str] = []
+        return load_run_config(["--data", str(folder), *words], notice=told.append), " ".join(told)
+
+    return loaded
+
+
+def clicks(number: int) -> dict[str, Any]:
+    return {"splits": {"train": {"clicks": number}, "valid": {"clicks": 9}, "test": {"clicks": 9}}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "model", "exp", "epochs", "strategy"),
+    [
+        ({}, "recommended", "tt", 4, "popularity"),
+        ({"summary": clicks(10**6)}, "recommended", "tt", 4, "popularity"),
+        ({"summary": clicks(5_000), "negatives": UNIFORM}, "recommended", "tt", 50, "popularity"),
+        ({"negatives": SHOWN}, "recommended", "tt", 4, "impression"),
+        ({"fields": "[]"}, "recommended_ids", "tt", 4, "popularity"),
+        (CHINESE, "recommended_words", "tt", 4, "popularity"),
+        ({"negatives": NONE}, "multi_vae", "rank-all", 200, "impression"),
+        ({"summary": {"splits": {"test": {"clicks": 0}}}}, "recommended", "train", 5, "popularity"),
+    ],
+    ids=[
+        "plain",
+        "many",
+        "few",
+        "shown",
+        "no fields",
+        "Chinese",
+        "random split",
+        "nothing to test",
+    ],
+)
+def test_data_alone_is_enough(
+    load: Load, entries: dict[str, Any], model: str, exp: str, epochs: int, strategy: str
+) -> None:
+    config, told = load(**entries)
+    assert (config.model.name, config.exp.name) == (model, exp)
+    assert f"--model {model} --exp {exp}" in told
+    assert config.exp.train.epochs == epochs
+    assert config.exp.train.negatives.strategy == strategy
+
+
+def test_recommended_has_the_form_that_the_data_allow_unless_a_language_model_is_named(
+    load: Load,
+) -> None:
+    words = ("--model", "recommended", "--exp", "tt")
+    config, told = load(*words, **CHINESE)
+    assert config.model.name == "recommended_words"
+    assert "MiniLM does not know the language" in told
+    config, told = load(*words, "--llm_ver", "smollm2", **CHINESE)
+    assert (config.model.name, told) == ("recommended", "")
+
+
+def test_what_is_typed_wins(load: Load) -> None:
+    few = {"summary": clicks(5_000), "negatives": SHOWN}
+    words = ("--exp.train.epochs", "3", "--exp.train.negatives.strategy", "uniform")
+    train = load(*words, **few)[0].exp.train
+    assert (train.epochs, train.negatives.strategy) == (3, "uniform")
+    assert load("--model", "naml", "--exp", "tt", **few)[0].exp.train.epochs == 50  # of the YAML
