@@ -179,11 +179,13 @@ def _list(args: argparse.Namespace) -> None:
         [
             *(run.id, run.data, run.model, "" if run.seed is None else str(run.seed)),
             *(_number(_first_metrics(run).get(name)) for name in metrics),
+            " ".join(f"{name} {value:.4f}" for name, value in run.validation.items()),
             *(_state(run), age(run.changed), shown_bytes(run.size)),
         ]
         for run in runs
     ]
-    _print_columns([["run", "data", "model", "seed", *metrics, "state", "age", "size"], *rows])
+    columns = ["run", "data", "model", "seed", *metrics, "valid", "state", "age", "size"]
+    _print_columns([columns, *rows])
     print(f"{_counted(len(runs), 'run')}, {shown_bytes(sum(run.size for run in runs))}")
 
 

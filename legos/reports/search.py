@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from legos.config.search_schema import SearchConfig, shown_value
+from legos.config.search_schema import Range, SearchConfig, shown_value
 from legos.files import write_text
 from legos.reports.figures import svg
 from legos.reports.page import REPORT, page_of, render
@@ -159,7 +159,7 @@ def write_search(folder: Path, found: Found, search: SearchConfig, best: Path) -
         "said": f"{found}. Ranges: {named}.",
         "figures": [
             _history(found),
-            *(_parameter(found, key, is_log=each.log) for key, each in search.ranges.items()),
+            *(_parameter(found, key, each) for key, each in search.ranges.items()),
         ],
         "table": {
             "head": header[0],
@@ -192,19 +192,22 @@ def _history(found: Found) -> str:
     return svg("What the search found", draw)
 
 
-def _parameter(found: Found, key: str, *, is_log: bool) -> str:
-    """Validation over one key; values that are no numbers side by side."""
+def _parameter(found: Found, key: str, asked: Range) -> str:
+    """Validation over one key; choices stand side by side."""
     values = [trial.values[key] for trial in found.trials]
-    is_number = all(isinstance(each, int | float) for each in values)
-    names = [] if is_number else sorted({shown_value(each) for each in values})
+    choices = list(asked.choices or ())
 
     def draw(axes: Axes) -> None:
-        places = values if is_number else [names.index(shown_value(each)) for each in values]
+        from matplotlib.ticker import NullFormatter
+
+        places = [choices.index(each) for each in values] if choices else values
         _points(axes, found, list(zip(places, found.trials, strict=True)))
-        if is_log:
+        if asked.log:
             axes.set_xscale("log")
-        if names:
-            axes.set_xticks(range(len(names)), names)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if choices:
+            axes.set_xticks(range(len(choices)), list(map(shown_value, choices)))
         axes.set(xlabel=key, ylabel=f"valid {found.metric}")
 
     return svg(key, draw)
@@ -212,10 +215,8 @@ def _parameter(found: Found, key: str, *, is_log: bool) -> str:
 
 def _points(axes: Axes, found: Found, placed: Sequence[tuple[float, Trial]]) -> None:
     """A point a trial at its place; pruned ones are paler."""
-    for state, look in (("trained", {"color": "C0"}), ("pruned", {"color": "C0", "alpha": 0.35})):
-        known = [
-            (place, found.validation(trial)) for place, trial in placed if trial.state == state
-        ]
+    for state, alpha in (("trained", 1.0), ("pruned", 0.35)):
+        known = [(x, found.validation(trial)) for x, trial in placed if trial.state == state]
         points = [(place, value) for place, value in known if value is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), "o", label=state, **look)
+            axes.plot(*zip(*points, strict=True), "o", color="C0", alpha=alpha, label=state)

@@ -97,6 +97,12 @@ class PastRun:
         measured = {split: _at(each, "rows", "all") for split, each in found.items()}
         return {split: each for split, each in measured.items() if isinstance(each, dict)}
 
+    @property
+    def validation(self) -> dict[str, float]:
+        """The watched metric of the best epoch; empty before a training is over."""
+        metric, best = (_at(self.results, "training", key) for key in ("metric", "best"))
+        return {metric: best} if isinstance(metric, str) and isinstance(best, float) else {}
+
     @cached_property
     def files(self) -> dict[Path, os.stat_result]:
         """Every file of the run."""
@@ -139,7 +145,7 @@ class PastRun:
             "changed": self.changed,
             "bytes": self.size,
             "metrics": self.metrics,
-            "validation": _validation(self.results),
+            "validation": self.validation,
         }
 
     @contextmanager
@@ -189,9 +195,3 @@ def _at(value: Any, *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-def _validation(results: Mapping[str, Any]) -> dict[str, float]:
-    """The watched metric of the best epoch."""
-    metric, best = (_at(results, "training", key) for key in ("metric", "best"))
-    return {metric: best} if isinstance(metric, str) and isinstance(best, float) else {}
