@@ -7,7 +7,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# bytecode is kept even where the environment says otherwise: 700 files are compiled once, not by
+# every worker and every process that a test starts
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 export TOKENIZERS_PARALLELISM := false
 export OMP_NUM_THREADS ?= 1
 

@@ -6,6 +6,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -46,12 +47,17 @@ def default_forms(registry: Registry) -> list[Any]:
 
 def fitting(registry: Registry, fits: Callable[[Any], bool]) -> Any:
     """The first settings of a family, in alphabetical order, that fit."""
-    return next(config for config in all_configs(registry) if fits(config))
+    return next(config for config in _all_configs(registry, *registry.names()) if fits(config))
 
 
 def all_configs(registry: Registry) -> list[BrickConfig]:
     """The settings of every brick: all literals, both booleans, every brick it may contain."""
-    return [config for name in registry.names() for config in _configs(registry, name)]
+    return list(_all_configs(registry, *registry.names()))
+
+
+@cache
+def _all_configs(registry: Registry, *names: str) -> tuple[BrickConfig, ...]:
+    return tuple(config for name in names for config in _configs(registry, name))
 
 
 def _configs(registry: Registry, name: str) -> Iterator[BrickConfig]:

@@ -45,8 +45,9 @@ BRICKS = [default_forms(registry) for registry in (item_encoders, user_encoders,
 def combinations() -> list[Any]:
     """Every fitting choice of three bricks, as pytest parameters.
 
-    A user encoder and its predictor see vectors, whoever made them: each fitting pair always runs
-    with ``pooling``, each item encoder with the first pair. The others are marked ``nightly``.
+    A user encoder sees vectors and a predictor one of five outputs, whoever made them. So always
+    run: each predictor with each output that it accepts and each user encoder, with ``pooling``;
+    each item encoder with the first pair. The others are marked ``nightly``.
     """
     items, users, scoring = BRICKS
     pairs = [
@@ -54,12 +55,18 @@ def combinations() -> list[Any]:
         for user, predictor in itertools.product(users, scoring)
         if user.values[0].output in predictor.values[0].accepts
     ]
+    seen, always = set[Any](), list[Any]()
+    for user, predictor in pairs:
+        shown = {user.id, (user.values[0].output, predictor.id)}
+        if not shown <= seen:
+            always.append((user, predictor))
+        seen |= shown
     return [
         pytest.param(
             *(form.values[0] for form in (item, *pair)),
             id="-".join(str(form.id) for form in (item, *pair)),
             marks=[]
-            if pair == pairs[0] or item.values[0].name == "pooling"
+            if pair == pairs[0] or (pair in always and item.values[0].name == "pooling")
             else [pytest.mark.nightly],
         )
         for pair in pairs

@@ -106,7 +106,8 @@ def test_a_wheel_has_the_packages_and_the_yamls_and_nothing_else(
 def test_a_wheel_works_from_another_folder(built: tuple[Path, Path], tmp_path: Path) -> None:
     place, target = tmp_path / "place", tmp_path / "target"
     place.mkdir()
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    install.append("--target")
     run([sys.executable, *install, str(target), str(built[1])], place)
     mine = place / "mine.yaml"
     mine.write_text("$$import: legos:model/naml.yaml\nname: mine\n")

@@ -339,7 +339,7 @@ def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(tmp_path: Pat
         return most
 
     peak(1_000)  # what is imported on first use does not count
-    assert peak(16_000) < 1.3 * peak(2_000)
+    assert peak(8_000) < 1.3 * peak(2_000)
 
 
 def test_lines_are_read_one_at_a_time(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def is_junk(text: str) -> bool:
 
 @pytest.mark.slow
 @given(VALUES, st.lists(JUNK, max_size=4), st.lists(JUNK, max_size=4), st.booleans())
-@settings(max_examples=400, deadline=None)  # wall-clock time is of the machine
+@settings(max_examples=150, deadline=None)  # wall-clock time is of the machine
 def test_any_object_in_any_junk_is_found(
     value: Any, before: list[str], after: list[str], indented: bool
 ) -> None:
