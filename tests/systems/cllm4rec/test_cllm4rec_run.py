@@ -239,7 +239,9 @@ def test_towers_over_learnt_vectors_rank_without_the_language_model(
 def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = json.loads(world_config(root).model.model_dump_json())
+    stages = {"pretraining_epochs": 1, "finetuning_epochs": 1}
+    short = world_config(root, model={"train": {"stages": stages}})
+    plain = json.loads(short.model.model_dump_json())
     plain["model"] = world_language_model(root / "llama")
     without = {**plain, "name": "prerec", "recommendation": {"scoring": "next_item"}}
     without["train"] = {"stages": {"finetuning_epochs": 0}}
@@ -256,7 +258,7 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
         baselines=["popularity"],
         compare={"models": [plain, without, {**mf, "against": "prerec"}], "seeds": [1, 2]},
         train={
-            **json.loads(world_config(root).exp.train.model_dump_json()),
+            **json.loads(short.exp.train.model_dump_json()),
             "epochs": 1,
         },
     )

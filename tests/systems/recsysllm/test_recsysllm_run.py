@@ -96,20 +96,21 @@ def test_every_family_through_the_worker(
 def test_what_is_trained_is_stored_and_scores_the_same_again(
     reviewed: Tables, tmp_path: Path
 ) -> None:
-    config = system_config(reviewed.folder, tmp_path)
+    few: dict[str, Any] = {"measure": {"prompts": ["sequential-6", "rating-4", "direct-8"]}}
+    config = system_config(reviewed.folder, tmp_path, model=few)
     before = {k: p.detach().clone() for k, p in opened(config).backbone.named_parameters()}
     found = run(config)
     stored = last(tmp_path / "runs")
     assert all("lora_" in name or name in ("intra.table.weight", "new_tokens") for name in stored)
     assert all(not torch.equal(tensor, before[name]) for name, tensor in stored.items())
     (folder,) = (tmp_path / "runs/reviewed/recsysllm").iterdir()
-    again = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder),
+    again = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder), model=few,
                           runs_folder=str(tmp_path / "again"))  # fmt: skip
     rows = run(again)["splits"]["test"]["rows"]
     assert rows == found["splits"]["test"]["rows"]
     other = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder),
                           runs_folder=str(tmp_path / "again"),
-                          model={"backbone": {"lora_rank": 4}})  # fmt: skip
+                          model={**few, "backbone": {"lora_rank": 4}})  # fmt: skip
     with pytest.raises(CheckpointError, match="trained otherwise"):
         run(other)
 

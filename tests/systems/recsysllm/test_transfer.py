@@ -60,7 +60,7 @@ def opened(config: RunConfig) -> RecsysllmSystem:
 def trained(reviewed: Tables, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Where it was trained and the folder of its run."""
     root = tmp_path_factory.mktemp("trained")
-    run(system_config(reviewed.folder, root))
+    run(system_config(reviewed.folder, root, model={"measure": {"prompts": ["sequential-6"]}}))
     (folder,) = (root / "runs/reviewed/recsysllm").iterdir()
     return root, folder
 
