@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 from legos import __version__
 from legos.errors import LegosError
 from legos.server.guard import Guard, Rules
-from legos.server.refusals import Refusal, explain, refuse, show, show_name
+from legos.server.refusals import Refusal, refuse, show, show_name
+from legos.server.route import Route
 from legos.server.schemas import (
     Added,
     AddRequest,
@@ -57,62 +55,13 @@ _FILES = {
 }
 OPEN_PATHS = frozenset({*_FILES, "/health", "/openapi.json"})
 """What needs no key: the page without its data, and what a probe asks."""
+_SWITCH = 0.0005  # seconds that opening a run keeps Python from answering requests; else 0.005
 _TOLD = 5  # unknown ids that a refusal names
 _ABOUT = """Recommendations of one trained run. Ids are those of the raw data. A request that cannot
 be answered gets a 4xx whose `error` says in one line what was found and what was expected."""
 
 Limit = Annotated[int, Query(ge=1, le=50)]
 Words = Annotated[str, Query(max_length=200)]
-
-
-class _Json(Request):
-    """A request whose JSON is read strictly: bounded in depth, no NaN, no key twice."""
-
-    async def json(self) -> Any:
-        """The body as Python objects."""
-        body = await self.body()
-        try:
-            from_json(body, allow_inf_nan=False)  # whole characters, and not too deep for the next
-            return json.loads(body, object_pairs_hook=_once)
-        except ValueError as error:
-            message = f"body: found no JSON ({error}), expected a JSON object"
-            raise HTTPException(400, message) from None  # the only kind that FastAPI lets through
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON text; ValueError: it has a key twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {show(twice)} stands twice")
-    return found
-
-
-class _Route(APIRoute):
-    """Reads bodies as :class:`_Json`, and turns what routes raise into answers."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        handle = super().get_route_handler()
-        body: Any = self.body_field.field_info.annotation if self.body_field else None
-
-        async def guarded(request: Request) -> Response:
-            try:
-                return await handle(_Json(request.scope, request.receive))
-            except Refusal as refusal:
-                return refusal.response()
-            except RequestValidationError as error:
-                return explain(error.errors(), body).response()
-            except LegosError as error:
-                return Refusal(422, " ".join(str(error).split())).response()
-            except HTTPException as error:
-                return Refusal(error.status_code, error.detail).response()
-            except Exception:
-                _log.exception("%s %s failed", request.method, request.url.path)
-                message = "a fault of the server, not of the request; its log has the reason"
-                return Refusal(500, message).response()
-
-        return guarded
 
 
 class Server:
@@ -156,7 +105,7 @@ class Server:
             lifespan=self._lifespan,
             responses={"4XX": {"model": Refused}, "503": {"model": Refused}},
         )
-        self.api.router.route_class = _Route
+        self.api.router.route_class = Route
         self.api.add_exception_handler(HTTPException, _no_route)
         self._add_routes()
         paths = [route.path for route in self.api.routes if hasattr(route, "path")]
@@ -190,12 +139,16 @@ class Server:
             LegosError: it cannot be opened; the old one goes on.
         """
         async with self._reloading:
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH)
             try:
                 newer = await asyncio.to_thread(self.shelf.open_newest)
             except LegosError as error:
                 self.telemetry.reloads.labels("failed").inc()
                 _log.warning("no newer run: %s; %s goes on", error, self.shelf.current.run.name)
                 raise
+            finally:
+                sys.setswitchinterval(interval)
             done = await self.work.run(lambda _: self.shelf.replace(newer))
             self.telemetry.reloads.labels("ok").inc()
             _log.warning("now serving %s", newer.run.name)
