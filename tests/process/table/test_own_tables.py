@@ -221,7 +221,8 @@ def make(folder: Path, language: str, *words: str) -> int:
     return main([*line.split(), *words])
 
 
-SHORT = "--exp.train.epochs 2 --exp.report false"  # others are run as they stand
+SHORT = "--exp.train.epochs 2"
+SHORTER = f"{SHORT} --exp.report false"
 
 
 @pytest.mark.slow
@@ -229,9 +230,9 @@ SHORT = "--exp.train.epochs 2 --exp.report false"  # others are run as they stan
     ("language", "words", "expected", "more"),
     [
         ("en", "--users users.csv", "recommended", SHORT),
-        ("de", "--split by-time", "recommended_words", SHORT),
+        ("de", "--split by-time", "recommended_words", SHORTER),
         ("en", "--split none", "recommended", ""),  # says its number of epochs
-        ("en", "--split random", "multi_vae", SHORT),
+        ("en", "--split random", "multi_vae", SHORTER),
         pytest.param("zh", "", "recommended_words", "", marks=pytest.mark.nightly),  # a minute
     ],
     ids=["english", "german", "none", "random", "chinese"],
