@@ -33,7 +33,7 @@ def test_what_was_done_before_a_kill_is_not_done_again(
     whole = tmp_path / "whole.parquet"
     opened.recommend_all(3, whole, page=10)
     asked: list[int] = []
-    lists = opened._lists
+    lists = opened._frames
 
     def dying(catalogue: Any, readers: Any, k: int, exclude_seen: bool) -> Any:
         if len(asked) == 2:
@@ -41,7 +41,7 @@ def test_what_was_done_before_a_kill_is_not_done_again(
         asked.append(len(readers))
         return lists(catalogue, readers, k, exclude_seen)
 
-    monkeypatch.setattr(opened, "_lists", dying)
+    monkeypatch.setattr(opened, "_frames", dying)
     path = tmp_path / "lists.parquet"
     with pytest.raises(KeyboardInterrupt):
         opened.recommend_all(3, path, page=10)
@@ -51,7 +51,7 @@ def test_what_was_done_before_a_kill_is_not_done_again(
     assert asked == [10, 10]
     assert path.read_bytes() == whole.read_bytes()
     monkeypatch.undo()
-    monkeypatch.setattr(opened, "_lists", dying)
+    monkeypatch.setattr(opened, "_frames", dying)
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
         opened.recommend_all(3, path, page=10)
