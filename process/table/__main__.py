@@ -176,6 +176,11 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
         "out, stop where they are most)",
     )  # fmt: skip
     events.add_argument(
+        "--dates", choices=("day-first", "month-first"),
+        help="how a time such as 05/06/2025 or 5/6/2025 6:30 PM is meant (default: such times are "
+        "refused)",
+    )  # fmt: skip
+    events.add_argument(
         "--ordered", action="store_true",
         help="a user's lines stand in their order, which then orders what has no or equal times",
     )  # fmt: skip
@@ -269,6 +274,7 @@ def _options(args: argparse.Namespace) -> Options:
         candidates=None if args.candidates is None else tuple(args.candidates),
         seed=args.seed,
         longest=args.longest_history,
+        dates=args.dates,
         ordered=args.ordered,
         clicked_only=args.clicked_only,
         max_bad=args.max_bad,

@@ -99,7 +99,7 @@ def _read(
         "user": _given(user, events, users),
     }
     own = options.split in (None, OWN)
-    found = read_events(events, given, bad["events"], own_split=own)
+    found = read_events(events, given, bad["events"], own_split=own, dates=options.dates)
     bad["events"].check()
     rule = options.split or ("leave-last-out" if found.split is None else OWN)
     reading = Reading(catalogue, found, profiles, options, rule)

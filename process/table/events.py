@@ -20,6 +20,7 @@ from process.table.times import (
     SMALL,
     SWAPPED,
     UNSWAPPED,
+    Dates,
     read_small,
     read_times,
 )
@@ -138,6 +139,7 @@ def read_events(
     bad: BadLines,
     *,
     own_split: bool = True,
+    dates: Dates | None = None,
 ) -> Events:
     """Read all events; those of bad lines are left out and counted.
 
@@ -146,6 +148,7 @@ def read_events(
         given: role -> the column that the user names.
         bad: counts the lines that cannot be read.
         own_split: take the split from a column, where there is one.
+        dates: how a time such as 05/06/2025 is meant.
 
     Raises:
         DataError: a needed column is not there, a damaged file, or too many bad lines.
@@ -160,7 +163,7 @@ def read_events(
         events.roles[source.label] = roles
         events.unread |= dict.fromkeys(n for n in source.names if n not in roles.values())
         for block in source.blocks(list(dict.fromkeys(roles.values())), bad):
-            parts.append(_BlockReader(events, source, roles, block, bad, first_form).read())
+            parts.append(_BlockReader(events, source, roles, block, bad, first_form, dates).read())
     if not parts:
         raise DataError(f"{sources[0].label}: no event can be read")
     names = [name for name in parts[0] if name != "form"]
@@ -205,6 +208,7 @@ class _BlockReader:
         block: the rows.
         bad: counts what is left out.
         first_form: form of times -> the first row of it; grows.
+        dates: as :func:`read_events`.
     """
 
     def __init__(
@@ -215,8 +219,9 @@ class _BlockReader:
         block: Block,
         bad: BadLines,
         first_form: dict[int, BadLine],
+        dates: Dates | None,
     ) -> None:
-        self.first_form = first_form
+        self.first_form, self.dates = first_form, dates
         self.events, self.source, self.roles = events, source, roles
         self.block, self.bad = block, bad
         self.good = np.ones(len(block), dtype=bool)
@@ -284,7 +289,7 @@ class _BlockReader:
         if values is None:
             return np.full(len(self.block), -1), np.full(len(self.block), -1, dtype=np.int8)
         zoned = self.roles["time"] in self.source.zoned
-        ticks, form, wrong = read_times(values, zoned=zoned)
+        ticks, form, wrong = read_times(values, zoned=zoned, dates=self.dates)
         if wrong.any():
             swapped = each(values, lambda x: SWAPPED.fullmatch(plain_of(x)) is not None, bool)
             self.refuse(wrong & swapped, "time", UNSWAPPED)

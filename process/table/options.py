@@ -9,6 +9,7 @@ from typing import Any, Literal
 from legos.errors import DataError
 from process.interactions.filters import Duplicates
 from process.interactions.splits import SplitRule
+from process.table.times import Dates
 
 NONE, OWN, RANDOM = "none", "own", "random"
 RULES = ("leave-last-out", "by-time", RANDOM, NONE)
@@ -33,6 +34,7 @@ class Options:
         candidates: negatives of a held-out impression; None: 20 and 99, or as many as there are.
         seed: of all draws.
         longest: items that a stored history keeps; None: 100.
+        dates: how a time such as 05/06/2025 is meant; None: such times are refused.
         ordered: a user's lines stand in the order of time.
         clicked_only: leave out items that nobody clicked.
         max_bad: share of lines that may be bad.
@@ -54,6 +56,7 @@ class Options:
     candidates: tuple[int, ...] | None = None
     seed: int = 1
     longest: int | None = None
+    dates: Dates | None = None
     ordered: bool = False
     clicked_only: bool = False
     max_bad: float = 0.01

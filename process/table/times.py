@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,30 +25,42 @@ FORMS = (
     "dates and times without a zone, read as UTC",
     "dates such as 31.01.2025, read as UTC",
     "dates such as 2025年1月31日, read as UTC",
+    "dates such as 31/01/2025, read as UTC",
+    "dates such as 01/31/2025, read as UTC",
 )
 SMALL, SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS = range(5)
-COMPACT, ZONED, PLAIN, DOTTED, CHINESE = range(5, 10)
+COMPACT, ZONED, PLAIN, DOTTED, CHINESE, DAY_FIRST, MONTH_FIRST = range(5, 12)
+Dates = Literal["day-first", "month-first"]
 EXPECTED = (
     "a time from 1970 to now: Unix seconds, ms, µs or ns, or a date such as 2025-01-31 18:30:00"
 )
 SWAPPED = re.compile(r"\d{1,2}[/-]\d{1,2}[/-]\d{2,4}(?:[ T].*)?")
-UNSWAPPED = "a date that can be read in one way, such as 2024-12-31 or 31.12.2024"
+UNSWAPPED = (
+    "a date that can be read in one way, such as 2024-12-31 or 31.12.2024; --dates day-first or "
+    "--dates month-first says how it is meant"
+)
 _LEAST = 1e8  # Unix seconds of 1973; below are counters, years and days of spreadsheets
 _DAYS_TO_1970 = 25_569  # of spreadsheets, which count from 1899-12-30
 _UNITS = ((1e17, NANOSECONDS, 1e3), (1e14, MICROSECONDS, 1.0), (1e11, MILLISECONDS, 1e-3))
 _ZONE = r"(?:Z|[+-]\d\d:?\d\d)$"
 _CLOCK = r"(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)"
+_EITHER = re.compile(
+    rf"(\d{{1,2}})[/-](\d{{1,2}})[/-](\d{{4}})(?:,?[ T]+{_CLOCK}(?: ?([AaPp])\.?[Mm]\.?)?)?"
+)
 _GERMAN = re.compile(rf"(\d{{1,2}})\.(\d{{1,2}})\.(\d{{4}})(?:,?[ T]+{_CLOCK})?")
 _SLASHED = re.compile(rf"(\d{{4}})[/.](\d{{1,2}})[/.](\d{{1,2}})(?:[ T]+{_CLOCK})?")
 _KANJI = re.compile(rf"(\d{{4}})年(\d{{1,2}})月(\d{{1,2}})日?(?: *{_CLOCK})?")
 
 
-def read_times(values: np.ndarray, *, zoned: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_times(
+    values: np.ndarray, *, zoned: bool, dates: Dates | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times of a block.
 
     Args:
         values: ``(n,)`` of any form.
         zoned: datetimes that had a time zone.
+        dates: how 05/06/2025 is meant; None: that it cannot be told.
 
     Returns:
         ``(n,)`` int64 Unix microseconds, -1 where there is nothing; ``(n,)`` int8 place in
@@ -72,7 +84,7 @@ def read_times(values: np.ndarray, *, zoned: bool) -> tuple[np.ndarray, np.ndarr
         ticks[numeric], form[numeric], wrong[numeric] = _epochs(whole.astype(np.float64), whole)
     dated = filled & ~numeric
     if dated.any():
-        ticks[dated], form[dated], wrong[dated] = _dates(cells[dated])
+        ticks[dated], form[dated], wrong[dated] = _dates(cells[dated], dates)
     return _checked(ticks, form, wrong)
 
 
@@ -115,7 +127,7 @@ def _epochs(numbers: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndar
     return moments, form, wrong
 
 
-def _dates(cells: pd.Series[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _dates(cells: pd.Series[Any], dates: Dates | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     texts = cells.str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
     found = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
     form = np.where(texts.str.contains(_ZONE, regex=True).to_numpy(bool), ZONED, PLAIN)
@@ -123,14 +135,14 @@ def _dates(cells: pd.Series[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ticks = moments.astype("datetime64[us]").astype(np.int64, copy=True)
     wrong = found.isna().to_numpy(copy=True)
     for place in np.flatnonzero(wrong).tolist():
-        moment = _other(texts.iloc[place])
+        moment = _other(texts.iloc[place], dates)
         if moment is not None:
             ticks[place], form[place] = moment
             wrong[place] = False
     return ticks, form, wrong
 
 
-def _other(text: str) -> tuple[int, int] | None:
+def _other(text: str, dates: Dates | None) -> tuple[int, int] | None:
     """Microseconds and form of a date that is not ISO; None where it can be read in two ways."""
     try:
         if german := _GERMAN.fullmatch(text):
@@ -140,11 +152,25 @@ def _other(text: str) -> tuple[int, int] | None:
             return _moment(*slashed.groups()), PLAIN
         if chinese := _KANJI.fullmatch(text):
             return _moment(*chinese.groups()), CHINESE
+        if dates is not None and (either := _EITHER.fullmatch(text)):
+            one, other, year, clock, half = either.groups()
+            clock = clock if half is None else _of_24_hours(clock, half)
+            if dates == "day-first":
+                return _moment(year, other, one, clock), DAY_FIRST
+            return _moment(year, one, other, clock), MONTH_FIRST
         if text[:1].isalpha():
             return with_words(text) * TICKS, ZONED
     except (ValueError, KeyError, OverflowError):
         return None
     return None
+
+
+def _of_24_hours(clock: str, half: str) -> str:
+    """12:30 a is 0:30, 1:30 p is 13:30; ValueError for an hour that no such clock shows."""
+    hour, rest = clock.split(":", 1)
+    if not 1 <= int(hour) <= 12:
+        raise ValueError(clock)
+    return f"{int(hour) % 12 + 12 * (half.lower() == 'p'):02}:{rest}"
 
 
 def _moment(year: str, month: str, day: str, clock: str | None) -> int:

@@ -11,7 +11,7 @@ import pytest
 from legos.errors import DataError
 from process.columns import ColumnReader
 from process.table.joining import join_ids
-from process.table.times import FORMS, read_times
+from process.table.times import FORMS, Dates, read_times
 from tests.process.table.own import build, clicks, small_shop, written
 
 SHOP = small_shop()
@@ -41,6 +41,26 @@ def test_times_are_recognised(cells: list[str], form: str) -> None:
     assert not wrong.any()
     assert {FORMS[code] for code in found} == {form}
     assert set(ticks) == {SECOND * 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("dates", "cells", "wrong"),
+    [
+        ("day-first", ["31/12/2024", "31-12-2024 12:00 am", "31/12/2024, 0:00"], ["12/31/2024"]),
+        ("month-first", ["12/31/2024", "12/31/2024 12:00 AM", "12-31-2024 00:00"], ["31/12/2024"]),
+        ("month-first", ["12/30/2024 12:00 PM"], ["12/31/2024 0:30 PM", "12/31/2024 13:00 pm"]),
+    ],
+)
+def test_dates_of_two_readings_are_read_as_told(
+    dates: Dates, cells: list[str], wrong: list[str]
+) -> None:
+    values = np.array([*cells, *wrong], dtype=object)
+    ticks, found, refused = read_times(values, zoned=False, dates=dates)
+    assert refused.tolist() == [False] * len(cells) + [True] * len(wrong)
+    hours = 36 if "PM" in cells[0] else 24  # before the new year
+    assert set(ticks[: len(cells)]) == {(SECOND - hours * 3600) * 1_000_000}
+    assert dates.split("-")[0] == {"31/01": "day", "01/31": "month"}[FORMS[found[0]][14:19]]
+    assert read_times(values, zoned=False)[2].all()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, "datetime64[ms]", "datetime64[ns]"])
