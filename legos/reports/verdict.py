@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from legos.config.first_run import RECOMMENDED
 from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
 from legos.config.schema import OF_TEXTS, RunConfig
 from legos.data.tables import Negatives, Tables
@@ -21,7 +22,6 @@ from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric
 from legos.metrics.beyond import holm, paired_p_values
 
-RECOMMENDED = "recommended"
 _SURE = 0.05
 _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
 _OF_READERS = ("item_knn", "item_knn_text_cosine")  # they know who clicked what with what
@@ -311,7 +311,7 @@ def _advice_about_bricks(
         )
     if best in OF_TEXTS and needs & TOKEN_VECTORS and config.embed.source == "random":
         yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
-    if model.name == RECOMMENDED:
+    if model.name.startswith(RECOMMENDED):  # in any of its forms
         return
     lacks = []
     if best in _OF_READERS and "known_items" not in needs:

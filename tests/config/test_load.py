@@ -189,7 +189,8 @@ def test_a_run_of_a_comparison_equals_the_run_by_itself() -> None:
 def test_overrides_reach_every_model_of_a_comparison() -> None:
     words = ["--data", "newsroom", "--exp", "quickstart", "--model.hidden_size", "32"]
     runs = load_run_config(words).runs()
-    assert [(run.model.name, run.model.hidden_size) for run in runs] == [("naml", 32), ("nrms", 32)]
+    found = [(run.model.name, run.model.hidden_size) for run in runs]
+    assert found == [("naml", 32), ("recommended", 32)]
 
 
 CROSS = """
