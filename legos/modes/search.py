@@ -146,7 +146,8 @@ class _Searching:
             trials = study.trials()
         found = Found(train.metric, maximize, [*broadcast_object_list([trials])[0]])
         if found.trials:
-            self.console.print(f"{self.folder.path}: goes on after {found}", soft_wrap=True)
+            done = "finished, " if len(found.trials) >= self.asked.trials else "goes on after "
+            self.console.print(f"{self.folder.path}: {done}{found}", soft_wrap=True)
         while len(found.trials) < self.asked.trials:
             (values,) = broadcast_object_list([study.draw() if study else None])
             trial = self._trial(len(found.trials) + 1, values, study, found)
