@@ -281,6 +281,16 @@ def describe_sources(sources: Iterable[Path]) -> list[dict[str, Any]]:
     ]
 
 
+def refuse_no_tables(folder: Path) -> None:
+    """Raise DataError for an output folder that holds something else; worth asking early."""
+    is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_empty and not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"{folder}: exists and holds no tables, so it will not be replaced; "
+            "choose another --output or remove it"
+        )
+
+
 def finished_tables(
     folder: Path, settings: dict[str, Any], sources: list[dict[str, Any]], *, force: bool
 ) -> dict[str, Any] | None:
@@ -290,14 +300,8 @@ def finished_tables(
         DataError: other or damaged tables are there, or a folder that holds no tables.
     """
     recover_folder(folder)
-    if not (folder / MANIFEST).is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(
-                f"{folder}: exists and holds no tables, so it will not be replaced; "
-                "choose another --output or remove it"
-            )
-        return None
-    if force:
+    refuse_no_tables(folder)
+    if force or not (folder / MANIFEST).is_file():
         return None
     manifest = read_manifest(folder)
     hashes = [source["sha256"] for source in sources]

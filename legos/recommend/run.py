@@ -23,7 +23,8 @@ from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue
 from legos.recommend.everyone import PAGE, write_lists
 from legos.recommend.new_items import read_new_items
-from legos.recommend.readers import AReader, Asked, Reader, Readership, as_readers
+from legos.recommend.readers import AReader, Reader, Readership, as_readers
+from legos.recommend.reasons import shares_of_clicks
 from legos.recommend.session import Session, refuse_size
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
@@ -137,9 +138,8 @@ class TrainedRun:
             DataError: there is no such user or item.
             ConfigError: what is asked for cannot be, or not by this model.
         """
-        return self.recommend_many([Reader(user, history, before)], k=k, exclude_seen=exclude_seen)[
-            0
-        ]
+        reader = Reader(user, history, before)
+        return self.recommend_many([reader], k=k, exclude_seen=exclude_seen)[0]
 
     def recommend_many(
         self, readers: Sequence[AReader], k: int = 10, *, exclude_seen: bool = True
@@ -220,24 +220,14 @@ class TrainedRun:
     ) -> pd.DataFrame:
         """Which clicks of a history speak for an item: the share of each in its score.
 
-        Each click is left out in turn and the item is scored again, which is exact for every model.
-        A share is the score that goes with the click, over the sum of these of all clicks without
-        their signs; below 0 the click speaks against the item. Only the newest clicks count that
-        the model reads (``data.history_length``).
+        See :func:`legos.recommend.reasons.shares_of_clicks`.
 
         Returns:
             item_id, title and share of every click, the largest share first.
         """
         catalogue = self.catalogue
         asked = self._readership.ask(Reader(user, history), catalogue)
-        number = catalogue.numbers([item])
-        length = catalogue.model.history_length
-        read = asked.history if length is None else asked.history[-length:]
-        without = [np.delete(read, place) for place in range(len(read))]
-        everyone = [Asked(asked.user, each, read) for each in [read, *without]]
-        scores = catalogue.model.scores(as_readers(everyone), number)[:, 0].double()
-        drops = scores[0] - scores[1:]
-        shares = drops / drops.abs().sum().clamp(min=torch.finfo(drops.dtype).tiny)
+        read, shares = shares_of_clicks(catalogue.model, asked, catalogue.numbers([item]))
         order = shares.argsort(descending=True, stable=True)
         found = catalogue.frame(torch.from_numpy(read)[order], shares[order], "share")
         return found[["item_id", "title", "share"]]

@@ -14,6 +14,7 @@ from legos.files import write_text
 from legos.progress import PlainConsole
 from legos.terminal import as_started
 from process.raw import RawData, TokenizerSpec
+from process.summary import refuse_no_tables
 from process.table.assemble import read_own
 from process.table.data_yaml import NAME, data_yaml, next_command
 from process.table.languages import choose_tokenizers
@@ -52,6 +53,7 @@ def build_tables(
     Raises:
         DataError: of files, options or the output folder.
     """
+    refuse_no_tables(output)
     opened = [
         [_open(given, what, options) for given in group]
         for what, group in (("items", items), ("events", events), ("users", users))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
@@ -19,12 +21,13 @@ def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
         manifest: of the tables.
         folder: where the tables go.
     """
+    place = json.dumps(folder.as_posix(), ensure_ascii=False)  # "#" and ": " mean something in YAML
     lines = [
         f"# {manifest['name']}: {manifest['summary']['items']:,} items, "
         f"{manifest['summary']['users']:,} users; written by `legos table`, yours to edit",
         f"# {next_command(folder)}",
         f"name: {manifest['name']}  # results go to runs/{manifest['name']}/",
-        f"folder: {folder.as_posix()}  # the tables that lie beside this file",
+        f"folder: {place}  # the tables that lie beside this file",
         *_fields(manifest),
         *_user_fields(manifest),
         *_history(manifest),
@@ -36,7 +39,7 @@ def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
 
 def next_command(folder: Path) -> str:
     """The command that trains and measures a first model of these tables."""
-    return f"legos run --data {folder.as_posix()}"
+    return f"legos run --data {shlex.quote(folder.as_posix())}"
 
 
 def _asked_again(manifest: Mapping[str, Any]) -> bool:

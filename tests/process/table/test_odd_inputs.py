@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 import legos.tables
+from legos.config.yaml_files import read_document
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError
@@ -147,6 +149,16 @@ def test_what_users_wrote_becomes_reviews(tmp_path: Path) -> None:
         assert all(text.startswith("fine thing") for text in texts)
         fingerprints.add(tables.manifest["fingerprint"])
     assert len(fingerprints) == 1
+
+
+def test_a_folder_of_any_name_is_in_the_yaml_and_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "größer # 1: my shop"
+    yaml = build(ITEMS, EVENTS, folder, name="shop").folder / "data.yaml"
+    assert read_document(yaml).data["folder"] == str(folder / "tables")
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[command.index("--data") + 1] == str(folder / "tables")
 
 
 def test_a_data_yaml_that_is_gone_is_written_again(tmp_path: Path) -> None:
