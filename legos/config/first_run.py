@@ -23,7 +23,7 @@ from legos.data.tables import Columns, read_manifest
 from legos.errors import ConfigError, DataError
 
 RECOMMENDED = "recommended"
-_STEPS = 800  # of training that small data get, too; Beauty and Toys take about as many in 4 epochs
+_STEPS = 700  # of training that small data get, too; Goodreads takes 748 in 4 epochs
 _MOST_EPOCHS = 50
 _BATCH = 512  # of `recommended`
 _PATIENCE = 5  # of many short epochs
