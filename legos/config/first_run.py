@@ -46,12 +46,20 @@ class FirstRun:
 
 
 def first_run(arguments: Arguments) -> FirstRun:
-    """Choose model and experiment for data alone, and the form of ``recommended`` for its data."""
+    """Choose model and experiment for data alone, and the form of ``recommended`` for its data.
+
+    A search without a model is one of ``recommended``.
+    """
     given = arguments.sections
-    alone = "data" in given and not arguments.bricks and not {"model", "exp"} & set(given)
-    if not alone and (given.get("model") != RECOMMENDED or RECOMMENDED in own_yamls("model")):
+    unsaid = "data" in given and not arguments.bricks and "model" not in given
+    alone = unsaid and "exp" not in given
+    searched = unsaid and given.get("exp") == "search"
+    asked = given.get("model") == RECOMMENDED and RECOMMENDED not in own_yamls("model")
+    if not (alone or searched or asked):
         return FirstRun()
-    names = {"model": RECOMMENDED, "exp": "tt"} if alone else {}
+    names = {"model": RECOMMENDED} if unsaid else {}
+    if alone:
+        names["exp"] = "tt"
     opened = _open(arguments)
     if opened is None:  # what is wrong with the data is told where they are read
         return FirstRun(names)
