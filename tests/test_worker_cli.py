@@ -55,7 +55,7 @@ def test_the_examples_of_the_help_are_valid(capsys: pytest.CaptureFixture[str]) 
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     examples = [line.split()[2:] for line in lines if line.startswith("python worker.py --data ")]
     examples = [words for words in examples if "YAML" not in words]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for words in examples:
         if "--impressions" in words:
             words = words[: words.index("--impressions")]

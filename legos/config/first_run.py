@@ -72,7 +72,7 @@ def first_run(arguments: Arguments) -> FirstRun:
     form, reasons = _form(arguments, data, columns)
     if form != RECOMMENDED or alone:
         names["model"] = form
-    settings, why = _training(data, columns)
+    settings, why = _training(arguments, data, columns)
     if alone and not _is_measurable(columns, test):
         names["exp"] = "train"
         settings |= {"epochs": _FITTED, "patience": 0}
@@ -84,7 +84,7 @@ def first_run(arguments: Arguments) -> FirstRun:
 
 def _told(names: dict[str, str], *reasons: str) -> str:
     words = " ".join(f"--{kind} {name}" for kind, name in names.items())
-    return ": ".join(part for part in (words and f"taken is {words}", "; ".join(reasons)) if part)
+    return ": ".join(part for part in (words and f"took {words}", "; ".join(reasons)) if part)
 
 
 def _open(arguments: Arguments) -> tuple[DataConfig, Columns] | None:
@@ -118,7 +118,9 @@ def _form(arguments: Arguments, data: DataConfig, columns: Columns) -> tuple[str
     return RECOMMENDED, []
 
 
-def _training(data: DataConfig, columns: Columns) -> tuple[dict[str, Any], list[str]]:
+def _training(
+    arguments: Arguments, data: DataConfig, columns: Columns
+) -> tuple[dict[str, Any], list[str]]:
     """Settings of training that follow from the data, and why."""
     settings: dict[str, Any] = {}
     reasons = []
@@ -127,9 +129,9 @@ def _training(data: DataConfig, columns: Columns) -> tuple[dict[str, Any], list[
         reasons.append("negatives of training are those that the data show")
     clicks = _summary(columns, data.splits.train).get("clicks", 0)
     epochs = min(_MOST_EPOCHS, ceil(_STEPS / ceil(clicks / _BATCH))) if clicks else 0
-    if epochs > 4:
+    if epochs > 4 and ("exp", "train", "epochs") not in arguments.dotted:
         settings |= {"epochs": epochs, "patience": _PATIENCE}
-        reasons.append(f"at most {epochs} epochs, since {clicks:,} clicks make them short")
+        reasons.append(f"at most {epochs} epochs, because {clicks:,} clicks are few")
     return settings, reasons
 
 

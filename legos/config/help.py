@@ -41,7 +41,7 @@ more examples:
   python worker.py --data mind --model nrms --exp tt-naml --embed minilm-token --version small
   python worker.py --data newsroom --model naml --exp tt --lr 5e-4 --model.item.dropout 0.1
   python worker.py --data newsroom --item cnn --user gru --predictor dot --exp tt
-  python worker.py --data newsroom --model naml --exp search    tries 20 settings, tests the best
+  python worker.py --data newsroom --model naml --exp search
   python worker.py --data newsroom --model naml --exp tt --exp.mode test --impressions NEW_FOLDER
 
 sections (a name, or the path of a YAML; --embed is null by default):

@@ -325,5 +325,6 @@ def _problems(found: Sequence[str]) -> ConfigError:
 
 def _missing_option(kind: str) -> str:
     other = "; or give --item, --user and --predictor" if kind == "model" else ""
+    usual = "`--exp tt` trains and tests; " if kind == "exp" else ""
     known = ", ".join(names_of(kind))
-    return f"--{kind}: missing; choose from: {known} (or the path of a YAML){other}"
+    return f"--{kind}: missing; {usual}choose from: {known} (or the path of a YAML){other}"

@@ -255,7 +255,7 @@ def describe_negatives(kind: Competitors, tables: Tables, split: str, config: Ru
     count = f"{negatives / impressions:.1f}".removesuffix(".0")
     return {
         "popularity": f"An impression has {count} negatives, drawn in proportion to popularity: "
-        "to be popular gains nothing on this split.",
+        "popularity gains nothing on this split.",
         "uniform": f"An impression has {count} negatives, drawn uniformly from the catalogue: "
         "popularity alone ranks well on this split.",
         "shown": f"An impression has {count} negatives on average: items that were shown beside "

@@ -141,7 +141,7 @@ def _popularity(report: Honesty) -> Iterator[tuple[str, str]]:
             "inverse_popularity",
             f"popularity in train has GAUC {_listed(inverse)}, below chance: negatives were drawn "
             "by popularity, or tastes have changed, so that a model gains by preferring rare "
-            "items; measure with uniform negatives, too",
+            "items; look at both kinds of negatives",
         )
     before = {
         name: found.gauc
@@ -194,7 +194,7 @@ def _texts(report: Honesty) -> Iterator[tuple[str, str]]:
         yield (
             "no_text",
             f"{report.items_without_text:,} of {report.items:,} items have no text at all: a "
-            "content-based model cannot tell them apart",
+            "model that reads words alone cannot tell them apart",
         )
     if report.items and 100 * report.items_of_same_text / report.items > MOST_REPEATED:
         yield (
@@ -251,7 +251,7 @@ def facts(report: Honesty) -> list[str]:
     lines = []
     times = report.times
     if times is None:
-        lines.append("times: none, so the order of interactions is the source's own")
+        lines.append("times: none, so that nothing is measured by them")
     else:
         lines.append(
             f"times of {times.source}: {times.known:,} from {times.earliest or NONE} to "

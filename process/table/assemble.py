@@ -99,7 +99,9 @@ def _read(
         "user": _given(user, events, users),
     }
     own = options.split in (None, OWN)
-    found = read_events(events, given, bad["events"], own_split=own, dates=options.dates)
+    found = read_events(
+        events, given, bad["events"], own_split=own, ordered=options.ordered, dates=options.dates
+    )
     bad["events"].check()
     rule = options.split or ("leave-last-out" if found.split is None else OWN)
     reading = Reading(catalogue, found, profiles, options, rule)

@@ -15,6 +15,7 @@ from process.table.names import Names
 from process.table.roles import find_column, find_roles, missing_role
 from process.table.sources import Block, Source
 from process.table.times import (
+    COMPACT,
     EXPECTED,
     FORMS,
     SMALL,
@@ -30,6 +31,7 @@ from process.table.values import (
     id_of,
     is_spoiled,
     list_of,
+    listed,
     numbers,
     plain_of,
     shown,
@@ -43,6 +45,7 @@ SPLIT_NAMES = {
     "train": 0, "training": 0, "tr": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1,
     "test": 2, "testing": 2, "te": 2,
 }  # fmt: skip
+_LOOKED_AT = 1_000  # first values of a column that may hold times
 _NO, _YES = ("0", "false", "no", "n", "f", "0.0"), ("1", "true", "yes", "y", "t", "1.0")
 
 
@@ -139,6 +142,7 @@ def read_events(
     bad: BadLines,
     *,
     own_split: bool = True,
+    ordered: bool = False,
     dates: Dates | None = None,
 ) -> Events:
     """Read all events; those of bad lines are left out and counted.
@@ -148,10 +152,12 @@ def read_events(
         given: role -> the column that the user names.
         bad: counts the lines that cannot be read.
         own_split: take the split from a column, where there is one.
+        ordered: a user's lines stand in their order, so that no column has to say when.
         dates: how a time such as 05/06/2025 is meant.
 
     Raises:
-        DataError: a needed column is not there, a damaged file, or too many bad lines.
+        DataError: a needed column is not there, several may say when, a damaged file, or too many
+            bad lines.
     """
     events = Events()
     parts: list[dict[str, np.ndarray]] = []
@@ -160,6 +166,8 @@ def read_events(
         roles = _roles(source, given)
         if not own_split:
             roles.pop("split", None)
+        if "time" not in roles:
+            _find_times(source, roles, ordered=ordered)
         events.roles[source.label] = roles
         events.unread |= dict.fromkeys(n for n in source.names if n not in roles.values())
         for block in source.blocks(list(dict.fromkeys(roles.values())), bad):
@@ -196,6 +204,35 @@ def _roles(source: Source, given: Mapping[str, str | None]) -> dict[str, str]:
             raise DataError(missing_role(source, "label", roles.values()))
         del roles["impression"]
     return roles
+
+
+def _find_times(source: Source, roles: dict[str, str], *, ordered: bool) -> None:
+    """Take the one column of dates for the time, where no name says which it is.
+
+    Raises:
+        DataError: there are several.
+    """
+    names = [name for name in source.names if name not in roles.values()]
+    block = next(iter(source.blocks(names, BadLines(1.0))), None) if names else None
+    dated = [] if block is None else [name for name in names if _dated(block.columns[name])]
+    if len(dated) == 1:
+        roles["time"] = dated[0]
+    elif dated and not ordered:
+        raise DataError(
+            f"{source.label}: which column is the time (when)? {len(dated)} hold dates: "
+            f"{listed(dated)}; --time COLUMN names it (--ordered: none, the lines are in order)"
+        )
+
+
+def _dated(values: np.ndarray) -> bool:
+    """Whether the first values of a column are dates."""
+    values = values[:_LOOKED_AT]
+    _, form, wrong = read_times(values, zoned=False)
+    if wrong.any():  # dates of two readings, which are told where they are read
+        wrong &= ~each(values, lambda x: SWAPPED.fullmatch(plain_of(x)) is not None, bool)
+        return not wrong.any()
+    known = form[form >= 0]
+    return bool(len(known)) and bool((known > COMPACT).all())
 
 
 class _BlockReader:

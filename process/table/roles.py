@@ -28,7 +28,8 @@ USUAL: Mapping[str, Sequence[str]] = {  # the first that is there counts; case a
     "time": (
         "time", "timestamp", "ts", "datetime", "date_time", "event_time", "created_at", "date",
         "unix_time", "unix_timestamp", "unix_review_time", "purchased_at", "viewed_at",
-        "order_date", "zeit", "zeitpunkt", "zeitstempel", "datum", "时间", "时间戳", "日期",
+        "order_date", "when", "fecha", "zeit", "zeitpunkt", "zeitstempel", "datum",
+        "时间", "时间戳", "日期",
     ),
     "event": (
         "event", "event_type", "event_name", "action", "action_type", "behavior", "behaviour",
@@ -42,7 +43,7 @@ USUAL: Mapping[str, Sequence[str]] = {  # the first that is there counts; case a
     "split": ("split", "subset", "fold"),
 }  # fmt: skip
 MEANS = {
-    "user": "who did it", "item": "to which item", "time": "when", "event": "what was done",
+    "user": "who did it", "item": "what it was done to", "time": "when", "event": "what was done",
     "rating": "stars", "impression": "which list it was shown in", "shown": "all items of the list",
     "label": "whether it was clicked", "split": "train, valid or test",
     "review": "what the user wrote of it", "headline": "the headline of that",
@@ -122,6 +123,7 @@ def missing_role(source: Source, role: str, taken: Iterable[str] = ()) -> str:
     if len(source.names) == 1:
         alone = "; there is one column only: are the cells separated by , ; TAB or |?"
     return (
-        f"{source.label}: no column says {MEANS[role]} ({listed(USUAL[role], 4)}, ...); {hint}name "
-        f"it by --{role} COLUMN; there are: {listed(source.names)}{alone}"
+        f"{source.label}: which column is the {role} ({MEANS[role]})? none is called "
+        f"{', '.join(USUAL[role][:4])} or the like; {hint}--{role} COLUMN names it; there are: "
+        f"{listed(source.names)}{alone}"
     )

@@ -38,7 +38,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
 def test_a_search_without_a_model_is_one_of_recommended(load: Load) -> None:
     config, told = load("--exp", "search", **CHINESE)
     assert (config.model.name, config.exp.mode) == ("recommended_words", "search")
-    assert "taken is --model recommended_words" in told
+    assert "took --model recommended_words" in told
 
 
 def clicks(number: int) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
         "--data newsrom: no such YAML, nor tables in data/newsrom; did you mean 'newsroom'?" in text
     )
     assert "--model config/model/nml.yaml: no such file" in text
-    assert "--exp: missing; choose from: cache, cllm4rec," in text
+    assert "--exp: missing; `--exp tt` trains and tests; choose from: cache, cllm4rec," in text
 
 
 def test_the_nearest_yaml_is_looked_for_in_the_folder_alone(

@@ -216,6 +216,21 @@ def test_only_positive_kinds_are_clicks(tmp_path: Path) -> None:
         build(ITEMS, EVENTS.drop(columns="event"), tmp_path, positive=["purchase"])
 
 
+def test_the_one_column_of_dates_says_when(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    when = pd.to_datetime(EVENTS["ts"], unit="ms")
+    loans = EVENTS.assign(ts=when.dt.strftime("%d.%m.%Y %H:%M")).rename(columns={"ts": "loaned"})
+    build(ITEMS, loans, tmp_path / "loans")
+    assert "times: dates such as 31.01.2025" in capsys.readouterr().out
+    loans["returned"] = when + pd.Timedelta(days=3)
+    with pytest.raises(DataError, match=r"is the time .* hold dates: loaned, returned"):
+        build(ITEMS, loans, tmp_path / "both")
+    build(ITEMS, loans, tmp_path / "both", ordered=True)
+    assert "times: none" in capsys.readouterr().out
+    build(ITEMS, loans, tmp_path / "one", time="returned")
+
+
 def test_a_weight_is_so_many_train_impressions(tmp_path: Path) -> None:
     weights = {"view": 1, "cart": 2, "purchase": 3}
     once = build(ITEMS, EVENTS, tmp_path / "once", duplicates="keep")

@@ -147,7 +147,7 @@ EVENT = "customer_id,sku,ts,event"
         (b"sku,title,title\na,b,c\n", "items.csv:1: column 'title' is there 2 times .columns 2, 3"),
         (b'sku,title\nS1,"one\ntwo\nS3,c\n', r"items.csv:2: the row that begins here cannot be"),
         (b"sku,title\nS1,caf\xe9\n", r"items.csv:2: not UTF-8 \(byte 0xe9\); --encoding"),
-        (b"title,text\nS1,two\n", "items.csv: no column says to which item .*there are: title, "),
+        (b"title,text\nS1,two\n", "items.csv: which column is the item .*there are: title, "),
         (b"sku\nS1\n1.2E+12\n", r"items.csv:3: id '1.2E\+12' is in scientific notation"),
         (b"\x1f\x8b\x08 no gzip", "items.csv: the gzip file is damaged"),
         (b"\x28\xb5\x2f\xfd no zstd", "items.csv: the Zstandard file is damaged"),
@@ -200,7 +200,7 @@ def test_a_file_in_place_of_another_is_told(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
     with pytest.raises(DataError, match=r"have an id .'sku'. that another line has; is this the"):
         build(events, items, tmp_path)
-    with pytest.raises(DataError, match=r"items.csv: no column says who did it"):
+    with pytest.raises(DataError, match=r"items.csv: which column is the user"):
         build(items, items, tmp_path)
     with pytest.raises(DataError, match=r"a folder, expected a file; .* holds: events.csv, items"):
         build(tmp_path, events, tmp_path)
@@ -211,7 +211,7 @@ def test_a_file_in_place_of_another_is_told(tmp_path: Path) -> None:
 def test_a_missing_column_lists_what_is_there_and_the_nearest(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
     written(events, "customers,sku,ts", "c1,S1,1")
-    message = r"events.csv: no column says who did it .*did you mean --user customers\?"
+    message = r"events.csv: which column is the user .*did you mean --user customers\?"
     with pytest.raises(DataError, match=f"{message}.* there are: customers, sku, ts"):
         build(items, events, tmp_path)
     with pytest.raises(

@@ -111,7 +111,7 @@ def with_cell(column: str, value: object) -> pd.DataFrame:
         ({"events": with_cell("ts", "12/31/2024")}, r"'12/31/2024', expected a date that can be"),
         ({"events": with_cell("ts", 0)}, "row 1: 'ts' is 0; most others are Unix milliseconds"),
         ({"events": with_cell("sku", "a\ud83d")}, r"'sku' holds half a character .* in 'a\\ud83d'"),
-        ({"user": "sku"}, "no column says to which item"),
+        ({"user": "sku"}, "which column is the item"),
         ({"items": ITEMS.assign(price=1e300)}, r"'price': 120 .* the first is 1e\+300"),
         ({"items": ITEMS.to_dict("records")}, "items: found a dict, expected a file, a pan"),
         ({"items": ITEMS["sku"]}, "items: found a Series"),
