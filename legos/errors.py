@@ -183,7 +183,7 @@ def describe(error: Exception) -> tuple[str, int]:
 
 
 def add_guest(name: str, file: Path) -> None:
-    """Note code that is not the toolkit's, so that an error in it is told as its own.
+    """Register code outside the toolkit, so that an error in it is reported as its own.
 
     Args:
         name: what it is called, "plug-in my_bricks".

@@ -134,7 +134,7 @@ def _read_errand(argv: Sequence[str]) -> Errand:
 
 
 def _run_folder(named: str) -> str:
-    """The run that ``--load`` names; a checkpoint is left as it is."""
+    """The run that ``--load`` names; the path of a checkpoint is returned unchanged."""
     from legos.config.saved import enclosing_run
     from legos.errors import CheckpointError
     from legos.runs.find import find_run

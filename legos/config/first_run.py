@@ -1,4 +1,4 @@
-"""What a command line that names data alone stands for, and the form of `recommended` for them.
+"""Model and experiment for a command line that names data alone, and the form of `recommended`.
 
 ``legos run --data shop`` trains and measures ``recommended``; where the tables lack what that
 needs, the form that goes without. The choice is made once, from the tables, and is part of the
@@ -61,7 +61,7 @@ def first_run(arguments: Arguments) -> FirstRun:
     if alone:
         names["exp"] = "tt"
     opened = _open(arguments)
-    if opened is None:  # what is wrong with the data is told where they are read
+    if opened is None:  # errors in the data are reported where they are loaded
         return FirstRun(names)
     data, columns = opened
     test = data.splits.test[0] if data.splits.test else ""

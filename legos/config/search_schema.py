@@ -98,8 +98,8 @@ class SearchConfig(Settings):
     ranges: dict[str, Range]
     """By dotted key, as the command line names it (`exp.train.lr`, `model.user`, `hidden_size`)."""
     random_trials: Natural = 6
-    """The first trials are drawn at random; then TPE draws. No trial is pruned before so many were
-    trained to the end."""
+    """So many trials are drawn at random before TPE takes over; none is pruned until so many have
+    been trained to the end."""
     prune: bool = True
     """End a trial whose best validation is worse than the median of the others after as many
     epochs; none ends before its second."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from legos.data.numbers import written
 from legos.data.ragged import Ragged, RaggedArray
+from legos.data.texts import join_texts
 from legos.errors import DataError, nearest
 from legos.files import recover_folder
 from legos.records import (
@@ -565,5 +566,4 @@ class Tables:
 
     def joined_texts(self, fields: Sequence[str]) -> list[str]:
         """The texts of every item in one, ``". "`` between them; empty where it has none."""
-        columns = [self.texts(field) for field in fields]
-        return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+        return join_texts([self.texts(field) for field in fields])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 
 _LEVELS = 4  # how often a text may have been escaped
 _BLOCKS = (  # a person sees a gap where they stand
@@ -51,6 +52,15 @@ def plain_text(text: str) -> str:
 def one_line(text: str) -> str:
     """``plain_text`` with every run of white space as one blank."""
     return " ".join(plain_text(text).split())
+
+
+def join_texts(columns: Iterable[Sequence[str]]) -> list[str]:
+    """Texts of the same items in one, ``". "`` between them; empty where an item has none.
+
+    Args:
+        columns: fields, a text an item each.
+    """
+    return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
 
 
 def _without_markup(text: str) -> str:

@@ -160,7 +160,7 @@ def encoder_of(path: Path) -> Encoder | None:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """Of a ``.safetensors`` file; nothing where there is none."""
+    """Metadata of a ``.safetensors`` file; empty where there is no such file."""
     if path.suffix != _SAFETENSORS or not path.is_file():
         return {}
     try:

@@ -27,10 +27,8 @@ from legos.workplace.workplace import Workplace
 # scores held at once
 _NUMBERS_CPU, _NUMBERS_GPU = 2**22, 2**26
 _COMPARED = 2**18  # scores compared at once on a CPU: they fit a cache
-_BLOCK, _FEWER = (
-    128,
-    4,
-)  # scores of a block of which only the largest is compared first; see _largest
+_BLOCK = 128  # scores of which only the largest is compared first; see _largest
+_FEWER = 4  # times the items of a list: so many blocks at least
 Exclude = Literal["history", "history+valid", "nothing"]
 NO_ITEM = -1  # where a list ends
 
@@ -229,7 +227,7 @@ def rank(
 
 
 def rows_at_once(items: int, device: torch.device) -> int:
-    """How many rows of scores of so many items are held at once."""
+    """How many rows of scores over so many items fit into memory at once."""
     numbers = _NUMBERS_CPU if device.type == "cpu" else _NUMBERS_GPU
     return max(1, numbers // max(1, items))
 
@@ -254,7 +252,7 @@ def top_items(scores: Tensor, excluded: Ragged, count: int) -> Best:
     """
     scores[excluded.rows, excluded.values.long()] = -torch.inf
     best = best_items(scores, count)
-    broken = best.scores.isnan().any(1)  # NaN counts as the largest, so it stands in the list
+    broken = best.scores.isnan().any(1)  # topk ranks NaN first, so one is in the list
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         raise Diverged(f"scores of row {row} are not numbers; the model has diverged")

@@ -86,7 +86,7 @@ def check(
 def _shown_search(
     config: RunConfig, search: SearchConfig, words: Sequence[str], tables: Tables, console: Console
 ) -> RunConfig:
-    """Print the ranges of a search; its largest trial, whose shapes and memory are told next."""
+    """Print the ranges of a search; return its largest trial, whose shapes are shown next."""
     table = titled_table(f"{search.trials} trials", "key", "range")
     for key, each in search.ranges.items():
         table.add_row(key, str(each))

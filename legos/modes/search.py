@@ -1,6 +1,6 @@
 """Mode ``search``: trials of ``exp.search.ranges``, chosen on the valid split; the best is tested.
 
-A trial is an ordinary run, trained and not tested. The same command goes on where it was stopped.
+A trial is an ordinary run, trained but not tested. The same command resumes a stopped search.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from process.table.names import Names
 from process.table.roles import find_column, find_roles, missing_role
 from process.table.sources import Block, Source
 from process.table.times import (
-    COMPACT,
     EXPECTED,
     FORMS,
     SMALL,
-    SWAPPED,
     UNSWAPPED,
     Dates,
+    are_swapped,
+    holds_dates,
     read_small,
     read_times,
 )
@@ -45,7 +45,6 @@ SPLIT_NAMES = {
     "train": 0, "training": 0, "tr": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1,
     "test": 2, "testing": 2, "te": 2,
 }  # fmt: skip
-_LOOKED_AT = 1_000  # first values of a column that may hold times
 _NO, _YES = ("0", "false", "no", "n", "f", "0.0"), ("1", "true", "yes", "y", "t", "1.0")
 
 
@@ -214,7 +213,7 @@ def _find_times(source: Source, roles: dict[str, str], *, ordered: bool) -> None
     """
     names = [name for name in source.names if name not in roles.values()]
     block = next(iter(source.blocks(names, BadLines(1.0))), None) if names else None
-    dated = [] if block is None else [name for name in names if _dated(block.columns[name])]
+    dated = [] if block is None else [name for name in names if holds_dates(block.columns[name])]
     if len(dated) == 1:
         roles["time"] = dated[0]
     elif dated and not ordered:
@@ -222,17 +221,6 @@ def _find_times(source: Source, roles: dict[str, str], *, ordered: bool) -> None
             f"{source.label}: which column is the time (when)? {len(dated)} hold dates: "
             f"{listed(dated)}; --time COLUMN names it (--ordered: none, the lines are in order)"
         )
-
-
-def _dated(values: np.ndarray) -> bool:
-    """Whether the first values of a column are dates."""
-    values = values[:_LOOKED_AT]
-    _, form, wrong = read_times(values, zoned=False)
-    if wrong.any():  # dates of two readings, which are told where they are read
-        wrong &= ~each(values, lambda x: SWAPPED.fullmatch(plain_of(x)) is not None, bool)
-        return not wrong.any()
-    known = form[form >= 0]
-    return bool(len(known)) and bool((known > COMPACT).all())
 
 
 class _BlockReader:
@@ -328,8 +316,7 @@ class _BlockReader:
         zoned = self.roles["time"] in self.source.zoned
         ticks, form, wrong = read_times(values, zoned=zoned, dates=self.dates)
         if wrong.any():
-            swapped = each(values, lambda x: SWAPPED.fullmatch(plain_of(x)) is not None, bool)
-            self.refuse(wrong & swapped, "time", UNSWAPPED)
+            self.refuse(wrong & are_swapped(values), "time", UNSWAPPED)
         self.refuse(wrong, "time", EXPECTED)
         for code in np.unique(form[(form >= 0) & self.good]).tolist():
             if code not in self.first_form:

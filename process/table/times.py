@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from process.moments import LATEST, with_words
-from process.table.values import NOTHING
+from process.table.values import NOTHING, each, plain_of
 
 TICKS = 1_000_000  # a second
 UNKNOWN = -1
@@ -34,11 +34,12 @@ Dates = Literal["day-first", "month-first"]
 EXPECTED = (
     "a time from 1970 to now: Unix seconds, ms, µs or ns, or a date such as 2025-01-31 18:30:00"
 )
-SWAPPED = re.compile(r"\d{1,2}[/-]\d{1,2}[/-]\d{2,4}(?:[ T].*)?")
+_SWAPPED = re.compile(r"\d{1,2}[/-]\d{1,2}[/-]\d{2,4}(?:[ T].*)?")
 UNSWAPPED = (
     "a date that can be read in one way, such as 2024-12-31 or 31.12.2024; --dates day-first or "
     "--dates month-first says how it is meant"
 )
+_LOOKED_AT = 1_000  # first values of a column that may hold times
 _LEAST = 1e8  # Unix seconds of 1973; below are counters, years and days of spreadsheets
 _DAYS_TO_1970 = 25_569  # of spreadsheets, which count from 1899-12-30
 _UNITS = ((1e17, NANOSECONDS, 1e3), (1e14, MICROSECONDS, 1.0), (1e11, MILLISECONDS, 1e-3))
@@ -86,6 +87,21 @@ def read_times(
     if dated.any():
         ticks[dated], form[dated], wrong[dated] = _dates(cells[dated], dates)
     return _checked(ticks, form, wrong)
+
+
+def holds_dates(values: np.ndarray) -> bool:
+    """Whether the first values ``(n,)`` of a column are dates, those of two readings included."""
+    values = values[:_LOOKED_AT]
+    _, form, wrong = read_times(values, zoned=False)
+    if wrong.any():
+        return not (wrong & ~are_swapped(values)).any()
+    known = form[form >= 0]
+    return bool(len(known)) and bool((known > COMPACT).all())
+
+
+def are_swapped(values: np.ndarray) -> np.ndarray:
+    """``(n,)`` bool: dates such as 05/06/2025, where day and month may be swapped."""
+    return each(values, lambda value: _SWAPPED.fullmatch(plain_of(value)) is not None, bool)
 
 
 def _cell(value: Any) -> str:

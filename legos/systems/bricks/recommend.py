@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from legos.blocks.embedding import GivenVectors
 from legos.data.items import ItemStore, States, with_generated
 from legos.data.new_items import NewItems
+from legos.data.texts import join_texts
 from legos.data.vector_files import Encoder, encoder_of
 from legos.errors import ConfigError
 from legos.lm.locate import model_folder
@@ -136,10 +137,7 @@ class BricksRecommender(ByScores):
         """
         if self._encoder is None:
             return {}
-        texts = [
-            ". ".join(filter(None, parts))
-            for parts in zip(*(items.texts[name] for name in self._encoder.fields), strict=True)
-        ]
+        texts = join_texts([items.texts[name] for name in self._encoder.fields])
         folder, length = model_folder(self._encoder.model), self._encoder.max_length
         vectors = torch.from_numpy(text_vectors(texts, folder, max_length=length)).to(self.device)
         found = {}

@@ -37,6 +37,7 @@ from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews
 from legos.data.sampling import distinct_rows
 from legos.data.tables import Tables
+from legos.data.texts import join_texts
 from legos.data.tokenizers import UNKNOWN
 from legos.errors import ConfigError, DataError, nearest
 from legos.files import atomic_path, write_array, write_json
@@ -169,7 +170,7 @@ def _texts_of(kind: str, data: DataConfig, tables: Tables) -> tuple[Tensor, Tens
     chosen = [field for field in data.fields if kind in (_ALL_FIELDS, field.name)]
     columns = [_item_texts(tables, field.column.split("@")[0]) for field in chosen]
     items = tables.offered.nonzero()[:, 0]  # not what a model wrote
-    joined = [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+    joined = join_texts(columns)
     return torch.full_like(items, -1), items, [joined[item] for item in items.tolist()]
 
 
