@@ -27,6 +27,7 @@ _EXTRAS = {
     "quantised": ("bitsandbytes",),
 }
 _guests: dict[str, Path] = {}  # code that is not ours, by what it is called
+_LISTED, _NEAR = 12, 5  # names that an error lists: all of so many, of more so many
 _LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 
@@ -121,12 +122,31 @@ def describe_os_error(error: BaseException) -> str | None:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The tail of an error: ``did you mean 'cnn'? choose from: attention, cnn, pooling``."""
+    """The tail of an error: ``did you mean 'cnn'? choose from: attention, cnn, pooling``.
+
+    Of many choices the nearest few are listed, or the first where none is near.
+    """
     known = sorted(choices)
     by_lower_case = {choice.lower(): choice for choice in known}
-    close = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
-    hint = f"did you mean {by_lower_case[close[0]]!r}? " if close else ""
-    return f"{hint}choose from: {', '.join(known)}"
+    close = get_close_matches(name.lower(), by_lower_case, n=_NEAR, cutoff=0.5)
+    if not close:
+        return f"choose from: {some(known)}"
+    near = [by_lower_case[each] for each in close]
+    first = known if len(known) <= _LISTED else near
+    return f"did you mean {near[0]!r}? choose from: {some(first, len(known))}"
+
+
+def some(names: Sequence[str], count: int | None = None) -> str:
+    """Names as an error lists them: all where they are few, else some and how many there are.
+
+    Args:
+        names: in the order in which they are listed.
+        count: how many there are; None: these.
+    """
+    count = len(names) if count is None else count
+    if count <= _LISTED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NEAR])}, ... ({count} in all)"
 
 
 def run_command(

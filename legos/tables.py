@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from legos.errors import DataError
+from legos.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,12 +52,10 @@ def build(
     known = {option for action in parser._actions for option in action.option_strings}
     for name, value in options.items():
         words += _words(name, value, known)
-
-    def refuse(message: str) -> NoReturn:
-        raise DataError(message.removeprefix("argument "))
-
-    parser.error = refuse  # type: ignore[method-assign]
-    args = parser.parse_args(words)
+    try:
+        args = parser.parse_args(words)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
     build_from(args, *given)
     return Path(output)
 

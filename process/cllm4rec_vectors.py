@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legos.command_line import CommandParser
 from legos.errors import ConfigError, DataError
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 
 SETS = ("collaborative", "content")
 DESCRIPTION = """\

@@ -6,28 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from legos.command_line import CommandParser
 from legos.errors import TRACEBACK, DataError, run_command
-from legos.terminal import as_started
 from process.raw import NAME, TokenizerSpec
-
-
-class CommandParser(argparse.ArgumentParser):
-    """The arguments of a command; its help says ``legos mind`` to who started it so.
-
-    Args:
-        prog: ``python -m process.<name>``.
-        others: those of ``ArgumentParser``; description and epilog are printed as they are.
-    """
-
-    def __init__(self, prog: str, **others: Any) -> None:
-        texts = {"formatter_class": argparse.RawDescriptionHelpFormatter, **others}
-        super().__init__(prog=as_started(prog), **texts)
-
-    def format_help(self) -> str:
-        """Usage and options, examples in the words that the command was started by."""
-        return as_started(super().format_help())
 
 
 def add_origin(

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from legos.command_line import CommandParser
 from legos.errors import DataError
 from legos.files import write_text
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 from process.restricted_pickle import restricted_load
 
 DESCRIPTION = """\

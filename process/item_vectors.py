@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from legos.command_line import CommandParser
 from legos.data.tables import Tables
 from legos.data.vector_files import Encoder, refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
 from process import moments
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 
 DESCRIPTION = """\
 Encode every item's text with a language model: the mean of its last hidden states.

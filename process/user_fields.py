@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from legos.command_line import CommandParser
 from legos.data.ragged import Ragged
 from legos.data.texts import plain_text
 from legos.data.tokenizers import load_tokenizer
@@ -23,7 +24,7 @@ from legos.errors import DataError, nearest
 from legos.files import atomic_folder, output_lock
 from legos.progress import PlainConsole
 from process.columns import ColumnReader
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 from process.derived import copy_of, kept_entries, refuse_nested, rewrite_unitok
 from process.json_lines import Row, read_json_lines
 from process.summary import describe_sources, finished_tables

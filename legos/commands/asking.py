@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from legos.command_line import CommandParser
 from legos.errors import ConfigError, run_command
 from legos.progress import PlainConsole
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _RUN = "a run folder, a folder around runs (its newest trained run), or the first digits of an id"
 
 
-class AskingParser(argparse.ArgumentParser):
+class AskingParser(CommandParser):
     """Options of a command that asks a trained run.
 
     Args:
@@ -34,20 +35,15 @@ class AskingParser(argparse.ArgumentParser):
 
     def __init__(self, command: str, about: str, examples: str) -> None:
         super().__init__(
-            prog=f"legos {command}",
+            f"legos {command}",
             description=about,
             epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         self.add_argument("run", metavar="RUN", help=_RUN)
         self.add_argument("--data", metavar="FOLDER", help="where the run's tables are now")
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
         self.add_argument("--json", action="store_true", help="print JSON, for other programs")
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a mistake of the command line as any other."""
-        raise ConfigError(f"{self.prog}: {message}; {self.prog} --help shows examples")
 
 
 def run_asking(

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from legos.command_line import CommandParser
 from legos.config.yaml_files import FAMILIES, shown
-from legos.errors import TRACEBACK, ConfigError, nearest, run_command
+from legos.errors import ConfigError, nearest, run_command
 from legos.metrics.ranking import larger_is_better
 from legos.plugins import PREFIX
 from legos.runs.find import all_runs, find_run, newest_first, runs_below
@@ -40,7 +41,7 @@ _DAY = 86400
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``legos runs``."""
-    parser = _Parser(prog="legos runs", description=_DESCRIPTION, epilog=_EXAMPLES)
+    parser = CommandParser("legos runs", description=_DESCRIPTION, epilog=_EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     example = "legos runs list --model naml"
     listing = _add(commands, "list", "a line a run, the newest first", example)
@@ -88,19 +89,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE", help="also write .md, .csv or .json (p-values)")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Texts as they are written."""
-
-    def __init__(self, **others: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **others)
-
-
 def _add(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
     text = f"{about[0].upper()}{about[1:]}."
     found: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=text, epilog=f"example:\n  {example}"
     )
-    found.add_argument(TRACEBACK, action="store_true", help=argparse.SUPPRESS)
     return found
 
 
@@ -133,12 +126,15 @@ def _days(text: str) -> float:
 
 def main(words: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
+    return run_command(_do, words, interrupted="interrupted")
+
+
+def _do(words: Sequence[str]) -> None:
     args = build_parser().parse_args(words)
     commands = {
         "list": _list, "show": _show, "compare": _compare, "rm": _remove, "prune": _prune,
     }  # fmt: skip
-    traced = [TRACEBACK] if args.traceback else []
-    return run_command(lambda _: commands[args.command](args), traced, interrupted="interrupted")
+    commands[args.command](args)
 
 
 def _chosen(args: argparse.Namespace) -> list[PastRun]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from legos.command_line import CommandParser
 from legos.errors import run_command
 
 _EXAMPLES = """\
@@ -36,11 +37,10 @@ def _serve(words: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="legos serve",
+    parser = CommandParser(
+        "legos serve",
         description="Recommend over HTTP from a trained run, with a page to look at.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""Model and experiment for a command line that names data alone, and the form of `recommended`.
+"""Model and experiment that a command line leaves out, and the form of `recommended`.
 
 ``legos run --data shop`` trains and measures ``recommended``; where the tables lack what that
 needs, the form that goes without. The choice is made once, from the tables, and is part of the
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from legos.config.locations import own_yamls
+from legos.config.locations import own_yamls, yamls
 from legos.config.model_schema import DataConfig
 from legos.config.models import read_section
 from legos.config.overrides import Arguments, apply_dotted, resolve
@@ -48,18 +48,20 @@ class FirstRun:
 def first_run(arguments: Arguments) -> FirstRun:
     """Choose model and experiment for data alone, and the form of ``recommended`` for its data.
 
-    A search without a model is one of ``recommended``.
+    A search without a model is one of ``recommended``; a model without an experiment is trained and
+    tested.
     """
     given = arguments.sections
     unsaid = "data" in given and not arguments.bricks and "model" not in given
     alone = unsaid and "exp" not in given
     searched = unsaid and given.get("exp") == "search"
     asked = given.get("model") == RECOMMENDED and RECOMMENDED not in own_yamls("model")
-    if not (alone or searched or asked):
-        return FirstRun()
     names = {"model": RECOMMENDED} if unsaid else {}
-    if alone:
-        names["exp"] = "tt"
+    if "data" in given and "exp" not in given:
+        names["exp"] = _experiment(given.get("model"))
+    if not (alone or searched or asked):
+        exp = {kind: name for kind, name in names.items() if kind == "exp"}
+        return FirstRun(exp, notice=_told(exp))
     opened = _open(arguments)
     if opened is None:  # errors in the data are reported where they are loaded
         return FirstRun(names)
@@ -80,6 +82,15 @@ def first_run(arguments: Arguments) -> FirstRun:
     elif why:
         reasons += why
     return FirstRun(names, {"train": settings} if settings else {}, _told(names, *reasons))
+
+
+def _experiment(model: str | None) -> str:
+    """The experiment that trains and tests a model: of a system beside the bricks its own."""
+    try:
+        system = "" if model is None else read_section("model", model).data.get("system", "")
+    except ConfigError:  # reported where models are loaded
+        return "tt"
+    return system if system in yamls("exp") else "tt"
 
 
 def _told(names: dict[str, str], *reasons: str) -> str:

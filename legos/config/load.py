@@ -39,7 +39,7 @@ from legos.config.schema import ExpConfig, RunConfig
 from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
 from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown
-from legos.errors import ConfigError
+from legos.errors import ConfigError, some
 from legos.files import atomic_path
 from legos.plugins import load_plugin
 
@@ -325,6 +325,6 @@ def _problems(found: Sequence[str]) -> ConfigError:
 
 def _missing_option(kind: str) -> str:
     other = "; or give --item, --user and --predictor" if kind == "model" else ""
-    usual = "`--exp tt` trains and tests; " if kind == "exp" else ""
-    known = ", ".join(names_of(kind))
+    usual = "usually `--exp tt`, which trains and tests; " if kind == "exp" else ""
+    known = f"{some(names_of(kind))}; `legos list {kind}` shows all"
     return f"--{kind}: missing; {usual}choose from: {known} (or the path of a YAML){other}"

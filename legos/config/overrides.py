@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ from legos.errors import ConfigError, nearest
 
 COMMAND_LINE = "command line"
 PLUGIN = "plugin"
+_OPTIONS = (  # of the command `legos run`
+    *(*KINDS, *FAMILIES, PLUGIN, "config", "load"),
+    *("help", "list", "check", "processes", "save", "impressions", "news", "verbose"),
+    *("verify", "prune"),
+)
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _REFERENCE = re.compile(r"\$\{([^${}:|]+)")
 _METHODS = {name for kind in (dict, list, str) for name in dir(kind)}
@@ -98,13 +104,24 @@ def read_options(argv: Sequence[str]) -> dict[str, str]:
         if not equals:
             value = next(words, "--")
             if value.startswith("--"):
-                raise ConfigError(f"--{name}: needs a value (--{name}=... if it begins with --)")
+                meant = _option_meant(name)
+                raise ConfigError(
+                    meant or f"--{name}: needs a value (--{name}=... if it begins with --)"
+                )
         if name == PLUGIN and name in options:
             value = f"{options[name]},{value}"
         elif name in options:
             raise ConfigError(f"--{name}: given twice, {options[name]!r} and {value!r}")
         options[name] = value
     return options
+
+
+def _option_meant(name: str) -> str:
+    """The message about an option that looks like one of the command's own; "" of any other."""
+    close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.75)
+    if not close or name in _OPTIONS:
+        return ""
+    return f"--{name}: no such option; did you mean --{close[0]}?"
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:
@@ -208,7 +225,8 @@ def check_variables(given: Mapping[str, Any], referenced: set[str]) -> list[str]
     if unknown:
         raise ConfigError(
             "\n".join(
-                f"--{name}: no YAML of this run uses ${{{name}}}; {nearest(name, known)}"
+                _option_meant(name)
+                or f"--{name}: no YAML of this run uses ${{{name}}}; {nearest(name, known)}"
                 for name in unknown
             )
         )

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from legos.command_line import CommandParser
 from process.bad_lines import add_max_bad
 from process.command import (
-    CommandParser,
     add_origin,
     add_table_arguments,
     read_tokenizer_arguments,

@@ -9,8 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from legos.command_line import CommandParser
 from legos.home import home
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 from process.genre.commands import COMMANDS
 from process.genre.histories import HISTORIES, MEANING
 from process.genre.scheme import scheme_names

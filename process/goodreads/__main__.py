@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from legos.command_line import CommandParser
 from legos.errors import DataError
 from process import moments
 from process.bad_lines import add_max_bad
 from process.command import (
-    CommandParser,
     add_origin,
     add_table_arguments,
     read_tokenizer_arguments,

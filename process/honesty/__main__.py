@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legos.command_line import CommandParser
 from legos.errors import DataError
-from process.command import CommandParser, run_cli
+from process.command import run_cli
 
 FORMATS = (".json", ".html")
 DESCRIPTION = """\

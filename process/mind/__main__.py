@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legos.command_line import CommandParser
 from legos.errors import DataError
-from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.mind.reader import read_mind
 from process.tables import write_tables
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from process.command import CommandParser, add_origin, run_cli
+from legos.command_line import CommandParser
+from process.command import add_origin, run_cli
 
 EXPORT = """\
 Write the sequences of leave-last-out tables as RecBole's atomic files, and a YAML for each of

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from legos.command_line import CommandParser
 from legos.progress import PlainConsole
-from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.synthetic.newsroom import Reachable, write_newsroom
 from process.synthetic.world import NewsroomConfig
 

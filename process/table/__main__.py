@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legos.command_line import CommandParser
 from legos.errors import TRACEBACK, DataError
 from process import moments
 from process.bad_lines import add_max_bad
-from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.interactions.arguments import add_cores, add_draws, check_draws
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it

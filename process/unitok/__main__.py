@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legos.command_line import CommandParser
 from legos.errors import DataError
-from process.command import CommandParser, add_table_arguments, read_tokenizer_arguments, run_cli
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 
 DESCRIPTION = """\
 Make tables of a UniTok folder, as Legommenders and ONCE publish them, with the vocabularies, ids

@@ -87,8 +87,27 @@ def test_a_command_is_called_what_the_user_typed(start: list[str], named: str) -
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(f"usage: {named} ")
-    assert f"{named}: error: the following arguments are required: --output" in done.stderr
+    assert done.stderr.startswith(f"error: --output: missing, as in: {named} --raw ")
+    assert done.stderr.count("\n") == 1
+
+
+WRONG_OPTION = ["--outptu", "x"]
+COMMANDS = [
+    *([name] for name in available() if name not in ("run", "list")),
+    *(["runs", name] for name in ("list", "show", "compare", "rm", "prune")),
+    *(["amazon", name] for name in ("reviews", "prepared", "cllm4rec")),
+    ["genre", "run"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_wrong_option_is_a_line_and_exit_2(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *WRONG_OPTION]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("error: --outptu: no such option; "), told
+    assert len(told) <= 2
 
 
 LEGOS = "../env/bin/python -m legos"

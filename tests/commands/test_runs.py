@@ -254,4 +254,4 @@ def test_words_that_are_no_numbers_are_refused(
     said: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "expected a number of days, such as 7" in said("prune", "--days", "soon", code=2)
-    assert "invalid choice: 'lst'" in said("lst", code=2)
+    assert "legos runs lst: no such command; did you mean 'list'?" in said("lst", code=2)

@@ -72,7 +72,32 @@ def test_missing_and_misspelled_yamls_are_told_at_once() -> None:
         "--data newsrom: no such YAML, nor tables in data/newsrom; did you mean 'newsroom'?" in text
     )
     assert "--model config/model/nml.yaml: no such file" in text
-    assert "--exp: missing; `--exp tt` trains and tests; choose from: cache, cllm4rec," in text
+    text = message("--model", "naml")
+    assert "--exp: missing; usually `--exp tt`, which trains and tests; choose from: cache," in text
+    assert len(text) < 800
+
+
+@pytest.mark.parametrize(
+    ("model", "exp"), [("naml", "tt"), ("cllm4rec", "cllm4rec"), ("recsysllm_small", "recsysllm")]
+)
+def test_a_model_without_an_experiment_is_trained_and_tested(model: str, exp: str) -> None:
+    notices: list[str] = []
+    config = load_run_config(["--data", "newsroom", "--model", model], notice=notices.append)
+    assert config.exp.mode == "train_test"
+    assert notices == [f"took --exp {exp}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["--data", "newsroom", "--modle", "naml"], "--modle: no such option; did you mean --mode"),
+        ([*RUN, "--chek"], "--chek: no such option; did you mean --check?"),
+        ([*RUN, "--modle.hidden_size", "8"], "--modle.hidden_size: no such section 'modle'; did"),
+        ([*RUN, "--sede", "8"], "--sede: no YAML of this run uses ${sede}; did you mean 'seed'?"),
+    ],
+)
+def test_a_misspelled_option_is_told_with_the_nearest(words: list[str], near: str) -> None:
+    assert near in message(*words)
 
 
 def test_the_nearest_yaml_is_looked_for_in_the_folder_alone(

@@ -119,7 +119,11 @@ def test_vectors_are_files_and_an_index(
     [
         (["recommend", "RUN", "--user", "U99"], "no user 'U99'; did you mean 'U9'?"),
         (["recommend", "RUN", "--history", "N1", "M5"], "no item 'M5'"),
-        (["recommend", "RUN"], "one of the arguments --user --history --users --all is required"),
+        (["recommend", "RUN"], "give one of --user, --history, --users, --all, as in: "),
+        (
+            ["recommend", "RUN", "--usr", "U1"],
+            "error: --usr: no such option; did you mean --user",
+        ),
         (["recommend", "RUN", "--all"], "--all goes with --output"),
         (["recommend", "RUN", "--user", "U1", "--k", "0"], "'0'; expected a number of items"),
         (["recommend", "RUN", "--user", "U1", "--output", "a.xlsx"], r"ends with .parquet, .csv"),
@@ -127,8 +131,8 @@ def test_vectors_are_files_and_an_index(
         (["recommend", "runs/nothing", "--user", "U1"], "there is no such run folder"),
         (["similar", "RUN", "N99"], "no item 'N99'; did you mean 'N9'?"),
         (["rate", "RUN", "--user", "U1", "--item", "N1"], "writes no texts; system recsysllm does"),
-        (["explain", "RUN", "--item", "N1"], "one of the arguments --user --history is required"),
-        (["vectors", "RUN"], "the following arguments are required: --output"),
+        (["explain", "RUN", "--item", "N1"], "give one of --user, --history"),
+        (["vectors", "RUN"], "--output: missing, as in: "),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(

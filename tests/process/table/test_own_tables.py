@@ -128,7 +128,7 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
         ({"candidates": [500]}, "500 negatives a row are wanted"),
         ({"encoding": "utf-7x"}, None),
         ({"duplicate": "first"}, "duplicate: no such option; did you mean 'duplicates'"),
-        ({"duplicates": "all"}, "--duplicates: invalid choice: 'all'"),
+        ({"duplicates": "all"}, "--duplicates all: choose from: first"),
         ({"tokenizer": ["auto", "words=words"]}, "--tokenizer auto: goes without another"),
         ({"split": "by-time", "events": EVENTS.drop(columns="ts")}, "interactions have no time"),
         ({"events": EVENTS[:0]}, "events .DataFrame.: it has no rows"),
