@@ -14,9 +14,10 @@ import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
 from legos.blocks.embedding import CatalogueScorer, FieldEmbeddings, VocabularyEmbedding
-from legos.blocks.packed import Penalised, encode_history, gather
-from legos.data.batch import Batch, BatchUsers
+from legos.blocks.packed import Penalised, ReadsPrefixes, encode_history, gather
+from legos.data.batch import Batch, BatchUsers, Reads
 from legos.data.items import ItemBatch, ItemField, ItemStore
+from legos.data.ragged import offsets_of
 from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
 from legos.registry import (
@@ -145,6 +146,19 @@ class Recommender(nn.Module):
         refuse_shape(self.user_encoder, user, _AXES[self.output], **sizes)
         return user
 
+    def encode_prefixes(self, history: Tensor, mask: Tensor, reads: Reads) -> Tensor:
+        """Item vectors ``(S, H, D)`` and bool ``(S, H)`` -> the user of each row, ``(B, D)``.
+
+        Zeros where a row reads nothing, as the encoders give them.
+        """
+        if not isinstance(self.user_encoder, ReadsPrefixes):
+            raise ValueError(f"{type(self.user_encoder).__name__} does not read prefixes")
+        states = self.user_encoder.states(history, mask)  # (P, D)
+        refuse_shape(self.user_encoder, states, "P D", P=int(mask.sum()), D=history.shape[2])
+        before = offsets_of(mask.sum(1))[reads.sequence]  # (B,)
+        user = gather(states, (before + reads.length - 1).clamp(min=0))
+        return user.where(reads.length[:, None] > 0, 0.0)
+
     def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
 
@@ -194,7 +208,10 @@ class Recommender(nn.Module):
             candidate_items=None if shared else batch.candidates,
             profiles=profiles,
         )
-        user = self.encode_users(history, batch.history_mask, users)
+        if batch.reads is None:
+            user = self.encode_users(history, batch.history_mask, users)
+        else:
+            user = self.encode_prefixes(history, batch.history_mask, batch.reads)
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)

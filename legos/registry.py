@@ -44,6 +44,11 @@ class UserEncoderConfig(BrickConfig):
         """What it gives with these settings."""
         return "vector"
 
+    @property
+    def reads_prefixes(self) -> bool:
+        """Whether it gives the user after every item at once (``legos.blocks.packed``)."""
+        return False
+
 
 class PredictorConfig(BrickConfig):
     """Settings of a predictor."""

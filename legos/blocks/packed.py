@@ -141,6 +141,17 @@ class Penalised(Protocol):
         """The term of every row ``(B,)``, from what ``forward`` gave."""
 
 
+@runtime_checkable
+class ReadsPrefixes(Protocol):
+    """A user encoder that gives the user after every item of a history in one reading."""
+
+    def states(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(S, H, D)`` and bool ``(S, H)`` -> ``(P, D)``, P real items, sequence after sequence.
+
+        Each is what ``forward`` gives of the history up to there.
+        """
+
+
 def encode_history(
     user_encoder: nn.Module, history: Tensor, mask: Tensor, users: BatchUsers
 ) -> Tensor:

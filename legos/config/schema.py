@@ -32,7 +32,7 @@ from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
 from legos.metrics.ranking import GLOBAL
-from legos.registry import PredictorConfig, bricks
+from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, bricks
 from legos.settings import (
     CHOICE,
     MEASURED_CONTENT,
@@ -394,11 +394,13 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _loss_fits_the_scores(self) -> Self:
+    def _training_fits_the_bricks(self) -> Self:
         for model in self.exp.compare.models if self.exp.compare else (self.model,):
             own = model.train if isinstance(model, ComparedModel) else None
             if isinstance(model, ModelConfig):
-                _refuse_other_scores((own or self.exp.train).loss, model)
+                train = own or self.exp.train
+                _refuse_other_scores(train.loss, model)
+                _refuse_sequences(train, model.user)
         return self
 
     @model_validator(mode="after")
@@ -458,6 +460,29 @@ def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
             f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
             f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
         )
+
+
+def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
+    """Raise ConfigError where a user's sequence cannot be read once for all rows."""
+    if not train.sequences:
+        return
+    if not user.reads_prefixes:
+        known = (bricks("user").config(name) for name in bricks("user").names())
+        able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
+        raise ConfigError(
+            f"exp.train.sequences: user encoder {user.name} with these settings does not give the "
+            f"user after every click in one reading; take one of {', '.join(able)}, with positions "
+            "oldest and, for transformer, causal true and pooling last"
+        )
+    if train.history != "given" or train.loss == "multinomial":
+        raise ConfigError(
+            "exp.train.sequences needs a row a click with a given history; set exp.train.history "
+            "to given and another loss than multinomial"
+        )
+
+
+def _may_read_prefixes(settings: type[BrickConfig]) -> bool:
+    return "reads_prefixes" in vars(settings)
 
 
 def _same(one: Any, other: Any) -> bool:

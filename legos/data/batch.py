@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,19 +12,32 @@ from torch import Tensor
 from legos.data.items import Interactions, ItemBatch, ItemStore
 from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler
+from legos.data.windows import Windows
 from legos.errors import DataError
 
 _MOST_DRAWN_AT_ONCE = 2**22  # negatives; they then take tens of megabytes
 
 
+class Reads(NamedTuple):
+    """What training rows read of shared sequences.
+
+    Attributes:
+        sequence: ``(B,)`` int64 which one.
+        length: ``(B,)`` int64 so many of its items, the first ones.
+    """
+
+    sequence: Tensor
+    length: Tensor
+
+
 @dataclass(frozen=True)
 class Batch:
-    """B training rows over N distinct items.
+    """B training rows over N distinct items, which read S sequences.
 
     Attributes:
         items: ``(N,)`` int64 distinct item ids, ascending.
-        history: ``(B, H)`` int64 positions into ``items``, oldest first; 0 under the mask.
-        history_mask: ``(B, H)`` bool, True = a real item.
+        history: ``(S, H)`` int64 positions into ``items``, oldest first; 0 under the mask.
+        history_mask: ``(S, H)`` bool, True = a real item.
         candidates: ``(B, C)`` int64 positions into ``items``; column 0 is the click.
         candidate_mask: ``(B, C)`` bool.
         labels: ``(B, C)`` float32.
@@ -31,6 +45,7 @@ class Batch:
         rows: ``(B,)`` int64 training row numbers.
         targets: where every item competes, the columns of each row's clicks; ``items`` are then all
             items and candidates, mask and labels ``(1, C)``, the same for every row. None else.
+        reads: what each row reads; None: all of a sequence of its own, S is B.
     """
 
     items: Tensor
@@ -42,25 +57,32 @@ class Batch:
     users: Tensor
     rows: Tensor
     targets: Ragged | None = None
+    reads: Reads | None = None
 
     def __len__(self) -> int:
         return self.rows.numel()
 
 
 class Rows(Protocol):
-    """What is trained on.
+    """What is trained on: R rows in units, which are drawn as a whole.
 
     Attributes:
         impressions: ``(R,)`` int64 impression of each row.
         histories: what rows have for a history.
+        units: how many there are.
     """
 
     impressions: Tensor
     histories: TrainingHistories
 
+    @property
+    def units(self) -> int: ...
     def __len__(self) -> int: ...
-    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
-        """Assemble rows ``(B,)`` int64 of the given pass."""
+    def count(self, units: Tensor) -> int:
+        """The rows in units ``(U,)`` int64."""
+
+    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
+        """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit."""
 
 
 HistorySource = Literal["given", "clicks"]
@@ -116,7 +138,80 @@ def clicks_of(interactions: Interactions) -> Ragged:
     return interactions.candidates.keep(interactions.labels == 1)
 
 
-class TrainingRows:
+class SingleRows(ABC):
+    """Training rows that each read a history of their own; a unit is a row.
+
+    Attributes:
+        impressions: ``(R,)`` int64 impression of each row.
+        histories: what rows have for a history.
+        positives: ``(R,)`` int64 the click of each row; None where a row asks for several.
+    """
+
+    impressions: Tensor
+    histories: TrainingHistories
+    positives: Tensor | None
+
+    def __len__(self) -> int:
+        return self.impressions.numel()
+
+    @property
+    def units(self) -> int:
+        """How many there are."""
+        return len(self)
+
+    def count(self, units: Tensor) -> int:
+        """The rows in units ``(U,)`` int64."""
+        return units.numel()
+
+    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
+        """Assemble rows ``(B,)`` int64 of the given pass."""
+        rows = units.to(self.impressions.device)
+        without = None if self.positives is None else self.positives[rows]
+        history, mask = self.histories.padded(self.impressions[rows], without)
+        return self.assemble(rows, history, mask, pass_number=pass_number)
+
+    @abstractmethod
+    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
+        """A batch of rows ``(B,)`` int64 that read item ids ``(S, H)`` int64 under a mask."""
+
+
+class SequenceRows:
+    """The same rows in units of a user's sequence, which is read once for all its rows.
+
+    Args:
+        rows: of the training split, with given histories.
+        interactions: the split.
+
+    Raises:
+        DataError: histories that do not only grow.
+    """
+
+    def __init__(self, rows: SingleRows, interactions: Interactions) -> None:
+        self._rows, self._windows = rows, Windows.of(interactions, rows.impressions)
+        self.impressions, self.histories = rows.impressions, rows.histories
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def units(self) -> int:
+        """How many there are."""
+        return len(self._windows)
+
+    def count(self, units: Tensor) -> int:
+        """The rows in units ``(U,)`` int64."""
+        return int(self._windows.rows.lengths[units.to(self.impressions.device)].sum())
+
+    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
+        """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit."""
+        windows, units = self._windows, units.to(self.impressions.device)
+        rows = windows.rows.select(units)
+        history, mask = windows.items.padded_tail(units, self.histories.length)
+        batch = self._rows.assemble(rows.values, history, mask, pass_number=pass_number)
+        return replace(batch, reads=Reads(rows.rows, windows.lengths[rows.values]))
+
+
+class TrainingRows(SingleRows):
     """One row a click of the training split.
 
     Args:
@@ -127,6 +222,8 @@ class TrainingRows:
     Raises:
         DataError: the split has no click, or none beside another where ``history`` is clicks.
     """
+
+    positives: Tensor
 
     def __init__(
         self,
@@ -145,29 +242,22 @@ class TrainingRows:
         self.positives = interactions.candidates.values[clicks]
         self._drawn: tuple[int, Tensor, Tensor] | None = None
 
-    def __len__(self) -> int:
-        return self.positives.numel()
-
-    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
-        """Assemble rows ``(B,)`` int64 of the given pass."""
-        data = self.interactions
-        rows = rows.to(self.positives.device)
-        impressions = self.impressions[rows]
+    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
+        """Draw the negatives of rows ``(B,)`` that read items ``(S, H)``."""
         negatives, negative_mask = self._negatives(rows, pass_number)
         candidates = torch.cat([self.positives[rows][:, None], negatives], 1)  # (B, 1 + K)
         candidate_mask = torch.cat([torch.ones_like(negative_mask[:, :1]), negative_mask], 1)
-        history, history_mask = self.histories.padded(impressions, self.positives[rows])
-        items, history, candidates = distinct_items(history, history_mask, candidates)
+        items, history, candidates = distinct_items(history, mask, candidates)
         labels = torch.zeros(candidates.shape, device=candidates.device)
         labels[:, 0] = 1.0
         return Batch(
             items=items,
             history=history,
-            history_mask=history_mask,
+            history_mask=mask,
             candidates=candidates,
             candidate_mask=candidate_mask,
             labels=labels,
-            users=data.users[impressions],
+            users=self.interactions.users[self.impressions[rows]],
             rows=rows,
         )
 
@@ -190,12 +280,12 @@ def distinct_items(history: Tensor, mask: Tensor, candidates: Tensor) -> tuple[T
     """Replace item ids by positions into the distinct items that really occur.
 
     Args:
-        history: ``(B, H)`` int64 item ids.
-        mask: ``(B, H)`` bool; ids under it are not counted as occurring.
+        history: ``(S, H)`` int64 item ids.
+        mask: ``(S, H)`` bool; ids under it are not counted as occurring.
         candidates: ``(B, C)`` int64 item ids.
 
     Returns:
-        items ``(N,)``, history ``(B, H)`` and candidates ``(B, C)`` as positions into it (0 under
+        items ``(N,)``, history ``(S, H)`` and candidates ``(B, C)`` as positions into it (0 under
         the mask).
     """
     read = history[mask]
@@ -229,7 +319,7 @@ class BatchUsers:
     profiles: ItemStore | None = None
 
 
-class CatalogueRows:
+class CatalogueRows(SingleRows):
     """One row a click, or one an impression with all its clicks; no negatives are drawn.
 
     Args:
@@ -263,25 +353,21 @@ class CatalogueRows:
         self._catalogue = offered.nonzero().T  # (1, C)
         self._column = offered.cumsum(0) - 1  # of an item among the catalogue
         self._labels = torch.zeros(self._catalogue.shape, device=device)
-        self._clicks, self._positives = clicks, clicks.values if row == "click" else None
+        self._clicks, self.positives = clicks, clicks.values if row == "click" else None
 
-    def __len__(self) -> int:
-        return self.impressions.numel()
-
-    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
-        """Assemble rows ``(B,)`` int64; every pass has the same.
+    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
+        """The targets of rows ``(B,)`` that read items ``(S, H)``; every pass has the same.
 
         An item is its own position, for all of them are there; a target is a column of the
         catalogue.
         """
-        rows = rows.to(self.impressions.device)
         impressions = self.impressions[rows]
-        if self._positives is None:
-            targets, without = self._clicks.select(impressions), None
+        if self.positives is None:
+            targets = self._clicks.select(impressions)
         else:
-            without = self._positives[rows]
-            targets = Ragged(without, torch.arange(rows.numel() + 1, device=rows.device))
-        history, mask = self.histories.padded(impressions, without)
+            targets = Ragged(
+                self.positives[rows], torch.arange(rows.numel() + 1, device=rows.device)
+            )
         return Batch(
             items=self._items,
             history=history,

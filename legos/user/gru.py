@@ -25,6 +25,11 @@ class GRUConfig(UserEncoderConfig):
     output_projection: bool = False
     """A linear layer over the last state (not in the paper; Legommenders has one)."""
 
+    @property
+    def reads_prefixes(self) -> bool:
+        """A state knows what came before alone."""
+        return True
+
 
 @user_encoders.register(GRUConfig)
 class GRUUser(nn.Module):
@@ -51,6 +56,12 @@ class GRUUser(nn.Module):
         state = self.dropout(last_state(self.gru, history, mask))
         user: Tensor = self.output(state) * mask.any(1, keepdim=True)
         return user
+
+    def states(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)`` after all real items."""
+        states, _ = self.gru(history)  # (B, H, D)
+        users: Tensor = self.output(self.dropout(states[mask]))
+        return users
 
 
 def last_state(gru: nn.GRU, history: Tensor, mask: Tensor, initial: Tensor | None = None) -> Tensor:

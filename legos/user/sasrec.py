@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
 from legos.blocks.packed import in_length_buckets, last_of_each, without_padding
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
+from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
 _BUCKETS = 8  # histories are few and short: more buckets cost more calls than they save padding
@@ -35,8 +36,16 @@ class SASRecConfig(UserEncoderConfig):
     """Rate on the input and within the blocks (0.2 in the paper on MovieLens, 0.5 elsewhere)."""
     variant: Literal["paper", "released"] = "paper"
     """What is normalised and added: as in the paper, or as in the authors' released code."""
+    positions: Literal["newest", "oldest"] = "newest"
+    """Where positions count from: the newest item, as in the paper, or the oldest, so that what
+    stands before an item does not depend on what follows (`exp.train.sequences`)."""
     max_history: int = Field(100, ge=1)
     """Longest history that there are positions for; set it as data cuts histories."""
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """With positions from the oldest item."""
+        return self.positions == "oldest"
 
 
 @user_encoders.register(SASRecConfig)
@@ -61,7 +70,10 @@ class SASRec(nn.Module):
             ),
             hidden_size=hidden_size,
             positions=LearnedPositions(
-                count=settings.max_history, size=hidden_size, from_end=True, setting="max_history"
+                count=settings.max_history,
+                size=hidden_size,
+                from_end=settings.positions == "newest",
+                setting="max_history",
             ),
             causal=True,
             output_projection=False,
@@ -81,12 +93,22 @@ class SASRec(nn.Module):
         Raises:
             ConfigError: H is more than ``max_history``.
         """
+        states = self.states(history, mask)
+        if not len(states):
+            return history.new_zeros(len(history), history.shape[2])
+        return last_of_each(states, offsets_of(mask.sum(1)))
+
+    def states(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)``, the outputs at all real items.
+
+        Raises:
+            ConfigError: H is more than ``max_history``.
+        """
         refuse_longer(history.shape[1], self.max_history, setting="max_history")
         tokens = without_padding(history, mask)
         if not len(tokens.index):
-            return history.new_zeros(len(history), history.shape[2])
-        states = in_length_buckets(self.transformer, tokens, most=_BUCKETS)  # (P, D)
-        return last_of_each(states, tokens.offsets)
+            return history.new_zeros(0, history.shape[2])
+        return in_length_buckets(self.transformer, tokens, most=_BUCKETS)
 
 
 class ReleasedLayer(nn.Module):

@@ -40,8 +40,18 @@ class TransformerConfig(TransformerSettings, UserEncoderConfig):
     pooling: Pooling | None = None
     """How outputs become one vector; `last` is the candidate's where there is one. Null: `last`
     with the candidate, `additive_attention` without."""
+    causal: bool = False
+    """An item sees what stands before it alone."""
+    positions: Literal["newest", "oldest"] = "newest"
+    """Where positions count from: the newest item or the oldest."""
     max_history: int = Field(100, ge=1)
     """Longest history that there are positions for; set it as data cuts histories."""
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """Where nothing depends on what follows: causal, oldest and pooling last or mean."""
+        followed = self.candidate or self.positions == "newest" or not self.causal
+        return not followed and self.pooling in ("last", "mean")
 
     @property
     def output(self) -> UserOutput:
@@ -66,9 +76,10 @@ class TransformerUser(nn.Module):
             positions=LearnedPositions(
                 count=settings.max_history + settings.candidate,
                 size=hidden_size,
-                from_end=True,
+                from_end=settings.positions == "newest",
                 setting="max_history",
             ),
+            causal=settings.causal,
         )
         pooled = self.pooling == "additive_attention"
         self.attention = AdditiveAttention(hidden_size, settings.attention_size) if pooled else None
@@ -95,6 +106,19 @@ class TransformerUser(nn.Module):
         real = real.repeat_interleave(count, 0)  # (B * C, H + 1)
         user = self._pool(self.transformer(sequence, real), real)  # (B * C, D)
         return user.view(-1, count, user.shape[1])
+
+    def states(self, history: Tensor, mask: Tensor) -> Tensor:
+        """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)`` after all real items.
+
+        Raises:
+            ConfigError: H is more than ``max_history``.
+        """
+        refuse_longer(history.shape[1], self.max_history, setting="max_history")
+        states = self.transformer(history, mask)  # (B, H, D)
+        if self.pooling == "mean":
+            states = states.cumsum(1) / mask.cumsum(1).clamp(min=1)[..., None]
+        after: Tensor = states[mask]
+        return after
 
     def _pool(self, values: Tensor, mask: Tensor) -> Tensor:
         """``(B, S, D)``, zeros under the mask -> ``(B, D)``; zeros where all is masked."""

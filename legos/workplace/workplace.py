@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
-from legos.data.batch import CatalogueRows, Rows, TrainingRows
+from legos.data.batch import CatalogueRows, Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.items import Interactions, ItemField, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables, read_honesty
@@ -230,6 +230,11 @@ class Workplace:
 
     def training_rows(self) -> Rows:
         """The clicks of the training split, against what ``exp.train.loss`` compares them with."""
+        train = self.config.exp.train
+        rows = self._single_rows()
+        return SequenceRows(rows, self.train) if train.sequences else rows
+
+    def _single_rows(self) -> SingleRows:
         train = self.config.exp.train
         if train.loss in ("full_softmax", "multinomial"):
             return CatalogueRows(

@@ -101,7 +101,7 @@ def _first_batch(workplace: Workplace, rows: Rows, processes: int = 1) -> tuple[
     """All steps, and of the first batch what one of so many processes reads."""
     train = workplace.config.exp.train
     stream = Stream(
-        num_rows=len(rows),
+        num_rows=rows.units,
         batch_size=train.batch_size,
         acc_batch=train.acc_batch,
         epoch_batch=train.epoch_batch,
@@ -118,7 +118,7 @@ def _batch(workplace: Workplace, rows: Rows) -> Table:
     items = workplace.store.batch(batch.items)
     table = titled_table("the first batch", "what", "shape")
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
-    table.add_row("history (B, H)", str(tuple(batch.history.shape)))
+    table.add_row(f"history ({'S' if batch.reads else 'B'}, H)", str(tuple(batch.history.shape)))
     table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
     table.add_row("item vectors (N, D)", f"({len(items)}, {workplace.config.bricks.hidden_size})")
     for name, tokens in items.texts.items():

@@ -126,7 +126,7 @@ class BricksRecipe(Recipe):
             by_hand=config.item_page_size > 0,
         )
         self.stream = Stream(
-            num_rows=len(rows),
+            num_rows=rows.units,
             batch_size=config.batch_size,
             acc_batch=config.acc_batch,
             epoch_batch=config.epoch_batch,
@@ -169,10 +169,13 @@ class BricksRecipe(Recipe):
         parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
         return Step(
             pieces=[
-                Piece(self.rows.batch(rows, pass_number=step.pass_number), counted)
-                for rows, counted in parts
+                Piece(
+                    self.rows.batch(units, pass_number=step.pass_number),
+                    self.rows.count(units[:counted]),
+                )
+                for units, counted in parts
             ],
-            share=1 / step.total,
+            share=1 / self.rows.count(torch.cat(step.micro_batches)),
         )
 
     def loss(self, piece: Piece) -> Loss:
