@@ -13,7 +13,12 @@ from torch import Tensor, nn
 import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
-from legos.blocks.embedding import CatalogueScorer, FieldEmbeddings, VocabularyEmbedding
+from legos.blocks.embedding import (
+    CatalogueScorer,
+    FieldEmbeddings,
+    ProductScorer,
+    VocabularyEmbedding,
+)
 from legos.blocks.packed import Penalised, ReadsPrefixes, encode_history, gather
 from legos.data.batch import Batch, BatchUsers, Reads
 from legos.data.items import ItemBatch, ItemField, ItemStore
@@ -83,15 +88,27 @@ class TokenTable:
     fingerprint: str
 
 
+class Factors(NamedTuple):
+    """Scores of all items as products, of which a loss need not hold all at once.
+
+    Attributes:
+        users: ``(B, D)``.
+        items: ``(C, D)``.
+    """
+
+    users: Tensor
+    items: Tensor
+
+
 class Scored(NamedTuple):
     """What a forward pass gives.
 
     Attributes:
-        scores: ``(B, C)``.
+        scores: ``(B, C)``, or the factors of those of all items.
         penalty: ``(B,)`` to be added to the loss of each row, or None.
     """
 
-    scores: Tensor
+    scores: Tensor | Factors
     penalty: Tensor | None
 
 
@@ -215,11 +232,12 @@ class Recommender(nn.Module):
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)
-        if candidates is None:
-            scores = self.score_catalogue(user, take(vectors, batch.candidates[0]))
-        else:
-            scores = self.score(user, candidates, batch.history_mask)
-        return Scored(scores, penalty)
+        if candidates is not None:
+            return Scored(self.score(user, candidates, batch.history_mask), penalty)
+        offered = take(vectors, batch.candidates[0])  # (C, D)
+        if isinstance(self.predictor, ProductScorer):
+            return Scored(Factors(*self.predictor.factors(user, offered)), penalty)
+        return Scored(self.score_catalogue(user, offered), penalty)
 
 
 def refuse_shape(brick: nn.Module, found: Tensor, axes: str, **sizes: int) -> None:

@@ -189,6 +189,14 @@ class CatalogueScorer(Protocol):
         """Users as the user encoder gave them, ``(B, ...)``, and ``(N, D)`` -> ``(B, N)``."""
 
 
+@runtime_checkable
+class ProductScorer(Protocol):
+    """A predictor whose scores are products of two vectors."""
+
+    def factors(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, D)`` and ``(N, D)`` -> both of them scaled, whose inner products are the scores."""
+
+
 class IDVectors(nn.Module):
     """Look up vectors by id; what training never saw is one shared vector.
 

@@ -49,6 +49,10 @@ class Cosine(nn.Module):
         """``(B, D)`` and ``(N, D)`` -> ``(B, N)``."""
         return _of_length_one(user) @ _of_length_one(items).mT * self.log_scale.exp()
 
+    def factors(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, D)`` and ``(N, D)`` -> of length 1, users over temperature."""
+        return _of_length_one(user) * self.log_scale.exp(), _of_length_one(items)
+
 
 def _of_length_one(vectors: Tensor) -> Tensor:
     """``(..., D)`` -> ``(..., D)``; a zero vector stays, and its gradient is not blown up."""

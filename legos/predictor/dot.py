@@ -36,3 +36,7 @@ class Dot(nn.Module):
     def catalogue(self, user: Tensor, items: Tensor) -> Tensor:
         """``(B, D)`` and ``(N, D)`` -> ``(B, N)``."""
         return user @ items.mT
+
+    def factors(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, D)`` and ``(N, D)`` as they are."""
+        return user, items

@@ -17,7 +17,7 @@ from legos.data.windows import Windows
 from legos.errors import DataError
 from legos.item.id import IDConfig
 from legos.registry import UserEncoderConfig
-from legos.systems.bricks.losses import batch_losses
+from legos.systems.bricks.losses import batch_loss
 from legos.user.gru import GRUConfig
 from legos.user.sasrec import SASRecConfig
 from legos.user.transformer import TransformerConfig
@@ -98,10 +98,11 @@ def test_loss_and_gradients_are_those_of_a_row_a_click(
     def measured(source: SingleRows | SequenceRows, units: Tensor) -> tuple[Tensor, list[Tensor]]:
         model.zero_grad()
         batch = source.batch(units, pass_number=3)
-        losses = batch_losses(loss, model(batch, store.batch(batch.items)).scores, batch)
-        losses.sum().backward()
+        scored = model(batch, store.batch(batch.items))
+        total, losses = batch_loss(loss, scored, batch, len(batch))
+        total.backward()
         order = batch.rows.argsort()
-        return losses[order].detach(), [gradient_of(each) for each in model.parameters()]
+        return losses[order], [gradient_of(each) for each in model.parameters()]
 
     alone, its_gradients = measured(rows, torch.arange(23))
     once, gradients = measured(together, torch.tensor([3, 0, 4, 1, 2]))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from legos.data.batch import Batch, CatalogueRows
 from legos.errors import ConfigError
 from legos.item.id import IDConfig
-from legos.recommender import Recommender
-from legos.systems.bricks.losses import CATALOGUE_LOSSES, batch_losses
+from legos.recommender import Recommender, Scored
+from legos.systems.bricks.losses import CATALOGUE_LOSSES, batch_loss
 from legos.user.multi_vae import MultiVAE, MultiVAEConfig
 from tests.bricks import (
     NUM_ITEMS,
@@ -80,11 +80,12 @@ def test_the_loss_is_that_of_the_paper(steps: int, before: int, beta: float) -> 
     model, batch = model_of(largest_weight=0.4, annealing_steps=steps), batch_of()
     cast(MultiVAE, model.user_encoder).batches.fill_(before)
     torch.manual_seed(3)
-    scores, penalty = model(batch, random_store().batch(batch.items))
-    assert penalty is not None
+    scored = model(batch, random_store().batch(batch.items))
+    assert scored.penalty is not None
     torch.manual_seed(3)
     noise = torch.randn(3, 5, dtype=torch.float64).numpy()
-    found = batch_losses("multinomial", scores, batch) + penalty
+    total, found = batch_loss("multinomial", scored, batch, 3)
+    assert float(total) == pytest.approx(float(found.sum()))
     assert found.tolist() == pytest.approx(reference(model, batch, beta, noise), rel=1e-9)
 
 
@@ -92,10 +93,10 @@ def test_outside_training_the_mean_is_decoded() -> None:
     model, batch = model_of().eval(), batch_of()
     first = model(batch, random_store().batch(batch.items))
     second = model(batch, random_store().batch(batch.items))
-    assert torch.equal(first.scores, second.scores)
+    assert all(map(torch.equal, first.scores, second.scores))
     assert first.penalty is None
     expected = reference(model, batch, 0.0, np.zeros((3, 5)))
-    found = batch_losses("multinomial", first.scores, batch)
+    _, found = batch_loss("multinomial", first, batch, 3)
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
 
 
@@ -128,4 +129,4 @@ def test_a_loss_over_the_catalogue_needs_its_rows() -> None:
     object.__setattr__(batch, "targets", None)
     for name in CATALOGUE_LOSSES:
         with pytest.raises(ValueError, match="no loss over the catalogue"):
-            batch_losses(name, torch.zeros(3, NUM_ITEMS), batch)
+            batch_loss(name, Scored(torch.zeros(3, NUM_ITEMS), None), batch, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from legos.predictor.cosine import CosineConfig
-from legos.systems.bricks.losses import Contrast, batch_losses
+from legos.systems.bricks.losses import Contrast, batch_loss
 from legos.user.simplex import Aggregation, SimpleX, SimpleXConfig
 from tests.bricks import HIDDEN_SIZE, random_batch, random_recommender, random_store, user_input
 from tests.user.built import built
@@ -64,8 +64,9 @@ def test_a_step_of_the_whole_model_is_the_papers_loss() -> None:
         predictor=CosineConfig(temperature=1.0, learn_temperature=False),
     ).eval()
     batch, items = random_batch(store)
-    scores = model(batch, items).scores
-    found = batch_losses("cosine_contrastive", scores, batch, Contrast(0.1, 3.0)).tolist()
+    scored = model(batch, items)
+    _, losses = batch_loss("cosine_contrastive", scored, batch, len(batch), Contrast(0.1, 3.0))
+    found = losses.tolist()
     vectors = model.encode_items(items).detach().double().numpy()
     for row, loss in enumerate(found):
         # the users come from the encoder, whose equation the test above has

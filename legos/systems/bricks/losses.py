@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from legos.blocks.linear_cross_entropy import linear_cross_entropy
 from legos.data.batch import Batch
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, nearest
-from legos.recommender import Recommender
+from legos.recommender import Factors, Recommender, Scored
 from legos.training.weights import random_tensors, restore_random_tensors
 
 
@@ -77,6 +78,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 CATALOGUE_LOSSES = ("full_softmax", "multinomial")
+MAX_SCORES = 2**22
+"""Scores of all items that a loss holds at once, where they are products: 16 MB."""
 
 
 def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
@@ -97,13 +100,40 @@ def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
     return torch.zeros_like(total).index_add(0, rows, losses)
 
 
-def batch_losses(name: str, scores: Tensor, batch: Batch, contrast: Contrast = _USUAL) -> Tensor:
-    """The loss of each row of a batch; see :func:`row_losses`."""
-    if name not in CATALOGUE_LOSSES:
-        return row_losses(name, scores, batch.labels, batch.candidate_mask, contrast)
+def batch_loss(
+    name: str, scored: Scored, batch: Batch, counted: int, contrast: Contrast = _USUAL
+) -> tuple[Tensor, Tensor]:
+    """The loss of a batch; see :func:`row_losses` and :func:`catalogue_loss`.
+
+    Args:
+        name: of the loss.
+        scored: what the model gave.
+        batch: that it was given.
+        counted: rows that count, the first ones.
+        contrast: of cosine_contrastive.
+
+    Returns:
+        Its sum over these rows, and the loss of each, ``(counted,)`` without a gradient.
+    """
+    scores, penalty = scored.scores, scored.penalty
+    if isinstance(scores, Factors):
+        if batch.targets is None:
+            raise ValueError("a batch with drawn negatives has no loss over the catalogue")
+        targets = batch.targets.select(torch.arange(counted, device=scores.users.device))
+        users, items = scores.users[:counted], scores.items
+        total, rows = linear_cross_entropy(users, items, targets, max_logits=MAX_SCORES)
+        if penalty is not None:
+            total = total + penalty[:counted].sum()
+            rows = rows + penalty[:counted].detach()
+        return total, rows
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    return catalogue_loss(scores, batch)
+    if name in CATALOGUE_LOSSES:
+        losses = catalogue_loss(scores, batch)
+    else:
+        losses = row_losses(name, scores, batch.labels, batch.candidate_mask, contrast)
+    losses = (losses if penalty is None else losses + penalty)[:counted]
+    return losses.sum(), losses.detach()
 
 
 def row_losses(

@@ -16,7 +16,7 @@ from legos.data.items import ItemStore
 from legos.errors import ConfigError, Diverged
 from legos.recommender import Recommender
 from legos.records import Count
-from legos.systems.bricks.losses import CachedItems, Contrast, batch_losses
+from legos.systems.bricks.losses import CachedItems, Contrast, batch_loss
 from legos.training.distributed import Replicas, is_shared_out, rank_part
 from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
@@ -195,13 +195,12 @@ class BricksRecipe(Recipe):
         with self.accelerator.autocast():
             whole = batch.targets is not None  # every item competes: nothing is to be selected
             items = self.store.whole() if whole else self.store.batch(batch.items)
-            scores, penalty = model(batch, items, self.profiles, vectors)
-        losses = batch_losses(config.loss, scores, batch, self._contrast)
-        losses = (losses if penalty is None else losses + penalty)[: piece.counted]
+            scored = model(batch, items, self.profiles, vectors)
+            total, losses = batch_loss(config.loss, scored, batch, piece.counted, self._contrast)
         return Loss(
-            losses.sum(),
+            total,
             counts=[piece.counted],
-            rows=losses.detach(),
+            rows=losses,
             backward=None if cached is None else cached.backward,
         )
 

@@ -6,11 +6,12 @@ Every likelihood is a sum and a count: batches may be split into parts of any si
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from legos.blocks.linear_cross_entropy import linear_cross_entropy
 from legos.data.ragged import Ragged
 from legos.lm.word_model import MAX_LOGITS
 from legos.systems.cllm4rec.backbone import SoftTables
@@ -64,7 +65,8 @@ def next_token_likelihood(
     """
     before = states.index_select(0, positions - 1)  # (M, D)
     wanted = tokens.values[positions].long() - first
-    return linear_cross_entropy(before, table, wanted)
+    targets = Ragged(wanted, torch.arange(len(wanted) + 1, device=wanted.device))
+    return linear_cross_entropy(before, table, targets, max_logits=MAX_LOGITS).total
 
 
 def multinomial_likelihood(scores: Tensor, targets: Ragged) -> Tensor:
@@ -127,72 +129,3 @@ def combine(parts: LossParts, settings: MutualSettings, *, count: int | None = N
 def _squared(own: Tensor, other: Tensor, ids: Tensor) -> Tensor:
     fixed = other.detach().index_select(0, ids)
     return (own.index_select(0, ids) - fixed).float().square().sum()
-
-
-def linear_cross_entropy(
-    states: Tensor, table: Tensor, targets: Tensor, *, max_logits: int = MAX_LOGITS
-) -> Tensor:
-    """Summed ``-log softmax(states @ table.T)[targets]``, without ever holding all logits.
-
-    Logits of a chunk of positions become the chunk's gradients at once and are dropped: two matrix
-    products more than the loss alone, but no second pass (as fused linear cross-entropies, Hsu et
-    al., "Liger Kernel", 2024, arXiv 2410.10989). Sums are fp32.
-
-    Args:
-        states: ``(M, D)``.
-        table: ``(V, D)``; it gets a gradient where it wants one.
-        targets: ``(M,)`` int64 rows of the table.
-        max_logits: logits held at once; at least one position is done at a time.
-
-    Returns:
-        fp32 scalar; 0 without positions.
-    """
-    result: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states, table, targets, max_logits
-    )
-    return result
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        context: Any, states: Tensor, table: Tensor, targets: Tensor, max_logits: int
-    ) -> Tensor:
-        device, kind = states.device.type, states.dtype
-        if torch.is_autocast_enabled(device):
-            kind = torch.get_autocast_dtype(device)
-        wants_states, wants_table = context.needs_input_grad[:2]
-        weight = table.to(kind)
-        state_gradient = torch.empty_like(states) if wants_states else None
-        table_gradient = torch.zeros_like(table, dtype=torch.float32) if wants_table else None
-        total = states.new_zeros((), dtype=torch.float32)
-        step = max(1, max_logits // table.shape[0])
-        with torch.autocast(device, enabled=False):
-            for begin in range(0, len(states), step):
-                chunk = states[begin : begin + step].to(kind)  # (m, D)
-                wanted = targets[begin : begin + step, None]
-                logits = (chunk @ weight.T).float()  # (m, V)
-                normaliser = logits.logsumexp(1, keepdim=True)
-                total += (normaliser - logits.gather(1, wanted)).sum()
-                if not (wants_states or wants_table):
-                    continue
-                error = logits.sub_(normaliser).exp_()  # softmax minus one-hot, in place
-                error.scatter_add_(1, wanted, error.new_full(wanted.shape, -1.0))
-                error = error.to(kind)
-                if state_gradient is not None:
-                    state_gradient[begin : begin + step] = error @ weight
-                if table_gradient is not None:
-                    table_gradient += (error.T @ chunk).float()
-        context.save_for_backward(state_gradient, table_gradient)
-        context.table_dtype = table.dtype
-        return total
-
-    @staticmethod
-    def backward(context: Any, *gradients: Any) -> Any:
-        state_gradient, table_gradient = context.saved_tensors
-        (outer,) = gradients
-        if state_gradient is not None:
-            state_gradient = state_gradient * outer
-        if table_gradient is not None:
-            table_gradient = (table_gradient * outer).to(context.table_dtype)
-        return state_gradient, table_gradient, None, None

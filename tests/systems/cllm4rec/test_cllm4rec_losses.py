@@ -19,7 +19,6 @@ from legos.systems.cllm4rec.backbone import SoftTables
 from legos.systems.cllm4rec.losses import (
     LossParts,
     combine,
-    linear_cross_entropy,
     multinomial_likelihood,
     mutual_distance,
     next_token_likelihood,
@@ -29,38 +28,6 @@ from legos.systems.cllm4rec.losses import (
 from legos.systems.cllm4rec.settings import MutualSettings
 from legos.systems.cllm4rec.tokenizer import Vocabulary
 from tests.systems.cllm4rec.small import ragged
-
-
-@pytest.mark.parametrize("max_logits", [1, 40, 131, 10**6])
-def test_chunked_cross_entropy_equals_the_full_one(max_logits: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(23, 8, generator=generator)
-    table = torch.randn(13, 8, generator=generator)
-    targets = torch.randint(0, 13, (23,), generator=generator)
-    found, expected = [], []
-    for results, function in (
-        (found, lambda s, t: linear_cross_entropy(s, t, targets, max_logits=max_logits)),
-        (expected, lambda s, t: functional.cross_entropy(s @ t.T, targets, reduction="sum")),
-    ):
-        s, t = states.clone().requires_grad_(), table.clone().requires_grad_()
-        loss = function(s, t)
-        (loss * 0.3).backward()
-        results += [loss.detach(), s.grad, t.grad]
-    for one, other in zip(found, expected, strict=True):
-        assert torch.allclose(one, other, rtol=1e-6, atol=2e-6)
-
-
-def test_chunked_cross_entropy_leaves_a_frozen_table_alone() -> None:
-    table = torch.randn(13, 8)
-    states = torch.randn(4, 8, requires_grad=True)
-    linear_cross_entropy(states, table, torch.tensor([0, 1, 2, 3])).backward()
-    assert table.grad is None
-    assert states.grad is not None
-    with torch.autocast("cpu", torch.bfloat16):
-        near = linear_cross_entropy(states, table, torch.tensor([0, 1, 2, 3]))
-    exact = functional.cross_entropy(states @ table.T, torch.arange(4), reduction="sum")
-    assert near.dtype == torch.float32
-    assert 0 < float((near - exact).detach().abs()) < 0.05 * float(exact.detach())
 
 
 @pytest.mark.parametrize(

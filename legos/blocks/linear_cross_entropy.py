@@ -1,0 +1,109 @@
+"""Cross-entropy of a softmax over the rows of a table, without ever holding all logits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged
+
+
+class CrossEntropy(NamedTuple):
+    """What :func:`linear_cross_entropy` gives.
+
+    Attributes:
+        total: scalar, the sum over all rows; at least fp32.
+        rows: ``(M,)`` of each row, without a gradient.
+    """
+
+    total: Tensor
+    rows: Tensor
+
+
+def linear_cross_entropy(
+    states: Tensor, table: Tensor, targets: Ragged, *, max_logits: int
+) -> CrossEntropy:
+    """``-log softmax(states @ table.T)`` at the targets of each row, summed.
+
+    Logits of a chunk of rows become the chunk's gradients at once and are dropped: two matrix
+    products more than the loss alone, but no second pass (as fused linear cross-entropies, Hsu et
+    al., "Liger Kernel", 2024, arXiv 2410.10989). Sums are at least fp32.
+
+    Args:
+        states: ``(M, D)``.
+        table: ``(V, D)``; it gets a gradient where it wants one.
+        targets: M rows of int64 rows of the table; a row of several sums over them.
+        max_logits: logits held at once; at least one row is done at a time.
+
+    Returns:
+        0 without targets.
+    """
+    total, rows = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states, table, targets.values, targets.offsets, max_logits
+    )
+    return CrossEntropy(total, rows)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any,
+        states: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        offsets: Tensor,
+        max_logits: int,
+    ) -> tuple[Tensor, Tensor]:
+        device, kind = states.device.type, states.dtype
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+        exact = torch.promote_types(states.dtype, torch.float32)
+        wants_states, wants_table = context.needs_input_grad[:2]
+        weight = table.to(kind)
+        state_gradient = torch.empty_like(states) if wants_states else None
+        table_gradient = torch.zeros_like(table, dtype=exact) if wants_table else None
+        losses = states.new_zeros(len(states), dtype=exact)
+        total = states.new_zeros((), dtype=exact)
+        step = max(1, max_logits // table.shape[0])
+        bounds = offsets[torch.arange(0, len(states) + step, step).clamp(max=len(states))].tolist()
+        with torch.autocast(device, enabled=False):
+            for page, begin in enumerate(range(0, len(states), step)):
+                chunk = states[begin : begin + step].to(kind)  # (m, D)
+                own = offsets[begin : begin + step + 1]
+                counts = own.diff()[:, None]  # (m, 1) targets of each row
+                wanted = targets[bounds[page] : bounds[page + 1]]  # (t,)
+                owners = torch.arange(len(chunk), device=chunk.device).repeat_interleave(
+                    counts[:, 0], output_size=len(wanted)
+                )
+                logits = (chunk @ weight.T).to(exact)  # (m, V)
+                normaliser = logits.logsumexp(1, keepdim=True)
+                apart = normaliser[owners, 0] - logits[owners, wanted]  # (t,)
+                total += apart.sum()
+                losses[begin : begin + step].index_add_(0, owners, apart)
+                if not (wants_states or wants_table):
+                    continue
+                error = logits.sub_(normaliser).exp_()  # softmax minus one-hot, in place
+                if len(wanted) != len(chunk) or bool((counts != 1).any()):
+                    error.mul_(counts)
+                error.index_put_((owners, wanted), error.new_tensor(-1.0), accumulate=True)
+                error = error.to(kind)
+                if state_gradient is not None:
+                    state_gradient[begin : begin + step] = error @ weight
+                if table_gradient is not None:
+                    table_gradient += (error.T @ chunk).to(exact)
+        context.save_for_backward(state_gradient, table_gradient)
+        context.table_dtype = table.dtype
+        context.mark_non_differentiable(losses)
+        return total, losses
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> Any:
+        state_gradient, table_gradient = context.saved_tensors
+        outer = gradients[0]
+        if state_gradient is not None:
+            state_gradient = state_gradient * outer
+        if table_gradient is not None:
+            table_gradient = (table_gradient * outer).to(context.table_dtype)
+        return state_gradient, table_gradient, None, None, None
