@@ -78,6 +78,9 @@ class Rows(Protocol):
     @property
     def units(self) -> int: ...
     def __len__(self) -> int: ...
+    def units_of(self, count: int) -> int:
+        """The units that have about so many rows, at least one."""
+
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""
 
@@ -159,6 +162,10 @@ class SingleRows(ABC):
         """How many there are."""
         return len(self)
 
+    def units_of(self, count: int) -> int:
+        """As many as rows."""
+        return count
+
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""
         return units.numel()
@@ -181,9 +188,6 @@ class SequenceRows:
     Args:
         rows: of the training split, with given histories.
         interactions: the split.
-
-    Raises:
-        DataError: histories that do not only grow.
     """
 
     def __init__(self, rows: SingleRows, interactions: Interactions) -> None:
@@ -197,6 +201,10 @@ class SequenceRows:
     def units(self) -> int:
         """How many there are."""
         return len(self._windows)
+
+    def units_of(self, count: int) -> int:
+        """The sequences that have so many rows on average, at least one."""
+        return max(1, round(count * self.units / len(self)))
 
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from legos.data.items import Interactions
 from legos.data.ragged import Ragged, from_owners
-from legos.errors import DataError
 
 _COMPARED = 2**16  # rows whose histories are compared at once
 
@@ -20,7 +19,8 @@ class Windows:
 
     A sequence of more items than a history keeps, L, is cut into windows of L items, each half of L
     after the one before; a row belongs to the first window that has its whole history or else L/2
-    of it. So a row reads all that it would read alone, or the newest L/2 to L items.
+    of it. So a row reads all that it would read alone, or the newest L/2 to L items. A row whose
+    history does not begin as the next longer one of its user opens a window of its own.
 
     Attributes:
         items: V rows of item ids (int64), oldest first.
@@ -42,9 +42,6 @@ class Windows:
         Args:
             interactions: the training split.
             impressions: ``(R,)`` int64 impression of each row.
-
-        Raises:
-            DataError: a user's history does not begin as an earlier one of theirs.
         """
         states, most = interactions.history_rows[impressions], interactions.history_length
         owners = interactions.users[impressions]
@@ -55,32 +52,16 @@ class Windows:
         order = clicks.argsort(stable=True)
         order = order[window[order].argsort(stable=True)]
         order = order[owners[order].argsort(stable=True)]  # by owner, window, clicks
-        keys = torch.stack([owners, window])[:, order]
-        _, number = torch.unique_consecutive(keys, dim=1, return_inverse=True)
-        count = int(number[-1]) + 1 if len(number) else 0
-        rows = from_owners(order, number, count)
+        opens = torch.ones_like(order, dtype=torch.bool)
+        later, earlier = order[1:], order[:-1]
+        opens[1:] = (owners[later] != owners[earlier]) | (window[later] != window[earlier])
+        for page in (~opens).nonzero().squeeze(1).split(_COMPARED):
+            kept = lengths[order[page - 1]]
+            before = interactions.histories.select(states[order[page - 1]]).tail(kept)
+            after = interactions.histories.select(states[order[page]]).tail(lengths[order[page]])
+            differs = before.values != after.head(kept).values
+            opens[page] = before.sums(differs) > 0
+        rows = from_owners(order, opens.cumsum(0) - 1, int(opens.sum()))
         longest = rows.values[rows.offsets[1:] - 1]
         items = interactions.histories.select(states[longest]).tail(lengths[longest])
-        windows = cls(items, rows, lengths)
-        for page in torch.arange(len(order), device=order.device).split(_COMPARED):
-            alone = interactions.histories.select(states[order[page]]).tail(lengths[order[page]])
-            within = items.select(number[page]).head(lengths[order[page]])
-            if alone.offsets[-1] != within.offsets[-1] or bool(
-                (alone.values != within.values).any()
-            ):
-                _refuse(interactions, impressions[order[page]], alone, within)
-        return windows
-
-
-def _refuse(
-    interactions: Interactions, impressions: Tensor, alone: Ragged[Tensor], within: Ragged[Tensor]
-) -> None:
-    """Raise DataError for the first row whose history is another one."""
-    for row, impression in enumerate(impressions.tolist()):
-        if alone.row(row).tolist() != within.row(row).tolist():
-            raise DataError(
-                f"split {interactions.split!r}: history {impression} of user number "
-                f"{int(interactions.users[impression])} is not the beginning of a later one; "
-                "exp.train.sequences reads a user's clicks once for all rows, which needs "
-                "histories that only grow; set it to false"
-            )
+        return cls(items, rows, lengths)

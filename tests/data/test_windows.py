@@ -14,7 +14,6 @@ from legos.data.batch import CatalogueRows, SequenceRows, SingleRows, TrainingRo
 from legos.data.items import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.data.windows import Windows
-from legos.errors import DataError
 from legos.item.id import IDConfig
 from legos.registry import UserEncoderConfig
 from legos.systems.bricks.losses import batch_loss
@@ -67,10 +66,13 @@ def test_every_row_is_in_one_window_and_reads_its_newest_items(
             assert reads == len(alone[row]) or reads > most - max(1, most // 2)
 
 
-def test_histories_that_do_not_grow_are_refused() -> None:
-    data = interactions([[1, 2], [1, 3, 4]], [(0, 0, [5], [1]), (0, 1, [6], [1])])
-    with pytest.raises(DataError, match="of user number 0 is not the beginning of a later one"):
-        Windows.of(data, torch.arange(2))
+def test_a_history_that_is_not_the_beginning_of_the_next_has_a_window_of_its_own() -> None:
+    histories = [[1, 2], [1, 3, 4], [1, 3], [5]]
+    data = interactions(histories, [(0, row, [6], [1]) for row in range(4)])
+    windows = Windows.of(data, torch.arange(4))
+    assert lists(windows.items) == [[5], [1, 2], [1, 3, 4]]
+    assert lists(windows.rows) == [[3], [0], [2, 1]]
+    assert windows.lengths.tolist() == [2, 3, 2, 1]
 
 
 def rows_of(data: Interactions, loss: str) -> SingleRows:
@@ -93,6 +95,7 @@ def test_loss_and_gradients_are_those_of_a_row_a_click(
     model = random_recommender(store, item=IDConfig(id_dropout=0.0), user=encoder).double()
     assert encoder.reads_prefixes
     assert together.units == 5
+    assert [together.units_of(count) for count in (1, 9, 23)] == [1, 2, 5]
     assert together.count(torch.arange(5)) == len(rows) == len(together) == 23
 
     def measured(source: SingleRows | SequenceRows, units: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -127,7 +127,7 @@ class BricksRecipe(Recipe):
         )
         self.stream = Stream(
             num_rows=rows.units,
-            batch_size=config.batch_size,
+            batch_size=rows.units_of(config.batch_size),
             acc_batch=config.acc_batch,
             epoch_batch=config.epoch_batch,
             seed=config.seed,
