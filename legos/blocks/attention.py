@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.mlp import ActivatedLayers, Activation
 from legos.blocks.packed import (
+    LengthBuckets,
     PackedTokens,
+    Within,
     gather,
     in_length_buckets,
     segment_softmax,
@@ -113,17 +115,20 @@ class MultiHeadSelfAttention(nn.Module):
         self.project = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size) if output_projection else nn.Identity()
 
-    def forward(self, values: Tensor, mask: Tensor, queries: Tensor | None = None) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
+    def forward(self, values: Tensor, within: Within, queries: Tensor | None = None) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``, attention within sequences; zeros under a mask.
 
-        ``queries`` ``(B, S, D)`` are what the queries are made of, where that is not ``values``.
+        ``queries`` ``(..., D)`` are what the queries are made of, where that is not ``values``.
         """
-        projected = self.project(values)  # (B, S, 3D)
+        projected = self.project(values)  # (..., 3D)
         if queries is not None:
             size = queries.shape[-1]
             query = F.linear(queries, self.project.weight[:size], self.project.bias[:size])
             projected = torch.cat([query, projected[..., size:]], -1)
-        result: Tensor = self.output(self._attend(projected, mask)) * mask[..., None]
+        if isinstance(within, LengthBuckets):
+            packed: Tensor = self.output(within.run(self._attend, projected))
+            return packed
+        result: Tensor = self.output(self._attend(projected, within)) * within[..., None]
         return result
 
     def packed(self, tokens: PackedTokens) -> Tensor:
@@ -200,17 +205,23 @@ class LearnedPositions(nn.Module):
         size = embeddings.hidden_size
         return cls(count=max_positions, size=size, from_end=False, setting="max_positions")
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)`` with the positions added.
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)`` with the positions added.
 
         Raises:
-            ConfigError: S is more than ``count``.
+            ConfigError: a sequence is longer than ``count``.
         """
-        length = values.shape[1]
-        refuse_longer(length, self.vectors.shape[0], setting=self.setting)
+        most = self.vectors.shape[0]
+        if isinstance(within, LengthBuckets):
+            refuse_longer(within.longest, most, setting=self.setting)
+            numbers = within.numbers
+            places = numbers.to_end - 1 if self.from_end else numbers.positions  # (P,)
+            return values + gather(self.vectors, places)
+        length = within.shape[1]
+        refuse_longer(length, most, setting=self.setting)
         if not self.from_end:
             return values + self.vectors[:length]
-        places = mask.sum(1, keepdim=True) - mask.cumsum(1)  # (B, S) real ones that follow
+        places = within.sum(1, keepdim=True) - within.cumsum(1)  # (B, S) real ones that follow
         return values + gather(self.vectors, places.flatten()).view(*places.shape, -1)
 
 

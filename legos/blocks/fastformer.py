@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, head_width, masked_softmax
+from legos.blocks.packed import LengthBuckets, Within
 from legos.blocks.transformer import FeedForward, SequenceStack
 from legos.settings import Settings
 
@@ -57,17 +58,25 @@ class FastformerAttention(nn.Module):
         self.key_weight = nn.Parameter(torch.randn(num_heads, width) * 0.1)
         self.transform = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
+        projected = self.project(values)  # (..., 2D)
+        if isinstance(within, LengthBuckets):
+            interaction = within.run(self._interact, projected)
+        else:
+            interaction = self._interact(projected, within)
+        result: Tensor = self.transform(interaction) + projected[..., : values.shape[-1]]
+        return result
+
+    def _interact(self, projected: Tensor, mask: Tensor) -> Tensor:
+        """u of every position: ``(B, S, 2D)`` and bool ``(B, S)`` -> ``(B, S, D)``."""
         query, key = rearrange(
-            self.project(values), "b s (two h d) -> two b h s d", two=2, h=self.num_heads
+            projected, "b s (two h d) -> two b h s d", two=2, h=self.num_heads
         ).unbind(0)
         global_query = _pool(query, self.query_weight, mask)  # (B, h, 1, d), equations 3 and 4
         in_context = global_query * key  # p_i
         global_key = _pool(in_context, self.key_weight, mask)  # equations 5 and 6
-        interaction = rearrange(global_key * query, "b h s d -> b s (h d)")  # u_i
-        result: Tensor = self.transform(interaction) + rearrange(query, "b h s d -> b s (h d)")
-        return result
+        return rearrange(global_key * query, "b h s d -> b s (h d)")
 
 
 def _pool(values: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
@@ -96,9 +105,9 @@ class FastformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
-        values = self.attention_norm(values + self.dropout(self.attention(values, mask)))
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
+        values = self.attention_norm(values + self.dropout(self.attention(values, within)))
         result: Tensor = self.feed_forward_norm(values + self.dropout(self.feed_forward(values)))
         return result
 

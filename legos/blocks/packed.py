@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import accumulate
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -212,33 +212,64 @@ class PackedConvolution(nn.Module):
 MOST_BUCKETS = 16  # more buckets save padding, fewer save calls; 16 was fastest on titles
 
 
+class LengthBuckets:
+    """Packed sequences of similar length laid side by side, for what reads padded ones.
+
+    Args:
+        numbers: N sequences of P elements; those without any are left out.
+        most: buckets.
+    """
+
+    def __init__(self, numbers: Ragged, most: int = MOST_BUCKETS) -> None:
+        self.numbers = numbers
+        buckets = _buckets(numbers, most)
+        self._places = torch.cat([places.reshape(-1) for places, _ in buckets])  # (M,), M >= P
+        self._masks = [mask for _, mask in buckets]
+        kept = torch.cat([mask.reshape(-1) for mask in self._masks]).nonzero()[:, 0]  # (P,)
+        self._back = torch.empty_like(kept)  # (P,) where an element lies among the padded ones
+        self._back[self._places[kept]] = kept
+
+    @property
+    def longest(self) -> int:
+        """Elements of the longest sequence, at least 1."""
+        return max(mask.shape[1] for mask in self._masks)
+
+    def run(
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        values: Tensor,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """Call a function on every bucket.
+
+        Args:
+            function: ``(n, S, D)`` and bool ``(n, S)`` -> ``(n, S, E)``; a row is independent of
+                the others and of what stands under the mask.
+            values: ``(P, D)``, or ``(U, D)`` with an index.
+            index: ``(P,)`` int64 row of ``values`` at each position.
+
+        Returns:
+            ``(P, E)``.
+        """
+        padded = gather(values, self._places if index is None else index[self._places])  # (M, D)
+        outputs = []
+        for part, mask in zip(
+            padded.split([mask.numel() for mask in self._masks]), self._masks, strict=True
+        ):
+            outputs.append(function(part.view(*mask.shape, part.shape[1]), mask).flatten(0, 1))
+        return gather(torch.cat(outputs), self._back)
+
+
+Within: TypeAlias = Tensor | LengthBuckets
+"""How sequences lie: padded under a mask, ``(B, S, D)`` and bool ``(B, S)``, or packed in
+buckets, ``(P, D)``."""
+
+
 def in_length_buckets(
     function: Callable[[Tensor, Tensor], Tensor], tokens: PackedTokens, most: int = MOST_BUCKETS
 ) -> Tensor:
-    """Run what reads padded sequences over packed tokens.
-
-    Args:
-        function: ``(n, S, D)`` and bool ``(n, S)`` -> ``(n, S, E)``; a row is independent of the
-            others and of what stands under the mask.
-        tokens: P tokens of width D; items without any are not shown to the function.
-        most: buckets.
-
-    Returns:
-        ``(P, E)``.
-    """
-    buckets = _buckets(tokens.numbers, most)
-    positions = torch.cat([position.reshape(-1) for position, _ in buckets])
-    gathered = gather(tokens.distinct, tokens.index[positions])
-    outputs = []
-    for part, (position, mask) in zip(
-        gathered.split([position.numel() for position, _ in buckets]), buckets, strict=True
-    ):
-        outputs.append(function(part.view(*position.shape, part.shape[1]), mask).flatten(0, 1))
-    result, keep = torch.cat(outputs), torch.cat([mask.reshape(-1) for _, mask in buckets])
-    place = torch.empty_like(tokens.index)
-    kept = keep.nonzero()[:, 0]
-    place[positions[kept]] = kept
-    return gather(result, place)
+    """Run what reads padded sequences over P packed tokens: ``(P, E)``; see LengthBuckets."""
+    return LengthBuckets(tokens.numbers, most).run(function, tokens.distinct, tokens.index)
 
 
 def _buckets(tokens: Ragged, most: int) -> list[tuple[Tensor, Tensor]]:

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention
-from legos.blocks.packed import PackedTokens, in_length_buckets
+from legos.blocks.packed import LengthBuckets, PackedTokens, Within
 from legos.settings import Settings
 
 Activation = Literal["gelu", "relu", "leaky_relu"]
@@ -111,24 +111,24 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
         if self.norm == "pre":
-            attended = self.self_attention(self.attention_norm(values), mask)
+            attended = self.self_attention(self.attention_norm(values), within)
             values = values + self.dropout(attended)
             fed = self.feed_forward(self.feed_forward_norm(values))
             result: Tensor = values + self.dropout(fed)
             return result
-        values = self.attention_norm(values + self.dropout(self.self_attention(values, mask)))
+        values = self.attention_norm(values + self.dropout(self.self_attention(values, within)))
         result = self.feed_forward_norm(values + self.dropout(self.feed_forward(values)))
         return result
 
 
 class SequenceStack(nn.Module):
-    """Learned positions and dropout, then layers one after the other, over padded sequences.
+    """Learned positions and dropout, then layers one after the other, over sequences.
 
     Args:
-        layers: ``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)`` each.
+        layers: ``(..., D)`` and how the sequences lie -> ``(..., D)`` each.
         dropout: rate on the input.
         positions: added to the input; None: the order matters to the layers alone, if at all.
         final_norm: of the output of the last layer; None: there is none.
@@ -151,25 +151,27 @@ class SequenceStack(nn.Module):
         self.final_norm = final_norm or nn.Identity()
         self.times = times
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; zeros under the mask.
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``; zeros under a mask.
 
         Raises:
-            ConfigError: S is more than there are positions.
+            ConfigError: a sequence is longer than there are positions.
         """
-        real = mask[..., None]
-        values = values.where(real, 0.0)
+        real = None if isinstance(within, LengthBuckets) else within[..., None]
+        if real is not None:
+            values = values.where(real, 0.0)
         if self.positions is not None:
-            values = self.positions(values, mask)
+            values = self.positions(values, within)
         values = self.dropout(values)
         for layer in list(self.layers) * self.times:
-            values = layer(values, mask)
+            values = layer(values, within)
         result: Tensor = self.final_norm(values)
-        return result.where(real, 0.0)
+        return result if real is None else result.where(real, 0.0)
 
     def packed(self, tokens: PackedTokens) -> Tensor:
         """Each item of packed tokens is a sequence -> ``(P, D)``."""
-        return in_length_buckets(self, tokens)
+        result: Tensor = self(tokens.vectors, LengthBuckets(tokens.numbers))
+        return result
 
 
 class Transformer(SequenceStack):

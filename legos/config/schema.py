@@ -471,13 +471,14 @@ def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
         able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
         raise ConfigError(
             f"exp.train.sequences: user encoder {user.name} with these settings does not give the "
-            f"user after every click in one reading; take one of {', '.join(able)}, with positions "
-            "oldest and, for transformer, causal true and pooling last"
+            f"user after every click in one reading; set it to false, or take one of "
+            f"{', '.join(able)} (sasrec and transformer with positions oldest, transformer with "
+            "causal true and pooling last, too)"
         )
     if train.history != "given" or train.loss == "multinomial":
         raise ConfigError(
-            "exp.train.sequences needs a row a click with a given history; set exp.train.history "
-            "to given and another loss than multinomial"
+            "exp.train.sequences needs a row a click with a given history; set it to false, or "
+            "exp.train.history to given and another loss than multinomial"
         )
 
 

@@ -88,7 +88,7 @@ class TrainConfig(Settings):
     """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
     one impression a user; `multinomial` keeps all of them and asks for what was read."""
     sequences: Annotated[bool, _CLICKS] = False
-    """Read a user's clicks once for all the rows in them, as many users a batch as have `batch_size`
+    """Read a user's clicks once for all rows in them, as many users a batch as have `batch_size`
     rows on average: for user encoders that know no more of a history than what came before
     (`sasrec` and `transformer` with positions from the oldest, `gru`). Where a history is longer
     than `history_length`, a row may read less: the newest half of that at least."""

@@ -26,7 +26,8 @@ class TextVectorsConfig(LanguageModelSettings):
     hidden_sizes: tuple[Count, ...] = ()
     """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
     dropout: float = Field(0.2, ge=0, lt=1)
-    """Rate on the vectors and after every hidden layer."""
+    """Rate after every layer. On the vectors themselves, which are wide, it would cost six times as
+    many random numbers, a third of a training step, for the same GAUC."""
 
 
 @item_encoders.register(TextVectorsConfig)
@@ -49,5 +50,5 @@ class TextVectors(nn.Module):
         """Content of N items -> ``(N, D)``; an item without a word is a vector of zeros before."""
         weight = next(self.project.parameters())
         vectors = items.read(FINAL).to(weight.device).values.to(weight.dtype)  # (N, E)
-        projected: Tensor = self.project(self.dropout(functional.normalize(vectors, dim=1)))
+        projected: Tensor = self.dropout(self.project(functional.normalize(vectors, dim=1)))
         return projected

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
-from legos.blocks.packed import in_length_buckets, last_of_each, without_padding
+from legos.blocks.packed import LengthBuckets, Within, last_of_each, without_padding
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
 from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
@@ -108,7 +108,8 @@ class SASRec(nn.Module):
         tokens = without_padding(history, mask)
         if not len(tokens.index):
             return history.new_zeros(0, history.shape[2])
-        return in_length_buckets(self.transformer, tokens, most=_BUCKETS)
+        states: Tensor = self.transformer(tokens.distinct, LengthBuckets(tokens.numbers, _BUCKETS))
+        return states  # each token is a distinct one
 
 
 class ReleasedLayer(nn.Module):
@@ -131,10 +132,10 @@ class ReleasedLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """``(B, S, D)`` and bool ``(B, S)`` -> ``(B, S, D)``; anything finite under the mask."""
+    def forward(self, values: Tensor, within: Within) -> Tensor:
+        """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
         queries = self.query_norm(values)
-        values = queries + self.dropout(self.self_attention(values, mask, queries))
+        values = queries + self.dropout(self.self_attention(values, within, queries))
         values = self.feed_forward_norm(values)
         result: Tensor = values + self.dropout(self.feed_forward(values))
         return result
