@@ -27,6 +27,7 @@ from legos.training.trainer import take_step
 from legos.training.weights import whole
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.workplace import Workplace
+from tests.modes.tiny_config import tiny_config
 from tests.systems.cllm4rec.world import world_config, world_language_model
 from tests.systems.recsysllm.glm_folders import glm_folder
 from tests.systems.recsysllm.system import system_config
@@ -73,6 +74,7 @@ def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
     found = {name: cllm4rec_steps(root, more) for name, more in CLLM4REC.items()}
     found |= {name: recsysllm_steps(root, {"train": more}) for name, more in RECSYSLLM.items()}
+    found["sequences"] = sequence_steps(root)
     for name, more in FSDP.items():
         if name == "fsdp bricks":
             config = lora_config(root / "clicked", root, dropout=0.0)
@@ -82,6 +84,21 @@ def configs(root: Path) -> dict[str, RunConfig]:
         exp = config.exp.model_copy(update={"distributed": "fsdp"})
         found[name] = config.model_copy(update={"exp": exp})
     return found
+
+
+def sequence_steps(root: Path) -> RunConfig:
+    """Rows in units of a user's sequence, which processes share out."""
+    user = {"name": "sasrec", "positions": "oldest", "dropout": 0.0, "num_layers": 1}
+    model = {
+        "name": "sasrec",
+        "hidden_size": 8,
+        "item": {"name": "id", "id_dropout": 0.0},
+        "user": user,
+    }
+    train = {"epochs": 1, "batch_size": 4, "sequences": True}
+    return tiny_config(
+        root / "clicked", root / "runs", model={**model, "predictor": {"name": "dot"}}, train=train
+    )
 
 
 def cllm4rec_steps(
