@@ -9,6 +9,8 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 
+_FAR = 80.0  # of a loss; exp(-87) is the smallest number of full precision in fp32
+
 
 class CrossEntropy(NamedTuple):
     """What :func:`linear_cross_entropy` gives.
@@ -78,13 +80,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     counts[:, 0], output_size=len(wanted)
                 )
                 logits = (chunk @ weight.T).to(exact)  # (m, V)
-                normaliser = logits.logsumexp(1, keepdim=True)
-                apart = normaliser[owners, 0] - logits[owners, wanted]  # (t,)
+                error = logits.softmax(1)  # less the one-hot targets, below
+                apart = -error[owners, wanted].log()  # (t,)
+                if bool((apart > _FAR).any()):  # of so small a number the logarithm is not exact
+                    far = (apart > _FAR).nonzero()[:, 0]
+                    apart[far] = -logits[owners[far]].log_softmax(1)[range(len(far)), wanted[far]]
+                del logits
                 total += apart.sum()
                 losses[begin : begin + step].index_add_(0, owners, apart)
                 if not (wants_states or wants_table):
                     continue
-                error = logits.sub_(normaliser).exp_()  # softmax minus one-hot, in place
                 if len(wanted) != len(chunk) or bool((counts != 1).any()):
                     error.mul_(counts)
                 error.index_put_((owners, wanted), error.new_tensor(-1.0), accumulate=True)

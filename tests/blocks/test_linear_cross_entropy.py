@@ -43,6 +43,16 @@ def test_half_precision_and_a_frozen_table() -> None:
     assert 0 < float((near - exact).detach().abs()) < 0.05 * float(exact.detach())
 
 
+def test_losses_of_far_targets_are_exact() -> None:
+    states = torch.tensor([[1.0], [200.0], [90.0]])
+    total, rows = linear_cross_entropy(
+        states, torch.tensor([[0.0], [1.0]]), ragged([[0, 1], [0], [0, 1]]), max_logits=99
+    )
+    expected = [1.313262 + 0.313262, 200.0, 90.0]
+    assert rows.tolist() == pytest.approx(expected, rel=1e-6)
+    assert float(total) == pytest.approx(sum(expected), rel=1e-6)
+
+
 def test_no_rows_reach_the_gradients() -> None:
     states, table = torch.randn(0, 8, requires_grad=True), torch.randn(13, 8, requires_grad=True)
     linear_cross_entropy(states, table, ragged([]), max_logits=99).total.backward()
