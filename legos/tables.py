@@ -40,6 +40,7 @@ def build(
         DataError: what the command says, too.
     """
     from process.table.__main__ import build_from, build_parser
+    from process.table.missing import MissingColumns
 
     given = [
         [] if found is None else _several(found, what)
@@ -56,7 +57,11 @@ def build(
         args = parser.parse_args(words)
     except ConfigError as error:
         raise DataError(str(error)) from None
-    build_from(args, *given)
+    try:
+        build_from(args, *given)
+    except MissingColumns as missing:
+        more = ", ".join(f"{role}={name!r}" for role, name in missing.options.items())
+        raise DataError(f"{missing}\n  legos.tables.build(..., {more})") from None
     return Path(output)
 
 

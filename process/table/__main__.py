@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,9 @@ class _TableParser(CommandParser):
         words = list(sys.argv[1:] if args is None else args)
         given = next((word for word in words if word.split("=")[0] == UNITOK), None)
         if given is None:
-            return super().parse_args(words, namespace)
+            found = super().parse_args(words, namespace)
+            found.words = words
+            return found
         from process.unitok.__main__ import build_parser
 
         place = words.index(given)
@@ -215,8 +218,14 @@ def main(args: argparse.Namespace) -> None:
         from process.unitok.__main__ import main as read_unitok
 
         read_unitok(args)
-    else:
+        return
+    from process.table.missing import MissingColumns
+
+    try:
         build_from(args, args.items, args.events, args.users)
+    except MissingColumns as missing:
+        more = " ".join(f"--{role} {shlex.quote(name)}" for role, name in missing.options.items())
+        raise DataError(f"{missing}\n  legos table {shlex.join(args.words)} {more}") from None
 
 
 def build_from(

@@ -15,6 +15,7 @@ from process.raw import RawData, UserFields
 from process.table.events import read_events
 from process.table.fields import given_kinds
 from process.table.joining import join_ids
+from process.table.missing import refuse_missing
 from process.table.options import FULL_RANDOM, NONE, OWN, RANDOM, Options
 from process.table.parting import Parted, part_clicks, part_lists
 from process.table.reading import Reading
@@ -69,39 +70,45 @@ def _read(
 ) -> Reading:
     """All files."""
     kinds = given_kinds(*(options.kinds.get(k, ()) for k in ("text", "category", "number", "list")))
-    described = [*items, *users]
+    files = [*items, *users]
     for option, names in (
         *((f"--{kind}", (name,)) for name, kind in kinds.items()),
         ("--leave-out", options.leave_out),
     ):
         for name in names:
-            if not _has(described, name):
-                known = [each for source in described for each in source.names]
-                where = listed([source.label for source in described])
+            if not _has(files, name):
+                known = [each for source in files for each in source.names]
+                where = listed([source.label for source in files])
                 raise DataError(f"{where}: {option} {name}: no such column; {nearest(name, known)}")
+    given = {
+        "item": {"item": _given(options.columns.get("item"), items, events)},
+        "user": {"user": _given(options.columns.get("user"), users, events)},
+        "events": {
+            **options.columns,
+            "item": _given(options.columns.get("item"), events, items),
+            "user": _given(options.columns.get("user"), events, users),
+        },
+    }
+    described = {"item": items, "user": users}
+    refuse_missing(described, events, given, ordered=options.ordered)
     bad = {what: BadLines(options.max_bad) for what in ("items", "users", "events")}
-    item, user = options.columns.get("item"), options.columns.get("user")
     catalogue = read_rows(
-        items, "item", given=_given(item, items, events), kinds=kinds,
+        items, "item", given=given["item"]["item"], kinds=kinds,
         leave_out=[name for name in options.leave_out if _has(items, name)], bad=bad["items"],
     )  # fmt: skip
     bad["items"].check()
     profiles = None
     if users:
         profiles = read_rows(
-            users, "user", given=_given(user, users, events), kinds=kinds,
+            users, "user", given=given["user"]["user"], kinds=kinds,
             leave_out=[name for name in options.leave_out if _has(users, name)], bad=bad["users"],
         )  # fmt: skip
         bad["users"].check()
-    given = {
-        **options.columns,
-        "item": _given(item, events, items),
-        "user": _given(user, events, users),
-    }
     own = options.split in (None, OWN)
     found = read_events(
-        events, given, bad["events"], own_split=own, ordered=options.ordered, dates=options.dates
-    )
+        events, given["events"], bad["events"],
+        own_split=own, ordered=options.ordered, dates=options.dates,
+    )  # fmt: skip
     bad["events"].check()
     rule = options.split or ("leave-last-out" if found.split is None else OWN)
     reading = Reading(catalogue, found, profiles, options, rule)

@@ -147,7 +147,7 @@ def read_events(
     """Read all events; those of bad lines are left out and counted.
 
     Args:
-        sources: the files.
+        sources: the files, each with a user and an item (``process.table.missing``).
         given: role -> the column that the user names.
         bad: counts the lines that cannot be read.
         own_split: take the split from a column, where there is one.
@@ -155,8 +155,7 @@ def read_events(
         dates: how a time such as 05/06/2025 is meant.
 
     Raises:
-        DataError: a needed column is not there, several may say when, a damaged file, or too many
-            bad lines.
+        DataError: several columns may say when, a damaged file, or too many bad lines.
     """
     events = Events()
     parts: list[dict[str, np.ndarray]] = []
@@ -190,9 +189,7 @@ def _concatenated(parts: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarr
 
 
 def _roles(source: Source, given: Mapping[str, str | None]) -> dict[str, str]:
-    roles = find_roles(source, given, wanted=ROLES, needed=["user"])
-    if "item" not in roles and "shown" not in roles:
-        raise DataError(missing_role(source, "item", roles.values()))
+    roles = find_roles(source, given, wanted=ROLES)
     if "label" in roles and not {"impression", "shown"} & roles.keys() and not given.get("label"):
         del roles["label"]
     for role in TEXTS:
@@ -200,7 +197,7 @@ def _roles(source: Source, given: Mapping[str, str | None]) -> dict[str, str]:
             roles[role] = find_column(source, name, f"--{role}")
     if "impression" in roles and "label" not in roles:
         if given.get("impression"):
-            raise DataError(missing_role(source, "label", roles.values()))
+            raise DataError(missing_role(source, "label"))
         del roles["impression"]
     return roles
 
@@ -212,15 +209,25 @@ def _find_times(source: Source, roles: dict[str, str], *, ordered: bool) -> None
         DataError: there are several.
     """
     names = [name for name in source.names if name not in roles.values()]
-    block = next(iter(source.blocks(names, BadLines(1.0))), None) if names else None
-    dated = [] if block is None else [name for name in names if holds_dates(block.columns[name])]
+    dated = date_columns(source, names)
     if len(dated) == 1:
         roles["time"] = dated[0]
     elif dated and not ordered:
-        raise DataError(
-            f"{source.label}: which column is the time (when)? {len(dated)} hold dates: "
-            f"{listed(dated)}; --time COLUMN names it (--ordered: none, the lines are in order)"
-        )
+        raise DataError(several_times(source, dated))
+
+
+def date_columns(source: Source, names: Sequence[str]) -> list[str]:
+    """Those of some columns that hold dates, by the first rows."""
+    block = next(iter(source.blocks(names, BadLines(1.0))), None) if names else None
+    return [] if block is None else [n for n in names if holds_dates(block.columns[n])]
+
+
+def several_times(source: Source, dated: Sequence[str]) -> str:
+    """The message about several columns that may be the time."""
+    return (
+        f"{source.label}: which column is the time (when)? {len(dated)} hold dates: "
+        f"{listed(dated)}; --time COLUMN names it (--ordered: none, the lines are in order)"
+    )
 
 
 class _BlockReader:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 from legos.errors import DataError, nearest
 from process.table.sources import Source
@@ -77,7 +76,6 @@ def find_roles(
     given: Mapping[str, str | None],
     *,
     wanted: Iterable[str],
-    needed: Iterable[str],
     further: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, str]:
     """Role -> column, for those that there are.
@@ -86,11 +84,10 @@ def find_roles(
         source: whose columns.
         given: role -> what the user calls it.
         wanted: roles to look for.
-        needed: roles that must be there.
         further: usual names of a role in this source alone.
 
     Raises:
-        DataError: a needed role has no column; the message lists the columns and the nearest.
+        DataError: the user names a column that is not there.
     """
     found: dict[str, str] = {}
     by_name = {plain(name): name for name in reversed(source.names)}
@@ -104,26 +101,16 @@ def find_roles(
             if column is not None and column not in found.values():
                 found[role] = column
                 break
-    for role in needed:
-        if role not in found:
-            raise DataError(missing_role(source, role, found.values()))
     return found
 
 
-def missing_role(source: Source, role: str, taken: Iterable[str] = ()) -> str:
-    """The message about a role that no column has; the nearest name is none of those taken."""
-    names = {plain(name): name for name in source.names if name not in taken}
-    close = [
-        match
-        for usual in USUAL[role]
-        for match in get_close_matches(plain(usual), names, n=1, cutoff=0.75)
-    ]
-    hint = f"did you mean --{role} {names[close[0]]}? " if close else ""
+def missing_role(source: Source, role: str, guess: str = "") -> str:
+    """The message about a role that no column has."""
+    hint = f" did you mean --{role} {guess}?" if guess in source.names else ""
     alone = ""
     if len(source.names) == 1:
         alone = "; there is one column only: are the cells separated by , ; TAB or |?"
     return (
-        f"{source.label}: which column is the {role} ({MEANS[role]})? none is called "
-        f"{', '.join(USUAL[role][:4])} or the like; {hint}--{role} COLUMN names it; there are: "
-        f"{listed(source.names)}{alone}"
+        f"{source.label}: which column is the {role} ({MEANS[role]})?{hint} None is called "
+        f"{', '.join(USUAL[role][:4])} or the like; there are: {listed(source.names)}{alone}"
     )

@@ -17,8 +17,12 @@ from process.table.sources import Source
 from process.table.values import each, id_of, is_spoiled, shown
 from process.ties import by_hash
 
-ITEM_NAMES = {"item": ("id", "编号", "nr", "nummer", "code")}
-USER_NAMES = {"user": ("id", "编号", "nr", "nummer")}
+FURTHER: Mapping[
+    str, Mapping[str, Sequence[str]]
+] = {  # usual names of a role in files of items and of users alone
+    "item": {"item": ("id", "编号", "nr", "nummer", "code")},
+    "user": {"user": ("id", "编号", "nr", "nummer")},
+}
 
 
 @dataclass
@@ -60,13 +64,13 @@ def read_rows(
     Args:
         sources: the files.
         role: ``item`` or ``user``.
-        given: what the user calls the column of ids.
+        given: what the user calls the column of ids; every source has it, or one of a usual name.
         kinds: column -> kind, as the user says.
         leave_out: columns that the user does not want.
         bad: counts the lines that cannot be read.
 
     Raises:
-        DataError: no column of ids, a damaged file, too many bad lines, or most ids are repeated.
+        DataError: a damaged file, too many bad lines, or most ids are repeated.
     """
     column, blocks = "", []
     for source in sources:
@@ -130,8 +134,7 @@ def _read(
     source: Source, role: str, *, given: str | None, leave_out: Sequence[str], bad: BadLines
 ) -> tuple[str, list[_Block]]:
     """The column of ids of a source, and its rows."""
-    usual = ITEM_NAMES if role == "item" else USER_NAMES
-    column = find_roles(source, {role: given}, wanted=[role], needed=[role], further=usual)[role]
+    column = find_roles(source, {role: given}, wanted=[role], further=FURTHER[role])[role]
     unwanted = {find_column(source, name, "--leave-out") for name in leave_out} | {column}
     names = [name for name in source.names if name not in unwanted]
     blocks = []

@@ -198,8 +198,10 @@ def test_quotes_may_be_characters(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_another_is_told(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
-    with pytest.raises(DataError, match=r"have an id .'sku'. that another line has; is this the"):
+    with pytest.raises(DataError, match=r"events.csv names users: are the files of items and "):
         build(events, items, tmp_path)
+    with pytest.raises(DataError, match=r"have an id .'sku'. that another line has; is this the"):
+        build(EVENTS, EVENTS, tmp_path)
     with pytest.raises(DataError, match=r"items.csv: which column is the user"):
         build(items, items, tmp_path)
     with pytest.raises(DataError, match=r"a folder, expected a file; .* holds: events.csv, items"):
