@@ -30,6 +30,7 @@ def add_table_arguments(
     default_name: str | None = "data",
     tokenizer: str = "bert=minilm",
     unitok: bool = True,
+    verbose: bool = False,
 ) -> None:
     """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok.
 
@@ -39,6 +40,7 @@ def add_table_arguments(
         tokenizer: what cuts the texts when nothing is given.
         unitok: the UniTok copy is written unless --no-unitok is given; else it is not, unless
             --unitok-copy is.
+        verbose: add --verbose, too.
     """
     group = parser.add_argument_group("tables")
     group.add_argument(
@@ -68,6 +70,10 @@ def add_table_arguments(
         )
     else:
         group.add_argument("--unitok-copy", action="store_true", help=f"also write {copy}")
+    if verbose:
+        group.add_argument(
+            "--verbose", action="store_true", help="print all that report.txt of the tables has"
+        )
 
 
 def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:

@@ -93,8 +93,7 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
     for name, known in summary.get("numbers", {}).items():
         console.print(
             f"number field {name}: {known['known']:,} known, median {known['median']:g}, "
-            f"{known['least']:g} to {known['most']:g}; UniTok knows integers only, so its copy "
-            "is without",
+            f"{known['least']:g} to {known['most']:g}",
             highlight=False,
         )
     for name, rows in summary.get("further", {}).items():
@@ -318,5 +317,4 @@ def finished_tables(
             "replace them, or choose another --output"
         )
     print(f"{folder}: already there, made from the same sources with the same settings")
-    print_summary(manifest)
     return manifest

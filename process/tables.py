@@ -47,6 +47,7 @@ def write_tables(
     unitok: bool = True,
     beside: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None,
     given: Given | None = None,
+    tell: Callable[[Mapping[str, Any]], None] = print_summary,
 ) -> dict[str, Any]:
     """Write a data set's tables, whole or not at all, and print its summary.
 
@@ -58,6 +59,7 @@ def write_tables(
         unitok: also write the UniTok copy.
         beside: makes texts from the manifest that become files of the folder, by name.
         given: columns that are ids already.
+        tell: prints what the tables are like, from the manifest.
 
     Returns:
         The manifest.
@@ -76,9 +78,14 @@ def write_tables(
     with output_lock(folder):
         finished = finished_tables(folder, settings, sources, force=force)
         if finished is not None:
+            tell(finished)
             return finished
         encoded = encode(raw, own, given)
-        return _write(raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside)
+        manifest = _write(
+            raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside
+        )
+    tell(manifest)
+    return manifest
 
 
 def new_impressions_tables(
@@ -109,13 +116,14 @@ def new_impressions_tables(
     settings = describe_settings(raw, made, unitok=False) | {"parent": fingerprint}
     sources = describe_sources(raw.sources)
     with output_lock(folder):
-        finished = finished_tables(folder, settings, sources, force=force)
-        if finished is not None:
-            return finished
-        encoded = encode_with(parent, raw, made)
-        return _write(
-            raw, encoded, made, folder, settings, sources, unitok=False, parent=fingerprint
-        )
+        manifest = finished_tables(folder, settings, sources, force=force)
+        if manifest is None:
+            encoded = encode_with(parent, raw, made)
+            manifest = _write(
+                raw, encoded, made, folder, settings, sources, unitok=False, parent=fingerprint
+            )
+    print_summary(manifest)
+    return manifest
 
 
 def _write(
@@ -175,7 +183,6 @@ def _write(
         )
         for name, text in beside(manifest).items() if beside else ():
             write_text(part / name, text)
-    print_summary(manifest)
     return manifest
 
 

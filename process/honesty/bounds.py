@@ -136,6 +136,10 @@ def _many_hits(hits: float, split: SplitHonesty) -> bool:
 
 def _popularity(report: Honesty) -> Iterator[tuple[str, str]]:
     inverse = _gaucs(report, "popularity_train", lambda gauc: gauc < INVERSE_POPULARITY)
+    # drawn by popularity on purpose where the same clicks also have uniform negatives
+    inverse = {
+        n: g for n, g in inverse.items() if f"{n.partition('_')[0]}_uniform" not in report.splits
+    }
     if inverse:
         yield (
             "inverse_popularity",

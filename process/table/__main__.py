@@ -133,7 +133,9 @@ def build_parser() -> CommandParser:
         "--longest-history", type=moments.count, metavar="N",
         help="items that the history of an impression keeps, the newest (default: 100)",
     )  # fmt: skip
-    add_table_arguments(parser, default_name=None, tokenizer="auto, see above", unitok=False)
+    add_table_arguments(
+        parser, default_name=None, tokenizer="auto, see above", unitok=False, verbose=True
+    )
     return parser
 
 
@@ -252,6 +254,7 @@ def build_from(
         tokenizers=tokenizers,
         force=args.force,
         unitok=args.unitok_copy,
+        verbose=args.verbose,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from process.table.data_yaml import NAME, data_yaml, next_command
 from process.table.languages import choose_tokenizers
 from process.table.options import Options
 from process.table.sources import Source, open_source
-from process.table.telling import tell_reading, tell_tokenizers
+from process.table.telling import REPORT, report, tell_columns, tell_result
 from process.tables import write_tables
 from process.tokenization import Given
 
@@ -38,6 +39,7 @@ def build_tables(
     tokenizers: Sequence[TokenizerSpec] | None,
     force: bool,
     unitok: bool,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Read, tell, write, and say what to type next; returns the manifest.
 
@@ -49,6 +51,7 @@ def build_tables(
         tokenizers: what cuts the texts; None: what knows them.
         force: replace tables of other sources or settings.
         unitok: also write the UniTok copy.
+        verbose: print all that the report has.
 
     Raises:
         DataError: of files, options or the output folder.
@@ -60,11 +63,16 @@ def build_tables(
     ]
     raw, reading = read_own(*opened, name=name, options=options)
     console = PlainConsole(width=max(PlainConsole().width, 120))
-    tell_reading(reading, console)
+    if not verbose:
+        tell_columns(reading, console)
     raw = replace(raw, settings={**raw.settings, "frames": _frames(opened)})
     choice = choose_tokenizers(_texts(raw), tokenizers)
-    tell_tokenizers(choice, console)
-    return write_with_yaml(raw, output, choice.specs, force=force, unitok=unitok)
+    if choice.note and not verbose:
+        console.print(f"note: {choice.note}")
+    return write_with_yaml(
+        raw, output, choice.specs, force=force, unitok=unitok, verbose=verbose,
+        describe=partial(report, reading=reading, choice=choice),
+    )  # fmt: skip
 
 
 def write_with_yaml(
@@ -75,6 +83,8 @@ def write_with_yaml(
     force: bool,
     unitok: bool,
     given: Given | None = None,
+    verbose: bool = False,
+    describe: Callable[[Mapping[str, Any]], str] = report,
 ) -> dict[str, Any]:
     """Write tables with their data YAML and print what to type next; returns the manifest.
 
@@ -85,17 +95,30 @@ def write_with_yaml(
         force: replace tables of other sources or settings.
         unitok: also write the UniTok copy.
         given: columns that are made of ids already.
+        verbose: print the report.
+        describe: makes the text of the report from the manifest.
 
     Raises:
         DataError: of the output folder.
     """
+    console = PlainConsole(width=max(PlainConsole().width, 120))
+
+    def tell(manifest: Mapping[str, Any]) -> None:
+        if verbose:
+            print(describe(manifest))
+        else:
+            tell_result(manifest, output, console)
+
+    def beside(manifest: Mapping[str, Any]) -> dict[str, str]:
+        return {NAME: data_yaml(manifest, output), REPORT: describe(manifest)}
+
     manifest = write_tables(
-        raw, output, tokenizers, force=force, unitok=unitok, given=given,
-        beside=lambda manifest: {NAME: data_yaml(manifest, output)},
-    )  # fmt: skip
-    if not (output / NAME).is_file():  # tables that were there, without it
-        write_text(output / NAME, data_yaml(manifest, output))
-    print(f"the data YAML is {shlex.quote(str(output / NAME))}; train a first model:")
+        raw, output, tokenizers, force=force, unitok=unitok, given=given, beside=beside, tell=tell
+    )
+    for name, text in beside(manifest).items():
+        if not (output / name).is_file():  # tables that were there, without it
+            write_text(output / name, text)
+    print(f"the data YAML is {shlex.quote(str(output / NAME))}; next, train a first model:")
     print(f"  {as_started(next_command(output))}")
     return manifest
 

@@ -35,6 +35,7 @@ class Rows:
         values: one column a field, str or float32.
         fields: what became of every column.
         column: that has the ids.
+        label: what the first file is called.
         oddities: counts.
     """
 
@@ -43,6 +44,7 @@ class Rows:
     values: pd.DataFrame
     fields: list[Field]
     column: str
+    label: str
     oddities: dict[str, int] = field(default_factory=dict)
 
     def named(self, *kinds: Kind) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ def read_rows(
         values=pd.DataFrame(values, index=range(len(kept))),
         fields=fields,
         column=column,
+        label=label,
         oddities=oddities,
     )
 

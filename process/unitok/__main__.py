@@ -53,7 +53,7 @@ def build_parser() -> CommandParser:
         ("history", "of the users, what they have had: --history history"),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    add_table_arguments(parser, default_name="")
+    add_table_arguments(parser, default_name="", verbose=True)
     for action in parser._actions:
         if action.dest == "name":
             action.help = "name of the data set (default: that of the output folder)"
@@ -83,7 +83,10 @@ def main(args: argparse.Namespace) -> None:
     name = args.name or args.output.resolve().name
     raw, given = read_unitok(args.folder, name=name, roles=roles)
     specs = read_tokenizer_arguments(args) if args.tokenizer else []
-    write_with_yaml(raw, args.output, specs, force=args.force, unitok=args.unitok, given=given)
+    write_with_yaml(
+        raw, args.output, specs, force=args.force, unitok=args.unitok, given=given,
+        verbose=args.verbose,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

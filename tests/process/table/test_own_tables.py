@@ -189,6 +189,24 @@ def test_users_have_fields(tmp_path: Path) -> None:
     assert odd["described users without events, left out"] == 1
 
 
+def test_the_screen_is_short_and_a_file_has_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(ITEMS, EVENTS.drop(columns="ts"), tmp_path, leave_out=["brand"])
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) <= 25
+    told = " ".join(told.split())  # lines are as wide as the terminal
+    assert "user customer_id · item sku · event event" in told
+    assert "title text · description text · price number" in told
+    assert "warning: no column says when" in told
+    assert "below chance" not in told  # negatives by popularity stand beside uniform ones
+    report = (tmp_path / "tables/report.txt").read_text()
+    assert "rules that read no content" in report
+    assert "rules that read no content" not in told
+    build(ITEMS, EVENTS.drop(columns="ts"), tmp_path, leave_out=["brand"], verbose=True)
+    assert report in capsys.readouterr().out
+
+
 def test_tables_that_are_there_are_not_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
