@@ -159,6 +159,7 @@ class RawData:
             source orders all interactions itself.
         number_fields: columns of ``items`` that stay numbers.
         user_fields: None where users have none.
+        source_columns: what the files call ``user_id``, ``item_id`` and the fields of items.
     """
 
     name: str
@@ -176,6 +177,7 @@ class RawData:
     time_ties: TimeTies | None = None
     number_fields: tuple[str, ...] = ()
     user_fields: UserFields | None = None
+    source_columns: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse data that cannot become tables.

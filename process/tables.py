@@ -232,8 +232,10 @@ def _describe_fields(
 def _describe_further(
     raw: RawData, encoded: Encoded, tokenizers: Mapping[str, TextTokenizer]
 ) -> dict[str, Any]:
-    """Fields of users and texts of further tables; nothing where there are none, as before."""
+    """Own names, fields of users, texts of further tables; nothing where there are none."""
     described: dict[str, Any] = {}
+    if raw.source_columns:
+        described["source_columns"] = dict(raw.source_columns)
     if (fields := raw.user_fields) is not None:
         described["user_fields"] = _describe_fields(
             fields.texts, fields.categories, fields.numbers, tokenizers, encoded.tables["users"]

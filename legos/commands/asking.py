@@ -80,17 +80,25 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def read_names(path: Path, column: str) -> list[str]:
+def read_names(path: Path, column: str, own: str) -> list[str]:
     """Ids out of a file: a line each, or the column of a .csv, .jsonl or .parquet file.
+
+    Args:
+        path: of the file.
+        column: that has them.
+        own: what else it may be called.
 
     Raises:
         ConfigError: there is no such file, column or id.
     """
     if path.suffix in (".csv", ".jsonl", ".parquet"):
         frame = read_frame(path)
-        if column not in frame:
+        named = [name for name in (column, own) if name in frame]
+        if not named:
+            either = " or ".join(map(repr, dict.fromkeys((column, own))))
             found = ", ".join(map(str, frame.columns))
-            raise ConfigError(f"{path}: no column {column!r}; found {found}")
+            raise ConfigError(f"{path}: no column {either}; found {found}")
+        column = named[0]
         names = frame[column].astype(str).tolist()
     else:
         if not path.is_file():

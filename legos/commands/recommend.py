@@ -42,7 +42,8 @@ def build_parser() -> AskingParser:
     who.add_argument("--history", nargs="+", metavar="ITEM", help="what somebody new read")
     who.add_argument(
         "--users", type=Path, metavar="FILE",
-        help="users: an id a line, or column user_id of a .csv, .jsonl or .parquet file",
+        help="users: an id a line, or column user_id (or as in your file of events) of a .csv, "
+        ".jsonl or .parquet file",
     )  # fmt: skip
     who.add_argument("--all", action="store_true", help="all users; needs --output")
     parser.add_argument("--k", type=positive, default=10, help="items of a list (10)")
@@ -53,7 +54,8 @@ def build_parser() -> AskingParser:
     parser.add_argument("--seen", action="store_true", help="list what a reader has had, too")
     parser.add_argument(
         "--add", type=Path, metavar="FILE",
-        help="new items first: a .csv, .jsonl or .parquet file with item_id and the text fields",
+        help="new items first: a .csv, .jsonl or .parquet file with item_id and the text fields, "
+        "called so or as in your file of items",
     )  # fmt: skip
     return parser
 
@@ -70,7 +72,8 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
         raise ConfigError("--output goes with --user, --users or --all")
     if given.add is not None:
         run.add_items(read_frame(given.add))
-    users = read_names(given.users, "user_id") if given.users else given.user
+    called = run.tables.manifest.get("source_columns", {}).get("user_id", "user_id")
+    users = read_names(given.users, "user_id", called) if given.users else given.user
     if given.output is not None:
         path = run.recommend_all(given.k, given.output, users=users, exclude_seen=not given.seen)
         if run.sharing.is_first:

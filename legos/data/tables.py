@@ -116,6 +116,7 @@ class Manifest(Record):
     summary: dict[str, Any]
     oddities: dict[str, int]
     negatives: dict[str, Negatives] = Field(default_factory=dict)  # by split
+    source_columns: dict[str, str] = Field(default_factory=dict)  # by user_id, item_id, field
     settings: dict[str, Any] = Field(default_factory=dict)
     fingerprint: str
 

@@ -22,8 +22,9 @@ def read_new_items(
     """Items as a frame describes them.
 
     Args:
-        frame: a DataFrame with column (or index) ``item_id`` and fields of the tables; other
-            columns are not read.
+        frame: a DataFrame with column (or index) ``item_id`` and fields of the tables, called as
+            the tables call them or as the file did that these were made from; other columns are
+            not read.
         tables: whose fields they get.
         reads: fields that the model reads.
         known: ids that are taken.
@@ -37,12 +38,17 @@ def read_new_items(
         raise DataError(f"new items: found a {kind}, expected a pandas DataFrame with {_ID!r}")
     if _ID in frame.index.names and _ID not in frame:
         frame = frame.reset_index(_ID)
+    called = tables.manifest.get("source_columns", {})  # what the items' own file calls them
+    frame = frame.rename(
+        columns={column: name for name, column in called.items() if name not in frame}
+    )
     columns = list(map(str, frame.columns))
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"new items: column {twice!r} is there twice")
     if _ID not in columns:
-        raise DataError(f"new items: no column {_ID!r}; found {', '.join(columns) or 'none'}")
+        either = " or ".join(map(repr, dict.fromkeys((_ID, called.get(_ID, _ID)))))
+        raise DataError(f"new items: no column {either}; found {', '.join(columns) or 'none'}")
     if frame.empty:
         raise DataError("new items: the frame has no rows")
     kinds = {name: field["kind"] for name, field in tables.manifest["fields"].items()}

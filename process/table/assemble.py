@@ -149,6 +149,7 @@ def _raw(reading: Reading, name: str, parted: Parted) -> RawData:
         number_fields=items.named("number"),
         users=kept.user_ids,
         user_fields=_user_fields(reading, kept.user_ids),
+        source_columns={"user_id": reading.column("user"), **items.source_columns},
         splits=parted.splits,
         split_rule=f"{rule}: {_RULES[rule]}; seed {reading.options.seed}",
         sources=[],

@@ -79,8 +79,10 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "fields: []  # items have none; models of ids go without"
     else:
         yield "fields:  # what item encoders read, in this order; remove what tells nothing"
+    called = manifest.get("source_columns", {})
     for column, kind, name in columns:
-        yield f"  - column: {column}"
+        source = json.dumps(called.get(name), ensure_ascii=False)
+        yield f"  - column: {column}" + (f"  # {source} of the file" if name in called else "")
         if kind == "text":
             tokens = _tokens(manifest, *column.split("@"))
             length = min(LONGEST_TEXT, max(5, 5 * ceil(tokens["p90"] / 5)))

@@ -36,6 +36,7 @@ from process.table.values import (
     plain_of,
     shown,
     text_of,
+    without_scale,
 )
 from process.ties import mix
 
@@ -291,7 +292,7 @@ class _BlockReader:
             self.refuse(found["item"] < 0, "item", "an id")
         found["time"], found["form"] = self._times()
         if (ratings := self.column("rating")) is not None:
-            stars, wrong = numbers(ratings, commas=self.source.commas)
+            stars, wrong = numbers(without_scale(ratings), commas=self.source.commas)
             found["rating"] = stars.astype(np.float32)
             self.refuse(wrong, "rating", "a number")
         if (kinds := self.column("event")) is not None:

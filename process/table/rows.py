@@ -47,6 +47,13 @@ class Rows:
     label: str
     oddities: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def source_columns(self) -> dict[str, str]:
+        """``item_id`` and fields -> their columns, where these are called otherwise."""
+        kept = {each.name: each.column for each in self.fields if each.kind != "left out"}
+        named = {"item_id": self.column, **kept}
+        return {name: column for name, column in named.items() if name != column}
+
     def named(self, *kinds: Kind) -> tuple[str, ...]:
         """Names of the fields of some kinds."""
         return tuple(each.name for each in self.fields if each.kind in kinds)

@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _WITH_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)  # an id that a spreadsheet spoiled
+_SCALED = re.compile(r"\s*([\d.,]+)\s*(/\s*\d+|%)\s*")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -129,6 +130,17 @@ def number_of(text: str, comma: bool) -> float:
     if not _PLAIN.fullmatch(text):
         return math.nan
     return float(text)
+
+
+def without_scale(values: np.ndarray) -> np.ndarray:
+    """``(n,)``: ratings such as ``4/5`` or ``80 %`` without what they are of, if that is one."""
+    if values.dtype != object:
+        return values
+    texts = {value for value in values.tolist() if isinstance(value, str)}
+    scales = {found[2].replace(" ", "") for text in texts if (found := _SCALED.fullmatch(text))}
+    if len(scales) != 1:
+        return values
+    return each(values, lambda x: _SCALED.sub(r"\1", x) if isinstance(x, str) else x)
 
 
 def _many(text: str) -> bool:

@@ -12,6 +12,7 @@ from legos.errors import DataError
 from process.columns import ColumnReader
 from process.table.joining import join_ids
 from process.table.times import FORMS, Dates, read_times
+from process.table.values import without_scale
 from tests.process.table.own import build, clicks, small_shop, written
 
 SHOP = small_shop()
@@ -222,12 +223,12 @@ def test_the_one_column_of_dates_says_when(
     when = pd.to_datetime(EVENTS["ts"], unit="ms")
     loans = EVENTS.assign(ts=when.dt.strftime("%d.%m.%Y %H:%M")).rename(columns={"ts": "loaned"})
     build(ITEMS, loans, tmp_path / "loans")
-    assert "times: dates such as 31.01.2025" in capsys.readouterr().out
+    assert "time loaned (dates such as 31.01.2025" in capsys.readouterr().out
     loans["returned"] = when + pd.Timedelta(days=3)
     with pytest.raises(DataError, match=r"is the time .* hold dates: loaned, returned"):
         build(ITEMS, loans, tmp_path / "both")
     build(ITEMS, loans, tmp_path / "both", ordered=True)
-    assert "times: none" in capsys.readouterr().out
+    assert "not read: loaned, returned" in capsys.readouterr().out
     build(ITEMS, loans, tmp_path / "one", time="returned")
 
 
@@ -273,6 +274,12 @@ def test_ratings_are_a_threshold_and_a_table(tmp_path: Path) -> None:
     tables = build(ITEMS, tmp_path / "events.csv", tmp_path, rating_above=2)
     assert tables.manifest["tables"]["reviews"]["rows"] > 0
     assert tables.scalar("reviews", "rating").min() == 3
+    assert without_scale(np.array(["4/5", "3.5 / 5", "", None, 2], object)).tolist() == [
+        *("4", "3.5", "", None, 2)
+    ]
+    assert without_scale(np.array(["80%", "7,5 %"], object)).tolist() == ["80", "7,5"]
+    mixed = np.array(["4/5", "8/10"], object)
+    assert without_scale(mixed).tolist() == mixed.tolist()  # bad lines, since both are no number
     with pytest.raises(DataError, match="--rating-above: no column has ratings"):
         build(ITEMS, EVENTS, tmp_path, rating_above=2)
 

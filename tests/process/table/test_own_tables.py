@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from legos.commands.main import main
+from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.recommend.new_items import read_new_items
 from process.columns import ColumnReader
 from tests.process.table.own import build, clicks, fields, small_shop
 
@@ -187,6 +189,24 @@ def test_users_have_fields(tmp_path: Path) -> None:
     odd = tables.manifest["oddities"]
     assert odd["users without fields"] == 5
     assert odd["described users without events, left out"] == 1
+
+
+def test_new_items_may_be_called_as_in_the_file_of_items(tmp_path: Path) -> None:
+    items = ITEMS.rename(columns={"title": "Name"})
+    tables = build(items, EVENTS, tmp_path)
+    assert tables.manifest["source_columns"] == {
+        "user_id": "customer_id",
+        "item_id": "sku",
+        "title": "Name",
+    }
+    text = (tmp_path / "tables/data.yaml").read_text()
+    assert '- column: title@words  # "Name" of the file' in text
+    own = items[:2].assign(sku=["new 1", "new 2"])
+    standard = own.rename(columns={"sku": "item_id", "Name": "title"})
+    for frame in (own, standard):
+        new = read_new_items(frame, Tables.load(tmp_path / "tables"), ["title"], [])
+        assert new.ids == ["new 1", "new 2"]
+        assert new.texts["title"] == ITEMS["title"][:2].tolist()
 
 
 def test_the_screen_is_short_and_a_file_has_the_rest(
