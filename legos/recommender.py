@@ -234,7 +234,9 @@ class Recommender(nn.Module):
             penalty = self.user_encoder.penalty(user)
         if candidates is not None:
             return Scored(self.score(user, candidates, batch.history_mask), penalty)
-        offered = take(vectors, batch.candidates[0])  # (C, D)
+        catalogue = batch.candidates[0]  # distinct items, ascending
+        whole = len(catalogue) == len(vectors)
+        offered = vectors if whole else take(vectors, catalogue)  # (C, D)
         if isinstance(self.predictor, ProductScorer):
             return Scored(Factors(*self.predictor.factors(user, offered)), penalty)
         return Scored(self.score_catalogue(user, offered), penalty)

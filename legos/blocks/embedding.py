@@ -224,8 +224,11 @@ class IDVectors(nn.Module):
         known = self.known[ids] & inside
         if self.training and self.id_dropout > 0:
             known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
-        unknown = 0.0 if self.unknown is None else self.unknown
-        return torch.where(known[:, None], gather(self.vectors, ids), unknown)
+        others = (~known).nonzero()[:, 0]  # few: a copy is cheaper than a choice at every number
+        vectors = gather(self.vectors, ids)
+        if self.unknown is None:
+            return vectors.index_fill(0, others, 0.0)
+        return vectors.index_copy(0, others, self.unknown.expand(len(others), -1))
 
 
 FIELDS = 2

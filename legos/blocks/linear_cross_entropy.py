@@ -97,7 +97,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if state_gradient is not None:
                     state_gradient[begin : begin + step] = error @ weight
                 if table_gradient is not None:
-                    table_gradient += (error.T @ chunk).to(exact)
+                    if kind == exact:
+                        table_gradient.addmm_(error.T, chunk)
+                    else:
+                        table_gradient += (error.T @ chunk).to(exact)
         context.save_for_backward(state_gradient, table_gradient)
         context.table_dtype = table.dtype
         context.mark_non_differentiable(losses)

@@ -23,7 +23,7 @@ from legos.blocks.transformer import FeedForward, Transformer, TransformerSettin
 from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
-_BUCKETS = 8  # histories are few and short: more buckets cost more calls than they save padding
+_BUCKETS = 4  # histories are few and short: more cost more calls than they save padding
 
 
 class SASRecConfig(UserEncoderConfig):
