@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -67,6 +69,26 @@ def progress_bar(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=max(total, 1), completed=done, text="")
         yield Bar(progress, task)
+
+
+@contextmanager
+def announced(text: str, after: float = 2.0) -> Iterator[None]:
+    """A line on standard error where the block takes long, so that nobody takes it for stuck.
+
+    Args:
+        text: of the line.
+        after: seconds of the block until it is printed, in the first process.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    timer = Timer(after, lambda: print(printable(text), file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class PlainConsole(Console):

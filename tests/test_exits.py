@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 
 from legos.errors import CheckpointError, ConfigError, DataError, OutOfMemory, run_command
 from legos.files import write_array
-from legos.progress import PlainConsole
+from legos.progress import PlainConsole, announced
 from legos.terminal import printable
 from process.command import run_cli
 
@@ -94,6 +95,15 @@ def test_a_command_never_sees_the_word_traceback() -> None:
 
 def test_a_command_says_its_own_exit_code() -> None:
     assert run_command(lambda words: 3, []) == 3
+
+
+def test_what_takes_long_says_that_it_is_loading(capsys: pytest.CaptureFixture[str]) -> None:
+    with announced("loading runs/shop ...", after=0.01):
+        sleep(0.2)
+    with announced("never said", after=5):
+        pass
+    caught = capsys.readouterr()
+    assert (caught.out, caught.err) == ("", "loading runs/shop ...\n")
 
 
 def test_ctrl_c_exits_130_and_keeps_its_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from legos.command_line import CommandParser
 from legos.errors import ConfigError, run_command
-from legos.progress import PlainConsole
+from legos.progress import PlainConsole, announced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,11 +55,12 @@ def run_asking(
 
     def ask(words: Sequence[str]) -> None:
         given = parser.parse_args(words)
-        import legos  # torch takes a second
+        with announced(f"loading {given.run} ..."):
+            import legos  # torch takes a second
 
-        run = legos.open(given.run, data=given.data, device=given.device)
-        with _together(run):
-            answer(run, given)
+            run = legos.open(given.run, data=given.data, device=given.device)
+            with _together(run):
+                answer(run, given)
 
     return run_command(ask, words, interrupted="interrupted; nothing half-written stays")
 

@@ -92,7 +92,18 @@ def _path(text: str) -> Path:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit code, see :mod:`legos.errors`."""
-    return run_command(lambda words: _do(_read_errand(words)), argv, interrupted=_INTERRUPTED)
+
+    def do(words: Sequence[str]) -> None:
+        errand = _read_errand(words)
+        if errand.help or errand.families is not None:
+            _do(errand)
+            return
+        from legos.progress import announced
+
+        with announced("loading ..."):
+            _do(errand)
+
+    return run_command(do, argv, interrupted=_INTERRUPTED)
 
 
 def _read_errand(argv: Sequence[str]) -> Errand:

@@ -31,9 +31,12 @@ def main(words: Sequence[str]) -> int:
 
 def _serve(words: Sequence[str]) -> int:
     args = _parser().parse_args(words)
-    from legos.server.run import Options, serve
+    from legos.progress import announced
 
-    return serve(Options(**{**vars(args), "names": tuple(args.names)}))
+    with announced(f"loading {args.run} ..."):
+        from legos.server.run import Options, serve
+
+        return serve(Options(**{**vars(args), "names": tuple(args.names)}))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,8 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> DataError:
     if len(names) > _ALL:
         place = bisect_left(names, name)
         near = names[max(0, place - _ALL // 2) : place + _ALL // 2]
-    close = get_close_matches(name, near, n=1, cutoff=0.6)
+    same = [each for each in near if each.casefold() == name.casefold()]
+    close = same or get_close_matches(name, near, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     some = ", ".join(repr(each) for each in names[:_SHOWN])
     return DataError(f"no {kind} {name!r}; {hint}there are {len(names):,}, such as {some}")

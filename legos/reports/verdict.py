@@ -306,8 +306,8 @@ def _advice_about_bricks(
     sampled = train.loss not in ("full_softmax", "multinomial")
     if sampled and kind in _STRATEGIES and _STRATEGIES[kind] != _STRATEGIES.get(trained):
         yield (
-            f"It was trained against {_COMPETITORS[trained]} and is tested against "
-            f"{_COMPETITORS[kind]}: --exp.train.negatives.strategy {_STRATEGIES[kind]}."
+            f"Its training negatives were {_COMPETITORS[trained]}, those of this split are "
+            f"{_COMPETITORS[kind]}; try --exp.train.negatives.strategy {_STRATEGIES[kind]}."
         )
     if best in OF_TEXTS and needs & TOKEN_VECTORS and config.embed.source == "random":
         yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
