@@ -9,7 +9,7 @@ LR = 1e-3
 BATCH = 64
 
 
-def cpu_seconds(step: Callable[[], float], count: int) -> float:
+def cpu_seconds(step: Callable[[], object], count: int = 1) -> float:
     """CPU seconds a step, over ``count`` steps."""
     begin = time.process_time()
     for _ in range(count):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Trie:
         ends: what ends at a node: M rows of sequence numbers (int64), none inside.
         edge_keys: ``(M - 1,)`` int64 ``node * stride + token``, ascending.
         unbranched: ``(M,)`` bool: neither the node nor any below it has several edges.
+        sizes: ``(M,)`` int32 sequences that end at the node or below it.
         stride: more than any token.
         depth: tokens of the longest sequence.
     """
@@ -48,6 +50,7 @@ class Trie:
     ends: Ragged
     edge_keys: Tensor
     unbranched: Tensor
+    sizes: Tensor
     stride: int
     depth: int
 
@@ -93,6 +96,22 @@ class Trie:
         width = max(1, int(count.max())) if nodes.numel() else 1
         edges, mask = padded_aranges(first, count, width)  # (n, W)
         return edges.masked_fill(~mask, 0), mask
+
+    def ancestors(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """All nodes on the way from each of ``(n,)`` int64 to the root, both ends among them.
+
+        Returns:
+            which of the n each is of, and the nodes, ``(P,)`` int64 both.
+        """
+        rows = torch.arange(len(nodes), device=nodes.device)
+        found = [(rows, nodes)]
+        while len(nodes):
+            inside = nodes > ROOT
+            rows, nodes = rows[inside], nodes[inside]
+            nodes = self.edge_keys[nodes - 1].div(self.stride, rounding_mode="floor")
+            found.append((rows, nodes))
+        of, passed = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return of, passed
 
     def follow(self, values: Tensor, starts: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """How far sequences can be followed from the root.
@@ -152,18 +171,20 @@ def build_trie(sequences: Ragged) -> Trie:
         num_nodes, depth = num_nodes + len(keys), depth + 1
     keys = np.concatenate([np.zeros(0, dtype=np.int64), *levels])
     counts = np.bincount(keys // stride, minlength=num_nodes)
-    unbranched, end = counts <= 1, num_nodes
-    for level in reversed(levels):  # the nodes of a level follow each other
-        begin = end - len(level)
-        unbranched[level[~unbranched[begin:end]] // stride] = False
-        end = begin
     ends = np.bincount(nodes, minlength=num_nodes)
+    unbranched, sizes, end = counts <= 1, ends.astype(np.int32), num_nodes
+    for level in reversed(levels):  # the nodes of a level follow each other
+        begin, parents = end - len(level), level // stride
+        unbranched[parents[~unbranched[begin:end]]] = False
+        np.add.at(sizes, parents, sizes[begin:end])
+        end = begin
     return Trie(
         tokens=torch.from_numpy((keys % stride).astype(np.int32)),
         offsets=torch.from_numpy(offsets_of(counts).astype(np.int32)),
         ends=from_lengths(np.argsort(nodes, kind="stable"), ends).tensors(),
         edge_keys=torch.from_numpy(keys),
         unbranched=torch.from_numpy(unbranched),
+        sizes=torch.from_numpy(sizes),
         stride=stride,
         depth=depth,
     )
@@ -315,11 +336,23 @@ class Slot:
 
     Attributes:
         trie: of one surface of each; what ends at a node are rows of ``keys``.
-        keys: ``(n,)`` int64 numbers of entities.
+        keys: ``(n,)`` int64 numbers of entities, ascending.
     """
 
     trie: Trie
     keys: Tensor
+
+    def __post_init__(self) -> None:
+        if bool((self.keys.diff() <= 0).any()):
+            raise ValueError("keys of a slot: expected ascending numbers, each once")
+
+    @cached_property
+    def nodes(self) -> Tensor:
+        """``(n,)`` int32 the node at which each of ``keys`` ends; made once for all searches."""
+        ends = self.trie.ends
+        nodes = torch.empty(len(self.keys), dtype=torch.int32, device=self.keys.device)
+        nodes[ends.values] = ends.rows.int()
+        return nodes
 
     def to(self, device: torch.device | str) -> Slot:
         """The same on another device."""

@@ -25,6 +25,7 @@ from legos.systems.recsysllm.automaton import (
 )
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.decoding import ReadPrompts, chunks, side_by_side, token_losses
+from legos.systems.recsysllm.exclusion import Exclusion
 from legos.systems.recsysllm.positions import Inputs
 
 
@@ -61,14 +62,15 @@ def rank_entities(
         num_beams: K; with at least as many as there are entities the ranking is exact.
         early_stop: drop beams that cannot come among the results any more, and end when none is
             left (exact: log-probabilities only fall).
-        excluded: B rows of keys of the slot that are no answers.
+        excluded: B rows of keys of the slot that are no answers; beams never enter a branch
+            that holds nothing else.
         max_tokens: of a prompt's beams that are read at once: attention costs its square.
 
     Raises:
         DataError: a prompt has not exactly one blank.
     """
-    barred = None if excluded is None else _barred(slot, excluded)
-    search = _Search(backbone, read, slot, automaton, barred, num_beams, prune=early_stop)
+    exclusion = None if excluded is None else Exclusion.of(slot, excluded)
+    search = _Search(backbone, read, slot, automaton, exclusion, num_beams, prune=early_stop)
     for _ in range(slot.trie.depth + 1):
         search.finish()
         if search.unbranched():
@@ -94,13 +96,13 @@ class _Search:
         read: ReadPrompts,
         slot: Slot,
         automaton: Automaton,
-        barred: Tensor | None,
+        exclusion: Exclusion | None,
         num_beams: int,
         *,
         prune: bool,
     ) -> None:
         self.backbone, self.slot, self.automaton = backbone, slot, automaton
-        self.barred, self.num_beams, self.prune = barred, num_beams, prune
+        self.exclusion, self.num_beams, self.prune = exclusion, num_beams, prune
         self.inter, self.order = read.only_blanks(), read.prompts.prompt_lengths.clone()
         self.cache, self.real = read.cache(), read.real  # (R, A)
         users = len(self.order)
@@ -149,11 +151,9 @@ class _Search:
 
     def _compete(self, beams: Tensor, steps: Tensor, nodes: Tensor, scores: Tensor) -> None:
         """Beams ``(n,)`` that end so many steps from now at these nodes, with [END] counted."""
-        rows, trie = len(self.users), self.slot.trie
-        ends = trie.is_end(nodes)
-        if self.barred is not None:
-            user = self.users[beams // self.width]
-            ends = ends & ~torch.isin(user * trie.num_nodes + nodes, self.barred)
+        rows, ends = len(self.users), self.slot.trie.is_end(nodes)
+        if self.exclusion is not None:
+            ends = ends & ~self.exclusion.bars(self.users[beams // self.width], nodes)
         shape = (len(self.nodes), int(steps.max()) + 1)
         ended = scores.new_full(shape, -torch.inf)
         ended[beams, steps] = scores.masked_fill(~ends, -torch.inf)
@@ -168,7 +168,10 @@ class _Search:
     def grow(self) -> bool:
         """Every beam by every token that leads on; the best K of each user. False: none is left."""
         trie, rows, width = self.slot.trie, len(self.users), self.width
-        edges, allowed = trie.allowed(self.nodes[self.live])  # (n, W)
+        nodes = self.nodes[self.live]
+        edges, allowed = trie.allowed(nodes)  # (n, W)
+        if self.exclusion is not None:
+            self.exclusion.close(self.users[self.live // width], nodes, allowed)
         tokens = trie.tokens.long()[edges] if len(trie.tokens) else edges
         grown = self.scores[self.live, None] + self.log_probabilities.gather(1, tokens)
         count = edges.shape[1]
@@ -264,16 +267,3 @@ def _rest(nodes: Tensor, state: AutomatonState, slot: Slot, automaton: Automaton
         nodes = (edges[:, 0] + 1).masked_fill(~allowed[:, 0], NOWHERE)
         state = automaton.step(state, tokens)
         steps.append(torch.stack([tokens, nodes, state.counts])[:, :, None])
-
-
-def _barred(slot: Slot, excluded: Ragged) -> Tensor:
-    """``user * nodes + node`` of what is no answer; a node goes only with all its entities."""
-    ends, num_nodes = slot.trie.ends, slot.trie.num_nodes
-    keys, nodes = slot.keys[ends.values], ends.rows  # (n,) of each surface
-    every = torch.cat([slot.keys, excluded.values])
-    stride = int(every.max()) + 1 if every.numel() else 1
-    users = torch.arange(len(excluded), device=keys.device)[:, None]
-    banned = torch.isin(users * stride + keys, excluded.rows * stride + excluded.values)  # (B, n)
-    at, hits = (users * num_nodes + nodes)[banned].unique(return_counts=True)
-    barred: Tensor = at[hits == ends.lengths[at % num_nodes]]
-    return barred

@@ -224,6 +224,9 @@ def test_excluded_items_never_come_and_others_take_their_place() -> None:
     ranked = rank_entities(backbone, read, slot, automaton, num_beams=40, excluded=beyond)
     assert _keys(slot, ranked.nodes) == whole
     assert len(items) == 40
+    most = ragged([whole[0][:-3], whole[1][2:], list(range(100, 140))])  # all but three, two, none
+    ranked = rank_entities(backbone, read, slot, automaton, num_beams=3, excluded=most)
+    assert _keys(slot, ranked.nodes) == [whole[0][-3:], whole[1][:2], []]
 
 
 @pytest.mark.parametrize("beams", [3, 8, 40])

@@ -1,0 +1,62 @@
+"""Entities that users may not be given, as parts of the tree of all entities.
+
+Each excluded entity is walked from its end up to the root: a node below which every entity is
+excluded is never entered, so that beams are spent on answers alone. The walk and a step of the
+search cost what is excluded and how many beams there are, however many entities the tree has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged, aranges
+from legos.systems.recsysllm.automaton import Slot
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Nodes of a tree of M that are closed to B users, as ``user * M + node``, ascending.
+
+    Attributes:
+        slot: whose tree.
+        ends: nodes at which nothing but excluded entities ends.
+        closed: nodes at and below which nothing but excluded entities ends.
+    """
+
+    slot: Slot
+    ends: Tensor
+    closed: Tensor
+
+    @classmethod
+    def of(cls, slot: Slot, excluded: Ragged) -> Self:
+        """``excluded``: B rows of keys, any of them more than once or none of the slot's."""
+        trie, keys, count = slot.trie, slot.keys, slot.trie.num_nodes
+        row = torch.searchsorted(keys, excluded.values)
+        known = torch.searchsorted(keys, excluded.values, right=True) > row
+        answers = (excluded.rows[known] * len(keys) + row[known]).unique()  # each pair once
+        users, row = answers // max(1, len(keys)), answers % max(1, len(keys))
+        nodes = slot.nodes[row].long()
+        at, hits = (users * count + nodes).unique(return_counts=True)
+        ends = at[hits == trie.ends.offsets[at % count + 1] - trie.ends.offsets[at % count]]
+        of, passed = trie.ancestors(nodes)
+        at, hits = (users[of] * count + passed).unique(return_counts=True)
+        return cls(slot, ends, at[hits == trie.sizes[at % count]])
+
+    def bars(self, users: Tensor, nodes: Tensor) -> Tensor:
+        """Whether what ends at nodes is no answer for users, ``(n,)`` int64 both: ``(n,)``."""
+        wanted = users * self.slot.trie.num_nodes + nodes
+        place = torch.searchsorted(self.ends, wanted)
+        return torch.searchsorted(self.ends, wanted, right=True) > place
+
+    def close(self, users: Tensor, nodes: Tensor, allowed: Tensor) -> None:
+        """Take closed children from what :meth:`Trie.allowed` gives, ``(n, W)`` bool."""
+        count, offsets = self.slot.trie.num_nodes, self.slot.trie.offsets
+        first, end = offsets[nodes].long(), offsets[nodes + 1].long()  # edge e leads to node e + 1
+        begin = torch.searchsorted(self.closed, users * count + first + 1)
+        found = aranges(begin, torch.searchsorted(self.closed, users * count + end + 1) - begin)
+        beams = found.rows
+        allowed[beams, self.closed[found.values] % count - 1 - first[beams]] = False
