@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from legos.blocks.embedding import CatalogueScorer
+from legos.blocks.embedding import CatalogueScorer, ProductScorer
 from legos.data.batch import Batch, BatchUsers, distinct_items
 from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
 from legos.data.ragged import Ragged
@@ -307,13 +307,30 @@ class FactoredScores:
         at_once = isinstance(model.predictor, CatalogueScorer)
         # a pair holds a score an interest, or all that a network over both vectors has in it
         self.pair = interests if at_once else 4 * users[:1].numel() + items.shape[1]
+        self._page = torch.empty(0, 0)
 
     def __call__(self, states: Tensor) -> Tensor:
-        """``(s,)`` -> ``(s, items)``."""
-        users = self.users.index_select(0, states)
-        block = max(1, _NUMBERS // (self.pair * max(1, len(states))))
-        parts = [self.model.score_catalogue(users, part) for part in self.items.split(block)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).float()
+        """``(s,)`` -> ``(s, items)`` float32, which the next call may write over.
+
+        Memory that was used before takes half the time of new memory. So the page is kept, and its
+        parts are below 32 MB, the most that the C library keeps when it is freed.
+        """
+        users, count = self.users.index_select(0, states), len(self.items)
+        block = max(1, _NUMBERS // (max(2, self.pair) * max(1, len(states))))
+        if block >= count:
+            return self.model.score_catalogue(users, self.items).float()
+        if len(self._page) < len(states):
+            self._page = torch.empty(len(states), count, device=users.device)
+        scores = self._page[: len(states)]
+        predictor, kinds = self.model.predictor, {users.dtype, self.items.dtype}
+        for begin in range(0, count, block):
+            part = slice(begin, begin + block)
+            if isinstance(predictor, ProductScorer) and kinds == {scores.dtype}:
+                user, items = predictor.factors(users, self.items[part])
+                torch.mm(user, items.mT, out=scores[:, part])
+            else:
+                scores[:, part] = self.model.score_catalogue(users, self.items[part])
+        return scores
 
 
 class PairScores:
