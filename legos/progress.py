@@ -73,13 +73,13 @@ def progress_bar(
 
 @contextmanager
 def announced(text: str, after: float = 2.0) -> Iterator[None]:
-    """A line on standard error where the block takes long, so that nobody takes it for stuck.
+    """A line on a terminal where the block takes long, so that nobody takes it for stuck.
 
     Args:
-        text: of the line.
+        text: of the line, which goes to standard error.
         after: seconds of the block until it is printed, in the first process.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0" or not sys.stderr.isatty():
         yield
         return
     timer = Timer(after, lambda: print(printable(text), file=sys.stderr, flush=True))

@@ -97,7 +97,12 @@ def test_a_command_says_its_own_exit_code() -> None:
     assert run_command(lambda words: 3, []) == 3
 
 
-def test_what_takes_long_says_that_it_is_loading(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_long_says_on_a_terminal_that_it_is_loading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with announced("never said, a file reads it", after=0.01):
+        sleep(0.1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with announced("loading runs/shop ...", after=0.01):
         sleep(0.2)
     with announced("never said", after=5):
