@@ -27,7 +27,7 @@ _EXTRAS = {
     "quantised": ("bitsandbytes",),
 }
 _guests: dict[str, Path] = {}  # code that is not ours, by what it is called
-_LISTED, _NEAR = 12, 5  # names that an error lists: all of so many, of more so many
+_LISTED, _NEAR = 12, 5  # an error lists up to 12 names in full, of more than 12 it lists 5
 _LONGEST = 500  # characters of a message that libraries may make arbitrarily long
 
 

@@ -76,14 +76,12 @@ def write_tables(
     settings = describe_settings(raw, made, unitok=unitok)
     sources = describe_sources(raw.sources)
     with output_lock(folder):
-        finished = finished_tables(folder, settings, sources, force=force)
-        if finished is not None:
-            tell(finished)
-            return finished
-        encoded = encode(raw, own, given)
-        manifest = _write(
-            raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside
-        )
+        manifest = finished_tables(folder, settings, sources, force=force)
+        if manifest is None:
+            encoded = encode(raw, own, given)
+            manifest = _write(
+                raw, encoded, made, folder, settings, sources, unitok=unitok, beside=beside
+            )
     tell(manifest)
     return manifest
 

@@ -23,7 +23,7 @@ class Reads(NamedTuple):
 
     Attributes:
         sequence: ``(B,)`` int64 which one.
-        length: ``(B,)`` int64 so many of its items, the first ones.
+        length: ``(B,)`` int64 how many of its items, counted from the first.
     """
 
     sequence: Tensor
@@ -79,7 +79,7 @@ class Rows(Protocol):
     def units(self) -> int: ...
     def __len__(self) -> int: ...
     def units_of(self, count: int) -> int:
-        """The units that have about so many rows, at least one."""
+        """How many units hold about ``count`` rows, at least one."""
 
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""
@@ -203,7 +203,7 @@ class SequenceRows:
         return len(self._windows)
 
     def units_of(self, count: int) -> int:
-        """The sequences that have so many rows on average, at least one."""
+        """How many sequences hold ``count`` rows on average, at least one."""
         return max(1, round(count * self.units / len(self)))
 
     def count(self, units: Tensor) -> int:

@@ -28,7 +28,7 @@ from legos.workplace.workplace import Workplace
 _NUMBERS_CPU, _MOST_CPU, _NUMBERS_GPU = 2**22, 2**26, 2**26
 _ROWS = 64
 _BLOCK = 128  # scores of which only the largest is compared first; see _largest
-_FEWER = 4  # times the items of a list: so many blocks at least
+_FEWER = 4  # at least four times as many blocks as a list has items
 Exclude = Literal["history", "history+valid", "nothing"]
 NO_ITEM = -1  # where a list ends
 

@@ -33,7 +33,7 @@ ENCODERS: list[UserEncoderConfig] = [
 
 
 def growing(lengths: list[int], most: int, seed: int = 0) -> Interactions:
-    """Users with so many clicks, each an impression against two others, in random order."""
+    """A user for each length; every click is an impression beside two others, in random order."""
     torch.manual_seed(seed)
     histories, impressions = [], []
     for user, length in enumerate(lengths):
