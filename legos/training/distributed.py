@@ -95,11 +95,13 @@ class Replicas:
         else:
             loss.backward()  # accelerate's own call looks for packages on every step
 
-    def finish(self, clip: float | None) -> float:
+    def finish(self, clip: float | None, name: str) -> float:
         """Average gradients where that is still to be done, and clip them.
 
         Args:
             clip: largest global norm; None: no clipping.
+            name: of the optimizer that steps next. Its gradients alone lose the scale of fp16: what
+                two optimizers share (CLLM4Rec's adapters) would lose it twice.
 
         Returns:
             the norm before; 0 without clipping.
@@ -108,8 +110,11 @@ class Replicas:
             average_gradients(self.bare, self.accelerator)
         if clip is None:
             return 0.0
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), clip)
-        return float(whole(norm))
+        parameters = self.module.parameters()
+        if not self.scales_gradients:
+            return float(whole(self.accelerator.clip_grad_norm_(parameters, clip)))
+        self.accelerator.unscale_gradients(self._scaling[name])  # its own call unscales for all
+        return float(nn.utils.clip_grad_norm_(parameters, clip))
 
     def step(self, name: str) -> None:
         """Take a step with an optimizer and forget the gradients."""

@@ -242,7 +242,7 @@ def take_step(
     counts = [sum(each) for each in zip(*(loss.counts for loss in losses), strict=True)]
     total = torch.stack([loss.value for loss in losses]).sum()
     loss_sum, *rest = replicas.summed([total, *counts, *flags])
-    norm = replicas.finish(clip)
+    norm = replicas.finish(clip, step.optimizer)
     if not math.isfinite(loss_sum) or not (math.isfinite(norm) or replicas.scales_gradients):
         raise recipe.not_finite(step, losses, norm)
     replicas.step(step.optimizer)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
-from tests.training.gradients import recipe_of
+from tests.systems.cllm4rec.world import world_tables
+from tests.training.gradients import cllm4rec_steps, recipe_of
 from tests.training.systems import SYSTEMS
 
 HUGE, USUAL = 2.0**120, 2.0**10
@@ -63,3 +64,37 @@ def test_a_step_that_overflows_is_skipped(
 
     expected, found = trained(skipping=False), trained(skipping=True)
     assert all(torch.equal(found[name], each) for name, each in expected.items())
+
+
+def test_adapters_that_two_optimizers_share_are_clipped_by_their_own_norm(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    world_tables(tmp_path / "tables", reviews=True)
+    train = {"clip": 1e-3}
+    config = cllm4rec_steps(tmp_path, {"backbone": {"train": "lora"}})
+    exp = config.exp.model_copy(update={"train": config.exp.train.model_copy(update=train)})
+    config = config.model_copy(update={"exp": exp})
+
+    def stepped(scale: float) -> tuple[float, dict[str, Tensor]]:
+        accelerator.scaler = torch.amp.GradScaler(accelerator.device.type, init_scale=scale)
+        recipe = recipe_of(config, accelerator)
+        recipe.replicas.module.eval()  # without dropout
+        assert len(recipe.replicas.optimizers) == 2
+        taken: dict[str, Tensor] = {}
+
+        def keep(name: str) -> None:
+            for key, parameter in recipe.replicas.trained.named_parameters():
+                if parameter.grad is not None:
+                    taken[key] = parameter.grad.clone()
+
+        recipe.replicas.step = keep  # type: ignore[method-assign]
+        return take_step(recipe)[0]["gradient_norm"], taken
+
+    plain_norm, plain = stepped(1.0)
+    norm, found = stepped(USUAL)
+    assert any("lora_" in name for name in found)
+    assert norm == pytest.approx(plain_norm, rel=1e-3)
+    total = torch.stack([each.norm() for each in found.values()]).norm()
+    assert float(total) == pytest.approx(1e-3, rel=1e-3)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-7)
