@@ -177,9 +177,9 @@ class EverySlot(TrainingRows):
     def __init__(self, rows: TrainingRows) -> None:
         super().__init__(rows.interactions, rows.sampler)
 
-    def batch(self, rows: Tensor, *, pass_number: int) -> Batch:
+    def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
         """The same batch with ``items`` for each history and candidate slot in turn."""
-        batch = super().batch(rows, pass_number=pass_number)
+        batch = super().batch(units, pass_number=pass_number, step=step)
         read = batch.history[batch.history_mask]
         shown = batch.candidates.reshape(-1)
         place = torch.arange(len(read) + len(shown), device=read.device)

@@ -172,6 +172,8 @@ class Recommender(nn.Module):
             raise ValueError(f"{type(self.user_encoder).__name__} does not read prefixes")
         states = self.user_encoder.states(history, mask)  # (P, D)
         refuse_shape(self.user_encoder, states, "P D", P=int(mask.sum()), D=history.shape[2])
+        if not len(states):  # the first clicks of new users alone
+            return states.sum() + states.new_zeros(len(reads.length), states.shape[1])
         before = offsets_of(mask.sum(1))[reads.sequence]  # (B,)
         user = gather(states, (before + reads.length - 1).clamp(min=0))
         return user.where(reads.length[:, None] > 0, 0.0)
@@ -233,7 +235,11 @@ class Recommender(nn.Module):
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)
         if candidates is not None:
-            return Scored(self.score(user, candidates, batch.history_mask), penalty)
+            scores = self.score(user, candidates, batch.history_mask)
+            if batch.drawn.shared is not None:
+                others = self.score_catalogue(user, take(vectors, batch.drawn.shared))  # (B, K)
+                scores = torch.cat([scores, others], 1)
+            return Scored(scores, penalty)
         catalogue = batch.candidates[0]  # distinct items, ascending
         whole = len(catalogue) == len(vectors)
         offered = vectors if whole else take(vectors, catalogue)  # (C, D)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
 
+from legos.config.fitting import refuse_other_training
 from legos.config.model_schema import (
     CompareConfig,
     ComparedModel,
@@ -32,7 +33,6 @@ from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
 from legos.metrics.ranking import GLOBAL
-from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, bricks
 from legos.settings import (
     CHOICE,
     MEASURED_CONTENT,
@@ -398,9 +398,7 @@ class RunConfig(Settings):
         for model in self.exp.compare.models if self.exp.compare else (self.model,):
             own = model.train if isinstance(model, ComparedModel) else None
             if isinstance(model, ModelConfig):
-                train = own or self.exp.train
-                _refuse_other_scores(train.loss, model)
-                _refuse_sequences(train, model.user)
+                refuse_other_training(own or self.exp.train, model)
         return self
 
     @model_validator(mode="after")
@@ -429,61 +427,6 @@ class RunConfig(Settings):
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
-
-
-def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
-    """Raise ConfigError for bricks whose scores a loss cannot be computed from."""
-    user, predictor = model.user, model.predictor
-    if loss == "cosine_contrastive" and not predictor.gives_cosines:
-        raise ConfigError(
-            "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
-            f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
-            "learn_temperature false (--predictor cosine)"
-        )
-    if loss not in ("full_softmax", "multinomial"):
-        return
-    if user.output not in ("vector", "interests"):
-        raise ConfigError(
-            f"exp.train.loss {loss} scores all items, but user encoder {user.name} makes "
-            "another user for every candidate; take softmax, bce or bpr"
-        )
-    if not predictor.scores_catalogue:
-        known = (
-            bricks("predictor").validate({"name": name}) for name in bricks("predictor").names()
-        )
-        able = [
-            each.name
-            for each in known
-            if isinstance(each, PredictorConfig) and each.scores_catalogue
-        ]
-        raise ConfigError(
-            f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
-            f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
-        )
-
-
-def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
-    """Raise ConfigError where a user's sequence cannot be read once for all rows."""
-    if not train.sequences:
-        return
-    if not user.reads_prefixes:
-        known = (bricks("user").config(name) for name in bricks("user").names())
-        able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
-        raise ConfigError(
-            f"exp.train.sequences: user encoder {user.name} with these settings does not give the "
-            f"user after every click in one reading; set it to false, or take one of "
-            f"{', '.join(able)} (sasrec and transformer with positions oldest, transformer with "
-            "causal true and pooling last, too)"
-        )
-    if train.history != "given" or train.loss == "multinomial":
-        raise ConfigError(
-            "exp.train.sequences needs a row a click with a given history; set it to false, or "
-            "exp.train.history to given and another loss than multinomial"
-        )
-
-
-def _may_read_prefixes(settings: type[BrickConfig]) -> bool:
-    return "reads_prefixes" in vars(settings)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -37,7 +37,10 @@ _EPOCHS = {
     "(--warmup_epochs, --pretraining_epochs, --finetuning_epochs)"
 }
 _WITH_COSINES = OnlyWith("loss", ("cosine_contrastive",))
-_WITH_CANDIDATES = OnlyWith("loss", ("softmax", "bce", "bpr", "cosine_contrastive"), "all items")
+_WITH_GBCE = OnlyWith("loss", ("gbce",))
+_SAMPLED = ("softmax", "bce", "bpr", "cosine_contrastive", "gbce", "sampled_softmax")
+_WITH_CANDIDATES = OnlyWith("loss", _SAMPLED, "all items")
+_BY_POPULARITY = OnlyWith("strategy", ("popularity",))
 
 
 class NegativesConfig(Settings):
@@ -46,7 +49,13 @@ class NegativesConfig(Settings):
     strategy: Literal["impression", "user", "uniform", "popularity"] = "impression"
     """Shown and not clicked: in the impression (papers), ever by the user; or random items."""
     count: Count = 4
-    """K negatives a click (4 in NAML, NRMS and ONCE)."""
+    """K negatives a click (4 in NAML, NRMS and ONCE; 256 in gSASRec)."""
+    shared: bool = False
+    """One draw of K, with replacement, for all clicks of a step, scored by a matrix product:
+    thousands of negatives cost little. Those that a click may not have do not count for it. For
+    `uniform` and `popularity`, and user encoders that do not look at candidates."""
+    power: Annotated[Fraction, _BY_POPULARITY] = 1.0
+    """Of `popularity`: weights are training clicks to this power (0.75 in word2vec)."""
 
 
 class StagesConfig(Settings):
@@ -74,16 +83,28 @@ class TrainConfig(Settings):
     """How to train, for all systems; a model YAML's own `train` counts before that of `exp`."""
 
     loss: Annotated[
-        Literal["softmax", "bce", "bpr", "cosine_contrastive", "full_softmax", "multinomial"],
+        Literal[
+            "softmax",
+            "bce",
+            "bpr",
+            "cosine_contrastive",
+            "gbce",
+            "sampled_softmax",
+            "full_softmax",
+            "multinomial",
+        ],
         _CLICKS,
     ] = "softmax"
     """Cross-entropy over 1+K (papers), binary cross-entropy, pairwise, or of cosines (SimpleX);
     over the catalogue: `full_softmax` of a click, `multinomial` of all clicks of an impression
-    (Multi-VAE)."""
+    (Multi-VAE); over a sample of a large one: `gbce`, calibrated binary cross-entropy (gSASRec),
+    `sampled_softmax`, which estimates `full_softmax` (logQ correction)."""
     margin: Annotated[float, Field(gt=-1, lt=1), _WITH_COSINES, _CLICKS] = 0.9
     """Of `cosine_contrastive`: a negative below this cosine costs nothing (m in SimpleX)."""
     negative_weight: Annotated[NotNegative, _WITH_COSINES, _CLICKS] = 10.0
     """Of `cosine_contrastive`: the mean over a click's negatives counts so much (w in SimpleX)."""
+    calibration: Annotated[Fraction, _WITH_GBCE, _CLICKS] = 0.75
+    """Of `gbce`: 0 is `bce`, at 1 scores are probabilities (t in gSASRec, which has 0.75)."""
     history: Annotated[Literal["given", "clicks"], _CLICKS] = "given"
     """What a row has for a history: `clicks` adds the other clicks of its impression, for data with
     one impression a user; `multinomial` keeps all of them and asks for what was read."""

@@ -30,6 +30,25 @@ class Reads(NamedTuple):
     length: Tensor
 
 
+class Drawn(NamedTuple):
+    """How the negatives of a batch were drawn.
+
+    Attributes:
+        rate: K over the number of the other items; 1: all of them.
+        log_counts: ``(B, K)`` or ``(K,)`` float32, the logarithm of how often each was expected
+            among the K draws; None: once.
+        shared: ``(K,)`` int64 positions into ``Batch.items`` of negatives that all rows share.
+            Candidates are then the click alone, and mask and labels ``(B, 1 + K)``.
+    """
+
+    rate: float = 1.0
+    log_counts: Tensor | None = None
+    shared: Tensor | None = None
+
+
+_ALL_OTHERS = Drawn()
+
+
 @dataclass(frozen=True)
 class Batch:
     """B training rows over N distinct items, which read S sequences.
@@ -46,6 +65,7 @@ class Batch:
         targets: where every item competes, the columns of each row's clicks; ``items`` are then all
             items and candidates, mask and labels ``(1, C)``, the same for every row. None else.
         reads: what each row reads; None: all of a sequence of its own, S is B.
+        drawn: how the negatives were drawn.
     """
 
     items: Tensor
@@ -58,6 +78,7 @@ class Batch:
     rows: Tensor
     targets: Ragged | None = None
     reads: Reads | None = None
+    drawn: Drawn = _ALL_OTHERS
 
     def __len__(self) -> int:
         return self.rows.numel()
@@ -84,8 +105,11 @@ class Rows(Protocol):
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""
 
-    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
-        """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit."""
+    def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
+        """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit.
+
+        ``step`` names the draws that all rows of an optimizer step share.
+        """
 
 
 HistorySource = Literal["given", "clicks"]
@@ -141,6 +165,18 @@ def clicks_of(interactions: Interactions) -> Ragged:
     return interactions.candidates.keep(interactions.labels == 1)
 
 
+def training_clicks(interactions: Interactions) -> Ragged:
+    """The same of a split to train on.
+
+    Raises:
+        DataError: there is none.
+    """
+    clicks = clicks_of(interactions)
+    if clicks.values.numel() == 0:
+        raise DataError(f"split {interactions.split!r} has no click to train on")
+    return clicks
+
+
 class SingleRows(ABC):
     """Training rows that each read a history of their own; a unit is a row.
 
@@ -170,15 +206,17 @@ class SingleRows(ABC):
         """The rows in units ``(U,)`` int64."""
         return units.numel()
 
-    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
-        """Assemble rows ``(B,)`` int64 of the given pass."""
+    def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
+        """Assemble rows ``(B,)`` int64 of the given pass and step."""
         rows = units.to(self.impressions.device)
         without = None if self.positives is None else self.positives[rows]
         history, mask = self.histories.padded(self.impressions[rows], without)
-        return self.assemble(rows, history, mask, pass_number=pass_number)
+        return self.assemble(rows, history, mask, pass_number=pass_number, step=step)
 
     @abstractmethod
-    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
+    def assemble(
+        self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int, step: int
+    ) -> Batch:
         """A batch of rows ``(B,)`` int64 that read item ids ``(S, H)`` int64 under a mask."""
 
 
@@ -210,12 +248,12 @@ class SequenceRows:
         """The rows in units ``(U,)`` int64."""
         return int(self._windows.rows.lengths[units.to(self.impressions.device)].sum())
 
-    def batch(self, units: Tensor, *, pass_number: int) -> Batch:
-        """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit."""
+    def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
+        """Assemble the rows of units ``(U,)`` int64 in the given pass and step, unit after unit."""
         windows, units = self._windows, units.to(self.impressions.device)
         rows = windows.rows.select(units)
         history, mask = windows.items.padded_tail(units, self.histories.length)
-        batch = self._rows.assemble(rows.values, history, mask, pass_number=pass_number)
+        batch = self._rows.assemble(rows.values, history, mask, pass_number=pass_number, step=step)
         return replace(batch, reads=Reads(rows.rows, windows.lengths[rows.values]))
 
 
@@ -240,17 +278,16 @@ class TrainingRows(SingleRows):
         *,
         history: HistorySource = "given",
     ) -> None:
-        clicks = (interactions.labels == 1).nonzero()[:, 0]
-        if clicks.numel() == 0:
-            raise DataError(f"split {interactions.split!r} has no click to train on")
+        clicks = training_clicks(interactions)
         self.interactions = interactions
         self.histories = TrainingHistories(interactions, history)
         self.sampler = sampler
-        self.impressions = interactions.candidates.rows[clicks]
-        self.positives = interactions.candidates.values[clicks]
+        self.impressions, self.positives = clicks.rows, clicks.values
         self._drawn: tuple[int, Tensor, Tensor] | None = None
 
-    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
+    def assemble(
+        self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int, step: int
+    ) -> Batch:
         """Draw the negatives of rows ``(B,)`` that read items ``(S, H)``."""
         negatives, negative_mask = self._negatives(rows, pass_number)
         candidates = torch.cat([self.positives[rows][:, None], negatives], 1)  # (B, 1 + K)
@@ -267,6 +304,7 @@ class TrainingRows(SingleRows):
             labels=labels,
             users=self.interactions.users[self.impressions[rows]],
             rows=rows,
+            drawn=Drawn(self.sampler.rate),
         )
 
     def _negatives(self, rows: Tensor, pass_number: int) -> tuple[Tensor, Tensor]:
@@ -325,65 +363,3 @@ class BatchUsers:
     candidates: Tensor | None = None
     candidate_items: Tensor | None = None
     profiles: ItemStore | None = None
-
-
-class CatalogueRows(SingleRows):
-    """One row a click, or one an impression with all its clicks; no negatives are drawn.
-
-    Args:
-        interactions: the training split.
-        offered: ``(items,)`` bool, the catalogue, on the same device.
-        row: ``click`` or ``impression``.
-        history: what a row has for a history; a row of all clicks keeps them all in it, so that the
-            model is asked for what it has read (Multi-VAE).
-
-    Raises:
-        DataError: the split has no click, or none beside another where ``history`` is clicks.
-    """
-
-    def __init__(
-        self,
-        interactions: Interactions,
-        *,
-        offered: Tensor,
-        row: Literal["click", "impression"],
-        history: HistorySource,
-    ) -> None:
-        clicks = clicks_of(interactions)
-        if clicks.values.numel() == 0:
-            raise DataError(f"split {interactions.split!r} has no click to train on")
-        self.interactions, self.histories = interactions, TrainingHistories(interactions, history)
-        self.impressions = clicks.rows
-        if row == "impression":
-            self.impressions = clicks.lengths.nonzero()[:, 0]
-        device = offered.device
-        self._items = torch.arange(offered.numel(), device=device)
-        self._catalogue = offered.nonzero().T  # (1, C)
-        self._column = offered.cumsum(0) - 1  # of an item among the catalogue
-        self._labels = torch.zeros(self._catalogue.shape, device=device)
-        self._clicks, self.positives = clicks, clicks.values if row == "click" else None
-
-    def assemble(self, rows: Tensor, history: Tensor, mask: Tensor, *, pass_number: int) -> Batch:
-        """The targets of rows ``(B,)`` that read items ``(S, H)``; every pass has the same.
-
-        An item is its own position, for all of them are there; a target is a column of the
-        catalogue.
-        """
-        impressions = self.impressions[rows]
-        if self.positives is None:
-            targets = self._clicks.select(impressions)
-        else:
-            targets = Ragged(
-                self.positives[rows], torch.arange(rows.numel() + 1, device=rows.device)
-            )
-        return Batch(
-            items=self._items,
-            history=history,
-            history_mask=mask,
-            candidates=self._catalogue,
-            candidate_mask=torch.ones_like(self._catalogue, dtype=torch.bool),
-            labels=self._labels,
-            users=self.interactions.users[impressions],
-            rows=rows,
-            targets=Ragged(self._column[targets.values], targets.offsets),
-        )

@@ -5,7 +5,7 @@ Strategies:
         section 3.3; NAML, Wu et al., IJCAI 2019, section 3.3).
     user: shown to the user in any *training* impression and never clicked there (Legommenders).
     uniform: any item of the catalogue.
-    popularity: in proportion to training clicks.
+    popularity: in proportion to training clicks, or to a power of them.
 
 The first two draw without replacement; a pool smaller than K is filled up from ``uniform``, and
 so is ``popularity`` once every item with a training click is taken. Negatives of a row are all
@@ -63,6 +63,10 @@ class NegativeSampler:
         strategy: where negatives come from.
         count: K, negatives a click.
         seed: of the run.
+        power: of training clicks, for popularity.
+
+    Attributes:
+        rate: K over the number of the other items of the catalogue, at most 1.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class NegativeSampler:
         count: int,
         seed: int,
         offered: Tensor | None = None,
+        power: float = 1.0,
     ) -> None:
         self.count = count
         self._seed = seed
@@ -100,7 +105,10 @@ class NegativeSampler:
             self._pools = self._user_pools(interactions)
         elif strategy == "popularity":
             counts = torch.bincount(candidates.values[clicked], minlength=num_items)
-            self._popularity = counts.double().cumsum(0)
+            weights = counts.double().pow(power).masked_fill(counts == 0, 0.0)
+            self._popularity = weights.cumsum(0)
+        size = num_items if self._catalogue is None else self._catalogue.numel()
+        self.rate = sampling_rate(count, size)
 
     def draw(self, impressions: Tensor, rows: Tensor, *, pass_number: int) -> tuple[Tensor, Tensor]:
         """Negatives of training rows.
@@ -144,8 +152,8 @@ class NegativeSampler:
         keys = (bits.double() + 0.5) / 2.0**62
         if self._popularity is None:
             return keys
-        clicks = self._popularity.diff(prepend=self._popularity.new_zeros(1))
-        return torch.where(clicks > 0, -keys.log() / clicks, keys + _NEVER_CLICKED)
+        weights = self._popularity.diff(prepend=self._popularity.new_zeros(1))
+        return torch.where(weights > 0, -keys.log() / weights, keys + _NEVER_CLICKED)
 
     def _from_list(
         self, keys: Tensor, impressions: Tensor, items: Tensor, kept: Tensor
@@ -216,6 +224,11 @@ class NegativeSampler:
         allowed = (interactions.labels == 0) & ~chosen.contains(users, items)
         num_users = int(users.max()) + 1 if users.numel() else 0
         return distinct_rows(users[allowed], items[allowed], rows=num_users, width=self._num_items)
+
+
+def sampling_rate(count: int, items: int) -> float:
+    """What share of the other items of a catalogue so many negatives are, at most 1."""
+    return min(1.0, count / max(1, items - 1))
 
 
 def distinct_rows(owners: Tensor, items: Tensor, *, rows: int, width: int) -> Ragged:

@@ -303,8 +303,13 @@ def _advice_about_bricks(
     model: ModelConfig, best: str, config: RunConfig, kind: Competitors, trained: Competitors
 ) -> Iterator[str]:
     needs, train = model.needs, config.exp.train
-    sampled = train.loss not in ("full_softmax", "multinomial")
-    if sampled and kind in _STRATEGIES and _STRATEGIES[kind] != _STRATEGIES.get(trained):
+    any_strategy = train.loss in ("softmax", "bce", "bpr", "cosine_contrastive")
+    if (
+        any_strategy
+        and not train.negatives.shared
+        and kind in _STRATEGIES
+        and _STRATEGIES[kind] != _STRATEGIES.get(trained)
+    ):
         yield (
             f"Its training negatives were {_COMPETITORS[trained]}, those of this split are "
             f"{_COMPETITORS[kind]}; try --exp.train.negatives.strategy {_STRATEGIES[kind]}."

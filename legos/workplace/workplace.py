@@ -14,8 +14,10 @@ from torch.nn.functional import pad
 
 from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
-from legos.data.batch import CatalogueRows, Rows, SequenceRows, SingleRows, TrainingRows
+from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
+from legos.data.catalogue_rows import CatalogueRows
 from legos.data.items import Interactions, ItemField, ItemStore
+from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables, read_honesty
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
@@ -235,21 +237,37 @@ class Workplace:
         return SequenceRows(rows, self.train) if train.sequences else rows
 
     def _single_rows(self) -> SingleRows:
-        train = self.config.exp.train
+        train, negatives = self.config.exp.train, self.config.exp.train.negatives
+        offered = self.tables.offered.to(self.train.users.device)
         if train.loss in ("full_softmax", "multinomial"):
             return CatalogueRows(
                 self.train,
-                offered=self.tables.offered.to(self.train.users.device),
+                offered=offered,
                 row="click" if train.loss == "full_softmax" else "impression",
+                history=train.history,
+            )
+        corrected = train.loss == "sampled_softmax"
+        if corrected or negatives.shared:
+            proposal = Proposal(offered.nonzero()[:, 0])
+            if negatives.strategy == "popularity":
+                proposal = Proposal.by_clicks(proposal.items, self.train, negatives.power)
+            return ProposedRows(
+                self.train,
+                proposal,
+                count=negatives.count,
+                seed=train.seed,
+                shared=negatives.shared,
+                spared="click" if corrected else "history",
                 history=train.history,
             )
         sampler = NegativeSampler(
             self.train,
             num_items=len(self.store),
-            offered=self.tables.offered.to(self.train.users.device),
-            strategy=train.negatives.strategy,
-            count=train.negatives.count,
+            offered=offered,
+            strategy=negatives.strategy,
+            count=negatives.count,
             seed=train.seed,
+            power=negatives.power,
         )
         return TrainingRows(self.train, sampler, history=train.history)
 

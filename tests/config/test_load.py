@@ -394,3 +394,22 @@ def test_a_margin_for_cosines_asks_for_cosines() -> None:
     for other in (["--model.predictor.temperature", "0.1"], ["--model.predictor", "{name: dot}"]):
         assert "has a margin for cosines" in message(*words, *loss, *other)
     assert "exp.train.margin" in message(*words, *loss, "--exp.train.margin", "1.0")
+
+
+def test_negatives_that_do_not_go_with_the_loss_are_refused() -> None:
+    words = ["--data", "newsroom", "--model", "nrms_id", "--exp", "tt"]
+
+    def said(loss: str, *more: str) -> str:
+        return message(*words, "--exp.train.loss", loss, *more)
+
+    strategy = "--exp.train.negatives.strategy"
+    assert "gbce corrects for how negatives are drawn" in said("gbce")
+    assert said("gbce", strategy, "popularity").endswith("strategy to uniform")
+    assert said("sampled_softmax", strategy, "user").endswith("to uniform or popularity")
+    shared = ["--exp.train.negatives.shared", "true"]
+    assert "strategy impression has other negatives for every click" in said("softmax", *shared)
+    per_candidate = ["--data", "newsroom", "--model", "din_id", "--exp", "tt", *shared]
+    assert "another user for every candidate" in message(*per_candidate, strategy, "uniform")
+    for more in ([], shared):
+        config = load_run_config([*words, "--exp.train.loss", "gbce", strategy, "uniform", *more])
+        assert config.exp.train.calibration == 0.75

@@ -65,6 +65,8 @@ def notices(words: str) -> list[str]:
         (f"{NAML} --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{BERT} --frozen 1 --item_lr 0.1", ["--item_lr"], "exp.train.lr"),
         (f"{NAML} --exp.train.margin 0.1", ["--exp.train.margin"], "cosine_contrastive"),
+        (f"{NAML} --exp.train.calibration 0.5", ["--exp.train.calibration"], "gbce"),
+        (f"{NAML} --exp.train.negatives.power 0.5", ["--exp.train.negatives.power"], "popularity"),
         (f"{NAML} --exp.evaluate.exclude nothing", ["--exp.evaluate.exclude"], "ranking all"),
         (f"{NAML} --exp.cache.folder x", ["--exp.cache.folder"], ""),
         (f"{NAML} --embed item-codes --codes x", ["--codes"], ""),

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from legos.data.batch import CatalogueRows, TrainingHistories, TrainingRows, clicks_of
+from legos.data.batch import TrainingHistories, TrainingRows, clicks_of
+from legos.data.catalogue_rows import CatalogueRows
 from legos.data.items import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from legos.data.batch import CatalogueRows, SequenceRows, SingleRows, TrainingRows
+from legos.data.batch import SequenceRows, SingleRows, TrainingRows
+from legos.data.catalogue_rows import CatalogueRows
 from legos.data.items import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.data.windows import Windows

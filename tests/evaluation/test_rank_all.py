@@ -167,6 +167,30 @@ def test_losses_over_the_catalogue_learn_the_planted_taste(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "negatives"),
+    [
+        ("gbce", {"strategy": "uniform", "count": 16}),
+        ("gbce", {"strategy": "uniform", "count": 48, "shared": True}),
+        ("sampled_softmax", {"strategy": "uniform", "count": 16}),
+        ("sampled_softmax", {"strategy": "popularity", "power": 0.5, "count": 16, "shared": True}),
+    ],
+)
+def test_losses_over_a_sample_of_the_catalogue_learn_the_planted_taste(
+    loss: str, negatives: dict[str, Any], tables: Path, tmp_path: Path
+) -> None:
+    train = {"loss": loss, "metric": "GAUC", "epochs": 24, "lr": 0.03, "negatives": negatives}
+    exp = {
+        **RANK_ALL,
+        "train": {**train, "batch_size": 32, "patience": 0},
+        "baselines": ["popularity"],
+    }
+    results = run(tiny_config(tables, tmp_path, model=SASREC, **exp))
+    rows = results["splits"]["test"]["rows"]["warm items"]
+    assert rows["GAUC"] > results["baselines"]["test"]["popularity"]["rows"]["all"]["GAUC"] + 0.1
+
+
+@pytest.mark.slow
 def test_a_comparison_pairs_users(tables: Path, tmp_path: Path) -> None:
     compare = {"models": [NAML, POOLING], "seeds": [1]}
     exp = {**RANK_ALL, "mode": "compare", "compare": compare, "baselines": ["popularity"]}

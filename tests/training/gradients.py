@@ -75,6 +75,8 @@ def configs(root: Path) -> dict[str, RunConfig]:
     found = {name: cllm4rec_steps(root, more) for name, more in CLLM4REC.items()}
     found |= {name: recsysllm_steps(root, {"train": more}) for name, more in RECSYSLLM.items()}
     found["sequences"] = sequence_steps(root)
+    negatives = {"strategy": "popularity", "shared": True, "count": 7}
+    found["sampled"] = sequence_steps(root, loss="sampled_softmax", negatives=negatives)
     for name, more in FSDP.items():
         if name == "fsdp bricks":
             config = lora_config(root / "clicked", root, dropout=0.0)
@@ -86,7 +88,7 @@ def configs(root: Path) -> dict[str, RunConfig]:
     return found
 
 
-def sequence_steps(root: Path) -> RunConfig:
+def sequence_steps(root: Path, **more: Any) -> RunConfig:
     """Rows in units of a user's sequence, which processes share out."""
     user = {"name": "sasrec", "positions": "oldest", "dropout": 0.0, "num_layers": 1}
     model = {
@@ -95,7 +97,7 @@ def sequence_steps(root: Path) -> RunConfig:
         "item": {"name": "id", "id_dropout": 0.0},
         "user": user,
     }
-    train = {"epochs": 1, "batch_size": 4, "sequences": True}
+    train = {"epochs": 1, "batch_size": 4, "sequences": True, **more}
     return tiny_config(
         root / "clicked", root / "runs", model={**model, "predictor": {"name": "dot"}}, train=train
     )

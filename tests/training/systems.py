@@ -24,6 +24,20 @@ def bricks(root: Path) -> RunConfig:
     return tiny_config(tables, root / "runs", train=train)
 
 
+def sampled(root: Path) -> RunConfig:
+    """SASRec on sequences; the clicks of a step share negatives that are drawn anew every step."""
+    tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
+    model = {
+        "name": "sasrec", "hidden_size": 8, "item": {"name": "id"},
+        "user": {"name": "sasrec", "positions": "oldest"}, "predictor": {"name": "dot"},
+    }  # fmt: skip
+    train = {
+        "epochs": 3, "batch_size": 4, "acc_batch": 2, "sequences": True, "checkpoint_steps": 2,
+        "loss": "sampled_softmax", "negatives": {"strategy": "uniform", "shared": True, "count": 9},
+    }  # fmt: skip
+    return tiny_config(tables, root / "runs", model=model, train=train)
+
+
 def lora(root: Path) -> RunConfig:
     """NAML over a language model that learns by LoRA above a cached layer."""
     tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=10)
@@ -96,6 +110,7 @@ def recsysllm(root: Path) -> RunConfig:
 
 MORE: dict[str, Callable[[Path], RunConfig]] = {
     "lora": lora,
+    "sampled": sampled,
     "cllm4rec_by_loss": cllm4rec_by_loss,
 }
 SYSTEMS: dict[str, Callable[[Path], RunConfig]] = {

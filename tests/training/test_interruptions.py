@@ -214,7 +214,7 @@ KILLS = [  # one after the other, each of what the run before has left
 ]
 
 
-KILLED = ("bricks", "lora", "cllm4rec_by_loss", "recsysllm")
+KILLED = ("bricks", "lora", "sampled", "cllm4rec_by_loss", "recsysllm")
 KILL_CHAINS = [
     *(pytest.param(name, [*KILLS[:3], (RESULTS, 0)], id=name) for name in KILLED if name != "lora"),
     *(pytest.param(name, KILLS, id=f"{name}, all", marks=pytest.mark.nightly) for name in KILLED),

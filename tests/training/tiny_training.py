@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "loss": "softmax",
     "margin": 0.9,
     "negative_weight": 10.0,
+    "calibration": 0.75,
     "optimizer": "adamw",
     "lr": 0.01,
     "item_lr": None,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from legos.data.batch import Batch, CatalogueRows
+from legos.data.batch import Batch
+from legos.data.catalogue_rows import CatalogueRows
 from legos.errors import ConfigError
 from legos.item.id import IDConfig
 from legos.recommender import Recommender, Scored

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from legos.predictor.cosine import CosineConfig
-from legos.systems.bricks.losses import Contrast, batch_loss
+from legos.systems.bricks.losses import LossSettings, batch_loss
 from legos.user.simplex import Aggregation, SimpleX, SimpleXConfig
 from tests.bricks import HIDDEN_SIZE, random_batch, random_recommender, random_store, user_input
 from tests.user.built import built
@@ -65,7 +65,7 @@ def test_a_step_of_the_whole_model_is_the_papers_loss() -> None:
     ).eval()
     batch, items = random_batch(store)
     scored = model(batch, items)
-    _, losses = batch_loss("cosine_contrastive", scored, batch, len(batch), Contrast(0.1, 3.0))
+    _, losses = batch_loss("cosine_contrastive", scored, batch, len(batch), LossSettings(0.1, 3.0))
     found = losses.tolist()
     vectors = model.encode_items(items).detach().double().numpy()
     for row, loss in enumerate(found):

@@ -120,6 +120,8 @@ def _batch(workplace: Workplace, rows: Rows) -> Table:
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
     table.add_row(f"history ({'S' if batch.reads else 'B'}, H)", str(tuple(batch.history.shape)))
     table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
+    if batch.drawn.shared is not None:
+        table.add_row("shared negatives (K)", str(tuple(batch.drawn.shared.shape)))
     table.add_row("item vectors (N, D)", f"({len(items)}, {workplace.config.bricks.hidden_size})")
     for name, tokens in items.texts.items():
         table.add_row(f"tokens of {name} (P)", f"({tokens.values.numel()})")

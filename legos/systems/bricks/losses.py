@@ -5,6 +5,10 @@ equation 11). ``bce``: binary cross-entropy of every candidate, mean over a row'
 ``bpr``: Bayesian personalised ranking (Rendle et al., UAI 2009), mean over a row's negatives.
 ``cosine_contrastive``: SimpleX (Mao et al., CIKM 2021, section 4.1), of scores that are cosines.
 
+For large catalogues: ``gbce``: generalised binary cross-entropy (gSASRec; Petrov and Macdonald,
+RecSys 2023). ``sampled_softmax``: that over all items, estimated from a sample (Bengio and Senécal,
+IEEE Transactions on Neural Networks, 2008).
+
 Over the whole catalogue: ``full_softmax``: -log softmax at the click. ``multinomial``: its sum over
 all clicks of an impression (Multi-VAE, Liang et al., WWW 2018, equation 2).
 """
@@ -20,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from legos.blocks.linear_cross_entropy import linear_cross_entropy
-from legos.data.batch import Batch
+from legos.data.batch import Batch, Drawn
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, nearest
 from legos.recommender import Factors, Recommender, Scored
@@ -45,27 +49,70 @@ def bpr_loss(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return _masked_mean(losses, mask[:, 1:])
 
 
-class Contrast(NamedTuple):
-    """What ``cosine_contrastive`` has to be told.
+class LossSettings(NamedTuple):
+    """Numbers of single losses.
 
     Attributes:
-        margin: m, the cosine below which a negative costs nothing.
-        negative_weight: w, of all negatives of a row together, against its click.
+        margin: m of ``cosine_contrastive``, the cosine below which a negative costs nothing.
+        negative_weight: w of it, of all negatives of a row together, against its click.
+        calibration: t of ``gbce``.
     """
 
     margin: float = 0.9
     negative_weight: float = 10.0
+    calibration: float = 0.75
 
 
-_USUAL = Contrast()
+_USUAL, _ALL_OTHERS = LossSettings(), Drawn()
 
 
 def cosine_contrastive_loss(
-    scores: Tensor, labels: Tensor, mask: Tensor, contrast: Contrast
+    scores: Tensor, labels: Tensor, mask: Tensor, settings: LossSettings
 ) -> Tensor:
     """1 - click's cosine + w * mean over a row's negatives of max(0, cosine - m)."""
-    above = (scores[:, 1:] - contrast.margin).relu()  # (B, K)
-    return 1 - scores[:, 0] + contrast.negative_weight * _masked_mean(above, mask[:, 1:])
+    above = (scores[:, 1:] - settings.margin).relu()  # (B, K)
+    return 1 - scores[:, 0] + settings.negative_weight * _masked_mean(above, mask[:, 1:])
+
+
+def positive_power(rate: float, calibration: float) -> float:
+    """β of gBCE, α (t (1 - 1/α) + 1/α): from 1 at t = 0 to α at t = 1.
+
+    Args:
+        rate: α, the share of the other items that a row has for negatives.
+        calibration: t; at 1 scores estimate probabilities, at 0 the loss is ``bce``.
+    """
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def generalised_binary_loss(scores: Tensor, labels: Tensor, mask: Tensor, power: float) -> Tensor:
+    """-(log σ(s⁺)^β + Σ log(1 - σ(s⁻))) / (1 + K), with s⁺ of the click and β = ``power``.
+
+    The gBCE of Petrov and Macdonald. It is computed as (β softplus(-s⁺) + Σ softplus(s⁻)) /
+    (1 + K), which no score overflows: the authors' code transforms s⁺ to log(1 / (σ(s⁺)^-β - 1))
+    before a usual binary cross-entropy, for which it needs float64 and bounds.
+    """
+    positive = power * functional.softplus(-scores[:, 0])
+    others = functional.softplus(scores[:, 1:]).masked_fill(~mask[:, 1:], 0.0)
+    return (positive + others.sum(1)) / mask.sum(1)
+
+
+def sampled_softmax_loss(
+    scores: Tensor, labels: Tensor, mask: Tensor, log_counts: Tensor | None
+) -> Tensor:
+    """-s⁺ + log(exp(s⁺) + Σ exp(s⁻ - log(K q⁻))), an estimate of -log softmax over all items.
+
+    An item of which K draws bring K q on average counts 1/(K q) each time, the logQ correction of
+    Yi et al., RecSys 2019. Draws of the click itself are masked. So the sum has the
+    mean Σ exp(s) over all items. Nothing is subtracted from s⁺: it is there with certainty
+    (Khrylchenko et al., "Correcting the LogQ Correction", RecSys 2025, arXiv 2507.09331). Were
+    log(K q⁺) subtracted too, as Yi et al. do, uniform draws would have no correction at all.
+
+    Args:
+        log_counts: ``(B, K)`` or ``(K,)``; None: 0.
+    """
+    others = scores[:, 1:] if log_counts is None else scores[:, 1:] - log_counts
+    others = others.masked_fill(~mask[:, 1:], float("-inf"))
+    return torch.cat([scores[:, :1], others], 1).logsumexp(1) - scores[:, 0]
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -73,8 +120,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "bce": binary_loss,
     "bpr": bpr_loss,
     "cosine_contrastive": cosine_contrastive_loss,
+    "gbce": generalised_binary_loss,
+    "sampled_softmax": sampled_softmax_loss,
 }
-"""By name: ``(scores (B, C), labels (B, C), mask (B, C)) -> (B,)``, of one also ``contrast``."""
+"""By name: ``(scores (B, C), labels (B, C), mask (B, C)) -> (B,)``; some take more."""
 
 
 CATALOGUE_LOSSES = ("full_softmax", "multinomial")
@@ -101,7 +150,7 @@ def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
 
 
 def batch_loss(
-    name: str, scored: Scored, batch: Batch, counted: int, contrast: Contrast = _USUAL
+    name: str, scored: Scored, batch: Batch, counted: int, settings: LossSettings = _USUAL
 ) -> tuple[Tensor, Tensor]:
     """The loss of a batch; see :func:`row_losses` and :func:`catalogue_loss`.
 
@@ -110,7 +159,7 @@ def batch_loss(
         scored: what the model gave.
         batch: that it was given.
         counted: rows that count, the first ones.
-        contrast: of cosine_contrastive.
+        settings: of single losses.
 
     Returns:
         Its sum over these rows, and the loss of each, ``(counted,)`` without a gradient.
@@ -131,22 +180,28 @@ def batch_loss(
     if name in CATALOGUE_LOSSES:
         losses = catalogue_loss(scores, batch)
     else:
-        losses = row_losses(name, scores, batch.labels, batch.candidate_mask, contrast)
+        losses = row_losses(name, scores, batch.labels, batch.candidate_mask, settings, batch.drawn)
     losses = (losses if penalty is None else losses + penalty)[:counted]
     return losses.sum(), losses.detach()
 
 
 def row_losses(
-    name: str, scores: Tensor, labels: Tensor, mask: Tensor, contrast: Contrast = _USUAL
+    name: str,
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    settings: LossSettings = _USUAL,
+    drawn: Drawn = _ALL_OTHERS,
 ) -> Tensor:
     """The loss of each row, in float32 where the scores are of half precision.
 
     Args:
-        name: softmax, bce, bpr or cosine_contrastive.
+        name: one of ``LOSSES``.
         scores: ``(B, C)``, column 0 is the click.
         labels: ``(B, C)`` float32.
         mask: ``(B, C)`` bool, True = a real candidate; column 0 always is.
-        contrast: of cosine_contrastive.
+        settings: of single losses.
+        drawn: how negatives were drawn.
 
     Returns:
         ``(B,)`` float32, or float64 like the scores.
@@ -155,8 +210,12 @@ def row_losses(
         raise ConfigError(f"exp.train.loss: unknown loss {name!r}; {nearest(name, LOSSES)}")
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    told = {"contrast": contrast} if name == "cosine_contrastive" else {}
-    return LOSSES[name](scores, labels.to(scores.dtype), mask, **told)
+    more: dict[str, tuple[object, ...]] = {
+        "cosine_contrastive": (settings,),
+        "gbce": (positive_power(drawn.rate, settings.calibration),),
+        "sampled_softmax": (drawn.log_counts,),
+    }
+    return LOSSES[name](scores, labels.to(scores.dtype), mask, *more.get(name, ()))
 
 
 def _masked_mean(losses: Tensor, mask: Tensor) -> Tensor:

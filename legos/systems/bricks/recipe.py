@@ -16,7 +16,7 @@ from legos.data.items import ItemStore
 from legos.errors import ConfigError, Diverged
 from legos.recommender import Recommender
 from legos.records import Count
-from legos.systems.bricks.losses import CachedItems, Contrast, batch_loss
+from legos.systems.bricks.losses import CachedItems, LossSettings, batch_loss
 from legos.training.distributed import Replicas, is_shared_out, rank_part
 from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
@@ -135,7 +135,7 @@ class BricksRecipe(Recipe):
         self.rows_per_step = self.stream.rows_per_step
         self.progress = Progress()
         self.early_stopping = early_stopping or EarlyStopping.of(config)
-        self._contrast = Contrast(config.margin, config.negative_weight)
+        self._settings = LossSettings(config.margin, config.negative_weight, config.calibration)
 
     @property
     def model(self) -> nn.Module:
@@ -170,7 +170,7 @@ class BricksRecipe(Recipe):
         return Step(
             pieces=[
                 Piece(
-                    self.rows.batch(units, pass_number=step.pass_number),
+                    self.rows.batch(units, pass_number=step.pass_number, step=number),
                     self.rows.count(units[:counted]),
                 )
                 for units, counted in parts
@@ -196,7 +196,7 @@ class BricksRecipe(Recipe):
             whole = batch.targets is not None  # every item competes: nothing is to be selected
             items = self.store.whole() if whole else self.store.batch(batch.items)
             scored = model(batch, items, self.profiles, vectors)
-            total, losses = batch_loss(config.loss, scored, batch, piece.counted, self._contrast)
+            total, losses = batch_loss(config.loss, scored, batch, piece.counted, self._settings)
         return Loss(
             total,
             counts=[piece.counted],

@@ -1,0 +1,94 @@
+"""Which ways to train fit which bricks."""
+
+from __future__ import annotations
+
+from legos.config.model_schema import ModelConfig
+from legos.config.train_schema import TrainConfig
+from legos.errors import ConfigError
+from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, bricks
+
+
+def refuse_other_training(train: TrainConfig, model: ModelConfig) -> None:
+    """Raise ConfigError where bricks cannot be trained so."""
+    _refuse_other_scores(train.loss, model)
+    _refuse_other_negatives(train, model.user)
+    _refuse_sequences(train, model.user)
+
+
+def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
+    """Raise ConfigError for bricks whose scores a loss cannot be computed from."""
+    user, predictor = model.user, model.predictor
+    if loss == "cosine_contrastive" and not predictor.gives_cosines:
+        raise ConfigError(
+            "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
+            f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
+            "learn_temperature false (--predictor cosine)"
+        )
+    if loss not in ("full_softmax", "multinomial"):
+        return
+    if user.output not in ("vector", "interests"):
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items, but user encoder {user.name} makes "
+            "another user for every candidate; take softmax, bce or bpr"
+        )
+    if not predictor.scores_catalogue:
+        known = (
+            bricks("predictor").validate({"name": name}) for name in bricks("predictor").names()
+        )
+        able = [
+            each.name
+            for each in known
+            if isinstance(each, PredictorConfig) and each.scores_catalogue
+        ]
+        raise ConfigError(
+            f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
+            f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
+        )
+
+
+def _refuse_other_negatives(train: TrainConfig, user: UserEncoderConfig) -> None:
+    """Raise ConfigError for negatives that do not go with the loss or with one another."""
+    strategy, shared = train.negatives.strategy, train.negatives.shared
+    drawn = {"gbce": ("uniform",), "sampled_softmax": ("uniform", "popularity")}
+    fitting = drawn.get(train.loss)
+    if fitting and strategy not in fitting:
+        raise ConfigError(
+            f"exp.train.loss {train.loss} corrects for how negatives are drawn, and not for "
+            f"strategy {strategy}; set exp.train.negatives.strategy to {' or '.join(fitting)}"
+        )
+    if train.loss in ("full_softmax", "multinomial") or not shared:
+        return
+    if strategy not in ("uniform", "popularity"):
+        raise ConfigError(
+            f"exp.train.negatives.shared: strategy {strategy} has other negatives for every click; "
+            "set exp.train.negatives.strategy to uniform or popularity, or shared to false"
+        )
+    if user.output not in ("vector", "interests"):
+        raise ConfigError(
+            f"exp.train.negatives.shared: user encoder {user.name} makes another user for every "
+            "candidate, so that clicks cannot share them; set it to false"
+        )
+
+
+def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
+    """Raise ConfigError where a user's sequence cannot be read once for all rows."""
+    if not train.sequences:
+        return
+    if not user.reads_prefixes:
+        known = (bricks("user").config(name) for name in bricks("user").names())
+        able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
+        raise ConfigError(
+            f"exp.train.sequences: user encoder {user.name} with these settings does not give the "
+            f"user after every click in one reading; set it to false, or take one of "
+            f"{', '.join(able)} (sasrec and transformer with positions oldest, transformer with "
+            "causal true and pooling last, too)"
+        )
+    if train.history != "given" or train.loss == "multinomial":
+        raise ConfigError(
+            "exp.train.sequences needs a row a click with a given history; set it to false, or "
+            "exp.train.history to given and another loss than multinomial"
+        )
+
+
+def _may_read_prefixes(settings: type[BrickConfig]) -> bool:
+    return "reads_prefixes" in vars(settings)
