@@ -46,6 +46,11 @@ class BadLine(DataError):
         super().__init__(f"{at}: {message}")
         self.at = at
         self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[BadLine], tuple[str, str, str]]:
+        """Between processes it goes by what it was made of."""
+        return BadLine, (self.at, self.kind, self.message)
 
 
 @dataclass

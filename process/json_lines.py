@@ -1,4 +1,7 @@
-"""Streaming of (compressed) files with one JSON object a line; one line in memory at a time."""
+"""Streaming of (compressed) files with one JSON object a line; one line in memory at a time.
+
+:mod:`process.json_blocks` reads large files faster.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import ast
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 from legos.data.texts import one_line
 from legos.errors import DataError
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
-from process.opening import BAD_GZIP, decompressed
+from process.opening import BAD_GZIP, damaged_gzip, decompressed
 from process.ties import line_hash
 
 _LINES_A_TICK = 10_000
@@ -33,8 +37,8 @@ class Row(NamedTuple):
     raw: bytes = b""
 
     @property
-    def content(self) -> int:
-        """64 bits that depend on what the line says, not on where it stands."""
+    def content(self) -> bytes:
+        """8 bytes that depend on what the line says, not on where it stands."""
         return line_hash(self.raw)
 
     @property
@@ -77,6 +81,8 @@ class Row(NamedTuple):
             BadLine: neither text nor number, nor a list of such.
         """
         value = self.values.get(key)
+        if type(value) is str:
+            return one_line(value)
         parts = value if isinstance(value, list) else [value]
         texts = []
         for part in parts:
@@ -157,8 +163,7 @@ def read_json_lines(
         DataError: a file is missing, empty or cut short; or a line is bad. Names file and line.
     """
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
+        refuse_missing(path)
         with (
             path.open("rb") as raw,
             progress_bar(purpose, path.stat().st_size, percent=True) as bar,
@@ -170,7 +175,8 @@ def read_json_lines(
                 if bad is not None:
                     bad.lines += 1
                 try:
-                    values = _parse(path, line, text, python_too, bad)
+                    notes = None if bad is None else bad.notes
+                    values = parse_line(path, line, text, python_too, notes)
                 except BadLine as error:
                     if bad is None:
                         raise
@@ -178,7 +184,18 @@ def read_json_lines(
                     continue
                 yield Row(path, line, values, text)
             if line == 0:
-                raise DataError(f"{path}: the file is empty, expected one JSON object a line")
+                refuse_empty(path)
+
+
+def refuse_missing(path: Path) -> None:
+    """Raise DataError where there is no file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+
+
+def refuse_empty(path: Path) -> NoReturn:
+    """Raise DataError for a file without lines."""
+    raise DataError(f"{path}: the file is empty, expected one JSON object a line")
 
 
 def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -190,16 +207,25 @@ def _lines(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
                 if text.strip():
                     yield line, text
     except BAD_GZIP as error:
-        raise DataError(
-            f"{path}:{line + 1}: the gzip file is damaged or cut short after line {line} "
-            f"({error}); fetch it again"
-        ) from None
+        raise damaged_gzip(path, line, error) from None
 
 
-def _parse(
-    path: Path, line: int, text: bytes, python_too: bool, bad: BadLines | None
+def parse_line(
+    path: Path, line: int, text: bytes, python_too: bool, notes: Counter[str] | None
 ) -> dict[str, Any]:
+    """The object of a line.
+
+    Args:
+        path, line: where it stands.
+        text: its bytes.
+        python_too: it may also be a Python dict of plain values.
+        notes: counts lines with half a character; without it they are errors.
+
+    Raises:
+        BadLine: no object.
+    """
     value: Any
+    text = text.rstrip(b"\n")  # Python guesses an encoding from the last bytes
     try:
         value = json.loads(text)
     except UnicodeDecodeError as error:
@@ -221,19 +247,21 @@ def _parse(
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise BadLine(at, "not a JSON object", f"a JSON {kind}, expected an object")
-    return _with_whole_characters(at, value, bad)
+    return _with_whole_characters(at, value, notes)
 
 
-def _with_whole_characters(at: str, value: dict[str, Any], bad: BadLines | None) -> dict[str, Any]:
+def _with_whole_characters(
+    at: str, value: dict[str, Any], notes: Counter[str] | None
+) -> dict[str, Any]:
     """Replace what JSON can write and UTF-8 cannot: a surrogate without its other half."""
     dumped = json.dumps(value, ensure_ascii=False, default=str)
     if not _SURROGATE.search(dumped):
         return value
-    if bad is None:
+    if notes is None:
         raise BadLine(
             at, "half a character", "holds half a character (an unpaired surrogate such as \\ud83d)"
         )
-    bad.notes["lines with half a character, read with U+FFFD in its place"] += 1
+    notes["lines with half a character, read with U+FFFD in its place"] += 1
     whole: dict[str, Any] = json.loads(_SURROGATE.sub("\ufffd", dumped))
     return whole
 
@@ -244,7 +272,7 @@ def _parse_python(at: str, text: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise BadLine(at, "not UTF-8", f"not UTF-8 ({error.reason})") from None
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        reason = str(error).split("\n")[0][:80]
+        reason = str(error).split("\n")[0].split(": <ast.")[0][:80]  # no address in memory
         raise BadLine(
             at,
             "neither JSON nor a Python dict",

@@ -43,6 +43,20 @@ def decompressed(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
     yield stream
 
 
+def damaged_gzip(path: Path, line: int, error: BaseException) -> DataError:
+    """What to raise where lines of a gzip file end too early.
+
+    Args:
+        path: of the file.
+        line: number of the last whole line.
+        error: one of ``BAD_GZIP``.
+    """
+    return DataError(
+        f"{path}:{line + 1}: the gzip file is damaged or cut short after line {line} ({error}); "
+        "fetch it again"
+    )
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """``decompressed`` bytes of a file and the file itself, whose place says how far it is read.

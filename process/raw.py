@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class FurtherTable:
     columns: Mapping[str, np.ndarray]
     vocabularies: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, list[str]] = field(default_factory=dict)
-    texts: Mapping[str, list[str]] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

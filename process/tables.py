@@ -207,7 +207,7 @@ def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, 
                 f"--tokenizer {spec.name}={spec.source}: the name is that of another vocabulary "
                 f"({', '.join(sorted(taken))})"
             )
-    texts = [raw.items[name].tolist() for name in raw.text_fields]
+    texts: list[Sequence[str]] = [raw.items[name].tolist() for name in raw.text_fields]
     texts += [fields.values[name].tolist() for name in fields.texts]
     texts += [column for table in raw.further.values() for column in table.texts.values()]
     return {spec.name: make_tokenizer(spec, texts) for spec in specs}

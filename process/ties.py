@@ -68,10 +68,14 @@ def pair_hashes(
     return hashed
 
 
-def line_hash(line: bytes) -> int:
-    """64 bits that depend on what a line says, not on where it stands."""
-    digest = hashlib.blake2b(line.strip(), digest_size=_DIGEST).digest()
-    return int.from_bytes(digest, "little")
+def line_hash(line: bytes) -> bytes:
+    """8 bytes that depend on what a line says, not on where it stands."""
+    return hashlib.blake2b(line.strip(), digest_size=_DIGEST).digest()
+
+
+def as_numbers(digests: Sequence[bytes]) -> np.ndarray:
+    """``(n,)`` uint64 of as many ``line_hash``."""
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,14 @@ def count_ties(user: np.ndarray, time: np.ndarray) -> TimeTies:
 def _hashes(ids: Sequence[str], seed: int) -> np.ndarray:
     """``(n,)`` uint64."""
     key = hashlib.blake2b(str(seed).encode("ascii"), digest_size=_DIGEST).digest()
-    digests = b"".join(
-        hashlib.blake2b(
-            name.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=key
-        ).digest()
-        for name in ids
+    return as_numbers(
+        [
+            hashlib.blake2b(
+                name.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=key
+            ).digest()
+            for name in ids
+        ]
     )
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 Id = TypeVar("Id")

@@ -51,6 +51,10 @@ def plain_text(text: str) -> str:
 
 def one_line(text: str) -> str:
     """``plain_text`` with every run of white space as one blank."""
+    if text.isprintable() and "&" not in text and "<" not in text:
+        if "  " not in text and text[:1] != " " != text[-1:]:
+            return text  # as most are; a blank is the only white space that is printable
+        return " ".join(text.split())
     return " ".join(plain_text(text).split())
 
 

@@ -51,7 +51,7 @@ class TextTokenizer(ABC):
 
     def encode(self, texts: Sequence[str], description: str) -> RaggedArray:
         """Token ids (int32) of every text, equal texts being cut once."""
-        codes, distinct = pd.factorize(np.asarray(texts, dtype=object))
+        codes, distinct = pd.factorize(np.asarray(list(texts), dtype=object))
         return self._encode(distinct.tolist(), description).select(codes)
 
     @abstractmethod

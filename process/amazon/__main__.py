@@ -33,8 +33,9 @@ expected, .gz or not:
 
 A rating of 0, null or none at all is unknown. An empty category falls back to main_category or
 main_cat, an empty description to features; numbers may be strings, times seconds or milliseconds.
-The reviews are read twice, so memory grows with what passes the filters and with the metadata
-(with --clicked-only or --item-core: of clicked items alone).
+The files are read once, on all cores. Texts of reviews wait in temporary files (in TMPDIR) until
+it is known which reviews pass the filters; memory also grows with the metadata (with
+--clicked-only or --item-core: of clicked items alone).
 """
 PREPARED = """\
 Build tables from a prepared folder.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from legos.errors import DataError
 from process.amazon.metadata import Metadata, items_frame, read_metadata
 from process.amazon.public import PublicData, read_public
-from process.amazon.reviews import read_reviews, read_texts
+from process.amazon.reviews import Reviews, read_reviews
 from process.amazon.sequences import read_sequences
 from process.bad_lines import MAX_BAD, BadLines
 from process.interactions.filters import Filters, apply_filters
@@ -76,14 +76,10 @@ def read_amazon(
     Raises:
         DataError: a damaged file, too many bad lines, or nothing passes the filters.
     """
-    interactions, oddities = read_reviews(reviews, BadLines(max_bad))
-    described = _described(interactions, metadata, options, max_bad)
+    found = read_reviews(reviews, BadLines(max_bad))
+    described = _described(found.interactions, metadata, options, max_bad)
     sources = [*reviews, *metadata]
-    layout = "amazon-reviews"
-    return _build(
-        name, layout, interactions, described, oddities, sources, options,
-        texts=lambda places: read_texts(reviews, places),
-    )  # fmt: skip
+    return _build(name, "amazon-reviews", found, described, sources, options)
 
 
 def read_prepared(
@@ -116,23 +112,21 @@ def read_prepared(
     described = _described(interactions, metadata, options, max_bad)
     if metadata and not described.items.keys() >= set(interactions.item_ids):
         read_sequences(sequences, frozenset(described.items))  # raises with the line
-    layout, sources = "amazon-prepared", [sequences, *metadata]
-    return _build(name, layout, interactions, described, {}, sources, options, texts=_no_texts)
+    found = Reviews(interactions, None, {})
+    sources = [sequences, *metadata]
+    return _build(name, "amazon-prepared", found, described, sources, options)
 
 
 def _prepared_reviews(
     reviews: Path, metadata: Sequence[Path], name: str, options: Options, max_bad: float
 ) -> RawData:
-    interactions, oddities = read_reviews([reviews], BadLines(max_bad))
-    described = _described(interactions, metadata, options, max_bad)
+    found = read_reviews([reviews], BadLines(max_bad))
+    described = _described(found.interactions, metadata, options, max_bad)
     if metadata:
-        unknown = sorted(set(interactions.item_ids) - described.items.keys())
+        unknown = sorted(set(found.interactions.item_ids) - described.items.keys())
         if unknown:
             raise DataError(f"{reviews}: item {unknown[0]!r} is not in {metadata[0].name}")
-    return _build(
-        name, "amazon-prepared", interactions, described, oddities, [reviews, *metadata], options,
-        texts=lambda places: read_texts([reviews], places),
-    )  # fmt: skip
+    return _build(name, "amazon-prepared", found, described, [reviews, *metadata], options)
 
 
 def read_cllm4rec(folder: Path, *, name: str) -> RawData:
@@ -172,23 +166,17 @@ def _described(
     return described
 
 
-def _no_texts(places: np.ndarray) -> dict[str, list[str]]:
-    return {}
-
-
 def _build(
     name: str,
     layout: str,
-    interactions: Interactions,
+    reviews: Reviews,
     metadata: Metadata,
-    oddities: Mapping[str, int],
     sources: list[Path],
     options: Options,
-    *,
-    texts: Callable[[np.ndarray], dict[str, list[str]]],
 ) -> RawData:
-    """Filter, split, draw. ``texts``: the texts of chosen places."""
-    counts = {**oddities, **metadata.oddities}
+    """Filter, split, draw."""
+    interactions = reviews.interactions
+    counts = {**reviews.oddities, **metadata.oddities}
     further: list[str] = []
     if options.whole_catalogue:
         unclicked = metadata.items.keys() - set(interactions.item_ids)
@@ -214,6 +202,7 @@ def _build(
     else:
         counts["held-out interactions without a history, in no impression"] = unasked
     items, text_fields, category_fields = items_frame(kept.item_ids, metadata.items)
+    texts = reviews.texts.columns(kept.place) if reviews.texts is not None else {}
     return RawData(
         name=name,
         layout=layout,
@@ -226,6 +215,6 @@ def _build(
         sources=sources,
         oddities=counts,
         settings=asdict(options),
-        further=reviews_table(kept, codes, texts(kept.place)),
+        further=reviews_table(kept, codes, texts),
         time_ties=None if kept.content is None else count_ties(kept.user, kept.time),
     )

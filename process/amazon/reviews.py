@@ -1,22 +1,24 @@
 """Review files of three releases and of the prepared sets, one JSON object a line.
 
-They are read twice: users, items, ratings and times first, then the texts of what passed the
-filters, so that memory grows with what is kept.
+They are read once. Texts go to disk until it is known which reviews pass the filters.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from process.bad_lines import BadLine, BadLines
 from process.interactions.rows import Collector, Interactions
-from process.json_lines import Row, read_json_lines
+from process.json_blocks import Lines, read_blocks
+from process.json_lines import Row
 from process.moments import UNKNOWN_TIME, read_moment
+from process.spilled_texts import SpilledTexts, TextBlock
 
 MOST_STARS = 5
 TEXTS = ("review", "headline")
@@ -71,8 +73,23 @@ def detect_format(row: Row) -> ReviewFormat:
     )
 
 
-def read_reviews(paths: Sequence[Path], bad: BadLines) -> tuple[Interactions, dict[str, int]]:
-    """Users, items, ratings and times of all reviews, and counts of oddities.
+class Reviews(NamedTuple):
+    """What review files hold.
+
+    Attributes:
+        interactions: users, items, ratings and times.
+        texts: one row an interaction, without markup, each on one line; ``Interactions.place`` is
+            its number. None where there are none.
+        oddities: counts.
+    """
+
+    interactions: Interactions
+    texts: SpilledTexts | None
+    oddities: dict[str, int]
+
+
+def read_reviews(paths: Sequence[Path], bad: BadLines) -> Reviews:
+    """All reviews.
 
     A rating of 0, null or NaN, and a missing one, is unknown; so is a time that is null or missing.
 
@@ -83,76 +100,49 @@ def read_reviews(paths: Sequence[Path], bad: BadLines) -> tuple[Interactions, di
     Raises:
         DataError: a damaged file, or too many bad lines; names file and line.
     """
-    collector = Collector()
-    unrated = undated = 0
-    for place, (row, known) in enumerate(_rows(paths, "reading interactions", bad)):
-        try:
-            user, item = row.id(known.user), row.id(known.item)
-            rating = _rating(row, known)
-            time = read_moment(row, known.time, bad.notes, milliseconds=known.milliseconds)
-            _check_texts(row, known)
-            collector.add(user, item, rating, time, content=row.content, place=place)
-        except BadLine as error:
-            bad.add(error)
-        else:
-            unrated += math.isnan(rating)
-            undated += time == UNKNOWN_TIME
+    collector, texts = Collector(), SpilledTexts(TEXTS)
+    for interactions, written in read_blocks(paths, "reading reviews", parse_reviews, bad):
+        collector.extend(interactions)
+        texts.add(written)
     bad.check()
+    found = collector.done()
     oddities = {
-        "reviews without a rating": unrated,
-        "reviews without a time, put before all others of their user": undated,
+        "reviews without a rating": int(np.isnan(found.rating).sum()),
+        "reviews without a time, put before all others of their user": int(
+            (found.time == UNKNOWN_TIME).sum()
+        ),
         **bad.oddities(),
     }
-    return collector.done(), oddities
+    return Reviews(found, texts, oddities)
 
 
-def read_texts(paths: Sequence[Path], places: np.ndarray) -> dict[str, list[str]]:
-    """The texts of chosen reviews, each on one line without markup, "" where there is none.
-
-    Args:
-        paths: the files that ``read_reviews`` read.
-        places: ``(K,)`` int64 ``Interactions.place`` of the reviews wanted.
-
-    Returns:
-        By field ``review`` and ``headline`` ``K`` texts; a field that nobody filled is left out.
-
-    Raises:
-        DataError: a damaged file; names file and line.
-    """
-    row_of_place = {place: row for row, place in enumerate(places.tolist())}
-    texts = {field: [""] * len(places) for field in TEXTS}
-    rows = _rows(paths, "reading review texts", BadLines(max_share=1))
-    for place, (row, known) in enumerate(rows):
-        wanted = row_of_place.get(place)
-        if wanted is not None:
-            texts["review"][wanted] = row.text(known.review)
-            texts["headline"][wanted] = row.text(known.headline)
-    return {field: found for field, found in texts.items() if any(found)}
-
-
-def _rows(paths: Sequence[Path], purpose: str, bad: BadLines) -> Iterator[tuple[Row, ReviewFormat]]:
-    """The lines of all files, each with the release of its file."""
-    for path in paths:
-        known: ReviewFormat | None = None
-        for row in read_json_lines([path], purpose, bad=bad):
-            try:
-                known = known or detect_format(row)
-            except BadLine as error:
-                bad.add(error)
-                continue
-            yield row, known
+def parse_reviews(
+    lines: Lines, known: ReviewFormat | None
+) -> tuple[tuple[Collector, TextBlock], ReviewFormat | None]:
+    """The reviews of a block; ``known``: the release of the file, told by its first lines."""
+    found, texts = list[tuple[str, str, float, int, bytes]](), list[str]()
+    for row in lines:
+        try:
+            known = known or detect_format(row)
+            user, item = row.id(known.user), row.id(known.item)
+            rating = _rating(row, known)
+            time = read_moment(row, known.time, lines.notes, milliseconds=known.milliseconds)
+            written = row.text(known.review), row.text(known.headline)
+        except BadLine as error:
+            lines.refuse(error)
+        else:
+            found.append((user, item, rating, time, row.content))
+            texts += written
+    return (Collector.of_rows(found), TextBlock(texts)), known
 
 
 def _rating(row: Row, known: ReviewFormat) -> float:
+    value = row.values.get(known.rating)
+    if type(value) is float and 0 < value <= MOST_STARS:
+        return value
     value = row.number(known.rating)
     if value is None or math.isnan(value) or value == 0:
         return math.nan
     if not 0 < value <= MOST_STARS:
         raise row.bad(known.rating, f"a rating from 0 (unknown) to {MOST_STARS}")
     return float(value)
-
-
-def _check_texts(row: Row, known: ReviewFormat) -> None:
-    for key in (known.review, known.headline):
-        if not isinstance(row.values.get(key), str | None):
-            row.text(key)  # raises

@@ -151,7 +151,7 @@ def _collect(
     row_of_user = {user: row for row, user in enumerate(chosen)}
     row_of_book = {book: row for row, book in enumerate(books)}
     user, book, positive, time = array("i"), array("i"), array("b"), array("q")
-    content = array("Q")
+    content = bytearray()
     again = BadLines(max_share=1)  # the first pass has counted them
     for row in read_json_lines(paths, "collecting interactions", bad=again):
         try:
@@ -167,11 +167,11 @@ def _collect(
         book.append(book_row)
         positive.append(sign > 0)
         time.append(moment)
-        content.append(row.content)
+        content += row.content
     users, rows = np.asarray(user, dtype=np.int32), np.asarray(book, dtype=np.int32)
     moments = np.asarray(time, dtype=np.int64)
     pairs = pair_hashes(chosen, [str(book) for book in books], users, rows, seed)
-    order = np.lexsort((np.asarray(content, dtype=np.uint64), pairs, moments, users))
+    order = np.lexsort((np.frombuffer(content, dtype="<u8"), pairs, moments, users))
     _, first = np.unique(
         users[order].astype(np.int64) * len(books) + rows[order], return_index=True
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ CODES = "split"  # vocabulary of the column of the same name
 
 
 def reviews_table(
-    interactions: Interactions, codes: np.ndarray, texts: Mapping[str, list[str]]
+    interactions: Interactions, codes: np.ndarray, texts: Mapping[str, Sequence[str]]
 ) -> dict[str, FurtherTable]:
     """Table ``reviews``, one row an interaction; none where nobody said or rated anything."""
     if not texts and np.isnan(interactions.rating).all():

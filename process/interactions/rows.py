@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -123,11 +123,12 @@ class Interactions:
 
 @dataclass
 class Collector:
-    """Grows interactions one by one.
+    """Grows interactions one by one, or by what another collector has.
 
     Attributes:
         ordered: the source orders a user's interactions itself, by the order of ``add``.
         users, items: id -> number in order of first appearance.
+        content: 8 bytes an interaction.
     """
 
     ordered: bool = False
@@ -138,8 +139,7 @@ class Collector:
     item: array[int] = field(default_factory=lambda: array("i"))
     rating: array[float] = field(default_factory=lambda: array("f"))
     time: array[int] = field(default_factory=lambda: array("q"))
-    place: array[int] = field(default_factory=lambda: array("q"))
-    content: array[int] = field(default_factory=lambda: array("Q"))
+    content: bytearray = field(default_factory=bytearray)
 
     def add(
         self,
@@ -148,8 +148,7 @@ class Collector:
         rating: float = float("nan"),
         time: int = UNKNOWN_TIME,
         *,
-        content: int = 0,
-        place: int | None = None,
+        content: bytes = bytes(8),
     ) -> None:
         """Add an interaction.
 
@@ -157,19 +156,41 @@ class Collector:
             user, item: ids.
             rating: NaN = unknown.
             time: Unix seconds.
-            content: a hash of all that is said about it.
-            place: where it stands among all that was read; behind the last one when not given.
+            content: a hash of all that is said about it (``line_hash``).
         """
-        self.place.append(len(self.place) if place is None else place)
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.rating.append(rating)
         self.time.append(time)
-        self.content.append(content)
+        self.content += content
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple[str, str, float, int, bytes]]) -> Collector:
+        """What ``add`` makes of user, item, rating, time and content of each row, but faster."""
+        found = cls()
+        if rows:
+            users, items, ratings, times, contents = zip(*rows, strict=True)
+            found.user = array("i", _numbers(found.users, users))
+            found.item = array("i", _numbers(found.items, items))
+            found.rating, found.time = array("f", ratings), array("q", times)
+            found.content = bytearray(b"".join(contents))
+        return found
+
+    def extend(self, later: Collector) -> None:
+        """Add what another collector has, behind all there is."""
+        self.user.frombytes(_among(self.users, later.users)[np.asarray(later.user)].tobytes())
+        self.item.frombytes(_among(self.items, later.items)[np.asarray(later.item)].tobytes())
+        self.rating.extend(later.rating)
+        self.time.extend(later.time)
+        self.content += later.content
 
     def done(self) -> Interactions:
-        """The interactions in the order they came; users ordered by id, items by its hash."""
+        """The interactions in the order they came; users ordered by id, items by its hash.
+
+        The collector is empty afterwards.
+        """
         user_ids, item_ids = list(self.users), list(self.items)
+        self.users, self.items = {}, {}  # they take more memory than all else
         user, item = np.asarray(self.user, dtype=np.int32), np.asarray(self.item, dtype=np.int32)
         user_ids, user = _reordered(user_ids, user, by_id(user_ids))
         item_ids, item = _reordered(item_ids, item, by_hash(item_ids))
@@ -180,9 +201,19 @@ class Collector:
             item=item,
             rating=np.asarray(self.rating, dtype=np.float32),
             time=np.asarray(self.time, dtype=np.int64),
-            place=np.asarray(self.place, dtype=np.int64),
-            content=None if self.ordered else np.asarray(self.content, dtype=np.uint64),
+            place=np.arange(len(user), dtype=np.int64),
+            content=None if self.ordered else np.frombuffer(self.content, dtype="<u8"),
         )
+
+
+def _numbers(known: dict[str, int], ids: Sequence[str]) -> Iterator[int]:
+    known.update((name, number) for number, name in enumerate(dict.fromkeys(ids)))
+    return map(known.__getitem__, ids)
+
+
+def _among(known: dict[str, int], later: Iterable[str]) -> np.ndarray:
+    """``(n,)`` int32: the numbers of later ids; new ones get the next numbers."""
+    return np.fromiter((known.setdefault(name, len(known)) for name in later), dtype=np.int32)
 
 
 def _reordered(ids: list[str], rows: np.ndarray, order: np.ndarray) -> tuple[list[str], np.ndarray]:

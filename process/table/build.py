@@ -127,8 +127,8 @@ def _open(given: FileOrFrame, what: str, options: Options) -> Source:
     return open_source(given, what, encoding=options.encoding, quotes=options.quotes)
 
 
-def _texts(raw: RawData) -> dict[str, list[str]]:
-    texts = {name: raw.items[name].tolist() for name in raw.text_fields}
+def _texts(raw: RawData) -> dict[str, Sequence[str]]:
+    texts: dict[str, Sequence[str]] = {name: raw.items[name].tolist() for name in raw.text_fields}
     if raw.user_fields is not None:
         for name in raw.user_fields.texts:
             texts[f"users.{name}"] = raw.user_fields.values[name].tolist()

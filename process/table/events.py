@@ -131,9 +131,9 @@ class Events:
 
 
 def _hashes(names: Sequence[str]) -> np.ndarray:
-    from process.ties import line_hash
+    from process.ties import as_numbers, line_hash
 
-    return np.array([line_hash(name.encode("utf-8")) for name in names], dtype=np.uint64)
+    return as_numbers([line_hash(name.encode("utf-8")) for name in names])
 
 
 def read_events(

@@ -12,7 +12,7 @@ import pytest
 from legos.errors import ConfigError, DataError
 from process.amazon.__main__ import build_parser
 from process.amazon.assemble import Options, read_amazon
-from process.amazon.reviews import read_reviews, read_texts
+from process.amazon.reviews import read_reviews
 from process.bad_lines import BadLine, BadLines
 from process.interactions.impressions import Negatives
 from process.json_lines import Row, read_json_lines
@@ -145,7 +145,7 @@ BAD = (
 def test_few_bad_lines_are_left_out_and_counted_by_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, oddities = read_reviews([lines(tmp_path, *BAD)], BadLines())
+    found, _, oddities = read_reviews([lines(tmp_path, *BAD)], BadLines())
     assert len(found) == 1000
     assert {what: count for what, count in oddities.items() if "left out" in what} == {
         "lines left out: no 'asin'": 1,
@@ -164,9 +164,9 @@ def test_few_bad_lines_are_left_out_and_counted_by_kind(
 def test_texts_stay_with_their_reviews_past_bad_lines(tmp_path: Path) -> None:
     last = json.dumps(review_2014("u", "last", 4, 9, reviewText="the last one"))
     path = lines(tmp_path, *BAD, last)
-    found, _ = read_reviews([path], BadLines())
+    found, texts, _ = read_reviews([path], BadLines())
     place = found.place[found.item == found.item_ids.index("last")]
-    assert read_texts([path], place)["review"] == ["the last one"]
+    assert list(texts.columns(place)["review"]) == ["the last one"]
 
 
 def test_too_many_bad_lines_are_refused_with_a_table_of_kinds(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_too_many_bad_lines_are_refused_with_a_table_of_kinds(tmp_path: Path) ->
         read_reviews([path], BadLines())
     with pytest.raises(DataError, match=r"4 x not JSON; the first: .*reviews\.json:501: not JSON"):
         read_reviews([path], BadLines(0.017))
-    assert len(read_reviews([path], BadLines(0.02))[0]) == 1000
+    assert len(read_reviews([path], BadLines(0.02)).interactions) == 1000
 
 
 def test_another_kind_of_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_another_kind_of_file_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_half_a_character_is_replaced_and_counted_or_named(tmp_path: Path) -> None:
     path = lines(tmp_path, json.dumps(review_2014("u\ud83d", "i", 4, 5)))
-    found, oddities = read_reviews([path], BadLines())
+    found, _, oddities = read_reviews([path], BadLines())
     assert "u\ufffd" in found.user_ids
     assert oddities["lines with half a character, read with U+FFFD in its place"] == 1
     whole = write_lines(tmp_path / "whole.json", [json.dumps({"a": "\U0001f600"})])

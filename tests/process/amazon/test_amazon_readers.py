@@ -13,7 +13,7 @@ import pytest
 
 from legos.errors import DataError
 from process.amazon.metadata import items_frame, read_metadata
-from process.amazon.reviews import read_reviews, read_texts
+from process.amazon.reviews import read_reviews
 from process.amazon.sequences import read_sequences
 from process.bad_lines import BadLines
 from tests.process.amazon.amazon_files import (
@@ -32,21 +32,23 @@ def test_a_release_is_told_by_its_keys_and_read_alike(
     tmp_path: Path, make: Callable[..., dict[str, Any]], name: str
 ) -> None:
     path = write_json_lines(tmp_path / name, (make(*row) for row in TINY))
-    found, oddities = read_reviews([path], BadLines())
+    found, texts, oddities = read_reviews([path], BadLines())
     users, items = (np.array(ids, dtype=object) for ids in (found.user_ids, found.item_ids))
     rows = zip(users[found.user], items[found.item], found.rating, found.time, strict=True)
     assert [(u, i, float(r), int(t)) for u, i, r, t in rows] == TINY
     assert set(oddities.values()) == {0}
-    texts = read_texts([path], np.array([12, 0]))
-    assert texts == {"review": ["u4 on e.", "u1 on a."], "headline": ["about e", "about a"]}
+    columns = texts.columns(np.array([12, 0]))
+    assert {name: list(column) for name, column in columns.items()} == {
+        "review": ["u4 on e.", "u1 on a."], "headline": ["about e", "about a"]
+    }  # fmt: skip
 
 
 def test_several_files_are_one_and_may_be_of_several_releases(tmp_path: Path) -> None:
     first = write_json_lines(tmp_path / "a.json.gz", (review_2014(*row) for row in TINY[:4]))
     second = write_json_lines(tmp_path / "b.jsonl.gz", (review_2023(*row) for row in TINY[4:]))
-    found, _ = read_reviews([first, second], BadLines())
+    found, texts, _ = read_reviews([first, second], BadLines())
     assert len(found) == len(TINY)
-    assert read_texts([first, second], np.array([5]))["review"] == ["u2 on a."]
+    assert list(texts.columns(np.array([5]))["review"]) == ["u2 on a."]
 
 
 def test_unknown_ratings_and_times_are_counted_and_stay(tmp_path: Path) -> None:
@@ -56,13 +58,13 @@ def test_unknown_ratings_and_times_are_counted_and_stay(tmp_path: Path) -> None:
     rows += [review_2014("u", "c", float("nan"), 3), review_2014("u", "d", 5, 4, summary=None)]
     path = write_json_lines(tmp_path / "reviews.json", rows)
     assert "NaN" in path.read_text()
-    found, oddities = read_reviews([path], BadLines())
+    found, texts, oddities = read_reviews([path], BadLines())
     assert np.isnan(found.rating).tolist() == [True, True, True, True, False]
     assert found.time.tolist() == [1, 2, -1, 3, 4]
     assert sorted(oddities.values()) == [1, 4]
-    texts = read_texts([path], np.arange(5))
-    assert texts["review"][2] == ""
-    assert texts["headline"][4] == ""
+    columns = texts.columns(np.arange(5))
+    assert columns["review"][2] == ""
+    assert columns["headline"][4] == ""
 
 
 @pytest.mark.parametrize(

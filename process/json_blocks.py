@@ -1,0 +1,264 @@
+"""Large files with one JSON object a line: read once, in blocks of lines, parsed on all cores.
+
+orjson parses. A line that it refuses (NaN, half a character, a Python dict) or whose long numbers
+it would round is read as :mod:`process.json_lines` reads it, so both readers see the same objects
+and the same errors.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+import numpy as np
+import orjson
+
+from legos.errors import DataError
+from legos.files import LONGEST_LINE
+from legos.progress import progress_bar
+from process.bad_lines import BadLine, BadLines
+from process.json_lines import Row, parse_line, refuse_empty, refuse_missing
+from process.opening import BAD_GZIP, damaged_gzip, decompressed
+
+BLOCK = 1 << 22  # bytes; changes memory and speed, not results
+_PIECE = 1 << 20
+_EXACT = 18  # decimal digits of a whole number that orjson never rounds
+
+Kind = Any
+"""What the first lines of a file tell about all of them."""
+Part = TypeVar("Part")
+
+
+@dataclass
+class Lines:
+    """The lines of a block; iterating yields the objects and sets aside what is none.
+
+    Attributes:
+        path: of the file.
+        first: number of the block's first line, from 1.
+        content: whole lines.
+        python_too: a line may also be a Python dict of plain values.
+        read: how many lines were looked at.
+        errors: lines that cannot be read, each with ``read`` at its time.
+        notes: lines that were read although they are odd, by what is odd.
+    """
+
+    path: Path
+    first: int
+    content: bytes
+    python_too: bool = False
+    read: int = 0
+    errors: list[tuple[int, BadLine]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def __iter__(self) -> Iterator[Row]:
+        long = _lines_with_long_numbers(self.content)
+        for number, text in enumerate(self.content.split(b"\n")):
+            if not text or text.isspace():
+                continue
+            self.read += 1
+            try:
+                values = None if number in long else orjson.loads(text)
+            except ValueError:
+                values = None
+            line = self.first + number
+            if type(values) is not dict:
+                try:
+                    values = parse_line(self.path, line, text, self.python_too, self.notes)
+                except BadLine as error:
+                    self.refuse(error)
+                    continue
+            yield Row(self.path, line, values, text)
+
+    def refuse(self, error: BadLine) -> None:
+        """Count the line just yielded as one that cannot be read."""
+        self.errors.append((self.read, error))
+
+
+def _lines_with_long_numbers(content: bytes) -> frozenset[int]:
+    """Which lines, from 0, hold more digits in a row than are exact in every parser."""
+    letters = np.frombuffer(content, dtype=np.uint8)
+    run = (letters - np.uint8(ord("0"))) < 10  # of digits; wraps below "0"
+    length = 1
+    while length <= _EXACT:  # run[i]: `length` digits begin at i
+        step = min(length, _EXACT + 1 - length)
+        run = run[:-step] & run[step:]
+        length += step
+    places = np.flatnonzero(run)
+    if not len(places):
+        return frozenset()
+    ends = np.flatnonzero(letters == ord("\n"))
+    return frozenset(np.searchsorted(ends, places).tolist())
+
+
+Parse = Callable[[Lines, Kind], tuple[Part, Kind]]
+"""Makes a part of the lines of a block, given what earlier blocks of the file told of its kind (at
+first None), and says of which kind it is."""
+
+
+def read_blocks(
+    paths: Sequence[Path],
+    purpose: str,
+    parse: Parse[Part],
+    bad: BadLines,
+    *,
+    python_too: bool = False,
+    processes: int | None = None,
+    block: int = BLOCK,
+) -> Iterator[Part]:
+    """The parts that ``parse`` makes of the blocks of all files, in order.
+
+    Args:
+        paths: ``.json.gz`` or plain ``.json`` files.
+        purpose: shown at the progress bar.
+        parse: a function of a module. It runs in this process until the kind of a file is known,
+            then in others.
+        bad: counts the lines, those left out and the odd ones.
+        python_too: a line may also be a Python dict of plain values.
+        processes: that parse; None: as many as there are cores.
+        block: bytes that are parsed at once.
+
+    Raises:
+        DataError: a file is missing, empty or cut short, or too many lines are bad. Names file and
+            line.
+    """
+    processes = processes or len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        workers = _Workers(stack, processes)
+        for path in paths:
+            yield from _of_file(path, purpose, parse, bad, workers, python_too, block)
+
+
+def _of_file(
+    path: Path,
+    purpose: str,
+    parse: Parse[Part],
+    bad: BadLines,
+    workers: _Workers,
+    python_too: bool,
+    block: int,
+) -> Iterator[Part]:
+    refuse_missing(path)
+    kind: Kind = None
+    waiting: deque[Future[_Parsed[Part]]] = deque()
+    seen = bad.lines
+    with path.open("rb") as raw, progress_bar(purpose, path.stat().st_size, percent=True) as bar:
+        blocks = _blocks(path, raw, python_too, block)
+        while True:
+            try:
+                lines = next(blocks, None)
+            except DataError:
+                for parsed in waiting:  # what stands before the damage may be worse
+                    parsed.result().count(bad)
+                raise
+            if lines is not None and kind is None:
+                parsed_now = _parse(parse, lines, None)
+                kind = parsed_now.kind
+                parsed_now.count(bad)
+                yield parsed_now.part
+            elif lines is not None:
+                waiting.append(workers.submit(parse, lines, kind))
+            while waiting and (lines is None or len(waiting) > workers.ahead):
+                done = workers.result(waiting.popleft())
+                done.count(bad)
+                yield done.part
+            bar.move(raw.tell())
+            if lines is None:
+                break
+    if bad.lines == seen:
+        refuse_empty(path)
+
+
+@dataclass(frozen=True)
+class _Parsed(Generic[Part]):
+    """What came of a block."""
+
+    part: Part
+    kind: Kind
+    read: int
+    errors: list[tuple[int, BadLine]]
+    notes: Counter[str]
+
+    def count(self, bad: BadLines) -> None:
+        """Count the lines as if they were read one by one."""
+        before = bad.lines
+        for read, error in self.errors:
+            bad.lines = before + read
+            bad.add(error)
+        bad.lines = before + self.read
+        bad.notes.update(self.notes)
+
+
+def _parse(parse: Parse[Part], lines: Lines, kind: Kind) -> _Parsed[Part]:
+    part, kind = parse(lines, kind)
+    return _Parsed(part, kind, lines.read, lines.errors, lines.notes)
+
+
+class _Workers:
+    """Processes that parse, started for the first block that they get.
+
+    They are forked, so no script needs a guard around its main part; they use neither threads nor
+    torch.
+    """
+
+    def __init__(self, stack: ExitStack, processes: int) -> None:
+        self.ahead = 2 * processes if processes > 1 else 0
+        self._stack, self._processes = stack, processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, parse: Parse[Part], lines: Lines, kind: Kind) -> Future[_Parsed[Part]]:
+        if self._processes == 1:
+            done: Future[_Parsed[Part]] = Future()
+            done.set_result(_parse(parse, lines, kind))
+            return done
+        if self._pool is None:
+            context = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(self._processes, mp_context=context)
+            self._stack.callback(self._pool.shutdown, cancel_futures=True)
+        return self._pool.submit(_parse, parse, lines, kind)
+
+    @staticmethod
+    def result(parsed: Future[_Parsed[Part]]) -> _Parsed[Part]:
+        try:
+            return parsed.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that reads was ended from outside, as happens when memory runs out; run "
+                "the same command again"
+            ) from None
+
+
+def _blocks(path: Path, raw: IO[bytes], python_too: bool, size: int) -> Iterator[Lines]:
+    """Whole lines of about ``size`` bytes together; what stands before damage comes, too."""
+    first, parts, length = 1, list[bytes](), 0
+    problem: Exception | None = None
+    with decompressed(path, raw) as stream:
+        while problem is None:
+            try:
+                piece = stream.read1(min(_PIECE, size))  # type: ignore[attr-defined]
+            except BAD_GZIP as error:
+                problem, piece = error, b""
+            parts.append(piece)
+            length += len(piece)
+            if length < size and piece:
+                continue
+            content = b"".join(parts)
+            end = content.rfind(b"\n") + 1 if piece or problem else len(content)
+            if length - end > LONGEST_LINE:
+                raise DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; no text")
+            if end:
+                yield Lines(path, first, content[:end], python_too)
+            first += content.count(b"\n", 0, end)
+            parts, length = [content[end:]], len(content) - end
+            if not piece:
+                break
+    if problem is not None:
+        raise damaged_gzip(path, first - 1, problem)

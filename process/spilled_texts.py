@@ -1,0 +1,130 @@
+"""Texts of millions of rows on disk, read back in pages: memory holds where they are.
+
+They lie in temporary files without a name, which are gone with the process; ``TMPDIR`` says where.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import overload
+
+import numpy as np
+
+PAGE = 1 << 14  # texts read at once; changes memory, not results
+
+
+class SpilledTexts:
+    """Rows of texts, one of each field.
+
+    Args:
+        fields: their names.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.fields = tuple(fields)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as there are readers
+        self._lengths = [np.zeros((0, len(fields)), dtype=np.uint32)]
+        self._begins = [np.zeros(0, dtype=np.int64)]
+        self._end = 0
+
+    def add(self, block: TextBlock) -> None:
+        """Append the rows of a block."""
+        lengths = block.lengths.reshape(-1, len(self.fields))
+        ends = np.cumsum(lengths.sum(axis=1, dtype=np.int64))
+        self._begins.append(self._end + ends - lengths.sum(axis=1, dtype=np.int64))
+        self._lengths.append(lengths)
+        self._file.write(block.content)
+        self._end += len(block.content)
+
+    def columns(self, rows: np.ndarray) -> dict[str, TextColumn]:
+        """The texts of chosen rows by field; a field that is empty in all of them is left out.
+
+        Args:
+            rows: ``(K,)`` int64, in the order wanted.
+        """
+        self._file.flush()
+        lengths = np.concatenate(self._lengths)[rows]
+        begins = np.concatenate(self._begins)[rows]
+        columns = [TextColumn(lengths[:, number]) for number in range(len(self.fields))]
+        for first in range(0, len(rows), PAGE):
+            part = slice(first, first + PAGE)
+            for column, texts in zip(columns, self._page(begins[part], lengths[part]), strict=True):
+                column.write(texts)
+        return {
+            name: column for name, column in zip(self.fields, columns, strict=True) if column.size
+        }
+
+    def _page(self, begins: np.ndarray, lengths: np.ndarray) -> list[list[bytes]]:
+        """By field the texts of rows at ``begins`` ``(n,)``; read in the order of the file."""
+        source, rows = self._file.fileno(), [b""] * len(begins)
+        sizes = lengths.sum(axis=1, dtype=np.int64).tolist()
+        starts = begins.tolist()
+        for row in np.argsort(begins, kind="stable").tolist():
+            rows[row] = os.pread(source, sizes[row], starts[row])
+        ends = np.cumsum(lengths, axis=1).T.tolist()
+        cuts = [[0] * len(rows), *ends]
+        return [
+            [row[start:end] for row, start, end in zip(rows, starts, ends, strict=True)]
+            for starts, ends in pairwise(cuts)
+        ]
+
+
+class TextBlock:
+    """Texts that go to disk together: their bytes, and ``lengths``, uint32, row after row."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        encoded = [text.encode("utf-8") for text in texts]
+        self.lengths = np.fromiter(map(len, encoded), dtype=np.uint32, count=len(encoded))
+        self.content = b"".join(encoded)
+
+
+class TextColumn(Sequence[str]):
+    """One text a row, on disk in the order of the rows.
+
+    Args:
+        lengths: ``(n,)`` uint32 bytes.
+    """
+
+    def __init__(self, lengths: np.ndarray) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the column
+        self._ends = np.cumsum(lengths, dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all texts."""
+        return int(self._ends[-1]) if len(self) else 0
+
+    def write(self, texts: Sequence[bytes]) -> None:
+        """Append texts; all must be there before the first is read."""
+        self._file.writelines(texts)
+        self._file.flush()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        rows = range(len(self))[index]
+        if isinstance(rows, int):
+            return self._read(rows, rows + 1)[0]
+        if rows.step != 1:
+            return [self[row] for row in rows]
+        return self._read(rows.start, rows.stop)
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), PAGE):
+            yield from self[first : first + PAGE]
+
+    def _read(self, first: int, last: int) -> list[str]:
+        begin = int(self._ends[first - 1]) if first else 0
+        ends = (self._ends[first:last] - begin).tolist()
+        content = os.pread(self._file.fileno(), ends[-1] if ends else 0, begin)
+        return [
+            content[start:end].decode("utf-8") for start, end in zip([0, *ends], ends, strict=False)
+        ]
