@@ -30,6 +30,7 @@ from benchmarks.report import finish
 from legos.data.rows import pack
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
+from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.batches import ContentLM, PromptBatch, content_kind
 from legos.systems.cllm4rec.corpus import Corpus, TokenStore
 from legos.systems.cllm4rec.losses import combine, predicted_positions
@@ -122,19 +123,30 @@ class Sides:
         self.optimizer.zero_grad(set_to_none=True)
 
     def bare(self, batch: PromptBatch) -> None:
-        """Forward and backward of the language model alone, over full rows of the same tokens."""
-        packed = pack(batch.tokens, SETTINGS.backbone.row_tokens)
-        count = len(batch.tokens.values)
-        width = min(packed.width, count)
-        rows = count // width
-        table = self.model.backbone.token_table
-        words = batch.tokens.values[: rows * width].clamp(max=WORDS - 1)
-        vectors = table[words].view(rows, width, -1).detach().requires_grad_(True)
-        states = self.model.backbone.model(inputs_embeds=vectors, use_cache=False)
-        predicted = predicted_positions(batch.tokens, batch.prompt_lengths, score_first_main=False)
-        predicted = predicted[predicted < len(words)]
-        flat = states.last_hidden_state.reshape(len(words), -1)[predicted - 1]
-        functional.cross_entropy(flat @ table.T, words[predicted]).backward()
+        """See :func:`bare_step`."""
+        bare_step(self.model.backbone, batch, self.model.backbone.token_table)
+
+
+def bare_step(backbone: SoftPromptBackbone, batch: PromptBatch, table: Tensor) -> None:
+    """Forward and backward of the language model alone, over full rows of a batch's tokens.
+
+    Args:
+        backbone: whose language model, adapters included.
+        batch: on its device; users and items are read as its last word.
+        table: ``(V, D)`` the head, over which as many tokens are predicted as in the batch.
+    """
+    packed = pack(batch.tokens, backbone.row_tokens)
+    count = len(batch.tokens.values)
+    width = min(packed.width, count)
+    rows = count // width
+    words = batch.tokens.values[: rows * width].clamp(max=backbone.words - 1)
+    vectors = backbone.token_table[words].view(rows, width, -1).detach().requires_grad_(True)
+    states = backbone.model(inputs_embeds=vectors, use_cache=False)
+    predicted = predicted_positions(batch.tokens, batch.prompt_lengths, score_first_main=False)
+    predicted = predicted[predicted < len(words)]
+    flat = states.last_hidden_state.reshape(len(words), -1)[predicted - 1]
+    targets = words[predicted].clamp(max=len(table) - 1)
+    functional.cross_entropy((flat @ table.T).float(), targets).backward()
 
 
 def main() -> None:

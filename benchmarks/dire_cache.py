@@ -50,7 +50,7 @@ def write_section(setting: Setting) -> dict[str, Any]:
         page = tokens.select(torch.arange(first, stop))
         for items in similar_items(page, batch_tokens=reader.batch_tokens):
             batches.append(padded_batch(page, items, padding=reader.padding))
-    below = _lowest_layers(reader.model, layer)
+    below = lowest_layers(reader.model, layer)
 
     def write() -> None:
         cache = setting.cache(Path(tempfile.mkdtemp(dir=folder)), tokens)
@@ -58,11 +58,11 @@ def write_section(setting: Setting) -> dict[str, Any]:
 
     sides: dict[str, Callable[[], object]] = {
         "write": write,
-        "forward": lambda: _forward(below, batches, setting.device),
-        "whole": lambda: _forward(reader.model, batches, setting.device),
+        "forward": lambda: forward(below, batches, setting.device),
+        "whole": lambda: forward(reader.model, batches, setting.device),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    _forward(below, batches[-1:], setting.device)  # the first one also allocates
+    forward(below, batches[-1:], setting.device)  # the first one also allocates
     for number in range(setting.options.repeat):
         first = number % len(sides)  # each side begins as often as the others
         for name in [*sides, *sides][first : first + len(sides)]:
@@ -101,7 +101,7 @@ def _print_write(
     }
 
 
-def _lowest_layers(model: nn.Module, count: int) -> nn.Module:
+def lowest_layers(model: nn.Module, count: int) -> nn.Module:
     """A copy that ends after ``count`` layers."""
     model = copy.deepcopy(model)
     path, layers = layer_stack(model)
@@ -112,7 +112,8 @@ def _lowest_layers(model: nn.Module, count: int) -> nn.Module:
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, batches: Sequence[Padded], device: torch.device) -> None:
+def forward(model: nn.Module, batches: Sequence[Padded], device: torch.device) -> None:
+    """Forward passes and nothing else."""
     options = call_options(model)
     for padded, mask in batches:
         model(input_ids=padded.to(device), attention_mask=mask.long().to(device), **options)

@@ -164,7 +164,7 @@ class Setting:
             language_model=self.language_model,
         )
         if without_layers:
-            _take_layers_out(model.item_encoder.get_submodule("language_model"))
+            take_layers_out(model.item_encoder.get_submodule("language_model"))
         changed = {
             "batch_size": batch_size or self.options.batch_size,
             "item_page_size": page_size,
@@ -240,7 +240,7 @@ class Setting:
         return wait_seconds(self.device, function)
 
 
-def _take_layers_out(model: nn.Module) -> None:
+def take_layers_out(model: nn.Module) -> None:
     """Leave what lies around the layers, and a parameter that tells its precision."""
     dtype = next(model.parameters()).dtype
     model.set_submodule(layer_stack(model)[0], nn.ModuleList())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,7 +38,8 @@ def step_section(setting: Setting) -> dict[str, Any]:
         for layer in layers:
             sides[f"cached at {layer}"] = setting.training(layer, states[layer])
         seconds = _in_turns(setting, sides, len(batches))
-    result = _beside_theory(seconds, count)
+    result = beside_theory({name: median(times) for name, times in seconds.items()}, count)
+    result["every_turn"] = seconds
     items = sum(len(batch.items) for batch in batches) / len(batches)
     result["items_a_step"] = items
     result["tokens_a_step"] = _tokens_a_step(setting, batches)
@@ -58,13 +60,20 @@ def _in_turns(
     return seconds
 
 
-def _beside_theory(seconds: dict[str, list[float]], count: int) -> dict[str, Any]:
-    """Medians, and what lies outside the layers plus so many of them."""
-    measured = {name: median(times) for name, times in seconds.items()}
+def beside_theory(measured: Mapping[str, float], count: int) -> dict[str, Any]:
+    """What lies outside the layers plus so many of them.
+
+    Args:
+        measured: seconds of a step ``uncut``, with ``embeddings alone``, of ``no layers``, and
+            ``cached at`` every layer that there is a row for.
+        count: L.
+    """
     per_layer = (measured["uncut"] - measured["embeddings alone"]) / count
     rows = []
     for layer in range(1, count):
-        own = measured[f"cached at {layer}"]
+        own = measured.get(f"cached at {layer}")
+        if own is None:
+            continue
         theory = measured["no layers"] + (count - layer) * per_layer
         rows.append(
             {
@@ -83,7 +92,6 @@ def _beside_theory(seconds: dict[str, list[float]], count: int) -> dict[str, Any
         "embeddings_alone_seconds": measured["embeddings alone"],
         "no_layers_seconds": measured["no layers"],
         "per_layer_seconds": per_layer,
-        "every_turn": seconds,
         "cached": rows,
         "ours": {row["layer"]: row["seconds"] for row in rows},
         "other": measured["uncut"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,15 +22,16 @@ from accelerate import Accelerator
 from benchmarks.clock import BATCH, LR, cpu_seconds
 from benchmarks.plain import PlainLoop
 from benchmarks.report import finish
-from benchmarks.shapes import GOODREADS, VOCABULARY, make_interactions, make_items
+from benchmarks.shapes import GOODREADS, VOCABULARY, Shape, make_interactions, make_items
 from legos.config.load import load_run_config
 from legos.config.model_schema import ModelConfig
 from legos.config.models import names_of
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
+from legos.data.items import Interactions, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.errors import ConfigError
-from legos.recommender import TokenTable, build_recommender
+from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.trainer import take_step
 
@@ -48,11 +50,28 @@ def model_config(name: str) -> ModelConfig:
     return model
 
 
-class Sides:
-    """Our loop and the plain loop of one model."""
+class Shipped(NamedTuple):
+    """A shipped model over random data.
 
-    def __init__(self, name: str) -> None:
-        shape = GOODREADS
+    Attributes:
+        model: on the CPU.
+        store: items with titles.
+        data: impressions of one click and four others.
+        profiles: of users, one an impression.
+    """
+
+    model: Recommender
+    store: ItemStore
+    data: Interactions
+    profiles: ItemStore
+
+    @classmethod
+    def of(cls, name: str, shape: Shape) -> Shipped:
+        """A model by name at its defaults.
+
+        Raises:
+            ConfigError: it needs a language model or given user vectors, or is no model of bricks.
+        """
         store, data = make_items(shape), make_interactions(shape)
         profiles = make_items(replace(shape, items=shape.impressions))  # a user an impression
         generator = torch.Generator().manual_seed(0)
@@ -70,6 +89,15 @@ class Sides:
             item_vectors=torch.randn(len(store), 384, generator=generator),
             item_codes=torch.randint(256, (len(store), 4), generator=generator),
         )
+        return cls(model, store, data, profiles)
+
+
+class Sides:
+    """Our loop and the plain loop of one model."""
+
+    def __init__(self, name: str) -> None:
+        shape = GOODREADS
+        model, store, data, profiles = Shipped.of(name, shape)
         config = TrainConfig(
             negatives=NegativesConfig(count=shape.negatives), lr=LR, batch_size=BATCH
         )

@@ -105,27 +105,33 @@ def make_titles(tokenizer: Any, count: int, *, seed: int) -> list[str]:
     ]
 
 
-def make_world(language: LanguageModel, settings: RecsysllmConfig) -> World:
-    """Synthetic titles and users of 5 to 30 purchases; no reviews."""
+def make_world(
+    language: LanguageModel,
+    settings: RecsysllmConfig,
+    *,
+    items: int = ITEMS,
+    users: int = USERS,
+) -> World:
+    """So many synthetic titles and users of 5 to 30 purchases; no reviews."""
     generator = torch.Generator().manual_seed(SEED)
     titles, counts = item_names(
-        make_titles(language.tokenizer, ITEMS, seed=SEED), [""] * ITEMS, max_words=30
+        make_titles(language.tokenizer, items, seed=SEED), [""] * items, max_words=30
     )
-    nothing = [""] * ITEMS
+    nothing = [""] * items
     catalogue = Catalogue(
-        titles, [f"user_{user}" for user in range(USERS)], nothing, nothing, counts
+        titles, [f"user_{user}" for user in range(users)], nothing, nothing, counts
     )
-    lengths = (5 + torch.empty(USERS).exponential_(1 / 4, generator=generator)).long().clamp(max=30)
-    events = torch.rand(USERS, ITEMS, generator=generator).topk(30, 1).indices  # no item twice
-    items = from_lengths(events[torch.arange(30) < lengths[:, None]], lengths)
-    times = from_lengths(torch.full_like(items.values, -1), lengths)
-    sequences = Sequences(torch.arange(USERS), items, times, ITEMS)
+    lengths = (5 + torch.empty(users).exponential_(1 / 4, generator=generator)).long().clamp(max=30)
+    events = torch.rand(users, items, generator=generator).topk(30, 1).indices  # no item twice
+    bought = from_lengths(events[torch.arange(30) < lengths[:, None]], lengths)
+    times = from_lengths(torch.full_like(bought.values, -1), lengths)
+    sequences = Sequences(torch.arange(users), bought, times, items)
     prompts, own = builtin_prompts(), settings.tasks
-    users = [
+    tasks = [
         kind(sequences, catalogue, prompts, own, seed=SEED) for kind in (SequentialTask, DirectTask)
     ]
     families = TaskFamilies(
-        catalogue, sequences, None, {task.family: task for task in users}, {}, prompts, own, SEED
+        catalogue, sequences, None, {task.family: task for task in tasks}, {}, prompts, own, SEED
     )
     tokenizer = UnitTokenizer(language.tokenizer)
     pool = EntityPool(tokenizer, catalogue.entities())

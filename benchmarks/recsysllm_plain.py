@@ -79,19 +79,19 @@ class PlainScorer:
     @torch.no_grad()
     def score(self, prompt: Tensor, prompt_intra: Tensor, candidate: Sequence[int]) -> float:
         """Log-probability of a candidate and [END] after a prompt ``(A,)``."""
-        own = torch.tensor([self.special.start, *candidate])
-        intra = torch.tensor([1, *self.tree.numbers(candidate)])
+        own = prompt.new_tensor([self.special.start, *candidate])
+        intra = prompt.new_tensor([1, *self.tree.numbers(candidate)])
         ids, numbers = torch.cat([prompt, own]), torch.cat([prompt_intra, intra])
-        mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+        mask = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device).tril()
         mask[:, : len(prompt)] = True  # the prompt sees all of itself
         states = self.model(
             inputs_embeds=(self.table[ids] + self.intra[numbers])[None],
-            position_ids=torch.arange(len(ids))[None],
+            position_ids=torch.arange(len(ids), device=ids.device)[None],
             attention_mask=mask[None, None],
             use_cache=False,
         ).last_hidden_state[0, len(prompt) :]
         log_probabilities = (states @ self.table.T).log_softmax(-1)  # (candidate + 1, V)
-        targets = torch.tensor([*candidate, self.special.end])
+        targets = prompt.new_tensor([*candidate, self.special.end])
         return float(log_probabilities.gather(1, targets[:, None]).sum())
 
 
@@ -113,7 +113,7 @@ class PlainSearch:
         table = torch.cat([backbone.token_table, backbone.new_tokens]).detach()
         config = deepcopy(backbone.model.config)
         config.vocab_size, config.tie_word_embeddings = len(table), True
-        self.model: Any = AutoModelForCausalLM.from_config(config).eval()
+        self.model: Any = AutoModelForCausalLM.from_config(config).eval().to(table.device)
         weights = {name: value for name, value in backbone.model.state_dict().items()
                    if "embed_tokens" not in name}  # fmt: skip
         self.model.base_model.load_state_dict(weights, strict=False)
@@ -124,10 +124,10 @@ class PlainSearch:
     def search(self, prompts: Sequence[Tensor], beams: int) -> list[list[Title]]:
         """Titles and scores of each prompt, the best first."""
         width = 1 + max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.special.pad)
+        ids = prompts[0].new_full((len(prompts), width), self.special.pad)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
-            own = torch.cat([prompt, torch.tensor([self.special.start])])
+            own = torch.cat([prompt, prompt.new_tensor([self.special.start])])
             ids[row, width - len(own) :], mask[row, width - len(own) :] = own, 1
 
         def allowed(_: int, written: Tensor) -> list[int]:
