@@ -129,6 +129,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 CATALOGUE_LOSSES = ("full_softmax", "multinomial")
 MAX_SCORES = 2**22
 """Scores of all items that a loss holds at once, where they are products: 16 MB."""
+_FEWEST_ROWS = 32  # even so, as many rows: for fewer the catalogue is read more often than used
 
 
 def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
@@ -170,7 +171,8 @@ def batch_loss(
             raise ValueError("a batch with drawn negatives has no loss over the catalogue")
         targets = batch.targets.select(torch.arange(counted, device=scores.users.device))
         users, items = scores.users[:counted], scores.items
-        total, rows = linear_cross_entropy(users, items, targets, max_logits=MAX_SCORES)
+        held = max(MAX_SCORES, _FEWEST_ROWS * len(items))
+        total, rows = linear_cross_entropy(users, items, targets, max_logits=held)
         if penalty is not None:
             total = total + penalty[:counted].sum()
             rows = rows + penalty[:counted].detach()
