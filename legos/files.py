@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from legos.errors import DataError, LegosError
+from legos.scratch import windows
 
 
 @contextmanager
@@ -64,21 +65,26 @@ def _remove_stale(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all.
+    """``write_texts`` of one text."""
+    write_texts(path, [text])
+
+
+def write_texts(path: Path, parts: Iterable[str]) -> None:
+    """Write a text that comes in parts as UTF-8, whole or not at all.
 
     Raises:
-        DataError: the text has half of a surrogate pair, which UTF-8 cannot hold.
+        DataError: it has half of a surrogate pair, which UTF-8 cannot hold.
     """
-    try:
-        content = text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 20) : error.start + 20]
-        raise DataError(
-            f"{path}: cannot be written as UTF-8: character U+{ord(text[error.start]):04X} is half "
-            f"of a surrogate pair, in {around!a}"
-        ) from None
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            try:
+                file.write(part.encode("utf-8"))
+            except UnicodeEncodeError as error:
+                around = part[max(0, error.start - 20) : error.start + 20]
+                raise DataError(
+                    f"{path}: cannot be written as UTF-8: character "
+                    f"U+{ord(part[error.start]):04X} is half of a surrogate pair, in {around!a}"
+                ) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,7 +101,8 @@ def write_array(path: Path, array: np.ndarray) -> None:
         header = np.lib.format.header_data_from_array_1_0(plain)
         np.lib.format.write_array_header_1_0(handle, header)
         # ndarray.tofile, which np.save calls, does not say why a write fails
-        handle.write(plain.reshape(-1).view(np.uint8).data)
+        for part in windows(plain.reshape(-1)):
+            handle.write(part.view(np.uint8).data)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -6,6 +6,7 @@ docs/data-format.md has the layout.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,9 @@ from legos.data.ragged import Ragged, RaggedArray
 from legos.data.tables import FORMAT, Columns, read_manifest
 from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
-from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_text
+from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_texts
 from legos.progress import progress_bar
+from legos.scratch import pages, release, windows
 from process.tokenization import Column
 
 
@@ -114,7 +116,7 @@ class ColumnWriter:
 
     def _write_list(self, name: str, values: Sequence[str]) -> Path:
         path = self.folder / "columns" / name
-        write_text(path, json.dumps(list(values), ensure_ascii=False) + "\n")
+        write_texts(path, _json_list(values))
         self._replaced(path)
         return path
 
@@ -134,6 +136,14 @@ class ColumnWriter:
         if entry["rows"] != rows:
             raise DataError(f"{table}.{column} has {rows} rows, the table {entry['rows']}")
         entry["columns"][column] = {"kind": kind, "dtype": dtype.name, "vocabulary": vocabulary}
+
+
+def _json_list(values: Sequence[str]) -> Iterator[str]:
+    """What ``json.dumps`` makes of them, page by page."""
+    yield "["
+    for number, page in enumerate(pages(values)):
+        yield ", " * (number > 0) + json.dumps(list(page), ensure_ascii=False)[1:-1]
+    yield "]\n"
 
 
 class ColumnReader(Columns):
@@ -202,9 +212,9 @@ class UniTokWriter:
     ) -> None:
         self.tables = tables
         states = len(tables["histories"]["user_id"].values)
-        self.vocabularies = {
+        self.vocabularies: dict[str, Sequence[Any]] = {
             **vocabularies,
-            "history": [str(state) for state in range(states)],
+            "history": range(states),
             "label": LABELS,
         }
 
@@ -224,11 +234,8 @@ class UniTokWriter:
         folder.mkdir(parents=True)
         names = dict.fromkeys(column.vocabulary for column in columns.values())
         for name in names:
-            _dump(folder / f"{name}.vocab", list(self.vocabularies[name]))
-        _dump(
-            folder / "data.pkl",
-            {name: _python_values(column.values) for name, column in columns.items()},
-        )
+            _dump_vocabulary(folder / f"{name}.vocab", self.vocabularies[name])
+        _dump_columns(folder / "data.pkl", columns)
         tokenizers = {_tokenizer_id(column): column for column in columns.values()}
         key = KEYS.get(folder.name, SPLIT_KEY)
         meta = {
@@ -268,7 +275,7 @@ class UniTokWriter:
                 columns[name] = _UniTokColumn("digits", "label", values)
             elif name == "time":
                 seconds, found = pd.factorize(np.asarray(values))
-                self.vocabularies[f"time@{table}"] = [str(second) for second in found.tolist()]
+                self.vocabularies[f"time@{table}"] = cast(Sequence[Any], found)
                 columns[name] = _UniTokColumn("entity", f"time@{table}", seconds)
         return columns
 
@@ -306,18 +313,51 @@ def _describe_feature(
     }
 
 
-def _dump(path: Path, values: Any) -> None:
-    with path.open("wb") as handle:
-        pickle.dump(values, handle)
+_LISTS_A_PAGE = 1 << 10
+_PROTOCOL, _LIST, _DICT, _MARK, _SET_ITEMS, _STOP = b"\x80\x02", b"]", b"}", b"(", b"u", b"."
 
 
-def _python_values(values: np.ndarray | RaggedArray) -> list[Any]:
-    """What UniTok stores: Python integers, one list a row of a list column."""
-    if not isinstance(values, Ragged):
-        plain: list[int] = values.tolist()
-        return plain
-    flat, offsets = values.values.tolist(), values.offsets.tolist()
-    return [flat[begin:end] for begin, end in pairwise(offsets)]
+def _dump_vocabulary(path: Path, entries: Sequence[Any]) -> None:
+    """Pickle the entries as a list of strings, page by page."""
+    with path.open("wb") as file:
+        file.write(_PROTOCOL + _LIST)
+        for page in pages(entries):
+            file.write(_appended(list(map(str, page))))
+        file.write(_STOP)
+
+
+def _dump_columns(path: Path, columns: Mapping[str, _UniTokColumn]) -> None:
+    """Pickle a dict of lists, page by page: Python integers, one list a row of a list column."""
+    with path.open("wb") as file:
+        file.write(_PROTOCOL + _DICT + _MARK)
+        for name, column in columns.items():
+            file.write(_pickled(name) + _LIST)
+            values = column.values
+            if isinstance(values, Ragged):
+                for rows in pages(range(len(values)), _LISTS_A_PAGE):
+                    flat = values.values[values.offsets[rows[0]] : values.offsets[rows[-1] + 1]]
+                    ends = values.offsets[rows[0] : rows[-1] + 2] - values.offsets[rows[0]]
+                    plain = flat.tolist()
+                    file.write(_appended([plain[a:b] for a, b in pairwise(ends.tolist())]))
+                    release(values.values)
+            else:
+                for page in windows(values):
+                    file.write(_appended(page.tolist()))
+        file.write(_SET_ITEMS + _STOP)
+
+
+def _appended(rows: list[Any]) -> bytes:
+    """The opcodes that append rows to the list on the stack."""
+    return _pickled(rows)[len(_LIST) :]
+
+
+def _pickled(value: Any) -> bytes:
+    """The opcodes of a value, without a memo of what was written before."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, 2)
+    pickler.fast = True
+    pickler.dump(value)
+    return buffer.getvalue()[len(_PROTOCOL) : -len(_STOP)]
 
 
 @contextmanager

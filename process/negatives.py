@@ -6,6 +6,7 @@ import numpy as np
 
 from legos.data.ragged import RaggedArray
 from legos.errors import DataError
+from legos.scratch import release, room
 from process.ties import contains
 
 _BLOCK = 1 << 16  # rows drawn at once; changes memory, not results
@@ -28,7 +29,7 @@ def draw_negatives(
         weights: ``(N,)`` float, not negative; an item of weight 0 is never drawn.
 
     Returns:
-        ``(n, count)`` int32 item rows.
+        ``(n, count)`` int32 item rows; many of them lie on disk.
 
     Raises:
         DataError: a user has read so much that fewer than ``count`` items are left.
@@ -44,7 +45,7 @@ def draw_negatives(
             f"{int(drawable.sum())} items; ask for fewer"
         )
     bounds = np.cumsum(weights, dtype=np.float64)
-    drawn = np.empty((len(users), count), dtype=np.int32)
+    drawn = room((len(users), count), np.int32)
     left_open = [np.zeros((0, 2), dtype=np.int64)]
     for begin in range(0, len(users), _BLOCK):
         part = slice(begin, begin + _BLOCK)
@@ -52,6 +53,7 @@ def draw_negatives(
         drawn[part] = np.searchsorted(bounds, spots, side="right").reshape(drawn[part].shape)
         left_open.append(np.argwhere(_is_wrong(keys, users[part], drawn[part], num_items)))
         left_open[-1][:, 0] += begin
+        release(drawn)
     open_rows, open_columns = np.concatenate(left_open).T
     while len(open_rows):
         spots = generator.random(len(open_rows)) * bounds[-1]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from legos.data.ragged import Ragged, RaggedArray, aranges, offsets_of
 from legos.data.tables import Negatives
 from legos.errors import DataError
+from legos.scratch import windows
 from process.ties import TimeTies
 
 UNLABELLED = -1
@@ -38,11 +39,29 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True)
+class Numbered(Sequence[str]):
+    """The names "1", "2", ... of ``number`` impressions that have none; made when asked for."""
+
+    number: int
+
+    def __len__(self) -> int:
+        return self.number
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        numbers = range(1, self.number + 1)[index]
+        return str(numbers) if isinstance(numbers, int) else list(map(str, numbers))
+
+
+@dataclass(frozen=True)
 class Impressions:
     """The impressions of one split; ``n`` impressions, ``M`` candidates, ``P`` history entries.
 
     Attributes:
-        impression_id: ``(n,)`` str objects, unique within the split.
+        impression_id: ``(n,)`` str objects, unique within the split, or numbers from 1 on.
         user: ``(n,)`` int32 row of ``RawData.users``.
         time: ``(n,)`` int64 Unix seconds, -1 = unknown.
         history_values: ``(P,)`` int32 item rows, oldest first.
@@ -56,7 +75,7 @@ class Impressions:
         negatives: where the items that were not clicked come from.
     """
 
-    impression_id: np.ndarray
+    impression_id: np.ndarray | Numbered
     user: np.ndarray
     time: np.ndarray
     history_values: np.ndarray
@@ -269,13 +288,15 @@ def _check_impressions(split: str, rows: Impressions, num_items: int, num_users:
         ("history_values", rows.history_values, num_items),
         ("candidate_values", rows.candidate_values, num_items),
     ):
-        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limit:
+        if not all(0 <= part.min() <= part.max() < limit for part in windows(values)):
             raise DataError(f"split {split!r}: {name} holds rows outside 0 to {limit - 1}")
     if (rows.candidate_counts <= 0).any():
         row = int(np.flatnonzero(rows.candidate_counts <= 0)[0])
         raise DataError(
             f"split {split!r}: impression {rows.impression_id[row]!r} has no candidates"
         )
+    if isinstance(rows.impression_id, Numbered):
+        return
     twice = pd.Series(rows.impression_id).duplicated()
     if twice.any():
         raise DataError(

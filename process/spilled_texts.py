@@ -13,7 +13,7 @@ from typing import overload
 
 import numpy as np
 
-PAGE = 1 << 14  # texts read at once; changes memory, not results
+from legos.scratch import PAGE
 
 
 class SpilledTexts:

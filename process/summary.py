@@ -20,6 +20,7 @@ from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from legos.files import recover_folder, sha256_of_file
 from legos.progress import PlainConsole
+from legos.scratch import pages
 from process.honesty import print_honesty
 from process.honesty.rules import percent
 from process.raw import TRAIN, Impressions, RawData
@@ -142,7 +143,8 @@ def _train_items(raw: RawData) -> _TrainItems | None:
     train = raw.splits[TRAIN]
     read = np.zeros(len(raw.items), dtype=bool)
     read[train.candidate_values[train.labels == 1]] = True
-    read[train.histories.values] = True
+    for page in pages(np.arange(len(train))):
+        read[train.histories_of(page).values] = True
     seen = read.copy()
     seen[train.candidate_values] = True
     return _TrainItems(seen, read)
@@ -157,7 +159,7 @@ def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, An
         "candidates": len(rows.candidate_values),
         "clicks": int(clicked.sum()),
         "unlabelled": int((rows.labels < 0).sum()),
-        "no_click_impressions": int((shown.sums(clicked) == 0).sum()),
+        "no_click_impressions": len(rows) - _rows_with(shown, clicked),
         "without_time": int((rows.time < 0).sum()),
         "empty_histories": int((rows.history_lengths == 0).sum()),
         "history_length": _quantiles(rows.history_lengths),
@@ -168,6 +170,12 @@ def _split_summary(rows: Impressions, train: _TrainItems | None) -> dict[str, An
             summary[f"{name}_candidates_percent"] = percent(new)
             summary[f"{name}_clicks_percent"] = percent(new[clicked])
     return summary
+
+
+def _rows_with(lists: RaggedArray, mask: np.ndarray) -> int:
+    """How many rows have an element where ``mask`` ``(P,)`` is True."""
+    places = np.flatnonzero(mask)
+    return len(np.unique(np.searchsorted(lists.offsets, places, side="right")))
 
 
 def _text_summary(tokens: RaggedArray, length: int) -> dict[str, Any]:

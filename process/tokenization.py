@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from legos.data.ragged import Ragged, RaggedArray, stack
+from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
 from legos.data.spans import first_rows
 from legos.data.tokenizers import (
     UNKNOWN,
@@ -25,7 +25,8 @@ from legos.data.tokenizers import (
     tokenizer_in_file,
 )
 from legos.errors import ConfigError, DataError
-from process.raw import FurtherTable, Impressions, RawData, TokenizerSpec
+from legos.scratch import on_disk, pages
+from process.raw import FurtherTable, Impressions, Numbered, RawData, TokenizerSpec
 from process.ties import distinct
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Encoded:
     """Tables (name -> column name -> column) and vocabularies (name -> entries)."""
 
     tables: dict[str, dict[str, Column]] = field(default_factory=dict)
-    vocabularies: dict[str, list[str]] = field(default_factory=dict)
+    vocabularies: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,13 @@ def encode_interactions(raw: RawData) -> Encoded:
     encoded.tables["histories"] = histories
     for split, rows in raw.splits.items():
         vocabulary = f"impression_id@{split}"
-        encoded.vocabularies[vocabulary] = [str(name) for name in rows.impression_id]
+        encoded.vocabularies[vocabulary] = _names(rows.impression_id)
         encoded.tables[split] = _split(rows, states[split], vocabulary)
     return encoded
+
+
+def _names(impressions: np.ndarray | Numbered) -> Sequence[str]:
+    return impressions if isinstance(impressions, Numbered) else list(map(str, impressions))
 
 
 def _own_id(rows: int, vocabulary: str) -> Column:
@@ -313,10 +318,14 @@ def _shared_histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Co
     first = first_rows(code)
     bounds = np.cumsum([0, *map(len, splits)])
     of_split = np.searchsorted(bounds, first, side="right") - 1  # ascending, as the codes are
-    parts = [
-        rows.histories_of(first[of_split == number] - bounds[number])
-        for number, rows in enumerate(splits)
-    ]
+    asked = [first[of_split == number] - bounds[number] for number in range(len(splits))]
+    sizes = [rows.history_lengths[own] for rows, own in zip(splits, asked, strict=True)]
+    gathered = (
+        rows.histories_of(page).values
+        for rows, own in zip(splits, asked, strict=True)
+        for page in pages(own)
+    )
+    items = from_lengths(on_disk(gathered, np.int32), np.concatenate(sizes))
     user = np.concatenate([rows.user for rows in splits])[first]
     states = {
         name: code[begin:end].astype(np.int32)
@@ -324,6 +333,6 @@ def _shared_histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Co
     }
     table = {
         "user_id": Column(user.astype(np.int32), "user_id"),
-        "items": Column(stack(parts), "item_id"),
+        "items": Column(items, "item_id"),
     }
     return states, table

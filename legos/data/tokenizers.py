@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from legos.errors import DataError
 from legos.files import sha256_of_text, write_json, write_text
 from legos.progress import progress_bar
 from legos.records import read_strings
+from legos.scratch import PAGE, on_disk, pages
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,12 +52,29 @@ class TextTokenizer(ABC):
     sha256: str | None
 
     def encode(self, texts: Sequence[str], description: str) -> RaggedArray:
-        """Token ids (int32) of every text, equal texts being cut once."""
+        """Token ids (int32) of every text; those of more than a page of texts lie on disk."""
+        if len(texts) <= PAGE:
+            return self._of_page(texts)
+        lengths = []
+
+        def cut() -> Iterator[np.ndarray]:
+            with progress_bar(f"tokenizing {description}", len(texts)) as bar:
+                for page in pages(texts):
+                    tokens = self._of_page(page)
+                    lengths.append(tokens.lengths)
+                    yield tokens.values
+                    bar.advance(len(page))
+
+        values = on_disk(cut(), np.int32)
+        return from_lengths(values, np.concatenate(lengths))
+
+    def _of_page(self, texts: Sequence[str]) -> RaggedArray:
+        """Equal texts are cut once."""
         codes, distinct = pd.factorize(np.asarray(list(texts), dtype=object))
-        return self._encode(distinct.tolist(), description).select(codes)
+        return self._encode(distinct.tolist()).select(codes)
 
     @abstractmethod
-    def _encode(self, texts: list[str], description: str) -> RaggedArray: ...
+    def _encode(self, texts: list[str]) -> RaggedArray: ...
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -75,18 +94,25 @@ class WordTokenizer(TextTokenizer):
     @classmethod
     def of_texts(cls, fields: Iterable[Sequence[str]]) -> WordTokenizer:
         """The words of all texts, in order of first appearance."""
-        words = [pd.unique(_cut(list(texts))) for texts in fields]
-        found = pd.unique(np.concatenate([np.array([UNKNOWN], dtype=object), *words]))
-        return cls([word for word in found.tolist() if word != "\n"])
+        found = {UNKNOWN: None}
+        for texts in fields:
+            for page in pages(texts):
+                found.update(dict.fromkeys(pd.unique(_cut(list(page))).tolist()))
+        found.pop("\n", None)
+        return cls(list(found))
 
-    def _encode(self, texts: list[str], description: str) -> RaggedArray:
+    def _encode(self, texts: list[str]) -> RaggedArray:
         if not texts:
             return Ragged(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
         words = _cut(texts)
         text_ends = words == "\n"
         counts = np.bincount(np.cumsum(text_ends)[~text_ends], minlength=len(texts))
-        ids = pd.Index(self.vocabulary).get_indexer(pd.Index(words[~text_ends], dtype=object))
+        ids = self._known.get_indexer(pd.Index(words[~text_ends], dtype=object))
         return from_lengths(np.maximum(ids, 0).astype(np.int32), counts)
+
+    @cached_property
+    def _known(self) -> pd.Index:
+        return pd.Index(self.vocabulary)
 
     def save(self, folder: Path) -> None:
         write_json(folder / "vocabulary.json", self.vocabulary)
@@ -117,30 +143,23 @@ class SubwordTokenizer(TextTokenizer):
         self.sha256 = sha256_of_text(tokenizer.to_str())
         self.spaces_separate = _spaces_separate(tokenizer)
 
-    def _encode(self, texts: list[str], description: str) -> RaggedArray:
+    def _encode(self, texts: list[str]) -> RaggedArray:
         if not self.spaces_separate:
-            return self._encode_whole(texts, description)
+            return self._encode_whole(texts)
         one_line = [text.replace("\n", " ") for text in texts]
         spaced = split_at_spaces(np.array(one_line, dtype=object))
         codes, words = spaced.factorize()
-        tokens = self._encode_whole(words, description).select(codes)  # (words of all texts,) lists
+        tokens = self._encode_whole(words).select(codes)  # (words of all texts,) lists
         return tokens.grouped(spaced.offsets)
 
-    def _encode_whole(self, texts: list[str], description: str) -> RaggedArray:
+    def _encode_whole(self, texts: list[str]) -> RaggedArray:
         parts: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
         lengths: list[int] = []
-        with progress_bar(f"tokenizing {description}", len(texts)) as bar:
-            for begin in range(0, len(texts), TEXTS_A_BATCH):
-                batch = texts[begin : begin + TEXTS_A_BATCH]
-                ids = [
-                    encoding.ids
-                    for encoding in self.tokenizer.encode_batch_fast(
-                        batch, add_special_tokens=False
-                    )
-                ]
-                lengths.extend(map(len, ids))
-                parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
-                bar.move(begin + len(batch))
+        for batch in pages(texts, TEXTS_A_BATCH):
+            encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            ids = [encoding.ids for encoding in encodings]
+            lengths.extend(map(len, ids))
+            parts.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
         return from_lengths(np.concatenate(parts), np.array(lengths, dtype=np.int64))
 
     def save(self, folder: Path) -> None:

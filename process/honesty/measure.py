@@ -13,6 +13,7 @@ import pandas as pd
 
 from legos.data.ragged import Ragged
 from legos.data.tables import Honesty, TextHonesty, TimeHonesty
+from legos.scratch import windows
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
 from process.honesty.rules import Evidence, measure_splits, percent
 from process.moments import A_DAY, SHOPS_ON_THE_WEB, UNKNOWN_TIME
@@ -133,7 +134,7 @@ def measure_texts(evidence: Evidence, seed: int) -> dict[str, TextHonesty]:
     found = {}
     for field, texts in evidence.texts.items():
         table, dot, name = field.rpartition(".")
-        empty = np.fromiter((not text.strip() for text in texts), dtype=bool, count=len(texts))
+        empty = np.fromiter((not text.strip() for text in iter(texts)), bool, count=len(texts))
         found[field] = TextHonesty(
             texts=len(texts),
             empty=percent(empty),
@@ -184,5 +185,7 @@ def _unknown(evidence: Evidence, table: str, field: str) -> dict[str, float]:
         vocabulary = evidence.vocabularies.get(tokenizer, ())
         ids = [vocabulary.index(token) for token in UNKNOWN_TOKENS if token in vocabulary]
         if ids:
-            shares[tokenizer] = percent(np.isin(values.values.values, ids))
+            tokens = values.values.values
+            found = sum(int(np.isin(part, ids).sum()) for part in windows(tokens))
+            shares[tokenizer] = round(100 * found / len(tokens), 2) if len(tokens) else 0.0
     return shares

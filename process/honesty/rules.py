@@ -13,6 +13,7 @@ from legos.data.ragged import Ragged, RaggedArray, from_owners
 from legos.data.tables import RuleResult, SplitHonesty
 from legos.data.tokenizers import TextTokenizer
 from legos.metrics.ranking import grouped_metrics
+from legos.scratch import pages, release
 from process.columns import ColumnReader
 from process.derived import columns_of
 from process.raw import TRAIN, RawData
@@ -151,7 +152,9 @@ def _of_train(evidence: Evidence) -> Iterator[tuple[str, Rule]]:
     clicks = train.clicks.values
     counts = np.bincount(clicks, minlength=items)
     read = counts > 0
-    read[train.histories.values[_of_states(train)]] = True
+    for states in pages(np.unique(train.history)):
+        read[train.histories.select(states).values] = True
+        release(train.histories.values)
     yield "popularity_train", _Score(counts[None].astype(np.float64))
     yield "unseen", _Score((~read)[None].astype(np.float64))
     known = train.time[train.time >= 0]
@@ -186,13 +189,6 @@ def place_by_id(ids: list[str]) -> np.ndarray:
     else:
         order = sorted(range(len(ids)), key=ids.__getitem__)
     return ranks(np.array(order, dtype=np.int64)).astype(np.int64)
-
-
-def _of_states(split: SplitView) -> np.ndarray:
-    """Mask of the history entries that some impression of the split has."""
-    used = np.zeros(len(split.histories.lengths), dtype=bool)
-    used[split.history] = True
-    return split.histories.spread(used)
 
 
 def _repetitions(split: SplitView, items: int) -> tuple[float, float]:
@@ -431,7 +427,9 @@ class SplitView:
     @property
     def clicks(self) -> RaggedArray:
         """Items clicked in each impression."""
-        return self.candidates.keep(self.labels == 1)
+        places = np.flatnonzero(self.labels == 1)
+        offsets = np.searchsorted(places, self.candidates.offsets)
+        return Ragged(self.candidates.values[places], offsets)
 
     def take(self, rows: np.ndarray) -> SplitView:
         """Some impressions ``(k,)`` int64, in the order asked."""
@@ -449,7 +447,9 @@ class SplitView:
         """``(n,)`` int64 the newest item of each history, -1 where it is empty."""
         begins, ends = self.histories.offsets[:-1], self.histories.offsets[1:]
         last = np.full(len(begins), -1, dtype=np.int64)
-        filled = ends > begins
-        last[filled] = self.histories.values[ends[filled] - 1]
+        filled = np.flatnonzero(ends > begins)
+        for rows in pages(filled):
+            last[rows] = self.histories.values[ends[rows] - 1]
+            release(self.histories.values)
         newest: np.ndarray = last[self.history]
         return newest

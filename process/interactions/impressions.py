@@ -10,11 +10,12 @@ import numpy as np
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
 from legos.data.tables import Negatives as Kind
 from legos.errors import DataError
+from legos.scratch import release, room
 from process.interactions.rows import Interactions
 from process.interactions.splits import SPLITS, TEST, TRAIN, VALID, SplitRule
 from process.moments import UNKNOWN_TIME
 from process.negatives import draw_negatives
-from process.raw import Impressions
+from process.raw import Impressions, Numbered
 
 _BLOCK = 1 << 16  # impressions shuffled at once; changes memory, not results
 UNBOUGHT = 0.2  # weight of an item that nobody bought in train: all that are clicked can be drawn
@@ -126,7 +127,6 @@ def next_item_impressions(
             flavours.append(_Flavour(name, code, count, kind, weights[kind], everything))
     has_history = interactions.rank > 0
     splits = {}
-    names = numbered(0)  # splits share the strings
     for position, flavour in enumerate(flavours):
         asked = codes == flavour.code
         if again is not None:
@@ -135,39 +135,35 @@ def next_item_impressions(
         if flavour.code == TRAIN and interactions.weight is not None:
             targets = np.repeat(targets, interactions.weight[targets])
         generator = np.random.default_rng([negatives.seed, position])
-        if len(targets) > len(names):
-            names = numbered(len(targets))
-        ids = names[: len(targets)]
-        splits[flavour.name] = _clicks(interactions, targets, ids, flavour, generator, longest)
+        splits[flavour.name] = _clicks(interactions, targets, flavour, generator, longest)
     return splits, int((~has_history & (codes != TRAIN)).sum())
 
 
 def _clicks(
     interactions: Interactions,
     targets: np.ndarray,
-    ids: np.ndarray,
     flavour: _Flavour,
     generator: np.random.Generator,
     longest: int | None,
 ) -> Impressions:
-    """Impressions ``ids (n,)`` of the clicks at ``targets (n,)``; candidates in random order."""
+    """Impressions of the clicks at ``targets (n,)``; candidates in random order."""
     users = interactions.user[targets]
-    candidates = np.empty((len(targets), 1 + flavour.number), dtype=np.int32)
-    candidates[:, 0] = interactions.item[targets]
-    candidates[:, 1:] = draw_negatives(
-        generator, flavour.known, users, flavour.number, flavour.weights
-    )
-    labels = np.empty(candidates.shape, dtype=np.int8)
+    negatives = draw_negatives(generator, flavour.known, users, flavour.number, flavour.weights)
+    candidates = room((len(targets), 1 + flavour.number), np.int32)
+    labels = room(candidates.shape, np.int8)
     for begin in range(0, len(targets), _BLOCK):
         part = slice(begin, begin + _BLOCK)
-        order = generator.random(candidates[part].shape).argsort(axis=1)
-        candidates[part] = np.take_along_axis(candidates[part], order, axis=1)
+        shown = np.column_stack([interactions.item[targets[part]], negatives[part]])
+        order = generator.random(shown.shape).argsort(axis=1)
+        candidates[part] = np.take_along_axis(shown, order, axis=1)
         labels[part] = order == 0
+        for array in (candidates, labels, negatives):
+            release(array)
     lengths = interactions.rank[targets]
     if longest is not None:
         lengths = np.minimum(lengths, longest)
     return Impressions(
-        impression_id=ids,
+        impression_id=Numbered(len(targets)),
         user=users.astype(np.int32),
         time=interactions.seconds[targets],
         history_values=interactions.item,
@@ -199,7 +195,7 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
         if code == TRAIN:
             history = Ragged(history.values[:0], np.zeros(len(users) + 1, dtype=np.int64))
         splits[name] = Impressions(
-            impression_id=numbered(len(users)),
+            impression_id=Numbered(len(users)),
             user=users.astype(np.int32),
             time=np.full(len(users), UNKNOWN_TIME, dtype=np.int64),
             history_values=history.values,
@@ -210,8 +206,3 @@ def user_impressions(interactions: Interactions, codes: np.ndarray) -> dict[str,
             negatives="none",
         )
     return splits
-
-
-def numbered(count: int) -> np.ndarray:
-    """``(count,)`` str objects from 1 on: ids of impressions that have none."""
-    return np.fromiter(map(str, range(1, count + 1)), dtype=object, count=count)

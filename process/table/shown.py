@@ -8,10 +8,9 @@ import numpy as np
 
 from legos.data.ragged import Ragged, from_owners, offsets_of
 from legos.errors import DataError
-from process.interactions.impressions import numbered
 from process.interactions.rows import Interactions
 from process.interactions.splits import SPLITS, VALID
-from process.raw import Impressions
+from process.raw import Impressions, Numbered
 from process.table.times import TICKS
 from process.ties import mix, pair_hashes
 
@@ -66,7 +65,7 @@ class ShownLists:
                 continue
             shown = self.items.select(rows)
             labels = Ragged(self.clicked, self.items.offsets).select(rows).values
-            names = self.names[rows] if self.names is not None else numbered(len(rows))
+            names = self.names[rows] if self.names is not None else Numbered(len(rows))
             found[name] = Impressions(
                 impression_id=names,
                 user=inter.user[rows].astype(np.int32),

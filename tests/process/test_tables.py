@@ -189,7 +189,7 @@ def test_a_full_disk_keeps_the_old_tables(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("process.columns.pickle.dump", full)
+    monkeypatch.setattr("process.columns._dump_columns", full)
     with pytest.raises(DataError, match="the disk is full"):
         write_tables(raw, folder, [TokenizerSpec("other", "words")], force=True)
     assert Tables.load(folder).fingerprint == old["fingerprint"]
