@@ -120,31 +120,44 @@ class MultiHeadSelfAttention(nn.Module):
 
         ``queries`` ``(..., D)`` are what the queries are made of, where that is not ``values``.
         """
-        projected = self.project(values)  # (..., 3D)
-        if queries is not None:
-            size = queries.shape[-1]
-            query = F.linear(queries, self.project.weight[:size], self.project.bias[:size])
-            projected = torch.cat([query, projected[..., size:]], -1)
+        if queries is None:
+            projected = self.project(values)  # (..., 3D)
+        else:
+            weight, bias, size = self.project.weight, self.project.bias, queries.shape[-1]
+            query = F.linear(queries, weight[:size], bias[:size])
+            projected = torch.cat([query, F.linear(values, weight[size:], bias[size:])], -1)
         if isinstance(within, LengthBuckets):
-            packed: Tensor = self.output(within.run(self._attend, projected))
+            packed: Tensor = self.output(within.run(self._attend_real, projected))
             return packed
         result: Tensor = self.output(self._attend(projected, within)) * within[..., None]
         return result
 
     def packed(self, tokens: PackedTokens) -> Tensor:
         """Attention within each item of packed tokens -> ``(P, D)``."""
-        result: Tensor = self.output(in_length_buckets(self._attend, tokens.map(self.project)))
+        projected = tokens.map(self.project)
+        result: Tensor = self.output(in_length_buckets(self._attend_real, projected))
         return result
 
     def _attend(self, projected: Tensor, mask: Tensor) -> Tensor:
         """``(B, S, 3D)`` and bool ``(B, S)`` -> ``(B, S, D)``; rows without any real one: zeros."""
+        empty = ~mask.any(1, keepdim=True)  # attend to the padding there, then drop the result
+        seen = _before_and_self(mask) if self.causal else mask | empty
+        return self._over_heads(projected, seen) * ~empty[..., None]
+
+    def _attend_real(self, projected: Tensor, mask: Tensor) -> Tensor:
+        """The same of rows that begin with a real position; under the mask anything finite."""
+        if not self.causal:
+            return self._over_heads(projected, mask)
+        length = mask.shape[1]  # what stands before a real position is real
+        return self._over_heads(projected, mask.new_ones(1, length, length).tril())
+
+    def _over_heads(self, projected: Tensor, seen: Tensor) -> Tensor:
+        """``(B, S, 3D)`` -> ``(B, S, D)``; see scaled_dot_product_attention for ``seen``."""
         query, key, value = rearrange(
             projected, "b s (three h d) -> three b h s d", three=3, h=self.num_heads
         ).unbind(0)
-        empty = ~mask.any(1, keepdim=True)  # attend to the padding there, then drop the result
-        seen = _before_and_self(mask) if self.causal else mask | empty
         attended = scaled_dot_product_attention(query, key, value, seen)
-        return rearrange(attended, "b h s d -> b s (h d)") * ~empty[..., None]
+        return rearrange(attended, "b h s d -> b s (h d)")
 
 
 def _before_and_self(mask: Tensor) -> Tensor:
@@ -156,7 +169,7 @@ def _before_and_self(mask: Tensor) -> Tensor:
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Attention of every head: three ``(B, h, S, d)`` -> ``(B, h, S, d)``.
 
-    ``mask`` tells the keys: bool ``(B, S)`` for all queries alike, ``(B, S, S)`` for each.
+    ``mask`` tells the keys: bool ``(B, S)`` for all queries alike, ``(B or 1, S, S)`` for each.
 
     On a CPU the plain products are up to twice as fast as torch's fused kernel at the short
     sequences and narrow heads of recommenders; elsewhere the fused kernel is.

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from legos.blocks.dropout import Dropout
 from legos.blocks.mlp import MLP
 from legos.blocks.packed import PackedTokens, concatenate, gather, one_token_each, pack
 from legos.data.items import ItemBatch, ItemField
@@ -57,7 +58,7 @@ class VocabularyEmbedding(nn.Module):
         self.table = nn.Parameter(table, requires_grad=not frozen)
         width = table.shape[1]
         self.project = nn.Linear(width, hidden_size) if width != hidden_size else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, ids: Tensor) -> Tensor:
         """``(N,)`` int64 -> ``(N, D)``."""
@@ -94,7 +95,7 @@ class NumberEmbedding(nn.Module):
         rows = scale.buckets if scale.treatment == "bucketed" else 2  # row 0 is for the unknown
         self.table = nn.Parameter(torch.randn(rows, hidden_size) * _RANDOM_STD)
         self.project = nn.Linear(1, hidden_size) if scale.treatment == "projected" else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """``(N,)`` float32, NaN = unknown -> ``(N, D)``."""
@@ -204,28 +205,38 @@ class IDVectors(nn.Module):
         known: ``(V,)`` bool, True = occurs in the training split.
         size: width of the vectors.
         id_dropout: rate at which known ids are shown as unknown while training.
+        initial_std: standard deviation of the initial vectors.
         learn_unknown: the shared vector is learned; zeros otherwise.
     """
 
     def __init__(
-        self, *, known: Tensor, size: int, id_dropout: float, learn_unknown: bool = True
+        self,
+        *,
+        known: Tensor,
+        size: int,
+        id_dropout: float,
+        initial_std: float = _RANDOM_STD,
+        learn_unknown: bool = True,
     ) -> None:
         super().__init__()
         self.known: Tensor
         self.register_buffer("known", known, persistent=False)
         self.id_dropout = id_dropout
-        self.vectors = nn.Parameter(torch.randn(known.numel(), size) * 0.1)
-        self.unknown = nn.Parameter(torch.randn(size) * 0.1) if learn_unknown else None
+        self.vectors = nn.Parameter(torch.randn(known.numel(), size) * initial_std)
+        self.unknown = nn.Parameter(torch.randn(size) * initial_std) if learn_unknown else None
 
     def look_up(self, ids: Tensor) -> Tensor:
         """``(N,)`` int64 -> ``(N, size)``; ids beyond the known range are unknown."""
-        inside = ids < self.known.numel()
-        ids = ids.where(inside, 0)
-        known = self.known[ids] & inside
+        count, vectors = len(self.known), cast(Tensor, self.vectors)
+        if len(ids) == count and torch.equal(ids, torch.arange(count, device=ids.device)):
+            known = self.known  # all of them as they are
+        else:
+            inside = ids < count
+            ids = ids.where(inside, 0)
+            known, vectors = self.known[ids] & inside, gather(self.vectors, ids)
         if self.training and self.id_dropout > 0:
             known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
         others = (~known).nonzero()[:, 0]  # few: a copy is cheaper than a choice at every number
-        vectors = gather(self.vectors, ids)
         if self.unknown is None:
             return vectors.index_fill(0, others, 0.0)
         return vectors.index_copy(0, others, self.unknown.expand(len(others), -1))
@@ -314,7 +325,7 @@ class GivenVectors(nn.Module):
         self.vectors = nn.Parameter(
             vectors.where(present[:, None], 0.0), requires_grad=settings.tune
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.project = MLP(
             vectors.shape[1], settings.hidden_sizes, hidden_size, dropout=settings.dropout
         )

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, head_width, masked_softmax
+from legos.blocks.dropout import Dropout
 from legos.blocks.packed import LengthBuckets, Within
 from legos.blocks.transformer import FeedForward, SequenceStack
 from legos.settings import Settings
@@ -103,7 +104,7 @@ class FastformerLayer(nn.Module):
             activation="gelu",
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, values: Tensor, within: Within) -> Tensor:
         """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""

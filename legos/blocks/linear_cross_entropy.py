@@ -9,8 +9,6 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 
-_FAR = 80.0  # of a loss; exp(-87) is the smallest number of full precision in fp32
-
 
 class CrossEntropy(NamedTuple):
     """What :func:`linear_cross_entropy` gives.
@@ -65,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wants_states, wants_table = context.needs_input_grad[:2]
         weight = table.to(kind)
         state_gradient = torch.empty_like(states) if wants_states else None
-        table_gradient = torch.zeros_like(table, dtype=exact) if wants_table else None
+        table_gradient: Tensor | None = None
         losses = states.new_zeros(len(states), dtype=exact)
         total = states.new_zeros((), dtype=exact)
         step = max(1, max_logits // table.shape[0])
@@ -79,28 +77,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 owners = torch.arange(len(chunk), device=chunk.device).repeat_interleave(
                     counts[:, 0], output_size=len(wanted)
                 )
-                logits = (chunk @ weight.T).to(exact)  # (m, V)
-                error = logits.softmax(1)  # less the one-hot targets, below
-                apart = -error[owners, wanted].log()  # (t,)
-                if bool((apart > _FAR).any()):  # of so small a number the logarithm is not exact
-                    far = (apart > _FAR).nonzero()[:, 0]
-                    apart[far] = -logits[owners[far]].log_softmax(1)[range(len(far)), wanted[far]]
-                del logits
+                error = (chunk @ weight.T).to(exact)  # (m, V) logits, and then what comes of them
+                own_logits = error[owners, wanted]  # (t,)
+                highest = error.amax(1, keepdim=True)  # (m, 1)
+                sums = error.sub_(highest).exp_().sum(1, keepdim=True)  # (m, 1)
+                apart = (sums.log() + highest)[owners, 0] - own_logits  # (t,)
                 total += apart.sum()
                 losses[begin : begin + step].index_add_(0, owners, apart)
                 if not (wants_states or wants_table):
                     continue
-                if len(wanted) != len(chunk) or bool((counts != 1).any()):
-                    error.mul_(counts)
-                error.index_put_((owners, wanted), error.new_tensor(-1.0), accumulate=True)
+                scale = counts / sums  # (m, 1) of the exponentials: cheaper applied to the products
+                if kind != exact:  # which would leave the range of half precision
+                    error.mul_(scale)
+                    sums, scale = counts.to(exact), torch.ones_like(scale)
+                error.index_put_((owners, wanted), (-sums / counts)[owners, 0], accumulate=True)
                 error = error.to(kind)
                 if state_gradient is not None:
-                    state_gradient[begin : begin + step] = error @ weight
-                if table_gradient is not None:
-                    if kind == exact:
-                        table_gradient.addmm_(error.T, chunk)
-                    else:
-                        table_gradient += (error.T @ chunk).to(exact)
+                    state_gradient[begin : begin + step] = (error @ weight) * scale
+                if wants_table and table_gradient is None:  # of the first chunk
+                    table_gradient = (error.T @ (chunk * scale)).to(exact)
+                elif table_gradient is not None and kind == exact:
+                    table_gradient.addmm_(error.T, chunk * scale)
+                elif table_gradient is not None:
+                    table_gradient += (error.T @ chunk).to(exact)
+        if wants_table and table_gradient is None:
+            table_gradient = torch.zeros_like(table, dtype=exact)
         context.save_for_backward(state_gradient, table_gradient)
         context.table_dtype = table.dtype
         context.mark_non_differentiable(losses)

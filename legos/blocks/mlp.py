@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from legos.blocks.dropout import Dropout
 from legos.registry import PredictorConfig
 
 
@@ -28,7 +29,7 @@ class HiddenLayers(nn.Sequential):
     def __init__(self, input_size: int, sizes: Sequence[int], *, dropout: float) -> None:
         layers: list[nn.Module] = []
         for size in sizes:
-            layers += [nn.Linear(input_size, size), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(input_size, size), nn.ReLU(), Dropout(dropout)]
             input_size = size
         super().__init__(*layers)
         self.output_size = input_size
@@ -170,7 +171,7 @@ class ActivatedLayers(nn.Module):
         super().__init__()
         kind = _ACTIVATIONS[activation]
         self.activations = nn.ModuleList(kind(size=size) for size in sizes[:-1])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linears = nn.ModuleList(
             nn.Linear(size, following, bias=last_bias or place < len(sizes) - 2)
             for place, (size, following) in enumerate(pairwise(sizes))

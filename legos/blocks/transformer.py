@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention
+from legos.blocks.dropout import Dropout
 from legos.blocks.packed import LengthBuckets, PackedTokens, Within
 from legos.settings import Settings
 
@@ -67,7 +68,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.widen = nn.Linear(hidden_size, width)
         self.activation = _ACTIVATIONS[activation]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.narrow = nn.Linear(width, hidden_size)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class TransformerLayer(nn.Module):
             activation=settings.activation,
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, values: Tensor, within: Within) -> Tensor:
         """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
@@ -146,7 +147,7 @@ class SequenceStack(nn.Module):
     ) -> None:
         super().__init__()
         self.positions = positions
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm or nn.Identity()
         self.times = times

@@ -16,6 +16,7 @@ from legos.blocks.attention import (
     MultiHeadSelfAttention,
     SelfAttentionSettings,
 )
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import FieldEmbeddings
 from legos.data.items import ItemBatch
 from legos.registry import BrickConfig, item_encoders
@@ -39,7 +40,7 @@ class Attention(nn.Module):
             num_heads=settings.num_heads,
             output_projection=settings.output_projection,
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, items: ItemBatch) -> Tensor:

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import FieldEmbeddings, module_key
 from legos.blocks.packed import PackedConvolution, PackedTokens, concatenate, one_token_each
 from legos.data.items import ItemBatch
@@ -67,7 +68,7 @@ class CNN(nn.Module):
         self.word_attention = nn.ModuleDict(
             {name: attention() for name in ([] if shared else texts)}
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         several = shared or len(texts) + len(categories) > 1
         self.view_attention = attention() if several else None
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import FieldEmbeddings, module_key
 from legos.blocks.packed import PackedConvolution
 from legos.data.items import ItemBatch
@@ -54,7 +55,7 @@ class CNNConcat(nn.Module):
             self.convolutions[name] = PackedConvolution(
                 input_size=hidden_size, output_size=hidden_size, kernel_size=settings.kernel_size
             )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.word_attention = nn.ModuleDict(
             {name: AdditiveAttention(hidden_size, settings.attention_size) for name in texts}
         )

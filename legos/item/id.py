@@ -21,6 +21,9 @@ class IDConfig(BrickConfig):
     name: Literal["id"] = "id"
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """How often a training item is shown as unknown, so that cold items get a trained vector."""
+    initial_std: float = Field(default=0.1, gt=0)
+    """Standard deviation of the initial vectors. 0.02, as in RecBole and BERT, learns faster under
+    `full_softmax`: Adam's steps are of one size, and large random vectors take more to forget."""
 
 
 @item_encoders.register(IDConfig)
@@ -28,7 +31,12 @@ class ID(IDVectors):
     """Look up item vectors; what training never saw is one shared vector."""
 
     def __init__(self, settings: IDConfig, *, known_items: Tensor, hidden_size: int) -> None:
-        super().__init__(known=known_items, size=hidden_size, id_dropout=settings.id_dropout)
+        super().__init__(
+            known=known_items,
+            size=hidden_size,
+            id_dropout=settings.id_dropout,
+            initial_std=settings.initial_std,
+        )
 
     def forward(self, items: ItemBatch) -> Tensor:
         """N items -> ``(N, D)``; ids beyond the trained catalogue are unknown."""

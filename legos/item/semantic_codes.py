@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention
+from legos.blocks.dropout import Dropout
 from legos.blocks.packed import gather
 from legos.data.items import ItemBatch
 from legos.errors import ConfigError
@@ -63,7 +64,7 @@ class SemanticCodes(nn.Module):
         self.rows: Tensor  # (items, L) rows of the table, -1 where an item has no codes
         self.register_buffer("rows", rows)
         self.table = nn.Parameter(torch.randn(count, hidden_size) * 0.1)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.fuse = nn.ModuleDict()
         if settings.fusion == "concat":
             self.fuse["linear"] = nn.Linear(item_codes.shape[1] * hidden_size, hidden_size)

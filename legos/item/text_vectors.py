@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from legos.blocks.dropout import Dropout
 from legos.blocks.mlp import MLP
 from legos.data.items import ItemBatch
 from legos.item.language_model import LanguageModelSettings
@@ -38,7 +39,7 @@ class TextVectors(nn.Module):
         self, settings: TextVectorsConfig, *, language_model: LanguageModel, hidden_size: int
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.project = MLP(
             language_model.output_width,
             settings.hidden_sizes,

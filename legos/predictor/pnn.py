@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import FIELDS, as_fields, pairwise_products
 from legos.blocks.mlp import MLP, DeepSettings
 from legos.registry import predictors
@@ -48,7 +49,7 @@ class PNN(nn.Module):
             self.weight = nn.Parameter(torch.empty(shape))
             bound = (FIELDS * hidden_size if inner else hidden_size**2) ** -0.5
             nn.init.uniform_(self.weight, -bound, bound)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.mlp = MLP(first, rest, 1, dropout=settings.dropout)
 
     def forward(self, user: Tensor, candidates: Tensor) -> Tensor:

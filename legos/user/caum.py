@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import head_width, masked_softmax
+from legos.blocks.dropout import Dropout
 from legos.data.batch import BatchUsers
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig, UserOutput, user_encoders
@@ -63,7 +64,7 @@ class CAUM(nn.Module):
 
     def __init__(self, settings: CAUMConfig, *, hidden_size: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.self_attention = CandidateAwareSelfAttention(
             hidden_size=hidden_size, num_heads=settings.num_heads
         )

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from legos.blocks.attention import AdditiveAttention, LearnedPositions, MultiHeadSelfAttention
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.fastformer import Fastformer, FastformerSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather
@@ -83,7 +84,7 @@ class FlattenUser(nn.Module):
         )
         self.encoder = _encoder(settings, size)
         # the other two have their own
-        self.dropout = nn.Dropout(settings.dropout if settings.encoder == "self_attention" else 0.0)
+        self.dropout = Dropout(settings.dropout if settings.encoder == "self_attention" else 0.0)
         self.attention = AdditiveAttention(size, settings.attention_size)
         # items of another width are met by users of that width
         self.project = nn.Linear(size, hidden_size) if size != hidden_size else nn.Identity()

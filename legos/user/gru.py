@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from legos.blocks.dropout import Dropout
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -46,7 +47,7 @@ class GRUUser(nn.Module):
             batch_first=True,
             dropout=settings.dropout if settings.num_layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.output = (
             nn.Linear(hidden_size, hidden_size) if settings.output_projection else nn.Identity()
         )

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from legos.blocks.dropout import dropout
 from legos.data.batch import BatchUsers
 from legos.data.ragged import offsets_of
 from legos.errors import ConfigError
@@ -105,7 +106,7 @@ class MultiVAE(nn.Module):
         sizes = torch.bincount(rows, minlength=len(ids))
         weights = sizes.clamp(min=1).to(self.items.dtype).rsqrt()[rows]
         if self.training and self.dropout:
-            weights = functional.dropout(weights, self.dropout)
+            weights = dropout(weights, self.dropout)
         return functional.embedding_bag(
             items, self.items, offsets_of(sizes)[:-1], mode="sum", per_sample_weights=weights
         )

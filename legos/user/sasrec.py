@@ -6,8 +6,9 @@ block gives ``x + dropout(g(norm(x)))``; the heads have no linear layer after th
 feed-forward part is as wide as the items. Item vectors come from the item encoder.
 
 ``variant: released`` is the authors' code: it normalises the queries but neither keys nor values,
-adds the normalised input instead of the input to what a part gives, and normalises the output of
-the last block. Its dropout on attention weights is in neither variant.
+adds the normalised input instead of the input to what a part gives, normalises the output of the
+last block, and multiplies items by the square root of their width before positions are added, as
+Vaswani et al. do. Its dropout on attention weights is in neither variant.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
+from legos.blocks.dropout import Dropout
 from legos.blocks.packed import LengthBuckets, Within, last_of_each, without_padding
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
 from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
-_BUCKETS = 4  # histories are few and short: more cost more calls than they save padding
+_BUCKETS = 2  # histories are few and short: more cost more calls than they save padding
 
 
 class SASRecConfig(UserEncoderConfig):
@@ -35,7 +37,7 @@ class SASRecConfig(UserEncoderConfig):
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate on the input and within the blocks (0.2 in the paper on MovieLens, 0.5 elsewhere)."""
     variant: Literal["paper", "released"] = "paper"
-    """What is normalised and added: as in the paper, or as in the authors' released code."""
+    """What is scaled, normalised and added: as in the paper or in the authors' released code."""
     positions: Literal["newest", "oldest"] = "newest"
     """Where positions count from: the newest item, as in the paper, or the oldest, so that what
     stands before an item does not depend on what follows (`exp.train.sequences`)."""
@@ -57,6 +59,7 @@ class SASRec(nn.Module):
     def __init__(self, settings: SASRecConfig, *, hidden_size: int) -> None:
         super().__init__()
         self.max_history = settings.max_history
+        self.scale = hidden_size**0.5 if settings.variant == "released" else 1.0
         self.transformer = Transformer(
             TransformerSettings.model_validate(
                 {
@@ -108,8 +111,9 @@ class SASRec(nn.Module):
         tokens = without_padding(history, mask)
         if not len(tokens.index):
             return history.new_zeros(0, history.shape[2])
-        states: Tensor = self.transformer(tokens.distinct, LengthBuckets(tokens.numbers, _BUCKETS))
-        return states  # each token is a distinct one
+        items = tokens.distinct * self.scale  # (P, D): each token is a distinct one
+        states: Tensor = self.transformer(items, LengthBuckets(tokens.numbers, _BUCKETS))
+        return states
 
 
 class ReleasedLayer(nn.Module):
@@ -130,7 +134,7 @@ class ReleasedLayer(nn.Module):
         self.feed_forward = FeedForward(
             hidden_size=hidden_size, width=hidden_size, dropout=dropout, activation="relu"
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor, within: Within) -> Tensor:
         """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""

@@ -15,6 +15,7 @@ from legos.blocks.attention import (
     MultiHeadSelfAttention,
     SelfAttentionSettings,
 )
+from legos.blocks.dropout import Dropout
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -35,7 +36,7 @@ class SelfAttentionUser(nn.Module):
             num_heads=settings.num_heads,
             output_projection=settings.output_projection,
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.attention = AdditiveAttention(hidden_size, settings.attention_size)
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:

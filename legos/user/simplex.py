@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import masked_softmax
+from legos.blocks.dropout import Dropout
 from legos.blocks.embedding import IDVectors
 from legos.data.batch import BatchUsers
 from legos.registry import UserEncoderConfig, user_encoders
@@ -52,7 +53,7 @@ class SimpleX(nn.Module):
         shared = settings.aggregation == "self_attention"
         self.query = nn.Linear(hidden_size, 1, bias=False) if shared else None
         self.map = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, history: Tensor, mask: Tensor, users: BatchUsers) -> Tensor:
         """``(B, H, D)``, bool ``(B, H)`` and users -> ``(B, D)``; without a history the id."""

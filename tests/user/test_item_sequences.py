@@ -119,7 +119,8 @@ def sasrec(encoder: SASRec, sequence: Array, *, heads: int) -> Array:
 
 
 def released(encoder: SASRec, sequence: Array, *, heads: int) -> Array:
-    """The authors' code: normalised queries over plain keys; what was normalised is added."""
+    """The authors' code: scaled items, normalised queries over plain keys, and these are added."""
+    sequence = sequence * sequence.shape[1] ** 0.5
     sequence = sequence + numbers(encoder.transformer.positions.vectors)[: len(sequence)][::-1]
     for layer in encoder.transformer.layers:
         queries = normalise(layer.query_norm, sequence)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from legos.blocks.dropout import Dropout
 from legos.errors import ConfigError
 from legos.systems.recsysllm.positions import GLM_GPT2, Inputs, SpecialTokens, attention_mask
 
@@ -145,7 +146,7 @@ class _Transformer(nn.Module):
             rows = config.max_positions + 1
             self.position_embeddings = nn.Embedding(rows, config.hidden_size)
             self.block_position_embeddings = nn.Embedding(rows, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(_Layer(config, layer) for layer in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotated = config.hidden_size // config.num_heads // 2  # of a head, by each position
@@ -184,7 +185,7 @@ class _Layer(nn.Module):
         self.attention = _Attention(config, number)
         self.post_attention_layernorm = nn.LayerNorm(width, eps=eps)
         self.mlp = _Mlp(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.scale = math.sqrt(2 * config.num_layers) if config.scaled_residual else None
 
     def forward(
