@@ -47,9 +47,9 @@ FOUND = {
 @pytest.fixture(autouse=True)
 def _precision_of_its_own() -> Iterator[None]:
     """One process has one precision; parts change it."""
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -256,6 +256,16 @@ def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path) -> None:
     assert "| roofline | matrix product of 128², bf16" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1])["holds"] is True
     assert json.loads(file.read_text())["parts"]["roofline"]["rows"][0]["unit"] == "TFLOP/s"
+
+
+def test_precision_and_device_change_within_a_process(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = setting.accelerator("fp32", "cpu")
+    assert (first.device, first.mixed_precision) == (CPU, "no")
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")  # as if there were a GPU
+    second = setting.accelerator("bf16")
+    assert (second.device.type, second.mixed_precision) == ("meta", "bf16")
 
 
 def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from legos.registry import (
     user_encoders,
 )
 from legos.training.weights import load_model_tensors, model_tensors
+from tests.as_on_cuda import AsOnCuda
 from tests.brick_forms import fitting, forms
 from tests.bricks import (
     FIELDS,
@@ -401,6 +402,24 @@ def test_bf16_stays_close_to_fp32(family: str, config: BrickConfig) -> None:
         half = run(family, module).float()
     assert (half - full).norm() < 0.02 * full.norm()
     assert not torch.isnan(half).any()
+
+
+@EVERY_BRICK
+def test_fp16_as_autocast_computes_it_on_cuda_stays_close_to_fp32(
+    family: str, config: BrickConfig
+) -> None:
+    module = brick(family, config)
+    full = run(family, module)
+    with AsOnCuda(), torch.autocast("cpu", dtype=torch.float16):
+        half = run(family, module).float()
+    if half.requires_grad:
+        half.sum().backward()
+    assert (half - full).norm() < 0.02 * full.norm()
+    assert all(
+        bool(parameter.grad.isfinite().all())
+        for parameter in module.parameters()
+        if parameter.grad is not None
+    )
 
 
 @needs_gpu

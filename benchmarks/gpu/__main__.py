@@ -37,7 +37,9 @@ Markdown: put it into docs/results.md, "GPU".
 from __future__ import annotations
 
 import argparse
+import json
 import platform
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -55,6 +57,9 @@ from legos.files import write_json
 from legos.progress import PlainConsole
 
 BUDGET = 480.0  # seconds
+_ASKS = """import json, sys, torch
+found = torch.cuda.get_device_properties(torch.device(sys.argv[1]))
+print(json.dumps([found.name, round(found.total_memory / 2**30, 1)]))"""
 _WIDEST = 1000  # columns of a table that nobody reads on a terminal
 
 
@@ -98,14 +103,16 @@ def refuse_device(device: str) -> None:
 
 def facts(device: str, *, tiny: bool) -> dict[str, Any]:
     """What was measured on, and with what."""
-    name = platform.processor() or platform.machine()
-    memory = None
-    if device.startswith("cuda"):
-        found = torch.cuda.get_device_properties(torch.device(device))
-        name, memory = found.name, round(found.total_memory / 2**30, 1)
+    name, gib = platform.processor() or platform.machine(), None
+    if device.startswith("cuda"):  # this process keeps off the GPU: the parts get all of it
+        command = [sys.executable, "-c", _ASKS, device]
+        asked = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+        if asked.returncode:
+            raise LegosError(f"--device: {device!r} does not answer; torch says why above")
+        name, gib = json.loads(asked.stdout.splitlines()[-1])
     return {
         "device": name,
-        "gib": memory,
+        "gib": gib,
         "size": "tiny" if tiny else "full",
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

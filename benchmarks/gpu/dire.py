@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ from legos.systems.bricks.recipe import BricksRecipe
 
 PRECISION = "bf16"
 _READ_ITEMS, _READS = 600, 20
+_WRITTEN = "written"  # removed after every turn: gigabytes
 
 
 def dire_part(setting: Setting, tell: Tell) -> None:
@@ -97,7 +99,7 @@ def _write(
     ]
 
     def write() -> None:
-        cache = HiddenCache(Path(tempfile.mkdtemp(dir=place)), {"texts": "random"}, tokens)
+        cache = HiddenCache(place / _WRITTEN, {"texts": "random"}, tokens)
         write_parts(cache, tokens, [part], reader, dtype=PRECISION)
 
     sides: dict[str, Callable[[], object]] = {
@@ -108,7 +110,7 @@ def _write(
     with FlopCounterMode(display=False) as counter:
         sides["below"]()
     flops = counter.get_total_flops()
-    seconds = setting.in_turns(sides)
+    seconds = setting.in_turns(sides, lambda: shutil.rmtree(place / _WRITTEN, ignore_errors=True))
     speed = {name: count / each for name, each in seconds.items()}
     peak = matmul_tflops(setting, torch.bfloat16)
     ratio = speed["written"] / speed["below"]

@@ -107,7 +107,7 @@ TINY = Sizes(
 FULL = Sizes(
     matmul=8192, copy_mib=1024, same=Width(128, 4, 8), clicks=16, shipped=None,
     dire=Width(1024, 16, 16), dire_clicks=32, title_tokens=20, cached=Width(2048, 16, 32),
-    cached_texts=10_000, cached_length=50, soft=Width(768, 12, 12), batch=32, lora="7b",
+    cached_texts=4_000, cached_length=50, soft=Width(768, 12, 12), batch=32, lora="7b",
     lora_clicks=16, titles=12_101, users=8, turns=5,
 )  # fmt: skip
 
@@ -170,7 +170,7 @@ class Setting:
 
     def accelerator(self, precision: str, device: str | None = None) -> Accelerator:
         """The only one of this process from now on; fp16 begins where no step is skipped."""
-        AcceleratorState._reset_state()
+        AcceleratorState._reset_state(reset_partial_state=True)  # else its device stays
         found = make_accelerator(
             device=device or self.named, precision=precision, deterministic=False
         )
@@ -182,12 +182,20 @@ class Setting:
         """Seconds of the clock on the wall until the device is done."""
         return wait_seconds(self.device, function)
 
-    def in_turns(self, sides: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-        """Median seconds of each side; they take turns after one call of each that allocates."""
+    def in_turns(
+        self,
+        sides: Mapping[str, Callable[[], object]],
+        between: Callable[[], object] = lambda: None,
+    ) -> dict[str, float]:
+        """Median seconds of each side; they take turns after one call of each that allocates.
+
+        ``between`` is called after each of them, untimed.
+        """
         taken: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(self.sizes.turns + 1):
             for name, side in sides.items():
                 seconds = self.seconds(side)
+                between()
                 if turn:
                     taken[name].append(seconds)
         return {name: median(each) for name, each in taken.items()}

@@ -129,7 +129,7 @@ class Clicks:
 def click_training(batch_size: int, **more: Any) -> TrainConfig:
     """Against four negatives, clipped, by Adam."""
     return TrainConfig(
-        negatives=NegativesConfig(count=NEGATIVES), lr=1e-3, clip=1.0, batch_size=batch_size, **more
+        negatives=NegativesConfig(count=NEGATIVES), lr=1e-4, clip=1.0, batch_size=batch_size, **more
     )
 
 
@@ -285,9 +285,10 @@ class Texts:
 
 
 def at_task(recipe: Cllm4RecRecipe, task: Task) -> Cllm4RecRecipe:
-    """The same training in a pass of a task."""
-    recipe.progress.stage, recipe.progress.part = PLACES[task]
-    recipe.progress.position = 0
+    """The same training at the first step of a task's stage, in a pass of the task."""
+    progress = recipe.progress
+    progress.stage, progress.part = PLACES[task]
+    progress.step -= recipe.span()[0]
     return recipe
 
 
