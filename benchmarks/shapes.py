@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from legos.data.items import Interactions, ItemField, ItemStore
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, offsets_of
 
 VOCABULARY = 30_522  # bert-base-uncased
 TITLE_LENGTH = 30
@@ -81,4 +81,29 @@ def make_interactions(shape: Shape, seed: int = 1) -> Interactions:
         labels=labels.view(-1),
         impression_vocabulary="impression_id@train",
         impression_ids=row,
+    )
+
+
+def growing(clicks: Ragged, longest: int) -> Interactions:
+    """An impression a click of users' sequences, whose history is what the user clicked before.
+
+    A user's first click, which nothing came before, is in histories alone; these keep the newest
+    ``longest`` items.
+    """
+    lengths = (clicks.lengths - 1).clamp(min=0)  # impressions of each user
+    users = torch.arange(len(clicks)).repeat_interleave(lengths)
+    read = torch.arange(len(users)) - offsets_of(lengths)[users] + 1  # (R,) clicks before
+    histories = clicks.select(users).head(read).tail(longest)
+    rows = torch.arange(len(users))
+    return Interactions(
+        split="train",
+        users=users,
+        history_rows=rows,
+        histories=histories,
+        history_users=users,
+        history_clicks=read,
+        candidates=Ragged(clicks.values[clicks.offsets[users] + read], torch.arange(len(rows) + 1)),
+        labels=torch.ones(len(rows), dtype=torch.int8),
+        impression_vocabulary="impression_id@train",
+        impression_ids=rows,
     )

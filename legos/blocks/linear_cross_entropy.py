@@ -9,6 +9,8 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 
+_SMALLEST = 1e-16  # sum of exponentials, to which those too small for fp32 add nothing
+
 
 class CrossEntropy(NamedTuple):
     """What :func:`linear_cross_entropy` gives.
@@ -62,6 +64,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(states.dtype, torch.float32)
         wants_states, wants_table = context.needs_input_grad[:2]
         weight = table.to(kind)
+        longest = torch.linalg.vector_norm(weight, dim=1, dtype=exact).amax()
         state_gradient = torch.empty_like(states) if wants_states else None
         table_gradient: Tensor | None = None
         losses = states.new_zeros(len(states), dtype=exact)
@@ -71,17 +74,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for page, begin in enumerate(range(0, len(states), step)):
                 chunk = states[begin : begin + step].to(kind)  # (m, D)
-                own = offsets[begin : begin + step + 1]
-                counts = own.diff()[:, None]  # (m, 1) targets of each row
+                counts = offsets[begin : begin + step + 1].diff()[:, None]  # (m, 1) targets
                 wanted = targets[bounds[page] : bounds[page + 1]]  # (t,)
                 owners = torch.arange(len(chunk), device=chunk.device).repeat_interleave(
                     counts[:, 0], output_size=len(wanted)
                 )
-                error = (chunk @ weight.T).to(exact)  # (m, V) logits, and then what comes of them
-                own_logits = error[owners, wanted]  # (t,)
-                highest = error.amax(1, keepdim=True)  # (m, 1)
-                sums = error.sub_(highest).exp_().sum(1, keepdim=True)  # (m, 1)
-                apart = (sums.log() + highest)[owners, 0] - own_logits  # (t,)
+                at = owners, wanted
+                error, logits, sums = _exponentials(chunk, weight, longest, exact, at)
+                apart = sums.log()[owners, 0] - logits  # (t,)
                 total += apart.sum()
                 losses[begin : begin + step].index_add_(0, owners, apart)
                 if not (wants_states or wants_table):
@@ -90,7 +90,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if kind != exact:  # which would leave the range of half precision
                     error.mul_(scale)
                     sums, scale = counts.to(exact), torch.ones_like(scale)
-                error.index_put_((owners, wanted), (-sums / counts)[owners, 0], accumulate=True)
+                error.index_put_(at, (-sums / counts)[owners, 0], accumulate=True)
                 error = error.to(kind)
                 if state_gradient is not None:
                     state_gradient[begin : begin + step] = (error @ weight) * scale
@@ -116,3 +116,36 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if table_gradient is not None:
             table_gradient = (table_gradient * outer).to(context.table_dtype)
         return state_gradient, table_gradient, None, None, None
+
+
+def _exponentials(
+    states: Tensor, table: Tensor, longest: Tensor, exact: torch.dtype, at: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Exponentials of logits, each row shifted by a number of its own.
+
+    No logit is larger than the product of two norms, which costs no pass over all of them; only
+    where that is so far above them that small terms vanish is the shift the largest logit.
+
+    Args:
+        states: ``(m, D)``.
+        table: ``(V, D)``.
+        longest: scalar, the largest norm of a row of the table.
+        exact: dtype of what is given.
+        at: two ``(t,)`` int64, rows and columns.
+
+    Returns:
+        ``(m, V)``; the shifted logits at ``at``, ``(t,)``; sums ``(m, 1)``.
+    """
+    bound = -longest * torch.linalg.vector_norm(states, dim=1, keepdim=True, dtype=exact)  # (m, 1)
+    if states.dtype == exact:
+        values = torch.addmm(bound, states, table.T)
+    else:
+        values = (states @ table.T).to(exact).add_(bound)
+    own = values[at]
+    sums = values.exp_().sum(1, keepdim=True)
+    if bool((sums > _SMALLEST).all()):
+        return values, own, sums
+    values = (states @ table.T).to(exact)
+    values.sub_(values.amax(1, keepdim=True))
+    own = values[at]
+    return values.exp_(), own, values.sum(1, keepdim=True)

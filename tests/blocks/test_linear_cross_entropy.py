@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from legos.blocks.linear_cross_entropy import linear_cross_entropy
@@ -51,6 +53,38 @@ def test_losses_of_far_targets_are_exact() -> None:
     expected = [1.313262 + 0.313262, 200.0, 90.0]
     assert rows.tolist() == pytest.approx(expected, rel=1e-6)
     assert float(total) == pytest.approx(sum(expected), rel=1e-6)
+
+
+@given(
+    seed=st.integers(0, 999),
+    states_scale=st.floats(1e-3, 60),
+    table_scale=st.floats(1e-3, 60),
+    max_logits=st.sampled_from([7, 50, 999]),
+)
+def test_norms_of_any_size_give_the_whole_softmax(
+    seed: int, states_scale: float, table_scale: float, max_logits: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(6, 4, generator=generator) * states_scale
+    table = torch.randn(11, 4, generator=generator) * table_scale
+    states[0, 2:], table[:, :2] = 0, 0  # no logit of this row is near the product of norms
+    targets = torch.randint(11, (6,), generator=generator)
+    states.requires_grad_(), table.requires_grad_()
+    found = linear_cross_entropy(
+        states, table, ragged(targets[:, None].tolist()), max_logits=max_logits
+    )
+    gradients = torch.autograd.grad(found.total, [states, table])
+    exact = functional.cross_entropy(states.double() @ table.double().T, targets, reduction="none")
+    torch.testing.assert_close(found.rows.double(), exact.detach(), rtol=2e-5, atol=2e-4)
+    expected = torch.autograd.grad(exact.sum(), [states, table])
+    for own, other, size in zip(gradients, expected, (table_scale, states_scale), strict=True):
+        torch.testing.assert_close(own, other, rtol=2e-3, atol=2e-3 * size)
+
+
+def test_a_row_that_no_vector_meets_is_uniform() -> None:
+    states, table = torch.tensor([[40.0, 0.0]]), torch.tensor([[0.0, 30.0]] * 5)
+    found = linear_cross_entropy(states, table, ragged([[2]]), max_logits=99)
+    assert float(found.total) == pytest.approx(1.609438, rel=1e-6)  # log 5, below a bound of 1,200
 
 
 def test_no_rows_reach_the_gradients() -> None:
