@@ -15,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -30,6 +31,7 @@ from process.opening import BAD_GZIP, damaged_gzip, decompressed
 
 BLOCK = 1 << 22  # bytes; changes memory and speed, not results
 _PIECE = 1 << 20
+_FIRST_BLOCK = 1 << 16  # another kind of file is refused early
 _EXACT = 18  # decimal digits of a whole number that orjson never rounds
 
 Kind = Any
@@ -47,7 +49,7 @@ class Lines:
         content: whole lines.
         python_too: a line may also be a Python dict of plain values.
         read: how many lines were looked at.
-        errors: lines that cannot be read, each with ``read`` at its time.
+        errors: lines that cannot be read, each with ``read`` at its time and what it is about.
         notes: lines that were read although they are odd, by what is odd.
     """
 
@@ -56,7 +58,7 @@ class Lines:
     content: bytes
     python_too: bool = False
     read: int = 0
-    errors: list[tuple[int, BadLine]] = field(default_factory=list)
+    errors: list[tuple[int, BadLine, str]] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Row]:
@@ -78,9 +80,9 @@ class Lines:
                     continue
             yield Row(self.path, line, values, text)
 
-    def refuse(self, error: BadLine) -> None:
-        """Count the line just yielded as one that cannot be read."""
-        self.errors.append((self.read, error))
+    def refuse(self, error: BadLine, about: str = "") -> None:
+        """Count the line just yielded as one that cannot be read; ``about``: an item, say."""
+        self.errors.append((self.read, error, about))
 
 
 def _lines_with_long_numbers(content: bytes) -> frozenset[int]:
@@ -111,6 +113,7 @@ def read_blocks(
     bad: BadLines,
     *,
     python_too: bool = False,
+    overlooked: Callable[[str], bool] | None = None,
     processes: int | None = None,
     block: int = BLOCK,
 ) -> Iterator[Part]:
@@ -123,6 +126,7 @@ def read_blocks(
             then in others.
         bad: counts the lines, those left out and the odd ones.
         python_too: a line may also be a Python dict of plain values.
+        overlooked: whether it is no fault that a line about something cannot be read.
         processes: that parse; None: as many as there are cores.
         block: bytes that are parsed at once.
 
@@ -131,50 +135,50 @@ def read_blocks(
             line.
     """
     processes = processes or len(os.sched_getaffinity(0))
+
+    def counted(parsed: _Parsed[Part]) -> Part:
+        parsed.count(bad, overlooked)
+        return parsed.part
+
     with ExitStack() as stack:
         workers = _Workers(stack, processes)
         for path in paths:
-            yield from _of_file(path, purpose, parse, bad, workers, python_too, block)
+            blocks = partial(_blocks, path, python_too=python_too, size=block)
+            before = bad.lines
+            yield from _of_file(path, purpose, parse, blocks, workers, counted)
+            if bad.lines == before:
+                refuse_empty(path)
 
 
 def _of_file(
     path: Path,
     purpose: str,
     parse: Parse[Part],
-    bad: BadLines,
+    blocks_of: Callable[[IO[bytes]], Iterator[Lines | DataError]],
     workers: _Workers,
-    python_too: bool,
-    block: int,
+    counted: Callable[[_Parsed[Part]], Part],
 ) -> Iterator[Part]:
     refuse_missing(path)
     kind: Kind = None
     waiting: deque[Future[_Parsed[Part]]] = deque()
-    seen = bad.lines
+    damage = None
     with path.open("rb") as raw, progress_bar(purpose, path.stat().st_size, percent=True) as bar:
-        blocks = _blocks(path, raw, python_too, block)
-        while True:
-            try:
-                lines = next(blocks, None)
-            except DataError:
-                for parsed in waiting:  # what stands before the damage may be worse
-                    parsed.result().count(bad)
-                raise
-            if lines is not None and kind is None:
-                parsed_now = _parse(parse, lines, None)
-                kind = parsed_now.kind
-                parsed_now.count(bad)
-                yield parsed_now.part
-            elif lines is not None:
+        for lines in blocks_of(raw):
+            if isinstance(lines, DataError):
+                damage = lines
+            elif kind is None:
+                parsed = _parse(parse, lines, None)
+                kind = parsed.kind
+                yield counted(parsed)
+            else:
                 waiting.append(workers.submit(parse, lines, kind))
-            while waiting and (lines is None or len(waiting) > workers.ahead):
-                done = workers.result(waiting.popleft())
-                done.count(bad)
-                yield done.part
+            if len(waiting) > workers.ahead:
+                yield counted(workers.result(waiting.popleft()))
             bar.move(raw.tell())
-            if lines is None:
-                break
-    if bad.lines == seen:
-        refuse_empty(path)
+        while waiting:
+            yield counted(workers.result(waiting.popleft()))
+    if damage is not None:  # what stood before it may have been worse
+        raise damage
 
 
 @dataclass(frozen=True)
@@ -184,15 +188,16 @@ class _Parsed(Generic[Part]):
     part: Part
     kind: Kind
     read: int
-    errors: list[tuple[int, BadLine]]
+    errors: list[tuple[int, BadLine, str]]
     notes: Counter[str]
 
-    def count(self, bad: BadLines) -> None:
+    def count(self, bad: BadLines, overlooked: Callable[[str], bool] | None) -> None:
         """Count the lines as if they were read one by one."""
         before = bad.lines
-        for read, error in self.errors:
-            bad.lines = before + read
-            bad.add(error)
+        for read, error, about in self.errors:
+            if not (about and overlooked and overlooked(about)):
+                bad.lines = before + read
+                bad.add(error)
         bad.lines = before + self.read
         bad.notes.update(self.notes)
 
@@ -236,29 +241,33 @@ class _Workers:
             ) from None
 
 
-def _blocks(path: Path, raw: IO[bytes], python_too: bool, size: int) -> Iterator[Lines]:
-    """Whole lines of about ``size`` bytes together; what stands before damage comes, too."""
+def _blocks(
+    path: Path, raw: IO[bytes], *, python_too: bool, size: int
+) -> Iterator[Lines | DataError]:
+    """Whole lines of about ``size`` bytes together and, at last, what is wrong with the file."""
     first, parts, length = 1, list[bytes](), 0
     problem: Exception | None = None
     with decompressed(path, raw) as stream:
-        while problem is None:
+        while True:
             try:
-                piece = stream.read1(min(_PIECE, size))  # type: ignore[attr-defined]
-            except BAD_GZIP as error:
+                piece = stream.read1(min(_PIECE, size) if first > 1 else _FIRST_BLOCK)  # type: ignore[attr-defined]
+            except (DataError, *BAD_GZIP) as error:
                 problem, piece = error, b""
             parts.append(piece)
             length += len(piece)
-            if length < size and piece:
+            if length < (size if first > 1 else min(size, _FIRST_BLOCK)) and piece:
                 continue
             content = b"".join(parts)
             end = content.rfind(b"\n") + 1 if piece or problem else len(content)
-            if length - end > LONGEST_LINE:
-                raise DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; no text")
             if end:
                 yield Lines(path, first, content[:end], python_too)
             first += content.count(b"\n", 0, end)
             parts, length = [content[end:]], len(content) - end
-            if not piece:
+            if length > LONGEST_LINE:
+                problem = DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; no text")
+            if problem or not piece:
                 break
-    if problem is not None:
-        raise damaged_gzip(path, first - 1, problem)
+    if isinstance(problem, DataError):
+        yield problem
+    elif problem is not None:
+        yield damaged_gzip(path, first - 1, problem)

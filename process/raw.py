@@ -165,7 +165,7 @@ class RawData:
         layout: where it comes from: ``mind``, ``goodreads-once``, ``amazon-reviews``, ...
         items: one row an item: ``item_id`` (unique str), the text and category columns (str, "" =
             missing) and the number columns (float32, NaN = unknown).
-        text_fields: columns of ``items`` that are tokenized.
+        text_fields: columns of ``items``, or of ``item_texts``, that are tokenized.
         category_fields: columns of ``items`` that become one id.
         users: the user ids, unique.
         splits: impressions by split name; ``train`` first.
@@ -176,6 +176,7 @@ class RawData:
         further: tables beside these, by name.
         time_ties: interactions of a user at one time, which a seeded hash orders; None where the
             source orders all interactions itself.
+        item_texts: text columns that are not in ``items``, because they lie on disk.
         number_fields: columns of ``items`` that stay numbers.
         user_fields: None where users have none.
         source_columns: what the files call ``user_id``, ``item_id`` and the fields of items.
@@ -194,9 +195,18 @@ class RawData:
     settings: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, FurtherTable] = field(default_factory=dict)
     time_ties: TimeTies | None = None
+    item_texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     number_fields: tuple[str, ...] = ()
     user_fields: UserFields | None = None
     source_columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, Sequence[str]]:
+        """By text field one text an item."""
+        return {
+            name: self.item_texts[name] if name in self.item_texts else self.items[name].tolist()
+            for name in self.text_fields
+        }
 
     def check(self) -> None:
         """Refuse data that cannot become tables.
@@ -206,7 +216,7 @@ class RawData:
         """
         _check_name("name", self.name)
         for column in ("item_id", *self.text_fields, *self.category_fields, *self.number_fields):
-            if column not in self.items:
+            if column not in self.items and column not in self.item_texts:
                 raise DataError(f"{self.name}: items have no column {column!r}")
         _check_names(
             "item", ("item_id", *self.text_fields, *self.category_fields, *self.number_fields)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import overload
 
 import numpy as np
@@ -26,28 +27,54 @@ class SpilledTexts:
     def __init__(self, fields: Sequence[str]) -> None:
         self.fields = tuple(fields)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as there are readers
-        self._lengths = [np.zeros((0, len(fields)), dtype=np.uint32)]
-        self._begins = [np.zeros(0, dtype=np.int64)]
+        self._lengths, self._begins = array("I"), array("q")
         self._end = 0
+
+    def __len__(self) -> int:
+        return len(self._begins)
 
     def add(self, block: TextBlock) -> None:
         """Append the rows of a block."""
         lengths = block.lengths.reshape(-1, len(self.fields))
-        ends = np.cumsum(lengths.sum(axis=1, dtype=np.int64))
-        self._begins.append(self._end + ends - lengths.sum(axis=1, dtype=np.int64))
-        self._lengths.append(lengths)
+        sizes = lengths.sum(axis=1, dtype=np.int64)
+        self._begins.frombytes((self._end + np.cumsum(sizes) - sizes).tobytes())
+        self._lengths.frombytes(lengths.tobytes())
         self._file.write(block.content)
         self._end += len(block.content)
+
+    def row(self, number: int) -> dict[str, str]:
+        """The texts of one row that are not empty, by field."""
+        self._file.flush()
+        begin, width = self._begins[number], len(self.fields)
+        lengths = self._lengths[number * width : (number + 1) * width]
+        content = os.pread(self._file.fileno(), sum(lengths), begin)
+        ends = [0, *accumulate(lengths)]
+        return {
+            name: content[start:end].decode("utf-8")
+            for name, (start, end) in zip(self.fields, pairwise(ends), strict=True)
+            if end > start
+        }
+
+    def filled(self, field: str, rows: np.ndarray) -> np.ndarray:
+        """``(K,)`` bool: which of the rows have a text; -1 is a row without any."""
+        lengths = np.asarray(self._lengths).reshape(-1, len(self.fields))
+        mask: np.ndarray = rows >= 0
+        if len(lengths):
+            mask = mask & (lengths[rows, self.fields.index(field)] > 0)
+        return mask
 
     def columns(self, rows: np.ndarray) -> dict[str, TextColumn]:
         """The texts of chosen rows by field; a field that is empty in all of them is left out.
 
         Args:
-            rows: ``(K,)`` int64, in the order wanted.
+            rows: ``(K,)`` int64, in the order wanted; -1 is a row without any text.
         """
         self._file.flush()
-        lengths = np.concatenate(self._lengths)[rows]
-        begins = np.concatenate(self._begins)[rows]
+        known = rows >= 0
+        lengths = np.zeros((len(rows), len(self.fields)), dtype=np.uint32)
+        lengths[known] = np.asarray(self._lengths).reshape(-1, len(self.fields))[rows[known]]
+        begins = np.zeros(len(rows), dtype=np.int64)
+        begins[known] = np.asarray(self._begins)[rows[known]]
         columns = [TextColumn(lengths[:, number]) for number in range(len(self.fields))]
         for first in range(0, len(rows), PAGE):
             part = slice(first, first + PAGE)

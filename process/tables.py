@@ -144,7 +144,9 @@ def _write(
                     writer.lists(table, name, column.values, column.vocabulary)
                 else:
                     writer.scalar(table, name, column.values, column.vocabulary)
-        for name in (*raw.text_fields, *raw.category_fields):
+        for name, texts in raw.texts.items():
+            writer.texts(name, texts)
+        for name in raw.category_fields:
             writer.texts(name, raw.items[name].tolist())
         for table, further_table in raw.further.items():
             for name, texts in further_table.texts.items():
@@ -207,7 +209,7 @@ def _make_tokenizers(raw: RawData, specs: Sequence[TokenizerSpec]) -> dict[str, 
                 f"--tokenizer {spec.name}={spec.source}: the name is that of another vocabulary "
                 f"({', '.join(sorted(taken))})"
             )
-    texts: list[Sequence[str]] = [raw.items[name].tolist() for name in raw.text_fields]
+    texts: list[Sequence[str]] = list(raw.texts.values())
     texts += [fields.values[name].tolist() for name in fields.texts]
     texts += [column for table in raw.further.values() for column in table.texts.values()]
     return {spec.name: make_tokenizer(spec, texts) for spec in specs}

@@ -143,9 +143,10 @@ def encode(raw: RawData, tokenizers: Mapping[str, TextTokenizer], given: Given) 
     """
     vocabularies = {name: category_vocabulary(values) for name, values in _categories(raw).items()}
     encoded = encode_interactions(raw)
+    encoded.tables["items"] |= encode_texts(raw.texts, tokenizers)
     encoded.tables["items"] |= encode_content(
         raw.items,
-        raw.text_fields,
+        (),
         {name: vocabularies[name] for name in raw.category_fields},
         tokenizers,
         raw.number_fields,
@@ -184,11 +185,18 @@ def _further(
     columns = {
         name: Column(values, raw.vocabularies.get(name)) for name, values in raw.columns.items()
     }
-    for name, texts in raw.texts.items():
-        for label, tokenizer in tokenizers.items():
-            tokens = tokenizer.encode(texts, f"{table}: {name} ({label})")
-            columns[f"{name}@{label}"] = Column(tokens, label)
-    return columns
+    return columns | encode_texts(raw.texts, tokenizers, f"{table}: ")
+
+
+def encode_texts(
+    texts: Mapping[str, Sequence[str]], tokenizers: Mapping[str, TextTokenizer], table: str = ""
+) -> dict[str, Column]:
+    """The tokens of text fields, ``title@bert``; ``table`` begins what the progress bar says."""
+    return {
+        f"{name}@{label}": Column(tokenizer.encode(own, f"{table}{name} ({label})"), label)
+        for name, own in texts.items()
+        for label, tokenizer in tokenizers.items()
+    }
 
 
 def encode_content(
@@ -208,12 +216,7 @@ def encode_content(
         tokenizers: by name.
         numbers: its number columns.
     """
-    columns: dict[str, Column] = {}
-    for name in text_fields:
-        texts = items[name].tolist()
-        for label, tokenizer in tokenizers.items():
-            tokens = tokenizer.encode(texts, f"{name} ({label})")
-            columns[f"{name}@{label}"] = Column(tokens, label)
+    columns = encode_texts({name: items[name].tolist() for name in text_fields}, tokenizers)
     for name, vocabulary in categories.items():
         ids = pd.Index(vocabulary, dtype=object).get_indexer(pd.Index(items[name], dtype=object))
         unknown = vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else 0

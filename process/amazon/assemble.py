@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from legos.errors import DataError
-from process.amazon.metadata import Metadata, items_frame, read_metadata
+from process.amazon.metadata import Described, Metadata, item_fields, read_metadata
 from process.amazon.public import PublicData, read_public
 from process.amazon.reviews import Reviews, read_reviews
 from process.amazon.sequences import read_sequences
@@ -76,10 +74,10 @@ def read_amazon(
     Raises:
         DataError: a damaged file, too many bad lines, or nothing passes the filters.
     """
-    found = read_reviews(reviews, BadLines(max_bad))
-    described = _described(found.interactions, metadata, options, max_bad)
-    sources = [*reviews, *metadata]
-    return _build(name, "amazon-reviews", found, described, sources, options)
+    return _build(
+        name, "amazon-reviews", read_reviews(reviews, BadLines(max_bad)), metadata, options,
+        [*reviews, *metadata], max_bad=max_bad,
+    )  # fmt: skip
 
 
 def read_prepared(
@@ -106,27 +104,26 @@ def read_prepared(
     items = find_file(folder, "items.jsonl")
     metadata = [items] if items else []
     if reviews is not None:
-        return _prepared_reviews(reviews, metadata, name, options, max_bad)
-    assert sequences is not None  # noqa: S101  # said above
-    interactions = read_sequences(sequences)
-    described = _described(interactions, metadata, options, max_bad)
-    if metadata and not described.items.keys() >= set(interactions.item_ids):
-        read_sequences(sequences, frozenset(described.items))  # raises with the line
-    found = Reviews(interactions, None, {})
-    sources = [sequences, *metadata]
-    return _build(name, "amazon-prepared", found, described, sources, options)
+        found = read_reviews([reviews], BadLines(max_bad))
+    else:
+        assert sequences is not None  # noqa: S101  # said above
+        found = Reviews(read_sequences(sequences), None, {})
 
+    def refuse(items: Described, item_ids: Sequence[str]) -> None:
+        unknown = min((item for item in item_ids if item not in items), default=None)
+        if unknown is None or not metadata:
+            return
+        if reviews is not None:
+            raise DataError(f"{reviews}: item {unknown!r} is not in {metadata[0].name}")
+        assert sequences is not None  # noqa: S101  # said above
+        read_sequences(sequences, frozenset(items))  # raises with the line
 
-def _prepared_reviews(
-    reviews: Path, metadata: Sequence[Path], name: str, options: Options, max_bad: float
-) -> RawData:
-    found = read_reviews([reviews], BadLines(max_bad))
-    described = _described(found.interactions, metadata, options, max_bad)
-    if metadata:
-        unknown = sorted(set(found.interactions.item_ids) - described.items.keys())
-        if unknown:
-            raise DataError(f"{reviews}: item {unknown[0]!r} is not in {metadata[0].name}")
-    return _build(name, "amazon-prepared", found, described, [reviews, *metadata], options)
+    source = reviews or sequences
+    assert source is not None  # noqa: S101  # said above
+    return _build(
+        name, "amazon-prepared", found, metadata, options, [source, *metadata],
+        max_bad=max_bad, refuse=refuse,
+    )  # fmt: skip
 
 
 def read_cllm4rec(folder: Path, *, name: str) -> RawData:
@@ -136,13 +133,14 @@ def read_cllm4rec(folder: Path, *, name: str) -> RawData:
         DataError: as ``read_public``.
     """
     data: PublicData = read_public(folder)
-    items, text_fields, category_fields = items_frame(data.interactions.item_ids, data.items)
+    items = item_fields(data.interactions.item_ids, Described(data.items))
     return RawData(
         name=name,
         layout="cllm4rec",
-        items=items,
-        text_fields=text_fields,
-        category_fields=category_fields,
+        items=items.frame,
+        text_fields=tuple(items.texts),
+        category_fields=items.categories,
+        item_texts=items.texts,
         users=data.interactions.user_ids,
         splits=user_impressions(data.interactions, data.codes),
         split_rule="as published (random, 80:10:10 of every user); one impression a user and "
@@ -166,33 +164,41 @@ def _described(
     return described
 
 
+def _nothing(items: Described, item_ids: Sequence[str]) -> None:
+    """Items that nobody describes are none to refuse."""
+
+
 def _build(
     name: str,
     layout: str,
     reviews: Reviews,
-    metadata: Metadata,
-    sources: list[Path],
+    metadata: Sequence[Path],
     options: Options,
+    sources: list[Path],
+    *,
+    max_bad: float,
+    refuse: Callable[[Described, Sequence[str]], None] = _nothing,
 ) -> RawData:
-    """Filter, split, draw."""
-    interactions = reviews.interactions
-    counts = {**reviews.oddities, **metadata.oddities}
+    """Read what items are, filter, split, draw; ``refuse``: raises for items not described."""
+    interactions, written, oddities = reviews
+    del reviews  # nobody else has them, so filters need not keep two copies
+    described = _described(interactions, metadata, options, max_bad)
+    refuse(described.items, interactions.item_ids)
+    counts = {**oddities, **described.oddities}
     further: list[str] = []
     if options.whole_catalogue:
-        unclicked = metadata.items.keys() - set(interactions.item_ids)
-        further = [
-            item
-            for item in unclicked
-            if not options.titled_only or metadata.items[item].get("title")
-        ]
+        further = list(described.items.keys() - set(interactions.item_ids))
+        if options.titled_only:
+            titles = described.items.titled(further)
+            further = [item for item, titled in zip(further, titles, strict=True) if titled]
         counts["items that nobody clicked, in the catalogue but never drawn"] = len(further)
     if options.titled_only:
-        titled = np.array(metadata.titled(interactions.item_ids), dtype=bool)[interactions.item]
+        titled = described.items.titled(interactions.item_ids)[interactions.item]
         counts["interactions with items without a title, dropped"] = int((~titled).sum())
         interactions = interactions.take(titled)
-    kept, dropped = apply_filters(
-        interactions.chronological(options.negatives.seed), options.filters
-    )
+    interactions = interactions.chronological(options.negatives.seed)
+    kept, dropped = apply_filters(interactions, options.filters)
+    del interactions
     kept = kept.with_items_in(options.item_order, further)
     codes = split_codes(kept, options.split, options.cuts, options.negatives.seed)
     counts |= dropped
@@ -201,14 +207,15 @@ def _build(
         counts["users of fewer than 3 interactions, train only"] = short_users(kept)
     else:
         counts["held-out interactions without a history, in no impression"] = unasked
-    items, text_fields, category_fields = items_frame(kept.item_ids, metadata.items)
-    texts = reviews.texts.columns(kept.place) if reviews.texts is not None else {}
+    items = item_fields(kept.item_ids, described.items)
+    texts = written.columns(kept.place) if written is not None else {}
     return RawData(
         name=name,
         layout=layout,
-        items=items,
-        text_fields=text_fields,
-        category_fields=category_fields,
+        items=items.frame,
+        text_fields=tuple(items.texts),
+        category_fields=items.categories,
+        item_texts=items.texts,
         users=kept.user_ids,
         splits=splits,
         split_rule=f"{options.split}: {RULES[options.split]}; seed {options.negatives.seed}",

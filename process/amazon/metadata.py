@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from legos.data.texts import one_line
 from process.bad_lines import BadLine, BadLines
-from process.json_lines import Row, read_json_lines
+from process.json_blocks import Lines, read_blocks
+from process.json_lines import Row
+from process.spilled_texts import SpilledTexts, TextBlock, TextColumn
 
 ITEM_KEYS = ("item_id", "parent_asin", "asin")
 TEXT_KEYS = {  # field -> the keys it may have, the first one that is filled counts
@@ -31,21 +35,85 @@ _ALT = re.compile(
 _PAGE_CODE = "getTime"  # scripts of the shop's pages that Amazon 2018 holds in place of titles
 
 
+FIELDS = (*TEXT_FIELDS, *CATEGORY_FIELDS)
+
+
+class Described(Mapping[str, dict[str, str]]):
+    """Fields by item id, only filled ones; the texts lie on disk."""
+
+    def __init__(self, items: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self._rows: dict[str, int] = {}
+        self._texts = SpilledTexts(FIELDS)
+        for item, fields in (items or {}).items():
+            self.add([item], _block([fields]))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._rows
+
+    def __getitem__(self, item: str) -> dict[str, str]:
+        return self._texts.row(self._rows[item])
+
+    def add(self, items: Sequence[str | None], texts: TextBlock) -> int:
+        """Add rows of texts; of several rows of one item the fullest counts.
+
+        Args:
+            items: whom the rows describe; None: nobody who matters.
+            texts: one a row and field.
+
+        Returns:
+            How many of the items were there already.
+        """
+        before, twice = len(self._texts), 0
+        self._texts.add(texts)
+        for row, item in enumerate(items, start=before):
+            if item is None:
+                continue
+            known = self._rows.setdefault(item, row)
+            if known != row:
+                twice += 1
+                fullest = max(known, row, key=lambda each: _fullness(self._texts.row(each)))
+                self._rows[item] = fullest
+        return twice
+
+    def titled(self, items: Sequence[str]) -> np.ndarray:
+        """``(n,)`` bool: which of the items have a title."""
+        return self._texts.filled("title", self._rows_of(items))
+
+    def columns(self, items: Sequence[str]) -> dict[str, TextColumn]:
+        """The fields of items that may be unknown, "" where there is nothing."""
+        return self._texts.columns(self._rows_of(items))
+
+    def _rows_of(self, items: Sequence[str]) -> np.ndarray:
+        rows = (self._rows.get(item, -1) for item in items)
+        return np.fromiter(rows, dtype=np.int64, count=len(items))
+
+
 @dataclass
 class Metadata:
-    """Fields by item id, and what was odd.
+    """What files say of items, and what was odd.
 
     Attributes:
-        items: item id -> field -> text, only filled fields.
+        items: fields by item id.
         oddities: counts.
     """
 
-    items: dict[str, dict[str, str]] = field(default_factory=dict)
+    items: Described = field(default_factory=Described)
     oddities: dict[str, int] = field(default_factory=dict)
 
-    def titled(self, item_ids: Sequence[str]) -> list[bool]:
-        """Which of the items have a title."""
-        return [bool(self.items.get(item, {}).get("title")) for item in item_ids]
+
+class _Items(NamedTuple):
+    """The lines of a block: item ids, their fields, and which are faulty or had code for titles."""
+
+    items: list[str]
+    texts: TextBlock
+    faulty: list[bool]
+    code: list[bool]
 
 
 def read_metadata(
@@ -64,28 +132,26 @@ def read_metadata(
         DataError: a damaged file, or too many bad lines; names file and line.
     """
     bad = bad or BadLines()
-    found: dict[str, dict[str, str]] = {}
+
+    def is_unwanted(item: str) -> bool:
+        return wanted is not None and item not in wanted
+
+    found = Described()
     twice = code = others = 0
-    for row in read_json_lines(paths, "reading metadata", python_too=True, bad=bad):
-        try:
-            item = _item_id(row)
-            if wanted is not None and item not in wanted:
-                others += 1
-                continue
-            fields = _fields(row)
-        except BadLine as error:
-            bad.add(error)
-            continue
-        if _PAGE_CODE in fields.get("title", ""):
-            code += 1
-            del fields["title"]
-        twice += item in found
-        found[item] = max(found.get(item, fields), fields, key=_fullness)
+    for part in read_blocks(
+        paths, "reading metadata", parse_items, bad, python_too=True, overlooked=is_unwanted
+    ):
+        unwanted = np.fromiter(map(is_unwanted, part.items), dtype=bool, count=len(part.items))
+        left_out = unwanted | np.array(part.faulty, dtype=bool)
+        others += int(unwanted.sum())
+        code += int((np.array(part.code, dtype=bool) & ~left_out).sum())
+        kept = [None if out else item for item, out in zip(part.items, left_out, strict=True)]
+        twice += found.add(kept, part.texts)
     bad.check()
     oddities = {
         "items described again, the fullest line kept": twice,
         "titles that are a page's code, taken as missing": code,
-        "items without a title": sum("title" not in fields for fields in found.values()),
+        "items without a title": int((~found.titled(list(found))).sum()),
         **{f"{what} (metadata)": count for what, count in bad.oddities().items()},
     }
     if others:
@@ -93,24 +159,57 @@ def read_metadata(
     return Metadata(found, oddities)
 
 
-def items_frame(
-    item_ids: Sequence[str], items: Mapping[str, Mapping[str, str]]
-) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
+def parse_items(lines: Lines, _: None) -> tuple[_Items, bool]:
+    """The items of a block; a faulty line has no fields."""
+    found = _Items([], _block([]), [], [])
+    described: list[Mapping[str, str]] = []
+    for row in lines:
+        item, fields, faulty = "", dict[str, str](), False
+        try:
+            item = _item_id(row)
+            fields = _fields(row)
+        except BadLine as error:
+            lines.refuse(error, item)
+            if not item:
+                continue
+            faulty = True
+        has_code = _PAGE_CODE in fields.get("title", "")
+        if has_code:
+            del fields["title"]
+        found.items.append(item)
+        found.faulty.append(faulty)
+        found.code.append(has_code)
+        described.append(fields)
+    return found._replace(texts=_block(described)), True
+
+
+def _block(items: Sequence[Mapping[str, str]]) -> TextBlock:
+    return TextBlock([fields.get(name, "") for fields in items for name in FIELDS])
+
+
+class ItemFields(NamedTuple):
     """The items as the table writer takes them.
 
-    Returns:
-        One row an item, "" where something is missing; the text fields and the category fields
-        that at least one item has.
+    Attributes:
+        frame: one row an item, ``item_id`` and categories; "" where one is missing.
+        texts: of each text field that some item has, one an item.
+        categories: the category fields that some item has.
     """
-    nothing: Mapping[str, str] = {}
-    columns = {
-        name: [items.get(item, nothing).get(name, "") for item in item_ids]
-        for name in (*TEXT_FIELDS, *CATEGORY_FIELDS)
-    }
-    texts = tuple(name for name in TEXT_FIELDS if any(columns[name]))
-    categories = tuple(name for name in CATEGORY_FIELDS if any(columns[name]))
-    chosen = {name: columns[name] for name in (*texts, *categories)}
-    return pd.DataFrame({"item_id": list(item_ids), **chosen}, dtype=object), texts, categories
+
+    frame: pd.DataFrame
+    texts: Mapping[str, Sequence[str]]
+    categories: tuple[str, ...]
+
+
+def item_fields(item_ids: Sequence[str], items: Described) -> ItemFields:
+    """The fields of items in the order of ``item_ids``."""
+    columns = items.columns(item_ids)
+    texts = {name: columns[name] for name in TEXT_FIELDS if name in columns}
+    frame = pd.DataFrame({"item_id": list(item_ids)}, dtype=object)
+    for name in CATEGORY_FIELDS:
+        if name in columns:
+            frame[name] = np.array(list(map(sys.intern, columns[name])), dtype=object)
+    return ItemFields(frame, texts, tuple(name for name in CATEGORY_FIELDS if name in columns))
 
 
 def _item_id(row: Row) -> str:

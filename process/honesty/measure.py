@@ -13,7 +13,7 @@ import pandas as pd
 
 from legos.data.ragged import Ragged
 from legos.data.tables import Honesty, TextHonesty, TimeHonesty
-from legos.scratch import windows
+from legos.scratch import PAGE, windows
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
 from process.honesty.rules import Evidence, measure_splits, percent
 from process.moments import A_DAY, SHOPS_ON_THE_WEB, UNKNOWN_TIME
@@ -161,10 +161,14 @@ def repeated_items(evidence: Evidence) -> tuple[int, int]:
     hashes = np.zeros(evidence.num_items, dtype=np.uint64)
     empty = np.ones(evidence.num_items, dtype=bool)
     for number, texts in enumerate(columns):
-        values = np.array([" ".join(text.lower().split()) for text in texts], dtype=object)
-        empty &= values == ""
-        own = pd.util.hash_array(values, categorize=False)
-        hashes = hashes * np.uint64(1_000_003) + own + np.uint64(number)
+        for first in range(0, len(texts), PAGE):
+            part = slice(first, first + PAGE)
+            values = np.array(
+                [" ".join(text.lower().split()) for text in texts[part]], dtype=object
+            )
+            empty[part] &= values == ""
+            own = pd.util.hash_array(values, categorize=False)
+            hashes[part] = hashes[part] * np.uint64(1_000_003) + own + np.uint64(number)
     repeated = pd.Series(hashes[~empty]).duplicated()
     return int(empty.sum()), int(repeated.sum())
 

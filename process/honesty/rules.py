@@ -340,7 +340,7 @@ class Evidence:
         cls, raw: RawData, encoded: Encoded, tokenizers: Mapping[str, TextTokenizer]
     ) -> Evidence:
         """The evidence of tables that are about to be written."""
-        texts: dict[str, Sequence[str]] = {n: raw.items[n].tolist() for n in raw.text_fields}
+        texts = raw.texts
         for table, further in raw.further.items():
             texts |= {f"{table}.{name}": column for name, column in further.texts.items()}
         tokens = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}

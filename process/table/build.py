@@ -128,7 +128,7 @@ def _open(given: FileOrFrame, what: str, options: Options) -> Source:
 
 
 def _texts(raw: RawData) -> dict[str, Sequence[str]]:
-    texts: dict[str, Sequence[str]] = {name: raw.items[name].tolist() for name in raw.text_fields}
+    texts = raw.texts
     if raw.user_fields is not None:
         for name in raw.user_fields.texts:
             texts[f"users.{name}"] = raw.user_fields.values[name].tolist()

@@ -137,7 +137,7 @@ def test_reviews_do_not_depend_on_blocks_and_processes(
     whole = read_reviews(paths, BadLines())
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     monkeypatch.setattr(read_blocks, "__kwdefaults__", {
-        "python_too": False, "processes": None, "block": 300
+        "python_too": False, "overlooked": None, "processes": None, "block": 300
     })  # fmt: skip
     parts = read_reviews(paths, BadLines())
     assert whole.oddities == parts.oddities

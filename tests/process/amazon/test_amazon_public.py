@@ -31,7 +31,7 @@ def test_matrices_become_rows_of_users_and_texts_find_their_pairs(tmp_path: Path
     ]  # fmt: skip
     assert rows_of(raw, "valid") == [("0", ["0", "2"], ["1"], []), ("1", ["1"], ["2"], [])]
     assert [row[2] for row in rows_of(raw, "test")] == [["3"], ["0"], ["1"]]
-    assert raw.items["title"].tolist() == [f"Thing {item}" for item in range(5)]
+    assert list(raw.texts["title"]) == [f"Thing {item}" for item in range(5)]
     table = raw.further["reviews"]
     said = {
         (int(user), int(item)): text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from legos.errors import DataError
-from process.amazon.metadata import items_frame, read_metadata
+from process.amazon.metadata import item_fields, read_metadata
 from process.amazon.reviews import read_reviews
 from process.amazon.sequences import read_sequences
 from process.bad_lines import BadLines
@@ -179,9 +179,10 @@ def test_metadata_keeps_what_is_wanted_and_counts_the_rest(tmp_path: Path) -> No
     metadata = read_metadata([path], {"a", "b", "c", "d"})
     assert metadata.items == {"a": {"title": "second"}, "b": {}, "c": {}}, "the fullest of two"
     assert list(metadata.oddities.values()) == [1, 1, 2, 1]
-    frame, texts, categories = items_frame(["d", "a"], metadata.items)
-    assert (texts, categories) == (("title",), ())
-    assert frame.to_dict("list") == {"item_id": ["d", "a"], "title": ["", "second"]}
+    frame, texts, categories = item_fields(["d", "a"], metadata.items)
+    assert {name: list(column) for name, column in texts.items()} == {"title": ["", "second"]}
+    assert categories == ()
+    assert frame.to_dict("list") == {"item_id": ["d", "a"]}
 
 
 @pytest.mark.parametrize(
