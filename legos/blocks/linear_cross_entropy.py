@@ -40,7 +40,7 @@ def linear_cross_entropy(
         max_logits: logits held at once; at least one row is done at a time.
 
     Returns:
-        0 without targets.
+        0 without targets. ``total`` has one backward pass: a second one raises RuntimeError.
     """
     total, rows = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         states, table, targets.values, targets.offsets, max_logits
@@ -103,18 +103,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if wants_table and table_gradient is None:
             table_gradient = torch.zeros_like(table, dtype=exact)
         context.save_for_backward(state_gradient, table_gradient)
-        context.table_dtype = table.dtype
+        context.table_dtype, context.spent = table.dtype, False
         context.mark_non_differentiable(losses)
         return total, losses
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
+        if context.spent:
+            raise RuntimeError("the gradients are scaled where they are: only one backward pass")
+        context.spent = True
         state_gradient, table_gradient = context.saved_tensors
         outer = gradients[0]
         if state_gradient is not None:
-            state_gradient = state_gradient * outer
+            state_gradient.mul_(outer)
         if table_gradient is not None:
-            table_gradient = (table_gradient * outer).to(context.table_dtype)
+            table_gradient = table_gradient.mul_(outer).to(context.table_dtype)
         return state_gradient, table_gradient, None, None, None
 
 

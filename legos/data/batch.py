@@ -230,6 +230,7 @@ class SequenceRows:
 
     def __init__(self, rows: SingleRows, interactions: Interactions) -> None:
         self._rows, self._windows = rows, Windows.of(interactions, rows.impressions)
+        self._counts = self._windows.rows.lengths  # (U,) rows of each unit
         self.impressions, self.histories = rows.impressions, rows.histories
 
     def __len__(self) -> int:
@@ -246,7 +247,7 @@ class SequenceRows:
 
     def count(self, units: Tensor) -> int:
         """The rows in units ``(U,)`` int64."""
-        return int(self._windows.rows.lengths[units.to(self.impressions.device)].sum())
+        return int(self._counts[units.to(self.impressions.device)].sum())
 
     def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
         """Assemble the rows of units ``(U,)`` int64 in the given pass and step, unit after unit."""

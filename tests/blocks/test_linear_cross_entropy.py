@@ -92,3 +92,11 @@ def test_no_rows_reach_the_gradients() -> None:
     linear_cross_entropy(states, table, ragged([]), max_logits=99).total.backward()
     assert table.grad is not None
     assert not table.grad.any()
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    states = torch.randn(2, 8, requires_grad=True)
+    total = linear_cross_entropy(states, torch.randn(5, 8), ragged([[0], [1]]), max_logits=9).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        total.backward()
