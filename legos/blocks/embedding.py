@@ -8,6 +8,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from legos.blocks.dropout import Dropout
 from legos.blocks.mlp import MLP
@@ -207,6 +208,9 @@ class IDVectors(nn.Module):
         id_dropout: rate at which known ids are shown as unknown while training.
         initial_std: standard deviation of the initial vectors.
         learn_unknown: the shared vector is learned; zeros otherwise.
+
+    Attributes:
+        sparse: the gradient has the rows that were looked up alone, for an optimizer that reads it.
     """
 
     def __init__(
@@ -221,7 +225,7 @@ class IDVectors(nn.Module):
         super().__init__()
         self.known: Tensor
         self.register_buffer("known", known, persistent=False)
-        self.id_dropout = id_dropout
+        self.id_dropout, self.sparse = id_dropout, False
         self.vectors = nn.Parameter(torch.randn(known.numel(), size) * initial_std)
         self.unknown = nn.Parameter(torch.randn(size) * initial_std) if learn_unknown else None
 
@@ -233,7 +237,11 @@ class IDVectors(nn.Module):
         else:
             inside = ids < count
             ids = ids.where(inside, 0)
-            known, vectors = self.known[ids] & inside, gather(self.vectors, ids)
+            known = self.known[ids] & inside
+            if self.sparse:
+                vectors = functional.embedding(ids, self.vectors, sparse=True)
+            else:
+                vectors = gather(self.vectors, ids)
         if self.training and self.id_dropout > 0:
             known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
         others = (~known).nonzero()[:, 0]  # few: a copy is cheaper than a choice at every number

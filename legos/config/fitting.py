@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from legos.config.model_schema import ModelConfig
+from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.train_schema import TrainConfig
 from legos.errors import ConfigError
 from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, bricks
 
 
-def refuse_other_training(train: TrainConfig, model: ModelConfig) -> None:
-    """Raise ConfigError where bricks cannot be trained so."""
+def refuse_other_training(train: TrainConfig, model: SystemModel) -> None:
+    """Raise ConfigError where a model cannot be trained so."""
+    if train.optimizer == "lazy_adam" and not model.needs & {"known_items", "known_users"}:
+        raise ConfigError(
+            "exp.train.optimizer lazy_adam is for tables of item or user ids, and model "
+            f"{model.name} has none; take adam or adamw"
+        )
+    if not isinstance(model, ModelConfig):
+        return
     _refuse_other_scores(train.loss, model)
     _refuse_other_negatives(train, model.user)
     _refuse_sequences(train, model.user)

@@ -397,8 +397,7 @@ class RunConfig(Settings):
     def _training_fits_the_bricks(self) -> Self:
         for model in self.exp.compare.models if self.exp.compare else (self.model,):
             own = model.train if isinstance(model, ComparedModel) else None
-            if isinstance(model, ModelConfig):
-                refuse_other_training(own or self.exp.train, model)
+            refuse_other_training(own or self.exp.train, model)
         return self
 
     @model_validator(mode="after")

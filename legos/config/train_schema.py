@@ -115,8 +115,9 @@ class TrainConfig(Settings):
     than `history_length`, a row may read less: the newest half of that at least."""
     negatives: Annotated[NegativesConfig, _WITH_CANDIDATES, _CLICKS] = NegativesConfig()
     """Items a click is trained against."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """AdamW's decay is decoupled from the gradient."""
+    optimizer: Literal["adam", "adamw", "lazy_adam"] = "adam"
+    """AdamW's decay is decoupled from the gradient. `lazy_adam`, for bricks: of tables of ids only
+    the rows that a step reads change, so that a step does not take longer with more items."""
     lr: LearningRate = 1e-3
     """Peak learning rate of everything that has none of its own below."""
     item_lr: Annotated[

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from legos.training.lazy_adam import clip_sparse_norm
 from legos.training.weights import whole
 
 _BUCKET = 2**24  # gradients averaged at once: few messages, and a copy of no more than these
@@ -110,7 +111,9 @@ class Replicas:
             average_gradients(self.bare, self.accelerator)
         if clip is None:
             return 0.0
-        parameters = self.module.parameters()
+        parameters = list(self.module.parameters())
+        if any(each.grad is not None and each.grad.is_sparse for each in parameters):
+            return float(clip_sparse_norm(parameters, clip))
         if not self.scales_gradients:
             return float(whole(self.accelerator.clip_grad_norm_(parameters, clip)))
         self.accelerator.unscale_gradients(self._scaling[name])  # its own call unscales for all

@@ -9,9 +9,12 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Adam, AdamW, Optimizer
 
+from legos.training.lazy_adam import LazyAdam
+
 if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig
 
+_ADAMS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW, "lazy_adam": LazyAdam}
 Group = Literal["", "item", "adapters", "soft_tokens"]
 """Parameters with a learning rate of their own, ``exp.train.<group>_lr``; "": all others."""
 
@@ -50,8 +53,7 @@ def build_optimizer(
             shared_out = isinstance(parameter, DTensor)  # no kernel takes both kinds
             found = groups.setdefault((shared_out, *key.values()), {"params": [], **key})
             found["params"].append(parameter)
-    adam = AdamW if train.optimizer == "adamw" else Adam
-    return adam(list(groups.values()), fused=fused)
+    return _ADAMS[train.optimizer](list(groups.values()), fused=fused)
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float, schedule: str) -> float:

@@ -413,3 +413,11 @@ def test_negatives_that_do_not_go_with_the_loss_are_refused() -> None:
     for more in ([], shared):
         config = load_run_config([*words, "--exp.train.loss", "gbce", strategy, "uniform", *more])
         assert config.exp.train.calibration == 0.75
+
+
+def test_lazy_adam_asks_for_a_table_of_ids() -> None:
+    words = ["--data", "newsroom", "--exp", "tt", "--exp.train.optimizer", "lazy_adam"]
+    assert load_run_config([*words, "--model", "nrms_id"]).exp.train.optimizer == "lazy_adam"
+    assert "model naml has none; take adam or adamw" in message(*words, "--model", "naml")
+    beauty = ["--data", "amazon-beauty", "--exp", "recsysllm", "--model", "recsysllm"]
+    assert "recsysllm has none" in message(*beauty, *words[4:])

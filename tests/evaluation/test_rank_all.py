@@ -168,18 +168,23 @@ def test_losses_over_the_catalogue_learn_the_planted_taste(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "negatives"),
+    ("loss", "negatives", "optimizer"),
     [
-        ("gbce", {"strategy": "uniform", "count": 16}),
-        ("gbce", {"strategy": "uniform", "count": 48, "shared": True}),
-        ("sampled_softmax", {"strategy": "uniform", "count": 16}),
-        ("sampled_softmax", {"strategy": "popularity", "power": 0.5, "count": 16, "shared": True}),
+        ("gbce", {"strategy": "uniform", "count": 16}, "adam"),
+        ("gbce", {"strategy": "uniform", "count": 48, "shared": True}, "adam"),
+        ("sampled_softmax", {"strategy": "uniform", "count": 16}, "lazy_adam"),
+        (
+            "sampled_softmax",
+            {"strategy": "popularity", "power": 0.5, "count": 16, "shared": True},
+            "adam",
+        ),
     ],
 )
 def test_losses_over_a_sample_of_the_catalogue_learn_the_planted_taste(
-    loss: str, negatives: dict[str, Any], tables: Path, tmp_path: Path
+    loss: str, negatives: dict[str, Any], optimizer: str, tables: Path, tmp_path: Path
 ) -> None:
     train = {"loss": loss, "metric": "GAUC", "epochs": 24, "lr": 0.03, "negatives": negatives}
+    train["optimizer"] = optimizer
     exp = {
         **RANK_ALL,
         "train": {**train, "batch_size": 32, "patience": 0},

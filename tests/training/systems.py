@@ -25,7 +25,7 @@ def bricks(root: Path) -> RunConfig:
 
 
 def sampled(root: Path) -> RunConfig:
-    """SASRec on sequences; the clicks of a step share negatives that are drawn anew every step."""
+    """SASRec on sequences; a step's clicks share negatives, other rows of the table wait."""
     tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
     model = {
         "name": "sasrec", "hidden_size": 8, "item": {"name": "id"},
@@ -34,6 +34,7 @@ def sampled(root: Path) -> RunConfig:
     train = {
         "epochs": 3, "batch_size": 4, "acc_batch": 2, "sequences": True, "checkpoint_steps": 2,
         "loss": "sampled_softmax", "negatives": {"strategy": "uniform", "shared": True, "count": 9},
+        "optimizer": "lazy_adam", "clip": 0.5,
     }  # fmt: skip
     return tiny_config(tables, root / "runs", model=model, train=train)
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
+from legos.blocks.embedding import IDVectors
 from legos.data.batch import Batch, Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, Diverged
@@ -89,7 +90,8 @@ class BricksRecipe(Recipe):
         impression_name: the raw id of a training row's impression, for errors.
 
     Raises:
-        ConfigError: items are to be encoded in pages, and parameters are sharded.
+        ConfigError: items are to be encoded in pages, and parameters are sharded; the optimizer is
+            to read sparse gradients, and there are many processes or fp16.
     """
 
     system = "bricks"
@@ -114,6 +116,8 @@ class BricksRecipe(Recipe):
                 "exp.distributed fsdp: processes would call layers for different numbers of "
                 "pages; set it to 0"
             )
+        if config.optimizer == "lazy_adam":
+            _read_rows_alone(accelerator, model)
         self.accelerator, self.store, self.rows = accelerator, store, rows
         self.profiles = profiles
         self.train, self.impression_name = config, impression_name
@@ -255,3 +259,15 @@ def brick_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
         return "item" if parameter in of_language_model else ""
 
     return build_optimizer(model.named_parameters(), train, group)
+
+
+def _read_rows_alone(accelerator: Accelerator, model: nn.Module) -> None:
+    """Let gradients of id tables have the rows alone that a step reads."""
+    if accelerator.num_processes > 1 or accelerator.scaler is not None:
+        raise ConfigError(
+            "exp.train.optimizer lazy_adam is for one process in fp32 or bf16: sparse gradients "
+            "are not averaged over processes, nor scaled; set it to adam"
+        )
+    for module in model.modules():
+        if isinstance(module, IDVectors):
+            module.sparse = True
