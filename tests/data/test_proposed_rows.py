@@ -51,6 +51,7 @@ def test_a_draw_is_named_by_seed_and_by_pass_and_row_or_step(shared: bool) -> No
     assert bool((whole == whole[0]).all()) == shared
 
 
+@pytest.mark.slow
 def test_expected_counts_are_those_of_the_draws() -> None:
     clicks = [7, 7, 7, 7, 2, 2, 2, 2, 2, 2, 2, 2, 2, 5]
     data = interactions([[]], [(0, 0, [item], [1]) for item in clicks])
@@ -62,10 +63,10 @@ def test_expected_counts_are_those_of_the_draws() -> None:
     torch.testing.assert_close(found, expected.log())
     counts = torch.zeros(ITEMS)
     rows = rows_of(data, proposal, count=10)
-    for step in range(2_000):
+    for step in range(600):
         batch = rows.batch(torch.tensor([0]), pass_number=0, step=step)
         counts += torch.bincount(negatives_of(batch)[0], minlength=ITEMS)
-    torch.testing.assert_close(counts[catalogue] / 2_000, expected, rtol=0.04, atol=0)
+    torch.testing.assert_close(counts[catalogue] / 600, expected, rtol=0.08, atol=0)
     assert counts.sum() == counts[catalogue].sum()
     uniform = Proposal(catalogue).log_expected(torch.arange(4), 10)
     assert uniform.tolist() == pytest.approx([math.log(2.5)] * 4)
@@ -158,6 +159,7 @@ def test_micro_batches_and_sequences_have_the_losses_of_single_rows(loss: str) -
     torch.testing.assert_close(gradient_once, gradient, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @SHARED
 @pytest.mark.parametrize("popularity", [False, True])
 def test_the_mean_gradient_of_many_draws_is_that_of_the_full_softmax(
@@ -176,7 +178,7 @@ def test_the_mean_gradient_of_many_draws_is_that_of_the_full_softmax(
     for count in (20, 200):
         rows = rows_of(data, proposal, count=count, shared=shared)
         mean = torch.zeros(ITEMS, dtype=torch.float64)
-        draws = 40_000 // count
+        draws = 12_000 // count
         for draw in range(draws):
             batch = rows.batch(torch.tensor([0]), pass_number=draw, step=draw)
             shown = torch.cat([torch.tensor([click]), negatives_of(batch)[0]])
@@ -186,5 +188,5 @@ def test_the_mean_gradient_of_many_draws_is_that_of_the_full_softmax(
             (gradient,) = torch.autograd.grad(loss.sum(), own)
             mean.index_add_(0, shown, gradient[0] / draws)
         errors.append(float((mean - exact).abs().max()))
-    assert errors[1] < 0.02
+    assert errors[1] < 0.04
     assert errors[1] < errors[0]
