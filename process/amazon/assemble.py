@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from legos.errors import DataError
-from process.amazon.metadata import Described, Metadata, item_fields, read_metadata
+from process.amazon.metadata import Metadata, described, item_fields, read_metadata
 from process.amazon.public import PublicData, read_public
 from process.amazon.reviews import Reviews, read_reviews
 from process.amazon.sequences import read_sequences
 from process.bad_lines import MAX_BAD, BadLines
+from process.described import Described
 from process.interactions.filters import Filters, apply_filters
 from process.interactions.impressions import Negatives, make_impressions, user_impressions
 from process.interactions.reviews import reviews_table
@@ -133,7 +134,7 @@ def read_cllm4rec(folder: Path, *, name: str) -> RawData:
         DataError: as ``read_public``.
     """
     data: PublicData = read_public(folder)
-    items = item_fields(data.interactions.item_ids, Described(data.items))
+    items = item_fields(data.interactions.item_ids, described(data.items))
     return RawData(
         name=name,
         layout="cllm4rec",
@@ -159,9 +160,9 @@ def _described(
         return Metadata()
     clicked = frozenset(interactions.item_ids)
     wanted = None if options.whole_catalogue else clicked
-    described = read_metadata(metadata, wanted, BadLines(max_bad))
-    described.oddities["items without metadata"] = len(clicked - described.items.keys())
-    return described
+    found = read_metadata(metadata, wanted, BadLines(max_bad))
+    found.oddities["items without metadata"] = len(clicked - found.items.keys())
+    return found
 
 
 def _nothing(items: Described, item_ids: Sequence[str]) -> None:
@@ -182,18 +183,18 @@ def _build(
     """Read what items are, filter, split, draw; ``refuse``: raises for items not described."""
     interactions, written, oddities = reviews
     del reviews  # nobody else has them, so filters need not keep two copies
-    described = _described(interactions, metadata, options, max_bad)
-    refuse(described.items, interactions.item_ids)
-    counts = {**oddities, **described.oddities}
+    told = _described(interactions, metadata, options, max_bad)
+    refuse(told.items, interactions.item_ids)
+    counts = {**oddities, **told.oddities}
     further: list[str] = []
     if options.whole_catalogue:
-        further = list(described.items.keys() - set(interactions.item_ids))
+        further = list(told.items.keys() - set(interactions.item_ids))
         if options.titled_only:
-            titles = described.items.titled(further)
+            titles = told.items.titled(further)
             further = [item for item, titled in zip(further, titles, strict=True) if titled]
         counts["items that nobody clicked, in the catalogue but never drawn"] = len(further)
     if options.titled_only:
-        titled = described.items.titled(interactions.item_ids)[interactions.item]
+        titled = told.items.titled(interactions.item_ids)[interactions.item]
         counts["interactions with items without a title, dropped"] = int((~titled).sum())
         interactions = interactions.take(titled)
     interactions = interactions.chronological(options.negatives.seed)
@@ -207,7 +208,7 @@ def _build(
         counts["users of fewer than 3 interactions, train only"] = short_users(kept)
     else:
         counts["held-out interactions without a history, in no impression"] = unasked
-    items = item_fields(kept.item_ids, described.items)
+    items = item_fields(kept.item_ids, told.items)
     texts = written.columns(kept.place) if written is not None else {}
     return RawData(
         name=name,

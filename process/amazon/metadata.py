@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ import pandas as pd
 
 from legos.data.texts import one_line
 from process.bad_lines import BadLine, BadLines
+from process.described import Described, text_block
 from process.json_blocks import Lines, read_blocks
 from process.json_lines import Row
-from process.spilled_texts import SpilledTexts, TextBlock, TextColumn
+from process.spilled_texts import TextBlock
 
 ITEM_KEYS = ("item_id", "parent_asin", "asin")
 TEXT_KEYS = {  # field -> the keys it may have, the first one that is filled counts
@@ -38,62 +39,6 @@ _PAGE_CODE = "getTime"  # scripts of the shop's pages that Amazon 2018 holds in 
 FIELDS = (*TEXT_FIELDS, *CATEGORY_FIELDS)
 
 
-class Described(Mapping[str, dict[str, str]]):
-    """Fields by item id, only filled ones; the texts lie on disk."""
-
-    def __init__(self, items: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        self._rows: dict[str, int] = {}
-        self._texts = SpilledTexts(FIELDS)
-        for item, fields in (items or {}).items():
-            self.add([item], _block([fields]))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._rows
-
-    def __getitem__(self, item: str) -> dict[str, str]:
-        return self._texts.row(self._rows[item])
-
-    def add(self, items: Sequence[str | None], texts: TextBlock) -> int:
-        """Add rows of texts; of several rows of one item the fullest counts.
-
-        Args:
-            items: whom the rows describe; None: nobody who matters.
-            texts: one a row and field.
-
-        Returns:
-            How many of the items were there already.
-        """
-        before, twice = len(self._texts), 0
-        self._texts.add(texts)
-        for row, item in enumerate(items, start=before):
-            if item is None:
-                continue
-            known = self._rows.setdefault(item, row)
-            if known != row:
-                twice += 1
-                fullest = max(known, row, key=lambda each: _fullness(self._texts.row(each)))
-                self._rows[item] = fullest
-        return twice
-
-    def titled(self, items: Sequence[str]) -> np.ndarray:
-        """``(n,)`` bool: which of the items have a title."""
-        return self._texts.filled("title", self._rows_of(items))
-
-    def columns(self, items: Sequence[str]) -> dict[str, TextColumn]:
-        """The fields of items that may be unknown, "" where there is nothing."""
-        return self._texts.columns(self._rows_of(items))
-
-    def _rows_of(self, items: Sequence[str]) -> np.ndarray:
-        rows = (self._rows.get(item, -1) for item in items)
-        return np.fromiter(rows, dtype=np.int64, count=len(items))
-
-
 @dataclass
 class Metadata:
     """What files say of items, and what was odd.
@@ -103,8 +48,16 @@ class Metadata:
         oddities: counts.
     """
 
-    items: Described = field(default_factory=Described)
+    items: Described = field(default_factory=lambda: described())
     oddities: dict[str, int] = field(default_factory=dict)
+
+
+def described(items: Mapping[str, Mapping[str, str]] | None = None) -> Described:
+    """Items with the fields of this module, at first those given."""
+    found = Described(FIELDS, _fullness)
+    for item, fields in (items or {}).items():
+        found.add([item], text_block([fields], FIELDS))
+    return found
 
 
 class _Items(NamedTuple):
@@ -136,7 +89,7 @@ def read_metadata(
     def is_unwanted(item: str) -> bool:
         return wanted is not None and item not in wanted
 
-    found = Described()
+    found = described()
     twice = code = others = 0
     for part in read_blocks(
         paths, "reading metadata", parse_items, bad, python_too=True, overlooked=is_unwanted
@@ -161,8 +114,8 @@ def read_metadata(
 
 def parse_items(lines: Lines, _: None) -> tuple[_Items, bool]:
     """The items of a block; a faulty line has no fields."""
-    found = _Items([], _block([]), [], [])
-    described: list[Mapping[str, str]] = []
+    items, faults, codes = list[str](), list[bool](), list[bool]()
+    every: list[Mapping[str, str]] = []
     for row in lines:
         item, fields, faulty = "", dict[str, str](), False
         try:
@@ -176,15 +129,11 @@ def parse_items(lines: Lines, _: None) -> tuple[_Items, bool]:
         has_code = _PAGE_CODE in fields.get("title", "")
         if has_code:
             del fields["title"]
-        found.items.append(item)
-        found.faulty.append(faulty)
-        found.code.append(has_code)
-        described.append(fields)
-    return found._replace(texts=_block(described)), True
-
-
-def _block(items: Sequence[Mapping[str, str]]) -> TextBlock:
-    return TextBlock([fields.get(name, "") for fields in items for name in FIELDS])
+        items.append(item)
+        faults.append(faulty)
+        codes.append(has_code)
+        every.append(fields)
+    return _Items(items, text_block(every, FIELDS), faults, codes), True
 
 
 class ItemFields(NamedTuple):

@@ -52,11 +52,11 @@ expected, one JSON object a line:
   goodreads_books*.json.gz          book_id, title, description, ...
   goodreads_interactions*.json.gz   user_id, book_id, rating, date_added, ...
 
-More than 3 stars is positive, fewer negative, 3 and unrated are dropped. The interactions are read
-twice, line by line: memory grows with the users, books and ratings that are kept. A user's first
-6 to 9 positives are the history (1 to 5 for a tenth of the users, the cold ones), the rest becomes
-train, valid and test, 80:10:10 by position; 10 random unread books join the user's dislikes as
-negatives. One impression a user and split.
+More than 3 stars is positive, fewer negative, 3 and unrated are dropped. The files are read once,
+on all cores: memory grows with users, books and ratings above or below 3; texts of books wait in
+temporary files (in TMPDIR). A user's first 6 to 9 positives are the history (1 to 5 for a tenth of
+the users, the cold ones), the rest becomes train, valid and test, 80:10:10 by position; 10 random
+unread books join the user's dislikes as negatives. One impression a user and split.
 """
 EXAMPLES = {
     "once": "python -m process.goodreads once --raw data/raw/goodreads --output data/goodreads",

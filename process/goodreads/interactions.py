@@ -1,19 +1,21 @@
-"""The UCSD interactions in two passes: count, then keep what passes the filters as integers."""
+"""The UCSD interactions: read once, then counted and filtered as integers."""
 
 from __future__ import annotations
 
-from array import array
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from legos.errors import DataError
 from process.bad_lines import BadLine, BadLines
-from process.json_lines import Row, read_json_lines
+from process.interactions.rows import Collector, Interactions
+from process.json_blocks import Lines, read_blocks
+from process.json_lines import Row
 from process.moments import UNKNOWN_TIME, read_moment
-from process.ties import by_hash, by_id, pair_hashes
 
 MOST_STARS = 5
 DATE = "date_added"
@@ -58,7 +60,7 @@ class Ratings:
     """
 
     user_ids: list[str]
-    book_ids: list[int]
+    book_ids: list[str]
     user: np.ndarray
     book: np.ndarray
     positive: np.ndarray
@@ -72,7 +74,7 @@ def read_ratings(
     seed: int,
     bad: BadLines,
 ) -> tuple[Ratings, dict[str, int]]:
-    """Read the interactions twice; memory grows with users, books and kept ratings only.
+    """Read the interactions once; memory grows with users, books and ratings above or below 3.
 
     Of several ratings of a user and book the earliest counts.
 
@@ -89,102 +91,78 @@ def read_ratings(
     Raises:
         DataError: a damaged file, too many bad lines, or no user and book pass the filters.
     """
-    positives, readers, dropped = _count(paths, filters, bad)
-    books = [
-        book
-        for book, count in readers.items()
-        if filters.fewest_readers <= count <= filters.most_readers
-    ]
-    books = [books[i] for i in by_hash([str(book) for book in books])]
-    chosen = [user for user, count in positives.items() if count >= filters.fewest_positives]
-    chosen = [chosen[i] for i in by_id(chosen)]
-    if filters.users is not None and filters.users < len(chosen):
-        picked = np.sort(generator.permutation(len(chosen))[: filters.users])
-        chosen = [chosen[i] for i in picked]
-    if not chosen or not books:
-        raise DataError(
-            f"{paths[0]}: of {len(positives)} users and {len(readers)} books, {len(chosen)} users "
-            f"have {filters.fewest_positives} positive books and {len(books)} books have "
-            f"{filters.fewest_readers} to {filters.most_readers} ratings; nothing is left"
-        )
-    ratings, twice = _collect(paths, filters, chosen, books, seed)
-    return ratings, {**dropped, "ratings of the same user and book again": twice}
-
-
-def _count(
-    paths: Sequence[Path], filters: Filters, bad: BadLines
-) -> tuple[dict[str, int], dict[int, int], dict[str, int]]:
-    """Positives by user, ratings by book, and how many ratings were dropped."""
-    positives: dict[str, int] = {}
-    readers: dict[int, int] = {}
-    neutral = unrated = undated = 0
-    for row in read_json_lines(paths, "counting interactions", bad=bad):
-        try:
-            user, book, rating = _rated(row)
-            time = read_moment(row, DATE, bad.notes)
-        except BadLine as error:
-            bad.add(error)
-            continue
-        sign = filters.sign(rating)
-        neutral += rating == NEUTRAL
-        unrated += rating == 0
-        undated += time == UNKNOWN_TIME
-        if sign:
-            readers[book] = readers.get(book, 0) + 1
-            positives[user] = positives.get(user, 0) + (sign > 0)
+    collector, counts = Collector(), Counter[str]()
+    parse = partial(parse_ratings, filters)
+    for part, counted in read_blocks(paths, "reading interactions", parse, bad):
+        collector.extend(part)
+        counts.update(counted)
     bad.check()
     what = "taken as negative" if filters.unrated_is_negative else "dropped"
     dropped = {
-        "interactions of 3 stars, dropped": neutral,
-        f"unrated interactions, {what}": unrated,
+        "interactions of 3 stars, dropped": counts["neutral"],
+        f"unrated interactions, {what}": counts["unrated"],
         **bad.oddities(),
     }
-    if undated:
-        dropped["interactions without a date, put before all others of their user"] = undated
-    return positives, readers, dropped
-
-
-def _collect(
-    paths: Sequence[Path], filters: Filters, chosen: list[str], books: list[int], seed: int
-) -> tuple[Ratings, int]:
-    """Second pass: the ratings of chosen users and books, and how many came twice."""
-    row_of_user = {user: row for row, user in enumerate(chosen)}
-    row_of_book = {book: row for row, book in enumerate(books)}
-    user, book, positive, time = array("i"), array("i"), array("b"), array("q")
-    content = bytearray()
-    again = BadLines(max_share=1)  # the first pass has counted them
-    for row in read_json_lines(paths, "collecting interactions", bad=again):
-        try:
-            user_id, book_id, rating = _rated(row)
-            moment = read_moment(row, DATE, again.notes)
-        except BadLine:
-            continue
-        user_row, book_row = row_of_user.get(user_id), row_of_book.get(book_id)
-        sign = filters.sign(rating)
-        if user_row is None or book_row is None or not sign:
-            continue
-        user.append(user_row)
-        book.append(book_row)
-        positive.append(sign > 0)
-        time.append(moment)
-        content += row.content
-    users, rows = np.asarray(user, dtype=np.int32), np.asarray(book, dtype=np.int32)
-    moments = np.asarray(time, dtype=np.int64)
-    pairs = pair_hashes(chosen, [str(book) for book in books], users, rows, seed)
-    order = np.lexsort((np.frombuffer(content, dtype="<u8"), pairs, moments, users))
-    _, first = np.unique(
-        users[order].astype(np.int64) * len(books) + rows[order], return_index=True
-    )
-    order = order[np.sort(first)]
+    if counts["undated"]:
+        undated = "interactions without a date, put before all others of their user"
+        dropped[undated] = counts["undated"]
+    kept = _can_pass(collector.done(), filters, generator, paths[0]).chronological(seed)
+    pairs = kept.user.astype(np.int64) * len(kept.item_ids) + kept.item
+    first = kept.take(np.sort(np.unique(pairs, return_index=True)[1]))
     ratings = Ratings(
-        user_ids=chosen,
-        book_ids=books,
-        user=users[order],
-        book=rows[order],
-        positive=np.asarray(positive, dtype=np.int8)[order] > 0,
-        time=moments[order],
+        first.user_ids, first.item_ids, first.user, first.item, first.rating > 0, first.time
     )
-    return ratings, len(users) - len(order)
+    return ratings, {**dropped, "ratings of the same user and book again": len(kept) - len(first)}
+
+
+def parse_ratings(
+    filters: Filters, lines: Lines, _: None
+) -> tuple[tuple[Collector, dict[str, int]], bool]:
+    """The ratings of a block that say yes (1) or no (-1), and counts of all others."""
+    found = list[tuple[str, str, float, int, bytes]]()
+    neutral = unrated = undated = 0
+    for row in lines:
+        try:
+            user, book, rating = _rated(row)
+            time = read_moment(row, DATE, lines.notes)
+        except BadLine as error:
+            lines.refuse(error)
+            continue
+        neutral += rating == NEUTRAL
+        unrated += rating == 0
+        undated += time == UNKNOWN_TIME
+        if sign := filters.sign(rating):
+            found.append((user, str(book), sign, time, row.content))
+    counts = {"neutral": neutral, "unrated": unrated, "undated": undated}
+    return (Collector.of_rows(found), counts), True
+
+
+def _can_pass(
+    found: Interactions, filters: Filters, generator: np.random.Generator, path: Path
+) -> Interactions:
+    """The ratings of users and books that have enough, and of no more users than asked for."""
+    readers = np.bincount(found.item, minlength=len(found.item_ids))
+    positives = np.bincount(found.user[found.rating > 0], minlength=len(found.user_ids))
+    books = np.flatnonzero((readers >= filters.fewest_readers) & (readers <= filters.most_readers))
+    chosen = np.flatnonzero(positives >= filters.fewest_positives)
+    if filters.users is not None and filters.users < len(chosen):
+        chosen = chosen[np.sort(generator.permutation(len(chosen))[: filters.users])]
+    if not len(chosen) or not len(books):
+        raise DataError(
+            f"{path}: of {len(positives)} users and {len(readers)} books, {len(chosen)} users "
+            f"have {filters.fewest_positives} positive books and {len(books)} books have "
+            f"{filters.fewest_readers} to {filters.most_readers} ratings; nothing is left"
+        )
+    user_rows, item_rows = np.full(len(positives), -1), np.full(len(readers), -1)
+    user_rows[chosen], item_rows[books] = np.arange(len(chosen)), np.arange(len(books))
+    kept = found.take((user_rows[found.user] >= 0) & (item_rows[found.item] >= 0))
+    return replace(
+        kept,
+        user_ids=[found.user_ids[row] for row in chosen],
+        item_ids=[found.item_ids[row] for row in books],
+        user=user_rows[kept.user].astype(np.int32),
+        item=item_rows[kept.item].astype(np.int32),
+    )
 
 
 def _rated(row: Row) -> tuple[str, int, float]:

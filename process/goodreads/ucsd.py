@@ -7,7 +7,7 @@ train; a row is an impression (one user in one split) and not a single book.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,14 +17,17 @@ import pandas as pd
 from legos.data.ragged import Ragged, RaggedArray, from_owners, offsets_of
 from legos.errors import DataError
 from process.bad_lines import MAX_BAD, BadLine, BadLines
+from process.described import Described
 from process.goodreads.interactions import Filters, Ratings, read_ratings
-from process.json_lines import read_json_lines
+from process.json_blocks import Lines, read_blocks
 from process.negatives import draw_negatives
-from process.raw import Impressions, RawData
+from process.raw import Impressions, Numbered, RawData
+from process.spilled_texts import TextBlock
 from process.ties import count_ties, without_unused
 
 RANDOM_BOOKS = 10  # added to every user's dislikes
 SPLITS = ("train", "valid", "test")
+TEXT_FIELDS = ("title", "description")
 SPLIT_RULE = (
     "a user's first 6 to 9 positives are the history (1 to 5 for a tenth of the users, the cold "
     "ones), later positives are train, valid and test in the ratio 80:10:10 by position"
@@ -57,25 +60,23 @@ def read_ucsd(
     ratings, oddities = read_ratings(interactions, filters, generator, seed, BadLines(max_bad))
     ratings = _stable(ratings, filters)
     bad_books = BadLines(max_bad)
-    texts = _texts(books, set(ratings.book_ids), bad_books)
+    described = _described(books, frozenset(ratings.book_ids), bad_books)
     oddities |= {f"{what} (books)": count for what, count in bad_books.oddities().items()}
-    titled = np.array([bool(texts.get(book, ("", ""))[0]) for book in ratings.book_ids])
+    titled = described.titled(ratings.book_ids)
     oddities["books without a title, dropped"] = int((~titled).sum())
     ratings = _stable(_keep(ratings, titled[ratings.book]), filters)
     count = _random_books(ratings)
     if count < RANDOM_BOOKS:
         oddities["random books a user, fewer than ten since one reads nearly all"] = count
-    items = pd.DataFrame(
-        [(str(book), *texts[book]) for book in ratings.book_ids],
-        columns=["item_id", "title", "description"],
-        dtype=object,
-    )
-    oddities["books without a description"] = int((items["description"] == "").sum())
+    columns = described.columns(ratings.book_ids)
+    texts = {name: columns.get(name, [""] * len(ratings.book_ids)) for name in TEXT_FIELDS}
+    oddities["books without a description"] = sum(not text for text in iter(texts["description"]))
     return RawData(
         name=name,
         layout="goodreads-ucsd",
-        items=items,
-        text_fields=("title", "description"),
+        items=pd.DataFrame({"item_id": ratings.book_ids}, dtype=object),
+        text_fields=TEXT_FIELDS,
+        item_texts=texts,
         category_fields=(),
         users=ratings.user_ids,
         splits=_splits(ratings, filters, generator),
@@ -122,25 +123,42 @@ def _renumber(ratings: Ratings) -> Ratings:
     return replace(ratings, user_ids=user_ids, book_ids=book_ids, user=user, book=book)
 
 
-def _texts(paths: Sequence[Path], wanted: set[int], bad: BadLines) -> dict[int, tuple[str, str]]:
+def _described(paths: Sequence[Path], wanted: frozenset[str], bad: BadLines) -> Described:
     """Title and description of the wanted books; of several lines of a book the fullest counts."""
-    texts: dict[int, tuple[str, str]] = {}
-    for row in read_json_lines(paths, "reading books", bad=bad):
-        try:
-            book = row.integer("book_id")
-            if book in wanted:
-                title = row.text("title") or row.text("title_without_series")
-                found = (title, row.text("description"))
-                texts[book] = max(texts.get(book, found), found, key=_fullness)
-        except BadLine as error:
-            bad.add(error)
+
+    def is_unwanted(book: str) -> bool:
+        return book not in wanted
+
+    found = Described(TEXT_FIELDS, _fullness)
+    for books, texts in read_blocks(
+        paths, "reading books", parse_books, bad, overlooked=is_unwanted
+    ):
+        found.add([book if book in wanted else None for book in books], texts)
     bad.check()
-    return texts
+    return found
 
 
-def _fullness(texts: tuple[str, str]) -> tuple[int, int, tuple[str, str]]:
+def parse_books(lines: Lines, _: None) -> tuple[tuple[list[str], TextBlock], bool]:
+    """Ids and texts of a block's books; a book whose texts cannot be read is left out."""
+    books, texts = list[str](), list[str]()
+    for row in lines:
+        book = ""
+        try:
+            book = str(row.integer("book_id"))
+            title = row.text("title") or row.text("title_without_series")
+            found = title, row.text("description")
+        except BadLine as error:
+            lines.refuse(error, book)
+        else:
+            books.append(book)
+            texts += found
+    return (books, TextBlock(texts)), True
+
+
+def _fullness(fields: Mapping[str, str]) -> tuple[int, int, tuple[str, ...]]:
     """Sorts descriptions of one book: texts, then characters, then the texts themselves."""
-    return sum(map(bool, texts)), sum(map(len, texts)), texts
+    texts = tuple(fields.get(name, "") for name in TEXT_FIELDS)
+    return len(fields), sum(map(len, texts)), texts
 
 
 def _splits(
@@ -255,7 +273,7 @@ def _impressions(
     label = np.repeat([1, 0], [len(asked.values), len(negatives.values)])
     order = np.lexsort((generator.random(len(row)), row))
     return Impressions(
-        impression_id=np.arange(1, len(users) + 1).astype(str).astype(object),
+        impression_id=Numbered(len(users)),
         user=users.astype(np.int32),
         time=ratings.time[asked.values[asked.offsets[:-1]]],
         history_values=history.values.astype(np.int32),

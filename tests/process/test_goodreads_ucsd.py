@@ -19,6 +19,7 @@ from legos.errors import DataError
 from process.bad_lines import BadLines
 from process.goodreads.interactions import Filters, read_ratings
 from process.goodreads.ucsd import read_ucsd
+from process.json_blocks import read_blocks
 from process.json_lines import Row, read_json_lines
 from process.moments import read_moment
 from process.raw import RawData
@@ -239,8 +240,8 @@ def test_books_without_a_title_or_a_line_are_dropped_and_counted(tmp_path: Path)
     raw = read((books, interactions))
     assert raw.oddities["books without a title, dropped"] == 2
     assert not {"103", "179"} & set(raw.items["item_id"])
-    assert raw.items["description"][0].startswith("About book ")
-    assert "\n" not in "".join(raw.items["description"])
+    assert raw.texts["description"][0].startswith("About book ")
+    assert "\n" not in "".join(raw.texts["description"])
 
 
 def test_a_repeated_rating_is_counted_once(tmp_path: Path, dump: tuple[Path, Path]) -> None:
@@ -328,7 +329,12 @@ def test_filters_that_leave_nothing_say_what_there_was(dump: tuple[Path, Path]) 
 
 
 @pytest.mark.slow
-def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(tmp_path: Path) -> None:
+def test_memory_follows_what_is_kept_and_not_the_size_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = {**(read_blocks.__kwdefaults__ or {}), "processes": 1, "block": 1 << 16}
+    monkeypatch.setattr(read_blocks, "__kwdefaults__", defaults)
+
     def peak(lines: int) -> int:
         rows = (interaction(f"u{i % 50}", i % 70, 3 + 2 * (i < 1000), i % 60) for i in range(lines))
         path = write_gz(tmp_path / f"goodreads_interactions_{lines}.json.gz", rows)

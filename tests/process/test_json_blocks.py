@@ -136,9 +136,8 @@ def test_reviews_do_not_depend_on_blocks_and_processes(
     paths = [write_json_lines(tmp_path / "a.json", rows), write_json_lines(tmp_path / "b", others)]
     whole = read_reviews(paths, BadLines())
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
-    monkeypatch.setattr(read_blocks, "__kwdefaults__", {
-        "python_too": False, "overlooked": None, "processes": None, "block": 300
-    })  # fmt: skip
+    defaults = {**(read_blocks.__kwdefaults__ or {}), "block": 300}
+    monkeypatch.setattr(read_blocks, "__kwdefaults__", defaults)
     parts = read_reviews(paths, BadLines())
     assert whole.oddities == parts.oddities
     assert whole.texts is not None
