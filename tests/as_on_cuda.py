@@ -28,6 +28,16 @@ SAME_DTYPE = frozenset({
 })  # fmt: skip
 REFUSED = frozenset({"binary_cross_entropy"})
 HALVES = (torch.bfloat16, torch.float16)
+CASES = (
+    "NAML",
+    "DIRE, cached, in pages",
+    "ONCE",
+    "CLLM4Rec, collaborative, lora",
+    "CLLM4Rec, content, lora",
+    "CLLM4Rec, recommendation, lora",
+    "RecSysLLM, LoRA",
+)
+"""Of ``benchmarks.gpu``: every system, each way of reading items and each task."""
 
 
 class AsOnCuda(TorchFunctionMode):

@@ -23,18 +23,9 @@ from legos.config.models import names_of
 from legos.errors import ConfigError
 from legos.systems.recsysllm.decoding import fill_blanks, read_prompts
 from legos.workplace.device import make_accelerator
-from tests.as_on_cuda import AsOnCuda
+from tests.as_on_cuda import CASES, AsOnCuda
 
 HALF = torch.ones(2, dtype=torch.bfloat16)
-CASES = (
-    "NAML",
-    "DIRE, cached, in pages",
-    "ONCE",
-    "CLLM4Rec, collaborative, lora",
-    "CLLM4Rec, content, lora",
-    "CLLM4Rec, recommendation, lora",
-    "RecSysLLM, LoRA",
-)
 
 
 @pytest.fixture(autouse=True)
