@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
@@ -32,6 +35,7 @@ from process.opening import BAD_GZIP, damaged_gzip, decompressed
 BLOCK = 1 << 22  # bytes; changes memory and speed, not results
 _PIECE = 1 << 20
 _FIRST_BLOCK = 1 << 16  # another kind of file is refused early
+_LOOK_AFTER_PARENT = 1.0  # seconds
 _EXACT = 18  # decimal digits of a whole number that orjson never rounds
 
 Kind = Any
@@ -207,6 +211,18 @@ def _parse(parse: Parse[Part], lines: Lines, kind: Kind) -> _Parsed[Part]:
     return _Parsed(part, kind, lines.read, lines.errors, lines.notes)
 
 
+def _follow_parent(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone, even by a kill."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_AFTER_PARENT)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 class _Workers:
     """Processes that parse, started for the first block that they get.
 
@@ -226,7 +242,9 @@ class _Workers:
             return done
         if self._pool is None:
             context = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(self._processes, mp_context=context)
+            self._pool = ProcessPoolExecutor(
+                self._processes, context, _follow_parent, (os.getpid(),)
+            )
             self._stack.callback(self._pool.shutdown, cancel_futures=True)
         return self._pool.submit(_parse, parse, lines, kind)
 

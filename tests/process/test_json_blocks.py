@@ -5,10 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,3 +158,34 @@ def test_reviews_do_not_depend_on_blocks_and_processes(
     assert columns[0]["review"][49] == f"é {49}" * 49
     assert columns[0]["review"][-1] == "u1 on j4."
     assert columns[0]["headline"][1:4] == ["about i1", "about i2", "about i3"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from process.bad_lines import BadLines
+from process.json_blocks import read_blocks
+
+def parse(lines, kind):
+    list(lines)
+    return os.getpid(), True
+
+parts = read_blocks([Path(sys.argv[1])], "x", parse, BadLines(), processes=2, block=1000)
+print(*{next(parts) for _ in range(20)} - {os.getpid()}, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_no_process_outlives_a_killed_reader(tmp_path: Path) -> None:
+    path = tmp_path / "lines.json"
+    path.write_bytes(b'{"a": 1}\n' * 50_000)
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    workers = [int(number) for number in ran.stdout.split()]
+    assert workers
+    until = time.monotonic() + 60
+    while any(psutil.pid_exists(worker) for worker in workers):
+        assert time.monotonic() < until, "a worker is still there"
+        time.sleep(0.1)

@@ -1,0 +1,202 @@
+"""Amazon's reviews and UCSD's Goodreads dump to tables: speed, and memory at two sizes.
+
+The raw files are generated, every run the same: Amazon's with 2.9 reviews a user, one item in five
+reviews and texts of 80 words, Goodreads with 261 interactions a reader, of which half have no
+rating. Every size is one run of the whole command, from raw files to tables; memory is what all its
+processes hold together (PSS), and grows by so many bytes a kept interaction. The line for the whole
+data set (29.5 M reviews of Amazon 2023's books, 229 M interactions of the UCSD Book Graph) is drawn
+through the two sizes.
+
+`lines` reads reviews and their texts in blocks on all cores, and on the other side line by line as
+until then: with Python's json, once for ids, ratings and times and once for the texts. The
+interactions must be equal. The ratio is by the clock, since one side uses all cores, so it needs
+them free; CPU seconds are printed beside it.
+
+    python -m benchmarks.review_tables [--quick] [--only lines amazon goodreads]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.report import Part, finish_parts
+from benchmarks.review_files import Size, write_amazon, write_goodreads
+from process.amazon.reviews import FORMATS, read_reviews
+from process.bad_lines import BadLines
+from process.interactions.rows import Collector, Interactions
+from process.json_lines import read_json_lines
+from process.moments import read_moment
+
+TARGETS = {"lines": 4.0, "amazon": 400.0, "goodreads": 400.0}  # times faster; bytes
+WHOLE = {"amazon": 29_500_000, "goodreads": 229_000_000}  # lines of interactions
+SIZES = {
+    "amazon": (Size(200_000, 40_000), Size(1_000_000, 200_000)),
+    "goodreads": (Size(800_000, 8_000), Size(4_000_000, 40_000)),
+}
+QUICK = {
+    "amazon": (Size(50_000, 10_000), Size(200_000, 40_000)),
+    "goodreads": (Size(200_000, 2_000), Size(800_000, 8_000)),
+}
+_BETWEEN = 0.1  # seconds between two looks at the memory
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one command took.
+
+    Attributes:
+        lines: of interactions in the raw file.
+        kept: interactions in the tables.
+        seconds: by the clock.
+        peak: bytes of all its processes together.
+    """
+
+    lines: int
+    kept: int
+    seconds: float
+    peak: int
+
+
+def run_command(name: str, size: Size, folder: Path) -> Run:
+    """Generate raw files and run the command on them as a user would."""
+    if name == "amazon":
+        reviews, items = write_amazon(size, folder / "raw")
+        words = ["process.amazon", "reviews", "--reviews", reviews, "--metadata", items]
+    else:
+        books, interactions = write_goodreads(size, folder / "raw")
+        words = ["process.goodreads", "ucsd", "--books", books, "--interactions", interactions]
+    tables = folder / "tables"
+    command = [sys.executable, "-m", *map(str, words), "--output", str(tables)]
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        peak = _watch(process)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    seconds = time.perf_counter() - begin
+    manifest = json.loads((tables / "manifest.json").read_text(encoding="utf-8"))
+    kept = manifest["summary"]["time_ties"]["interactions"]
+    return Run(size.interactions, kept, seconds, peak)
+
+
+def _watch(process: subprocess.Popen[bytes]) -> int:
+    """The most bytes that a process and its children held at one time."""
+    most, parent = 0, psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            every = [parent, *parent.children(recursive=True)]
+            most = max(most, sum(each.memory_full_info().pss for each in every))
+        except psutil.Error:  # one of them has just ended
+            pass
+        time.sleep(_BETWEEN)
+    return most
+
+
+def measure(name: str, sizes: tuple[Size, Size]) -> Part:
+    """Both sizes, and the line through them."""
+    runs = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append(run_command(name, size, Path(folder)))
+        run = runs[-1]
+        print(
+            f"{name}: {run.lines:,} lines, {run.kept:,} interactions kept: {run.seconds:.1f} s, "
+            f"peak {run.peak / 2**20:,.0f} MiB",
+            flush=True,
+        )
+    small, large = runs
+    each = (large.peak - small.peak) / (large.kept - small.kept)
+    more = WHOLE[name] - large.lines
+    seconds = large.seconds + more * (large.seconds - small.seconds) / (large.lines - small.lines)
+    peak = large.peak + each * more * large.kept / large.lines
+    print(
+        f"{name}: {each:.0f} bytes a kept interaction; {WHOLE[name]:,} lines, extrapolated: "
+        f"{seconds / 3600:.1f} h, {peak / 2**30:.1f} GiB"
+    )
+    return Part(each, TARGETS[name], each / TARGETS[name], each < TARGETS[name])
+
+
+def measure_lines(size: Size) -> Part:
+    """Lines a second of both readers."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = write_amazon(size, Path(folder) / "raw")
+        ours, cpu, found = _timed(lambda: read_all(path))
+        other, other_cpu, expected = _timed(lambda: read_line_by_line(path))
+    same = all(
+        np.array_equal(getattr(found, name), getattr(expected, name), equal_nan=name == "rating")
+        for name in ("user", "item", "rating", "time", "content")
+    )
+    rates = size.interactions / ours, size.interactions / other
+    print(
+        f"lines: {rates[0]:,.0f} a second ({cpu:.1f} CPU seconds of all processes), line by line "
+        f"{rates[1]:,.0f} ({other_cpu:.1f}); equal: {same}"
+    )
+    ratio = rates[0] / rates[1]
+    return Part(rates[0], rates[1], ratio, same and ratio >= TARGETS["lines"])
+
+
+def _timed(read: Callable[[], Interactions]) -> tuple[float, float, Interactions]:
+    """Seconds by the clock and of CPU, and what was read."""
+    begin, cpu = time.perf_counter(), _cpu()
+    found = read()
+    return time.perf_counter() - begin, _cpu() - cpu, found
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def read_all(path: Path) -> Interactions:
+    """Our reader, with the texts of all reviews."""
+    found, texts, _ = read_reviews([path], BadLines())
+    if texts is not None:
+        texts.columns(found.place)
+    return found
+
+
+def read_line_by_line(path: Path) -> Interactions:
+    """What ``read_all`` gives, in two passes over the lines."""
+    known, collector, bad = FORMATS[0], Collector(), BadLines()
+    for row in read_json_lines([path], "reading", bad=bad):
+        rating = float(row.number(known.rating) or np.nan)
+        moment = read_moment(row, known.time, bad.notes)
+        collector.add(row.id(known.user), row.id(known.item), rating, moment, content=row.content)
+    texts = [
+        (row.text(known.review), row.text(known.headline))
+        for row in read_json_lines([path], "reading", bad=bad)
+    ]
+    found = collector.done()
+    if len(texts) != len(found):
+        raise AssertionError("the passes see different lines")
+    return found
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a quarter of the sizes")
+    parser.add_argument("--only", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    args = parser.parse_args()
+    sizes = QUICK if args.quick else SIZES
+    parts = {}
+    for name in args.only:
+        parts[name] = (
+            measure_lines(sizes["amazon"][1]) if name == "lines" else measure(name, sizes[name])
+        )
+    finish_parts("review_tables", parts, TARGETS)
+
+
+if __name__ == "__main__":
+    main()
