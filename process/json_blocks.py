@@ -226,8 +226,7 @@ def _follow_parent(parent: int) -> None:
 class _Workers:
     """Processes that parse, started for the first block that they get.
 
-    They are forked, so no script needs a guard around its main part; they use neither threads nor
-    torch.
+    They are forked, so no script needs a guard around its main part; torch is not used in them.
     """
 
     def __init__(self, stack: ExitStack, processes: int) -> None:

@@ -85,17 +85,20 @@ class SpilledTexts:
         }
 
     def _page(self, begins: np.ndarray, lengths: np.ndarray) -> list[list[bytes]]:
-        """By field the texts of rows at ``begins`` ``(n,)``; read in the order of the file."""
-        source, rows = self._file.fileno(), [b""] * len(begins)
-        sizes = lengths.sum(axis=1, dtype=np.int64).tolist()
-        starts = begins.tolist()
-        for row in np.argsort(begins, kind="stable").tolist():
-            rows[row] = os.pread(source, sizes[row], starts[row])
-        ends = np.cumsum(lengths, axis=1).T.tolist()
-        cuts = [[0] * len(rows), *ends]
+        """By field the texts of rows at ``begins`` ``(n,)``; neighbours are read together."""
+        sizes = lengths.sum(axis=1, dtype=np.int64)
+        order = np.argsort(begins, kind="stable")
+        first, size = begins[order], sizes[order]
+        runs = np.flatnonzero(np.append(True, first[1:] != (first + size)[:-1]))
+        together = zip(first[runs].tolist(), np.add.reduceat(size, runs).tolist(), strict=True)
+        source = self._file.fileno()
+        content = b"".join(os.pread(source, length, begin) for begin, length in together)
+        starts = np.empty(len(order), dtype=np.int64)
+        starts[order] = np.cumsum(size) - size
+        cuts = [starts, *(starts + ends for ends in np.cumsum(lengths, axis=1, dtype=np.int64).T)]
         return [
-            [row[start:end] for row, start, end in zip(rows, starts, ends, strict=True)]
-            for starts, ends in pairwise(cuts)
+            [content[start:end] for start, end in zip(left.tolist(), right.tolist(), strict=True)]
+            for left, right in pairwise(cuts)
         ]
 
 
