@@ -6,7 +6,7 @@ sorted, no matrix of all users is held; memory is a page of users times the item
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -40,10 +40,27 @@ class Best(NamedTuple):
         items: ``(B, M)`` int64 numbers, the best first, of equal ones the lower number first;
             ``NO_ITEM`` where nothing is left.
         scores: ``(B, M)`` float32, -inf where nothing is left.
+        proven: ``(B,)`` int64 so many of the first are known to be the best of all; None: all are.
     """
 
     items: Tensor
     scores: Tensor
+    proven: Tensor | None = None
+
+    def head(self, count: int) -> Best:
+        """The first items of each list."""
+        proven = None if self.proven is None else self.proven.clamp(max=count)
+        return Best(self.items[:, :count], self.scores[:, :count], proven)
+
+
+def join_lists(parts: Sequence[Best]) -> Best:
+    """Lists of some readers, then those of the next; at least one part."""
+    proven = [best.proven for best in parts if best.proven is not None]
+    return Best(
+        torch.cat([best.items for best in parts]),
+        torch.cat([best.scores for best in parts]),
+        torch.cat(proven) if proven else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ class TrainedRun:
                 it, and lists without what ``exp.evaluate.exclude`` names.
 
         Returns:
-            item_id, score and title, the best first.
+            item_id, score and title, the best first; of a model that searches also whether the
+            rank is proven.
 
         Raises:
             DataError: there is no such user or item.
@@ -158,7 +159,7 @@ class TrainedRun:
         """The same lists as ids and scores: a frame costs as much as finding the list."""
         refuse_size(k)
         catalogue = self.catalogue
-        items, scores = self._best(catalogue, readers, k, exclude_seen)
+        items, scores, _ = self._best(catalogue, readers, k, exclude_seen)
         lengths = (items != NO_ITEM).sum(1).tolist()
         ids = catalogue.ids[items.numpy()]
         return [
@@ -170,7 +171,11 @@ class TrainedRun:
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
     ) -> list[pd.DataFrame]:
         best = self._best(catalogue, readers, k, exclude_seen)
-        return [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
+        frames = [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
+        if best.proven is not None:
+            for frame, proven in zip(frames, best.proven.tolist(), strict=True):
+                frame["proven"] = np.arange(len(frame)) < proven
+        return frames
 
     def _best(
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool

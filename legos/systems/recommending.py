@@ -12,7 +12,7 @@ from torch import Tensor
 from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.evaluation.rank import Best, rows_at_once, top_items
+from legos.evaluation.rank import Best, join_lists, rows_at_once, top_items
 from legos.systems.protocol import Readers
 
 _MOST = 512  # readers that are scored together
@@ -68,7 +68,8 @@ class ByScores(ABC):
             scores = self.compute(readers.part(rows), None)
             scores[:, self._hidden] = -torch.inf
             found.append(top_items(scores, excluded.select(rows).to(self.device), count))
-        return Best(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+        best = join_lists(found)
+        return Best(best.items.cpu(), best.scores.cpu())
 
     def scores(self, readers: Readers, items: Tensor) -> Tensor:
         """Scores of some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""

@@ -32,10 +32,10 @@ def test_a_list_is_that_of_the_test(opened: TrainedRun) -> None:
     sequences = model.world.families.sequences
     rows = torch.arange(len(sequences))
     past = sequences.seen("test")
-    expected, _ = model._measure.next_items(model.template, rows, "test", past, thorough=True)
+    best, _ = model._measure.next_items(model.template, rows, "test", past, count=10)
     users = [opened.users[user] for user in sequences.users.tolist()]
     found = opened.recommend_many([Reader(user, before="test") for user in users], 10)
-    assert_same_lists(found, expected, opened.catalogue.ids, atol=1e-4)
+    assert_same_lists(found, best.items.numpy(), opened.catalogue.ids, atol=1e-4)
 
 
 def test_scores_of_items_are_those_of_the_beams(opened: TrainedRun) -> None:
@@ -43,6 +43,20 @@ def test_scores_of_items_are_those_of_the_beams(opened: TrainedRun) -> None:
     scores = opened.score(["u7"], found["item_id"].tolist()).loc["u7"]
     assert np.allclose(scores, found["score"], atol=1e-3)
     assert len(opened.recommend("u7", k=49, exclude_seen=False)) == 49
+
+
+def test_a_list_says_which_of_its_ranks_are_proven(
+    opened: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = opened.recommend("u7", k=10)
+    assert found["proven"].tolist() == [True] * 10
+    measure = recommender(opened)._measure
+    for own, proven in (({"search": "beams"}, [False] * 10), ({"most_read": 1}, None)):
+        monkeypatch.setattr(measure, "_own", measure._own.model_copy(update=own))
+        other = opened.recommend("u7", k=10)
+        assert proven in (None, other["proven"].tolist())
+        sure = other["proven"].to_numpy()
+        assert other["item_id"][sure].tolist() == found["item_id"][sure].tolist()
 
 
 def test_somebody_new_is_asked_about_by_a_name_that_nobody_had(opened: TrainedRun) -> None:

@@ -30,7 +30,7 @@ from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, 
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
 from legos.systems.recsysllm.prompts import Origin, builtin_prompts
-from legos.systems.recsysllm.settings import RecsysllmModel
+from legos.systems.recsysllm.settings import MeasureSettings, RecsysllmModel
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.world import TaskFamilies, intra_rows, open_world
@@ -141,9 +141,17 @@ def _show_plan(
     there = [name for name in names if builtin_prompts()[name].family in known]
     table.add_row("prompts of a test", ", ".join(there))
     users = "all" if measure.users is None else f"at most {measure.users:,}"
-    table.add_row("users or reviews a row", f"{users}, {measure.beams} beams")
+    table.add_row("users or reviews a row", f"{users}, {_search(measure)}")
     table.add_row("candidates", _candidates(tables, families, settings))
     console.print(table)
+
+
+def _search(measure: MeasureSettings) -> str:
+    """How items are found among all."""
+    if measure.search == "beams":
+        return f"{measure.beams} beams"
+    bound = "" if measure.most_read is None else f", {measure.most_read:,} tokens a user at most"
+    return f"exact search after {measure.beams} beams{bound}"
 
 
 def _candidates(tables: Tables, families: TaskFamilies, settings: RecsysllmModel) -> str:

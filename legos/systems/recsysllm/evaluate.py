@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legos.config.schema import ExpConfig
 from legos.data.items import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult, evaluating, known_catalogue
+from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.decoder import Backbone
@@ -29,6 +31,7 @@ from legos.systems.recsysllm.baselines import (
     train_rating_model,
 )
 from legos.systems.recsysllm.measure import (
+    PROVEN,
     VALID,
     PromptMeasure,
     chosen_templates,
@@ -68,12 +71,13 @@ class _Rows:
 
 
 class _NextRow(NamedTuple):
-    """Metrics over all items, those of each user, and what they are of."""
+    """Metrics over all items, those of each user, what they are of, and lists that are proven."""
 
     row: dict[str, float]
     per_user: dict[str, np.ndarray]
     lists: np.ndarray
     valid_rate: float | None
+    proven: int
 
 
 class SplitMeasure:
@@ -119,15 +123,15 @@ class SplitMeasure:
         whole = self._next(main, rows, split, thorough=thorough)
         result.add(ALL, dict(whole.row), len(rows), len(rows_of))
         unlisted = np.isnan(next(iter(whole.per_user.values()))).sum()
-        result.counts[ALL] |= {"unlisted_clicks": int(unlisted)}
+        result.counts[ALL] |= {"unlisted_clicks": int(unlisted), "proven_lists": whole.proven}
         if thorough:
             result.values[ALL] |= self._beyond(whole.lists)
             for template in chosen:
                 name = row_name(world.families, template)
                 if is_next(template):
                     each = whole if template == main else self._next(template, rows, split)
-                    valid = {VALID: each.valid_rate or 0.0}
-                    result.add(name, each.row | valid, len(rows), len(rows_of))
+                    shares = {VALID: each.valid_rate or 0.0, PROVEN: each.proven / len(rows)}
+                    result.add(name, each.row | shares, len(rows), len(rows_of))
                 elif template.answer == "item":
                     row = self._measure.candidates(template, rows, split, self._frozen(split))
                     result.add(name, row, len(rows), len(rows_of))
@@ -149,7 +153,9 @@ class SplitMeasure:
         past = sequences.seen(split).select(rows)
         if config.evaluate.exclude == "nothing":
             past = past.head(0)
-        lists, rate = self._measure.next_items(template, rows, split, past, thorough=thorough)
+        count = longest_list(config) if thorough else None
+        best, rate = self._measure.next_items(template, rows, split, past, count=count)
+        lists = best.items.numpy()
         targets = sequences.targets(split)[rows]
         known = PairSet(past.rows, past.values, sequences.num_items)
         listed_at_all = ~known.contains(torch.arange(len(rows)), targets)
@@ -160,7 +166,9 @@ class SplitMeasure:
         sizes = int(self._workplace.tables.offered.sum()) - past.lengths.numpy()
         metrics = counted_metrics(positives, clicks, sizes, names)
         per_user = {name: metrics.per_group[name] for name in names}
-        return _NextRow({name: metrics.values[name] for name in names}, per_user, lists, rate)
+        proven = 0 if best.proven is None else int((best.proven == lists.shape[1]).sum())
+        row = {name: metrics.values[name] for name in names}
+        return _NextRow(row, per_user, lists, rate, proven)
 
     def _add_written(
         self, result: _Rows, name: str, template: Template, split: SplitName, rows: Tensor
@@ -206,6 +214,13 @@ class SplitMeasure:
             folder, sequences, tables=tables.fingerprint, split=split, seed=own.seed,
             negatives=own.negatives,
         )  # fmt: skip
+
+
+def longest_list(exp: ExpConfig) -> int:
+    """Items of a test's lists: as many as its metrics ask for."""
+    names = [*exp.evaluate.metrics, exp.train.metric]
+    cut_offs = [parse_metric(name).k or 0 for name in names]
+    return max(1, exp.evaluate.beyond_accuracy_k or 0, *cut_offs)
 
 
 def row_name(families: TaskFamilies, template: Template) -> str:

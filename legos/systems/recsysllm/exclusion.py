@@ -23,11 +23,13 @@ class Exclusion:
 
     Attributes:
         slot: whose tree.
+        answers: what is excluded itself, as ``user * n + row`` of the slot's n keys, ascending.
         ends: nodes at which nothing but excluded entities ends.
         closed: nodes at and below which nothing but excluded entities ends.
     """
 
     slot: Slot
+    answers: Tensor
     ends: Tensor
     closed: Tensor
 
@@ -36,7 +38,7 @@ class Exclusion:
         """``excluded``: B rows of keys, any of them more than once or none of the slot's."""
         trie, keys, count = slot.trie, slot.keys, slot.trie.num_nodes
         row = torch.searchsorted(keys, excluded.values)
-        known = torch.searchsorted(keys, excluded.values, right=True) > row
+        known = _among(keys, excluded.values)
         answers = (excluded.rows[known] * len(keys) + row[known]).unique()  # each pair once
         users, row = answers // max(1, len(keys)), answers % max(1, len(keys))
         nodes = slot.nodes[row].long()
@@ -44,13 +46,21 @@ class Exclusion:
         ends = at[hits == trie.ends.offsets[at % count + 1] - trie.ends.offsets[at % count]]
         of, passed = trie.ancestors(nodes)
         at, hits = (users[of] * count + passed).unique(return_counts=True)
-        return cls(slot, ends, at[hits == trie.sizes[at % count]])
+        return cls(slot, answers, ends, at[hits == trie.sizes[at % count]])
 
     def bars(self, users: Tensor, nodes: Tensor) -> Tensor:
         """Whether what ends at nodes is no answer for users, ``(n,)`` int64 both: ``(n,)``."""
-        wanted = users * self.slot.trie.num_nodes + nodes
-        place = torch.searchsorted(self.ends, wanted)
-        return torch.searchsorted(self.ends, wanted, right=True) > place
+        return _among(self.ends, users * self.slot.trie.num_nodes + nodes)
+
+    def shuts(self, users: Tensor, nodes: Tensor) -> Tensor:
+        """Whether nothing at nodes and below is an answer for users: ``(n,)`` int64 -> bool."""
+        return _among(self.closed, users * self.slot.trie.num_nodes + nodes)
+
+    def left(self, users: Tensor, nodes: Tensor) -> Ragged:
+        """Rows of the slot's keys that end at nodes and are answers for users: n rows."""
+        rows = self.slot.trie.ends.select(nodes)
+        pairs = rows.spread(users) * len(self.slot.keys) + rows.values
+        return rows.keep(~_among(self.answers, pairs))
 
     def close(self, users: Tensor, nodes: Tensor, allowed: Tensor) -> None:
         """Take closed children from what :meth:`Trie.allowed` gives, ``(n, W)`` bool."""
@@ -60,3 +70,9 @@ class Exclusion:
         found = aranges(begin, torch.searchsorted(self.closed, users * count + end + 1) - begin)
         beams = found.rows
         allowed[beams, self.closed[found.values] % count - 1 - first[beams]] = False
+
+
+def _among(known: Tensor, wanted: Tensor) -> Tensor:
+    """Whether each of ``(n,)`` numbers is one of the known ones, which ascend: ``(n,)`` bool."""
+    place = torch.searchsorted(known, wanted)
+    return torch.searchsorted(known, wanted, right=True) > place

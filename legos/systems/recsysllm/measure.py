@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,12 +11,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.data.sampling import keyed_bits
+from legos.data.sampling import PairSet, keyed_bits
 from legos.errors import ConfigError, DataError
-from legos.evaluation.rank import NO_ITEM, Best
+from legos.evaluation.rank import NO_ITEM, Best, join_lists
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.sharing import Sharing
-from legos.systems.recsysllm.automaton import NOWHERE
+from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.beam_search import rank_entities
 from legos.systems.recsysllm.decoding import (
@@ -24,17 +25,31 @@ from legos.systems.recsysllm.decoding import (
     read_prompts,
     score_candidates,
 )
+from legos.systems.recsysllm.exact_search import SearchWork, find_entities, turns
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import ITEM, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.world import World
 
+PROVEN = "proven lists"  # share of the users
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)
 _SHORT_ANSWER = 8  # tokens of a rating or a word
 _MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
+
+
+class NextItems(NamedTuple):
+    """The likeliest items of n users.
+
+    Attributes:
+        best: lists, the best first.
+        valid_rate: share of freely written answers that are an item's name; None: none was written.
+    """
+
+    best: Best
+    valid_rate: float | None
 
 
 class PromptMeasure:
@@ -68,52 +83,49 @@ class PromptMeasure:
         split: SplitName,
         excluded: Ragged,
         *,
-        thorough: bool,
-    ) -> tuple[np.ndarray, float | None]:
+        count: int | None,
+    ) -> NextItems:
         """The most likely items among all.
 
         Args:
             template: whose answer is an item, without candidates.
             rows: ``(n,)`` users, as rows of the sequences.
             excluded: n rows of items that are no answers of the search.
-            thorough: search as a test does, and write an answer freely, too.
-
-        Returns:
-            lists ``(n, K)`` int64, the best first, -1 behind them, and the share of freely written
-            answers that are the name of an item; None: none was written.
+            count: search lists of so many items as a test does, and write an answer freely, too;
+                None: lists of ``valid_beams`` beams alone.
         """
-        beams = self._own.beams if thorough else self._own.valid_beams
         task = self._world.families.users[template.family]
 
-        def search(page: Tensor) -> tuple[np.ndarray, list[str]]:
+        def search(page: Tensor) -> tuple[Best, list[str]]:
             with self._accelerator.autocast():
                 read = self._read(task.evaluate(rows[page], template.name, split))
-                lists = self._listed(read, excluded.select(page), beams).items.numpy()
-                texts = self._fill(template, read)[0] if thorough else []
-            return lists, texts
+                if count is None:
+                    return self._by_beams(read, excluded.select(page), self._own.valid_beams), []
+                best = self._listed(read, excluded.select(page), count)
+                return best, self._fill(template, read)[0]
 
         pages = self._sharing.gathered(torch.arange(len(rows)).split(self._own.batch_size), search)
         texts = [text for _, texts in pages for text in texts]
-        lists = np.concatenate([lists for lists, _ in pages])
-        return lists, self._valid_rate(texts) if thorough else None
+        best = join_lists([found for found, _ in pages])
+        return NextItems(best, None if count is None else self._valid_rate(texts))
 
-    def best_items(self, instances: Sequence[Instance], excluded: Ragged, beams: int) -> Best:
+    def best_items(self, instances: Sequence[Instance], excluded: Ragged, count: int) -> Best:
         """The most likely items among all, for prompts whose answer is an item.
 
         Args:
             instances: B prompts.
             excluded: B rows of items that are no answers.
-            beams: of the search; lists are as long.
+            count: items of a list.
 
         Returns:
-            items and the log-probabilities of their names, on the CPU.
+            items, the log-probabilities of their names and what is proven, on the CPU.
         """
         found = []
         for page in torch.arange(len(instances)).split(self._own.batch_size):
             with self._accelerator.autocast():
                 read = self._read([instances[at] for at in page.tolist()])
-                found.append(self._listed(read, excluded.select(page), beams))
-        return Best(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+                found.append(self._listed(read, excluded.select(page), count))
+        return join_lists(found)
 
     def scores(self, instances: Sequence[Instance], items: Tensor) -> Tensor:
         """Log-probability of the names of items ``(C,)`` as answers: ``(B, C)`` on the CPU."""
@@ -130,26 +142,26 @@ class PromptMeasure:
             found.append(scores.view(len(some), count).float().cpu())
         return torch.cat(found)
 
-    def _listed(self, read: ReadPrompts, excluded: Ragged, beams: int) -> Best:
-        """The most likely items of prompts that are read; items of one name count alike."""
+    def _listed(self, read: ReadPrompts, excluded: Ragged, count: int) -> Best:
+        """The likeliest items of prompts that are read, as the settings say how to find them."""
+        own = self._own
+        if own.search == "beams":
+            return self._by_beams(read, excluded, max(count, own.beams)).head(count)
+        found = find_entities(
+            self._backbone, read, self._items, self._automaton, count=count,
+            excluded=excluded.to(self._device),
+            work=SearchWork(dive=max(count, own.beams), most_read=own.most_read),
+        )  # fmt: skip
+        best = listed_items(self._items, found.nodes, found.scores, excluded, count)
+        return best._replace(proven=found.proven.cpu())
+
+    def _by_beams(self, read: ReadPrompts, excluded: Ragged, beams: int) -> Best:
         ranked = rank_entities(
             self._backbone, read, self._items, self._automaton,
             num_beams=beams, excluded=excluded.to(self._device),
         )  # fmt: skip
-        lists = torch.full((len(excluded), beams), NO_ITEM)
-        scores = torch.full((len(excluded), beams), -torch.inf)
-        for at, (nodes, own) in enumerate(zip(ranked.nodes, ranked.scores, strict=True)):
-            there = nodes != NOWHERE
-            named = self._items.entities(nodes[there])
-            values = named.spread(own[there]).tolist()
-            past, found = set(excluded.row(at).tolist()), dict[int, float]()
-            for item, value in zip(named.values.tolist(), values, strict=True):
-                if item not in past:
-                    found.setdefault(item, value)
-            kept = min(beams, len(found))
-            lists[at, :kept] = torch.tensor(list(found)[:kept], dtype=torch.int64)
-            scores[at, :kept] = torch.tensor(list(found.values())[:kept])
-        return Best(lists, scores)
+        best = listed_items(self._items, ranked.nodes, ranked.scores, excluded, beams)
+        return best._replace(proven=torch.zeros(len(excluded), dtype=torch.int64))
 
     def candidates(
         self, template: Template, rows: Tensor, split: SplitName, frozen: Candidates
@@ -237,6 +249,34 @@ class PromptMeasure:
             own = own.model_copy(update={"max_tokens": self._own.max_tokens})
         examples = self._world.examples(instances, self._backbone.special, own)
         return examples.prompts().to(self._device)
+
+
+def listed_items(slot: Slot, nodes: Tensor, scores: Tensor, excluded: Ragged, count: int) -> Best:
+    """What a search found, as items: those of one name count alike, the lower number first.
+
+    Args:
+        nodes: ``(B, K)`` int64 of the slot's tree, ``NOWHERE`` where there are fewer.
+        scores: ``(B, K)``.
+        excluded: B rows of items that are no answers.
+        count: of a list.
+
+    Returns:
+        on the CPU.
+    """
+    there = nodes != NOWHERE
+    named = slot.entities(nodes[there])
+    users = named.spread(there.nonzero()[:, 0]).cpu()
+    items, values = named.values.cpu(), named.spread(scores[there]).cpu()
+    stride = 1 + int(torch.cat([slot.keys.cpu(), excluded.values.cpu()]).max())
+    own = ~PairSet(excluded.rows.cpu(), excluded.values.cpu(), stride).contains(users, items)
+    users, items, values = users[own], items[own], values[own]
+    turn = turns(users, values, items)
+    kept = turn < count
+    lists = torch.full((len(nodes), count), NO_ITEM)
+    found = torch.full((len(nodes), count), -torch.inf)
+    lists[users[kept], turn[kept]] = items[kept]
+    found[users[kept], turn[kept]] = values[kept].float()
+    return Best(lists, found)
 
 
 def text_row(world: World, instances: Sequence[Instance], texts: Sequence[str]) -> dict[str, float]:

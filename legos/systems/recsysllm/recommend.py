@@ -1,4 +1,4 @@
-"""RecSysLLM as a recommender: beams over the names of items, ratings, sentences, headlines."""
+"""RecSysLLM as a recommender: the likeliest names of items, ratings, sentences, headlines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from legos.workplace.workplace import Workplace
 class RecsysllmRecommender:
     """A trained RecSysLLM, see :class:`legos.systems.protocol.Recommending`.
 
-    Lists are those of its test: the beams of the prompt that row `all` is measured by. A score is
+    Lists are those of its test: found by the prompt that row `all` is measured by. A score is
     the log-probability of an item's name. One thread at a time uses the language model.
 
     Args:
@@ -82,11 +82,9 @@ class RecsysllmRecommender:
         return self.world.settings.tasks.horizons.max_items
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
-        """The best items of each reader; a search of more beams where more items are asked for."""
-        beams = max(count, self.world.settings.measure.beams)
+        """The best items of each reader, found as ``measure.search`` says."""
         with self._lock, torch.no_grad():
-            found = self._measure.best_items(self._prompts(readers), excluded, beams)
-        return Best(found.items[:, :count], found.scores[:, :count])
+            return self._measure.best_items(self._prompts(readers), excluded, count)
 
     def scores(self, readers: Readers, items: Tensor) -> Tensor:
         """Log-probabilities of the names of items ``(C,)`` int64: ``(R, C)`` on the CPU."""

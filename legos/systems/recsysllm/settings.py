@@ -284,10 +284,18 @@ class MeasureSettings(Settings):
     prompts: tuple[str, ...] = ()
     """Templates by name, a row each; none: of every family the held-out one and the last of the
     seen ones that ask the same."""
+    search: Literal["exact", "beams"] = "exact"
+    """How the likeliest of all items are found in a test and for a recommendation: `exact` goes on
+    until no other item can be likelier, `beams` is P5's, which misses some of them."""
+    most_read: Count | None = 4000
+    """Tokens of items that the exact search reads for a user before it gives up: results say how
+    many lists were proven, and the others are at least as likely as those of beams. null: until
+    every list is proven."""
     beams: Annotated[Count, LessMemory(4)] = 20
-    """Entities that a search over all items keeps in a test; cut-offs cannot be larger."""
+    """Entities that beams keep, and the first dive of the exact search; cut-offs cannot be larger
+    where beams search alone."""
     valid_beams: Annotated[Count, WEIGHTS] = 20
-    """The same where epochs are compared."""
+    """Beams where epochs are compared, which is done without an exact search."""
     users: Count | None = None
     """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
     valid_users: Annotated[Count | None, WEIGHTS] = None

@@ -117,18 +117,19 @@ def refuse_unfit(workplace: Workplace, settings: RecsysllmModel) -> None:
             "config/exp/recsysllm.yaml"
         )
     watched = config.train.metric
+    tested = [("exp.evaluate.metrics", name) for name in config.evaluate.metrics]
     for key, name, setting, kept in [
-        *(("exp.evaluate.metrics", name, "beams", beams) for name in config.evaluate.metrics),
-        ("exp.train.metric", watched, "beams", beams),
+        *((*each, "beams", beams) for each in [*tested, ("exp.train.metric", watched)]),
         ("exp.train.metric", watched, "valid_beams", own.valid_beams),
     ]:
         metric = parse_metric(name)
-        if metric.kind not in _LIST_METRICS or (metric.k or 0) > kept:
+        short = (metric.k or 0) > kept and (setting != "beams" or own.search == "beams")
+        if metric.kind not in _LIST_METRICS or short:
             raise ConfigError(
                 f"{key}: {name}: a search with {kept} beams gives lists of {kept} items; expected "
                 f"HR@k, Recall@k or nDCG@k with k up to that, or more model.measure.{setting}"
             )
-    if (config.evaluate.beyond_accuracy_k or 0) > beams:
+    if own.search == "beams" and (config.evaluate.beyond_accuracy_k or 0) > beams:
         raise ConfigError(
             f"exp.evaluate.beyond_accuracy_k: {config.evaluate.beyond_accuracy_k}, but lists have "
             f"model.measure.beams {beams} items"

@@ -25,6 +25,7 @@ What is proven where:
     save, load, merge                                                 test_glm
     beam search with enough beams equals brute force                  test_decoding
     only items, items that begin others, early stop                   test_decoding
+    the exact search equals full enumeration; proven ranks are        test_exact_search
     packed scores equal single ones                                   test_decoding
     legacy BLEU and ROUGE                                             test_generation_metrics
     HR, nDCG and MRR of lists                                         test_generation_metrics
@@ -53,8 +54,8 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.automaton import Automaton, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
-from legos.systems.recsysllm.masking import Blanks, sample_blanks
-from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens
+from legos.systems.recsysllm.masking import ENTITY, Blanks, sample_blanks
+from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.systems.recsysllm.units import Documents
 
@@ -125,6 +126,36 @@ def drawn(documents: Documents, *, seed: int = 0, epoch: int = 0, **settings: An
 def automaton_of(documents: Documents, settings: PositionSettings) -> Automaton:
     entities = documents.units.select(documents.is_entity.nonzero()[:, 0])
     return Automaton(build_trie(entities), settings)
+
+
+def with_answers(
+    documents: Documents, answers: list[list[int]], special: Any, automaton: Any
+) -> Examples:
+    """Prompts of the documents' tokens, a blank at the end filled with the answers."""
+    tokens = documents.tokens
+    whole = [tokens.select(torch.tensor([row])).values.tolist() for row in range(len(documents))]
+    units, kinds, owners = [], [], [0]
+    for row, answer in zip(whole, answers, strict=True):
+        units += [[token] for token in row] + [answer]
+        kinds += [False] * len(row) + [True]
+        owners.append(len(units))
+    entity = torch.tensor(kinds)
+    own = Documents(
+        Ragged(ragged(units).values.int(), ragged(units).offsets), torch.tensor(owners), entity,
+        torch.zeros_like(entity), torch.full((len(units),), -1),
+    )  # fmt: skip
+    spans = torch.tensor([[len(r), len(r) + len(a)] for r, a in zip(whole, answers, strict=True)])
+    blanks = Blanks(
+        from_lengths(spans, torch.ones(len(whole), dtype=torch.int64)),
+        torch.full((len(whole),), ENTITY),
+    )
+    return build_examples(own, blanks, special, PositionSettings(), automaton)
+
+
+def prompts_of(backbone: Any, documents: Documents, automaton: Automaton) -> Examples:
+    """Prompts of the documents' tokens that end with a blank."""
+    answers = [[10]] * len(documents)
+    return with_answers(documents, answers, backbone.special, automaton).prompts()
 
 
 def small_llama(*, attention: str = "sdpa", words: int = WORDS, **more: Any) -> Any:

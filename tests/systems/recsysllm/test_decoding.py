@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, from_lengths
 from legos.errors import DataError
 from legos.systems.recsysllm.automaton import NOWHERE, Automaton, Slot, build_trie
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
@@ -19,7 +18,6 @@ from legos.systems.recsysllm.decoding import (
     score_candidates,
     token_losses,
 )
-from legos.systems.recsysllm.masking import ENTITY, Blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples, lay_out
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
@@ -28,11 +26,13 @@ from tests.systems.recsysllm.small import (
     automaton_of,
     chosen,
     drawn,
+    prompts_of,
     ragged,
     random_documents,
     small_backbone,
     small_llama,
     spans_of,
+    with_answers,
 )
 
 USERS = 3
@@ -46,29 +46,6 @@ def _items(count: int = 40) -> list[list[int]]:
         length = int(torch.randint(1, 6, (1,), generator=generator))
         items.add(tuple(torch.randint(10, 20, (length,), generator=generator).tolist()))
     return [list(item) for item in sorted(items)]
-
-
-def _with_answers(documents: Documents, answers: list[list[int]], special: Any, automaton: Any
-                  ) -> Examples:  # fmt: skip
-    """Prompts of the documents' tokens, a blank at the end filled with the answers."""
-    tokens = documents.tokens
-    whole = [tokens.select(torch.tensor([row])).values.tolist() for row in range(len(documents))]
-    units, kinds, owners = [], [], [0]
-    for row, answer in zip(whole, answers, strict=True):
-        units += [[token] for token in row] + [answer]
-        kinds += [False] * len(row) + [True]
-        owners.append(len(units))
-    entity = torch.tensor(kinds)
-    own = Documents(
-        Ragged(ragged(units).values.int(), ragged(units).offsets), torch.tensor(owners), entity,
-        torch.zeros_like(entity), torch.full((len(units),), -1),
-    )  # fmt: skip
-    spans = torch.tensor([[len(r), len(r) + len(a)] for r, a in zip(whole, answers, strict=True)])
-    blanks = Blanks(
-        from_lengths(spans, torch.ones(len(whole), dtype=torch.int64)),
-        torch.full((len(whole),), ENTITY),
-    )
-    return build_examples(own, blanks, special, PositionSettings(), automaton)
 
 
 def _world(family: str) -> tuple[Any, list[list[int]], Slot, Automaton, Documents]:
@@ -88,7 +65,7 @@ def _brute_force(
         scores = []
         for item in items:
             one = chosen(documents, [user])
-            example = _with_answers(one, [item], backbone.special, automaton)
+            example = with_answers(one, [item], backbone.special, automaton)
             layout = lay_out(example, pad=0, **mask)
             states = backbone.states(layout.inputs, layout.mask).flatten(0, 1)
             at = example.targets != IGNORE
@@ -96,11 +73,6 @@ def _brute_force(
             scores.append(-losses.sum())
         rows.append(torch.stack(scores))
     return torch.stack(rows).detach()
-
-
-def _prompts(backbone: Any, documents: Documents, automaton: Automaton) -> Examples:
-    answers = [[10]] * len(documents)
-    return _with_answers(documents, answers, backbone.special, automaton).prompts()
 
 
 def _keys(slot: Slot, nodes: Tensor) -> list[list[int]]:
@@ -112,7 +84,7 @@ def _keys(slot: Slot, nodes: Tensor) -> list[list[int]]:
 def test_enough_beams_rank_as_brute_force_and_packed_scores_are_those(family: str) -> None:
     backbone, items, slot, automaton, documents = _world(family)
     expected = _brute_force(backbone, items, automaton, documents)
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     best, order = expected.sort(1, descending=True)
     for early_stop, max_tokens in ((True, 1024), (False, 1024), (True, 4), (False, 1)):
         found = rank_entities(
@@ -136,7 +108,7 @@ def test_packed_scores_are_exact_but_for_rounding(family: str) -> None:
     backbone, items, _, automaton, documents = _world(family)
     backbone.double()
     expected = _brute_force(backbone, items, automaton, documents)
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     owners = torch.arange(USERS).repeat_interleave(len(items))
     scores = score_candidates(backbone, read, ragged(items * USERS), owners, automaton)
     assert torch.allclose(scores.view(USERS, -1), expected, rtol=0, atol=1e-11)
@@ -146,7 +118,7 @@ def test_packed_scores_are_exact_but_for_rounding(family: str) -> None:
 def test_packed_scores_of_different_candidates_a_prompt() -> None:
     backbone, items, _, automaton, documents = _world("llama")
     expected = _brute_force(backbone, items, automaton, documents)
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     pairs = [(0, 3), (0, 7), (0, 1), (2, 9), (2, 3)]  # none for user 1
     scores = score_candidates(
         backbone, read, ragged([items[item] for _, item in pairs]),
@@ -161,7 +133,7 @@ def test_packed_scores_of_different_candidates_a_prompt() -> None:
 @pytest.mark.parametrize("beams", [1, 4, 9])
 def test_few_beams_write_items_alone_and_early_stop_changes_nothing(beams: int) -> None:
     backbone, items, slot, automaton, documents = _world("llama")
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     early, late = (
         rank_entities(backbone, read, slot, automaton, num_beams=beams, early_stop=stop)
         for stop in (True, False)
@@ -191,7 +163,7 @@ def test_titles_are_read_at_once_where_they_branch_no_more(
     slot, automaton = Slot(trie, torch.arange(100, 112)), Automaton(trie, PositionSettings())
     documents = random_documents(USERS, seed=2, units=(2, 6))
     expected = _brute_force(backbone, items, automaton, documents)
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     widths = []
     states = backbone.states
 
@@ -215,7 +187,7 @@ def test_titles_are_read_at_once_where_they_branch_no_more(
 
 def test_excluded_items_never_come_and_others_take_their_place() -> None:
     backbone, items, slot, automaton, documents = _world("glm")
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     whole = _keys(slot, rank_entities(backbone, read, slot, automaton, num_beams=40).nodes)
     excluded = ragged([whole[0][:3], [], whole[2][:1]])
     ranked = rank_entities(backbone, read, slot, automaton, num_beams=40, excluded=excluded)
@@ -254,7 +226,7 @@ def test_ranking_equals_that_of_generate_with_allowed_tokens(beams: int) -> None
         prefixes.setdefault(tuple(item), []).append(special.end)
     for user in range(USERS):
         one = chosen(random_documents(USERS, seed=2, units=(2, 6)), [user])
-        prompts = _prompts(adapter, one, automaton)
+        prompts = prompts_of(adapter, one, automaton)
         read = read_prompts(adapter, prompts, bidirectional=False)
         found = rank_entities(adapter, read, slot, automaton, num_beams=beams)
         given = torch.cat([prompts.tokens, torch.tensor([special.start])])[None]
@@ -350,7 +322,7 @@ def test_filling_with_a_cache_equals_one_forward(family: str) -> None:
 
 def test_greedy_filling_stops_at_its_budget() -> None:
     backbone, _, _, automaton, documents = _world("glm")
-    read = read_prompts(backbone, _prompts(backbone, documents, automaton))
+    read = read_prompts(backbone, prompts_of(backbone, documents, automaton))
     filled = fill_blanks(backbone, read, automaton, max_new=4)
     assert bool((filled.tokens.lengths <= 4).all())
     assert bool((filled.complete | (filled.tokens.lengths == 4)).all())

@@ -74,7 +74,7 @@ def test_free_writing_counts_where_it_is_an_item_and_listed(
     def valid_rate() -> float | None:
         asked = prompts["sequential-6"]
         past = system.world.families.sequences.seen("test").select(rows)
-        return own.next_items(asked, rows, "test", past, thorough=True)[1]
+        return own.next_items(asked, rows, "test", past, count=5).valid_rate
 
     assert valid_rate() == 0.5  # nothing fuzzy
     other = names[next(n for n in range(2, 50) if n not in items[:4].flatten().tolist())]

@@ -74,6 +74,7 @@ def test_every_family_through_the_worker(
         rows[f"sequential, {kind}"].keys()
         for kind in ("seen prompt sequential-6", "unseen prompt sequential-13")
     )
+    assert counts["all"]["proven_lists"] == 9
     assert seen == unseen  # so that they stand in one table
     assert {"HR@5", "HR@10", "nDCG@5", "nDCG@10"} <= rows["all"].keys()
     assert {"HR@1", "HR@5", "nDCG@5"} <= rows["direct, unseen prompt direct-8"].keys()
@@ -205,7 +206,7 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
     ("model", "exp", "message"),
     [
         ({}, {"evaluate": {"metrics": ["MRR"]}}, "exp.evaluate.metrics: MRR"),
-        ({"measure": {"beams": 4}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
+        ({"measure": {"beams": 4, "search": "beams"}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
         ({}, {"evaluate": {"ranking": "shown", "metrics": ["MRR"]}}, "exp.evaluate.ranking"),
         ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
         ({"measure": {"prompts": ["transfer-1"]}}, {}, "of another domain than"),

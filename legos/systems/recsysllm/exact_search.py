@@ -1,0 +1,307 @@
+"""The K likeliest entities of all, proven.
+
+Log-probabilities only fall along an entity's tokens, so that an open node of the tree bounds all
+that ends below it. The search reads the likeliest open nodes in waves and ends when the best of
+them is less likely than the K-th entity found (best-first search with a bound of zero on what is
+left: Hart, Nilsson and Raphael, 1968). Before that it dives as beams do, which finds K good
+entities soon: nodes below them are never read, and a search whose work is bounded is at its end at
+least as good as beams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from legos.data.ragged import Ragged, aranges, from_lengths
+from legos.lm.word_model import MAX_LOGITS
+from legos.systems.recsysllm.automaton import NOWHERE, ROOT, Automaton, Slot
+from legos.systems.recsysllm.backbones.decoder import Backbone
+from legos.systems.recsysllm.decoding import ReadPrompts
+from legos.systems.recsysllm.exclusion import Exclusion
+from legos.systems.recsysllm.held_paths import UNREAD, HeldPaths, Segments
+
+
+@dataclass(frozen=True)
+class SearchWork:
+    """How a search goes about it; only ``most_read`` changes what it finds.
+
+    Attributes:
+        dive: beams of the dive; 0: none.
+        wave: open nodes of a user that are read at once.
+        ahead: further tokens that are read at once where there is one way to go on.
+        most_read: tokens of a user after which no wave begins; None: until all is proven.
+        most_held: columns of a user that are held between waves.
+    """
+
+    dive: int = 20
+    wave: int = 32
+    ahead: int = 3
+    most_read: int | None = None
+    most_held: int = 2048
+
+
+class Found(NamedTuple):
+    """The best entities of B prompts, the best first; of equal ones that of the lowest key.
+
+    Attributes:
+        nodes: ``(B, K)`` int64 where they end in the slot's tree; ``NOWHERE``: there are fewer.
+        scores: ``(B, K)`` log-probability of the tokens and [END], -inf where there are fewer;
+            float32, float64 of a backbone in float64.
+        proven: ``(B,)`` int64 so many of the first are those of a full enumeration; K: all.
+        read: ``(B,)`` int64 tokens that were read behind each prompt.
+    """
+
+    nodes: Tensor
+    scores: Tensor
+    proven: Tensor
+    read: Tensor
+
+
+class _Open(NamedTuple):
+    """n nodes that may lead to answers; all ``(n,)``.
+
+    Attributes:
+        users: int64.
+        nodes: int64.
+        scores: log-probability up to the node itself.
+        parents: int64 what :class:`HeldPaths` knows the parent by.
+        fresh: bool: found by the last wave.
+    """
+
+    users: Tensor
+    nodes: Tensor
+    scores: Tensor
+    parents: Tensor
+    fresh: Tensor
+
+    def select(self, chosen: Tensor) -> _Open:
+        """Some of them by number or by mask."""
+        return _Open(*(each[chosen] for each in self))
+
+
+@torch.no_grad()
+def find_entities(
+    backbone: Backbone,
+    read: ReadPrompts,
+    slot: Slot,
+    automaton: Automaton,
+    *,
+    count: int,
+    excluded: Ragged | None = None,
+    work: SearchWork | None = None,
+) -> Found:
+    """The most likely entities for the (single) blank of each prompt.
+
+    Args:
+        read: B prompts of one blank each.
+        slot: what may be written, on its device.
+        count: K.
+        excluded: B rows of keys of the slot that are no answers.
+
+    Raises:
+        DataError: a prompt has not exactly one blank.
+    """
+    exclusion = None if excluded is None else Exclusion.of(slot, excluded)
+    search = _Search(HeldPaths(backbone, read, slot, automaton), exclusion, count, work)
+    while search.goes_on():
+        search.read(search.choose())
+    return Found(search.best_nodes, search.best_scores, search.proven, search.has_read)
+
+
+class _Search:
+    """Open nodes and results of B users, of whom R are not done."""
+
+    def __init__(
+        self, held: HeldPaths, exclusion: Exclusion | None, count: int, work: SearchWork | None
+    ) -> None:
+        self.held, self.exclusion, self.work = held, exclusion, work or SearchWork()
+        self.slot, users, device = held.slot, len(held.real), held.real.device
+        everyone = torch.arange(users, device=device)
+        dtype = torch.promote_types(next(held.backbone.parameters()).dtype, torch.float32)
+        self.row = everyone.clone()  # (B,) of each user, -1: done
+        self.best_nodes = everyone.new_full((users, count), NOWHERE)
+        self.best_scores = torch.full((users, count), -torch.inf, dtype=dtype, device=device)
+        self.proven, self.has_read = torch.zeros_like(everyone), torch.zeros_like(everyone)
+        self.diving = torch.full_like(everyone, self.work.dive > 0, dtype=torch.bool)
+        self.tidy = 0  # columns that were left when the cache was last tidied
+        root, begin = torch.full_like(everyone, ROOT), torch.full_like(everyone, UNREAD)
+        nothing_read = torch.zeros(users, dtype=dtype, device=device)
+        self.open = _Open(everyone, root, nothing_read, begin, self.diving.clone())
+        if exclusion is not None:
+            self.open = self.open.select(~exclusion.shuts(everyone, root))
+
+    def goes_on(self) -> bool:
+        """Close nodes that lead to no result any more; whether a user has others left."""
+        last = self.best_scores[:, -1]
+        reach = (self.open.scores >= last[self.open.users]) & (self.open.scores > -torch.inf)
+        self.open = self.open.select(reach)
+        best = torch.full_like(last, -torch.inf)
+        best.scatter_reduce_(0, self.open.users, self.open.scores, "amax")
+        done, undone = best == -torch.inf, self.row >= 0
+        if self.work.most_read is not None:
+            done = done | (self.has_read >= self.work.most_read)
+        ended = done & undone
+        sure = (self.best_scores > best[:, None]) | (best == -torch.inf)[:, None]
+        self.proven = sure.sum(1).where(ended, self.proven)
+        if bool(ended.any()):
+            self.open = self.open.select(~done[self.open.users])
+            kept = self.row[undone & ~done]
+            place = self.held.keep_rows(kept)
+            self.row = place[self.row.clamp(min=0)].masked_fill(done | ~undone, -1)
+        return bool((self.row >= 0).any())
+
+    def choose(self) -> _Open:
+        """Take the nodes of the next wave out of the open ones: of each user the likeliest."""
+        fresh = torch.zeros_like(self.diving)
+        fresh[self.open.users[self.open.fresh]] = True
+        self.diving = self.diving & fresh
+        dives = self.diving[self.open.users]
+        eligible = (self.open.fresh | ~dives).nonzero()[:, 0]
+        own = self.open.select(eligible)
+        turn = turns(own.users, own.scores, own.nodes)
+        most = torch.where(dives[eligible], self.work.dive, self.work.wave)
+        taken = torch.zeros_like(self.open.fresh)
+        taken[eligible[turn < most]] = True
+        wave, left = self.open.select(taken), self.open.select(~taken)
+        self.open = left._replace(fresh=torch.zeros_like(left.fresh))
+        order = self.row[wave.users].argsort(stable=True)
+        return wave.select(order)
+
+    def read(self, wave: _Open) -> None:
+        """Read nodes and what follows where there is one way on; open the children of the last."""
+        of, nodes = self._ways(wave)
+        segments = Segments(self.row[wave.users], wave.parents, of, nodes)
+        states, numbers = self.held.read(segments)
+        self.has_read.index_add_(0, wave.users[of], torch.ones_like(of))
+        asked = nodes >= wave.nodes[of]  # what comes before was scored when it was read first
+        of, nodes, states, numbers = of[asked], nodes[asked], states[asked], numbers[asked]
+        users, trie = wave.users[of], self.slot.trie
+        first = trie.offsets[nodes].long()
+        edges = aranges(first, trie.offsets[nodes + 1].long() - first)  # (Q,) of P rows
+        ends = self._may_end(users, nodes)
+        tokens = trie.tokens.long()[edges.values] if len(trie.tokens) else edges.values
+        steps, stops = following(self.held.backbone, states, Ragged(tokens, edges.offsets))
+        follows = torch.zeros_like(ends)  # whether the next token is in the same segment
+        follows[:-1] = of[1:] == of[:-1]
+        lengths = torch.bincount(of, minlength=len(wave.users))
+        inside = from_lengths(of, lengths).positions
+        along = wave.scores.new_zeros(len(lengths), int(lengths.max()))
+        along[:, 0] = wave.scores
+        into = follows.nonzero()[:, 0]  # these have one child
+        along[of[into], inside[into] + 1] = steps[edges.offsets[into]]
+        scores = along.cumsum(1)[of, inside]  # (P,)
+        self._compete(users[ends], nodes[ends], (scores + stops)[ends])
+        out = (~follows)[edges.rows]
+        rows = edges.rows[out]
+        children = _Open(
+            users[rows], edges.values[out] + 1, scores[rows] + steps[out], numbers[rows],
+            torch.ones_like(out[out]),
+        )  # fmt: skip
+        if self.exclusion is not None:
+            children = children.select(~self.exclusion.shuts(children.users, children.nodes))
+        reach = children.scores >= self.best_scores[children.users, -1]
+        self.open = _Open(
+            *(torch.cat(p) for p in zip(self.open, children.select(reach), strict=True))
+        )
+        self._tidy()
+
+    def _ways(self, wave: _Open) -> tuple[Tensor, Tensor]:
+        """Tokens to read for each node: those before it that are not held, it, those behind it.
+
+        Returns:
+            segment and node of each, ``(P,)`` int64 both.
+        """
+        trie, count = self.slot.trie, self.slot.trie.num_nodes
+        every = torch.arange(len(wave.nodes), device=wave.nodes.device)
+        found = [every * count + wave.nodes]
+        lost = every[(wave.parents == UNREAD) & (wave.nodes != ROOT)]
+        of, before = trie.ancestors(wave.nodes[lost])
+        found.append(lost[of] * count + before)
+        going, nodes = every, wave.nodes
+        most = trie.depth if bool(self.diving.any()) else self.work.ahead
+        for _ in range(most):
+            single = trie.offsets[nodes + 1] - trie.offsets[nodes] == 1
+            going, nodes = going[single], trie.offsets[nodes[single]].long() + 1
+            if self.exclusion is not None:
+                shut = self.exclusion.shuts(wave.users[going], nodes)
+                going, nodes = going[~shut], nodes[~shut]
+            if not len(going):
+                break
+            found.append(going * count + nodes)
+        tokens = torch.cat(found).unique()  # nodes are numbered from the root on
+        return tokens // count, tokens % count
+
+    def _may_end(self, users: Tensor, nodes: Tensor) -> Tensor:
+        ends = self.slot.trie.is_end(nodes)
+        return ends if self.exclusion is None else ends & ~self.exclusion.bars(users, nodes)
+
+    def _compete(self, users: Tensor, nodes: Tensor, scores: Tensor) -> None:
+        """Take entities ``(n,)`` among the best of their users."""
+        count, there = self.best_nodes.shape[1], self.best_scores > -torch.inf
+        kept = there.nonzero()[:, 0]
+        users = torch.cat([kept, users])
+        nodes = torch.cat([self.best_nodes[there], nodes])
+        scores = torch.cat([self.best_scores[there], scores])
+        turn = turns(users, scores, self._lowest(users, nodes))
+        best = (turn < count) & (scores > -torch.inf)
+        self.best_nodes[users[best], turn[best]] = nodes[best]
+        self.best_scores[users[best], turn[best]] = scores[best]
+
+    def _lowest(self, users: Tensor, nodes: Tensor) -> Tensor:
+        """The lowest of the answers that end at each node, as a row of the slot's keys."""
+        if self.exclusion is None:
+            ends = self.slot.trie.ends
+            return ends.values[ends.offsets[nodes]]
+        left = self.exclusion.left(users, nodes)
+        return left.values[left.offsets[:-1]]
+
+    def _tidy(self) -> None:
+        """Forget columns that nothing needs when they are many."""
+        most = self.work.most_held
+        if self.held.columns <= min(most, 2 * self.tidy + 256):
+            return
+        turn = turns(self.open.users, self.open.scores, self.open.nodes)
+        order = turn.argsort(stable=True)
+        self.open = self.open.select(order)
+        parents = self.held.keep_paths(self.open.parents, most)
+        self.open = self.open._replace(parents=parents)
+        self.tidy = self.held.columns
+
+
+def turns(users: Tensor, scores: Tensor, keys: Tensor) -> Tensor:
+    """Places ``(n,)`` int64 among those of the same user: by score, then the lower key first."""
+    order = keys.argsort(stable=True)
+    order = order[scores[order].argsort(descending=True, stable=True)]
+    order = order[users[order].argsort(stable=True)]
+    counts = torch.bincount(users)
+    turn = torch.empty_like(users)
+    turn[order] = from_lengths(order, counts).positions
+    return turn
+
+
+def following(backbone: Backbone, states: Tensor, tokens: Ragged) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of what may follow.
+
+    Args:
+        states: ``(P, D)``.
+        tokens: P rows of tokens.
+
+    Returns:
+        of each of these tokens ``(Q,)``, and of [END] ``(P,)``; float32, float64 of a backbone in
+        float64.
+    """
+    size = max(1, MAX_LOGITS // backbone.num_tokens)
+    steps, stops = [], []
+    for begin in range(0, len(states), size):
+        logits = backbone.logits(states[begin : begin + size])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        total = logits.logsumexp(-1)
+        offsets = tokens.offsets[begin : begin + size + 1]
+        own = Ragged(tokens.values[int(offsets[0]) : int(offsets[-1])], offsets - offsets[0])
+        steps.append(logits[own.rows, own.values] - own.spread(total))
+        stops.append(logits[:, backbone.special.end] - total)
+    return torch.cat(steps), torch.cat(stops)
