@@ -65,16 +65,16 @@ MEMORY = """
 import numpy as np
 from legos.scratch import on_disk, windows
 part = np.arange(1 << 20)
-values = on_disk((part for _ in range(64)), np.int64)
+values = on_disk((part for _ in range(24)), np.int64)
 total = sum(int(each.sum()) for each in windows(values))
-assert total == 64 * int(part.sum())
+assert total == 24 * int(part.sum())
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
-def test_a_walk_over_half_a_gigabyte_takes_a_window_of_memory() -> None:
+def test_a_walk_over_192_mib_takes_a_window_of_memory() -> None:
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) < 200 * 1024, "KiB, of which numpy takes some 40,000"
+    assert int(ran.stdout) < 128 * 1024, "KiB, of which numpy takes some 40,000"
 
 
 def test_pages_end_with_what_is_left() -> None:

@@ -94,7 +94,7 @@ def agree(content: bytes, block: int, processes: int, python_too: bool) -> None:
         assert outcome(by_blocks, path, python_too) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(LINES, max_size=30), st.integers(1, 200), st.booleans(), st.booleans())
 def test_blocks_of_any_size_give_what_lines_give(
     lines: list[bytes], block: int, python_too: bool, ended: bool
