@@ -15,7 +15,7 @@ from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.item.id import IDConfig
 from legos.systems.bricks.losses import batch_loss, row_losses
 from legos.user.sasrec import SASRecConfig
-from tests.bricks import interactions, random_interactions, random_recommender, random_store
+from tests.bricks import interactions, lists, random_interactions, random_recommender, random_store
 
 ITEMS = 44
 SHARED = pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
@@ -114,6 +114,16 @@ def losses_of() -> Any:
         return found[batch.rows.argsort()], vectors.grad.clone()
 
     return losses
+
+
+@SHARED
+def test_only_what_is_read_clicked_or_drawn_is_encoded(shared: bool) -> None:
+    data = random_interactions(num_impressions=20)
+    rows = rows_of(data, shared=shared, count=3)
+    batch = rows.batch(torch.arange(4), pass_number=0)
+    read = [item for row in data.history_rows[:4].tolist() for item in lists(data.histories)[row]]
+    drawn = negatives_of(batch).reshape(-1).tolist()
+    assert batch.items.tolist() == sorted({*read, *rows.positives[:4].tolist(), *drawn})
 
 
 LOSSES = ["softmax", "bce", "bpr", "gbce", "sampled_softmax"]
