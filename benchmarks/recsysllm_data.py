@@ -25,7 +25,7 @@ from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.events import Sequences, unseen_items
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask
 from legos.systems.recsysllm.units import UnitTokenizer
-from legos.systems.recsysllm.world import TaskFamilies, World, intra_rows, open_world
+from legos.systems.recsysllm.world import TaskFamilies, World, open_world, position_rows
 
 ITEMS, USERS, NEGATIVES, SEED = 12_101, 4_000, 99, 0  # as many items as Beauty has, and P5's 99
 _BRANDS = 2_700  # first words of Beauty's titles that differ
@@ -160,7 +160,7 @@ class Setting:
             if data is None
             else open_world(Tables.load(data), self.language, self.settings, seed=SEED)
         )
-        self.rows = intra_rows(self.settings, self.world.pool)
+        self.rows = position_rows(self.settings, self.world.pool)
         count = len(self.world.families.catalogue.items)
         lengths = self.world.pool.surfaces("item", torch.arange(count), space=True).lengths
         self.says = (
@@ -176,7 +176,7 @@ class Setting:
             {"layers": self.scale.layers, "train": train,
              "init": "random" if self.language.source.random else "pretrained"}
         )  # fmt: skip
-        found = build_backbone(self.language, own, max_intra=self.rows, seed=SEED)
+        found = build_backbone(self.language, own, rows=self.rows, seed=SEED)
         assert isinstance(found, DecoderBackbone)
         return found
 

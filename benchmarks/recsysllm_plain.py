@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.positions import SpecialTokens
 
 
 class Title(NamedTuple):
@@ -63,6 +64,11 @@ class PrefixTree:
         return found
 
 
+def never_written(special: SpecialTokens) -> Tensor:
+    """Masks and [START]: ``(4,)`` int64."""
+    return torch.tensor([*special.masks, special.start])
+
+
 class PlainScorer:
     """One forward a candidate: prompt, [START] and its tokens.
 
@@ -90,7 +96,10 @@ class PlainScorer:
             attention_mask=mask[None, None],
             use_cache=False,
         ).last_hidden_state[0, len(prompt) :]
-        log_probabilities = (states @ self.table.T).log_softmax(-1)  # (candidate + 1, V)
+        scores = (states @ self.table.T).index_fill(
+            -1, never_written(self.special).to(ids.device), -torch.inf
+        )
+        log_probabilities = scores.log_softmax(-1)  # (candidate + 1, V)
         targets = prompt.new_tensor([*candidate, self.special.end])
         return float(log_probabilities.gather(1, targets[:, None]).sum())
 
@@ -119,6 +128,10 @@ class PlainSearch:
         self.model.base_model.load_state_dict(weights, strict=False)
         self.model.get_input_embeddings().weight.data.copy_(table)
         assert self.model.lm_head.weight is self.model.get_input_embeddings().weight
+        never = never_written(self.special).to(table.device)
+        self.model.lm_head.register_forward_hook(
+            lambda _, __, scores: scores.index_fill(-1, never, -torch.inf)
+        )
 
     @torch.no_grad()
     def search(self, prompts: Sequence[Tensor], beams: int) -> list[list[Title]]:

@@ -38,7 +38,7 @@ from legos.systems.cllm4rec.stages import Task
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.systems.recsysllm.settings import RecsysllmConfig, RecsysllmModel
-from legos.systems.recsysllm.world import World, intra_rows
+from legos.systems.recsysllm.world import World, position_rows
 
 NEGATIVES, SEED = 4, 1
 _WRITTEN = 2  # books that a model wrote for every user (GENRE)
@@ -316,9 +316,9 @@ class Prompts:
         settings: dict[str, Any] = {"train": train, "dtype": self.language.dtype, "init": "random"}
         if train == "paper":
             settings["lora_dropout"] = 0.0
-        rows = intra_rows(self.settings, self.world.pool)
+        rows = position_rows(self.settings, self.world.pool)
         found = build_backbone(
-            self.language, type(self.settings.backbone).model_validate(settings), max_intra=rows,
+            self.language, type(self.settings.backbone).model_validate(settings), rows=rows,
             seed=SEED,
         )  # fmt: skip
         assert isinstance(found, DecoderBackbone)

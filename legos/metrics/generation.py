@@ -20,8 +20,13 @@ from legos.metrics.ranking import grouped_metrics
 
 FEWEST_STARS, MOST_STARS = 1.0, 5.0
 _WORDS = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)?(?![\w])|\b(?:" + "|".join(_WORDS) + r")\b")
-_HALF = re.compile(r"\s+and\s+a\s+half\b")
+_FULL_STARS = "★⭐"
+_RATING = re.compile(
+    r"(?<![\w.,])(?P<number>[-+]?\d+(?:[.,]\d+)?)(?![.,]?\d)(?:(?=½|\s?stars?\b)|(?!\w))"
+    r"|\b(?P<word>" + "|".join(_WORDS) + r")\b"
+    rf"|(?P<stars>[{_FULL_STARS}]+)"
+)
+_HALF = re.compile(r"\s?½|\s+and\s+a\s+half\b")
 _OLD_FORM = re.compile(r"[1-4]\.\d")
 
 
@@ -44,16 +49,21 @@ class RatingErrors:
 
 
 def parse_rating(text: str) -> float | None:
-    """The first number of a text, in digits or as a word up to five; None if there is none.
+    """The first number of a text, in digits, as a word up to five or as stars; None without one.
 
-    ``5.0``, ``4.5 stars``, ``4/5``, ``four and a half``; a decimal comma is read too.
+    ``5.0``, ``4.5 stars``, ``5stars``, ``4/5``, ``4½``, ``four and a half``, ``★★★★☆``; a decimal
+    comma is read too. Numbers are read whole: ``5.0.5.5`` is none.
     """
     lower = text.lower()
-    found = _NUMBER.search(lower)
+    found = _RATING.search(lower)
     if found is None:
         return None
-    word = found[0]
-    value = float(_WORDS[word]) if word in _WORDS else float(word.replace(",", "."))
+    if found["stars"]:
+        value = float(len(found["stars"]))
+    elif found["word"]:
+        value = float(_WORDS[found["word"]])
+    else:
+        value = float(found["number"].replace(",", "."))
     return value + 0.5 if _HALF.match(lower, found.end()) else value
 
 

@@ -33,7 +33,7 @@ from legos.systems.recsysllm.prompts import Origin, builtin_prompts
 from legos.systems.recsysllm.settings import MeasureSettings, RecsysllmModel
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
-from legos.systems.recsysllm.world import TaskFamilies, intra_rows, open_world
+from legos.systems.recsysllm.world import TaskFamilies, open_world, position_rows
 from legos.workplace.workplace import Workplace
 
 
@@ -43,7 +43,7 @@ def show_recsysllm(
     """Print what is read, entities, parameters, training and what is measured."""
     settings = RecsysllmModel.of(workplace.config.model)
     refuse_unfit(workplace, settings)
-    seed, rows = workplace.config.exp.train.seed, settings.backbone.max_intra or 0
+    seed, rows = workplace.config.exp.train.seed, position_rows(settings, None)
     language = open_language(settings.model, settings.backbone, seed=seed, shapes_only=True)
     refuse_long(settings, language.longest, language.name)
     if isinstance(language, LanguageModel):
@@ -53,7 +53,7 @@ def show_recsysllm(
     if language.has_tokenizer:
         origin = Origin.of_run(workplace.config.exp.load, workplace.tables)
         world = open_world(workplace.tables, language, settings, seed=seed, origin=origin)
-        families, rows = world.families, intra_rows(settings, world.pool)
+        families, rows = world.families, position_rows(settings, world.pool)
         entities = world.pool.describe()
         chosen_templates(world)
     else:
@@ -61,9 +61,7 @@ def show_recsysllm(
         entities = "unknown: the tokenizer is not here"
     if new_data:
         print_read(console, workplace.config, [*_read(families), ("entities", entities)])
-    backbone = build_backbone(
-        language, settings.backbone, max_intra=max(1, rows), seed=seed, shapes_only=True
-    )
+    backbone = build_backbone(language, settings.backbone, rows=rows, seed=seed, shapes_only=True)
     part = Part.of("language model, adapters, positions", counted(backbone))
     print_backbone(console, settings, language, [part])
     _show_plan(workplace.tables, families, settings, workplace.config.exp.train, console)

@@ -163,7 +163,7 @@ class Filled:
     Attributes:
         tokens: S rows, in the order of ``Examples.masks``.
         intra: ``(P,)`` int64 the ids they were fed with.
-        complete: ``(S,)`` bool: [END] was chosen before the budget ran out.
+        complete: ``(S,)`` bool: an end was chosen before the budget ran out.
     """
 
     tokens: Ragged
@@ -214,6 +214,7 @@ class _Writer:
         special = backbone.special
         never = [*special.masks, special.start, *([] if special.cls is None else [special.cls])]
         self.never = torch.tensor(never, device=self.real.device)
+        self.ends = torch.tensor(backbone.ends, device=self.real.device)
 
     def fill(
         self, inter: Tensor, active: Tensor, max_new: int, choose: Callable[[Tensor], Tensor]
@@ -237,7 +238,7 @@ class _Writer:
             scores = self.backbone.logits(states[:, -1]).float().clone()
             scores[:, self.never] = -torch.inf
             chosen = choose(scores)
-            complete = complete | (going & (chosen == special.end))
+            complete = complete | (going & torch.isin(chosen, self.ends))
             going = going & ~complete
             if step == max_new or not bool(going.any()):
                 break

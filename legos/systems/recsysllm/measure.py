@@ -239,7 +239,7 @@ class PromptMeasure:
         return float(np.mean([bool(own) and own[0] in others for own, others in pairs]))
 
     def _read(self, instances: Sequence[Instance]) -> ReadPrompts:
-        both_ways = self._world.settings.backbone.bidirectional
+        both_ways = self._world.settings.backbone.both_ways
         return read_prompts(self._backbone, self._prompts(instances), bidirectional=both_ways)
 
     def _prompts(self, instances: Sequence[Instance]) -> Examples:

@@ -19,7 +19,7 @@ from legos.data.ragged import Ragged, offsets_of, stack
 from legos.data.rows import token_batches
 from legos.errors import Diverged
 from legos.runs.checkpoint import Checkpoint
-from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone, IntraTable
+from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone
 from legos.systems.recsysllm.decoding import token_losses
 from legos.systems.recsysllm.masking import sample_blanks
 from legos.systems.recsysllm.positions import (
@@ -301,7 +301,7 @@ class InfillRecipe(Recipe):
             examples,
             pad=self.backbone.special.pad,
             row_tokens=int(examples.lengths.max()),
-            bidirectional=self.settings.backbone.bidirectional,
+            bidirectional=self.settings.backbone.both_ways,
         )
         with self.accelerator.autocast():
             loss: Tensor = self.replicas.module(examples, layout)
@@ -362,23 +362,24 @@ def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
 
 
 def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
-    """Give a decoder as many rows of intra-entity positions as a checkpoint of other tables has.
+    """Give a decoder's tables of positions as many rows as those of other tables' checkpoint.
 
-    How many there are follows from the longest entity; what lies beyond shares the last row.
+    How many there are follows from the longest entity and the longest example; what lies beyond
+    shares the last row.
     """
-    rows = checkpoint.model.get("intra.table.weight")
-    if rows is None or len(rows) == backbone.intra.table.num_embeddings:
-        return
-    own = backbone.intra.table.weight
-    backbone.intra = IntraTable(len(rows), backbone.width).to(own.device)
-    backbone.intra.requires_grad_(own.requires_grad)
+    for name in ("inter", "intra"):
+        stored, own = checkpoint.model.get(f"{name}.table.weight"), getattr(backbone, name)
+        if stored is not None and len(stored) != own.table.num_embeddings:
+            setattr(backbone, name, own.resized(len(stored)))
 
 
 def _optimizer(backbone: Backbone, train: TrainConfig) -> Optimizer:
     """No weight decay on what has one dimension, on positions and on new tokens."""
 
     def group(name: str, parameter: nn.Parameter) -> Group:
-        is_new = name.startswith(("intra.", "new_tokens")) or "position_embeddings" in name
+        is_new = (
+            name.startswith(("inter.", "intra.", "new_tokens")) or "position_embeddings" in name
+        )
         return "soft_tokens" if is_new else "adapters"
 
     return build_optimizer(

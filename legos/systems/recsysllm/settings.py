@@ -218,10 +218,16 @@ class DecoderSettings(BackboneSettings):
     positions: Literal["sequential", "glm"] = "sequential"
     """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
     its mask, as it always does in a GLM."""
-    bidirectional: bool = True
-    """Part A sees all of itself; off: only what comes before, as the decoder was trained."""
+    bidirectional: bool | None = None
+    """Part A sees all of itself, or only what comes before; null: as the language model was
+    trained, true for a GLM and false for a decoder."""
     max_intra: Count | None = None
     """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether Part A sees all of itself."""
+        return self.kind == "glm" if self.bidirectional is None else self.bidirectional
 
     @model_validator(mode="before")
     @classmethod
@@ -234,7 +240,7 @@ class DecoderSettings(BackboneSettings):
 
     def told_in_ids(self) -> dict[str, Any]:
         """Plain values; adapters of a preset by its name, as runs were hashed that had no other."""
-        told = super().told_in_ids()
+        told = super().told_in_ids() | {"bidirectional": self.both_ways}
         targets = told.pop("lora_targets")
         if self.train != "lora":
             return told
@@ -250,6 +256,9 @@ class DecoderSettings(BackboneSettings):
             for name, given in (("layers", self.layers), ("max_intra", self.max_intra)):
                 if given is not None:
                     raise ValueError(f"{name} {given}: a GLM keeps its own; expected null")
+            if self.positions == "glm":
+                raise ValueError("positions glm: is about decoders, a GLM has no other positions; "
+                                 "expected to be left out")  # fmt: skip
             if self.attention == "eager":
                 raise ValueError("attention eager: a GLM has sdpa alone; expected auto or sdpa")
             if self.train == "frozen":

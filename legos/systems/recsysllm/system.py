@@ -19,7 +19,7 @@ from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream, fit_positions
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from legos.systems.recsysllm.settings import RecsysllmModel
-from legos.systems.recsysllm.world import intra_rows, open_world
+from legos.systems.recsysllm.world import open_world, position_rows
 from legos.training.recipe import TrainedRecord
 from legos.training.saved_state import take_trained
 from legos.training.trainer import train
@@ -54,8 +54,8 @@ class RecsysllmSystem:
             workplace.tables, language, self.settings, seed=seed, say=say, origin=self.origin
         )
         chosen_templates(self.world)  # a wrong name is told before training
-        rows = intra_rows(self.settings, self.world.pool)
-        self.backbone = build_backbone(language, own, max_intra=rows, seed=seed)
+        rows = position_rows(self.settings, self.world.pool)
+        self.backbone = build_backbone(language, own, rows=rows, seed=seed)
         workplace.placed(self.backbone, self.backbone.inner)
         self._measure = SplitMeasure(workplace, self.backbone, self.world)
 

@@ -14,6 +14,7 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
+from legos.systems.recsysllm.backbones.decoder import PositionRows
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
@@ -236,14 +237,19 @@ class World:
         return build_examples(documents, blanks, special, self.settings.positions, self.automaton)
 
 
-def intra_rows(settings: RecsysllmConfig, pool: EntityPool) -> int:
-    """Rows of the table of intra-entity positions; [START] and plain tokens have one each."""
+def position_rows(settings: RecsysllmConfig, pool: EntityPool | None) -> PositionRows:
+    """Rows of a decoder's tables of positions; without a pool those of entities are unknown.
+
+    As many inter-positions as the longest example has tokens. Of intra-positions [START] and plain
+    tokens have one each beside those of the longest entity.
+    """
+    longest = max(settings.positions.max_tokens, settings.tasks.max_tokens)
     if settings.backbone.max_intra is not None:
-        return settings.backbone.max_intra
-    counted_through = settings.positions.intra_mode != "paper"
-    return 2 + (
-        settings.positions.max_tokens if counted_through else int(pool.sequences.lengths.max())
-    )
+        return PositionRows(longest, settings.backbone.max_intra)
+    if settings.positions.intra_mode != "paper":  # counted through
+        return PositionRows(longest, 2 + settings.positions.max_tokens)
+    entity = 0 if pool is None else int(pool.sequences.lengths.max())
+    return PositionRows(longest, 2 + entity)
 
 
 def open_world(

@@ -52,7 +52,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.automaton import Automaton, build_trie
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
+from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, PositionRows
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
 from legos.systems.recsysllm.masking import ENTITY, Blanks, sample_blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens, build_examples
@@ -203,8 +203,10 @@ def small_backbone(family: str) -> Any:
         return small_glm()
     if family == "chatglm":
         return small_glm(**CHATGLM)
-    backbone = DecoderBackbone(small_llama() if family == "llama" else small_gpt2(), max_intra=40)
+    model = small_llama() if family == "llama" else small_gpt2()
+    backbone = DecoderBackbone(model, rows=PositionRows(inter=200, intra=40))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        torch.nn.init.normal_(backbone.intra.table.weight, std=0.3)  # as if it were trained
+        for table in (backbone.inter.table, backbone.intra.table):  # as if they were trained
+            torch.nn.init.normal_(table.weight, std=0.3)
     return backbone.eval()

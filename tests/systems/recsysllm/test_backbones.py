@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, choose_parts
+from legos.systems.recsysllm.backbones.decoder import (
+    DecoderBackbone,
+    PositionRows,
+    choose_parts,
+)
 from legos.systems.recsysllm.decoding import token_losses
 from legos.systems.recsysllm.positions import (
     IGNORE,
@@ -195,18 +199,18 @@ def test_presets_train_what_they_should() -> None:
     assert all("query_key_value.lora_" in name for name in of_glm)
     assert len(of_glm) == 3 * 2
     of_llama = {name for name, p in llama.named_parameters() if p.requires_grad}
-    assert len(of_llama) == 3 * 7 * 2 + 2
-    assert {"intra.table.weight", "new_tokens"} < of_llama
+    assert len(of_llama) == 3 * 7 * 2 + 3
+    assert {"inter.table.weight", "intra.table.weight", "new_tokens"} < of_llama
 
 
 def test_what_an_adapter_cannot_do_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    backbone = DecoderBackbone(small_llama(), max_intra=4)
+    backbone = DecoderBackbone(small_llama(), rows=PositionRows(inter=9, intra=4))
     with pytest.raises(DataError, match="expected 0 to 64"):
         backbone.embed(torch.tensor([[65]]))
     torch.nn.init.normal_(backbone.intra.table.weight)
     far = backbone.intra(torch.tensor([3, 9]))
     assert torch.equal(far[0], far[1])
-    assert "intra-entity position 9" in caplog.text
+    assert "position 9: the table ends at 3" in caplog.text
     model = small_llama()
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(ConfigError, match="final_logit_softcapping"):

@@ -217,6 +217,10 @@ def test_ranking_equals_that_of_generate_with_allowed_tokens(beams: int) -> None
     )  # fmt: skip
     table = torch.cat([adapter.token_table, adapter.new_tokens]).detach()
     whole.model.embed_tokens.weight.data.copy_(table)
+    never = torch.tensor([*special.masks, special.start])
+    whole.lm_head.register_forward_hook(
+        lambda _, __, scores: scores.index_fill(-1, never, -torch.inf)
+    )
     trie = build_trie(ragged(items))
     slot, automaton = Slot(trie, torch.arange(len(items))), Automaton(trie, PositionSettings())
     prefixes: dict[tuple[int, ...], list[int]] = {}

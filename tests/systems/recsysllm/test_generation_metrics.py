@@ -132,6 +132,9 @@ def test_published_rows_are_judged(row: tuple[float | None, ...], message: str) 
         ("5.0", 5), ("5", 5), ("4.5 stars", 4.5), ("", None), ("five stars", 5), ("4/5", 4),
         ("Rated three and a half.", 3.5), ("3,5", 3.5), ("no idea", None), ("someone", None),
         ("the 10th time", None), ("4 out of 5", 4), ("Five, of course", 5),
+        ("5.0.5.5", None), ("1,234,5", None), ("5.", 5), ("5stars", 5), ("1star", 1),
+        ("5starships", None), ("4½", 4.5), ("4 ½ stars", 4.5), ("★★★★", 4), ("4★", 4),
+        ("★★★☆☆ fine", 3), ("⭐⭐", 2), ("☆", None),
     ],
 )  # fmt: skip
 def test_golden_27_ratings_are_parsed(text: str, stars: float | None) -> None:

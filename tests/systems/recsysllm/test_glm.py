@@ -145,7 +145,8 @@ def test_adapters_on_the_shape_of_smollm2() -> None:
             model: Any = LlamaForCausalLM(config)
             adapter = DecoderBackbone.__new__(DecoderBackbone)
             nn.Module.__init__(adapter)
-            adapter.model, adapter.intra = model.model, nn.Linear(1, 1)
+            adapter.model = model.model
+            adapter.inter, adapter.intra = nn.Linear(1, 1), nn.Linear(1, 1)
             adapter.new_tokens = nn.Parameter(torch.zeros(5, 576))
             choose_parts(adapter, DecoderSettings(lora_targets=(targets,)))
         assert sum(p.numel() for p in lora_parameters(adapter)) * 10 == count

@@ -1,14 +1,15 @@
 """What RecSysLLM asks of a language model, and any Hugging Face decoder made to answer it.
 
-RecSysLLM, section 3.3, adds a table of intra-entity positions to GLM. A decoder with rotary
-positions gets the same table, zero at first, beside its own positions: it begins as the model it
-was, to the last bit.
+RecSysLLM, section 3.3, has a table of inter-positions and a table of intra-positions, both added to
+the vectors of tokens. A decoder gets both beside its own positions, zero at first, and its new
+tokens start from words with a like meaning: it begins as the model it was.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from legos.systems.recsysllm.positions import (
 from legos.systems.recsysllm.settings import DecoderSettings
 
 PositionMode = Literal["sequential", "glm"]
+_STARTS = ("___", ":", "\n")  # of masks, [START] and [END]
 _log = logging.getLogger(__name__)
 
 
@@ -39,29 +41,48 @@ def new_cache() -> Any:
     return DynamicCache()
 
 
-class IntraTable(nn.Module):
-    """Vectors of intra-entity positions, zero at first; those behind the last share it.
+class PositionRows(NamedTuple):
+    """Rows of a decoder's tables of inter-positions and of intra-positions."""
 
-    As many rows as the longest entity has tokens and two are enough.
+    inter: int
+    intra: int
+
+
+_ROWS = PositionRows(inter=1024, intra=64)
+
+
+class PositionTable(nn.Module):
+    """Vectors of positions, zero at first; those behind the last share it.
+
+    Args:
+        rows: as many as positions are trained.
+        width: D.
+        setting: that decides about rows: a warning names it; None: no warning.
     """
 
-    def __init__(self, rows: int, width: int) -> None:
+    def __init__(self, rows: int, width: int, *, setting: str | None = None) -> None:
         super().__init__()
         self.table = nn.Embedding(rows, width)
         nn.init.zeros_(self.table.weight)
-        self._warned = False
+        self._setting, self._warned = setting, setting is None
 
-    def forward(self, intra: Tensor) -> Tensor:
+    def forward(self, positions: Tensor) -> Tensor:
         """``(..., )`` int64 -> ``(..., D)``."""
         last = self.table.num_embeddings - 1
-        if not self._warned and intra.device.type == "cpu" and int(intra.max()) > last:
+        if not self._warned and positions.device.type == "cpu" and int(positions.max()) > last:
             self._warned = True
             _log.warning(
-                "intra-entity position %d: the table ends at %d, which stands for all beyond; "
-                "raise max_intra", int(intra.max()), last,
+                "position %d: the table ends at %d, which stands for all beyond; raise %s",
+                int(positions.max()), last, self._setting,
             )  # fmt: skip
-        vectors: Tensor = self.table(intra.clamp(max=last))
+        vectors: Tensor = self.table(positions.clamp(max=last))
         return vectors
+
+    def resized(self, rows: int) -> PositionTable:
+        """A new one with so many rows, on the same device and trained or not as this one."""
+        own = self.table.weight
+        table = PositionTable(rows, own.shape[1], setting=self._setting).to(own.device)
+        return table.requires_grad_(own.requires_grad)
 
 
 class DecoderBackbone(nn.Module):
@@ -69,14 +90,16 @@ class DecoderBackbone(nn.Module):
 
     Args:
         model: with or without a language-modelling head; its attention must be sdpa or eager.
-        max_intra: rows of the table of intra-entity positions.
+        rows: of both tables of positions; the defaults suit 1,024 tokens.
         position_mode: ``sequential``: Part B continues Part A, positions are what the model was
             trained with; ``glm``: Part B stands at its mask, far from what it was trained with.
-        seed: of the vectors of the five new tokens.
+        starts: word that each new token starts from, in the order of ``special``; None: as the
+            mean of all words.
+        seed: of what is added to that mean.
 
     Attributes:
         special: the five tokens behind its words.
-        words: V, rows of its own token table.
+        words: number of rows of its own token table.
 
     Raises:
         ConfigError: its head does more than a matrix product and a bias.
@@ -86,8 +109,9 @@ class DecoderBackbone(nn.Module):
         self,
         model: Any,
         *,
-        max_intra: int = 64,
+        rows: PositionRows = _ROWS,
         position_mode: PositionMode = "sequential",
+        starts: Sequence[int | None] = (None,) * NUM_APPENDED,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -101,8 +125,12 @@ class DecoderBackbone(nn.Module):
         self.words, self.width = table.shape
         self.position_mode = position_mode
         self.special = appended(self.words, pad=getattr(model.config, "pad_token_id", None) or 0)
-        self.intra = IntraTable(max_intra, self.width)
-        self.new_tokens = nn.Parameter(_around_mean(table.detach(), seed))
+        self.inter = PositionTable(rows.inter, self.width)
+        self.intra = PositionTable(rows.intra, self.width, setting="max_intra")
+        self.end_start = starts[-1]
+        self.new_tokens = nn.Parameter(
+            _first_vectors(self.token_table, self.word_scores, starts, seed)
+        )
 
     @property
     def inner(self) -> Any:
@@ -119,6 +147,26 @@ class DecoderBackbone(nn.Module):
         """``(V, D)`` vectors of words."""
         table: Tensor = self.model.get_input_embeddings().weight
         return table
+
+    @property
+    def word_scores(self) -> Tensor:
+        """``(V, D)`` what states are multiplied with to score words."""
+        weight: Tensor = self.token_table if self.head is None else self.head.weight
+        return weight
+
+    @property
+    def ends(self) -> list[int]:
+        """Tokens that close a blank which is written freely.
+
+        [END], and as long as that is still the word it started from, that word and the model's own
+        ends of text, since nothing has taught it [END] yet.
+        """
+        own, start = self.new_tokens[-1], self.end_start
+        if start is None or not torch.equal(own, self.word_scores[start].to(own.dtype)):
+            return [self.special.end]
+        eos = getattr(self.model.config, "eos_token_id", None)
+        closing = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        return [self.special.end, start, *closing]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Vectors of words and of the five new tokens: any shape -> the same and D.
@@ -146,7 +194,8 @@ class DecoderBackbone(nn.Module):
         With a key-value cache, which then holds these tokens too, K counts what it held before.
         """
         vectors = self.embed(inputs.tokens)
-        vectors = vectors + self.intra(inputs.intra).to(vectors.dtype)
+        positions = self.inter(inputs.inter) + self.intra(inputs.intra)
+        vectors = vectors + positions.to(vectors.dtype)
         kind = self.model.config._attn_implementation
         states: Tensor = self.model(
             inputs_embeds=vectors,
@@ -158,18 +207,46 @@ class DecoderBackbone(nn.Module):
         return states
 
     def logits(self, states: Tensor) -> Tensor:
-        """``(..., D)`` -> ``(..., V)``: the words as the model scores them, then the new tokens."""
+        """``(..., D)`` -> ``(..., V + 5)``: the words as the model scores them, then [END].
+
+        Masks and [START] are never written: they have -inf, and take nothing from the words.
+        """
         words = self.head(states) if self.head is not None else states @ self.token_table.T
-        return torch.cat([words, states @ self.new_tokens.to(states.dtype).T], -1)
+        end = states @ self.new_tokens[-1].to(states.dtype)
+        never = words.new_full((*end.shape, NUM_APPENDED - 1), -torch.inf)
+        return torch.cat([words, never, end[..., None]], -1)
 
 
-def _around_mean(table: Tensor, seed: int) -> Tensor:
-    """Vectors for new tokens: the mean of all words and a tenth of their spread."""
-    values = table.float()
+def _first_vectors(
+    table: Tensor, scores: Tensor, starts: Sequence[int | None], seed: int
+) -> Tensor:
+    """``(5, D)`` vectors of new tokens: what is read looks like its word, [END] scores like it.
+
+    Without a word: the mean of all words and a tenth of their spread.
+    """
+    values = table.detach().float()
     mean, spread = values.mean(0), values.std(0)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(NUM_APPENDED, table.shape[1], generator=generator).to(mean.device)
-    return mean + 0.1 * spread * noise
+    vectors = mean + 0.1 * spread * noise
+    for number, word in enumerate(starts):
+        if word is not None:
+            source = scores if number == NUM_APPENDED - 1 else table
+            vectors[number] = source[word].detach()
+    return vectors
+
+
+def start_words(language: LanguageModel) -> list[int | None]:
+    """Words that the five new tokens start from: a gap for masks, a colon, the end of a line.
+
+    Of texts that are several tokens the last one counts; None where there is no such token, or no
+    tokenizer.
+    """
+    if not language.has_tokenizer:
+        return [None] * NUM_APPENDED
+    encoded = (language.tokenizer.encode(text, add_special_tokens=False).ids for text in _STARTS)
+    gap, colon, line = (ids[-1] if ids else None for ids in encoded)
+    return [gap, gap, gap, colon, line]
 
 
 Backbone = GlmBackbone | DecoderBackbone
@@ -192,14 +269,14 @@ def build_backbone(
     language: LanguageModel | GlmFiles,
     settings: DecoderSettings,
     *,
-    max_intra: int,
+    rows: PositionRows,
     seed: int,
     shapes_only: bool = False,
 ) -> Backbone:
     """A language model that fills blanks, with what of it is trained, on the CPU.
 
     Args:
-        max_intra: rows of a decoder's table of intra-entity positions.
+        rows: of a decoder's tables of positions.
         seed: of new tokens, adapters and random weights.
         shapes_only: without numbers, for counts.
 
@@ -214,13 +291,19 @@ def build_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(language, LanguageModel):
-            backbone = _cut_decoder(word_model(language, settings.init), settings, max_intra, seed)
+            model = word_model(language, settings.init)
+            starts = start_words(language)
+            backbone = _cut_decoder(model, settings, rows, starts, seed)
         choose_parts(backbone, settings)
     return backbone.eval()
 
 
 def _cut_decoder(
-    model: Any, settings: DecoderSettings, max_intra: int, seed: int
+    model: Any,
+    settings: DecoderSettings,
+    rows: PositionRows,
+    starts: Sequence[int | None],
+    seed: int,
 ) -> DecoderBackbone:
     if getattr(model.config, "is_encoder_decoder", False):
         raise ConfigError(
@@ -230,14 +313,14 @@ def _cut_decoder(
     if settings.layers is not None:
         keep_layers(model, settings.layers, cut=settings.cut)
     mode = settings.positions
-    return DecoderBackbone(model, max_intra=max_intra, position_mode=mode, seed=seed)
+    return DecoderBackbone(model, rows=rows, position_mode=mode, starts=starts, seed=seed)
 
 
 def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
     """Say what of a backbone is trained, in place.
 
     Without `train: full` GLM's tables of positions, which are pretrained, stay frozen; a decoder's
-    table of intra-entity positions and its five new tokens are always trained.
+    tables of positions and its five new tokens are always trained.
 
     Raises:
         ConfigError: see :func:`legos.lm.adapt.choose_trained`.
@@ -245,5 +328,6 @@ def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
     backbone.requires_grad_(settings.train == "full")
     choose_trained(backbone.inner, settings)
     if isinstance(backbone, DecoderBackbone):
+        backbone.inter.requires_grad_(True)
         backbone.intra.requires_grad_(True)
         backbone.new_tokens.requires_grad_(True)

@@ -123,6 +123,11 @@ class GlmBackbone(nn.Module):
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         return self.config.vocab_size
 
+    @property
+    def ends(self) -> list[int]:
+        """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
+        return [self.special.end]
+
     def states(self, inputs: Inputs, mask: Tensor, cache: Any = None) -> Tensor:
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
         mask = attention_mask(mask, "sdpa", torch.float32)
