@@ -302,7 +302,18 @@ def test_what_a_system_does_not_read_is_in_no_id(tables: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "key", ["beams", "search", "most_read", "users", "negatives", "max_tokens", "mean_shrink", "batch_size", "prompts"]
+    "key",
+    [
+        "beams",
+        "search",
+        "most_read",
+        "users",
+        "negatives",
+        "max_tokens",
+        "mean_shrink",
+        "batch_size",
+        "prompts",
+    ],
 )
 def test_how_recsysllm_is_tested_trains_nothing_anew(key: str) -> None:
     marks = {each.key: each.mark.outcome for each in settings(RecsysllmConfig())}

@@ -208,7 +208,11 @@ def test_a_comparison_ranks_it_beside_bricks_and_its_ablations(
     ("model", "exp", "message"),
     [
         ({}, {"evaluate": {"metrics": ["MRR"]}}, "exp.evaluate.metrics: MRR"),
-        ({"measure": {"beams": 4, "search": "beams"}}, {}, "expected HR@k, Recall@k or nDCG@k with k up to that"),
+        (
+            {"measure": {"beams": 4, "search": "beams"}},
+            {},
+            "expected HR@k, Recall@k or nDCG@k with k up to that",
+        ),
         ({}, {"evaluate": {"ranking": "shown", "metrics": ["MRR"]}}, "exp.evaluate.ranking"),
         ({"measure": {"prompts": ["ratng-1"]}}, {}, "did you mean 'rating-1'"),
         ({"measure": {"prompts": ["transfer-1"]}}, {}, "of another domain than"),
