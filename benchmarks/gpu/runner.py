@@ -77,7 +77,7 @@ def run_parts(
     for part in parts:
         left = budget - (time.monotonic() - begin)
         if left <= 0 and not stopped:
-            stopped = f"the budget of {budget:g} s was spent (--budget, --only {part})"
+            stopped = f"the budget of {budget:g} s was spent; name it after --only"
         if stopped:
             found[part] = Outcome(reason=stopped, reached=False)
             continue
