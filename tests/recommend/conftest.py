@@ -46,7 +46,7 @@ def recsysllm(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A RecSysLLM over reviews, hardly trained; its lists are those of one prompt."""
     root = tmp_path_factory.mktemp("recsysllm")
     tables = reviewed_tables(root)
-    measure = {"beams": 10, "prompts": ["sequential-6"]}
+    measure = {"beams": 10, "most_read": None, "prompts": ["sequential-6"]}
     model = {"measure": measure, "train": {"epochs": 1}}
     run(system_config(tables.folder, root, model=model))
     return legos.open(root / "runs", device="cpu")

@@ -50,8 +50,8 @@ def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
             "epochs": 2, "epoch_steps": 4, "batch_size": 6, "batch_tokens": 300, "lr": 0.01,
         },
         "measure": {
-            "beams": 10, "users": 9, "valid_users": 5, "negatives": 6, "max_tokens": 512,
-            "batch_size": 4,
+            "beams": 10, "most_read": None, "users": 9, "valid_users": 5, "negatives": 6,
+            "max_tokens": 512, "batch_size": 4,
         },
     }  # fmt: skip
     for name, given in sections.pop("model", {}).items():
