@@ -183,7 +183,7 @@ def test_losses_over_the_catalogue_learn_the_planted_taste(
 def test_losses_over_a_sample_of_the_catalogue_learn_the_planted_taste(
     loss: str, negatives: dict[str, Any], optimizer: str, tables: Path, tmp_path: Path
 ) -> None:
-    train = {"loss": loss, "metric": "GAUC", "epochs": 24, "lr": 0.03, "negatives": negatives}
+    train = {"loss": loss, "metric": "GAUC", "epochs": 36, "lr": 0.03, "negatives": negatives}
     train["optimizer"] = optimizer
     exp = {
         **RANK_ALL,

@@ -31,7 +31,6 @@ from legos.systems.recsysllm.baselines import (
     train_rating_model,
 )
 from legos.systems.recsysllm.measure import (
-    PROVEN,
     VALID,
     PromptMeasure,
     chosen_templates,
@@ -130,8 +129,9 @@ class SplitMeasure:
                 name = row_name(world.families, template)
                 if is_next(template):
                     each = whole if template == main else self._next(template, rows, split)
-                    shares = {VALID: each.valid_rate or 0.0, PROVEN: each.proven / len(rows)}
-                    result.add(name, each.row | shares, len(rows), len(rows_of))
+                    row = {**each.row, VALID: each.valid_rate or 0.0}
+                    result.add(name, row, len(rows), len(rows_of))
+                    result.counts[name] |= {"proven_lists": each.proven}
                 elif template.answer == "item":
                     row = self._measure.candidates(template, rows, split, self._frozen(split))
                     result.add(name, row, len(rows), len(rows_of))

@@ -32,7 +32,6 @@ from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.world import World
 
-PROVEN = "proven lists"  # share of the users
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers
 _CUTOFFS = (1, 5, 10)

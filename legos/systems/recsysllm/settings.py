@@ -297,9 +297,8 @@ class MeasureSettings(Settings):
     """How the likeliest of all items are found in a test and for a recommendation: `exact` goes on
     until no other item can be likelier, `beams` is P5's, which misses some of them."""
     most_read: Count | None = 1000
-    """Tokens of items that the exact search reads for a user before it gives up: results say how
-    many lists were proven, and the others are at least as likely as those of beams. null: until
-    every list is proven. 20 beams read some 350 tokens of titles."""
+    """Tokens of items that the exact search reads for a user before it stops with what it has:
+    results say how many lists were proven. null: until every list is proven."""
     beams: Annotated[Count, LessMemory(4)] = 20
     """Entities that beams keep, and the first dive of the exact search; cut-offs cannot be larger
     where beams search alone."""

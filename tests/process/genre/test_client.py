@@ -287,10 +287,11 @@ def test_concurrency_is_bounded_and_used() -> None:
 def test_the_pace_of_requests_is_kept() -> None:
     with FaultyServer() as server:
         endpoint = Endpoint(server.base_url, concurrency=16, requests_per_minute=1200)
+        begin = time.monotonic()
         ask(Client(endpoint), some_requests(13))
-    times = [asked.time for asked in server.asked]
+    last = max(asked.time for asked in server.asked)
 
-    assert times[-1] - times[0] >= 12 * 0.05 * 0.9
+    assert last - begin >= 12 * 0.05 * 0.9  # the first may reach a busy server late
 
 
 @pytest.mark.slow
