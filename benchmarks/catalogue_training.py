@@ -36,7 +36,7 @@ from torch.nn import functional
 from benchmarks.alone import Alone, alone, bar
 from benchmarks.clock import LR, cpu_seconds
 from benchmarks.report import Part, finish_parts
-from benchmarks.shapes import ragged
+from benchmarks.shapes import growing, ragged
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import SequenceRows, SingleRows
 from legos.data.catalogue_rows import CatalogueRows
@@ -63,26 +63,6 @@ def make_clicks(items: int, seed: int = 0) -> Tensor:
     return torch.from_numpy((items * rng.random((USERS, CLICKS)) ** 1.7).astype(np.int64))
 
 
-def interactions_of(clicks: Tensor) -> Interactions:
-    """An impression a click, whose history is what the user clicked before."""
-    lengths = np.tile(np.arange(CLICKS), USERS)
-    before = torch.ones(CLICKS, CLICKS, dtype=torch.bool).tril(-1).expand(USERS, -1, -1)
-    rows, users = torch.arange(USERS * CLICKS), torch.arange(USERS).repeat_interleave(CLICKS)
-    histories = clicks[:, None].expand(-1, CLICKS, -1)[before]
-    return Interactions(
-        split="train",
-        users=users,
-        history_rows=rows,
-        histories=ragged(histories.numpy(), lengths),
-        history_users=users,
-        history_clicks=torch.from_numpy(lengths),
-        candidates=ragged(clicks.reshape(-1).numpy(), np.ones(len(rows), np.int64)),
-        labels=torch.ones(len(rows), dtype=torch.int8),
-        impression_vocabulary="impression_id@train",
-        impression_ids=rows,
-    )
-
-
 def rows_of(loss: str, data: Interactions, items: int) -> SingleRows:
     """What a run of this loss trains on."""
     if loss == "full_softmax":
@@ -100,7 +80,8 @@ def rows_of(loss: str, data: Interactions, items: int) -> SingleRows:
 
 def ours(items: int, loss: str, lazy: bool, steps: int) -> float:
     """CPU seconds a step of the loop that ``worker.py`` runs."""
-    data = interactions_of(make_clicks(items))
+    lengths = np.full(USERS, CLICKS)
+    data = growing(ragged(make_clicks(items).reshape(-1).numpy(), lengths), CLICKS)
     store = ItemStore(fields={}, texts={}, categories={}, num_items=items)
     user = {"name": "sasrec", "positions": "oldest", "num_layers": 2, "dropout": 0.0}
     choice = SimpleNamespace(

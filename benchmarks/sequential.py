@@ -218,13 +218,18 @@ def our_passes(config: RunConfig, passes: int) -> list[dict[str, float]]:
 
 def their_passes(python: str, tables: Path, work: Path, passes: int) -> list[dict[str, float]]:
     """A dictionary a pass of RecBole, from ``sequential_recbole.py`` in its environment."""
+    work = work.resolve()
     exported, lines = work / "recbole" / "beauty", work / "recbole.jsonl"
     if not exported.exists():
         exported.parent.mkdir(parents=True, exist_ok=True)
         export(Tables.load(tables), exported)
-    command = [python, str(Path(__file__).with_name("sequential_recbole.py")), str(exported)]
+    command = [
+        str(Path(python).absolute()),
+        str(Path(__file__).with_name("sequential_recbole.py")),
+        str(exported),
+    ]
     command += ["--output", str(lines), "--passes", str(passes), "--settings", json.dumps(RECBOLE)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=work)  # RecBole leaves logs there
     found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     return found[:passes]
 
