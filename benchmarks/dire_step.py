@@ -61,7 +61,7 @@ def _in_turns(
 
 
 def beside_theory(measured: Mapping[str, float], count: int) -> dict[str, Any]:
-    """What lies outside the layers plus so many of them.
+    """The parts outside the layers, and this many layers.
 
     Args:
         measured: seconds of a step ``uncut``, with ``embeddings alone``, of ``no layers``, and

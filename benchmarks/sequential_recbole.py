@@ -2,7 +2,7 @@
 
 It imports nothing of this toolkit. A pass appends a line of JSON to ``--output``: the pass, its CPU
 seconds, the rows that it learned from and nDCG@10 on valid, all items ranked. With the checkpoint
-beside it the next call goes on where this one was stopped.
+beside it the next call continues where this one stopped.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def _candidates(setting: Setting, tell: Tell, prompts: Prompts, world: World) ->
 
 
 def _texts(setting: Setting, tell: Tell, world: World, precision: str) -> None:
-    """Tokens written until every text has so many, beside a loop over the bare model."""
+    """Tokens a second of texts of one length, beside a loop over the bare model."""
     accelerator, end = setting.accelerator(precision), world.backbone.special.end
     count: list[int] = []
 

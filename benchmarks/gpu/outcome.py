@@ -59,7 +59,7 @@ class Row:
 
 
 Tell = Callable[[Row], None]
-"""Takes a row as soon as it is measured, so that a process that dies has told what it found."""
+"""Takes a row as soon as it is measured, so that nothing is lost when a process dies."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Outcome:
 
 @contextmanager
 def trying(tell: Tell, what: str, device: torch.device) -> Iterator[None]:
-    """A block whose failure is told as a row and stops nothing else.
+    """A block whose failure becomes a row and stops nothing else.
 
     Raises:
         RuntimeError: the device does not answer any more, so that what follows would fail, too.
@@ -135,7 +135,7 @@ def shown(row: Row) -> str:
 
 
 def table_of(outcomes: Mapping[str, Outcome], *, markdown: bool) -> Table:
-    """Every row of every part; ``markdown``: as it is pasted into a page, a line a row."""
+    """Every row of every part; ``markdown``: a table to paste into a page."""
     table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for name in ("part", "what", "measured", "against", "ratio", "target", "", "note"):
         right = name in ("measured", "ratio")

@@ -40,7 +40,7 @@ _ROWS = "rows.jsonl"
 
 
 def measure(part: str, setting: Setting, tell: Tell) -> None:
-    """One part in this process; what ends it is told as its last row."""
+    """Run one part in this process; an error becomes its last row."""
     try:
         PARTS[part](setting, tell)
     except Exception as error:
@@ -94,7 +94,7 @@ def run_parts(
 
 
 def run_part(part: str, options: list[str], seconds: float) -> Outcome:
-    """One part in a process of its own, stopped after so many seconds."""
+    """Run one part in a process of its own and stop it after a time limit."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _ROWS
