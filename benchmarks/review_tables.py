@@ -3,7 +3,7 @@
 The raw files are generated, every run the same: Amazon's with 2.9 reviews a user, one item in five
 reviews and texts of 80 words, Goodreads with 261 interactions a reader, of which half have no
 rating. Every size is one run of the whole command, from raw files to tables; memory is what all its
-processes hold together (PSS), and grows by so many bytes a kept interaction. The line for the whole
+processes hold together (PSS), and bytes a kept interaction are its growth. The line for the whole
 data set (29.5 M reviews of Amazon 2023's books, 229 M interactions of the UCSD Book Graph) is drawn
 through the two sizes.
 

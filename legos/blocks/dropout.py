@@ -26,7 +26,7 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     """Entries are zero at ``rate``, and the others grow to keep the mean."""
     if values.device.type != "cpu" or rate == 1:
         return F.dropout(values, rate)
-    dropped = round(rate * _CHOICES)  # of so many choices
+    dropped = round(rate * _CHOICES)  # of all choices
     if not dropped:
         return values
     draws = torch.empty(-(-values.numel() // _AT_ONCE), dtype=torch.int64)

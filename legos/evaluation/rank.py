@@ -40,7 +40,7 @@ class Best(NamedTuple):
         items: ``(B, M)`` int64 numbers, the best first, of equal ones the lower number first;
             ``NO_ITEM`` where nothing is left.
         scores: ``(B, M)`` float32, -inf where nothing is left.
-        proven: ``(B,)`` int64 so many of the first are known to be the best of all; None: all are.
+        proven: ``(B,)`` int64 how many of the first are known to be the best; None: all are.
     """
 
     items: Tensor

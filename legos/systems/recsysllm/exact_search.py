@@ -4,8 +4,7 @@ Log-probabilities only fall along an entity's tokens, so that an open node of th
 that ends below it. The search reads the likeliest open nodes in waves and ends when the best of
 them is less likely than the K-th entity found (best-first search with a bound of zero on what is
 left: Hart, Nilsson and Raphael, 1968). Before that it dives as beams do, which finds K good
-entities soon: nodes below them are never read, and a search whose work is bounded is at its end at
-least as good as beams.
+entities soon: nodes below them are never read.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Found(NamedTuple):
         nodes: ``(B, K)`` int64 where they end in the slot's tree; ``NOWHERE``: there are fewer.
         scores: ``(B, K)`` log-probability of the tokens and [END], -inf where there are fewer;
             float32, float64 of a backbone in float64.
-        proven: ``(B,)`` int64 so many of the first are those of a full enumeration; K: all.
+        proven: ``(B,)`` int64 how many of the first are those of a full enumeration; K: all.
         read: ``(B,)`` int64 tokens that were read behind each prompt.
     """
 
