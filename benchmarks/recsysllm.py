@@ -1,6 +1,6 @@
 """RecSysLLM's scoring, search and training step, each against the straightforward way.
 
-    python -m benchmarks.recsysllm [--quick] [--only candidates search exclusion train]
+    python -m benchmarks.recsysllm [--quick] [--only candidates search exclusion pool train]
                                    [--data FOLDER]
 
   candidates  100 candidates of a prompt that lists them (P5's protocol): the prompt is read once
@@ -21,6 +21,9 @@
               every title for every user, over 10,000, 100,000 and 1,000,000 titles: seconds and
               what peak memory grows by. Both must bar the same titles. Goal: 50 times as fast at a
               million.
+  pool        The names of 100,000 items and as many users as entities, every word tokenized once,
+              against every name tokenized whole, without and with a blank before it. Tokens must
+              be the same. Goal: 5 CPU seconds.
   train       A whole training step (drawing examples, packing, loss, clipping, AdamW) in tokens a
               second, against a bare forward and backward of the same language model with the same
               adapters over as many tokens in full rows, a plain head over as many targets, and no
@@ -47,6 +50,8 @@ from benchmarks.evaluate import alternate
 from benchmarks.recsysllm_data import FULL, NEGATIVES, QUICK, Setting
 from benchmarks.recsysllm_exclusion import GOAL, exclusion_section
 from benchmarks.recsysllm_plain import PlainScorer, PlainSearch, PrefixTree, Title, bare_step
+from benchmarks.recsysllm_pool import GOAL as POOL_GOAL
+from benchmarks.recsysllm_pool import pool_section
 from benchmarks.report import Part, finish_parts
 from legos.data.ragged import Ragged
 from legos.errors import LegosError
@@ -60,7 +65,7 @@ from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 
 BEAMS, FEW_TITLES, FEW_CANDIDATES = 20, 60, 8
-GOALS = {"candidates": 10.0, "search": 5.0, "exclusion": GOAL, "train": 0.7}
+GOALS = {"candidates": 10.0, "search": 5.0, "exclusion": GOAL, "pool": POOL_GOAL, "train": 0.7}
 SUM, STEPS = 5e-5, 5e-7  # by which float32 scores may differ: in all, and four steps of their size
 
 
@@ -302,6 +307,7 @@ SECTIONS: Mapping[str, Callable[[Setting], Part]] = {
     "candidates": candidates_section,
     "search": search_section,
     "exclusion": exclusion_section,
+    "pool": pool_section,
     "train": train_section,
 }
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from legos.data.ragged import Ragged, from_lengths, offsets_of, padded_aranges
 from legos.errors import DataError
 from legos.systems.recsysllm.settings import PositionSettings
-from legos.systems.recsysllm.units import UnitTokenizer, entity
+from legos.systems.recsysllm.units import UnitTokenizer
 
 ROOT, NOWHERE = 0, -1
 START_ID = 1  # of [START]
@@ -293,9 +293,12 @@ class EntityPool:
         self._numbers: dict[str, Tensor] = {}  # of the entities of a type among all
         clean: list[str] = []
         for name, names in texts.items():
-            self._numbers[name] = torch.arange(len(clean), len(clean) + len(names))
-            clean += [entity(text, name, key).text for key, text in enumerate(names)]
-        self.sequences = tokenizer.encode_texts([s for text in clean for s in (text, " " + text)])
+            own = [" ".join(text.split()) for text in names]
+            if "" in own:
+                raise DataError(f"{name} {own.index('')}: an entity without text")
+            self._numbers[name] = torch.arange(len(clean), len(clean) + len(own))
+            clean += own
+        self.sequences = tokenizer.encode_names(clean)
 
     def trie(self) -> Trie:
         """Of all surfaces of all types, for the automaton."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, from_rows, join_rows, offsets_of, stack
 from legos.errors import DataError
+from legos.lm.by_words import name_tokens
 from legos.lm.tokenizer import literal_copy, token_ids
 
 NEVER_DROPPED = -1
@@ -190,6 +191,16 @@ class UnitTokenizer:
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
         """Token ids of texts, each alone: int32."""
         return from_rows(token_ids(self.fast, texts), "int32").tensors()
+
+    def encode_names(self, names: Sequence[str]) -> Ragged:
+        """Token ids of names without and with a blank before them: 2N rows, int32.
+
+        Rows 2n and 2n + 1 are those of name n; names have single blanks between words, none at the
+        ends, and at least one word.
+        """
+        surfaces = name_tokens(self.fast, names)
+        order = np.arange(2 * len(names)).reshape(2, -1).T.reshape(-1)
+        return stack(list(surfaces)).select(order).tensors()
 
     def encode(self, documents: Sequence[Sequence[Unit]]) -> Documents:
         """Documents as columns; a plain unit of several sentences becomes several units.
