@@ -73,6 +73,23 @@ def validation_curve(
     return svg("Validation metrics", draw)
 
 
+def observed_curve(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Numbers over the epochs, a line a name; a logarithmic axis where they span decades."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Axes) -> None:
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), "o-", markersize=4, label=_plain(name))
+        values = [value for points in lines.values() for _, value in points]
+        if min(values) > 0 and max(values) / min(values) >= _DECADES:
+            axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch")
+        axes.legend(fontsize="small")
+
+    return svg(title.capitalize(), draw)
+
+
 def compared_curves(metric: str, epochs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One validation metric over the epochs of several models, by name."""
     from matplotlib.ticker import MaxNLocator

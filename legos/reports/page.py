@@ -17,11 +17,11 @@ from legos.data.tables import RULES, Honesty, read_honesty
 from legos.errors import DataError
 from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
-from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
 from legos.metrics.ranking import is_beyond_accuracy, larger_is_better
 from legos.records import check_record, json_lines, read_array, read_json, shown
 from legos.reports import figures as plots
+from legos.reports.curves import training_curves
 from legos.reports.examples import read_examples
 from legos.reports.tables import Cells, narrow
 from legos.runs.folder import LINES, METRICS_FILE, Line, RunFolder
@@ -62,7 +62,9 @@ def page_of(folder: Path) -> dict[str, Any]:
             _split(folder, results, name, model=model, calibrated=_is_calibrated(config))
             for name in results.get("splits", {})
         ],
-        "curves": _curves(folder / METRICS_FILE, results.get("training", {})),
+        "curves": training_curves(
+            read_metrics(folder / METRICS_FILE), results.get("training", {}).get("best_epoch")
+        ),
         "readers": read_examples(folder),
         "of": "",
         "config": _flat(config),
@@ -317,21 +319,6 @@ def _figures(
         if calibrated:
             figures.append(plots.calibration_curve(scores, labels))
     return figures
-
-
-def _curves(path: Path, training: Mapping[str, Any]) -> list[str]:
-    """Validation metrics, then the training loss; empty when nothing was recorded."""
-    records = read_metrics(path)
-    steps = [record for record in records if record["kind"] == "train"]
-    epochs = [record for record in records if record["kind"] == "valid"]
-    figures = []
-    names = list(dict.fromkeys(name for record in epochs for name in record["metrics"]))
-    rising = [name for name in names if parse_metric(name).maximize]
-    falling = [name for name in names if name not in rising]  # of another scale: its own figure
-    for each in (rising, falling):
-        if each:
-            figures.append(plots.validation_curve(epochs, each, training.get("best_epoch")))
-    return [*figures, plots.loss_curve(steps, epochs)] if steps or epochs else figures
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -386,6 +386,8 @@ LINES: dict[str, type[Record]] = {"train": TrainLine, "valid": ValidLine}
 
 
 METRICS_FILE, LOG_FILE, EVENTS_FOLDER = "metrics.jsonl", "log.txt", "events"
+OBSERVED = "observed"
+"""Key of a line: numbers that training measured beside its loss, named ``figure/line``."""
 
 
 class Tracker:

@@ -173,6 +173,10 @@ class Recipe(ABC):
     def means(self) -> dict[str, float]:
         """Means over the segment under way: ``loss``, and what else there is."""
 
+    def observed(self, segment: Segment) -> Mapping[str, float]:
+        """More numbers about a segment that ended, named ``figure/line``; trains nothing."""
+        return {}
+
     @abstractmethod
     def after(self, segment: Segment, score: float) -> None:
         """Go on to the next segment.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from legos.errors import LegosError
 from legos.metrics.beyond import ALL
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import OBSERVED, RunFolder, Tracker
 from legos.training.optimizer import set_learning_rate
 from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment, Step
 from legos.training.saved_state import SavedState
@@ -156,8 +156,10 @@ class Trainer:
         if kind == "valid" and means:
             named["train_loss"] = named.pop("loss")
         place = {"kind": kind, **segment.labels, "step": self._recipe.progress.step}
+        observed = self._recipe.observed(segment) if segment.steps else {}
+        more = {**more, OBSERVED: dict(observed)} if observed else more
         self._tracker.record({**place, **named, **more, "seconds": round(seconds, 3)})
-        shown = [f"{name} {value:.4f}" for name, value in means.items()]
+        shown = [f"{name} {value:.4f}" for name, value in [*means.items(), *observed.items()]]
         text = text or f"{seconds:.1f} s"
         self._tracker.say("  ".join([segment.title, *shown, text]))
 

@@ -68,11 +68,12 @@ def cllm4rec(root: Path) -> RunConfig:
 
 
 def cllm4rec_by_loss(root: Path) -> RunConfig:
-    """The content tables of warm-up are kept to the end of pretraining.
+    """Tables of both sides are kept to the end of pretraining; of content those of warm-up.
 
     So strong a pull that pretraining never has the loss of warm-up.
     """
-    return _cllm4rec(root, content={"checkpoint": "training_loss"}, mutual={"weight": 100.0})
+    kept = {"checkpoint": "training_loss"}
+    return _cllm4rec(root, content=kept, collaborative=kept, mutual={"weight": 100.0})
 
 
 def llm_cf(root: Path) -> RunConfig:

@@ -30,6 +30,7 @@ def former(checkpoint: Checkpoint, system: str) -> Checkpoint:
     if system == "bricks":
         return Checkpoint(checkpoint.model, state, optimizer)
     del state["scaler"]
+    state.pop("kept_collaborative_score", None)
     (state["random"],) = state["random"]
     if system == "recsysllm":
         del state["rows_per_step"]

@@ -1,9 +1,8 @@
-"""CLLM4Rec in training: passes of tasks, an optimizer a side, content tables that are kept."""
+"""CLLM4Rec in training: passes of tasks, an optimizer a side, tables that are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -13,10 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from legos.errors import CheckpointError, Diverged, LegosError
-from legos.records import Count
 from legos.systems.cllm4rec.batches import PromptBatch
+from legos.systems.cllm4rec.coupling import gradient_ratios, mean_cosines, measured_steps
+from legos.systems.cllm4rec.kept import KeptTables
 from legos.systems.cllm4rec.losses import LossParts, combine
 from legos.systems.cllm4rec.model import Cllm4Rec, Side
+from legos.systems.cllm4rec.progress import Progress, Resumable
 from legos.systems.cllm4rec.stages import (
     FINETUNING,
     PRETRAINING,
@@ -28,26 +29,25 @@ from legos.systems.cllm4rec.stages import (
     most_steps,
     stages_of,
 )
-from legos.training.distributed import Replicas, rank_part
+from legos.training.distributed import Replicas, is_shared_out, rank_part
 from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
     PRETRAINED,
     EarlyStopping,
     Loss,
     Recipe,
-    ResumableRecord,
     Segment,
     Step,
+    StepRows,
     Stream,
-    record_of,
 )
-from legos.training.weights import below, frozen_hashes
+from legos.training.weights import frozen_hashes
 
 if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig
 
 SIDES: tuple[Side, ...] = ("collaborative", "content")
-_KEPT = "kept/"  # tensors of a checkpoint
+_SCORES: dict[Side, str] = {"content": "kept_score", "collaborative": "kept_collaborative_score"}
 _NAMED = 5  # users that an error names
 
 
@@ -57,54 +57,6 @@ class TaskRows(Protocol):
     def __len__(self) -> int: ...
     def rows(self, rows: Tensor, *, epoch: int) -> PromptBatch:
         """Assemble rows ``(S,)`` int64 as the given epoch orders and masks them."""
-
-
-@dataclass
-class Progress:
-    """Where a training stands; all of it goes into a checkpoint.
-
-    Attributes:
-        stage: number of the stage under way.
-        epoch: epochs done of it.
-        part: passes done of its epoch.
-        position: steps done of the pass.
-        step: steps done in all.
-        epochs: epochs done in all.
-        done: by task steps done in all; the next batch follows from it.
-        loss_sum, likelihood_sum, count: over the pass under way.
-        seconds, tokens: by stage spent and read in steps, over all interruptions.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    part: int = 0
-    position: int = 0
-    step: int = 0
-    epochs: int = 0
-    done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TASKS, 0))
-    loss_sum: float = 0.0
-    likelihood_sum: float = 0.0
-    count: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
-
-
-class _Resumable(ResumableRecord):
-    """What training needs of ``state.json``."""
-
-    progress: record_of(Progress)  # type: ignore[valid-type]
-    rows_per_step: dict[str, Count]
-    kept_score: float | None
-
-
-class KeptContent(NamedTuple):
-    """The content tables that finetuning is to start from, where these are not the last ones.
-
-    On the CPU, and their score: lower is better; None: none are kept yet.
-    """
-
-    score: float | None = None
-    tensors: Mapping[str, Tensor] = {}
 
 
 class Piece(NamedTuple):
@@ -131,7 +83,7 @@ class Cllm4RecRecipe(Recipe):
     """
 
     system = "cllm4rec"
-    record = _Resumable
+    record = Resumable
     progress: Progress
 
     def __init__(
@@ -162,8 +114,8 @@ class Cllm4RecRecipe(Recipe):
         self.rows_per_step = {task: stream.rows_per_step for task, stream in self.streams.items()}
         self.frozen = frozen_hashes(model.backbone)
         self.progress = Progress()
-        self.kept = KeptContent()
         sides = SIDES if model.content is not None else SIDES[:1]
+        self.kept = {side: KeptTables(model, side) for side in sides}
         optimizers: dict[str, Optimizer] = {side: self._optimizer(side) for side in sides}
         self.replicas = Replicas(accelerator, model, optimizers)
 
@@ -243,18 +195,21 @@ class Cllm4RecRecipe(Recipe):
         """
         task = self.current
         step = self.streams[task.task].rows(number)
-        whole = self.rows[task.task].rows(torch.cat(step.micro_batches), epoch=step.pass_number)
+        whole = self._assembled(step, task)
         if self.replicas.alone and len(step.micro_batches) == 1:
             return Step([Piece(whole)], optimizer=task.learns)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         divisor = self.model.count(whole, task.task)
         pieces: list[Piece] = []
-        numbers = torch.arange(len(whole))
-        for micro in numbers.split([len(rows) for rows in step.micro_batches]):
+        for micro in _numbered(step):
             rows, counted = rank_part(micro, rank, processes)
             batch = whole.part(rows, counts=not pieces and rank == 0)
             pieces.append(Piece(batch, divisor, counted > 0))
         return Step(pieces, optimizer=task.learns)
+
+    def _assembled(self, step: StepRows, task: Pass) -> PromptBatch:
+        rows = torch.cat(step.micro_batches)
+        return self.rows[task.task].rows(rows, epoch=step.pass_number)
 
     def loss(self, piece: Piece) -> Loss:
         """Likelihood and mutual regularisation."""
@@ -311,6 +266,28 @@ class Cllm4RecRecipe(Recipe):
             "likelihood": progress.likelihood_sum / max(1, progress.count),
         }
 
+    def observed(self, segment: Segment) -> dict[str, float]:
+        """How strongly the two sets of tables are coupled, after a pass in which one is pulled.
+
+        The first steps of the pass are computed again, without dropout and by every process alike.
+        Layers that processes share out are left alone: they would be gathered once more.
+        """
+        if "task" not in segment.labels or not self.current.mutual:
+            return {}
+        task, found = self.current, mean_cosines(self.model)
+        if is_shared_out(self.model):
+            return found
+        first, device = segment.first, self.accelerator.device
+
+        def parts(number: int) -> list[PromptBatch]:
+            step = self.streams[task.task].rows(number)
+            whole = self._assembled(step, task)
+            return [whole.part(rows, counts=not rows[0]).to(device) for rows in _numbered(step)]
+
+        steps = map(parts, range(first, first + measured_steps(segment.steps)))
+        ratios = gradient_ratios(self.model, task.task, steps, self.accelerator.autocast())
+        return {**ratios, **found}
+
     def after(self, segment: Segment, score: float) -> None:
         """Go on to the next pass, epoch or stage."""
         progress, stage = self.progress, self.stage
@@ -321,7 +298,7 @@ class Cllm4RecRecipe(Recipe):
                 self._shared.leave()
             self.next_stage()
             return
-        self._choose_content(stage, self.means()["loss"], score)
+        self._keep_tables(stage, self.means()["loss"], score)
         progress.position = progress.count = 0
         progress.loss_sum = progress.likelihood_sum = 0.0
         progress.part += 1
@@ -331,37 +308,28 @@ class Cllm4RecRecipe(Recipe):
             progress.epochs += 1
 
     def next_stage(self) -> None:
-        """Go on to the next stage, from the content tables and optimizers that it is to have."""
+        """Go on to the next stage, from the tables and optimizers that it is to have."""
         progress = self.progress
         progress.stage, progress.epoch = progress.stage + 1, 0
         stage = self.stage
         if stage is None or not stage.fresh:
             return
         self._begin_optimizers(stage)
-        if self.kept.tensors and stage.epochs:
-            self._put_back()
-            self.kept = KeptContent()
-
-    def keep_content(self, score: float) -> None:
-        """Keep a copy of the content tables if no earlier ones had so low a score."""
-        if self.kept.score is not None and score >= self.kept.score:
-            return
-        tensors = {
-            name: tensor.detach().cpu().clone()
-            for name, tensor in self.model.named_parameters()
-            if name.startswith("content.")
-        }
-        self.kept = KeptContent(score, tensors)
+        for kept in self.kept.values():
+            kept.put_back()
 
     def state(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """The kept content tables."""
-        kept = {_KEPT + name: tensor for name, tensor in self.kept.tensors.items()}
-        return {"kept_score": self.kept.score}, kept
+        """The kept tables."""
+        tensors = {
+            name: each for kept in self.kept.values() for name, each in kept.tensors().items()
+        }
+        scores = {_SCORES[side]: kept.score for side, kept in self.kept.items()}
+        return {**dict.fromkeys(_SCORES.values()), **scores}, tensors
 
     def load_state(
         self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
     ) -> None:
-        """Take kept content tables; see that the stage and pass exist."""
+        """Take kept tables; see that the stage and pass exist."""
         progress, stages = self.progress, self.stages
         inside = progress.stage < len(stages)
         inside = inside and progress.part <= len(stages[progress.stage].passes)
@@ -371,7 +339,8 @@ class Cllm4RecRecipe(Recipe):
                 f"{folder}: stands in stage {progress.stage}, pass {progress.part} (steps of "
                 f"{', '.join(progress.done)}), which this training does not have"
             )
-        self.kept = KeptContent(state["kept_score"], below(tensors, _KEPT))
+        for side, kept in self.kept.items():
+            kept.resume(state.get(_SCORES[side]), tensors)
         self._begin_optimizers(self.stage or stages[-1])
 
     def origin(self) -> Path | None:
@@ -389,15 +358,16 @@ class Cllm4RecRecipe(Recipe):
         watched = chosen and stage.name == PRETRAINING and task.task == "content"
         return "watch" if watched else "no"
 
-    def _choose_content(self, stage: Stage, loss: float, score: float) -> None:
-        """Keep the content tables that finetuning is to start from."""
-        chosen = self.model.settings.content.checkpoint
-        if stage.name == FINETUNING or self.current.task != "content":
+    def _keep_tables(self, stage: Stage, loss: float, score: float) -> None:
+        """Keep the tables that finetuning is to start from."""
+        side, settings = self.current.learns, self.model.settings
+        chosen = getattr(settings, side).checkpoint
+        if stage.name == FINETUNING:
             return
         if chosen == "training_loss":  # of the language model alone in warm-up: as published
-            self.keep_content(loss)
+            self.kept[side].offer(loss)
         elif chosen == "valid" and stage.name == PRETRAINING:
-            self.keep_content(-score if self.early_stopping.maximize else score)
+            self.kept[side].offer(-score if self.early_stopping.maximize else score)
 
     def _optimizer(self, side: Side) -> Optimizer:
         """Adam over exactly what learns on a side."""
@@ -415,10 +385,8 @@ class Cllm4RecRecipe(Recipe):
                 if group["follows"]:
                     group["peak_lr"] = group["lr"] = stage.lr
 
-    def _put_back(self) -> None:
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, tensor in self.kept.tensors.items():
-                if name not in parameters:
-                    raise CheckpointError(f"kept content tables: {name!r} is not in the model")
-                parameters[name].copy_(tensor)
+
+def _numbered(step: StepRows) -> Sequence[Tensor]:
+    """The rows of each micro-batch by their numbers in the step."""
+    numbers: Sequence[Tensor] = torch.arange(step.total).split(list(map(len, step.micro_batches)))
+    return numbers

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "wording": "paper",
         "score_first_main": True,
-        "collaborative": {"reorder": True},
+        "collaborative": {"reorder": True, "checkpoint": "last"},
         "content": {"dropout_in_finetuning": True, "checkpoint": "last"},
         "recommendation": {
             "target": "holdout",
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "public_code": {
         "wording": "public_code",
         "score_first_main": False,
-        "collaborative": {"reorder": False},
+        "collaborative": {"reorder": False, "checkpoint": "training_loss"},
         "content": {"dropout_in_finetuning": False, "checkpoint": "training_loss"},
         "recommendation": {
             "target": "all_train",
@@ -97,8 +97,12 @@ class TokenizerSettings(Settings):
 class CollaborativeSettings(Settings):
     """The language model of interactions."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
     reorder: bool = True
     """Stochastic item reordering: a fresh order of a user's items in every epoch."""
+    checkpoint: Literal["last", "training_loss"] = "last"
+    """Which collaborative tables finetuning starts from: the last, or those of the pretraining
+    epoch with the lowest training loss, as in the public code."""
 
 
 class ContentSettings(Settings):

@@ -349,14 +349,14 @@ def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, c
     assert [stage.epochs for stage in stages_of(system.settings, recipe.train)] == [1, 2, 2]
     first = state_of(system)
     if chosen != "last":
-        recipe.keep_content(1.0)
+        recipe.kept["content"].offer(1.0)
     recipe.next_stage()
     begin_step(recipe)  # of interactions
     recipe.progress.part = 1
     begin_step(recipe)  # of texts
     later = state_of(system)
     if chosen != "last":
-        recipe.keep_content(2.0)  # worse: not kept
+        recipe.kept["content"].offer(2.0)  # worse: not kept
     recipe.progress.part = 0
     recipe.next_stage()
     now = state_of(system)
@@ -364,6 +364,28 @@ def test_finetuning_starts_from_the_content_tables_that_are_chosen(root: Path, c
     assert torch.equal(now["content.item.weight"], expected["content.item.weight"])
     assert torch.equal(now["collaborative.item.weight"], later["collaborative.item.weight"])
     assert all(not optimizer.state for optimizer in recipe.replicas.optimizers.values())
+
+
+def test_finetuning_starts_from_the_collaborative_tables_of_the_lowest_loss(root: Path) -> None:
+    """The public code's pretraining saves them where its training loss is lowest."""
+    system = opened(world_config(root, model={"preset": "public_code"}))
+    recipe = recipe_of(system)
+    kept = recipe.kept["collaborative"]
+    recipe.next_stage()
+    for loss, better in ((2.0, True), (3.0, False), (1.0, True), (1.0, False)):
+        begin_step(recipe)
+        recipe.progress.loss_sum, recipe.progress.position = loss, 1
+        now = state_of(system)["collaborative.item.weight"]
+        segment = recipe.segment()
+        assert segment is not None
+        recipe.after(segment, math.nan)
+        recipe.progress.part = 0
+        item = kept.tensors()["kept/collaborative.item.weight"]
+        assert torch.equal(item, now) == better
+        assert kept.score == min(loss, 2.0 if loss > 1 else 1.0)
+    recipe.next_stage()
+    assert torch.equal(state_of(system)["collaborative.item.weight"], item)
+    assert kept.score is None
 
 
 @pytest.mark.parametrize(
