@@ -176,7 +176,7 @@ class Recommender(nn.Module):
             return states.sum() + states.new_zeros(len(reads.length), states.shape[1])
         before = offsets_of(mask.sum(1))[reads.sequence]  # (B,)
         user = gather(states, (before + reads.length - 1).clamp(min=0))
-        return user.where(reads.length[:, None] > 0, 0.0)
+        return user * (reads.length[:, None] > 0).to(user.dtype)
 
     def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.

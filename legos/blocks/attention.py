@@ -10,6 +10,7 @@ from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
+from legos.blocks.causal import CausalBlocks
 from legos.blocks.embedding import FieldEmbeddings
 from legos.blocks.mlp import ActivatedLayers, Activation
 from legos.blocks.packed import (
@@ -120,10 +121,17 @@ class MultiHeadSelfAttention(nn.Module):
 
         ``queries`` ``(..., D)`` are what the queries are made of, where that is not ``values``.
         """
+        weight, bias, size = self.project.weight, self.project.bias, values.shape[-1]
+        if isinstance(within, CausalBlocks):
+            if not self.causal:
+                raise ValueError("causal blocks are for causal attention")
+            query = F.linear(values if queries is None else queries, weight[:size], bias[:size])
+            key_value = F.linear(values, weight[size:], bias[size:])
+            causal: Tensor = self.output(within.attend(query, key_value, self.num_heads))
+            return causal
         if queries is None:
             projected = self.project(values)  # (..., 3D)
         else:
-            weight, bias, size = self.project.weight, self.project.bias, queries.shape[-1]
             query = F.linear(queries, weight[:size], bias[:size])
             projected = torch.cat([query, F.linear(values, weight[size:], bias[size:])], -1)
         if isinstance(within, LengthBuckets):
@@ -146,9 +154,9 @@ class MultiHeadSelfAttention(nn.Module):
 
     def _attend_real(self, projected: Tensor, mask: Tensor) -> Tensor:
         """The same of rows that begin with a real position; under the mask anything finite."""
-        return self._over_heads(projected, None if self.causal else mask)
+        return self._over_heads(projected, _before_and_self(mask) if self.causal else mask)
 
-    def _over_heads(self, projected: Tensor, seen: Tensor | None) -> Tensor:
+    def _over_heads(self, projected: Tensor, seen: Tensor) -> Tensor:
         """``(B, S, 3D)`` -> ``(B, S, D)``; see scaled_dot_product_attention for ``seen``."""
         query, key, value = rearrange(
             projected, "b s (three h d) -> three b h s d", three=3, h=self.num_heads
@@ -163,19 +171,14 @@ def _before_and_self(mask: Tensor) -> Tensor:
     return (mask[:, None] & (slots < slots[:, None])) | (slots == slots[:, None])
 
 
-def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
-) -> Tensor:
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Attention of every head: three ``(B, h, S, d)`` -> ``(B, h, S, d)``.
 
-    ``mask`` tells the keys: bool ``(B, S)`` for all queries alike, ``(B, S, S)`` for each; None:
-    a query sees its own position and those before.
+    ``mask`` tells the keys: bool ``(B, S)`` for all queries alike, ``(B, S, S)`` for each.
 
-    Under a mask the plain products are up to twice as fast on a CPU as torch's fused kernel, at the
+    The plain products are up to twice as fast on a CPU as torch's fused kernel, at the
     short sequences and narrow heads of recommenders; elsewhere the fused kernel is.
     """
-    if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     mask = mask[:, None] if mask.dim() == 3 else mask[:, None, None]  # (B, 1, S or 1, S)
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, mask)
@@ -227,7 +230,7 @@ class LearnedPositions(nn.Module):
             ConfigError: a sequence is longer than ``count``.
         """
         most = self.vectors.shape[0]
-        if isinstance(within, LengthBuckets):
+        if not isinstance(within, Tensor):
             refuse_longer(within.longest, most, setting=self.setting)
             numbers = within.numbers
             places = numbers.to_end - 1 if self.from_end else numbers.positions  # (P,)

@@ -31,5 +31,7 @@ def dropout(values: Tensor, rate: float) -> Tensor:
         return values
     draws = torch.empty(-(-values.numel() // _AT_ONCE), dtype=torch.int64)
     choices = draws.random_(-(2**63), None).view(torch.int16)[: values.numel()]
-    kept = (choices >= dropped - _CHOICES // 2).view(values.shape).to(values.dtype)
+    kept = torch.empty_like(values, requires_grad=False, memory_format=torch.contiguous_format)
+    # straight into floating point: a pass over booleans costs as much as all the others
+    torch.ge(choices.view(values.shape), dropped - _CHOICES // 2, out=kept)
     return values * kept.mul_(_CHOICES / (_CHOICES - dropped))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, head_width, masked_softmax
 from legos.blocks.dropout import Dropout
-from legos.blocks.packed import LengthBuckets, Within
+from legos.blocks.packed import LengthBuckets
 from legos.blocks.transformer import FeedForward, SequenceStack
 from legos.settings import Settings
 
@@ -59,7 +59,7 @@ class FastformerAttention(nn.Module):
         self.key_weight = nn.Parameter(torch.randn(num_heads, width) * 0.1)
         self.transform = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, values: Tensor, within: Within) -> Tensor:
+    def forward(self, values: Tensor, within: Tensor | LengthBuckets) -> Tensor:
         """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
         projected = self.project(values)  # (..., 2D)
         if isinstance(within, LengthBuckets):
@@ -106,7 +106,7 @@ class FastformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, values: Tensor, within: Within) -> Tensor:
+    def forward(self, values: Tensor, within: Tensor | LengthBuckets) -> Tensor:
         """``(..., D)`` -> ``(..., D)``; anything finite under a mask."""
         values = self.attention_norm(values + self.dropout(self.attention(values, within)))
         result: Tensor = self.feed_forward_norm(values + self.dropout(self.feed_forward(values)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 
 _SMALLEST = 1e-16  # sum of exponentials, to which those too small for fp32 add nothing
+_UNSHIFTED = 40.0  # e to its power times a million items is far within the range of fp32
 
 
 class CrossEntropy(NamedTuple):
@@ -64,12 +65,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(states.dtype, torch.float32)
         wants_states, wants_table = context.needs_input_grad[:2]
         weight = table.to(kind)
-        longest = torch.linalg.vector_norm(weight, dim=1, dtype=exact).amax()
+        shifts = _shifts(states, weight, exact)
         state_gradient = torch.empty_like(states) if wants_states else None
         table_gradient: Tensor | None = None
         losses = states.new_zeros(len(states), dtype=exact)
         total = states.new_zeros((), dtype=exact)
-        step = max(1, max_logits // table.shape[0])
+        pages = -(-len(states) * table.shape[0] // max_logits)
+        step = max(1, -(-len(states) // max(1, pages)))  # even pages
+        room = weight.new_empty(min(step, len(states)), len(weight))  # one for all pages
         bounds = offsets[torch.arange(0, len(states) + step, step).clamp(max=len(states))].tolist()
         with torch.autocast(device, enabled=False):
             for page, begin in enumerate(range(0, len(states), step)):
@@ -80,7 +83,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     counts[:, 0], output_size=len(wanted)
                 )
                 at = owners, wanted
-                error, logits, sums = _exponentials(chunk, weight, longest, exact, at)
+                shift = None if shifts is None else shifts[begin : begin + step]
+                error, logits, sums = _exponentials(
+                    chunk, weight, shift, exact, at, room[: len(chunk)]
+                )
                 apart = sums.log()[owners, 0] - logits  # (t,)
                 total += apart.sum()
                 losses[begin : begin + step].index_add_(0, owners, apart)
@@ -121,34 +127,50 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return state_gradient, table_gradient, None, None, None
 
 
+def _shifts(states: Tensor, table: Tensor, exact: torch.dtype) -> Tensor | None:
+    """At least the largest logit of each row, ``(M, 1)``: a product of norms.
+
+    None where all are so small that exponentials need no shift.
+    """
+    longest = torch.linalg.vector_norm(table, dim=1, dtype=exact).amax()
+    bounds = longest * torch.linalg.vector_norm(states, dim=1, keepdim=True, dtype=exact)
+    return None if bool((bounds <= _UNSHIFTED).all()) else bounds
+
+
 def _exponentials(
-    states: Tensor, table: Tensor, longest: Tensor, exact: torch.dtype, at: tuple[Tensor, Tensor]
+    states: Tensor,
+    table: Tensor,
+    shift: Tensor | None,
+    exact: torch.dtype,
+    at: tuple[Tensor, Tensor],
+    room: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Exponentials of logits, each row shifted by a number of its own.
 
-    No logit is larger than the product of two norms, which costs no pass over all of them; only
-    where that is so far above them that small terms vanish is the shift the largest logit.
+    Norms bound the logits without a pass over all of them. Where the bound is so far above a row's
+    logits that small terms vanish, the shift is the row's largest logit.
 
     Args:
         states: ``(m, D)``.
         table: ``(V, D)``.
-        longest: scalar, the largest norm of a row of the table.
+        shift: ``(m, 1)``, see :func:`_shifts`.
         exact: dtype of what is given.
         at: two ``(t,)`` int64, rows and columns.
+        room: ``(m, V)`` of the states' dtype, overwritten.
 
     Returns:
-        ``(m, V)``; the shifted logits at ``at``, ``(t,)``; sums ``(m, 1)``.
+        ``(m, V)``, which may be ``room``; the shifted logits at ``at``, ``(t,)``; sums ``(m, 1)``.
     """
-    bound = -longest * torch.linalg.vector_norm(states, dim=1, keepdim=True, dtype=exact)  # (m, 1)
-    if states.dtype == exact:
-        values = torch.addmm(bound, states, table.T)
-    else:
-        values = (states @ table.T).to(exact).add_(bound)
+    values = torch.mm(states, table.T, out=room).to(exact)
+    if shift is None:
+        own = values[at]
+        return values.exp_(), own, values.sum(1, keepdim=True)
+    values.sub_(shift)
     own = values[at]
     sums = values.exp_().sum(1, keepdim=True)
     if bool((sums > _SMALLEST).all()):
         return values, own, sums
-    values = (states @ table.T).to(exact)
+    values = torch.mm(states, table.T, out=room).to(exact)
     values.sub_(values.amax(1, keepdim=True))
     own = values[at]
     return values.exp_(), own, values.sum(1, keepdim=True)

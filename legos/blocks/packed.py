@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from legos.blocks.causal import CausalBlocks
 from legos.data.batch import BatchUsers
 from legos.data.ragged import Ragged, from_lengths, join_rows, padded_aranges
 from legos.errors import ConfigError
@@ -260,9 +261,9 @@ class LengthBuckets:
         return gather(torch.cat(outputs), self._back)
 
 
-Within: TypeAlias = Tensor | LengthBuckets
-"""How sequences lie: padded under a mask, ``(B, S, D)`` and bool ``(B, S)``, or packed in
-buckets, ``(P, D)``."""
+Within: TypeAlias = Tensor | LengthBuckets | CausalBlocks
+"""How sequences lie: padded under a mask, ``(B, S, D)`` and bool ``(B, S)``, or packed, ``(P, D)``,
+in buckets, or in blocks for causal attention."""
 
 
 def in_length_buckets(

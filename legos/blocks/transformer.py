@@ -158,7 +158,7 @@ class SequenceStack(nn.Module):
         Raises:
             ConfigError: a sequence is longer than there are positions.
         """
-        real = None if isinstance(within, LengthBuckets) else within[..., None]
+        real = within[..., None] if isinstance(within, Tensor) else None
         if real is not None:
             values = values.where(real, 0.0)
         if self.positions is not None:

@@ -19,13 +19,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
+from legos.blocks.causal import CausalBlocks
 from legos.blocks.dropout import Dropout
-from legos.blocks.packed import LengthBuckets, Within, last_of_each, without_padding
+from legos.blocks.packed import Within, last_of_each, without_padding
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
 from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
-
-_BUCKETS = 2  # histories are few and short: more cost more calls than they save padding
 
 
 class SASRecConfig(UserEncoderConfig):
@@ -112,7 +111,7 @@ class SASRec(nn.Module):
         if not len(tokens.index):
             return history.new_zeros(0, history.shape[2])
         items = tokens.distinct * self.scale  # (P, D): each token is a distinct one
-        states: Tensor = self.transformer(items, LengthBuckets(tokens.numbers, _BUCKETS))
+        states: Tensor = self.transformer(items, CausalBlocks(tokens.numbers))
         return states
 
 
