@@ -13,7 +13,7 @@ from typing import Any
 from legos.command_line import CommandParser
 from legos.config.yaml_files import FAMILIES, shown
 from legos.errors import ConfigError, nearest, run_command
-from legos.metrics.ranking import larger_is_better
+from legos.metrics.names import larger_is_better
 from legos.plugins import PREFIX
 from legos.runs.find import all_runs, find_run, newest_first, runs_below
 from legos.runs.past import PastRun, remove_whole

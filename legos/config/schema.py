@@ -32,7 +32,7 @@ from legos.errors import ConfigError, nearest
 from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
-from legos.metrics.ranking import GLOBAL
+from legos.metrics.names import GLOBAL
 from legos.settings import (
     CHOICE,
     MEASURED_CONTENT,

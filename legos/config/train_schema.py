@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from legos.metrics.ranking import parse_metric
+from legos.metrics.names import parse_metric
 from legos.settings import (
     NOTHING,
     WEIGHTS,
@@ -166,7 +166,8 @@ class TrainConfig(Settings):
     patience: Annotated[Natural, WEIGHTS.from_phase("validation")] = 2
     """Epochs without improvement before training stops; 0: never."""
     metric: Annotated[MetricName, WEIGHTS.from_phase("validation")] = "GAUC"
-    """Early stopping and the best checkpoint go by it, on the valid split."""
+    """Early stopping and the best checkpoint go by it, on the valid split; it may be a sum, as
+    `Recall@20+Recall@40+nDCG@100` of CLLM4Rec's public code."""
     seed: Seed = 2023
     """Of initial weights, order, negatives and dropout."""
     checkpoint_minutes: Annotated[Positive, NOTHING] = 10.0

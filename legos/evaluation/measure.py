@@ -28,7 +28,8 @@ from legos.metrics.beyond import (
     user_subsets,
 )
 from legos.metrics.full_ranking import counted_metrics
-from legos.metrics.ranking import GLOBAL, Positives
+from legos.metrics.names import GLOBAL
+from legos.metrics.ranking import Positives
 from legos.sharing import Sharing
 from legos.workplace.workplace import Workplace
 
@@ -346,10 +347,11 @@ def _defined(
     config: RunConfig, tables: Tables, part: _Part, name: str, clicked: np.ndarray
 ) -> bool:
     """Whether a metric has a value on a split with clicks."""
-    kind = parse_metric(name).kind
-    if kind not in ("AUC", "GAUC") or config.exp.evaluate.ranking == "all":
+    metric = parse_metric(name)
+    kinds = {part.kind for part in metric.parts or (metric,)}
+    if not kinds & {"AUC", "GAUC"} or config.exp.evaluate.ranking == "all":
         return True
-    if kind == "AUC":
+    if "AUC" in kinds:
         return not bool(clicked.all())
     owners = tables.lists(part.split, "labels").rows.numpy()
     if config.data.group_by == "user":

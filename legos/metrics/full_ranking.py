@@ -17,13 +17,12 @@ import numpy as np
 
 from legos.data.ragged import from_lengths
 from legos.errors import ConfigError, DataError
+from legos.metrics.names import GLOBAL, parse_metric
 from legos.metrics.ranking import (
-    GLOBAL,
     GroupedMetrics,
     Positives,
     mean_where_defined,
     of_groups,
-    parse_metric,
 )
 
 

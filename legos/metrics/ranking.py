@@ -12,14 +12,14 @@ positive (Voorhees, TREC-8, 1999); ``MRR-all`` is the mean of one over the rank 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from legos.data.ragged import aranges
-from legos.errors import ConfigError, DataError, Diverged, nearest
+from legos.errors import DataError, Diverged
+from legos.metrics.names import Metric, parse_metric
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,13 @@ def of_groups(
     Returns:
         ``(G,)`` float64, NaN where it is undefined.
     """
+    if metric.parts:
+        terms = [
+            of_groups(part, found, clicks, sizes, capped_recall=capped_recall)
+            for part in metric.parts
+        ]
+        total: np.ndarray = np.sum(terms, axis=0)
+        return total
     longest = int(sizes.max(initial=0))
     k = longest if metric.k is None else min(metric.k, longest)
     if metric.kind in ("MRR", "HR"):
@@ -329,73 +336,3 @@ def compare_in_groups(
         equal[part] = np.add.reduceat(other == mine, starts, dtype=np.int64)
         begin = end
     return above, equal
-
-
-GLOBAL = ("AUC", "LogLoss")
-PLAIN = (*GLOBAL, "GAUC", "MRR", "MRR-all", "LRAP")
-AT_K = ("nDCG", "HR", "Recall")
-BEYOND_ACCURACY = ("novelty", "coverage", "diversity")  # more of them is not simply better
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric and its cut-off.
-
-    Attributes:
-        name: in its canonical spelling, for example ``nDCG@10``.
-        kind: the name without the cut-off.
-        k: the cut-off, or None.
-        maximize: whether larger is better.
-    """
-
-    name: str
-    kind: str
-    k: int | None
-    maximize: bool
-
-
-def parse_metric(name: str) -> Metric:
-    """Read a metric's name in any case.
-
-    Raises:
-        ConfigError: unknown, or a cut-off is missing, superfluous or not a positive whole number.
-    """
-    found = re.fullmatch(r"([A-Za-z-]+)(?:@(\d+))?", name)
-    kinds = {kind.lower(): kind for kind in (*PLAIN, *AT_K)}
-    if found is None or found[1].lower() not in kinds:
-        raise ConfigError(f"unknown metric {name!r}; {nearest(name, _examples())}")
-    kind, k = kinds[found[1].lower()], int(found[2]) if found[2] else None
-    if (kind in AT_K) != (k is not None) or k == 0:
-        expected = f"{kind}@k with k of 1 or more" if kind in AT_K else f"{kind} without a cut-off"
-        raise ConfigError(f"metric {name!r}: expected {expected}")
-    canonical = kind if k is None else f"{kind}@{k}"
-    return Metric(canonical, kind, k, maximize=kind != "LogLoss")
-
-
-def is_beyond_accuracy(name: str) -> bool:
-    """Whether a column of results is novelty, coverage or diversity: none of these is a goal."""
-    return name.split("@")[0] in BEYOND_ACCURACY
-
-
-WRITTEN = ("BLEU", "ROUGE", "accuracy", "parse rate", "complete rate")  # of texts: more is better
-ERRORS = ("RMSE", "MAE")
-
-
-def larger_is_better(name: str) -> bool | None:
-    """Which way a column of results points; None: neither way is simply better.
-
-    Raises:
-        ConfigError: it is no column of results.
-    """
-    bare = name.removeprefix("standard ")
-    if is_beyond_accuracy(name):
-        return None
-    if bare in ERRORS:
-        return False
-    if bare in WRITTEN or bare.rpartition("-")[0] in WRITTEN:
-        return True
-    return parse_metric(name).maximize
-
-
-def _examples() -> list[str]:
-    return [*PLAIN, *(f"{kind}@{k}" for kind in AT_K for k in (5, 10))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legos.metrics.ranking import parse_metric
+from legos.metrics.names import parse_metric
 from legos.reports import figures as plots
 from legos.runs.folder import OBSERVED
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from legos.config.comparison import Curve
 from legos.files import atomic_path
-from legos.metrics.ranking import is_beyond_accuracy
+from legos.metrics.names import is_beyond_accuracy
 from legos.reports.tables import ResultRow
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from legos.errors import DataError
 from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
 from legos.metrics.beyond import ALL
-from legos.metrics.ranking import is_beyond_accuracy, larger_is_better
+from legos.metrics.names import is_beyond_accuracy, larger_is_better
 from legos.records import check_record, json_lines, read_array, read_json, shown
 from legos.reports import figures as plots
 from legos.reports.curves import training_curves

@@ -19,7 +19,7 @@ from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.lm.adapt import trained_part
 from legos.lm.footprint import Counted, Footprint, Way
 from legos.metrics.beyond import ALL
-from legos.metrics.ranking import is_beyond_accuracy, larger_is_better
+from legos.metrics.names import is_beyond_accuracy, larger_is_better
 from legos.terminal import shown_bytes
 from legos.workplace.language_facts import TRAINED, language_rows
 

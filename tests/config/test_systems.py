@@ -46,6 +46,22 @@ def test_a_model_yaml_names_its_system_and_is_read_back_as_it() -> None:
     assert isinstance(bricks.bricks, ModelConfig)
 
 
+def test_the_public_code_is_shipped_as_it_was_run() -> None:
+    """20 rows on each of 8 GPUs, whose gradients are averaged; the epoch of the largest sum."""
+    words = ["--data", "amazon-beauty-random", "--exp", "cllm4rec", "--model"]
+    public, paper = (load([*words, name]) for name in ("cllm4rec_public_code", "cllm4rec"))
+    assert isinstance(public.model, Cllm4RecModel)
+    assert isinstance(paper.model, Cllm4RecModel)
+    assert public.exp.train.metric == "Recall@20+Recall@40+nDCG@100"
+    assert paper.exp.train.metric == "nDCG@100"
+    assert public.exp.train.batch_size == paper.exp.train.batch_size == 160
+    assert (public.model.mutual.weight, paper.model.mutual.weight) == (1 / 8, 1.0)
+    assert public.model.collaborative.checkpoint == "training_loss"
+    chosen = load([*words, "cllm4rec", "--item_scale", "learned", "--soft_dropout", "0.1"]).model
+    assert isinstance(chosen, Cllm4RecModel)
+    assert (chosen.item_scale, chosen.backbone.soft_dropout) == ("learned", 0.1)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

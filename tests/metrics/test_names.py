@@ -38,3 +38,24 @@ def test_a_superfluous_cut_off_is_an_error() -> None:
 def test_malformed_names_are_errors(name: str) -> None:
     with pytest.raises(ConfigError):
         parse_metric(name)
+
+
+def test_a_sum_is_written_out_and_has_the_longest_list_of_its_terms() -> None:
+    found = parse_metric("recall@20 + Recall@40+ndcg@100")
+    assert (found.name, found.k, found.maximize) == ("Recall@20+Recall@40+nDCG@100", 100, True)
+    assert [part.name for part in found.parts] == ["Recall@20", "Recall@40", "nDCG@100"]
+    assert parse_metric(found.name) == found
+    assert parse_metric("MRR+GAUC").k is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Recall@20+LogLoss", "LogLoss is no mean over groups; expected a sum of GAUC, MRR"),
+        ("Recall@20+nDGC@5", "did you mean 'nDCG@5'"),
+        ("Recall@20+", "unknown metric ''"),
+    ],
+)
+def test_a_sum_of_what_cannot_be_added_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_metric(name)

@@ -42,6 +42,16 @@ def test_a_ranking_worked_by_hand(name: str, expected: float) -> None:
     assert found.values[name] == pytest.approx(expected)
 
 
+def test_a_sum_of_metrics_is_the_sum_in_every_group() -> None:
+    groups = (([5.0, 4, 3, 2], [0, 1, 0, 1]), ([3.0, 2, 1], [1, 0, 0]), ([2.0, 1], [0, 0]))
+    names = ["Recall@1", "Recall@2", "nDCG@3"]
+    found = measure(*groups, names=[*names, "+".join(names)])
+    total = sum(found.per_group[name] for name in names)
+    assert np.array_equal(found.per_group["+".join(names)], total, equal_nan=True)
+    expected = sum(found.values[name] for name in names)
+    assert found.values["+".join(names)] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from legos.blocks.dropout import Dropout
 from legos.data.ragged import Ragged
 from legos.data.rows import pack
 from legos.errors import ConfigError, DataError
@@ -35,7 +36,10 @@ class SoftTables(nn.Module):
     Attributes:
         user: ``(I, D)`` embedding.
         item: ``(J, D)`` embedding, whose weight is the item head's too.
+        log_scale: logarithm of what scores of items are multiplied by, where that learns.
     """
+
+    log_scale: nn.Parameter | None
 
     def __init__(
         self,
@@ -52,6 +56,11 @@ class SoftTables(nn.Module):
         with torch.no_grad():
             for table in (self.user, self.item):
                 table.weight.normal_(0.0, std, generator=generator)
+        self.register_parameter("log_scale", None)
+
+    def learn_scale(self, initial: float) -> None:
+        """Let what scores of items are multiplied by learn with the tables."""
+        self.log_scale = nn.Parameter(torch.tensor(initial).log())
 
 
 class SoftPromptBackbone(nn.Module):
@@ -61,6 +70,7 @@ class SoftPromptBackbone(nn.Module):
         model: of transformers, with or without a language-modelling head.
         row_tokens: packed sequences lie in rows of this many tokens.
         temperature: scores of words are divided by it.
+        soft_dropout: rate on the vectors of users and items that it reads.
 
     Attributes:
         width: D of token vectors and of states.
@@ -74,7 +84,14 @@ class SoftPromptBackbone(nn.Module):
             matrix product.
     """
 
-    def __init__(self, model: Any, *, row_tokens: int = 128, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        row_tokens: int = 128,
+        temperature: float = 1.0,
+        soft_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         _refuse_unusual_head(model)
         self.encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
@@ -83,6 +100,7 @@ class SoftPromptBackbone(nn.Module):
         self.model = model if self.encoder_decoder else model.base_model
         self.head = None if head is None or head.weight is table else head
         self.row_tokens, self.temperature = row_tokens, temperature
+        self.soft_dropout = Dropout(soft_dropout)
         self.words, self.width = table.shape
         output = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
         if output != self.width:
@@ -132,6 +150,7 @@ class SoftPromptBackbone(nn.Module):
         items = (flat >= known.first_item).nonzero()[:, 0]
         of_users = tables.user(flat[users] - known.first_user)
         soft = torch.cat([of_users, tables.item(flat[items] - known.first_item)])
+        soft = self.soft_dropout(soft)
         vectors = vectors.index_put((torch.cat([users, items]),), soft.to(vectors.dtype))
         return vectors.view(*ids.shape, self.width)
 

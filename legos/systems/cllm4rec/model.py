@@ -51,11 +51,20 @@ class Cllm4Rec(nn.Module):
         super().__init__()
         self.backbone, self.settings = backbone, settings
         self.collaborative, self.content = collaborative, content
+        self._scale = initial_item_scale(backbone, settings)
+        if settings.item_scale == "learned":
+            collaborative.learn_scale(self._scale)
 
     @property
     def item_head(self) -> Tensor:
         """``(J, D)`` what scores items: the collaborative item table itself, without a bias."""
         return self.collaborative.item.weight
+
+    @property
+    def item_scale(self) -> Tensor | float:
+        """What scores of items are multiplied by."""
+        learned = self.collaborative.log_scale
+        return self._scale if learned is None else learned.exp()
 
     def learning(self, side: Side) -> dict[str, nn.Parameter]:
         """What learns in a step, by name: a side's tables, and what of the backbone is trained."""
@@ -102,7 +111,7 @@ class Cllm4Rec(nn.Module):
     def item_scores(self, states: Tensor) -> Tensor:
         """``(..., D)`` -> fp32 ``(..., J)``, under autocast too: 16 bits make items equal."""
         with torch.autocast(states.device.type, enabled=False):
-            return states.float() @ self.item_head.float().T
+            return (states.float() * self.item_scale) @ self.item_head.float().T
 
     def _language_step(
         self, batch: PromptBatch, own: SoftTables, other: SoftTables | None
@@ -112,9 +121,8 @@ class Cllm4Rec(nn.Module):
         if own is self.collaborative:
             with torch.autocast(states.device.type, enabled=False):  # as item_scores
                 first, table = own.vocabulary.first_item, own.item.weight
-                likelihood = next_token_likelihood(
-                    states.float(), tokens, positions, table, first=first
-                )
+                states = states.float() * self.item_scale
+                likelihood = next_token_likelihood(states, tokens, positions, table, first=first)
         else:
             states, table = states * self.backbone.output_scale, self.backbone.output_table
             likelihood = next_token_likelihood(states, tokens, positions, table)
@@ -222,7 +230,10 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
     if settings.layers is not None:
         keep_layers(model, settings.layers, cut=settings.cut)
     backbone = SoftPromptBackbone(
-        model, row_tokens=settings.row_tokens, temperature=settings.temperature
+        model,
+        row_tokens=settings.row_tokens,
+        temperature=settings.temperature,
+        soft_dropout=settings.soft_dropout,
     )
     choose_trained(backbone.model, settings)
     if backbone.head is not None and settings.train != "full":
@@ -230,21 +241,19 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
     return backbone
 
 
-def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
-    """Standard deviation of fresh users and items.
+def initial_item_scale(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
+    """What scores of items are multiplied by before anything is trained."""
+    scaled = backbone.encoder_decoder and settings.item_scale in ("auto", "learned")
+    inverse = scaled or settings.item_scale == "inverse_sqrt_width"
+    return float(backbone.width**-0.5) if inverse else 1.0
 
-    Raises:
-        ConfigError: the model's configuration has no initializer_range.
-    """
+
+def soft_std(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
+    """Standard deviation of fresh users and items."""
     if isinstance(settings.soft_init, float):
         return settings.soft_init
-    if settings.soft_init == "token_table":
-        return float(backbone.token_table.detach().float().std())
     config = backbone.model.config
     std = getattr(config, "initializer_range", getattr(config, "init_std", None))
-    if std is None:
-        raise ConfigError(
-            f"soft_init: {type(backbone.model).__name__} has no initializer_range; give "
-            "token_table or a number"
-        )
+    if settings.soft_init == "token_table" or std is None:
+        return float(backbone.token_table.detach().float().std())
     return float(std)

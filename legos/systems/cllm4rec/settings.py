@@ -18,6 +18,7 @@ from legos.settings import (
     CONTENT,
     NOTHING,
     Count,
+    Dropout,
     LessMemory,
     NotNegative,
     Positive,
@@ -69,6 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SoftPromptSettings(BackboneSettings):
     """What is made of the language model."""
 
+    added: ClassVar[frozenset[str]] = BackboneSettings.added | {"soft_dropout"}
     layers: Annotated[Count | None, LessMemory(5)] = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
@@ -81,6 +83,9 @@ class SoftPromptSettings(BackboneSettings):
     """r of LoRA."""
     lora_alpha: Alpha = 32.0
     """Adapters count alpha / r times."""
+    soft_dropout: Dropout = 0.0
+    """Of vectors of users and items where they are read, beside the language model's own dropout
+    (0.1 in GPT-2 and T5, none in SmolLM2)."""
     row_tokens: Annotated[Count, LessMemory(4)] = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 
@@ -165,6 +170,7 @@ class MutualSettings(Settings):
 class Cllm4RecConfig(Settings):
     """One CLLM4Rec."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"item_scale"})
     preset: Annotated[Preset, NOTHING] = "paper"
     """Sets everything below in which the paper and its public code differ and that is not given."""
     wording: Preset = "paper"
@@ -172,8 +178,13 @@ class Cllm4RecConfig(Settings):
     score_first_main: bool = True
     """Also predict the first token after a prompt, from the prompt's last."""
     soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
-    """Standard deviation of fresh users and items: the backbone's setting, that of its token table
-    (T5's is 1), or a number."""
+    """Standard deviation of fresh users and items: the backbone's setting (where it has none, as
+    T5, that of its token table), that of its token table (1 in a fresh T5), or a number."""
+    item_scale: Literal["auto", "none", "inverse_sqrt_width", "learned"] = "auto"
+    """What scores of items are multiplied by: nothing; D^-.5, as T5 does with those of words; a
+    factor that learns with the collaborative tables. `auto`: D^-.5 where the language model has an
+    encoder (T5), whose vectors are so large that a softmax of bare products begins far from
+    uniform; else nothing. `learned` begins at that."""
     max_length: Annotated[Count, LessMemory(3)] = 1024
     """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -222,7 +233,7 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
     training: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "lr": 1e-3,
-        "batch_size": 20,
+        "batch_size": 160,
         "patience": 0,
         "weight_decay": 0.0,
         "warmup": 0.0,
