@@ -105,14 +105,26 @@ def test_a_comparison_draws_its_rows_over_their_number(tmp_path: Path) -> None:
     assert (folder / "curve-test.png").is_file()
 
 
-def test_rows_of_the_shipped_sensitivity_analysis_lie_on_its_curve() -> None:
-    config = load_run_config(["--data", "amazon-musical-random", "--exp", "cllm4rec-lambda"])
+@pytest.mark.parametrize(
+    ("exp", "stem", "weights"),
+    [
+        ("cllm4rec-lambda", "lambda-", [0, 0.1, 1, 10, 100, 1000]),
+        ("cllm4rec-lambda-public", "public-", [0, 0.0001, 0.001, 0.01, 0.125, 1]),
+    ],
+)
+def test_rows_of_the_shipped_sensitivity_analyses_lie_on_their_curves(
+    exp: str, stem: str, weights: list[float]
+) -> None:
+    words = ["--data", "amazon-musical-random", "--exp", exp, "--seeds", "[1, 2]"]
+    config = load_run_config(words)
     curve = comparison_curve(config)
     assert curve is not None
-    assert list(curve.values.values()) == [0, 0.1, 1, 10, 100, 1000]
-    assert [float(name.removeprefix("lambda-")) for name in curve.values] == list(
-        curve.values.values()
-    )
+    assert list(curve.values.values()) == weights
+    assert [float(name.removeprefix(stem)) for name in curve.values] == weights
+    rows = config.rows()
+    assert all(len(row.runs) == 2 for row in rows)  # a run each seed
+    reductions = {row.runs[0].model.mutual.reduction for row in rows}  # type: ignore[attr-defined]
+    assert reductions == {"public_code" if stem == "public-" else "paper"}
 
 
 @pytest.mark.parametrize(
