@@ -72,4 +72,4 @@ class Described(Mapping[str, dict[str, str]]):
 
 def text_block(items: Sequence[Mapping[str, str]], fields: Sequence[str]) -> TextBlock:
     """The fields of items as rows of texts, "" where one is missing."""
-    return TextBlock([described.get(name, "") for described in items for name in fields])
+    return TextBlock([each.get(name, "").encode() for each in items for name in fields])

@@ -7,19 +7,13 @@ and the same errors.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
@@ -29,14 +23,15 @@ from legos.errors import DataError
 from legos.files import LONGEST_LINE
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
+from process.block_workers import BlockWorkers, Waiting
 from process.json_lines import Row, parse_line, refuse_empty, refuse_missing
 from process.opening import BAD_GZIP, damaged_gzip, decompressed
 
 BLOCK = 1 << 22  # bytes; changes memory and speed, not results
 _PIECE = 1 << 20
 _FIRST_BLOCK = 1 << 16  # another kind of file is refused early
-_LOOK_AFTER_PARENT = 1.0  # seconds
 _EXACT = 18  # decimal digits of a whole number that orjson never rounds
+_HIGH, _DIGITS = np.uint64(0xF0F0F0F0F0F0F0F0), np.uint64(0x3030303030303030)  # of eight bytes
 
 Kind = Any
 """What the first lines of a file tell about all of them."""
@@ -66,7 +61,7 @@ class Lines:
     notes: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Row]:
-        long = _lines_with_long_numbers(self.content)
+        long = lines_with_long_numbers(self.content)
         for number, text in enumerate(self.content.split(b"\n")):
             if not text or text.isspace():
                 continue
@@ -75,30 +70,46 @@ class Lines:
                 values = None if number in long else orjson.loads(text)
             except ValueError:
                 values = None
-            line = self.first + number
-            if type(values) is not dict:
-                try:
-                    values = parse_line(self.path, line, text, self.python_too, self.notes)
-                except BadLine as error:
-                    self.refuse(error)
-                    continue
-            yield Row(self.path, line, values, text)
+            if type(values) is dict:
+                yield Row(self.path, self.first + number, values, text)
+            elif (row := self.row(number, text)) is not None:
+                yield row
+
+    def row(self, number: int, text: bytes) -> Row | None:
+        """A line as the reader of lines sees it; None, and an error, where it holds no object.
+
+        Args:
+            number: of the line in the block, from 0.
+            text: its bytes.
+        """
+        line = self.first + number
+        try:
+            values = parse_line(self.path, line, text, self.python_too, self.notes)
+        except BadLine as error:
+            self.refuse(error)
+            return None
+        return Row(self.path, line, values, text)
 
     def refuse(self, error: BadLine, about: str = "") -> None:
         """Count the line just yielded as one that cannot be read; ``about``: an item, say."""
         self.errors.append((self.read, error, about))
 
 
-def _lines_with_long_numbers(content: bytes) -> frozenset[int]:
+def lines_with_long_numbers(content: bytes) -> frozenset[int]:
     """Which lines, from 0, hold more digits in a row than are exact in every parser."""
     letters = np.frombuffer(content, dtype=np.uint8)
-    run = (letters - np.uint8(ord("0"))) < 10  # of digits; wraps below "0"
-    length = 1
-    while length <= _EXACT:  # run[i]: `length` digits begin at i
-        step = min(length, _EXACT + 1 - length)
-        run = run[:-step] & run[step:]
-        length += step
-    places = np.flatnonzero(run)
+    words = letters[: len(letters) // 8 * 8].view("<u8")
+    # so many digits fill at least one of the words; ":;<=>?" look like digits here
+    places = np.flatnonzero((words & _HIGH) == _DIGITS) * 8
+    places = places[letters[np.minimum(places + 11, len(letters) - 1)] >> 4 == 3]
+    if not len(places):
+        return frozenset()
+    around = places[:, None] + np.arange(-7, _EXACT + 1)
+    digits = letters[np.clip(around, 0, len(letters) - 1)] - np.uint8(ord("0")) < 10
+    digits &= (around >= 0) & (around < len(letters))
+    before = np.cumprod(digits[:, 6::-1], axis=1).sum(axis=1)
+    after = np.cumprod(digits[:, 7:], axis=1).sum(axis=1)
+    places = places[(after >= 8) & (before + after > _EXACT)]
     if not len(places):
         return frozenset()
     ends = np.flatnonzero(letters == ord("\n"))
@@ -145,7 +156,7 @@ def read_blocks(
         return parsed.part
 
     with ExitStack() as stack:
-        workers = _Workers(stack, processes)
+        workers = BlockWorkers(stack, processes, block + _PIECE)
         for path in paths:
             blocks = partial(_blocks, path, python_too=python_too, size=block)
             before = bad.lines
@@ -159,23 +170,25 @@ def _of_file(
     purpose: str,
     parse: Parse[Part],
     blocks_of: Callable[[IO[bytes]], Iterator[Lines | DataError]],
-    workers: _Workers,
+    workers: BlockWorkers,
     counted: Callable[[_Parsed[Part]], Part],
 ) -> Iterator[Part]:
     refuse_missing(path)
     kind: Kind = None
-    waiting: deque[Future[_Parsed[Part]]] = deque()
+    waiting: deque[Waiting[_Parsed[Part]]] = deque()
     damage = None
     with path.open("rb") as raw, progress_bar(purpose, path.stat().st_size, percent=True) as bar:
         for lines in blocks_of(raw):
             if isinstance(lines, DataError):
                 damage = lines
-            elif kind is None:
-                parsed = _parse(parse, lines, None)
-                kind = parsed.kind
-                yield counted(parsed)
             else:
-                waiting.append(workers.submit(parse, lines, kind))
+                work = partial(_parse, parse, kind, path, lines.first, lines.python_too)
+                if kind is None:
+                    parsed = work(lines.content)
+                    kind = parsed.kind
+                    yield counted(parsed)
+                else:
+                    waiting.append(workers.submit(work, lines.content))
             if len(waiting) > workers.ahead:
                 yield counted(workers.result(waiting.popleft()))
             bar.move(raw.tell())
@@ -206,56 +219,12 @@ class _Parsed(Generic[Part]):
         bad.notes.update(self.notes)
 
 
-def _parse(parse: Parse[Part], lines: Lines, kind: Kind) -> _Parsed[Part]:
+def _parse(
+    parse: Parse[Part], kind: Kind, path: Path, first: int, python_too: bool, content: bytes
+) -> _Parsed[Part]:
+    lines = Lines(path, first, content, python_too)
     part, kind = parse(lines, kind)
     return _Parsed(part, kind, lines.read, lines.errors, lines.notes)
-
-
-def _follow_parent(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone, even by a kill."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_AFTER_PARENT)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-class _Workers:
-    """Processes that parse, started for the first block that they get.
-
-    They are forked, so no script needs a guard around its main part; torch is not used in them.
-    """
-
-    def __init__(self, stack: ExitStack, processes: int) -> None:
-        self.ahead = 2 * processes if processes > 1 else 0
-        self._stack, self._processes = stack, processes
-        self._pool: ProcessPoolExecutor | None = None
-
-    def submit(self, parse: Parse[Part], lines: Lines, kind: Kind) -> Future[_Parsed[Part]]:
-        if self._processes == 1:
-            done: Future[_Parsed[Part]] = Future()
-            done.set_result(_parse(parse, lines, kind))
-            return done
-        if self._pool is None:
-            context = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(
-                self._processes, context, _follow_parent, (os.getpid(),)
-            )
-            self._stack.callback(self._pool.shutdown, cancel_futures=True)
-        return self._pool.submit(_parse, parse, lines, kind)
-
-    @staticmethod
-    def result(parsed: Future[_Parsed[Part]]) -> _Parsed[Part]:
-        try:
-            return parsed.result()
-        except BrokenProcessPool:
-            raise DataError(
-                "a process that reads was ended from outside, as happens when memory runs out; run "
-                "the same command again"
-            ) from None
 
 
 def _blocks(

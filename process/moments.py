@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
+import numpy as np
+
 from legos.settings import LARGEST, LARGEST_SEED
 from process.json_lines import Row
 
@@ -50,6 +52,22 @@ def read_moment(row: Row, key: str, notes: Counter[str], *, milliseconds: bool =
     if not 0 <= seconds <= LATEST:
         raise row.bad(key, "a time between 1970 and now")
     return seconds
+
+
+def plain_moments(times: np.ndarray, *, milliseconds: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What ``read_moment`` makes of whole numbers in the declared unit, without a note.
+
+    Args:
+        times: ``(n,)`` int64.
+        milliseconds: the source's documentation says so.
+
+    Returns:
+        ``(n,)`` int64 Unix seconds, and ``(n,)`` bool: which of them are plain.
+    """
+    if not milliseconds:
+        return times, (times >= 0) & (times < LATEST)
+    seconds = times // 1000
+    return seconds, (times >= _MILLISECONDS) & (seconds < LATEST)
 
 
 def _number(row: Row, key: str, notes: Counter[str], milliseconds: bool) -> int:

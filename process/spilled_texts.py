@@ -105,8 +105,7 @@ class SpilledTexts:
 class TextBlock:
     """Texts that go to disk together: their bytes, and ``lengths``, uint32, row after row."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        encoded = [text.encode("utf-8") for text in texts]
+    def __init__(self, encoded: Sequence[bytes]) -> None:
         self.lengths = np.fromiter(map(len, encoded), dtype=np.uint32, count=len(encoded))
         self.content = b"".join(encoded)
 

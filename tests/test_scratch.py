@@ -24,7 +24,7 @@ TEXTS = st.lists(st.tuples(st.text(max_size=9), st.text(max_size=3)), max_size=2
 def test_texts_come_back_in_any_order(rows: list[tuple[str, str]], data: st.DataObject) -> None:
     texts, cut = SpilledTexts(("a", "b")), data.draw(st.integers(0, len(rows)))
     for part in (rows[:cut], rows[cut:]):
-        texts.add(TextBlock([text for row in part for text in row]))
+        texts.add(TextBlock([text.encode() for row in part for text in row]))
     wanted = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=20)) if rows else []
     columns = texts.columns(np.array(wanted, dtype=np.int64))
     for number, name in enumerate(("a", "b")):

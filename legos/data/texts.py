@@ -12,6 +12,8 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 _LEVELS = 4  # how often a text may have been escaped
 _BLOCKS = (  # a person sees a gap where they stand
     "address article aside blockquote body br caption center dd div dl dt fieldset figure footer "
@@ -34,6 +36,8 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_BLANK, _DELETE = np.uint8(0x20), np.uint8(0x7F)
+_CACHED = 1 << 17  # bytes looked at together
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile(r"[\u00ad\u200b\u2060\ufeff]")
 
@@ -56,6 +60,33 @@ def one_line(text: str) -> str:
             return text  # as most are; a blank is the only white space that is printable
         return " ".join(text.split())
     return " ".join(plain_text(text).split())
+
+
+def one_lines(texts: Sequence[str]) -> list[bytes]:
+    """``one_line`` of each text in UTF-8; texts that are so already are told by their bytes."""
+    encoded = list(map(str.encode, texts))
+    letters = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+    firsts = np.append(0, ends[:-1])[ends > np.append(0, ends[:-1])]
+    lasts = np.append(firsts[1:], len(letters))[: len(firsts)] - 1
+    edges = np.concatenate((firsts, lasts))
+    places = [edges[letters[edges] == _BLANK]]
+    for first in range(0, len(letters), _CACHED):
+        part = letters[first : first + _CACHED + 1]  # two blanks may lie on both sides
+        places.append(first + np.flatnonzero(_doubtful(part)))
+    for row in np.unique(np.searchsorted(ends, np.concatenate(places), side="right")).tolist():
+        encoded[row] = one_line(texts[row]).encode()
+    return encoded
+
+
+def _doubtful(letters: np.ndarray) -> np.ndarray:
+    """``(n,)`` bool: bytes without which a text is on one line and has no markup."""
+    found = (letters - _BLANK) >= _DELETE - _BLANK  # wraps below a blank; no ASCII, or controls
+    found |= letters == ord("&")
+    found |= letters == ord("<")
+    blank = letters == _BLANK
+    found[1:] |= blank[1:] & blank[:-1]
+    return found
 
 
 def join_texts(columns: Iterable[Sequence[str]]) -> list[str]:

@@ -6,22 +6,28 @@ They are read once. Texts go to disk until it is known which reviews pass the fi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from legos.data.texts import one_lines
 from process.bad_lines import BadLine, BadLines
 from process.interactions.rows import Collector, Interactions
 from process.json_blocks import Lines, read_blocks
+from process.json_columns import MISSING, LineColumns
 from process.json_lines import Row
-from process.moments import UNKNOWN_TIME, read_moment
+from process.moments import UNKNOWN_TIME, plain_moments, read_moment
 from process.spilled_texts import SpilledTexts, TextBlock
+from process.ties import line_hashes
 
 MOST_STARS = 5
 TEXTS = ("review", "headline")
+_TEXT, _WHOLE, _NUMBER = frozenset([str]), frozenset([int]), frozenset([int, float])
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class ReviewFormat:
     review: str
     headline: str
     milliseconds: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.user, self.item, self.rating, self.time, self.review, self.headline
 
 
 FORMATS = (
@@ -120,20 +131,78 @@ def parse_reviews(
     lines: Lines, known: ReviewFormat | None
 ) -> tuple[tuple[Collector, TextBlock], ReviewFormat | None]:
     """The reviews of a block; ``known``: the release of the file, told by its first lines."""
-    found, texts = list[tuple[str, str, float, int, bytes]](), list[str]()
+    if known is not None:
+        return _by_columns(lines, known), known
+    found = list[_Review]()
     for row in lines:
         try:
             known = known or detect_format(row)
-            user, item = row.id(known.user), row.id(known.item)
-            rating = _rating(row, known)
-            time = read_moment(row, known.time, lines.notes, milliseconds=known.milliseconds)
-            written = row.text(known.review), row.text(known.headline)
+            found.append(_review(row, known, lines.notes))
         except BadLine as error:
             lines.refuse(error)
-        else:
-            found.append((user, item, rating, time, row.content))
-            texts += written
-    return (Collector.of_rows(found), TextBlock(texts)), known
+    users, items, ratings, times, contents, texts = zip(*found, strict=True) if found else [()] * 6
+    written = TextBlock([text.encode() for pair in texts for text in pair])
+    return (Collector.of_columns(users, items, ratings, times, b"".join(contents)), written), known
+
+
+def _by_columns(lines: Lines, known: ReviewFormat) -> tuple[Collector, TextBlock]:
+    """The reviews of a block, plain lines all at once."""
+    rows = LineColumns(lines, known.keys)
+    users, items = rows.ids(known.user), rows.ids(known.item)
+    ratings, times = _ratings(rows, known), _times(rows, known)
+    columns = [rows.values(key, _TEXT, "") for key in (known.review, known.headline)]
+    texts = one_lines(list(chain.from_iterable(zip(*columns, strict=True))))
+    raw, kept = rows.raw, ~rows.odd
+    for at, row in rows.one_by_one():
+        try:
+            read = _review(row, known, lines.notes)
+        except BadLine as error:
+            lines.refuse(error)
+            continue
+        kept[at] = True
+        users[at], items[at], ratings[at], times[at] = read[:4]
+        texts[len(TEXTS) * at : len(TEXTS) * (at + 1)] = map(str.encode, read.texts)
+    if not kept.all():
+        users, items = list(compress(users, kept)), list(compress(items, kept))
+        raw = list(compress(raw, kept))
+        ratings, times = ratings[kept], times[kept]
+        texts = list(compress(texts, np.repeat(kept, len(TEXTS))))
+    found = Collector.of_columns(users, items, ratings, times, line_hashes(raw))
+    return found, TextBlock(texts)
+
+
+class _Review(NamedTuple):
+    """What a line says; ``content`` is its hash."""
+
+    user: str
+    item: str
+    rating: float
+    time: int
+    content: bytes
+    texts: tuple[str, str]
+
+
+def _review(row: Row, known: ReviewFormat, notes: Counter[str]) -> _Review:
+    user, item, rating = row.id(known.user), row.id(known.item), _rating(row, known)
+    time = read_moment(row, known.time, notes, milliseconds=known.milliseconds)
+    texts = row.text(known.review), row.text(known.headline)
+    return _Review(user, item, rating, time, row.content, texts)
+
+
+def _ratings(rows: LineColumns, known: ReviewFormat) -> np.ndarray:
+    """``(n,)`` float64 stars, NaN = unknown."""
+    found = np.array(rows.values(known.rating, _NUMBER, math.nan), dtype=np.float64)
+    found[found == 0] = math.nan
+    rows.odd |= ~(((found > 0) & (found <= MOST_STARS)) | np.isnan(found))
+    return found
+
+
+def _times(rows: LineColumns, known: ReviewFormat) -> np.ndarray:
+    """``(n,)`` int64 Unix seconds, -1 = unknown."""
+    found = np.array(rows.values(known.time, _WHOLE, MISSING), dtype=np.int64)
+    seconds, plain = plain_moments(found, milliseconds=known.milliseconds)
+    rows.odd |= ~(plain | (found == MISSING))
+    return np.where(found == MISSING, UNKNOWN_TIME, seconds)
 
 
 def _rating(row: Row, known: ReviewFormat) -> float:

@@ -134,7 +134,9 @@ def parse_ratings(
         if sign := filters.sign(rating):
             found.append((user, str(book), sign, time, row.content))
     counts = {"neutral": neutral, "unrated": unrated, "undated": undated}
-    return (Collector.of_rows(found), counts), True
+    users, items, ratings, times, contents = zip(*found, strict=True) if found else [()] * 5
+    part = Collector.of_columns(users, items, ratings, times, b"".join(contents))
+    return (part, counts), True
 
 
 def _can_pass(

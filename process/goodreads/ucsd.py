@@ -152,7 +152,7 @@ def parse_books(lines: Lines, _: None) -> tuple[tuple[list[str], TextBlock], boo
         else:
             books.append(book)
             texts += found
-    return (books, TextBlock(texts)), True
+    return (books, TextBlock(list(map(str.encode, texts)))), True
 
 
 def _fullness(fields: Mapping[str, str]) -> tuple[int, int, tuple[str, ...]]:

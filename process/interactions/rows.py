@@ -165,15 +165,21 @@ class Collector:
         self.content += content
 
     @classmethod
-    def of_rows(cls, rows: Sequence[tuple[str, str, float, int, bytes]]) -> Collector:
-        """What ``add`` makes of user, item, rating, time and content of each row, but faster."""
+    def of_columns(
+        cls,
+        users: Sequence[str],
+        items: Sequence[str],
+        rating: Sequence[float] | np.ndarray,
+        time: Sequence[int] | np.ndarray,
+        content: bytes,
+    ) -> Collector:
+        """What ``add`` makes of all rows, but faster."""
         found = cls()
-        if rows:
-            users, items, ratings, times, contents = zip(*rows, strict=True)
-            found.user = array("i", _numbers(found.users, users))
-            found.item = array("i", _numbers(found.items, items))
-            found.rating, found.time = array("f", ratings), array("q", times)
-            found.content = bytearray(b"".join(contents))
+        found.user = array("i", _numbers(found.users, users))
+        found.item = array("i", _numbers(found.items, items))
+        found.rating.frombytes(np.asarray(rating, dtype=np.float32).tobytes())
+        found.time.frombytes(np.asarray(time, dtype=np.int64).tobytes())
+        found.content = bytearray(content)
         return found
 
     def extend(self, later: Collector) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legos.data.texts import one_line, plain_text
+from legos.data.texts import one_line, one_lines, plain_text
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,14 @@ def test_hostile_texts_take_no_longer_than_their_length() -> None:
     for part in ('<a "', "<a ", "<!--", "<script>", "&amp;", "<b>", "<a x='", "<br "):
         plain_text(part * 5_000)
     assert time.perf_counter() - begin < 20
+
+
+TEXTS = st.lists(st.text(st.sampled_from("ab  <>&;\n\t\x7f\u00a0é😀"), max_size=9), max_size=20)
+
+
+@pytest.mark.parametrize("together", [1, 4, 1 << 17])
+@given(texts=TEXTS)
+def test_many_texts_become_what_each_alone_becomes(texts: list[str], together: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("legos.data.texts._CACHED", together)
+        assert one_lines(texts) == [one_line(text).encode() for text in texts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from legos.errors import DataError
 from process.amazon.reviews import read_reviews
 from process.bad_lines import BadLine, BadLines
-from process.json_blocks import Lines, read_blocks
+from process.json_blocks import Lines, lines_with_long_numbers, read_blocks
 from process.json_lines import read_json_lines
 from tests.process.amazon.amazon_files import review_2014, review_2023, write_json_lines
 
@@ -58,6 +59,11 @@ def objects(lines: Lines, kind: Any) -> tuple[list[str], bool]:
         else:
             found.append(repr((row.at, row.values, row.content)))
     return found, True
+
+
+def lengths(lines: Lines, kind: Any) -> tuple[list[tuple[int, bytes]], bool]:
+    """Of every text, with ten times as many bytes."""
+    return [(len(row.values["a"]), bytes(10 * len(row.values["a"]))) for row in lines], True
 
 
 def by_lines(path: Path, bad: BadLines, python_too: bool) -> list[str]:
@@ -108,6 +114,24 @@ def test_two_processes_give_what_one_gives(
     lines: list[bytes], block: int, python_too: bool
 ) -> None:
     agree(b"{}\n" + b"\n".join(lines), block, 2, python_too)
+
+
+DIGITS = st.sampled_from(["1", "0123456789", "1" * 17, "1" * 20, ":", "x", "\n"])
+
+
+@settings(max_examples=300)
+@given(st.lists(DIGITS, max_size=30))
+def test_numbers_that_a_parser_may_round_are_found_wherever_they_are(parts: list[str]) -> None:
+    lines = "".join(parts).split("\n")
+    expected = {number for number, line in enumerate(lines) if re.search("[0-9]{19}", line)}
+    assert lines_with_long_numbers("\n".join(lines).encode()) == expected
+
+
+def test_blocks_and_results_larger_than_the_shared_memory_arrive(tmp_path: Path) -> None:
+    rows = [{"a": "x" * size} for size in (1, 10, 2_000_000, 10, 20)]
+    path = write_json_lines(tmp_path / "lines.json", rows)
+    parts = list(read_blocks([path], "x", lengths, BadLines(), processes=2, block=100_000))
+    assert [length for part in parts for length, _ in part] == [1, 10, 2_000_000, 10, 20]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
