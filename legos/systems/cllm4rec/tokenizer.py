@@ -119,6 +119,20 @@ class SoftTokenizer:
         ids: list[int] = self.encode_batch([text]).values.tolist()
         return ids
 
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of one text, spelled out: users and items, and words as their tokenizer has
+        them (GPT-2's `Ġ` is a blank)."""
+        known = self.vocabulary
+
+        def spelled(number: int) -> str:
+            if number >= known.first_item:
+                return f"item_{number - known.first_item}"
+            if number >= known.first_user:
+                return f"user_{number - known.first_user}"
+            return str(self._base.id_to_token(number))
+
+        return [spelled(number) for number in self.encode(text)]
+
     def encode_batch(self, texts: Sequence[str]) -> Ragged:
         """Token ids of many texts: int32, packed, one row a text.
 
