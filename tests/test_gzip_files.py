@@ -1,16 +1,23 @@
-"""Gzip files that stand for far more than they hold are refused."""
+"""Gzip files that are damaged, or stand for far more than they hold, are refused."""
 
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import legos.files
 from legos.errors import DataError
-from legos.files import BoundedGzip
+from legos.files import BoundedGzip, BoundedZlib
 from legos.lm.token_vectors import text_file_token_vectors
+from process.bad_lines import BadLines
+from process.json_blocks import Lines
+from process.json_blocks import read_blocks as read_json_blocks
 from process.json_lines import read_json_lines
 from process.tsv import read_blocks
 
@@ -33,6 +40,77 @@ def test_a_gzip_file_of_texts_is_read_as_gzip_reads_it(tmp_path: Path) -> None:
         assert list(BoundedGzip(path, raw)) == lines
     with path.open("rb") as raw:
         assert BoundedGzip(path, raw).read() == b"".join(lines)
+
+
+def counted(lines: Lines, _: Any) -> tuple[int, bool]:
+    return len(list(lines)), True
+
+
+def by_lines(path: Path) -> object:
+    return list(read_json_lines([path], "reading", bad=BadLines(1)))
+
+
+def by_blocks(path: Path) -> object:
+    return list(read_json_blocks([path], "reading", counted, BadLines(1)))
+
+
+UNPACKERS = pytest.mark.parametrize("unpacker", sorted({BoundedZlib, BoundedGzip}, key=repr))
+TEXT = b"".join(b'{"a": %d}\n' % (number * 7919 % 10_007) for number in range(3000))
+WHOLE = gzip.compress(TEXT, mtime=0)
+DAMAGED = {
+    "cut short": WHOLE[: len(WHOLE) // 2],
+    "without an end": WHOLE[:-8],
+    "other bytes": WHOLE[:5000] + bytes(100) + WHOLE[5100:],
+    "no such block": WHOLE[:10] + b"\xff" * 50 + WHOLE[10:],
+    "another checksum": WHOLE[:-8] + bytes(4) + WHOLE[-4:],
+    "another length": WHOLE[:-4] + bytes(4),
+    "no gzip behind it": WHOLE + b"further",
+    "another method": WHOLE[:2] + b"\x09" + WHOLE[3:],
+}
+
+
+@UNPACKERS
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("read", [by_lines, by_blocks])
+def test_damage_is_told_with_file_and_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unpacker: type[BoundedZlib],
+    damage: str,
+    read: Callable[[Path], object],
+) -> None:
+    monkeypatch.setattr("process.opening.BoundedGzip", unpacker)
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(DAMAGED[damage])
+    expected = (
+        r"a\.json\.gz:\d+: the gzip file is damaged or cut short after line \d+ \(.+\); fetch"
+    )
+    with pytest.raises(DataError, match=expected):
+        read(path)
+
+
+@UNPACKERS
+def test_several_members_and_empty_ones_are_one_text(
+    tmp_path: Path, unpacker: type[BoundedZlib]
+) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(WHOLE + gzip.compress(b"") + WHOLE + bytes(20))  # zeros may follow
+    with path.open("rb") as raw:
+        assert unpacker(path, raw).read() == TEXT * 2
+    with path.open("rb") as raw:
+        assert list(unpacker(path, raw)) == TEXT.splitlines(keepends=True) * 2
+
+
+WITHOUT = """
+import sys
+sys.modules["isal"] = None
+from legos.files import BoundedGzip, BoundedZlib
+assert BoundedGzip is BoundedZlib
+"""
+
+
+def test_without_isal_zlib_unpacks() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT], check=True)
 
 
 @pytest.mark.slow
