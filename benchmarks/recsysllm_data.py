@@ -18,8 +18,9 @@ from legos.lm.locate import locate, packaged
 from legos.lm.settings import LanguageModelSource
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone
+from legos.systems.recsysllm.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.positions import Examples
-from legos.systems.recsysllm.prompts import Catalogue, builtin_prompts, item_names
+from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import DecoderSettings, RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.events import Sequences, unseen_items

@@ -16,7 +16,7 @@ from benchmarks.report import Part
 from legos.data.ragged import Ragged, from_rows
 from legos.lm.tokenizer import token_ids
 from legos.systems.recsysllm.automaton import EntityPool
-from legos.systems.recsysllm.prompts import item_names
+from legos.systems.recsysllm.catalogue import item_names
 from legos.systems.recsysllm.units import UnitTokenizer
 
 NAMES, GOAL = 100_000, 5.0  # items, and as many users; seconds

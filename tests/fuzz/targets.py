@@ -31,7 +31,7 @@ from legos.runs.folder import RunFolder
 from legos.systems.cllm4rec.corpus import TokenStore
 from legos.systems.cllm4rec.stages import Pretrained
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
-from legos.systems.recsysllm.prompts import Origin
+from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.tasks.candidates import frozen_candidates
 from legos.systems.recsysllm.tasks.events import Sequences
 from legos.training.saved_state import load_trained

@@ -28,8 +28,9 @@ from legos.lm.word_model import MAX_LOGITS, audit_word_model
 from legos.reports.tables import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, open_language
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
+from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
-from legos.systems.recsysllm.prompts import Origin, builtin_prompts
+from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import MeasureSettings, RecsysllmModel
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates

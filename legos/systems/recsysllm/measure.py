@@ -19,6 +19,7 @@ from legos.sharing import Sharing
 from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.beam_search import rank_entities
+from legos.systems.recsysllm.catalogue import ITEM
 from legos.systems.recsysllm.decoding import (
     ReadPrompts,
     fill_blanks,
@@ -27,7 +28,7 @@ from legos.systems.recsysllm.decoding import (
 )
 from legos.systems.recsysllm.exact_search import SearchWork, find_entities, turns
 from legos.systems.recsysllm.positions import Examples
-from legos.systems.recsysllm.prompts import ITEM, Instance, Prompts, Template
+from legos.systems.recsysllm.prompts import Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.world import World

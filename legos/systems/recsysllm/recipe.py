@@ -31,6 +31,7 @@ from legos.systems.recsysllm.positions import (
     lay_out,
 )
 from legos.systems.recsysllm.settings import RecsysllmConfig
+from legos.systems.recsysllm.tasks.documents import HistoryWriter
 from legos.systems.recsysllm.tasks.events import (
     HELD_OUT,
     SEPARATOR,
@@ -38,7 +39,6 @@ from legos.systems.recsysllm.tasks.events import (
     choice,
     uniform,
 )
-from legos.systems.recsysllm.units import Unit, document_of, plain
 from legos.systems.recsysllm.world import World
 from legos.training.distributed import Replicas
 from legos.training.optimizer import Group, build_optimizer, decays
@@ -89,6 +89,10 @@ class TrainingStream:
                 seed=train.seed,
             )
             self._users = self._windows.usable()
+            own = world.families
+            self._writer = HistoryWriter(
+                own.catalogue, own.sequences, own.reviews, world.settings.tasks.documents
+            )
             if not len(self._users):
                 self._share = 0.0
 
@@ -106,21 +110,6 @@ class TrainingStream:
             parts.append(self._histories(histories, step))
         return join_examples(parts)
 
-    def history(self, row: int, events: Sequence[int], *, arrow: bool) -> list[Unit]:
-        """What a user did, as a document."""
-        families = self._world.families
-        user = int(families.sequences.users[row])
-        items = families.sequences.items.row(row)[events].tolist()
-        return document_of(
-            [
-                [plain("Customer:")],
-                families.catalogue.user(user),
-                [plain(".", space=False), plain("History:")],
-                families.catalogue.history(items, arrow=arrow),
-                [plain(".", space=False)],
-            ]
-        )
-
     def _histories(self, rows: Tensor, step: int) -> Examples:
         """A window of a user's past with blanks for each of ``rows`` ``(n,)``."""
         world, key = self._world, {"seed": self._seed, "epoch": 0}
@@ -128,7 +117,7 @@ class TrainingStream:
         events = self._windows.draw(users, epoch=step).events
         arrows = uniform(rows, 1, SEPARATOR, **key)[:, 0] < 0.5
         written = [
-            self.history(reader, events.select(torch.tensor([at])).values.tolist(), arrow=arrow)
+            self._writer.document(reader, events.row(at).tolist(), arrow=arrow)
             for at, (reader, arrow) in enumerate(zip(users.tolist(), arrows.tolist(), strict=True))
         ]
         positions = world.settings.positions

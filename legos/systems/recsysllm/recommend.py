@@ -21,21 +21,14 @@ from legos.sharing import ALONE
 from legos.systems.protocol import Readers
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.decoder import Backbone
+from legos.systems.recsysllm.catalogue import ITEM, Catalogue, further_names
 from legos.systems.recsysllm.measure import (
     PromptMeasure,
     chosen_templates,
     default_templates,
     main_template,
 )
-from legos.systems.recsysllm.prompts import (
-    ITEM,
-    Answer,
-    Catalogue,
-    Family,
-    Instance,
-    Template,
-    further_names,
-)
+from legos.systems.recsysllm.prompts import Answer, Family, Instance, Template
 from legos.systems.recsysllm.tasks.user_tasks import next_item_prompts
 from legos.systems.recsysllm.units import Unit, plain
 from legos.systems.recsysllm.world import World
@@ -79,7 +72,7 @@ class RecsysllmRecommender:
     @property
     def history_length(self) -> int:
         """The newest items of a history that a prompt tells of."""
-        return self.world.settings.tasks.horizons.max_items
+        return self.world.settings.tasks.max_past
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
         """The best items of each reader, found as ``measure.search`` says."""
@@ -131,6 +124,10 @@ class RecsysllmRecommender:
             items=[*known.items, *self._fitting(names)],
             brands=[*known.brands, *items.texts.get("brand", nothing)],
             prices=[*known.prices, *items.texts.get("price", nothing)],
+            of_items=[
+                replace(each, values=[*each.values, *items.texts.get(each.field, nothing)])
+                for each in known.of_items
+            ],
         )
         pool = EntityPool(self.world.tokenizer, catalogue.entities())
         automaton = Automaton(pool.trie(), self.world.settings.positions)
@@ -201,8 +198,7 @@ class RecsysllmRecommender:
     ) -> str:
         """What is written, greedily, into the blank of a family's prompt."""
         template = self._asking(family, answer, frozenset(values) | {"user", "user_name"})
-        name = self.catalogue.user(user)
-        prompt = template.fill({"user": name, "user_name": name, **values})
+        prompt = self.catalogue.fill(template, values, user=user, item=item)
         example = Instance(template, prompt, [plain("-")], "-", user, item, stars=nan)
         with self._lock, torch.no_grad():
             return self._measure.written([example])[0][0]
@@ -231,6 +227,6 @@ class RecsysllmRecommender:
             self.catalogue,
             list(zip(users.tolist(), pasts, strict=True)),
             rows.where(known, len(sequences) + users),
-            most=tasks.horizons.max_items,
+            most=tasks.max_past,
             seed=self.world.families.seed,
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from legos.config.model_schema import SystemModel, register_system
 from legos.lm.settings import (
@@ -126,6 +126,19 @@ class HorizonSettings(Settings):
         return self
 
 
+class DocumentSettings(Settings):
+    """What documents tell of a past beside its items; prompts have the history alone."""
+
+    attributes: bool = True
+    """Of the newest items their categories, numbers and short texts, as far as tables have them."""
+    reviews: Literal["texts", "stars", "nothing"] = "texts"
+    """Of the newest events, from training reviews: stars, headline and review; `stars` alone."""
+    detailed: Natural = 3
+    """So many of the newest events are told with these."""
+    max_review_words: Count = 60
+    """Longer reviews lose their ends."""
+
+
 SplitName = Literal["train", "valid", "test"]
 ReviewSplit = Literal["consistent", "p5"]
 AROUND_ANSWER = 2
@@ -146,15 +159,25 @@ class TaskSettings(Settings):
     null: sentences found by feature and opinion words, not comparable with published numbers."""
     max_name_words: Count = 30
     """Longer titles are cut, before equal ones are told apart."""
-    history: Literal["horizon", "p5"] = "horizon"
-    """`horizon`: the last event of a drawn window is asked for; `p5`: one of the last 4 training
-    events after a start among the first 3."""
+    features: bool = True
+    """A sentence on what tables know of the user (categories and numbers of table users) and of the
+    one item that is asked about (its categories, numbers and short texts) stands before a prompt;
+    off: neither in prompts nor in documents."""
+    history: Literal["p5", "horizon"] = "p5"
+    """Of prompts in training. `p5`: one of the last 4 training events is asked for, after a start
+    among the first 3, so that they are as long as those of a test; `horizon`: the last event of a
+    window that is drawn as those of documents are."""
+    max_past: Count = 20
+    """The most events that a prompt tells of, the newest."""
     horizons: HorizonSettings = HorizonSettings()
-    """Windows of the past, and the most events shown; `by: count` where times are unknown."""
-    num_negatives: Count = 19
-    """Wrong candidates beside the right one in a training prompt (99 in P5, whose items are short
-    ids: 100 titles are some 1,800 tokens of a 1,024-token prompt). Frozen candidates of valid and
-    test have a number of their own."""
+    """Windows of the past that documents tell of; `by: count` where times are unknown."""
+    documents: DocumentSettings = DocumentSettings()
+    """What documents tell of a past beside its items."""
+    num_negatives: tuple[Count, ...] = (19, 99)
+    """Wrong candidates beside the right one in a training prompt, one of these numbers in each (99
+    in P5, whose items are short ids). 100 titles are some 1,800 tokens: of more than `max_tokens`
+    has room for, wrong ones are dropped; of a small catalogue there are as many as are left. Frozen
+    candidates of valid and test have a number of their own."""
     next_samples: Natural = 5
     """Next-item examples of a user and epoch (P5)."""
     choose_samples: Natural = 5
@@ -174,8 +197,11 @@ class TaskSettings(Settings):
     tokens are the most."""
     max_tokens: Count = 1024
     """The most tokens of a prompt and its answer (1024 in the paper)."""
+    mixture: Literal["data", "equal"] = "data"
+    """How often a family comes. `data`: in proportion to its examples, as in P5, where users make
+    more of them than reviews; `equal`: all the same. Weights come on top."""
     rating_weight: NotNegative = 1.0
-    """Share of the family in a mixture; families without data have none."""
+    """The family comes so much more often; families without data never do."""
     sequential_weight: NotNegative = 1.0
     """The same."""
     explanation_weight: NotNegative = 1.0
@@ -184,6 +210,18 @@ class TaskSettings(Settings):
     """The same."""
     direct_weight: NotNegative = 1.0
     """The same."""
+
+    @field_validator("num_negatives", mode="before")
+    @classmethod
+    def _one_number(cls, value: Any) -> Any:
+        """One number is a list of one."""
+        return (value,) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _some_negatives(self) -> Self:
+        if not self.num_negatives:
+            raise ValueError("num_negatives: expected at least one number of wrong candidates")
+        return self
 
 
 _PRESETS = {"paper": ("linear",), "qkv": ("qkv",)}

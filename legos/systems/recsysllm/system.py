@@ -13,9 +13,9 @@ from legos.metrics import parse_metric
 from legos.runs.checkpoint import read_checkpoint
 from legos.runs.folder import RunFolder, Tracker
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone, open_language
+from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
-from legos.systems.recsysllm.prompts import Origin
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream, fit_positions
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from legos.systems.recsysllm.settings import RecsysllmModel

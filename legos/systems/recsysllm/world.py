@@ -16,17 +16,10 @@ from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.automaton import Automaton, EntityPool
 from legos.systems.recsysllm.backbones.decoder import PositionRows
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
+from legos.systems.recsysllm.catalogue import ITEM, Catalogue, Origin
 from legos.systems.recsysllm.masking import ENTITY, SENTENCE, Blanks
 from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_examples
-from legos.systems.recsysllm.prompts import (
-    ITEM,
-    Catalogue,
-    Family,
-    Instance,
-    Origin,
-    Prompts,
-    builtin_prompts,
-)
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
 from legos.systems.recsysllm.settings import AROUND_ANSWER, RecsysllmConfig, TaskSettings
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
 from legos.systems.recsysllm.tasks.review_tasks import (
@@ -42,7 +35,9 @@ _OF_REVIEWS: tuple[Family, ...] = ("rating", "explanation", "review")
 
 
 class TaskMixture:
-    """Rows of an epoch, each of a family drawn by weight, a function of (seed, epoch, row).
+    """Rows of an epoch, each of a family drawn by its share, a function of (seed, epoch, row).
+
+    A family's share is its weight, times its examples unless ``mixture`` is ``equal``.
 
     Within a family every row draws an example of its own; an epoch may miss one and have another
     twice. An epoch has as many rows as all tasks have examples.
@@ -60,7 +55,11 @@ class TaskMixture:
     def __init__(
         self, tasks: Mapping[Family, UserTask | ReviewTask], settings: TaskSettings, *, seed: int
     ) -> None:
-        weights = {name: float(getattr(settings, f"{name}_weight")) for name in tasks}
+        equal = settings.mixture == "equal"
+        weights = {
+            name: float(getattr(settings, f"{name}_weight")) * (1 if equal else len(task))
+            for name, task in tasks.items()
+        }
         self.tasks = {n: task for n, task in tasks.items() if len(task) and weights[n] > 0}
         self.names, self.seed = list(self.tasks), seed
         if not self.names:
@@ -134,8 +133,9 @@ class TaskFamilies:
         """
         prompts, rows = builtin_prompts(), None
         catalogue = Catalogue.from_tables(
-            tables, item_text=settings.item_text, max_words=settings.max_name_words
-        )
+            tables, item_text=settings.item_text, max_words=settings.max_name_words,
+            features=settings.features,
+        )  # fmt: skip
         if origin is not None:
             catalogue = replace(catalogue, users=origin.user_names(tables))
         sequences = Sequences.from_tables(tables)

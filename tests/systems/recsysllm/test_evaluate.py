@@ -16,7 +16,7 @@ from legos.errors import DataError
 from legos.modes.main import run
 from legos.runs.folder import run_folder
 from legos.systems.recsysllm import evaluate, measure, recipe
-from legos.systems.recsysllm.prompts import ITEM, Origin
+from legos.systems.recsysllm.catalogue import ITEM, Origin
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS

@@ -14,6 +14,7 @@ from legos.lm.load import LanguageModel
 from legos.systems.recsysllm.positions import appended
 from legos.systems.recsysllm.recipe import TrainingStream
 from legos.systems.recsysllm.settings import RecsysllmModel
+from legos.systems.recsysllm.tasks.documents import HistoryWriter
 from legos.systems.recsysllm.units import Unit
 from legos.systems.recsysllm.world import open_world
 from tests.systems.recsysllm.system import system_config
@@ -30,13 +31,13 @@ def test_histories_with_blanks_never_tell_what_is_held_out(
     world = open_world(reviewed, language, settings, seed=3)
     special = appended(language.config.vocab_size)
     told: list[tuple[int, Sequence[int]]] = []
-    real = TrainingStream.history
+    real = HistoryWriter.document
 
-    def recorded(self: TrainingStream, row: int, events: Any, *, arrow: bool) -> list[Unit]:
+    def recorded(self: HistoryWriter, row: int, events: Any, *, arrow: bool) -> list[Unit]:
         told.append((row, list(events)))
         return real(self, row, events, arrow=arrow)
 
-    monkeypatch.setattr(TrainingStream, "history", recorded)
+    monkeypatch.setattr(HistoryWriter, "document", recorded)
     stream = TrainingStream(world, special, config.exp.train)
     for step in range(20):
         stream.examples(step)

@@ -9,8 +9,8 @@ import torch
 
 from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.systems.recsysllm.catalogue import Catalogue
 from legos.systems.recsysllm.positions import IGNORE, build_examples
-from legos.systems.recsysllm.prompts import Catalogue
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
 from legos.systems.recsysllm.world import tokenized

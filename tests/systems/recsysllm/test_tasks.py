@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import Catalogue, builtin_prompts, item_names
+from legos.systems.recsysllm.catalogue import Catalogue, item_names
+from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import HorizonSettings
 from legos.systems.recsysllm.tasks.events import unseen_items
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS, ReviewTask, random_split
@@ -170,11 +171,15 @@ def test_every_draw_of_an_example_is_new_in_another_epoch(reviewed: Tables, hist
 
 def test_weights_decide_how_often_a_family_comes(reviewed: Tables) -> None:
     weights = {"rating_weight": 3.0, "review_weight": 1.0, "explanation_weight": 0.0}
-    made = families(reviewed, **weights, sequential_weight=0.0, direct_weight=0.0)
-    mixture = made.mixture()
-    assert mixture.names == ["rating", "review"]
-    share = mixture.families(torch.arange(8000), epoch=0).double().mean()
-    assert abs(float(share) - 0.25) < 3 * (0.25 * 0.75 / 8000) ** 0.5
+    for how in ("equal", "data"):  # as many examples as there are, or the same
+        made = families(reviewed, **weights, sequential_weight=0.0, direct_weight=0.0, mixture=how)
+        mixture = made.mixture()
+        assert mixture.names == ["rating", "review"]
+        sizes = [len(task) if how == "data" else 1 for task in mixture.tasks.values()]
+        assert how == "equal" or sizes[0] != sizes[1]
+        wanted = sizes[1] / (3 * sizes[0] + sizes[1])
+        share = mixture.families(torch.arange(8000), epoch=0).double().mean()
+        assert abs(float(share) - wanted) < 3 * (wanted * (1 - wanted) / 8000) ** 0.5
     none = dict.fromkeys(weights, 0.0)
     with pytest.raises(ConfigError, match="no task has both"):
         families(reviewed, **none, sequential_weight=0.0, direct_weight=0.0).mixture()
@@ -296,7 +301,8 @@ def test_unseen_items_are_uniform_and_never_had() -> None:
 def test_windows_in_days_need_times(reviewed: Tables) -> None:
     made = families(reviewed)
     assert int(made.sequences.times.values.min()) >= 1_000_000
-    with_counts = families(reviewed, horizons=HorizonSettings(by="count", max_items=3))
+    windows = HorizonSettings(by="count", max_items=3)
+    with_counts = families(reviewed, horizons=windows, history="horizon")
     for one in epoch_of(with_counts, 0)["sequential"]:
         assert len(past_of(one)) <= 2
 

@@ -15,7 +15,7 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
 from legos.modes.main import run
-from legos.systems.recsysllm.prompts import Origin
+from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace

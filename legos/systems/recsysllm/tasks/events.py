@@ -23,6 +23,7 @@ HELD_OUT = 2
 TEMPLATE, STARS, JITTER, _WINDOW, SEPARATOR, NEGATIVES, VERDICT, ORDER, EVENT, FAMILY, DATUM = (
     range(61, 72)
 )
+WIDTH = 76
 """Keys of draws."""
 EVALUATION = -1  # the epoch of draws for valid and test
 SHORT, MEDIUM, LONG = 0, 1, 2  # horizons

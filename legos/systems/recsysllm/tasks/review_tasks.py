@@ -28,7 +28,8 @@ from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.records import parse_json
-from legos.systems.recsysllm.prompts import Catalogue, Family, Instance, Prompts, Template
+from legos.systems.recsysllm.catalogue import Catalogue
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import ReviewSplit, SplitName, TaskSettings
 from legos.systems.recsysllm.tasks.events import (
     EVALUATION,
@@ -347,7 +348,8 @@ class ReviewTask:
                 claimed = round(stars) if rightly[at] else others[wrong[at]]
                 values["stars"] = [plain(str(claimed))]
                 reference = "yes" if rightly[at] else "no"
-            prompt, answer = template.fill(values), [plain(reference)]
+            prompt = self.catalogue.fill(template, values, user=user, item=item)
+            answer = [plain(reference)]
             made.append(Instance(template, prompt, answer, reference, user, item, stars=stars))
         return made
 
@@ -371,14 +373,12 @@ class ReviewTask:
                 return self.rows.headlines[row].strip()
 
     def _values(self, row: int, slots: frozenset[str]) -> dict[str, Sequence[Unit]]:
-        """What of a review goes into the slots of a template."""
+        """What of a review goes into the slots of a template but those of the user."""
         rows, catalogue = self.rows, self.catalogue
-        user, item, one = int(rows.users[row]), int(rows.items[row]), rows.explanations[row]
+        item, one = int(rows.items[row]), rows.explanations[row]
 
         def value(name: str) -> Sequence[Unit]:
             match name:
-                case "user" | "user_name":
-                    return catalogue.user(user)
                 case "item":
                     return catalogue.item(item)
                 case "brand":
@@ -395,7 +395,7 @@ class ReviewTask:
                     words = rows.bodies[row].split()[: self.settings.max_body_words]
                     return [plain(" ".join(words))]
 
-        return {name: value(name) for name in slots}
+        return {name: value(name) for name in slots - {"user", "user_name"}}
 
 
 def _are_there(texts: Sequence[str]) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
-from legos.systems.recsysllm.prompts import Catalogue, Family, Instance, Prompts, Template
+from legos.systems.recsysllm.catalogue import Catalogue
+from legos.systems.recsysllm.prompts import Family, Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName, TaskSettings
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.events import (
@@ -21,6 +22,7 @@ from legos.systems.recsysllm.tasks.events import (
     SEPARATOR,
     TEMPLATE,
     VERDICT,
+    WIDTH,
     HorizonSampler,
     Sequences,
     choice,
@@ -57,9 +59,8 @@ def next_item_prompts(
     for (user, past), arrow in zip(readers, arrows.tolist(), strict=True):
         if not past:
             raise ConfigError(f"prompt {template.name}: a reader without history; give an item")
-        name = catalogue.user(user)
         history = catalogue.history(past[-most:], arrow=arrow)
-        prompt = template.fill({"user": name, "user_name": name, "history": history})
+        prompt = catalogue.fill(template, {"history": history}, user=user)
         any_item = past[-1]  # the answer is not read
         answer, reference = catalogue.item(any_item), catalogue.items[any_item]
         made.append(Instance(template, prompt, answer, reference, user, any_item))
@@ -83,6 +84,8 @@ class UserTask(ABC):
         self.sequences, self.catalogue, self.prompts = sequences, catalogue, prompts
         self.settings, self.seed = settings, seed
         self.seen, self.trained = sequences.seen(), sequences.seen("valid")
+        left = sequences.num_items - max(self.trained.lengths.tolist(), default=0)
+        self._list_sizes = [min(count, max(1, left)) for count in settings.num_negatives]
         self._groups = [
             templates
             for intent, count in self._samples().items()
@@ -156,7 +159,7 @@ class UserTask(ABC):
         return items
 
     def _negatives(self, seen: Ragged, numbers: Tensor, lists: Tensor, *, epoch: int) -> Tensor:
-        """``(B, num_negatives)`` different items, none of ``seen`` (B rows of items).
+        """``(B, n)`` different items, none of ``seen`` (B rows of items); n is the most of a list.
 
         In training only the training events of a user are excluded: were the held-out ones
         excluded too, "never a negative" would give the answer away. Where ``lists`` ``(B,)`` is
@@ -164,7 +167,7 @@ class UserTask(ABC):
         """
         items, key = self.sequences.num_items, {"seed": self.seed, "epoch": epoch}
         first = unseen_items(numbers, seen, num_items=items, count=1, **key)
-        count = self.settings.num_negatives if bool(lists.any()) else 1
+        count = max(self._list_sizes) if bool(lists.any()) else 1
         negatives = first.repeat(1, count)
         if count > 1:
             at = lists.nonzero()[:, 0]
@@ -188,22 +191,23 @@ class UserTask(ABC):
         verdicts = uniform(numbers, 1, VERDICT, **key)[:, 0] < 0.5
         arrows = (uniform(numbers, 1, SEPARATOR, **key)[:, 0] < 0.5).tolist()
         mixed = torch.cat([targets[:, None], negatives], 1)  # (B, 1 + n)
-        shuffled = mixed.gather(1, permutation(numbers, mixed.shape[1], **key))
+        order = permutation(numbers, mixed.shape[1], **key)
+        shuffled, shown = mixed.gather(1, order), order < self._widths(numbers, mixed, **key)
         offered = torch.where(verdicts, targets, negatives[:, 0]).tolist()
-        users, most = self.sequences.users[rows].tolist(), self.settings.horizons.max_items
+        users, most = self.sequences.users[rows].tolist(), self.settings.max_past
         made = []
         for at, template in enumerate(templates):
             target = int(targets[at])
             item = offered[at] if template.answer == "verdict" else target
             past = pasts[at][-most:] if "history" in template.slots else []
-            listed = tuple(shuffled[at].tolist()) if "candidates" in template.slots else ()
-            right = None if epoch == EVALUATION else item
-            user = self.catalogue.user(users[at])
-            prompt = template.fill({
-                "user": user, "user_name": user, "item": self.catalogue.item(item),
+            chosen = shuffled[at][shown[at]].tolist() if "candidates" in template.slots else []
+            listed, right = tuple(chosen), None if epoch == EVALUATION else item
+            values = {
+                "item": self.catalogue.item(item),
                 "history": self.catalogue.history(past, arrow=arrows[at]),
                 "candidates": self.catalogue.candidates(listed, right=right, past=len(past)),
-            })  # fmt: skip
+            }
+            prompt = self.catalogue.fill(template, values, user=users[at], item=item)
             answer: Sequence[Unit] = self.catalogue.item(item)
             reference = self.catalogue.items[item]
             if template.answer == "verdict":
@@ -214,6 +218,14 @@ class UserTask(ABC):
             )
         return made
 
+    def _widths(self, numbers: Tensor, mixed: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """``(B, 1)`` or ``(1,)`` int64 how many of the columns of ``mixed`` a list shows."""
+        if epoch == EVALUATION:
+            return torch.tensor([mixed.shape[1]])
+        counts = torch.tensor(self._list_sizes)
+        drawn = choice(numbers, len(counts), WIDTH, seed=seed, epoch=epoch)
+        return 1 + counts[drawn][:, None]
+
 
 _LATE, _EARLY = 4, 3  # P5: a target among the last four, a start among the first three
 
@@ -221,8 +233,8 @@ _LATE, _EARLY = 4, 3  # P5: a target among the last four, a start among the firs
 class SequentialTask(UserTask):
     """Examples of family ``sequential``.
 
-    In training the last event of a window of the past is asked for; in valid and test the held-out
-    event after everything before it.
+    In training a late event is asked for, or the last one of a window of the past; in valid and
+    test the held-out event after everything before it.
     """
 
     family: ClassVar[Family] = "sequential"
