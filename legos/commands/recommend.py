@@ -30,6 +30,7 @@ _EXAMPLES = """\
   legos recommend runs/shop/naml --history sku-1 sku-9 --json
   legos recommend 0123456789ab --users users.txt --output recs.parquet
   legos recommend runs/shop --all --k 50 --output recs.parquet
+  legos recommend runs/shop --all --before test --output recs.csv  # what the test ranked
   torchrun --nproc-per-node 2 -m legos recommend runs/shop --all --output recs.parquet
   legos recommend runs/shop --user u17 --add new_items.csv        # new items by their texts"""
 
@@ -51,6 +52,11 @@ def build_parser() -> AskingParser:
         "--output", type=Path, metavar="FILE",
         help=".parquet, .csv or .jsonl with user_id, rank, item_id, score; goes on after a kill",
     )  # fmt: skip
+    parser.add_argument(
+        "--before", metavar="SPLIT",
+        help="lists as an evaluation of that split ranks them: what a user had had before it, "
+        "without what exp.evaluate.exclude names; with --all its users",
+    )  # fmt: skip
     parser.add_argument("--seen", action="store_true", help="list what a reader has had, too")
     parser.add_argument(
         "--add", type=Path, metavar="FILE",
@@ -68,19 +74,26 @@ def main(words: Sequence[str]) -> int:
 def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.all and given.output is None:
         raise ConfigError("--all goes with --output FILE.parquet")
-    if given.history and given.output is not None:
-        raise ConfigError("--output goes with --user, --users or --all")
+    for name in ("output", "before"):
+        if given.history and getattr(given, name) is not None:
+            raise ConfigError(f"--{name} goes with --user, --users or --all")
     if given.add is not None:
         run.add_items(read_frame(given.add))
     called = run.tables.manifest.get("source_columns", {}).get("user_id", "user_id")
     users = read_names(given.users, "user_id", called) if given.users else given.user
     if given.output is not None:
-        path = run.recommend_all(given.k, given.output, users=users, exclude_seen=not given.seen)
+        path = run.recommend_all(
+            given.k, given.output, users=users, exclude_seen=not given.seen, before=given.before
+        )
         if run.sharing.is_first:
-            count = len(run.users) if users is None else len(users)
+            count = len(users or run.users_of(given.before))
             print(f"{path}: lists of {count:,} users")
         return
-    readers = [given.history] if given.history else users
+    from legos.recommend.readers import Reader  # with torch
+
+    readers = [Reader(history=given.history)]
+    if not given.history:
+        readers = [Reader(user, None, given.before) for user in users]
     lists = run.recommend_many(readers, given.k, exclude_seen=not given.seen)
     names = [None] if given.history else users
     if given.json:

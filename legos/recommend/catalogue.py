@@ -21,6 +21,15 @@ from legos.evaluation.rank import NO_ITEM, Best, top_items
 from legos.files import sha256_of_text
 from legos.recommend.names import unknown_name
 from legos.systems.protocol import Recommending
+from legos.workplace.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run has in memory once something was asked."""
+
+    workplace: Workplace
+    model: Recommending
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,12 @@ def write_lists(
         page: users that are done together.
 
     Raises:
-        ConfigError: another kind of file.
+        ConfigError: another kind of file, or a page of no users.
         InUseError: another process is writing this file.
     """
     refuse_other_kind(output)
+    if page < 1:
+        raise ConfigError(f"page: {page}; expected a number of users from 1 on")
     parts = output.with_name(f".{output.name}.parts")
     pages = [slice(begin, begin + page) for begin in range(0, len(users), page)]
     facts = {**facts, "users": sha256_of_text(json.dumps(list(users))), "page": page}

@@ -9,7 +9,8 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.modes.train_test import open_system
-from legos.recommend.run import Opened, TrainedRun
+from legos.recommend.catalogue import Opened
+from legos.recommend.run import TrainedRun
 from legos.runs.find import find_run
 from legos.runs.folder import checkpoint_of, locate_run
 from legos.workplace.device import make_accelerator

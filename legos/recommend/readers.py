@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 
 from legos.config.schema import RunConfig
@@ -94,6 +95,23 @@ class Readership:
             raise unknown_name("user", str(user), self._numbers)
         return number
 
+    def chosen(self, users: Sequence[str | int] | None, before: str | None) -> list[str]:
+        """Ids of the users that lists are to be made for; None: all, or all of a split.
+
+        Raises:
+            DataError: there is no such user or split.
+        """
+        if users is not None:
+            chosen = [str(user) for user in users]
+            for user in chosen:
+                self.number(user)
+            return chosen
+        if before is None:
+            return self.users
+        self._refuse_unknown(before)
+        there = self.tables.scalar(before, "user_id").unique().tolist()  # ascending
+        return [self.users[number] for number in there]
+
     def ask(self, reader: AReader, catalogue: Catalogue) -> Asked:
         """A reader by numbers.
 
@@ -128,11 +146,14 @@ class Readership:
 
     def _before(self, split: str) -> RaggedArray:
         """What every user had had before their last impression of a split."""
-        if split not in self.tables.splits:
-            raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
+        self._refuse_unknown(split)
         if split not in self._histories_before:
             self._histories_before[split] = histories_before(self.tables, split)
         return self._histories_before[split]
+
+    def _refuse_unknown(self, split: str) -> None:
+        if split not in self.tables.splits:
+            raise DataError(f"before: no split {split!r}; {nearest(split, self.tables.splits)}")
 
     @cached_property
     def _validated(self) -> Ragged:
@@ -144,3 +165,13 @@ def as_readers(asked: Sequence[Asked]) -> Readers:
     """Some of them, as models take them."""
     users = torch.tensor([each.user for each in asked])
     return Readers(users, from_rows([each.history for each in asked], "int64").tensors())
+
+
+def by_user(users: Sequence[str], vectors: np.ndarray) -> pd.DataFrame:
+    """Vectors of users, ``(U, D)``, or of their interests, ``(U, K, D)``: a row each, by ids."""
+    index = pd.Index(users, name="user_id")
+    if vectors.ndim == 2:
+        return pd.DataFrame(vectors, index)
+    interests = pd.Index(range(vectors.shape[1]), name="interest")
+    rows = pd.MultiIndex.from_product([index, interests])
+    return pd.DataFrame(vectors.reshape(-1, vectors.shape[2]), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -20,25 +20,16 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import NO_ITEM, Best
 from legos.metrics.beyond import ALL
-from legos.recommend.catalogue import Catalogue
+from legos.recommend.catalogue import Catalogue, Opened
 from legos.recommend.everyone import PAGE, write_lists
 from legos.recommend.new_items import read_new_items
-from legos.recommend.readers import AReader, Reader, Readership, as_readers
+from legos.recommend.readers import AReader, Reader, Readership, as_readers, by_user
 from legos.recommend.reasons import shares_of_clicks
 from legos.recommend.session import Session, refuse_size
 from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
 from legos.sharing import Sharing
 from legos.systems.protocol import Recommending
-from legos.workplace.workplace import Workplace
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a run has in memory once something was asked."""
-
-    workplace: Workplace
-    model: Recommending
 
 
 class TrainedRun:
@@ -83,6 +74,10 @@ class TrainedRun:
     def users(self) -> list[str]:
         """Ids of all users."""
         return self._readership.users
+
+    def users_of(self, split: str | None) -> list[str]:
+        """Ids of the users of a split; None: of all."""
+        return self._readership.chosen(None, split)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -263,14 +258,7 @@ class TrainedRun:
         Raises:
             ConfigError: the model has none.
         """
-        found = self.reader_vectors(self.users)
-        users = pd.Index(self.users, name="user_id")
-        if found.ndim == 2:
-            return pd.DataFrame(found, users)
-        interests = pd.Index(range(found.shape[1]), name="interest")
-        return pd.DataFrame(
-            found.reshape(-1, found.shape[2]), pd.MultiIndex.from_product([users, interests])
-        )
+        return by_user(self.users, self.reader_vectors(self.users))
 
     def reader_vectors(self, readers: Sequence[AReader]) -> np.ndarray:
         """Vectors of readers, ``(R, D)`` float32, or ``(R, K, D)`` of several interests.
@@ -309,6 +297,7 @@ class TrainedRun:
         *,
         users: Sequence[str | int] | None = None,
         exclude_seen: bool = True,
+        before: str | None = None,
         page: int = PAGE,
     ) -> Path:
         """Write the lists of all users, see :func:`legos.recommend.everyone.write_lists`.
@@ -319,21 +308,17 @@ class TrainedRun:
         Args:
             k: items of a list at most.
             output: a ``.parquet``, ``.csv`` or ``.jsonl`` file with user_id, rank, item_id, score.
-            users: which; None: all.
-            exclude_seen: leave out what a user has had.
+            users: which; None: all, or all of the split that ``before`` names.
+            exclude_seen, before: as in :meth:`recommend`.
             page: users that are done together.
 
         Raises:
             ConfigError: another kind of file, or k below 1.
-            DataError: there is no such user.
+            DataError: there is no such user or split.
             InUseError: another process is writing this file.
         """
         refuse_size(k)
-        if page < 1:
-            raise ConfigError(f"page: {page}; expected a number of users from 1 on")
-        chosen = self.users if users is None else [str(user) for user in users]
-        for user in chosen:
-            self._readership.number(user)
+        chosen = self._readership.chosen(users, before)
         catalogue = self.catalogue
         facts = {
             "run": self.folder.name,
@@ -342,11 +327,17 @@ class TrainedRun:
             "added": catalogue.content(self.tables.num_items),
             "k": int(k),
             "exclude_seen": exclude_seen,
+            "before": before,
         }
+
+        def lists(some: Sequence[str]) -> list[pd.DataFrame]:
+            readers = [Reader(user, None, before) for user in some]
+            return self._frames(catalogue, readers, k, exclude_seen)
+
         return write_lists(
             Path(output),
             chosen,
-            lambda some: self._frames(catalogue, some, k, exclude_seen),
+            lists,
             facts=facts,
             sharing=self.sharing,
             page=page,

@@ -13,8 +13,9 @@ from torch import Tensor
 from legos.data.tables import Tables
 from legos.evaluation.rank import ranking_of
 from legos.modes.train_test import open_system
+from legos.recommend.catalogue import Opened
 from legos.recommend.readers import Reader
-from legos.recommend.run import Opened, TrainedRun
+from legos.recommend.run import TrainedRun
 from legos.systems.bricks.score import rank_by_model
 from legos.systems.bricks.system import Bricks
 from legos.workplace.device import make_accelerator

@@ -13,8 +13,9 @@ import torch
 
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import rank, ranking_of
+from legos.recommend.catalogue import Opened
 from legos.recommend.readers import Reader
-from legos.recommend.run import Opened, TrainedRun
+from legos.recommend.run import TrainedRun
 from legos.systems.cllm4rec.evaluate import _scorer
 from legos.workplace.device import make_accelerator
 from tests.recommend.lists import assert_same_lists
@@ -49,6 +50,24 @@ def test_a_list_is_that_of_the_evaluation(opened: TrainedRun) -> None:
     expected = evaluated(opened, "test", 12)
     found = opened.recommend_many(readers(opened, "test"), 12)
     assert_same_lists(found, expected, opened.catalogue.ids)
+
+
+def test_a_file_of_lists_is_that_of_the_evaluation(opened: TrainedRun, tmp_path: Path) -> None:
+    """User id to best items, as the public code's prediction ranks them."""
+    expected = evaluated(opened, "test", 12)
+    path = opened.recommend_all(12, tmp_path / "lists.jsonl", before="test", page=7)
+    found = pd.read_json(path, lines=True)
+    users = opened.tables.scalar("test", "user_id").tolist()
+    for user, items in zip(users, expected, strict=True):
+        own = found[found["user_id"] == opened.users[user]]
+        assert own["item_id"].tolist() == opened.catalogue.ids[items].tolist()
+        assert own["rank"].tolist() == list(range(1, 13))
+    valid = opened.tables.lists("valid", "candidates").values.tolist()
+    assert set(opened.catalogue.ids[valid]) & set(found["item_id"])  # they compete in the test
+    later = pd.read_json(opened.recommend_all(12, tmp_path / "now.jsonl"), lines=True)
+    assert not later.equals(found)  # without `before` nothing is listed that a user has had
+    with pytest.raises(DataError, match="no split 'tset'; did you mean 'test'"):
+        opened.recommend_all(3, tmp_path / "none.csv", before="tset")
 
 
 def with_train_and_valid_left_out(opened: TrainedRun) -> TrainedRun:

@@ -15,7 +15,8 @@ from legos.data.tables import Tables
 from legos.data.vector_files import write_item_vectors
 from legos.errors import ConfigError
 from legos.modes.train_test import open_system
-from legos.recommend.run import Opened, TrainedRun
+from legos.recommend.catalogue import Opened
+from legos.recommend.run import TrainedRun
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from process.item_vectors import build_parser as parser_of_vectors
