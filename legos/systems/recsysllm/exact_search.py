@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from legos.data.ragged import Ragged, aranges, from_lengths
-from legos.lm.word_model import MAX_LOGITS
+from legos.data.ragged import Ragged, from_lengths
 from legos.systems.recsysllm.automaton import NOWHERE, ROOT, Automaton, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.decoding import ReadPrompts
@@ -66,7 +65,7 @@ class _Open(NamedTuple):
     Attributes:
         users: int64.
         nodes: int64.
-        scores: log-probability up to the node itself.
+        scores: upper bound of the log-probability up to the node itself.
         parents: int64 what :class:`HeldPaths` knows the parent by.
         fresh: bool: found by the last wave.
     """
@@ -173,32 +172,27 @@ class _Search:
     def read(self, wave: _Open) -> None:
         """Read nodes and what follows where there is one way on; open the children of the last."""
         of, nodes = self._ways(wave)
-        segments = Segments(self.row[wave.users], wave.parents, of, nodes)
-        states, numbers = self.held.read(segments)
+        found = self.held.read(Segments(self.row[wave.users], wave.parents, of, nodes))
         self.has_read.index_add_(0, wave.users[of], torch.ones_like(of))
+        users, edges = wave.users[of], found.edges
         asked = nodes >= wave.nodes[of]  # what comes before was scored when it was read first
-        of, nodes, states, numbers = of[asked], nodes[asked], states[asked], numbers[asked]
-        users, trie = wave.users[of], self.slot.trie
-        first = trie.offsets[nodes].long()
-        edges = aranges(first, trie.offsets[nodes + 1].long() - first)  # (Q,) of P rows
-        ends = self._may_end(users, nodes)
-        tokens = trie.tokens.long()[edges.values] if len(trie.tokens) else edges.values
-        steps, stops = following(self.held.backbone, states, Ragged(tokens, edges.offsets))
-        follows = torch.zeros_like(ends)  # whether the next token is in the same segment
+        follows = torch.zeros_like(asked)  # whether the next token is in the same segment
         follows[:-1] = of[1:] == of[:-1]
         lengths = torch.bincount(of, minlength=len(wave.users))
         inside = from_lengths(of, lengths).positions
         along = wave.scores.new_zeros(len(lengths), int(lengths.max()))
-        along[:, 0] = wave.scores
-        into = follows.nonzero()[:, 0]  # these have one child
-        along[of[into], inside[into] + 1] = steps[edges.offsets[into]]
+        begins = asked & (nodes == wave.nodes[of])
+        along[of[begins], inside[begins]] = wave.scores[of[begins]]
+        into = (asked & follows).nonzero()[:, 0]  # these have one child
+        along[of[into], inside[into] + 1] = found.steps[edges.offsets[into]]
         scores = along.cumsum(1)[of, inside]  # (P,)
-        self._compete(users[ends], nodes[ends], (scores + stops)[ends])
+        ends = asked & self._may_end(users, nodes)
+        self._settle(users[ends], nodes[ends], (scores + found.ends)[ends], found.numbers[ends])
         out = (~follows)[edges.rows]
         rows = edges.rows[out]
         children = _Open(
-            users[rows], edges.values[out] + 1, scores[rows] + steps[out], numbers[rows],
-            torch.ones_like(out[out]),
+            users[rows], edges.values[out] + 1, scores[rows] + found.steps[out],
+            found.numbers[rows], torch.ones_like(out[out]),
         )  # fmt: skip
         if self.exclusion is not None:
             children = children.select(~self.exclusion.shuts(children.users, children.nodes))
@@ -237,6 +231,24 @@ class _Search:
     def _may_end(self, users: Tensor, nodes: Tensor) -> Tensor:
         ends = self.slot.trie.is_end(nodes)
         return ends if self.exclusion is None else ends & ~self.exclusion.bars(users, nodes)
+
+    def _settle(self, users: Tensor, nodes: Tensor, bounds: Tensor, numbers: Tensor) -> None:
+        """Take entities ``(n,)`` among the best by their log-probabilities.
+
+        These cost more than their bounds, so the best bounds go first, and those that fall behind
+        the list by then are left out.
+        """
+        while True:
+            reach = bounds >= self.best_scores[users, -1]
+            users, nodes, bounds, numbers = (
+                each[reach] for each in (users, nodes, bounds, numbers)
+            )
+            if not len(users):
+                return
+            now = turns(users, bounds, nodes) < self.best_nodes.shape[1]
+            exact = bounds[now] - self.held.excess_of(numbers[now])
+            self._compete(users[now], nodes[now], exact)
+            users, nodes, bounds, numbers = (each[~now] for each in (users, nodes, bounds, numbers))
 
     def _compete(self, users: Tensor, nodes: Tensor, scores: Tensor) -> None:
         """Take entities ``(n,)`` among the best of their users."""
@@ -280,27 +292,3 @@ def turns(users: Tensor, scores: Tensor, keys: Tensor) -> Tensor:
     turn = torch.empty_like(users)
     turn[order] = from_lengths(order, counts).positions
     return turn
-
-
-def following(backbone: Backbone, states: Tensor, tokens: Ragged) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of what may follow.
-
-    Args:
-        states: ``(P, D)``.
-        tokens: P rows of tokens.
-
-    Returns:
-        of each of these tokens ``(Q,)``, and of [END] ``(P,)``; float32, float64 of a backbone in
-        float64.
-    """
-    size = max(1, MAX_LOGITS // backbone.num_tokens)
-    steps, stops = [], []
-    for begin in range(0, len(states), size):
-        logits = backbone.logits(states[begin : begin + size])
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        total = logits.logsumexp(-1)
-        offsets = tokens.offsets[begin : begin + size + 1]
-        own = Ragged(tokens.values[int(offsets[0]) : int(offsets[-1])], offsets - offsets[0])
-        steps.append(logits[own.rows, own.values] - own.spread(total))
-        stops.append(logits[:, backbone.special.end] - total)
-    return torch.cat(steps), torch.cat(stops)

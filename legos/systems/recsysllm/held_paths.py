@@ -10,13 +10,15 @@ are read again when their turn comes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from legos.data.ragged import from_lengths
+from legos.data.ragged import Ragged, aranges, from_lengths
 from legos.systems.recsysllm.automaton import ROOT, Automaton, AutomatonState, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
+from legos.systems.recsysllm.catalogue_head import CatalogueHead
 from legos.systems.recsysllm.decoding import ReadPrompts, side_by_side
 from legos.systems.recsysllm.positions import Inputs
 
@@ -45,6 +47,22 @@ class Segments:
         return torch.bincount(self.of, minlength=len(self.rows))
 
 
+class Following(NamedTuple):
+    """What may follow P tokens that were read.
+
+    Attributes:
+        numbers: ``(P,)`` int64 by which further segments go on from them.
+        edges: P rows of edges of the tree, Q in all.
+        steps: ``(Q,)`` upper bounds of the log-probabilities of their tokens.
+        ends: ``(P,)`` of [END].
+    """
+
+    numbers: Tensor
+    edges: Ragged
+    steps: Tensor
+    ends: Tensor
+
+
 class HeldPaths:
     """The cache of R users and which of its columns lead to which token.
 
@@ -53,6 +71,9 @@ class HeldPaths:
         taken: ``(G,)`` states of the automaton after every token that is held.
         paths: ``(G, depth + 1)`` int64 columns from [START] to the token, -1 behind it.
         rows: ``(G,)`` int64 row of each.
+        states: ``(G, D)`` after every token.
+        totals: ``(G,)`` of them, see :meth:`CatalogueHead.following`.
+        excess: ``(G,)`` of them, see :meth:`CatalogueHead.excess`; NaN: not asked for yet.
     """
 
     def __init__(
@@ -65,14 +86,13 @@ class HeldPaths:
         self.columns, self.rows = 0, none
         self.taken = AutomatonState(none, none)
         self.paths = none.new_empty(0, slot.trie.depth + 1)
+        self.head = CatalogueHead(backbone, slot.trie.tokens)
+        dtype = next(backbone.parameters()).dtype
+        self.states = none.new_empty(0, backbone.width, dtype=dtype)
+        self.totals = self.excess = none.new_empty(0, dtype=torch.promote_types(dtype, torch.float))
 
-    def read(self, segments: Segments) -> tuple[Tensor, Tensor]:
-        """Read segments and hold them.
-
-        Returns:
-            states ``(P, D)``, and the numbers ``(P,)`` int64 by which further segments go on from
-            these tokens.
-        """
+    def read(self, segments: Segments) -> Following:
+        """Read segments and hold them."""
         trie, of, lengths = self.slot.trie, segments.of, segments.lengths
         inside = from_lengths(of, lengths).positions  # (P,)
         own = trie.tokens[(segments.nodes - 1).clamp(min=0)].long() if len(trie.tokens) else of
@@ -103,8 +123,39 @@ class HeldPaths:
         self.taken = AutomatonState(
             torch.cat([self.taken.nodes, taken.nodes]), torch.cat([self.taken.counts, taken.counts])
         )
-        numbers = known + torch.arange(len(of), device=of.device)
-        return states[placed.slots], numbers
+        self.states = torch.cat([self.states, states[placed.slots]])
+        return self._following(segments.nodes, known)
+
+    def _following(self, nodes: Tensor, known: int) -> Following:
+        """What may follow ``(P,)`` nodes, which were read last: all but ``known`` that are held."""
+        trie = self.slot.trie
+        first = trie.offsets[nodes].long()
+        edges = aranges(first, trie.offsets[nodes + 1].long() - first)
+        tokens = trie.tokens.long()[edges.values] if len(trie.tokens) else edges.values
+        steps, ends, totals = self.head.following(
+            self.states[known:], Ragged(tokens, edges.offsets)
+        )
+        self.totals = torch.cat([self.totals, totals])
+        self.excess = torch.cat([self.excess, torch.full_like(totals, torch.nan)])
+        numbers = known + torch.arange(len(nodes), device=nodes.device)
+        return Following(numbers, edges, steps, ends)
+
+    def excess_of(self, numbers: Tensor) -> Tensor:
+        """By how much bounds of ends after tokens are above log-probabilities: ``(n,)`` both."""
+        rows, paths = self.rows[numbers], self.paths[numbers]
+        held = (self.rows >= 0).nonzero()[:, 0]
+        at = self.rows.new_full((len(self.real), self.columns), -1)
+        at[self.rows[held], self._own_columns()[held]] = held
+        there = paths >= 0
+        on = at[rows[:, None], paths.clamp(min=0)]  # (n, depth + 1)
+        asked = on[there].unique()
+        asked = asked[self.excess[asked].isnan()]
+        self.excess[asked] = self.head.excess(self.states[asked], self.totals[asked])
+        return self.excess[on].where(there, self.excess.new_zeros(1)).sum(1)
+
+    def _own_columns(self) -> Tensor:
+        """``(G,)`` column of every token that is held."""
+        return self.paths.gather(1, (self.paths >= 0).sum(1, keepdim=True) - 1)[:, 0]
 
     def _paths_before(self, parents: Tensor) -> Tensor:
         """``(n, depth + 1)`` columns that lead to segments."""
@@ -180,13 +231,14 @@ class HeldPaths:
         moved = torch.full((rows, self.columns + 1), -1, device=parents.device)
         moved[:, :-1].masked_scatter_(kept, (kept.cumsum(1) - 1)[kept])
         self.columns = width
-        own = self.paths.gather(1, (self.paths >= 0).sum(1, keepdim=True) - 1)[:, 0]
-        left = kept[self.rows, own] & (self.rows >= 0)
+        left = kept[self.rows, self._own_columns()] & (self.rows >= 0)
         renumbered = torch.full((len(self.rows),), UNREAD, device=parents.device)
         renumbered[left] = torch.arange(int(left.sum()), device=parents.device)
         self.rows = self.rows[left]
         self.paths = moved[self.rows[:, None], self.paths[left]]
         self.taken = AutomatonState(self.taken.nodes[left], self.taken.counts[left])
+        self.states, self.totals = self.states[left], self.totals[left]
+        self.excess = self.excess[left]
         new = parents.clone()
         new[held] = renumbered[parents[held]]
         return new

@@ -89,7 +89,8 @@ def test_lists_and_scores_are_those_of_a_full_enumeration(
     """Titles of three words begin others or are the same; ``alike``: all words as likely."""
     backbone = small_backbone(family).double()
     if alike:
-        backbone.logits = lambda states: states.new_zeros(*states.shape[:-1], backbone.num_tokens)
+        read_states = backbone.states
+        backbone.states = lambda *given: torch.zeros_like(read_states(*given))
     trie = build_trie(ragged(pool))
     slot = Slot(trie, torch.arange(FIRST, FIRST + len(pool)))
     automaton = Automaton(trie, PositionSettings())

@@ -19,7 +19,7 @@ from legos.lm.adapt import choose_trained
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.lm.word_model import keep_layers, word_model
-from legos.systems.recsysllm.backbones.glm import GlmBackbone
+from legos.systems.recsysllm.backbones.glm import GlmBackbone, HeadRows
 from legos.systems.recsysllm.backbones.glm_files import GlmFiles
 from legos.systems.recsysllm.positions import (
     NUM_APPENDED,
@@ -205,6 +205,11 @@ class DecoderBackbone(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
         return states
+
+    def head_rows(self) -> HeadRows:
+        """What :meth:`logits` multiplies states with."""
+        bias = None if self.head is None else self.head.bias
+        return HeadRows(self.word_scores, bias, self.new_tokens[-1])
 
     def logits(self, states: Tensor) -> Tensor:
         """``(..., D)`` -> ``(..., V + 5)``: the words as the model scores them, then [END].

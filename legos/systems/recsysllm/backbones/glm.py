@@ -10,7 +10,7 @@ those of the published checkpoints. transformers' ``glm`` is another model.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -84,6 +84,20 @@ SHAPES: dict[str, dict[str, Any]] = {
 """Of published models; base, large and 515M have BERT's vocabulary (give ``vocab_size``)."""
 
 
+class HeadRows(NamedTuple):
+    """What states are multiplied with to score tokens.
+
+    Attributes:
+        weight: ``(V, D)``.
+        bias: ``(V,)``; None: nothing is added.
+        end: ``(D,)`` of [END] where it is not among the V; it is the last of all tokens then.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    end: Tensor | None
+
+
 class GlmBackbone(nn.Module):
     """A GLM with random weights; ConfigError: a special token is not in its vocabulary."""
 
@@ -134,6 +148,11 @@ class GlmBackbone(nn.Module):
         vectors = self.word_embeddings(inputs.tokens)
         states: Tensor = self.transformer(vectors, inputs.inter, inputs.intra, mask, cache)
         return states
+
+    def head_rows(self) -> HeadRows:
+        """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
+        head = self.word_embeddings if self.lm_head is None else self.lm_head
+        return HeadRows(head.weight, None, None)
 
     def logits(self, states: Tensor) -> Tensor:
         """See :class:`legos.systems.recsysllm.backbones.decoder.DecoderBackbone`."""
