@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from legos.config.load import load_run_config
+from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.systems.cllm4rec.corpus import chosen_kinds, read_corpus
+from process.amazon import __main__ as amazon
 from process.amazon.assemble import read_cllm4rec
 from process.amazon.public import MATRICES
 from process.raw import RawData
@@ -148,3 +152,24 @@ def test_what_does_not_fit_is_named(tmp_path: Path, fault: str) -> None:
     spoil(folder)
     with pytest.raises(DataError, match=message):
         read(folder)
+
+
+@pytest.mark.slow
+def test_the_shipped_data_yaml_names_every_corpus(tmp_path: Path) -> None:
+    raw = write_public(tmp_path / "raw")
+    for name, verb in (("brand", "is"), ("categories", "are"), ("description", "is")):
+        texts = [[f"The {name} of item_{item} {verb}:", f" some {name}"] for item in range(4)]
+        dump(raw / f"item_texts/{name}.pkl", texts)
+    reason = ["user_0 explains the reason for purchasing item_2:", " it shines"]
+    dump(raw / "user_item_texts/explain.pkl", [reason])
+    words = ["cllm4rec", "--raw", str(raw), "--output", str(tmp_path / "tables")]
+    amazon.main(amazon.build_parser().parse_args([*words, "--name", "cllm4rec-beauty"]))
+    told = ["--data", "cllm4rec-beauty", "--data.folder", str(tmp_path / "tables")]
+    told += ["--model", "cllm4rec_public_code", "--exp", "cllm4rec"]
+    config = load_run_config(told, notice=lambda text: None)
+    tables = Tables.load(tmp_path / "tables")
+    kinds = chosen_kinds((), config.data, tables)
+    assert kinds == ["review", "title", "brand", "description", "categories", "explanation"]
+    corpus = read_corpus(kinds, config.data, tables)
+    assert {"I like it", "Thing 2", "some brand", "it shines"} <= set(corpus.texts)
+    assert len(corpus.texts) == 2 + 5 + 3 * 4 + 1
