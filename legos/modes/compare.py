@@ -25,6 +25,7 @@ from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
 from legos.modes.train_test import run_model
+from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
 from legos.reports.page import ComparedSplit, write_comparison
@@ -37,6 +38,7 @@ from legos.reports.tables import (
     in_order,
     markdown_table,
     model_row,
+    print_table,
     show_split,
     split_tables,
     subset_rows,
@@ -50,6 +52,7 @@ from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
 from legos.workplace.workplace import Workplace, honesty_notices
 
+_OBSERVED = "observed in training, last epoch"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -103,8 +106,9 @@ def compare(
             for split in config.data.splits.test
         }
         summary |= {"baselines": baselines, **_summary(found)}
-        first_runs = {label: each[0].path for label, each in folders.items()}
-        summary |= _report(config, folder.path, found, first_runs, console, verbose=verbose)
+        paths = {label: [run.path for run in each] for label, each in folders.items()}
+        first_runs = {label: each[0] for label, each in paths.items()}
+        summary |= _report(config, folder.path, found, paths, console, verbose=verbose)
         folder.write_results(summary)
         best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
         show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
@@ -128,14 +132,17 @@ def _report(
     config: RunConfig,
     folder: Path,
     found: Mapping[str, OnSplit],
-    first_runs: Mapping[str, Path],
+    runs: Mapping[str, Sequence[Path]],
     console: Console,
     *,
     verbose: bool,
 ) -> dict[str, Any]:
     """Write and print tables, page and curves; what ``results.json`` says of the curve, if any."""
-    tables_of = _tables_of(config, found)
-    _write(folder, found, tables_of, console, verbose=verbose)
+    tables_of, first_runs = (
+        _tables_of(config, found),
+        {name: each[0] for name, each in runs.items()},
+    )
+    _write(folder, found, tables_of, console, observed_cells(runs), verbose=verbose)
     if config.exp.report:
         shown = [
             ComparedSplit(split, list(first_runs), tables_of[split], each.verdict)
@@ -308,6 +315,7 @@ def _write(
     splits: Mapping[str, OnSplit],
     tables: Mapping[str, Mapping[str, Cells]],
     console: Console,
+    observed: Cells,
     *,
     verbose: bool,
 ) -> None:
@@ -320,5 +328,8 @@ def _write(
             if number == 0 and found.verdict is not None:
                 text.append(" ".join(verdict_lines(found.verdict)) + "\n")
         lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
+    if observed:
+        print_table(console, f"\n{_OBSERVED}", observed)
+        text.append(f"### {_OBSERVED}\n\n{markdown_table(observed)}")
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))

@@ -29,8 +29,8 @@ from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL
 from legos.modes.study import Study
 from legos.modes.train_test import run_model
+from legos.reports.curves import read_metrics
 from legos.reports.examples import show_end
-from legos.reports.page import read_metrics
 from legos.reports.search import Found, Trial, TrialState, short_names, write_search
 from legos.reports.tables import print_table, show_run
 from legos.runs.folder import METRICS_FILE, RunFolder, run_folder

@@ -19,12 +19,12 @@ from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
 from legos.metrics.beyond import ALL
 from legos.metrics.names import is_beyond_accuracy, larger_is_better
-from legos.records import check_record, json_lines, read_array, read_json, shown
+from legos.records import read_array, read_json, shown
 from legos.reports import figures as plots
-from legos.reports.curves import training_curves
+from legos.reports.curves import read_metrics, training_curves
 from legos.reports.examples import read_examples
 from legos.reports.tables import Cells, narrow
-from legos.runs.folder import LINES, METRICS_FILE, Line, RunFolder
+from legos.runs.folder import METRICS_FILE, RunFolder
 
 REPORT = "report.html"
 Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
@@ -319,19 +319,6 @@ def _figures(
         if calibrated:
             figures.append(plots.calibration_curve(scores, labels))
     return figures
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a last line without its end is one that a kill cut off."""
-    if not path.is_file():
-        return []
-    records = []
-    for number, value in json_lines(path.read_bytes(), str(path)):
-        where = f"{path}:{number}"
-        line = check_record(value, Line, where)
-        check_record(value, LINES.get(line.kind, Line), where)
-        records.append(value)
-    return records
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -26,7 +26,8 @@ from legos.errors import run_command
 from legos.files import write_json
 from legos.lm.hidden_writer import write_parts
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
-from legos.reports.page import read_metrics, write_report
+from legos.reports.curves import read_metrics
+from legos.reports.page import write_report
 from legos.runs.folder import RunFolder
 from legos.systems.cllm4rec.corpus import TokenStore
 from legos.systems.cllm4rec.stages import Pretrained

@@ -23,6 +23,7 @@ import torch
 from legos.data.ragged import from_lengths
 from legos.data.tables import Tables
 from legos.modes.main import run
+from legos.reports.curves import observed_cells
 from legos.runs.checkpoint import read_checkpoint
 from legos.runs.folder import run_folder
 from legos.systems.cllm4rec.batches import ContentLM, InteractionLM, PromptBatch, content_kind
@@ -189,3 +190,27 @@ def test_measuring_changes_no_bit_of_a_training(
 def test_without_texts_there_is_nothing_to_measure(root: Path, tmp_path: Path) -> None:
     lines, _ = trained(root, tmp_path / "alone", name="cf", content={"enabled": False})
     assert not any("observed" in line for line in lines)
+
+
+def test_a_comparison_shows_what_was_observed_last(tmp_path: Path) -> None:
+    def line(stage: str, task: str, epoch: int, **observed: float) -> str:
+        named = {name.replace("__", "/"): value for name, value in observed.items()}
+        place = {"kind": "pass", "stage": stage, "task": task, "epoch": epoch, "step": epoch}
+        return json.dumps({**place, "observed": named})
+
+    folders = {"one": [tmp_path / "a", tmp_path / "b"], "none": [tmp_path / "c"]}
+    for name, shift in (("a", 0.0), ("b", 0.2)):
+        (tmp_path / name).mkdir()
+        lines = [
+            line("pretraining", "content", 1, cosine__items=0.9),
+            line("pretraining", "content", 2, cosine__items=0.1 + shift),
+            line("finetuning", "content", 3, gradient_ratio__items=2.0),
+            json.dumps({"kind": "pass", "epoch": 4, "step": 4}),
+        ]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(f"{each}\n" for each in lines))
+    assert observed_cells(folders) == [
+        ["", "cosine/items", "gradient ratio/items"],
+        ["one, pretraining content", "0.2000", ""],
+        ["one, finetuning content", "", "2.0000"],
+    ]
+    assert observed_cells({"none": folders["none"]}) == []
