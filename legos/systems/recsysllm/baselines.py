@@ -9,7 +9,7 @@ error on the valid ratings is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Literal, NamedTuple, Self
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from legos.blocks.mlp import MLP
 from legos.errors import DataError
-from legos.systems.recsysllm.settings import RatingModelSettings, SplitName
+from legos.systems.recsysllm.measure_settings import RatingModelSettings
+from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.review_tasks import ReviewRows
 
 Kind = Literal["mf", "mlp"]
@@ -137,26 +138,51 @@ def train_rating_model(
             settings=own,
         )
         optimizer = torch.optim.Adam(model.parameters(), lr=own.lr)
-        best, since, kept = float("inf"), 0, deepcopy(model.state_dict())
-        for _ in range(own.epochs):
+
+        def one_pass() -> None:
             for rows in torch.randperm(train.stars.numel()).split(own.batch_size):
                 stars, length = model(train.users[rows], train.items[rows])
                 loss = (stars - train.stars[rows]).square() + own.weight_decay * length
                 optimizer.zero_grad()
                 loss.mean().backward()
                 optimizer.step()
-            if valid.stars.numel():
-                off = model.predict(valid.users, valid.items) - valid.stars
-                error = float(off.square().mean())
-                since = 0 if error < best else since + 1
-                if since >= own.patience:
-                    break
-                if since:
-                    continue
-                best = error
-            kept = deepcopy(model.state_dict())
-        model.load_state_dict(kept)
+
+        def error() -> float:
+            off = model.predict(valid.users, valid.items) - valid.stars
+            return float(off.square().mean())
+
+        keep_best(
+            model, one_pass, error if valid.stars.numel() else None,
+            epochs=own.epochs, patience=own.patience,
+        )  # fmt: skip
     return model.eval()
+
+
+def keep_best(
+    model: nn.Module,
+    one_pass: Callable[[], None],
+    error: Callable[[], float] | None,
+    *,
+    epochs: int,
+    patience: int,
+) -> None:
+    """Train until ``patience`` passes had no lower error; the weights of the lowest one stay.
+
+    Without ``error`` all passes are made, and the last weights stay.
+    """
+    best, since, kept = float("inf"), 0, deepcopy(model.state_dict())
+    for _ in range(epochs):
+        one_pass()
+        if error is not None:
+            found = error()
+            since = 0 if found < best else since + 1
+            if since >= patience:
+                break
+            if since:
+                continue
+            best = found
+        kept = deepcopy(model.state_dict())
+    model.load_state_dict(kept)
 
 
 def mean_ratings(

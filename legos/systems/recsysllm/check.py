@@ -30,8 +30,9 @@ from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, 
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.measure import chosen_templates, default_templates
+from legos.systems.recsysllm.measure_settings import MeasureSettings
 from legos.systems.recsysllm.prompts import builtin_prompts
-from legos.systems.recsysllm.settings import MeasureSettings, RecsysllmModel
+from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.system import refuse_long, refuse_unfit
 from legos.systems.recsysllm.tasks.candidates import split_of_candidates, table_candidates
 from legos.systems.recsysllm.world import TaskFamilies, open_world, position_rows

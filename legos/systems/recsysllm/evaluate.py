@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,15 +20,6 @@ from legos.metrics import parse_metric
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.decoder import Backbone
-from legos.systems.recsysllm.baselines import (
-    RATING_MODELS,
-    Kind,
-    RatingModel,
-    Ratings,
-    frequent_phrases,
-    mean_ratings,
-    train_rating_model,
-)
 from legos.systems.recsysllm.measure import (
     VALID,
     PromptMeasure,
@@ -40,8 +30,10 @@ from legos.systems.recsysllm.measure import (
     some_of,
     text_row,
 )
-from legos.systems.recsysllm.prompts import Instance, Template
-from legos.systems.recsysllm.settings import MeasureSettings, SplitName
+from legos.systems.recsysllm.measure_settings import MeasureSettings
+from legos.systems.recsysllm.plain_rows import PlainRows
+from legos.systems.recsysllm.prompts import Template
+from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import (
     Candidates,
     frozen_candidates,
@@ -263,58 +255,3 @@ def candidate_folder(workplace: Workplace, own: MeasureSettings, split: SplitNam
     """Where the frozen candidates of a split lie, a folder for everything that decides them."""
     name = f"{split}-{own.negatives}-seed{own.seed}-{workplace.tables.fingerprint[:12]}"
     return workplace.config.exp.cache.candidate_folder / workplace.config.data.name / name
-
-
-class PlainRows:
-    """Rows of baselines; rating models are trained when they are first needed."""
-
-    def __init__(self, world: World, *, seed: int) -> None:
-        self._world, self._seed, self._own = world, seed, world.settings.measure
-        self._models: dict[Kind, RatingModel] = {}
-        catalogue = world.families.catalogue
-        self._counts = {"num_users": len(catalogue.users), "num_items": len(catalogue.items)}
-
-    def __call__(self, instances: Sequence[Instance]) -> dict[str, dict[str, float]]:
-        """Metrics by name of the baseline, for examples of one template, at least one.
-
-        Of kinds of answers without a baseline there is no row.
-        """
-        reviews, answer = self._world.families.reviews, instances[0].template.answer
-        if reviews is None:
-            return {}
-        users = torch.tensor([instance.user for instance in instances])
-        items = torch.tensor([instance.item for instance in instances])
-        train = Ratings.of(reviews, "train")
-        if answer in ("stars", "whole-stars") and train.stars.numel():
-            shrink = self._own.mean_shrink
-            means = mean_ratings(train, (users, items), shrink=shrink, **self._counts)
-            rows = {"user and item means (no model)": self._errors(instances, means)}
-            for kind, title in RATING_MODELS.items():
-                model = self._model(kind, train, Ratings.of(reviews, "valid"))
-                stars = model.predict(users, items)
-                rows[f"{title} (ids alone)"] = self._errors(instances, stars)
-            return rows
-        if answer not in ("headline", "explanation"):
-            return {}
-        numbers = reviews.of("train")
-        said = reviews.headlines if answer == "headline" else [
-            "" if one is None else one.sentence for one in reviews.explanations
-        ]  # fmt: skip
-        texts = [said[row].strip() for row in numbers.tolist()]
-        if not any(texts):
-            return {}
-        phrases = frequent_phrases(reviews.items[numbers], texts, items)
-        return {f"most frequent {answer} (no model)": text_row(self._world, instances, phrases)}
-
-    def _errors(self, instances: Sequence[Instance], stars: Tensor) -> dict[str, float]:
-        texts = [f"{value:.4f}" for value in stars.tolist()]
-        row = text_row(self._world, instances, texts)
-        return {name: row[name] for name in ("RMSE", "MAE")}
-
-    def _model(self, kind: Kind, train: Ratings, valid: Ratings) -> RatingModel:
-        if kind not in self._models:
-            own = self._own.rating_models
-            self._models[kind] = train_rating_model(
-                kind, train, valid, seed=self._seed, settings=own, **self._counts
-            )
-        return self._models[kind]

@@ -100,6 +100,7 @@ class Instance:
             offered.
         stars: true rating, NaN where there is none.
         candidates: items to choose from, in the order shown.
+        feature: what an explanation is about, "" where there is none.
     """
 
     template: Template
@@ -110,6 +111,7 @@ class Instance:
     item: int
     stars: float = nan
     candidates: tuple[int, ...] = ()
+    feature: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,16 @@ from legos.lm.settings import (
     Trained,
 )
 from legos.settings import (
-    CHOICE,
     CONTENT,
     MEASUREMENT,
-    NOTHING,
-    WEIGHTS,
     Count,
     LessMemory,
     Natural,
     NotNegative,
     Positive,
-    Seed,
     Settings,
 )
+from legos.systems.recsysllm.measure_settings import MeasureSettings
 
 IntraMode = Literal["paper", "run", "glm"]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -304,62 +301,6 @@ class DecoderSettings(BackboneSettings):
         elif self.layout != "auto":
             raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
         return self
-
-
-class RatingModelSettings(Settings):
-    """How a rating model is trained."""
-
-    size: Count = 32
-    """Width of the vectors."""
-    hidden_sizes: tuple[Count, ...] = (32, 16)
-    """Widths of the perceptron's hidden layers."""
-    lr: Positive = 3e-3
-    """Of Adam."""
-    weight_decay: NotNegative = 0.02
-    """Times half the squared length of the vectors and biases of a batch's ratings."""
-    batch_size: Count = 512
-    """Ratings a step."""
-    epochs: Count = 30
-    """The most passes."""
-    patience: Count = 3
-    """Passes without a lower error on the valid ratings before it stops."""
-
-
-class MeasureSettings(Settings):
-    """Which prompts are tried on how many users."""
-
-    prompts: tuple[str, ...] = ()
-    """Templates by name, a row each; none: of every family the held-out one and the last of the
-    seen ones that ask the same."""
-    search: Literal["exact", "beams"] = "exact"
-    """How the likeliest of all items are found in a test and for a recommendation: `exact` goes on
-    until no other item can be likelier, `beams` is P5's, which misses some of them."""
-    most_read: Count | None = 1000
-    """Tokens of items that the exact search reads for a user before it stops with what it has:
-    results say how many lists were proven. null: until every list is proven."""
-    beams: Annotated[Count, LessMemory(4)] = 20
-    """Entities that beams keep, and the first dive of the exact search; cut-offs cannot be larger
-    where beams search alone."""
-    valid_beams: Annotated[Count, WEIGHTS] = 20
-    """Beams where epochs are compared, which is done without an exact search."""
-    users: Count | None = None
-    """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
-    valid_users: Annotated[Count | None, WEIGHTS] = None
-    """The same where epochs are compared; null: all."""
-    negatives: Count = 99
-    """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
-    have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
-    seed: Annotated[Seed, CHOICE] = 0
-    """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
-    max_tokens: Count = 4096
-    """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
-    other prompts are those of training."""
-    batch_size: Annotated[Count, NOTHING, LessMemory(3)] = 16
-    """Prompts read at once; changes memory, not results."""
-    mean_shrink: NotNegative = 5.0
-    """Of the row of user and item means: so many ratings of the mean count beside their own."""
-    rating_models: RatingModelSettings = RatingModelSettings()
-    """How a test trains the rows that predict ratings from ids alone."""
 
 
 class RecsysllmConfig(Settings):

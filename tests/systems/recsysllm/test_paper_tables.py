@@ -31,6 +31,9 @@ ROWS: dict[str, set[str]] = {
         "explanation, seen prompt explanation-9: recsysllm",
         "explanation, unseen prompt explanation-12: recsysllm",
         "explanation, most frequent explanation (no model): recsysllm",
+        "explanation, NRT (ids alone): recsysllm",
+        "explanation, PETER (ids alone): recsysllm",
+        "explanation, PETER+ (ids and the feature): recsysllm",
     },
     "review": {
         "review, seen prompt review-1: recsysllm",
@@ -67,7 +70,10 @@ def command(reviewed: Tables, tmp_path_factory: pytest.TempPathFactory) -> list[
     return [part for name, value in words.items() for part in (f"--{name}", str(value))]
 
 
-SHORTER = {"negatives": "5", "max_tokens": "250", "rating_models.epochs": "1"}
+SHORTER = {
+    "negatives": "5", "max_tokens": "250", "rating_models.epochs": "1",
+    "explanation_models.epochs": "1", "explanation_models.size": "8",
+}  # fmt: skip
 
 
 @pytest.mark.slow

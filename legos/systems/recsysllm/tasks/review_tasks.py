@@ -350,7 +350,13 @@ class ReviewTask:
                 reference = "yes" if rightly[at] else "no"
             prompt = self.catalogue.fill(template, values, user=user, item=item)
             answer = [plain(reference)]
-            made.append(Instance(template, prompt, answer, reference, user, item, stars=stars))
+            one = rows.explanations[row]
+            feature = "" if one is None else one.feature
+            made.append(
+                Instance(
+                    template, prompt, answer, reference, user, item, stars=stars, feature=feature
+                )
+            )
         return made
 
     def _answer(self, row: int, template: Template, off: float | None) -> str:
