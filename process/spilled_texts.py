@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 from typing import overload
 
 import numpy as np
+import pyarrow as pa
 
 from legos.scratch import PAGE
 
@@ -84,7 +85,7 @@ class SpilledTexts:
             name: column for name, column in zip(self.fields, columns, strict=True) if column.size
         }
 
-    def _page(self, begins: np.ndarray, lengths: np.ndarray) -> list[list[bytes]]:
+    def _page(self, begins: np.ndarray, lengths: np.ndarray) -> Iterator[pa.Buffer]:
         """By field the texts of rows at ``begins`` ``(n,)``; neighbours are read together."""
         sizes = lengths.sum(axis=1, dtype=np.int64)
         order = np.argsort(begins, kind="stable")
@@ -93,13 +94,13 @@ class SpilledTexts:
         together = zip(first[runs].tolist(), np.add.reduceat(size, runs).tolist(), strict=True)
         source = self._file.fileno()
         content = b"".join(os.pread(source, length, begin) for begin, length in together)
-        starts = np.empty(len(order), dtype=np.int64)
-        starts[order] = np.cumsum(size) - size
-        cuts = [starts, *(starts + ends for ends in np.cumsum(lengths, axis=1, dtype=np.int64).T)]
-        return [
-            [content[start:end] for start, end in zip(left.tolist(), right.tolist(), strict=True)]
-            for left, right in pairwise(cuts)
-        ]
+        ends = np.cumsum(np.append(0, lengths[order]), dtype=np.int64)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(content)]
+        texts = pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(0, len(ends) - 1, len(self.fields))
+        for field in range(len(self.fields)):
+            yield texts.take(pa.array(places + field)).buffers()[2]
 
 
 class TextBlock:
@@ -126,9 +127,9 @@ class TextColumn(Sequence[str]):
         """Bytes of all texts."""
         return int(self._ends[-1]) if len(self) else 0
 
-    def write(self, texts: Sequence[bytes]) -> None:
-        """Append texts; all must be there before the first is read."""
-        self._file.writelines(texts)
+    def write(self, texts: pa.Buffer) -> None:
+        """Append texts, one after the other; all must be there before the first is read."""
+        self._file.write(texts)
         self._file.flush()
 
     def __len__(self) -> int:

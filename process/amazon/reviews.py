@@ -17,7 +17,8 @@ import numpy as np
 
 from legos.data.texts import one_lines
 from process.bad_lines import BadLine, BadLines
-from process.interactions.rows import Collector, Interactions
+from process.interactions.parts import Part, Parts
+from process.interactions.rows import Interactions
 from process.json_blocks import Lines, read_blocks
 from process.json_columns import MISSING, LineColumns
 from process.json_lines import Row
@@ -111,12 +112,12 @@ def read_reviews(paths: Sequence[Path], bad: BadLines) -> Reviews:
     Raises:
         DataError: a damaged file, or too many bad lines; names file and line.
     """
-    collector, texts = Collector(), SpilledTexts(TEXTS)
-    for interactions, written in read_blocks(paths, "reading reviews", parse_reviews, bad):
-        collector.extend(interactions)
+    parts, texts = Parts(), SpilledTexts(TEXTS)
+    for part, written in read_blocks(paths, "reading reviews", parse_reviews, bad):
+        parts.extend(part)
         texts.add(written)
     bad.check()
-    found = collector.done()
+    found = parts.done()
     oddities = {
         "reviews without a rating": int(np.isnan(found.rating).sum()),
         "reviews without a time, put before all others of their user": int(
@@ -129,7 +130,7 @@ def read_reviews(paths: Sequence[Path], bad: BadLines) -> Reviews:
 
 def parse_reviews(
     lines: Lines, known: ReviewFormat | None
-) -> tuple[tuple[Collector, TextBlock], ReviewFormat | None]:
+) -> tuple[tuple[Part, TextBlock], ReviewFormat | None]:
     """The reviews of a block; ``known``: the release of the file, told by its first lines."""
     if known is not None:
         return _by_columns(lines, known), known
@@ -142,10 +143,10 @@ def parse_reviews(
             lines.refuse(error)
     users, items, ratings, times, contents, texts = zip(*found, strict=True) if found else [()] * 6
     written = TextBlock([text.encode() for pair in texts for text in pair])
-    return (Collector.of_columns(users, items, ratings, times, b"".join(contents)), written), known
+    return (Part.of(users, items, ratings, times, b"".join(contents)), written), known
 
 
-def _by_columns(lines: Lines, known: ReviewFormat) -> tuple[Collector, TextBlock]:
+def _by_columns(lines: Lines, known: ReviewFormat) -> tuple[Part, TextBlock]:
     """The reviews of a block, plain lines all at once."""
     rows = LineColumns(lines, known.keys)
     users, items = rows.ids(known.user), rows.ids(known.item)
@@ -167,7 +168,7 @@ def _by_columns(lines: Lines, known: ReviewFormat) -> tuple[Collector, TextBlock
         raw = list(compress(raw, kept))
         ratings, times = ratings[kept], times[kept]
         texts = list(compress(texts, np.repeat(kept, len(TEXTS))))
-    found = Collector.of_columns(users, items, ratings, times, line_hashes(raw))
+    found = Part.of(users, items, ratings, times, line_hashes(raw))
     return found, TextBlock(texts)
 
 

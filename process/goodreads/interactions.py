@@ -12,7 +12,8 @@ import numpy as np
 
 from legos.errors import DataError
 from process.bad_lines import BadLine, BadLines
-from process.interactions.rows import Collector, Interactions
+from process.interactions.parts import Part, Parts
+from process.interactions.rows import Interactions
 from process.json_blocks import Lines, read_blocks
 from process.json_lines import Row
 from process.moments import UNKNOWN_TIME, read_moment
@@ -91,10 +92,10 @@ def read_ratings(
     Raises:
         DataError: a damaged file, too many bad lines, or no user and book pass the filters.
     """
-    collector, counts = Collector(), Counter[str]()
+    parts, counts = Parts(), Counter[str]()
     parse = partial(parse_ratings, filters)
     for part, counted in read_blocks(paths, "reading interactions", parse, bad):
-        collector.extend(part)
+        parts.extend(part)
         counts.update(counted)
     bad.check()
     what = "taken as negative" if filters.unrated_is_negative else "dropped"
@@ -106,7 +107,7 @@ def read_ratings(
     if counts["undated"]:
         undated = "interactions without a date, put before all others of their user"
         dropped[undated] = counts["undated"]
-    kept = _can_pass(collector.done(), filters, generator, paths[0]).chronological(seed)
+    kept = _can_pass(parts.done(), filters, generator, paths[0]).chronological(seed)
     pairs = kept.user.astype(np.int64) * len(kept.item_ids) + kept.item
     first = kept.take(np.sort(np.unique(pairs, return_index=True)[1]))
     ratings = Ratings(
@@ -117,7 +118,7 @@ def read_ratings(
 
 def parse_ratings(
     filters: Filters, lines: Lines, _: None
-) -> tuple[tuple[Collector, dict[str, int]], bool]:
+) -> tuple[tuple[Part, dict[str, int]], bool]:
     """The ratings of a block that say yes (1) or no (-1), and counts of all others."""
     found = list[tuple[str, str, float, int, bytes]]()
     neutral = unrated = undated = 0
@@ -135,7 +136,7 @@ def parse_ratings(
             found.append((user, str(book), sign, time, row.content))
     counts = {"neutral": neutral, "unrated": unrated, "undated": undated}
     users, items, ratings, times, contents = zip(*found, strict=True) if found else [()] * 5
-    part = Collector.of_columns(users, items, ratings, times, b"".join(contents))
+    part = Part.of(users, items, ratings, times, b"".join(contents))
     return (part, counts), True
 
 

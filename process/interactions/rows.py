@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -123,7 +123,7 @@ class Interactions:
 
 @dataclass
 class Collector:
-    """Grows interactions one by one, or by what another collector has.
+    """Grows interactions one by one.
 
     Attributes:
         ordered: the source orders a user's interactions itself, by the order of ``add``.
@@ -164,32 +164,6 @@ class Collector:
         self.time.append(time)
         self.content += content
 
-    @classmethod
-    def of_columns(
-        cls,
-        users: Sequence[str],
-        items: Sequence[str],
-        rating: Sequence[float] | np.ndarray,
-        time: Sequence[int] | np.ndarray,
-        content: bytes,
-    ) -> Collector:
-        """What ``add`` makes of all rows, but faster."""
-        found = cls()
-        found.user = array("i", _numbers(found.users, users))
-        found.item = array("i", _numbers(found.items, items))
-        found.rating.frombytes(np.asarray(rating, dtype=np.float32).tobytes())
-        found.time.frombytes(np.asarray(time, dtype=np.int64).tobytes())
-        found.content = bytearray(content)
-        return found
-
-    def extend(self, later: Collector) -> None:
-        """Add what another collector has, behind all there is."""
-        self.user.frombytes(_among(self.users, later.users)[np.asarray(later.user)].tobytes())
-        self.item.frombytes(_among(self.items, later.items)[np.asarray(later.item)].tobytes())
-        self.rating.extend(later.rating)
-        self.time.extend(later.time)
-        self.content += later.content
-
     def done(self) -> Interactions:
         """The interactions in the order they came; users ordered by id, items by its hash.
 
@@ -198,28 +172,42 @@ class Collector:
         user_ids, item_ids = list(self.users), list(self.items)
         self.users, self.items = {}, {}  # they take more memory than all else
         user, item = np.asarray(self.user, dtype=np.int32), np.asarray(self.item, dtype=np.int32)
-        user_ids, user = _reordered(user_ids, user, by_id(user_ids))
-        item_ids, item = _reordered(item_ids, item, by_hash(item_ids))
-        return Interactions(
-            user_ids=user_ids,
-            item_ids=item_ids,
-            user=user,
-            item=item,
-            rating=np.asarray(self.rating, dtype=np.float32),
-            time=np.asarray(self.time, dtype=np.int64),
-            place=np.arange(len(user), dtype=np.int64),
-            content=None if self.ordered else np.frombuffer(self.content, dtype="<u8"),
-        )
+        return ordered_interactions(
+            user_ids, user, item_ids, item, rating=self.rating, time=self.time,
+            content=None if self.ordered else self.content,
+        )  # fmt: skip
 
 
-def _numbers(known: dict[str, int], ids: Sequence[str]) -> Iterator[int]:
-    known.update((name, number) for number, name in enumerate(dict.fromkeys(ids)))
-    return map(known.__getitem__, ids)
+def ordered_interactions(
+    user_ids: list[str],
+    user: np.ndarray,
+    item_ids: list[str],
+    item: np.ndarray,
+    *,
+    rating: array[float],
+    time: array[int],
+    content: bytearray | None,
+) -> Interactions:
+    """Interactions with users ordered by id, and items by its hash.
 
-
-def _among(known: dict[str, int], later: Iterable[str]) -> np.ndarray:
-    """``(n,)`` int32: the numbers of later ids; new ones get the next numbers."""
-    return np.fromiter((known.setdefault(name, len(known)) for name in later), dtype=np.int32)
+    Args:
+        user_ids, item_ids: in any order.
+        user, item: ``(K,)`` int32 positions in them.
+        rating, time: ``K`` each.
+        content: 8 bytes each; None where their order counts.
+    """
+    user_ids, user = _reordered(user_ids, user, by_id(user_ids))
+    item_ids, item = _reordered(item_ids, item, by_hash(item_ids))
+    return Interactions(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        user=user,
+        item=item,
+        rating=np.asarray(rating, dtype=np.float32),
+        time=np.asarray(time, dtype=np.int64),
+        place=np.arange(len(user), dtype=np.int64),
+        content=None if content is None else np.frombuffer(content, dtype="<u8"),
+    )
 
 
 def _reordered(ids: list[str], rows: np.ndarray, order: np.ndarray) -> tuple[list[str], np.ndarray]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from process.amazon.assemble import Options, read_prepared
 from process.interactions.impressions import Negatives
+from process.interactions.parts import Part, Parts
 from process.interactions.rows import Collector, Interactions
 from process.raw import TokenizerSpec
 from process.tables import write_tables
@@ -103,3 +104,22 @@ def test_a_pair_has_one_hash_wherever_its_ids_stand() -> None:
     turned = pair_hashes(["v", "u"], ["b", "a"], rows, rows, 1)
     assert found.tolist() == turned[::-1].tolist()
     assert found[0] != pair_hashes(["u", "v"], ["a", "b"], rows, rows, 2)[0]
+
+
+IDS = st.sampled_from(["", "a", "b", "aa", "é", "10", "9"])
+ROWS = st.lists(st.lists(st.tuples(IDS, IDS), max_size=5), max_size=6)
+
+
+@pytest.mark.parametrize("many", [0, 1 << 20])
+@given(parts=ROWS)
+def test_parts_become_what_their_rows_become(parts: list[list[tuple[str, str]]], many: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("process.interactions.parts._MANY", many)
+        grown, rows = Parts(), Collector()
+        for part in parts:
+            users, items = [user for user, _ in part], [item for _, item in part]
+            numbers = range(len(part))
+            grown.extend(Part.of(users, items, numbers, numbers, bytes(8 * len(part))))
+            for number in numbers:
+                rows.add(users[number], items[number], number, number)
+        assert repr(grown.done()) == repr(rows.done())

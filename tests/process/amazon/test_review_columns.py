@@ -62,7 +62,9 @@ def told(content: bytes, known: ReviewFormat | None) -> tuple[Any, ...]:
     lines = Lines(Path("r.json"), 1, content)
     (found, texts), _ = parse_reviews(lines, known)
     return (
-        found, texts.lengths.tolist(), texts.content, lines.read, lines.notes,
+        found.users.to_pylist(), found.items.to_pylist(), found.rating.tolist(),
+        found.time.tolist(), found.content, texts.lengths.tolist(), texts.content,
+        lines.read, lines.notes,
         [(read, str(error), error.kind) for read, error, _ in lines.errors],
     )  # fmt: skip
 
