@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "goodreads": Command("process.goodreads.__main__", "Goodreads by ONCE, or UCSD's dump"),
         "amazon": Command("process.amazon.__main__", "Amazon reviews of 2014, 2018 and 2023"),
         "synthetic": Command("process.synthetic.__main__", "an invented newsroom to try things on"),
+        "payments": Command("process.payments.__main__", "an invented payment app, for RecSysLLM"),
         "honesty": Command("process.honesty.__main__", "what tables give away, measured again"),
     },
     "train, test, compare": {

@@ -244,10 +244,15 @@ def _of_users(tables: Tables) -> tuple[Sequence[str], Sequence[Feature]]:
 
 
 def _of_items(tables: Tables) -> list[Feature]:
-    """Categories, numbers and short texts of items but for their titles."""
-    features = []
-    for name, known in tables.manifest["fields"].items():
-        if name == "title" or (known["kind"] == "text" and not _is_short(tables, name, known)):
+    """Categories, numbers and short texts of items but for their titles.
+
+    A way of categories is left out where its steps are fields.
+    """
+    features, fields = [], tables.manifest["fields"]
+    for name, known in fields.items():
+        if name == "title" or (name == "categories" and "category" in fields):
+            continue
+        if known["kind"] == "text" and not _is_short(tables, name, known):
             continue
         values = _values(tables, "items", name, known["kind"])
         features.append(Feature(name, values, known["kind"] != "number"))

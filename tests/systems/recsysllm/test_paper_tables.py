@@ -44,6 +44,11 @@ ROWS: dict[str, set[str]] = {
         "direct, seen prompt direct-5: recsysllm",
         "direct, unseen prompt direct-8: recsysllm",
     },
+    "payments": {
+        f"{row}: {model}"
+        for row in ("sequential, seen prompt sequential-7", "direct, seen prompt direct-5")
+        for model in ("recsysllm", "sft", "untrained")
+    },
     "rank": {f"sequential, seen prompt sequential-3: rank-{rank}" for rank in (2, 4, 8, 16, 32)},
 }
 

@@ -1,0 +1,1 @@
+"""An invented payment app: users with features who search, visit and pay, in Alipay's shape."""
