@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--starts", action="store_true")
     given = parser.parse_args()
     settings = RecsysllmConfig.model_validate(
-        {"tasks": {"horizons": {"by": "count", "max_items": 6}}}
+        {"tasks": {"max_past": 6, "horizons": {"by": "count"}}}
     )
     language = LanguageModel(packaged("smollm2"))
     world = open_world(Tables.load(given.data), language, settings, seed=0)
