@@ -59,6 +59,16 @@ class Trie:
         """M."""
         return self.offsets.numel() - 1
 
+    @cached_property
+    def runs(self) -> Tensor:
+        """``(M,)`` int32 how many nodes follow each before one that has not exactly one child."""
+        runs = torch.zeros(self.num_nodes, dtype=torch.int32, device=self.tokens.device)
+        single = (self.offsets.diff() == 1).nonzero()[:, 0]
+        child = self.offsets[single].long() + 1
+        for _ in range(self.depth):  # lengthens every run by one node
+            runs[single] = runs[child] + 1
+        return runs
+
     def to(self, device: torch.device | str) -> Trie:
         """The same tree on another device."""
         values = [getattr(self, field.name) for field in fields(self)]

@@ -1,10 +1,11 @@
 """The K likeliest entities of all, proven.
 
 Log-probabilities only fall along an entity's tokens, so that an open node of the tree bounds all
-that ends below it. The search reads the likeliest open nodes in waves and ends when the best of
-them is less likely than the K-th entity found (best-first search with a bound of zero on what is
-left: Hart, Nilsson and Raphael, 1968). Before that it dives as beams do, which finds K good
-entities soon: nodes below them are never read.
+that ends below it. So do scores among the catalogue's words alone, which cost less (see
+:mod:`legos.systems.recsysllm.catalogue_head`). The search reads the likeliest open nodes in waves
+and ends when the best of them is less likely than the K-th entity found (best-first search with a
+bound of zero on what is left: Hart, Nilsson and Raphael, 1968). The waves read what beams would as
+well, which finds K good entities soon: nodes below them are never read.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ class SearchWork:
 
     Attributes:
         dive: beams of the dive; 0: none.
-        wave: open nodes of a user that are read at once.
+        wave: tokens of a user that are read at once, the dive's first; the last node is read with
+            what follows it, and the dive is read whole.
         ahead: further tokens that are read at once where there is one way to go on.
         most_read: tokens of a user after which no wave begins; None: until all is proven.
         most_held: columns of a user that are held between waves.
     """
 
     dive: int = 20
-    wave: int = 32
+    wave: int = 96
     ahead: int = 3
     most_read: int | None = None
     most_held: int = 2048
@@ -67,7 +69,7 @@ class _Open(NamedTuple):
         nodes: int64.
         scores: upper bound of the log-probability up to the node itself.
         parents: int64 what :class:`HeldPaths` knows the parent by.
-        fresh: bool: found by the last wave.
+        fresh: bool: the dive has found it in the last wave.
     """
 
     users: Tensor
@@ -124,11 +126,11 @@ class _Search:
         self.best_nodes = everyone.new_full((users, count), NOWHERE)
         self.best_scores = torch.full((users, count), -torch.inf, dtype=dtype, device=device)
         self.proven, self.has_read = torch.zeros_like(everyone), torch.zeros_like(everyone)
-        self.diving = torch.full_like(everyone, self.work.dive > 0, dtype=torch.bool)
         self.tidy = 0  # columns that were left when the cache was last tidied
         root, begin = torch.full_like(everyone, ROOT), torch.full_like(everyone, UNREAD)
         nothing_read = torch.zeros(users, dtype=dtype, device=device)
-        self.open = _Open(everyone, root, nothing_read, begin, self.diving.clone())
+        dives = torch.full_like(everyone, self.work.dive > 0, dtype=torch.bool)
+        self.open = _Open(everyone, root, nothing_read, begin, dives)
         if exclusion is not None:
             self.open = self.open.select(~exclusion.shuts(everyone, root))
 
@@ -153,18 +155,25 @@ class _Search:
         return bool((self.row >= 0).any())
 
     def choose(self) -> _Open:
-        """Take the nodes of the next wave out of the open ones: of each user the likeliest."""
-        fresh = torch.zeros_like(self.diving)
-        fresh[self.open.users[self.open.fresh]] = True
-        self.diving = self.diving & fresh
-        dives = self.diving[self.open.users]
-        eligible = (self.open.fresh | ~dives).nonzero()[:, 0]
-        own = self.open.select(eligible)
-        turn = turns(own.users, own.scores, own.nodes)
-        most = torch.where(dives[eligible], self.work.dive, self.work.wave)
-        taken = torch.zeros_like(self.open.fresh)
-        taken[eligible[turn < most]] = True
-        wave, left = self.open.select(taken), self.open.select(~taken)
+        """Take the nodes of the next wave out of the open ones: of each user the likeliest.
+
+        Those of the dive come first.
+        """
+        users, scores, nodes = self.open.users, self.open.scores, self.open.nodes
+        fresh = self.open.fresh.nonzero()[:, 0]
+        turn = turns(users[fresh], scores[fresh], nodes[fresh])
+        diving = torch.zeros_like(self.open.fresh)
+        diving[fresh[turn < self.work.dive]] = True
+        lengths = self._lengths(nodes, diving)
+        order = ranked(users, scores.masked_fill(diving, torch.inf), nodes)
+        before = lengths[order].cumsum(0) - lengths[order]
+        counts = torch.bincount(users)
+        first = (counts.cumsum(0) - counts)[users[order]]  # of the same user
+        before = before - before[first]
+        taken = diving.clone()
+        taken[order[before < self.work.wave]] = True
+        left = self.open.select(~taken)
+        wave = self.open._replace(fresh=diving).select(taken)
         self.open = left._replace(fresh=torch.zeros_like(left.fresh))
         order = self.row[wave.users].argsort(stable=True)
         return wave.select(order)
@@ -192,7 +201,7 @@ class _Search:
         rows = edges.rows[out]
         children = _Open(
             users[rows], edges.values[out] + 1, scores[rows] + found.steps[out],
-            found.numbers[rows], torch.ones_like(out[out]),
+            found.numbers[rows], wave.fresh[of[rows]],
         )  # fmt: skip
         if self.exclusion is not None:
             children = children.select(~self.exclusion.shuts(children.users, children.nodes))
@@ -201,6 +210,11 @@ class _Search:
             *(torch.cat(p) for p in zip(self.open, children.select(reach), strict=True))
         )
         self._tidy()
+
+    def _lengths(self, nodes: Tensor, diving: Tensor) -> Tensor:
+        """Tokens that are read at once from nodes on, ``(n,)`` int64, if nothing is excluded."""
+        runs = self.slot.trie.runs[nodes].long()
+        return 1 + torch.where(diving, runs, runs.clamp(max=self.work.ahead))
 
     def _ways(self, wave: _Open) -> tuple[Tensor, Tensor]:
         """Tokens to read for each node: those before it that are not held, it, those behind it.
@@ -215,9 +229,10 @@ class _Search:
         of, before = trie.ancestors(wave.nodes[lost])
         found.append(lost[of] * count + before)
         going, nodes = every, wave.nodes
-        most = trie.depth if bool(self.diving.any()) else self.work.ahead
-        for _ in range(most):
+        for step in range(trie.depth):
             single = trie.offsets[nodes + 1] - trie.offsets[nodes] == 1
+            if step >= self.work.ahead:
+                single &= wave.fresh[going]  # the dive reads to the end
             going, nodes = going[single], trie.offsets[nodes[single]].long() + 1
             if self.exclusion is not None:
                 shut = self.exclusion.shuts(wave.users[going], nodes)
@@ -285,10 +300,14 @@ class _Search:
 
 def turns(users: Tensor, scores: Tensor, keys: Tensor) -> Tensor:
     """Places ``(n,)`` int64 among those of the same user: by score, then the lower key first."""
+    order = ranked(users, scores, keys)
+    turn = torch.empty_like(users)
+    turn[order] = from_lengths(order, torch.bincount(users)).positions
+    return turn
+
+
+def ranked(users: Tensor, scores: Tensor, keys: Tensor) -> Tensor:
+    """The order ``(n,)`` int64 by user, then by score, then the lower key first."""
     order = keys.argsort(stable=True)
     order = order[scores[order].argsort(descending=True, stable=True)]
-    order = order[users[order].argsort(stable=True)]
-    counts = torch.bincount(users)
-    turn = torch.empty_like(users)
-    turn[order] = from_lengths(order, counts).positions
-    return turn
+    return order[users[order].argsort(stable=True)]

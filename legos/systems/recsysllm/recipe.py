@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 
 from legos.data.ragged import Ragged, offsets_of, stack
 from legos.data.rows import token_batches
-from legos.errors import Diverged
+from legos.errors import CheckpointError, Diverged
 from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.backbones.decoder import Backbone, DecoderBackbone
 from legos.systems.recsysllm.decoding import token_losses
@@ -348,6 +349,15 @@ def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
             used += length
         groups.append(group[begin:])
     return groups
+
+
+def refuse_without_inter(checkpoint: Checkpoint, folder: Path) -> None:
+    """Raise CheckpointError for a decoder that was trained before it had inter-positions."""
+    if "intra.table.weight" in checkpoint.model and "inter.table.weight" not in checkpoint.model:
+        raise CheckpointError(
+            f"{folder}: has no table of inter-positions (inter.table.weight), without which a "
+            "decoder cannot tell its blanks apart: an older version trained it; train it again"
+        )
 
 
 def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:

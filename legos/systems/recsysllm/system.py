@@ -16,7 +16,12 @@ from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_bac
 from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.evaluate import SplitMeasure
 from legos.systems.recsysllm.measure import chosen_templates
-from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream, fit_positions
+from legos.systems.recsysllm.recipe import (
+    InfillRecipe,
+    TrainingStream,
+    fit_positions,
+    refuse_without_inter,
+)
 from legos.systems.recsysllm.recommend import RecsysllmRecommender
 from legos.systems.recsysllm.settings import RecsysllmModel
 from legos.systems.recsysllm.world import open_world, position_rows
@@ -93,8 +98,10 @@ class RecsysllmSystem:
     def load(self, checkpoint: Path) -> str:
         """Take what was trained, on these tables or on others; the id of the run that did."""
         found = read_checkpoint(checkpoint, TrainedRecord)
-        if self.origin is not None and isinstance(self.backbone, DecoderBackbone):
-            fit_positions(self.backbone, found)
+        if isinstance(self.backbone, DecoderBackbone):
+            refuse_without_inter(found, checkpoint)
+            if self.origin is not None:
+                fit_positions(self.backbone, found)
         return take_trained(self.backbone, found, checkpoint, InfillRecipe.system)
 
     def recommender(self) -> RecsysllmRecommender:

@@ -172,6 +172,8 @@ def test_the_trie_is_the_set_of_its_sequences(pool: list[list[int]]) -> None:
         assert bool(trie.is_end(torch.tensor(node))) == (list(prefix) in pool)
         lengths = [len(one) for one in prefixes if one[: len(prefix)] == prefix]
         assert bool(trie.unbranched[node]) == (len(set(lengths)) == len(lengths))
+        only = reached[(*prefix, *children)] if len(children) == 1 else None
+        assert int(trie.runs[node]) == (0 if only is None else 1 + int(trie.runs[only]))
     outside = torch.tensor([NOWHERE, ROOT, ROOT])
     assert trie.step(outside, torch.tensor([1, 99, -1])).tolist() == [NOWHERE] * 3
     assert not bool(trie.allowed(outside[:1])[1].any())

@@ -15,7 +15,9 @@ from legos.config.schema import RunConfig
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
 from legos.modes.main import run
+from legos.runs.checkpoint import Checkpoint
 from legos.systems.recsysllm.catalogue import Origin
+from legos.systems.recsysllm.recipe import refuse_without_inter
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
@@ -145,6 +147,14 @@ def test_positions_follow_the_checkpoint_and_nothing_else_is_bent(
     assert own_tables.origin is None  # the same tables: no transfer, no other positions
     with pytest.raises(CheckpointError, match="another model"):
         own_tables.load(trained[1] / "checkpoints/best")
+
+
+def test_a_decoder_that_was_trained_without_inter_positions_is_refused() -> None:
+    old = {"intra.table.weight": torch.zeros(2, 4)}
+    with pytest.raises(CheckpointError, match=r"old: has no table of .*; train it again"):
+        refuse_without_inter(Checkpoint(model=old, optimizer={}, state={}), Path("old"))
+    new = old | {"inter.table.weight": torch.zeros(2, 4)}
+    refuse_without_inter(Checkpoint(model=new, optimizer={}, state={}), Path("new"))
 
 
 def test_transfer_prompts_need_other_tables(reviewed: Tables, tmp_path: Path) -> None:
