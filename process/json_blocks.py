@@ -27,7 +27,7 @@ from process.block_workers import BlockWorkers, Waiting
 from process.json_lines import Row, parse_line, refuse_empty, refuse_missing
 from process.opening import BAD_GZIP, damaged_gzip, decompressed
 
-BLOCK = 1 << 22  # bytes; changes memory and speed, not results
+BLOCK = 1 << 20  # bytes; changes memory and speed, not results
 _PIECE = 1 << 20
 _FIRST_BLOCK = 1 << 16  # another kind of file is refused early
 _LINE_END = ord("\n")
