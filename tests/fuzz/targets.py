@@ -322,7 +322,9 @@ TARGETS: dict[str, Target] = {
     ),
     "metrics": Target(_metrics, ("metrics.jsonl",), 20),
     "results": Target(_results, ("results.json",), 24, _OF_RESULTS, harmless=_MAY_BE_ABSENT),
-    "origin": Target(_origin, ("run/config.json",), 12, _SETTINGS),
+    "origin": Target(  # a checkpoint may lie in no run folder
+        _origin, ("run/config.json",), 12, _SETTINGS, harmless=("missing",)
+    ),
     "hidden states": Target(
         _hidden_states,
         (

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def cllm4rec_steps(
 ) -> RunConfig:
     """A step of nine rows, in micro-batches of three."""
     rest = {key: value for key, value in more.items() if key != "shape"}
-    model = world_language_model(root / "llama", attention_dropout=0.0, **more.get("shape", {}))
+    shape = {"attention_dropout": 0.0, **more.get("shape", {})}
+    model = world_language_model(_own(root) / "llama", **shape)
     stages = {"pretraining_epochs": 1, "finetuning_epochs": 1}
     train = {"batch_size": batch_size, "stages": stages}
     return world_config(
@@ -122,12 +124,17 @@ def recsysllm_steps(root: Path, more: dict[str, Any], *, acc_batch: int = 1) -> 
     backbone = {"lora_dropout": 0.0, **more.get("backbone", {})}
     own: dict[str, Any] = {"backbone": backbone, "train": train}
     if backbone.get("kind") == "glm":
-        source = glm_folder(root / "glm", "chatglm")[0]
+        source = glm_folder(_own(root) / "glm", "chatglm")[0]
         own["model"] = {"random": False, "shape": None, "tokenizer": None, **source}
         own["positions"] = {"prepend_cls": False}
     return system_config(
         root / "reviewed", root / "recsysllm", model=own, train={"acc_batch": acc_batch}
     )
+
+
+def _own(root: Path) -> Path:
+    """A folder of this process alone: all of them write their language models at once."""
+    return root / f"process-{os.environ.get('RANK', '0')}"
 
 
 def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:

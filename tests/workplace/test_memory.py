@@ -119,7 +119,7 @@ def _words(folder: Path, *words: str) -> list[str]:
             ),
             ("model.item.gradient_checkpointing true", "model.item.quantised nf4"),
         ),
-        (("--model", "cllm4rec", "--exp", "train"), ("lower exp.train.batch_size (20)",)),
+        (("--model", "cllm4rec", "--exp", "train"), ("lower exp.train.batch_size (160)",)),
         (("--model", "recsysllm", "--exp", "train"), ("lower exp.train.batch_tokens (8192)",)),
     ],
 )
