@@ -121,19 +121,16 @@ class MultiHeadSelfAttention(nn.Module):
 
         ``queries`` ``(..., D)`` are what the queries are made of, where that is not ``values``.
         """
-        weight, bias, size = self.project.weight, self.project.bias, values.shape[-1]
         if isinstance(within, CausalBlocks):
             if not self.causal:
                 raise ValueError("causal blocks are for causal attention")
-            query = F.linear(values if queries is None else queries, weight[:size], bias[:size])
-            key_value = F.linear(values, weight[size:], bias[size:])
-            causal: Tensor = self.output(within.attend(query, key_value, self.num_heads))
+            apart = self._project_apart(values if queries is None else queries, values)
+            causal: Tensor = self.output(within.attend(*apart, self.num_heads))
             return causal
         if queries is None:
             projected = self.project(values)  # (..., 3D)
         else:
-            query = F.linear(queries, weight[:size], bias[:size])
-            projected = torch.cat([query, F.linear(values, weight[size:], bias[size:])], -1)
+            projected = torch.cat(self._project_apart(queries, values), -1)
         if isinstance(within, LengthBuckets):
             packed: Tensor = self.output(within.run(self._attend_real, projected))
             return packed
@@ -145,6 +142,12 @@ class MultiHeadSelfAttention(nn.Module):
         projected = tokens.map(self.project)
         result: Tensor = self.output(in_length_buckets(self._attend_real, projected))
         return result
+
+    def _project_apart(self, queries: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice ``(..., D)`` -> queries ``(..., D)``, keys and values ``(..., 2D)``."""
+        weight, bias, size = self.project.weight, self.project.bias, values.shape[-1]
+        query = F.linear(queries, weight[:size], bias[:size])
+        return query, F.linear(values, weight[size:], bias[size:])
 
     def _attend(self, projected: Tensor, mask: Tensor) -> Tensor:
         """``(B, S, 3D)`` and bool ``(B, S)`` -> ``(B, S, D)``; rows without any real one: zeros."""

@@ -27,8 +27,8 @@ class CausalBlocks:
         self.numbers = numbers
         self.longest = size = int(numbers.lengths.max())
         self.count = -(-len(numbers.values) // size)
-        past = numbers.positions.new_zeros(self.count * size)  # elements before in its sequence
-        past[: len(numbers.values)] = numbers.positions
+        past = numbers.positions  # (P,) elements before in its sequence
+        past = F.pad(past, (0, self.count * size - len(past)))
         self._past = past.view(self.count, size, 1)
         slots = torch.arange(2 * size, device=past.device)
         back = slots[:size, None] + size - slots  # (T, 2T) how far a query looks back

@@ -63,7 +63,7 @@ def one_line(text: str) -> str:
 
 
 def one_lines(texts: Sequence[str]) -> list[bytes]:
-    """``one_line`` of each text in UTF-8; texts that are so already are told by their bytes."""
+    """``one_line`` of each text in UTF-8; the bytes show which texts need no change."""
     encoded = list(map(str.encode, texts))
     letters = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))

@@ -79,7 +79,7 @@ class PositionTable(nn.Module):
         return vectors
 
     def resized(self, rows: int) -> PositionTable:
-        """A new one with so many rows, on the same device and trained or not as this one."""
+        """A new table with this many rows, on the same device; it learns if this one does."""
         own = self.table.weight
         table = PositionTable(rows, own.shape[1], setting=self._setting).to(own.device)
         return table.requires_grad_(own.requires_grad)
