@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import worker
 from legos.commands import run
 from legos.config.variables import PUBLISHED
+from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.registry import predictors
 from tests.tiny import tiny_tables
@@ -36,6 +38,28 @@ def test_help_imports_nothing_slow() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_it_is_loading_until_the_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line about loading is never printed into what a run says, however long that takes."""
+    tables, waiting = tiny_tables(tmp_path), []
+
+    def announces() -> bool:
+        every = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+        return not all(each.finished.is_set() for each in every)
+
+    def load(folder: Path) -> Tables:
+        waiting.append(announces())
+        return read(folder)
+
+    read = Tables.load
+    monkeypatch.setattr(Tables, "load", load)
+    monkeypatch.setattr("legos.modes.main.run", lambda *_, **__: waiting.append(announces()))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert worker.main(tiny_run(tables)) == 0
+    assert waiting == [True, False]
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

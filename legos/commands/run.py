@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from legos.data.tables import Tables
 
 _INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from it"
+_LOADING = "loading ..."
 _OF_CACHES = ("list", "verify", "prune")
 
 
@@ -93,17 +94,7 @@ def _path(text: str) -> Path:
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit code, see :mod:`legos.errors`."""
 
-    def do(words: Sequence[str]) -> None:
-        errand = _read_errand(words)
-        if errand.help or errand.families is not None:
-            _do(errand)
-            return
-        from legos.progress import announced
-
-        with announced("loading ..."):
-            _do(errand)
-
-    return run_command(do, argv, interrupted=_INTERRUPTED)
+    return run_command(lambda words: _do(_read_errand(words)), argv, interrupted=_INTERRUPTED)
 
 
 def _read_errand(argv: Sequence[str]) -> Errand:
@@ -182,7 +173,10 @@ def _do(errand: Errand) -> None:
     if asks_for_vectors(errand.rest):
         _embed(errand)
         return
-    config = load_run_config(errand.rest, notice=_notice)
+    from legos.progress import announced
+
+    with announced(_LOADING):
+        config = load_run_config(errand.rest, notice=_notice)
     if errand.save is not None:
         from legos.config.load import save_configuration
 
@@ -199,13 +193,14 @@ def _do(errand: Errand) -> None:
 
         check(config, words=errand.rest, processes=errand.processes)
         return
-    from legos.config.refusals import check_tables
-    from legos.data.tables import Tables
-    from legos.modes.main import run
-    from legos.workplace.device import models_of, naming_memory_settings
+    with announced(_LOADING):
+        from legos.config.refusals import check_tables
+        from legos.data.tables import Tables
+        from legos.modes.main import run
+        from legos.workplace.device import models_of, naming_memory_settings
 
-    tables = Tables.load(config.data.folder)
-    check_tables(config, tables.manifest)
+        tables = Tables.load(config.data.folder)
+        check_tables(config, tables.manifest)
     if config.exp.mode == "recommend":
         _recommend(config, tables)
         return

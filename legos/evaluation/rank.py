@@ -197,19 +197,66 @@ def rank(
     Raises:
         Diverged: a score is not finite.
     """
-    targets, device = ranking.targets, ranking.owner.device
+    targets = ranking.targets
     state_of = ranking.owner[targets.rows]
     order = state_of.argsort(stable=True)
-    state_of, target_of = state_of[order], targets.values[order]
-    count, items = ranking.states.users.numel(), ranking.offered.numel()
-    step = max(1, min(page_size, rows_at_once(items, device)))
-    bounds = torch.searchsorted(state_of, torch.arange(count + 1, device=device)).tolist()
-    values = torch.zeros(order.numel(), device=device)
-    above, equal = (torch.zeros_like(order) for _ in range(2))
-    width = min(k or 0, items)
+    width = min(k or 0, ranking.offered.numel())
+    by_state = from_owners(targets.values[order], state_of[order], ranking.states.users.numel())
+    found = _rank_states(
+        ranking, by_state, score, page_size=page_size, width=width, sharing=sharing
+    )
+    if int(found.broken):
+        raise Diverged(f"{int(found.broken)} scores of split items are not finite")
+    values, above, equal = (
+        each[order.argsort()].cpu().numpy() for each in (found.values, found.above, found.equal)
+    )
+    group, offsets = targets.rows.cpu().numpy(), targets.offsets.cpu().numpy()
+    return Ranked(
+        positives=Positives(
+            group, above, equal, *compare_in_groups(values, group, values, offsets)
+        ),
+        clicks=np.diff(offsets),
+        sizes=ranking.sizes.cpu().numpy(),
+        unlisted=ranking.unlisted,
+        lists=found.lists[ranking.owner].cpu().numpy() if width else None,
+    )
+
+
+class _Places(NamedTuple):
+    """Where the P targets of S states stand.
+
+    Attributes:
+        values: ``(P,)`` float32 their scores.
+        above, equal: ``(P,)`` int64 how many items score more and the same.
+        lists: ``(S, width)`` int64 best items.
+        broken: ``(1,)`` int64 how many scores are not finite.
+    """
+
+    values: Tensor
+    above: Tensor
+    equal: Tensor
+    lists: Tensor
+    broken: Tensor
+
+
+def _rank_states(
+    ranking: Ranking,
+    targets: Ragged,
+    score: Callable[[Tensor], Tensor],
+    *,
+    page_size: int,
+    width: int,
+    sharing: Sharing,
+) -> _Places:
+    """Score states page after page; ``targets`` are their items, S rows."""
+    device, items = targets.values.device, ranking.offered.numel()
+    count, step = len(targets), max(1, min(page_size, rows_at_once(items, device)))
+    values = torch.zeros(targets.values.numel(), device=device)
+    above, equal = (torch.zeros_like(targets.values) for _ in range(2))
     lists = torch.zeros(count, width, dtype=torch.int64, device=device)
     broken = torch.zeros(1, dtype=torch.int64, device=device)
     hidden = (~ranking.offered).nonzero()[:, 0]
+    state_of, bounds = targets.rows, targets.offsets.tolist()
     for page in sharing.own([slice(begin, begin + step) for begin in range(0, count, step)]):
         begin, end = page.start, min(page.stop, count)
         states = torch.arange(begin, end, device=device)
@@ -220,27 +267,11 @@ def rank(
         scores[excluded.rows, excluded.values] = -torch.inf
         part = slice(bounds[begin], bounds[end])
         rows = state_of[part] - begin
-        values[part] = scores[rows, target_of[part]]
+        values[part] = scores[rows, targets.values[part]]
         above[part], equal[part] = _places(scores, rows, values[part])
         if width:
             lists[page] = best_items(scores, width).items
-    broken = sharing.added(broken)
-    if int(broken):
-        raise Diverged(f"{int(broken)} scores of split items are not finite")
-    values, above, equal = (sharing.added(each)[order.argsort()] for each in (values, above, equal))
-    lists = sharing.added(lists)
-    group, offsets = targets.rows.cpu().numpy(), targets.offsets.cpu().numpy()
-    own = values.cpu().numpy()
-    return Ranked(
-        positives=Positives(
-            group, above.cpu().numpy(), equal.cpu().numpy(),
-            *compare_in_groups(own, group, own, offsets),
-        ),
-        clicks=np.diff(offsets),
-        sizes=ranking.sizes.cpu().numpy(),
-        unlisted=ranking.unlisted,
-        lists=lists[ranking.owner].cpu().numpy() if width else None,
-    )  # fmt: skip
+    return _Places(*map(sharing.added, (values, above, equal, lists, broken)))
 
 
 def rows_at_once(items: int, device: torch.device) -> int:

@@ -259,7 +259,7 @@ def build_from(
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from process.table.events import TEXTS
+    from process.table.event_blocks import TEXTS
     from process.table.options import OWN, RULES, Options
 
     check_draws(args.candidates or (), args.cuts or (0.8, 0.9))

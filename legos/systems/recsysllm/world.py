@@ -22,12 +22,8 @@ from legos.systems.recsysllm.positions import Examples, SpecialTokens, build_exa
 from legos.systems.recsysllm.prompts import Family, Instance, Prompts, builtin_prompts
 from legos.systems.recsysllm.settings import AROUND_ANSWER, RecsysllmConfig, TaskSettings
 from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choice, uniform
-from legos.systems.recsysllm.tasks.review_tasks import (
-    Miner,
-    ReviewRows,
-    ReviewTask,
-    read_explanations,
-)
+from legos.systems.recsysllm.tasks.explanations import Miner, read_explanations
+from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
 

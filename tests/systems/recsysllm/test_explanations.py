@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from legos.errors import DataError
-from legos.systems.recsysllm.tasks.review_tasks import (
+from legos.systems.recsysllm.tasks.explanations import (
     Explanation,
     Miner,
     read_explanations,
