@@ -176,8 +176,12 @@ class SplitMeasure:
             instances = task.evaluate(some_of(reviews, own.users, seed=own.seed), template.name)
         if not instances:
             return
-        texts, complete = self._measure.written(instances)
-        row = {**text_row(self._world, instances, texts), "complete rate": complete}
+        if own.ratings == "mean" and template.answer in ("stars", "whole-stars"):
+            means = self._measure.mean_ratings(instances)
+            row = text_row(self._world, instances, [str(mean) for mean in means])
+        else:
+            texts, complete = self._measure.written(instances)
+            row = {**text_row(self._world, instances, texts), "complete rate": complete}
         result.add(name, row, len(instances), available)
         asked = name.rpartition(", ")[0].rpartition(": ")[2]
         for title, plain in self._plain(instances).items():

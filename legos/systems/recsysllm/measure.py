@@ -14,7 +14,12 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import PairSet, keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import NO_ITEM, Best, join_lists
-from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
+from legos.metrics.generation import (
+    candidate_metrics,
+    match_items,
+    rating_errors,
+    text_metrics,
+)
 from legos.sharing import Sharing
 from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
@@ -219,6 +224,32 @@ class PromptMeasure:
         pages = self._sharing.gathered(range(0, len(instances), size), fill)
         texts = [text for texts, _ in pages for text in texts]
         return texts, sum(ended for _, ended in pages) / len(instances)
+
+    def mean_ratings(self, instances: Sequence[Instance]) -> list[float]:
+        """The mean of every number of stars, each as likely as it is as the answer.
+
+        Numbers are those that training writes: tenths, or whole stars.
+        """
+        whole = instances[0].template.answer == "whole-stars"
+        numbers = [str(n) for n in range(1, 6)] if whole else [f"{n / 10}" for n in range(10, 51)]
+        encode = self._world.tokenizer.encode_texts
+        listed = encode([f" {number}" for number in numbers]).to(self._device)
+        values = torch.tensor([float(number) for number in numbers])
+        size, count = self._own.batch_size, len(numbers)
+
+        def mean(begin: int) -> list[float]:
+            some = instances[begin : begin + size]
+            at = torch.arange(len(some) * count, device=self._device)
+            names, owners = listed.select(at % count), at // count
+            with self._accelerator.autocast():
+                read = self._read(some)
+                scores = score_candidates(self._backbone, read, names, owners, self._automaton)
+            likely = scores.view(len(some), count).float().softmax(1).cpu()
+            found: list[float] = (likely @ values).tolist()
+            return found
+
+        pages = self._sharing.gathered(range(0, len(instances), size), mean)
+        return [value for page in pages for value in page]
 
     def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
         """What is written freely, and how many of the texts ended by themselves."""

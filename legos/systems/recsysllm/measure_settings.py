@@ -97,6 +97,10 @@ class MeasureSettings(Settings):
     other prompts are those of training."""
     batch_size: Annotated[Count, NOTHING, LessMemory(3)] = 16
     """Prompts read at once; changes memory, not results."""
+    ratings: Literal["written", "mean"] = "written"
+    """What counts as a rating. `written`: the number that is written, the likeliest one (P5);
+    `mean`: the mean of all numbers from 1 to 5 (by tenths where training has these), each as likely
+    as the model finds it, which has the least squared error of what it can say."""
     mean_shrink: NotNegative = 5.0
     """Of the row of user and item means: so many ratings of the mean count beside their own."""
     rating_models: RatingModelSettings = RatingModelSettings()

@@ -9,6 +9,7 @@ intra-position counts the tokens of an entity. All N examples are built at once,
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ class Examples:
 
     Attributes:
         tokens: ``(P,)`` int64.
-        targets: ``(P,)`` int64, ``IGNORE`` in Part A.
+        targets: ``(P,)`` int64, ``IGNORE`` where nothing is predicted, as in most of Part A.
         inter: ``(P,)`` int64 inter-positions.
         intra: ``(P,)`` int64 intra-positions.
         offsets: ``(N + 1,)`` int64.
@@ -134,11 +135,14 @@ def build_examples(
     automaton: Automaton,
     *,
     span_order: Tensor | None = None,
+    predicted: Tensor | None = None,
 ) -> Examples:
     """Cut blanks out of documents.
 
     Args:
         blanks: which ranges of tokens; no entity is split.
+        predicted: ``(U,)`` bool: units that are targets where they stand in Part A, too, each
+            after what comes before it, then [END]; for a backbone that reads Part A one way.
         settings: whether there is a [CLS].
         span_order: ``(S,)`` random numbers: blanks of a document are filled in their order; None:
             as they stand.
@@ -148,11 +152,12 @@ def build_examples(
     """
     tokens = documents.tokens
     ranges = blanks.ranges.values + blanks.ranges.spread(tokens.offsets[:-1])[:, None]  # (S, 2)
-    shown, intra, masks = _part_a(documents, ranges, blanks, special)
+    shown, targets_a, intra, masks = _part_a(documents, ranges, blanks, special, predicted)
     if settings.prepend_cls:
         if special.cls is None:
             raise ConfigError("prepend_cls: this backbone has no [CLS]")
         shown, intra = with_ends(shown, first=special.cls), with_ends(intra, first=0)
+        targets_a = with_ends(targets_a, first=IGNORE)
         masks = Ragged(masks.values + 1, masks.offsets)
     if span_order is not None:
         order = span_order.argsort(stable=True)
@@ -164,7 +169,7 @@ def build_examples(
     lengths = masks.sums(filling.lengths + 1)  # (N,) of Part B
     columns = [
         (shown.values, with_ends(filling, first=special.start).values),
-        (torch.full_like(shown.values, IGNORE), with_ends(filling, last=special.end).values),
+        (targets_a.values, with_ends(filling, last=special.end).values),
         (shown.positions, masks.values.repeat_interleave(filling.lengths + 1)),
         (intra.values, with_ends(ids, first=START_ID).values),
     ]
@@ -175,10 +180,23 @@ def build_examples(
     return Examples(values, targets, inter, numbers, offsets, shown.lengths, masks)
 
 
+class _PartA(NamedTuple):
+    """N rows each: tokens, targets and intra-positions, and the positions of the masks."""
+
+    tokens: Ragged
+    targets: Ragged
+    intra: Ragged
+    masks: Ragged
+
+
 def _part_a(
-    documents: Documents, ranges: Tensor, blanks: Blanks, special: SpecialTokens
-) -> tuple[Ragged, Ragged, Ragged]:
-    """Tokens and intra-positions, and the positions of the masks: N rows each."""
+    documents: Documents,
+    ranges: Tensor,
+    blanks: Blanks,
+    special: SpecialTokens,
+    predicted: Tensor | None,
+) -> _PartA:
+    """See :class:`_PartA`."""
     tokens = documents.tokens
     masked, begins = torch.zeros(2, len(tokens.values), dtype=torch.bool)
     masked[aranges(ranges[:, 0], ranges[:, 1] - ranges[:, 0]).values] = True
@@ -188,8 +206,17 @@ def _part_a(
     in_entity = documents.units.spread(documents.is_entity)
     intra = (documents.units.positions + 1).masked_fill(~in_entity | masked, 0)
     kept = ~masked | begins
-    shown, numbered = (Ragged(each, tokens.offsets).keep(kept) for each in (values, intra))
-    return shown, numbered, Ragged(shown.positions[begins[kept]], blanks.ranges.offsets)
+    targets = torch.full_like(values, IGNORE)
+    if predicted is not None:
+        chosen = documents.units.spread(predicted) & ~masked
+        targets[chosen & (documents.units.to_end == 1)] = special.end
+        at = (chosen & (tokens.positions > 0)).nonzero()[:, 0]
+        targets[at - 1] = values[at]
+    shown, wanted, numbered = (
+        Ragged(each, tokens.offsets).keep(kept) for each in (values, targets, intra)
+    )
+    masks = Ragged(shown.positions[begins[kept]], blanks.ranges.offsets)
+    return _PartA(shown, wanted, numbered, masks)
 
 
 def with_ends(rows: Ragged, *, first: int | None = None, last: int | None = None) -> Ragged:

@@ -166,6 +166,10 @@ class TaskSettings(Settings):
     window that is drawn as those of documents are."""
     max_past: Count = 20
     """The most events that a prompt tells of, the newest."""
+    predict_past: bool = False
+    """In training every item of a past is predicted, too, from what stands before it: a prompt then
+    teaches as many items as it tells of. For a prompt that is read one way and lists no candidates.
+    """
     horizons: HorizonSettings = HorizonSettings()
     """Windows of the past that documents tell of; `by: count` where times are unknown."""
     documents: DocumentSettings = DocumentSettings()
@@ -323,6 +327,11 @@ class RecsysllmConfig(Settings):
             raise ValueError(
                 f"tasks.max_tokens {self.tasks.max_tokens}: expected more than "
                 f"tasks.max_answer_tokens {self.tasks.max_answer_tokens} and {AROUND_ANSWER}"
+            )
+        if self.tasks.predict_past and self.backbone.both_ways:
+            raise ValueError(
+                "tasks.predict_past: a prompt that is read both ways shows what is to be "
+                "predicted; expected backbone.bidirectional false"
             )
         if self.positions.prepend_cls and self.backbone.kind == "decoder":
             raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")

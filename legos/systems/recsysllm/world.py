@@ -25,7 +25,7 @@ from legos.systems.recsysllm.tasks.events import DATUM, FAMILY, Sequences, choic
 from legos.systems.recsysllm.tasks.explanations import Miner, read_explanations
 from legos.systems.recsysllm.tasks.review_tasks import ReviewRows, ReviewTask
 from legos.systems.recsysllm.tasks.user_tasks import DirectTask, SequentialTask, UserTask
-from legos.systems.recsysllm.units import Documents, UnitTokenizer
+from legos.systems.recsysllm.units import NEVER_DROPPED, Documents, UnitTokenizer
 
 _OF_REVIEWS: tuple[Family, ...] = ("rating", "explanation", "review")
 
@@ -230,7 +230,17 @@ class World:
         if self.settings.positions.prepend_cls:  # it is one of the most tokens
             own = own.model_copy(update={"max_tokens": own.max_tokens - 1})
         documents, blanks = tokenized(instances, self.tokenizer, own)
-        return build_examples(documents, blanks, special, self.settings.positions, self.automaton)
+        return build_examples(
+            documents, blanks, special, self.settings.positions, self.automaton,
+            predicted=told_items(documents, instances) if own.predict_past else None,
+        )  # fmt: skip
+
+
+def told_items(documents: Documents, instances: Sequence[Instance]) -> Tensor:
+    """``(U,)`` bool: units that are items of a past, in prompts that list no candidates."""
+    free = ["candidates" not in instance.template.slots for instance in instances]
+    items = documents.is_entity & (documents.events != NEVER_DROPPED)
+    return items & documents.numbers.spread(torch.tensor(free, dtype=torch.bool))
 
 
 def position_rows(settings: RecsysllmConfig, pool: EntityPool | None) -> PositionRows:

@@ -17,9 +17,12 @@ from legos.modes.main import run
 from legos.runs.folder import run_folder
 from legos.systems.recsysllm import evaluate, measure, recipe
 from legos.systems.recsysllm.catalogue import ITEM, Origin
+from legos.systems.recsysllm.decoding import token_losses
+from legos.systems.recsysllm.positions import IGNORE, lay_out
 from legos.systems.recsysllm.system import RecsysllmSystem
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS
+from legos.systems.recsysllm.units import plain
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.system import system_config
@@ -162,6 +165,35 @@ def test_what_is_no_rating_counts_as_the_training_mean(reviewed: Tables, tmp_pat
     row = measure.text_row(elsewhere, instances, ["none"] * len(some))
     off = sum(abs(3 - one.stars) for one in instances) / len(instances)
     assert row["MAE"] == pytest.approx(off)  # nothing of these tables, their mean neither
+
+
+@pytest.mark.parametrize("name", ["rating-7", "review-2"])
+def test_a_mean_rating_weighs_every_number_by_its_likelihood(
+    name: str, reviewed: Tables, tmp_path: Path
+) -> None:
+    """Against each number read as the answer of an example of its own."""
+    system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))
+    world, backbone = system.world, system.backbone.eval()
+    task = world.families.about_reviews["rating" if name == "rating-7" else "review"]
+    instances = task.evaluate(task.evaluation_rows("test", name)[:3], name)
+    tenths = name == "rating-7"
+    numbers = [f"{n / 10:.1f}" for n in range(10, 51)] if tenths else list("12345")
+    wanted = []
+    for one in instances:
+        answers = [replace(one, answer=[plain(number)]) for number in numbers]
+        examples = world.examples(answers, backbone.special)
+        layout = lay_out(examples, pad=backbone.special.pad, bidirectional=False)
+        at = (examples.targets != IGNORE).nonzero()[:, 0]
+        with torch.no_grad():
+            states = backbone.states(layout.inputs, layout.mask).flatten(0, 1)
+            losses = token_losses(backbone, states[layout.slots[at]], examples.targets[at])
+        rows = torch.searchsorted(examples.offsets, at, right=True) - 1
+        likely = torch.zeros(len(numbers)).index_add_(0, rows, -losses).softmax(0)
+        wanted.append(float(likely @ torch.tensor([float(number) for number in numbers])))
+    parts = (system.workplace.accelerator, backbone, world, system.workplace.tables.offered)
+    found = measure.PromptMeasure(*parts, system.workplace.sharing).mean_ratings(instances)
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert len({round(value, 4) for value in found}) > 1
 
 
 @pytest.mark.slow

@@ -6,14 +6,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.systems.recsysllm.catalogue import Catalogue
 from legos.systems.recsysllm.positions import IGNORE, build_examples
-from legos.systems.recsysllm.settings import PositionSettings
+from legos.systems.recsysllm.settings import (
+    DecoderSettings,
+    PositionSettings,
+    RecsysllmConfig,
+    TaskSettings,
+)
 from legos.systems.recsysllm.units import Documents, UnitTokenizer
-from legos.systems.recsysllm.world import tokenized
+from legos.systems.recsysllm.world import tokenized, told_items
 from tests.systems.recsysllm.reviews import epoch_of, families, past_of
 from tests.systems.recsysllm.small import SPECIAL, automaton_of, byte_tokenizer
 
@@ -115,3 +121,53 @@ def test_of_long_lists_training_drops_wrong_candidates_last_of_all(reviewed: Tab
                 assert not set(past) & set(kept)
     assert all(lengths[400, row] >= 8 for row in range(len(instances)))
     assert any(lengths[190, row] < 7 for row in range(len(instances)))
+
+
+def test_items_of_a_past_are_predicted_from_what_stands_before_them(reviewed: Tables) -> None:
+    made = families(reviewed)
+    tokenizer = UnitTokenizer(byte_tokenizer())
+    instances = [
+        one
+        for one in made.mixture().batch(torch.arange(200), epoch=0)
+        if one.template.family == "sequential"
+    ]
+    documents, blanks = tokenized(instances, tokenizer, made.settings)
+    own = PositionSettings()
+    special = replace(SPECIAL, mask=300, sentence_mask=301, document_mask=302, start=303, end=304)
+    told = told_items(documents, instances)
+    plain, taught = (
+        build_examples(
+            documents, blanks, special, own, automaton_of(documents, own), predicted=predicted
+        )
+        for predicted in (None, told)
+    )
+    for name in ("tokens", "inter", "intra", "offsets", "prompt_lengths"):
+        assert torch.equal(getattr(plain, name), getattr(taught, name))
+    seen = set()
+    for row, one in enumerate(instances):
+        begin = int(taught.offsets[row])
+        inputs, targets = (
+            column[begin : begin + int(taught.prompt_lengths[row])].tolist()
+            for column in (taught.tokens, taught.targets)
+        )
+        past = [unit for unit in one.prompt if unit.event >= 0 and unit.entity_type == "item"]
+        listed = "candidates" in one.template.slots
+        seen.add(listed)
+        wanted = [] if listed else past
+        assert targets.count(304) == len(wanted)
+        at = [place for place, target in enumerate(targets) if target not in (IGNORE, 304)]
+        assert [targets[place] for place in at] == [inputs[place + 1] for place in at]
+        text = "".join(
+            "|" if target == 304 else tokenizer.decode([target])
+            for target in targets
+            if target != IGNORE
+        )
+        assert text == "".join(f"{unit.surface}|" for unit in wanted)
+    assert seen == {True, False}
+
+
+def test_a_prompt_read_both_ways_predicts_no_past() -> None:
+    tasks = TaskSettings(predict_past=True)
+    assert RecsysllmConfig(tasks=tasks).tasks.predict_past
+    with pytest.raises(ValidationError, match="predict_past: a prompt that is read both ways"):
+        RecsysllmConfig(tasks=tasks, backbone=DecoderSettings(bidirectional=True))

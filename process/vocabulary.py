@@ -1,0 +1,158 @@
+"""Command line: the words of finished tables become the vocabulary of a small language model.
+
+python -m process.vocabulary --tables data/amazon-beauty --output models/beauty-words
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from legos.command_line import CommandParser
+from legos.data.reviews import Reviews
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.files import atomic_folder, write_json
+from legos.systems.recsysllm.catalogue import Catalogue
+from legos.systems.recsysllm.prompts import builtin_prompts
+from legos.systems.recsysllm.tasks.events import HELD_OUT, Sequences
+from process import moments
+from process.command import run_cli
+
+DESCRIPTION = """\
+Write the tokenizer and the shape of a small decoder whose words are those of one data set.
+
+A decoder that starts from random weights spends most of a step on the scores of words. Those of a
+data set are a tenth of a pretrained vocabulary, and each of its words and each number of a user is
+one token, as far as --size has room. Byte-level BPE, so that any text can be read. The folder holds
+no weights: train it with --model recsysllm_scratch.
+"""
+EPILOG = """\
+example:
+  python -m process.vocabulary --tables data/amazon-beauty --output models/beauty-words
+  python worker.py --data amazon-beauty --model recsysllm_scratch --exp recsysllm \\
+      --llm_ver models/beauty-words --horizons count --data.splits.test '[test]'
+"""
+_FAST = {"tokenizer_class": "PreTrainedTokenizerFast"}
+_AT_LEAST, _OFTEN = 2, 100  # of a name; of a template or a number of stars
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of ``python -m process.vocabulary``."""
+    parser = CommandParser("python -m process.vocabulary", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument(
+        "--tables", type=Path, required=True, metavar="FOLDER", help="finished tables"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a new folder",
+    )
+    for name, default, what in (
+        ("--size", 8192, "the most tokens"),
+        ("--max-name-words", 30, "words of a title that count, as in model.tasks.max_name_words"),
+        ("--width", 128, "of the decoder's hidden states"),
+        ("--layers", 4, "of the decoder"),
+        ("--heads", 4, "of a layer"),
+        ("--positions", 4096, "the most tokens that the decoder reads"),
+    ):
+        parser.add_argument(
+            name, type=moments.count, default=default, metavar="N",
+            help=f"{what} (default: %(default)s)",
+        )  # fmt: skip
+    parser.add_argument(
+        "--dropout", type=float, default=0.2, metavar="P",
+        help="of embeddings and of what layers add (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def texts_of(tables: Tables, *, max_words: int) -> Iterator[str]:
+    """What prompts and documents of tables are made of, about as often as training reads it."""
+    catalogue, sequences = (
+        Catalogue.from_tables(tables, max_words=max_words),
+        Sequences.from_tables(tables),
+    )
+    trained = sequences.items.keep(sequences.items.to_end > HELD_OUT)
+    clicks = torch.bincount(trained.values, minlength=tables.num_items)
+    events = torch.zeros(tables.num_users, dtype=torch.int64)
+    events[sequences.users] = trained.lengths
+    for names, counts in ((catalogue.items, clicks), (catalogue.users, events)):
+        for name, count in zip(names, counts.tolist(), strict=True):
+            yield from [f" {name}"] * (_AT_LEAST + count)
+    for values in catalogue.entities().values():
+        for value in values:
+            yield from (value, f" {value}")
+    for template in builtin_prompts().templates:
+        yield from [" ".join(template.parts)] * _OFTEN
+    yield from [f" {tenths / 10}" for tenths in range(10, 51)] * _OFTEN
+    if "reviews" in tables.manifest["tables"]:
+        for review in Reviews.from_tables(tables, "train"):
+            yield from review.texts.values()
+
+
+def learn(texts: Iterator[str], *, size: int) -> Tokenizer:
+    """Byte-level BPE with GPT-2's way of cutting texts into words."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def shape_of(args: argparse.Namespace, tokens: int) -> dict[str, object]:
+    """The ``config.json`` of a GPT-2 with this many words."""
+    if args.width % args.heads:
+        raise DataError(f"--width {args.width}: expected a multiple of --heads {args.heads}")
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": tokens,
+        "n_positions": args.positions,
+        "n_embd": args.width,
+        "n_layer": args.layers,
+        "n_head": args.heads,
+        "embd_pdrop": args.dropout,
+        "resid_pdrop": args.dropout,
+        "attn_pdrop": 0.0,  # costs the fast attention
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def main(args: argparse.Namespace) -> None:
+    """Learn the vocabulary and write the folder.
+
+    Raises:
+        LegosError: of the arguments or the tables.
+    """
+    if args.output.exists():
+        raise DataError(f"--output {args.output}: is there already; expected a new folder")
+    tables = Tables.load(args.tables)
+    tokenizer = learn(texts_of(tables, max_words=args.max_name_words), size=args.size)
+    tokens = tokenizer.get_vocab_size()
+    shape = shape_of(args, tokens)
+    with atomic_folder(args.output) as folder:
+        tokenizer.save(str(folder / "tokenizer.json"))
+        write_json(folder / "config.json", shape)
+        write_json(folder / "tokenizer_config.json", _FAST)
+    print(
+        f"{args.output}: {tokens:,} tokens; a decoder of {args.layers} layers of {args.width} "
+        "numbers, without weights"
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())
