@@ -45,6 +45,31 @@ def test_half_precision_and_a_frozen_table() -> None:
     assert 0 < float((near - exact).detach().abs()) < 0.05 * float(exact.detach())
 
 
+@pytest.mark.parametrize("max_logits", [14, 40, 10**6])
+@pytest.mark.parametrize("states_kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_table_learns_in_half_precision(
+    states_kind: torch.dtype, autocast: bool, max_logits: int
+) -> None:
+    if states_kind == torch.float32 and not autocast:
+        pytest.skip("full precision: test_chunks_equal_the_whole")
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(4, 8, generator=generator).to(states_kind).requires_grad_()
+    table = torch.randn(13, 8, generator=generator).requires_grad_()
+    targets = [[0, 7], [1], [2], [3, 3]]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        total = linear_cross_entropy(states, table, ragged(targets), max_logits=max_logits).total
+    gradients = torch.autograd.grad(total, [states, table])
+    exact = states.detach().float().requires_grad_()
+    likely = (exact @ table.T).log_softmax(1)
+    loss = torch.stack([-likely[row, wanted].sum() for row, wanted in enumerate(targets)]).sum()
+    assert total.dtype == torch.float32
+    assert float(total.detach()) == pytest.approx(float(loss.detach()), rel=0.02)
+    wanted = torch.autograd.grad(loss, [exact, table])
+    for own, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(own.float(), other, rtol=0.05, atol=0.05)
+
+
 def test_losses_of_far_targets_are_exact() -> None:
     states = torch.tensor([[1.0], [200.0], [90.0]])
     total, rows = linear_cross_entropy(

@@ -39,11 +39,14 @@ def _precision_of_its_own() -> Iterator[None]:
     AcceleratorState._reset_state()
 
 
-def training_of(root: Path, precision: Any, family: dict[str, Any]) -> Cllm4RecRecipe:
+def training_of(
+    root: Path, precision: Any, family: dict[str, Any], trained: str = "frozen"
+) -> Cllm4RecRecipe:
     shape = world_language_model(root / "model", attention_dropout=0.0, **family)
     limits = dict.fromkeys(("collaborative_steps", "content_steps", "recommendation_steps"), STEPS)
     stages = {"pretraining_epochs": 1, "finetuning_epochs": 1, **limits}
-    model = {"model": shape, "train": {"batch_size": 6, "stages": stages}}
+    train = {"batch_size": 6, "stages": stages}
+    model = {"model": shape, "backbone": {"train": trained}, "train": train}
     config = world_config(root, model=model, precision=precision)
     AcceleratorState._reset_state()
     accelerator = make_accelerator(device="cpu", precision=precision, deterministic=False)
@@ -79,10 +82,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("trained", ["frozen", "lora", "full"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_in_16_bits_follow_those_in_32(root: Path, family: str) -> None:
+def test_losses_in_16_bits_follow_those_in_32(root: Path, family: str, trained: str) -> None:
     exact, rounded = (
-        training_of(root, precision, FAMILIES[family]) for precision in ("fp32", "bf16")
+        training_of(root, precision, FAMILIES[family], trained) for precision in ("fp32", "bf16")
     )
     expected, found = losses(exact), losses(rounded)
     assert list(found) == [
