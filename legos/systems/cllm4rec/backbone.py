@@ -71,6 +71,7 @@ class SoftPromptBackbone(nn.Module):
         row_tokens: packed sequences lie in rows of this many tokens.
         temperature: scores of words are divided by it.
         soft_dropout: rate on the vectors of users and items that it reads.
+        user_dropout: share of the users of a batch that training reads without their vectors.
 
     Attributes:
         width: D of token vectors and of states.
@@ -91,6 +92,7 @@ class SoftPromptBackbone(nn.Module):
         row_tokens: int = 128,
         temperature: float = 1.0,
         soft_dropout: float = 0.0,
+        user_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         _refuse_unusual_head(model)
@@ -100,7 +102,7 @@ class SoftPromptBackbone(nn.Module):
         self.model = model if self.encoder_decoder else model.base_model
         self.head = None if head is None or head.weight is table else head
         self.row_tokens, self.temperature = row_tokens, temperature
-        self.soft_dropout = Dropout(soft_dropout)
+        self.soft_dropout, self.user_dropout = Dropout(soft_dropout), Dropout(user_dropout)
         self.words, self.width = table.shape
         output = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
         if output != self.width:
@@ -148,11 +150,20 @@ class SoftPromptBackbone(nn.Module):
         )  # (P, D)
         users = ((flat >= known.first_user) & (flat < known.first_item)).nonzero()[:, 0]
         items = (flat >= known.first_item).nonzero()[:, 0]
-        of_users = tables.user(flat[users] - known.first_user)
+        of_users = self._some_hidden(tables, flat[users] - known.first_user)
         soft = torch.cat([of_users, tables.item(flat[items] - known.first_item)])
         soft = self.soft_dropout(soft)
         vectors = vectors.index_put((torch.cat([users, items]),), soft.to(vectors.dtype))
         return vectors.view(*ids.shape, self.width)
+
+    def _some_hidden(self, tables: SoftTables, users: Tensor) -> Tensor:
+        """Vectors ``(n, D)`` of users ``(n,)``, zero for those that a batch is to do without."""
+        vectors: Tensor = tables.user(users)
+        if not self.training or not self.user_dropout.p:
+            return vectors
+        distinct, which = users.unique(return_inverse=True)  # hidden wherever a prompt names them
+        shown = self.user_dropout(vectors.new_ones(len(distinct), 1)) > 0
+        return vectors * shown[which]
 
     def states(self, tokens: Ragged, prompt_lengths: Tensor, tables: SoftTables) -> Tensor:
         """Final hidden states of packed sequences.

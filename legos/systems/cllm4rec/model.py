@@ -234,6 +234,7 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
         row_tokens=settings.row_tokens,
         temperature=settings.temperature,
         soft_dropout=settings.soft_dropout,
+        user_dropout=settings.user_dropout,
     )
     choose_trained(backbone.model, settings)
     if backbone.head is not None and settings.train != "full":

@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SoftPromptSettings(BackboneSettings):
     """What is made of the language model."""
 
-    added: ClassVar[frozenset[str]] = BackboneSettings.added | {"soft_dropout"}
+    added: ClassVar[frozenset[str]] = BackboneSettings.added | {"soft_dropout", "user_dropout"}
     layers: Annotated[Count | None, LessMemory(5)] = None
     """It keeps so many layers and its last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
@@ -86,6 +86,9 @@ class SoftPromptSettings(BackboneSettings):
     soft_dropout: Dropout = 0.0
     """Of vectors of users and items where they are read, beside the language model's own dropout
     (0.1 in GPT-2 and T5, none in SmolLM2)."""
+    user_dropout: Dropout = 0.0
+    """Share of the users of a batch that training reads without their vectors: what a user's own
+    token can learn by heart, the items beside it must say, too. Test prompts have all users."""
     row_tokens: Annotated[Count, LessMemory(4)] = 128
     """Sequences are packed into rows of this many tokens: attention costs its square."""
 

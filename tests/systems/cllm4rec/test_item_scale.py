@@ -148,6 +148,26 @@ def test_dropout_is_of_users_and_items_in_training_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # none: no random number is drawn
 
 
+def test_a_user_is_hidden_as_a_whole_wherever_a_batch_names_it() -> None:
+    users = 400
+    backbone = SoftPromptBackbone(small_model("llama"), user_dropout=0.25)
+    tables = SoftTables(Vocabulary(WORDS, users, ITEMS), width=16, std=1.0)
+    once = WORDS + torch.arange(users)
+    items = WORDS + users + torch.arange(ITEMS)
+    ids = torch.cat([once, items, once.flip(0)])
+    plain = backbone.eval().embed(ids, tables)
+    torch.manual_seed(0)
+    found = backbone.train().embed(ids, tables)
+    hidden = (found == 0).all(1)
+    assert torch.equal(found[~hidden], plain[~hidden])  # nothing grows
+    assert not hidden[users : users + ITEMS].any()
+    assert torch.equal(hidden[:users], hidden[users + ITEMS :].flip(0))
+    assert 0.2 < float(hidden[:users].float().mean()) < 0.3
+    found.sum().backward()
+    assert tables.user.weight.grad is not None
+    assert torch.equal(tables.user.weight.grad.eq(0).all(1), hidden[:users])
+
+
 @pytest.mark.parametrize(("name", "parameters"), [("gpt2", 124_439_808), ("t5-base", 222_903_552)])
 def test_the_shipped_shapes_can_be_backbones(name: str, parameters: int) -> None:
     """Radford et al., 2019, and Raffel et al., 2020: the sizes of their released files."""
