@@ -13,13 +13,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from legos.command_line import CommandParser
+from legos.data.batch import clicks_of
+from legos.data.items import Interactions
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.files import atomic_folder, write_json
 from legos.systems.recsysllm.catalogue import Catalogue
 from legos.systems.recsysllm.prompts import builtin_prompts
-from legos.systems.recsysllm.tasks.events import HELD_OUT, Sequences
 from process import moments
 from process.command import run_cli
 
@@ -75,14 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def texts_of(tables: Tables, *, max_words: int) -> Iterator[str]:
     """What prompts and documents of tables are made of, about as often as training reads it."""
-    catalogue, sequences = (
-        Catalogue.from_tables(tables, max_words=max_words),
-        Sequences.from_tables(tables),
-    )
-    trained = sequences.items.keep(sequences.items.to_end > HELD_OUT)
-    clicks = torch.bincount(trained.values, minlength=tables.num_items)
-    events = torch.zeros(tables.num_users, dtype=torch.int64)
-    events[sequences.users] = trained.lengths
+    catalogue = Catalogue.from_tables(tables, max_words=max_words)
+    train = Interactions.from_tables(tables, "train", history_length=1)
+    clicked = clicks_of(train)
+    clicks = torch.bincount(clicked.values, minlength=tables.num_items)
+    events = torch.bincount(clicked.spread(train.users), minlength=tables.num_users)
     for names, counts in ((catalogue.items, clicks), (catalogue.users, events)):
         for name, count in zip(names, counts.tolist(), strict=True):
             yield from [f" {name}"] * (_AT_LEAST + count)

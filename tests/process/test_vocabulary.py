@@ -12,6 +12,7 @@ from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.lm.word_model import word_model
 from process.vocabulary import build_parser, main
+from tests.systems.cllm4rec.world import world_tables
 from tests.systems.recsysllm.conftest import reviewed as reviewed
 
 _WORDS = ("--max-name-words", "4", "--width", "16", "--heads", "2", "--layers", "2")
@@ -40,6 +41,14 @@ def test_the_folder_is_a_decoder_without_weights(reviewed: Tables, tmp_path: Pat
     assert shape["vocab_size"] == language.tokenizer.get_vocab_size() <= 400
     model = word_model(language, "random")
     assert (model.config.n_layer, model.config.n_embd, model.config.embd_pdrop) == (2, 16, 0.1)
+
+
+def test_tables_of_any_split_have_words(tmp_path: Path) -> None:
+    tables = Tables.load(
+        world_tables(tmp_path / "tables")
+    )  # random tenths: no last event is held out
+    tokenizer = _made(tables, tmp_path / "words").tokenizer
+    assert tokenizer.decode(tokenizer.encode(" any text").ids) == " any text"
 
 
 def test_the_same_tables_give_the_same_bytes(reviewed: Tables, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ class SoftPromptBackbone(nn.Module):
         if not self.training or not self.user_dropout.p:
             return vectors
         distinct, which = users.unique(return_inverse=True)  # hidden wherever a prompt names them
-        shown = self.user_dropout(vectors.new_ones(len(distinct), 1)) > 0
+        shown: Tensor = self.user_dropout(vectors.new_ones(len(distinct), 1)) > 0
         return vectors * shown[which]
 
     def states(self, tokens: Ragged, prompt_lengths: Tensor, tables: SoftTables) -> Tensor:
