@@ -241,16 +241,17 @@ class RecommendationPrompts(_UserPrompts):
         hidden, seen = order.head(count), order.tail(order.lengths - count)
         return hidden, seen if own.reorder else _sorted(seen)
 
-    def prompts(self, users: Tensor, *, items: Ragged | None = None) -> PromptBatch:
+    def prompts(self, users: Tensor, *, items: Ragged | None = None, draw: int = 0) -> PromptBatch:
         """What is read of ``(S,)`` users to score all items, as ``recommendation.scoring`` says.
 
         Without a suffix the item language model scores them (LLM-PreRec). ``items`` are S rows of
-        distinct ascending items that they have; None: the train items.
+        distinct ascending items that they have; None: the train items. ``draw`` numbers the random
+        orders of items.
         """
         own = self._settings.recommendation
         items = self._items.select(users) if items is None else items
-        if own.test_order == "random":
-            items = shuffled(items, users, self._seed, 0, _TEST)
+        if own.test_order == "random" or own.test_orders > 1:
+            items = shuffled(items, users, self._seed, draw, _TEST)
         if own.scoring == "recommendation":
             tokens = self._templates.recommendation(users, items.head(self._most))
         else:

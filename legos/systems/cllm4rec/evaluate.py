@@ -77,21 +77,26 @@ def score_all(
     """
     device, width = workplace.accelerator.device, workplace.tables.num_items
     items = distinct_rows(read.rows, read.values.long(), rows=len(users), width=width)
-    batch = prompts.prompts(users, items=items)
-    lengths = batch.tokens.lengths
-    budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
-    scores = torch.empty(len(users), len(model.item_head), device=device)
-    for rows in token_batches(lengths, budget):
-        with workplace.accelerator.autocast():
-            part = model.scores(batch.part(rows, counts=False).to(device))
-        scores[rows.to(device)] = part
+    orders = model.settings.recommendation.test_orders
+    scores = torch.zeros(len(users), len(model.item_head), device=device)
+    for draw in range(orders):
+        batch = prompts.prompts(users, items=items, draw=draw)
+        lengths = batch.tokens.lengths
+        budget = max(_BATCH_TOKENS, int(lengths.max()) if len(lengths) else 0)
+        for rows in token_batches(lengths, budget):
+            with workplace.accelerator.autocast():
+                part = model.scores(batch.part(rows, counts=False).to(device))
+            if orders > 1:
+                part = part.log_softmax(1) / orders  # bare scores of two prompts differ in scale
+            scores[rows.to(device)] += part
     return scores
 
 
 class UserSession:
     """One user, with keys and values of the history cached.
 
-    A new event costs one token, a recommendation the suffix; the history is read once.
+    A new event costs one token, a recommendation the suffix; the history is read once, in the one
+    order that it has.
 
     Args:
         model: in evaluation mode, with a causal backbone.

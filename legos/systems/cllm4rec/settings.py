@@ -135,7 +135,8 @@ class ContentSettings(Settings):
 class RecommendationSettings(Settings):
     """Recommendation-oriented finetuning and prediction."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"exclude"})  # it used to decide nothing
+    # exclude used to decide nothing
+    added: ClassVar[frozenset[str]] = frozenset({"exclude", "test_orders"})
     mask_ratio: Share = 0.2
     """Share of a user's items that the prompt hides, at least one (0.2 in the public code)."""
     target: Literal["holdout", "all_train"] = "holdout"
@@ -144,6 +145,9 @@ class RecommendationSettings(Settings):
     """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
     test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
     """Order of items in prompts at test time."""
+    test_orders: Annotated[Count, CHOICE] = 1
+    """More than one: items are read in so many random orders at test time, and log-probabilities
+    averaged, so that the item that happens to stand last counts no more than the others."""
     exclude: Annotated[Literal["train", "train+valid"], CHOICE] = "train"
     """What is never recommended; `train+valid` makes `exp.evaluate.exclude` history+valid."""
     scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"
