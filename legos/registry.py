@@ -10,14 +10,14 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos import plugins
 from legos.errors import ConfigError, nearest
-from legos.settings import Settings
+from legos.settings import NOTHING, Mark, Settings, mark_of
 
 Brick = TypeVar("Brick", bound=type)
 
@@ -67,6 +67,32 @@ class PredictorConfig(BrickConfig):
     def gives_cosines(self) -> bool:
         """Whether scores lie between -1 and 1, which loss ``cosine_contrastive`` is made for."""
         return False
+
+
+Need = Literal["texts", "text_vectors", "times", "oracle"]
+
+
+class BaselineConfig(BrickConfig):
+    """Settings of a baseline."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What data must have: item texts, a language model's vectors of them, times of clicks, or the
+    probability by which clicks were drawn."""
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Plain values by key of the settings that decide scores and are not as by default."""
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in self.model_dump(mode="json", exclude_defaults=True).items()
+            if key != "name" and mark_of(fields[key], Mark) != NOTHING
+        }
+
+    @property
+    def label(self) -> str:
+        """What results and folders call it: ``ease``, with other settings ``ease,l2=500.0``."""
+        return ",".join([self.name, *(f"{key}={value}" for key, value in self.changed.items())])
 
 
 _OUTPUTS: dict[UserOutput, str] = {
@@ -184,11 +210,17 @@ def _refuse_other_form(brick: type, config: type[BrickConfig]) -> None:
 item_encoders = Registry("item encoder", "legos.item")
 user_encoders = Registry("user encoder", "legos.user")
 predictors = Registry("predictor", "legos.predictor")
-_REGISTRIES = {"item": item_encoders, "user": user_encoders, "predictor": predictors}
+baselines = Registry("baseline", "legos.baselines")
+_REGISTRIES = {
+    "item": item_encoders,
+    "user": user_encoders,
+    "predictor": predictors,
+    "baseline": baselines,
+}
 
 
 def bricks(family: str) -> Registry:
-    """The filled registry of "item", "user" or "predictor", installed plug-ins included."""
+    """The filled registry of "item", "user", "predictor" or "baseline", plug-ins included."""
     registry = _REGISTRIES[family]
     import_module(registry.shipped)
     plugins.load_installed()

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from legos.config.model_schema import SystemModel
 from legos.config.yaml_files import FAMILIES, Document, value_at
 from legos.errors import nearest
-from legos.registry import BrickConfig, bricks
+from legos.registry import BaselineConfig, BrickConfig, bricks
 
 _LONGEST_VALUE = 60
+_FAMILY_OF = {"baselines": "baseline", "method": "baseline"}  # keys that hold bricks
 _Location = Sequence[str | int]
 
 
@@ -73,16 +74,22 @@ def _model_at(section: type[BaseModel], location: _Location, given: Any) -> type
         given = value_at(given, (str(part),))
         if isinstance(part, int) or is_name:
             current, is_name = _of_its_system(current, given), False
+            current = _brick_in(family, given) if current is BaselineConfig else current
             continue
-        family = part if part in FAMILIES else family
+        family = part if part in FAMILIES else _FAMILY_OF.get(part, family)
         field = current.model_fields.get(part) if current else None
         is_name = field is not None and get_origin(field.annotation) is dict
         current = _model_in(field.annotation) if field else None
-        if current is BrickConfig:
-            name = given.get("name") if isinstance(given, dict) else None
-            registry = bricks(family)
-            current = registry.config(name) if name in registry.names() else None
+        if current in (BrickConfig, BaselineConfig) and not isinstance(given, list):
+            current = _brick_in(family, given)
     return current
+
+
+def _brick_in(family: str, given: Any) -> type[BaseModel] | None:
+    """The settings model of the brick that a mapping names."""
+    name = given.get("name") if isinstance(given, dict) else None
+    registry = bricks(family)
+    return registry.config(name) if name in registry.names() else None
 
 
 def _of_its_system(current: type[BaseModel] | None, given: Any) -> type[BaseModel] | None:

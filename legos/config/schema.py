@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    model_validator,
+)
 
 from legos.config.fitting import refuse_other_training
 from legos.config.model_schema import (
@@ -33,6 +41,7 @@ from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
 from legos.metrics.names import GLOBAL
+from legos.registry import BaselineConfig, bricks
 from legos.settings import (
     CHOICE,
     MEASURED_CONTENT,
@@ -49,19 +58,6 @@ from legos.settings import (
     refuse_repetition,
 )
 
-BASELINES = (
-    "random",
-    "popularity",
-    "item_knn",
-    "text_cosine",
-    "item_knn_text_cosine",
-    "oracle",
-)
-"""Methods without training that a results table can show beside the models."""
-
-OF_TEXTS = ("text_cosine", "item_knn_text_cosine")
-"""Those that read the vectors of ``exp.evaluate.text_model``."""
-
 _STATES = AskedFor(
     frozenset({"language_model"}),
     {"stages": "exp.cache.token_folder", "prompts": "exp.cache.candidate_folder"},
@@ -72,10 +68,17 @@ MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["mi
 """What reads texts where nothing else is named."""
 
 
-def _baseline(name: str) -> str:
-    if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}; {nearest(name, BASELINES)}")
-    return name
+def _baseline(value: Any) -> Any:
+    names = bricks("baseline").names()
+    if isinstance(value, str) and value not in names:
+        raise ValueError(f"unknown baseline {value!r}; {nearest(value, names)}")
+    return bricks("baseline").validate({"name": value} if isinstance(value, str) else value)
+
+
+def _as_given(baseline: BaselineConfig) -> Any:
+    """A baseline's name, with those of its settings that are not as by default."""
+    changed = baseline.model_dump(mode="json", exclude_defaults=True)
+    return {"name": baseline.name, **changed} if changed else baseline.name
 
 
 def _device(name: str) -> str:
@@ -214,9 +217,14 @@ class ExpConfig(Settings):
     )
     """How to measure."""
     baselines: Annotated[
-        tuple[Annotated[str, AfterValidator(_baseline)], ...], NOTHING, TRAINED_OR_TESTED
+        tuple[
+            Annotated[BaselineConfig, BeforeValidator(_baseline), PlainSerializer(_as_given)], ...
+        ],
+        NOTHING,
+        TRAINED_OR_TESTED,
     ] = ()
-    """Rows beside the models; those that a data set cannot have are skipped and said so."""
+    """Rows beside the models: names, or mappings with settings (`{name: ease, l2: 300}`); those
+    that a data set cannot have are skipped and said so."""
     plugins: Annotated[tuple[str, ...], NOTHING] = ()
     """Modules that register bricks or systems of your own (`--plugin`). Installed packages with an
     entry point `legos.plugins` need not be named."""

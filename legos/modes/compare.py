@@ -180,7 +180,8 @@ def _folder(
 
 def _asked(config: RunConfig, baselines: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``exp.baselines`` that are measured, in that order."""
-    return {name: baselines[name] for name in config.exp.baselines if name in baselines}
+    labels = (each.label for each in config.exp.baselines)
+    return {label: baselines[label] for label in labels if label in baselines}
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,9 @@ def run_model(
             else:
                 tracker.say(f"{folder.path} is finished; its results:")
             if asked and is_main:
-                results = measured.shown_in(results, asked, config.exp.baselines)
+                results = measured.shown_in(
+                    results, asked, [each.label for each in config.exp.baselines]
+                )
                 results["verdict"] = judge_run(config, tables, results, kept)
                 if results != folder.results():
                     folder.describe(described, sources)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from legos.baselines.base import ORACLE, baseline_title
 from legos.data.ragged import Ragged
 from legos.data.tables import RULES, Honesty, read_honesty
 from legos.errors import DataError
-from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.files import atomic_path, write_text
 from legos.metrics.beyond import ALL
 from legos.metrics.names import is_beyond_accuracy, larger_is_better

@@ -13,9 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from legos.baselines.base import ORACLE, baseline_title
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
-from legos.evaluation.baselines import ORACLE, baseline_title
 from legos.lm.adapt import trained_part
 from legos.lm.footprint import Counted, Footprint, Way
 from legos.metrics.beyond import ALL

@@ -13,18 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from legos.baselines.base import ORACLE, baseline_title, needs_text_vectors
 from legos.config.first_run import RECOMMENDED
 from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
-from legos.config.schema import OF_TEXTS, RunConfig
+from legos.config.schema import RunConfig
 from legos.data.tables import Negatives, Tables
-from legos.evaluation.baselines import ORACLE, Kept, baseline_title
+from legos.evaluation.baselines import Kept
 from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric
 from legos.metrics.beyond import holm, paired_p_values
 
 _SURE = 0.05
 _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
-_OF_READERS = ("item_knn", "item_knn_text_cosine")  # they know who clicked what with what
+_NOT_OF_READERS = ("random", "popularity", "text_cosine")  # others know who clicked what with what
 
 Outcome = Literal["above", "below", "level", "alone"]
 Competitors = Negatives | Literal["all"]
@@ -314,14 +315,15 @@ def _advice_about_bricks(
             f"Its training negatives were {_COMPETITORS[trained]}, those of this split are "
             f"{_COMPETITORS[kind]}; try --exp.train.negatives.strategy {_STRATEGIES[kind]}."
         )
-    if best in OF_TEXTS and needs & TOKEN_VECTORS and config.embed.source == "random":
+    of_texts = needs_text_vectors(best)
+    if of_texts and needs & TOKEN_VECTORS and config.embed.source == "random":
         yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
     if model.name.startswith(RECOMMENDED):  # in any of its forms
         return
     lacks = []
-    if best in _OF_READERS and "known_items" not in needs:
+    if best.partition(",")[0] not in _NOT_OF_READERS and "known_items" not in needs:
         lacks.append("a vector of every known item, which learns who clicks what with what")
-    if best in OF_TEXTS and not needs & (TOKEN_VECTORS | _OF_TEXTS):
+    if of_texts and not needs & (TOKEN_VECTORS | _OF_TEXTS):
         lacks.append("the texts of the items")
     has = " and ".join(lacks)
     yield f"--model {RECOMMENDED} has {has}." if has else f"Try --model {RECOMMENDED}."

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from legos import plugins
 from legos.code_content import code_content
 from legos.config.refusals import nearest_rule, unread_keys
-from legos.config.schema import MINILM, OF_TEXTS, RunConfig
+from legos.config.schema import MINILM, RunConfig
 from legos.content import content_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError
@@ -147,7 +147,7 @@ def models_not_here(config: RunConfig) -> list[str]:
 
 def sources_of_measurement(config: RunConfig) -> dict[str, str]:
     """The same of what only a test reads: the language model of the text baselines."""
-    if not set(config.exp.baselines) & set(OF_TEXTS):
+    if not any("text_vectors" in each.needs for each in config.exp.baselines):
         return {}
     return {TEXT_MODEL: _content(TEXT_MODEL, config.exp.evaluate.text_model or MINILM)}
 

@@ -10,19 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from legos.baselines.base import make_baseline
+from legos.baselines.data import BaselineData
 from legos.data.items import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from legos.evaluation import rank as ranking_module
-from legos.evaluation.baselines import PAGES, BaselineData, rank_by_baseline
+from legos.evaluation.baselines import rank_by_baseline
 from legos.evaluation.rank import Exclude, Ranking, rank, what_to_rank
 from legos.predictor.din import DINConfig
 from legos.predictor.dot import DotConfig
 from legos.predictor.interests import InterestsConfig
 from legos.predictor.mlp import MLPConfig
 from legos.recommender import Recommender
-from legos.registry import PredictorConfig, UserEncoderConfig
+from legos.registry import PredictorConfig, UserEncoderConfig, bricks
 from legos.systems.bricks import score as rank_models
 from legos.systems.bricks.score import rank_by_model, score_split
 from legos.user.poly_attention import PolyAttentionConfig
@@ -241,25 +243,31 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return Tables.load(tiny_tables(tmp_path_factory.mktemp("tiny") / "tables"))
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if "text" not in name])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in bricks("baseline").names()
+        if not {"text_vectors", "oracle", "times"} & bricks("baseline").config(name).needs  # type: ignore[attr-defined]
+    ],
+)
 def test_baselines_rank_as_their_scores_say(name: str, tables: Tables) -> None:
     """Their scores of the candidates that are shown are those of the ordinary way."""
     data = Interactions.from_tables(tables, "test", history_length=6)
     ranking = what_to_rank(tables, data)
     catalogue = tables.offered.numpy()
     reading = BaselineData(tables, "test", history_length=6, catalogue=catalogue)
-    first = rank_by_baseline(name, reading, ranking, page_size=7, k=5)
-    again = rank_by_baseline(name, reading, ranking, page_size=512, k=5)
+    baseline = make_baseline(name)
+    first = rank_by_baseline(baseline, reading, ranking, page_size=7, k=5)
+    again = rank_by_baseline(baseline, reading, ranking, page_size=512, k=5)
     assert np.array_equal(first.positives.above, again.positives.above)
     assert np.array_equal(first.sizes, again.sizes)
     if name == "random":
         middle = (first.positives.above / first.sizes[first.positives.group]).mean()
         assert 0.4 < middle < 0.6
         return
-    from legos.evaluation.baselines import baseline_scores
-
-    shown = baseline_scores(name, BaselineData(tables, "test", history_length=6))
-    pages = PAGES[name](reading)(np.arange(len(reading.states)))
+    shown = baseline.pair_scores(BaselineData(tables, "test", history_length=6))
+    pages = baseline.page_scores(reading)(np.arange(len(reading.states)))
     column = np.searchsorted(reading.items, reading.candidates)
     assert np.allclose(pages[reading.state_of[reading.impressions], column], shown)
 
@@ -268,4 +276,4 @@ def test_the_oracle_ranks_no_items_it_has_not_shown(tables: Tables) -> None:
     data = Interactions.from_tables(tables, "test", history_length=6)
     reading = BaselineData(tables, "test", catalogue=tables.offered.numpy())
     with pytest.raises(ConfigError, match="no baseline 'oracle' over all items"):
-        rank_by_baseline("oracle", reading, what_to_rank(tables, data))
+        rank_by_baseline(make_baseline("oracle"), reading, what_to_rank(tables, data))

@@ -78,7 +78,7 @@ def test_popularity_equals_a_loop_over_impressions(
     trained: tuple[Path, Path, dict[str, Any]], tables: Path
 ) -> None:
     """Expected over ties; the catalogue has 60 items, so HR@99 is 1 wherever there is a click."""
-    from legos.evaluation.baselines import BaselineData
+    from legos.baselines.data import BaselineData
 
     popular = np.asarray(BaselineData(Tables.load(tables), "test").reads.sum(0)).ravel()
     clicks, histories = expected_clicks(tables)

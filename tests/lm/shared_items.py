@@ -16,10 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from legos.baselines import text_cosine
+from legos.baselines.base import make_baseline
+from legos.baselines.data import BaselineData
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import LegosError, run_command
-from legos.evaluation import baselines
+from legos.evaluation.baselines import share_texts
 from legos.lm.hidden_writer import write_parts
 from legos.modes.cache import cache_states
 from legos.modes.embed import write_vectors
@@ -70,13 +73,13 @@ def everything(tables: Path, folder: Path, sharing: Sharing) -> None:
         cache_states(language_config(tables, folder, exp=dict(EXP)), accelerator, console)
     asked = job(tables, folder / "embed", batch_tokens=40)
     write_vectors(asked.exp, asked.data, accelerator, console)
-    with patch.object(baselines, "_TEXT_VECTORS", folder / "baselines"):
+    with patch.object(text_cosine, "_CACHE", folder / "baselines"):
         config, read = tiny_config(tables, folder, baselines=["text_cosine"]), Tables.load(tables)
-        baselines.share_texts(config, read, accelerator, {}, lambda split: folder / split)
+        share_texts(config, read, accelerator, {}, lambda split: folder / split)
         if sharing.is_first:
             assert sharing == ALONE or list((folder / "baselines").iterdir())
-            split = baselines.BaselineData(read, "test")
-            baselines.baseline_scores("text_cosine", split)
+            split = BaselineData(read, "test")
+            make_baseline("text_cosine").pair_scores(split)
 
 
 def begun_and_broken(folder: Path, sharing: Sharing) -> None:

@@ -82,9 +82,9 @@ def test_baselines_on_texts_are_left_out_where_items_have_none(
     names = ["popularity", "text_cosine", "item_knn_text_cosine"]
     config = tiny_config(tables, tmp_path, baselines=names)
     found = Tables.load(tables)
-    assert possible_baselines(config, found, "test") == names
+    assert [each.label for each in possible_baselines(config, found, "test")] == names
     wordless = Tables(found.folder, {**found.manifest, "fields": {}})
-    assert possible_baselines(config, wordless, "test") == ["popularity"]
+    assert [each.label for each in possible_baselines(config, wordless, "test")] == ["popularity"]
 
 
 def test_cllm4rec_reads_the_reviews_alone(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""What a baseline is: its settings, what it fits, how it scores candidates and all items.
+
+A baseline registers itself as bricks do (:mod:`legos.registry`). ``exp.baselines`` names it, alone
+or with settings; :mod:`legos.evaluation.baselines` measures it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from legos.baselines.data import BaselineData, FitData
+from legos.errors import OutOfMemory
+from legos.registry import BaselineConfig, bricks
+from legos.settings import NOTHING, Positive
+
+FAMILY = "baseline"
+ORACLE = "oracle"
+
+HistoryScores = Callable[[sparse.csr_matrix], np.ndarray]
+"""Histories ``(n, all items)`` float32 whose rows sum to 1 -> scores ``(n, len(data.items))``."""
+PageScores = Callable[[np.ndarray], np.ndarray]
+"""Rows of ``data.histories`` ``(s,)`` -> scores ``(s, len(data.items))``."""
+
+
+class MatrixConfig(BaselineConfig):
+    """Settings of a baseline that fits a matrix of items by items."""
+
+    max_gib: Annotated[Positive, NOTHING] = 8.0
+    """A larger matrix is refused before it is made."""
+
+    def refuse_larger(self, size: int, what: str, instead: str) -> None:
+        """Refuse a matrix that would not fit.
+
+        Args:
+            size: bytes of it.
+            what: it is, with its shape.
+            instead: settings that need less.
+
+        Raises:
+            OutOfMemory: ``size`` is above ``max_gib``.
+        """
+        if size > self.max_gib * 2**30:
+            raise OutOfMemory(
+                f"baseline {self.name}: {what} takes {size:,} bytes ({size / 2**30:,.1f} GiB), "
+                f"more than max_gib: {self.max_gib:g}; give {instead}, or a larger max_gib"
+            )
+
+
+class Baseline(ABC):
+    """A method that every model is measured beside; made of its settings alone."""
+
+    title: ClassVar[str]
+    """What tables call it."""
+
+    @abstractmethod
+    def pair_scores(self, data: BaselineData) -> np.ndarray:
+        """``(M,)`` float32 scores of the candidates shown, aligned with ``data.candidates``."""
+
+    @abstractmethod
+    def page_scores(self, data: BaselineData) -> PageScores:
+        """Scores of ``data.items`` for some states of the split.
+
+        Raises:
+            ConfigError: it cannot score all items.
+        """
+
+
+class HistoryBaseline(Baseline):
+    """A baseline that scores items for a history, whoever's it is."""
+
+    @abstractmethod
+    def fit(self, data: FitData) -> HistoryScores:
+        """Fit to the training split; returns what scores ``data.items``."""
+
+    def pair_scores(self, data: BaselineData) -> np.ndarray:
+        """Scores of the candidates by their impression's history."""
+        return data.pair_scores(self.fit(data))
+
+    def page_scores(self, data: BaselineData) -> PageScores:
+        """Scores of all items by history."""
+        scores = self.fit(data)
+        return lambda rows: scores(data.histories[rows])
+
+
+def read_baseline(value: Any) -> BaselineConfig:
+    """Settings of a baseline that a YAML names alone (``ease``) or as a mapping with its name.
+
+    Raises:
+        ValidationError: the name is missing or unknown, or a key is wrong.
+    """
+    registry = bricks(FAMILY)
+    found = registry.validate({"name": value} if isinstance(value, str) else value)
+    assert isinstance(found, BaselineConfig)  # noqa: S101 - what the registry holds
+    return found
+
+
+def make_baseline(settings: BaselineConfig | str) -> Baseline:
+    """The method of some settings, or of a name with its defaults."""
+    settings = read_baseline(settings)
+    made: Baseline = bricks(FAMILY).brick(settings.name)(settings)
+    return made
+
+
+def baseline_title(label: str) -> str:
+    """What tables call the baseline of a label; the label itself of one that is not registered."""
+    name, *changed = label.split(",")
+    registry = bricks(FAMILY)
+    if name not in registry.names():
+        return label
+    title: str = registry.brick(name).title  # type: ignore[attr-defined]
+    return f"{title} ({', '.join(changed)})" if changed else title
+
+
+def needs_text_vectors(label: str) -> bool:
+    """Whether the baseline of a label compares vectors of texts."""
+    name, registry = label.partition(",")[0], bricks(FAMILY)
+    if name not in registry.names():
+        return False
+    config = registry.config(name)
+    return issubclass(config, BaselineConfig) and "text_vectors" in config.needs

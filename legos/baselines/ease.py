@@ -1,0 +1,170 @@
+"""EASE^R: the weights between items that best give back who read what, in closed form.
+
+Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B minimises
+``|X - X B|^2 + l2 |B|^2`` with a diagonal of zeros, so ``B = -P / diag(P)`` off the diagonal with
+``P = (X'X + l2 I)^-1``. With ``neighbours`` a column of B has weights of the item's nearest alone,
+and they minimise the same loss among these: a ridge SLIM (Ning and Karypis, ICDM 2011) in closed
+form, whose memory grows with items x neighbours. Not in the papers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import lapack
+
+from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
+from legos.baselines.data import FitData
+from legos.baselines.neighbours import in_pages, pages
+from legos.errors import DataError
+from legos.registry import baselines
+from legos.settings import Count, Positive
+
+_UNION = 4096  # items of the dense products that local systems are cut from: 64 MiB
+
+
+class EASEConfig(MatrixConfig):
+    name: Literal["ease"] = "ease"
+    l2: Positive = 300.0
+    """Weight of the squared weights; sparse data need less (the paper's best: 200 to 1000)."""
+    neighbours: Count | None = None
+    """An item has weights of so many nearest items (cosine of their users); null: of all, a matrix
+    of items x items x 4 bytes."""
+
+
+@baselines.register(EASEConfig)
+class EASE(HistoryBaseline):
+    """Weights between the items that were read in training; others score 0."""
+
+    title = "EASE"
+
+    def __init__(self, settings: EASEConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Solve for the weights.
+
+        Raises:
+            OutOfMemory: the full matrix does not fit.
+        """
+        settings = self.settings
+        known = np.flatnonzero(data.popularity)
+        reads = data.reads[:, known].tocsr()
+        if settings.neighbours is not None:
+            found = local_weights(reads, settings.l2, settings.neighbours)
+            return _scores(found, known, data)
+        size = 4 * len(known) ** 2
+        what = f"a matrix of {len(known):,} x {len(known):,} items"
+        settings.refuse_larger(size, what, "neighbours: 100")
+        return _scores(closed_form(gram(reads), settings.l2), known, data)
+
+
+def _scores(
+    weights: np.ndarray | sparse.csr_matrix, known: np.ndarray, data: FitData
+) -> HistoryScores:
+    """Sums of the weights of a history's items, each counted once.
+
+    Args:
+        weights: from items to items, both of ``known``.
+        known: ``(n,)`` the numbers of these items, ascending.
+        data: whose items are scored.
+    """
+    _, from_known, to_items = np.intersect1d(known, data.items, return_indices=True)
+
+    def scores(histories: sparse.csr_matrix) -> np.ndarray:
+        found = np.zeros((histories.shape[0], len(data.items)), np.float32)
+        product = histories[:, known].sign() @ weights
+        dense = product.toarray() if sparse.issparse(product) else product
+        found[:, to_items] = dense[:, from_known]
+        return found
+
+    return scores
+
+
+def gram(reads: sparse.csr_matrix) -> np.ndarray:
+    """``(n, n)`` float32 number of users that two items have in common, made in pages."""
+    by_item, count = reads.T.tocsr(), reads.shape[1]
+    found = np.empty((count, count), np.float32)
+    for part in pages(count):
+        found[part] = (by_item[part] @ reads).toarray()
+    return found
+
+
+def closed_form(product: np.ndarray, l2: float) -> np.ndarray:
+    """EASE's weights from X'X ``(n, n)``, which they are written over.
+
+    Raises:
+        DataError: the matrix is singular in its precision.
+    """
+    count = len(product)
+    product[np.diag_indices(count)] += l2
+    factor, invert = lapack.get_lapack_funcs(("potrf", "potri"), (product,))
+    lower, failed = factor(product.T, lower=1, overwrite_a=1)  # a view in Fortran's order
+    if not failed:
+        inverse, failed = invert(lower, lower=1, overwrite_c=1)
+    if failed:
+        raise DataError(f"baseline ease: no inverse in {product.dtype} with l2 {l2:g}; give more")
+    for part in pages(count):  # the upper triangle still holds the product
+        inverse[part, part.stop :] = inverse[part.stop :, part].T
+        square = inverse[part, part]
+        inverse[part, part] = np.tril(square) + np.tril(square, -1).T
+    inverse /= -np.diag(inverse).copy()
+    inverse[np.diag_indices(count)] = 0
+    weights: np.ndarray = inverse
+    return weights
+
+
+def local_weights(reads: sparse.csr_matrix, l2: float, neighbours: int) -> sparse.csr_matrix:
+    """The same where each item has weights of its nearest alone: ``(n, n)`` float32.
+
+    Args:
+        reads: ``(users, n)`` of items that somebody read.
+        l2: weight of the squared weights.
+        neighbours: weights of an item at most; those of most common users by cosine.
+    """
+    near = _nearest(reads, neighbours)
+    by_column, count = reads.tocsc(), reads.shape[1]
+    values = np.empty(near.nnz, np.float32)
+    for part in pages(count, max(1, _UNION // (neighbours + 1))):
+        own = slice(near.indptr[part.start], near.indptr[part.stop])
+        values[own] = _solve(by_column, near[part], np.arange(part.start, part.stop), l2)
+    return sparse.csr_matrix((values, near.indices, near.indptr), shape=near.shape).T.tocsr()
+
+
+def _nearest(reads: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
+    """``(n, n)`` the rows' nearest other items by cosine, as many as have a common user."""
+    popularity = np.asarray(reads.sum(0)).ravel()
+    normal = (reads @ sparse.diags((1 / np.sqrt(popularity)).astype(np.float32))).tocsr()
+    by_item = normal.T.tocsr()
+
+    def page(part: slice) -> sparse.csr_matrix:
+        found = (by_item[part] @ normal).tocoo()
+        others = found.row + part.start != found.col
+        kept = found.data[others], (found.row[others], found.col[others])
+        return sparse.csr_matrix(kept, shape=found.shape)
+
+    return in_pages(reads.shape[1], page, neighbours)
+
+
+def _solve(
+    reads: sparse.csc_matrix, near: sparse.csr_matrix, items: np.ndarray, l2: float
+) -> np.ndarray:
+    """Weights of each item's nearest, aligned with the entries of ``near`` (a row an item)."""
+    lengths = np.diff(near.indptr)
+    if not near.nnz:
+        return np.empty(0, np.float32)
+    union, place = np.unique(np.concatenate([near.indices, items]), return_inverse=True)
+    some = reads[:, union]
+    common = (some.T @ some).toarray()
+    slots = np.arange(lengths.max()) < lengths[:, None]  # (items, most)
+    padded = np.zeros(slots.shape, np.int64)
+    padded[slots] = place[: near.nnz]
+    systems = common[padded[:, :, None], padded[:, None, :]]
+    systems *= slots[:, :, None] & slots[:, None, :]
+    systems[:, np.arange(slots.shape[1]), np.arange(slots.shape[1])] += np.float32(l2)
+    right = common[padded, place[near.nnz :, None]] * slots
+    solved: np.ndarray = np.linalg.solve(systems, right[..., None])[..., 0]
+    found: np.ndarray = solved[slots]
+    return found

@@ -1,0 +1,34 @@
+"""How many users read an item in the training split."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.registry import BaselineConfig, baselines
+
+
+class PopularityConfig(BaselineConfig):
+    name: Literal["popularity"] = "popularity"
+
+
+@baselines.register(PopularityConfig)
+class Popularity(HistoryBaseline):
+    """The same list for everybody; each reader counts once."""
+
+    title = "popularity"
+
+    def __init__(self, settings: PopularityConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Count readers."""
+        return same_for_all(data.popularity[data.items])
+
+
+def same_for_all(scores: np.ndarray) -> HistoryScores:
+    """Scores ``(items,)`` that no history changes."""
+    return lambda histories: np.broadcast_to(scores, (histories.shape[0], len(scores))).copy()

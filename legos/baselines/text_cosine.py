@@ -1,0 +1,81 @@
+"""Cosine between the vector of an item's text and the mean of the history's.
+
+Vectors are those of any sentence encoder (``exp.evaluate.text_model``), those that the run itself
+reads of its texts, or words weighted by how rare they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from scipy import sparse
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.data.tables import Tables
+from legos.errors import DataError
+from legos.home import home
+from legos.lm.locate import locate, packaged
+from legos.lm.settings import LanguageModelSource
+from legos.registry import BaselineConfig, baselines
+from legos.sharing import ALONE, Sharing
+
+_CACHE = "cache/item-vectors"
+
+
+class TextCosineConfig(BaselineConfig):
+    needs = frozenset({"texts", "text_vectors"})
+    name: Literal["text_cosine"] = "text_cosine"
+
+
+@baselines.register(TextCosineConfig)
+class TextCosine(HistoryBaseline):
+    """What a history is about, item by item."""
+
+    title = "text cosine"
+
+    def __init__(self, settings: TextCosineConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Read the vectors.
+
+        Raises:
+            DataError: the items have no text.
+        """
+        from legos.evaluation.texts import unit_words
+        from legos.lm.states import unit_rows
+
+        vectors = text_vectors_of(data)
+        shown = vectors[data.items].T
+        if isinstance(vectors, sparse.csr_matrix):
+            return lambda histories: (unit_words(histories @ vectors) @ shown).toarray()
+        return lambda histories: unit_rows(histories @ vectors) @ shown
+
+
+def text_vectors_of(data: FitData) -> Any:
+    """``(items, E)`` numpy array or csr matrix, rows of length 1 or 0: the run's own, or a model's.
+
+    Raises:
+        DataError: the items have no text.
+    """
+    own = data.own_vectors
+    return item_vectors(data.tables, data.text_model) if own is None else own
+
+
+def item_vectors(
+    tables: Tables, text_model: LanguageModelSource | None, sharing: Sharing = ALONE
+) -> Any:
+    """``(items, E)`` float32 vectors of length 1 of all items' texts, by a language model.
+
+    Raises:
+        DataError: the items have no text.
+    """
+    from legos.lm.states import text_vectors
+
+    fields = tables.text_fields
+    if not fields:
+        raise DataError(f"{tables.folder}: the items have no text field to compare")
+    folder = locate(text_model or packaged("minilm")).folder
+    texts = tables.joined_texts(fields)
+    return text_vectors(texts, folder, cache=home() / _CACHE, normalise=True, sharing=sharing)
