@@ -1,8 +1,9 @@
 """Scores of a catalogue's words, and how much all other words take from them.
 
 A log-probability needs the scores of all words, and where layers are few these cost most of a
-search. The scores of the catalogue's words alone give an upper bound: other words only take. So
-they are computed for everything that is read, and those of all words where a list depends on them.
+search. The most frequent words of the catalogue and those that may follow give an upper bound:
+other words only take. So these are scored after everything that is read, and all words where a list
+depends on them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from legos.data.ragged import Ragged
 from legos.systems.recsysllm.backbones.decoder import Backbone
 
+_FREQUENT = 1024  # of Beauty's 8,253 words: bounds are .2 nats above those of all of them
 _TILE = 2**20  # scores at once, 4 MB: larger tiles leave the cache of a core and take longer
 _TILE_WORDS = 2048
 
@@ -21,20 +23,26 @@ class CatalogueHead:
     """Scores words of a catalogue and [END] after states.
 
     Args:
-        words: ``(n,)`` integers, any of them more than once.
+        words: ``(n,)`` integers, as often as they occur.
     """
 
     def __init__(self, backbone: Backbone, words: Tensor) -> None:
         head, end = backbone.head_rows(), backbone.special.end
         self._head, self._end = head, end
-        self._words = torch.cat([words.long(), words.new_tensor([end]).long()]).unique()  # (V',)
-        inside = self._words[self._words < len(head.weight)]
-        self._weight = head.weight[inside]
-        self._bias = None if head.bias is None else head.bias[inside]
-        if head.end is not None:  # the last of all tokens
-            self._weight = torch.cat([self._weight, head.end.to(self._weight.dtype)[None]])
-            if self._bias is not None:
-                self._bias = torch.cat([self._bias, self._bias.new_zeros(1)])
+        own, counts = words.long().unique(return_counts=True)
+        frequent = own[counts.argsort(descending=True, stable=True)[:_FREQUENT]]
+        self._frequent = torch.cat([frequent, own.new_tensor([end])]).unique()  # (V',)
+        self._weight, self._bias = self._rows(self._frequent)
+
+    def _rows(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What scores ``(n,)`` words."""
+        weight, bias, end = self._head.weight, self._head.bias, self._head.end
+        own = words if end is None else words.masked_fill(words == self._end, 0)
+        found, added = weight[own], None if bias is None else bias[own]
+        if end is not None:  # which has no row among the others, and no bias
+            found = torch.where((words == self._end)[:, None], end.to(found.dtype), found)
+            added = None if added is None else added.masked_fill(words == self._end, 0)
+        return found, added
 
     def following(self, states: Tensor, tokens: Ragged) -> tuple[Tensor, Tensor, Tensor]:
         """Upper bounds of the log-probabilities of what may follow.
@@ -45,21 +53,35 @@ class CatalogueHead:
 
         Returns:
             of each of these tokens ``(Q,)``, of [END] ``(P,)``, and ``(P,)`` the logarithm of the
-            sum over the catalogue; float32, float64 of a backbone in float64.
+            sum over frequent words and those that may follow; float32, float64 of a backbone in
+            float64.
         """
-        place = Ragged(torch.searchsorted(self._words, tokens.values), tokens.offsets)
-        end = int(torch.searchsorted(self._words, self._end))
-        steps, stops, totals = [], [], []
-        size = max(1, _TILE // len(self._words))
-        for begin in range(0, len(states), size):
-            scores = _scores(states[begin : begin + size], self._weight, self._bias)
-            total = scores.logsumexp(-1)
-            offsets = place.offsets[begin : begin + size + 1]
-            own = Ragged(place.values[int(offsets[0]) : int(offsets[-1])], offsets - offsets[0])
-            steps.append(scores[own.rows, own.values] - own.spread(total))
-            stops.append(scores[:, end] - total)
-            totals.append(total)
-        return torch.cat(steps), torch.cat(stops), torch.cat(totals)
+        end = int(torch.searchsorted(self._frequent, self._end))
+        stops, totals = [], []
+        for some in states.split(max(1, _TILE // len(self._frequent))):
+            scores = _scores(some, self._weight, self._bias)
+            stops.append(scores[:, end])
+            totals.append(scores.logsumexp(-1))
+        ends, total = torch.cat(stops), torch.cat(totals)
+        steps = self._own(states, tokens)
+        place = torch.searchsorted(self._frequent, tokens.values)
+        place = place.clamp(max=len(self._frequent) - 1)
+        rare = self._frequent[place] != tokens.values
+        rows, others = tokens.rows[rare], steps[rare]
+        most = total.scatter_reduce(0, rows, others, "amax")
+        total = (total - most).exp().index_add(0, rows, (others - most[rows]).exp()).log() + most
+        return steps - tokens.spread(total), ends - total, total
+
+    def _own(self, states: Tensor, tokens: Ragged) -> Tensor:
+        """Score ``(Q,)`` of each of P rows of words after its own state."""
+        words, rows = tokens.values, tokens.rows
+        found = []
+        size = max(1, _TILE // states.shape[1])
+        for begin in range(0, len(words), size):
+            weight, bias = self._rows(words[begin : begin + size])
+            own = torch.einsum("qd,qd->q", states[rows[begin : begin + size]], weight)
+            found.append(_precise(own if bias is None else own + bias))
+        return torch.cat(found) if found else _precise(states.new_zeros(0))
 
     def excess(self, states: Tensor, totals: Tensor) -> Tensor:
         """By how much the bounds after ``(P, D)`` states are above log-probabilities: ``(P,)``.
@@ -71,19 +93,21 @@ class CatalogueHead:
         for some, total in zip(
             states.split(_TILE // words), totals.split(_TILE // words), strict=True
         ):
-            parts = [
-                _scores(
-                    some, head.weight[begin : begin + words],
-                    None if head.bias is None else head.bias[begin : begin + words],
-                ).logsumexp(-1)
-                for begin in range(0, len(head.weight), words)
-            ]  # fmt: skip
+            whole = torch.zeros_like(total)
+            for begin in range(0, len(head.weight), words):
+                bias = None if head.bias is None else head.bias[begin : begin + words]
+                scores = _scores(some, head.weight[begin : begin + words], bias)
+                whole += scores.sub_(total[:, None]).exp_().sum(-1)
             if head.end is not None:
-                parts.append(_scores(some, head.end.to(some.dtype)[None], None)[:, 0])
-            excess.append(torch.stack(parts).logsumexp(0) - total)
+                scores = _scores(some, head.end.to(some.dtype)[None], None)[:, 0]
+                whole += (scores - total).exp()
+            excess.append(whole.log())
         return torch.cat(excess).clamp(min=0)  # below zero by rounding alone
 
 
 def _scores(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    scores = torch.nn.functional.linear(states, weight, bias)
+    return _precise(torch.nn.functional.linear(states, weight, bias))
+
+
+def _precise(scores: Tensor) -> Tensor:
     return scores if scores.dtype == torch.float64 else scores.float()

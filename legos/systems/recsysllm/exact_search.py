@@ -34,14 +34,14 @@ class SearchWork:
             what follows it, and the dive is read whole.
         ahead: further tokens that are read at once where there is one way to go on.
         most_read: tokens of a user after which no wave begins; None: until all is proven.
-        most_held: columns of a user that are held between waves.
+        most_held: tokens of a user that are held between waves.
     """
 
     dive: int = 20
     wave: int = 96
-    ahead: int = 3
+    ahead: int = 0
     most_read: int | None = None
-    most_held: int = 2048
+    most_held: int = 4096
 
 
 class Found(NamedTuple):
@@ -122,11 +122,11 @@ class _Search:
         self.slot, users, device = held.slot, len(held.real), held.real.device
         everyone = torch.arange(users, device=device)
         dtype = torch.promote_types(next(held.backbone.parameters()).dtype, torch.float32)
-        self.row = everyone.clone()  # (B,) of each user, -1: done
+        self.going = torch.ones_like(everyone, dtype=torch.bool)  # (B,)
         self.best_nodes = everyone.new_full((users, count), NOWHERE)
         self.best_scores = torch.full((users, count), -torch.inf, dtype=dtype, device=device)
         self.proven, self.has_read = torch.zeros_like(everyone), torch.zeros_like(everyone)
-        self.tidy = 0  # columns that were left when the cache was last tidied
+        self.tidy = 0  # tokens that were left when what is held was last tidied
         root, begin = torch.full_like(everyone, ROOT), torch.full_like(everyone, UNREAD)
         nothing_read = torch.zeros(users, dtype=dtype, device=device)
         dives = torch.full_like(everyone, self.work.dive > 0, dtype=torch.bool)
@@ -141,18 +141,15 @@ class _Search:
         self.open = self.open.select(reach)
         best = torch.full_like(last, -torch.inf)
         best.scatter_reduce_(0, self.open.users, self.open.scores, "amax")
-        done, undone = best == -torch.inf, self.row >= 0
+        done = best == -torch.inf
         if self.work.most_read is not None:
             done = done | (self.has_read >= self.work.most_read)
-        ended = done & undone
+        ended = done & self.going
         sure = (self.best_scores > best[:, None]) | (best == -torch.inf)[:, None]
         self.proven = sure.sum(1).where(ended, self.proven)
-        if bool(ended.any()):
-            self.open = self.open.select(~done[self.open.users])
-            kept = self.row[undone & ~done]
-            place = self.held.keep_rows(kept)
-            self.row = place[self.row.clamp(min=0)].masked_fill(done | ~undone, -1)
-        return bool((self.row >= 0).any())
+        self.going = ~done & self.going
+        self.open = self.open.select(self.going[self.open.users])
+        return bool(self.going.any())
 
     def choose(self) -> _Open:
         """Take the nodes of the next wave out of the open ones: of each user the likeliest.
@@ -171,17 +168,24 @@ class _Search:
         first = (counts.cumsum(0) - counts)[users[order]]  # of the same user
         before = before - before[first]
         taken = diving.clone()
-        taken[order[before < self.work.wave]] = True
+        taken[order[before < self._room()[users[order]]]] = True
         left = self.open.select(~taken)
         wave = self.open._replace(fresh=diving).select(taken)
         self.open = left._replace(fresh=torch.zeros_like(left.fresh))
-        order = self.row[wave.users].argsort(stable=True)
-        return wave.select(order)
+        order = wave.nodes.argsort(stable=True)  # near paths have near nodes of each depth
+        return wave.select(order[wave.users[order].argsort(stable=True)])
+
+    def _room(self) -> Tensor:
+        """Tokens of the next wave of each user, ``(B,)`` int64: half of what it has read."""
+        room = (self.has_read // 2).clamp(min=self.work.wave)
+        if self.work.most_read is not None:
+            room = room.minimum(self.work.most_read - self.has_read)
+        return room
 
     def read(self, wave: _Open) -> None:
         """Read nodes and what follows where there is one way on; open the children of the last."""
         of, nodes = self._ways(wave)
-        found = self.held.read(Segments(self.row[wave.users], wave.parents, of, nodes))
+        found = self.held.read(Segments(wave.users, wave.parents, of, nodes))
         self.has_read.index_add_(0, wave.users[of], torch.ones_like(of))
         users, edges = wave.users[of], found.edges
         asked = nodes >= wave.nodes[of]  # what comes before was scored when it was read first
@@ -286,16 +290,15 @@ class _Search:
         return left.values[left.offsets[:-1]]
 
     def _tidy(self) -> None:
-        """Forget columns that nothing needs when they are many."""
-        most = self.work.most_held
-        if self.held.columns <= min(most, 2 * self.tidy + 256):
+        """Forget tokens that nothing needs when they are many."""
+        most, held = self.work.most_held, len(self.held.users)
+        if held <= min(most * len(self.going), 2 * self.tidy + 256):
             return
         turn = turns(self.open.users, self.open.scores, self.open.nodes)
-        order = turn.argsort(stable=True)
-        self.open = self.open.select(order)
+        self.open = self.open.select(turn.argsort(stable=True))
         parents = self.held.keep_paths(self.open.parents, most)
         self.open = self.open._replace(parents=parents)
-        self.tidy = self.held.columns
+        self.tidy = len(self.held.users)
 
 
 def turns(users: Tensor, scores: Tensor, keys: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Keys and values of what a search has read behind its prompts, in bounded memory.
 
-A user is a row of the cache. What is read of its tree of entities stands in columns behind the
-prompt, each token once; a token's path names the columns of what leads to it, and the mask shows it
-these alone, so that nothing is copied when a search goes on from any of them. Columns that no open
-node needs go; where too many are left, those of the least likely open nodes go too, and their paths
-are read again when their turn comes.
+A token that was read is held once, apart from its prompt; the path of a token numbers what leads to
+it. A wave is read in short rows: before the tokens of a row stand the prompt of its user and the
+held tokens that lead to them, and nothing else, so that a token costs what its own path costs,
+however much is held. What no open node needs is forgotten; where too much is left, so is what
+leads to the least likely open nodes, which is read again in its turn.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from legos.data.ragged import Ragged, aranges, from_lengths
 from legos.systems.recsysllm.automaton import ROOT, Automaton, AutomatonState, Slot
-from legos.systems.recsysllm.backbones.decoder import Backbone
+from legos.systems.recsysllm.backbones.decoder import Backbone, new_cache
 from legos.systems.recsysllm.catalogue_head import CatalogueHead
-from legos.systems.recsysllm.decoding import ReadPrompts, side_by_side
+from legos.systems.recsysllm.decoding import ReadPrompts, SideBySide, side_by_side
 from legos.systems.recsysllm.positions import Inputs
 
 UNREAD = -1  # no token of a node's path is held
+_ROW = 128  # tokens of a row; more where prompts are long, which each row has a copy of
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Segments:
     """n ways through the tree that are read at once, P tokens together.
 
     Attributes:
-        rows: ``(n,)`` int64 row of each, ascending.
+        users: ``(n,)`` int64 whose each is, ascending; those with near paths next to each other.
         parents: ``(n,)`` int64 what was read last before each, ``UNREAD`` for the root.
         of: ``(P,)`` int64 segment of each token, ascending.
         nodes: ``(P,)`` int64 nodes of the tree; in a segment each is a child of the one before.
     """
 
-    rows: Tensor
+    users: Tensor
     parents: Tensor
     of: Tensor
     nodes: Tensor
@@ -44,7 +45,7 @@ class Segments:
     @property
     def lengths(self) -> Tensor:
         """``(n,)`` int64 tokens of each."""
-        return torch.bincount(self.of, minlength=len(self.rows))
+        return torch.bincount(self.of, minlength=len(self.users))
 
 
 class Following(NamedTuple):
@@ -63,15 +64,31 @@ class Following(NamedTuple):
     ends: Tensor
 
 
-class HeldPaths:
-    """The cache of R users and which of its columns lead to which token.
+class _Row(NamedTuple):
+    """R rows of a wave and the C held tokens that stand before those of each.
 
     Attributes:
-        columns: C behind the prompts.
-        taken: ``(G,)`` states of the automaton after every token that is held.
-        paths: ``(G, depth + 1)`` int64 columns from [START] to the token, -1 behind it.
-        rows: ``(G,)`` int64 row of each.
-        states: ``(G, D)`` after every token.
+        of: ``(n,)`` int64 row of each segment, ascending.
+        users: ``(R,)`` int64 whose each row is.
+        held: ``(R, C)`` int64 numbers, 0 where nothing stands.
+        columns: ``(n, depth + 1)`` int64 where in them the path to each segment stands, C behind
+            its end.
+    """
+
+    of: Tensor
+    users: Tensor
+    held: Tensor
+    columns: Tensor
+
+
+class HeldPaths:
+    """What was read behind B prompts: G tokens.
+
+    Attributes:
+        taken: ``(G,)`` states of the automaton after each.
+        paths: ``(G, depth + 1)`` int32 numbers of the tokens from [START] to it, -1 behind it.
+        users: ``(G,)`` int64 whose each is.
+        states: ``(G, D)`` after each.
         totals: ``(G,)`` of them, see :meth:`CatalogueHead.following`.
         excess: ``(G,)`` of them, see :meth:`CatalogueHead.excess`; NaN: not asked for yet.
     """
@@ -80,16 +97,32 @@ class HeldPaths:
         self, backbone: Backbone, read: ReadPrompts, slot: Slot, automaton: Automaton
     ) -> None:
         self.backbone, self.slot, self.automaton = backbone, slot, automaton
-        self.inter, self.order = read.only_blanks(), read.prompts.prompt_lengths.clone()
-        self.cache, self.real = read.cache(), read.real  # (R, A)
+        self.inter, self.order = read.only_blanks(), read.prompts.prompt_lengths
+        self.real = read.real  # (B, A)
+        self._prompts = read.held
+        self._size = max(_ROW, self.real.shape[1] // 2)
+        self._held = [  # keys and values, layer after layer
+            _Buffer(each.transpose(1, 2).new_empty(0, each.shape[1], each.shape[3]))
+            for layer in read.held.layers
+            for each in (layer.keys, layer.values)
+        ]
         none = self.inter.new_empty(0)
-        self.columns, self.rows = 0, none
-        self.taken = AutomatonState(none, none)
-        self.paths = none.new_empty(0, slot.trie.depth + 1)
+        self.users, self.taken = none, AutomatonState(none, none)
+        self._paths = _Buffer(none.new_empty(0, slot.trie.depth + 1, dtype=torch.int32))
         self.head = CatalogueHead(backbone, slot.trie.tokens)
         dtype = next(backbone.parameters()).dtype
-        self.states = none.new_empty(0, backbone.width, dtype=dtype)
+        self._ends = _Buffer(none.new_empty(0, backbone.width, dtype=dtype))
         self.totals = self.excess = none.new_empty(0, dtype=torch.promote_types(dtype, torch.float))
+
+    @property
+    def paths(self) -> Tensor:
+        """See above."""
+        return self._paths.all()
+
+    @property
+    def states(self) -> Tensor:
+        """See above."""
+        return self._ends.all()
 
     def read(self, segments: Segments) -> Following:
         """Read segments and hold them."""
@@ -100,35 +133,70 @@ class HeldPaths:
         before = self._paths_before(segments.parents)  # (n, depth + 1)
         begun = (before >= 0).sum(1)  # (n,)
         taken = self._number(tokens, segments, inside)
-        owners = segments.rows[of]
-        placed = side_by_side(owners, of, inside, rows=len(self.real))
-        rows, width = placed.mask.shape[:2]
+        rows, owners = self._rows(segments, before), segments.users[of]
+        placed = side_by_side(rows.of[of], of, inside, rows=len(rows.users))
+        shape = placed.mask.shape[:2]
         inputs = Inputs(
             placed.column(tokens, self.backbone.special.pad),
-            self.inter[:, None].expand(rows, width),
+            self.inter[rows.users, None].expand(shape),
             placed.column(taken.counts, 0),
             placed.column(self.order[owners] + begun[of] + inside, 0),
         )
-        prompts = self.real[:, None].expand(-1, width, -1)
-        seen = self._seen(before[of], placed.slots, placed.mask.shape[:2])
-        mask = torch.cat([prompts, seen, placed.mask], 2)
-        states = self.backbone.states(inputs, mask[:, None], self.cache).flatten(0, 1)
-        columns = self.columns + placed.slots % width
-        at = begun[of] + inside
-        whole = before.index_put((of, at), columns)[of]  # the path to the end of each segment
+        states = self._states(inputs, rows, placed, of)
+        known, at = len(self.users), begun[of] + inside
+        numbers = known + torch.arange(len(of), device=of.device)
+        whole = before.index_put((of, at), numbers)[of]  # the path to the end of each segment
         depths = torch.arange(whole.shape[1], device=whole.device)
-        known, self.columns = len(self.rows), self.columns + width
-        self.paths = torch.cat([self.paths, whole.masked_fill(depths > at[:, None], -1)])
-        self.rows = torch.cat([self.rows, owners])
+        self._paths.append(whole.masked_fill(depths > at[:, None], -1))
+        self.users = torch.cat([self.users, owners])
         self.taken = AutomatonState(
             torch.cat([self.taken.nodes, taken.nodes]), torch.cat([self.taken.counts, taken.counts])
         )
-        self.states = torch.cat([self.states, states[placed.slots]])
-        return self._following(segments.nodes, known)
+        self._ends.append(states)
+        return self._following(segments.nodes, numbers)
 
-    def _following(self, nodes: Tensor, known: int) -> Following:
-        """What may follow ``(P,)`` nodes, which were read last: all but ``known`` that are held."""
-        trie = self.slot.trie
+    def _rows(self, segments: Segments, before: Tensor) -> _Row:
+        """Segments in rows of some tokens each; ``before`` are the paths that lead to them."""
+        lengths, users = segments.lengths, segments.users
+        behind = lengths.cumsum(0) - lengths
+        chunk = (behind - behind[torch.searchsorted(users, users)]) // self._size
+        keys, of = (users * (int(lengths.sum()) + 1) + chunk).unique(return_inverse=True)
+        own = keys // (int(lengths.sum()) + 1)
+        there, count = before >= 0, max(1, len(self.users))
+        pairs, back = (of[:, None] * count + before)[there].unique(return_inverse=True)
+        found = from_lengths(pairs % count, torch.bincount(pairs // count, minlength=len(own)))
+        held = before.new_zeros(len(own), int(found.lengths.max()))
+        held[found.rows, found.positions] = found.values
+        columns = torch.full_like(before, held.shape[1])
+        columns[there] = found.positions[back]
+        return _Row(of, own, held, columns)
+
+    def _states(self, inputs: Inputs, rows: _Row, placed: SideBySide, of: Tensor) -> Tensor:
+        """States ``(P, D)`` after tokens, whose keys and values are held from now on."""
+        cache, held = new_cache(), rows.held
+        for number, layer in enumerate(self._prompts.layers):
+            keys, values = self._held[2 * number : 2 * number + 2]
+            cache.update(
+                _before(layer.keys, keys, rows), _before(layer.values, values, rows), number
+            )
+        width = placed.mask.shape[1]
+        # one column behind all takes what leads nowhere
+        seen = self.real.new_zeros(placed.mask.shape[:2].numel(), held.shape[1] + 1)
+        seen[placed.slots] = seen[placed.slots].scatter_(1, rows.columns[of], True)
+        prompts = self.real[rows.users, None].expand(-1, width, -1)
+        mask = torch.cat([prompts, seen[:, :-1].view(*placed.mask.shape[:2], -1), placed.mask], 2)
+        states = self.backbone.states(inputs, mask[:, None], cache).flatten(0, 1)
+        for number, layer in enumerate(cache.layers):
+            for buffer, made in zip(
+                self._held[2 * number : 2 * number + 2], (layer.keys, layer.values), strict=True
+            ):
+                new = made[:, :, -width:].transpose(1, 2).flatten(0, 1)  # (R * W, heads, d)
+                buffer.append(new[placed.slots])
+        return states[placed.slots]
+
+    def _following(self, nodes: Tensor, numbers: Tensor) -> Following:
+        """What may follow ``(P,)`` nodes, which were read last."""
+        trie, known = self.slot.trie, len(self.users) - len(nodes)
         first = trie.offsets[nodes].long()
         edges = aranges(first, trie.offsets[nodes + 1].long() - first)
         tokens = trie.tokens.long()[edges.values] if len(trie.tokens) else edges.values
@@ -137,39 +205,23 @@ class HeldPaths:
         )
         self.totals = torch.cat([self.totals, totals])
         self.excess = torch.cat([self.excess, torch.full_like(totals, torch.nan)])
-        numbers = known + torch.arange(len(nodes), device=nodes.device)
         return Following(numbers, edges, steps, ends)
 
     def excess_of(self, numbers: Tensor) -> Tensor:
         """By how much bounds of ends after tokens are above log-probabilities: ``(n,)`` both."""
-        rows, paths = self.rows[numbers], self.paths[numbers]
-        held = (self.rows >= 0).nonzero()[:, 0]
-        at = self.rows.new_full((len(self.real), self.columns), -1)
-        at[self.rows[held], self._own_columns()[held]] = held
-        there = paths >= 0
-        on = at[rows[:, None], paths.clamp(min=0)]  # (n, depth + 1)
+        on = self.paths[numbers].long()  # (n, depth + 1)
+        there = on >= 0
         asked = on[there].unique()
         asked = asked[self.excess[asked].isnan()]
         self.excess[asked] = self.head.excess(self.states[asked], self.totals[asked])
         return self.excess[on].where(there, self.excess.new_zeros(1)).sum(1)
 
-    def _own_columns(self) -> Tensor:
-        """``(G,)`` column of every token that is held."""
-        return self.paths.gather(1, (self.paths >= 0).sum(1, keepdim=True) - 1)[:, 0]
-
     def _paths_before(self, parents: Tensor) -> Tensor:
-        """``(n, depth + 1)`` columns that lead to segments."""
-        if not len(self.paths):
-            return self.paths.new_full((len(parents), self.paths.shape[1]), -1)
-        paths = self.paths[parents.clamp(min=0)]
+        """``(n, depth + 1)`` numbers of the tokens that lead to segments."""
+        if not len(self.users):
+            return parents.new_full((len(parents), self.paths.shape[1]), -1)
+        paths = self.paths[parents.clamp(min=0)].long()
         return paths.masked_fill((parents == UNREAD)[:, None], -1)
-
-    def _seen(self, before: Tensor, slots: Tensor, shape: torch.Size) -> Tensor:
-        """Which held columns ``(R, W, C)`` bool the tokens in these slots see."""
-        columns = before.masked_fill(before < 0, self.columns)  # one behind all takes what is none
-        own = self.real.new_zeros(len(slots), self.columns + 1).scatter_(1, columns, True)
-        seen = self.real.new_zeros(shape.numel(), self.columns)
-        return seen.index_copy_(0, slots, own[:, :-1]).view(*shape, -1)
 
     def _number(self, tokens: Tensor, segments: Segments, inside: Tensor) -> AutomatonState:
         """States of the automaton after each of ``(P,)`` tokens."""
@@ -191,64 +243,73 @@ class HeldPaths:
             state.nodes[going], state.counts[going] = nodes[at], counts[at]
         return AutomatonState(nodes, counts)
 
-    def keep_rows(self, kept: Tensor) -> Tensor:
-        """Forget all rows but ``(m,)`` int64, ascending; the new row of each old one, -1: none."""
-        place = torch.full((len(self.real),), -1, device=kept.device)
-        place[kept] = torch.arange(len(kept), device=kept.device)
-        self.cache.batch_select_indices(kept)
-        self.real, self.inter, self.order = self.real[kept], self.inter[kept], self.order[kept]
-        self.rows = place[self.rows]
-        return place
-
     def keep_paths(self, parents: Tensor, most: int) -> Tensor:
         """Forget what is on no path to open nodes, and the least likely ones beyond ``most``.
 
         Args:
-            parents: ``(n,)`` int64 what was read last before open nodes, those of a row the most
-                likely first; all of them are of rows that are held.
-            most: columns a row.
+            parents: ``(n,)`` int64 what was read last before open nodes, those of a user the most
+                likely first.
+            most: tokens of a user.
 
         Returns:
             the same by their new numbers, ``UNREAD`` where their paths are forgotten.
         """
-        rows, count = len(self.real), len(parents)
-        turn = torch.full((rows * self.columns + 1,), count, device=parents.device)
+        count, known = len(parents), len(self.users)
+        turn = torch.full((known + 1,), count, device=parents.device)  # when each is needed first
         held = (parents >= 0).nonzero()[:, 0]
-        paths = self.paths[parents[held]]
-        place = (self.rows[parents[held], None] * self.columns + paths).masked_fill(
-            paths < 0, rows * self.columns
-        )
-        turns = held[:, None].expand_as(place)
-        turn.scatter_reduce_(0, place.flatten(), turns.flatten(), "amin")
-        turn = turn[:-1].view(rows, self.columns)  # when each column is needed first
-        if self.columns > most:
-            last = turn.sort(1).values[:, most]  # columns of one node are forgotten together
-            turn = turn.masked_fill(turn >= last[:, None], count)
-        kept = turn < count
-        width = int(kept.sum(1).max()) if rows else 0
-        chosen = (~kept).byte().argsort(dim=1, stable=True)[:, :width]  # kept ones in their order
-        self._move_columns(chosen)
-        moved = torch.full((rows, self.columns + 1), -1, device=parents.device)
-        moved[:, :-1].masked_scatter_(kept, (kept.cumsum(1) - 1)[kept])
-        self.columns = width
-        left = kept[self.rows, self._own_columns()] & (self.rows >= 0)
-        renumbered = torch.full((len(self.rows),), UNREAD, device=parents.device)
-        renumbered[left] = torch.arange(int(left.sum()), device=parents.device)
-        self.rows = self.rows[left]
-        self.paths = moved[self.rows[:, None], self.paths[left]]
-        self.taken = AutomatonState(self.taken.nodes[left], self.taken.counts[left])
-        self.states, self.totals = self.states[left], self.totals[left]
-        self.excess = self.excess[left]
-        new = parents.clone()
-        new[held] = renumbered[parents[held]]
-        return new
+        paths = self.paths[parents[held]].long()
+        turns = held[:, None].expand_as(paths)
+        places = paths.masked_fill(paths < 0, known).flatten()
+        turn.scatter_reduce_(0, places, turns.flatten(), "amin")
+        turn = turn[:-1]
+        order = turn.argsort(stable=True)
+        order = order[self.users[order].argsort(stable=True)]
+        counts = torch.bincount(self.users, minlength=len(self.real))
+        over = counts > most
+        last = torch.full_like(counts, count)  # tokens of one node are forgotten together
+        last[over] = turn[order[(counts.cumsum(0) - counts + most)[over]]]
+        kept = (turn < last[self.users]).nonzero()[:, 0]
+        renumbered = torch.full((known + 1,), UNREAD, device=parents.device)
+        renumbered[kept] = torch.arange(len(kept), device=parents.device)
+        self._paths = _Buffer(renumbered[self.paths[kept].long()].int())  # -1 is never kept
+        self.users, self.taken = self.users[kept], self.taken.select(kept)
+        self.totals, self.excess = self.totals[kept], self.excess[kept]
+        for buffer in [self._ends, *self._held]:
+            buffer.keep(kept)
+        return renumbered[parents]
 
-    def _move_columns(self, chosen: Tensor) -> None:
-        """Make the cache hold the prompts and columns ``(R, C')`` int64 of each row."""
-        length = self.real.shape[1]
-        for layer in self.cache.layers:
-            for name in ("keys", "values"):
-                held = getattr(layer, name)  # (R, heads, A + C, d)
-                at = chosen[:, None, :, None].expand(-1, held.shape[1], -1, held.shape[3])
-                moved = held[:, :, length:].gather(2, at)
-                setattr(layer, name, torch.cat([held[:, :, :length], moved], 2))
+
+def _before(prompts: Tensor, buffer: _Buffer, rows: _Row) -> Tensor:
+    """Keys or values ``(R, heads, A + C, d)`` of prompts and of held tokens before rows."""
+    length, (_, count) = prompts.shape[2], rows.held.shape
+    shape = (len(rows.users), prompts.shape[1], length + count, prompts.shape[3])
+    found = prompts.new_empty(shape)
+    found[:, :, :length] = prompts[rows.users]
+    if count:
+        found[:, :, length:] = buffer.all()[rows.held].transpose(1, 2)
+    return found
+
+
+class _Buffer:
+    """Rows that are appended without moving those that are there each time."""
+
+    def __init__(self, first: Tensor) -> None:
+        self._rows, self._count = first, len(first)
+
+    def append(self, rows: Tensor) -> None:
+        """``(n, ...)`` further rows."""
+        count = self._count + len(rows)
+        if count > len(self._rows):
+            more = rows.new_empty(2 * count, *rows.shape[1:])
+            more[: self._count] = self.all()
+            self._rows = more
+        self._rows[self._count : count] = rows
+        self._count = count
+
+    def all(self) -> Tensor:
+        """The rows; they may be written to."""
+        return self._rows[: self._count]
+
+    def keep(self, numbers: Tensor) -> None:
+        """Forget all other rows."""
+        self._rows, self._count = self._rows[numbers], len(numbers)
