@@ -54,14 +54,14 @@ class EASE(HistoryBaseline):
         reads = data.reads[:, known].tocsr()
         if settings.neighbours is not None:
             found = local_weights(reads, settings.l2, settings.neighbours)
-            return _scores(found, known, data)
+            return weighted_sums(found, known, data)
         size = 4 * len(known) ** 2
         what = f"a matrix of {len(known):,} x {len(known):,} items"
         settings.refuse_larger(size, what, "neighbours: 100")
-        return _scores(closed_form(gram(reads), settings.l2), known, data)
+        return weighted_sums(closed_form(gram(reads), settings.l2), known, data)
 
 
-def _scores(
+def weighted_sums(
     weights: np.ndarray | sparse.csr_matrix, known: np.ndarray, data: FitData
 ) -> HistoryScores:
     """Sums of the weights of a history's items, each counted once.

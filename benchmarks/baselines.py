@@ -1,0 +1,119 @@
+"""Every baseline over all items: seconds to fit, seconds to score, peak memory.
+
+    python -m benchmarks.baselines [--data FOLDER] [--only NAME ...] [--quick]
+
+With --data: real tables; all distinct histories of split `test` are scored. Without: a made-up
+catalogue of 100,000 items and 100,000 users with 10 reads each, popularity as in a Zipf law, of
+which 10,000 histories are scored; baselines of texts and times are left out, and EASE has 50
+neighbours, as its matrix would take 37 GiB. Each in a process of its own; the libraries take some
+250 MiB of its memory. Beside them (the other side): the scores of one random matrix of that size
+in the same pages, which everything that ranks all items has to make. No part has a target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from benchmarks.alone import alone
+from benchmarks.report import Part, finish_parts
+from legos.baselines.base import HistoryBaseline, make_baseline, read_baseline
+from legos.baselines.data import BaselineData, FitData
+from legos.data.tables import Tables
+from legos.registry import bricks
+
+USERS, ITEMS, READS, SCORED, PAGE = 100_000, 100_000, 10, 10_000, 512
+LARGE = {"ease": {"neighbours": 50}, "item_knn": {"k": 200}, "ials": {"factors": 64}}
+NEEDS_DATA = {"texts", "text_vectors", "times", "oracle"}
+
+
+def made_up(quick: bool) -> tuple[FitData, sparse.csr_matrix]:
+    """Reads of popular items and of some taste: users of a tenth read items of that tenth."""
+    users, items = (USERS // 10, ITEMS // 10) if quick else (USERS, ITEMS)
+    generator = np.random.default_rng(0)
+    rank = np.minimum(generator.zipf(1.3, (users, READS)) - 1, items // 10 - 1)
+    columns = rank * 10 + np.arange(users)[:, None] % 10
+    rows = np.repeat(np.arange(users), READS)
+    reads = sparse.csr_matrix(
+        (np.ones(users * READS, np.float32), (rows, columns.ravel())), shape=(users, items)
+    )
+    reads.data[:] = 1
+    data: Any = SimpleNamespace(
+        reads=reads, popularity=np.asarray(reads.sum(0)).ravel(), items=np.arange(items)
+    )
+    return data, (reads[: SCORED // (10 if quick else 1)] / READS).tocsr().astype(np.float32)
+
+
+def real(folder: Path) -> tuple[FitData, sparse.csr_matrix]:
+    """Tables, and the distinct histories of split ``test``."""
+    tables = Tables.load(folder)
+    data = BaselineData(tables, "test", catalogue=tables.offered.numpy())
+    return data, data.histories
+
+
+def measured(name: str, folder: Path | None, quick: bool) -> dict[str, float]:
+    """Seconds of one baseline."""
+    data, histories = made_up(quick) if folder is None else real(folder)
+    more = LARGE.get(name, {}) if folder is None else {}
+    baseline = make_baseline(read_baseline({"name": name, **more}))
+    assert isinstance(baseline, HistoryBaseline)
+    begin = time.perf_counter()
+    scores = baseline.fit(data)
+    fitted = time.perf_counter()
+    for first in range(0, histories.shape[0], PAGE):
+        scores(histories[first : first + PAGE])
+    return {"fit": fitted - begin, "score": time.perf_counter() - fitted}
+
+
+def bare(folder: Path | None, quick: bool) -> dict[str, float]:
+    """Seconds of filling pages of random scores alone."""
+    _, histories = made_up(quick) if folder is None else real(folder)
+    count, generator = histories.shape, np.random.default_rng(0)
+    begin = time.perf_counter()
+    for first in range(0, count[0], PAGE):
+        generator.random((min(PAGE, count[0] - first), count[1]), np.float32)
+    return {"fit": 0.0, "score": time.perf_counter() - begin}
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.baselines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, help="a tables folder; default: a made-up catalogue")
+    parser.add_argument("--only", nargs="+", help="names of baselines; default: all that can be")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the made-up catalogue")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lacking = NEEDS_DATA if options.data is None else {"times", "oracle"}
+    names = options.only or [
+        name
+        for name in bricks("baseline").names()
+        if name != "random" and not read_baseline(name).needs & lacking
+    ]
+    other = alone(bare, options.data, options.quick)
+    parts = {}
+    for name in names:
+        found = alone(measured, name, options.data, options.quick)
+        seconds = found.result
+        print(
+            f"{name:<20} fit {seconds['fit']:7.2f} s, score {seconds['score']:7.2f} s "
+            f"(random numbers {other.result['score']:.2f} s), peak {found.mib:,.0f} MiB",
+            flush=True,
+        )
+        ratio = other.result["score"] / max(seconds["score"], 1e-9)
+        parts[name] = Part({**seconds, "mib": found.mib}, other.result["score"], ratio, True)
+    finish_parts("baselines", parts, dict.fromkeys(parts, "none"))
+
+
+if __name__ == "__main__":
+    main()

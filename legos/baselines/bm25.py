@@ -1,0 +1,97 @@
+"""BM25 of an item's text, with the texts of the history as the query.
+
+Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, equation
+3.15; a word's rarity is Lucene's ``log(1 + (N - n + .5) / (n + .5))``, which is never negative.
+Each item of the history is a query; their scores are averaged. Words are runs of letters and
+digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.errors import DataError
+from legos.registry import BaselineConfig, baselines
+from legos.settings import Fraction, NotNegative
+
+_WORD = re.compile(r"\w+")
+_COMMON = 0.02  # of the items: words that more of them have are multiplied as a dense matrix
+
+
+class BM25Config(BaselineConfig):
+    needs = frozenset({"texts"})
+    name: Literal["bm25"] = "bm25"
+    k1: NotNegative = 1.2
+    """How slowly repetitions of a word saturate."""
+    b: Fraction = 0.75
+    """How much long texts are discounted."""
+
+
+@baselines.register(BM25Config)
+class BM25(HistoryBaseline):
+    """Words in common, by how rare they are."""
+
+    title = "BM25"
+
+    def __init__(self, settings: BM25Config) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Count the words of all items' texts.
+
+        Raises:
+            DataError: the items have no text.
+        """
+        fields = data.tables.text_fields
+        if not fields:
+            raise DataError(f"{data.tables.folder}: the items have no text field to compare")
+        counts = word_counts(data.tables.joined_texts(fields))
+        having = np.bincount(counts.indices, minlength=counts.shape[1])
+        common = having > _COMMON * counts.shape[0]
+        weights = bm25_weights(counts, self.settings.k1, self.settings.b)[data.items].T.tocsr()
+        dense, rare = weights[common].toarray(), weights[~common]
+        common_counts, rare_counts = counts[:, common], counts[:, ~common]
+
+        def scores(histories: sparse.csr_matrix) -> np.ndarray:
+            found: np.ndarray = ((histories @ rare_counts) @ rare).toarray()
+            found += (histories @ common_counts).toarray() @ dense
+            return found
+
+        return scores
+
+
+def word_counts(texts: Sequence[str]) -> sparse.csr_matrix:
+    """``(items, words)`` float32 how often each text has each word, in lower case."""
+    numbers: dict[str, int] = {}
+    rows = [
+        [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
+        for text in texts
+    ]
+    bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    columns = np.fromiter((word for row in rows for word in row), np.int64, bounds[-1])
+    ones = np.ones(len(columns), np.float32)
+    counts = sparse.csr_matrix((ones, columns, bounds), shape=(len(texts), max(len(numbers), 1)))
+    counts.sum_duplicates()
+    return counts
+
+
+def bm25_weights(counts: sparse.csr_matrix, k1: float, b: float) -> sparse.csr_matrix:
+    """``(items, words)`` float32: what a word of the query adds to the score of an item."""
+    items = counts.shape[0]
+    having = np.bincount(counts.indices, minlength=counts.shape[1])
+    rarity = np.log1p((items - having + 0.5) / (having + 0.5))
+    lengths = np.asarray(counts.sum(1)).ravel()
+    discount = 1 - b + b * lengths / max(lengths.mean(), 1e-12)
+    owner = np.repeat(np.arange(items), np.diff(counts.indptr))
+    values = counts.data * (k1 + 1) / (counts.data + k1 * discount[owner])
+    values *= rarity[counts.indices]
+    return sparse.csr_matrix(
+        (values.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape
+    )

@@ -1,0 +1,59 @@
+"""EASE over who read what and over text vectors together: texts are users of a weight.
+
+Jeunen, Van Balen, Goethals, "Closed-Form Models for Collaborative Filtering with Side-Information",
+RecSys 2020, section 3.1 (CEASE): X is stacked on the transposed item vectors F, so
+``X'X + text_weight F F'`` takes the place of X'X. Here F are a sentence encoder's unit vectors, not
+tags, so items that nobody read are scored too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
+from legos.baselines.data import FitData
+from legos.baselines.ease import closed_form, gram, weighted_sums
+from legos.baselines.neighbours import pages
+from legos.baselines.text_cosine import text_vectors_of
+from legos.registry import baselines
+from legos.settings import Positive
+
+
+class EASETextsConfig(MatrixConfig):
+    needs = frozenset({"texts", "text_vectors"})
+    name: Literal["ease_texts"] = "ease_texts"
+    l2: Positive = 100.0
+    """Weight of the squared weights between items."""
+    text_weight: Positive = 10.0
+    """Of the cosines of texts beside the numbers of common users."""
+
+
+@baselines.register(EASETextsConfig)
+class EASETexts(HistoryBaseline):
+    """Weights between all items, those that nobody read included."""
+
+    title = "EASE with texts"
+
+    def __init__(self, settings: EASETextsConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Solve for the weights.
+
+        Raises:
+            DataError: the items have no text.
+            OutOfMemory: the matrix does not fit.
+        """
+        settings, count = self.settings, data.reads.shape[1]
+        what = f"a matrix of {count:,} x {count:,} items"
+        settings.refuse_larger(4 * count**2, what, "baseline {name: ease, neighbours: 100} instead")
+        vectors = text_vectors_of(data)
+        product = gram(data.reads)
+        for part in pages(count):
+            cosines = vectors[part] @ vectors.T
+            dense = cosines.toarray() if sparse.issparse(cosines) else cosines
+            product[part] += np.float32(settings.text_weight) * dense
+        return weighted_sums(closed_form(product, settings.l2), np.arange(count), data)

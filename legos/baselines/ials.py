@@ -1,0 +1,121 @@
+"""iALS: vectors of users and items whose products are 1 where somebody read and near 0 elsewhere.
+
+Hu, Koren, Volinsky, ICDM 2008, in the form and with the regularisation of Rendle, Krichene, Zhang,
+Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022,
+equations 1 to 3: the loss is the squared error of what was read, ``unobserved`` times the squared
+product of every user with every item, and ``l2`` times the squared norms, each weighted by
+``(own interactions + unobserved * all of the other side) ** scale``. Users and items are solved for
+in turn, exactly; a history is scored by the vector that solves for it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.registry import BaselineConfig, baselines
+from legos.settings import Count, NotNegative, Positive, Seed
+
+_NUMBERS_AT_ONCE = 2**22  # of systems, or of the padded vectors they are summed from
+
+
+class IALSConfig(BaselineConfig):
+    name: Literal["ials"] = "ials"
+    factors: Count = 64
+    """Width of the vectors."""
+    iterations: Count = 16
+    """Of solving for users, then items (the paper)."""
+    unobserved: Positive = 0.1
+    """Weight of what was not read (the paper's alpha_0 on MovieLens)."""
+    l2: Positive = 0.003
+    """Weight of the norms (the paper's lambda on MovieLens)."""
+    scale: NotNegative = 1.0
+    """Power of a row's weight in the norms (the paper's nu): 1 regularises by frequency."""
+    deviation: Positive = 0.1
+    """Of the first vectors, divided by the root of their width (the paper)."""
+    seed: Seed = 1
+    """Of the first vectors."""
+
+
+@baselines.register(IALSConfig)
+class IALS(HistoryBaseline):
+    """Vectors of the items; users are solved for when they are scored."""
+
+    title = "iALS"
+
+    def __init__(self, settings: IALSConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Solve for users and items in turn."""
+        known = np.flatnonzero(data.popularity)
+        readers = np.diff(data.reads.indptr) > 0
+        reads = data.reads[readers][:, known].tocsr()
+        items = self.item_vectors(reads)
+        shown = torch.zeros(data.reads.shape[1], items.shape[1])
+        shown[torch.from_numpy(known)] = items
+        shown = shown[torch.from_numpy(data.items)]
+
+        def scores(histories: sparse.csr_matrix) -> np.ndarray:
+            users = self.solved(histories[:, known].sign(), items)
+            found: np.ndarray = (users @ shown.T).numpy()
+            return found
+
+        return scores
+
+    def item_vectors(self, reads: sparse.csr_matrix, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``(items, factors)`` after all iterations, for ``reads`` ``(users, items)``."""
+        settings, by_item = self.settings, reads.T.tocsr()
+        generator = torch.Generator().manual_seed(settings.seed)
+        items = torch.randn(reads.shape[1], settings.factors, generator=generator, dtype=dtype)
+        items *= settings.deviation / settings.factors**0.5
+        for _ in range(settings.iterations):
+            items = self.solved(by_item, self.solved(reads, items))
+        return items
+
+    def solved(self, reads: sparse.csr_matrix, others: Tensor) -> Tensor:
+        """The best vector of each row.
+
+        Args:
+            reads: ``(n, m)`` of 0 and 1.
+            others: ``(m, D)`` vectors of the columns.
+
+        Returns:
+            ``(n, D)`` of the same precision; 0 for a row without entries.
+        """
+        settings, lengths = self.settings, np.diff(reads.indptr)
+        width = others.shape[1]
+        shared = settings.unobserved * (others.T @ others)
+        weights = settings.l2 * (lengths + settings.unobserved * reads.shape[1]) ** settings.scale
+        norms = torch.from_numpy(weights).to(others.dtype)
+        found = others.new_zeros(reads.shape[0], width)
+        order = np.argsort(lengths, kind="stable")[int((lengths == 0).sum()) :]
+        while len(order):
+            longest = int(lengths[order[-1]])
+            count = max(1, _NUMBERS_AT_ONCE // (width * max(longest, width)))
+            order, rows = order[:-count], order[-count:]
+            read = _padded(reads, rows, others)
+            systems = read.mT @ read + shared
+            systems.diagonal(dim1=1, dim2=2).add_(norms[rows][:, None])
+            factors = torch.linalg.cholesky(systems)
+            found[rows] = torch.cholesky_solve(read.sum(1)[..., None], factors)[..., 0]
+        return found
+
+
+def _padded(reads: sparse.csr_matrix, rows: np.ndarray, others: Tensor) -> Tensor:
+    """``(n, longest, D)`` vectors of what some rows read, and zeros."""
+    some = reads[rows]
+    lengths = np.diff(some.indptr)
+    vectors = others.new_zeros(len(rows), int(lengths.max()), others.shape[1])
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    place = np.arange(some.nnz) - some.indptr[owner]
+    vectors[torch.from_numpy(owner), torch.from_numpy(place)] = others[
+        torch.from_numpy(some.indices.astype(np.int64))
+    ]
+    return vectors

@@ -1,0 +1,54 @@
+"""How many clicks an item had in the training split, of which older ones count less.
+
+Ji, Sun, Zhang, Li, "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020, with
+an exponential decay in place of a window.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.baselines.popularity import same_for_all
+from legos.errors import DataError
+from legos.registry import BaselineConfig, baselines
+from legos.settings import Positive
+
+_DAY = 86_400  # seconds
+
+
+class RecentPopularityConfig(BaselineConfig):
+    needs = frozenset({"times"})
+    name: Literal["recent_popularity"] = "recent_popularity"
+    half_life: Positive = 30.0
+    """Days before the last click of the training split at which a click counts half."""
+
+
+@baselines.register(RecentPopularityConfig)
+class RecentPopularity(HistoryBaseline):
+    """The same list for everybody; histories, whose items have no times, do not count."""
+
+    title = "recent popularity"
+
+    def __init__(self, settings: RecentPopularityConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Count clicks of known time.
+
+        Raises:
+            DataError: no click has one.
+        """
+        tables, train = data.tables, data.train
+        shown = tables.lists(train, "candidates")
+        times = tables.scalar(train, "time").numpy()[shown.rows.numpy()]
+        counted = (tables.lists(train, "labels").values.numpy() == 1) & (times >= 0)
+        if not counted.any():
+            raise DataError(f"{tables.folder}: no click of split {train!r} has a time")
+        age = (times[counted].max() - times[counted]) / (_DAY * self.settings.half_life)
+        clicks = shown.values.numpy()[counted]
+        weight = np.bincount(clicks, 0.5**age, tables.num_items)
+        return same_for_all(weight[data.items])

@@ -1,0 +1,61 @@
+"""RP3beta: a walk of three steps from the history's items over their readers, less popularity.
+
+Paudel, Christoffel, Newell, Bernstein, "Updatable, Accurate, Diverse, and Scalable Recommendations
+for Interactive Applications", ACM TiiS 2017, section 3.3; the transition probabilities to the power
+of alpha as in P3alpha (Cooper et al., WWW 2014).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.data import FitData
+from legos.baselines.neighbours import in_pages
+from legos.registry import BaselineConfig, baselines
+from legos.settings import Count, NotNegative
+
+
+class RP3BetaConfig(BaselineConfig):
+    name: Literal["rp3beta"] = "rp3beta"
+    alpha: NotNegative = 1.0
+    """Power of the probability of a step."""
+    beta: NotNegative = 0.4
+    """Power of an item's number of readers that its score is divided by."""
+    k: Count = 200
+    """From an item the walk reaches so many others, the most probable after the division."""
+
+
+@baselines.register(RP3BetaConfig)
+class RP3Beta(HistoryBaseline):
+    """A sparse matrix of steps from item to reader to item."""
+
+    title = "RP3beta"
+
+    def __init__(self, settings: RP3BetaConfig) -> None:
+        self.settings = settings
+
+    def fit(self, data: FitData) -> HistoryScores:
+        """Walk from every item."""
+        alpha, reads = self.settings.alpha, data.reads
+        to_reader = (_powered(data.popularity, -alpha) @ reads.T).tocsr()
+        to_item = _powered(np.diff(reads.indptr), -alpha) @ reads
+        to_item = (to_item @ _powered(data.popularity, -self.settings.beta)).tocsr()
+
+        def page(part: slice) -> sparse.csr_matrix:
+            found = (to_reader[part] @ to_item).tocoo()
+            others = found.row + part.start != found.col
+            kept = found.data[others], (found.row[others], found.col[others])
+            return sparse.csr_matrix(kept, shape=found.shape)
+
+        steps = in_pages(reads.shape[1], page, self.settings.k)[:, data.items].tocsr()
+        return lambda histories: (histories @ steps).toarray()
+
+
+def _powered(counts: np.ndarray, power: float) -> sparse.dia_matrix:
+    """A diagonal of counts to a power; nobody's is 0."""
+    values = np.where(counts > 0, np.maximum(counts, 1.0) ** power, 0.0)
+    return sparse.diags(values.astype(np.float32))
