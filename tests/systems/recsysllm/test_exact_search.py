@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -81,12 +82,19 @@ def _check(
     count=st.sampled_from([1, 4, 40]),
     family=st.sampled_from(FAMILIES),
     alike=st.booleans(),
+    row=st.sampled_from([1, 128]),
+    frequent=st.sampled_from([0, 1, 1024]),
 )
 def test_lists_and_scores_are_those_of_a_full_enumeration(
     pool: list[list[int]], barred: list[list[int]], work: SearchWork, count: int, family: str,
-    alike: bool,
+    alike: bool, row: int, frequent: int,
 ) -> None:  # fmt: skip
-    """Titles of three words begin others or are the same; ``alike``: all words as likely."""
+    """Titles of three words begin others or are the same; ``alike``: all words as likely.
+
+    Rows are as short as they can be, or hold a whole wave; bounds come from few words or from all,
+    which are then equal to the last bit where all words are.
+    """
+    frequent = 1024 if alike else frequent
     backbone = small_backbone(family).double()
     if alike:
         read_states = backbone.states
@@ -96,9 +104,13 @@ def test_lists_and_scores_are_those_of_a_full_enumeration(
     automaton = Automaton(trie, PositionSettings())
     read = _read(backbone, USERS, automaton)
     expected = _enumerated(backbone, read, pool, automaton, barred)
-    found = find_entities(
-        backbone, read, slot, automaton, count=count, excluded=ragged(barred), work=work
-    )
+    with (
+        patch("legos.systems.recsysllm.held_paths._ROW", row),
+        patch("legos.systems.recsysllm.catalogue_head._FREQUENT", frequent),
+    ):
+        found = find_entities(
+            backbone, read, slot, automaton, count=count, excluded=ragged(barred), work=work
+        )
     assert found.proven.tolist() == [count] * USERS
     _check(found, slot, expected, barred)
 
