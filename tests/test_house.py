@@ -16,7 +16,7 @@ FLOORS = (
     {"data", "metrics"},
     {"blocks"},
     {"lm"},
-    {"item", "user", "predictor"},
+    {"item", "user", "predictor", "baselines"},
     {"recommender"},
     {"config"},
     {"runs"},

@@ -121,6 +121,12 @@ def shares(histories: Ragged, num_items: int) -> sparse.csr_matrix:
     return sparse.diags(1 / totals).dot(counts).tocsr().astype(np.float32)
 
 
+def unit_words(rows: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows of length 1; a row of zeros stays."""
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
+    return (sparse.diags(1 / np.where(norms > 0, norms, 1)) @ rows).tocsr()
+
+
 def _train_reads(tables: Tables, train: str) -> sparse.csr_matrix:
     """``(users, items)`` 1 where a user clicked or had read an item by the training split."""
     histories = _counts(tables.lists("histories", "items"), tables.num_items)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scipy import sparse
 
 from legos.baselines.base import HistoryBaseline, HistoryScores
-from legos.baselines.data import FitData
+from legos.baselines.data import FitData, unit_words
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.home import home
@@ -43,7 +43,6 @@ class TextCosine(HistoryBaseline):
         Raises:
             DataError: the items have no text.
         """
-        from legos.evaluation.texts import unit_words
         from legos.lm.states import unit_rows
 
         vectors = text_vectors_of(data)

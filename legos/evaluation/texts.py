@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from legos.baselines.data import unit_words
 from legos.config.model_schema import ModelConfig, reads_token_vectors
 from legos.config.schema import MINILM, RunConfig
 from legos.data.languages import minilm_knows
@@ -79,12 +80,6 @@ def _of_tokens(workplace: Workplace, *, pretrained: bool) -> TextVectors:
     if pretrained and parts:
         return unit_rows(np.sum(parts, axis=0))
     return unit_words(sparse.hstack(parts).tocsr().astype(np.float32))
-
-
-def unit_words(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Rows of length 1; a row of zeros stays."""
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
-    return (sparse.diags(1 / np.where(norms > 0, norms, 1)) @ rows).tocsr()
 
 
 def _inverse_frequencies(tokens: Ragged, size: int) -> sparse.csr_matrix:

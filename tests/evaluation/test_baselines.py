@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from scipy import sparse
 
 from legos.baselines.base import make_baseline
-from legos.baselines.data import BaselineData
+from legos.baselines.data import BaselineData, unit_words
 from legos.config.schema import MINILM
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.evaluation.texts import own_text_vectors, text_source, unit_words
+from legos.evaluation.texts import own_text_vectors, text_source
 from legos.item.fixed_vectors import FixedVectorsConfig
 from legos.lm.states import unit_rows
 from legos.metrics import grouped_metrics
