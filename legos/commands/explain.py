@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
 
 def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     reasons = run.reasons(given.item, given.user, history=given.history).head(given.k)
-    sentence = run.explain(given.user, given.item) if given.user and run.writes else None
+    sentence = run.explain(given.user, given.item) if run.writes else None
     if given.json:
         answer = {"item": given.item, "user": given.user, "clicks": listed(reasons)}
         print_json(answer if sentence is None else {**answer, "sentence": sentence})

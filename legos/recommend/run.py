@@ -365,13 +365,13 @@ class TrainedRun:
         with self._lock:
             self._catalogue = replace(self.catalogue, model=model)
 
-    def rate(self, user: str | int, item: str | int) -> float:
-        """The stars that a user would give an item (RecSysLLM)."""
+    def rate(self, user: str | int | None, item: str | int) -> float:
+        """The stars that a user, None for somebody new, would give an item (RecSysLLM)."""
         stars: float = self._able("rate")(self._readership.number(user), self._item(item))
         return stars
 
-    def explain(self, user: str | int, item: str | int) -> str:
-        """One sentence on what a user may like about an item (RecSysLLM)."""
+    def explain(self, user: str | int | None, item: str | int) -> str:
+        """One sentence on what a user, None for somebody new, may like about an item."""
         sentence: str = self._able("explain")(self._readership.number(user), self._item(item))
         return sentence
 

@@ -90,6 +90,8 @@ def test_it_rates_explains_and_writes_headlines(opened: TrainedRun) -> None:
     assert 1 <= stars <= 5
     assert stars == opened.rate("u7", "i9")
     assert isinstance(opened.explain("u7", "i9"), str)
+    assert 1 <= opened.rate(None, "i9") <= 5  # somebody new
+    assert isinstance(opened.explain(None, "i9"), str)
     assert opened.headline("I got it. The strap is great!") == opened.headline(
         "I got it. The strap is great!"
     )
