@@ -14,7 +14,7 @@ from legos.errors import nearest
 from legos.registry import BaselineConfig, BrickConfig, bricks
 
 _LONGEST_VALUE = 60
-_FAMILY_OF = {"baselines": "baseline", "method": "baseline"}  # keys that hold bricks
+_FAMILY_OF = {"baselines": "baseline"}  # keys that hold bricks
 _Location = Sequence[str | int]
 
 
