@@ -8,6 +8,8 @@ depends on them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -88,21 +90,27 @@ class CatalogueHead:
 
         ``totals`` is what :meth:`following` returned for these states.
         """
-        head, words = self._head, _TILE_WORDS
-        excess = []
-        for some, total in zip(
-            states.split(_TILE // words), totals.split(_TILE // words), strict=True
-        ):
+        size, excess = _TILE // _TILE_WORDS, []
+        for some, total in zip(states.split(size), totals.split(size), strict=True):
             whole = torch.zeros_like(total)
-            for begin in range(0, len(head.weight), words):
-                bias = None if head.bias is None else head.bias[begin : begin + words]
-                scores = _scores(some, head.weight[begin : begin + words], bias)
+            for scores in self._all(some):
                 whole += scores.sub_(total[:, None]).exp_().sum(-1)
-            if head.end is not None:
-                scores = _scores(some, head.end.to(some.dtype)[None], None)[:, 0]
-                whole += (scores - total).exp()
-            excess.append(whole.log())
+            found = whole.log()
+            if not bool(found.isfinite().all()):  # too far above the catalogue: slower, any range
+                every = torch.stack([scores.logsumexp(-1) for scores in self._all(some)])
+                found = every.logsumexp(0) - total
+            excess.append(found)
         return torch.cat(excess).clamp(min=0)  # below zero by rounding alone
+
+    def _all(self, states: Tensor) -> Iterator[Tensor]:
+        """Scores of all words after ``(p, D)`` states, some words at a time: ``(p, words)``."""
+        head = self._head
+        for begin in range(0, len(head.weight), _TILE_WORDS):
+            end = begin + _TILE_WORDS
+            bias = None if head.bias is None else head.bias[begin:end]
+            yield _scores(states, head.weight[begin:end], bias)
+        if head.end is not None:
+            yield _scores(states, head.end.to(states.dtype)[None], None)
 
 
 def _scores(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -49,3 +49,23 @@ def test_nothing_is_taken_where_the_catalogue_has_every_word() -> None:
     head = CatalogueHead(backbone, torch.arange(backbone.words))
     totals = head.following(states, ragged([[1], [2], [3]]))[2]
     assert float(head.excess(states, totals).detach().max()) < 1e-12
+
+
+@pytest.mark.parametrize("lead", [1.0, 60.0, 500.0, 2000.0])
+def test_words_far_above_the_catalogue_take_what_they_take(lead: float) -> None:
+    """exp(88) is the largest of float32: a sure model is further from words that it never wrote."""
+    backbone = _with_bias()
+    with torch.no_grad():
+        backbone.head_rows().bias[50:] += lead  # type: ignore[index]
+    states = torch.randn(len(FOLLOWS), backbone.width)
+    rows = ragged(FOLLOWS)
+    head = CatalogueHead(backbone, torch.tensor([31, 10, 11, 12, 10]))
+    steps, _, totals = head.following(states, rows)
+    excess = head.excess(states, totals)
+    expected = backbone.logits(states).double().log_softmax(-1)
+    torch.testing.assert_close(
+        (steps - rows.spread(excess)).double(),
+        expected[rows.rows, rows.values],
+        rtol=1e-5,
+        atol=1e-4,
+    )
