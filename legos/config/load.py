@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from legos.config.comparison import OF_THE_ROW, comparison_curve, copies, read_compared
+from legos.config.exp_schema import ExpConfig
 from legos.config.first_run import FirstRun, first_run
 from legos.config.messages import explain
 from legos.config.model_schema import DataConfig, EmbedConfig, SystemModel
@@ -35,7 +36,7 @@ from legos.config.saved import (
     sections_of_run,
     yaml_of,
 )
-from legos.config.schema import ExpConfig, RunConfig
+from legos.config.schema import RunConfig
 from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
 from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown

@@ -9,8 +9,9 @@ import torch
 from scipy import sparse
 
 from legos.baselines.data import unit_words
+from legos.config.exp_schema import MINILM
 from legos.config.model_schema import ModelConfig, reads_token_vectors
-from legos.config.schema import MINILM, RunConfig
+from legos.config.schema import RunConfig
 from legos.data.languages import minilm_knows
 from legos.data.ragged import Ragged
 from legos.data.tables import Columns, Tables

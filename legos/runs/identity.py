@@ -17,8 +17,9 @@ from pydantic import BaseModel
 
 from legos import plugins
 from legos.code_content import code_content
+from legos.config.exp_schema import MINILM
 from legos.config.refusals import nearest_rule, unread_keys
-from legos.config.schema import MINILM, RunConfig
+from legos.config.schema import RunConfig
 from legos.content import content_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError

@@ -21,8 +21,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from legos.config.exp_schema import ExpConfig
 from legos.config.model_schema import ModelConfig, SystemModel
-from legos.config.schema import ExpConfig, RunConfig
+from legos.config.schema import RunConfig
 from legos.errors import ConfigError, LegosError, OutOfMemory, describe_memory_error
 from legos.item.language_model import LanguageModelConfig
 from legos.lm.settings import TuningSettings

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from legos.baselines.base import make_baseline
 from legos.baselines.data import BaselineData, unit_words
-from legos.config.schema import MINILM
+from legos.config.exp_schema import MINILM
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.evaluation.texts import own_text_vectors, text_source

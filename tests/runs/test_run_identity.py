@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-import legos.config.schema as schema
+from legos.config import exp_schema, schema
 from legos.config.model_schema import registered_system, systems
 from legos.config.yaml_files import FAMILIES
 from legos.data.tables import Tables
@@ -350,7 +350,7 @@ def test_language_models_and_files_of_every_section_count_by_content() -> None:
         for name, field in section.model_fields.items():
             named = LanguageModelSource in (field.annotation, *get_args(field.annotation))
             marks = [each for each in field.metadata if isinstance(each, Mark)]
-            inside = section in (schema.VectorsConfig,)  # decides nothing as a whole
+            inside = section in (exp_schema.VectorsConfig,)  # decides nothing as a whole
             if named and not inside and not any(mark.by_content for mark in marks):
                 unmarked.append(f"{section.__name__}.{name}")
     assert not unmarked

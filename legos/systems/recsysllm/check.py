@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from legos.config.schema import ExpConfig
+from legos.config.exp_schema import ExpConfig
 from legos.config.train_schema import TrainConfig
 from legos.data.tables import Tables
 from legos.lm.footprint import (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.config.schema import ExpConfig
+from legos.config.exp_schema import ExpConfig
 from legos.data.items import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
