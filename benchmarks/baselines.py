@@ -24,10 +24,10 @@ from scipy import sparse
 
 from benchmarks.alone import alone
 from benchmarks.report import Part, finish_parts
-from legos.baselines.base import HistoryBaseline, make_baseline, read_baseline
+from legos.baselines.base import HistoryBaseline, make_baseline
 from legos.baselines.data import BaselineData, FitData
 from legos.data.tables import Tables
-from legos.registry import bricks
+from legos.registry import bricks, read_baseline
 
 USERS, ITEMS, READS, SCORED, PAGE = 100_000, 100_000, 10, 10_000, 512
 LARGE = {"ease": {"neighbours": 50}, "item_knn": {"k": 200}, "ials": {"factors": 64}}

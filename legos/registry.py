@@ -78,6 +78,8 @@ class BaselineConfig(BrickConfig):
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What data must have: item texts, a language model's vectors of them, times of clicks, or the
     probability by which clicks were drawn."""
+    knows_readers: ClassVar[bool] = True
+    """Whether it goes by who clicked what with what."""
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -244,3 +246,14 @@ def bricks_in(section: BaseModel, path: str = "") -> Iterator[tuple[str, BrickCo
             yield key, value
         if isinstance(value, BaseModel):
             yield from bricks_in(value, key)
+
+
+def read_baseline(value: Any) -> BaselineConfig:
+    """Settings of a baseline that a YAML names alone (``ease``) or as a mapping with its name.
+
+    Raises:
+        ValidationError: the name is missing or unknown, or a key is wrong.
+    """
+    found = bricks("baseline").validate({"name": value} if isinstance(value, str) else value)
+    assert isinstance(found, BaselineConfig)  # noqa: S101 - what the registry holds
+    return found

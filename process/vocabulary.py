@@ -30,7 +30,7 @@ Write the tokenizer and the shape of a small decoder whose words are those of on
 A decoder that starts from random weights spends most of a step on the scores of words. Those of a
 data set are a tenth of a pretrained vocabulary, and each of its words and each number of a user is
 one token, as far as --size has room. Byte-level BPE, so that any text can be read. The folder holds
-no weights: train it with --model recsysllm_scratch.
+no weights: train it with --model recsysllm_scratch or cllm4rec_scratch.
 """
 EPILOG = """\
 example:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
 
 from legos.baselines.data import BaselineData, FitData
 from legos.errors import OutOfMemory
-from legos.registry import BaselineConfig, bricks
+from legos.registry import BaselineConfig, bricks, read_baseline
 from legos.settings import NOTHING, Positive
 
-FAMILY = "baseline"
+Own = TypeVar("Own", bound=BaselineConfig)
 ORACLE = "oracle"
 
 HistoryScores = Callable[[sparse.csr_matrix], np.ndarray]
@@ -51,11 +51,14 @@ class MatrixConfig(BaselineConfig):
             )
 
 
-class Baseline(ABC):
+class Baseline(ABC, Generic[Own]):
     """A method that every model is measured beside; made of its settings alone."""
 
     title: ClassVar[str]
     """What tables call it."""
+
+    def __init__(self, settings: Own) -> None:
+        self.settings = settings
 
     @abstractmethod
     def pair_scores(self, data: BaselineData) -> np.ndarray:
@@ -70,8 +73,8 @@ class Baseline(ABC):
         """
 
 
-class HistoryBaseline(Baseline):
-    """A baseline that scores items for a history, whoever's it is."""
+class HistoryBaseline(Baseline[Own]):
+    """A baseline that scores items for a history and need not know the user."""
 
     @abstractmethod
     def fit(self, data: FitData) -> HistoryScores:
@@ -87,39 +90,25 @@ class HistoryBaseline(Baseline):
         return lambda rows: scores(data.histories[rows])
 
 
-def read_baseline(value: Any) -> BaselineConfig:
-    """Settings of a baseline that a YAML names alone (``ease``) or as a mapping with its name.
-
-    Raises:
-        ValidationError: the name is missing or unknown, or a key is wrong.
-    """
-    registry = bricks(FAMILY)
-    found = registry.validate({"name": value} if isinstance(value, str) else value)
-    assert isinstance(found, BaselineConfig)  # noqa: S101 - what the registry holds
-    return found
-
-
-def make_baseline(settings: BaselineConfig | str) -> Baseline:
+def make_baseline(settings: BaselineConfig | str) -> Baseline[BaselineConfig]:
     """The method of some settings, or of a name with its defaults."""
     settings = read_baseline(settings)
-    made: Baseline = bricks(FAMILY).brick(settings.name)(settings)
+    made: Baseline[BaselineConfig] = bricks("baseline").brick(settings.name)(settings)
     return made
 
 
 def baseline_title(label: str) -> str:
     """What tables call the baseline of a label; the label itself of one that is not registered."""
     name, *changed = label.split(",")
-    registry = bricks(FAMILY)
+    registry = bricks("baseline")
     if name not in registry.names():
         return label
     title: str = registry.brick(name).title  # type: ignore[attr-defined]
     return f"{title} ({', '.join(changed)})" if changed else title
 
 
-def needs_text_vectors(label: str) -> bool:
-    """Whether the baseline of a label compares vectors of texts."""
-    name, registry = label.partition(",")[0], bricks(FAMILY)
-    if name not in registry.names():
-        return False
-    config = registry.config(name)
-    return issubclass(config, BaselineConfig) and "text_vectors" in config.needs
+def settings_class(label: str) -> type[BaselineConfig]:
+    """Of the baseline of a label; the plainest of one that is not registered."""
+    name, registry = label.partition(",")[0], bricks("baseline")
+    found = registry.config(name) if name in registry.names() else BaselineConfig
+    return found if issubclass(found, BaselineConfig) else BaselineConfig

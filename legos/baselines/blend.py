@@ -20,13 +20,13 @@ class ItemKNNTextCosineConfig(BaselineConfig):
 
 
 @baselines.register(ItemKNNTextCosineConfig)
-class ItemKNNTextCosine(HistoryBaseline):
+class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
     """Sum of both methods' scores, standardised within the items that are ranked."""
 
     title = "item-kNN + text cosine"
 
     def __init__(self, settings: ItemKNNTextCosineConfig) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self._parts = (ItemKNN(ItemKNNConfig()), TextCosine(TextCosineConfig()))
 
     def fit(self, data: FitData) -> HistoryScores:

@@ -27,6 +27,7 @@ _COMMON = 0.02  # of the items: words that more of them have are multiplied as a
 
 class BM25Config(BaselineConfig):
     needs = frozenset({"texts"})
+    knows_readers = False
     name: Literal["bm25"] = "bm25"
     k1: NotNegative = 1.2
     """How slowly repetitions of a word saturate."""
@@ -35,13 +36,10 @@ class BM25Config(BaselineConfig):
 
 
 @baselines.register(BM25Config)
-class BM25(HistoryBaseline):
+class BM25(HistoryBaseline[BM25Config]):
     """Words in common, by how rare they are."""
 
     title = "BM25"
-
-    def __init__(self, settings: BM25Config) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Count the words of all items' texts.

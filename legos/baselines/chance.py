@@ -14,17 +14,15 @@ from legos.registry import BaselineConfig, baselines
 
 
 class RandomConfig(BaselineConfig):
+    knows_readers = False
     name: Literal["random"] = "random"
 
 
 @baselines.register(RandomConfig)
-class Random(Baseline):
+class Random(Baseline[RandomConfig]):
     """Noise without a seed of its own: the same for the same data."""
 
     title = "random"
-
-    def __init__(self, settings: RandomConfig) -> None:
-        self.settings = settings
 
     def pair_scores(self, data: BaselineData) -> np.ndarray:
         """Noise, seeded by the number of candidates."""

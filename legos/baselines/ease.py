@@ -17,7 +17,7 @@ from scipy.linalg import lapack
 
 from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
 from legos.baselines.data import FitData
-from legos.baselines.neighbours import in_pages, pages
+from legos.baselines.neighbours import pages, strongest_others
 from legos.errors import DataError
 from legos.registry import baselines
 from legos.settings import Count, Positive
@@ -30,18 +30,15 @@ class EASEConfig(MatrixConfig):
     l2: Positive = 300.0
     """Weight of the squared weights; sparse data need less (the paper's best: 200 to 1000)."""
     neighbours: Count | None = None
-    """An item has weights of so many nearest items (cosine of their users); null: of all, a matrix
-    of items x items x 4 bytes."""
+    """Nearest items, by the cosine of their users, that an item has weights for; null: all, in a
+    matrix of items x items x 4 bytes."""
 
 
 @baselines.register(EASEConfig)
-class EASE(HistoryBaseline):
+class EASE(HistoryBaseline[EASEConfig]):
     """Weights between the items that were read in training; others score 0."""
 
     title = "EASE"
-
-    def __init__(self, settings: EASEConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Solve for the weights.
@@ -137,15 +134,7 @@ def _nearest(reads: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
     """``(n, n)`` the rows' nearest other items by cosine, as many as have a common user."""
     popularity = np.asarray(reads.sum(0)).ravel()
     normal = (reads @ sparse.diags((1 / np.sqrt(popularity)).astype(np.float32))).tocsr()
-    by_item = normal.T.tocsr()
-
-    def page(part: slice) -> sparse.csr_matrix:
-        found = (by_item[part] @ normal).tocoo()
-        others = found.row + part.start != found.col
-        kept = found.data[others], (found.row[others], found.col[others])
-        return sparse.csr_matrix(kept, shape=found.shape)
-
-    return in_pages(reads.shape[1], page, neighbours)
+    return strongest_others(normal.T.tocsr(), normal, neighbours)
 
 
 def _solve(

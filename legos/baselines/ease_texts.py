@@ -32,13 +32,10 @@ class EASETextsConfig(MatrixConfig):
 
 
 @baselines.register(EASETextsConfig)
-class EASETexts(HistoryBaseline):
+class EASETexts(HistoryBaseline[EASETextsConfig]):
     """Weights between all items, those that nobody read included."""
 
     title = "EASE with texts"
-
-    def __init__(self, settings: EASETextsConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Solve for the weights.

@@ -44,13 +44,10 @@ class IALSConfig(BaselineConfig):
 
 
 @baselines.register(IALSConfig)
-class IALS(HistoryBaseline):
+class IALS(HistoryBaseline[IALSConfig]):
     """Vectors of the items; users are solved for when they are scored."""
 
     title = "iALS"
-
-    def __init__(self, settings: IALSConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Solve for users and items in turn."""

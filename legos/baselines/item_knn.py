@@ -25,7 +25,7 @@ class ItemKNNConfig(MatrixConfig):
     """Of two items: cosine of their users, the same with users weighted by how few items they read,
     or the product of BM25's weights, which has no norm and prefers popular items."""
     k: Count | None = None
-    """An item is compared with so many of its nearest; null: with all."""
+    """Nearest items that an item is compared with; null: all."""
     shrinkage: NotNegative = 0.0
     """Of similarities that few users speak for: times users / (users + shrinkage)."""
     k1: Annotated[NotNegative, OnlyWith("similarity", ("bm25",))] = 1.2
@@ -35,13 +35,10 @@ class ItemKNNConfig(MatrixConfig):
 
 
 @baselines.register(ItemKNNConfig)
-class ItemKNN(HistoryBaseline):
+class ItemKNN(HistoryBaseline[ItemKNNConfig]):
     """A matrix of similar items, sparse as who read what."""
 
     title = "item-kNN"
-
-    def __init__(self, settings: ItemKNNConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Compare items.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import sparse
 
-_ROWS_AT_ONCE = 1024  # a page of the product has at most so many rows, however dense they are
+_ROWS_AT_ONCE = 1024  # bounds a page of the product, however dense its rows are
 
 
 def strongest(rows: sparse.csr_matrix, count: int | None) -> sparse.csr_matrix:
@@ -33,6 +33,20 @@ def in_pages(
         kept: entries of a row; None: all.
     """
     return sparse.vstack([strongest(page(rows), kept) for rows in pages(count)]).tocsr()
+
+
+def strongest_others(
+    left: sparse.csr_matrix, right: sparse.csr_matrix, kept: int
+) -> sparse.csr_matrix:
+    """The strongest entries off the diagonal of each row of ``left @ right`` ``(n, n)``."""
+
+    def page(part: slice) -> sparse.csr_matrix:
+        found = (left[part] @ right).tocoo()
+        others = found.row + part.start != found.col
+        entries = found.data[others], (found.row[others], found.col[others])
+        return sparse.csr_matrix(entries, shape=found.shape)
+
+    return in_pages(left.shape[0], page, kept)
 
 
 def pages(count: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:

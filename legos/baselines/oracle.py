@@ -14,17 +14,15 @@ from legos.registry import BaselineConfig, baselines
 
 class OracleConfig(BaselineConfig):
     needs = frozenset({"oracle"})
+    knows_readers = False
     name: Literal["oracle"] = "oracle"
 
 
 @baselines.register(OracleConfig)
-class Oracle(Baseline):
+class Oracle(Baseline[OracleConfig]):
     """Knows the candidates that were shown, and nothing of other items."""
 
     title = "best reachable"
-
-    def __init__(self, settings: OracleConfig) -> None:
-        self.settings = settings
 
     def pair_scores(self, data: BaselineData) -> np.ndarray:
         """The generator's probabilities.

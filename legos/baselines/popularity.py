@@ -12,17 +12,15 @@ from legos.registry import BaselineConfig, baselines
 
 
 class PopularityConfig(BaselineConfig):
+    knows_readers = False
     name: Literal["popularity"] = "popularity"
 
 
 @baselines.register(PopularityConfig)
-class Popularity(HistoryBaseline):
+class Popularity(HistoryBaseline[PopularityConfig]):
     """The same list for everybody; each reader counts once."""
 
     title = "popularity"
-
-    def __init__(self, settings: PopularityConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Count readers."""

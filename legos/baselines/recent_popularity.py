@@ -22,19 +22,17 @@ _DAY = 86_400  # seconds
 
 class RecentPopularityConfig(BaselineConfig):
     needs = frozenset({"times"})
+    knows_readers = False
     name: Literal["recent_popularity"] = "recent_popularity"
     half_life: Positive = 30.0
     """Days before the last click of the training split at which a click counts half."""
 
 
 @baselines.register(RecentPopularityConfig)
-class RecentPopularity(HistoryBaseline):
+class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
     """The same list for everybody; histories, whose items have no times, do not count."""
 
     title = "recent popularity"
-
-    def __init__(self, settings: RecentPopularityConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Count clicks of known time.

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from legos.baselines.base import HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
-from legos.baselines.neighbours import in_pages
+from legos.baselines.neighbours import strongest_others
 from legos.registry import BaselineConfig, baselines
 from legos.settings import Count, NotNegative
 
@@ -26,17 +26,14 @@ class RP3BetaConfig(BaselineConfig):
     beta: NotNegative = 0.4
     """Power of an item's number of readers that its score is divided by."""
     k: Count = 200
-    """From an item the walk reaches so many others, the most probable after the division."""
+    """Items that a walk from an item may end at: the most probable after the division."""
 
 
 @baselines.register(RP3BetaConfig)
-class RP3Beta(HistoryBaseline):
+class RP3Beta(HistoryBaseline[RP3BetaConfig]):
     """A sparse matrix of steps from item to reader to item."""
 
     title = "RP3beta"
-
-    def __init__(self, settings: RP3BetaConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Walk from every item."""
@@ -45,13 +42,7 @@ class RP3Beta(HistoryBaseline):
         to_item = _powered(np.diff(reads.indptr), -alpha) @ reads
         to_item = (to_item @ _powered(data.popularity, -self.settings.beta)).tocsr()
 
-        def page(part: slice) -> sparse.csr_matrix:
-            found = (to_reader[part] @ to_item).tocoo()
-            others = found.row + part.start != found.col
-            kept = found.data[others], (found.row[others], found.col[others])
-            return sparse.csr_matrix(kept, shape=found.shape)
-
-        steps = in_pages(reads.shape[1], page, self.settings.k)[:, data.items].tocsr()
+        steps = strongest_others(to_reader, to_item, self.settings.k)[:, data.items].tocsr()
         return lambda histories: (histories @ steps).toarray()
 
 

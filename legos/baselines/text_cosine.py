@@ -25,17 +25,15 @@ _CACHE = "cache/item-vectors"
 
 class TextCosineConfig(BaselineConfig):
     needs = frozenset({"texts", "text_vectors"})
+    knows_readers = False
     name: Literal["text_cosine"] = "text_cosine"
 
 
 @baselines.register(TextCosineConfig)
-class TextCosine(HistoryBaseline):
+class TextCosine(HistoryBaseline[TextCosineConfig]):
     """What a history is about, item by item."""
 
     title = "text cosine"
-
-    def __init__(self, settings: TextCosineConfig) -> None:
-        self.settings = settings
 
     def fit(self, data: FitData) -> HistoryScores:
         """Read the vectors.

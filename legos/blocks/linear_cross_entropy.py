@@ -95,8 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 scale = counts / sums  # (m, 1) of the exponentials: cheaper applied to the products
                 if kind != exact:  # which would leave the range of half precision
                     error.mul_(scale)
-                    # a factor without dimensions leaves products in half precision
-                    sums, scale = counts.to(exact), scale.new_ones(())
+                    sums, scale = counts.to(exact), scale.new_ones(())  # keeps half precision
                 error.index_put_(at, (-sums / counts)[owners, 0], accumulate=True)
                 error = error.to(kind)
                 if state_gradient is not None:

@@ -59,7 +59,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "semantic-codes": Command("process.semantic_codes.__main__", "codes of item vectors"),
         "cllm4rec-vectors": Command("process.cllm4rec_vectors", "vectors of a trained CLLM4Rec"),
         "explanations": Command("process.explanations", "published explanations, for RecSysLLM"),
-        "vocabulary": Command("process.vocabulary", "words of tables, for a small RecSysLLM"),
+        "vocabulary": Command("process.vocabulary", "words of tables, for a small language model"),
         "recbole": Command("process.recbole.__main__", "tables to RecBole and its results back"),
     },
 }

@@ -6,13 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from legos.config.model_schema import CompareConfig
 from legos.config.search_schema import SearchConfig
@@ -22,7 +16,7 @@ from legos.home import home
 from legos.lm.locate import PACKAGED
 from legos.lm.settings import LanguageModelSource
 from legos.metrics.names import GLOBAL
-from legos.registry import BaselineConfig, bricks
+from legos.registry import BaselineConfig, bricks, read_baseline
 from legos.settings import (
     CHOICE,
     MEASURED_CONTENT,
@@ -53,7 +47,7 @@ def _baseline(value: Any) -> Any:
     names = bricks("baseline").names()
     if isinstance(value, str) and value not in names:
         raise ValueError(f"unknown baseline {value!r}; {nearest(value, names)}")
-    return bricks("baseline").validate({"name": value} if isinstance(value, str) else value)
+    return read_baseline(value)
 
 
 def _as_given(baseline: BaselineConfig) -> Any:

@@ -39,7 +39,7 @@ Kept = Callable[[str], Path]
 
 
 def rank_by_baseline(
-    baseline: Baseline,
+    baseline: Baseline[BaselineConfig],
     data: BaselineData,
     ranking: Ranking,
     *,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from legos.baselines.base import ORACLE, baseline_title, needs_text_vectors
+from legos.baselines.base import ORACLE, baseline_title, settings_class
 from legos.config.first_run import RECOMMENDED
 from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
 from legos.config.schema import RunConfig
@@ -25,7 +25,6 @@ from legos.metrics.beyond import holm, paired_p_values
 
 _SURE = 0.05
 _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
-_NOT_OF_READERS = ("random", "popularity", "text_cosine")  # others know who clicked what with what
 
 Outcome = Literal["above", "below", "level", "alone"]
 Competitors = Negatives | Literal["all"]
@@ -315,13 +314,14 @@ def _advice_about_bricks(
             f"Its training negatives were {_COMPETITORS[trained]}, those of this split are "
             f"{_COMPETITORS[kind]}; try --exp.train.negatives.strategy {_STRATEGIES[kind]}."
         )
-    of_texts = needs_text_vectors(best)
+    baseline = settings_class(best)
+    of_texts = "texts" in baseline.needs
     if of_texts and needs & TOKEN_VECTORS and config.embed.source == "random":
         yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
     if model.name.startswith(RECOMMENDED):  # in any of its forms
         return
     lacks = []
-    if best.partition(",")[0] not in _NOT_OF_READERS and "known_items" not in needs:
+    if baseline.knows_readers and "known_items" not in needs:
         lacks.append("a vector of every known item, which learns who clicks what with what")
     if of_texts and not needs & (TOKEN_VECTORS | _OF_TEXTS):
         lacks.append("the texts of the items")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from legos.baselines.base import baseline_title, read_baseline
+from legos.baselines.base import baseline_title
 from legos.config.load import load_run_config
 from legos.errors import ConfigError
 from legos.modes.main import run
+from legos.registry import read_baseline
 from tests.modes.tiny_config import POOLING, tiny_config
 from tests.tiny import tiny_tables
 

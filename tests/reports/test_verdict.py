@@ -149,6 +149,21 @@ def test_advice_follows_from_the_case(tables: Tables) -> None:
     assert "--exp.train.negatives.strategy uniform" in ranked
 
 
+@pytest.mark.parametrize("best", ["ease", "ease,l2=50.0", "rp3beta", "ials", "ease_texts"])
+def test_a_baseline_that_knows_readers_asks_for_vectors_of_items(tables: Tables, best: str) -> None:
+    assert "every known item" in advice(tables, best)
+
+
+@pytest.mark.parametrize("best", ["bm25", "bm25,k1=2.0", "recent_popularity", "popularity"])
+def test_one_that_knows_none_does_not(tables: Tables, best: str) -> None:
+    assert "every known item" not in advice(tables, best)
+
+
+@pytest.mark.parametrize("best", ["bm25", "ease_texts"])
+def test_one_that_reads_texts_asks_for_pretrained_words(tables: Tables, best: str) -> None:
+    assert "--embed minilm-token" in advice(tables, best)
+
+
 @pytest.fixture(scope="module")
 def measured(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """The runs folder and results of a small run beside baselines."""

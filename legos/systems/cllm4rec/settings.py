@@ -146,8 +146,8 @@ class RecommendationSettings(Settings):
     test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
     """Order of items in prompts at test time."""
     test_orders: Annotated[Count, CHOICE] = 1
-    """More than one: items are read in so many random orders at test time, and log-probabilities
-    averaged, so that the item that happens to stand last counts no more than the others."""
+    """Above one: prompts at test time list the items in this many random orders, and the
+    log-probabilities are averaged, so that whichever item comes last has no extra weight."""
     exclude: Annotated[Literal["train", "train+valid"], CHOICE] = "train"
     """What is never recommended; `train+valid` makes `exp.evaluate.exclude` history+valid."""
     scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"

@@ -64,7 +64,7 @@ class Following(NamedTuple):
     ends: Tensor
 
 
-class _Row(NamedTuple):
+class _Rows(NamedTuple):
     """R rows of a wave and the C held tokens that stand before those of each.
 
     Attributes:
@@ -155,7 +155,7 @@ class HeldPaths:
         self._ends.append(states)
         return self._following(segments.nodes, numbers)
 
-    def _rows(self, segments: Segments, before: Tensor) -> _Row:
+    def _rows(self, segments: Segments, before: Tensor) -> _Rows:
         """Segments in rows of some tokens each; ``before`` are the paths that lead to them."""
         lengths, users = segments.lengths, segments.users
         behind = lengths.cumsum(0) - lengths
@@ -169,9 +169,9 @@ class HeldPaths:
         held[found.rows, found.positions] = found.values
         columns = torch.full_like(before, held.shape[1])
         columns[there] = found.positions[back]
-        return _Row(of, own, held, columns)
+        return _Rows(of, own, held, columns)
 
-    def _states(self, inputs: Inputs, rows: _Row, placed: SideBySide, of: Tensor) -> Tensor:
+    def _states(self, inputs: Inputs, rows: _Rows, placed: SideBySide, of: Tensor) -> Tensor:
         """States ``(P, D)`` after tokens, whose keys and values are held from now on."""
         cache, held = new_cache(), rows.held
         for number, layer in enumerate(self._prompts.layers):
@@ -279,7 +279,7 @@ class HeldPaths:
         return renumbered[parents]
 
 
-def _before(prompts: Tensor, buffer: _Buffer, rows: _Row) -> Tensor:
+def _before(prompts: Tensor, buffer: _Buffer, rows: _Rows) -> Tensor:
     """Keys or values ``(R, heads, A + C, d)`` of prompts and of held tokens before rows."""
     length, (_, count) = prompts.shape[2], rows.held.shape
     shape = (len(rows.users), prompts.shape[1], length + count, prompts.shape[3])

@@ -14,12 +14,7 @@ from legos.data.ragged import Ragged
 from legos.data.sampling import PairSet, keyed_bits
 from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import NO_ITEM, Best, join_lists
-from legos.metrics.generation import (
-    candidate_metrics,
-    match_items,
-    rating_errors,
-    text_metrics,
-)
+from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.sharing import Sharing
 from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import Backbone
