@@ -6,31 +6,65 @@ python -m process.item_vectors --tables data/newsroom --model minilm --output ve
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from legos.command_line import CommandParser
 from legos.data.tables import Tables
 from legos.data.vector_files import Encoder, refuse_unwritable, write_item_vectors
 from legos.errors import DataError, nearest
+from legos.files import sha256_of_text
+from legos.lm.sentence_files import TASKS
+from legos.progress import progress_bar
 from process import moments
 from process.command import run_cli
+from process.vector_blocks import VectorBlocks
+
+if TYPE_CHECKING:
+    from legos.data.ragged import Ragged
+    from legos.lm.text_vectors import TextEncoder
+    from legos.sharing import Sharing
+
+BLOCK_TOKENS = 2**18
+"""What a kill may cost."""
+
+_COMPUTING = ("torch", "transformers")  # another version may compute other bits
 
 DESCRIPTION = """\
-Encode every item's text with a language model: the mean of its last hidden states.
+Encode every item's text with a language model.
+
+A sentence encoder (a folder with modules.json, as sentence-transformers saves it) makes vectors as
+it is shipped: pooling, Dense heads, LayerNorm, Normalize, its length and the prompt of --task.
+They equal SentenceTransformer(...).encode_document(texts) in float32. Of any other Hugging Face
+folder a vector is the mean of the last hidden states.
 
 The text fields of an item are joined by ". ". An item without any text is left out of the file;
 models give such items a learned vector. Item encoder `fixed_vectors` reads the file that
 embed.item_vectors names, and gives new items vectors in the same way, since the file says in which;
 `python -m process.semantic_codes` makes codes of it.
+
+After a kill the same command goes on with what is missing and writes the same bits; finished
+blocks lie in OUTPUT.partial meanwhile. Texts are encoded by length, the longest first.
 """
-EPILOG = """\
+EPILOG = r"""
 example:
   python -m process.item_vectors --tables data/newsroom --model minilm --output vectors.safetensors
-  python -m process.item_vectors --tables data/mind --field title --model /models/bert \\
+  python -m process.item_vectors --tables data/mind --field title --model /models/bert \
       --output title.safetensors
+  python -m process.item_vectors --tables data/mind --model /models/embeddinggemma-300m \
+      --dimensions 256 --output gemma.safetensors
+  python -m process.item_vectors --tables data/mind --model /models/multilingual-e5-small \
+      --prompt-name passage --output e5.safetensors
+  python -m process.item_vectors --tables data/mind --model /models/Qwen3-Embedding-0.6B \
+      --prompt 'Instruct: Find news that the same reader likes\nQuery:' --output qwen.safetensors
   torchrun --nproc-per-node 4 -m process.item_vectors ...  (processes share the items)
 """
 
@@ -40,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         "python -m process.item_vectors",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog=EPILOG.lstrip(),
     )
     parser.add_argument(
         "--tables", type=Path, required=True, metavar="FOLDER", help="finished tables"
@@ -63,11 +97,40 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-length",
         type=moments.count,
-        default=128,
         metavar="N",
-        help="tokens that a text keeps (default: %(default)s)",
+        help="tokens that a text keeps, prompt included (default: as many as the sentence encoder "
+        "is shipped with, 128 of any other model)",
     )
+    _add_shipped(parser)
     return parser
+
+
+def _add_shipped(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sentence encoders")
+    words = group.add_mutually_exclusive_group()
+    words.add_argument(
+        "--task",
+        choices=TASKS,
+        default="document",
+        help="whose prompt stands before a text: as encode_document, encode_query or encode of "
+        "sentence-transformers (default: %(default)s)",
+    )
+    words.add_argument("--prompt-name", metavar="NAME", help="another prompt of the model, by name")
+    words.add_argument(
+        "--prompt", metavar="TEXT", help=r"words of your own, \n for a new line; '' for none"
+    )
+    group.add_argument(
+        "--dimensions",
+        type=moments.count,
+        metavar="N",
+        help="numbers of a vector that are kept, of length 1 again where the model's are "
+        "(Matryoshka; default: all)",
+    )
+    group.add_argument(
+        "--bidirectional",
+        action="store_true",
+        help="let every token of a decoder read every other one (LLM2Vec)",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -80,29 +143,107 @@ def main(args: argparse.Namespace) -> None:
     tables = Tables.load(args.tables)
     texts = item_texts(tables, args.field)
     ids = [name for name, text in zip(tables.vocabulary("item_id"), texts, strict=True) if text]
+    texts = [text for text in texts if text]
 
     from legos.lm.locate import model_folder
-    from legos.lm.states import text_vectors
+    from legos.lm.text_vectors import TextEncoder, as_shipped
     from legos.sharing import Sharing
     from legos.workplace.device import joined_processes, make_accelerator
 
+    folder = model_folder(args.model)
+    how = as_shipped(
+        folder,
+        task=args.task,
+        prompt_name=args.prompt_name,
+        prompt=None if args.prompt is None else args.prompt.replace(r"\n", "\n"),
+        max_length=args.max_length,
+        dimensions=args.dimensions,
+        bidirectional=args.bidirectional,
+    )
+    encoder = Encoder(model=args.model, fields=args.field or tables.text_fields, **how.model_dump())
     accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
     with joined_processes(accelerator):
-        vectors = text_vectors(
-            [text for text in texts if text],
-            model_folder(args.model),
-            max_length=args.max_length,
-            sharing=Sharing.between(accelerator),
+        maker = TextEncoder(folder, how)
+        read = maker.read(texts)
+        if accelerator.is_main_process:
+            _tell(maker, read.cut)
+        _encode_to(
+            args.output, ids, texts, maker, read.tokens, encoder, Sharing.between(accelerator)
         )
     if accelerator.is_main_process:
-        encoder = Encoder(
-            model=args.model, fields=args.field or tables.text_fields, max_length=args.max_length
-        )
-        write_item_vectors(args.output, ids, torch.from_numpy(vectors), encoder=encoder)
         print(
-            f"{args.output}: {len(ids):,} vectors of {vectors.shape[1]:,} numbers; "
-            f"{len(texts) - len(ids):,} items without text left out"
+            f"{args.output}: {len(ids):,} vectors of {maker.width:,} numbers; "
+            f"{tables.num_items - len(ids):,} items without text left out"
         )
+
+
+def _tell(maker: TextEncoder, cut: Tensor) -> None:
+    """The prompt that is read, the others that there are, and what is cut off."""
+    others = sorted(name for name, text in maker.files.prompts.items() if text)
+    if maker.how.prompt:
+        print(f"prompt: {maker.how.prompt!r}")
+    elif others:
+        print(f"no prompt; the model has {', '.join(others)} (--task, --prompt-name)")
+    if int(cut.sum()):
+        print(
+            f"cut at {maker.longest:,} tokens: {int((cut > 0).sum()):,} of {len(cut):,} texts "
+            f"lose {int(cut.sum()):,} tokens"
+        )
+
+
+def _encode_to(
+    output: Path,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    maker: TextEncoder,
+    tokens: Ragged,
+    encoder: Encoder,
+    sharing: Sharing,
+) -> None:
+    """Encode what no earlier run of the same command has encoded; write all of it."""
+    from legos.lm.text_vectors import BATCH_TOKENS
+
+    facts = {
+        "model": sharing.first(lambda: maker.content),
+        "texts": sha256_of_text("\n".join(map(repr, texts))),
+        "batch_tokens": BATCH_TOKENS,
+        "block_tokens": BLOCK_TOKENS,
+        **{name: version(name) for name in _COMPUTING},
+        **maker.how.model_dump(),
+    }
+    blocks = VectorBlocks(output, facts)
+    vectors = np.zeros((len(texts), maker.width), dtype=np.float32)
+    with ExitStack() as held:
+        sharing.first(lambda: held.enter_context(blocks.held()))
+        with progress_bar("encoding texts", tokens.values.numel()) as bar:
+            for number, pages in enumerate(_blocks(tokens, maker.pages(tokens))):
+                items = torch.cat(pages).numpy()
+                known = sharing.first(partial(blocks.read, number, len(items), maker.width))
+                if known is None:
+                    for page, found in maker.encode(tokens, pages, sharing):
+                        vectors[page.numpy()] = found.numpy()
+                        bar.advance(int(tokens.lengths[page].sum()))
+                    sharing.first(partial(blocks.write, number, vectors[items]))
+                else:
+                    vectors[items] = known
+                    bar.advance(int(tokens.lengths[items].sum()))
+        if sharing.is_first:
+            write_item_vectors(output, ids, torch.from_numpy(vectors), encoder=encoder)
+            blocks.remove()
+
+
+def _blocks(tokens: Ragged, pages: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive pages of texts, together at least ``BLOCK_TOKENS`` but for the last."""
+    block: list[Tensor] = []
+    held = 0
+    for page in pages:
+        block.append(page)
+        held += int(tokens.lengths[page].sum())
+        if held >= BLOCK_TOKENS:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
 
 
 def item_texts(tables: Tables, fields: Sequence[str] | None) -> list[str]:

@@ -68,7 +68,7 @@ def item_vectors(
     Raises:
         DataError: the items have no text.
     """
-    from legos.lm.states import text_vectors
+    from legos.lm.text_vectors import text_vectors
 
     fields = tables.text_fields
     if not fields:

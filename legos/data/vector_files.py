@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -58,18 +59,34 @@ class _Kind:
 _ITEM, _USER = _Kind("item", "item_id"), _Kind("user", "user_id")
 
 
-class Encoder(Record):
-    """What makes vectors out of texts, see :func:`legos.lm.states.text_vectors`.
+class Encoding(Record):
+    """How a language model makes vectors out of texts, see :mod:`legos.lm.text_vectors`.
+
+    Attributes:
+        max_length: tokens that a text keeps; None: all that its sentence encoder reads.
+        head: the mean of final states, or what the files of a sentence encoder say.
+        prompt: words before every text.
+        dimensions: numbers of a vector that are kept, scaled again where the head scales it.
+        bidirectional: whether a decoder reads in both directions.
+    """
+
+    max_length: int | None = None
+    head: Literal["mean", "shipped"] = "mean"  # files older than heads do not say
+    prompt: str = ""
+    dimensions: int | None = None
+    bidirectional: bool = False
+
+
+class Encoder(Encoding):
+    """What made the vectors of a file.
 
     Attributes:
         model: name or folder of the language model.
         fields: text fields that are joined.
-        max_length: tokens that a text keeps.
     """
 
     model: str
     fields: list[str]
-    max_length: int
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from legos.lm.text_model import (
     longest_text,
     output_width,
     quiet_transformers,
+    refuse_causal,
     text_config,
     text_model,
     verify_longest,
@@ -63,12 +64,19 @@ class LanguageModel:
         source: where it comes from.
         how: its dtype, linear layers in 8 or 4 bits once they are read and audited, its attention.
         shapes_only: never read weights; instances are on the meta device.
+        bidirectional: every token of a decoder reads every other one (LLM2Vec, arXiv 2404.05961).
     """
 
     def __init__(
-        self, source: LanguageModelSource, how: LoadSettings = _PLAIN, *, shapes_only: bool = False
+        self,
+        source: LanguageModelSource,
+        how: LoadSettings = _PLAIN,
+        *,
+        shapes_only: bool = False,
+        bidirectional: bool = False,
     ) -> None:
         self.source, self.name, self.shapes_only = source, source.name, shapes_only
+        self.bidirectional = bidirectional
         self.dtype, self.quantised, self.attention = how.dtype, how.quantised, how.attention
         self.report: LoadReport | None = None  # of the last load
 
@@ -83,8 +91,12 @@ class LanguageModel:
         from transformers import AutoConfig
 
         if self.source.shape is not None and (self.source.random or self.shapes_only):
-            return AutoConfig.for_model(**self.source.shape)
-        return self._from_files(AutoConfig, self.located, "configuration")
+            found = AutoConfig.for_model(**self.source.shape)
+        else:
+            found = self._from_files(AutoConfig, self.located, "configuration")
+        if self.bidirectional:
+            text_config(found).is_causal = False  # transformers then masks padding alone
+        return found
 
     @property
     def text_config(self) -> Any:
@@ -142,7 +154,11 @@ class LanguageModel:
             ConfigError: its files are missing or cannot be read, or it has tokens that the model
                 has no vector for.
         """
-        fast = getattr(self.transformers_tokenizer(), "backend_tokenizer", None)
+        return self.fast(self.transformers_tokenizer())
+
+    def fast(self, whole: Any) -> Any:
+        """The ``tokenizers.Tokenizer`` inside one of transformers; errors as :attr:`tokenizer`."""
+        fast = getattr(whole, "backend_tokenizer", None)
         if fast is None:
             raise ConfigError(f"language model {self.name!r}: has no fast tokenizer")
         fast.no_truncation()
@@ -206,6 +222,10 @@ class LanguageModel:
             if not self.source.random:
                 with quiet_transformers():
                     verify_longest(model, self.longest, self.name)
+            if self.bidirectional:
+                reader: Any = model
+                reader.config.is_causal = False  # of a GGUF file's
+                refuse_causal(reader, self.name)
         whole: nn.Module = self.finished(model)
         return whole
 

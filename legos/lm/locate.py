@@ -7,7 +7,7 @@ transformers are not imported here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from pathlib import Path
 from legos.content import content_of_all
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
+from legos.lm.sentence_files import sentence_files
 from legos.lm.settings import LanguageModelSource
 
 PACKAGED = {
@@ -215,7 +216,8 @@ def language_model_content(source: LanguageModelSource) -> str:
     if source.random:
         facts = [json.dumps([source.shape, source.seed], sort_keys=True)]
     else:
-        facts = [content_of_all(_files(source))]
+        files = list(_files(source))
+        facts = [content_of_all([*files, *_head_files(files[0].parent if files else None)])]
     if source.tokenizer is not None:
         folder = Path(source.tokenizer)
         found = _matching(folder, *_READ) if folder.is_dir() else _files(packaged(source.tokenizer))
@@ -234,6 +236,15 @@ def _files(source: LanguageModelSource) -> Iterator[Path]:
         folder = located.folder
     yield from _matching(folder, *_READ)
     yield from list(_matching(folder, "*.safetensors")) or _matching(folder, "*.bin", "*.pt")
+
+
+def _head_files(folder: Path | None) -> Sequence[Path]:
+    """What a sentence encoder has behind the mean of final states; nothing of any other folder."""
+    try:
+        found = None if folder is None else sentence_files(folder)
+    except ConfigError:  # refused where its vectors are asked for
+        found = None
+    return () if found is None or found.is_plain_mean else found.files
 
 
 def _matching(folder: Path, *patterns: str) -> Iterator[Path]:

@@ -248,6 +248,28 @@ def verify_longest(model: Any, longest: int | None, name: str) -> None:
             handle.remove()
 
 
+@torch.no_grad()
+def refuse_causal(model: Any, name: str) -> None:
+    """Let the first of a few tokens be read beside two different last ones, padded and not.
+
+    Raises:
+        ConfigError: its state is the same, so it does not read what follows.
+    """
+    device = next(model.parameters()).device
+    ids = torch.ones(2, 4, dtype=torch.int64, device=device)
+    ids[1, 2] = 2  # the last token before padding
+    for padding in (0, 1):  # without any, attention may compute without a mask
+        mask = torch.ones_like(ids)
+        mask[:, 3] = 1 - padding
+        first = model(input_ids=ids, attention_mask=mask, **call_options(model))
+        states = first.last_hidden_state[:, 0]
+        if torch.equal(states[0], states[1]):
+            raise ConfigError(
+                f"language model {name!r}: bidirectional: {type(model).__name__} of transformers "
+                "reads from left to right whatever its configuration says; set it to false"
+            )
+
+
 def _tables(model: nn.Module) -> list[Any]:
     """The tables of positions."""
     found: list[Any] = [

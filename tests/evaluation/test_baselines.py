@@ -101,7 +101,7 @@ def item_vectors(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         assert settings["normalise"] is True
         return vectors
 
-    monkeypatch.setattr("legos.lm.states.text_vectors", encode)
+    monkeypatch.setattr("legos.lm.text_vectors.text_vectors", encode)
     return vectors
 
 

@@ -14,11 +14,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from legos.data.vector_files import Encoding
 from legos.errors import ConfigError
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
-from legos.lm.states import text_vectors
 from legos.lm.text_model import longest_text, verify_longest
+from legos.lm.text_vectors import text_vectors
 from legos.lm.token_vectors import language_model_token_vectors
 from legos.lm.tokenizer import fit_to_table
 
@@ -114,7 +115,7 @@ def test_words_without_a_vector_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"20 rows, its tokenizer 2 tokens .*: 'w20' \(20\), "):
         _ = model.tokenizer
     with pytest.raises(ConfigError, match=r"'w20' \(20\)"):
-        text_vectors(["w5"], tmp_path, max_length=8)
+        text_vectors(["w5"], tmp_path, Encoding(max_length=8))
 
 
 def test_an_added_word_without_a_vector_is_refused() -> None:

@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from legos.data.ragged import Ragged
 from legos.data.tables import Tables
-from legos.data.vector_files import read_vector_rows
+from legos.data.vector_files import Encoding, encoder_of, read_vector_rows
 from legos.errors import ConfigError
 from legos.files import sha256_of_file
-from legos.lm import states as encoding
 from legos.lm.locate import model_folder
+from legos.lm.text_vectors import TextEncoder, as_shipped, text_vectors
 from process.command import run_cli
 from process.item_vectors import build_parser, item_texts, main
+from process.vector_blocks import VectorBlocks
+from tests.lm.shipped import WIDTH, dense, ship
 from tests.tiny import tiny_tables
 
 ROOT = Path(__file__).parents[2]
@@ -66,23 +71,126 @@ def test_vectors_are_written_with_the_ids_of_items_that_have_text(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seen: list[str] = []
-
-    def encode(texts: list[str], folder: Path, *, max_length: int, **named: Any) -> np.ndarray:
-        seen.extend([*texts, f"{folder} {max_length}"])
-        return np.arange(len(texts) * 2, dtype=np.float32).reshape(-1, 2)
-
-    monkeypatch.setattr(encoding, "text_vectors", encode)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").touch()
+    folder = ship(tmp_path / "model", heads=(dense(WIDTH, 4), ("Normalize", {})))
     output = tmp_path / "v.safetensors"
-    arguments = ["--tables", tables.folder, "--model", tmp_path / "model", "--output", output]
-    assert run(monkeypatch, *arguments, "--max-length", "7") == 0
-    assert seen == [*item_texts(tables, None)[1:], f"{tmp_path / 'model'} 7"]
+    arguments = ["--tables", tables.folder, "--model", folder, "--output", output]
+    assert run(monkeypatch, *arguments, "--max-length", "4", "--dimensions", "3") == 0
+    how = as_shipped(folder, max_length=4, dimensions=3)
     rows = read_vector_rows(output)
     assert rows.ids == [f"N{row}" for row in range(1, 20)]
-    assert np.array_equal(rows.values.numpy(), np.arange(38).reshape(-1, 2))
-    assert "19 vectors of 2 numbers; 1 items without text left out" in capsys.readouterr().out
+    assert np.array_equal(rows.values, text_vectors(item_texts(tables, None)[1:], folder, how))
+    encoder = encoder_of(output)
+    assert encoder is not None
+    assert Encoding(**{name: getattr(encoder, name) for name in Encoding.model_fields}) == how
+    told = capsys.readouterr().out
+    assert "cut at 4 tokens: 17 of 19 texts lose 34 tokens" in told
+    assert "19 vectors of 3 numbers; 1 items without text left out" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "tiny", "v.safetensors"]
+
+
+def test_the_library_encodes_the_same(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("sentence_transformers", reason="it is not installed")
+    prompts = {"query": "title ", "passage": "abstract : "}
+    folder = ship(tmp_path / "model", heads=(dense(WIDTH, 4),), whole={"prompts": prompts})
+    model = library.SentenceTransformer(str(folder), device="cpu")
+    texts = item_texts(tables, None)[1:]
+    output = tmp_path / "v.safetensors"
+    for words, expected in (
+        (["--task", "query"], model.encode_query(texts)),
+        (["--prompt-name", "passage"], model.encode(texts, prompt_name="passage")),
+        (["--prompt", r"sea\nand "], model.encode(texts, prompt="sea\nand ")),
+        ([], model.encode_document(texts)),
+    ):
+        shared = ["--tables", tables.folder, "--model", folder, "--output", output]
+        assert run(monkeypatch, *shared, *words) == 0
+        assert np.abs(read_vector_rows(output).values.numpy() - expected).max() < 1e-5, words
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pages of two texts and a block each; collects the texts of every page that is encoded."""
+    pages: list[int] = []
+    whole = TextEncoder._page
+
+    def page(self: TextEncoder, tokens: Ragged, items: Tensor) -> Tensor:
+        pages.append(len(items))
+        return whole(self, tokens, items)
+
+    monkeypatch.setattr("legos.lm.text_vectors.BATCH_TOKENS", 12)
+    monkeypatch.setattr(TextEncoder.pages, "__defaults__", (12,))
+    monkeypatch.setattr("process.item_vectors.BLOCK_TOKENS", 20)
+    monkeypatch.setattr(TextEncoder, "_page", page)
+    return pages
+
+
+def test_a_killed_run_goes_on_and_writes_the_same_bits(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: list[int]
+) -> None:
+    folder = ship(tmp_path / "model", heads=(dense(WIDTH, 4),))
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    shared = ["--tables", tables.folder, "--model", folder, "--output"]
+    assert run(monkeypatch, *shared, whole) == 0
+    number = len(small_blocks)
+    assert number > 6
+    write = VectorBlocks.write
+
+    def kill(self: VectorBlocks, block: int, vectors: np.ndarray) -> None:
+        if block == 2:
+            raise KeyboardInterrupt
+        write(self, block, vectors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorBlocks, "write", kill)
+        run(patch, *shared, killed)
+    partial = tmp_path / "killed.safetensors.partial"
+    left = ["block-00000.npy", "block-00001.npy", "facts.json"]
+    assert sorted(path.name for path in partial.iterdir()) == left
+    assert not killed.exists()
+    damaged = partial / "block-00001.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    small_blocks.clear()
+    assert run(monkeypatch, *shared, killed) == 0
+    assert 0 < len(small_blocks) < number
+    rows, expected = read_vector_rows(killed), read_vector_rows(whole)
+    assert rows.ids == expected.ids
+    assert torch.equal(rows.values, expected.values)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--max-length", "9"], "was begun with other max_length: null, not 9"),
+        (["--dimensions", "2"], "was begun with other dimensions: null, not 2"),
+        (["--prompt", "sea "], 'was begun with other prompt: "", not "sea "'),
+        (["--field", "title"], "was begun with other texts"),
+    ],
+)
+def test_other_settings_do_not_go_on(
+    tables: Tables,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    message: str,
+) -> None:
+    folder = ship(tmp_path / "model", heads=(dense(WIDTH, 4),))
+    output = tmp_path / "v.safetensors"
+    shared = ["--tables", tables.folder, "--model", folder, "--output", output]
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("process.item_vectors.write_item_vectors", kill)
+        run(patch, *shared)
+    assert run(monkeypatch, *shared, *change) == 2
+    told = capsys.readouterr().err
+    assert message in " ".join(told.split())
+    assert "v.safetensors.partial" in told
+    assert run(monkeypatch, *shared) == 0
 
 
 @pytest.mark.slow
@@ -96,7 +204,7 @@ def test_the_packaged_model_encodes(
         pytest.skip(str(error))
     output = tmp_path / "v.safetensors"
     assert run(monkeypatch, "--tables", tables.folder, "--output", output) == 0
-    expected = encoding.text_vectors(item_texts(tables, None)[1:], folder)
+    expected = text_vectors(item_texts(tables, None)[1:], folder)
     assert np.array_equal(read_vector_rows(output).values.numpy(), expected)
 
 
@@ -106,6 +214,8 @@ def test_the_packaged_model_encodes(
         (["--field", "titel"], "--field 'titel': no such text field; did you mean 'title'?"),
         (["--field", "category"], "--field 'category': no such text field"),
         (["--model", "absent"], "language model 'absent'"),
+        (["--task", "query", "--prompt", ""], "--prompt: does not go with --task"),
+        (["--prompt-name", "qeury"], "no prompt is called 'qeury'; did you mean 'query'"),
         (["--max-length", "0"], "--max-length: expected a whole number from 1"),
         (["--output", "v.npy"], "v.npy: items are written with their ids"),
         (["--tables", "absent"], "absent: no manifest.json"),
@@ -128,5 +238,5 @@ def test_what_cannot_be_is_refused(
 
 def test_the_help_teaches(help_of: Callable[[str], str]) -> None:
     shown = help_of("process.item_vectors")
-    for expected in ("embed.item_vectors", "example:", "default: minilm"):
+    for expected in ("embed.item_vectors", "example:", "default: minilm", "encode_document"):
         assert expected in shown

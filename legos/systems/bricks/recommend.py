@@ -20,7 +20,7 @@ from legos.data.texts import join_texts
 from legos.data.vector_files import Encoder, encoder_of
 from legos.errors import ConfigError
 from legos.lm.locate import model_folder
-from legos.lm.states import text_vectors
+from legos.lm.text_vectors import text_vectors
 from legos.recommender import Recommender
 from legos.registry import brick_class, bricks_in
 from legos.systems.bricks.score import (
@@ -138,8 +138,8 @@ class BricksRecommender(ByScores):
         if self._encoder is None:
             return {}
         texts = join_texts([items.texts[name] for name in self._encoder.fields])
-        folder, length = model_folder(self._encoder.model), self._encoder.max_length
-        vectors = torch.from_numpy(text_vectors(texts, folder, max_length=length)).to(self.device)
+        found_by = text_vectors(texts, model_folder(self._encoder.model), self._encoder)
+        vectors = torch.from_numpy(found_by).to(self.device)
         found = {}
         for name, part in self.model.item_encoder.named_modules():
             if isinstance(part, GivenVectors):
