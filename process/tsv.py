@@ -96,7 +96,7 @@ def read_blocks(
             columns; the message begins with ``file:line``.
     """
     line = 1
-    for text in _whole_lines(path, block_bytes):
+    for text in whole_lines(path, block_bytes):
         block = _split(path, line, text, columns)
         yield block
         line += len(block)
@@ -150,8 +150,16 @@ def what_is_there(folder: Path) -> str:
     return f"; {folder} holds: {', '.join(names[:12]) or 'nothing'}{more}"
 
 
-def _whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
-    """Non-empty runs of bytes, each ending in a line feed."""
+def whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
+    """Non-empty runs of bytes, each ending in a line feed.
+
+    Args:
+        path: a plain or ``.gz`` file.
+        block_bytes: of a run, at most; a longer line still fits.
+
+    Raises:
+        DataError: a damaged file, or a line longer than any text.
+    """
     rest = b""
     with (
         _open(path) as (stream, raw),

@@ -8,12 +8,23 @@ from legos.errors import DataError
 from process import moments
 
 
-def add_cores(group: argparse._ArgumentGroup) -> None:
-    """Add ``--rating-above``, ``--user-core`` and ``--item-core``."""
-    group.add_argument(
+def add_cores(group: argparse._ArgumentGroup, *, least: bool = False) -> None:
+    """Add ``--rating-above``, ``--user-core`` and ``--item-core``.
+
+    Args:
+        group: gets them.
+        least: add ``--min-rating``, too.
+    """
+    ratings = group.add_mutually_exclusive_group()
+    ratings.add_argument(
         "--rating-above", type=moments.finite, metavar="STARS",
         help="keep ratings above this, drop unknown ones (CLLM4Rec: 3; default: keep all)",
     )  # fmt: skip
+    if least:
+        ratings.add_argument(
+            "--min-rating", type=moments.finite, metavar="STARS",
+            help="keep ratings of this and above, drop unknown ones (default: keep all)",
+        )  # fmt: skip
     for who in ("user", "item"):
         group.add_argument(
             f"--{who}-core", type=moments.count, default=1, metavar="N",

@@ -49,11 +49,9 @@ def apply_filters(
     counts: dict[str, int] = {}
     before = len(interactions)
     if filters.rating_above is not None:
-        unknown = np.isnan(interactions.rating)
         low = interactions.rating <= filters.rating_above
-        counts["interactions without a rating, dropped by the threshold"] = int(unknown.sum())
-        counts[f"interactions rated {filters.rating_above:g} or lower, dropped"] = int(low.sum())
-        interactions = interactions.take(~(unknown | low))
+        what = f"{filters.rating_above:g} or lower"
+        interactions, counts = without_low(interactions, low, what)
     if filters.duplicates != "keep":
         stays = _one_a_pair(interactions, filters.duplicates)
         again = f"interactions of the same user and item, {filters.duplicates} one kept"
@@ -66,10 +64,31 @@ def apply_filters(
     if len(interactions) == 0:
         lost = ", ".join(f"{what}: {count:,}" for what, count in counts.items())
         raise DataError(
-            f"none of {before:,} interactions is left ({lost}); loosen --rating-above, --user-core "
-            "or --item-core"
+            f"none of {before:,} interactions is left ({lost}); keep more ratings, or loosen "
+            "--user-core or --item-core"
         )
     return interactions.without_unused(), counts
+
+
+def without_low(
+    interactions: Interactions, low: np.ndarray, what: str
+) -> tuple[Interactions, dict[str, int]]:
+    """Drop interactions of low and of unknown rating.
+
+    Args:
+        interactions: any.
+        low: ``(K,)`` bool.
+        what: ratings are low, in words.
+
+    Returns:
+        The rest, in the same order, and counts of the dropped ones.
+    """
+    unknown = np.isnan(interactions.rating)
+    counts = {
+        "interactions without a rating, dropped by the threshold": int(unknown.sum()),
+        f"interactions rated {what}, dropped": int(low.sum()),
+    }
+    return interactions.take(~(unknown | low)), counts
 
 
 def core_mask(user: np.ndarray, item: np.ndarray, user_core: int, item_core: int) -> np.ndarray:

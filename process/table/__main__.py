@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,15 @@ def build_parser() -> CommandParser:
     add_max_bad(files)
     _add_columns(parser)
     _add_events(parser)
+    add_split(parser)
+    add_table_arguments(
+        parser, default_name=None, tokenizer="auto, see above", unitok=False, verbose=True
+    )
+    return parser
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Add ``--split`` and what it is drawn by, to ``--longest-history``."""
     split = parser.add_argument_group("split and negatives")
     split.add_argument(
         "--split", metavar="RULE",
@@ -133,10 +142,6 @@ def build_parser() -> CommandParser:
         "--longest-history", type=moments.count, metavar="N",
         help="items that the history of an impression keeps, the newest (default: 100)",
     )  # fmt: skip
-    add_table_arguments(
-        parser, default_name=None, tokenizer="auto, see above", unitok=False, verbose=True
-    )
-    return parser
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +195,7 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
         "--ordered", action="store_true",
         help="a user's lines stand in their order, which then orders what has no or equal times",
     )  # fmt: skip
-    add_cores(events)
+    add_cores(events, least=True)
     events.add_argument(
         "--duplicates", choices=("first", "last", "keep"), default="first",
         help="which of a user's events with the same item stays; keep: all (default: %(default)s)",
@@ -235,8 +240,13 @@ def build_from(
     items: Sequence[FileOrFrame],
     events: Sequence[FileOrFrame],
     users: Sequence[FileOrFrame],
+    *,
+    origin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The same with files or DataFrames in place of those of the arguments."""
+    """The same with files, DataFrames or open sources in place of those of the arguments.
+
+    ``origin``: as in ``process.table.build.build_tables``.
+    """
     options = _options(args)
     asked = args.tokenizer or [AUTO]
     if AUTO in asked and len(asked) > 1:
@@ -255,6 +265,7 @@ def build_from(
         force=args.force,
         unitok=args.unitok_copy,
         verbose=args.verbose,
+        origin=origin,
     )
 
 
@@ -277,6 +288,7 @@ def _options(args: argparse.Namespace) -> Options:
         leave_out=tuple(args.leave_out),
         weights=weights,
         rating_above=args.rating_above,
+        min_rating=args.min_rating,
         duplicates=args.duplicates,
         user_core=args.user_core,
         item_core=args.item_core,

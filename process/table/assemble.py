@@ -61,7 +61,12 @@ def read_own(
         options.check_lists()
     part = part_lists if reading.has_lists else part_clicks
     raw = _raw(reading, name, part(reading, selected(reading)))
-    sources = [source.path for source in (*items, *events, *users) if source.path is not None]
+    sources = [
+        path
+        for source in (*items, *events, *users)
+        for path in (source.path, *source.further)
+        if path is not None
+    ]
     return replace(raw, sources=sources), reading
 
 

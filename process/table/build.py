@@ -25,7 +25,7 @@ from process.table.telling import REPORT, report, tell_columns, tell_result
 from process.tables import write_tables
 from process.tokenization import Given
 
-FileOrFrame = Path | pd.DataFrame
+FileOrFrame = Path | pd.DataFrame | Source
 
 
 def build_tables(
@@ -40,11 +40,12 @@ def build_tables(
     force: bool,
     unitok: bool,
     verbose: bool = False,
+    origin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read, tell, write, and say what to type next; returns the manifest.
 
     Args:
-        items, events, users: files or DataFrames; users may be none.
+        items, events, users: files, DataFrames or sources that are open; users may be none.
         output: where the tables go.
         name: of the data set.
         options: what the user chooses.
@@ -52,6 +53,7 @@ def build_tables(
         force: replace tables of other sources or settings.
         unitok: also write the UniTok copy.
         verbose: print all that the report has.
+        origin: what made the sources that are open, where other tables come of other settings.
 
     Raises:
         DataError: of files, options or the output folder.
@@ -65,7 +67,8 @@ def build_tables(
     console = PlainConsole(width=max(PlainConsole().width, 120))
     if not verbose:
         tell_columns(reading, console)
-    raw = replace(raw, settings={**raw.settings, "frames": _frames(opened)})
+    made = {"frames": _frames(opened), **({"origin": dict(origin)} if origin else {})}
+    raw = replace(raw, settings={**raw.settings, **made})
     choice = choose_tokenizers(_texts(raw), tokenizers)
     if choice.note and not verbose:
         console.print(f"note: {choice.note}")
@@ -124,6 +127,8 @@ def write_with_yaml(
 
 
 def _open(given: FileOrFrame, what: str, options: Options) -> Source:
+    if not isinstance(given, Path | pd.DataFrame):
+        return given
     return open_source(given, what, encoding=options.encoding, quotes=options.quotes)
 
 

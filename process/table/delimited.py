@@ -49,6 +49,7 @@ class Delimited:
 
     zoned: frozenset[str] = frozenset()
     digest = ""
+    further: tuple[Path, ...] = ()
 
     def __init__(self, path: Path, sample: bytes, *, encoding: str, quotes: bool) -> None:
         self.path: Path | None = path

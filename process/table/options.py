@@ -26,6 +26,7 @@ class Options:
         leave_out: columns of items and users that become no fields.
         weights: kind of event -> train impressions of each; None: one of every kind.
         rating_above, duplicates, user_core, item_core: as ``process.interactions.filters.Filters``.
+        min_rating: keep ratings of this and above; at most one of it and ``rating_above``.
         unknown: what to do with events of items that are in no file; None: drop some, refuse most.
         split: a rule, ``own`` (a column says it) or None: a column where there is one, else
             leave-last-out.
@@ -46,6 +47,7 @@ class Options:
     leave_out: tuple[str, ...] = ()
     weights: Mapping[str, int] | None = None
     rating_above: float | None = None
+    min_rating: float | None = None
     duplicates: Duplicates = "first"
     user_core: int = 1
     item_core: int = 1
@@ -65,11 +67,14 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """What decides the tables, besides the files."""
-        return {
+        found = {
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in vars(self).items()
             if name != "max_bad"
         }
+        if self.min_rating is None:  # tables of versions that did not ask for it say nothing of it
+            del found["min_rating"]
+        return found
 
     def check_split(self, rule: str) -> None:
         """Refuse what a rule of the split has no use for.
@@ -111,6 +116,7 @@ class Options:
         for given, option in (
             (self.weights is not None, "--event-weight and --positive"),
             (self.rating_above is not None, "--rating-above"),
+            (self.min_rating is not None, "--min-rating"),
             (self.duplicates != "first", "--duplicates"),
             (self.user_core > 1 or self.item_core > 1, "--user-core and --item-core"),
             (self.negatives is not None, "--negatives"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from legos.errors import DataError
-from process.interactions.filters import Filters, apply_filters
+from process.interactions.filters import Filters, apply_filters, without_low
 from process.interactions.impressions import Negatives, next_item_impressions, user_impressions
 from process.interactions.rows import Interactions
 from process.interactions.splits import (
@@ -52,8 +52,17 @@ def part_clicks(reading: Reading, interactions: Interactions) -> Parted:
         DataError: nothing passes the filters, or a split cannot be made.
     """
     options, rule = reading.options, reading.rule
-    if options.rating_above is not None and np.isnan(interactions.rating).all():
-        raise DataError("--rating-above: no column has ratings; name it by --rating COLUMN")
+    for given, option in (
+        (options.rating_above, "--rating-above"),
+        (options.min_rating, "--min-rating"),
+    ):
+        if given is not None and np.isnan(interactions.rating).all():
+            raise DataError(f"{option}: no column has ratings; name it by --rating COLUMN")
+    if options.min_rating is not None:
+        interactions, dropped = without_low(
+            interactions, interactions.rating < options.min_rating, f"below {options.min_rating:g}"
+        )
+        reading.oddities |= dropped
     filters = Filters(
         options.rating_above, options.duplicates, options.user_core, options.item_core
     )

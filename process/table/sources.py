@@ -64,6 +64,7 @@ class Source(Protocol):
         commas: whether its separator says that a comma is no separator but a decimal mark.
         zoned: columns of moments that have a time zone.
         digest: a hash of the content where there is no file, else "".
+        further: other files that the rows are made of.
     """
 
     label: str
@@ -72,6 +73,7 @@ class Source(Protocol):
     commas: bool
     zoned: frozenset[str]
     digest: str
+    further: tuple[Path, ...]
 
     def at(self, line: int) -> str:
         """A place in it, to begin an error message with."""
@@ -131,6 +133,7 @@ class _JsonLines:
     commas = False
     digest = ""
     zoned: frozenset[str] = frozenset()
+    further: tuple[Path, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
@@ -160,6 +163,7 @@ class _Frames:
     """Parquet files and DataFrames, in Arrow's columns."""
 
     commas = False
+    further: tuple[Path, ...] = ()
 
     def __init__(self, table: Any, label: str, path: Path | None) -> None:
         import pyarrow as pa

@@ -1,0 +1,114 @@
+"""Command line: the folder of a published data set becomes tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from legos.command_line import CommandParser
+from legos.errors import DataError
+from process import moments
+from process.bad_lines import add_max_bad
+from process.command import add_table_arguments, run_cli
+from process.interactions.arguments import add_cores
+from process.published.choices import Choices
+from process.table.__main__ import add_split, build_from
+from process.table.__main__ import build_parser as build_table_parser
+
+if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
+    from process.published.layout import Layout
+
+DESCRIPTION = """\
+Make tables of a data set as it is published. Unpack it; the folder is recognised by its files.
+
+  MovieLens     100K: u.data u.item [u.user]; 1M: ratings.dat movies.dat users.dat; 10M: ratings.dat
+                movies.dat [tags.dat]; 20M, 25M, 32M, latest: ratings.csv movies.csv [tags.csv]
+
+Titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a number.
+Genres are a text. Users of 100K and 1M have age, gender, occupation and zip code as fields, which
+user encoder `profile` reads.
+
+Every rating is a click unless --min-rating says which are. Splits, negatives and data YAML are
+those of `legos table`.
+"""
+EPILOG = """\
+examples:
+  python -m process.published ml-1m --output data/ml-1m
+  python -m process.published ml-32m --output data/ml-32m --min-rating 4 --user-core 5 \
+--item-core 5 --split by-time
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of ``python -m process.published``."""
+    parser = CommandParser("python -m process.published", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the unpacked data set")
+    fields = parser.add_argument_group("fields")
+    fields.add_argument(
+        "--years", choices=("split", "keep"), default="split",
+        help="the year behind a title: a field of its own, or part of it (default: %(default)s)",
+    )  # fmt: skip
+    fields.add_argument(
+        "--tags", type=moments.natural, default=0, metavar="N",
+        help="read the N tags that most users gave an item; also users and times that are held out "
+        "wrote them (default: none)",
+    )  # fmt: skip
+    events = parser.add_argument_group("which events count")
+    add_max_bad(events)
+    add_cores(events, least=True)
+    events.add_argument(
+        "--duplicates", choices=("first", "last", "keep"), default="first",
+        help="which of a user's events with the same item stays; keep: all (default: %(default)s)",
+    )  # fmt: skip
+    add_split(parser)
+    add_table_arguments(
+        parser, default_name=None, tokenizer="auto, as legos table", unitok=False, verbose=True
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Recognise, read, tell, write.
+
+    Raises:
+        DataError: of the arguments, the files, or the output folder.
+    """
+    choices = Choices(years=args.years, tags=args.tags)
+    layout = recognised(args.folder, choices)
+    print(f"{args.folder}: {layout.name}")
+    every = argparse.Namespace(**vars(_defaults()) | vars(args) | layout.asked)
+    origin = {"layout": layout.name, **vars(choices)}
+    build_from(every, layout.items, layout.events, layout.users, origin=origin)
+
+
+def recognised(folder: Path, choices: Choices) -> Layout:
+    """The layout of a folder.
+
+    Raises:
+        DataError: no such folder, or none of the layouts.
+    """
+    from process.published import movielens
+    from process.tsv import what_is_there
+
+    if not folder.is_dir():
+        is_file = folder.is_file()
+        why = "a file; unpack it and give its folder" if is_file else "no such folder"
+        raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
+    for find in (movielens.find,):
+        layout = find(folder, choices)
+        if layout is not None:
+            return layout
+    raise DataError(
+        f"{folder}: the files of no data set that is known here{what_is_there(folder)}; `legos "
+        "published --help` lists them, `legos table` reads any files of items and events"
+    )
+
+
+def _defaults() -> Any:
+    """What ``legos table`` asks beside, not asked."""
+    return build_table_parser().parse_args(["--items", "-", "--events", "-", "--output", "-"])
+
+
+if __name__ == "__main__":
+    run_cli(main, build_parser())
