@@ -1,4 +1,4 @@
-"""Generated raw files of Amazon's and of Goodreads' shape, every run the same."""
+"""Generated raw files of the shapes of Amazon, Goodreads and MovieLens, every run the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 USERS_A_REVIEW = 10.3 / 29.5  # Amazon 2023, books: 29.5 M reviews of 10.3 M users
+VIEWERS_A_RATING = 0.2009 / 32  # MovieLens 32M: 32 M ratings of 200,948 users
 READERS_A_RATING = 0.876 / 229  # UCSD Book Graph: 229 M interactions of 876,145 users
 _BLOCK = 1 << 16  # lines made at once
 _LONGEST = 300  # interactions of a user of Amazon's
@@ -103,6 +104,35 @@ def write_goodreads(size: Size, folder: Path) -> tuple[Path, Path]:
                 for item, text in zip(rows.tolist(), texts, strict=True)
             )  # fmt: skip
     return books, interactions
+
+
+def write_movielens(size: Size, folder: Path) -> Path:
+    """A folder with ``ratings.csv`` of 32M's columns, by user, and ``movies.csv``."""
+    generator = np.random.default_rng(0)
+    viewers = max(20, int(size.interactions * VIEWERS_A_RATING))
+    users = 1 + np.sort(generator.integers(0, viewers, size.interactions))
+    folder.mkdir(parents=True)
+    with (folder / "ratings.csv").open("w", encoding="utf-8") as file:
+        file.write("userId,movieId,rating,timestamp\n")
+        for rows in _blocks(size.interactions):
+            movies = 1 + _popular(size.items, len(rows), generator)
+            stars = generator.integers(1, 11, len(rows)) / 2
+            times = generator.integers(790_000_000, 1_700_000_000, len(rows))
+            file.writelines(
+                f"{user},{movie},{star},{time}\n"
+                for user, movie, star, time in zip(
+                    users[rows].tolist(), movies.tolist(), stars.tolist(), times.tolist(),
+                    strict=True,
+                )
+            )  # fmt: skip
+    with (folder / "movies.csv").open("w", encoding="utf-8") as file:
+        file.write("movieId,title,genres\n")
+        titles = _texts(size.items, 3, generator)
+        file.writelines(
+            f'{row},"{title[:60]}, The ({1920 + row % 100})",Comedy|Drama\n'
+            for row, title in enumerate(titles, start=1)
+        )
+    return folder
 
 
 def _blocks(count: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,11 @@
-"""Amazon's reviews and UCSD's Goodreads dump to tables: speed, and memory at two sizes.
+"""Amazon's reviews, UCSD's Goodreads dump and MovieLens to tables: speed, memory at two sizes.
 
 The raw files are generated, every run the same: Amazon's with 2.9 reviews a user, one item in five
 reviews and texts of 80 words, Goodreads with 261 interactions a reader, of which half have no
-rating. Every size is one run of the whole command, from raw files to tables; memory is what all its
-processes hold together (PSS), and bytes a kept interaction are its growth. The line for the whole
-data set (29.5 M reviews of Amazon 2023's books, 229 M interactions of the UCSD Book Graph) is drawn
+rating, MovieLens with 159 ratings a user, of which a few repeat a pair. Every size is one run of
+the whole command, from raw files to tables; memory is what all its processes hold together (PSS),
+and bytes a kept interaction are its growth. The line for the whole data set (29.5 M reviews of
+Amazon 2023's books, 229 M interactions of the UCSD Book Graph, 32 M ratings of MovieLens) is drawn
 through the two sizes.
 
 `lines` reads reviews and their texts in blocks on all cores, and on the other side line by line as
@@ -12,7 +13,10 @@ until then: with Python's zlib and json, once for ids, ratings and times and onc
 interactions must be equal. The ratio is by the clock, since one side uses all cores, so it needs
 them free; CPU seconds are printed beside it.
 
-    python -m benchmarks.review_tables [--quick] [--only lines amazon goodreads]
+`ratings` reads MovieLens's file of ratings into events, and on the other side as `legos table`
+reads any CSV; the events must be equal. Both are CPU seconds of one core.
+
+    python -m benchmarks.review_tables [--quick] [--only lines ratings amazon goodreads movielens]
 """
 
 from __future__ import annotations
@@ -27,13 +31,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
 import psutil
 
 from benchmarks.report import Part, finish_parts
-from benchmarks.review_files import Size, write_amazon, write_goodreads
+from benchmarks.review_files import Size, write_amazon, write_goodreads, write_movielens
 from legos.files import BoundedGzip, BoundedZlib
 from process import opening
 from process.amazon.reviews import FORMATS, read_reviews
@@ -41,17 +46,26 @@ from process.bad_lines import BadLines
 from process.interactions.rows import Collector, Interactions
 from process.json_lines import read_json_lines
 from process.moments import read_moment
+from process.published.choices import Choices
+from process.published.movielens import find
+from process.table.events import read_events
+from process.table.sources import open_source
 
-TARGETS = {"lines": 4.0, "amazon": 400.0, "goodreads": 400.0}  # times faster; bytes
-WHOLE = {"amazon": 29_500_000, "goodreads": 229_000_000}  # lines of interactions
+TARGETS = {  # times faster; bytes
+    "lines": 4.0, "ratings": 4.0, "amazon": 400.0, "goodreads": 400.0, "movielens": 400.0,
+}  # fmt: skip
+WHOLE = {"amazon": 29_500_000, "goodreads": 229_000_000, "movielens": 32_000_204}  # lines
 SIZES = {
     "amazon": (Size(200_000, 40_000), Size(1_000_000, 200_000)),
     "goodreads": (Size(800_000, 8_000), Size(4_000_000, 40_000)),
+    "movielens": (Size(1_000_000, 20_000), Size(4_000_000, 20_000)),
 }
 QUICK = {
     "amazon": (Size(50_000, 10_000), Size(200_000, 40_000)),
     "goodreads": (Size(200_000, 2_000), Size(800_000, 8_000)),
+    "movielens": (Size(250_000, 5_000), Size(1_000_000, 5_000)),
 }
+Read = TypeVar("Read")
 _BETWEEN = 0.1  # seconds between two looks at the memory
 
 
@@ -77,6 +91,8 @@ def run_command(name: str, size: Size, folder: Path) -> Run:
     if name == "amazon":
         reviews, items = write_amazon(size, folder / "raw")
         words = ["process.amazon", "reviews", "--reviews", reviews, "--metadata", items]
+    elif name == "movielens":
+        words = ["process.published", write_movielens(size, folder / "raw")]
     else:
         books, interactions = write_goodreads(size, folder / "raw")
         words = ["process.goodreads", "ucsd", "--books", books, "--interactions", interactions]
@@ -150,7 +166,28 @@ def measure_lines(size: Size) -> Part:
     return Part(rates[0], rates[1], ratio, same and ratio >= TARGETS["lines"])
 
 
-def _timed(read: Callable[[], Interactions]) -> tuple[float, float, Interactions]:
+def measure_ratings(size: Size) -> Part:
+    """CPU seconds of MovieLens's reader and of that of any CSV."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = write_movielens(size, Path(folder) / "raw")
+        layout = find(place, Choices())
+        any_csv = open_source(place / "ratings.csv", "events", encoding="utf-8", quotes=True)
+        if layout is None:
+            raise AssertionError("a folder of MovieLens is not recognised")
+        _, ours, found = _timed(lambda: read_events(layout.events, {}, BadLines()))
+        _, other, expected = _timed(lambda: read_events([any_csv], {}, BadLines()))
+    same = found.users.codes == expected.users.codes and all(
+        np.array_equal(getattr(found, name), getattr(expected, name))
+        for name in ("user", "item", "time", "rating")
+    )
+    print(
+        f"ratings: {size.interactions:,} in {ours:.1f} CPU seconds, as any CSV in {other:.1f}; "
+        f"equal: {same}"
+    )
+    return Part(ours, other, other / ours, same and other / ours >= TARGETS["ratings"])
+
+
+def _timed(read: Callable[[], Read]) -> tuple[float, float, Read]:
     """Seconds by the clock and of CPU, and what was read."""
     begin, cpu = time.perf_counter(), _cpu()
     found = read()
@@ -197,9 +234,12 @@ def main() -> None:
     sizes = QUICK if args.quick else SIZES
     parts = {}
     for name in args.only:
-        parts[name] = (
-            measure_lines(sizes["amazon"][1]) if name == "lines" else measure(name, sizes[name])
-        )
+        if name == "lines":
+            parts[name] = measure_lines(sizes["amazon"][1])
+        elif name == "ratings":
+            parts[name] = measure_ratings(sizes["movielens"][1])
+        else:
+            parts[name] = measure(name, sizes[name])
     finish_parts("review_tables", parts, TARGETS)
 
 

@@ -34,8 +34,8 @@ those of `legos table`.
 """
 EPILOG = """\
 examples:
-  python -m process.published ml-1m --output data/ml-1m
-  python -m process.published ml-32m --output data/ml-32m --min-rating 4 --user-core 5 \
+  python -m process.published ml-1m --output data/movielens-1m
+  python -m process.published ml-32m --output data/movielens-32m --min-rating 4 --user-core 5 \
 --item-core 5 --split by-time
 """
 
