@@ -17,7 +17,7 @@ from typing import Any
 
 from legos.config.model_schema import ComparedModel, SystemModel
 from legos.config.models import put_over, read_section, write_out
-from legos.config.overrides import Arguments
+from legos.config.overrides import Arguments, referenced_variables, resolve
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import KINDS, Document, KeyPath, merge
 from legos.errors import ConfigError, nearest
@@ -56,9 +56,9 @@ def read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
             _write_out_crosses(run)
         for index in range(len(entries)):
             place: KeyPath = (*_COMPARE, key, str(index))
-            _read_entry(run, place, kind)
+            _read_entry(run, place, kind, arguments)
             if kind == "model":
-                _read_row(run, place, own)
+                _read_row(run, place, own, arguments)
         counts[kind] = len(entries)
     return counts
 
@@ -105,7 +105,7 @@ def _crossed(entry: Document, index: int) -> Iterator[Document]:
         yield Document({**row.data, "name": "-".join(words)}, row.places)
 
 
-def _read_entry(run: Document, place: KeyPath, kind: str) -> None:
+def _read_entry(run: Document, place: KeyPath, kind: str, arguments: Arguments) -> None:
     """Write out a section in place; one without a name is written out already."""
     given = run.part(place)
     entry: Any = given.data
@@ -115,7 +115,7 @@ def _read_entry(run: Document, place: KeyPath, kind: str) -> None:
     try:
         if not isinstance(name, str):
             raise ConfigError(f"expected the name or path of a {kind} YAML, found {name!r}")
-        section = read_section(kind, name)
+        section = read_section(kind, _name_meant(name, run.place(place), arguments))
     except ConfigError as error:
         raise ConfigError(f"{run.place(place)}: {'.'.join(place)}: {error}") from None
     if isinstance(entry, dict):
@@ -128,14 +128,21 @@ def _read_entry(run: Document, place: KeyPath, kind: str) -> None:
     run.put(place, section)
 
 
-def _read_row(run: Document, place: KeyPath, own: Document) -> None:
+def _name_meant(name: str, place: str, arguments: Arguments) -> str:
+    """The name of a section after its ``${...}``, which only variables can fill this early."""
+    arguments.in_names.update(referenced_variables(name))
+    alone = Document({"exp": {"name": name}}, {("exp", "name"): place})
+    return str(resolve(alone, arguments.variables).data["exp"]["name"])
+
+
+def _read_row(run: Document, place: KeyPath, own: Document, arguments: Arguments) -> None:
     """Write out the data of a row."""
     row = run.part(place).data
     data, where = row.get("data"), (*place, "data")
     if isinstance(data, str) and data in own.data:
         run.put(where, own.part((data,)))
     if data is not None:
-        _read_entry(run, where, "data")
+        _read_entry(run, where, "data", arguments)
 
 
 @dataclass(frozen=True)

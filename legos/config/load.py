@@ -99,7 +99,7 @@ def _load(argv: Sequence[str]) -> tuple[RunConfig, Document, list[str]]:
     loaded = arguments.variables.get("load", arguments.dotted.get(("exp", "load")))
     trained = None if loaded is None else loaded_run(arguments, loaded)
     document = _gather(arguments, trained)
-    read = referenced_variables(document.data)
+    read = referenced_variables(document.data) | arguments.in_names
     if trained is not None:
         read |= {"load"}
         refuse_other_settings(trained, [name for name in arguments.variables if name not in read])
@@ -230,6 +230,7 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
         if kind in sections:
             run.put((kind,), sections[kind])
     compared: dict[str, int] = {}
+    needed: tuple[str, ...] = KINDS if "exp" in sections else ("data", "exp")
     if "exp" in sections:
         apply_dotted(run, arguments.of("exp"))
         if isinstance(run.data["exp"].get("compare"), dict):
@@ -237,12 +238,13 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
                 compared = read_compared(run, arguments)
             except ConfigError as error:
                 problems.append(str(error))
+                needed = ("data", "exp")  # its models may be all that it needs
     if compared.get("model") and "model" not in names and trained is None:
         first = run.part(("exp", "compare", "models", "0"))
         for key in OF_THE_ROW:
             first.data.pop(key, None)
         run.put(("model",), first)
-    problems += [_missing_option(kind) for kind in KINDS if kind not in run.data | names]
+    problems += [_missing_option(kind) for kind in needed if kind not in run.data | names]
     if problems:
         raise ConfigError("\n".join(problems))
     _override(run, arguments, compared)

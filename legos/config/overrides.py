@@ -67,6 +67,7 @@ class Arguments:
         variables: values of ``${...}``.
         dotted: values by key path; the first key is a kind.
         notices: of names that are read as others.
+        in_names: variables that names of a comparison's sections use, added as they are read.
     """
 
     yamls: dict[str, str] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Arguments:
     variables: dict[str, Any] = field(default_factory=dict)
     dotted: dict[KeyPath, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    in_names: set[str] = field(default_factory=set)
 
     @property
     def sections(self) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from legos.config.load import load_run_config
 from legos.config.overrides import referenced_variables, resolve
 from legos.config.yaml_files import Document
 from legos.errors import ConfigError
@@ -110,3 +112,37 @@ def test_a_long_chain_of_references_is_no_circle() -> None:
     exp = {f"v{n}": f"${{exp.v{n + 1}}}" for n in range(2000)} | {"v2000": "x"}
     with pytest.raises(ConfigError, match="references lead to references too many times"):
         resolved({"exp": exp})
+
+
+def test_a_variable_names_the_models_of_a_comparison(tmp_path: Path) -> None:
+    exp = tmp_path / "mine.yaml"
+    exp.write_text(
+        "name: mine\nmode: compare\ncompare:\n  models:\n    - ${rows:naml}\n"
+        '    - {model: "${rows:naml}", name: other, hidden_size: 32}\n    - nrms\n'
+    )
+    words = ["--data", "newsroom", "--exp", str(exp)]
+
+    def names(*more: str) -> list[str]:
+        compare = load_run_config([*words, *more]).exp.compare
+        assert compare is not None
+        return [model.name for model in compare.models]
+
+    assert names() == ["naml", "other", "nrms"]
+    assert names("--rows", "lstur") == ["lstur", "other", "nrms"]
+    with pytest.raises(ConfigError) as caught:
+        load_run_config([*words, "--rows", "lstru"])
+    text = str(caught.value)
+    assert "mine.yaml:5: exp.compare.models.0: --model lstru: no such YAML; did you mean" in text
+    assert "--model: missing" not in text  # the comparison has its own models
+    exp.write_text(exp.read_text().replace("${rows:naml}", "${rows}"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml:5: .*needs variable 'rows'.*--rows VALUE"):
+        load_run_config(words)
+
+
+def test_an_experiment_that_cannot_be_read_asks_for_no_model(tmp_path: Path) -> None:
+    exp = tmp_path / "mine.yaml"
+    exp.write_text("name: mine\nmode: compare\ncompare:\n  models: [{model: ${rows}}]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(["--data", "newsroom", "--exp", str(exp)])
+    assert "mine.yaml:4: not valid YAML" in str(caught.value)
+    assert "--model: missing" not in str(caught.value)
