@@ -26,8 +26,8 @@ its release.
 
 expected, .gz or not:
   --reviews    one JSON object a line. 2014, 2018: reviewerID, asin, overall, unixReviewTime,
-               reviewText, summary. 2023: user_id, parent_asin, rating, timestamp (milliseconds),
-               text, title
+               reviewText, summary, reviewerName. 2023: user_id, parent_asin, rating, timestamp
+               (milliseconds), text, title
   --metadata   optional, one JSON object (2014: or Python dict) a line: asin or parent_asin, title,
                description, brand or store, categories or category, price
 
@@ -42,7 +42,7 @@ Build tables from a prepared folder.
 
 expected in --raw:
   sequences.tsv   user TAB item ids with blanks between them, oldest first; or
-  reviews.jsonl   user_id, item_id, rating, timestamp (seconds), review, summary
+  reviews.jsonl   user_id, item_id, rating, timestamp (seconds), review, summary, user_name
   items.jsonl     optional: item_id, title, brand, authors, description, categories, price
 """
 CLLM4REC = """\
@@ -67,6 +67,7 @@ splits:
   negatives in proportion to popularity, test_uniform and valid_uniform uniform ones, test_99 and
   valid_99 (a second number of --candidates) the 99 of the 1 + 99 protocol.
 
+Names that users sign with become the field `user_name` of users, the latest of each.
 A table `reviews` (user, item, rating, time, split, texts) is written where there are ratings or
 reviews; legos.data.reviews reads those of one split.
 """

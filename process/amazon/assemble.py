@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from legos.errors import DataError
 from process.amazon.metadata import Metadata, described, item_fields, read_metadata
 from process.amazon.public import PublicData, read_public
-from process.amazon.reviews import Reviews, read_reviews
+from process.amazon.reviews import NO_NAMES, USER_NAME, Reviews, read_reviews
 from process.amazon.sequences import read_sequences
 from process.bad_lines import MAX_BAD, BadLines
 from process.described import Described
@@ -23,7 +25,7 @@ from process.interactions.splits import (
     short_users,
     split_codes,
 )
-from process.raw import RawData
+from process.raw import RawData, UserFields
 from process.ties import count_ties
 from process.tsv import find_file, what_is_there
 
@@ -165,6 +167,17 @@ def _described(
     return found
 
 
+def _user_names(interactions: Interactions, names: Sequence[str]) -> UserFields | None:
+    """The latest name that each user signed with; ``names``: one an interaction, "" = none."""
+    latest = [""] * len(interactions.user_ids)
+    for user, name in zip(interactions.user.tolist(), names, strict=True):
+        if name and name.lower() not in NO_NAMES:
+            latest[user] = name
+    if not any(latest):
+        return None
+    return UserFields(pd.DataFrame({USER_NAME: latest}), categories=(USER_NAME,))
+
+
 def _nothing(items: Described, item_ids: Sequence[str]) -> None:
     """Items that nobody describes are none to refuse."""
 
@@ -210,6 +223,7 @@ def _build(
         counts["held-out interactions without a history, in no impression"] = unasked
     items = item_fields(kept.item_ids, told.items)
     texts = written.columns(kept.place) if written is not None else {}
+    names = texts.pop(USER_NAME, ())
     return RawData(
         name=name,
         layout=layout,
@@ -224,5 +238,6 @@ def _build(
         oddities=counts,
         settings=asdict(options),
         further=reviews_table(kept, codes, texts),
+        user_fields=_user_names(kept, names) if len(names) else None,
         time_ties=None if kept.content is None else count_ties(kept.user, kept.time),
     )

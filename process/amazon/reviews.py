@@ -27,7 +27,11 @@ from process.spilled_texts import SpilledTexts, TextBlock
 from process.ties import line_hashes
 
 MOST_STARS = 5
-TEXTS = ("review", "headline")
+USER_NAME = "user_name"
+"""What a review calls its writer; a field of users, not of reviews."""
+TEXTS = ("review", "headline", USER_NAME)
+NO_NAMES = frozenset({"amazon customer", "kindle customer", "a customer"})
+"""What Amazon prints for a user without a name, in lower case."""
 _TEXT, _WHOLE, _NUMBER = frozenset([str]), frozenset([int]), frozenset([int, float])
 
 
@@ -37,7 +41,7 @@ class ReviewFormat:
 
     Attributes:
         name: of the release.
-        user, item, rating, time, review, headline: keys.
+        user, item, rating, time, review, headline, user_name: keys.
         milliseconds: ``time`` is in those.
     """
 
@@ -48,23 +52,33 @@ class ReviewFormat:
     time: str
     review: str
     headline: str
+    user_name: str
     milliseconds: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All of them."""
-        return self.user, self.item, self.rating, self.time, self.review, self.headline
+        return self.user, self.item, self.rating, self.time, *self.texts
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Those of ``TEXTS``."""
+        return self.review, self.headline, self.user_name
 
 
 FORMATS = (
     ReviewFormat(
         "Amazon 2014 and 2018",
-        "reviewerID", "asin", "overall", "unixReviewTime", "reviewText", "summary",
+        "reviewerID", "asin", "overall", "unixReviewTime", "reviewText", "summary", "reviewerName",
     ),
     ReviewFormat(
-        "Amazon 2023", "user_id", "parent_asin", "rating", "timestamp", "text", "title", True
+        "Amazon 2023",
+        "user_id", "parent_asin", "rating", "timestamp", "text", "title", "user_name",
+        milliseconds=True,
     ),
-    ReviewFormat("prepared", "user_id", "item_id", "rating", "timestamp", "review", "summary"),
+    ReviewFormat(
+        "prepared", "user_id", "item_id", "rating", "timestamp", "review", "summary", "user_name"
+    ),
 )  # fmt: skip
 
 
@@ -142,7 +156,7 @@ def parse_reviews(
         except BadLine as error:
             lines.refuse(error)
     users, items, ratings, times, contents, texts = zip(*found, strict=True) if found else [()] * 6
-    written = TextBlock([text.encode() for pair in texts for text in pair])
+    written = TextBlock([text.encode() for each in texts for text in each])
     return (Part.of(users, items, ratings, times, b"".join(contents)), written), known
 
 
@@ -151,7 +165,7 @@ def _by_columns(lines: Lines, known: ReviewFormat) -> tuple[Part, TextBlock]:
     rows = LineColumns(lines, known.keys)
     users, items = rows.ids(known.user), rows.ids(known.item)
     ratings, times = _ratings(rows, known), _times(rows, known)
-    columns = [rows.values(key, _TEXT, "") for key in (known.review, known.headline)]
+    columns = [rows.values(key, _TEXT, "") for key in known.texts]
     texts = one_lines(list(chain.from_iterable(zip(*columns, strict=True))))
     raw, kept = rows.raw, ~rows.odd
     for at, row in rows.one_by_one():
@@ -180,13 +194,13 @@ class _Review(NamedTuple):
     rating: float
     time: int
     content: bytes
-    texts: tuple[str, str]
+    texts: tuple[str, ...]
 
 
 def _review(row: Row, known: ReviewFormat, notes: Counter[str]) -> _Review:
     user, item, rating = row.id(known.user), row.id(known.item), _rating(row, known)
     time = read_moment(row, known.time, notes, milliseconds=known.milliseconds)
-    texts = row.text(known.review), row.text(known.headline)
+    texts = tuple(map(row.text, known.texts))
     return _Review(user, item, rating, time, row.content, texts)
 
 

@@ -277,7 +277,7 @@ def _values(tables: Tables, table: str, name: str, kind: str) -> list[str]:
 def _categories(tables: Tables, table: str, name: str) -> list[str]:
     """The category of every row, "" where unknown."""
     entries = tables.vocabulary(str(tables.column(table, name)["vocabulary"]))
-    texts = ["" if entry.startswith("<") else entry for entry in entries]
+    texts = ["" if entry[:1] + entry[-1:] == "<>" else entry for entry in entries]  # as <unknown>
     return [texts[code] for code in tables.scalar(table, name).tolist()]
 
 

@@ -18,6 +18,7 @@ from legos.data.items import Interactions as Split
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.systems.recsysllm.catalogue import Catalogue
 from process.amazon.__main__ import build_parser, main
 from process.amazon.assemble import Options, read_amazon, read_cllm4rec, read_prepared
 from process.command import run_cli
@@ -144,7 +145,9 @@ def test_without_ratings_and_reviews_there_is_no_such_table(tmp_path: Path) -> N
 
 
 def test_raw_releases_and_prepared_sets_give_the_same_tables(tmp_path: Path) -> None:
-    reviews = write_json_lines(tmp_path / "r.json.gz", (review_2014(*row) for row in TINY))
+    nameless = {"reviewerName": "Amazon Customer"}
+    rows = (review_2014(*row, **nameless) for row in TINY)
+    reviews = write_json_lines(tmp_path / "r.json.gz", rows)
     metadata = write_lines(
         tmp_path / "m.json.gz",
         (
@@ -158,6 +161,26 @@ def test_raw_releases_and_prepared_sets_give_the_same_tables(tmp_path: Path) -> 
     folder = write_prepared(tmp_path / "raw")
     given = write(read_prepared(folder, name="t", options=options()), tmp_path / "b")
     assert ours.fingerprint == given.fingerprint
+
+
+def test_a_user_is_called_what_they_signed_with_last(tmp_path: Path) -> None:
+    signed = ["Ann B.", "<3 Ann", "", "kindle customer"]
+    rows = [
+        review_2014("u1", "abcd"[at], 5.0, 10**9 + at, reviewerName=name)
+        for at, name in enumerate(signed)
+    ]
+    rows += [review_2014("u2", item, 4.0, 10**9, reviewerName=None) for item in "efghi"]
+    del rows[-1]["reviewerName"]
+    found = []
+    for at, order in enumerate((rows, rows[::-1])):
+        path = write_json_lines(tmp_path / f"{at}.json", order)
+        tables = write(read_amazon([path], [], name="t", options=options()), tmp_path / f"t{at}")
+        names = np.array(tables.vocabulary("user_name"))[tables.scalar("users", "user_name")]
+        found.append(dict(zip(tables.vocabulary("user_id"), names.tolist(), strict=True)))
+        assert "user_name" not in tables.manifest["tables"]["reviews"]
+    assert found == [{"u1": "<3 Ann", "u2": "<unknown>"}] * 2
+    catalogue = Catalogue.from_tables(tables, item_text="id")
+    assert [catalogue.user_name(at)[0].text for at in (0, 1)] == ["<3 Ann", "user_1"]
 
 
 def test_the_seed_decides_the_candidates_and_nothing_else_does(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ PLAIN = {
     "time": st.integers(1_000_000_000, 1_400_000_000),
     "review": st.text(max_size=9) | st.sampled_from(["a  b", " a", "a ", "<b>so</b>", "x &amp; y"]),
     "headline": st.text(max_size=3),
+    "user_name": st.sampled_from(["Ann", 'J. "JJ" Doe', ""]),
 }
 ODD = {
     "user": st.sampled_from(["", " ", "\t", 7, 7.0, 7.5, True, None, ["u"]]),
@@ -34,6 +35,7 @@ ODD = {
         None, 3, True, ["two", "  parts"], ["x", True], "half \ud83d", "\x00", "&lt;br /&gt;", {},
     ]),
     "headline": st.sampled_from([None, "  ", "a\u2028b", "\u00a0", 1.5]),
+    "user_name": st.sampled_from([None, 7, ["Ann"], " Ann\n B "]),
 }  # fmt: skip
 BROKEN = (b"", b" \t", b"[1]", b"{broken", b'"text"', b"\xff", b"{}", b'{"a": "\xff"}')
 
@@ -88,4 +90,4 @@ def test_a_plain_line_is_not_read_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     content = "\n".join(map(json.dumps, rows)).encode()
     (found, texts), _ = parse_reviews(Lines(Path("r.json"), 1, content), FORMATS[0])
     assert list(found.time) == list(range(200))
-    assert texts.content.startswith(b"u0 on a.about au1 on a.")
+    assert texts.content.startswith(b"u0 on a.about aJu1 on a.")
