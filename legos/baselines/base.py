@@ -7,8 +7,8 @@ or with settings; :mod:`legos.evaluation.baselines` measures it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Annotated, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -23,6 +23,8 @@ ORACLE = "oracle"
 
 HistoryScores = Callable[[sparse.csr_matrix], np.ndarray]
 """Histories ``(n, all items)`` float32 whose rows sum to 1 -> scores ``(n, len(data.items))``."""
+Arrays = Mapping[str, Any]
+"""What a baseline has learned, by name: numpy arrays and scipy's csr matrices, nothing else."""
 PageScores = Callable[[np.ndarray], np.ndarray]
 """Rows of ``data.histories`` ``(s,)`` -> scores ``(s, len(data.items))``."""
 
@@ -74,11 +76,47 @@ class Baseline(ABC, Generic[Own]):
 
 
 class HistoryBaseline(Baseline[Own]):
-    """A baseline that scores items for a history and need not know the user."""
+    """A baseline that scores items for a history and need not know the user.
+
+    What it learns are plain arrays, so that it can be saved, and scores follow from them alone.
+    """
 
     @abstractmethod
+    def learn(self, data: FitData) -> Arrays:
+        """What the training split teaches about ``data.items``."""
+
+    @abstractmethod
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """What scores the items that :meth:`learn` was asked about."""
+
+    def stages(self, data: FitData, begun: Arrays | None = None, done: int = 0) -> Iterator[Arrays]:
+        """Learn step by step; the last arrays are those of :meth:`learn`.
+
+        A method that takes minutes has several stages, so that a killed run goes on after the last
+        one that it saved.
+
+        Args:
+            data: the training split.
+            begun: what an earlier call gave after ``done`` stages; None: nothing is done.
+            done: stages that need no second time.
+        """
+        del begun
+        if not done:
+            yield self.learn(data)
+
     def fit(self, data: FitData) -> HistoryScores:
-        """Fit to the training split; returns what scores ``data.items``."""
+        """Learn from the training split; returns what scores ``data.items``."""
+        return self.scorer(self.learn(data))
+
+    def item_vectors(self, learned: Arrays) -> np.ndarray | None:
+        """``(all items, D)`` float32 whose products with readers are scores; None: none are."""
+        del learned
+        return None
+
+    def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray | None:
+        """``(n, D)`` float32 of histories as :data:`HistoryScores` takes them; None: none."""
+        del learned, histories
+        return None
 
     def pair_scores(self, data: BaselineData) -> np.ndarray:
         """Scores of the candidates by their impression's history."""

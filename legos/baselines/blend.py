@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import BaselineData, FitData
 from legos.baselines.item_knn import ItemKNN, ItemKNNConfig
 from legos.baselines.text_cosine import TextCosine, TextCosineConfig
@@ -27,20 +27,30 @@ class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
 
     def __init__(self, settings: ItemKNNTextCosineConfig) -> None:
         super().__init__(settings)
-        self._parts = (ItemKNN(ItemKNNConfig()), TextCosine(TextCosineConfig()))
+        self._parts: tuple[HistoryBaseline[Any], ...] = (
+            ItemKNN(ItemKNNConfig()),
+            TextCosine(TextCosineConfig()),
+        )
 
-    def fit(self, data: FitData) -> HistoryScores:
-        """Fit both."""
-        parts = [part.fit(data) for part in self._parts]
+    def learn(self, data: FitData) -> Arrays:
+        """What both learn, each under its name."""
+        return {
+            f"{part.settings.name}.{name}": array
+            for part in self._parts
+            for name, array in part.learn(data).items()
+        }
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Both, each standardised."""
+        parts = []
+        for part in self._parts:
+            own = f"{part.settings.name}."
+            arrays = {key.removeprefix(own): learned[key] for key in learned if key.startswith(own)}
+            parts.append(part.scorer(arrays))
 
         def scores(histories: sparse.csr_matrix) -> np.ndarray:
-            total = np.zeros((histories.shape[0], len(data.items)))
-            for part in parts:
-                values = part(histories)
-                deviation = values.std(1, keepdims=True)
-                total += (values - values.mean(1, keepdims=True)) / np.where(
-                    deviation > 0, deviation, 1
-                )
+            first, second = (_standard(part(histories)) for part in parts)
+            total: np.ndarray = first + second
             return total
 
         return scores
@@ -50,6 +60,15 @@ class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
         first, second = (_standardise(part.pair_scores(data), data) for part in self._parts)
         total: np.ndarray = first + second
         return total
+
+
+def _standard(scores: np.ndarray) -> np.ndarray:
+    """Rows of mean 0 and deviation 1; of equal scores 0."""
+    deviation = scores.std(1, keepdims=True)
+    scaled: np.ndarray = (scores - scores.mean(1, keepdims=True)) / np.where(
+        deviation > 0, deviation, 1
+    )
+    return scaled
 
 
 def _standardise(scores: np.ndarray, data: BaselineData) -> np.ndarray:

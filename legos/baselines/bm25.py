@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
 from legos.errors import DataError
 from legos.registry import BaselineConfig, baselines
@@ -41,7 +41,7 @@ class BM25(HistoryBaseline[BM25Config]):
 
     title = "BM25"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Count the words of all items' texts.
 
         Raises:
@@ -51,9 +51,14 @@ class BM25(HistoryBaseline[BM25Config]):
         if not fields:
             raise DataError(f"{data.tables.folder}: the items have no text field to compare")
         counts = word_counts(data.tables.joined_texts(fields))
+        weights = bm25_weights(counts, self.settings.k1, self.settings.b)
+        return {"counts": counts, "weights": weights[data.items]}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Sums over the words of a history."""
+        counts, weights = learned["counts"], learned["weights"].T.tocsr()
         having = np.bincount(counts.indices, minlength=counts.shape[1])
         common = having > _COMMON * counts.shape[0]
-        weights = bm25_weights(counts, self.settings.k1, self.settings.b)[data.items].T.tocsr()
         dense, rare = weights[common].toarray(), weights[~common]
         common_counts, rare_counts = counts[:, common], counts[:, ~common]
 

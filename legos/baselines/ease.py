@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
 
-from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores, MatrixConfig
 from legos.baselines.data import FitData
 from legos.baselines.neighbours import pages, strongest_others
 from legos.errors import DataError
@@ -40,7 +40,7 @@ class EASE(HistoryBaseline[EASEConfig]):
 
     title = "EASE"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Solve for the weights.
 
         Raises:
@@ -51,27 +51,32 @@ class EASE(HistoryBaseline[EASEConfig]):
         reads = data.reads[:, known].tocsr()
         if settings.neighbours is not None:
             found = local_weights(reads, settings.l2, settings.neighbours)
-            return weighted_sums(found, known, data)
+            return {"weights": found, "known": known, "items": data.items}
         size = 4 * len(known) ** 2
         what = f"a matrix of {len(known):,} x {len(known):,} items"
         settings.refuse_larger(size, what, "neighbours: 100")
-        return weighted_sums(closed_form(gram(reads), settings.l2), known, data)
+        weights = closed_form(gram(reads), settings.l2)
+        return {"weights": weights, "known": known, "items": data.items}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Sums of weights."""
+        return weighted_sums(learned["weights"], learned["known"], learned["items"])
 
 
 def weighted_sums(
-    weights: np.ndarray | sparse.csr_matrix, known: np.ndarray, data: FitData
+    weights: np.ndarray | sparse.csr_matrix, known: np.ndarray, items: np.ndarray
 ) -> HistoryScores:
     """Sums of the weights of a history's items, each counted once.
 
     Args:
         weights: from items to items, both of ``known``.
         known: ``(n,)`` the numbers of these items, ascending.
-        data: whose items are scored.
+        items: ``(m,)`` those that are scored, ascending.
     """
-    _, from_known, to_items = np.intersect1d(known, data.items, return_indices=True)
+    _, from_known, to_items = np.intersect1d(known, items, return_indices=True)
 
     def scores(histories: sparse.csr_matrix) -> np.ndarray:
-        found = np.zeros((histories.shape[0], len(data.items)), np.float32)
+        found = np.zeros((histories.shape[0], len(items)), np.float32)
         product = histories[:, known].sign() @ weights
         dense = product.toarray() if sparse.issparse(product) else product
         found[:, to_items] = dense[:, from_known]

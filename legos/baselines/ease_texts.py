@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores, MatrixConfig
 from legos.baselines.data import FitData
 from legos.baselines.ease import closed_form, gram, weighted_sums
 from legos.baselines.neighbours import pages
@@ -37,7 +37,7 @@ class EASETexts(HistoryBaseline[EASETextsConfig]):
 
     title = "EASE with texts"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Solve for the weights.
 
         Raises:
@@ -53,4 +53,9 @@ class EASETexts(HistoryBaseline[EASETextsConfig]):
             cosines = vectors[part] @ vectors.T
             dense = cosines.toarray() if sparse.issparse(cosines) else cosines
             product[part] += np.float32(settings.text_weight) * dense
-        return weighted_sums(closed_form(product, settings.l2), np.arange(count), data)
+        return {"weights": closed_form(product, settings.l2), "items": data.items}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Sums of weights."""
+        weights = learned["weights"]
+        return weighted_sums(weights, np.arange(len(weights)), learned["items"])

@@ -10,6 +10,7 @@ in turn, exactly; a history is scored by the vector that solves for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
 from legos.registry import BaselineConfig, baselines
 from legos.settings import Count, NotNegative, Positive, Seed
@@ -39,8 +40,8 @@ class IALSConfig(BaselineConfig):
     """Power of a row's weight in the norms (the paper's nu): 1 regularises by frequency."""
     deviation: Positive = 0.1
     """Of the first vectors, divided by the root of their width (the paper)."""
-    seed: Seed = 1
-    """Of the first vectors."""
+    seed: Seed | None = None
+    """Of the first vectors; null: 1, or `exp.train.seed` where it is the model itself."""
 
 
 @baselines.register(IALSConfig)
@@ -49,32 +50,61 @@ class IALS(HistoryBaseline[IALSConfig]):
 
     title = "iALS"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Solve for users and items in turn."""
+        *_, learned = self.stages(data)
+        return learned
+
+    def stages(self, data: FitData, begun: Arrays | None = None, done: int = 0) -> Iterator[Arrays]:
+        """The vectors after each iteration."""
         known = np.flatnonzero(data.popularity)
         readers = np.diff(data.reads.indptr) > 0
         reads = data.reads[readers][:, known].tocsr()
-        items = self.item_vectors(reads)
-        shown = torch.zeros(data.reads.shape[1], items.shape[1])
-        shown[torch.from_numpy(known)] = items
-        shown = shown[torch.from_numpy(data.items)]
+        first = None if begun is None else torch.from_numpy(begun["vectors"][known])
+        for items in self.iterations(reads, first, self.settings.iterations - done):
+            vectors = np.zeros((data.reads.shape[1], self.settings.factors), np.float32)
+            vectors[known] = items.numpy()
+            yield {"vectors": vectors, "known": known, "items": data.items}
 
-        def scores(histories: sparse.csr_matrix) -> np.ndarray:
-            users = self.solved(histories[:, known].sign(), items)
-            found: np.ndarray = (users @ shown.T).numpy()
-            return found
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Products of a history's solution with the vectors of items."""
+        shown = learned["vectors"][learned["items"]]
+        return lambda histories: self.reader_vectors(learned, histories) @ shown.T
 
-        return scores
+    def item_vectors(self, learned: Arrays) -> np.ndarray:
+        """Those of all items; of one that nobody read zeros."""
+        vectors: np.ndarray = learned["vectors"]
+        return vectors
 
-    def item_vectors(self, reads: sparse.csr_matrix, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``(items, factors)`` after all iterations, for ``reads`` ``(users, items)``."""
-        settings, by_item = self.settings, reads.T.tocsr()
-        generator = torch.Generator().manual_seed(settings.seed)
-        items = torch.randn(reads.shape[1], settings.factors, generator=generator, dtype=dtype)
-        items *= settings.deviation / settings.factors**0.5
-        for _ in range(settings.iterations):
+    def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray:
+        """The solution of each history."""
+        known = learned["known"]
+        items = torch.from_numpy(learned["vectors"][known])
+        found: np.ndarray = self.solved(histories[:, known].sign(), items).numpy()
+        return found
+
+    def first_vectors(self, items: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``(items, factors)`` at random."""
+        settings = self.settings
+        generator = torch.Generator().manual_seed(1 if settings.seed is None else settings.seed)
+        found = torch.randn(items, settings.factors, generator=generator, dtype=dtype)
+        return found.mul_(settings.deviation / settings.factors**0.5)
+
+    def iterations(
+        self, reads: sparse.csr_matrix, items: Tensor | None, count: int
+    ) -> Iterator[Tensor]:
+        """``(items, factors)`` after each of ``count`` iterations.
+
+        Args:
+            reads: ``(users, items)`` of 0 and 1; nobody and nothing without any.
+            items: vectors to begin with; None: those at random.
+            count: of iterations.
+        """
+        by_item = reads.T.tocsr()
+        items = self.first_vectors(reads.shape[1]) if items is None else items
+        for _ in range(count):
             items = self.solved(by_item, self.solved(reads, items))
-        return items
+            yield items
 
     def solved(self, reads: sparse.csr_matrix, others: Tensor) -> Tensor:
         """The best vector of each row.

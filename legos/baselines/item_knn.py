@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores, MatrixConfig
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores, MatrixConfig
 from legos.baselines.data import FitData
 from legos.baselines.neighbours import in_pages, product_bytes
 from legos.registry import baselines
@@ -40,7 +40,7 @@ class ItemKNN(HistoryBaseline[ItemKNNConfig]):
 
     title = "item-kNN"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Compare items.
 
         Raises:
@@ -63,7 +63,12 @@ class ItemKNN(HistoryBaseline[ItemKNNConfig]):
                 found = found.multiply(together).tocsr()
             return found
 
-        similar = in_pages(len(data.items), page, settings.k).T.tocsr()  # (all items, items)
+        similar = in_pages(len(data.items), page, settings.k)
+        return {"similar": similar.T.tocsr()}  # (all items, items)
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Mean similarity to a history's items."""
+        similar = learned["similar"]
         return lambda histories: (histories @ similar).toarray()
 
     def _weighted(self, data: FitData) -> sparse.csr_matrix:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
 from legos.registry import BaselineConfig, baselines
 
@@ -22,9 +22,13 @@ class Popularity(HistoryBaseline[PopularityConfig]):
 
     title = "popularity"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Count readers."""
-        return same_for_all(data.popularity[data.items])
+        return {"popularity": data.popularity[data.items]}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """The counts."""
+        return same_for_all(learned["popularity"])
 
 
 def same_for_all(scores: np.ndarray) -> HistoryScores:

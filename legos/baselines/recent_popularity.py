@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
 from legos.baselines.popularity import same_for_all
 from legos.errors import DataError
@@ -34,7 +34,7 @@ class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
 
     title = "recent popularity"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Count clicks of known time.
 
         Raises:
@@ -49,4 +49,8 @@ class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
         age = (times[counted].max() - times[counted]) / (_DAY * self.settings.half_life)
         clicks = shown.values.numpy()[counted]
         weight = np.bincount(clicks, 0.5**age, tables.num_items)
-        return same_for_all(weight[data.items])
+        return {"popularity": weight[data.items].astype(np.float32)}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """The weights."""
+        return same_for_all(learned["popularity"])

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
 from legos.baselines.neighbours import strongest_others
 from legos.registry import BaselineConfig, baselines
@@ -35,14 +35,19 @@ class RP3Beta(HistoryBaseline[RP3BetaConfig]):
 
     title = "RP3beta"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Walk from every item."""
         alpha, reads = self.settings.alpha, data.reads
         to_reader = (_powered(data.popularity, -alpha) @ reads.T).tocsr()
         to_item = _powered(np.diff(reads.indptr), -alpha) @ reads
         to_item = (to_item @ _powered(data.popularity, -self.settings.beta)).tocsr()
 
-        steps = strongest_others(to_reader, to_item, self.settings.k)[:, data.items].tocsr()
+        steps = strongest_others(to_reader, to_item, self.settings.k)[:, data.items]
+        return {"steps": steps.tocsr()}  # (all items, items)
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Where walks from a history's items end."""
+        steps = learned["steps"]
         return lambda histories: (histories @ steps).toarray()
 
 

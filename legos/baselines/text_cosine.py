@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from scipy import sparse
 
-from legos.baselines.base import HistoryBaseline, HistoryScores
+from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData, unit_words
 from legos.data.tables import Tables
 from legos.errors import DataError
@@ -35,19 +36,35 @@ class TextCosine(HistoryBaseline[TextCosineConfig]):
 
     title = "text cosine"
 
-    def fit(self, data: FitData) -> HistoryScores:
+    def learn(self, data: FitData) -> Arrays:
         """Read the vectors.
 
         Raises:
             DataError: the items have no text.
         """
+        return {"vectors": text_vectors_of(data), "items": data.items}
+
+    def scorer(self, learned: Arrays) -> HistoryScores:
+        """Cosines."""
         from legos.lm.states import unit_rows
 
-        vectors = text_vectors_of(data)
-        shown = vectors[data.items].T
+        vectors = learned["vectors"]
+        shown = vectors[learned["items"]].T
         if isinstance(vectors, sparse.csr_matrix):
             return lambda histories: (unit_words(histories @ vectors) @ shown).toarray()
         return lambda histories: unit_rows(histories @ vectors) @ shown
+
+    def item_vectors(self, learned: Arrays) -> np.ndarray | None:
+        """Of a language model; words have axes of their own and are none."""
+        vectors: Any = learned["vectors"]
+        return None if sparse.issparse(vectors) else vectors
+
+    def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray | None:
+        """Means of a history's vectors, of length 1."""
+        from legos.lm.states import unit_rows
+
+        vectors = self.item_vectors(learned)
+        return None if vectors is None else unit_rows(histories @ vectors)
 
 
 def text_vectors_of(data: FitData) -> Any:

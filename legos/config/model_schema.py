@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos import plugins
-from legos.config.train_schema import TrainConfig
+from legos.config.train_schema import GRADIENTS, TrainConfig
 from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
@@ -234,6 +234,9 @@ class SystemModel(Settings):
     """Dotted keys under which finished runs and YAMLs from before say a setting, sections for all
     below them, and the keys that took their place. Run ids have the former ones."""
 
+    by_gradients: ClassVar[bool] = True
+    """Whether it is trained by gradient steps, so that settings of an optimizer are read."""
+
     system: str = "bricks"
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
     name: Annotated[Name, NOTHING]
@@ -263,6 +266,11 @@ class SystemModel(Settings):
     def needs(self) -> frozenset[str]:
         """What it has that settings are read for (:class:`legos.settings.AskedFor`)."""
         return frozenset()
+
+    @property
+    def read_for(self) -> frozenset[str]:
+        """All that settings may be read for: what it needs, and its gradient steps."""
+        return self.needs | GRADIENTS if self.by_gradients else self.needs
 
     @property
     def leaves_out_valid(self) -> bool:

@@ -45,7 +45,7 @@ def unread_keys(config: RunConfig) -> dict[str, str]:
     return {
         key: instead
         for prefix in ("exp", "embed", "model")
-        for key, instead in unread_settings(getattr(config, prefix), prefix, config.model.needs)
+        for key, instead in unread_settings(getattr(config, prefix), prefix, config.model.read_for)
     }
 
 

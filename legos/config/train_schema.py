@@ -26,6 +26,9 @@ from legos.settings import (
 MetricName = Annotated[str, AfterValidator(lambda name: parse_metric(name).name)]
 LATER = WEIGHTS.from_phase("finetuning")
 """Runs that differ in it alone share their pretraining (``legos.systems.cllm4rec.pretrained``)."""
+GRADIENTS = frozenset({"gradients"})
+"""What every model has that is trained step by step."""
+_STEPWISE = AskedFor(GRADIENTS)
 _CLICKS = AskedFor(frozenset({"clicks"}))
 _PROMPTS = AskedFor(frozenset({"prompts"}))
 _STEPS = {
@@ -115,10 +118,10 @@ class TrainConfig(Settings):
     than `history_length`, a row may read less: the newest half of that at least."""
     negatives: Annotated[NegativesConfig, _WITH_CANDIDATES, _CLICKS] = NegativesConfig()
     """Items a click is trained against."""
-    optimizer: Literal["adam", "adamw", "lazy_adam"] = "adam"
+    optimizer: Annotated[Literal["adam", "adamw", "lazy_adam"], _STEPWISE] = "adam"
     """AdamW's decay is decoupled from the gradient. `lazy_adam`, for bricks: of tables of ids only
     the rows that a step reads change, so that a step does not take longer with more items."""
-    lr: LearningRate = 1e-3
+    lr: Annotated[LearningRate, _STEPWISE] = 1e-3
     """Peak learning rate of everything that has none of its own below."""
     item_lr: Annotated[
         LearningRate | None,
@@ -132,18 +135,18 @@ class TrainConfig(Settings):
     """Of what learns of a system's language model, adapters or all of it; null: lr."""
     soft_tokens_lr: Annotated[LearningRate | None, AskedFor(frozenset({"soft_tokens"}))] = None
     """Of a system's own tokens and positions in its language model; null: lr."""
-    weight_decay: NotNegative = 0.0
+    weight_decay: Annotated[NotNegative, _STEPWISE] = 0.0
     """On matrices; biases and gains do not decay."""
-    warmup: Fraction = 0.0
+    warmup: Annotated[Fraction, _STEPWISE] = 0.0
     """Fraction of all steps over which the learning rate rises from 0; with stages of those before
     finetuning, and again of finetuning's."""
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Annotated[Literal["constant", "linear"], _STEPWISE] = "constant"
     """After the warm-up: stay, or fall to 0 at the last of these steps."""
-    clip: Positive | None = None
+    clip: Annotated[Positive | None, _STEPWISE] = None
     """Largest global gradient norm; null: no clipping."""
-    batch_size: Annotated[Count, LessMemory(2)] = 64
+    batch_size: Annotated[Count, LessMemory(2), _STEPWISE] = 64
     """Clicks, users, texts or prompts a micro-batch, shared by all processes."""
-    acc_batch: Count = 1
+    acc_batch: Annotated[Count, _STEPWISE] = 1
     """Micro-batches a step, in all systems; exact: as one batch that many times as large."""
     item_page_size: Annotated[Natural, _CLICKS] = 0
     """Items encoded at once in training; 0: all. Exact: gradients are cached at the item vectors
@@ -163,7 +166,7 @@ class TrainConfig(Settings):
     batch_tokens: Annotated[Count, _PROMPTS, LessMemory(1)] = 8192
     """Tokens of prompts read at once; more are read in turn. Changes memory, and results only by
     rounding and by dropout."""
-    patience: Annotated[Natural, WEIGHTS.from_phase("validation")] = 2
+    patience: Annotated[Natural, WEIGHTS.from_phase("validation"), _STEPWISE] = 2
     """Epochs without improvement before training stops; 0: never."""
     metric: Annotated[MetricName, WEIGHTS.from_phase("validation")] = "GAUC"
     """Early stopping and the best checkpoint go by it, on the valid split; it may be a sum, as
@@ -172,5 +175,5 @@ class TrainConfig(Settings):
     """Of initial weights, order, negatives and dropout."""
     checkpoint_minutes: Annotated[Positive, NOTHING] = 10.0
     """Save `last` at least so often within an epoch."""
-    checkpoint_steps: Annotated[Natural, NOTHING] = 0
+    checkpoint_steps: Annotated[Natural, NOTHING, _STEPWISE] = 0
     """Save `last` every so many steps, too; 0: by time alone."""

@@ -80,8 +80,9 @@ def share_texts(
     """Encode with all processes what the baselines of the first one will compare."""
     missing = missing_baselines(config, tables, known, kept)
     shared = accelerator.num_processes > 1 and _compare_texts(missing)
-    if shared and text_source(config, tables) == "model":
-        item_vectors(tables, config.exp.evaluate.text_model, Sharing.between(accelerator))
+    text_model = config.exp.evaluate.text_model
+    if shared and text_source(config, tables, text_model) == "model":
+        item_vectors(tables, text_model, Sharing.between(accelerator))
 
 
 def measure_baselines(
@@ -121,7 +122,9 @@ def _measured(
         train=config.data.splits.train,
         history_length=config.data.history_length,
         text_model=evaluate.text_model,
-        own_vectors=own_text_vectors(workplace) if _compare_texts(asked) else None,
+        own_vectors=own_text_vectors(workplace, evaluate.text_model)
+        if _compare_texts(asked)
+        else None,
         catalogue=workplace.tables.offered.numpy() if ranks_all else None,
     )
     ranking = ranking_of(workplace, interactions) if ranks_all else None
@@ -147,15 +150,20 @@ def possible_baselines(config: RunConfig, tables: Tables, split: str) -> list[Ba
     The oracle knows the candidates that were shown, and nothing of other items; a text baseline
     needs items with texts, one of recency times of clicks.
     """
+    has = what_data_have(tables, config.data.splits.train)
+    if config.exp.evaluate.ranking == "shown" and tables.has(split, ORACLE):
+        has.add("oracle")
+    return [each for each in config.exp.baselines if each.needs <= has]
+
+
+def what_data_have(tables: Tables, train: str) -> set[Need]:
+    """What a baseline may need of the items and of the training split."""
     has: set[Need] = set()
     if tables.text_fields:
         has |= {"texts", "text_vectors"}
-    if config.exp.evaluate.ranking == "shown" and tables.has(split, ORACLE):
-        has.add("oracle")
-    train = config.data.splits.train
     if tables.has(train, "time") and bool((tables.scalar(train, "time") >= 0).any()):
         has.add("times")
-    return [each for each in config.exp.baselines if each.needs <= has]
+    return has
 
 
 def _compare_texts(baselines: Sequence[BaselineConfig]) -> bool:

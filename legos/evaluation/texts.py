@@ -17,6 +17,7 @@ from legos.data.ragged import Ragged
 from legos.data.tables import Columns, Tables
 from legos.data.vector_files import read_item_vectors
 from legos.item.text_vectors import TextVectorsConfig
+from legos.lm.settings import LanguageModelSource
 from legos.lm.states import FINAL, unit_rows
 from legos.registry import bricks_in
 from legos.workplace.workplace import Workplace
@@ -26,16 +27,18 @@ TextVectors: TypeAlias = Any
 """A numpy array or scipy's csr matrix ``(items, E)``, rows of length 1, zeros without a word."""
 
 
-def text_source(config: RunConfig, tables: Tables) -> Source:
+def text_source(
+    config: RunConfig, tables: Tables, text_model: LanguageModelSource | None
+) -> Source:
     """Where the vectors of the baselines that compare texts come from.
 
-    ``model``: the language model of ``exp.evaluate.text_model``, or else MiniLM. Without one that
-    is named, a run's own count before it. ``states``: those that item encoder ``text_vectors``
+    ``model``: the language model that is named, or else MiniLM. Without one that is named, a run's
+    own count before it. ``states``: those that item encoder ``text_vectors``
     reads; ``given``: the file of ``embed.item_vectors``; ``tokens``: pretrained token vectors other
     than MiniLM's. ``words``: the tables' own tokens, where MiniLM does not know the texts.
     """
     model, embed = config.model, config.embed
-    if config.exp.evaluate.text_model is not None:
+    if text_model is not None:
         return "model"
     if isinstance(model, ModelConfig):
         if any(isinstance(brick, TextVectorsConfig) for _, brick in bricks_in(model)):
@@ -48,10 +51,12 @@ def text_source(config: RunConfig, tables: Tables) -> Source:
     return "model" if minilm_knows(Columns(tables.folder, tables.manifest)) else "words"
 
 
-def own_text_vectors(workplace: Workplace) -> TextVectors | None:
+def own_text_vectors(
+    workplace: Workplace, text_model: LanguageModelSource | None
+) -> TextVectors | None:
     """Those of the run itself; None where a language model reads the texts for the baselines."""
     config, tables = workplace.config, workplace.tables
-    source = text_source(config, tables)
+    source = text_source(config, tables, text_model)
     if source == "states" and FINAL in workplace.store.language:
         states = workplace.store.language[FINAL]
         found = states.select(torch.arange(tables.num_items)).values.float()

@@ -153,8 +153,8 @@ def train_model(workplace: Workplace, folder: RunFolder, tracker: Tracker) -> di
     accelerator = workplace.accelerator
     reset_peak_memory(accelerator.device)
     system = open_system(workplace, tracker.say)
-    results = describe(workplace, folder, system)
     training = system.train(folder, tracker)
+    results = describe(workplace, folder, system)  # a method that is fitted has its numbers now
     results["training"] = {**training, "peak_memory_mb": peak_memory_mb(accelerator.device)}
     if accelerator.is_main_process:
         folder.write_results(results)

@@ -8,5 +8,6 @@ the system, its torch code when a run needs it.
 SYSTEMS = {
     "bricks": "legos.systems.bricks",
     "cllm4rec": "legos.systems.cllm4rec.settings",
+    "fitted": "legos.systems.fitted.settings",
     "recsysllm": "legos.systems.recsysllm.settings",
 }

@@ -241,7 +241,7 @@ def memory_settings(exp: ExpConfig, models: tuple[SystemModel, ...]) -> list[str
 
 def _of_model(exp: ExpConfig, model: SystemModel) -> list[str]:
     if not isinstance(model, ModelConfig):
-        unread = dict(unread_settings(exp, "exp", model.needs))
+        unread = dict(unread_settings(exp, "exp", model.read_for))
         known = [*marked(exp, "exp", LessMemory), *marked(model, "model", LessMemory)]
         own = []
         for key, section, _ in sorted(known, key=lambda each: each[2].turn):

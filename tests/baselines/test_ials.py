@@ -44,8 +44,9 @@ def test_the_loss_falls_with_every_iteration() -> None:
     matrix = sparse.csr_matrix(reads)
     losses = []
     for iterations in (1, 2, 3, 6):
-        method = IALS(SETTINGS.model_copy(update={"iterations": iterations}))
-        items = method.item_vectors(matrix, torch.float64)
+        method = IALS(SETTINGS)
+        first = method.first_vectors(matrix.shape[1], torch.float64)
+        *_, items = method.iterations(matrix, first, iterations)
         users = method.solved(matrix, items)
         losses.append(loss(reads, users.numpy(), items.numpy()))
     assert losses == sorted(losses, reverse=True)
@@ -57,7 +58,9 @@ def test_a_history_is_scored_by_its_own_solution() -> None:
     known = reads.any(0)
     method = IALS(SETTINGS)
     scores = method.fit(fitted_to(reads))(as_shares(histories))
-    items = method.item_vectors(sparse.csr_matrix(reads[reads.any(1)][:, known])).double().numpy()
+    matrix = sparse.csr_matrix(reads[reads.any(1)][:, known])
+    *_, last = method.iterations(matrix, None, SETTINGS.iterations)
+    items = last.double().numpy()
     for history, found in zip(histories, scores, strict=True):
         read = items[history[known] > 0]
         weight = 0.05 * (len(read) + 0.2 * len(items)) ** 0.7
@@ -75,5 +78,5 @@ def test_batches_do_not_matter_and_a_seed_gives_the_same_bits(
     whole = IALS(SETTINGS).solved(reads, items)
     monkeypatch.setattr("legos.baselines.ials._NUMBERS_AT_ONCE", 60)
     assert torch.allclose(IALS(SETTINGS).solved(reads, items), whole)
-    again = [IALS(SETTINGS).item_vectors(reads) for _ in range(2)]
+    again = [[*IALS(SETTINGS).iterations(reads, None, 2)][-1] for _ in range(2)]
     assert torch.equal(*again)

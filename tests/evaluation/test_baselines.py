@@ -220,16 +220,14 @@ def test_text_cosine_reads_what_the_run_itself_reads(tables: Tables, tmp_path: P
             "embed": plain.embed.model_copy(update={"item_vectors": tmp_path / "vectors.npy"}),
         }
     )
-    assert text_source(fixed, tables) == "given"
+    assert text_source(fixed, tables, None) == "given"
     accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=False)
     workplace = Workplace.open(fixed, accelerator, tables)
-    assert np.allclose(own_text_vectors(workplace), unit_rows(vectors), atol=1e-6)
-    named = plain.exp.evaluate.model_copy(update={"text_model": MINILM})
-    exp = fixed.exp.model_copy(update={"evaluate": named})
-    assert text_source(fixed.model_copy(update={"exp": exp}), tables) == "model"
+    assert np.allclose(own_text_vectors(workplace, None), unit_rows(vectors), atol=1e-6)
+    assert text_source(fixed, tables, MINILM) == "model"
     glove = plain.embed.model_copy(update={"source": "text_file", "path": "glove.txt"})
-    assert text_source(plain.model_copy(update={"embed": glove}), tables) == "tokens"
-    assert text_source(plain, tables) == "model"  # its only tokenizer is plain words
+    assert text_source(plain.model_copy(update={"embed": glove}), tables, None) == "tokens"
+    assert text_source(plain, tables, None) == "model"  # its only tokenizer is plain words
 
 
 def test_texts_that_minilm_does_not_know_are_compared_by_words(
@@ -237,4 +235,4 @@ def test_texts_that_minilm_does_not_know_are_compared_by_words(
 ) -> None:
     tokenizers = {"words": {"source": "smollm2", "sha256": "0"}}
     other = Tables(tables.folder, {**tables.manifest, "tokenizers": tokenizers})
-    assert text_source(tiny_config(tables.folder, tmp_path), other) == "words"
+    assert text_source(tiny_config(tables.folder, tmp_path), other, None) == "words"

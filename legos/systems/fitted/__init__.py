@@ -1,0 +1,1 @@
+"""Baselines as models of their own: fitted without gradients, saved, measured, recommending."""
