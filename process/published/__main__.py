@@ -24,10 +24,12 @@ Make tables of a data set as it is published. Unpack it; the folder is recognise
 
   MovieLens     100K: u.data u.item [u.user]; 1M: ratings.dat movies.dat users.dat; 10M: ratings.dat
                 movies.dat [tags.dat]; 20M, 25M, 32M, latest: ratings.csv movies.csv [tags.csv]
+  RecBole       NAME.inter NAME.item [NAME.user], its atomic files
 
-Titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a number.
-Genres are a text. Users of 100K and 1M have age, gender, occupation and zip code as fields, which
-user encoder `profile` reads.
+MovieLens' titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a
+number, genres are a text. Users of 100K and 1M have age, gender, occupation and zip code as fields,
+which user encoder `profile` reads.
+RecBole's types become kinds: token a category, token_seq a text, float a number.
 
 Every rating is a click unless --min-rating says which are. Splits, negatives and data YAML are
 those of `legos table`.
@@ -88,14 +90,14 @@ def recognised(folder: Path, choices: Choices) -> Layout:
     Raises:
         DataError: no such folder, or none of the layouts.
     """
-    from process.published import movielens
+    from process.published import movielens, recbole
     from process.tsv import what_is_there
 
     if not folder.is_dir():
         is_file = folder.is_file()
         why = "a file; unpack it and give its folder" if is_file else "no such folder"
         raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
-    for find in (movielens.find,):
+    for find in (movielens.find, recbole.find):
         layout = find(folder, choices)
         if layout is not None:
             return layout
