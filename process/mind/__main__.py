@@ -21,6 +21,12 @@ layout of --raw (what the MIND archives unpack to; the files may be .gz):
   A news.tsv beside the folders serves all of them. A click_probability.tsv (impression id, TAB,
   one number a candidate) in a folder becomes the column `oracle`.
 
+variants:
+  --xmind xMIND/ron          the news in other languages, beside the English ones: fields title_ron,
+                             abstract_ron (files: xMIND/ron/xMINDsmall_train/news.tsv, _dev, _test:
+                             news id, title, abstract); several folders are several languages
+  --halves mind_imp_list.json  ONCE's MIND: dev is halved into valid and test by its list
+
 splits:
   dev is `test`; the last day of train is `valid`. Without dev (or --test) the last day of train is
   `test` and the day before it `valid`. Splits with a folder of their own need no times.
@@ -29,6 +35,9 @@ examples:
   python -m process.mind --raw data/raw/MINDsmall --output data/mind
   python -m process.mind --raw data/raw/MINDsmall --output data/mind \\
       --tokenizer bert=minilm --tokenizer words=words
+  python -m process.mind --raw data/raw/MINDsmall --xmind xMIND/ron xMIND/fin \\
+      --tokenizer llama=smollm2 --output data/xmind
+  python -m process.mind --raw MINDsmall --halves mind_imp_list.json --output data/once-mind
   python -m process.mind --train sample --unknown-candidates drop --output data/sample
   python -m process.mind --train books/train --valid books/valid --test books/test \\
       --split test_uniform=books/test_uniform --output data/books
@@ -69,6 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="candidates that are in no news.tsv: refuse, or leave out and count "
         "(default: %(default)s)",
     )
+    raw.add_argument(
+        "--xmind", type=Path, nargs="+", default=[], metavar="FOLDER",
+        help="a folder of xMIND for each language, named by it: xMIND/ron xMIND/cmn",
+    )  # fmt: skip
+    raw.add_argument(
+        "--halves", type=Path, metavar="FILE",
+        help="ONCE's list of impressions, mind_imp_list.json: dev is halved into valid and test",
+    )  # fmt: skip
     add_table_arguments(parser, default_name="mind")
     return parser
 
@@ -91,6 +108,8 @@ def main(args: argparse.Namespace) -> None:
         news=args.news,
         name=args.name,
         unknown_candidates=args.unknown_candidates,
+        translations=args.xmind,
+        halves=args.halves,
     )
     write_tables(raw, args.output, tokenizers, force=args.force, unitok=args.unitok)
 

@@ -329,7 +329,7 @@ def _read_file(path: Path, oddities: Counter[str]) -> pd.DataFrame:
         block = whole.without(_news_headers(whole))
         oddities["header lines of news.tsv (skipped)"] += len(whole) - len(block)
         _require_ids(block)
-        columns = {name: _texts(block.columns[name], oddities) for name in CONTENT}
+        columns = {name: clean_texts(block.columns[name], oddities) for name in CONTENT}
         frames.append(pd.DataFrame({"item_id": block.columns["news id"], **columns}, dtype=object))
         numbers.append(block.numbers)
     items = pd.concat(frames, ignore_index=True)
@@ -344,7 +344,7 @@ def _news_headers(block: Block) -> np.ndarray:
     return header_rows(block, "news id", _NEWS_ID_NAMES, "category", "categor")
 
 
-def _texts(texts: np.ndarray, oddities: Counter[str]) -> np.ndarray:
+def clean_texts(texts: np.ndarray, oddities: Counter[str]) -> np.ndarray:
     """``(n,)`` str objects without markup and without the quotes that a spreadsheet doubled."""
     found = np.empty(len(texts), dtype=object)
     for row, text in enumerate(texts):

@@ -24,7 +24,9 @@ from process.mind.behaviors import (
     read_behaviors,
     read_news,
 )
+from process.mind.halves import RULE, Halves, read_halves
 from process.mind.new_items import NAMES, read_new_items
+from process.mind.translations import translate
 from process.raw import TRAIN, Impressions, RawData
 from process.tsv import Block, find_file, read_blocks, require_file, what_is_there
 
@@ -77,6 +79,8 @@ def read_mind(
     name: str = "mind",
     layout: str = "mind",
     unknown_candidates: UnknownCandidates = "error",
+    translations: Sequence[Path] = (),
+    halves: Path | None = None,
 ) -> RawData:
     """Read a data set in MIND's layout.
 
@@ -94,6 +98,9 @@ def read_mind(
         name: name of the data set.
         layout: what the manifest calls the layout.
         unknown_candidates: ``error``, or ``drop``: leave out candidates that are in no news file.
+        translations: folders of xMIND, one a language (``process.mind.translations``).
+        halves: ONCE's list of impressions, which halves ``dev`` into ``valid`` and ``test``
+            (``process.mind.halves``); it takes the place of ``valid``.
 
     Raises:
         DataError: names the file and line, or the folder, and what was expected.
@@ -104,22 +111,25 @@ def read_mind(
     files = {split: require_file(folder, "behaviors.tsv") for split, folder in given.items()}
     news = list(news) or _find_news(given.values())
     items, oddities = read_news(news)
+    translated = translate(items, translations, oddities)
     splits, sources = _read_splits(files, items, unknown_candidates, oddities)
     _require_labels(splits)
+    if halves is not None:
+        splits |= _halved(splits, read_halves(halves), oddities)
     missing = [split for split in (VALID, TEST) if split not in splits]
     splits = _split_by_time(splits, missing)
-    rule = _describe_rule(missing)
+    rule = _describe_rule(missing) if halves is None else RULE
     users, impressions = _number_users(splits)
     return RawData(
         name=name,
         layout=layout,
-        items=items,
-        text_fields=TEXT_FIELDS,
+        items=translated.items,
+        text_fields=(*TEXT_FIELDS, *translated.fields),
         category_fields=CATEGORY_FIELDS,
         users=users,
         splits=impressions,
         split_rule=rule,
-        sources=[*news, *sources],
+        sources=[*news, *translated.paths, *sources, *([halves] if halves else [])],
         oddities=dict(oddities),
         settings={"unknown_candidates": unknown_candidates},
     )
@@ -248,6 +258,20 @@ def _require_labels(splits: Mapping[str, _Split]) -> None:
             f"{unlabelled.behaviors.path}: the candidates have labels, expected none in a "
             f"{UNLABELLED_TEST!r} split; name the split yourself with --split NAME=FOLDER"
         )
+
+
+def _halved(
+    splits: Mapping[str, _Split], halves: Halves, oddities: Counter[str]
+) -> dict[str, _Split]:
+    """Valid and test out of the impressions of dev."""
+    dev = splits.get(TEST)
+    if dev is None or VALID in splits:
+        raise DataError(
+            f"{halves.path}: halves dev into valid and test, so it needs dev and no --valid FOLDER"
+        )
+    ids = dev.behaviors.impression_id
+    is_valid = halves.in_first(ids, dev.behaviors.path, oddities)
+    return {VALID: dev.only(is_valid), TEST: dev.only(~is_valid)}
 
 
 def _split_by_time(splits: dict[str, _Split], missing: Sequence[str]) -> dict[str, _Split]:

@@ -40,14 +40,14 @@ def find(folder: Path, choices: Choices) -> Layout | None:
         raise DataError(f"{items}: no such file{what_is_there(folder)}")
     opened_items, of_items = _opened(items)
     item_key = _key(of_items, "item", items)
-    kinds, sources = _kinds(of_items, item_key), []
+    kinds, sources = _kinds(of_items, item_key), list[SeparatedLines]()
     user_key = _key(of_events, "user", found[0])
     if users.is_file():
         profile, of_users = _opened(users)
         sources.append(profile)
         user_key = _key(of_users, "user", users)
-        for option, names in _kinds(of_users, user_key).items():
-            kinds[option] = [*kinds.get(option, []), *names]
+        for option, fields in _kinds(of_users, user_key).items():
+            kinds[option] = [*kinds.get(option, []), *fields]
     asked = {"item": item_key, "user": user_key, **kinds}
     return Layout("recbole", [opened_items], [events], sources, asked)
 

@@ -21,7 +21,8 @@ KINDS: tuple[Kind, ...] = ("text", "category", "number", "list")
 STANDARD: Mapping[str, Sequence[str]] = {  # what a field is called -> what people call it
     "title": (
         "title", "name", "titel", "bezeichnung", "artikelname", "produktname", "product_name",
-        "movie_title", "item_name", "product_title", "标题", "名称", "商品名称", "商品标题", "产品名称",
+        "movie_title", "item_name", "product_title", "标题", "名称", "商品名称", "商品标题",
+        "产品名称",
     ),
     "description": (
         "description", "beschreibung", "desc", "produktbeschreibung", "描述", "商品描述",
