@@ -62,7 +62,7 @@ example:
   python -m process.item_vectors --tables data/mind --model /models/embeddinggemma-300m \
       --dimensions 256 --output gemma.safetensors
   python -m process.item_vectors --tables data/mind --model /models/multilingual-e5-small \
-      --prompt-name passage --output e5.safetensors
+      --prompt 'passage: ' --output e5.safetensors
   python -m process.item_vectors --tables data/mind --model /models/Qwen3-Embedding-0.6B \
       --prompt 'Instruct: Find news that the same reader likes\nQuery:' --output qwen.safetensors
   torchrun --nproc-per-node 4 -m process.item_vectors ...  (processes share the items)

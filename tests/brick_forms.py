@@ -20,7 +20,10 @@ _LOADING = (
     "prompts",
     "quantised",
     "attention",
+    "bidirectional",
 )  # of a language model: before bricks
+
+_OF_FILES = ("shipped",)  # of a folder of a sentence encoder: tests/workplace/test_shipped_brick.py
 
 
 def forms(registry: Registry) -> list[Any]:
@@ -101,7 +104,7 @@ def _choices(annotation: Any) -> list[Any]:
     if annotation is bool:
         return [False, True]
     if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
+        return [each for each in get_args(annotation) if each not in _OF_FILES]
     if isinstance(annotation, type) and issubclass(annotation, BrickConfig):
         registry = user_encoders if issubclass(annotation, UserEncoderConfig) else item_encoders
         names = [name for name in registry.names() if _plain(registry, name)]

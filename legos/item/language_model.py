@@ -8,7 +8,7 @@ linear layer to hidden_size and additive attention. With a BERT it is PLM-NR (Wu
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -23,6 +23,7 @@ from legos.lm.adapt import choose_trained
 from legos.lm.cut import cut_below, forward_above
 from legos.lm.load import LanguageModel
 from legos.lm.locate import packaged
+from legos.lm.sentence import SentenceHead, shipped_files
 from legos.lm.settings import (
     LARGEST_RANK,
     Alpha,
@@ -52,6 +53,12 @@ class LanguageModelSettings(LoadSettings, BrickConfig):
     """Of cached hidden states; null: that of the weights, so that nothing is lost."""
     prompts: bool = True
     """Read the prompts of the data YAML before an item and its fields."""
+    prompt_name: str | None = None
+    """A prompt of a sentence encoder, which stands before all of that; null: none."""
+    bidirectional: bool = False
+    """Let every token of a decoder read every other one, as LLM2Vec does."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"prompt_name", "bidirectional"})
 
     @property
     def stored_dtype(self) -> Dtype:
@@ -111,8 +118,9 @@ class LanguageModelConfig(TuningSettings, LanguageModelSettings):
     """Adapters count alpha / r times (128 in ONCE)."""
     lora_dropout: LoraDropout = 0.1
     """Rate on the adapters' input (0.1 in ONCE)."""
-    pooling: Literal["attention", "mean", "first", "last"] = "attention"
-    """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), or last one."""
+    pooling: Literal["attention", "mean", "first", "last", "shipped"] = "attention"
+    """Additive attention (ONCE), mean of tokens, first token (BERT's CLS), last one, or what the
+    files of a sentence encoder say, Dense heads and normalisation included."""
     attention_size: int = Field(200, ge=1)
     """Width of the additive attention's tanh layer."""
     normalise: bool = False
@@ -170,8 +178,14 @@ class LanguageModelEncoder(nn.Module):
         self.language_model = model
         self.options = call_options(model)
         self.padding = padding_id(model)
-        width = language_model.output_width
+        self.width = width = language_model.output_width
         self.norm = nn.LayerNorm(width) if settings.normalise else nn.Identity()
+        self.head: SentenceHead | None = None
+        if settings.pooling == "shipped":
+            head: Any = SentenceHead(shipped_files(language_model), width)
+            head.is_language_model = True
+            self.head = head.requires_grad_(settings.train == "full")
+            width = head.width
         self.project = nn.Linear(width, hidden_size)
         self.attention = (
             AdditiveAttention(hidden_size, settings.attention_size)
@@ -196,7 +210,7 @@ class LanguageModelEncoder(nn.Module):
             if len(values) or self.most_calls == 1:
                 states = in_length_buckets(self._above, tokens, self.most_calls)  # (P, E)
             else:
-                states = self.project.weight.new_zeros(0, self.project.in_features)
+                states = self.project.weight.new_zeros(0, self.width)
         states = self.norm(states.to(self.project.weight.dtype))
         if self.attention is not None:
             return self.attention.packed(self.project(states), tokens.rows, len(items))
@@ -215,7 +229,10 @@ class LanguageModelEncoder(nn.Module):
         return states
 
     def _pooled(self, states: Tensor, tokens: PackedTokens) -> Tensor:
-        """``(P, E)`` -> ``(N, E)``; zeros for an item without tokens."""
+        """``(P, E)`` -> ``(N, E)``, zeros for an item without tokens; or what the head makes."""
+        if self.head is not None:
+            vectors: Tensor = self.head(states, tokens.offsets)
+            return vectors
         if self.pooling == "mean":
             return segment_mean(states, tokens.rows, tokens.offsets)
         empty = tokens.numbers.lengths == 0

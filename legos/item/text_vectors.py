@@ -1,12 +1,13 @@
 """A vector of each item's texts by a frozen sentence encoder, computed once, projected.
 
-The plain baseline of content-based recommendation; no single paper is followed. A vector is the
-mean of the final states of a language model over an item's tokens, cached by its content.
+The plain baseline of content-based recommendation; no single paper is followed. A vector is what
+the files of a sentence encoder make of an item's tokens, else the mean of their final states,
+cached by its content.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from legos.blocks.mlp import MLP
 from legos.data.items import ItemBatch
 from legos.item.language_model import LanguageModelSettings
 from legos.lm.load import LanguageModel
+from legos.lm.locate import is_here
+from legos.lm.sentence import SentenceHead, shipped_files
+from legos.lm.sentence_files import sentence_files
 from legos.lm.states import FINAL
 from legos.registry import item_encoders
 from legos.settings import Count
@@ -24,11 +28,35 @@ from legos.settings import Count
 
 class TextVectorsConfig(LanguageModelSettings):
     name: Literal["text_vectors"] = "text_vectors"
+    head: Literal["shipped", "mean"] = "shipped"
+    """How final states become a vector: as the files of a sentence encoder say, or their mean."""
     hidden_sizes: tuple[Count, ...] = ()
     """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate after every layer. On the vectors themselves, which are wide, it would cost six times as
     many random numbers, a third of a training step, for the same GAUC."""
+
+    added: ClassVar[frozenset[str]] = LanguageModelSettings.added | {"head"}
+
+    def head_of(self, language_model: LanguageModel) -> SentenceHead | None:
+        """What makes a vector of final states; None: their mean, which other folders get, too.
+
+        Raises:
+            ConfigError: see :func:`legos.lm.sentence.shipped_files`.
+        """
+        source = language_model.source
+        if self.head == "mean" or source.random or not is_here(source):
+            return None
+        folder = language_model.located.folder
+        found = None if language_model.located.gguf else sentence_files(folder)
+        if found is None or found.is_plain_mean:
+            return None
+        return SentenceHead(shipped_files(language_model), language_model.output_width)
+
+    def vector_width(self, language_model: LanguageModel) -> int:
+        """E of a vector."""
+        head = self.head_of(language_model)
+        return language_model.output_width if head is None else head.width
 
 
 @item_encoders.register(TextVectorsConfig)
@@ -41,7 +69,7 @@ class TextVectors(nn.Module):
         super().__init__()
         self.dropout = Dropout(settings.dropout)
         self.project = MLP(
-            language_model.output_width,
+            settings.vector_width(language_model),
             settings.hidden_sizes,
             hidden_size,
             dropout=settings.dropout,

@@ -19,7 +19,17 @@ from torch.nn import functional
 from legos.blocks.packed import segment_max, segment_sum
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError
-from legos.lm.sentence_files import Dense, LayerNorm, Normalize, Pooling, SentenceFiles, Step
+from legos.lm.load import LanguageModel
+from legos.lm.sentence_files import (
+    MODULES,
+    Dense,
+    LayerNorm,
+    Normalize,
+    Pooling,
+    SentenceFiles,
+    Step,
+    sentence_files,
+)
 
 _LEAST = 1e-9  # of a sum of weights, as sentence-transformers has it
 
@@ -56,6 +66,29 @@ class SentenceHead(nn.Module):
         """
         pooled: Tensor = self.steps(pool(states, offsets, self.pooling, prompt))
         return pooled
+
+
+def shipped_files(language_model: LanguageModel) -> SentenceFiles:
+    """What the files of a language model say of its vectors.
+
+    Raises:
+        ConfigError: they are no sentence encoder's, or one that cannot be read; or pooling leaves a
+            prompt out, whose tokens an item's template does not know.
+    """
+    source = language_model.source
+    located = None if source.random else language_model.located
+    files = None if located is None or located.gguf else sentence_files(located.folder)
+    if files is None:
+        raise ConfigError(
+            f"language model {language_model.name!r}: no {MODULES} beside it says how vectors are "
+            "made; set another pooling"
+        )
+    if not files.pooling.include_prompt:
+        raise ConfigError(
+            f"language model {language_model.name!r}: its pooling leaves the prompt out; make its "
+            "vectors with python -m process.item_vectors, and read them with fixed_vectors"
+        )
+    return files
 
 
 def pool(states: Tensor, offsets: Tensor, pooling: Pooling, prompt: int = 0) -> Tensor:

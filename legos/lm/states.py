@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, offsets_of
 from legos.errors import ConfigError
 from legos.lm.text_model import Reached, call_options, hidden_states, layer_stack, padding_id
 from legos.sharing import ALONE, Sharing
@@ -38,6 +38,7 @@ class StateReader:
         pooled: keep the mean over each item's tokens of the input of every layer and of the final
             states, side by side: ``(N, (L + 1) * E)`` (IISAN).
         final: keep the mean over each item's tokens of the final states: ``(N, E)``.
+        head: makes what is kept in its place, of packed states and offsets.
         batch_tokens: tokens read at once, padding included.
     """
 
@@ -48,10 +49,11 @@ class StateReader:
         layers: Sequence[int] = (),
         pooled: bool = False,
         final: bool = False,
+        head: nn.Module | None = None,
         batch_tokens: int = 16_384,
     ) -> None:
         self.model, self.layers, self.pooled, self.final = model, tuple(layers), pooled, final
-        self.batch_tokens = batch_tokens
+        self.batch_tokens, self.head = batch_tokens, head
         self.stack = layer_stack(model)[1]
         self.device = next(model.parameters()).device
         self.padding = padding_id(model)
@@ -102,7 +104,10 @@ class StateReader:
             means = [(each.float() * weights).sum(1) / weights.sum(1) for each in (*below, top)]
             if self.pooled:
                 states[POOLED] = torch.cat(means, -1).to(top.dtype)
-            if self.final:
+            if self.head is not None:
+                kept = of_tokens(top, mask)[mask.to(top.device)].float()
+                states[FINAL] = self.head(kept, offsets_of(mask.sum(1)).to(top.device))
+            elif self.final:
                 states[FINAL] = means[-1].to(top.dtype)
         return states
 

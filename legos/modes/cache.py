@@ -39,7 +39,7 @@ def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) 
     if settings is None:
         raise no_language_model(config.bricks)
     sharing = Sharing.between(accelerator)
-    model = LanguageModel(settings.model, settings)
+    model = LanguageModel(settings.model, settings, bidirectional=settings.bidirectional)
     refuse_other_width(config, model)
     reading = Reading.of(config, Tables.load(config.data.folder), model)
     wanted = config.exp.cache

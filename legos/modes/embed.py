@@ -31,7 +31,8 @@ from legos.progress import PlainConsole, progress_bar
 from legos.sharing import Sharing
 from legos.terminal import as_started
 from legos.workplace.device import joined_processes, make_accelerator
-from legos.workplace.language import template, tokens_fingerprint
+from legos.workplace.item_template import template
+from legos.workplace.language import tokens_fingerprint
 
 _VERSION = 1  # of what is computed
 _SHOWN = 5  # items that an error names

@@ -50,7 +50,9 @@ def export(config: RunConfig, accelerator: Accelerator, console: Console) -> dic
         checkpoint = checkpoint_of(config, run_folder(config, tables))
         folder = config.exp.export.folder or _run_of(checkpoint) / "export" / "language_model"
         _refuse_other_content(folder)
-        language_model = LanguageModel(settings.model, settings)
+        language_model = LanguageModel(
+            settings.model, settings, bidirectional=settings.bidirectional
+        )
         # nothing is scored, so that no hidden states are needed
         workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
         model = replace(workplace, language_model=language_model, shapes_only=False).model()

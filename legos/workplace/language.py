@@ -7,24 +7,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from legos.config.model_schema import (
-    DataConfig,
     ModelConfig,
     SystemModel,
     reads_token_vectors,
 )
 from legos.config.schema import RunConfig
+from legos.content import content_of_all
 from legos.data.items import LanguageInput
 from legos.data.new_items import NewItems
-from legos.data.numbers import written
 from legos.data.ragged import Ragged, from_lengths, stack
 from legos.data.tables import Tables
-from legos.data.tokenizers import UNKNOWN
 from legos.errors import ConfigError
 from legos.files import sha256_of_text
 from legos.item.iisan import IISANConfig
@@ -34,10 +31,10 @@ from legos.lm.hidden_cache import HiddenCache, HiddenStates
 from legos.lm.hidden_files import CachedPart
 from legos.lm.hidden_writer import write_parts
 from legos.lm.load import LanguageModel
+from legos.lm.sentence import SentenceHead, shipped_files
 from legos.lm.settings import Dtype as Precision
 from legos.lm.states import FINAL, PER_ITEM, POOLED, TOKENS, StateReader, layer_name
 from legos.lm.text_model import DTYPES
-from legos.lm.tokenizer import ItemTemplate, TemplateField
 from legos.lm.verify import (
     Tried,
     is_verified,
@@ -51,6 +48,7 @@ from legos.progress import progress_bar
 from legos.registry import bricks_in
 from legos.sharing import ALONE, Sharing
 from legos.terminal import shown_bytes
+from legos.workplace.item_template import template_for
 
 _COMPUTING = ("torch", "transformers")  # whose major versions may compute other states
 _STATES_VERSION = 1  # of what is computed; another is another cache
@@ -110,46 +108,6 @@ def try_language_model(settings: LanguageModelSettings, model: LanguageModel) ->
     )
 
 
-def template(
-    data: DataConfig, tables: Tables, *, prompts: bool, items: NewItems | None = None
-) -> ItemTemplate:
-    """The opening and the item fields of the data YAML in words, of all items or of new ones.
-
-    Raises:
-        ConfigError: there is no field, or one has no words.
-    """
-    refuse_no_fields(data)
-    described = tables.manifest["fields"]
-    fields = []
-    for field in data.fields:
-        column = field.column.split("@")[0]
-        if column not in described:
-            raise ConfigError(f"data.fields: {field.column!r} has no text for a language model")
-        if items is not None and described[column]["kind"] == "number":
-            nothing = np.full(len(items), np.nan)
-            texts = written(items.numbers.get(column, nothing))
-        elif items is not None:
-            unknown = UNKNOWN if described[column]["kind"] == "category" else ""
-            texts = [text or unknown for text in items.texts[column]]
-        elif described[column]["kind"] != "category":
-            texts = tables.texts(column)
-        else:
-            names = tables.vocabulary(tables.column("items", column)["vocabulary"])
-            texts = [names[value] for value in tables.scalar("items", column).tolist()]
-        prompt = f"{field.name}:" if field.prompt is None else field.prompt
-        fields.append(TemplateField(field.name, texts, prompt if prompts else "", field.length))
-    return ItemTemplate(data.prompt if prompts else "", fields)
-
-
-def refuse_no_fields(data: DataConfig) -> None:
-    """Raise ConfigError where items have nothing that a language model could read."""
-    if not data.fields:
-        raise ConfigError(
-            f"data.fields: {data.name} has no item field for a language model to read; take a "
-            "model on ids"
-        )
-
-
 @dataclass(frozen=True)
 class Reading:
     """What a language model reads of a data set, and where its states are cached."""
@@ -171,7 +129,7 @@ class Reading:
         if settings is None:
             raise no_language_model(config.bricks)
         try_language_model(settings, model)
-        read = template(config.data, tables, prompts=settings.prompts)
+        read = template_for(settings, model, config.data, tables)
         tokens = model.read(read)
         names = tables.vocabulary("item_id")
         facts = {
@@ -190,6 +148,10 @@ class Reading:
             "texts": tokens_fingerprint(tokens),
             "dtype": settings.stored_dtype,
         }
+        if settings.bidirectional:
+            facts["bidirectional"] = True
+        if isinstance(settings, TextVectorsConfig) and settings.head_of(model) is not None:
+            facts["head"] = content_of_all(shipped_files(model).files)
         folder = config.exp.cache.folder / model.name
         cache = HiddenCache(folder, facts, tokens=tokens, names=names)
         return cls(settings, model, tokens, cache, config.exp.precision)
@@ -236,6 +198,7 @@ class Reading:
             layers=layers,
             pooled=POOLED in names,
             final=FINAL in names,
+            head=_head(self.settings, self.language_model, device),
             batch_tokens=batch_tokens,
         )
         notes: dict[int, Callable[[Path], None]] = {}  # in the first process
@@ -303,10 +266,18 @@ def part_read(settings: LanguageModelSettings, model: LanguageModel) -> CachedPa
     if isinstance(settings, IISANConfig):
         return _pooled(model)
     if isinstance(settings, TextVectorsConfig):
-        return CachedPart(FINAL, model.output_width, "item")
+        return CachedPart(FINAL, settings.vector_width(model), "item")
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         return _layer(model, settings.layer)
     return None
+
+
+def _head(
+    settings: LanguageModelSettings, model: LanguageModel, device: torch.device
+) -> SentenceHead | None:
+    """What makes an item's vector of final states; None: their mean."""
+    head = settings.head_of(model) if isinstance(settings, TextVectorsConfig) else None
+    return None if head is None else head.to(device)
 
 
 def _pooled(model: LanguageModel) -> CachedPart:
@@ -344,7 +315,7 @@ def language_of_new_items(
     settings = language_model_settings(config.model)
     if settings is None:
         raise no_language_model(config.bricks)
-    tokens = model.read(template(config.data, tables, prompts=settings.prompts, items=items))
+    tokens = model.read(template_for(settings, model, config.data, tables, items))
     part = part_read(settings, model)
     if part is None:
         before = known[TOKENS]
@@ -360,6 +331,7 @@ def language_of_new_items(
         layers=() if one_row else (_layer_number(part),),
         pooled=part.name == POOLED,
         final=part.name == FINAL,
+        head=_head(settings, model, device),
         batch_tokens=config.exp.cache.batch_tokens,
     )
     with computing(device, config.exp.precision):

@@ -22,11 +22,10 @@ from legos.lm.cut import cut_below
 from legos.lm.load import LanguageModel
 from legos.lm.text_model import DTYPES
 from legos.terminal import shown_bytes
+from legos.workplace.item_template import refuse_no_fields, template_for
 from legos.workplace.language import (
     language_model_settings,
-    refuse_no_fields,
     refuse_other_width,
-    template,
     try_language_model,
 )
 
@@ -51,7 +50,9 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     settings = language_model_settings(config.model)
     if settings is None:
         return []
-    model = LanguageModel(settings.model, settings, shapes_only=True)
+    model = LanguageModel(
+        settings.model, settings, shapes_only=True, bidirectional=settings.bidirectional
+    )
     refuse_other_width(config, model)
     rows = [*_shape(model), _tried(settings, model), *_trained(settings, model)]
     if config.exp.mode == "cache":
@@ -84,7 +85,7 @@ def texts_of(
             else:
                 lengths += 1
         return Texts(lengths, counted=False)
-    counted = model.read(template(config.data, tables, prompts=settings.prompts))
+    counted = model.read(template_for(settings, model, config.data, tables))
     return Texts(counted.lengths, counted=True)
 
 
@@ -140,9 +141,8 @@ def _cache(
         size = items * number * (model.num_layers + 1)
         return [("cache", f"{shown_bytes(size)}: {items:,} items, all layers pooled, {dtype}")]
     if isinstance(settings, TextVectorsConfig):
-        return [
-            ("cache", f"{shown_bytes(items * number)}: {items:,} items, a vector each, {dtype}")
-        ]
+        size = items * DTYPES[dtype].itemsize * settings.vector_width(model)
+        return [("cache", f"{shown_bytes(size)}: {items:,} items, a vector each, {dtype}")]
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         padded = items * int(texts.lengths.max()) * model.width * 4 if items else 0
         layer = model.layer(settings.layer)

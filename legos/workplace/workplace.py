@@ -123,7 +123,12 @@ class Workplace:
         settings = language_model_settings(config.model)
         model = None
         if settings is not None:
-            model = LanguageModel(settings.model, settings, shapes_only=shapes_only)
+            model = LanguageModel(
+                settings.model,
+                settings,
+                shapes_only=shapes_only,
+                bidirectional=settings.bidirectional,
+            )
             refuse_other_width(config, model)
         store, profiles = _contents(
             config, tables, accelerator, known, None if shapes_only else model, say

@@ -247,7 +247,7 @@ def test_items_without_what_it_reads_are_refused() -> None:
         ({"frozen": True, "lora_rank": 4}, "LoRA is a way of training"),
         ({"quantised": "nf4"}, "needs LoRA or frozen"),
         ({"dtype": "bf16"}, "weights that are trained stay fp32"),
-        ({"pooling": "max"}, "'attention', 'mean', 'first' or 'last'"),
+        ({"pooling": "max"}, "'attention', 'mean', 'first', 'last' or 'shipped'"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
