@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -38,8 +40,40 @@ class CausalBlocks:
 
     def attend(self, query: Tensor, key_value: Tensor, num_heads: int) -> Tensor:
         """Queries ``(P, D)``, keys and values ``(P, 2D)`` of all heads -> ``(P, D)``."""
-        total, size = len(query), self.longest
-        after = self.count * size - total
+        attended = [
+            F.scaled_dot_product_attention(queries, key, value, self._masked(begin).to(query.dtype))
+            for begin, queries, key, value in self._pages(query, key_value, num_heads)
+        ]
+        return self._joined(attended, len(query))
+
+    def attend_pointwise(self, query: Tensor, key_value: Tensor, bias: Tensor) -> Tensor:
+        """SiLU of every score and a bias, summed without a softmax (HSTU, equation 2).
+
+        Args:
+            query: ``(P, D)`` of all heads.
+            key_value: ``(P, 2D)`` keys, then values.
+            bias: ``(h, L)`` what h heads add at each distance to an element before; L is at least
+                the longest sequence.
+
+        Returns:
+            ``(P, D)``.
+        """
+        near = bias[:, self._back.clamp(max=bias.shape[1] - 1)].to(query.dtype)  # (h, T, 2T)
+        attended = []
+        for begin, queries, key, value in self._pages(query, key_value, len(bias)):
+            weights = F.silu(queries @ key.mT + near)  # (n, h, T, 2T)
+            weights = weights.masked_fill(self._masked(begin) < 0, 0.0)
+            attended.append(weights @ value)
+        return self._joined(attended, len(query))
+
+    def _pages(
+        self, query: Tensor, key_value: Tensor, num_heads: int
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Some blocks at a time: the first one's number, queries, keys and values.
+
+        Queries are ``(n, h, T, D / h)``, keys and values ``(n, h, 2T, D / h)``.
+        """
+        size, after = self.longest, self.count * self.longest - len(query)
         queries = rearrange(
             F.pad(query, (0, 0, 0, after)), "(n t) (h d) -> n h t d", t=size, h=num_heads
         )
@@ -50,15 +84,18 @@ class CausalBlocks:
             t=size,
             h=num_heads,
         )  # the first one is of zeros
-        attended = []
         for begin in range(0, self.count, self._at_once):
             end = min(begin + self._at_once, self.count)
             key, value = torch.cat([blocks[:, begin:end], blocks[:, begin + 1 : end + 1]], 3)
-            mask = self._mask(begin) if self._only is None else self._only
-            mask = mask.to(query.dtype)
-            attended.append(F.scaled_dot_product_attention(queries[begin:end], key, value, mask))
-        joined = attended[0] if len(attended) == 1 else torch.cat(attended)
+            yield begin, queries[begin:end], key, value
+
+    def _joined(self, attended: Sequence[Tensor], total: int) -> Tensor:
+        """Pages of ``(n, h, T, D / h)`` -> ``(P, D)``."""
+        joined = attended[0] if len(attended) == 1 else torch.cat(list(attended))
         return rearrange(joined, "n h t d -> (n t) (h d)")[:total]
+
+    def _masked(self, begin: int) -> Tensor:
+        return self._mask(begin) if self._only is None else self._only
 
     def _mask(self, begin: int) -> Tensor:
         """What is added to the scores of some blocks: float32 ``(n, 1, T, 2T)``."""
