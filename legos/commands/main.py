@@ -32,7 +32,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "unitok": Command("process.unitok.__main__", "a UniTok folder to tables"),
     },
     "published data in": {
-        "published": Command("process.published.__main__", "MovieLens, by the files of a folder"),
+        "published": Command(
+            "process.published.__main__", "MovieLens, EB-NeRD, ...: told by files"
+        ),
         "mind": Command("process.mind.__main__", "MIND, or data in its layout"),
         "goodreads": Command("process.goodreads.__main__", "Goodreads by ONCE, or UCSD's dump"),
         "amazon": Command("process.amazon.__main__", "Amazon reviews of 2014, 2018 and 2023"),

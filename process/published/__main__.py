@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from legos.command_line import CommandParser
 from legos.errors import DataError
 from process import moments
 from process.bad_lines import add_max_bad
-from process.command import add_table_arguments, run_cli
+from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.interactions.arguments import add_cores
 from process.published.choices import Choices
-from process.table.__main__ import add_split, build_from
+from process.published.layout import Layout, ShownLayout
+from process.summary import refuse_no_tables
+from process.table.__main__ import AUTO, add_split, build_from
 from process.table.__main__ import build_parser as build_table_parser
+from process.table.build import texts_of, write_with_yaml
+from process.table.languages import choose_tokenizers
+from process.table.telling import report
 
-if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
-    from process.published.layout import Layout
-
+_OF_EVENTS = (
+    "rating_above", "min_rating", "user_core", "item_core", "duplicates", "split", "cuts",
+    "negatives", "candidates", "seed", "years", "tags",
+)  # fmt: skip
 DESCRIPTION = """\
 Make tables of a data set as it is published. Unpack it; the folder is recognised by its files.
 
   MovieLens     100K: u.data u.item [u.user]; 1M: ratings.dat movies.dat users.dat; 10M: ratings.dat
                 movies.dat [tags.dat]; 20M, 25M, 32M, latest: ratings.csv movies.csv [tags.csv]
+  EB-NeRD       articles.parquet train/ validation/ [test/], each with behaviors.parquet
+                history.parquet (demo, small, large)
   RecBole       NAME.inter NAME.item [NAME.user], its atomic files
 
 MovieLens' titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a
@@ -76,28 +86,61 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the files, or the output folder.
     """
-    choices = Choices(years=args.years, tags=args.tags)
+    choices = Choices(years=args.years, tags=args.tags, longest=args.longest_history)
     layout = recognised(args.folder, choices)
     print(f"{args.folder}: {layout.name}")
+    if isinstance(layout, ShownLayout):
+        _write_shown(layout, args)
+        return
     every = argparse.Namespace(**vars(_defaults()) | vars(args) | layout.asked)
     origin = {"layout": layout.name, **vars(choices)}
     build_from(every, layout.items, layout.events, layout.users, origin=origin)
 
 
-def recognised(folder: Path, choices: Choices) -> Layout:
+def _write_shown(layout: ShownLayout, args: argparse.Namespace) -> None:
+    """Tables of a log of shown items.
+
+    Raises:
+        DataError: an option asks for what such a log has already, or the files are not as they
+            should be.
+    """
+    usual = vars(build_parser().parse_args(["-", "--output", "-"]))
+    for name in _OF_EVENTS:
+        if getattr(args, name) != usual[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise DataError(
+                f"{option}: {layout.name} says what was shown and what was clicked; its lists and "
+                "splits are taken as they are"
+            )
+    refuse_no_tables(args.output)
+    raw = layout.read(args.name or args.output.resolve().name, args.max_bad)
+    asked = None if args.tokenizer in (None, [AUTO]) else read_tokenizer_arguments(args)
+    choice = choose_tokenizers(texts_of(raw), asked)
+    if choice.note:
+        print(f"note: {choice.note}")
+    write_with_yaml(
+        raw, args.output, choice.specs, force=args.force, unitok=args.unitok_copy,
+        verbose=args.verbose, describe=partial(report, choice=choice),
+    )  # fmt: skip
+
+
+def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
     """The layout of a folder.
 
     Raises:
         DataError: no such folder, or none of the layouts.
     """
-    from process.published import movielens, recbole
+    from process.published import ebnerd, movielens, recbole
     from process.tsv import what_is_there
 
     if not folder.is_dir():
         is_file = folder.is_file()
         why = "a file; unpack it and give its folder" if is_file else "no such folder"
         raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
-    for find in (movielens.find, recbole.find):
+    layouts: tuple[Callable[[Path, Choices], Layout | ShownLayout | None], ...] = (
+        movielens.find, ebnerd.find, recbole.find,
+    )  # fmt: skip
+    for find in layouts:
         layout = find(folder, choices)
         if layout is not None:
             return layout

@@ -12,7 +12,9 @@ class Choices:
     Attributes:
         years: ``split``: a year at the end of a title becomes a field; ``keep``: it stays there.
         tags: most frequent tags kept of an item.
+        longest: items that a stored history keeps; None: as many as the layout says.
     """
 
     years: str = "split"
     tags: int = 0
+    longest: int | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from process.bad_lines import BadLines
+from process.raw import RawData
 from process.table.sources import Block, Source
 
 Columns = Mapping[str, np.ndarray]
@@ -31,6 +32,19 @@ class Layout:
     events: Sequence[Source]
     users: Sequence[Source] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownLayout:
+    """A folder with a log of what was shown and clicked, which is split as it was published.
+
+    Attributes:
+        name: of the layout.
+        read: makes the data set of its name and of the share of rows that may be bad.
+    """
+
+    name: str
+    read: Callable[[str, float], RawData]
 
 
 class Derived:

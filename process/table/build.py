@@ -69,7 +69,7 @@ def build_tables(
         tell_columns(reading, console)
     made = {"frames": _frames(opened), **({"origin": dict(origin)} if origin else {})}
     raw = replace(raw, settings={**raw.settings, **made})
-    choice = choose_tokenizers(_texts(raw), tokenizers)
+    choice = choose_tokenizers(texts_of(raw), tokenizers)
     if choice.note and not verbose:
         console.print(f"note: {choice.note}")
     return write_with_yaml(
@@ -132,7 +132,8 @@ def _open(given: FileOrFrame, what: str, options: Options) -> Source:
     return open_source(given, what, encoding=options.encoding, quotes=options.quotes)
 
 
-def _texts(raw: RawData) -> dict[str, Sequence[str]]:
+def texts_of(raw: RawData) -> dict[str, Sequence[str]]:
+    """All texts that are cut, by field; those of users and of further tables with their tables."""
     texts = raw.texts
     if raw.user_fields is not None:
         for name in raw.user_fields.texts:
