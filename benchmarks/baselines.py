@@ -1,4 +1,4 @@
-"""Every baseline over all items: seconds to fit, seconds to score, peak memory.
+"""Every baseline over all items: CPU seconds to fit and to score, peak memory.
 
     python -m benchmarks.baselines [--data FOLDER] [--only NAME ...] [--quick]
 
@@ -7,24 +7,27 @@ catalogue of 100,000 items and 100,000 users with 10 reads each, popularity as i
 which 10,000 histories are scored; baselines of texts and times are left out, and EASE has 50
 neighbours, as its matrix would take 37 GiB. Each in a process of its own; the libraries take some
 250 MiB of its memory. Beside them (the other side): the scores of one random matrix of that size
-in the same pages, which everything that ranks all items has to make. No part has a target.
+in the same pages, which everything that ranks all items has to make. An iteration of iALS stands
+beside one that factorises a matrix of factors x factors for every row. No part has a target.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from benchmarks.alone import alone
+from benchmarks.clock import cpu_seconds
 from benchmarks.report import Part, finish_parts
-from legos.baselines.base import HistoryBaseline, make_baseline
+from legos.baselines import ials
+from legos.baselines.base import HistoryBaseline, HistoryScores, make_baseline
 from legos.baselines.data import BaselineData, FitData
 from legos.data.tables import Tables
 from legos.registry import bricks, read_baseline
@@ -59,27 +62,49 @@ def real(folder: Path) -> tuple[FitData, sparse.csr_matrix]:
 
 
 def measured(name: str, folder: Path | None, quick: bool) -> dict[str, float]:
-    """Seconds of one baseline."""
+    """CPU seconds of one baseline."""
     data, histories = made_up(quick) if folder is None else real(folder)
     more = LARGE.get(name, {}) if folder is None else {}
     baseline = make_baseline(read_baseline({"name": name, **more}))
     assert isinstance(baseline, HistoryBaseline)
-    begin = time.perf_counter()
-    scores = baseline.fit(data)
-    fitted = time.perf_counter()
-    for first in range(0, histories.shape[0], PAGE):
-        scores(histories[first : first + PAGE])
-    return {"fit": fitted - begin, "score": time.perf_counter() - fitted}
+    found: list[HistoryScores] = []
+    fit = cpu_seconds(lambda: found.append(baseline.fit(data)))
+
+    def score() -> None:
+        for first in range(0, histories.shape[0], PAGE):
+            found[0](histories[first : first + PAGE])
+
+    return {"fit": fit, "score": cpu_seconds(score)}
+
+
+def iteration(folder: Path | None, quick: bool) -> tuple[float, float]:
+    """CPU seconds of an iteration of iALS, and of one by a factorisation a row."""
+    data, _ = made_up(quick) if folder is None else real(folder)
+    method = ials.IALS(ials.IALSConfig())
+    reads = data.reads[:, np.flatnonzero(data.popularity)].tocsr()
+    items = method.first_vectors(reads.shape[1])
+    found: list[torch.Tensor] = []
+
+    def iterate() -> None:
+        found.extend(method.iterations(reads, items, 1))
+
+    ours = cpu_seconds(iterate)
+    with patch.object(ials, "_solve_by_entries", ials._solve_by_factors):
+        other = cpu_seconds(iterate)
+    assert torch.allclose(*found, rtol=1e-3, atol=1e-4)
+    return ours, other
 
 
 def bare(folder: Path | None, quick: bool) -> dict[str, float]:
-    """Seconds of filling pages of random scores alone."""
+    """CPU seconds of filling pages of random scores alone."""
     _, histories = made_up(quick) if folder is None else real(folder)
     count, generator = histories.shape, np.random.default_rng(0)
-    begin = time.perf_counter()
-    for first in range(0, count[0], PAGE):
-        generator.random((min(PAGE, count[0] - first), count[1]), np.float32)
-    return {"fit": 0.0, "score": time.perf_counter() - begin}
+
+    def fill() -> None:
+        for first in range(0, count[0], PAGE):
+            generator.random((min(PAGE, count[0] - first), count[1]), np.float32)
+
+    return {"fit": 0.0, "score": cpu_seconds(fill)}
 
 
 def main() -> None:
@@ -112,6 +137,10 @@ def main() -> None:
         )
         ratio = other.result["score"] / max(seconds["score"], 1e-9)
         parts[name] = Part({**seconds, "mib": found.mib}, other.result["score"], ratio, True)
+    if "ials" in names:
+        ours, plain = alone(iteration, options.data, options.quick).result
+        print(f"ials, an iteration    {ours:.2f} s; by a factorisation a row {plain:.2f} s")
+        parts["ials iteration"] = Part(ours, plain, plain / max(ours, 1e-9), True)
     finish_parts("baselines", parts, dict.fromkeys(parts, "none"))
 
 

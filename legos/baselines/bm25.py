@@ -23,6 +23,7 @@ from legos.settings import Fraction, NotNegative
 
 _WORD = re.compile(r"\w+")
 _COMMON = 0.02  # of the items: words that more of them have are multiplied as a dense matrix
+_DENSE = 2**26  # its numbers at most: 256 MiB, however many items and long texts there are
 
 
 class BM25Config(BaselineConfig):
@@ -57,8 +58,7 @@ class BM25(HistoryBaseline[BM25Config]):
     def scorer(self, learned: Arrays) -> HistoryScores:
         """Sums over the words of a history."""
         counts, weights = learned["counts"], learned["weights"].T.tocsr()
-        having = np.bincount(counts.indices, minlength=counts.shape[1])
-        common = having > _COMMON * counts.shape[0]
+        common = _common_words(counts, weights.shape[1])
         dense, rare = weights[common].toarray(), weights[~common]
         common_counts, rare_counts = counts[:, common], counts[:, ~common]
 
@@ -68,6 +68,15 @@ class BM25(HistoryBaseline[BM25Config]):
             return found
 
         return scores
+
+
+def _common_words(counts: sparse.csr_matrix, scored: int) -> np.ndarray:
+    """``(words,)`` bool: words that many items have, the most common that fit a dense matrix."""
+    having = np.bincount(counts.indices, minlength=counts.shape[1])
+    most = np.argsort(-having, kind="stable")[: _DENSE // max(scored, 1)]
+    common = np.zeros(len(having), bool)
+    common[most] = having[most] > _COMMON * counts.shape[0]
+    return common
 
 
 def word_counts(texts: Sequence[str]) -> sparse.csr_matrix:

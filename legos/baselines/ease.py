@@ -17,12 +17,11 @@ from scipy.linalg import lapack
 
 from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores, MatrixConfig
 from legos.baselines.data import FitData
-from legos.baselines.neighbours import pages, strongest_others
+from legos.baselines.local_systems import LocalSystems, Solver, local_weights, nearest
+from legos.baselines.neighbours import pages
 from legos.errors import DataError
 from legos.registry import baselines
 from legos.settings import Count, Positive
-
-_UNION = 4096  # items of the dense products that local systems are cut from: 64 MiB
 
 
 class EASEConfig(MatrixConfig):
@@ -50,7 +49,8 @@ class EASE(HistoryBaseline[EASEConfig]):
         known = np.flatnonzero(data.popularity)
         reads = data.reads[:, known].tocsr()
         if settings.neighbours is not None:
-            found = local_weights(reads, settings.l2, settings.neighbours)
+            near = nearest(reads, settings.neighbours)
+            found = local_weights(reads, near, ridge(settings.l2))
             return {"weights": found, "known": known, "items": data.items}
         size = 4 * len(known) ** 2
         what = f"a matrix of {len(known):,} x {len(known):,} items"
@@ -118,47 +118,14 @@ def closed_form(product: np.ndarray, l2: float) -> np.ndarray:
     return weights
 
 
-def local_weights(reads: sparse.csr_matrix, l2: float, neighbours: int) -> sparse.csr_matrix:
-    """The same where each item has weights of its nearest alone: ``(n, n)`` float32.
+def ridge(l2: float) -> Solver:
+    """Solves systems that squared weights are added to."""
 
-    Args:
-        reads: ``(users, n)`` of items that somebody read.
-        l2: weight of the squared weights.
-        neighbours: weights of an item at most; those of most common users by cosine.
-    """
-    near = _nearest(reads, neighbours)
-    by_column, count = reads.tocsc(), reads.shape[1]
-    values = np.empty(near.nnz, np.float32)
-    for part in pages(count, max(1, _UNION // (neighbours + 1))):
-        own = slice(near.indptr[part.start], near.indptr[part.stop])
-        values[own] = _solve(by_column, near[part], np.arange(part.start, part.stop), l2)
-    return sparse.csr_matrix((values, near.indices, near.indptr), shape=near.shape).T.tocsr()
+    def solve(systems: LocalSystems) -> np.ndarray:
+        products, right = systems
+        places = np.arange(right.shape[1])
+        products[:, places, places] += np.float32(l2)
+        found: np.ndarray = np.linalg.solve(products, right[..., None])[..., 0]
+        return found
 
-
-def _nearest(reads: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """``(n, n)`` the rows' nearest other items by cosine, as many as have a common user."""
-    popularity = np.asarray(reads.sum(0)).ravel()
-    normal = (reads @ sparse.diags((1 / np.sqrt(popularity)).astype(np.float32))).tocsr()
-    return strongest_others(normal.T.tocsr(), normal, neighbours)
-
-
-def _solve(
-    reads: sparse.csc_matrix, near: sparse.csr_matrix, items: np.ndarray, l2: float
-) -> np.ndarray:
-    """Weights of each item's nearest, aligned with the entries of ``near`` (a row an item)."""
-    lengths = np.diff(near.indptr)
-    if not near.nnz:
-        return np.empty(0, np.float32)
-    union, place = np.unique(np.concatenate([near.indices, items]), return_inverse=True)
-    some = reads[:, union]
-    common = (some.T @ some).toarray()
-    slots = np.arange(lengths.max()) < lengths[:, None]  # (items, most)
-    padded = np.zeros(slots.shape, np.int64)
-    padded[slots] = place[: near.nnz]
-    systems = common[padded[:, :, None], padded[:, None, :]]
-    systems *= slots[:, :, None] & slots[:, None, :]
-    systems[:, np.arange(slots.shape[1]), np.arange(slots.shape[1])] += np.float32(l2)
-    right = common[padded, place[near.nnz :, None]] * slots
-    solved: np.ndarray = np.linalg.solve(systems, right[..., None])[..., 0]
-    found: np.ndarray = solved[slots]
-    return found
+    return solve

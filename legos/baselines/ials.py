@@ -6,6 +6,10 @@ equations 1 to 3: the loss is the squared error of what was read, ``unobserved``
 product of every user with every item, and ``l2`` times the squared norms, each weighted by
 ``(own interactions + unobserved * all of the other side) ** scale``. Users and items are solved for
 in turn, exactly; a history is scored by the vector that solves for it.
+
+Not in the papers: vectors are turned so that what all rows share is diagonal. A row with fewer
+entries than factors then needs a system of as many equations as it has entries, and rows of one
+length share all but these.
 """
 
 from __future__ import annotations
@@ -20,10 +24,11 @@ from torch import Tensor
 
 from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData
+from legos.baselines.neighbours import pages
 from legos.registry import BaselineConfig, baselines
 from legos.settings import Count, NotNegative, Positive, Seed
 
-_NUMBERS_AT_ONCE = 2**22  # of systems, or of the padded vectors they are summed from
+_NUMBERS_AT_ONCE = 2**18  # of the vectors that systems are summed from: they fit a cache
 
 
 class IALSConfig(BaselineConfig):
@@ -110,7 +115,7 @@ class IALS(HistoryBaseline[IALSConfig]):
         """The best vector of each row.
 
         Args:
-            reads: ``(n, m)`` of 0 and 1.
+            reads: ``(n, m)`` of 0 and 1, each pair once.
             others: ``(m, D)`` vectors of the columns.
 
         Returns:
@@ -118,31 +123,42 @@ class IALS(HistoryBaseline[IALSConfig]):
         """
         settings, lengths = self.settings, np.diff(reads.indptr)
         width = others.shape[1]
-        shared = settings.unobserved * (others.T @ others)
+        values, basis = torch.linalg.eigh((settings.unobserved * (others.T @ others)).double())
+        basis = basis.to(others.dtype)
+        turned = others @ basis
         weights = settings.l2 * (lengths + settings.unobserved * reads.shape[1]) ** settings.scale
-        norms = torch.from_numpy(weights).to(others.dtype)
         found = others.new_zeros(reads.shape[0], width)
-        order = np.argsort(lengths, kind="stable")[int((lengths == 0).sum()) :]
-        while len(order):
-            longest = int(lengths[order[-1]])
-            count = max(1, _NUMBERS_AT_ONCE // (width * max(longest, width)))
-            order, rows = order[:-count], order[-count:]
-            read = _padded(reads, rows, others)
-            systems = read.mT @ read + shared
-            systems.diagonal(dim1=1, dim2=2).add_(norms[rows][:, None])
-            factors = torch.linalg.cholesky(systems)
-            found[rows] = torch.cholesky_solve(read.sum(1)[..., None], factors)[..., 0]
-        return found
+        for length in np.unique(lengths[lengths > 0]).tolist():
+            rows = np.flatnonzero(lengths == length)
+            diagonal = (values.clamp(min=0) + weights[rows[0]]).to(others.dtype)
+            solve = _solve_by_entries if length < width else _solve_by_factors
+            for part in pages(len(rows), max(1, _NUMBERS_AT_ONCE // (width * length))):
+                begins = reads.indptr[rows[part]].astype(np.int64)
+                columns = reads.indices[begins[:, None] + np.arange(length)]
+                read = turned[torch.from_numpy(columns.astype(np.int64))]
+                found[torch.from_numpy(rows[part])] = solve(read, diagonal)
+        return found @ basis.T
 
 
-def _padded(reads: sparse.csr_matrix, rows: np.ndarray, others: Tensor) -> Tensor:
-    """``(n, longest, D)`` vectors of what some rows read, and zeros."""
-    some = reads[rows]
-    lengths = np.diff(some.indptr)
-    vectors = others.new_zeros(len(rows), int(lengths.max()), others.shape[1])
-    owner = np.repeat(np.arange(len(rows)), lengths)
-    place = np.arange(some.nnz) - some.indptr[owner]
-    vectors[torch.from_numpy(owner), torch.from_numpy(place)] = others[
-        torch.from_numpy(some.indices.astype(np.int64))
-    ]
-    return vectors
+def _solve_by_entries(read: Tensor, diagonal: Tensor) -> Tensor:
+    """What :func:`_solve_by_factors` gives, from systems of L equations (Woodbury's identity)."""
+    scale = diagonal.rsqrt()
+    read = read * scale
+    systems = read @ read.mT
+    systems.diagonal(dim1=1, dim2=2).add_(1)
+    ones = read.new_ones(len(read), read.shape[1], 1)
+    solution = torch.cholesky_solve(ones, torch.linalg.cholesky(systems))
+    return (solution.mT @ read)[:, 0] * scale
+
+
+def _solve_by_factors(read: Tensor, diagonal: Tensor) -> Tensor:
+    """``x`` of ``(R'R + diag(d)) x = R'1`` for each row.
+
+    Args:
+        read: ``(n, L, D)``: an R for each row.
+        diagonal: ``(D,)``: d.
+    """
+    systems = read.mT @ read
+    systems.diagonal(dim1=1, dim2=2).add_(diagonal)
+    factors = torch.linalg.cholesky(systems)
+    return torch.cholesky_solve(read.sum(1)[..., None], factors)[..., 0]

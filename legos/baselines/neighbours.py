@@ -36,9 +36,9 @@ def in_pages(
 
 
 def strongest_others(
-    left: sparse.csr_matrix, right: sparse.csr_matrix, kept: int
+    left: sparse.csr_matrix, right: sparse.csr_matrix, kept: int | None
 ) -> sparse.csr_matrix:
-    """The strongest entries off the diagonal of each row of ``left @ right`` ``(n, n)``."""
+    """The strongest entries off the diagonal of each row of ``left @ right`` ``(n, n)``, or all."""
 
     def page(part: slice) -> sparse.csr_matrix:
         found = (left[part] @ right).tocoo()

@@ -28,10 +28,14 @@ def of_texts(texts: list[str]) -> Any:
     )
 
 
-@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
-def test_bm25_is_its_formula(common: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sum over the words of every text of the history, repetitions included, in float64."""
+@pytest.mark.parametrize(("common", "dense"), [(0.0, 2**26), (0.5, 2**26), (1.0, 2**26), (0.0, 60)])
+def test_bm25_is_its_formula(common: float, dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sum over the words of every text of the history, repetitions included, in float64.
+
+    However many words are common, or fit the matrix of common ones (60 numbers: two words).
+    """
     monkeypatch.setattr("legos.baselines.bm25._COMMON", common)
+    monkeypatch.setattr("legos.baselines.bm25._DENSE", dense)
     words = [re.findall(r"\w+", text.lower()) for text in TEXTS]
     mean = np.mean([len(each) for each in words])
     similar = np.zeros((25, 25))

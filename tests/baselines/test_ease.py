@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from legos.baselines.ease import EASE, EASEConfig, closed_form, local_weights
+from legos.baselines.ease import EASE, EASEConfig, closed_form, ridge
+from legos.baselines.local_systems import local_weights, nearest
 from legos.errors import DataError, OutOfMemory
 from tests.baselines.fitting import as_shares, fitted_to, some_reads
 
@@ -76,6 +77,11 @@ def test_some_items_are_scored_as_among_all() -> None:
         assert np.allclose(found, everything[:, some], atol=1e-4)
 
 
+def of_nearest(reads: sparse.csr_matrix, neighbours: int) -> np.ndarray:
+    found: np.ndarray = local_weights(reads, nearest(reads, neighbours), ridge(L2)).toarray()
+    return found
+
+
 def test_neighbours_are_regressions_on_the_nearest_alone() -> None:
     reads = some_reads(5)
     reads = reads[:, reads.any(0)]
@@ -84,15 +90,16 @@ def test_neighbours_are_regressions_on_the_nearest_alone() -> None:
     support = [
         [each for each in np.argsort(-row, kind="stable")[:6] if row[each] > 0] for row in cosine
     ]
-    found = local_weights(sparse.csr_matrix(reads.astype(np.float32)), L2, 6).toarray()
+    found = of_nearest(sparse.csr_matrix(reads.astype(np.float32)), 6)
     assert np.allclose(found, by_item(reads, L2, support), atol=1e-5)
 
 
 def test_batches_of_local_systems_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = sparse.csr_matrix(some_reads(6)[:, np.arange(25) != 5].astype(np.float32))
-    whole = local_weights(reads, L2, 4).toarray()
-    monkeypatch.setattr("legos.baselines.ease._UNION", 15)
-    assert np.allclose(local_weights(reads, L2, 4).toarray(), whole, atol=1e-6)
+    whole = of_nearest(reads, 4)
+    monkeypatch.setattr("legos.baselines.local_systems._UNION", 15)
+    monkeypatch.setattr("legos.baselines.local_systems._NUMBERS_AT_ONCE", 100)
+    assert np.allclose(of_nearest(reads, 4), whole, atol=1e-6)
 
 
 def test_a_matrix_that_does_not_fit_is_refused_with_its_bytes_before_it_is_made() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from legos.baselines.ials import IALS, IALSConfig
+from legos.baselines.ials import IALS, IALSConfig, _solve_by_entries, _solve_by_factors
 from tests.baselines.fitting import as_shares, fitted_to, some_reads
 
 SETTINGS = IALSConfig(factors=5, iterations=3, unobserved=0.2, l2=0.05, scale=0.7)
@@ -80,3 +80,16 @@ def test_batches_do_not_matter_and_a_seed_gives_the_same_bits(
     assert torch.allclose(IALS(SETTINGS).solved(reads, items), whole)
     again = [[*IALS(SETTINGS).iterations(reads, None, 2)][-1] for _ in range(2)]
     assert torch.equal(*again)
+
+
+@pytest.mark.parametrize("length", [1, 3, 8, 13])
+def test_both_ways_to_solve_give_the_solution_of_the_whole_system(length: int) -> None:
+    """Systems of as many equations as entries, or as factors, against numpy's in float64."""
+    generator = np.random.default_rng(length)
+    read, diagonal = generator.normal(size=(6, length, 8)), generator.uniform(0.1, 3, 8)
+    expected = [np.linalg.solve(rows.T @ rows + np.diag(diagonal), rows.sum(0)) for rows in read]
+    for solve in (_solve_by_entries, _solve_by_factors):
+        for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-4)):
+            found = solve(*(torch.from_numpy(each).to(dtype) for each in (read, diagonal)))
+            assert found.dtype == dtype
+            assert np.allclose(found.numpy(), expected, atol=tolerance)
