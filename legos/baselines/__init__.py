@@ -11,4 +11,5 @@ from legos.baselines.oracle import Oracle
 from legos.baselines.popularity import Popularity
 from legos.baselines.recent_popularity import RecentPopularity
 from legos.baselines.rp3beta import RP3Beta
+from legos.baselines.slim import SLIM
 from legos.baselines.text_cosine import TextCosine

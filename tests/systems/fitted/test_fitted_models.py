@@ -36,6 +36,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "rp3beta", "beta": 0.2},
     {"name": "ease", "l2": 5.0},
     {"name": "ease", "l2": 5.0, "neighbours": 7},
+    {"name": "slim", "l1": 0.1, "l2": 2.0, "neighbours": 9},
     {"name": "ials", "factors": 6, "iterations": 3, "seed": 4},
     {"name": "bm25"},
     {"name": "text_cosine"},
