@@ -137,7 +137,7 @@ class IALS(HistoryBaseline[IALSConfig]):
                 columns = reads.indices[begins[:, None] + np.arange(length)]
                 read = turned[torch.from_numpy(columns.astype(np.int64))]
                 found[torch.from_numpy(rows[part])] = solve(read, diagonal)
-        return found @ basis.T
+        return found.matmul(basis.T)
 
 
 def _solve_by_entries(read: Tensor, diagonal: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from legos.settings import Count, NotNegative
 
 class RP3BetaConfig(BaselineConfig):
     name: Literal["rp3beta"] = "rp3beta"
-    alpha: NotNegative = 1.0
-    """Power of the probability of a step."""
-    beta: NotNegative = 0.4
+    alpha: NotNegative = 0.3
+    """Power of the probability of a step; this and beta are Beauty's best on its valid split."""
+    beta: NotNegative = 0.2
     """Power of an item's number of readers that its score is divided by."""
     k: Count = 200
     """Items that a walk from an item may end at: the most probable after the division."""

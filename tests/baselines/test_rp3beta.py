@@ -31,5 +31,5 @@ def test_scores_are_walks_from_item_to_reader_to_item(alpha: float, beta: float,
 
 def test_a_walk_without_powers_is_a_probability() -> None:
     reads = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1.0]])
-    walk = RP3Beta(RP3BetaConfig(beta=0)).fit(fitted_to(reads))(as_shares(np.eye(3)))
+    walk = RP3Beta(RP3BetaConfig(alpha=1, beta=0)).fit(fitted_to(reads))(as_shares(np.eye(3)))
     assert np.allclose(walk, np.full((3, 3), 1 / 4) - np.eye(3) / 4)  # 1/2 stay at home

@@ -33,7 +33,7 @@ BLEND = {"name": "item_knn_text_cosine"}
 METHODS: list[dict[str, Any]] = [
     {"name": "popularity"},
     {"name": "item_knn", "similarity": "tfidf", "k": 20, "shrinkage": 3.0},
-    {"name": "rp3beta", "beta": 0.2},
+    {"name": "rp3beta", "beta": 0.4},
     {"name": "ease", "l2": 5.0},
     {"name": "ease", "l2": 5.0, "neighbours": 7},
     {"name": "slim", "l1": 0.1, "l2": 2.0, "neighbours": 9},
