@@ -25,6 +25,8 @@ from legos.data.vector_files import (
 from legos.errors import run_command
 from legos.files import write_json
 from legos.lm.hidden_writer import write_parts
+from legos.lm.sentence import SentenceHead
+from legos.lm.sentence_files import sentence_files
 from legos.lm.token_vectors import TokenVectors, read_token_table, write_token_table
 from legos.reports.curves import read_metrics
 from legos.reports.page import write_report
@@ -49,6 +51,7 @@ from process.table.options import Options as OwnOptions
 from process.table.sources import open_source
 from process.tables import write_tables
 from tests.lm.cached import PARTS, TOKENS, cache, states
+from tests.lm.shipped import WIDTH, dense, ship
 from tests.modes.tiny_config import tiny_config
 from tests.process.genre.test_store import answer, rejected
 from tests.process.table.own import records
@@ -200,6 +203,19 @@ def _candidates(folder: Path) -> Read:
     return read
 
 
+def _sentence_encoder(folder: Path) -> Read:
+    pooling = {"embedding_dimension": WIDTH, "pooling_mode": "max", "include_prompt": True}
+    whole = {"prompts": {"query": "query: "}, "default_prompt_name": "query", "truncate_dim": 3}
+    ship(folder, pooling=pooling, heads=(dense(WIDTH, 4), ("Normalize", {})), whole=whole)
+
+    def read() -> None:
+        files = sentence_files(folder)
+        if files is not None:
+            SentenceHead(files, WIDTH)
+
+    return read
+
+
 def _item_vectors(folder: Path) -> Read:
     tables = Tables.load(tiny_tables(folder / "tables"))
     np.save(folder / "given.npy", np.ones((tables.num_items, 3), dtype=np.float32))
@@ -345,6 +361,19 @@ TARGETS: dict[str, Target] = {
         13,
         frozenset({"values"}),
         harmless=("as float64", "other byte order"),
+    ),
+    "sentence encoder": Target(
+        _sentence_encoder,
+        (
+            "modules.json",
+            "sentence_bert_config.json",
+            "config_sentence_transformers.json",
+            "[12]_*/config.json",
+            "2_Dense/model.safetensors",
+        ),
+        8,
+        frozenset({"idx", "name", "embedding_dimension", "text", "values"}),
+        harmless=("missing", "half a pair", "gone"),  # the library has defaults for most
     ),
     "token table": Target(_token_table, ("table.safetensors",), 13),
     "pretrained": Target(_pretrained, ("pointer.json",), 12, harmless=("missing",)),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +160,50 @@ def test_a_killed_run_goes_on_and_writes_the_same_bits(
     assert rows.ids == expected.ids
     assert torch.equal(rows.values, expected.values)
     assert not partial.exists()
+
+
+SLOW = """
+import time
+from legos.lm import text_vectors
+from process import item_vectors
+from process.command import run_cli
+
+page = text_vectors.TextEncoder._page
+
+def slowly(self, tokens, items):
+    time.sleep(0.2)
+    return page(self, tokens, items)
+
+text_vectors.BATCH_TOKENS, item_vectors.BLOCK_TOKENS = 12, 20
+text_vectors.TextEncoder.pages.__defaults__ = (12,)
+text_vectors.TextEncoder._page = slowly
+run_cli(item_vectors.main, item_vectors.build_parser())
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_costs_a_block(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: list[int]
+) -> None:
+    folder = ship(tmp_path / "model", heads=(dense(WIDTH, 4),))
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    shared = ["--tables", tables.folder, "--model", folder, "--output"]
+    assert run(monkeypatch, *shared, whole) == 0
+    number = len(small_blocks)
+    command = [sys.executable, "-c", SLOW, *map(str, shared), str(killed)]
+    second = tmp_path / "killed.safetensors.partial/block-00001.npy"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        while not second.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not killed.exists()
+    small_blocks.clear()
+    assert run(monkeypatch, *shared, killed) == 0
+    assert 0 < len(small_blocks) < number
+    expected = read_vector_rows(whole).values
+    assert torch.equal(read_vector_rows(killed).values, expected)
 
 
 @pytest.mark.parametrize(
