@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from legos.blocks.dropout import Dropout
-from legos.blocks.mlp import MLP
+from legos.blocks.experts import ProjectionSettings
 from legos.blocks.packed import PackedTokens, concatenate, gather, one_token_each, pack
 from legos.data.items import ItemBatch, ItemField
 from legos.data.numbers import NumberScale
 from legos.data.ragged import Ragged
-from legos.settings import Count, Settings
 
 _RANDOM_STD = 0.1  # as word vectors are commonly started; small enough for softmax over scores
 _TAKEN_KEYS = frozenset(dir(nn.ModuleDict()))
@@ -299,11 +298,9 @@ class FieldAttention(nn.Module):
         return torch.relu(attended + self.residual(fields))
 
 
-class GivenVectorsSettings(Settings):
+class GivenVectorsSettings(ProjectionSettings):
     """What bricks over given vectors have in common."""
 
-    hidden_sizes: tuple[Count, ...] = ()
-    """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate on the given vectors and after every hidden layer."""
     normalise: bool = False
@@ -334,9 +331,7 @@ class GivenVectors(nn.Module):
             vectors.where(present[:, None], 0.0), requires_grad=settings.tune
         )
         self.dropout = Dropout(settings.dropout)
-        self.project = MLP(
-            vectors.shape[1], settings.hidden_sizes, hidden_size, dropout=settings.dropout
-        )
+        self.project = settings.projection(vectors.shape[1], hidden_size, dropout=settings.dropout)
         self.missing = nn.Parameter(torch.randn(hidden_size) * 0.1)
 
     def look_up(self, ids: Tensor) -> Tensor:

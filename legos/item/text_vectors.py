@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from legos.blocks.dropout import Dropout
-from legos.blocks.mlp import MLP
+from legos.blocks.experts import ProjectionSettings
 from legos.data.items import ItemBatch
 from legos.item.language_model import LanguageModelSettings
 from legos.lm.load import LanguageModel
@@ -23,20 +23,19 @@ from legos.lm.sentence import SentenceHead, shipped_files
 from legos.lm.sentence_files import sentence_files
 from legos.lm.states import FINAL
 from legos.registry import item_encoders
-from legos.settings import Count
 
 
-class TextVectorsConfig(LanguageModelSettings):
+class TextVectorsConfig(ProjectionSettings, LanguageModelSettings):
     name: Literal["text_vectors"] = "text_vectors"
     head: Literal["shipped", "mean"] = "shipped"
     """How final states become a vector: as the files of a sentence encoder say, or their mean."""
-    hidden_sizes: tuple[Count, ...] = ()
-    """Widths of ReLU layers before the linear one to hidden_size; none: a linear projection."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate after every layer. On the vectors themselves, which are wide, it would cost six times as
     many random numbers, a third of a training step, for the same GAUC."""
 
-    added: ClassVar[frozenset[str]] = LanguageModelSettings.added | {"head"}
+    added: ClassVar[frozenset[str]] = (
+        LanguageModelSettings.added | ProjectionSettings.added | {"head"}
+    )
 
     def head_of(self, language_model: LanguageModel) -> SentenceHead | None:
         """What makes a vector of final states; None: their mean, which other folders get, too.
@@ -68,11 +67,8 @@ class TextVectors(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = Dropout(settings.dropout)
-        self.project = MLP(
-            settings.vector_width(language_model),
-            settings.hidden_sizes,
-            hidden_size,
-            dropout=settings.dropout,
+        self.project = settings.projection(
+            settings.vector_width(language_model), hidden_size, dropout=settings.dropout
         )
 
     def forward(self, items: ItemBatch) -> Tensor:
