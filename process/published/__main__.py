@@ -34,6 +34,7 @@ Make tables of a data set as it is published. Unpack it; the folder is recognise
                 movies.dat [tags.dat]; 20M, 25M, 32M, latest: ratings.csv movies.csv [tags.csv]
   EB-NeRD       articles.parquet train/ validation/ [test/], each with behaviors.parquet
                 history.parquet (demo, small, large)
+  RecBench      items.parquet users.parquet finetune.parquet test.parquet [valid_user_set_*.txt]
   RecBole       NAME.inter NAME.item [NAME.user], its atomic files
 
 MovieLens' titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a
@@ -130,7 +131,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
     Raises:
         DataError: no such folder, or none of the layouts.
     """
-    from process.published import ebnerd, movielens, recbole
+    from process.published import ebnerd, movielens, recbench, recbole
     from process.tsv import what_is_there
 
     if not folder.is_dir():
@@ -138,7 +139,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
         why = "a file; unpack it and give its folder" if is_file else "no such folder"
         raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
     layouts: tuple[Callable[[Path, Choices], Layout | ShownLayout | None], ...] = (
-        movielens.find, ebnerd.find, recbole.find,
+        movielens.find, ebnerd.find, recbench.find, recbole.find,
     )  # fmt: skip
     for find in layouts:
         layout = find(folder, choices)

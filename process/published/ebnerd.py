@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from legos.data.ragged import Ragged, RaggedArray, stack
+from legos.data.ragged import Ragged, RaggedArray, offsets_of, stack
 from legos.errors import DataError, nearest
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
@@ -170,8 +170,8 @@ def _batches(path: Path, columns: Sequence[str], optional: str = "") -> Any:
 def _lists(column: Any) -> RaggedArray:
     """A column of lists of numbers; null is an empty list."""
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return Ragged(column.flatten().to_numpy(zero_copy_only=False).astype(np.int64), offsets)
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    return Ragged(values, offsets_of(lengths))
 
 
 def _read_log(
@@ -314,7 +314,7 @@ def _impressions(
             user=codes[begin : begin + len(log.ids)].astype(np.int32),
             time=log.time,
             history_values=read.values,
-            history_offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            history_offsets=offsets_of(lengths),
             history_starts=ends - lengths,
             candidate_values=log.shown.values,
             candidate_offsets=log.shown.offsets,
