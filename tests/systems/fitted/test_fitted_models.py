@@ -177,6 +177,19 @@ def test_shares_of_clicks_tell_why(tables: Path, tmp_path: Path) -> None:
     assert set(reasons["item_id"]) == {"N3", "N11"}
 
 
+def test_a_server_gives_its_lists(tables: Path, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="the server needs uvicorn (requirements-serve.txt)")
+    from tests.server.serving import make_server, serving
+
+    run(fitted(tables, tmp_path, "ease", mode="train"))
+    opened = legos.open(run_folder_of(tmp_path), device="cpu")
+    with serving(make_server(opened)) as client:
+        status, answer = client.post("/recommend", {"history": ["N3", "N11"], "k": 3})
+    assert status == 200
+    expected = opened.recommend(history=["N3", "N11"], k=3)
+    assert [each["item_id"] for each in answer["items"]] == list(expected["item_id"])
+
+
 @pytest.mark.parametrize(
     ("method", "said"),
     [
