@@ -16,6 +16,7 @@ from torch.nn import functional
 from legos.blocks.dropout import Dropout
 from legos.blocks.experts import ProjectionSettings
 from legos.data.items import ItemBatch
+from legos.errors import ConfigError
 from legos.item.language_model import LanguageModelSettings
 from legos.lm.load import LanguageModel
 from legos.lm.locate import is_here
@@ -23,18 +24,21 @@ from legos.lm.sentence import SentenceHead, shipped_files
 from legos.lm.sentence_files import sentence_files
 from legos.lm.states import FINAL
 from legos.registry import item_encoders
+from legos.settings import Count
 
 
 class TextVectorsConfig(ProjectionSettings, LanguageModelSettings):
     name: Literal["text_vectors"] = "text_vectors"
     head: Literal["shipped", "mean"] = "shipped"
     """How final states become a vector: as the files of a sentence encoder say, or their mean."""
+    dimensions: Count | None = None
+    """Numbers of a vector that are kept (Matryoshka), then scaled to length 1; null: all."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Rate after every layer. On the vectors themselves, which are wide, it would cost six times as
     many random numbers, a third of a training step, for the same GAUC."""
 
     added: ClassVar[frozenset[str]] = (
-        LanguageModelSettings.added | ProjectionSettings.added | {"head"}
+        LanguageModelSettings.added | ProjectionSettings.added | {"head", "dimensions"}
     )
 
     def head_of(self, language_model: LanguageModel) -> SentenceHead | None:
@@ -67,13 +71,19 @@ class TextVectors(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = Dropout(settings.dropout)
+        width, self.kept = settings.vector_width(language_model), settings.dimensions
+        if self.kept is not None and self.kept > width:
+            raise ConfigError(
+                f"dimensions {self.kept}: {language_model.name} makes vectors of {width} numbers"
+            )
         self.project = settings.projection(
-            settings.vector_width(language_model), hidden_size, dropout=settings.dropout
+            self.kept or width, hidden_size, dropout=settings.dropout
         )
 
     def forward(self, items: ItemBatch) -> Tensor:
         """Content of N items -> ``(N, D)``; an item without a word is a vector of zeros before."""
         weight = next(self.project.parameters())
         vectors = items.read(FINAL).to(weight.device).values.to(weight.dtype)  # (N, E)
-        projected: Tensor = self.dropout(self.project(functional.normalize(vectors, dim=1)))
+        kept = functional.normalize(vectors[:, : self.kept], dim=1)
+        projected: Tensor = self.dropout(self.project(kept))
         return projected

@@ -63,20 +63,23 @@ def shipped(tables: Tables, folder: Path, **how: Any) -> Tensor:
     return torch.from_numpy(found)
 
 
-@pytest.mark.parametrize("prompt_name", [None, "passage"])
-@pytest.mark.parametrize("kind", ["bert", "qwen3"])
+@pytest.mark.parametrize(
+    ("kind", "prompt_name", "dimensions"),
+    [("bert", None, None), ("bert", "passage", 3), ("qwen3", "passage", None)],
+)
 def test_cached_text_vectors_are_those_that_are_shipped(
-    tables: Tables, tmp_path: Path, kind: str, prompt_name: str | None
+    tables: Tables, tmp_path: Path, kind: str, prompt_name: str | None, dimensions: int | None
 ) -> None:
     folder = ship(tmp_path / "model", kind, heads=HEADS, whole={"prompts": PROMPTS})
     item = {"name": "text_vectors", "model": str(folder), "prompt_name": prompt_name}
+    item |= {"dimensions": dimensions}
     config = config_of(tables, tmp_path, **item)
     model, batch = read(config, tables)
     settings = config.bricks.item
     assert isinstance(settings, TextVectorsConfig)
     brick = TextVectors(settings, language_model=model, hidden_size=8).eval()
-    expected = shipped(tables, folder, prompt_name=prompt_name)
-    assert expected.shape == (20, 6)
+    expected = shipped(tables, folder, prompt_name=prompt_name, dimensions=dimensions)
+    assert expected.shape == (20, dimensions or 6)
     torch.testing.assert_close(brick(batch), brick.project(expected), atol=1e-5, rtol=0)
 
 
@@ -119,11 +122,11 @@ def test_switches_are_part_of_a_cache_and_of_no_older_run_id(
     folder = ship(tmp_path / "model", "qwen3", heads=HEADS)
     item = {"name": "text_vectors", "model": str(folder)}
     fingerprints = set()
-    for more in ({}, {"bidirectional": True}, {"head": "mean"}):
+    for more in ({}, {"bidirectional": True}, {"head": "mean", "dimensions": 3}):
         config = config_of(tables, tmp_path, **item, **more)
         settings: Any = config.bricks.item
         told = settings.told_in_ids()
-        assert {"bidirectional", "head", "prompt_name"} & told.keys() == more.keys()
+        assert {"bidirectional", "dimensions", "head", "prompt_name"} & told.keys() == more.keys()
         model = LanguageModel(settings.model, settings, bidirectional=settings.bidirectional)
         fingerprints.add(Reading.of(config, tables, model).cache.path)
     assert len(fingerprints) == 3
