@@ -24,7 +24,7 @@ from legos.files import LONGEST_LINE
 from legos.progress import progress_bar
 from process.bad_lines import BadLine, BadLines
 from process.block_workers import BlockWorkers, Waiting
-from process.json_lines import Row, parse_line, refuse_empty, refuse_missing
+from process.json_lines import Row, parse_line, plain_dict, refuse_empty, refuse_missing
 from process.opening import BAD_GZIP, damaged_gzip, decompressed
 
 BLOCK = 1 << 20  # bytes; changes memory and speed, not results
@@ -70,7 +70,7 @@ class Lines:
             try:
                 values = None if number in long else orjson.loads(text)
             except ValueError:
-                values = None
+                values = plain_dict(text) if self.python_too else None
             if type(values) is dict:
                 yield Row(self.path, self.first + number, values, text)
             elif (row := self.row(number, text)) is not None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
+import orjson
+
 from legos.data.texts import one_line
 from legos.errors import DataError
 from legos.progress import progress_bar
@@ -25,6 +27,8 @@ _LINES_A_TICK = 10_000
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _LARGEST = 2**63 - 1
 _LONGEST = 40  # characters of a number
+_PYTHON = re.compile(rb"[uU]?'[^']*'|\b(?:True|False|None)\b")  # strings whole, and words
+_WORDS = {b"True": b"true", b"False": b"false", b"None": b"null"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -264,6 +268,31 @@ def _with_whole_characters(
     notes["lines with half a character, read with U+FFFD in its place"] += 1
     whole: dict[str, Any] = json.loads(_SURROGATE.sub("\ufffd", dumped))
     return whole
+
+
+def plain_dict(text: bytes) -> Any:
+    """A Python dict whose strings hold neither quotes nor backslashes, read by the JSON parser.
+
+    Exact where it answers: strings are found from the left, whole, and all else must be JSON. It
+    takes a fraction of the time of ``ast.literal_eval``, which reads what is left.
+
+    Args:
+        text: of a line.
+
+    Returns:
+        the value; None where this way cannot tell.
+    """
+    if b"\\" in text or b'"' in text:
+        return None
+    try:
+        return orjson.loads(_PYTHON.sub(_as_json, text))
+    except ValueError:
+        return None
+
+
+def _as_json(found: re.Match[bytes]) -> bytes:
+    word = found[0]
+    return _WORDS.get(word) or b'"%s"' % word[word.index(b"'") + 1 : -1]
 
 
 def _parse_python(at: str, text: bytes) -> Any:

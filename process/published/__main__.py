@@ -26,6 +26,7 @@ from process.table.telling import report
 _OF_EVENTS = (
     "rating_above", "min_rating", "user_core", "item_core", "duplicates", "split", "cuts",
     "negatives", "candidates", "seed", "years", "tags",
+    "reviews", "tips",
 )  # fmt: skip
 DESCRIPTION = """\
 Make tables of a data set as it is published. Unpack it; the folder is recognised by its files.
@@ -35,6 +36,8 @@ Make tables of a data set as it is published. Unpack it; the folder is recognise
   EB-NeRD       articles.parquet train/ validation/ [test/], each with behaviors.parquet
                 history.parquet (demo, small, large)
   RecBench      items.parquet users.parquet finetune.parquet test.parquet [valid_user_set_*.txt]
+  Yelp          yelp_academic_dataset_{business,review}.json [_user.json _tip.json]
+  Steam         steam_reviews.json.gz steam_games.json.gz
   RecBole       NAME.inter NAME.item [NAME.user], its atomic files
 
 MovieLens' titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a
@@ -67,7 +70,15 @@ def build_parser() -> CommandParser:
         help="read the N tags that most users gave an item; also users and times that are held out "
         "wrote them (default: none)",
     )  # fmt: skip
+    fields.add_argument(
+        "--reviews", action="store_true",
+        help="read the texts of Yelp's and Steam's reviews, for models of reviews; they stay in "
+        "memory",
+    )  # fmt: skip
     events = parser.add_argument_group("which events count")
+    events.add_argument(
+        "--tips", action="store_true", help="Yelp's tips are events, too, without a rating"
+    )
     add_max_bad(events)
     add_cores(events, least=True)
     events.add_argument(
@@ -87,7 +98,10 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the files, or the output folder.
     """
-    choices = Choices(years=args.years, tags=args.tags, longest=args.longest_history)
+    choices = Choices(
+        years=args.years, tags=args.tags, reviews=args.reviews, tips=args.tips,
+        longest=args.longest_history,
+    )  # fmt: skip
     layout = recognised(args.folder, choices)
     print(f"{args.folder}: {layout.name}")
     if isinstance(layout, ShownLayout):
@@ -131,7 +145,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
     Raises:
         DataError: no such folder, or none of the layouts.
     """
-    from process.published import ebnerd, movielens, recbench, recbole
+    from process.published import ebnerd, movielens, recbench, recbole, steam, yelp
     from process.tsv import what_is_there
 
     if not folder.is_dir():
@@ -139,7 +153,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
         why = "a file; unpack it and give its folder" if is_file else "no such folder"
         raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
     layouts: tuple[Callable[[Path, Choices], Layout | ShownLayout | None], ...] = (
-        movielens.find, ebnerd.find, recbench.find, recbole.find,
+        movielens.find, ebnerd.find, recbench.find, yelp.find, steam.find, recbole.find,
     )  # fmt: skip
     for find in layouts:
         layout = find(folder, choices)
