@@ -79,6 +79,7 @@ _FIRST_STEPS = (
     "legos run --data shop",
     "legos recommend runs/shop --user USER",
     "legos serve runs/shop",
+    "legos published ml-1m --output data/ml-1m  # MovieLens and others, as they are downloaded",
     "legos synthetic --raw data/raw/newsroom --output data/newsroom  # no data of your own",
 )
 _TAIL = """

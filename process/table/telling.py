@@ -64,7 +64,8 @@ def tell_result(manifest: Mapping[str, Any], output: Path, console: Console) -> 
     table.add_row("impressions", " · ".join(splits))
     table.add_row("split", manifest["split_rule"].partition(";")[0])
     for what, count in manifest["oddities"].items():
-        table.add_row("counted", f"{what}: {count:,}")
+        if count:
+            table.add_row("counted", f"{what}: {count:,}")
     console.print(table)
     honesty = read_honesty(manifest)
     for warning in honesty.warnings if honesty else ():

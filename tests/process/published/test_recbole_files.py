@@ -35,8 +35,13 @@ def folder(place: Path, users: str = USERS) -> Path:
     return place
 
 
-def test_types_are_kinds_and_the_last_event_is_the_test(tmp_path: Path) -> None:
+def test_types_are_kinds_and_the_last_event_is_the_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tables = build(folder(tmp_path / "raw"), tmp_path / "tables")
+    told = capsys.readouterr().out
+    assert "users without fields: 7" in told
+    assert "first one kept" not in told  # no pair comes again, so no line says 0
     assert fields(tables) == {
         "title": "text", "class": "text", "release_year": "category", "price": "number",
     }  # fmt: skip
