@@ -125,7 +125,7 @@ class Prompts:
         for template in self.templates:
             if template.name == name:
                 return template
-        raise ConfigError(f"prompt {name!r}; {nearest(name, [t.name for t in self.templates])}")
+        raise ConfigError(f"no prompt {name!r}; {nearest(name, [t.name for t in self.templates])}")
 
     def named(self, name: str, family: Family) -> Template:
         """A template of a family; ConfigError where it is unknown, or of another."""
