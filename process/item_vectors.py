@@ -51,8 +51,8 @@ models give such items a learned vector. Item encoder `fixed_vectors` reads the 
 embed.item_vectors names, and gives new items vectors in the same way, since the file says in which;
 `python -m process.semantic_codes` makes codes of it.
 
-After a kill the same command goes on with what is missing and writes the same bits; finished
-blocks lie in OUTPUT.partial meanwhile. Texts are encoded by length, the longest first.
+After a kill the same command computes what is missing and writes the same bits; until then
+finished blocks are kept in OUTPUT.partial. Texts are encoded by length, the longest first.
 """
 EPILOG = r"""
 example:

@@ -21,7 +21,7 @@ _LEAST_NOISE = 0.01  # of a gate while training, as in the authors' code
 
 
 class ProjectionSettings(Settings):
-    """What all bricks over given vectors are told of the way to hidden_size."""
+    """How a brick projects given vectors to hidden_size."""
 
     added: ClassVar[frozenset[str]] = frozenset({"experts"})
 

@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import LearnedPositions, head_width, refuse_longer
+from legos.blocks.attention import LearnedPositions, head_width
 from legos.blocks.causal import CausalBlocks
+from legos.blocks.causal_states import CausalStates
 from legos.blocks.dropout import Dropout
-from legos.blocks.packed import last_of_each, without_padding
-from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
 _STD = 0.02  # of the authors' projections and biases
@@ -52,7 +51,7 @@ class HSTUConfig(UserEncoderConfig):
 
 
 @user_encoders.register(HSTUConfig)
-class HSTU(nn.Module):
+class HSTU(CausalStates):
     """Read the history from old to new, keep the output at the newest item."""
 
     order_aware = True
@@ -78,29 +77,8 @@ class HSTU(nn.Module):
             for _ in range(settings.num_layers)
         )
 
-    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
-        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history.
-
-        Raises:
-            ConfigError: H is more than ``max_history``.
-        """
-        states = self.states(history, mask)
-        if not len(states):
-            return history.new_zeros(len(history), history.shape[2])
-        return last_of_each(states, offsets_of(mask.sum(1)))
-
-    def states(self, history: Tensor, mask: Tensor) -> Tensor:
-        """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)``, the outputs at all real items.
-
-        Raises:
-            ConfigError: H is more than ``max_history``.
-        """
-        refuse_longer(history.shape[1], self.max_history, setting="max_history")
-        tokens = without_padding(history, mask)
-        if not len(tokens.index):
-            return history.new_zeros(0, history.shape[2])
-        within = CausalBlocks(tokens.numbers)
-        values: Tensor = tokens.distinct * self.scale  # (P, D): each token is a distinct one
+    def read(self, values: Tensor, within: CausalBlocks) -> Tensor:
+        """Scaled items ``(P, D)`` -> outputs ``(P, D)``."""
         if self.positions is not None:
             values = self.positions(values, within)
         values = self.dropout(values)

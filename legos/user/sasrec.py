@@ -18,12 +18,12 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention, refuse_longer
+from legos.blocks.attention import LearnedPositions, MultiHeadSelfAttention
 from legos.blocks.causal import CausalBlocks
+from legos.blocks.causal_states import CausalStates
 from legos.blocks.dropout import Dropout
-from legos.blocks.packed import Within, last_of_each, without_padding
+from legos.blocks.packed import Within
 from legos.blocks.transformer import FeedForward, Transformer, TransformerSettings
-from legos.data.ragged import offsets_of
 from legos.registry import UserEncoderConfig, user_encoders
 
 
@@ -50,7 +50,7 @@ class SASRecConfig(UserEncoderConfig):
 
 
 @user_encoders.register(SASRecConfig)
-class SASRec(nn.Module):
+class SASRec(CausalStates):
     """Read the history from old to new, keep the output at the newest item."""
 
     order_aware = True
@@ -89,29 +89,9 @@ class SASRec(nn.Module):
                 for _ in range(settings.num_layers)
             )
 
-    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
-        """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history.
-
-        Raises:
-            ConfigError: H is more than ``max_history``.
-        """
-        states = self.states(history, mask)
-        if not len(states):
-            return history.new_zeros(len(history), history.shape[2])
-        return last_of_each(states, offsets_of(mask.sum(1)))
-
-    def states(self, history: Tensor, mask: Tensor) -> Tensor:
-        """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)``, the outputs at all real items.
-
-        Raises:
-            ConfigError: H is more than ``max_history``.
-        """
-        refuse_longer(history.shape[1], self.max_history, setting="max_history")
-        tokens = without_padding(history, mask)
-        if not len(tokens.index):
-            return history.new_zeros(0, history.shape[2])
-        items = tokens.distinct * self.scale  # (P, D): each token is a distinct one
-        states: Tensor = self.transformer(items, CausalBlocks(tokens.numbers))
+    def read(self, values: Tensor, within: CausalBlocks) -> Tensor:
+        """Scaled items ``(P, D)`` -> outputs ``(P, D)``."""
+        states: Tensor = self.transformer(values, within)
         return states
 
 
