@@ -55,12 +55,12 @@ from benchmarks.recsysllm_pool import pool_section
 from benchmarks.report import Part, finish_parts
 from legos.data.ragged import Ragged
 from legos.errors import LegosError
-from legos.systems.recsysllm.automaton import NOWHERE, Slot
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import Ranked, rank_entities
 from legos.systems.recsysllm.decoding import read_prompts, score_candidates
 from legos.systems.recsysllm.positions import IGNORE, Examples
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
+from legos.systems.trie import NOWHERE, Slot
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 

@@ -14,8 +14,8 @@ from benchmarks.clock import cpu_seconds
 from benchmarks.recsysllm_data import Setting
 from benchmarks.report import Part
 from legos.data.ragged import Ragged, from_lengths
-from legos.systems.recsysllm.automaton import Slot, build_trie
-from legos.systems.recsysllm.exclusion import Exclusion
+from legos.systems.exclusion import Exclusion
+from legos.systems.trie import Slot, build_trie
 from legos.workplace.device import peak_memory_mb, reset_peak_memory
 
 CATALOGUES, USERS, HISTORY, GOAL = (10_000, 100_000, 1_000_000), 16, 20, 50.0

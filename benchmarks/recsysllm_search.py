@@ -35,18 +35,20 @@ from legos.data.ragged import Ragged, from_lengths
 from legos.data.tables import Tables
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
-from legos.systems.recsysllm.automaton import Automaton, Slot, build_trie
+from legos.systems.exact_search import Found, SearchWork
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone
 from legos.systems.recsysllm.beam_search import Ranked, rank_entities
 from legos.systems.recsysllm.catalogue import ITEM
 from legos.systems.recsysllm.decoding import read_prompts, score_candidates, token_losses
-from legos.systems.recsysllm.exact_search import Found, SearchWork, find_entities
+from legos.systems.recsysllm.held_paths import find_entities
 from legos.systems.recsysllm.masking import ENTITY, Blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples, lay_out
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.systems.recsysllm.settings import PositionSettings, RecsysllmConfig, RecsysllmModel
 from legos.systems.recsysllm.units import Documents
 from legos.systems.recsysllm.world import open_world, position_rows
+from legos.systems.trie import Slot, build_trie
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 

@@ -14,11 +14,12 @@ from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.systems import Prompts
 from benchmarks.recsysllm import compare, lists, prompt_rows, written
 from benchmarks.recsysllm_plain import PlainScorer, PlainSearch, PrefixTree, Title
-from legos.systems.recsysllm.automaton import Automaton, Slot
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import Ranked, rank_entities
 from legos.systems.recsysllm.decoding import fill_blanks, read_prompts, score_candidates
 from legos.systems.recsysllm.positions import Examples
+from legos.systems.trie import Slot
 
 BEAMS, CANDIDATES, NEW = 20, 100, 64  # the tokens of a text
 SAME = 0.95  # of the ranks have the CPU's title; two scores may be the same but for rounding

@@ -1,5 +1,1 @@
-"""Item vectors become semantic codes: short lists of integers from coarse to fine."""
-
-from process.semantic_codes.residual import Level, Quantised, quantise, without_collisions
-
-__all__ = ["Level", "Quantised", "quantise", "without_collisions"]
+"""Command line: item vectors become semantic codes, short lists of integers, coarse to fine."""

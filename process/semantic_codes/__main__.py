@@ -9,6 +9,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from legos.blocks.residual_codes import Level, colliding, quantise, without_collisions
 from legos.command_line import CommandParser
 from legos.data.tables import Tables
 from legos.data.vector_files import (
@@ -21,7 +22,6 @@ from legos.errors import DataError
 from legos.progress import PlainConsole, progress_bar
 from process import moments
 from process.command import run_cli
-from process.semantic_codes.residual import Level, colliding, quantise, without_collisions
 
 DESCRIPTION = """\
 Make semantic codes of item vectors by residual k-means.

@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from legos.blocks.kmeans import assign, kmeans, plus_plus
+from legos.blocks.residual_codes import colliding, quantise, without_collisions
 from legos.data.tables import Tables
 from legos.data.vector_files import read_item_codes, read_vector_rows, write_item_vectors
 from process.command import run_cli
-from process.semantic_codes import quantise, without_collisions
 from process.semantic_codes.__main__ import build_parser, main
-from process.semantic_codes.kmeans import assign, kmeans, plus_plus
-from process.semantic_codes.residual import colliding
 from tests.tiny import tiny_tables
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +64,7 @@ def test_the_start_is_drawn_by_squared_distance() -> None:
 
 
 def test_rows_are_assigned_to_the_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process.semantic_codes.kmeans._CHUNK", 7)
+    monkeypatch.setattr("legos.blocks.kmeans._CHUNK", 7)
     rows, centres = blobs(50), blobs(9, seed=1)
     found, distances = assign(rows, centres), torch.cdist(rows, centres).square()
     assert torch.equal(found.codes, distances.argmin(1))
@@ -78,7 +77,7 @@ def test_a_cluster_without_rows_starts_again_at_the_farthest(
     rows = torch.cat([blobs(60, centres=3), torch.full((1, 6), 500.0, dtype=torch.float64)])
     far = torch.full((6,), -1e4, dtype=torch.float64)
     start = torch.stack([rows[0], far, rows[1]])  # nothing is near the second
-    monkeypatch.setattr("process.semantic_codes.kmeans.plus_plus", lambda *_: start)
+    monkeypatch.setattr("legos.blocks.kmeans.plus_plus", lambda *_: start)
     found = kmeans(rows, 3, generator=seeded(), iterations=20)
     assert len(found.codes.unique()) == 3
     assert (found.codes == found.codes[-1]).sum() == 1

@@ -16,17 +16,12 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged
-from legos.systems.recsysllm.automaton import (
-    NOWHERE,
-    ROOT,
-    Automaton,
-    AutomatonState,
-    Slot,
-)
+from legos.systems.exclusion import Exclusion
+from legos.systems.recsysllm.automaton import Automaton, AutomatonState
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.decoding import ReadPrompts, chunks, side_by_side, token_losses
-from legos.systems.recsysllm.exclusion import Exclusion
 from legos.systems.recsysllm.positions import Inputs
+from legos.systems.trie import NOWHERE, ROOT, Slot
 
 
 class Ranked(NamedTuple):

@@ -9,59 +9,53 @@ leads to the least likely open nodes, which is read again in its turn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, aranges, from_lengths
-from legos.systems.recsysllm.automaton import ROOT, Automaton, AutomatonState, Slot
+from legos.systems.exact_search import (
+    UNREAD,
+    Following,
+    Found,
+    SearchWork,
+    Segments,
+    find_best,
+)
+from legos.systems.recsysllm.automaton import Automaton, AutomatonState
 from legos.systems.recsysllm.backbones.decoder import Backbone, new_cache
 from legos.systems.recsysllm.catalogue_head import CatalogueHead
 from legos.systems.recsysllm.decoding import ReadPrompts, SideBySide, side_by_side
 from legos.systems.recsysllm.positions import Inputs
+from legos.systems.trie import ROOT, Slot
 
-UNREAD = -1  # no token of a node's path is held
 _ROW = 128  # tokens of a row; more where prompts are long, which each row has a copy of
 
 
-@dataclass(frozen=True)
-class Segments:
-    """n ways through the tree that are read at once, P tokens together.
+def find_entities(
+    backbone: Backbone,
+    read: ReadPrompts,
+    slot: Slot,
+    automaton: Automaton,
+    *,
+    count: int,
+    excluded: Ragged | None = None,
+    work: SearchWork | None = None,
+) -> Found:
+    """The most likely entities for the (single) blank of each prompt.
 
-    Attributes:
-        users: ``(n,)`` int64 whose each is, ascending; those with near paths next to each other.
-        parents: ``(n,)`` int64 what was read last before each, ``UNREAD`` for the root.
-        of: ``(P,)`` int64 segment of each token, ascending.
-        nodes: ``(P,)`` int64 nodes of the tree; in a segment each is a child of the one before.
+    Args:
+        read: B prompts of one blank each.
+        slot: what may be written, on its device.
+        count: K.
+        excluded: B rows of keys of the slot that are no answers.
+
+    Raises:
+        DataError: a prompt has not exactly one blank.
     """
-
-    users: Tensor
-    parents: Tensor
-    of: Tensor
-    nodes: Tensor
-
-    @property
-    def lengths(self) -> Tensor:
-        """``(n,)`` int64 tokens of each."""
-        return torch.bincount(self.of, minlength=len(self.users))
-
-
-class Following(NamedTuple):
-    """What may follow P tokens that were read.
-
-    Attributes:
-        numbers: ``(P,)`` int64 by which further segments go on from them.
-        edges: P rows of edges of the tree, Q in all.
-        steps: ``(Q,)`` upper bounds of the log-probabilities of their tokens.
-        ends: ``(P,)`` of [END].
-    """
-
-    numbers: Tensor
-    edges: Ragged
-    steps: Tensor
-    ends: Tensor
+    held = HeldPaths(backbone, read, slot, automaton)
+    return find_best(held, count=count, excluded=excluded, work=work)
 
 
 class _Rows(NamedTuple):
@@ -82,7 +76,7 @@ class _Rows(NamedTuple):
 
 
 class HeldPaths:
-    """What was read behind B prompts: G tokens.
+    """What was read behind B prompts: G tokens; see :class:`legos.systems.exact_search.Held`.
 
     Attributes:
         taken: ``(G,)`` states of the automaton after each.
@@ -113,6 +107,16 @@ class HeldPaths:
         dtype = next(backbone.parameters()).dtype
         self._ends = _Buffer(none.new_empty(0, backbone.width, dtype=dtype))
         self.totals = self.excess = none.new_empty(0, dtype=torch.promote_types(dtype, torch.float))
+
+    @property
+    def num_users(self) -> int:
+        """B."""
+        return len(self.real)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of log-probabilities."""
+        return self.totals.dtype
 
     @property
     def paths(self) -> Tensor:
@@ -244,16 +248,7 @@ class HeldPaths:
         return AutomatonState(nodes, counts)
 
     def keep_paths(self, parents: Tensor, most: int) -> Tensor:
-        """Forget what is on no path to open nodes, and the least likely ones beyond ``most``.
-
-        Args:
-            parents: ``(n,)`` int64 what was read last before open nodes, those of a user the most
-                likely first.
-            most: tokens of a user.
-
-        Returns:
-            the same by their new numbers, ``UNREAD`` where their paths are forgotten.
-        """
+        """See :meth:`legos.systems.exact_search.Held.keep_paths`."""
         count, known = len(parents), len(self.users)
         turn = torch.full((known + 1,), count, device=parents.device)  # when each is needed first
         held = (parents >= 0).nonzero()[:, 0]

@@ -16,7 +16,7 @@ from legos.errors import ConfigError, DataError
 from legos.evaluation.rank import NO_ITEM, Best, join_lists
 from legos.metrics.generation import candidate_metrics, match_items, rating_errors, text_metrics
 from legos.sharing import Sharing
-from legos.systems.recsysllm.automaton import NOWHERE, Slot
+from legos.systems.exact_search import SearchWork, turns
 from legos.systems.recsysllm.backbones.decoder import Backbone
 from legos.systems.recsysllm.beam_search import rank_entities
 from legos.systems.recsysllm.catalogue import ITEM
@@ -26,12 +26,13 @@ from legos.systems.recsysllm.decoding import (
     read_prompts,
     score_candidates,
 )
-from legos.systems.recsysllm.exact_search import SearchWork, find_entities, turns
+from legos.systems.recsysllm.held_paths import find_entities
 from legos.systems.recsysllm.positions import Examples
 from legos.systems.recsysllm.prompts import Instance, Prompts, Template
 from legos.systems.recsysllm.settings import SplitName
 from legos.systems.recsysllm.tasks.candidates import Candidates
 from legos.systems.recsysllm.world import World
+from legos.systems.trie import NOWHERE, Slot
 
 VALID = "valid item rate"  # of what is written without being constrained
 _SUBSET = 75  # key of random numbers

@@ -51,13 +51,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
-from legos.systems.recsysllm.automaton import Automaton, build_trie
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, PositionRows
 from legos.systems.recsysllm.backbones.glm import GlmBackbone, GlmConfig
 from legos.systems.recsysllm.masking import ENTITY, Blanks, sample_blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.settings import MaskingSettings, PositionSettings
 from legos.systems.recsysllm.units import Documents
+from legos.systems.trie import build_trie
 
 SHARED = Path(os.environ.get("LEGOS_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 WORDS = 60

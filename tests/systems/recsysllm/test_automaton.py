@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.errors import DataError
-from legos.systems.recsysllm.automaton import NOWHERE, ROOT, Automaton, build_trie
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.masking import Blanks
 from legos.systems.recsysllm.positions import build_examples
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
+from legos.systems.trie import NOWHERE, ROOT, build_trie
 from tests.systems.recsysllm.small import (
     SPECIAL,
     automaton_of,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from legos.errors import DataError
-from legos.systems.recsysllm.automaton import NOWHERE, Automaton, Slot, build_trie
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone
 from legos.systems.recsysllm.beam_search import rank_entities
 from legos.systems.recsysllm.decoding import (
@@ -21,6 +21,7 @@ from legos.systems.recsysllm.decoding import (
 from legos.systems.recsysllm.positions import IGNORE, Examples, build_examples, lay_out
 from legos.systems.recsysllm.settings import PositionSettings
 from legos.systems.recsysllm.units import Documents
+from legos.systems.trie import NOWHERE, Slot, build_trie
 from tests.systems.recsysllm.small import (
     FAMILIES,
     automaton_of,

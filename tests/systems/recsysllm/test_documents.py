@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from legos.data.tables import Tables
-from legos.systems.recsysllm.automaton import NOWHERE, EntityPool
+from legos.systems.recsysllm.automaton import EntityPool
 from legos.systems.recsysllm.settings import DocumentSettings
 from legos.systems.recsysllm.tasks.documents import HistoryWriter
 from legos.systems.recsysllm.units import Unit, UnitTokenizer
 from legos.systems.recsysllm.world import TaskFamilies
+from legos.systems.trie import NOWHERE
 from process.user_fields import add_user_fields
 from tests.systems.recsysllm.reviews import USERS, epoch_of, families, held_out_pairs, past_of
 from tests.systems.recsysllm.small import byte_tokenizer

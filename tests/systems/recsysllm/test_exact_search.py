@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legos.evaluation.rank import NO_ITEM
-from legos.systems.recsysllm.automaton import Automaton, Slot, build_trie
+from legos.systems.exact_search import Found, SearchWork
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.decoding import ReadPrompts, read_prompts, score_candidates
-from legos.systems.recsysllm.exact_search import Found, SearchWork, find_entities
+from legos.systems.recsysllm.held_paths import find_entities
 from legos.systems.recsysllm.measure import listed_items
 from legos.systems.recsysllm.settings import PositionSettings
+from legos.systems.trie import Slot, build_trie
 from tests.systems.recsysllm.small import (
     FAMILIES,
     prompts_of,

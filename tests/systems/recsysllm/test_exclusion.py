@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legos.systems.recsysllm.automaton import Slot, build_trie
-from legos.systems.recsysllm.exclusion import Exclusion
+from legos.systems.exclusion import Exclusion
+from legos.systems.trie import Slot, build_trie
 from tests.systems.recsysllm.small import ragged
 
 pools = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=12)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.lm.word_model import word_model
-from legos.systems.recsysllm.automaton import Automaton, build_trie
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, PositionRows, start_words
 from legos.systems.recsysllm.decoding import fill_blanks, read_prompts, token_losses
 from legos.systems.recsysllm.masking import ENTITY, Blanks
@@ -27,6 +27,7 @@ from legos.systems.recsysllm.positions import (
 from legos.systems.recsysllm.recipe import InfillLoss
 from legos.systems.recsysllm.settings import DecoderSettings, PositionSettings
 from legos.systems.recsysllm.units import Documents
+from legos.systems.trie import build_trie
 from tests.lm.families import smollm2
 from tests.systems.recsysllm.small import ragged, small_gpt2, small_llama
 

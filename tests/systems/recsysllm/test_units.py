@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from legos.errors import DataError
-from legos.systems.recsysllm.automaton import NOWHERE, EntityPool
+from legos.systems.recsysllm.automaton import EntityPool
 from legos.systems.recsysllm.units import Unit, UnitTokenizer, document_of, entity, plain, sentences
+from legos.systems.trie import NOWHERE
 from tests.systems.recsysllm.small import SHARED, byte_tokenizer
 
 TITLES = ["Snoopy (Colors May Vary)", "Gloom", "Gloom: Unhappy Homes", "Jake's: 4.5 oz. Cup"]

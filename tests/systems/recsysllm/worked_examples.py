@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import from_lengths
-from legos.systems.recsysllm.automaton import Automaton, build_trie
+from legos.systems.recsysllm.automaton import Automaton
 from legos.systems.recsysllm.masking import DOCUMENT, ENTITY, Blanks
 from legos.systems.recsysllm.positions import IGNORE, Examples, SpecialTokens, build_examples
 from legos.systems.recsysllm.settings import IntraMode, PositionSettings
 from legos.systems.recsysllm.units import Documents
+from legos.systems.trie import build_trie
 
 _X = ("x1", "x2", "x3"), "x4", "x5", ("x6", "x7")
 _PROMPT = "[C]", "w1", "w2", ("e1", "e2", "e3"), ",", ("f1", "f2"), ".", ("t1", "t2", "t3", "t4")

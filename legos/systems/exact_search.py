@@ -1,27 +1,102 @@
-"""The K likeliest entities of all, proven.
+"""The K likeliest entities of all, proven, for any model that writes token after token.
 
 Log-probabilities only fall along an entity's tokens, so that an open node of the tree bounds all
-that ends below it. So do scores among the catalogue's words alone, which cost less (see
-:mod:`legos.systems.recsysllm.catalogue_head`). The search reads the likeliest open nodes in waves
-and ends when the best of them is less likely than the K-th entity found (best-first search with a
-bound of zero on what is left: Hart, Nilsson and Raphael, 1968). The waves read what beams would as
-well, which finds K good entities soon: nodes below them are never read.
+that ends below it. So does any upper bound of them that costs less to compute. The search reads the
+likeliest open nodes in waves and ends when the best of them is less likely than the K-th entity
+found (best-first search with a bound of zero on what is left: Hart, Nilsson and Raphael, 1968). The
+waves read what beams would as well, which finds K good entities soon: nodes below them are never
+read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, from_lengths
-from legos.systems.recsysllm.automaton import NOWHERE, ROOT, Automaton, Slot
-from legos.systems.recsysllm.backbones.decoder import Backbone
-from legos.systems.recsysllm.decoding import ReadPrompts
-from legos.systems.recsysllm.exclusion import Exclusion
-from legos.systems.recsysllm.held_paths import UNREAD, HeldPaths, Segments
+from legos.systems.exclusion import Exclusion
+from legos.systems.trie import NOWHERE, ROOT, Slot
+
+UNREAD = -1  # no token of a node's path is held
+
+
+@dataclass(frozen=True)
+class Segments:
+    """n ways through the tree that are read at once, P tokens together.
+
+    Attributes:
+        users: ``(n,)`` int64 whose each is, ascending; those with near paths next to each other.
+        parents: ``(n,)`` int64 what was read last before each, ``UNREAD`` for the root.
+        of: ``(P,)`` int64 segment of each token, ascending.
+        nodes: ``(P,)`` int64 nodes of the tree; in a segment each is a child of the one before.
+    """
+
+    users: Tensor
+    parents: Tensor
+    of: Tensor
+    nodes: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(n,)`` int64 tokens of each."""
+        return torch.bincount(self.of, minlength=len(self.users))
+
+
+class Following(NamedTuple):
+    """What may follow P tokens that were read.
+
+    Attributes:
+        numbers: ``(P,)`` int64 by which further segments go on from them.
+        edges: P rows of edges of the tree, Q in all.
+        steps: ``(Q,)`` upper bounds of the log-probabilities of their tokens.
+        ends: ``(P,)`` of what ends an entity there.
+    """
+
+    numbers: Tensor
+    edges: Ragged
+    steps: Tensor
+    ends: Tensor
+
+
+class Held(Protocol):
+    """What a model has read of the ways through a tree, for each of B users.
+
+    Attributes:
+        slot: what may be written, on its device.
+        users: ``(G,)`` int64 whose each token is that is held.
+    """
+
+    slot: Slot
+    users: Tensor
+
+    @property
+    def num_users(self) -> int:
+        """B."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of log-probabilities: float32, float64 of a model in float64."""
+
+    def read(self, segments: Segments) -> Following:
+        """Read segments and hold them."""
+
+    def excess_of(self, numbers: Tensor) -> Tensor:
+        """By how much bounds of ends after tokens are above log-probabilities: ``(n,)`` both."""
+
+    def keep_paths(self, parents: Tensor, most: int) -> Tensor:
+        """Forget what is on no path to open nodes, and the least likely ones beyond ``most``.
+
+        Args:
+            parents: ``(n,)`` int64 what was read last before open nodes, those of a user the most
+                likely first.
+            most: tokens of a user.
+
+        Returns:
+            the same by their new numbers, ``UNREAD`` where their paths are forgotten.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,14 +120,14 @@ class SearchWork:
 
 
 class Found(NamedTuple):
-    """The best entities of B prompts, the best first; of equal ones that of the lowest key.
+    """The best entities of B users, the best first; of equal ones that of the lowest key.
 
     Attributes:
         nodes: ``(B, K)`` int64 where they end in the slot's tree; ``NOWHERE``: there are fewer.
-        scores: ``(B, K)`` log-probability of the tokens and [END], -inf where there are fewer;
-            float32, float64 of a backbone in float64.
+        scores: ``(B, K)`` log-probability of the tokens and of what ends them, -inf where there
+            are fewer; of :attr:`Held.dtype`.
         proven: ``(B,)`` int64 how many of the first are those of a full enumeration; K: all.
-        read: ``(B,)`` int64 tokens that were read behind each prompt.
+        read: ``(B,)`` int64 tokens that were read of each user.
     """
 
     nodes: Tensor
@@ -68,7 +143,7 @@ class _Open(NamedTuple):
         users: int64.
         nodes: int64.
         scores: upper bound of the log-probability up to the node itself.
-        parents: int64 what :class:`HeldPaths` knows the parent by.
+        parents: int64 what :class:`Held` knows the parent by.
         fresh: bool: the dive has found it in the last wave.
     """
 
@@ -84,29 +159,18 @@ class _Open(NamedTuple):
 
 
 @torch.no_grad()
-def find_entities(
-    backbone: Backbone,
-    read: ReadPrompts,
-    slot: Slot,
-    automaton: Automaton,
-    *,
-    count: int,
-    excluded: Ragged | None = None,
-    work: SearchWork | None = None,
+def find_best(
+    held: Held, *, count: int, excluded: Ragged | None = None, work: SearchWork | None = None
 ) -> Found:
-    """The most likely entities for the (single) blank of each prompt.
+    """The most likely entities of each of B users.
 
     Args:
-        read: B prompts of one blank each.
-        slot: what may be written, on its device.
+        held: nothing was read yet.
         count: K.
         excluded: B rows of keys of the slot that are no answers.
-
-    Raises:
-        DataError: a prompt has not exactly one blank.
     """
-    exclusion = None if excluded is None else Exclusion.of(slot, excluded)
-    search = _Search(HeldPaths(backbone, read, slot, automaton), exclusion, count, work)
+    exclusion = None if excluded is None else Exclusion.of(held.slot, excluded)
+    search = _Search(held, exclusion, count, work)
     while search.goes_on():
         search.read(search.choose())
     return Found(search.best_nodes, search.best_scores, search.proven, search.has_read)
@@ -116,19 +180,18 @@ class _Search:
     """Open nodes and results of B users, of whom R are not done."""
 
     def __init__(
-        self, held: HeldPaths, exclusion: Exclusion | None, count: int, work: SearchWork | None
+        self, held: Held, exclusion: Exclusion | None, count: int, work: SearchWork | None
     ) -> None:
         self.held, self.exclusion, self.work = held, exclusion, work or SearchWork()
-        self.slot, users, device = held.slot, len(held.real), held.real.device
+        self.slot, users, device = held.slot, held.num_users, held.slot.keys.device
         everyone = torch.arange(users, device=device)
-        dtype = torch.promote_types(next(held.backbone.parameters()).dtype, torch.float32)
         self.going = torch.ones_like(everyone, dtype=torch.bool)  # (B,)
         self.best_nodes = everyone.new_full((users, count), NOWHERE)
-        self.best_scores = torch.full((users, count), -torch.inf, dtype=dtype, device=device)
+        self.best_scores = torch.full((users, count), -torch.inf, dtype=held.dtype, device=device)
         self.proven, self.has_read = torch.zeros_like(everyone), torch.zeros_like(everyone)
         self.tidy = 0  # tokens that were left when what is held was last tidied
         root, begin = torch.full_like(everyone, ROOT), torch.full_like(everyone, UNREAD)
-        nothing_read = torch.zeros(users, dtype=dtype, device=device)
+        nothing_read = torch.zeros(users, dtype=held.dtype, device=device)
         dives = torch.full_like(everyone, self.work.dive > 0, dtype=torch.bool)
         self.open = _Open(everyone, root, nothing_read, begin, dives)
         if exclusion is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from process.semantic_codes.kmeans import kmeans
+from legos.blocks.kmeans import kmeans
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from legos.data.ragged import Ragged, aranges
-from legos.systems.recsysllm.automaton import Slot
+from legos.systems.trie import Slot
 
 
 @dataclass(frozen=True)
