@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from legos.config.model_schema import ComparedModel, SystemModel
+from legos.config.compare_schema import ComparedModel
+from legos.config.model_schema import SystemModel
 from legos.config.models import put_over, read_section, write_out
 from legos.config.overrides import Arguments, referenced_variables, resolve
 from legos.config.schema import RunConfig

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from legos.config.model_schema import CompareConfig
+from legos.config.compare_schema import CompareConfig
 from legos.config.search_schema import SearchConfig
 from legos.config.train_schema import MetricName, TrainConfig
 from legos.errors import nearest

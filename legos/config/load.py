@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,10 @@ def load_run_config(
     """
     config, document, notices = _load(argv)
     if config.exp.mode == "search" and config.exp.search is not None:
-        given = read_options(argv)
-        check_ranges(config.exp.search, document, given, lambda values: load_trial(argv, values))
+        ranges, load = config.exp.search.ranges, partial(load_trial, argv)
+        check_ranges(ranges, ("exp", "search", "ranges"), document, read_options(argv), load)
+    if config.exp.compare is not None and config.exp.compare.search.trials:
+        _check_rows(config, document)
     for text in notices:
         notice(text)
     return config
@@ -91,6 +94,35 @@ def load_trial(argv: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
     config, _, _ = _load([*argv, *words_of(values)])
     exp = config.exp.model_copy(update={"mode": "train", "search": None})
     return config.model_copy(update={"exp": exp})
+
+
+def load_over(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A configuration with some keys set, as ``--config`` of its file and these words give it.
+
+    Args:
+        config: of a run.
+        values: by dotted key.
+
+    Raises:
+        ConfigError: a key that is not there, a value that the schema refuses.
+    """
+    document = Document(config.model_dump(mode="json"), {(): config.model.name})
+    apply_dotted(document, {tuple(key.split(".")): value for key, value in values.items()})
+    return _validate(document)
+
+
+def _check_rows(config: RunConfig, document: Document) -> None:
+    """Refuse ranges of rows that no trial could take."""
+    compare, problems = config.exp.compare, []
+    by_model = {entry.name: index for index, entry in enumerate(compare.models if compare else ())}
+    for row in config.rows():
+        key = ("exp", "compare", "models", str(by_model[row.model]), "ranges")
+        try:
+            check_ranges(row.ranges, key, document, (), partial(load_over, row.runs[0]))
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
 
 
 def _load(argv: Sequence[str]) -> tuple[RunConfig, Document, list[str]]:

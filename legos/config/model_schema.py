@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -20,13 +20,12 @@ from pydantic import (
     ModelWrapValidatorHandler,
     SerializeAsAny,
     ValidationError,
-    create_model,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos import plugins
-from legos.config.train_schema import GRADIENTS, TrainConfig
+from legos.config.train_schema import GRADIENTS
 from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource
@@ -49,7 +48,6 @@ from legos.settings import (
     Count,
     Dropout,
     Name,
-    Seed,
     Settings,
     refuse_repetition,
 )
@@ -273,6 +271,11 @@ class SystemModel(Settings):
         return self.needs | GRADIENTS if self.by_gradients else self.needs
 
     @property
+    def baseline_label(self) -> str | None:
+        """What results call the baseline that it is; None: it is none."""
+        return None
+
+    @property
     def leaves_out_valid(self) -> bool:
         """Whether it never recommends what a user clicked in the valid split, in no ranking."""
         return False
@@ -434,71 +437,3 @@ def system_of(value: Mapping[str, Any]) -> RegisteredSystem:
     kind = PydanticCustomError("brick", "{message}", {"message": message})
     details = InitErrorDetails(type=kind, loc=("system",), input=name)
     raise ValidationError.from_exception_data("system", [details])
-
-
-class ComparedModel(SystemModel):
-    """A model, its own data where it has any, and the row it is measured against."""
-
-    data: DataConfig | None = None
-    """A data YAML over the same test impressions; null: that of the command line."""
-    against: Name | None = None
-    """Row that stars and relative improvement refer to; null: the first."""
-    train: TrainConfig | None = None
-    """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
-
-    @classmethod
-    def section_of(cls, value: Any) -> type[SystemModel]:
-        """The row of the system that a mapping names."""
-        if cls is not ComparedModel or not isinstance(value, dict):
-            return cls
-        return _compared(system_of(value).section)
-
-    def alone(self) -> SystemModel:
-        """The model as its own YAML says it."""
-        section = registered_system(self.system).section
-        return section(**{key: getattr(self, key) for key in section.model_fields})
-
-
-@cache
-def _compared(section: type[SystemModel]) -> type[ComparedModel]:
-    """A system's section with the keys of a row."""
-    kind = section.model_fields["system"]
-    made: Any = create_model(
-        f"Compared{section.__name__}",
-        __base__=(ComparedModel, section),
-        __doc__=f"A row of a comparison. {section.__doc__}",
-        system=(cast(Any, kind.annotation), kind),
-    )
-    return cast(type[ComparedModel], made)
-
-
-class CompareConfig(Settings):
-    """The runs of a comparison: models × embeds × seeds.
-
-    A YAML names model and embed YAMLs; reading it puts their content here.
-    """
-
-    models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
-    """Model YAMLs, a row each."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
-    """A run each; more than one gives mean ± standard deviation."""
-    embeds: tuple[EmbedConfig, ...] = ()
-    """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
-    curve: str | None = None
-    """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
-    are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""
-
-    @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        refuse_repetition("model", [model.name for model in self.models])
-        refuse_repetition("embed", [embed.name for embed in self.embeds])
-        refuse_repetition("seed", self.seeds)
-        names = [model.name for model in self.models]
-        for index, model in enumerate(self.models):
-            key, others = f"models.{index}.against", [each for each in names if each != model.name]
-            if model.against == model.name:
-                raise ValueError(f"{key}: {model.name!r} is this row itself; name another row")
-            if model.against is not None and model.against not in others:
-                hint = nearest(model.against, others)
-                raise ValueError(f"{key}: no row is called {model.against!r}; {hint}")
-        return self

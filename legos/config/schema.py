@@ -8,8 +8,9 @@ when a model section is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,15 +20,16 @@ from pydantic import (
     model_validator,
 )
 
+from legos.config.compare_schema import ComparedModel
 from legos.config.exp_schema import ExpConfig
 from legos.config.fitting import refuse_other_training
 from legos.config.model_schema import (
-    ComparedModel,
     DataConfig,
     EmbedConfig,
     ModelConfig,
     SystemModel,
 )
+from legos.config.search_schema import Range
 from legos.config.training import settle_training
 from legos.config.yaml_files import Document
 from legos.errors import ConfigError
@@ -45,11 +47,15 @@ class ComparedRow:
         reference: label of the row that it is measured against; None for the first row, unless
             it names one.
         runs: one a seed.
+        model: name of the model.
+        ranges: settings that are searched for before it is compared, by dotted key.
     """
 
     label: str
     reference: str | None
     runs: tuple[RunConfig, ...]
+    model: str = ""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 class RunConfig(Settings):
@@ -99,8 +105,11 @@ class RunConfig(Settings):
             for embed in embeds if entry.name in of_bricks else embeds[:1]:
                 own = label(entry.name, embed)
                 reference = label(entry.against, embed) if entry.against else first
-                runs = tuple(self._member(entry, embed, seed) for seed in compare.seeds)
-                rows.append(ComparedRow(own, None if reference == own else reference, runs))
+                runs = tuple(
+                    self._member(entry, embed, seed) for seed in entry.seeds or compare.seeds
+                )
+                against = None if reference == own else reference
+                rows.append(ComparedRow(own, against, runs, entry.name, entry.ranges))
         return rows
 
     def runs(self) -> list[RunConfig]:

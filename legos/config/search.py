@@ -8,8 +8,8 @@ from typing import Any
 
 from legos.config.overrides import referenced_variables
 from legos.config.schema import RunConfig
-from legos.config.search_schema import Range, SearchConfig
-from legos.config.yaml_files import Document, parse_value, value_at
+from legos.config.search_schema import Range
+from legos.config.yaml_files import Document, KeyPath, parse_value, value_at
 from legos.errors import ConfigError
 from legos.settings import OF_WEIGHTS, settings
 
@@ -31,12 +31,17 @@ def _word(value: Any) -> str:
 
 
 def check_ranges(
-    search: SearchConfig, document: Document, given: Collection[str], load: Load
+    ranges: Mapping[str, Range],
+    key: KeyPath,
+    document: Document,
+    given: Collection[str],
+    load: Load,
 ) -> None:
     """Refuse ranges that no trial could take, all of them at once.
 
     Args:
-        search: of the configuration.
+        ranges: by dotted key.
+        key: that holds them.
         document: says where each range stands.
         given: options of the command line, without dashes.
         load: makes the configuration of a trial.
@@ -46,15 +51,15 @@ def check_ranges(
             schema refuses; a key that decides nothing of a training, or what is measured.
     """
     problems = []
-    for name, each in search.ranges.items():
+    for name, each in ranges.items():
         text = value_at(document.data, name.split("."))
         filling = referenced_variables(text) if isinstance(text, str) else set()
         twice = [option for option in given if option in {name, *filling}]
         problem = f"--{twice[0]} is given, too; leave one of them out" if twice else None
         problem = problem or _problem(name, each, load)
         if problem is not None:
-            key = ("exp", "search", "ranges", name)
-            problems.append(f"{document.place(key)}: {'.'.join(key)}: {problem}")
+            place = (*key, name)
+            problems.append(f"{document.place(place)}: {'.'.join(place)}: {problem}")
     if problems:
         head = "" if len(problems) == 1 else f"{len(problems)} ranges are wrong:\n  "
         raise ConfigError(head + "\n  ".join(problems))

@@ -90,19 +90,27 @@ def shown_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-class SearchConfig(Settings):
-    """Which settings to try (`exp.mode` search); the metric is that of early stopping."""
+class SearchBudget(Settings):
+    """How long a search is."""
 
-    trials: Count = 20
-    """How many settings are tried; a larger number later goes on with the same search."""
-    ranges: dict[str, Range]
-    """By dotted key, as the command line names it (`exp.train.lr`, `model.user`, `hidden_size`)."""
+    trials: Natural = 20
+    """How many settings are tried; a larger number later continues the same search. Of a
+    comparison: for every row that has ranges; 0: none, rows keep the settings that they have."""
     random_trials: Natural = 6
     """So many trials are drawn at random before TPE takes over; none is pruned until so many have
     been trained to the end."""
     prune: bool = True
     """End a trial whose best validation is worse than the median of the others after as many
     epochs; none ends before its second."""
+
+
+class SearchConfig(SearchBudget):
+    """Which settings to try (`exp.mode` search); the metric is that of early stopping."""
+
+    trials: Count = 20
+    """How many settings are tried; a larger number later continues the same search."""
+    ranges: dict[str, Range]
+    """By dotted key, as the command line names it (`exp.train.lr`, `model.user`, `hidden_size`)."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:

@@ -27,7 +27,7 @@ from legos.evaluation.measure import Scored, measure
 from legos.evaluation.rank import Ranked, Ranking, rank, ranking_of
 from legos.evaluation.texts import own_text_vectors, text_source
 from legos.registry import BaselineConfig, Need
-from legos.runs.folder import Tracker
+from legos.runs.tracking import Tracker
 from legos.sharing import Sharing
 from legos.workplace.workplace import Workplace
 

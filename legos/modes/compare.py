@@ -1,6 +1,7 @@
 """Several models, several seeds, the baselines: one table a split.
 
-Every (model, seed) is an ordinary run: a finished one is reused, an interrupted one goes on.
+Every (model, seed) is an ordinary run: a finished one is reused, an interrupted one continues. A
+row with ranges is searched first, by as many trials as every other.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from rich.console import Console
 
 from legos.config.comparison import comparison_curve
 from legos.config.schema import ComparedRow, RunConfig
+from legos.config.search_schema import SearchBudget
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, share_texts
 from legos.evaluation.groups import read_groups
 from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
+from legos.modes.row_search import SearchedRow, search_cells, search_row
 from legos.modes.train_test import run_model
 from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
-from legos.reports.figures import write_curves
+from legos.reports.figures import costs_figure, write_costs, write_curves
 from legos.reports.page import ComparedSplit, write_comparison
 from legos.reports.tables import (
     Cells,
@@ -46,12 +49,14 @@ from legos.reports.tables import (
     with_improvement,
 )
 from legos.reports.verdict import Contender, Verdict, best_row, judge
-from legos.runs.folder import RunFolder, Tracker, run_folder
+from legos.runs.folder import RunFolder, run_folder
 from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
+from legos.runs.tracking import Tracker
 from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
 from legos.workplace.workplace import Workplace, honesty_notices
 
+_SEARCHED = "settings found on the valid split"
 _OBSERVED = "observed in training, last epoch"
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -79,7 +84,14 @@ def compare(
             refuse_uneven(run, accelerator.num_processes)
     folders: dict[str, list[RunFolder]] = {}
     runs: dict[str, list[dict[str, Any]]] = {}
-    for row in compared:
+    searches: dict[str, SearchedRow] = {}
+    budget = config.exp.compare.search if config.exp.compare else SearchBudget(trials=0)
+    for index, row in enumerate(compared):
+        if row.ranges and budget.trials:
+            row, searches[row.label] = search_row(
+                row, budget, tables, accelerator, console, verbose=verbose
+            )
+            compared[index] = row
         runs[row.label] = [run_model(run, accelerator, baselines=False) for run in row.runs]
         folders[row.label] = [run_folder(run, tables) for run in row.runs]
     references = {row.label: row.reference for row in compared if row.reference}
@@ -88,6 +100,7 @@ def compare(
         "data": config.data.name,
         "fingerprint": tables.fingerprint,
         "runs": {label: [str(run.path) for run in each] for label, each in folders.items()},
+        "searches": {label: each.summary() for label, each in searches.items()},
     }
     results = folder.results(of_comparison=True) or {}
     baselines: dict[str, Any] = results.get("baselines", {})
@@ -108,7 +121,8 @@ def compare(
         summary |= {"baselines": baselines, **_summary(found)}
         paths = {label: [run.path for run in each] for label, each in folders.items()}
         first_runs = {label: each[0] for label, each in paths.items()}
-        summary |= _report(config, folder.path, found, paths, console, verbose=verbose)
+        more = {_SEARCHED: search_cells(searches), _OBSERVED: observed_cells(paths)}
+        summary |= _report(config, folder.path, found, paths, more, console, verbose=verbose)
         folder.write_results(summary)
         best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
         show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
@@ -133,6 +147,7 @@ def _report(
     folder: Path,
     found: Mapping[str, OnSplit],
     runs: Mapping[str, Sequence[Path]],
+    more: Mapping[str, Cells],
     console: Console,
     *,
     verbose: bool,
@@ -142,13 +157,24 @@ def _report(
         _tables_of(config, found),
         {name: each[0] for name, each in runs.items()},
     )
-    _write(folder, found, tables_of, console, observed_cells(runs), verbose=verbose)
+    _write(folder, found, tables_of, console, more, verbose=verbose)
     if config.exp.report:
+        told = {name: cells for name, cells in more.items() if cells}
         shown = [
-            ComparedSplit(split, list(first_runs), tables_of[split], each.verdict)
+            ComparedSplit(
+                split,
+                list(first_runs),
+                tables_of[split] | told,
+                each.verdict,
+                costs_figure(each.rows),
+            )
             for split, each in found.items()
         ]
         write_comparison(folder, config.data.name, shown, first_runs)
+    for split, each in found.items():
+        drawn = write_costs(folder, split, each.rows)
+        if drawn:
+            console.print(f"quality over CPU seconds in {drawn[0]}", markup=False)
     curve = comparison_curve(config)
     if curve is None:
         return {}
@@ -224,9 +250,15 @@ class Compared:
     def on(self, split: str, tables: Tables, baselines: Mapping[str, Any], kept: Path) -> OnSplit:
         """Tables and verdicts of a split; ``kept`` has the groups of each of the baselines."""
         contenders = {row.label: self._contender(row, split) for row in self.rows}
-        rivals = {name: read_groups([kept / name]) for name in baselines}
-        verdicts = judge(contenders, rivals, tables, split)
+        rivals: dict[str, Mapping[str, np.ndarray]] = {
+            name: read_groups([kept / name]) for name in baselines
+        }
         values = {label: each.values for label, each in contenders.items()}
+        models = {row.label: row.runs[0].model for row in self.rows}
+        fitted = {label: name for label, each in models.items() if (name := each.baseline_label)}
+        if fitted.keys() < contenders.keys():  # baselines as rows stand beside the others
+            rivals |= {name: contenders.pop(label).values for label, name in fitted.items()}
+        verdicts = judge(contenders, rivals, tables, split)
         rows = [
             replace(row, lead=verdicts[row.name].lead) if row.name in verdicts else row
             for row in tested_rows(values, self.runs, self.references, split)
@@ -316,7 +348,7 @@ def _write(
     splits: Mapping[str, OnSplit],
     tables: Mapping[str, Mapping[str, Cells]],
     console: Console,
-    observed: Cells,
+    more: Mapping[str, Cells],
     *,
     verbose: bool,
 ) -> None:
@@ -329,8 +361,9 @@ def _write(
             if number == 0 and found.verdict is not None:
                 text.append(" ".join(verdict_lines(found.verdict)) + "\n")
         lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
-    if observed:
-        print_table(console, f"\n{_OBSERVED}", observed)
-        text.append(f"### {_OBSERVED}\n\n{markdown_table(observed)}")
+    for name, cells in more.items():
+        if cells:
+            print_table(console, f"\n{name}", cells)
+            text.append(f"### {name}\n\n{markdown_table(cells)}")
     write_text(path / "results.md", "\n".join(text))
     write_text(path / "results.csv", csv_text(lines))

@@ -1,6 +1,7 @@
 """Mode ``search``: trials of ``exp.search.ranges``, chosen on the valid split; the best is tested.
 
-A trial is an ordinary run, trained but not tested. The same command resumes a stopped search.
+A trial is an ordinary run, trained but not tested. The same command resumes a stopped search. A
+comparison searches for the settings of its rows in the same way.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rich.console import Console
 
 from legos.config.load import load_trial
 from legos.config.schema import RunConfig
+from legos.config.search import Load
 from legos.config.search_schema import SearchConfig, shown_value
 from legos.data.tables import Tables
 from legos.errors import ConfigError, Diverged, LegosError, OutOfMemory
@@ -33,9 +36,10 @@ from legos.reports.curves import read_metrics
 from legos.reports.examples import show_end
 from legos.reports.search import Found, Trial, TrialState, short_names, write_search
 from legos.reports.tables import print_table, show_run
-from legos.runs.folder import METRICS_FILE, RunFolder, run_folder
+from legos.runs.folder import RunFolder, run_folder
 from legos.runs.identity import ID_LENGTH, run_identity
 from legos.runs.past import PRUNED
+from legos.runs.tracking import METRICS_FILE
 from legos.training.trainer import Pruned
 from legos.workplace.device import naming_memory_settings, refuse_uneven
 from legos.workplace.workplace import honesty_notices
@@ -67,20 +71,20 @@ def search(
     Raises:
         LegosError: no trial was trained to its end.
     """
-    tables, asked = Tables.load(config.data.folder), config.exp.search
+    tables, asked, load = (
+        Tables.load(config.data.folder),
+        config.exp.search,
+        partial(load_trial, words),
+    )
     assert asked is not None  # noqa: S101 - the schema says so
     for line in honesty_notices(tables):
         console.print(line)
     refuse_unmeasurable(config, tables)
-    folder = search_folder(config, words, tables)
+    searching = Searching(config, load, asked, tables, accelerator, console, verbose)
+    folder = searching.folder
     with folder.lock() if accelerator.is_main_process else nullcontext():
-        found = _Searching(
-            config, words, asked, tables, accelerator, folder, console, verbose
-        ).run()
-        if found.best is None:
-            told = "\n  ".join(dict.fromkeys([str(found), *found.errors]))
-            raise LegosError(f"{folder.path}: nothing to test:\n  {told}")
-        best = load_trial(words, found.best.values)
+        found, chosen = searching.run()
+        best = load(chosen)
         exp = best.exp.model_copy(update={"mode": "train_test"})
         best = best.model_copy(update={"exp": exp})
         results = run_model(best, accelerator, terse=not verbose)
@@ -106,38 +110,56 @@ def search(
     return summary
 
 
-def search_folder(config: RunConfig, words: Sequence[str], tables: Tables) -> RunFolder:
-    """Where a search lies: named by its ranges and what else decides its trials, not their number.
-
-    Raises:
-        LegosError: something that is read is not there.
-    """
-    asked = config.exp.search
-    assert asked is not None  # noqa: S101 - the schema says so
-    first = load_trial(words, {key: each.ends[0] for key, each in asked.ranges.items()})
-    told = {
-        "run": vars(run_identity(first, tables)),
-        "search": asked.model_dump(mode="json", exclude={"trials"}),
-    }
-    name = f"search-{sha256_of_text(json.dumps(told, sort_keys=True))[:ID_LENGTH]}"
-    return RunFolder(config.exp.runs_folder / config.data.name / name)
-
-
 @dataclass(frozen=True)
-class _Searching:
-    """The trials of a search; see :func:`search`. The study is the main process's."""
+class Searching:
+    """The trials of a search. The study is the main process's, which holds the folder's lock.
+
+    Attributes:
+        config: of the run that is searched.
+        load: makes the configuration of a trial from its values by dotted key.
+        asked: ranges, and how long.
+        tables: the data set.
+        accelerator: device, precision and processes of all trials.
+        console: where lines go.
+        verbose: print lines of epochs, too.
+    """
 
     config: RunConfig
-    words: Sequence[str]
+    load: Load
     asked: SearchConfig
     tables: Tables
     accelerator: Accelerator
-    folder: RunFolder
     console: Console
     verbose: bool
 
-    def run(self) -> Found:
-        """Run trials until there are as many as asked for."""
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where it lies: named by its ranges and what else decides its trials, not their number.
+
+        Raises:
+            LegosError: something that is read is not there.
+        """
+        first = self.load({key: each.ends[0] for key, each in self.asked.ranges.items()})
+        told = {
+            "run": vars(run_identity(first, self.tables)),
+            "search": self.asked.model_dump(mode="json", exclude={"trials"}),
+        }
+        name = f"search-{sha256_of_text(json.dumps(told, sort_keys=True))[:ID_LENGTH]}"
+        return RunFolder(self.config.exp.runs_folder / self.config.data.name / name)
+
+    def run(self) -> tuple[Found, dict[str, Any]]:
+        """Run trials until there are as many as asked for; all of them, and the best one's values.
+
+        Raises:
+            LegosError: no trial was trained to its end.
+        """
+        found = self._trials()
+        if found.best is None:
+            told = "\n  ".join(dict.fromkeys([str(found), *found.errors]))
+            raise LegosError(f"{self.folder.path}: nothing to test:\n  {told}")
+        return found, dict(found.best.values)
+
+    def _trials(self) -> Found:
         train, trials, study = self.config.exp.train, [], None
         maximize = parse_metric(train.metric).maximize
         if self.accelerator.is_main_process:
@@ -146,7 +168,7 @@ class _Searching:
             trials = study.trials()
         found = Found(train.metric, maximize, [*broadcast_object_list([trials])[0]])
         if found.trials:
-            done = "finished, " if len(found.trials) >= self.asked.trials else "goes on after "
+            done = "finished, " if len(found.trials) >= self.asked.trials else "continues after "
             self.console.print(f"{self.folder.path}: {done}{found}", soft_wrap=True)
         while len(found.trials) < self.asked.trials:
             (values,) = broadcast_object_list([study.draw() if study else None])
@@ -169,7 +191,7 @@ class _Searching:
         state: TrialState = "trained"
         folder, error = None, ""
         try:
-            config = load_trial(self.words, values)
+            config = self.load(values)
             refuse_uneven(config, self.accelerator.num_processes)
             folder = run_folder(config, self.tables).path
             ends = None

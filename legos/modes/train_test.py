@@ -31,13 +31,13 @@ from legos.runs.folder import (
     LocatedRun,
     Measurement,
     RunFolder,
-    Tracker,
     checkpoint_of,
     locate_run,
     run_folder,
 )
 from legos.runs.identity import measurement_identity
 from legos.runs.past import PRUNED
+from legos.runs.tracking import Tracker
 from legos.systems.protocol import System
 from legos.training.recipe import BEST
 from legos.workplace.device import (
@@ -155,7 +155,11 @@ def train_model(workplace: Workplace, folder: RunFolder, tracker: Tracker) -> di
     system = open_system(workplace, tracker.say)
     training = system.train(folder, tracker)
     results = describe(workplace, folder, system)  # a method that is fitted has its numbers now
-    results["training"] = {**training, "peak_memory_mb": peak_memory_mb(accelerator.device)}
+    results["training"] = {
+        **training,
+        "cpu_seconds": tracker.cpu_seconds,
+        "peak_memory_mb": peak_memory_mb(accelerator.device),
+    }
     if accelerator.is_main_process:
         folder.write_results(results)
     return results

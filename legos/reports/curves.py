@@ -12,7 +12,7 @@ from legos.metrics.names import parse_metric
 from legos.records import check_record, json_lines
 from legos.reports import figures as plots
 from legos.reports.tables import Cells
-from legos.runs.folder import LINES, METRICS_FILE, OBSERVED, Line
+from legos.runs.tracking import LINES, METRICS_FILE, OBSERVED, Line
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], best: int | None) -> list[str]:

@@ -17,6 +17,7 @@ from legos.reports.tables import ResultRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 _INK = "#0a0b0c"  # stands for the page's own text colour and becomes currentColor
@@ -233,7 +234,6 @@ def write_curves(folder: Path, curve: Curve, split: str, rows: Sequence[ResultRo
     points = [(number, named[label]) for label, number in curve.values.items()]
     others = [row for row in rows if row.name not in curve.values]
     metrics = [name for name in points[0][1].metrics if not is_beyond_accuracy(name)]
-    paths = [folder / f"curve-{split}.{kind}" for kind in ("svg", "png")]
     with rc_context({**STYLE, **_ON_PAPER}):
         width, height = _PANEL
         figure = Figure(figsize=(width * len(metrics), height), layout="constrained")
@@ -244,10 +244,90 @@ def write_curves(folder: Path, curve: Curve, split: str, rows: Sequence[ResultRo
         handles, labels = panels[0].get_legend_handles_labels()
         if labels:
             figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
-        for path in paths:
-            with atomic_path(path) as temporary:
-                nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-                figure.savefig(temporary, format=path.suffix[1:], metadata=nothing, dpi=150)
+        return _write_figure(figure, folder / f"curve-{split}")
+
+
+def costs_figure(rows: Sequence[ResultRow]) -> str:
+    """:func:`draw_costs` for a page; empty where there is nothing to draw."""
+    metric = _timed_metric(rows)
+    if metric is None:
+        return ""
+    title = f"{metric} over CPU seconds of training"
+    return svg(title, lambda axes: draw_costs(axes, metric, rows), width=9.5)
+
+
+def write_costs(folder: Path, split: str, rows: Sequence[ResultRow]) -> list[Path]:
+    """Draw the first accuracy metric over the CPU seconds of training into ``costs-<split>.*``.
+
+    Args:
+        folder: of the comparison.
+        split: that was measured.
+        rows: of the split's table.
+
+    Returns:
+        the SVG and the PNG; nothing where fewer than two rows were timed.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    metric = _timed_metric(rows)
+    if metric is None:
+        return []
+    with rc_context({**STYLE, **_ON_PAPER}):
+        figure = Figure(figsize=(8.5, 5.5), layout="constrained")
+        draw_costs(figure.subplots(), metric, rows)
+        return _write_figure(figure, folder / f"costs-{split}")
+
+
+def _timed_metric(rows: Sequence[ResultRow]) -> str | None:
+    """The first accuracy metric of the rows whose training was timed, if they are two or more."""
+    timed = [row for row in rows if row.cpu_seconds]
+    if len(timed) < 2:
+        return None
+    return next((name for name in timed[0].metrics if not is_beyond_accuracy(name)), None)
+
+
+def draw_costs(axes: Axes, metric: str, rows: Sequence[ResultRow]) -> None:
+    """A point a row whose training was timed, other rows as level lines, the front joined.
+
+    Args:
+        axes: an empty panel.
+        metric: that is drawn; a bar is a standard deviation over seeds.
+        rows: of a table.
+    """
+    timed = [row for row in rows if row.cpu_seconds and metric in row.metrics]
+    points = [(row.cpu_seconds or 0.0, row.metrics[metric]) for row in timed]
+    for (seconds, value), row in zip(points, timed, strict=True):
+        bar = row.deviations.get(metric, 0.0)
+        axes.errorbar([seconds], [value], yerr=[bar], fmt="o", color="C0", markersize=4)
+        place: Any = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": "small"}
+        axes.annotate(_plain(row.name), (seconds, value), **place)
+    axes.plot(*zip(*cost_front(points), strict=True), color="C1", zorder=0, label="front")
+    others = [row for row in rows if not row.cpu_seconds and metric in row.metrics]
+    for index, row in enumerate(others):
+        style: Any = {"color": f"C{2 + index % 8}", "linestyle": _DASHES[index % len(_DASHES)]}
+        axes.axhline(row.metrics[metric], label=_plain(row.name), **style)
+    axes.set_xscale("log")
+    axes.set(xlabel="CPU seconds of training, validation included", ylabel=metric)
+    axes.legend(fontsize="small")
+
+
+def cost_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of points (cost, value) those that none reaches or passes at less cost, by cost."""
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or value > front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def _write_figure(figure: Figure, stem: Path) -> list[Path]:
+    """The same bytes for the same figure, as SVG and as PNG."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
+    for path in paths:
+        with atomic_path(path) as temporary:
+            nothing = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+            figure.savefig(temporary, format=path.suffix[1:], metadata=nothing, dpi=150)
     return paths
 
 

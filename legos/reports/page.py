@@ -24,7 +24,8 @@ from legos.reports import figures as plots
 from legos.reports.curves import read_metrics, training_curves
 from legos.reports.examples import read_examples
 from legos.reports.tables import Cells, narrow
-from legos.runs.folder import METRICS_FILE, RunFolder
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import METRICS_FILE
 
 REPORT = "report.html"
 Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
@@ -81,12 +82,14 @@ class ComparedSplit:
         models: the rows that are no baselines.
         tables: by title, the main one first; header and rows as text.
         verdict: on the best row.
+        costs: quality over CPU seconds as an SVG element; empty without any.
     """
 
     name: str
     models: Sequence[str]
     tables: Mapping[str, Cells]
     verdict: Mapping[str, Any] | None
+    costs: str = ""
 
 
 def write_comparison(
@@ -120,7 +123,10 @@ def write_comparison(
         "honesty": None,
         "facts": {},
         "splits": [_compared_split(split) for split in splits],
-        "curves": [plots.compared_curves(drawn, epochs)] if metrics else [],
+        "curves": [
+            *([plots.compared_curves(drawn, epochs)] if metrics else []),
+            *(split.costs for split in splits if split.costs),
+        ],
         "readers": read_examples(runs[best]),
         "of": best,
         "config": {},

@@ -27,8 +27,8 @@ Cells = list[list[str]]
 """A table as text: the header, then a line a row."""
 
 LEAD = "vs baseline"  # title of the column of verdicts
-_COSTS = ("parameters", "s/epoch", "test s", "peak MB")
-_LEFT_OUT = ("parameters", "test s", "peak MB")  # of one screen
+_COSTS = ("parameters", "s/epoch", "CPU s", "test s", "peak MB")
+_LEFT_OUT = ("parameters", "CPU s", "test s", "peak MB")  # of one screen
 SCREEN = 100  # columns
 _WIDEST = 500
 _CSV_COLUMNS = (
@@ -57,6 +57,7 @@ class ResultRow:
         p_values: per metric, of the paired t-test against the reference, Holm-corrected.
         validation: the watched metric of the best epoch on the valid split, mean over seeds.
         lead: of its verdict, the difference to the best baseline.
+        cpu_seconds: CPU time of the whole training with its validation, of the main process.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ResultRow:
     p_values: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     lead: str = ""
+    cpu_seconds: float | None = None
 
     def cells(self, metrics: Sequence[str], watched: Sequence[str]) -> list[str]:
         """The row as text: name, metrics, ``watched`` ones of the valid split, lead, costs."""
@@ -80,6 +82,7 @@ class ResultRow:
         costs = [
             "" if self.parameters is None else f"{self.parameters:,}",
             _short(self.epoch_seconds, 1),
+            _short(self.cpu_seconds, 1),
             _short(self.test_seconds, 1),
             _short(self.memory, 0),
         ]
@@ -182,6 +185,7 @@ def model_row(label: str, runs: Sequence[Mapping[str, Any]], split: str) -> Resu
         seeds=len(runs),
         parameters=runs[0].get("parameters"),
         epoch_seconds=_mean([each["seconds_per_epoch"] for each in trained]),
+        cpu_seconds=_mean([each["cpu_seconds"] for each in trained if each.get("cpu_seconds")]),
         test_seconds=_mean([each["seconds"] for each in measured]),
         memory=_mean([each["peak_memory_mb"]["process"] for each in trained]),
         validation={

@@ -21,7 +21,8 @@ from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
 from legos.evaluation.measure import SplitResult
 from legos.evaluation.rank import Best
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from legos.errors import CheckpointError
 from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
-from legos.runs.folder import Tracker
+from legos.runs.tracking import Tracker
 from legos.training.recipe import BEST, LAST, Recipe, TrainedRecord
 from legos.training.weights import (
     below,

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from legos.errors import LegosError
 from legos.metrics.beyond import ALL
-from legos.runs.folder import OBSERVED, RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import OBSERVED, Tracker
 from legos.training.optimizer import set_learning_rate
 from legos.training.recipe import BEST, LAST, Loss, Recipe, Segment, Step
 from legos.training.saved_state import SavedState

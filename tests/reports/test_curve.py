@@ -13,7 +13,7 @@ from legos.config.comparison import Curve, comparison_curve
 from legos.config.load import load_run_config
 from legos.errors import ConfigError
 from legos.modes.main import run
-from legos.reports.figures import draw_metric, write_curves
+from legos.reports.figures import cost_front, draw_metric, write_curves
 from legos.reports.tables import ResultRow
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
@@ -157,3 +157,8 @@ def test_a_row_with_data_of_its_own_may_lie_on_a_curve(tmp_path: Path) -> None:
     )
     assert curve is not None
     assert list(curve.values) == ["naml-5", "naml"]
+
+
+def test_the_front_has_what_no_cheaper_row_reaches() -> None:
+    points = [(5.0, 0.3), (1.0, 0.1), (2.0, 0.1), (2.0, 0.2), (9.0, 0.25), (9.0, 0.5)]
+    assert cost_front(points) == [(1.0, 0.1), (2.0, 0.2), (5.0, 0.3), (9.0, 0.5)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from legos.runs.folder import Tracker
+from legos.runs.tracking import Tracker
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -90,3 +91,26 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     events.Reload()
     assert events.Scalars("valid/GAUC")[0].step == 5
     assert events.Scalars("valid/GAUC")[0].value == pytest.approx(0.75)
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_cpu_seconds_are_those_of_all_lines_that_count(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, quiet=True)
+    burn(0.05)
+    record(tracker, 1)
+    position = tracker.position
+    burn(0.2)
+    record(tracker, 2)  # a kill follows: this line is forgotten
+    tracker.close()
+    again = Tracker(tmp_path, quiet=True)
+    again.rewind(position, 1)
+    burn(0.05)
+    record(again, 2)
+    spent = sum(float(str(line["cpu_seconds"])) for line in lines(tmp_path))
+    assert 0.1 <= spent <= again.cpu_seconds < 0.3
+    again.close()

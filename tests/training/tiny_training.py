@@ -26,7 +26,7 @@ from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig
 from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
-from legos.runs.folder import Tracker
+from legos.runs.tracking import Tracker
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.recipe import EarlyStopping
 from legos.training.saved_state import SavedState

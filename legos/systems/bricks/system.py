@@ -12,7 +12,8 @@ from legos.data.items import Interactions, distinct_states
 from legos.evaluation.measure import Scored, SplitResult, measure
 from legos.evaluation.rank import Ranked, ranking_of
 from legos.recommender import Recommender
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.recommend import BricksRecommender

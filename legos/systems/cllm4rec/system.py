@@ -12,7 +12,8 @@ from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult
 from legos.lm.load import LanguageModel
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 from legos.systems.cllm4rec.batches import (
     ContentLM,
     InteractionLM,

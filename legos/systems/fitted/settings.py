@@ -38,6 +38,11 @@ class FittedModel(SystemModel):
         """What its method reads of the data."""
         return frozenset(self.method.needs)
 
+    @property
+    def baseline_label(self) -> str:
+        """That of its method."""
+        return self.method.label
+
     @model_validator(mode="after")
     def _has_something_to_fit(self) -> Self:
         name = self.method.name

@@ -24,7 +24,8 @@ from legos.evaluation.texts import own_text_vectors
 from legos.metrics.beyond import ALL
 from legos.registry import BaselineConfig, Need
 from legos.runs.checkpoint import has_checkpoint
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 from legos.systems.fitted.kept import keep, kept
 from legos.systems.fitted.recommend import FittedRecommender
 from legos.systems.fitted.settings import FittedModel

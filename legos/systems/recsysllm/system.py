@@ -11,7 +11,8 @@ from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult
 from legos.metrics import parse_metric
 from legos.runs.checkpoint import read_checkpoint
-from legos.runs.folder import RunFolder, Tracker
+from legos.runs.folder import RunFolder
+from legos.runs.tracking import Tracker
 from legos.systems.recsysllm.backbones.decoder import DecoderBackbone, build_backbone, open_language
 from legos.systems.recsysllm.catalogue import Origin
 from legos.systems.recsysllm.evaluate import SplitMeasure
