@@ -34,6 +34,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,14 +210,14 @@ def rows_section(quick: bool, tables: Path | None) -> Part:
     return Part({str(rows): ours[rows] for rows in sizes}, other, ratios, all(reached))
 
 
-def our_passes(config: RunConfig, passes: int) -> list[dict[str, float]]:
+def our_passes(config: RunConfig, passes: int) -> Iterator[dict[str, float]]:
     """A dictionary a pass: CPU seconds, nDCG@10 and its standard error over users."""
     workplace = Workplace.open(config, Accelerator(cpu=True), Tables.load(config.data.folder))
     system, train = Bricks(workplace), config.exp.train
     seed_everything(train.seed)
     rows = workplace.training_rows()
     recipe = BricksRecipe(workplace.accelerator, system.model, workplace.store, rows, train)
-    valid, found = workplace.split("valid"), []
+    valid = workplace.split("valid")
     for number in range(1, passes + 1):
         system.model.train()
         seconds = cpu_seconds(lambda: take_step(recipe), recipe.stream.steps_per_epoch)
@@ -224,15 +225,12 @@ def our_passes(config: RunConfig, passes: int) -> list[dict[str, float]]:
         result = evaluate(workplace, system.model, valid, thorough=False)
         assert result is not None  # one process
         values = result.groups["nDCG@10"]
-        found.append(
-            {
-                "pass": number,
-                "seconds": seconds,
-                "nDCG@10": float(values.mean()),
-                "error": float(values.std() / len(values) ** 0.5),
-            }
-        )
-    return found
+        yield {
+            "pass": number,
+            "seconds": seconds,
+            "nDCG@10": float(values.mean()),
+            "error": float(values.std() / len(values) ** 0.5),
+        }
 
 
 def their_passes(python: str, tables: Path, work: Path, passes: int) -> list[dict[str, float]]:
@@ -246,6 +244,7 @@ def their_passes(python: str, tables: Path, work: Path, passes: int) -> list[dic
         str(Path(python).absolute()),
         str(Path(__file__).with_name("sequential_recbole.py")),
         str(exported),
+        *("--model", "SASRec"),
     ]
     command += ["--output", str(lines), "--passes", str(passes), "--settings", json.dumps(RECBOLE)]
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=work)  # RecBole leaves logs there
@@ -257,7 +256,7 @@ def recbole_section(quick: bool, tables: Path, python: str, work: Path) -> Part:
     """Seconds a pass and nDCG@10 after equal passes."""
     work.mkdir(parents=True, exist_ok=True)
     passes = PASSES[:1] if quick else PASSES
-    mine = our_passes(settings(work, tables, sequences=True), passes[-1])
+    mine = list(our_passes(settings(work, tables, sequences=True), passes[-1]))
     theirs = their_passes(python, tables, work, passes[-1])
     equal = True
     for number in passes:

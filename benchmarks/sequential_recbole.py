@@ -1,4 +1,4 @@
-"""RecBole's SASRec, pass after pass, for ``benchmarks.sequential``; in an environment of its own.
+"""A model of RecBole, pass after pass, for ``benchmarks.sequential``; in an environment of its own.
 
 It imports nothing of this toolkit. A pass appends a line of JSON to ``--output``: the pass, its CPU
 seconds, the rows that it learned from and nDCG@10 on valid, all items ranked. With the checkpoint
@@ -8,8 +8,10 @@ beside it the next call continues where this one stopped.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
+import random
 import time
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +22,7 @@ def main() -> None:
     """Train and measure as many passes as are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("export", type=Path, help="of python -m process.recbole export")
+    parser.add_argument("--model", required=True, help="RecBole's name of it, such as SASRec")
     parser.add_argument("--output", type=Path, required=True, help="lines of JSON, one a pass")
     parser.add_argument("--passes", type=int, required=True)
     parser.add_argument("--settings", required=True, help="RecBole's, as a JSON object")
@@ -28,16 +31,16 @@ def main() -> None:
     torch.set_num_threads(1)
     own = json.loads(args.settings)
     utils, data = import_module("recbole.utils"), import_module("recbole.data")
+    files = [args.export / "shared.yaml", args.export / f"{args.model}.yaml"]
     config = import_module("recbole.config").Config(
-        model="SASRec", dataset=args.export.name,
-        config_file_list=[str(args.export / "shared.yaml"), str(args.export / "SASRec.yaml")],
+        model=args.model, dataset=args.export.name, config_file_list=[str(file) for file in files],
         config_dict={**own, "data_path": str(args.export.parent.resolve()),
                      "checkpoint_dir": str(args.output.parent), "use_gpu": False},
     )  # fmt: skip
     utils.init_seed(config["seed"], config["reproducibility"])
     train, valid, _ = data.data_preparation(config, data.create_dataset(config))
-    model = utils.get_model("SASRec")(config, train._dataset)
-    trainer = utils.get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
+    model = utils.get_model(args.model)(config, train._dataset)
+    trainer = utils.get_trainer(config["MODEL_TYPE"], args.model)(config, model)
     checkpoint = args.output.with_suffix(".pt")
     done = 0
     if checkpoint.exists():
@@ -46,6 +49,8 @@ def main() -> None:
         model.load_state_dict(state["model"])
         trainer.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        train.generator.set_state(state["order"])
+        random.setstate(ast.literal_eval(state["masks"]))
         lines = args.output.read_text(encoding="utf-8").splitlines(keepends=True)
         args.output.write_text("".join(lines[:done]), encoding="utf-8")
     for number in range(done + 1, args.passes + 1):
@@ -65,6 +70,8 @@ def main() -> None:
             "model": model.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "order": train.generator.get_state(),
+            "masks": repr(random.getstate()),  # BERT4Rec's
         }
         part = checkpoint.with_suffix(".part")
         torch.save(state, part)

@@ -19,7 +19,7 @@ from legos.blocks.embedding import (
     ProductScorer,
     VocabularyEmbedding,
 )
-from legos.blocks.packed import Penalised, ReadsPrefixes, encode_history, gather
+from legos.blocks.packed import FillsBlanks, Penalised, ReadsPrefixes, encode_history, gather
 from legos.data.batch import Batch, BatchUsers, Reads
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.ragged import offsets_of
@@ -178,6 +178,14 @@ class Recommender(nn.Module):
         user = gather(states, (before + reads.length - 1).clamp(min=0))
         return user * (reads.length[:, None] > 0).to(user.dtype)
 
+    def encode_blanks(self, history: Tensor, mask: Tensor, blanks: Tensor) -> Tensor:
+        """Item vectors ``(S, H, D)``, two bool ``(S, H)`` -> the user at each blank, ``(B, D)``."""
+        if not isinstance(self.user_encoder, FillsBlanks):
+            raise ValueError(f"{type(self.user_encoder).__name__} does not fill blanks")
+        users = self.user_encoder.fill(history, mask, blanks)
+        refuse_shape(self.user_encoder, users, "B D", B=int(blanks.sum()), D=history.shape[2])
+        return users
+
     def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
 
@@ -227,10 +235,12 @@ class Recommender(nn.Module):
             candidate_items=None if shared else batch.candidates,
             profiles=profiles,
         )
-        if batch.reads is None:
-            user = self.encode_users(history, batch.history_mask, users)
-        else:
+        if batch.blanks is not None:
+            user = self.encode_blanks(history, batch.history_mask, batch.blanks)
+        elif batch.reads is not None:
             user = self.encode_prefixes(history, batch.history_mask, batch.reads)
+        else:
+            user = self.encode_users(history, batch.history_mask, users)
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -36,6 +36,18 @@ UserOutput = Literal[
 whole history ``(B, H, D)`` for a predictor that attends to it itself."""
 
 
+class Cloze(NamedTuple):
+    """Which clicks of a sequence training hides (``legos.data.cloze``).
+
+    Attributes:
+        probability: that a click is hidden; at least one of a sequence is.
+        last_share: share of sequences of which the last click alone is hidden instead.
+    """
+
+    probability: float
+    last_share: float
+
+
 class UserEncoderConfig(BrickConfig):
     """Settings of a user encoder."""
 
@@ -48,6 +60,11 @@ class UserEncoderConfig(BrickConfig):
     def reads_prefixes(self) -> bool:
         """Whether it gives the user after every item at once (``legos.blocks.packed``)."""
         return False
+
+    @property
+    def cloze(self) -> Cloze | None:
+        """What training hides of a sequence, for an encoder that fills blanks; None: nothing."""
+        return None
 
 
 class PredictorConfig(BrickConfig):

@@ -153,6 +153,18 @@ class ReadsPrefixes(Protocol):
         """
 
 
+@runtime_checkable
+class FillsBlanks(Protocol):
+    """A user encoder that gives the items at any places of a sequence, from all other places."""
+
+    def fill(self, history: Tensor, mask: Tensor, blanks: Tensor) -> Tensor:
+        """``(S, H, D)``, bool ``(S, H)`` and bool ``(S, H)`` -> ``(B, D)``, B blanks, row by row.
+
+        What the history holds at a blank is not read. ``forward`` gives the same of a blank at the
+        end.
+        """
+
+
 def encode_history(
     user_encoder: nn.Module, history: Tensor, mask: Tensor, users: BatchUsers
 ) -> Tensor:

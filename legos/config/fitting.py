@@ -79,9 +79,9 @@ def _refuse_other_negatives(train: TrainConfig, user: UserEncoderConfig) -> None
 
 def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
     """Raise ConfigError where a user's sequence cannot be read once for all rows."""
-    if not train.sequences:
+    if not train.sequences and user.cloze is None:
         return
-    if not user.reads_prefixes:
+    if not user.reads_prefixes and user.cloze is None:
         known = (bricks("user").config(name) for name in bricks("user").names())
         able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
         raise ConfigError(
@@ -91,9 +91,11 @@ def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
             "causal true and pooling last, too)"
         )
     if train.history != "given" or train.loss == "multinomial":
+        asking = "exp.train.sequences" if user.cloze is None else f"user encoder {user.name}"
+        off = "set it to false, or " if user.cloze is None else "set "
         raise ConfigError(
-            "exp.train.sequences needs a row a click with a given history; set it to false, or "
-            "exp.train.history to given and another loss than multinomial"
+            f"{asking} needs a row a click with a given history; {off}exp.train.history to given "
+            "and another loss than multinomial"
         )
 
 

@@ -66,6 +66,8 @@ class Batch:
             items and candidates, mask and labels ``(1, C)``, the same for every row. None else.
         reads: what each row reads; None: all of a sequence of its own, S is B.
         drawn: how the negatives were drawn.
+        blanks: ``(S, H)`` bool places of the history that are hidden, a row each, sequence by
+            sequence; a row is asked for what is there. None: rows read their sequences.
     """
 
     items: Tensor
@@ -79,6 +81,7 @@ class Batch:
     targets: Ragged | None = None
     reads: Reads | None = None
     drawn: Drawn = _ALL_OTHERS
+    blanks: Tensor | None = None
 
     def __len__(self) -> int:
         return self.rows.numel()
@@ -102,8 +105,8 @@ class Rows(Protocol):
     def units_of(self, count: int) -> int:
         """How many units hold about ``count`` rows, at least one."""
 
-    def count(self, units: Tensor) -> int:
-        """The rows in units ``(U,)`` int64."""
+    def count(self, units: Tensor, *, pass_number: int) -> int:
+        """The rows that units ``(U,)`` int64 have in a pass."""
 
     def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
         """Assemble the rows of units ``(U,)`` int64 in the given pass, unit after unit.
@@ -202,8 +205,8 @@ class SingleRows(ABC):
         """As many as rows."""
         return count
 
-    def count(self, units: Tensor) -> int:
-        """The rows in units ``(U,)`` int64."""
+    def count(self, units: Tensor, *, pass_number: int) -> int:
+        """The rows in units ``(U,)`` int64, in every pass."""
         return units.numel()
 
     def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:
@@ -245,8 +248,8 @@ class SequenceRows:
         """How many sequences hold ``count`` rows on average, at least one."""
         return max(1, round(count * self.units / len(self)))
 
-    def count(self, units: Tensor) -> int:
-        """The rows in units ``(U,)`` int64."""
+    def count(self, units: Tensor, *, pass_number: int) -> int:
+        """The rows in units ``(U,)`` int64, in every pass."""
         return int(self._counts[units.to(self.impressions.device)].sum())
 
     def batch(self, units: Tensor, *, pass_number: int, step: int = 0) -> Batch:

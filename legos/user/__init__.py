@@ -1,6 +1,7 @@
 """User encoders: the vectors of a history → a user vector."""
 
 from legos.user.additive_attention import AdditiveAttentionUser
+from legos.user.bert4rec import BERT4Rec
 from legos.user.caum import CAUM
 from legos.user.fastformer import FastformerUser
 from legos.user.flatten import FlattenUser

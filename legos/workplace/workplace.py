@@ -16,6 +16,7 @@ from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
+from legos.data.cloze import ClozeRows
 from legos.data.items import Interactions, ItemField, ItemStore
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
@@ -237,8 +238,10 @@ class Workplace:
 
     def training_rows(self) -> Rows:
         """The clicks of the training split, against what ``exp.train.loss`` compares them with."""
-        train = self.config.exp.train
+        train, cloze = self.config.exp.train, self.config.bricks.user.cloze
         rows = self._single_rows()
+        if cloze is not None:
+            return ClozeRows(rows, self.train, cloze, seed=train.seed)
         return SequenceRows(rows, self.train) if train.sequences else rows
 
     def _single_rows(self) -> SingleRows:

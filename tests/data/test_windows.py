@@ -97,7 +97,7 @@ def test_loss_and_gradients_are_those_of_a_row_a_click(
     assert encoder.reads_prefixes
     assert together.units == 5
     assert [together.units_of(count) for count in (1, 9, 23)] == [1, 2, 5]
-    assert together.count(torch.arange(5)) == len(rows) == len(together) == 23
+    assert together.count(torch.arange(5), pass_number=0) == len(rows) == len(together) == 23
 
     def measured(source: SingleRows | SequenceRows, units: Tensor) -> tuple[Tensor, list[Tensor]]:
         model.zero_grad()

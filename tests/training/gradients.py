@@ -71,6 +71,9 @@ FSDP: dict[str, dict[str, Any]] = {
 """What the model YAML says, where processes share layers out."""
 
 
+SASREC = {"name": "sasrec", "positions": "oldest"}
+
+
 def configs(root: Path) -> dict[str, RunConfig]:
     """By name the variants; a step has an odd number of rows, in micro-batches of 3."""
     found = {name: cllm4rec_steps(root, more) for name, more in CLLM4REC.items()}
@@ -78,6 +81,7 @@ def configs(root: Path) -> dict[str, RunConfig]:
     found["sequences"] = sequence_steps(root)
     negatives = {"strategy": "popularity", "shared": True, "count": 7}
     found["sampled"] = sequence_steps(root, loss="sampled_softmax", negatives=negatives)
+    found["cloze"] = sequence_steps(root, {"name": "bert4rec"}, loss="full_softmax")
     for name, more in FSDP.items():
         if name == "fsdp bricks":
             config = lora_config(root / "clicked", root, dropout=0.0)
@@ -89,14 +93,13 @@ def configs(root: Path) -> dict[str, RunConfig]:
     return found
 
 
-def sequence_steps(root: Path, **more: Any) -> RunConfig:
+def sequence_steps(root: Path, user: dict[str, Any] | None = None, **more: Any) -> RunConfig:
     """Rows in units of a user's sequence, which processes share out."""
-    user = {"name": "sasrec", "positions": "oldest", "dropout": 0.0, "num_layers": 1}
     model = {
         "name": "sasrec",
         "hidden_size": 8,
         "item": {"name": "id", "id_dropout": 0.0},
-        "user": user,
+        "user": {**(user or SASREC), "dropout": 0.0, "num_layers": 1},
     }
     train = {"epochs": 1, "batch_size": 4, "sequences": True, **more}
     return tiny_config(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
 from tests.modes.tiny_config import NAML, tiny_config
 from tests.systems.cllm4rec.world import world_config, world_tables
@@ -35,6 +37,20 @@ def sampled(root: Path) -> RunConfig:
         "epochs": 3, "batch_size": 4, "acc_batch": 2, "sequences": True, "checkpoint_steps": 2,
         "loss": "sampled_softmax", "negatives": {"strategy": "uniform", "shared": True, "count": 9},
         "optimizer": "lazy_adam", "clip": 0.5,
+    }  # fmt: skip
+    return tiny_config(tables, root / "runs", model=model, train=train)
+
+
+def preset(name: str, root: Path) -> RunConfig:
+    """A sequential model of the table and its own training, at a width of 8 and in three epochs."""
+    tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
+    words = ["--data", "amazon-beauty", "--exp", "sequential", "--model", name]
+    shipped = load_run_config([*words, "--hidden_size", "8"], notice=lambda text: None)
+    model = shipped.model.model_dump()
+    if name == "unisrec":  # its texts are read without a sentence encoder
+        model["item"] = {"name": "pooling"}
+    train = shipped.exp.train.model_dump() | {
+        "epochs": 3, "epoch_batch": 0, "batch_size": 4, "checkpoint_steps": 2, "metric": "GAUC",
     }  # fmt: skip
     return tiny_config(tables, root / "runs", model=model, train=train)
 
@@ -110,10 +126,12 @@ def recsysllm(root: Path) -> RunConfig:
     )
 
 
+PRESETS = ("bert4rec_id", "gru4rec_id", "gsasrec_id", "hstu_id", "unisrec")
 MORE: dict[str, Callable[[Path], RunConfig]] = {
     "lora": lora,
     "sampled": sampled,
     "cllm4rec_by_loss": cllm4rec_by_loss,
+    **{name: partial(preset, name) for name in PRESETS},
 }
 SYSTEMS: dict[str, Callable[[Path], RunConfig]] = {
     "bricks": bricks,

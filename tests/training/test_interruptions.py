@@ -20,7 +20,7 @@ from legos.config.schema import RunConfig
 from legos.training.trainer import Interruption
 from tests.forked import forked
 from tests.training.finished import assert_same, finished
-from tests.training.systems import MORE, SYSTEMS, into
+from tests.training.systems import MORE, PRESETS, SYSTEMS, into
 from tests.training.watched import (
     CHECKPOINTS,
     DESCRIBE,
@@ -214,10 +214,13 @@ KILLS = [  # one after the other, each of what the run before has left
 ]
 
 
-KILLED = ("bricks", "lora", "sampled", "cllm4rec_by_loss", "recsysllm")
+KILLED = ("bricks", "lora", "sampled", "bert4rec_id", "cllm4rec_by_loss", "recsysllm")
 KILL_CHAINS = [
     *(pytest.param(name, [*KILLS[:3], (RESULTS, 0)], id=name) for name in KILLED if name != "lora"),
-    *(pytest.param(name, KILLS, id=f"{name}, all", marks=pytest.mark.nightly) for name in KILLED),
+    *(
+        pytest.param(name, KILLS, id=f"{name}, all", marks=pytest.mark.nightly)
+        for name in dict.fromkeys((*KILLED, *PRESETS))
+    ),
 ]
 
 

@@ -59,7 +59,9 @@ def test_gradients_of_two_processes_are_those_of_one(root: Path) -> None:
             assert_close(load_file(root / f"{name}-{rank}.safetensors"), expected, name)
 
 
-@pytest.mark.parametrize("name", ["fsdp bricks", "sequences", "sampled", "paper", "tokens"])
+@pytest.mark.parametrize(
+    "name", ["fsdp bricks", "sequences", "sampled", "cloze", "paper", "tokens"]
+)
 def test_a_step_follows_from_its_number_alone(root: Path, name: str) -> None:
     """Made ahead in a thread or made again, it has the same bits; no random state is touched."""
     accelerator = make_accelerator(device="cpu", precision="fp32", deterministic=True)

@@ -117,8 +117,9 @@ def _batch(workplace: Workplace, rows: Rows) -> Table:
     stream, batch = _first_batch(workplace, rows)
     items = workplace.store.batch(batch.items)
     table = titled_table("the first batch", "what", "shape")
+    shared = "B" if batch.reads is None and batch.blanks is None else "S"
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
-    table.add_row(f"history ({'S' if batch.reads else 'B'}, H)", str(tuple(batch.history.shape)))
+    table.add_row(f"history ({shared}, H)", str(tuple(batch.history.shape)))
     table.add_row("candidates (B, 1+K)", str(tuple(batch.candidates.shape)))
     if batch.drawn.shared is not None:
         table.add_row("shared negatives (K)", str(tuple(batch.drawn.shared.shape)))

@@ -175,11 +175,11 @@ class BricksRecipe(Recipe):
             pieces=[
                 Piece(
                     self.rows.batch(units, pass_number=step.pass_number, step=number),
-                    self.rows.count(units[:counted]),
+                    self.rows.count(units[:counted], pass_number=step.pass_number),
                 )
                 for units, counted in parts
             ],
-            share=1 / self.rows.count(torch.cat(step.micro_batches)),
+            share=1 / self.rows.count(torch.cat(step.micro_batches), pass_number=step.pass_number),
         )
 
     def loss(self, piece: Piece) -> Loss:
