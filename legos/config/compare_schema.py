@@ -14,7 +14,7 @@ from legos.config.model_schema import (
     registered_system,
     system_of,
 )
-from legos.config.search_schema import Range, SearchBudget
+from legos.config.search_schema import SearchBudget
 from legos.config.train_schema import TrainConfig
 from legos.errors import nearest
 from legos.settings import Name, Seed, Settings, refuse_repetition
@@ -31,9 +31,6 @@ class ComparedModel(SystemModel):
     """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
     seeds: Annotated[tuple[Seed, ...] | None, Field(min_length=1)] = None
     """A run each; null: those of the comparison. One is enough for a method without chance."""
-    ranges: dict[str, Range] = Field(default_factory=dict)
-    """Settings that are searched for on the valid split before it is compared, by dotted key
-    (`model.user.dropout`, `exp.train.lr`); how long is said by `exp.compare.search`."""
 
     @classmethod
     def section_of(cls, value: Any) -> type[SystemModel]:

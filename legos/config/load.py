@@ -40,11 +40,12 @@ from legos.config.saved import (
 from legos.config.schema import RunConfig
 from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
-from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown
+from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown, value_at
 from legos.errors import ConfigError, some
 from legos.files import atomic_path
 from legos.plugins import load_plugin
 
+_RANGES = ("exp", "search", "ranges")
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
     "model": SystemModel,
@@ -73,7 +74,7 @@ def load_run_config(
     config, document, notices = _load(argv)
     if config.exp.mode == "search" and config.exp.search is not None:
         ranges, load = config.exp.search.ranges, partial(load_trial, argv)
-        check_ranges(ranges, ("exp", "search", "ranges"), document, read_options(argv), load)
+        check_ranges(ranges, _RANGES, document, read_options(argv), load)
     if config.exp.compare is not None and config.exp.compare.search.trials:
         _check_rows(config, document)
     for text in notices:
@@ -280,7 +281,17 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
     if problems:
         raise ConfigError("\n".join(problems))
     _override(run, arguments, compared)
+    _search_as_the_model_says(run, arguments)
     return run
+
+
+def _search_as_the_model_says(run: Document, arguments: Arguments) -> None:
+    """Put a model's own ranges in place of those of the experiment in mode search."""
+    exp, ranges = run.data["exp"], value_at(run.data, ("model", "ranges"))
+    given = any(path[:3] == _RANGES for path in arguments.dotted)
+    if exp.get("mode") == "search" and ranges and not given:
+        exp["search"] = exp.get("search") or {}
+        run.put(_RANGES, run.part(("model", "ranges")))
 
 
 def _load_plugins(exp: Document | None, arguments: Arguments) -> None:

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from legos import plugins
+from legos.config.search_schema import Range
 from legos.config.train_schema import GRADIENTS
 from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
@@ -239,6 +240,9 @@ class SystemModel(Settings):
     """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
     name: Annotated[Name, NOTHING]
     """Second folder below `exp.runs_folder`; rows of a results table are called so."""
+    ranges: Annotated[dict[str, Range], NOTHING] = Field(default_factory=dict)
+    """Which settings a search tries where the command line names none, by dotted key
+    (`model.user.dropout`, `exp.train.lr`); rows of a comparison are searched so, too."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -171,3 +171,17 @@ def test_ranges_that_no_trial_could_take_are_refused_before_the_first(
 def test_a_seed_of_a_row_counts_once(world: Path) -> None:
     with pytest.raises(ConfigError, match="seed"):
         load_run_config(words(world, "--exp.compare.models.0.seeds=[1, 1]"))
+
+
+def test_a_model_may_say_what_a_search_tries(world: Path) -> None:
+    data = f"--data={world}/data.yaml"
+    found = load_run_config([data, "--model=ease", "--exp=sequential", "--exp.mode=search"])
+    assert found.exp.search is not None
+    assert found.exp.search.ranges.keys() == {"model.method.l2", "model.method.neighbours"}
+    given = "--exp.search.ranges={model.method.l2: {choices: [1.0, 2.0]}}"
+    other = load_run_config([data, "--model=ease", "--exp=search", given])
+    assert other.exp.search is not None
+    assert other.exp.search.ranges.keys() == {"model.method.l2"}
+    plain = load_run_config([data, f"--model={world}/model.yaml", "--exp=search"])
+    assert plain.exp.search is not None
+    assert "exp.train.lr" in plain.exp.search.ranges
