@@ -10,9 +10,10 @@ Nothing here imports torch: ``worker.py --help`` must answer at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from legos.recommend.run import TrainedRun
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(run: str | Path, *, data: str | Path | None = None, device: str = "auto") -> TrainedRun:
+def open(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+) -> TrainedRun:
     """Open a trained run as a recommender; see :func:`legos.recommend.open.open_run`."""
     opened: TrainedRun = resolve_name("legos.recommend.open:open_run")(
-        run, data=data, device=device
+        run, data=data, device=device, settings=settings
     )
     return opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import legos.item
 import legos.predictor
 import legos.user  # noqa: F401 - the three imports fill the registries
+from legos.blocks.contrastive import LearnsLabels
 from legos.blocks.embedding import (
     CatalogueScorer,
     FieldEmbeddings,
@@ -20,6 +21,7 @@ from legos.blocks.embedding import (
     VocabularyEmbedding,
 )
 from legos.blocks.packed import FillsBlanks, Penalised, ReadsPrefixes, encode_history, gather
+from legos.blocks.standardised import Standardises
 from legos.data.batch import Batch, BatchUsers, Reads
 from legos.data.items import ItemBatch, ItemField, ItemStore
 from legos.data.ragged import offsets_of
@@ -150,8 +152,21 @@ class Recommender(nn.Module):
         """Whether a user is encoded without knowing the candidates, so that users are cached."""
         return self.output in ("vector", "interests")
 
+    @property
+    def standardises(self) -> bool:
+        """Whether a score goes by all that is offered beside its candidate."""
+        return isinstance(self.predictor, Standardises)
+
     def encode_items(self, items: ItemBatch) -> Tensor:
-        """Content of N items -> ``(N, D)``."""
+        """Content of N items -> ``(N, D)``; without what a training step has no use for."""
+        fused_late = getattr(self.user_encoder, "late_fusion", False)
+        if (
+            self.training
+            and fused_late
+            and self.standardises
+            and isinstance(self.item_encoder, LearnsLabels)
+        ):
+            return self.item_encoder.clicked(items)
         vectors: Tensor = self.item_encoder(items)
         refuse_shape(self.item_encoder, vectors, "N D", N=len(items))
         return vectors
@@ -186,14 +201,23 @@ class Recommender(nn.Module):
         refuse_shape(self.user_encoder, users, "B D", B=int(blanks.sum()), D=history.shape[2])
         return users
 
-    def score(self, user: Tensor, candidates: Tensor, mask: Tensor | None = None) -> Tensor:
+    def score(
+        self,
+        user: Tensor,
+        candidates: Tensor,
+        mask: Tensor | None = None,
+        offered: Tensor | None = None,
+    ) -> Tensor:
         """Users as the user encoder gave them, and ``(B, C, D)`` -> ``(B, C)``.
 
-        ``mask`` is the history's ``(B, H)``, which only an output ``sequence`` has need of.
+        ``mask`` is the history's ``(B, H)``, which only an output ``sequence`` has need of;
+        ``offered`` ``(B, C)``, True = a real candidate, only a predictor that standardises.
         """
         if self.factors:
             user = user[:, None]  # (B, 1, ...): the same for every candidate
         masked = (mask,) if self.output == "sequence" else ()
+        if self.standardises and not self.training:
+            masked = (offered,)
         scores: Tensor = self.predictor(user, candidates, *masked)
         refuse_shape(self.predictor, scores, "B C", B=len(user), C=candidates.shape[1])
         return scores
@@ -213,6 +237,7 @@ class Recommender(nn.Module):
         items: ItemBatch,
         profiles: ItemStore | None = None,
         vectors: Tensor | None = None,
+        labelled: Sequence[ItemBatch] = (),
     ) -> Scored:
         """Score a batch.
 
@@ -221,6 +246,7 @@ class Recommender(nn.Module):
             items: content of its distinct items.
             profiles: content of all users.
             vectors: ``(N, D)`` of the items, where they are encoded already.
+            labelled: content of items to be compared by a label, a label field each.
         """
         if vectors is None:
             vectors = self.encode_items(items)  # (N, D)
@@ -244,8 +270,12 @@ class Recommender(nn.Module):
         penalty = None
         if self.training and isinstance(self.user_encoder, Penalised):
             penalty = self.user_encoder.penalty(user)
+        if labelled and isinstance(self.item_encoder, LearnsLabels):
+            # the mean over a step's rows is the loss of its labels, however the rows are split
+            every_row = self.item_encoder.label_loss(labelled).expand(len(batch))
+            penalty = every_row if penalty is None else penalty + every_row
         if candidates is not None:
-            scores = self.score(user, candidates, batch.history_mask)
+            scores = self.score(user, candidates, batch.history_mask, batch.candidate_mask)
             if batch.drawn.shared is not None:
                 others = self.score_catalogue(user, take(vectors, batch.drawn.shared))  # (B, K)
                 scores = torch.cat([scores, others], 1)
@@ -325,6 +355,7 @@ def build_recommender(
             "known_items": known.items,
             "known_users": known.users,
             **_embeddings(store, profiles, size, tables, embedding_dropout),
+            "aspects": None,  # those of the item encoder, which is built first
             "item_vectors": item_vectors,
             "user_vectors": user_vectors,
             "item_codes": item_codes,
@@ -332,6 +363,7 @@ def build_recommender(
         }
         item = _build("model.item", item_encoders, choice.item, context)
         context["hidden_size"] = getattr(item, "output_size", size)
+        context["aspects"] = getattr(item, "aspects", None)
         return Recommender(
             item_encoder=item,
             user_encoder=_build("model.user", user_encoders, choice.user, context),
@@ -361,8 +393,11 @@ def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, A
         ConfigError: the brick needs something that this run does not have, or asks for something
             that no run gives.
     """
+    inside = context
+    if config.reads_texts_alone and (fields := context["embeddings"]) is not None:
+        inside = {**context, "embeddings": fields.of_texts() if fields.text_fields else None}
     nested = {
-        key: _nested(registry, value, context)
+        key: _nested(registry, value, inside)
         for key, value in config
         if isinstance(value, BrickConfig)
     }

@@ -28,6 +28,9 @@ class BrickConfig(Settings):
     name: str
     """Which brick; `python worker.py --list` prints the choices."""
 
+    reads_texts_alone: ClassVar[bool] = False
+    """Whether bricks inside it see no item field but texts."""
+
 
 UserOutput = Literal[
     "vector", "vector_per_candidate", "interests", "interests_per_candidate", "sequence"

@@ -158,6 +158,12 @@ class FieldEmbeddings(nn.Module):
         """Names of the fields that are one category or number an item."""
         return [name for name, field in self.fields.items() if not field.is_text]
 
+    def of_texts(self) -> FieldEmbeddings:
+        """The same vectors, as bricks see them that read texts alone."""
+        fields = {name: self.fields[name] for name in self.text_fields}
+        tables = {field.vocabulary: self._table(name) for name, field in fields.items()}
+        return FieldEmbeddings(fields=fields, vocabularies=tables, hidden_size=self.hidden_size)
+
     def text(self, name: str, items: ItemBatch) -> PackedTokens:
         """Token vectors of a text field."""
         return self._table(name).packed(items.texts[name])

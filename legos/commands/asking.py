@@ -43,6 +43,11 @@ class AskingParser(CommandParser):
         self.add_argument("run", metavar="RUN", help=_RUN)
         self.add_argument("--data", metavar="FOLDER", help="where the run's tables are now")
         self.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+        self.add_argument(
+            "--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+            help="a setting of the run that needs no other training, such as "
+            "model.predictor.weights.category -0.3 of a MANNeR",
+        )  # fmt: skip
         self.add_argument("--json", action="store_true", help="print JSON, for other programs")
 
 
@@ -57,8 +62,10 @@ def run_asking(
         given = parser.parse_args(words)
         with announced(f"loading {given.run} ..."):
             import legos  # torch takes a second
+            from legos.config.yaml_files import parse_value
 
-            run = legos.open(given.run, data=given.data, device=given.device)
+            settings = {key: parse_value(value) for key, value in given.set}
+            run = legos.open(given.run, data=given.data, device=given.device, settings=settings)
             with _together(run):
                 answer(run, given)
 

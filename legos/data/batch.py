@@ -68,6 +68,7 @@ class Batch:
         drawn: how the negatives were drawn.
         blanks: ``(S, H)`` bool places of the history that are hidden, a row each, sequence by
             sequence; a row is asked for what is there. None: rows read their sequences.
+        labelled: ids of items to be compared by a label, ``(M,)`` int64 a label field.
     """
 
     items: Tensor
@@ -82,6 +83,7 @@ class Batch:
     reads: Reads | None = None
     drawn: Drawn = _ALL_OTHERS
     blanks: Tensor | None = None
+    labelled: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return self.rows.numel()

@@ -10,6 +10,7 @@ from legos.item.id import ID
 from legos.item.id_and_content import IDAndContent
 from legos.item.iisan import IISAN
 from legos.item.language_model import LanguageModelEncoder
+from legos.item.manner import Manner
 from legos.item.pooling import Pooling
 from legos.item.semantic_codes import SemanticCodes
 from legos.item.text_vectors import TextVectors

@@ -10,6 +10,7 @@ from legos.predictor.dot import Dot
 from legos.predictor.finalmlp import FinalMLP
 from legos.predictor.gdcn import GDCN
 from legos.predictor.interests import InterestsPredictor
+from legos.predictor.manner import Manner
 from legos.predictor.masknet import MaskNet
 from legos.predictor.mlp import MLPPredictor
 from legos.predictor.pnn import PNN

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from legos.config.load import load_run_config
 from legos.config.saved import read_description
 from legos.config.schema import RunConfig
+from legos.config.search import words_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.modes.train_test import open_system
@@ -18,7 +22,11 @@ from legos.workplace.workplace import Workplace
 
 
 def open_run(
-    path: str | Path, *, data: str | Path | None = None, device: str = "auto"
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
 ) -> TrainedRun:
     """Open a trained run; ``legos.open`` is this.
 
@@ -27,14 +35,21 @@ def open_run(
             for the newest trained run in it.
         data: the folder of its tables, where they are not where the training read them.
         device: auto, cpu, cuda or cuda:1.
+        settings: by dotted key what is to be other than in the training and needs none:
+            ``{"model.predictor.weights": {"category": -0.3}}`` of a MANNeR.
 
     Raises:
         CheckpointError: there is no trained run, or its tables, files or checkpoint are not those
-            of the training.
+            of the training; or a setting needs another training.
+        ConfigError: there is no such setting.
         DataError: the tables are not there, or damaged.
     """
     described = read_description(find_run(path, trained=True))
     config = described.config
+    if settings:
+        moved = [] if data is None else ["--data.folder", str(data)]
+        words = ["--load", str(described.folder), *moved, *words_of(settings)]
+        config = load_run_config(words)
     tables = _tables(config, described.folder, data)
     exp = config.exp.model_copy(update={"mode": "test", "load": described.folder})
     own = config.data.model_copy(update={"folder": tables.folder})

@@ -21,6 +21,7 @@ class PoolingUser(nn.Module):
     """Pool the history."""
 
     order_aware = False
+    late_fusion = True  # a number of the user comes of that number of the items alone
 
     def __init__(self, settings: PoolingConfig) -> None:
         super().__init__()

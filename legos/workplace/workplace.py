@@ -18,6 +18,7 @@ from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
 from legos.data.cloze import ClozeRows
 from legos.data.items import Interactions, ItemField, ItemStore
+from legos.data.labelled_rows import LabelDraws, LabelledRows
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables, read_honesty
@@ -25,6 +26,7 @@ from legos.data.vector_files import read_item_codes, read_item_vectors, read_use
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text
 from legos.item.language_model import LanguageModelEncoder
+from legos.item.manner import MannerConfig
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
 from legos.lm.token_vectors import (
@@ -239,10 +241,25 @@ class Workplace:
     def training_rows(self) -> Rows:
         """The clicks of the training split, against what ``exp.train.loss`` compares them with."""
         train, cloze = self.config.exp.train, self.config.bricks.user.cloze
-        rows = self._single_rows()
+        single = self._single_rows()
+        rows: Rows = SequenceRows(single, self.train) if train.sequences else single
         if cloze is not None:
-            return ClozeRows(rows, self.train, cloze, seed=train.seed)
-        return SequenceRows(rows, self.train) if train.sequences else rows
+            rows = ClozeRows(single, self.train, cloze, seed=train.seed)
+        item = self.config.bricks.item
+        if not isinstance(item, MannerConfig):
+            return rows
+        aspects = self.store.categories if item.aspects is None else item.aspects
+        draws = [
+            LabelDraws(
+                self.store.categories[name],
+                self.known.shown,
+                classes=item.labels,
+                samples=item.items_per_label,
+                seed=train.seed,
+            )
+            for name in aspects
+        ]
+        return LabelledRows(rows, draws)
 
     def _single_rows(self) -> SingleRows:
         train, negatives = self.config.exp.train, self.config.exp.train.negatives

@@ -16,6 +16,18 @@ NAML: dict[str, Any] = {
     "user": {"name": "additive_attention", "attention_size": 8},
     "predictor": {"name": "dot"},
 }
+MANNER: dict[str, Any] = {
+    "name": "manner",
+    "hidden_size": 8,
+    "item": {
+        "name": "manner",
+        "encoder": {"name": "cnn", "attention_size": 8},
+        "labels": 3,
+        "items_per_label": 4,
+    },
+    "user": {"name": "pooling"},
+    "predictor": {"name": "manner", "weights": {"category": 0.5}},
+}
 POOLING: dict[str, Any] = {
     "name": "pooling",
     "hidden_size": 8,

@@ -199,7 +199,8 @@ class BricksRecipe(Recipe):
         with self.accelerator.autocast():
             whole = batch.targets is not None  # every item competes: nothing is to be selected
             items = self.store.whole() if whole else self.store.batch(batch.items)
-            scored = model(batch, items, self.profiles, vectors)
+            labelled = [self.store.batch(ids) for ids in batch.labelled]
+            scored = model(batch, items, self.profiles, vectors, labelled)
             total, losses = batch_loss(config.loss, scored, batch, piece.counted, self._settings)
         return Loss(
             total,

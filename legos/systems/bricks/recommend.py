@@ -27,6 +27,7 @@ from legos.systems.bricks.score import (
     FactoredScores,
     PairScores,
     Source,
+    as_products,
     cache_items,
     cache_users,
 )
@@ -58,6 +59,7 @@ class BricksRecommender(ByScores):
                 sharing=workplace.sharing,
             )
         )
+        self._product, self._prepared = as_products(model, self.vectors, self.offered)
 
     @property
     def history_length(self) -> int:
@@ -77,7 +79,11 @@ class BricksRecommender(ByScores):
         bricks = self.workplace.config.bricks
         if bricks.user.output != "vector":
             return None
-        known: dict[str, Literal["dot", "cosine"]] = {"dot": "dot", "cosine": "cosine"}
+        known: dict[str, Literal["dot", "cosine"]] = {
+            "dot": "dot",
+            "cosine": "cosine",
+            "manner": "dot",
+        }
         return known.get(bricks.predictor.name)
 
     def item_vectors(self) -> Tensor:
@@ -115,6 +121,7 @@ class BricksRecommender(ByScores):
             pages = ids.split(self.workplace.config.exp.evaluate.page_size)
             made = [functional_call(encoder, given, (other.store.batch(page),)) for page in pages]
         other.vectors = torch.cat([self.vectors, *(vectors.float() for vectors in made)])
+        other._product, other._prepared = as_products(self.model, other.vectors, other.offered)
         return other
 
     @cached_property
@@ -184,7 +191,7 @@ class BricksRecommender(ByScores):
         states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
         if self.model.factors:
             vectors = self.vectors if items is None else self.vectors[items]
-            return FactoredScores(self.model, vectors, self._users(readers))(states.histories)
+            return FactoredScores(self._product, vectors, self._users(readers))(states.histories)
         pairs = PairScores(self.model, self.vectors, self._source(readers), states, items)
         return pairs(states.histories)
 
@@ -192,13 +199,14 @@ class BricksRecommender(ByScores):
     def _users(self, readers: Readers) -> Tensor:
         """Readers as the user encoder gives them, ``(R, ...)``."""
         states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
-        return cache_users(
+        users = cache_users(
             self.model,
             self.vectors,
             self._source(readers),
             states,
             page_size=self.workplace.config.exp.evaluate.page_size,
         )
+        return self._prepared(users)
 
     def _numbers(self, readers: Readers) -> Tensor:
         return readers.users.to(self.device)

@@ -6,6 +6,7 @@ Where the user vector depends on the candidate there is no cache of users, only 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer, ProductScorer
+from legos.blocks.standardised import Standardises
 from legos.data.batch import Batch, BatchUsers, distinct_items
 from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
 from legos.data.ragged import Ragged
 from legos.evaluation.measure import evaluating
 from legos.evaluation.rank import Ranked, Ranking, rank
+from legos.predictor.dot import Dot, DotConfig
 from legos.recommender import Recommender, take
 from legos.sharing import ALONE, Sharing
 
@@ -137,7 +140,7 @@ def score_impressions(
     *,
     sharing: Sharing = ALONE,
 ) -> Tensor:
-    """Scores of every candidate where user vectors depend on it: ``(M,)`` float32.
+    """Scores of every candidate where they depend on it or on others beside it: ``(M,)`` float32.
 
     The items come from their cache; impressions with as many candidates go together.
     """
@@ -157,7 +160,7 @@ def score_impressions(
         vectors = take(item_vectors, shown)
         users = replace(users, candidates=vectors, candidate_items=shown)
         user = model.encode_users(take(item_vectors, history), mask, users)
-        return model.score(user, vectors, mask)[real].float()
+        return model.score(user, vectors, mask, real)[real].float()
 
     if candidates.values.numel() == 0:
         return torch.empty(0, device=candidates.values.device)
@@ -192,7 +195,7 @@ def score_split(
     source = Source(interactions.histories, store.whole(), profiles)
     with evaluating(model):
         item_vectors = cache_items(model, store, page_size=page_size, sharing=sharing)
-        if model.factors:
+        if model.factors and not model.standardises:
             states, owner = distinct_states(interactions)
             users = cache_users(
                 model, item_vectors, source, states, page_size=page_size, sharing=sharing
@@ -282,7 +285,8 @@ def rank_by_model(
             users = cache_users(
                 model, items, source, ranking.states, page_size=page_size, sharing=sharing
             )
-            score = FactoredScores(model, items, users)
+            product, prepared = as_products(model, items, ranking.offered)
+            score = FactoredScores(product, items, prepared(users))
             ranked = rank(ranking, score, page_size=page_size, k=k, sharing=sharing)
         else:
             pairs = PairScores(model, items, source, ranking.states)
@@ -290,6 +294,26 @@ def rank_by_model(
     finally:
         model.train(training)
     return replace(ranked, item_vectors=items, seconds=time.perf_counter() - begin)
+
+
+def as_products(
+    model: Recommender, items: Tensor, offered: Tensor
+) -> tuple[Recommender, Callable[[Tensor], Tensor]]:
+    """A model that scores the items of a catalogue one by one, and what becomes of users for it.
+
+    Where scores go by all that is offered, ``(items,)`` bool of ``(items, D)``, users ``(S, D)``
+    are made so once, and what is left is an inner product.
+    """
+    predictor = model.predictor
+    if not isinstance(predictor, Standardises):
+        return model, lambda users: users
+    product = Recommender(
+        item_encoder=model.item_encoder,
+        user_encoder=model.user_encoder,
+        predictor=Dot(DotConfig()),
+    )
+    spread = predictor.spread(items[offered.to(items.device)])
+    return product.eval(), lambda users: predictor.over_catalogue(users, spread)
 
 
 class FactoredScores:
