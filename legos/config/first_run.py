@@ -17,7 +17,7 @@ from legos.config.locations import own_yamls, yamls
 from legos.config.model_schema import DataConfig
 from legos.config.models import read_section
 from legos.config.overrides import Arguments, apply_dotted, resolve
-from legos.config.yaml_files import Document
+from legos.config.yaml_files import Document, value_at
 from legos.data.languages import minilm_knows
 from legos.data.tables import Columns, read_manifest
 from legos.errors import ConfigError, DataError
@@ -27,6 +27,8 @@ _STEPS = 700  # of training that small data get, too; Goodreads takes 748 in 4 e
 _MOST_EPOCHS = 50
 _BATCH = 512  # of `recommended`
 _PATIENCE = 5  # of many short epochs
+_EPOCHS_OF_ALL = 60  # where all items are ranked; early stopping comes first
+_FULL_SOFTMAX = 100_000  # items; a step over more of them costs more than it teaches
 _FITTED = 5  # epochs where nothing is held out to stop by
 
 
@@ -135,15 +137,31 @@ def _training(
     """Settings of training that follow from the data, and why."""
     settings: dict[str, Any] = {}
     reasons = []
-    if _kind(columns, data.splits.train) in ("shown", "rated", "given"):
+    if _ranks_all(arguments):
+        full = columns.manifest["tables"]["items"]["rows"] <= _FULL_SOFTMAX
+        loss = "full_softmax" if full else "sampled_softmax"
+        settings |= {"loss": loss, "epochs": _EPOCHS_OF_ALL, "patience": _PATIENCE}
+        reasons.append(f"trained by {loss}, because all items are ranked")
+    elif _kind(columns, data.splits.train) in ("shown", "rated", "given"):
         settings["negatives"] = {"strategy": "impression", "count": 4}
         reasons.append("negatives of training are those that the data show")
     clicks = _summary(columns, data.splits.train).get("clicks", 0)
     epochs = min(_MOST_EPOCHS, ceil(_STEPS / ceil(clicks / _BATCH))) if clicks else 0
-    if epochs > 4 and ("exp", "train", "epochs") not in arguments.dotted:
+    if epochs > settings.get("epochs", 4) and ("exp", "train", "epochs") not in arguments.dotted:
         settings |= {"epochs": epochs, "patience": _PATIENCE}
         reasons.append(f"at most {epochs} epochs, because {clicks:,} clicks are few")
     return settings, reasons
+
+
+def _ranks_all(arguments: Arguments) -> bool:
+    """Whether the experiment ranks all items; what is wrong with it is reported elsewhere."""
+    try:
+        document = Document({}, {})
+        document.put(("exp",), read_section("exp", arguments.sections["exp"]))
+        apply_dotted(document, arguments.of("exp"))
+    except (ConfigError, KeyError):
+        return False
+    return bool(value_at(document.data, ("exp", "evaluate", "ranking")) == "all")
 
 
 def _kind(columns: Columns, split: str) -> str:

@@ -95,3 +95,14 @@ def test_what_is_typed_wins(load: Load) -> None:
     train = load(*words, **few)[0].exp.train
     assert (train.epochs, train.negatives.strategy) == (3, "uniform")
     assert load("--model", "naml", "--exp", "tt", **few)[0].exp.train.epochs == 50  # of the YAML
+
+
+def test_where_all_items_are_ranked_it_is_trained_against_all(load: Load) -> None:
+    words = ("--model", "recommended", "--exp", "sequential")
+    config, told = load(*words)
+    train = config.exp.train
+    assert (train.loss, train.epochs, train.patience) == ("full_softmax", 60, 5)
+    assert "trained by full_softmax, because all items are ranked" in told
+    assert load(*words, "--exp.train.loss", "softmax")[0].exp.train.loss == "softmax"
+    shown = load(*words, "--exp.evaluate.ranking", "shown")[0].exp.train
+    assert (shown.loss, shown.epochs) == ("softmax", 4)
