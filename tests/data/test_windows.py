@@ -19,6 +19,7 @@ from legos.item.id import IDConfig
 from legos.registry import UserEncoderConfig
 from legos.systems.bricks.losses import batch_loss
 from legos.user.gru import GRUConfig
+from legos.user.hstu import HSTUConfig
 from legos.user.sasrec import SASRecConfig
 from legos.user.transformer import TransformerConfig
 from tests.bricks import interactions, lists, quick, random_recommender, random_store
@@ -28,6 +29,7 @@ ENCODERS: list[UserEncoderConfig] = [
     SASRecConfig(positions="oldest", dropout=0.0),
     SASRecConfig(positions="oldest", dropout=0.0, variant="released"),
     GRUConfig(num_layers=2, output_projection=True),
+    HSTUConfig(num_heads=2, dropout=0.0),
     TransformerConfig(causal=True, positions="oldest", dropout=0.0, pooling="last", num_heads=2),
     TransformerConfig(causal=True, positions="oldest", dropout=0.0, pooling="mean", num_heads=2),
 ]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from legos.errors import ConfigError
 from legos.user.bert4rec import BERT4Rec, BERT4RecConfig
 from tests.bricks import HIDDEN_SIZE, random_recommender, random_store, user_input
 from tests.item.padded import Array, dense, numbers
@@ -120,9 +119,3 @@ def as_bert(encoder: BERT4Rec) -> dict[str, Tensor]:
 
 def prefixed(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
-
-
-def test_a_history_that_is_too_long_is_refused() -> None:
-    with pytest.raises(ConfigError, match="max_history 3: set max_history to 7"):
-        user_input((7,))(built(max_history=3))
-    assert user_input((7,))(built(max_history=7)).isfinite().all()

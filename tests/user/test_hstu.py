@@ -106,7 +106,5 @@ def test_packed_sequences_are_summed_as_each_alone(lengths: list[int]) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match="max_history"):
-        built(max_history=3)(*(lambda shown: (shown.history, shown.mask))(user_input((4,))))
     with pytest.raises(ConfigError, match="num_heads 3 does not divide"):
         built(num_heads=3)

@@ -9,7 +9,9 @@ from torch import nn
 
 from legos.errors import ConfigError
 from legos.registry import UserEncoderConfig
+from legos.user.bert4rec import BERT4RecConfig
 from legos.user.fastformer import FastformerConfig
+from legos.user.hstu import HSTUConfig
 from legos.user.sasrec import SASRec, SASRecConfig
 from legos.user.transformer import TransformerConfig
 from tests.blocks.fastformer_in_numpy import encode, normalise, softmax
@@ -185,6 +187,8 @@ def test_fastformer_is_the_papers_equations_then_additive_attention(
         TransformerConfig(max_history=6, candidate=True),
         SASRecConfig(max_history=6),
         FastformerConfig(max_history=6),
+        HSTUConfig(max_history=6),
+        BERT4RecConfig(max_history=6),
     ],
     ids=str,
 )
