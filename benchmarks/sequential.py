@@ -1,40 +1,23 @@
-"""SASRec with sequences read once: against a row a click, the softmax's products, and RecBole.
+"""SASRec with sequences read once, against a row a click and the softmax's products alone.
 
-    python -m benchmarks.sequential [--quick] [--data TABLES] [--recbole PYTHON] [--work FOLDER]
+    python -m benchmarks.sequential [--quick] [--data TABLES]
 
-Two layers, two heads, width 64, histories of 50, dropout 0.5, Adam, the softmax over all items, one
-thread.
+Rows a CPU second with ``exp.train.sequences`` against the same model with a row a click, which
+reads a history for each, at 256 rows a step on average and at 2,048, RecBole's default: two layers,
+two heads, width 64, histories of 50, dropout 0.5, Adam, the softmax over all items, one thread. The
+floor is the three matrix products of the softmax over all items, forward and backward, and nothing
+else, in pages of 256 rows: whole, 2,048 rows leave the cache and take twice as long. Data have the
+numbers of Amazon Beauty: 22,363 users, 12,101 items, 131,413 rows; with --data they are the real
+ones. Goals: twice the rows of a row a click; a step of 2,048 rows at most twice the floor.
 
-  rows     Rows a CPU second with ``exp.train.sequences`` against the same model with a row a click,
-           which reads a history for each, at 256 rows a step on average and at 2,048, RecBole's
-           default. The floor is the three matrix products of the softmax over all items, forward
-           and backward, and nothing else, in pages of 256 rows: whole, 2,048 rows leave the cache
-           and take twice as long. Data have the numbers of Amazon Beauty: 22,363 users, 12,101
-           items, 131,413 rows; with --data they are the real ones. Goals: twice the rows of a row a
-           click; a step of 2,048 rows at most twice the floor.
-  recbole  A pass over --data, tables of Amazon Beauty split leave-last-out, against RecBole 1.2.1's
-           SASRec of the same sizes in its own environment, 256 rows a step, and nDCG@10 of all
-           users' valid items among all items after 1, 5 and 20 passes of both. Goal: 12 times as
-           fast, and never lower by more than two standard errors. RecBole's passes take minutes;
-           --work keeps those that are done, and the next call continues after them:
-
-             python -m process.amazon prepared --raw data/raw/amazon-beauty --output data/beauty
-             python3.11 -m venv recbole-env
-             recbole-env/bin/pip install -r process/recbole/requirements.txt
-             python -m benchmarks.sequential --data data/beauty --recbole recbole-env/bin/python
-
-The sides of ``rows`` take turns and the fastest turn of each counts; a pass is the median of all.
+The sides take turns and the fastest turn of each counts. ``benchmarks.recbole`` compares with
+RecBole.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +37,12 @@ from legos.data.items import Interactions, ItemStore
 from legos.data.tables import Tables
 from legos.recommender import build_recommender
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.systems.bricks.system import Bricks, evaluate
 from legos.training.trainer import take_step
-from legos.training.weights import seed_everything
-from legos.workplace.workplace import Workplace, seen_in_training
-from process.recbole.export import export
+from legos.workplace.workplace import seen_in_training
 
 ITEMS, USERS, ROWS, WIDTH, LONGEST, AT_ONCE = 12_101, 22_363, 131_413, 64, 50, 256
 LARGE = 2_048
 ROWS_GOALS: dict[str, float] = {"a row a click": 2.0, f"floor of {LARGE} rows": 0.5}
-RECBOLE_GOAL = 12.0
-PASSES = (1, 5, 20)
 MODEL: dict[str, Any] = {
     "name": "sasrec",
     "hidden_size": WIDTH,
@@ -80,16 +58,6 @@ MODEL: dict[str, Any] = {
     },
     "predictor": {"name": "dot"},
 }
-RECBOLE = {
-    "hidden_size": WIDTH,
-    "n_layers": 2,
-    "n_heads": 2,
-    "hidden_dropout_prob": 0.5,
-    "attn_dropout_prob": 0.5,
-    "learning_rate": 1e-3,
-    "train_batch_size": AT_ONCE,
-    "MAX_ITEM_LIST_LENGTH": LONGEST,
-}
 
 
 def like_beauty(seed: int = 0) -> Interactions:
@@ -103,7 +71,14 @@ def like_beauty(seed: int = 0) -> Interactions:
     return growing(ragged(clicks, lengths), LONGEST)
 
 
-def settings(folder: Path, tables: Path, *, sequences: bool, rows: int = AT_ONCE) -> RunConfig:
+def settings(
+    folder: Path,
+    tables: Path,
+    *,
+    model: dict[str, Any] = MODEL,
+    sequences: bool,
+    rows: int = AT_ONCE,
+) -> RunConfig:
     """The configuration of a run on tables, from YAMLs that are written into a folder."""
     data = {
         "name": "beauty",
@@ -112,7 +87,7 @@ def settings(folder: Path, tables: Path, *, sequences: bool, rows: int = AT_ONCE
         "history_length": LONGEST,
         "splits": {"train": "train", "valid": "valid", "test": ["test"]},
     }
-    for name, content in (("data", data), ("model", MODEL)):
+    for name, content in (("data", data), ("model", model)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return load_run_config(
         [
@@ -210,75 +185,6 @@ def rows_section(quick: bool, tables: Path | None) -> Part:
     return Part({str(rows): ours[rows] for rows in sizes}, other, ratios, all(reached))
 
 
-def our_passes(config: RunConfig, passes: int) -> Iterator[dict[str, float]]:
-    """A dictionary a pass: CPU seconds, nDCG@10 and its standard error over users."""
-    workplace = Workplace.open(config, Accelerator(cpu=True), Tables.load(config.data.folder))
-    system, train = Bricks(workplace), config.exp.train
-    seed_everything(train.seed)
-    rows = workplace.training_rows()
-    recipe = BricksRecipe(workplace.accelerator, system.model, workplace.store, rows, train)
-    valid = workplace.split("valid")
-    for number in range(1, passes + 1):
-        system.model.train()
-        seconds = cpu_seconds(lambda: take_step(recipe), recipe.stream.steps_per_epoch)
-        seconds *= recipe.stream.steps_per_epoch
-        result = evaluate(workplace, system.model, valid, thorough=False)
-        assert result is not None  # one process
-        values = result.groups["nDCG@10"]
-        yield {
-            "pass": number,
-            "seconds": seconds,
-            "nDCG@10": float(values.mean()),
-            "error": float(values.std() / len(values) ** 0.5),
-        }
-
-
-def their_passes(python: str, tables: Path, work: Path, passes: int) -> list[dict[str, float]]:
-    """A dictionary a pass of RecBole, from ``sequential_recbole.py`` in its environment."""
-    work = work.resolve()
-    exported, lines = work / "recbole" / "beauty", work / "recbole.jsonl"
-    if not exported.exists():
-        exported.parent.mkdir(parents=True, exist_ok=True)
-        export(Tables.load(tables), exported)
-    command = [
-        str(Path(python).absolute()),
-        str(Path(__file__).with_name("sequential_recbole.py")),
-        str(exported),
-        *("--model", "SASRec"),
-    ]
-    command += ["--output", str(lines), "--passes", str(passes), "--settings", json.dumps(RECBOLE)]
-    subprocess.run(command, check=True, stdout=sys.stderr, cwd=work)  # RecBole leaves logs there
-    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    return found[:passes]
-
-
-def recbole_section(quick: bool, tables: Path, python: str, work: Path) -> Part:
-    """Seconds a pass and nDCG@10 after equal passes."""
-    work.mkdir(parents=True, exist_ok=True)
-    passes = PASSES[:1] if quick else PASSES
-    mine = list(our_passes(settings(work, tables, sequences=True), passes[-1]))
-    theirs = their_passes(python, tables, work, passes[-1])
-    equal = True
-    for number in passes:
-        own, other = mine[number - 1], theirs[number - 1]
-        room = 2 * 2**0.5 * own["error"]  # of a difference of two of the same spread
-        equal &= own["nDCG@10"] >= other["nDCG@10"] - room
-        print(
-            f"recbole: after {number} passes nDCG@10 ours {own['nDCG@10']:.4f}, RecBole's "
-            f"{other['nDCG@10']:.4f} (two standard errors: {room:.4f})",
-            flush=True,
-        )
-    taken, needed = (statistics.median(each["seconds"] for each in side) for side in (mine, theirs))
-    ratio = needed / taken
-    print(f"recbole: a pass takes {taken:.1f} CPU s, RecBole's {needed:.1f}: {ratio:.1f} times")
-    return Part(
-        {"seconds": taken, "nDCG@10": [mine[number - 1]["nDCG@10"] for number in passes]},
-        {"seconds": needed, "nDCG@10": [theirs[number - 1]["nDCG@10"] for number in passes]},
-        ratio,
-        equal and ratio >= RECBOLE_GOAL,
-    )
-
-
 def main() -> None:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(
@@ -286,25 +192,12 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer turns, one pass")
+    parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--data", type=Path, metavar="TABLES", help="leave-last-out tables")
-    parser.add_argument("--recbole", metavar="PYTHON", help="of RecBole's environment")
-    parser.add_argument(
-        "--work", type=Path, metavar="FOLDER", default=Path("cache/benchmarks/sequential"),
-        help="keeps RecBole's passes (default: %(default)s)",
-    )  # fmt: skip
     options = parser.parse_args()
-    if options.recbole and not options.data:
-        parser.error("--recbole needs --data: RecBole trains on real tables")
     torch.set_num_threads(1)
     found = {"rows": rows_section(options.quick, options.data)}
-    if options.recbole:
-        found["recbole"] = recbole_section(
-            options.quick, options.data, options.recbole, options.work
-        )
-    else:
-        print("recbole: left out, since --recbole names no environment")
-    finish_parts("sequential", found, {"rows": ROWS_GOALS, "recbole": RECBOLE_GOAL})
+    finish_parts("sequential", found, {"rows": ROWS_GOALS})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class GRUConfig(UserEncoderConfig):
     """GRU layers on top of each other."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Rate on the last state and between layers."""
+    input_dropout: float = Field(0.0, ge=0, lt=1)
+    """Rate on the items (GRU4Rec's code has one; 0.3 in RecBole)."""
     output_projection: bool = False
     """A linear layer over the last state (not in the paper; Legommenders has one)."""
 
@@ -47,6 +49,7 @@ class GRUUser(nn.Module):
             batch_first=True,
             dropout=settings.dropout if settings.num_layers > 1 else 0.0,
         )
+        self.input_dropout = Dropout(settings.input_dropout)
         self.dropout = Dropout(settings.dropout)
         self.output = (
             nn.Linear(hidden_size, hidden_size) if settings.output_projection else nn.Identity()
@@ -54,13 +57,13 @@ class GRUUser(nn.Module):
 
     def forward(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(B, D)``; zeros for an empty history."""
-        state = self.dropout(last_state(self.gru, history, mask))
+        state = self.dropout(last_state(self.gru, self.input_dropout(history), mask))
         user: Tensor = self.output(state) * mask.any(1, keepdim=True)
         return user
 
     def states(self, history: Tensor, mask: Tensor) -> Tensor:
         """``(B, H, D)`` and bool ``(B, H)`` -> ``(P, D)`` after all real items."""
-        states, _ = self.gru(history)  # (B, H, D)
+        states, _ = self.gru(self.input_dropout(history))  # (B, H, D)
         users: Tensor = self.output(self.dropout(states[mask]))
         return users
 

@@ -37,6 +37,13 @@ def test_one_step_is_the_equations_of_the_paper() -> None:
     torch.testing.assert_close(given(module)[0], expected, rtol=0, atol=1e-12)
 
 
+def test_items_are_dropped_while_training_alone() -> None:
+    module, given = built(GRUConfig(input_dropout=0.5)), user_input((7, 7))
+    torch.testing.assert_close(given(module), given(built(GRUConfig())))
+    torch.manual_seed(0)
+    assert not torch.allclose(given(module.train()), given(module.eval()))
+
+
 def test_the_last_state_is_dropped_while_training_alone() -> None:
     module, given = built(GRUConfig(dropout=0.5)), user_input((7, 7))
     assert not (given(module) == 0).any()
