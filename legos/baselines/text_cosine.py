@@ -6,6 +6,8 @@ reads of its texts, or words weighted by how rare they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from scipy import sparse
 from legos.baselines.base import Arrays, HistoryBaseline, HistoryScores
 from legos.baselines.data import FitData, unit_words
 from legos.data.tables import Tables
+from legos.data.texts import join_texts
 from legos.errors import DataError
 from legos.home import home
 from legos.lm.locate import locate, packaged
@@ -90,6 +93,19 @@ def item_vectors(
     fields = tables.text_fields
     if not fields:
         raise DataError(f"{tables.folder}: the items have no text field to compare")
-    folder = locate(text_model or packaged("minilm")).folder
+    folder = _folder(text_model)
     texts = tables.joined_texts(fields)
     return text_vectors(texts, folder, cache=home() / _CACHE, normalise=True, sharing=sharing)
+
+
+def vectors_of_texts(
+    fields: Sequence[Sequence[str]], text_model: LanguageModelSource | None
+) -> np.ndarray:
+    """The same of other items, by text field of the tables what each says: ``(N, E)``."""
+    from legos.lm.text_vectors import text_vectors
+
+    return text_vectors(join_texts(fields), _folder(text_model), normalise=True)
+
+
+def _folder(text_model: LanguageModelSource | None) -> Path:
+    return locate(text_model or packaged("minilm")).folder

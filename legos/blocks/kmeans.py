@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 16_384  # rows whose distances to all centres are held at once
+_CACHED = 2**18  # numbers of rows whose differences from one centre stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def assign(rows: Tensor, centres: Tensor) -> Clusters:
 
 def _squared_distances(rows: Tensor, centres: Tensor, codes: Tensor | None = None) -> Tensor:
     """``(N,)`` from each row to the one centre ``(E,)``, or to its own of ``(K, E)``."""
-    parts = []
-    for begin in range(0, len(rows), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+    parts, step = [], max(1, _CACHED // max(1, rows.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
         centre = centres if codes is None else centres[codes[part]]
         parts.append((rows[part] - centre).square().sum(1))
     return torch.cat(parts)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from legos.config.exp_schema import ExpConfig
 from legos.config.schema import RunConfig
 from legos.data.items import Interactions, States, distinct_states
 from legos.data.ragged import offsets_of
@@ -248,6 +249,13 @@ def _shown_scores(
         found[here] = scores[of_state[here] - begin, items[here]]
     found = sharing.added(found)
     return torch.empty_like(found).index_copy(0, order, found)
+
+
+def longest_list(exp: ExpConfig) -> int:
+    """Items of a test's lists: as many as its metrics ask for."""
+    names = [*exp.evaluate.metrics, exp.train.metric]
+    cut_offs = [parse_metric(name).k or 0 for name in names]
+    return max(1, exp.evaluate.beyond_accuracy_k or 0, *cut_offs)
 
 
 class _Catalogue(TypedDict):

@@ -10,4 +10,5 @@ SYSTEMS = {
     "cllm4rec": "legos.systems.cllm4rec.settings",
     "fitted": "legos.systems.fitted.settings",
     "recsysllm": "legos.systems.recsysllm.settings",
+    "tiger": "legos.systems.tiger.settings",
 }

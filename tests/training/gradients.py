@@ -23,6 +23,7 @@ from legos.systems.cllm4rec.recipe import Cllm4RecRecipe
 from legos.systems.cllm4rec.system import Cllm4RecSystem
 from legos.systems.recsysllm.recipe import InfillRecipe, TrainingStream
 from legos.systems.recsysllm.system import RecsysllmSystem
+from legos.systems.tiger.system import TigerSystem
 from legos.training.recipe import Recipe
 from legos.training.trainer import take_step
 from legos.training.weights import whole
@@ -79,6 +80,7 @@ def configs(root: Path) -> dict[str, RunConfig]:
     found = {name: cllm4rec_steps(root, more) for name, more in CLLM4REC.items()}
     found |= {name: recsysllm_steps(root, {"train": more}) for name, more in RECSYSLLM.items()}
     found["sequences"] = sequence_steps(root)
+    found |= {f"tiger, {reads}": tiger_steps(root, reads) for reads in ("causal", "both_ways")}
     negatives = {"strategy": "popularity", "shared": True, "count": 7}
     found["sampled"] = sequence_steps(root, loss="sampled_softmax", negatives=negatives)
     found["cloze"] = sequence_steps(root, {"name": "bert4rec"}, loss="full_softmax")
@@ -149,6 +151,17 @@ def _own(root: Path) -> Path:
     return root / f"process-{os.environ.get('RANK', '0')}"
 
 
+def tiger_steps(root: Path, reads: str) -> RunConfig:
+    """Sequences or histories of tuples of codes, of codes that MiniLM's vectors give."""
+    model = {
+        "system": "tiger", "name": "tiger", "width": 8, "layers": 1, "heads": 2, "head_width": 4,
+        "feed_forward": 16, "users": 5, "codes": {"levels": 2, "size": 6}, "dropout": 0.0,
+        "reads": reads,
+    }  # fmt: skip
+    train = {"epochs": 1, "batch_size": 5}
+    return tiny_config(root / "clicked", root / "runs", model=model, train=train)
+
+
 def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:
     """The training of a configuration, about to begin."""
     place = Workplace.open(config, accelerator, Tables.load(config.data.folder))
@@ -160,6 +173,9 @@ def recipe_of(config: RunConfig, accelerator: Accelerator) -> Recipe:
     if config.model.system == "bricks":
         bricks, rows = Bricks(place), place.training_rows()
         return BricksRecipe(accelerator, bricks.model, place.store, rows, train)
+    if config.model.system == "tiger":
+        tiger = TigerSystem(place)
+        return tiger.recipe(tiger.make_codes(lambda text: None))
     system = RecsysllmSystem(place)
     stream = TrainingStream(system.world, system.backbone.special, train)
     return InfillRecipe(accelerator, system.backbone, stream, system.settings, train)

@@ -1,7 +1,8 @@
-"""The three systems as runs of a second, each with every phase that it has."""
+"""The systems as runs of a second, each with every phase that it has."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,20 @@ def recsysllm(root: Path) -> RunConfig:
     )
 
 
+def tiger(root: Path) -> RunConfig:
+    """Codes of words, dropout, accumulated gradients, two epochs of shown candidates."""
+    tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
+    manifest = json.loads((tables / "manifest.json").read_text())
+    manifest["tokenizers"]["words"]["source"] = "letters"  # no words that MiniLM would know
+    (tables / "manifest.json").write_text(json.dumps(manifest))
+    model = {
+        "system": "tiger", "name": "tiger", "width": 8, "layers": 1, "heads": 2, "head_width": 4,
+        "feed_forward": 16, "users": 5, "codes": {"levels": 2, "size": 6},
+    }  # fmt: skip
+    train = {"epochs": 2, "batch_size": 8, "acc_batch": 2, "checkpoint_steps": 2}
+    return tiny_config(tables, root / "runs", model=model, train=train)
+
+
 PRESETS = ("bert4rec_id", "gru4rec_id", "gsasrec_id", "hstu_id", "unisrec")
 MORE: dict[str, Callable[[Path], RunConfig]] = {
     "lora": lora,
@@ -146,6 +161,7 @@ SYSTEMS: dict[str, Callable[[Path], RunConfig]] = {
     "cllm4rec": cllm4rec,
     "llm_cf": llm_cf,
     "recsysllm": recsysllm,
+    "tiger": tiger,
 }
 
 

@@ -35,7 +35,7 @@ def accelerator(request: pytest.FixtureRequest) -> Iterator[Accelerator]:
     AcceleratorState._reset_state()
 
 
-@pytest.mark.parametrize("system", ["bricks", "cllm4rec", "recsysllm"])
+@pytest.mark.parametrize("system", ["bricks", "cllm4rec", "recsysllm", "tiger"])
 def test_a_step_that_overflows_is_skipped(
     system: str, accelerator: Accelerator, tmp_path: Path
 ) -> None:

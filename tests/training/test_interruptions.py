@@ -136,7 +136,7 @@ PHASES: dict[str, Phase] = {
 }
 
 
-MISSING = {(name, "saving pretrained") for name in ("bricks", "recsysllm")}
+MISSING = {(name, "saving pretrained") for name in ("bricks", "recsysllm", "tiger")}
 WITHOUT_TEXTS = ("in the last validation", "in the last save", "between training and test")
 """Where ``llm_cf`` can differ from ``cllm4rec``: it validates last of all."""
 
@@ -167,7 +167,7 @@ def test_ctrl_c_loses_no_step_and_the_resumed_run_ends_with_the_same_bits(
     "phase",
     [pytest.param("after a step", marks=pytest.mark.nightly), "in the first validation"],
 )
-@pytest.mark.parametrize("name", ["bricks", "cllm4rec", "recsysllm"])
+@pytest.mark.parametrize("name", ["bricks", "cllm4rec", "recsysllm", "tiger"])
 def test_sigterm_in_training_is_ctrl_c(
     whole: Callable[[str], Whole], tmp_path: Path, name: str, phase: str
 ) -> None:

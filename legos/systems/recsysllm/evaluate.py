@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.config.exp_schema import ExpConfig
 from legos.data.items import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
-from legos.evaluation.measure import SplitResult, evaluating, known_catalogue
-from legos.metrics import parse_metric
+from legos.evaluation.measure import (
+    SplitResult,
+    evaluating,
+    known_catalogue,
+    longest_list,
+)
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.decoder import Backbone
@@ -210,13 +213,6 @@ class SplitMeasure:
             folder, sequences, tables=tables.fingerprint, split=split, seed=own.seed,
             negatives=own.negatives,
         )  # fmt: skip
-
-
-def longest_list(exp: ExpConfig) -> int:
-    """Items of a test's lists: as many as its metrics ask for."""
-    names = [*exp.evaluate.metrics, exp.train.metric]
-    cut_offs = [parse_metric(name).k or 0 for name in names]
-    return max(1, exp.evaluate.beyond_accuracy_k or 0, *cut_offs)
 
 
 def row_name(families: TaskFamilies, template: Template) -> str:

@@ -1,0 +1,210 @@
+"""TIGER in training: the mean loss of the next items, each a tuple of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from legos.data.batch import training_clicks
+from legos.data.items import Interactions
+from legos.data.ragged import Ragged
+from legos.data.windows import Windows
+from legos.errors import Diverged
+from legos.records import Count
+from legos.systems.tiger.model import Reading, Tiger
+from legos.training.distributed import Replicas, rank_part
+from legos.training.optimizer import build_optimizer
+from legos.training.recipe import (
+    EarlyStopping,
+    Loss,
+    Recipe,
+    ResumableRecord,
+    Segment,
+    Step,
+    Stream,
+    record_of,
+)
+
+if TYPE_CHECKING:
+    from legos.config.train_schema import TrainConfig
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done, validation included.
+        loss_sum: sum of the losses of the rows seen in the epoch under way.
+        loss_rows: their number.
+        seconds: spent in training steps, over all interruptions.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    seconds: float = 0.0
+
+
+class _Resumable(ResumableRecord):
+    """What training needs of ``state.json``."""
+
+    progress: record_of(Progress)  # type: ignore[valid-type]
+    rows_per_step: Count
+
+
+class Piece(NamedTuple):
+    """Next items of sequences; the first ``counted`` count."""
+
+    reading: Reading
+    items: Tensor
+    counted: int
+
+
+class TrainingRows:
+    """All clicks of a split as next items of what came before; a unit is read at once.
+
+    Args:
+        interactions: the training split.
+        users: ``(users + 1,)`` int64 token of each.
+        whole: one unit is a piece of a user's sequence with all next items in it, else an item.
+
+    Raises:
+        DataError: there is no click.
+    """
+
+    def __init__(self, interactions: Interactions, users: Tensor, *, whole: bool) -> None:
+        clicks = training_clicks(interactions)
+        impressions, self.items = clicks.rows, clicks.values  # (R,)
+        self._users = users.to(self.items.device)[interactions.users[impressions]]
+        if whole:
+            windows = Windows.of(interactions, impressions)
+            self._read, self._rows, self._lengths = windows.items, windows.rows, windows.lengths
+        else:
+            every = torch.arange(len(self.items) + 1, device=self.items.device)
+            self._rows = Ragged(every[:-1], every)
+            self._histories = interactions.histories
+            self._read = interactions.histories.select(interactions.history_rows[impressions])
+            self._lengths = self._read.lengths
+
+    @property
+    def units(self) -> int:
+        """Their number."""
+        return len(self._rows)
+
+    def units_of(self, rows: int) -> int:
+        """Units that have about so many next items."""
+        return max(1, round(rows * self.units / max(1, len(self.items))))
+
+    def count(self, units: Tensor) -> int:
+        """Next items of some units."""
+        return int(self._rows.lengths[units].sum())
+
+    def piece(self, units: Tensor, counted: int) -> Piece:
+        """What units have, of which the first ``counted`` count."""
+        device = self.items.device
+        units = units.to(device)
+        rows = self._rows.select(units)
+        first = self._rows.values[self._rows.offsets[units]]
+        reading = Reading(
+            self._read.select(units), self._users[first], rows.rows, self._lengths[rows.values]
+        )
+        return Piece(reading, self.items[rows.values], int(rows.lengths[:counted].sum()))
+
+
+class TigerRecipe(Recipe):
+    """Next items by their codes.
+
+    Args:
+        model: to train.
+        rows: the training rows, on the accelerator's device.
+    """
+
+    system, record = "tiger", _Resumable
+    progress: Progress
+
+    def __init__(
+        self, accelerator: Accelerator, model: Tiger, rows: TrainingRows, train: TrainConfig
+    ) -> None:
+        self.accelerator, self.rows, self.train = accelerator, rows, train
+        self.frozen = {}
+        optimizer = build_optimizer(model.named_parameters(), train, lambda *_: "")
+        self.replicas = Replicas(accelerator, model, {"": optimizer})
+        self.stream = Stream(
+            num_rows=rows.units,
+            batch_size=rows.units_of(train.batch_size),
+            acc_batch=train.acc_batch,
+            epoch_batch=train.epoch_batch,
+            seed=train.seed,
+        )
+        self.rows_per_step = self.stream.rows_per_step
+        self.progress, self.early_stopping = Progress(), EarlyStopping.of(train)
+
+    def span(self) -> tuple[int, int]:
+        """Steps of all epochs."""
+        return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
+
+    def segment(self) -> Segment | None:
+        """The epoch under way."""
+        done, steps = self.progress.epoch, self.stream.steps_per_epoch
+        if done >= self.train.epochs or self.early_stopping.stop:
+            return None
+        return Segment(
+            title=f"epoch {done + 1}",
+            labels={"epoch": done + 1},
+            steps=steps,
+            done=self.progress.step - done * steps,
+            first=done * steps,
+            measure="choose",
+        )
+
+    def step(self, number: int) -> Step:
+        """Each process takes its part of each micro-batch."""
+        step = self.stream.rows(number)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
+        return Step(
+            pieces=[self.rows.piece(units, counted) for units, counted in parts],
+            share=1 / self.rows.count(torch.cat(step.micro_batches)),
+        )
+
+    def loss(self, piece: Piece) -> Loss:
+        """The sum of the losses of the next items of this process."""
+        with self.accelerator.autocast():
+            losses = self.replicas.module(piece.reading, piece.items)[: piece.counted]
+        return Loss(losses.sum(), counts=[piece.counted])
+
+    def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
+        """Says where; a sum of many items names none."""
+        progress = self.progress
+        return Diverged(
+            f"loss or gradient is not finite in epoch {progress.epoch + 1}, step "
+            f"{progress.step + 1}; lower exp.train.lr, set exp.train.clip, or use exp.precision "
+            "fp32"
+        )
+
+    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
+        """Loss and learning rate; the loss is summed over the items of the step."""
+        progress, rows = self.progress, int(counts[0])
+        log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.loss_rows += rows
+        progress.seconds += seconds
+        return log
+
+    def means(self) -> dict[str, float]:
+        """The mean loss of a next item."""
+        return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
+
+    def after(self, segment: Segment, score: float) -> None:
+        """Go on to the next epoch."""
+        self.progress.epoch += 1
+        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0
