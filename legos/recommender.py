@@ -24,7 +24,7 @@ from legos.blocks.packed import FillsBlanks, Penalised, ReadsPrefixes, encode_hi
 from legos.blocks.standardised import Standardises
 from legos.data.batch import Batch, BatchUsers, Reads
 from legos.data.items import ItemBatch, ItemField, ItemStore
-from legos.data.ragged import offsets_of
+from legos.data.ragged import Ragged, offsets_of
 from legos.errors import ConfigError, nearest
 from legos.lm.load import LanguageModel
 from legos.registry import (
@@ -71,6 +71,7 @@ _SOURCES = {
     "item_vectors": "given item vectors: name their file in embed.item_vectors",
     "user_vectors": "given user vectors: name their file in embed.user_vectors",
     "item_codes": "semantic codes: name their file in embed.item_codes",
+    "click_graph": "a click graph, and what users say has none",
     "language_model": "a language model, and users have no texts for one yet",
 }
 
@@ -325,6 +326,7 @@ def build_recommender(
     item_vectors: Tensor | None = None,
     user_vectors: Tensor | None = None,
     item_codes: Tensor | None = None,
+    click_graph: Ragged | None = None,
     language_model: LanguageModel | None = None,
 ) -> Recommender:
     """Assemble the model a YAML describes.
@@ -340,6 +342,7 @@ def build_recommender(
         item_vectors: ``(items, E)`` float32 given vectors.
         user_vectors: ``(users, E)`` float32 given vectors.
         item_codes: ``(items, L)`` int64 semantic codes, -1 where an item has none.
+        click_graph: a row an item, the items read before it in training, most frequent first.
         language_model: that reads ``store.language``.
 
     Raises:
@@ -359,6 +362,7 @@ def build_recommender(
             "item_vectors": item_vectors,
             "user_vectors": user_vectors,
             "item_codes": item_codes,
+            "click_graph": click_graph,
             "language_model": language_model,
         }
         item = _build("model.item", item_encoders, choice.item, context)
@@ -431,6 +435,7 @@ def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) ->
             "known_items": context["known_users"],
             "item_vectors": None,
             "item_codes": None,
+            "click_graph": None,
             "language_model": None,
         }
     return build_brick(item_encoders, config, context)

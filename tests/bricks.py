@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from legos.blocks.packed import encode_history
 from legos.data.batch import Batch, BatchUsers, TrainingRows
 from legos.data.items import Interactions, ItemBatch, ItemField, ItemStore, LanguageInput
-from legos.data.ragged import Ragged
+from legos.data.ragged import Ragged, from_lengths
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig
 from legos.lm.load import LanguageModel
@@ -178,6 +178,15 @@ def random_codes(num_items: int = NUM_ITEMS) -> Tensor:
     return codes
 
 
+def random_click_graph(num_items: int = NUM_ITEMS) -> Ragged:
+    """Up to four items that every item was read after; none before item 7."""
+    generator = torch.Generator().manual_seed(6)
+    lengths = torch.randint(5, (num_items,), generator=generator)
+    lengths[7:8] = 0
+    before = torch.randint(num_items, (int(lengths.sum()),), generator=generator)
+    return from_lengths(before, lengths)
+
+
 def random_recommender(
     store: ItemStore,
     *,
@@ -209,6 +218,7 @@ def random_recommender(
         item_vectors=random_vectors(len(store)),
         user_vectors=random_vectors(NUM_USERS),
         item_codes=random_codes(len(store)),
+        click_graph=random_click_graph(len(store)),
     )
 
 

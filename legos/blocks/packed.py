@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from legos.blocks.causal import CausalBlocks
 from legos.data.batch import BatchUsers
+from legos.data.items import ItemBatch
 from legos.data.ragged import Ragged, from_lengths, join_rows, padded_aranges
 from legos.errors import ConfigError
 
@@ -140,6 +141,20 @@ class Penalised(Protocol):
 
     def penalty(self, user: Tensor) -> Tensor:
         """The term of every row ``(B,)``, from what ``forward`` gave."""
+
+
+@runtime_checkable
+class ReadsNeighbours(Protocol):
+    """An item encoder to which an item is also what other items say.
+
+    All items are encoded at a time by these two, without reading any of them twice.
+    """
+
+    def alone(self, items: ItemBatch) -> Tensor:
+        """What each item says by itself, ``(N, E)``."""
+
+    def joined(self, alone: Tensor) -> Tensor:
+        """That of all items ``(N, E)`` -> their vectors ``(N, D)``."""
 
 
 @runtime_checkable

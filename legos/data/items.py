@@ -80,6 +80,7 @@ class ItemBatch:
         categories: per category field ``(N,)`` int64.
         language: what language models read of *all* items, by name; select ``ids`` from it.
         numbers: per number field ``(N,)`` float32, as the tables have them; NaN = unknown.
+        everything: the store that they come from, for what reads items beside them.
     """
 
     ids: Tensor
@@ -87,9 +88,20 @@ class ItemBatch:
     categories: Mapping[str, Tensor]
     language: Mapping[str, LanguageInput] = field(default_factory=dict)
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    everything: ItemStore | None = None
 
     def __len__(self) -> int:
         return self.ids.numel()
+
+    def of(self, ids: Tensor) -> ItemBatch:
+        """The content of any items of their store: ``(M,)`` int64.
+
+        Raises:
+            DataError: these items come from none.
+        """
+        if self.everything is None:
+            raise DataError("these items come from no store that has others")
+        return self.everything.batch(ids)
 
     def read(self, name: str) -> Ragged:
         """What a language model reads of these N items.
@@ -112,6 +124,7 @@ class ItemBatch:
             categories={name: values[positions] for name, values in self.categories.items()},
             language=self.language,
             numbers={name: values[positions] for name, values in self.numbers.items()},
+            everything=self.everything,
         )
 
 
@@ -271,7 +284,7 @@ class ItemStore:
     def whole(self) -> ItemBatch:
         """The content of all items; nothing is copied."""
         ids = torch.arange(self.num_items, device=self.device)
-        return ItemBatch(ids, self.texts, self.categories, self.language, self.numbers)
+        return ItemBatch(ids, self.texts, self.categories, self.language, self.numbers, self)
 
     def batch(self, ids: Tensor) -> ItemBatch:
         """The content of the named items: ``(N,)`` int64."""
@@ -281,6 +294,7 @@ class ItemStore:
             categories={name: values[ids] for name, values in self.categories.items()},
             language=self.language,
             numbers={name: values[ids] for name, values in self.numbers.items()},
+            everything=self,
         )
 
 

@@ -6,6 +6,7 @@ from legos.item.cnn import CNN
 from legos.item.cnn_concat import CNNConcat
 from legos.item.fastformer import FastformerItem
 from legos.item.fixed_vectors import FixedVectors
+from legos.item.glory import Glory
 from legos.item.id import ID
 from legos.item.id_and_content import IDAndContent
 from legos.item.iisan import IISAN

@@ -1,7 +1,7 @@
 """MANNeR's news encoders side by side: one that learns from clicks, one more for every aspect.
 
 Iana, Glavaš and Paulheim, "Train Once, Use Flexibly: A Modular Framework for Multi-Aspect Neural
-News Recommendation", Findings of EMNLP 2024 (arXiv:2307.16089), section 3: the CR-Module is
+News Recommendation", Findings of EMNLP 2024 (arXiv:2307.16089): the CR-Module is
 trained on clicks; each A-Module has an encoder of its own, which a supervised contrastive loss
 trains to bring items with the same category (sentiment, or any other label) together. All encoders
 read texts alone. With user encoder ``pooling`` (late fusion) and predictor ``manner`` it is the

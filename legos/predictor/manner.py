@@ -1,6 +1,6 @@
 """MANNeR's score: similarities by clicks and by aspects, each standardised, weighed and added up.
 
-Iana, Glavaš and Paulheim, Findings of EMNLP 2024 (arXiv:2307.16089), section 3.3: of every part of
+Iana, Glavaš and Paulheim, Findings of EMNLP 2024 (arXiv:2307.16089): of every part of
 the vectors that item encoder ``manner`` makes, the user's inner product with each candidate is
 turned into a z-score over the candidates; the score is that by clicks plus the weighted ones of the
 aspects. A positive weight brings more of what the history is about (personalises), a negative one

@@ -5,6 +5,7 @@ from legos.user.bert4rec import BERT4Rec
 from legos.user.caum import CAUM
 from legos.user.fastformer import FastformerUser
 from legos.user.flatten import FlattenUser
+from legos.user.glory import GloryUser
 from legos.user.gru import GRUUser
 from legos.user.hstu import HSTU
 from legos.user.lstur import LSTUR

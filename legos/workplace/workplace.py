@@ -16,6 +16,7 @@ from legos.config.model_schema import EmbedConfig, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
+from legos.data.click_graph import click_graph
 from legos.data.cloze import ClozeRows
 from legos.data.items import Interactions, ItemField, ItemStore
 from legos.data.labelled_rows import LabelDraws, LabelledRows
@@ -203,6 +204,9 @@ class Workplace:
             item_vectors=given(read_item_vectors, config.embed.item_vectors),
             user_vectors=given(read_user_vectors, config.embed.user_vectors),
             item_codes=given(read_item_codes, config.embed.item_codes),
+            click_graph=click_graph(self.train, len(self.store))
+            if "click_graph" in config.model.needs
+            else None,
             language_model=self.language_model,
         )
         if self.shapes_only:  # some of it may be on the meta device

@@ -28,6 +28,18 @@ MANNER: dict[str, Any] = {
     "user": {"name": "pooling"},
     "predictor": {"name": "manner", "weights": {"category": 0.5}},
 }
+GLORY: dict[str, Any] = {
+    "name": "glory",
+    "hidden_size": 8,
+    "item": {
+        "name": "glory",
+        "encoder": {"name": "cnn", "attention_size": 8},
+        "num_neighbors": 2,
+        "attention_size": 8,
+    },
+    "user": {"name": "glory", "num_heads": 2, "attention_size": 8},
+    "predictor": {"name": "dot"},
+}
 POOLING: dict[str, Any] = {
     "name": "pooling",
     "hidden_size": 8,

@@ -29,7 +29,7 @@ from legos.training.trainer import take_step
 from legos.training.weights import whole
 from legos.workplace.device import joined_processes, make_accelerator
 from legos.workplace.workplace import Workplace
-from tests.modes.tiny_config import MANNER, tiny_config
+from tests.modes.tiny_config import GLORY, MANNER, tiny_config
 from tests.systems.cllm4rec.world import world_config, world_language_model
 from tests.systems.recsysllm.glm_folders import glm_folder
 from tests.systems.recsysllm.system import system_config
@@ -84,7 +84,7 @@ def configs(root: Path) -> dict[str, RunConfig]:
     negatives = {"strategy": "popularity", "shared": True, "count": 7}
     found["sampled"] = sequence_steps(root, loss="sampled_softmax", negatives=negatives)
     found["cloze"] = sequence_steps(root, {"name": "bert4rec"}, loss="full_softmax")
-    found["manner"] = manner_steps(root)
+    found |= {"manner": news_steps(root, MANNER), "glory": news_steps(root, GLORY)}
     for name, more in FSDP.items():
         if name == "fsdp bricks":
             config = lora_config(root / "clicked", root, dropout=0.0)
@@ -96,10 +96,12 @@ def configs(root: Path) -> dict[str, RunConfig]:
     return found
 
 
-def manner_steps(root: Path) -> RunConfig:
-    """Rows that processes share out, and draws by label that all of them make."""
+def news_steps(root: Path, model: dict[str, Any]) -> RunConfig:
+    """Rows that processes share out; draws by label and the graph are the same in all of them."""
     encoder = {"name": "cnn", "attention_size": 8, "dropout": 0.0}
-    model = {**MANNER, "item": {**MANNER["item"], "encoder": encoder}}
+    model = {**model, "item": {**model["item"], "encoder": encoder}}
+    if model["name"] == "glory":
+        model["user"] = {**model["user"], "dropout": 0.0}
     train = {"epochs": 1, "batch_size": 3, "acc_batch": 3}
     return tiny_config(root / "clicked", root / "runs", model=model, train=train)
 

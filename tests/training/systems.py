@@ -10,7 +10,7 @@ from typing import Any
 
 from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
-from tests.modes.tiny_config import MANNER, NAML, tiny_config
+from tests.modes.tiny_config import GLORY, MANNER, NAML, tiny_config
 from tests.systems.cllm4rec.world import world_config, world_tables
 from tests.systems.recsysllm.reviews import reviewed_tables
 from tests.systems.recsysllm.system import system_config
@@ -42,11 +42,11 @@ def sampled(root: Path) -> RunConfig:
     return tiny_config(tables, root / "runs", model=model, train=train)
 
 
-def manner(root: Path) -> RunConfig:
-    """MANNeR: every step draws items by their labels; aspects count in the validation."""
+def news(model: dict[str, Any], root: Path) -> RunConfig:
+    """MANNeR, whose steps draw items by their labels, or GLORY, whose graph is built anew."""
     tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
     train = {"epochs": 2, "batch_size": 4, "acc_batch": 2, "checkpoint_steps": 2}
-    return tiny_config(tables, root / "runs", model=MANNER, train=train)
+    return tiny_config(tables, root / "runs", model=model, train=train)
 
 
 def preset(name: str, root: Path) -> RunConfig:
@@ -151,7 +151,8 @@ def tiger(root: Path) -> RunConfig:
 PRESETS = ("bert4rec_id", "gru4rec_id", "gsasrec_id", "hstu_id", "unisrec")
 MORE: dict[str, Callable[[Path], RunConfig]] = {
     "lora": lora,
-    "manner": manner,
+    "manner": partial(news, MANNER),
+    "glory": partial(news, GLORY),
     "sampled": sampled,
     "cllm4rec_by_loss": cllm4rec_by_loss,
     **{name: partial(preset, name) for name in PRESETS},

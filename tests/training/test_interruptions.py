@@ -214,7 +214,16 @@ KILLS = [  # one after the other, each of what the run before has left
 ]
 
 
-KILLED = ("bricks", "lora", "manner", "sampled", "bert4rec_id", "cllm4rec_by_loss", "recsysllm")
+KILLED = (
+    "bricks",
+    "lora",
+    "manner",
+    "glory",
+    "sampled",
+    "bert4rec_id",
+    "cllm4rec_by_loss",
+    "recsysllm",
+)
 KILL_CHAINS = [
     *(pytest.param(name, [*KILLS[:3], (RESULTS, 0)], id=name) for name in KILLED if name != "lora"),
     *(

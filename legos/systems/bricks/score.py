@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer, ProductScorer
+from legos.blocks.packed import ReadsNeighbours
 from legos.blocks.standardised import Standardises
 from legos.data.batch import Batch, BatchUsers, distinct_items
 from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
@@ -73,12 +74,16 @@ def cache_items(
     """
     order = store.lengths.argsort(stable=True)
 
+    encoder = model.item_encoder
+    by_itself = encoder.alone if isinstance(encoder, ReadsNeighbours) else model.encode_items
+
     def encode(ids: Tensor) -> Tensor:
-        return model.encode_items(store.batch(ids)).float()
+        return by_itself(store.batch(ids)).float()
 
     if len(store) == 0:
         return torch.empty(0, 0, device=order.device)
-    return sharing.fill(order.split(page_size), encode, len(store))
+    vectors = sharing.fill(order.split(page_size), encode, len(store))
+    return encoder.joined(vectors).float() if isinstance(encoder, ReadsNeighbours) else vectors
 
 
 @torch.no_grad()
