@@ -280,11 +280,13 @@ def write_costs(folder: Path, split: str, rows: Sequence[ResultRow]) -> list[Pat
 
 
 def _timed_metric(rows: Sequence[ResultRow]) -> str | None:
-    """The first accuracy metric of the rows whose training was timed, if they are two or more."""
+    """What timed rows were chosen by, else their first accuracy metric; None below two of them."""
     timed = [row for row in rows if row.cpu_seconds]
     if len(timed) < 2:
         return None
-    return next((name for name in timed[0].metrics if not is_beyond_accuracy(name)), None)
+    names = [*(name for row in timed for name in row.validation), *timed[0].metrics]
+    known = (name for name in names if name in timed[0].metrics)
+    return next((name for name in known if not is_beyond_accuracy(name)), None)
 
 
 def draw_costs(axes: Axes, metric: str, rows: Sequence[ResultRow]) -> None:
@@ -295,21 +297,54 @@ def draw_costs(axes: Axes, metric: str, rows: Sequence[ResultRow]) -> None:
         metric: that is drawn; a bar is a standard deviation over seeds.
         rows: of a table.
     """
+    from matplotlib.ticker import NullFormatter
+
     timed = [row for row in rows if row.cpu_seconds and metric in row.metrics]
     points = [(row.cpu_seconds or 0.0, row.metrics[metric]) for row in timed]
+    axes.set_xscale("log")
     for (seconds, value), row in zip(points, timed, strict=True):
         bar = row.deviations.get(metric, 0.0)
         axes.errorbar([seconds], [value], yerr=[bar], fmt="o", color="C0", markersize=4)
-        place: Any = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": "small"}
-        axes.annotate(_plain(row.name), (seconds, value), **place)
     axes.plot(*zip(*cost_front(points), strict=True), color="C1", zorder=0, label="front")
     others = [row for row in rows if not row.cpu_seconds and metric in row.metrics]
     for index, row in enumerate(others):
         style: Any = {"color": f"C{2 + index % 8}", "linestyle": _DASHES[index % len(_DASHES)]}
         axes.axhline(row.metrics[metric], label=_plain(row.name), **style)
-    axes.set_xscale("log")
+    axes.margins(0.12)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="CPU seconds of training, validation included", ylabel=metric)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower right")
+    shown = axes.transData.transform(points)
+    names = [_plain(row.name) for row in timed]
+    for name, point, (x, y) in zip(names, points, free_places(names, shown), strict=True):
+        axes.annotate(name, point, (x, y), textcoords="offset points", fontsize="small")
+
+
+_LETTER, _LINE = 5.5, 11.0  # points of a small label
+
+
+def free_places(names: Sequence[str], points: np.ndarray) -> list[tuple[float, float]]:
+    """Where labels stand beside their points, so that none covers another: moved up as needed.
+
+    Args:
+        names: N labels.
+        points: ``(N, 2)`` in points of the figure.
+
+    Returns:
+        N offsets from the points.
+    """
+    found: list[tuple[float, float]] = [(4.0, 2.0)] * len(names)
+    taken: list[tuple[float, float, float]] = []  # left, right, bottom
+    for index in np.lexsort((points[:, 0], points[:, 1])).tolist():
+        left, bottom = points[index] + (4.0, 2.0)
+        right = left + _LETTER * len(names[index])
+        for other_left, other_right, other in sorted(taken, key=lambda each: each[2]):
+            if left < other_right and other_left < right and abs(bottom - other) < _LINE:
+                bottom = other + _LINE
+        taken.append((left, right, bottom))
+        found[index] = (4.0, float(bottom - points[index, 1]))
+    return found
 
 
 def cost_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -13,7 +14,7 @@ from legos.config.comparison import Curve, comparison_curve
 from legos.config.load import load_run_config
 from legos.errors import ConfigError
 from legos.modes.main import run
-from legos.reports.figures import cost_front, draw_metric, write_curves
+from legos.reports.figures import cost_front, draw_metric, free_places, write_curves
 from legos.reports.tables import ResultRow
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
@@ -162,3 +163,14 @@ def test_a_row_with_data_of_its_own_may_lie_on_a_curve(tmp_path: Path) -> None:
 def test_the_front_has_what_no_cheaper_row_reaches() -> None:
     points = [(5.0, 0.3), (1.0, 0.1), (2.0, 0.1), (2.0, 0.2), (9.0, 0.25), (9.0, 0.5)]
     assert cost_front(points) == [(1.0, 0.1), (2.0, 0.2), (5.0, 0.3), (9.0, 0.5)]
+
+
+def test_labels_of_neighbours_do_not_cover_one_another() -> None:
+    points = np.array([[10.0, 50.0], [12.0, 51.0], [300.0, 50.0], [11.0, 50.5]])
+    names = ["item_knn", "rp3beta", "far away", "ease"]
+    places = [
+        point + place for point, place in zip(points, free_places(names, points), strict=True)
+    ]
+    assert [tuple(each) for each in places] == [
+        *((14.0, 52.0), (16.0, 74.0), (304.0, 52.0), (15.0, 63.0)),
+    ]
