@@ -115,7 +115,8 @@ class TrainConfig(Settings):
     """Read a user's clicks once for all rows in them, as many users a batch as have `batch_size`
     rows on average: for user encoders that know no more of a history than what came before
     (`sasrec` and `transformer` with positions from the oldest, `gru`, `hstu`). Where a history is
-    longer than `history_length`, a row may read less: the newest half of that at least."""
+    longer than `history_length`, a row may read less: the newest half of that at least.
+    `bert4rec` always learns from sequences, with `batch_size` hidden clicks on average."""
     negatives: Annotated[NegativesConfig, _WITH_CANDIDATES, _CLICKS] = NegativesConfig()
     """Items a click is trained against."""
     optimizer: Annotated[Literal["adam", "adamw", "lazy_adam"], _STEPWISE] = "adam"
