@@ -1,8 +1,8 @@
 """The network of TIGER: an encoder reads the codes of a history, a decoder writes the next ones.
 
-Differs from the paper: a level's softmax is over the codes of that level, not over all tokens, of
-which the others could never stand there; and with ``reads: causal`` the encoder sees what comes
-before alone.
+Differs from the paper: a softmax is over the codes of a level, not over all tokens, of which the
+others could never stand there, and with ``softmax: tree`` over those that lead to an item; with
+``reads: causal`` the encoder sees what comes before alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from legos.blocks.dropout import Dropout
 from legos.blocks.packed import LengthBuckets, gather
-from legos.data.ragged import Ragged, offsets_of
+from legos.data.ragged import Ragged, from_lengths, offsets_of
 from legos.errors import ConfigError
 from legos.systems.tiger.layers import (
     DecoderLayer,
@@ -27,6 +26,7 @@ from legos.systems.tiger.layers import (
 )
 from legos.systems.tiger.quantiser import Quantiser
 from legos.systems.tiger.settings import TigerModel
+from legos.systems.trie import Trie, build_trie
 
 
 class Reading(NamedTuple):
@@ -68,6 +68,8 @@ class Tiger(nn.Module):
         self.register_buffer("firsts", firsts, persistent=False)
         rows = sum(self.sizes) + 1 + own.users  # codes, what a tuple starts with, users
         self.table = nn.Parameter(torch.randn(rows, own.width))
+        self.by_items, self.by_tree = own.history == "items", own.softmax == "tree"
+        self._tree: Trie | None = None
         both_ways = own.reads == "both_ways"
         self.encoder_positions, self.decoder_positions = (
             RelativePositions(heads=own.heads, width=own.width, both_ways=each)
@@ -88,6 +90,14 @@ class Tiger(nn.Module):
         """Row of the table that a tuple starts with."""
         return sum(self.sizes)
 
+    @property
+    def tree(self) -> Trie:
+        """Of the tuples of all items, on the device of the codes."""
+        device = self.codes.device
+        if self._tree is None or self._tree.tokens.device != device:
+            self._tree = tree_of(self.codes).to(device)
+        return self._tree
+
     def extend(self, codes: Tensor) -> None:
         """Further items by their tuples ``(n, L)``.
 
@@ -101,27 +111,38 @@ class Tiger(nn.Module):
                 f"{self.sizes[-1]:,} apart; train again with them"
             )
         self.codes = torch.cat([self.codes, codes.to(self.codes.device)])
+        self._tree = None
 
     def read(self, reading: Reading) -> Memory:
         """Encode sequences, each once."""
-        items, levels = reading.items, self.levels
-        lengths = 1 + levels * items.lengths  # (V,) the user first
+        tokens = 1 if self.by_items else self.levels
+        lengths = 1 + tokens * reading.items.lengths  # (V,) the user first
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         begins = torch.zeros(int(offsets[-1]), dtype=torch.bool, device=offsets.device)
         begins[offsets[:-1]] = True
-        rows = torch.empty_like(begins, dtype=torch.int64)  # (P,)
-        rows[begins] = self.start + 1 + reading.users
-        rows[~begins] = (self.codes[items.values] + self.firsts).flatten()
-        table: Tensor = self.table
-        if bool((reading.users >= self.users).any()):
-            table = torch.cat([table, table[self.start + 1 :].mean(0, keepdim=True)])
-        values = self.dropout(gather(table, rows))
-        within = LengthBuckets(Ragged(rows, offsets))
+        place = (~begins).cumsum(0) - 1 + len(lengths)  # (P,) of each token: users come first
+        place[begins] = torch.arange(len(lengths), device=begins.device)
+        vectors = torch.cat([self._users(reading.users), self._items(reading.items.values)])
+        values = self.dropout(gather(vectors, place))
+        within = LengthBuckets(Ragged(place, offsets))
         bias = self.encoder_positions(within.longest)
         for layer in self.encoder:
             values = layer(values, within, bias)
         states = self.dropout(self.encoder_norm(values))
-        return Memory(states, offsets[reading.rows], 1 + levels * reading.lengths)
+        return Memory(states, offsets[reading.rows], 1 + tokens * reading.lengths)
+
+    def _users(self, users: Tensor) -> Tensor:
+        """Tokens of users, ``(V,)`` int64 -> ``(V, D)``."""
+        table = self.table[self.start + 1 :]
+        if bool((users >= self.users).any()):
+            table = torch.cat([table, table.mean(0, keepdim=True)])
+        return gather(table, users)
+
+    def _items(self, items: Tensor) -> Tensor:
+        """Tokens of items, ``(n,)`` int64 -> ``(n * L, D)``, or ``(n, D)``."""
+        codes = self.codes[items] + self.firsts
+        vectors = gather(self.table, codes.flatten())
+        return vectors.view(*codes.shape, self.width).sum(1) if self.by_items else vectors
 
     def decode(self, memory: Memory, codes: Tensor) -> Tensor:
         """States before each code of C tuples of R readers: ``(R, C, L)`` -> ``(R, C, L, D)``."""
@@ -147,16 +168,47 @@ class Tiger(nn.Module):
 
     def losses(self, memory: Memory, codes: Tensor) -> Tensor:
         """What the negative log-probability of tuples ``(R, C, L)`` is: ``(R, C)``."""
-        states = self.decode(memory, codes)
-        total = states.new_zeros(
-            codes.shape[:2], dtype=torch.promote_types(states.dtype, torch.float)
-        )
+        states = self.decode(memory, codes).flatten(0, 1)  # (R * C, L, D)
+        tuples = codes.flatten(0, 1)
+        dtype = torch.promote_types(states.dtype, torch.float)
+        total = states.new_zeros(len(tuples), dtype=dtype)
+        nodes = torch.zeros_like(tuples[:, 0])
         for level in range(self.levels):
-            logits = self.logits(states[:, :, level], level).flatten(0, 1)
-            found = F.cross_entropy(logits, codes[..., level].flatten(), reduction="none")
-            total = total + found.view(total.shape)
-        return total
+            own = tuples[:, level]
+            some = self.open_rows(nodes)
+            chances = self.chances(states[some, level], level, nodes[some])
+            total = total.index_add(0, some, -chances.gather(1, own[some, None])[:, 0])
+            nodes = self.tree.step(nodes, own) if self.by_tree else nodes
+        return total.view(codes.shape[:2])
+
+    def open_rows(self, nodes: Tensor) -> Tensor:
+        """Which of ``(n,)`` nodes of the tree do not say what follows them: int64 numbers."""
+        if not self.by_tree:
+            return torch.arange(len(nodes), device=nodes.device)
+        offsets = self.tree.offsets
+        return (offsets[nodes + 1] - offsets[nodes] > 1).nonzero()[:, 0]
+
+    def chances(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
+        """Log-probabilities ``(n, size)`` of the codes of a level after states ``(n, D)``.
+
+        Args:
+            nodes: ``(n,)`` int64 of :attr:`tree` that states are of; the numbers of codes that do
+                not follow mean nothing with ``softmax: tree``.
+        """
+        logits = self.logits(states, level)
+        if not self.by_tree:
+            return logits.log_softmax(1)
+        edges, mask = self.tree.allowed(nodes)  # (n, W)
+        competing = logits.gather(1, self.tree.tokens[edges].long())
+        competing = competing.masked_fill(~mask, -torch.inf)
+        return logits - competing.logsumexp(1, keepdim=True)
 
     def forward(self, reading: Reading, items: Tensor) -> Tensor:
         """The loss of the next item of each reader: ``(R,)`` int64 -> ``(R,)``."""
         return self.losses(self.read(reading), self.codes[items][:, None])[:, 0]
+
+
+def tree_of(codes: Tensor) -> Trie:
+    """The tree of tuples ``(n, L)``, on the CPU."""
+    lengths = torch.full((len(codes),), codes.shape[1])
+    return build_trie(from_lengths(codes.cpu().flatten(), lengths))

@@ -141,7 +141,7 @@ class TigerRecipe(Recipe):
             num_rows=rows.units,
             batch_size=rows.units_of(train.batch_size),
             acc_batch=train.acc_batch,
-            epoch_batch=train.epoch_batch,
+            epoch_batch=0,
             seed=train.seed,
         )
         self.rows_per_step = self.stream.rows_per_step

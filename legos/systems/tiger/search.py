@@ -16,38 +16,37 @@ from legos.blocks.packed import gather
 from legos.data.ragged import Ragged, aranges, from_lengths
 from legos.systems.exact_search import UNREAD, Following, Segments
 from legos.systems.tiger.layers import DecoderLayer, Keys, Memory
-from legos.systems.tiger.model import Tiger
-from legos.systems.trie import Slot, Trie, build_trie
+from legos.systems.tiger.model import Tiger, tree_of
+from legos.systems.trie import Slot
 
 
 class ItemTree(NamedTuple):
-    """The tree of the tuples of items.
+    """The tree of the tuples of items that may be written.
 
     Attributes:
         slot: tuples by the numbers of the items.
         depths: ``(M,)`` int64 codes before each node.
+        whole: ``(M,)`` int64 each node in the tree of all items.
     """
 
     slot: Slot
     depths: Tensor
+    whole: Tensor
 
     @classmethod
-    def of(cls, codes: Tensor, items: Tensor) -> ItemTree:
-        """Of items ``(n,)`` int64, ascending, and the codes ``(items, L)`` of all."""
-        chosen = codes[items].cpu()
-        trie = build_trie(
-            from_lengths(chosen.flatten(), torch.full((len(chosen),), codes.shape[1]))
-        )
-        return cls(Slot(trie, items.cpu()).to(codes.device), _depths(trie).to(codes.device))
-
-
-def _depths(trie: Trie) -> Tensor:
-    depths = torch.zeros(trie.num_nodes, dtype=torch.int64)
-    begin, end = 0, 1
-    for depth in range(trie.depth + 1):
-        depths[begin:end] = depth
-        begin, end = end, int(trie.offsets[end]) + 1  # edge e leads to node e + 1
-    return depths
+    def of(cls, model: Tiger, items: Tensor) -> ItemTree:
+        """Of items ``(n,)`` int64, ascending."""
+        trie = tree_of(model.codes[items])
+        depths, whole = (torch.zeros(trie.num_nodes, dtype=torch.int64) for _ in range(2))
+        every, begin, end = model.tree.to("cpu"), 0, 1
+        for depth in range(trie.depth + 1):
+            depths[begin:end] = depth
+            first, last = int(trie.offsets[begin]), int(trie.offsets[end])
+            parents = trie.edge_keys[first:last] // trie.stride
+            begin, end = end, last + 1  # edge e leads to node e + 1
+            whole[begin:end] = every.step(whole[parents], trie.tokens[first:last].long())
+        slot, device = Slot(trie, items.cpu()), model.codes.device
+        return cls(slot.to(device), depths.to(device), whole.to(device))
 
 
 class HeldCodes:
@@ -59,7 +58,7 @@ class HeldCodes:
 
     def __init__(self, model: Tiger, memory: Memory, tree: ItemTree) -> None:
         self.model, self.memory, self.slot = model, memory, tree.slot
-        self.num_users, self._depths = memory.count, tree.depths
+        self.num_users, self._depths, self._whole = memory.count, tree.depths, tree.whole
         self._layers: list[DecoderLayer] = list(model.decoder)  # type: ignore[arg-type]
         self._keys = [memory.keys(layer.read) for layer in self._layers]
         self._bias = model.decoder_positions(model.levels)  # (h, L, L)
@@ -73,26 +72,30 @@ class HeldCodes:
         return torch.promote_types(self.memory.states.dtype, torch.float32)
 
     def read(self, segments: Segments) -> Following:
-        """Read segments and hold them, those without leaves."""
+        """Read segments; what says itself what follows is neither read nor held."""
         lengths = segments.lengths
         first = lengths.cumsum(0) - lengths
         offsets, nodes = self.slot.trie.offsets, segments.nodes
         counts = (offsets[nodes + 1] - offsets[nodes]).long()
+        asked = counts > 0
+        if self.model.by_tree:
+            asked &= ~self.model.tree.unbranched[self._whole[nodes]]
         numbers = torch.full_like(nodes, UNREAD)
         states = self.memory.states.new_zeros(len(nodes), self.model.width)
         for step in range(int(lengths.max())):
             going = (lengths > step).nonzero()[:, 0]
             at = first[going] + step
-            inner = counts[at] > 0
+            numbers[at] = segments.parents[going] if step == 0 else numbers[at - 1]
+            inner = asked[at]
             going, at = going[inner], at[inner]
             if not len(at):
                 continue
-            parents = segments.parents[going] if step == 0 else numbers[at - 1]
+            parents = numbers[at]
             numbers[at] = len(self.users) + torch.arange(len(at), device=at.device)
             states[at] = self._write(segments.users[going], nodes[at], parents)
         edges = aranges(offsets[nodes].long(), counts)
         ends = torch.zeros(len(nodes), dtype=self.dtype, device=nodes.device)
-        return Following(numbers, edges, self._steps(states, self._depths[nodes], edges), ends)
+        return Following(numbers, edges, self._steps(states, nodes, edges), ends)
 
     def _write(self, users: Tensor, nodes: Tensor, parents: Tensor) -> Tensor:
         """States after nodes ``(n,)`` of users, which ascend: ``(n, D)``."""
@@ -127,19 +130,20 @@ class HeldCodes:
             values = layer.feed_forward(values)
         return model.outputs(values)
 
-    def _steps(self, states: Tensor, depths: Tensor, edges: Ragged) -> Tensor:
-        """Log-probabilities ``(Q,)`` of the tokens of edges after states ``(P, D)``."""
+    def _steps(self, states: Tensor, nodes: Tensor, edges: Ragged) -> Tensor:
+        """Log-probabilities ``(Q,)`` of the tokens of edges after states ``(P, D)`` of nodes."""
         tokens = self.slot.trie.tokens.long()[edges.values]
-        found = torch.empty(len(tokens), dtype=self.dtype, device=tokens.device)
-        of, inner = edges.rows, edges.lengths > 0
-        place = torch.empty_like(depths)
+        found = torch.zeros(len(tokens), dtype=self.dtype, device=tokens.device)
+        depths, whole, of = self._depths[nodes], self._whole[nodes], edges.rows
+        place = torch.full_like(depths, -1)
         for level in range(self.model.levels):
-            rows = ((depths == level) & inner).nonzero()[:, 0]
+            rows = ((depths == level) & (edges.lengths > 0)).nonzero()[:, 0]
+            rows = rows[self.model.open_rows(whole[rows])]
             if not len(rows):
                 continue
             place[rows] = torch.arange(len(rows), device=rows.device)
-            chances = self.model.logits(states[rows], level).log_softmax(1)
-            own = (depths[of] == level).nonzero()[:, 0]
+            chances = self.model.chances(states[rows], level, whole[rows])
+            own = ((depths[of] == level) & (place[of] >= 0)).nonzero()[:, 0]
             found[own] = chances[place[of[own]], tokens[own]]
         return found
 

@@ -67,6 +67,13 @@ class TigerModel(SystemModel):
     reads: Literal["causal", "both_ways"] = "causal"
     """`causal`: the encoder sees what comes before, so that one reading of a sequence serves all
     its next items; `both_ways`: it reads the history of every next item anew (paper)."""
+    history: Literal["codes", "items"] = "codes"
+    """`codes`: a token a code (paper); `items`: a token an item, the sum of the vectors of its
+    codes, which makes sequences shorter by the number of codes."""
+    softmax: Literal["tree", "level"] = "tree"
+    """What a code competes with: `tree`: those that an item has after the codes before it, so that
+    all items together have probability 1 and no weight learns which tuples exist; `level`: all
+    codes of its level (the paper: all tokens)."""
     width: Count = 64
     """Of the Transformer (128 in the paper)."""
     layers: Count = 2

@@ -54,7 +54,7 @@ class Writer:
     """
 
     def __init__(self, model: Tiger, offered: Tensor) -> None:
-        self.model, self.tree = model, ItemTree.of(model.codes, offered)
+        self.model, self.tree = model, ItemTree.of(model, offered)
 
     def _read(self, histories: Histories, parts: int) -> Memory:
         rows = torch.arange(len(histories.users), device=histories.users.device)

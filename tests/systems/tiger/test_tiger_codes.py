@@ -84,6 +84,7 @@ def test_the_loss_of_an_rq_vae_by_hand() -> None:
     assert model.codebooks[0].grad.flatten().tolist() == [0.0, -2.0]  # 2 * (5 - 6)
 
 
+@pytest.mark.slow
 def test_training_an_rq_vae_lowers_its_loss() -> None:
     said: list[str] = []
     losses = []

@@ -81,16 +81,18 @@ def test_it_is_t5_where_it_reads_both_ways() -> None:
 
 
 @pytest.mark.parametrize("reads", ["causal", "both_ways"])
-def test_readers_do_not_see_each_other(reads: str) -> None:
-    model = small_tiger(reads=reads)
+@pytest.mark.parametrize("more", [{}, {"softmax": "tree", "history": "items"}])
+def test_readers_do_not_see_each_other(reads: str, more: dict[str, str]) -> None:
+    model = small_tiger(reads=reads, **more)
     together = all_scores(model, reading(ROWS, [1, 2, 3, 4]))
     for row, history in enumerate(ROWS):
         alone = all_scores(model, reading([history], [row + 1]))
         torch.testing.assert_close(alone[0], together[row])
 
 
-def test_one_causal_reading_serves_every_next_item() -> None:
-    model, whole = small_tiger(), ROWS[2]
+@pytest.mark.parametrize("history", ["codes", "items"])
+def test_one_causal_reading_serves_every_next_item(history: str) -> None:
+    model, whole = small_tiger(history=history), ROWS[2]
     count = len(whole)
     once = Reading(
         ragged([whole]), torch.tensor([3]), torch.zeros(count + 1, dtype=torch.int64),
@@ -136,8 +138,26 @@ def test_chances_of_all_possible_tuples_add_up_to_one() -> None:
     torch.testing.assert_close(torch.exp(-losses).sum(1), one)
 
 
-def test_every_weight_learns() -> None:
-    model = small_tiger(reads="causal").train()
+def test_chances_of_all_items_add_up_to_one_where_codes_compete_in_the_tree() -> None:
+    model = small_tiger(softmax="tree")
+    total = all_scores(model, reading([[4, 2], []])).exp().sum(1)
+    torch.testing.assert_close(total, torch.ones(2, dtype=torch.float64))
+
+
+def test_a_token_an_item_is_the_sum_of_its_codes() -> None:
+    model, row = small_tiger(history="items"), [4, 2]
+    with torch.no_grad():
+        tokens = model._items(torch.tensor(row))
+        summed = [
+            sum(model.table[model.codes[i, at] + model.firsts[at]] for at in range(4)) for i in row
+        ]
+        torch.testing.assert_close(tokens, torch.stack(summed))
+        assert len(model.read(reading([row])).states) == 3  # the user and two items
+
+
+@pytest.mark.parametrize("softmax", ["tree", "level"])
+def test_every_weight_learns(softmax: str) -> None:
+    model = small_tiger(softmax=softmax).train()
     model(reading(ROWS), torch.tensor([4, 17, 0, 29])).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -15,12 +15,13 @@ rows_of_items = st.lists(st.lists(st.integers(0, 29), max_size=6), min_size=1, m
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("softmax", ["tree", "level"])
 @settings(deadline=None, max_examples=15)
 @given(rows=rows_of_items, seed=st.integers(0, 9), count=st.integers(1, 12), data=st.data())
 def test_lists_are_those_of_all_items(
-    rows: list[list[int]], seed: int, count: int, data: st.DataObject
+    softmax: str, rows: list[list[int]], seed: int, count: int, data: st.DataObject
 ) -> None:
-    model = small_tiger(seed=seed)
+    model = small_tiger(seed=seed, softmax=softmax)
     offered = data.draw(st.lists(st.integers(0, 29), min_size=1, max_size=30, unique=True))
     barred = data.draw(
         st.lists(st.lists(st.integers(0, 29), max_size=25), min_size=len(rows), max_size=len(rows))

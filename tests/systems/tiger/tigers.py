@@ -24,7 +24,7 @@ def small_tiger(*, items: int = 30, seed: int = 0, **own: object) -> Tiger:
     settings = TigerModel.model_validate(
         {
             "name": "tiger", "width": 8, "layers": 2, "heads": 2, "head_width": 4,
-            "feed_forward": 12, "users": USERS, **own,
+            "feed_forward": 12, "users": USERS, "softmax": "level", **own,
         }
     )  # fmt: skip
     model = Tiger(settings, codes, SIZES, Quantiser([], [])).double().eval()
