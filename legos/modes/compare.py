@@ -28,9 +28,10 @@ from legos.files import sha256_of_text, write_text
 from legos.metrics.beyond import paired_p_values
 from legos.modes.row_search import SearchedRow, search_cells, search_row
 from legos.modes.train_test import run_model
+from legos.reports.costs import costs_figure, write_costs
 from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
-from legos.reports.figures import costs_figure, write_costs, write_curves
+from legos.reports.figures import write_curves
 from legos.reports.page import ComparedSplit, write_comparison
 from legos.reports.tables import (
     Cells,

@@ -64,7 +64,7 @@ def validation_curve(
         for metric in metrics:
             known = [record for record in epochs if metric in record["metrics"]]
             values = [record["metrics"][metric] for record in known]
-            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=_plain(metric))
+            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=plain(metric))
         if best is not None:
             axes.axvline(best, color=_INK, linestyle="--", linewidth=1, label="best epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -80,7 +80,7 @@ def observed_curve(title: str, lines: Mapping[str, Sequence[tuple[int, float]]])
 
     def draw(axes: Axes) -> None:
         for name, points in lines.items():
-            axes.plot(*zip(*points, strict=True), "o-", markersize=4, label=_plain(name))
+            axes.plot(*zip(*points, strict=True), "o-", markersize=4, label=plain(name))
         values = [value for points in lines.values() for _, value in points]
         if min(values) > 0 and max(values) / min(values) >= _DECADES:
             axes.set_yscale("log")
@@ -99,7 +99,7 @@ def compared_curves(metric: str, epochs: Mapping[str, Sequence[Mapping[str, Any]
         for name, records in epochs.items():
             known = [record for record in records if metric in record["metrics"]]
             values = [record["metrics"][metric] for record in known]
-            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=_plain(name))
+            axes.plot(_column(known, "epoch"), values, "o-", markersize=4, label=plain(name))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch")
         axes.legend(fontsize="small")
@@ -151,9 +151,9 @@ def subset_bars(metric: str, subsets: Sequence[str], methods: Mapping[str, Seque
         places, width = np.arange(len(subsets)), 0.8 / len(methods)
         for number, (name, values) in enumerate(methods.items()):
             shift = (number - (len(methods) - 1) / 2) * width
-            axes.bar(places + shift, values, 0.92 * width, label=_plain(name))
-        axes.set_xticks(places, [_plain(subset) for subset in subsets])
-        axes.set(ylabel=_plain(metric))
+            axes.bar(places + shift, values, 0.92 * width, label=plain(name))
+        axes.set_xticks(places, [plain(subset) for subset in subsets])
+        axes.set(ylabel=plain(metric))
         axes.grid(visible=False, axis="x")
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -186,7 +186,7 @@ def _column(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [record.get(name, float("nan")) for record in records]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that a legend does not hide: matplotlib takes a leading underscore for private."""
     return text.lstrip("_")
 
@@ -200,7 +200,7 @@ def svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
     with rc_context(STYLE):
         figure = Figure(figsize=(width, 3.4), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(_plain(title), fontsize="medium", loc="left")
+        axes.set_title(plain(title), fontsize="medium", loc="left")
         draw(axes)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
@@ -209,10 +209,10 @@ def svg(title: str, draw: Callable[[Axes], None], width: float = 5.5) -> str:
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
-_ON_PAPER: Any = {"figure.facecolor": "white", "savefig.facecolor": "white"}
+ON_PAPER: Any = {"figure.facecolor": "white", "savefig.facecolor": "white"}
 _DECADES = 100.0  # largest over smallest number from which on an axis is logarithmic
 _PANEL = 4.2, 3.4  # inches
-_DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def write_curves(folder: Path, curve: Curve, split: str, rows: Sequence[ResultRow]) -> list[Path]:
@@ -234,7 +234,7 @@ def write_curves(folder: Path, curve: Curve, split: str, rows: Sequence[ResultRo
     points = [(number, named[label]) for label, number in curve.values.items()]
     others = [row for row in rows if row.name not in curve.values]
     metrics = [name for name in points[0][1].metrics if not is_beyond_accuracy(name)]
-    with rc_context({**STYLE, **_ON_PAPER}):
+    with rc_context({**STYLE, **ON_PAPER}):
         width, height = _PANEL
         figure = Figure(figsize=(width * len(metrics), height), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
@@ -244,119 +244,10 @@ def write_curves(folder: Path, curve: Curve, split: str, rows: Sequence[ResultRo
         handles, labels = panels[0].get_legend_handles_labels()
         if labels:
             figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
-        return _write_figure(figure, folder / f"curve-{split}")
+        return write_figure(figure, folder / f"curve-{split}")
 
 
-def costs_figure(rows: Sequence[ResultRow]) -> str:
-    """:func:`draw_costs` for a page; empty where there is nothing to draw."""
-    metric = _timed_metric(rows)
-    if metric is None:
-        return ""
-    title = f"{metric} over CPU seconds of training"
-    return svg(title, lambda axes: draw_costs(axes, metric, rows), width=9.5)
-
-
-def write_costs(folder: Path, split: str, rows: Sequence[ResultRow]) -> list[Path]:
-    """Draw the first accuracy metric over the CPU seconds of training into ``costs-<split>.*``.
-
-    Args:
-        folder: of the comparison.
-        split: that was measured.
-        rows: of the split's table.
-
-    Returns:
-        the SVG and the PNG; nothing where fewer than two rows were timed.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    metric = _timed_metric(rows)
-    if metric is None:
-        return []
-    with rc_context({**STYLE, **_ON_PAPER}):
-        figure = Figure(figsize=(8.5, 5.5), layout="constrained")
-        draw_costs(figure.subplots(), metric, rows)
-        return _write_figure(figure, folder / f"costs-{split}")
-
-
-def _timed_metric(rows: Sequence[ResultRow]) -> str | None:
-    """What timed rows were chosen by, else their first accuracy metric; None below two of them."""
-    timed = [row for row in rows if row.cpu_seconds]
-    if len(timed) < 2:
-        return None
-    names = [*(name for row in timed for name in row.validation), *timed[0].metrics]
-    known = (name for name in names if name in timed[0].metrics)
-    return next((name for name in known if not is_beyond_accuracy(name)), None)
-
-
-def draw_costs(axes: Axes, metric: str, rows: Sequence[ResultRow]) -> None:
-    """A point a row whose training was timed, other rows as level lines, the front joined.
-
-    Args:
-        axes: an empty panel.
-        metric: that is drawn; a bar is a standard deviation over seeds.
-        rows: of a table.
-    """
-    from matplotlib.ticker import NullFormatter
-
-    timed = [row for row in rows if row.cpu_seconds and metric in row.metrics]
-    points = [(row.cpu_seconds or 0.0, row.metrics[metric]) for row in timed]
-    axes.set_xscale("log")
-    for (seconds, value), row in zip(points, timed, strict=True):
-        bar = row.deviations.get(metric, 0.0)
-        axes.errorbar([seconds], [value], yerr=[bar], fmt="o", color="C0", markersize=4)
-    axes.plot(*zip(*cost_front(points), strict=True), color="C1", zorder=0, label="front")
-    others = [row for row in rows if not row.cpu_seconds and metric in row.metrics]
-    for index, row in enumerate(others):
-        style: Any = {"color": f"C{2 + index % 8}", "linestyle": _DASHES[index % len(_DASHES)]}
-        axes.axhline(row.metrics[metric], label=_plain(row.name), **style)
-    axes.margins(0.12)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="CPU seconds of training, validation included", ylabel=metric)
-    axes.legend(fontsize="small", loc="lower right")
-    shown = axes.transData.transform(points)
-    names = [_plain(row.name) for row in timed]
-    for name, point, (x, y) in zip(names, points, free_places(names, shown), strict=True):
-        axes.annotate(name, point, (x, y), textcoords="offset points", fontsize="small")
-
-
-_LETTER, _LINE = 5.5, 11.0  # points of a small label
-
-
-def free_places(names: Sequence[str], points: np.ndarray) -> list[tuple[float, float]]:
-    """Where labels stand beside their points, so that none covers another: moved up as needed.
-
-    Args:
-        names: N labels.
-        points: ``(N, 2)`` in points of the figure.
-
-    Returns:
-        N offsets from the points.
-    """
-    found: list[tuple[float, float]] = [(4.0, 2.0)] * len(names)
-    taken: list[tuple[float, float, float]] = []  # left, right, bottom
-    for index in np.lexsort((points[:, 0], points[:, 1])).tolist():
-        left, bottom = points[index] + (4.0, 2.0)
-        right = left + _LETTER * len(names[index])
-        for other_left, other_right, other in sorted(taken, key=lambda each: each[2]):
-            if left < other_right and other_left < right and abs(bottom - other) < _LINE:
-                bottom = other + _LINE
-        taken.append((left, right, bottom))
-        found[index] = (4.0, float(bottom - points[index, 1]))
-    return found
-
-
-def cost_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of points (cost, value) those that none reaches or passes at less cost, by cost."""
-    front: list[tuple[float, float]] = []
-    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or value > front[-1][1]:
-            front.append((cost, value))
-    return front
-
-
-def _write_figure(figure: Figure, stem: Path) -> list[Path]:
+def write_figure(figure: Figure, stem: Path) -> list[Path]:
     """The same bytes for the same figure, as SVG and as PNG."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
     for path in paths:
@@ -395,7 +286,7 @@ def draw_metric(
             axes.axhline(
                 row.metrics[metric],
                 color=f"C{1 + index % 9}",
-                linestyle=_DASHES[index % len(_DASHES)],
+                linestyle=DASHES[index % len(DASHES)],
                 label=row.name.lstrip("_"),
             )
 

@@ -14,7 +14,8 @@ from legos.config.comparison import Curve, comparison_curve
 from legos.config.load import load_run_config
 from legos.errors import ConfigError
 from legos.modes.main import run
-from legos.reports.figures import cost_front, draw_metric, free_places, write_curves
+from legos.reports.costs import cost_front, free_places
+from legos.reports.figures import draw_metric, write_curves
 from legos.reports.tables import ResultRow
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
