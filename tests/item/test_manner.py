@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import statistics
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import legos
 import worker
+from legos.commands import recommend
 from legos.data.batch import TrainingRows
 from legos.data.labelled_rows import LabelDraws
 from legos.data.sampling import NegativeSampler
@@ -248,6 +250,18 @@ def test_a_trained_run_personalises_or_diversifies_by_its_weights(trained: Path)
     assert fewer < plain <= more
     assert fewer < 0.2
     assert more > 0.7
+
+
+def test_the_commands_take_other_weights(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = []
+    for weight in ("9", "-9"):
+        key = "model.predictor.weights.category"
+        words = [str(trained), "--history", "N0", "N5", "--json", "--set", key, weight]
+        assert recommend.main(words) == 0
+        listed.append(json.loads(capsys.readouterr().out)[0]["items"])
+    assert listed[0] != listed[1]
+    assert recommend.main([*words[:-2], "model.predictor.weights.categry", "1"]) == 2
+    assert "no aspect 'categry'; did you mean 'category'" in capsys.readouterr().err
 
 
 def test_a_trained_run_is_measured_with_other_weights(
