@@ -39,7 +39,7 @@ from legos.evaluation.rank import Ranked, Ranking, rank, rows_at_once
 from legos.metrics.full_ranking import counted_metrics
 from legos.predictor.dot import Dot, DotConfig
 from legos.recommender import Recommender
-from legos.systems.bricks.score import FactoredScores
+from legos.systems.bricks.catalogue import FactoredScores
 
 USERS, ITEMS, WIDTH = 20_000, 12_000, 64
 RECALL_AT, NDCG_AT = (20, 40), 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -60,6 +61,26 @@ class LabelledRows:
     def __init__(self, rows: Rows, draws: Sequence[LabelDraws]) -> None:
         self._rows, self._draws = rows, draws
         self.impressions, self.histories = rows.impressions, rows.histories
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        labels: Sequence[Tensor],
+        known: Tensor,
+        classes: int,
+        samples: int,
+        *,
+        seed: int,
+    ) -> Self:
+        """Rows with a draw from each of several label fields; see :class:`LabelDraws`."""
+        return cls(
+            rows,
+            [
+                LabelDraws(each, known, classes=classes, samples=samples, seed=seed)
+                for each in labels
+            ],
+        )
 
     def __len__(self) -> int:
         return len(self._rows)

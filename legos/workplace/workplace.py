@@ -19,7 +19,7 @@ from legos.data.catalogue_rows import CatalogueRows
 from legos.data.click_graph import click_graph
 from legos.data.cloze import ClozeRows
 from legos.data.items import Interactions, ItemField, ItemStore
-from legos.data.labelled_rows import LabelDraws, LabelledRows
+from legos.data.labelled_rows import LabelledRows
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables, read_honesty
@@ -250,20 +250,11 @@ class Workplace:
         if cloze is not None:
             rows = ClozeRows(single, self.train, cloze, seed=train.seed)
         item = self.config.bricks.item
-        if not isinstance(item, MannerConfig):
-            return rows
-        aspects = self.store.categories if item.aspects is None else item.aspects
-        draws = [
-            LabelDraws(
-                self.store.categories[name],
-                self.known.shown,
-                classes=item.labels,
-                samples=item.items_per_label,
-                seed=train.seed,
-            )
-            for name in aspects
-        ]
-        return LabelledRows(rows, draws)
+        if isinstance(item, MannerConfig):
+            columns, many = self.store.categories, (item.labels, item.items_per_label)
+            labels = [columns[name] for name in (columns if item.aspects is None else item.aspects)]
+            rows = LabelledRows.of(rows, labels, self.known.shown, *many, seed=train.seed)
+        return rows
 
     def _single_rows(self) -> SingleRows:
         train, negatives = self.config.exp.train, self.config.exp.train.negatives

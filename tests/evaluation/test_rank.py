@@ -25,8 +25,9 @@ from legos.predictor.interests import InterestsConfig
 from legos.predictor.mlp import MLPConfig
 from legos.recommender import Recommender
 from legos.registry import PredictorConfig, UserEncoderConfig, bricks
-from legos.systems.bricks import score as rank_models
-from legos.systems.bricks.score import rank_by_model, score_split
+from legos.systems.bricks import catalogue as rank_models
+from legos.systems.bricks.catalogue import rank_by_model
+from legos.systems.bricks.score import score_split
 from legos.user.poly_attention import PolyAttentionConfig
 from legos.user.pooling import PoolingConfig
 from legos.user.sequence import SequenceConfig
@@ -203,7 +204,7 @@ def test_every_kind_of_model_scores_all_items_as_candidates(
     name: str, numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An impression that shows every item gets the same scores by the way of shown candidates."""
-    monkeypatch.setattr(rank_models, "_NUMBERS", numbers)
+    monkeypatch.setattr(rank_models, "MOST_NUMBERS", numbers)
     user, predictor = MODELS[name]
     store, data = random_store(), random_interactions(num_impressions=6)
     model = random_recommender(store, user=user, predictor=predictor).eval()

@@ -25,14 +25,9 @@ from legos.item.manner import Manner, MannerConfig
 from legos.modes.main import run
 from legos.predictor.manner import MannerConfig as ScoreConfig
 from legos.recommender import Recommender
+from legos.systems.bricks.catalogue import FactoredScores, as_products
 from legos.systems.bricks.losses import batch_loss
-from legos.systems.bricks.score import (
-    FactoredScores,
-    as_products,
-    cache_items,
-    score_split,
-    score_split_directly,
-)
+from legos.systems.bricks.score import cache_items, score_split, score_split_directly
 from legos.user.pooling import PoolingConfig
 from tests.bricks import (
     HIDDEN_SIZE,

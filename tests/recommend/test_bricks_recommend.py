@@ -16,7 +16,7 @@ from legos.modes.train_test import open_system
 from legos.recommend.catalogue import Opened
 from legos.recommend.readers import Reader
 from legos.recommend.run import TrainedRun
-from legos.systems.bricks.score import rank_by_model
+from legos.systems.bricks.catalogue import rank_by_model
 from legos.systems.bricks.system import Bricks
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace

@@ -56,7 +56,8 @@ def show_bricks(
     console.print(parameters_table(name, parameters(model)))
     title = f"memory on {workplace.accelerator.device} of {name}, a device"
     print_memory(console, title, _footprint(workplace, model, rows), processes)
-    vectors = _FLOAT * len(workplace.store) * config.bricks.hidden_size
+    width = getattr(model.item_encoder, "output_size", config.bricks.hidden_size)
+    vectors = _FLOAT * len(workplace.store) * width
     console.print(f"item vectors of an evaluation: {shown_bytes(vectors)}")
     if config.exp.evaluate.ranking == "all":
         console.print(ranking_cost(workplace))

@@ -23,14 +23,8 @@ from legos.lm.locate import model_folder
 from legos.lm.text_vectors import text_vectors
 from legos.recommender import Recommender
 from legos.registry import brick_class, bricks_in
-from legos.systems.bricks.score import (
-    FactoredScores,
-    PairScores,
-    Source,
-    as_products,
-    cache_items,
-    cache_users,
-)
+from legos.systems.bricks.catalogue import FactoredScores, PairScores, as_products
+from legos.systems.bricks.score import Source, cache_items, cache_users
 from legos.systems.protocol import Readers
 from legos.systems.recommending import ByScores
 from legos.workplace.language import language_of_new_items

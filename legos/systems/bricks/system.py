@@ -14,10 +14,11 @@ from legos.evaluation.rank import Ranked, ranking_of
 from legos.recommender import Recommender
 from legos.runs.folder import RunFolder
 from legos.runs.tracking import Tracker
+from legos.systems.bricks.catalogue import rank_by_model
 from legos.systems.bricks.losses import CATALOGUE_LOSSES
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.systems.bricks.recommend import BricksRecommender
-from legos.systems.bricks.score import rank_by_model, score_split, score_split_directly
+from legos.systems.bricks.score import score_split, score_split_directly
 from legos.training.saved_state import load_trained
 from legos.training.trainer import train
 from legos.training.weights import seed_everything
