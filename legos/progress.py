@@ -1,19 +1,20 @@
-"""Every progress bar: on a terminal while something long goes on, nothing where there is none."""
+"""Every progress bar: on a terminal while something long goes on; elsewhere a line a minute."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import Timer
+from time import monotonic
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,22 +23,28 @@ from rich.segment import Segment
 
 from legos.terminal import printable
 
+LINE_EVERY = 60.0  # seconds between two lines about a bar where no terminal shows it
+
 
 class Bar:
-    """One bar: rich's display, or None where nothing is shown, and its only task."""
+    """One bar: its position, and what shows it.
 
-    def __init__(self, progress: Progress | None, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    Args:
+        done: the position at the start.
+        show: gets the new position and the text behind it.
+    """
+
+    def __init__(self, done: int, show: Callable[[int, str], None]) -> None:
+        self._position, self._show = done, show
 
     def advance(self, steps: int = 1, text: str = "") -> None:
         """Move on by so many steps; the text stands behind the bar until the next call."""
-        if self._progress is not None:
-            self._progress.update(self._task, advance=steps, text=text)
+        self.move(self._position + steps, text)
 
     def move(self, position: int, text: str = "") -> None:
         """The same, to a position."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=position, text=text)
+        self._position = position
+        self._show(position, text)
 
 
 @contextmanager
@@ -45,6 +52,9 @@ def progress_bar(
     title: str, total: int, *, done: int = 0, percent: bool = False, console: Console | None = None
 ) -> Iterator[Bar]:
     """A bar for the time of the block, with the time that is left; in the first process.
+
+    Where the console is no terminal, as in a log file, a line says as much every ``LINE_EVERY``
+    seconds.
 
     Args:
         title: what is going on.
@@ -54,8 +64,11 @@ def progress_bar(
         console: where it goes; None: standard error.
     """
     console = console or PlainConsole(stderr=True)
-    if console.quiet or not console.is_terminal or os.environ.get("RANK", "0") != "0":
-        yield Bar(None, TaskID(0))
+    if console.quiet or os.environ.get("RANK", "0") != "0":
+        yield Bar(done, lambda position, text: None)
+        return
+    if not console.is_terminal:
+        yield Bar(done, _lines(console, title, total, done=done, percent=percent))
         return
     how_far = "{task.percentage:>3.0f}%" if percent else "{task.completed:,}/{task.total:,}"
     columns = (
@@ -68,7 +81,33 @@ def progress_bar(
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=max(total, 1), completed=done, text="")
-        yield Bar(progress, task)
+        yield Bar(done, lambda at, text: progress.update(task, completed=at, text=text))
+
+
+def _lines(
+    console: Console, title: str, total: int, *, done: int, percent: bool
+) -> Callable[[int, str], None]:
+    """What prints a line now and then: how far, how long so far, how much longer, and the text."""
+    begin = last = monotonic()
+
+    def show(position: int, text: str) -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last < LINE_EVERY or position >= total:
+            return
+        last = now
+        share = f"{100 * position / max(total, 1):.0f}%"
+        words = [share if percent else f"{position:,}/{total:,}", _duration(now - begin)]
+        if position > done:
+            left = (now - begin) / (position - done) * (total - position)
+            words.append(f"{_duration(left)} left")
+        console.print(f"{title}: {', '.join([*words, *filter(None, [text])])}", soft_wrap=True)
+
+    return show
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 @contextmanager

@@ -368,6 +368,7 @@ class TimeHonesty(_Frozen):
         known, unknown: how many have a time, and how many have none.
         tied: those that share their time with another one of their user, in percent.
         tied_of: what ``tied`` is a share of: ``interactions`` or ``impressions``.
+        tied_by_hash: a seeded hash orders what is tied; False: the source's order, or no one knows.
         dates: times at midnight UTC, in percent: dates without an hour.
         before_1995, in_future: implausible ones.
         earliest, latest: ISO dates; None without times.
@@ -378,6 +379,7 @@ class TimeHonesty(_Frozen):
     unknown: int
     tied: Percent
     tied_of: str
+    tied_by_hash: bool = False
     dates: Percent
     before_1995: int
     in_future: int

@@ -138,7 +138,7 @@ class Tracker:
 
     @contextmanager
     def progress(self, title: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-        """A bar on a terminal, nothing otherwise (``say`` gives a line an epoch)."""
+        """A bar on a terminal, elsewhere a line a minute (``say`` gives one an epoch)."""
         with progress_bar(title, total, done=done, console=self.console) as bar:
             yield bar.advance
 

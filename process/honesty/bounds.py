@@ -104,7 +104,12 @@ def _rules(report: Honesty) -> Iterator[tuple[str, str]]:
 
 def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
     cure = "report this rule beside every model, since the source has no times to check its order"
-    if report.times is not None:
+    if report.times is not None and report.times.tied_by_hash:
+        cure = (
+            "a hash orders equal times already, so the times themselves follow this order; report "
+            "this rule beside every model"
+        )
+    elif report.times is not None:
         cure = "break ties in time by a hash, not by id or line, and make the tables again"
     found = _gaucs(report, rule, lambda gauc: abs(gauc - 0.5) > ORDER_GAUC)
     if found:

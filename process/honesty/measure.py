@@ -81,6 +81,7 @@ def measure_times(evidence: Evidence, *, now: float | None = None) -> TimeHonest
         unknown=unknown,
         tied=round(100 * ties.share, 2),
         tied_of="interactions" if evidence.time_ties else source,
+        tied_by_hash=evidence.time_ties is not None,
         dates=percent(when % A_DAY == 0),
         before_1995=int((when < SHOPS_ON_THE_WEB).sum()),
         in_future=int((when > latest_possible).sum()),

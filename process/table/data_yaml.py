@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from math import ceil
@@ -12,6 +13,12 @@ from typing import Any
 NAME = "data.yaml"
 LONGEST_TEXT = 100  # tokens; more make training slow
 LONGEST_HISTORY = 50  # NRMS, section 4.1
+_THINGS: Mapping[str, str] = {  # word in the name of a column or data set -> what an item is
+    "movie": "movie", "movielens": "movie", "film": "movie", "book": "book", "news": "news article",
+    "ebnerd": "news article", "article": "article", "product": "product", "sku": "product",
+    "asin": "product", "song": "song", "track": "track", "game": "game", "steam": "game",
+    "recipe": "recipe", "restaurant": "restaurant", "business": "business", "yelp": "business",
+}  # fmt: skip
 
 
 def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
@@ -24,7 +31,7 @@ def data_yaml(manifest: Mapping[str, Any], folder: Path) -> str:
     place = json.dumps(folder.as_posix(), ensure_ascii=False)  # "#" and ": " mean something in YAML
     lines = [
         f"# {manifest['name']}: {manifest['summary']['items']:,} items, "
-        f"{manifest['summary']['users']:,} users; written by `legos table`, yours to edit",
+        f"{manifest['summary']['users']:,} users; made with the tables, yours to edit",
         f"# {next_command(folder)}",
         f"name: {manifest['name']}  # results go to runs/{manifest['name']}/",
         f"folder: {place}  # the tables that lie beside this file",
@@ -96,7 +103,23 @@ def _fields(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"    # a category: {count:,} different values"
     for name in numbers:
         yield from _number(name)
-    yield 'prompt: "item:"  # what a language model reads before the fields'
+    yield f'prompt: "{thing(manifest)}:"  # what a language model reads before the fields'
+
+
+def thing(manifest: Mapping[str, Any]) -> str:
+    """What an item is in one word or two, where the source's names tell; else ``item``."""
+    reader = manifest["settings"]["reader"]
+    names = [
+        manifest["layout"],
+        (reader.get("origin") or {}).get("layout"),
+        (reader.get("columns") or {}).get("item"),
+        *(name for to, name in manifest.get("source_columns", {}).items() if to != "user_id"),
+    ]
+    for name in filter(None, names):
+        for word in re.findall(r"[A-Z]?[a-z]+", name):  # of movie_title, movieId
+            if thing := _THINGS.get(word.lower()):
+                return thing
+    return "item"
 
 
 def _number(name: str) -> Iterator[str]:

@@ -82,7 +82,7 @@ def choose_fields(
     fields = []
     for place, (column, values) in enumerate(columns.items(), start=1):
         name = _name(column, place, taken)
-        kind, why = (given[column], "as you say") if column in given else ("left out", "")
+        kind, why = (given[column], "as declared") if column in given else ("left out", "")
         if column not in given:
             kind, why = _guess(name, values, commas=commas)
             if kind == "number" and _UNNAMED.fullmatch(column):

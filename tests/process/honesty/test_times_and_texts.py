@@ -153,3 +153,12 @@ def test_an_honest_data_set_has_no_warning() -> None:
     texts = {"title": [f"title number {number}" for number in range(100)]}
     report = measure_honesty(evidence(splits, ids=ids, texts=texts), now=NOW)
     assert [w for w in report.warnings if w.kind != "known_clicks"] == []
+
+
+def test_who_breaks_ties_by_a_hash_is_not_advised_to() -> None:
+    next_ids = [Row(u, [u % 8], [u % 8 + 1, 9], [1, 0], time=DAY + u) for u in range(40)]
+    data = evidence({"train": ROWS, "test": next_ids}, ids=IDS)
+    assert "break ties in time by a hash" in warned(data)["order"]
+    hashed = warned(replace(data, time_ties=TimeTies(400, 100)))["order"]
+    assert "break ties" not in hashed
+    assert "a hash orders equal times already" in hashed

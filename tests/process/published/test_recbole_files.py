@@ -50,6 +50,10 @@ def test_types_are_kinds_and_the_last_event_is_the_test(
     assert {user: click for user, _, click, _ in clicks(tables, "test")}["u0"] == "m9"
     kinds = {name: field["kind"] for name, field in tables.manifest["user_fields"].items()}
     assert kinds == {"age": "category", "weight": "number"}
+    text = (tmp_path / "tables/data.yaml").read_text()
+    assert 'prompt: "movie:"' in text  # of the column movie_title
+    assert "legos table" not in text  # another command made it
+    assert "as you say" not in (tmp_path / "tables/report.txt").read_text()  # the file says it
 
 
 @pytest.mark.parametrize(
