@@ -104,13 +104,10 @@ def _sequences(windows: Windows, clicks: Tensor) -> tuple[Ragged[Tensor], Ragged
         clicks: ``(R,)`` int64 item of each.
     """
     rows, owners = windows.rows.values, windows.rows.rows
-    places = windows.lengths[rows]
-    sizes, starts = windows.items.lengths[owners], windows.items.offsets[owners]
-    after = starts + places.minimum((sizes - 1).clamp(min=0))  # a place of the items
-    follows = places == sizes
-    if windows.items.values.numel():
-        after = after.clamp(max=windows.items.values.numel() - 1)
-        follows = follows | (windows.items.values[after] == clicks[rows])
+    places, items = windows.lengths[rows], windows.items
+    at_end = places == items.lengths[owners]
+    behind = torch.cat([items.values, clicks[:1]])[items.offsets[owners] + places]
+    follows = at_end | (behind == clicks[rows])
     candidates = follows.nonzero()[:, 0]
     first = torch.ones_like(candidates, dtype=torch.bool)
     first[1:] = (owners[candidates].diff() != 0) | (places[candidates].diff() != 0)
@@ -118,9 +115,9 @@ def _sequences(windows: Windows, clicks: Tensor) -> tuple[Ragged[Tensor], Ragged
     inside[candidates[first]] = True
     members = from_owners(rows[inside], owners[inside], len(windows))
     ends = members.values[members.offsets[1:] - 1]  # the longest row of a window is in it
-    whole = join_rows([windows.items, _one_each(clicks[ends])])
+    whole = join_rows([items, _one_each(clicks[ends])])
     apart = rows[~inside]
-    heads = windows.items.select(owners[~inside]).head(places[~inside])
+    heads = items.select(owners[~inside]).head(places[~inside])
     alone = join_rows([heads, _one_each(clicks[apart])])
     return stack([whole, alone]), stack([members, _one_each(apart)])
 
