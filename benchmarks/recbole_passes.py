@@ -1,4 +1,4 @@
-"""A model of RecBole, pass after pass, for ``benchmarks.recbole``; in an environment of its own.
+"""A model of RecBole, pass after pass, for ``benchmarks.beside_recbole``; in its environment.
 
 It imports nothing of this toolkit. A pass appends a line of JSON to ``--output``: the pass, its CPU
 seconds, the rows that it learned from and nDCG@10 on valid, all items ranked. With the checkpoint

@@ -10,8 +10,8 @@ else, in pages of 256 rows: whole, 2,048 rows leave the cache and take twice as 
 numbers of Amazon Beauty: 22,363 users, 12,101 items, 131,413 rows; with --data they are the real
 ones. Goals: twice the rows of a row a click; a step of 2,048 rows at most twice the floor.
 
-The sides take turns and the fastest turn of each counts. ``benchmarks.recbole`` compares with
-RecBole.
+The sides take turns and the fastest turn of each counts. ``benchmarks.beside_recbole`` compares
+with RecBole.
 """
 
 from __future__ import annotations

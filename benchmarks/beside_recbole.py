@@ -1,6 +1,6 @@
 """SASRec, GRU4Rec and BERT4Rec beside RecBole 1.2.1's: seconds of a pass, and how well they rank.
 
-    python -m benchmarks.recbole --data TABLES --python RECBOLE [--models SASRec ...] [--quick]
+    python -m benchmarks.beside_recbole --data TABLES --python PYTHON [--models SASRec] [--quick]
 
 Tables of Amazon Beauty split leave-last-out, equal widths, layers, heads, dropout, batches and
 histories, Adam at 0.001, the softmax over all items, one thread, one seed. After some passes of
@@ -22,7 +22,7 @@ them:
   python -m process.amazon prepared --raw data/raw/amazon-beauty --output data/beauty
   python3.11 -m venv recbole-env
   recbole-env/bin/pip install -r process/recbole/requirements.txt
-  python -m benchmarks.recbole --data data/beauty --python recbole-env/bin/python
+  python -m benchmarks.beside_recbole --data data/beauty --python recbole-env/bin/python
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def compared(name: str, quick: bool, tables: Path, python: str, work: Path) -> P
 def main() -> None:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.recbole",
+        prog="python -m benchmarks.beside_recbole",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--quick", action="store_true", help="one pass")
     parser.add_argument(
-        "--work", type=Path, metavar="FOLDER", default=Path("cache/benchmarks/recbole"),
+        "--work", type=Path, metavar="FOLDER", default=Path("cache/benchmarks/beside_recbole"),
         help="keeps RecBole's passes (default: %(default)s)",
     )  # fmt: skip
     options = parser.parse_args()
@@ -216,7 +216,7 @@ def main() -> None:
         name: compared(name, options.quick, options.data, options.python, options.work)
         for name in options.models
     }
-    finish_parts("recbole", found, {name: PAIRS[name].goal for name in found})
+    finish_parts("beside_recbole", found, {name: PAIRS[name].goal for name in found})
 
 
 if __name__ == "__main__":
