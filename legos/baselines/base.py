@@ -142,7 +142,16 @@ def baseline_title(label: str) -> str:
     if name not in registry.names():
         return label
     title: str = registry.brick(name).title  # type: ignore[attr-defined]
-    return f"{title} ({', '.join(changed)})" if changed else title
+    return f"{title} ({', '.join(map(_rounded, changed))})" if changed else title
+
+
+def _rounded(setting: str) -> str:
+    """``l2=160.2948984699853`` by four digits."""
+    key, _, value = setting.partition("=")
+    try:
+        return f"{key}={float(value):.4g}" if "." in value else setting
+    except ValueError:
+        return setting
 
 
 def settings_class(label: str) -> type[BaselineConfig]:

@@ -41,6 +41,10 @@ def test_labels_say_what_is_not_as_by_default() -> None:
 def test_titles() -> None:
     assert baseline_title("ease") == "EASE"
     assert baseline_title("ease,l2=20.5,neighbours=7") == "EASE (l2=20.5, neighbours=7)"
+    assert baseline_title("ease,l2=160.2948984699853") == "EASE (l2=160.3)"
+    assert baseline_title("item_knn,similarity=tfidf,k=200") == (
+        "item-kNN (similarity=tfidf, k=200)"
+    )
     assert baseline_title("of_a_later_version") == "of_a_later_version"
 
 
