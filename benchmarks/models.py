@@ -28,6 +28,7 @@ from legos.config.model_schema import ModelConfig
 from legos.config.models import names_of
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
+from legos.data.click_graph import click_graph
 from legos.data.items import Interactions, ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.errors import ConfigError
@@ -88,6 +89,7 @@ class Shipped(NamedTuple):
             profiles=profiles,
             item_vectors=torch.randn(len(store), 384, generator=generator),
             item_codes=torch.randint(256, (len(store), 4), generator=generator),
+            click_graph=click_graph(data, len(store)),
         )
         return cls(model, store, data, profiles)
 

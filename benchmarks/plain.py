@@ -57,7 +57,8 @@ class PlainLoop:
         history[mask] = place[: read.numel()]
         candidates = place[read.numel() :].view_as(shown)
         nothing = self.target
-        batch = Batch(items, history, mask, candidates, nothing, nothing, self.users[rows], rows)
+        real = torch.ones_like(candidates, dtype=torch.bool)
+        batch = Batch(items, history, mask, candidates, real, nothing, self.users[rows], rows)
         scores, penalty = self.model(batch, self.store.batch(items), self.profiles)
         loss = F.cross_entropy(scores, self.target.expand(len(rows)))
         return loss if penalty is None else loss + penalty.mean()
