@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,21 @@ def run_asking(
 
             settings = {key: parse_value(value) for key, value in given.set}
             run = legos.open(given.run, data=given.data, device=given.device, settings=settings)
-            with _together(run):
+            with _together(run), _named(run, given.run):
                 answer(run, given)
 
     return run_command(ask, words, interrupted="interrupted; nothing half-written stays")
+
+
+@contextmanager
+def _named(run: TrainedRun, asked: str) -> Iterator[None]:
+    """Say in a refusal which run a folder around runs meant: the newest may be one of a search."""
+    try:
+        yield
+    except ConfigError as error:
+        if run.folder.name.startswith(Path(asked).name):
+            raise
+        raise ConfigError(f"{error} ({run.name} is the newest trained run of {asked})") from error
 
 
 def _together(run: TrainedRun) -> AbstractContextManager[None]:

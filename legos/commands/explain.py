@@ -51,4 +51,6 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
         return
     if sentence is not None:
         print(sentence)
-    print_frame(f"{run.name}: what speaks for {given.item}", reasons)
+    title = run.catalogue.titles(run.catalogue.numbers([given.item]).numpy())[0]
+    item = f"{given.item}, {title}" if title else given.item
+    print_frame(f"{run.name}: what speaks for {item}", reasons)

@@ -102,7 +102,7 @@ def measure_baselines(
         for each in workplace.config.exp.baselines:
             if each not in possible:
                 title = baseline_title(each.label)
-                tracker.say(f"{split}: no {title}, the data do not know it")
+                tracker.say(f"{split}: no row {title}, which these data cannot have")
         missing = [each for each in possible if _is_missing(each, split, known, kept)]
         found = _measured(workplace, split, missing, kept(split))
         known[split] = {**known.get(split, {}), **found}

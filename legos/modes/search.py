@@ -78,7 +78,7 @@ def search(
     )
     assert asked is not None  # noqa: S101 - the schema says so
     for line in honesty_notices(tables):
-        console.print(line)
+        console.print(line, markup=False, soft_wrap=True)
     refuse_unmeasurable(config, tables)
     searching = Searching(config, load, asked, tables, accelerator, console, verbose)
     folder = searching.folder

@@ -84,7 +84,10 @@ def test_baselines_stand_beside_the_model_but_for_those_the_data_lack(
     trained: tuple[Path, Path, dict[str, Any]],
 ) -> None:
     assert list(trained[2]["baselines"]["test"]) == ["random", "popularity", "item_knn"]
-    assert "no best reachable, the data do not know it" in (trained[1] / "log.txt").read_text()
+    assert (
+        "no row best reachable, which these data cannot have"
+        in (trained[1] / "log.txt").read_text()
+    )
 
 
 def test_diagnostics_keep_every_group(trained: tuple[Path, Path, dict[str, Any]]) -> None:

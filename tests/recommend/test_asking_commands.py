@@ -84,9 +84,20 @@ def test_similar_and_explain_print_lists(
     assert [item["item_id"] for item in found["items"]] == wanted
     found = parsed(["explain", str(trained), "--history", "N1", "N2", "--item", "N5"], capsys)
     assert {click["item_id"] for click in found["clicks"]} == {"N1", "N2"}
-    assert "what speaks for N5" in printed(
+    title = opened.items.set_index("item_id").loc["N5", "title"]
+    assert f"what speaks for N5, {title[:10]}" in printed(
         ["explain", str(trained), "--user", "U3", "--item", "N5"], capsys
     )
+
+
+def test_a_refusal_names_the_run_that_a_folder_around_runs_meant(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--user", "U3", "--item", "N5"]
+    name = "/".join(trained.parts[-3:])
+    around = refused(["rate", str(trained.parent), *words], capsys)
+    assert f"({name} is the newest trained run of {trained.parent})" in around
+    assert "newest" not in refused(["rate", str(trained), *words], capsys)
 
 
 def test_vectors_are_files_and_an_index(
