@@ -303,8 +303,12 @@ def split_tables(
 
 
 def show_run(console: Console, results: Mapping[str, Any], *, verbose: bool = False) -> None:
-    """Print the table and the verdict of one run; ``verbose``: those by items and users, too."""
-    label = results["model"]
+    """Print the table and the verdict of one run; ``verbose``: those by items and users, too.
+
+    A split with the numbers of an earlier one is a line: among all items, those whose impressions
+    differ only in their negatives ask the same.
+    """
+    label, shown = results["model"], dict[str, list[Cells]]()
     for split, found in results.get("splits", {}).items():
         baselines = results.get("baselines", {}).get(split, {})
         verdict = results.get("verdict", {}).get(split)
@@ -315,7 +319,13 @@ def show_run(console: Console, results: Mapping[str, Any], *, verbose: bool = Fa
         groups = found["counts"][ALL].get("groups", 0)
         title = f"{results['data']} · {split} · {groups:,} groups"
         subsets = subset_rows(baselines, {label: [results]}, split)
-        show_split(console, split_tables(title, rows, subsets), verdict, verbose=verbose)
+        tables = split_tables(title, rows, subsets)
+        cells = list(tables.values())
+        if twin := next((name for name, other in shown.items() if other == cells), None):
+            console.print(f"{title}: the numbers of {twin}\n", markup=False, soft_wrap=True)
+            continue
+        shown[split] = cells
+        show_split(console, tables, verdict, verbose=verbose)
 
 
 def show_split(

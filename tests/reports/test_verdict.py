@@ -197,6 +197,26 @@ def test_a_run_keeps_and_prints_its_verdict(
 
 
 @pytest.mark.slow
+def test_a_split_with_the_numbers_of_another_one_is_a_line(
+    measured: tuple[Path, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = measured[1]
+    twice = {
+        part: {"test": results[part]["test"], "test_uniform": results[part]["test"]}
+        for part in ("splits", "baselines", "verdict")
+    }
+    show_run(Console(width=200), {**results, **twice})
+    said = capsys.readouterr().out
+    assert said.count("vs baseline") == 1
+    assert "test_uniform" in said
+    assert "groups: the numbers of test\n" in said
+    other = json.loads(json.dumps({**results, **twice}))
+    other["splits"]["test_uniform"]["rows"]["all"]["GAUC"] += 0.1
+    show_run(Console(width=200), other)
+    assert capsys.readouterr().out.count("vs baseline") == 2
+
+
+@pytest.mark.slow
 def test_a_finished_run_of_an_earlier_version_is_judged_when_it_is_shown_again(
     measured: tuple[Path, Any], tables: Tables, tmp_path: Path
 ) -> None:
