@@ -110,13 +110,32 @@ def _refuse_other_impressions(first: PastRun, other: PastRun, split: str) -> Non
     for key in _SAME:
         if mine.get(key) != theirs.get(key):
             differ.append(f"{key} is {mine.get(key)} and {theirs.get(key)}")
+    cure = f"; {_measure_alike(first, other)}" if differ else ""
     if first.results.get("fingerprint") != other.results.get("fingerprint"):
         differ += _other_tables(first, other, split)
     if differ:
         raise DataError(
             f"{shown(first.folder)} and {shown(other.folder)} were not measured on the same "
-            f"impressions of {split}: {'; '.join(differ)}"
+            f"impressions of {split}: {'; '.join(differ)}{cure}"
         )
+
+
+def _measure_alike(first: PastRun, other: PastRun) -> str:
+    """The command that measures one of two runs as the other was, among all items if either was."""
+    again, like = (first, other)
+    if _measured(like).get("exp.evaluate.ranking") != "all":
+        again, like = (other, first)
+    asked = {key: _measured(like).get(key) for key in _SAME}
+    options = [
+        f"--{key} {value}"
+        for key, value in asked.items()
+        if value is not None and value != _measured(again).get(key)
+    ]
+    metrics = ", ".join(_measured(like).get("exp.evaluate.metrics", []))
+    if metrics:
+        options.append(f"--exp.evaluate.metrics '[{metrics}]'")
+    command = f"legos run --load {shown(again.folder)} {' '.join(options)}"
+    return f"`{command}` measures one as the other"
 
 
 def _measured(run: PastRun) -> Mapping[str, Any]:

@@ -157,6 +157,7 @@ def test_tables_made_anew_with_the_same_impressions_are_compared(said: Any) -> N
     [
         ("", "data tiny and other have other candidates.offsets.npy, candidates"),
         ("ranking", "exp.evaluate.ranking is all and shown"),
+        ("ranking", r"run --load \S+other/naml/\S+ --exp.evaluate.ranking all --exp.\S+ '\[.*GAUC"),
         ("unfinished", "interrupted, so there is nothing to compare"),
         ("tables", "those of runs/tiny/naml/.* are not here: "),
         ("groups", "the runs have other numbers of groups"),
