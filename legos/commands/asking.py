@@ -92,6 +92,16 @@ def _together(run: TrainedRun) -> AbstractContextManager[None]:
     return joined_processes(run.accelerator)
 
 
+def with_title(run: TrainedRun, item: str) -> str:
+    """The id of an item and, where the data have one, its title.
+
+    Raises:
+        DataError: there is no such item.
+    """
+    title = run.catalogue.titles(run.catalogue.numbers([item]).numpy())[0]
+    return f"{item}, {title}" if title else item
+
+
 def positive(text: str) -> int:
     """A number of items, from 1 on (for argparse)."""
     if not (text.isascii() and text.isdecimal() and int(text)):

@@ -13,6 +13,7 @@ from legos.commands.asking import (
     print_frame,
     print_json,
     run_asking,
+    with_title,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,4 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
         return
     if sentence is not None:
         print(sentence)
-    title = run.catalogue.titles(run.catalogue.numbers([given.item]).numpy())[0]
-    item = f"{given.item}, {title}" if title else given.item
-    print_frame(f"{run.name}: what speaks for {item}", reasons)
+    print_frame(f"{run.name}: what speaks for {with_title(run, given.item)}", reasons)

@@ -13,6 +13,7 @@ from legos.commands.asking import (
     print_frame,
     print_json,
     run_asking,
+    with_title,
 )
 
 if TYPE_CHECKING:
@@ -41,4 +42,4 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.json:
         print_json({"item": given.item, "items": listed(found)})
     else:
-        print_frame(f"{run.name}: like {given.item}", found)
+        print_frame(f"{run.name}: like {with_title(run, given.item)}", found)
