@@ -78,7 +78,7 @@ def compare(
     """
     tables, compared = Tables.load(config.data.folder), config.rows()
     for line in honesty_notices(tables):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     for row in compared:
         for run in row.runs:  # before the first of them starts
             refuse_unmeasurable(run, tables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,19 +15,15 @@ from legos.data.batch import Batch, Rows
 from legos.data.items import ItemStore
 from legos.errors import ConfigError, Diverged
 from legos.recommender import Recommender
-from legos.records import Count
 from legos.systems.bricks.losses import CachedItems, LossSettings, batch_loss
 from legos.training.distributed import Replicas, is_shared_out, rank_part
+from legos.training.epochs import EpochProgress, EpochRecipe
 from legos.training.optimizer import Group, build_optimizer
 from legos.training.recipe import (
     EarlyStopping,
     Loss,
-    Recipe,
-    ResumableRecord,
-    Segment,
     Step,
     Stream,
-    record_of,
 )
 from legos.training.weights import frozen_hashes
 
@@ -36,32 +31,6 @@ if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig
 
 _NAMED = 5  # impressions named by an error
-
-
-@dataclass
-class Progress:
-    """Where a training stands; all of it goes into a checkpoint.
-
-    Attributes:
-        step: optimizer steps done.
-        epoch: epochs done, validation included.
-        loss_sum: sum of the losses of the rows seen in the epoch under way.
-        loss_rows: their number.
-        seconds: spent in training steps, over all interruptions.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    loss_sum: float = 0.0
-    loss_rows: int = 0
-    seconds: float = 0.0
-
-
-class _Resumable(ResumableRecord):
-    """What training needs of ``state.json``."""
-
-    progress: record_of(Progress)  # type: ignore[valid-type]
-    rows_per_step: Count
 
 
 class Piece(NamedTuple):
@@ -76,7 +45,7 @@ class Piece(NamedTuple):
     counted: int
 
 
-class BricksRecipe(Recipe):
+class BricksRecipe(EpochRecipe):
     """Clicks against negatives, or against the catalogue.
 
     Args:
@@ -95,8 +64,7 @@ class BricksRecipe(Recipe):
     """
 
     system = "bricks"
-    record = _Resumable
-    progress: Progress
+    stream: Stream
 
     def __init__(
         self,
@@ -137,7 +105,7 @@ class BricksRecipe(Recipe):
             seed=config.seed,
         )
         self.rows_per_step = self.stream.rows_per_step
-        self.progress = Progress()
+        self.progress = EpochProgress()
         self.early_stopping = early_stopping or EarlyStopping.of(config)
         self._settings = LossSettings(config.margin, config.negative_weight, config.calibration)
 
@@ -151,20 +119,6 @@ class BricksRecipe(Recipe):
         """The model without the wrapper; its parameters may be shards."""
         model: Recommender = self.replicas.bare
         return model
-
-    def segment(self) -> Segment | None:
-        """The epoch under way."""
-        done, steps = self.progress.epoch, self.stream.steps_per_epoch
-        if done >= self.train.epochs or self.early_stopping.stop:
-            return None
-        return Segment(
-            title=f"epoch {done + 1}",
-            labels={"epoch": done + 1},
-            steps=steps,
-            done=self.progress.step - done * steps,
-            first=done * steps,
-            measure="choose",
-        )
 
     def step(self, number: int) -> Step:
         """Each process takes its part of each micro-batch."""
@@ -222,29 +176,6 @@ class BricksRecipe(Recipe):
             f"step {progress.step + 1}: training rows of impressions {', '.join(names)}{more}; "
             "lower exp.train.lr, set exp.train.clip, or use exp.precision fp32"
         )
-
-    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
-        """Loss and learning rate; the loss is summed over the rows of the step."""
-        progress, rows = self.progress, int(counts[0])
-        log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
-        progress.step += 1
-        progress.loss_sum += loss
-        progress.loss_rows += rows
-        progress.seconds += seconds
-        return log
-
-    def means(self) -> dict[str, float]:
-        """The mean loss of a row."""
-        return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
-
-    def after(self, segment: Segment, score: float) -> None:
-        """Go on to the next epoch."""
-        self.progress.epoch += 1
-        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0
-
-    def span(self) -> tuple[int, int]:
-        """Steps of all epochs."""
-        return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
 
 
 def brick_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,49 +14,19 @@ from legos.data.items import Interactions
 from legos.data.ragged import Ragged
 from legos.data.windows import Windows
 from legos.errors import Diverged
-from legos.records import Count
 from legos.systems.tiger.model import Reading, Tiger
 from legos.training.distributed import Replicas, rank_part
+from legos.training.epochs import EpochProgress, EpochRecipe
 from legos.training.optimizer import build_optimizer
 from legos.training.recipe import (
     EarlyStopping,
     Loss,
-    Recipe,
-    ResumableRecord,
-    Segment,
     Step,
     Stream,
-    record_of,
 )
 
 if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig
-
-
-@dataclass
-class Progress:
-    """Where a training stands; all of it goes into a checkpoint.
-
-    Attributes:
-        step: optimizer steps done.
-        epoch: epochs done, validation included.
-        loss_sum: sum of the losses of the rows seen in the epoch under way.
-        loss_rows: their number.
-        seconds: spent in training steps, over all interruptions.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    loss_sum: float = 0.0
-    loss_rows: int = 0
-    seconds: float = 0.0
-
-
-class _Resumable(ResumableRecord):
-    """What training needs of ``state.json``."""
-
-    progress: record_of(Progress)  # type: ignore[valid-type]
-    rows_per_step: Count
 
 
 class Piece(NamedTuple):
@@ -119,7 +88,7 @@ class TrainingRows:
         return Piece(reading, self.items[rows.values], int(rows.lengths[:counted].sum()))
 
 
-class TigerRecipe(Recipe):
+class TigerRecipe(EpochRecipe):
     """Next items by their codes.
 
     Args:
@@ -127,8 +96,8 @@ class TigerRecipe(Recipe):
         rows: the training rows, on the accelerator's device.
     """
 
-    system, record = "tiger", _Resumable
-    progress: Progress
+    system = "tiger"
+    stream: Stream
 
     def __init__(
         self, accelerator: Accelerator, model: Tiger, rows: TrainingRows, train: TrainConfig
@@ -145,25 +114,7 @@ class TigerRecipe(Recipe):
             seed=train.seed,
         )
         self.rows_per_step = self.stream.rows_per_step
-        self.progress, self.early_stopping = Progress(), EarlyStopping.of(train)
-
-    def span(self) -> tuple[int, int]:
-        """Steps of all epochs."""
-        return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
-
-    def segment(self) -> Segment | None:
-        """The epoch under way."""
-        done, steps = self.progress.epoch, self.stream.steps_per_epoch
-        if done >= self.train.epochs or self.early_stopping.stop:
-            return None
-        return Segment(
-            title=f"epoch {done + 1}",
-            labels={"epoch": done + 1},
-            steps=steps,
-            done=self.progress.step - done * steps,
-            first=done * steps,
-            measure="choose",
-        )
+        self.progress, self.early_stopping = EpochProgress(), EarlyStopping.of(train)
 
     def step(self, number: int) -> Step:
         """Each process takes its part of each micro-batch."""
@@ -189,22 +140,3 @@ class TigerRecipe(Recipe):
             f"{progress.step + 1}; lower exp.train.lr, set exp.train.clip, or use exp.precision "
             "fp32"
         )
-
-    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
-        """Loss and learning rate; the loss is summed over the items of the step."""
-        progress, rows = self.progress, int(counts[0])
-        log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
-        progress.step += 1
-        progress.loss_sum += loss
-        progress.loss_rows += rows
-        progress.seconds += seconds
-        return log
-
-    def means(self) -> dict[str, float]:
-        """The mean loss of a next item."""
-        return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
-
-    def after(self, segment: Segment, score: float) -> None:
-        """Go on to the next epoch."""
-        self.progress.epoch += 1
-        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0

@@ -1,0 +1,93 @@
+"""A training of plain epochs, each measured at its end: what bricks and TIGER share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from legos.records import Count
+from legos.training.recipe import Recipe, ResumableRecord, Segment, record_of
+
+
+@dataclass
+class EpochProgress:
+    """Where a training stands; all of it goes into a checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done, validation included.
+        loss_sum: sum of the losses of the rows seen in the epoch under way.
+        loss_rows: their number.
+        seconds: spent in training steps, over all interruptions.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    seconds: float = 0.0
+
+
+class EpochRecord(ResumableRecord):
+    """What training needs of ``state.json``."""
+
+    progress: record_of(EpochProgress)  # type: ignore[valid-type]
+    rows_per_step: Count
+
+
+class Epochs(Protocol):
+    """What says how long an epoch is."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of it."""
+
+
+class EpochRecipe(Recipe):
+    """Epochs of one kind of step, whose loss is a sum over rows; the first count is their number.
+
+    Attributes:
+        stream: of the rows.
+    """
+
+    record = EpochRecord
+    stream: Epochs
+    progress: EpochProgress
+
+    def span(self) -> tuple[int, int]:
+        """Steps of all epochs."""
+        return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
+
+    def segment(self) -> Segment | None:
+        """The epoch under way."""
+        done, steps = self.progress.epoch, self.stream.steps_per_epoch
+        if done >= self.train.epochs or self.early_stopping.stop:
+            return None
+        return Segment(
+            title=f"epoch {done + 1}",
+            labels={"epoch": done + 1},
+            steps=steps,
+            done=self.progress.step - done * steps,
+            first=done * steps,
+            measure="choose",
+        )
+
+    def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
+        """Loss and learning rate; the loss is summed over the rows of the step."""
+        progress, rows = self.progress, int(counts[0])
+        log = {"loss": loss / rows, "learning_rate": self.train.lr * self.rate}
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.loss_rows += rows
+        progress.seconds += seconds
+        return log
+
+    def means(self) -> dict[str, float]:
+        """The mean loss of a row."""
+        return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
+
+    def after(self, segment: Segment, score: float) -> None:
+        """Begin the next epoch."""
+        self.progress.epoch += 1
+        self.progress.loss_sum, self.progress.loss_rows = 0.0, 0
