@@ -109,6 +109,7 @@ def load_over(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """
     document = Document(config.model_dump(mode="json"), {(): config.model.name})
     apply_dotted(document, {tuple(key.split(".")): value for key, value in values.items()})
+    use_bricks(document, ("model",), {}, COMMAND_LINE)  # ``model.user: gru``
     return _validate(document)
 
 

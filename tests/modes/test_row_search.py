@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from legos.config.load import load_run_config
+from legos.config.load import load_over, load_run_config
 from legos.errors import ConfigError
 from tests.tiny import tiny_tables
 
@@ -151,6 +151,7 @@ def test_without_trials_rows_keep_their_settings(world: Path, tmp_path: Path) ->
     ("ranges", "said"),
     [
         ("{model.user.dropot: {low: 0.0, high: 0.5}}", "unknown key"),
+        ("{model.user: {choices: [pooling, gro]}}", "unknown user encoder 'gro'"),
         ("{exp.train.lr: {low: 0.5, high: 0.1}}", "low 0.5 is not below high 0.1"),
         ("{exp.runs_folder: {choices: [a, b]}}", "decides nothing of a training"),
         ("{exp.train.metric: {choices: [GAUC, MRR]}}", "could not be compared"),
@@ -166,6 +167,14 @@ def test_ranges_that_no_trial_could_take_are_refused_before_the_first(
     with pytest.raises(ConfigError, match=r"exp\.compare\.models\.2\.ranges") as refused:
         load_run_config([f"--data={world}/data.yaml", f"--exp={tmp_path}/bad.yaml"])
     assert said in str(refused.value)
+
+
+def test_bricks_by_name_are_tried_with_their_shipped_settings(world: Path) -> None:
+    row = load_run_config(words(world)).rows()[0]
+    alone = ["--exp=tt", f"--data={world}/data.yaml", f"--model={world}/model.yaml"]
+    shipped = load_run_config([*alone, "--user=hstu"]).model
+    tried = load_over(row.runs[0], {"model.user": "hstu"}).model
+    assert tried.model_dump(include={"user"}) == shipped.model_dump(include={"user"})
 
 
 def test_a_seed_of_a_row_counts_once(world: Path) -> None:
