@@ -11,10 +11,17 @@ from pydantic import BaseModel, ValidationError
 from legos.config.model_schema import SystemModel
 from legos.config.yaml_files import FAMILIES, Document, value_at
 from legos.errors import nearest
-from legos.registry import BaselineConfig, BrickConfig, bricks
+from legos.registry import (
+    BaselineConfig,
+    BrickConfig,
+    PredictorConfig,
+    UserEncoderConfig,
+    bricks,
+)
 
 _LONGEST_VALUE = 60
 _FAMILY_OF = {"baselines": "baseline"}  # keys that hold bricks
+_OF_ANY_NAME = (BrickConfig, UserEncoderConfig, PredictorConfig, BaselineConfig)
 _Location = Sequence[str | int]
 
 
@@ -61,6 +68,8 @@ def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> s
         return f"expected true or false{found}"
     if kind in ("model_type", "model_attributes_type"):
         return f"expected keys and values{found}"
+    if kind == "too_short" and details["ctx"]["min_length"] == 1:
+        return f"expected one at least{found}"
     message = message.removeprefix("Input should be ").removesuffix(" in non-strict mode")
     message = message.replace("a valid ", "a ").replace("a integer", "a whole number")
     return f"expected {message}{found}"
@@ -80,7 +89,7 @@ def _model_at(section: type[BaseModel], location: _Location, given: Any) -> type
         field = current.model_fields.get(part) if current else None
         is_name = field is not None and get_origin(field.annotation) is dict
         current = _model_in(field.annotation) if field else None
-        if current in (BrickConfig, BaselineConfig) and not isinstance(given, list):
+        if current in _OF_ANY_NAME and not isinstance(given, list):
             current = _brick_in(family, given)
     return current
 

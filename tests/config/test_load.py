@@ -109,6 +109,16 @@ def test_the_nearest_yaml_is_looked_for_in_the_folder_alone(
         read_document(tmp_path / "ran.yaml")
 
 
+def test_an_unknown_key_of_a_user_encoder_is_compared_with_its_own() -> None:
+    text = message(*RUN, "--model.user.attention_sise", "8")
+    assert "attention_sise: unknown key (value 8); did you mean 'attention_size'?" in text
+
+
+def test_an_empty_list_of_seeds_is_refused() -> None:
+    text = message("--data", "newsroom", "--exp", "quickstart", "--exp.compare.seeds", "[]")
+    assert "exp.compare.seeds: expected one at least, found []" in text
+
+
 def test_all_schema_errors_are_told_at_once_with_place_value_and_choice() -> None:
     text = message(
         *RUN,
