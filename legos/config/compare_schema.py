@@ -70,9 +70,9 @@ class CompareConfig(Settings):
     """A run each; more than one gives mean ± standard deviation."""
     embeds: tuple[EmbedConfig, ...] = ()
     """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
-    search: SearchBudget = SearchBudget()
+    search: SearchBudget | None = None
     """How long each row with `ranges` is searched, with the first seed; its best settings are
-    then run with every seed."""
+    then run with every seed. Null: no row is searched."""
     curve: str | None = None
     """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
     are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""

@@ -75,8 +75,11 @@ def load_run_config(
     if config.exp.mode == "search" and config.exp.search is not None:
         ranges, load = config.exp.search.ranges, partial(load_trial, argv)
         check_ranges(ranges, _RANGES, document, read_options(argv), load)
-    if config.exp.compare is not None and config.exp.compare.search.trials:
-        _check_rows(config, document)
+    if config.exp.compare is not None:
+        if config.exp.compare.search is None:
+            notices += _unsearched(config)
+        elif config.exp.compare.search.trials:
+            _check_rows(config, document)
     for text in notices:
         notice(text)
     return config
@@ -111,6 +114,17 @@ def load_over(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     apply_dotted(document, {tuple(key.split(".")): value for key, value in values.items()})
     use_bricks(document, ("model",), {}, COMMAND_LINE)  # ``model.user: gru``
     return _validate(document)
+
+
+def _unsearched(config: RunConfig) -> list[str]:
+    """A notice where rows have ranges and nothing says how long they are searched."""
+    names = [row.label for row in config.rows() if row.ranges]
+    if not names:
+        return []
+    return [
+        f"rows with ranges, not searched: {some(names)}; --exp.compare.search.trials 10 tries 10 "
+        "settings of each, 0 says that this is meant"
+    ]
 
 
 def _check_rows(config: RunConfig, document: Document) -> None:
@@ -282,17 +296,25 @@ def _gather(arguments: Arguments, trained: RunDescription | None) -> Document:
     if problems:
         raise ConfigError("\n".join(problems))
     _override(run, arguments, compared)
-    _search_as_the_model_says(run, arguments)
+    arguments.notices.extend(_search_as_the_model_says(run, arguments))
     return run
 
 
-def _search_as_the_model_says(run: Document, arguments: Arguments) -> None:
-    """Put a model's own ranges in place of those of the experiment in mode search."""
+def _search_as_the_model_says(run: Document, arguments: Arguments) -> list[str]:
+    """Put a model's own ranges in place of those of the experiment in mode search; a notice."""
     exp, ranges = run.data["exp"], value_at(run.data, ("model", "ranges"))
     given = any(path[:3] == _RANGES for path in arguments.dotted)
-    if exp.get("mode") == "search" and ranges and not given:
-        exp["search"] = exp.get("search") or {}
-        run.put(_RANGES, run.part(("model", "ranges")))
+    if exp.get("mode") != "search" or not ranges or given:
+        return []
+    exp["search"] = exp.get("search") or {}
+    replaced = exp["search"].get("ranges")
+    run.put(_RANGES, run.part(("model", "ranges")))
+    if not replaced:
+        return []
+    return [
+        f"searches the model's own ranges, {', '.join(ranges)}, and not the experiment's, "
+        f"{', '.join(replaced)}; --exp.search.ranges says others"
+    ]
 
 
 def _load_plugins(exp: Document | None, arguments: Arguments) -> None:

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from legos.config.comparison import comparison_curve
 from legos.config.schema import ComparedRow, RunConfig
-from legos.config.search_schema import SearchBudget
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, share_texts
 from legos.evaluation.groups import read_groups
@@ -86,9 +85,9 @@ def compare(
     folders: dict[str, list[RunFolder]] = {}
     runs: dict[str, list[dict[str, Any]]] = {}
     searches: dict[str, SearchedRow] = {}
-    budget = config.exp.compare.search if config.exp.compare else SearchBudget(trials=0)
+    budget = config.exp.compare.search if config.exp.compare else None
     for index, row in enumerate(compared):
-        if row.ranges and budget.trials:
+        if row.ranges and budget and budget.trials:
             row, searches[row.label] = search_row(
                 row, budget, tables, accelerator, console, verbose=verbose
             )

@@ -194,3 +194,25 @@ def test_a_model_may_say_what_a_search_tries(world: Path) -> None:
     plain = load_run_config([data, f"--model={world}/model.yaml", "--exp=search"])
     assert plain.exp.search is not None
     assert "exp.train.lr" in plain.exp.search.ranges
+
+
+def test_nothing_is_searched_unless_a_comparison_says_how_long(world: Path, tmp_path: Path) -> None:
+    text = (world / "exp.yaml").read_text().replace("  search: {trials: 3, random_trials: 2}\n", "")
+    (tmp_path / "plain.yaml").write_text(text)
+    told: list[str] = []
+    words = [f"--data={world}/data.yaml", f"--exp={tmp_path}/plain.yaml"]
+    config = load_run_config(words, notice=told.append)
+    assert config.exp.compare is not None
+    assert config.exp.compare.search is None
+    assert any("not searched: searched, rp3beta" in each for each in told)
+    load_run_config([*words, "--exp.compare.search.trials=0"], notice=told.append)
+    assert len([each for each in told if "not searched" in each]) == 1
+
+
+def test_ranges_of_a_model_that_take_the_place_of_others_are_told(world: Path) -> None:
+    told: list[str] = []
+    words = [f"--data={world}/data.yaml", "--model=ease", "--exp=search"]
+    load_run_config(words, notice=told.append)
+    assert any("the model's own ranges, model.method.l2" in each for each in told)
+    load_run_config([*words[:2], "--exp=sequential", "--exp.mode=search"], notice=told.append)
+    assert len([each for each in told if "own ranges" in each]) == 1

@@ -51,6 +51,9 @@ def refuse_words(workplace: Workplace, model: LanguageModelSource | None) -> Non
 def _dense(words: sparse.csr_matrix) -> np.ndarray:
     """Latent semantic analysis: rows ``(items, at most 128)`` of length 1, the same every time."""
     width = min(_WIDEST, min(words.shape) - 1)
+    if width < 1:  # one item or one word: nothing to factorise
+        whole: np.ndarray = words.toarray()
+        return whole
     start = np.ones(min(words.shape))
     left, values, _ = svds(words.astype(np.float64), k=width, v0=start)
     rows = left * values

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from legos.systems.tiger.quantiser import (
@@ -13,6 +15,7 @@ from legos.systems.tiger.quantiser import (
     semantic_ids,
 )
 from legos.systems.tiger.settings import CodeSettings
+from legos.systems.tiger.texts import _dense
 
 
 def _vectors(count: int = 60, width: int = 6, seed: int = 0) -> Tensor:
@@ -98,3 +101,9 @@ def test_training_an_rq_vae_lowers_its_loss() -> None:
         semantic_ids(_vectors(), own, seed=0, say=said.append)
         losses.append(float(said[-1].rpartition(" ")[2]))
     assert losses[1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1)])
+def test_one_item_or_one_word_has_nothing_to_factorise(shape: tuple[int, int]) -> None:
+    words = sparse.csr_matrix(np.ones(shape))
+    assert np.array_equal(_dense(words), np.ones(shape))
