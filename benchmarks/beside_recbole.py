@@ -92,7 +92,7 @@ PAIRS = {
         {
             **MODEL,
             "name": "gru4rec",
-            "item": {**MODEL["item"], "initial_std": 0.0128},  # Glorot's of so many items
+            "item": {**MODEL["item"], "initial_std": 0.0128},  # Glorot's for that many items
             "user": {"name": "gru", "input_dropout": 0.3, "output_projection": True},
         },
         {**_SHARED, "embedding_size": WIDTH, "num_layers": 1, "dropout_prob": 0.3},

@@ -21,7 +21,7 @@ class GatedGraph(nn.Module):
     which other nodes are asked for.
 
     Args:
-        neighbours: a row a node, the nodes it hears from.
+        neighbours: a row a node, the nodes it takes messages from.
         size: D of a state.
         num_layers: of them.
     """

@@ -8,11 +8,11 @@ item's vector, its click, and meets the second, its candidate, in predictor ``do
 
 Different from the paper: entities are left out, on both sides, since tables have none. The authors
 cut a subgraph around each reader's clicks and run three layers over all edges within it; here an
-item hears from its most frequent predecessors within as many hops as there are layers, whoever
-asks, so that it is encoded once for all readers. As in their code weights of edges choose
+item takes messages from its most frequent predecessors within as many hops as there are layers,
+whoever asks, so that it is encoded once for all readers. As in their code weights of edges choose
 neighbours and nothing else. ``candidates: graph`` gives candidates what clicks have, in place of
-the neighbours' entities that the paper gives them; beware of histories that grow by the clicks
-that are trained on: the graph then knows the answers of the training, and of no test.
+the neighbours' entities that the paper gives them; beware of histories that grow by the clicks that
+are trained on: the graph then knows the answers of the training, and of no test.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GloryConfig(BrickConfig):
     encoder: SerializeAsAny[Annotated[BrickConfig, BeforeValidator(item_encoders.validate)]]
     """The item encoder that reads what an item says."""
     num_neighbors: int = Field(8, ge=1)
-    """Most frequent predecessors that an item hears from (8 in the authors' settings)."""
+    """Most frequent predecessors that an item takes messages from (8 in the authors' settings)."""
     num_layers: int = Field(2, ge=1)
     """Layers of the graph network, and hops that it sees (2 hops, 3 layers in the authors')."""
     attention_size: int = Field(200, ge=1)

@@ -75,27 +75,11 @@ def compare(
     Returns:
         What ``results.json`` of the comparison holds.
     """
-    tables, compared = Tables.load(config.data.folder), config.rows()
+    tables = Tables.load(config.data.folder)
     for line in honesty_notices(tables):
         console.print(line, soft_wrap=True)
-    for row in compared:
-        for run in row.runs:  # before the first of them starts
-            refuse_unmeasurable(run, tables)
-            refuse_uneven(run, accelerator.num_processes)
-    folders: dict[str, list[RunFolder]] = {}
-    runs: dict[str, list[dict[str, Any]]] = {}
-    searches: dict[str, SearchedRow] = {}
-    budget = config.exp.compare.search if config.exp.compare else None
-    for index, row in enumerate(compared):
-        if row.ranges and budget and budget.trials:
-            row, searches[row.label] = search_row(
-                row, budget, tables, accelerator, console, verbose=verbose
-            )
-            compared[index] = row
-        runs[row.label] = [run_model(run, accelerator, baselines=False) for run in row.runs]
-        folders[row.label] = [run_folder(run, tables) for run in row.runs]
-    references = {row.label: row.reference for row in compared if row.reference}
-    folder = _folder(config, tables, runs, references)
+    measured, searches = _run_rows(config, tables, accelerator, console, verbose=verbose)
+    folder, folders = _folder(config, tables, measured), measured.folders
     summary: dict[str, Any] = {
         "data": config.data.name,
         "fingerprint": tables.fingerprint,
@@ -113,7 +97,6 @@ def compare(
         workplace = Workplace.open(config, accelerator, tables, shapes_only=True)
         measure_baselines(workplace, tracker, baselines, kept)
         tracker.close()
-        measured = Compared(compared, runs, folders, references)
         found = {
             split: measured.on(split, tables, _asked(config, baselines[split]), kept(split))
             for split in config.data.splits.test
@@ -127,6 +110,36 @@ def compare(
         best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
         show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
     return summary
+
+
+def _run_rows(
+    config: RunConfig,
+    tables: Tables,
+    accelerator: Accelerator,
+    console: Console,
+    *,
+    verbose: bool,
+) -> tuple[Compared, dict[str, SearchedRow]]:
+    """Search for and run every row; the runs, and by row what was searched."""
+    rows = config.rows()
+    for row in rows:
+        for run in row.runs:  # before the first of them starts
+            refuse_unmeasurable(run, tables)
+            refuse_uneven(run, accelerator.num_processes)
+    searches: dict[str, SearchedRow] = {}
+    measured = Compared([], {}, {})
+    budget = config.exp.compare.search if config.exp.compare else None
+    for row in rows:
+        if row.ranges and budget and budget.trials:
+            row, searches[row.label] = search_row(
+                row, budget, tables, accelerator, console, verbose=verbose
+            )
+        measured.rows.append(row)
+        measured.runs[row.label] = [
+            run_model(run, accelerator, baselines=False) for run in row.runs
+        ]
+        measured.folders[row.label] = [run_folder(run, tables) for run in row.runs]
+    return measured, searches
 
 
 def _summary(found: Mapping[str, OnSplit]) -> dict[str, Any]:
@@ -184,17 +197,15 @@ def _report(
     return {"curve": {"key": curve.key, "values": curve.values}}
 
 
-def _folder(
-    config: RunConfig,
-    tables: Tables,
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    references: Mapping[str, str],
-) -> RunFolder:
+def _folder(config: RunConfig, tables: Tables, measured: Compared) -> RunFolder:
     """Where the tables lie, named by the runs, how they are measured, and the baselines' data."""
     identity = {
         "rows": [
-            [references.get(label), *([run["run"], run["measurement"]] for run in each)]
-            for label, each in runs.items()
+            [
+                measured.references.get(label),
+                *([run["run"], run["measurement"]] for run in each),
+            ]
+            for label, each in measured.runs.items()
         ],
         "data": [deciding(config.data, OF_WEIGHTS), tables_content(tables)],
         "measurement": vars(measurement_identity(config)),
@@ -239,13 +250,16 @@ class Compared:
         rows: as the configuration has them.
         runs: by row the results of each seed.
         folders: by row the folder of each seed.
-        references: by row the row that it is measured against.
     """
 
-    rows: Sequence[ComparedRow]
-    runs: Mapping[str, Sequence[Mapping[str, Any]]]
-    folders: Mapping[str, Sequence[RunFolder]]
-    references: Mapping[str, str]
+    rows: list[ComparedRow]
+    runs: dict[str, list[dict[str, Any]]]
+    folders: dict[str, list[RunFolder]]
+
+    @property
+    def references(self) -> dict[str, str]:
+        """By row the row that it is measured against."""
+        return {row.label: row.reference for row in self.rows if row.reference}
 
     def on(self, split: str, tables: Tables, baselines: Mapping[str, Any], kept: Path) -> OnSplit:
         """Tables and verdicts of a split; ``kept`` has the groups of each of the baselines."""

@@ -1,7 +1,8 @@
-"""A training of plain epochs, each measured at its end: what bricks and TIGER share."""
+"""A training of plain epochs, each measured at its end: what systems without stages share."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,16 +45,19 @@ class Epochs(Protocol):
         """Steps of it."""
 
 
-class EpochRecipe(Recipe):
-    """Epochs of one kind of step, whose loss is a sum over rows; the first count is their number.
+class PlainEpochs(Recipe):
+    """Epochs of one kind of step, each measured at its end.
 
     Attributes:
-        stream: of the rows.
+        stream: of the steps.
     """
 
-    record = EpochRecord
     stream: Epochs
-    progress: EpochProgress
+
+    @property
+    @abstractmethod
+    def epochs_done(self) -> int:
+        """Epochs done, validation included."""
 
     def span(self) -> tuple[int, int]:
         """Steps of all epochs."""
@@ -61,7 +65,7 @@ class EpochRecipe(Recipe):
 
     def segment(self) -> Segment | None:
         """The epoch under way."""
-        done, steps = self.progress.epoch, self.stream.steps_per_epoch
+        done, steps = self.epochs_done, self.stream.steps_per_epoch
         if done >= self.train.epochs or self.early_stopping.stop:
             return None
         return Segment(
@@ -72,6 +76,18 @@ class EpochRecipe(Recipe):
             first=done * steps,
             measure="choose",
         )
+
+
+class EpochRecipe(PlainEpochs):
+    """Plain epochs of steps whose loss is a sum over rows; the first count is their number."""
+
+    record = EpochRecord
+    progress: EpochProgress
+
+    @property
+    def epochs_done(self) -> int:
+        """As its progress says."""
+        return self.progress.epoch
 
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
         """Loss and learning rate; the loss is summed over the rows of the step."""

@@ -10,7 +10,7 @@ import pytest
 
 from legos.config.load import load_over, load_run_config
 from legos.errors import ConfigError
-from tests.tiny import tiny_tables
+from tests.modes.tiny_config import tiny_yamls
 
 pytest.importorskip("optuna", reason="searching needs optuna (requirements-search.txt)")
 
@@ -43,15 +43,7 @@ report: false
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables and YAMLs of a small comparison."""
     folder = tmp_path_factory.mktemp("field")
-    tables = tiny_tables(folder / "tables")
-    (folder / "data.yaml").write_text(
-        f"name: tiny\nfolder: {tables}\nfields: [title@words, category]\nhistory_length: 6\n"
-    )
-    (folder / "model.yaml").write_text(
-        "name: small\nhidden_size: 8\nitem: pooling\nuser: pooling\npredictor: dot\n"
-    )
-    (folder / "exp.yaml").write_text(EXP.replace("MODEL", str(folder / "model.yaml")))
-    return folder
+    return tiny_yamls(folder, EXP.replace("MODEL", str(folder / "model.yaml")))
 
 
 def words(world: Path, *more: str, exp: str = "exp") -> list[str]:

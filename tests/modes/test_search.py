@@ -20,7 +20,7 @@ from legos.runs.find import runs_below
 from legos.runs.folder import RunFolder
 from legos.runs.past import PastRun
 from tests.forked import forked_python
-from tests.tiny import tiny_tables
+from tests.modes.tiny_config import tiny_yamls
 
 pytest.importorskip("optuna", reason="mode search needs optuna (requirements-search.txt)")
 
@@ -104,15 +104,7 @@ search:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables and YAMLs of a small search."""
     folder = tmp_path_factory.mktemp("search")
-    tables = tiny_tables(folder / "tables")
-    (folder / "data.yaml").write_text(
-        f"name: tiny\nfolder: {tables}\nfields: [title@words, category]\nhistory_length: 6\n"
-    )
-    (folder / "model.yaml").write_text(
-        "name: small\nhidden_size: 8\nitem: pooling\nuser: pooling\npredictor: dot\n"
-    )
-    (folder / "exp.yaml").write_text(EXP)
-    return folder
+    return tiny_yamls(folder, EXP)
 
 
 def words(world: Path, runs: Path, **more: Any) -> list[str]:

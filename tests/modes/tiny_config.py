@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from legos.config.schema import RunConfig
+from tests.tiny import tiny_tables
 
 NAML: dict[str, Any] = {
     "name": "naml",
@@ -47,6 +48,19 @@ POOLING: dict[str, Any] = {
     "user": {"name": "pooling"},
     "predictor": {"name": "dot"},
 }
+
+
+def tiny_yamls(folder: Path, exp: str) -> Path:
+    """Tables, and the YAMLs data, model and exp of a small command line; the folder of them all."""
+    tables = tiny_tables(folder / "tables")
+    (folder / "data.yaml").write_text(
+        f"name: tiny\nfolder: {tables}\nfields: [title@words, category]\nhistory_length: 6\n"
+    )
+    (folder / "model.yaml").write_text(
+        "name: small\nhidden_size: 8\nitem: pooling\nuser: pooling\npredictor: dot\n"
+    )
+    (folder / "exp.yaml").write_text(exp)
+    return folder
 
 
 def tiny_config(tables: Path, runs: Path, *, model: dict[str, Any] = NAML, **exp: Any) -> RunConfig:

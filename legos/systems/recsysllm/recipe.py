@@ -42,11 +42,11 @@ from legos.systems.recsysllm.tasks.events import (
 )
 from legos.systems.recsysllm.world import World
 from legos.training.distributed import Replicas
+from legos.training.epochs import PlainEpochs
 from legos.training.optimizer import Group, build_optimizer, decays
 from legos.training.recipe import (
     EarlyStopping,
     Loss,
-    Recipe,
     ResumableRecord,
     Segment,
     Step,
@@ -217,11 +217,12 @@ class Piece(NamedTuple):
     counts: bool
 
 
-class InfillRecipe(Recipe):
+class InfillRecipe(PlainEpochs):
     """Steps over the mixture; an epoch is measured after its last one."""
 
     system = "recsysllm"
     record = _Resumable
+    stream: TrainingStream
     progress: Progress
 
     def __init__(
@@ -245,19 +246,10 @@ class InfillRecipe(Recipe):
             trained=backbone,
         )
 
-    def segment(self) -> Segment | None:
-        """The epoch under way."""
-        done, steps = self.progress.epochs, self.stream.steps_per_epoch
-        if done >= self.train.epochs or self.early_stopping.stop:
-            return None
-        return Segment(
-            title=f"epoch {done + 1}",
-            labels={"epoch": done + 1},
-            steps=steps,
-            done=self.progress.step - done * steps,
-            first=done * steps,
-            measure="choose",
-        )
+    @property
+    def epochs_done(self) -> int:
+        """As its progress says."""
+        return self.progress.epochs
 
     def step(self, number: int) -> Step:
         """The examples of the step in groups that are read together, of each a share.
@@ -323,12 +315,8 @@ class InfillRecipe(Recipe):
         return {"loss": self.progress.loss_sum / self.stream.steps_per_epoch}
 
     def after(self, segment: Segment, score: float) -> None:
-        """Go on to the next epoch."""
+        """Begin the next epoch."""
         self.progress.loss_sum, self.progress.epochs = 0.0, self.progress.epochs + 1
-
-    def span(self) -> tuple[int, int]:
-        """Steps of all epochs."""
-        return self.progress.step, self.stream.steps_per_epoch * self.train.epochs
 
 
 def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
