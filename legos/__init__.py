@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from legos.recommend.run import TrainedRun
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 
 def open(
