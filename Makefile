@@ -3,7 +3,8 @@
 # make test-quick   between two edits: style, and the first case of every test that is neither slow
 #                   nor starts processes
 # make nightly      the combinations of bricks, settings and YAMLs that make test leaves out
-# make check        style and types only
+# make check        style, types and the documentation, built strictly
+# make docs         the documentation and the API reference, into site/
 # make lock         requirements.lock, after a change of requirements*.txt
 # make licences     docs/licences.md: the licences of all packages that users install
 PYTHON ?= python3
@@ -18,7 +19,7 @@ export TOKENIZERS_PARALLELISM := false
 quickstart: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),$(shell n=`getconf _NPROCESSORS_ONLN`; echo $$((n < 4 ? n : 4))))
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test test-quick tests nightly check style types setup lock licences clean
+.PHONY: quickstart test test-quick tests nightly check docs style types setup lock licences clean
 
 quickstart: $(VENV)/.runtime
 	$(BIN)/python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
@@ -33,7 +34,10 @@ test-quick: style
 nightly: $(VENV)/.development
 	$(PYTEST) -m nightly
 
-check: style types
+check: style types docs
+
+docs: $(VENV)/.development
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 style: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -70,4 +74,4 @@ licences: $(VENV)/.development
 	$(BIN)/python -m tools.licences
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site

@@ -1,7 +1,7 @@
 """Which kinds of language models can be item encoders, cut and adapted: the table of the docs.
 
     python -m benchmarks.language_models [KIND ...]          # rows of these kinds, or of all
-    python -m benchmarks.language_models --write             # docs/language-models.md
+    python -m benchmarks.language_models --write             # docs/language-model-zoo.md
 
 Every kind of text model that transformers has is built small, with random weights and its default
 options, and tried by :func:`legos.lm.verify.try_kind`: three layers, cut at layer 2, LoRA adapters
@@ -23,7 +23,7 @@ from legos.errors import ConfigError
 from legos.lm.text_model import quiet_transformers, text_config
 from legos.lm.verify import try_kind
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "language-models.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "language-model-zoo.md"
 LAYERS, CUT = 3, 2
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _SECTIONS = {"rope_parameters": {**_ROPE, "mrope_section": [16, 24, 24]}}
@@ -164,7 +164,7 @@ def page(rows: Sequence[Row], read_by: dict[str, str]) -> str:
 def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterator[str]:
     equal = [row for row in rows if row.difference is not None]
     largest = max(row.difference or 0.0 for row in equal)
-    yield "# Language models"
+    yield "# Which language models are read"
     yield ""
     yield (
         f"Every kind of text model of transformers {version}, small and random, three layers, cut "
@@ -189,6 +189,7 @@ def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterato
         yield f"| {row.kind} | {row.verdict} | {number} | {row.reason} |"
     yield ""
     yield "## Models that read more than text"
+    yield ""
     yield "They give their text model; images and sounds play no role for an item encoder."
     yield ""
     yield "| kind | text model |"
@@ -215,7 +216,7 @@ def main() -> None:
     """Print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", help="of transformers; none: all")
-    parser.add_argument("--write", action="store_true", help="write docs/language-models.md")
+    parser.add_argument("--write", action="store_true", help="write docs/language-model-zoo.md")
     given = parser.parse_args()
     with quiet_transformers():
         plain, read_by = kinds()

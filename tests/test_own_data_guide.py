@@ -1,4 +1,4 @@
-"""Every command of docs/own-data.md runs or is printed by one before it, on a small shop."""
+"""Every command of docs/your-data.md runs or is printed by one before it, on a small shop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from legos.commands.main import main
 from process.columns import ColumnReader
 from tests.process.table.own import small_shop
 
-GUIDE = (Path(__file__).parents[1] / "docs/own-data.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[1] / "docs/your-data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [
     line
@@ -52,4 +52,4 @@ def test_every_command_of_the_guide_runs_or_is_printed(
 
 def test_readme_leads_to_the_guide() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert "docs/own-data.md" in readme
+    assert "docs/your-data.md" in readme

@@ -31,7 +31,7 @@ GPU memory; where it runs out, that measurement alone fails. Each part runs in a
 so that none can stop another. Exit code: 0 where every part asked for ran to its end and holds its
 targets, 1 where one failed, missed or was not reached (the last lines say which, and why), 2 for a
 wrong command line. On a CPU and with --tiny speed has no targets. Redirected, the table is
-Markdown: put it into docs/results.md, "GPU".
+Markdown: put it into docs/results/gpu.md.
 """
 
 from __future__ import annotations

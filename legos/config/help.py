@@ -69,7 +69,7 @@ Every run has a folder runs/<data>/<model>/<run id>/ named by its settings and d
 command goes on where it was interrupted, and says so when there is nothing left to do.
 Exit codes: 0 done, 1 a fault of legos (--traceback shows where), 2 a mistake in what was given,
 130 interrupted (and saved), 141 nobody reads the output any more.
-Guide: docs/user-guide.md"""
+Guide: docs/quickstart.md"""
 
 
 def help_text() -> str:

@@ -1,4 +1,4 @@
-"""What docs/recommend.md and the user guide show runs as it stands there, on small runs."""
+"""What docs/recommend-and-serve.md and docs/cllm4rec.md show runs as it stands, on small runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-BLOCKS = python_blocks((DOCS / "recommend.md").read_text(encoding="utf-8"))
-CLLM4REC = (DOCS / "user-guide.md").read_text(encoding="utf-8")
-CLLM4REC = CLLM4REC.split("\n## CLLM4Rec\n")[1].split("\n## ")[0]
+BLOCKS = python_blocks((DOCS / "recommend-and-serve.md").read_text(encoding="utf-8"))
+CLLM4REC = (DOCS / "cllm4rec.md").read_text(encoding="utf-8")
+CLLM4REC = CLLM4REC.split("\n## CLLM4Rec: paper")[0]
 SYSTEMS = ("bricks", "cllm4rec", "recsysllm")
 
 

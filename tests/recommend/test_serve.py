@@ -172,8 +172,8 @@ def test_a_key_that_no_header_holds_is_refused(
 
 
 def test_the_guide_shows_commands_that_are_there() -> None:
-    guide = Path(__file__).resolve().parents[2] / "docs" / "serve.md"
-    text = guide.read_text(encoding="utf-8")
+    guide = Path(__file__).resolve().parents[2] / "docs" / "recommend-and-serve.md"
+    text = guide.read_text(encoding="utf-8").split("\n## Serve\n")[1]
     commands = re.findall(r"^legos serve (.*?) *(?:#.*)?$", text, re.MULTILINE)
     others = r"^(?:legos (?!serve)|pip ).*$"  # lines about other commands
     options = set(
