@@ -397,14 +397,20 @@ def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, A
         ConfigError: the brick needs something that this run does not have, or asks for something
             that no run gives.
     """
-    inside = context
-    if config.reads_texts_alone and (fields := context["embeddings"]) is not None:
-        inside = {**context, "embeddings": fields.of_texts() if fields.text_fields else None}
-    nested = {
-        key: _nested(registry, value, inside)
-        for key, value in config
-        if isinstance(value, BrickConfig)
-    }
+    inside = _inside(config, context)
+    try:
+        nested = {
+            key: _nested(registry, value, inside)
+            for key, value in config
+            if isinstance(value, BrickConfig)
+        }
+    except _NoFields:
+        if not config.reads_texts_alone:
+            raise
+        raise ConfigError(
+            f"{config.name} reads only texts, and data.fields names no text field; name one "
+            "there, or choose a model that reads item ids, such as --model sasrec"
+        ) from None
     brick, offered = registry.brick(config.name), {**context, **nested}
     given = {}
     for key, argument in list(inspect.signature(brick).parameters.items())[1:]:
@@ -413,13 +419,25 @@ def build_brick(registry: Registry, config: BrickConfig, context: Mapping[str, A
         elif key not in offered and getattr(config, key, None) is not None:
             raise ConfigError(f"{brick.__name__} takes {key}, a setting: read settings.{key}")
         elif argument.default is argument.empty:
-            raise ConfigError(
+            if key not in offered:
+                raise ConfigError(f"{brick.__name__} takes {key}, unknown; {nearest(key, offered)}")
+            raise (_NoFields if key == "embeddings" else ConfigError)(
                 f"{config.name} needs {_SOURCES[key]}"
-                if key in offered
-                else f"{brick.__name__} takes {key}, unknown; {nearest(key, offered)}"
             )
     module: nn.Module = brick(config, **given)
     return module
+
+
+class _NoFields(ConfigError):
+    """An item encoder reads item fields, and there are none."""
+
+
+def _inside(config: BrickConfig, context: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a brick's own bricks are offered: of the item fields only texts, if it says so."""
+    fields: FieldEmbeddings | None = context["embeddings"]
+    if not config.reads_texts_alone or fields is None:
+        return context
+    return {**context, "embeddings": fields.of_texts() if fields.text_fields else None}
 
 
 def _nested(outer: Registry, config: BrickConfig, context: Mapping[str, Any]) -> nn.Module:

@@ -36,7 +36,8 @@ class MannerConfig(BrickConfig):
     encoder: SerializeAsAny[Annotated[BrickConfig, BeforeValidator(item_encoders.validate)]]
     """The item encoder that the CR-Module and every A-Module have one of."""
     aspects: tuple[str, ...] | None = None
-    """Category fields that have an A-Module; null: all that the data YAML names."""
+    """Category fields that have an A-Module; null: all of the data YAML, which must name one; []:
+    none, so the model learns from clicks alone."""
     temperature: float = Field(0.9, gt=0)
     """What inner products of two items are divided by (0.9 in the authors' settings)."""
     labels: int = Field(17, ge=2)
@@ -61,7 +62,7 @@ class Manner(nn.Module):
         output_size: (1 + A) D.
 
     Raises:
-        ConfigError: an aspect is no category field.
+        ConfigError: an aspect is no category field, or there is none for ``aspects: null``.
     """
 
     def __init__(
@@ -76,6 +77,11 @@ class Manner(nn.Module):
         fields = [
             name for name in embeddings.category_fields if embeddings.fields[name].number is None
         ]
+        if settings.aspects is None and not fields:
+            raise ConfigError(
+                "aspects: null takes every category field, and data.fields names none; name a "
+                "category field there, or set model.item.aspects to [] to train on clicks alone"
+            )
         self.aspects = tuple(fields) if settings.aspects is None else settings.aspects
         for name in self.aspects:
             if name not in fields:

@@ -40,8 +40,9 @@ class Directory:
     def search(self, query: str, limit: int) -> list[int]:
         """Rows whose lines have every word of the query; best first, at most ``limit``.
 
-        An id that is the query itself comes first, then lines that begin with it, then words that
-        do, then all others in the order of the rows. An empty query finds the first rows.
+        An id equal to the query comes first, then ids and texts that begin with it, then texts of
+        which a later word does, then all others; rows that rank alike keep their order. An empty
+        query finds the first rows.
         """
         words = query.casefold().split()
         if not words:
@@ -51,12 +52,9 @@ class Directory:
         whole = " ".join(words)
 
         def rank(row: int) -> tuple[bool, bool, bool]:
-            line = self._lines[row]
-            return (
-                self.ids[row].casefold() != whole,
-                not line.startswith(whole),
-                f" {whole}" not in line,
-            )
+            line, name = self._lines[row], self.ids[row].casefold()
+            begins = line.startswith(whole) or line.startswith(whole, len(name) + 1)
+            return name != whole, not begins, f" {whole}" not in line
 
         return sorted(found, key=rank)[:limit]
 

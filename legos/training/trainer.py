@@ -289,9 +289,9 @@ def train(
     return found
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 1.0  # seconds
-_STOPPING = b"\nstopping after this step; a second Ctrl-C stops at once and loses the step\n"
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}  # what a user calls them
+_STOPPING = "\nstopping after this step; a second {} stops at once and loses the step\n"
 
 
 class Interruption:
@@ -336,7 +336,7 @@ class Interruption:
             self._at_once = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+        del frame
         if self._at_once or time.monotonic() - self._first >= self._same:
             raise KeyboardInterrupt
         if self.requested:
@@ -344,4 +344,4 @@ class Interruption:
         self.requested, self._first = True, time.monotonic()
         if self._tells:
             with suppress(OSError):  # print is not safe in here: the signal may have come within it
-                os.write(2, _STOPPING)
+                os.write(2, _STOPPING.format(SIGNALS[signal.Signals(number)]).encode())

@@ -20,7 +20,7 @@ from process.genre.client import Client, EndpointError, RequestFailed
 from process.genre.limits import Stopped
 from process.genre.types import Answer, AnswerStore, Message, Rejected, Reply, Request, Summary
 
-INTERRUPTED = "Ctrl-C"
+INTERRUPTED = "interrupted"
 _FAILED_IN_A_ROW = 20  # then the endpoint is down, and the rest need not find out one by one
 _QUOTED = 2000  # characters of a bad answer that is shown to its author
 
@@ -229,14 +229,14 @@ class _Loop:
         self._stopped = self._stopped or reason
         self._stop.set()
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, name: str) -> None:
         if self._stop.is_set():
             self._drop.set()
             return
         self._end(INTERRUPTED)
         print(
-            f"stopping; requests in flight get {self._grace:g} s (Ctrl-C again: none). The same "
-            "command goes on where this one ends.",
+            f"stopping; requests in flight get {self._grace:g} s ({name} again: none). Rerun the "
+            "same command to continue.",
             file=sys.stderr,
         )
 
@@ -244,9 +244,9 @@ class _Loop:
     def _listening_to_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         heard = []
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
             with suppress(RuntimeError, ValueError):  # not in the main thread
-                loop.add_signal_handler(number, self._on_signal)
+                loop.add_signal_handler(number, self._on_signal, name)
                 heard.append(number)
         try:
             yield

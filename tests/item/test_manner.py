@@ -220,6 +220,26 @@ def test_unknown_aspects_are_refused() -> None:
     assert isinstance(manner(aspects=(), weights={}).item_encoder, Manner)
 
 
+def test_it_says_that_it_needs_texts_and_aspects() -> None:
+    def built(*fields: str, **settings: Any) -> Recommender:
+        return random_recommender(
+            random_store(fields=fields),
+            item=MannerConfig(encoder=ENCODER, **settings),
+            user=PoolingConfig(),
+            predictor=ScoreConfig(),
+            frozen_words=False,
+        )
+
+    no_texts = (
+        r"model.item \(manner\): manner reads only texts, and data.fields names no text field"
+    )
+    with pytest.raises(ConfigError, match=no_texts):
+        built("category", "subcategory")
+    with pytest.raises(ConfigError, match=r"aspects: null .* data.fields names none; name a categ"):
+        built("title", "abstract")
+    assert built("title", aspects=()).item_encoder.aspects == ()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("manner")

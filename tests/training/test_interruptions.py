@@ -269,3 +269,12 @@ def test_the_first_signal_says_what_it_does_and_the_second_interrupts(
             signal.raise_signal(signal.SIGTERM)
         assert interruption.requested
     assert capfd.readouterr().err == ""
+
+
+def test_the_message_names_the_signal_that_came(capfd: pytest.CaptureFixture[str]) -> None:
+    for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
+        with suppress(KeyboardInterrupt), Interruption():
+            signal.raise_signal(number)
+        assert capfd.readouterr().err == (
+            f"\nstopping after this step; a second {name} stops at once and loses the step\n"
+        )

@@ -324,7 +324,7 @@ def test_ctrl_c_stores_what_is_in_flight(tmp_path: Path) -> None:
 
     assert child.returncode == 0, errors
     assert out.strip() == INTERRUPTED
-    assert "The same command goes on" in errors
+    assert "(Ctrl-C again: none). Rerun the same command" in errors
     assert 6 <= asked < 40
     assert len(Store.read(tmp_path, "test")) == asked
 
