@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from legos.config.model_schema import SystemModel
+from legos.config.models import models
 from legos.config.yaml_files import FAMILIES, Document, value_at
 from legos.errors import nearest
 from legos.registry import (
@@ -22,6 +24,11 @@ from legos.registry import (
 _LONGEST_VALUE = 60
 _FAMILY_OF = {"baselines": "baseline"}  # keys that hold bricks
 _OF_ANY_NAME = (BrickConfig, UserEncoderConfig, PredictorConfig, BaselineConfig)
+_BRICKS: dict[type[BaseModel], str] = {
+    BrickConfig: "item",
+    UserEncoderConfig: "user",
+    PredictorConfig: "predictor",
+}
 _Location = Sequence[str | int]
 
 
@@ -56,7 +63,11 @@ def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> s
         owner = _model_at(section, location[:-1], given)
         field = owner.model_fields.get(str(location[-1])) if owner else None
         meaning = field.description if field else None
-        return f"missing; {meaning}" if meaning else "missing"
+        if not (field and len(location) == 2 and location[0] in FAMILIES):
+            return f"missing; {meaning}" if meaning else "missing"
+        family, key = map(str, location)
+        told = ["missing", (meaning or "").rstrip("."), _what_to_give(field, family, key, given)]
+        return "; ".join(filter(None, told))
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", details["ctx"]["expected"])
         return f"unknown value {_short(value)}; {nearest(str(value), choices)}"
@@ -73,6 +84,18 @@ def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> s
     message = message.removeprefix("Input should be ").removesuffix(" in non-strict mode")
     message = message.replace("a valid ", "a ").replace("a integer", "a whole number")
     return f"expected {message}{found}"
+
+
+def _what_to_give(field: FieldInfo, family: str, key: str, given: Any) -> str:
+    """How to set a key that the brick of a model lacks, and a model that has such a brick."""
+    section = _model_in(field.annotation)
+    kind = _BRICKS.get(section) if section else None
+    value = f".name NAME (`legos list {kind}` shows the names)" if kind else " VALUE"
+    name = value_at(given, (family, "name"))
+    known = (model.name for model in models().values() if model.bricks.get(family) == name)
+    model = next(known, "")
+    preset = f", or choose a model with {name!r}, such as --model {model}" if model else ""
+    return f"give --model.{family}.{key}{value}{preset}"
 
 
 def _model_at(section: type[BaseModel], location: _Location, given: Any) -> type[BaseModel] | None:

@@ -261,6 +261,7 @@ def write_out(section: Document) -> None:
         except ConfigError as error:
             raise ConfigError(f"{section.place((family,))}: model.{family}: {error}") from None
         merge(settings, own)
+        settings.places.setdefault((), section.place((family,)))
         section.put((family,), settings)
 
 

@@ -65,6 +65,22 @@ def test_a_brick_without_a_row_has_its_defaults() -> None:
         (["--model", "nrms", "--model.user", "{like: poly}"], "unknown user encoder 'poly'"),
         (["--model", "nrsm"], "--model nrsm: no such YAML; did you mean 'nrms'?"),
         (["--item", "cnn"], "--model: missing; choose from: naml, nrms,"),
+        (
+            ["--item", "manner", "--user", "pooling", "--predictor", "dot"],
+            "command line: model.item.encoder: missing; The item encoder that the CR-Module and "
+            "every A-Module have one of; give --model.item.encoder.name NAME (`legos list item` "
+            "shows the names), or choose a model with 'manner', such as --model manner",
+        ),
+        (
+            ["--item", "id_and_content", "--user", "pooling", "--predictor", "dot"],
+            "command line: model.item.content: missing; The item encoder that reads the content; "
+            "give --model.item.content.name NAME",
+        ),
+        (
+            ["--item", "cnn", "--user", "profile", "--predictor", "dot"],
+            "command line: model.user.history: missing; The user encoder that reads the history; "
+            "give --model.user.history.name NAME (`legos list user` shows the names)",
+        ),
         (["--item", "cnn"], "or give --item, --user and --predictor"),
         (["--model", "nrms", "--item", "cnn", "--model.item", "id"], "which is given, too"),
         (["--model", "nrms", "--predictor", "interests"], "predictor interests scores"),
