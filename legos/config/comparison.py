@@ -4,7 +4,7 @@ An entry is a name, or a mapping that names a section (``model: naml``) beside k
 its own; ``data`` beside a model names its data, ``train`` overrides keys of ``exp.train`` for it.
 ``compare.data`` names data of the comparison's own: ``cs: {data: goodreads, fields: ...}``.
 ``cross`` of a model stands for many rows: of each of its mappings, from words to keys of the model,
-one word is chosen; a row is called after its words.
+one word is chosen; a row is called after its words. ``without`` names rows to leave out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import PurePath
 from typing import Any
 
 from legos.config.compare_schema import ComparedModel
@@ -55,6 +56,7 @@ def read_compared(run: Document, arguments: Arguments) -> dict[str, int]:
             continue  # the schema says what is wrong
         if kind == "model":
             _write_out_crosses(run)
+            _leave_out(run)
         for index in range(len(entries)):
             place: KeyPath = (*_COMPARE, key, str(index))
             _read_entry(run, place, kind, arguments)
@@ -104,6 +106,37 @@ def _crossed(entry: Document, index: int) -> Iterator[Document]:
         for number, word in enumerate(words):
             merge(row, entry.part(("cross", str(number), word)))
         yield Document({**row.data, "name": "-".join(words)}, row.places)
+
+
+def _leave_out(run: Document) -> None:
+    """Drop the rows that ``exp.compare.without`` names, and the key."""
+    compare = run.data["exp"]["compare"]
+    if "without" not in compare:
+        return
+    key = (*_COMPARE, "without")
+    where = f"{run.place(key)}: {'.'.join(key)}"
+    unwanted = compare.pop("without")
+    if unwanted is None:
+        return
+    if not isinstance(unwanted, list) or not all(isinstance(name, str) for name in unwanted):
+        raise ConfigError(f"{where}: expected a list of names of rows, found {unwanted!r}")
+    names = [_row_name(entry) for entry in compare["models"]]
+    for name in unwanted:
+        if name not in names:
+            raise ConfigError(f"{where}: no row is called {name!r}; {nearest(name, names)}")
+    kept = [index for index, name in enumerate(names) if name not in unwanted]
+    if not kept:
+        raise ConfigError(f"{where}: no row is left")
+    rows = [run.part((*_COMPARE, "models", str(index))) for index in kept]
+    compare["models"][:] = [{} for _ in rows]
+    for index, row in enumerate(rows):
+        run.put((*_COMPARE, "models", str(index)), row)
+
+
+def _row_name(entry: Any) -> str:
+    """The name of a row that is not read yet: its own, else that of its YAML."""
+    name = entry.get("name", entry.get("model")) if isinstance(entry, dict) else entry
+    return PurePath(str(name)).stem
 
 
 def _read_entry(run: Document, place: KeyPath, kind: str, arguments: Arguments) -> None:

@@ -259,6 +259,22 @@ def test_a_cross_is_a_row_for_every_choice_of_its_words(tmp_path: Path) -> None:
     assert "mine.yaml:8: exp.compare.models.1.cross: expected a list of mappings" in found
 
 
+def test_rows_that_a_comparison_is_to_do_without_are_left_out(tmp_path: Path) -> None:
+    exp = tmp_path / "mine.yaml"
+    exp.write_text(CROSS, encoding="utf-8")
+    words = ["--data", "newsroom", "--exp", str(exp), "--exp.compare.without"]
+    compare = load_run_config([*words, "[nrms, short-many]"]).exp.compare
+    assert compare is not None
+    assert [model.name for model in compare.models] == ["short-few", "tall-few", "tall-many"]
+    assert load_run_config([*words, "[]"]).exp.compare == load_run_config(words[:-1]).exp.compare
+    found = message(*words, "[shortfew]")
+    assert "command line: exp.compare.without: no row is called 'shortfew'" in found
+    assert "did you mean 'short-few'" in found
+    every = "[nrms, short-few, short-many, tall-few, tall-many]"
+    assert "exp.compare.without: no row is left" in message(*words, every)
+    assert "expected a list of names of rows, found 'nrms'" in message(*words, "nrms")
+
+
 def test_a_model_of_the_command_line_takes_the_place_of_those_compared() -> None:
     words = ["--data", "newsroom", "--exp", "quickstart", "--model", "pooling", "--embed", "null"]
     (run,) = load_run_config(words).runs()
