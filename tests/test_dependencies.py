@@ -84,6 +84,14 @@ def test_no_package_that_users_install_is_copyleft_or_of_unknown_licence() -> No
     assert found["rich"] == "MIT"
 
 
+def test_the_page_of_licences_is_that_of_the_lock() -> None:
+    text = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (\d\S*) \| .+ \| .+ \|$", text, re.MULTILINE))
+    have = locked()
+    assert {name for file in dependencies.RUNTIME for name in dependencies.pins(file)} <= set(rows)
+    assert {name: have.get(name) for name in rows} == rows, "make licences"
+
+
 def test_copyleft_and_silence_are_objected_to() -> None:
     every = {"a": "GPL-3.0-or-later", "b": "LGPL-2.1", "c": "", "d": "MIT", "e": "MPL-2.0"}
     assert licences.objections(every) == [
