@@ -27,9 +27,7 @@ from tests.tiny import tiny_tables
 GUIDE = (Path(__file__).parents[1] / "docs" / "add-a-lego.md").read_text(encoding="utf-8")
 (MEAN_MAX,) = re.findall(r"`legos/item/mean_max\.py`:\n```python\n(.*?)```", GUIDE, re.DOTALL)
 (INIT,) = re.findall(r"`my_bricks/__init__\.py`:\n```python\n(.*?)```", GUIDE, re.DOTALL)
-COMMANDS = re.findall(
-    r"^legos (.*--plugin my_bricks.*)$", GUIDE.replace("\\\n", ""), re.MULTILINE
-)
+COMMANDS = re.findall(r"^legos (.*--plugin my_bricks.*)$", GUIDE.replace("\\\n", ""), re.MULTILINE)
 OTHERS = '''
 """A user encoder and a predictor of our own."""
 from typing import Literal
