@@ -24,6 +24,7 @@ def python_blocks(text: str) -> list[str]:
 BLOCKS = python_blocks((DOCS / "recommend-and-serve.md").read_text(encoding="utf-8"))
 CLLM4REC = (DOCS / "cllm4rec.md").read_text(encoding="utf-8")
 CLLM4REC = CLLM4REC.split("\n## CLLM4Rec: paper")[0].replace("\\\n", "")  # lines in one piece
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 SYSTEMS = ("bricks", "cllm4rec", "recsysllm")
 
 
@@ -31,7 +32,11 @@ def on(run: TrainedRun, code: str) -> str:
     """The code with the folder, users and items of a run; equal ids stay equal."""
     code = re.sub(r'"runs/[\w/-]+"', repr(str(run.folder)), code)
     items = run.items["item_id"].tolist()
-    for pattern, names in ((r"\bB0\w{8}\b", items[1:]), (r"\bA[12]\w{11,12}\b", run.users[3:])):
+    patterns = (
+        (r"\b(?:B0\w{8}|N1\d{4})\b", items[1:]),
+        (r"\b(?:A[12]\w{11,12}|U1\d{4})\b", run.users[3:]),
+    )
+    for pattern, names in patterns:
         for number, found in enumerate(dict.fromkeys(re.findall(pattern, code))):
             code = code.replace(found, str(names[number]))
     return code
@@ -59,6 +64,15 @@ def test_a_block_runs(
     exec(on(run, code), {})  # noqa: S102 - our own guide
     assert capsys.readouterr().out.count("score") >= 1
     assert (tmp_path / "recommendations.parquet").is_file() == (system == "bricks")
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run(
+    opened: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = python_blocks(README)
+    exec(on(opened, code), {})  # noqa: S102 - our own README
+    assert capsys.readouterr().out.count("item_id") == 4
 
 
 @pytest.mark.slow
