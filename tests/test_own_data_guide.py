@@ -18,7 +18,7 @@ COMMANDS = [
     line
     for language, block in BLOCKS
     if not language
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("legos ")
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
