@@ -1,4 +1,4 @@
-"""A hook of MkDocs: Sphinx's roles in docstrings (``:class:`name```) are shown as the name alone."""
+"""A hook of MkDocs: the roles of Sphinx in docstrings (``:class:`name```) become names."""
 
 from __future__ import annotations
 
