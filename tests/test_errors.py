@@ -161,7 +161,7 @@ def without_variable(place: Place) -> list[str]:
 
 
 CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
-    "unknown lego": (
+    "unknown brick": (
         lambda p: p.command("--model.item.name", "poling"),
         "unknown item encoder 'poling'; did you mean 'pooling'?",
     ),
@@ -177,14 +177,14 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         other_impressions,
         "exp.compare.models.0.data.group_by: other has user, but tiny (--data) has impression",
     ),
-    "reference that is no row": (
+    "unknown row in `against`": (
         lambda p: compared(p, "[nrms, {model: naml, against: nmrs}]"),
         "models.1.against: no row is called 'nmrs'; did you mean 'nrms'",
     ),
     "unused CLI variable": (lambda p: p.command("--batch_sizes", "8"), "did you mean 'batch_size'"),
     "missing ${variable}": (without_variable, "set_name"),
     "circular reference": (circular, "exp.name"),
-    "cut field": (
+    "unknown item field": (
         lambda p: misspell(p, "title@words", "titel@words"),
         "did you mean 'title@words'",
     ),
