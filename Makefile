@@ -34,7 +34,8 @@ test-quick: style
 nightly: $(VENV)/.development
 	$(PYTEST) -m nightly
 
-check: style types docs
+check: style
+	$(MAKE) --no-print-directory --jobs 2 types docs
 
 docs: $(VENV)/.development
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

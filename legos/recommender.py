@@ -434,7 +434,7 @@ class _NoFields(ConfigError):
 
 def _inside(config: BrickConfig, context: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a brick's own bricks are offered: of the item fields only texts, if it says so."""
-    fields: FieldEmbeddings | None = context["embeddings"]
+    fields: FieldEmbeddings | None = context.get("embeddings")
     if not config.reads_texts_alone or fields is None:
         return context
     return {**context, "embeddings": fields.of_texts() if fields.text_fields else None}
