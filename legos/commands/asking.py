@@ -61,15 +61,31 @@ def run_asking(
     def ask(words: Sequence[str]) -> None:
         given = parser.parse_args(words)
         with announced(f"loading {given.run} ..."):
-            import legos  # torch takes a second
-            from legos.config.yaml_files import parse_value
+            from legos.recommend.open import open_run  # torch takes a second
 
-            settings = {key: parse_value(value) for key, value in given.set}
-            run = legos.open(given.run, data=given.data, device=given.device, settings=settings)
+            settings = _settings(given.set)
+            run = open_run(
+                given.run, data=given.data, device=given.device, settings=settings, called="--set"
+            )
             with _together(run), _named(run, given.run):
                 answer(run, given)
 
     return run_command(ask, words, interrupted="interrupted; nothing half-written stays")
+
+
+def _settings(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Keys and values of ``--set``; a value is read as in a YAML."""
+    from legos.config.yaml_files import parse_value
+
+    found: dict[str, Any] = {}
+    for key, text in pairs:
+        if key in found:
+            raise ConfigError(f"--set: {key}: given twice, {found[key]!r} and {text!r}")
+        try:
+            found[key] = parse_value(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set: {key}: {error}") from None
+    return found
 
 
 @contextmanager

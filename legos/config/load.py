@@ -100,19 +100,20 @@ def load_trial(argv: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
     return config.model_copy(update={"exp": exp})
 
 
-def load_over(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def load_over(config: RunConfig, values: Mapping[str, Any], place: str = COMMAND_LINE) -> RunConfig:
     """A configuration with some keys set, as ``--config`` of its file and these words give it.
 
     Args:
         config: of a run.
         values: by dotted key.
+        place: where they are given.
 
     Raises:
         ConfigError: a key that is not there, a value that the schema refuses.
     """
     document = Document(config.model_dump(mode="json"), {(): config.model.name})
-    apply_dotted(document, {tuple(key.split(".")): value for key, value in values.items()})
-    use_bricks(document, ("model",), {}, COMMAND_LINE)  # ``model.user: gru``
+    apply_dotted(document, {tuple(key.split(".")): value for key, value in values.items()}, place)
+    use_bricks(document, ("model",), {}, place)  # ``model.user: gru``
     return _validate(document)
 
 

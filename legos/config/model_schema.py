@@ -233,6 +233,9 @@ class SystemModel(Settings):
     """Dotted keys under which finished runs and YAMLs from before say a setting, sections for all
     below them, and the keys that took their place. Run ids have the former ones."""
 
+    of_lists: ClassVar[frozenset[str]] = frozenset()
+    """Dotted keys that decide a measurement and how a trained model makes lists, too."""
+
     by_gradients: ClassVar[bool] = True
     """Whether it is trained by gradient steps, so that settings of an optimizer are read."""
 

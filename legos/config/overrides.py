@@ -235,28 +235,36 @@ def check_variables(given: Mapping[str, Any], referenced: set[str]) -> list[str]
     return [f"--{name} has no effect: no YAML of this run uses ${{{name}}}" for name in without]
 
 
-def apply_dotted(document: Document, dotted: Mapping[KeyPath, Any]) -> None:
+def apply_dotted(
+    document: Document, dotted: Mapping[KeyPath, Any], place: str = COMMAND_LINE
+) -> None:
     """Set single keys in place; keys that are not there yet are made, the schema judges them.
+
+    Args:
+        document: whose keys are set.
+        dotted: values by key path.
+        place: where they are given.
 
     Raises:
         ConfigError: a path through a value that has no keys, or beyond the end of a list.
     """
     for path, value in dotted.items():
-        option = f"--{'.'.join(path)}"
+        key = ".".join(path)
+        option = f"--{key}" if place == COMMAND_LINE else f"{place}: {key}"
         here: Any = document.data
-        for depth, key in enumerate(path):
+        for depth, name in enumerate(path):
             last = depth == len(path) - 1
             if isinstance(here, list):
-                if not key.isdecimal() or int(key) >= len(here):
+                if not name.isdecimal() or int(name) >= len(here):
                     raise ConfigError(
                         f"{option}: {'.'.join(path[:depth])} is a list of {len(here)}; "
-                        f"{key!r} is none of 0 to {len(here) - 1}"
+                        f"{name!r} is none of 0 to {len(here) - 1}"
                     )
-                index: Any = int(key)
+                index: Any = int(name)
             elif isinstance(here, dict):
-                index = key
-                if not last and here.get(key) is None:
-                    here[key] = {}
+                index = name
+                if not last and here.get(name) is None:
+                    here[name] = {}
             else:
                 raise ConfigError(f"{option}: {'.'.join(path[:depth])} is {here!r}, without keys")
             if last:
@@ -264,7 +272,7 @@ def apply_dotted(document: Document, dotted: Mapping[KeyPath, Any]) -> None:
             else:
                 here = here[index]
         document.forget(path)
-        document.places[path] = COMMAND_LINE
+        document.places[path] = place
 
 
 def referenced_variables(data: Any) -> set[str]:

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from legos.config.load import load_run_config
 from legos.config.saved import read_description
 from legos.config.schema import RunConfig
-from legos.config.search import words_of
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, ConfigError, DataError
 from legos.modes.train_test import open_system
 from legos.recommend.catalogue import Opened
 from legos.recommend.run import TrainedRun
+from legos.recommend.settings import with_settings
 from legos.runs.find import find_run
 from legos.runs.folder import checkpoint_of, locate_run
 from legos.workplace.device import make_accelerator
@@ -27,6 +26,7 @@ def open_run(
     data: str | Path | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
+    called: str = "settings",
 ) -> TrainedRun:
     """Open a trained run; ``legos.open`` is this.
 
@@ -36,20 +36,18 @@ def open_run(
         data: the folder of its tables, where they are not where the training read them.
         device: auto, cpu, cuda or cuda:1.
         settings: by dotted key what is to be other than in the training and needs none:
-            ``{"model.predictor.weights": {"category": -0.3}}`` of a MANNeR.
+            ``{"model.predictor.weights": {"category": -0.3}}`` of a MANNeR. A key that an open run
+            does not read is refused with those that it reads.
+        called: what refusals call ``settings``.
 
     Raises:
         CheckpointError: there is no trained run, or its tables, files or checkpoint are not those
             of the training; or a setting needs another training.
-        ConfigError: there is no such setting.
+        ConfigError: there is no such setting, or an open run does not read it.
         DataError: the tables are not there, or damaged.
     """
     described = read_description(find_run(path, trained=True))
-    config = described.config
-    if settings:
-        moved = [] if data is None else ["--data.folder", str(data)]
-        words = ["--load", str(described.folder), *moved, *words_of(settings)]
-        config = load_run_config(words)
+    config = with_settings(described.config, settings or {}, called)
     tables = _tables(config, described.folder, data)
     exp = config.exp.model_copy(update={"mode": "test", "load": described.folder})
     own = config.data.model_copy(update={"folder": tables.folder})

@@ -292,7 +292,8 @@ def test_a_trained_run_is_measured_with_other_weights(
 
 
 def test_a_setting_that_needs_another_training_is_refused(trained: Path) -> None:
-    with pytest.raises(CheckpointError, match="trained otherwise"):
+    told = r"settings: model.item.temperature: another value needs another training, this run was "
+    with pytest.raises(CheckpointError, match=told):
         legos.open(trained, settings={"model.item.temperature": 0.1})
-    with pytest.raises(ConfigError, match="unknown key"):
+    with pytest.raises(ConfigError, match=r"settings: model.predictor.weight: unknown key"):
         legos.open(trained, settings={"model.predictor.weight": 1})

@@ -157,6 +157,50 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert message in told
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        (
+            "exp.load",
+            "x",
+            "--set: exp.load: an open run does not read it; may be set: exp.precision",
+        ),
+        ("exp.device", "cpu", "--set: exp.device: an open run does not read it; give --device DEV"),
+        (
+            "data.folder",
+            "x",
+            "--set: data.folder: an open run does not read it; give --data FOLDER",
+        ),
+        ("exp.mode", "train", "--set: exp.mode: an open run does not read it; may be set: "),
+        ("exp.evaluate.metrics", "[MRR]", "metrics: an open run does not read it; may be set: "),
+        ("exp.train.lr", "0.5", "--set: exp.train.lr: another value needs another training, this"),
+        ("model.item.dropout", "0.5", "--set: model.item.dropout: another value needs another"),
+        ("model.item.dropot", "0.5", "--set: model.item.dropot: unknown key"),
+        ("exp.precision", "fp8", "--set: exp.precision: unknown value 'fp8'"),
+        ("precision", "fp32", "--set: precision: no such setting; may be set: exp.precision"),
+        ("modle.item", "cnn", "--set: modle.item: no such setting; may be set: exp.precision"),
+        ("exp.precision", "[", "--set: exp.precision: "),
+    ],
+)
+def test_a_setting_that_an_open_run_does_not_read_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str], key: str, value: str, told: str
+) -> None:
+    words = ["recommend", str(trained), "--user", "U3", "--set", key, value]
+    error = refused(words, capsys)
+    assert told in error
+    assert "--load" not in error
+
+
+def test_a_setting_is_given_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--set", "exp.evaluate.page_size", "1"]
+    asked = ["recommend", str(trained), "--user", "U3"]
+    assert "given twice, 1 and '1'" in refused([*asked, *words, *words], capsys)
+    (given,), (plain,) = parsed([*asked, *words], capsys), parsed(asked, capsys)
+    assert [item["item_id"] for item in given["items"]] == [
+        item["item_id"] for item in plain["items"]
+    ]
+
+
 @pytest.mark.parametrize("name", ["recommend", "similar", "vectors", "rate", "explain"])
 def test_help_shows_an_example_and_needs_no_torch(name: str) -> None:
     code = (

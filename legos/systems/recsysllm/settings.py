@@ -347,6 +347,9 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
     """RecSysLLM over a language model (`config/model/recsysllm.yaml`)."""
 
     reads_other_tables: ClassVar[bool] = True
+    of_lists: ClassVar[frozenset[str]] = frozenset(
+        f"model.measure.{key}" for key in ("search", "most_read", "beams", "max_tokens", "ratings")
+    )
     training: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adamw",
         "lr": 1e-5,  # the paper
