@@ -88,12 +88,14 @@ def refuse_unread_given(arguments: Arguments, document: Document, config: RunCon
         told = [_instead(key, config, unread) for key in keys]
         if told and None not in told:
             problems.append(_problem(option, keys[0], told[0] or "", config))
-        elif (
-            option[0] == "-"
-            and config.exp.mode == "cache"
-            and not any(_in_mode(key, config) for key in keys)
-        ):
-            notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
+        elif option[0] == "-" and all(modes := [_other_modes(key, config) for key in keys]):
+            if config.exp.mode == "cache":
+                notices.append(f"{option} has no effect: mode cache does not read {keys[0]}")
+            elif len(modes[0]) == 1:
+                problems.append(
+                    f"{option}: only mode {modes[0][0]} reads {keys[0]}, this is mode "
+                    f"{config.exp.mode}; give --exp.mode {modes[0][0]}, or leave it out"
+                )
     if problems:
         raise ConfigError("\n".join(problems))
     return notices + _own_yamls(document, config, unread, saved)
@@ -111,18 +113,18 @@ def _given(arguments: Arguments, document: Document) -> dict[str, list[str]]:
     return given
 
 
-def _in_mode(key: str, config: RunConfig) -> bool:
-    """Whether the mode reads a key, as the mark of the section or of the key itself says."""
+def _other_modes(key: str, config: RunConfig) -> tuple[str, ...]:
+    """The modes that read a key, as its section's mark or its own says; () if this one does."""
     kind, *names = key.split(".")
     section = getattr(config, kind)
     for name in names:
         field = type(section).model_fields.get(name) if isinstance(section, BaseModel) else None
         if field is None:
-            return True
+            return ()
         if (mark := mark_of(field, InModes)) is not None and config.exp.mode not in mark.modes:
-            return False
+            return mark.modes
         section = getattr(section, name)
-    return True
+    return ()
 
 
 def _instead(key: str, config: RunConfig, unread: Mapping[str, Mapping[str, str]]) -> str | None:

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from legos.config.load import load_over
+from legos.config.model_schema import ModelConfig
 from legos.config.refusals import nearest_rule, unread_keys
 from legos.config.schema import RunConfig
 from legos.config.yaml_files import KINDS, leaves
 from legos.errors import CheckpointError, ConfigError, LegosError, some
 from legos.settings import OF_TRAINING, Setting, settings
 
-_OF_EXP = ("exp.precision", "exp.deterministic", "exp.evaluate.exclude", "exp.evaluate.page_size")
+_OF_EXP = ("exp.precision", "exp.deterministic", "exp.evaluate.exclude")
 _ARGUMENTS = {"data.folder": ("data", "FOLDER"), "exp.device": ("device", "DEVICE")}
-_IDLE = ("model.name", "model.ranges", "model.preset")  # they decide nothing at all
+_IDLE = ("name", "ranges", "preset", "seed", "gradient_checkpointing", "max_gib")
+"""Keys of models that decide nothing of an open run."""
 
 
 def with_settings(config: RunConfig, given: Mapping[str, Any], called: str) -> RunConfig:
@@ -68,14 +70,17 @@ def _refusal(what: str, key: str, trained: Setting | None, choices: str) -> Lego
 def readable(config: RunConfig) -> list[str]:
     """Dotted keys of settings that an open run reads and that need no other training."""
     unread = unread_keys(config)
-    of_model = [
+    keys = [
         each.key
         for each in settings(config.model, "model")
-        if each.key not in _IDLE
-        and not each.key.endswith(".name")
+        if each.key.rpartition(".")[2] not in _IDLE
         and (each.mark.outcome in ("choice", "nothing") or each.key in config.model.of_lists)
     ]
-    return [key for key in (*of_model, *_OF_EXP) if nearest_rule(key, unread) is None]
+    keys += [
+        *_OF_EXP,
+        *(["exp.evaluate.page_size"] if isinstance(config.model, ModelConfig) else []),
+    ]
+    return [key for key in keys if nearest_rule(key, unread) is None]
 
 
 def _choices(config: RunConfig) -> str:

@@ -75,6 +75,9 @@ def notices(words: str) -> list[str]:
         (f"{BERT} --embed.frozen false", ["--embed.frozen"], "language model's own"),
         (f"{BERT} --lora 0 --lora_alpha 2", ["--lora_alpha"], "model.item.train lora alone"),
         ("--data newsroom --model nrms_id --exp tt --embed glove --glove x", ["--embed"], ""),
+        (f"{NAML} --exp.recommend.k 3", ["--exp.recommend.k"], "give --exp.mode recommend"),
+        (f"{NAML} --exp.export.folder x", ["--exp.export.folder"], "only mode export reads"),
+        (f"{NAML} --exp.vectors.batch_tokens 9", ["--exp.vectors.batch_tokens"], "only mode embed"),
     ],
 )
 def test_a_given_key_that_is_not_read_is_refused(
