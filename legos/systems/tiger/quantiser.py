@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +21,11 @@ from legos.blocks.kmeans import assign
 from legos.blocks.residual_codes import quantise, without_collisions
 from legos.data.sampling import row_order
 from legos.systems.tiger.settings import CodeSettings
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+}
 
 
 class Quantiser(nn.Module):
@@ -87,19 +93,29 @@ def semantic_ids(
 ) -> SemanticIds:
     """Codes of items and a last one that tells those with equal codes apart; equal in every call.
 
+    Codebooks follow from the vectors and the seed, not from the order of the items. The last code
+    counts items with equal codes in the order of the rows.
+
     Args:
         vectors: ``(N, E)`` float32.
-        seed: of centres, first weights and the order of the items.
+        seed: of centres, first weights and the order of the items in training.
     """
-    size = min(own.size, len(vectors))
+    size, learned = min(own.size, len(vectors)), vectors[_content_order(vectors)]
     if own.method == "kmeans":
         found = quantise(
-            vectors, levels=own.levels, size=size, seed=seed, iterations=own.iterations
+            learned, levels=own.levels, size=size, seed=seed, iterations=own.iterations
         )
         quantiser = Quantiser([], found.codebooks)
     else:
-        quantiser = _trained(vectors, own, size, seed, say)
+        quantiser = _trained(learned, own, size, seed, say)
     return SemanticIds(without_collisions(quantiser(vectors)), quantiser)
+
+
+def _content_order(vectors: Tensor) -> Tensor:
+    """``(N,)`` int64 rows of ``(N, E)`` sorted by their bytes: any order that rows decide."""
+    rows = np.ascontiguousarray(vectors.numpy())
+    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).reshape(-1)
+    return torch.from_numpy(whole.argsort(kind="stable"))
 
 
 def further_codes(known: Tensor, found: Tensor) -> Tensor:
@@ -162,7 +178,8 @@ def _trained(
         for codebook, begin in zip(model.codebooks, start.codebooks, strict=True):
             codebook[: len(begin)] = begin
             codebook[len(begin) :] = begin[0]
-    optimizer, loss = torch.optim.Adam(model.parameters(), lr=own.lr), torch.zeros(())
+    optimizer = _OPTIMIZERS[own.optimizer](model.parameters(), lr=own.lr)
+    loss = torch.zeros(())
     for number in range(own.epochs):
         order = row_order(len(vectors), seed=seed, pass_number=number)
         for rows in order.split(own.batch_size):

@@ -11,7 +11,6 @@ from legos.config.model_schema import SystemModel, register_system
 from legos.lm.settings import LanguageModelSource
 from legos.settings import (
     CONTENT,
-    MEASUREMENT,
     Count,
     Dropout,
     Natural,
@@ -26,6 +25,7 @@ _BY_RQ_VAE = OnlyWith("method", ("rq_vae",))
 class CodeSettings(Settings):
     """How vectors of texts become semantic codes."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"optimizer"})
     method: Literal["kmeans", "rq_vae"] = "kmeans"
     """`kmeans`: residual k-means of the vectors as they are; `rq_vae`: an autoencoder learns with
     the codebooks, which start from k-means (the paper)."""
@@ -45,8 +45,10 @@ class CodeSettings(Settings):
     """Passes over the items (20,000 in the paper)."""
     batch_size: Annotated[Count, _BY_RQ_VAE] = 1024
     """Items of a step (paper)."""
+    optimizer: Annotated[Literal["adam", "adagrad"], _BY_RQ_VAE] = "adam"
+    """Of the RQ-VAE; the paper: Adagrad."""
     lr: Annotated[Positive, _BY_RQ_VAE] = 0.001
-    """Of Adam (the paper: Adagrad with 0.4)."""
+    """Of that optimizer (0.4 in the paper)."""
 
 
 @register_system(
@@ -57,6 +59,7 @@ class CodeSettings(Settings):
 class TigerModel(SystemModel):
     """Generative retrieval: an encoder reads the codes of a history, a decoder writes the next."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"valid_users"})  # it used to decide no weights
     training: ClassVar[Mapping[str, Any]] = {"lr": 0.001, "batch_size": 256}
 
     system: Literal["tiger"] = "tiger"
@@ -89,7 +92,7 @@ class TigerModel(SystemModel):
     users: Count = 2000
     """Tokens that users share by a hash of their ids, first in what is read (paper); 1: the same
     for all."""
-    valid_users: Annotated[Natural, MEASUREMENT] = 0
+    valid_users: Natural = 0
     """Impressions of the valid split that choose the epoch, drawn by the seed; 0: all."""
 
     @property

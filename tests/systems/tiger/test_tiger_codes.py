@@ -87,15 +87,48 @@ def test_the_loss_of_an_rq_vae_by_hand() -> None:
     assert model.codebooks[0].grad.flatten().tolist() == [0.0, -2.0]  # 2 * (5 - 6)
 
 
+@pytest.mark.parametrize("method", ["kmeans", "rq_vae"])
+def test_codes_do_not_depend_on_the_order_of_the_items(method: str) -> None:
+    vectors = torch.cat([_vectors(), _vectors()[:4]])
+    order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(7))
+    own = CodeSettings.model_validate(
+        {"method": method, "size": 4, "levels": 2, "iterations": 3}
+        | ({"hidden": (8,), "width": 4, "epochs": 3} if method == "rq_vae" else {})
+    )
+    found, other = (semantic_ids(each, own, seed=3) for each in (vectors, vectors[order]))
+    books, others = found.quantiser.state_dict(), other.quantiser.state_dict()
+    assert all(torch.equal(books[name], others[name]) for name in books)
+    assert torch.equal(other.codes[:, :-1], found.codes[order, :-1])
+    # the last code tells items of equal codes apart by their rows: the same ones, handed out anew
+    assert sorted(other.codes.tolist()) == sorted(found.codes.tolist())
+
+
+def test_an_rq_vae_steps_by_the_optimizer_that_is_named() -> None:
+    own = {"method": "rq_vae", "size": 4, "levels": 1, "hidden": (), "width": 4, "epochs": 1}
+    vectors = _vectors()
+
+    def encoder(**more: object) -> Tensor:
+        settings = CodeSettings.model_validate({**own, "batch_size": 60, **more})
+        return semantic_ids(vectors, settings, seed=0).quantiser.state_dict()["weight_0"]
+
+    start = encoder(lr=1e-30)
+    for optimizer in ("adam", "adagrad"):  # the first step of both: lr times the gradient's sign
+        moved = encoder(optimizer=optimizer, lr=0.4) - start
+        torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.4))
+    twice = {name: encoder(optimizer=name, lr=0.4, epochs=2) for name in ("adam", "adagrad")}
+    assert not torch.allclose(twice["adam"], twice["adagrad"], atol=0.01)
+
+
 @pytest.mark.slow
-def test_training_an_rq_vae_lowers_its_loss() -> None:
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.01), ("adagrad", 0.4)])
+def test_training_an_rq_vae_lowers_its_loss(optimizer: str, lr: float) -> None:
     said: list[str] = []
     losses = []
     for epochs in (1, 60):
         own = CodeSettings.model_validate(
             {
                 "method": "rq_vae", "size": 4, "levels": 2, "hidden": (8,), "width": 4,
-                "epochs": epochs, "batch_size": 16, "lr": 0.01,
+                "epochs": epochs, "batch_size": 16, "optimizer": optimizer, "lr": lr,
             }
         )  # fmt: skip
         semantic_ids(_vectors(), own, seed=0, say=said.append)

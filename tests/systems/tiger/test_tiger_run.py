@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,12 @@ def test_it_trains_measures_and_measures_the_same_once_loaded(
 
 @pytest.mark.slow
 def test_it_learns_whose_taste_is_whose(tables: Path, tmp_path: Path) -> None:
-    train = {"epochs": 30, "metric": "GAUC"}
-    found = run(tiger(tables, tmp_path, train=train, evaluate={"metrics": ["GAUC"]}))
-    assert found["splits"]["test"]["rows"]["all"]["GAUC"] > 0.6  # by chance 0.5
+    found = []
+    for seed in (1, 2, 3):  # codes of so few words are good or bad by the draw of their centres
+        train = {"epochs": 30, "metric": "GAUC", "seed": seed}
+        results = run(tiger(tables, tmp_path, train=train, evaluate={"metrics": ["GAUC"]}))
+        found.append(results["splits"]["test"]["rows"]["all"]["GAUC"])
+    assert statistics.mean(found) > 0.6  # by chance 0.5
 
 
 @pytest.mark.slow
