@@ -6,8 +6,10 @@ python -m process.vocabulary --tables data/amazon-beauty --output models/beauty-
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -18,7 +20,7 @@ from legos.data.items import Interactions
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError
-from legos.files import atomic_folder, write_json
+from legos.files import atomic_folder, output_lock, write_json
 from legos.systems.recsysllm.catalogue import Catalogue
 from legos.systems.recsysllm.prompts import builtin_prompts
 from process import moments
@@ -53,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="a new folder",
+        help="a new folder, or the same again",
     )
     for name, default, what in (
         ("--size", 8192, "the most tokens"),
@@ -131,25 +133,39 @@ def shape_of(args: argparse.Namespace, tokens: int) -> dict[str, object]:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Learn the vocabulary and write the folder.
+    """Learn the vocabulary and write the folder, unless exactly this one is there.
 
     Raises:
         LegosError: of the arguments or the tables.
     """
-    if args.output.exists():
-        raise DataError(f"--output {args.output}: is there already; expected a new folder")
+    other = DataError(
+        f"--output {args.output}: is there already, and is no vocabulary of these tables and "
+        "options; expected a new folder"
+    )
+    if args.output.exists() and not (args.output / "tokenizer.json").is_file():
+        raise other
     tables = Tables.load(args.tables)
     tokenizer = learn(texts_of(tables, max_words=args.max_name_words), size=args.size)
     tokens = tokenizer.get_vocab_size()
     shape = shape_of(args, tokens)
-    with atomic_folder(args.output) as folder:
-        tokenizer.save(str(folder / "tokenizer.json"))
-        write_json(folder / "config.json", shape)
-        write_json(folder / "tokenizer_config.json", _FAST)
+    with output_lock(args.output), TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        tokenizer.save(str(made / "tokenizer.json"))
+        write_json(made / "config.json", shape)
+        write_json(made / "tokenizer_config.json", _FAST)
+        if not args.output.exists():
+            with atomic_folder(args.output) as folder:
+                shutil.copytree(made, folder, dirs_exist_ok=True)
+        elif _files(args.output) != _files(made):
+            raise other
     print(
         f"{args.output}: {tokens:,} tokens; a decoder of {args.layers} layers of {args.width} "
         "numbers, without weights"
     )
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 if __name__ == "__main__":

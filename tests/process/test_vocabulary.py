@@ -24,6 +24,10 @@ def _made(tables: Tables, folder: Path, *more: str) -> LanguageModel:
     return LanguageModel(LanguageModelSource.model_validate(str(folder)))
 
 
+def _written(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
 def test_words_and_users_are_few_tokens_and_every_text_can_be_read(
     reviewed: Tables, tmp_path: Path
 ) -> None:
@@ -58,6 +62,19 @@ def test_the_same_tables_give_the_same_bytes(reviewed: Tables, tmp_path: Path) -
     assert files == ["config.json", "tokenizer.json", "tokenizer_config.json"]
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_command_killed_at_its_very_end_can_be_given_again(
+    reviewed: Tables, tmp_path: Path
+) -> None:
+    _made(reviewed, tmp_path / "words")
+    (tmp_path / ".words.lock").touch()  # as a kill leaves it
+    made = _written(tmp_path / "words")
+    _made(reviewed, tmp_path / "words")
+    assert _written(tmp_path / "words") == made
+    assert [path.name for path in tmp_path.iterdir()] == ["words"]
+    with pytest.raises(ValueError, match="is there already"):
+        _made(reviewed, tmp_path / "words", "--size", "300")
 
 
 @pytest.mark.parametrize(
