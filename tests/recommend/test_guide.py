@@ -1,4 +1,4 @@
-"""What docs/recommend-and-serve.md and docs/cllm4rec.md show runs as it stands, on small runs."""
+"""The Python of quickstart, recommend-and-serve and cllm4rec runs as printed, on small runs."""
 
 from __future__ import annotations
 
@@ -73,6 +73,13 @@ def test_the_lines_of_the_readme_run(
     (code,) = python_blocks(README)
     exec(on(opened, code), {})  # noqa: S102 - our own README
     assert capsys.readouterr().out.count("item_id") == 4
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs(opened: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = python_blocks((DOCS / "quickstart.md").read_text(encoding="utf-8"))
+    exec(on(opened, code), {})  # noqa: S102 - our own guide
+    assert capsys.readouterr().out.count("score") == 4
 
 
 @pytest.mark.slow
