@@ -24,6 +24,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)  # after hypothesis has loaded the profile of the command line
+def pytest_configure(config: pytest.Config) -> None:
+    """Under ``--quick`` draw ten examples, where a test of hypothesis names no number."""
+    if config.getoption("quick"):
+        from hypothesis import settings
+
+        settings.register_profile("quick", settings(), max_examples=10)
+        settings.load_profile("quick")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that fork; under ``--quick`` leave one case of each quick test.
 

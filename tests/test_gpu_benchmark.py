@@ -209,6 +209,7 @@ def test_once_is_dire_with_more_to_read_and_both_are_the_cpus_in_16_bits(setting
     assert not any("fuse" in name for name in dire.gradients)
 
 
+@pytest.mark.slow
 def test_another_training_is_told_apart(setting: Setting) -> None:
     made = dict(cases(setting))
     rows: list[Row] = []

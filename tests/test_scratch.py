@@ -20,6 +20,7 @@ from process.spilled_texts import SpilledTexts, TextBlock
 TEXTS = st.lists(st.tuples(st.text(max_size=9), st.text(max_size=3)), max_size=20)
 
 
+@pytest.mark.slow
 @given(TEXTS, st.data())
 def test_texts_come_back_in_any_order(rows: list[tuple[str, str]], data: st.DataObject) -> None:
     texts, cut = SpilledTexts(("a", "b")), data.draw(st.integers(0, len(rows)))
@@ -72,6 +73,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
+@pytest.mark.slow
 def test_a_walk_over_192_mib_takes_a_window_of_memory() -> None:
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 128 * 1024, "KiB, of which numpy takes some 40,000"

@@ -38,6 +38,7 @@ def tokens(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return drawn[:, :WIDTH].clone().requires_grad_(), drawn[:, WIDTH:].clone().requires_grad_()
 
 
+@pytest.mark.slow
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(any))
 def test_values_and_gradients_are_those_of_each_sequence_alone(lengths: list[int]) -> None:
     query, key_value = tokens(sum(lengths))

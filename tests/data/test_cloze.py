@@ -38,6 +38,7 @@ def everything(rows: ClozeRows) -> Tensor:
     return torch.arange(rows.units)
 
 
+@pytest.mark.slow
 @quick
 @given(
     st.lists(st.integers(0, 23), min_size=1, max_size=6),

@@ -74,6 +74,7 @@ def expected_clicks(tables: Path) -> tuple[list[set[int]], list[set[int]]]:
     return clicks, histories
 
 
+@pytest.mark.slow
 def test_popularity_equals_a_loop_over_impressions(
     trained: tuple[Path, Path, dict[str, Any]], tables: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_what_does_not_go_together_is_refused(
         tiny_config(tmp_path, tmp_path, model=model, **exp)
 
 
+@pytest.mark.slow
 def test_check_says_what_is_slow(tables: Path, tmp_path: Path) -> None:
     def printed(model: dict[str, Any], **exp: Any) -> str:
         config: RunConfig = tiny_config(tables, tmp_path, model=model, **exp)

@@ -175,6 +175,7 @@ def test_training_the_kept_layers_leaves_the_original_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in original.state_dict().items())
 
 
+@pytest.mark.slow
 def test_with_lora_only_adapters_and_head_are_trained() -> None:
     brick = encoder("bert", layer=2, lora_rank=2)
     names = {name for name, parameter in brick.named_parameters() if parameter.requires_grad}

@@ -279,6 +279,7 @@ def test_the_commands_take_other_weights(trained: Path, capsys: pytest.CaptureFi
     assert "no aspect 'categry'; did you mean 'category'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_measured_with_other_weights(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

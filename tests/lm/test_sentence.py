@@ -107,6 +107,7 @@ def test_heads_in_a_row(heads: tuple[tuple[str, dict[str, Any]], ...], tmp_path:
     agrees(ship(tmp_path, heads=heads))
 
 
+@pytest.mark.slow
 def test_prompts_of_tasks(tmp_path: Path) -> None:
     whole = {"prompts": PROMPTS, "default_prompt_name": "passage"}
     model = library(ship(tmp_path, whole=whole))
@@ -125,6 +126,7 @@ def test_prompts_of_tasks(tmp_path: Path) -> None:
         as_shipped(tmp_path, prompt_name="pasage")
 
 
+@pytest.mark.slow
 def test_length_and_lower_case(tmp_path: Path) -> None:
     folder = ship(tmp_path, backbone={"max_seq_length": 6, "do_lower_case": True})
     found = agrees(folder)

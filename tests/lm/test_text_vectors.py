@@ -15,6 +15,7 @@ from legos.lm.text_vectors import TextEncoder, text_vectors
 TEXTS = ["The Fisherman", "", "A tale set in Victorian London, delving into lives.", "Heaven"]
 
 
+@pytest.mark.slow
 def test_vectors_equal_the_models_own_forward_without_padding() -> None:
     transformers = pytest.importorskip("transformers")
     folder = str(model_folder("minilm"))
@@ -58,6 +59,7 @@ def test_cache_is_read_again_and_missed_when_anything_changes(
     assert len(calls) == 5  # the damaged one again, the others from the cache
 
 
+@pytest.mark.slow
 def test_normalised_vectors_have_length_one_whatever_the_batches() -> None:
     folder = model_folder("minilm")
     plain = text_vectors(TEXTS, folder, Encoding(max_length=128))

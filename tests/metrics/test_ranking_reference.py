@@ -57,6 +57,7 @@ def test_metrics_equal_sklearn_in_every_group(tied: bool) -> None:
     assert found.values["LogLoss"] == pytest.approx(log_loss(labels, chance))
 
 
+@pytest.mark.slow
 def test_metrics_equal_torchmetrics_without_ties() -> None:
     from torchmetrics.functional.retrieval import (
         retrieval_hit_rate,
@@ -102,6 +103,7 @@ def small_groups(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(scores, dtype=np.float64), np.array(labels, dtype=np.int8), offsets
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(small_groups())
 def test_a_monotone_transform_changes_no_ranking_metric(
@@ -147,6 +149,7 @@ def test_permuted_groups_permute_the_values(
         np.testing.assert_allclose(after.per_group[name][place], before.per_group[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(small_groups())
 def test_every_ranking_metric_lies_between_0_and_1(

@@ -155,6 +155,7 @@ def test_items_without_words_are_left_out(tables: Path, tmp_path: Path) -> None:
         run_embed(EmbedJob(asked.exp, data, ()))
 
 
+@pytest.mark.slow
 def test_vectors_that_are_not_finite_name_their_items(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

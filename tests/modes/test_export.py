@@ -78,6 +78,7 @@ def trained_parts() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "layer", "rank"), trained_parts())
 def test_the_exported_model_equals_cached_states_and_trained_layers(
     family: str, layer: int, rank: int, tmp_path: Path

@@ -139,6 +139,7 @@ def test_without_trials_rows_keep_their_settings(world: Path, tmp_path: Path) ->
     assert rows["searched"] == rows["plain"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranges", "said"),
     [

@@ -50,6 +50,7 @@ def searched(path: Path, *, count: int, again: bool, best: float) -> list[Trial]
     return study.trials()
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_draws_and_prunes_as_one_that_was_not(tmp_path: Path) -> None:
     whole = searched(tmp_path / "a?b%20#.db", count=12, again=False, best=0.01)
     assert [each.number for each in whole] == list(range(1, 13))
@@ -202,6 +203,7 @@ def stub(outcome: Callable[[float], list[float]]) -> Callable[..., dict[str, Any
     return run_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Diverged("loss is not finite"), OutOfMemory("out of memory")])
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(
     fault: Exception, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +220,7 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(
     assert {each["error"] for each in failed} == {str(fault)}
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_the_search_and_its_trial_is_run_again(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +240,7 @@ def test_a_mistake_ends_the_search_and_its_trial_is_run_again(
     assert drawn[2] == drawn[3]
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_and_another_seed_is_another_search(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

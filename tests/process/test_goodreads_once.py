@@ -87,6 +87,7 @@ def positives(rows: Impressions) -> np.ndarray:
     return rows.candidate_values[rows.labels == 1]
 
 
+@pytest.mark.slow
 def test_real_benchmark_has_its_published_size(real: RawData) -> None:
     real.check()
     assert (len(real.users), len(real.items)) == (18_863, 16_833)

@@ -105,6 +105,7 @@ def test_negatives_are_counted_distinct_and_unread(release: tuple[Path, list[lis
             assert not set(candidates[label == 0]) & set(known)
 
 
+@pytest.mark.slow
 def test_held_out_books_are_negatives_in_train_as_often_as_others_of_their_weight() -> None:
     rows = [[book, 20 + book, 40 + book] for book in range(10)] * 2  # 40 + n: nobody reads in train
     rows = [[u % 10, 10 + u % 10, *row[1:]] for u, row in enumerate(rows)]

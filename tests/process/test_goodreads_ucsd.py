@@ -163,6 +163,7 @@ def test_held_out_books_are_negatives_in_train_as_often_as_unread_ones(
     assert abs(found - expected) < 4 * expected**0.5
 
 
+@pytest.mark.slow
 def test_neutral_and_unrated_books_are_dropped_and_counted(dump: tuple[Path, Path]) -> None:
     oddities = read(dump).oddities
     assert oddities["interactions of 3 stars, dropped"] == 3 * NUM_USERS
@@ -189,6 +190,7 @@ def test_a_tenth_of_the_users_is_cold_and_most_have_nine_books(tmp_path: Path) -
     assert shares[9] == pytest.approx(0.6, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything_drawn(dump: tuple[Path, Path]) -> None:
     first, again, other = read(dump, seed=1), read(dump, seed=1), read(dump, seed=2)
     for name, rows in first.splits.items():
@@ -198,6 +200,7 @@ def test_the_seed_decides_everything_drawn(dump: tuple[Path, Path]) -> None:
     assert by_user(first, "test") != by_user(other, "test")
 
 
+@pytest.mark.slow
 def test_rare_and_too_popular_books_and_short_users_are_left_out(tmp_path: Path) -> None:
     rows = dump_rows()
     everyone = sorted({row["user_id"] for row in rows})
@@ -217,6 +220,7 @@ def test_rare_and_too_popular_books_and_short_users_are_left_out(tmp_path: Path)
     assert min(readers.values()) >= 5
 
 
+@pytest.mark.slow
 def test_a_chosen_number_of_users_is_drawn_by_seed(dump: tuple[Path, Path]) -> None:
     kept = [set(read(dump, seed=seed, users=40).users) for seed in (1, 1, 2)]
     assert [len(users) for users in kept] == [40, 40, 40]

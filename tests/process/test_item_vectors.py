@@ -68,6 +68,7 @@ def test_texts_are_joined_in_the_order_asked(tables: Tables) -> None:
     assert item_texts(tables, ["title"])[:3] == ["", "", "title 2"]
 
 
+@pytest.mark.slow
 def test_vectors_are_written_with_the_ids_of_items_that_have_text(
     tables: Tables,
     tmp_path: Path,
@@ -91,6 +92,7 @@ def test_vectors_are_written_with_the_ids_of_items_that_have_text(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "tiny", "v.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_library_encodes_the_same(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return pages
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_writes_the_same_bits(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: list[int]
 ) -> None:

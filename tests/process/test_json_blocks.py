@@ -100,6 +100,7 @@ def agree(content: bytes, block: int, processes: int, python_too: bool) -> None:
         assert outcome(by_blocks, path, python_too) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(LINES, max_size=30), st.integers(1, 200), st.booleans(), st.booleans())
 def test_blocks_of_any_size_give_what_lines_give(
@@ -108,6 +109,7 @@ def test_blocks_of_any_size_give_what_lines_give(
     agree(b"\n".join(lines) + b"\n" * ended, block, 1, python_too)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(LINES, min_size=4, max_size=30), st.integers(1, 100), st.booleans())
 def test_two_processes_give_what_one_gives(
@@ -119,6 +121,7 @@ def test_two_processes_give_what_one_gives(
 DIGITS = st.sampled_from(["1", "0123456789", "1" * 17, "1" * 20, ":", "x", "\n"])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(DIGITS, max_size=30))
 def test_numbers_that_a_parser_may_round_are_found_wherever_they_are(parts: list[str]) -> None:
@@ -200,6 +203,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_killed_reader(tmp_path: Path) -> None:
     path = tmp_path / "lines.json"
     path.write_bytes(b'{"a": 1}\n' * 50_000)

@@ -35,6 +35,7 @@ def test_the_help_teaches_layout_and_examples(help_of: Callable[[str], str]) -> 
         assert expected in shown
 
 
+@pytest.mark.slow
 def test_raw_folders_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mind(tmp_path / "raw")
     code = run(

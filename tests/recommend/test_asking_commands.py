@@ -51,6 +51,7 @@ def test_recommend_prints_lists(
     assert all(item in table for item in listed)
 
 
+@pytest.mark.slow
 def test_recommend_writes_lists_of_a_file_of_users(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +215,7 @@ def test_help_shows_an_example_and_needs_no_torch(name: str) -> None:
     assert f"legos {name} runs/" in found.stdout
 
 
+@pytest.mark.slow
 def test_the_worker_writes_lists_into_the_run_folder(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -230,6 +230,7 @@ def test_calibration_is_shown_for_losses_alone_that_mean_it(
     assert page.tags.count("svg") == with_it.tags.count("svg") - 1
 
 
+@pytest.mark.slow
 def test_examples_cut_off_by_hand_are_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     (folder / "recommendations.json").write_text('{"split": "test"}')
@@ -317,6 +318,7 @@ def test_names_cannot_inject_markup(tmp_path: Path) -> None:
     assert page.text.count(EVIL) > 5  # title, heading, tables, a figure's legend, configuration
 
 
+@pytest.mark.slow
 def test_baseline_and_metric_names_cannot_inject_markup(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     results = json.loads((folder / "results.json").read_text())
@@ -376,6 +378,7 @@ def test_a_record_cut_off_by_a_kill_is_left_out(written: Path, tmp_path: Path) -
     assert write_report(folder).read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     lines = (folder / "metrics.jsonl").read_text().splitlines()

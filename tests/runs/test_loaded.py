@@ -187,6 +187,7 @@ def test_the_newest_run_of_a_folder_and_the_digits_of_an_id_will_do(
     assert f"the newest:\n  runs/tiny/naml/{run.name}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_token_table_that_changed_is_another_run(world: Path, tmp_path: Path) -> None:
     """Other numbers in the file at the same path are not the finished run of the old ones."""
     glove = Path(shutil.copy(world / "glove.txt", tmp_path / "glove.txt"))

@@ -66,6 +66,7 @@ def test_a_step_that_overflows_is_skipped(
     assert all(torch.equal(found[name], each) for name, each in expected.items())
 
 
+@pytest.mark.slow
 def test_adapters_that_two_optimizers_share_are_clipped_by_their_own_norm(
     accelerator: Accelerator, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def assert_same_weights(
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["softmax", "bce", "bpr"])
 def test_accumulated_batches_equal_the_big_batch(tables: Path, loss: str) -> None:
     settings = {"dropout": 0.0, "double": True, "loss": loss, "epochs": 1}
@@ -84,6 +85,7 @@ def test_the_same_seed_gives_the_same_bits(tables: Path, tmp_path: Path) -> None
     assert metric_lines(tmp_path / "0") == metric_lines(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(tables: Path, tmp_path: Path) -> None:
     weights = []
     for seed in (1, 2):
@@ -105,6 +107,7 @@ def test_a_third_of_an_epoch_goes_on_where_it_stopped(tables: Path, tmp_path: Pa
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_training(tables: Path, tmp_path: Path) -> None:
     training = tiny_training(tables, epochs=50, patience=2, lr=0.0)
     train_tiny(training, tmp_path)

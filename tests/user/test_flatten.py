@@ -210,6 +210,7 @@ def test_shared_tables_are_stored_once_and_stay_shared(frozen: bool, tmp_path: P
     assert not all(torch.equal(value, stored.model[name]) for name, value in after.items())
 
 
+@pytest.mark.slow
 def test_tokens_learn_through_both_encoders() -> None:
     model = shared(frozen=False).eval()
     batch, items = random_batch(random_store())

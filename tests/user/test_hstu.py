@@ -78,6 +78,7 @@ def test_a_state_is_the_user_of_the_history_up_to_there() -> None:
         torch.testing.assert_close(encoder(shown.history, mask)[0], states[length - 1])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=20).filter(any))
 def test_packed_sequences_are_summed_as_each_alone(lengths: list[int]) -> None:

@@ -111,6 +111,7 @@ def test_the_cache_is_made_once_after_saying_so(
     assert "caching" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mode_cache_writes_several_layers_in_one_pass_and_training_reads_them(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_flipped_byte_is_refused(tables: Path, tmp_path: Path) -> None:
         run(config.model_copy(update={"exp": exp}))
 
 
+@pytest.mark.slow
 def test_states_that_are_not_finite_name_the_item(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +316,7 @@ def test_a_cache_is_verified_when_it_is_made_and_once_for_other_libraries(
     assert seen == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_not_of_the_model_is_refused_before_training(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +328,7 @@ def test_a_cache_that_is_not_of_the_model_is_refused_before_training(
     assert not list(tmp_path.glob("cache/*/*/layer_2/manifest.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "item", "message"),
     [

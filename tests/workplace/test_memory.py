@@ -98,6 +98,7 @@ def _words(folder: Path, *words: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "keys"),
     [

@@ -27,6 +27,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_tables(tmp_path_factory.mktemp("data") / "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codes", [0, 4])
 def test_a_model_on_ids_learns_without_fields(tables: Path, tmp_path: Path, codes: int) -> None:
     interests = {"name": "poly_attention", "num_codes": codes, "disagreement_weight": 0.0}

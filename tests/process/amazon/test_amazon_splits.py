@@ -57,6 +57,7 @@ def slow_core(pairs: list[tuple[int, int]], user_core: int, item_core: int) -> s
         left.discard(poor[0])
 
 
+@pytest.mark.slow
 @given(PAIRS, st.integers(1, 4), st.integers(1, 4))
 def test_the_core_is_that_of_dropping_one_at_a_time(
     pairs: list[tuple[int, int]], user_core: int, item_core: int
@@ -120,6 +121,7 @@ def test_the_random_split_is_uniform_and_decided_by_its_seed() -> None:
     assert (codes != random_80_10_10(found, seed=2)).any()
 
 
+@pytest.mark.slow
 @given(PAIRS, st.sampled_from(["leave-last-out", "random"]))
 def test_splits_are_disjoint_whole_and_none_of_them_is_empty_for_a_user_of_three(
     pairs: list[tuple[int, int]], rule: str
@@ -138,6 +140,7 @@ def test_splits_are_disjoint_whole_and_none_of_them_is_empty_for_a_user_of_three
             assert set(own) == {TRAIN, VALID, TEST}
 
 
+@pytest.mark.slow
 @given(PAIRS)
 def test_nothing_in_train_is_later_than_anything_held_out(pairs: list[tuple[int, int]]) -> None:
     found = of_pairs(pairs)

@@ -144,6 +144,7 @@ def test_without_ratings_and_reviews_there_is_no_such_table(tmp_path: Path) -> N
         Reviews.from_tables(tables)
 
 
+@pytest.mark.slow
 def test_raw_releases_and_prepared_sets_give_the_same_tables(tmp_path: Path) -> None:
     nameless = {"reviewerName": "Amazon Customer"}
     rows = (review_2014(*row, **nameless) for row in TINY)
@@ -163,6 +164,7 @@ def test_raw_releases_and_prepared_sets_give_the_same_tables(tmp_path: Path) -> 
     assert ours.fingerprint == given.fingerprint
 
 
+@pytest.mark.slow
 def test_a_user_is_called_what_they_signed_with_last(tmp_path: Path) -> None:
     signed = ["Ann B.", "<3 Ann", "", "kindle customer"]
     rows = [

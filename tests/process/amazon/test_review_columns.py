@@ -71,6 +71,7 @@ def told(content: bytes, known: ReviewFormat | None) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.name)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())

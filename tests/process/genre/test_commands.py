@@ -42,6 +42,7 @@ def number(text: str, label: str) -> int:
     return int(found[1].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_from_plan_to_profiles(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_command(place, "plan", "--model", "gpt-4o", "--show")
     planned = capsys.readouterr().out
@@ -90,6 +91,7 @@ def test_bad_answers_are_counted_by_reason(place: Path, capsys: pytest.CaptureFi
         run_command(place, "export", "--output", str(place / "x.jsonl"))
 
 
+@pytest.mark.slow
 def test_leaks_of_two_models_are_two_rows_and_one_is_chosen(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +157,7 @@ def test_imported_logs_are_exported_and_checked(
         run_command(place, "leaks", "--model", "gpt-4", scheme="book_generator")
 
 
+@pytest.mark.slow
 def test_single_answers_are_asked_again_or_dropped(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

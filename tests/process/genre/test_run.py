@@ -112,6 +112,7 @@ def test_every_request_is_answered_once_among_all_faults() -> None:
     assert "0 failed" in facts(summary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_a_bad_answer_is_told_what_is_wrong_then_quarantined(fault: Told) -> None:
     store = MemoryStore()
@@ -150,6 +151,7 @@ def test_what_asking_again_cannot_change_is_paid_for_once(fault: Told, reason: s
     assert (len(asked), summary.refused, exit_code(summary)) == (0, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_it_ended() -> None:
     def some_fail(asked: Asked) -> Told:
         return Told(status=413, error="no") if asked.text == "item 1" else Told()

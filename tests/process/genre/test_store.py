@@ -63,6 +63,7 @@ def test_an_answer_is_never_there_twice(tmp_path: Path) -> None:
         Store.read(tmp_path, "s").add([answer("d")])
 
 
+@pytest.mark.slow
 def test_wherever_the_last_line_is_torn_only_that_answer_is_lost(tmp_path: Path) -> None:
     whole = "".join(json.dumps(answer(n), ensure_ascii=False) + "\n" for n in "ab").encode()
     second = whole.index(b"\n") + 1

@@ -92,6 +92,7 @@ def sizes(tables: ColumnReader) -> dict[str, int]:
     return {name: split["impressions"] for name, split in splits.items()}
 
 
+@pytest.mark.slow
 def test_a_bundle_becomes_impressions_as_they_were_shown(tmp_path: Path) -> None:
     folder = write(tmp_path / "raw")
     add_test(folder)

@@ -70,6 +70,7 @@ def test_users_have_what_the_layout_says_of_them(tables: dict[str, ColumnReader]
     assert "user_fields" not in tables["csv"].manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [folder_csv, folder_10m])
 def test_tags_are_those_that_most_users_gave(
     write: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -107,6 +108,7 @@ def test_titles_are_put_in_the_order_of_words(raw: str, expected: tuple[str, str
     assert title_and_year(raw) == expected
 
 
+@pytest.mark.slow
 def test_min_rating_keeps_that_rating_and_rating_above_does_not(tmp_path: Path) -> None:
     folder = folder_1m(tmp_path / "raw")
     kept = {(str(user), str(movie)) for user, movie, stars, _ in ratings() if stars >= 3}

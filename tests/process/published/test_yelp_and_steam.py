@@ -75,6 +75,7 @@ def write_steam(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_yelps_last_review_is_the_test_and_tips_are_events_if_asked(tmp_path: Path) -> None:
     folder = write_yelp(tmp_path / "raw")
     tables = build(folder, tmp_path / "tables")
@@ -91,6 +92,7 @@ def test_yelps_last_review_is_the_test_and_tips_are_events_if_asked(tmp_path: Pa
     assert liked.manifest["oddities"]["interactions rated below 2, dropped"] == 10
 
 
+@pytest.mark.slow
 def test_steams_dicts_are_read_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_steam(tmp_path / "raw")
     told = refused(folder, tmp_path / "o", capsys)
@@ -116,6 +118,7 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), PLAIN, max_size=4))
 def test_a_quick_answer_is_that_of_python(values: dict[str, object]) -> None:
     line = repr(values).encode("utf-8", "surrogatepass")

@@ -128,6 +128,7 @@ def test_mixed_times_are_refused_with_their_line_or_counted(tmp_path: Path) -> N
     assert sum(n for what, n in odd.items() if what.startswith("lines left out")) == 2
 
 
+@pytest.mark.slow
 def test_events_without_times_have_an_order_that_lines_do_not_decide(
     shop_tables: ColumnReader, tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_numbers_in_one_file_and_texts_in_the_other_join(tmp_path: Path) -> None
     assert "unknown items" not in tables.manifest["oddities"]
 
 
+@pytest.mark.slow
 def test_unknown_items_are_counted_told_and_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +202,7 @@ def test_an_id_that_a_spreadsheet_spoiled_is_refused(tmp_path: Path) -> None:
 # kinds of events
 
 
+@pytest.mark.slow
 def test_only_positive_kinds_are_clicks(tmp_path: Path) -> None:
     bought = EVENTS[EVENTS["event"] == "purchase"]
     one = build(
@@ -217,6 +220,7 @@ def test_only_positive_kinds_are_clicks(tmp_path: Path) -> None:
         build(ITEMS, EVENTS.drop(columns="event"), tmp_path, positive=["purchase"])
 
 
+@pytest.mark.slow
 def test_the_one_column_of_dates_says_when(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +236,7 @@ def test_the_one_column_of_dates_says_when(
     build(ITEMS, loans, tmp_path / "one", time="returned")
 
 
+@pytest.mark.slow
 def test_a_weight_is_so_many_train_impressions(tmp_path: Path) -> None:
     weights = {"view": 1, "cart": 2, "purchase": 3}
     once = build(ITEMS, EVENTS, tmp_path / "once", duplicates="keep")
@@ -249,6 +254,7 @@ def test_a_weight_is_so_many_train_impressions(tmp_path: Path) -> None:
         build(ITEMS, EVENTS, tmp_path, event_weight={"view": "lots"})
 
 
+@pytest.mark.slow
 def test_of_repeated_events_the_heaviest_stays(tmp_path: Path) -> None:
     rows = [("u", f"i{k}", "view", SECOND + k) for k in range(5)]
     rows += [("u", "i0", "purchase", SECOND + 100), ("u", "i0", "view", SECOND + 200)]
@@ -267,6 +273,7 @@ def test_of_repeated_events_the_heaviest_stays(tmp_path: Path) -> None:
     assert order["first", "weighed"] == order["last", "weighed"] == ["i1", "i2", "i3", "i4", "i0"]
 
 
+@pytest.mark.slow
 def test_ratings_are_a_threshold_and_a_table(tmp_path: Path) -> None:
     stars = np.random.default_rng(0).integers(1, 6, len(EVENTS))
     events = EVENTS.assign(rating=[f"{s},0" for s in stars])
@@ -328,6 +335,7 @@ def test_lists_are_impressions_as_they_are(tmp_path: Path) -> None:
     assert set(names) == {f"r{user}-5" for user in range(20)}
 
 
+@pytest.mark.slow
 def test_a_list_in_one_cell_is_the_same(tmp_path: Path) -> None:
     log = shown_log()
     rows = build(ITEMS, as_rows(log), tmp_path / "rows")

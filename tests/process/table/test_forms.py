@@ -76,6 +76,7 @@ def fingerprint(shop_tables: ColumnReader) -> str:
     return str(shop_tables.manifest["fingerprint"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     [
@@ -96,6 +97,7 @@ def test_several_files_are_read_as_one(fingerprint: str, tmp_path: Path) -> None
     assert build(items, events, tmp_path).manifest["fingerprint"] == fingerprint
 
 
+@pytest.mark.slow
 def test_german_excel_is_read_as_its_writer_meant_it(tmp_path: Path) -> None:
     shop = small_shop("de")
     items = shop.items.rename(

@@ -47,6 +47,7 @@ def test_small_numbers_are_years_days_of_a_spreadsheet_or_an_order(
     assert (np.diff(ticks) > 0).all()
 
 
+@pytest.mark.slow
 def test_days_of_a_spreadsheet_are_the_moments_that_they_stand_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +81,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ODD_FRAMES)
 def test_frames_of_any_type_and_index_are_the_same(
     form: str, usual: list[Any], tmp_path: Path
@@ -87,6 +89,7 @@ def test_frames_of_any_type_and_index_are_the_same(
     assert clicks(build(ITEMS, ODD_FRAMES[form], tmp_path), "test") in usual
 
 
+@pytest.mark.slow
 def test_columns_of_row_numbers_and_bytes_are_no_fields(tmp_path: Path) -> None:
     items = ITEMS.assign(image=b"\xff\xd8", **{"Unnamed: 0": range(len(ITEMS))})
     assert fields(build(items, EVENTS, tmp_path)) == fields(build(ITEMS, EVENTS, tmp_path / "2"))
@@ -133,6 +136,7 @@ def test_what_cannot_be_right_is_one_message(
     assert not (tmp_path / "tables").exists()
 
 
+@pytest.mark.slow
 def test_what_users_wrote_becomes_reviews(tmp_path: Path) -> None:
     said = EVENTS.assign(
         comment=[f"<b>fine</b> thing {n}" for n in COUNTED], stars=COUNTED % 5 + 1, short="ok"
@@ -161,6 +165,7 @@ def test_a_folder_of_any_name_is_in_the_yaml_and_the_command(
     assert command[command.index("--data") + 1] == str(folder / "tables")
 
 
+@pytest.mark.slow
 def test_a_data_yaml_that_is_gone_is_written_again(tmp_path: Path) -> None:
     yaml = build(ITEMS, EVENTS, tmp_path).folder / "data.yaml"
     text = yaml.read_text()

@@ -39,6 +39,7 @@ def test_the_whole_catalogue_stays_and_what_nobody_clicked_is_never_drawn(
     assert set(clicked.vocabulary("item_id")) == set(ITEMS["sku"]) - set(SHOP.unclicked)
 
 
+@pytest.mark.slow
 def test_lines_in_another_order_change_nothing_but_sources(tmp_path: Path) -> None:
     again = pd.concat([ITEMS, ITEMS[:9].assign(description=None)])
     tied = EVENTS.assign(ts=EVENTS["ts"] // 10**8 * 10**8)
@@ -69,6 +70,7 @@ def test_other_ids_change_no_text_and_no_size(shop_tables: ColumnReader, tmp_pat
     assert found == sorted((u, h, c) for u, h, c, _ in clicks(shop_tables, "test"))
 
 
+@pytest.mark.slow
 def test_splits_part_as_they_say(shop_tables: ColumnReader, tmp_path: Path) -> None:
     newest = KNOWN.drop_duplicates(["customer_id", "sku"]).groupby("customer_id").tail(1)
     assert {(u, c) for u, _, c, _ in clicks(shop_tables, "test")} == set(
@@ -81,6 +83,7 @@ def test_splits_part_as_they_say(shop_tables: ColumnReader, tmp_path: Path) -> N
     assert sizes(drawn) == {"train": 40, "valid": 40, "test": 40}
 
 
+@pytest.mark.slow
 def test_a_column_may_be_the_split(tmp_path: Path) -> None:
     place = np.arange(len(EVENTS))
     names = np.select([place < 600, place < 700], ["Train", "dev"], "test")
@@ -149,6 +152,7 @@ def test_options_that_do_not_fit_are_one_message(
     assert not (tmp_path / "tables").exists()
 
 
+@pytest.mark.slow
 def test_kinds_are_told_by_values_and_by_the_user(tmp_path: Path) -> None:
     number = np.arange(len(ITEMS))
     items = ITEMS.assign(
@@ -209,6 +213,7 @@ def test_new_items_may_be_called_as_in_the_file_of_items(tmp_path: Path) -> None
         assert new.texts["title"] == ITEMS["title"][:2].tolist()
 
 
+@pytest.mark.slow
 def test_the_screen_is_short_and_a_file_has_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,6 +232,7 @@ def test_the_screen_is_short_and_a_file_has_the_rest(
     assert report in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tables_that_are_there_are_not_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +292,7 @@ def test_the_printed_command_trains_and_measures_to_the_end(
     assert results.parts[-3] == expected
 
 
+@pytest.mark.slow
 def test_the_tokenizer_follows_the_language(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

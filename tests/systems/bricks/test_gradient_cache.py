@@ -136,6 +136,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_tables(tmp_path_factory.mktemp("tiny") / "tables")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("brick", "double"), in_both_dtypes())
 def test_pages_give_the_gradients_of_one_graph(brick: BrickConfig, double: bool) -> None:
     losses, expected = gradients(brick_training(brick, double=double))
@@ -150,6 +151,7 @@ def test_pages_give_the_gradients_of_one_graph(brick: BrickConfig, double: bool)
     assert_same_gradients(gradients(whole)[1], expected, 0.0)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_part_of_the_loss() -> None:
     miner = brick_training(user_encoders.config("poly_attention")(), page_size=3)
     assert isinstance(miner.bare_model.user_encoder, Penalised)
@@ -158,6 +160,7 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     assert not torch.allclose(gradients(miner)[0], losses)
 
 
+@pytest.mark.slow
 def test_dropout_of_every_page_is_replayed_exactly() -> None:
     found = brick_training(FastformerConfig(dropout=0.3), double=True, page_size=7, dropout=True)
     torch.manual_seed(5)
@@ -213,6 +216,7 @@ class Spy:
         return vectors
 
 
+@pytest.mark.slow
 def test_no_graph_holds_more_items_than_a_page(tables: Path) -> None:
     for acc_batch in (1, 2):
         paged = tiny_training(tables, item_page_size=5, acc_batch=acc_batch)
@@ -237,6 +241,7 @@ def test_items_without_anything_trained_are_encoded_once() -> None:
     assert all(found[name] is not None for name in found if name.startswith("user_encoder."))
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_its_dtype_and_every_gradient() -> None:
     training = brick_training(CNNConfig(attention_size=8))
     model, store, items = training.bare_model, training.store, batch_of(training).items

@@ -82,6 +82,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["frozen", "lora", "full"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_in_16_bits_follow_those_in_32(root: Path, family: str, trained: str) -> None:
@@ -102,6 +103,7 @@ def test_losses_in_16_bits_follow_those_in_32(root: Path, family: str, trained: 
         assert values == pytest.approx(expected[name], rel=0.01), name
 
 
+@pytest.mark.slow
 def test_only_tables_are_optimized_and_they_stay_fp32(root: Path) -> None:
     training = training_of(root, "bf16", {})
     model = training.model

@@ -388,6 +388,7 @@ def test_finetuning_starts_from_the_collaborative_tables_of_the_lowest_loss(root
     assert kept.score is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "exp", "message"),
     [

@@ -62,6 +62,7 @@ def item_loss(config: Cllm4RecConfig, *, width: int = 64) -> float:
     return float(parts.likelihood) / parts.divisor
 
 
+@pytest.mark.slow
 def test_a_fresh_t5_begins_near_the_uniform_loss() -> None:
     uniform = math.log(ITEMS)
     for scale in ("auto", "inverse_sqrt_width", "learned"):

@@ -152,6 +152,7 @@ def test_gathered_beams_equal_replayed_ones() -> None:
             assert state.counts.tolist() == replayed
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(pools)
 def test_the_trie_is_the_set_of_its_sequences(pool: list[list[int]]) -> None:

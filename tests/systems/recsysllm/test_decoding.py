@@ -149,6 +149,7 @@ def test_few_beams_write_items_alone_and_early_stop_changes_nothing(beams: int) 
         assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("beams", [2, 12])
 def test_titles_are_read_at_once_where_they_branch_no_more(

@@ -173,6 +173,7 @@ def test_values_and_names_are_entities_of_the_pool_and_numbers_are_not(known: Ta
     assert not any(unit.entity_type for unit in ages)
 
 
+@pytest.mark.slow
 def test_training_prompts_are_as_long_as_those_of_a_test(known: Tables) -> None:
     lengths = {}
     for history in ("p5", "horizon"):
@@ -197,6 +198,7 @@ def test_training_prompts_are_as_long_as_those_of_a_test(known: Tables) -> None:
                                     / len(made.sequences))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_lists_of_training_have_each_of_the_sizes(known: Tables) -> None:
     made = families(known, num_negatives=[3, 9])
     sizes = Counter[int]()

@@ -88,6 +88,7 @@ def test_free_writing_counts_where_it_is_an_item_and_listed(
     assert row[measure.VALID] == 0.25
 
 
+@pytest.mark.slow
 def test_free_answers_have_room_for_a_title(reviewed: Tables, tmp_path: Path) -> None:
     """With titles longer than a rating's budget, what is written is not cut to that."""
     system = opened(system_config(reviewed.folder, tmp_path, model=CHOSEN))

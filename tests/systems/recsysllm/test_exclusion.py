@@ -15,6 +15,7 @@ pools = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1
 histories = st.lists(st.lists(st.integers(90, 120), max_size=14), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(pools, histories)
 def test_nodes_with_nothing_but_excluded_entities_are_closed(

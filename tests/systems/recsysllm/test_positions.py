@@ -126,6 +126,7 @@ def _slow(tokens: list[int], spans: list[tuple[int, int]], mask: int) -> list[li
     return rows
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000))
 def test_mode_glm_equals_glm_on_plain_documents(seed: int) -> None:

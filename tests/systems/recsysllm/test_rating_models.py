@@ -50,6 +50,7 @@ def test_a_rating_by_hand() -> None:
     assert model(users, items)[1].tolist() == [(5.25 + 0.5625) / 2, 5.25 / 2, 0.5625 / 2, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_beats_the_mean_on_what_it_has_not_seen(kind: Kind) -> None:
     train, held = table()
@@ -76,6 +77,7 @@ def test_a_seed_decides_and_leaves_the_global_generator_alone(kind: Kind) -> Non
     assert 1 <= float(stranger) <= 5
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept() -> None:
     train, held = table()
     shuffled = held._replace(stars=held.stars.flip(0))  # what is learned makes it worse soon

@@ -171,6 +171,7 @@ def test_inter_positions_reach_the_states(model: Any, mode: Any) -> None:
     assert gradient.abs().sum(1).nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4]  # all of Part A
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_table", [True, False])
 def test_blanks_in_any_order_are_told_apart_by_the_inter_position(has_table: bool) -> None:
     """Which of two blanks is filled first is a coin; only the inter-position says how it fell."""

@@ -53,6 +53,7 @@ def test_nothing_held_out_is_in_a_training_example_but_as_a_wrong_candidate(
             assert not (named - {one.user * reviewed.num_items + item for item in wrong}) & barred
 
 
+@pytest.mark.slow
 def test_held_out_items_are_negatives_in_training_as_often_as_any_other(reviewed: Tables) -> None:
     made = families(reviewed)
     sequences = made.sequences
@@ -100,6 +101,7 @@ def test_golden_4_sizes_are_those_of_sports(count: int, sizes: tuple[int, ...]) 
     assert tuple(torch.bincount(splits).tolist()) == sizes
 
 
+@pytest.mark.slow
 def test_held_out_prompts_are_for_evaluation_only(reviewed: Tables) -> None:
     made = families(reviewed)
     seen = Counter(
