@@ -15,8 +15,8 @@ from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError, LegosError, nearest
 from legos.evaluation.groups import read_groups
 from legos.files import atomic_path
-from legos.modes.compare import tested_rows
 from legos.progress import PlainConsole
+from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
     ResultRow,
     csv_table,
@@ -24,6 +24,7 @@ from legos.reports.tables import (
     markdown_table,
     print_table,
     split_tables,
+    twin_of,
 )
 from legos.runs.find import find_run
 from legos.runs.folder import RunFolder
@@ -206,32 +207,42 @@ def _labels(runs: Sequence[PastRun]) -> list[str]:
     return found
 
 
-def _tables(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> dict[str, list[list[str]]]:
+def _tables(
+    runs: Sequence[PastRun], found: Mapping[str, Compared]
+) -> dict[str, dict[str, list[list[str]]]]:
+    """By split and title."""
     return {
-        title: cells
+        split: split_tables(f"{runs[0].data} · {split} · {each.groups:,} groups", each.rows, [])
         for split, each in found.items()
-        for title, cells in split_tables(
-            f"{runs[0].data} · {split} · {each.groups:,} groups", each.rows, []
-        ).items()
     }
 
 
 def _print(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> None:
-    console = PlainConsole()
-    for title, cells in _tables(runs, found).items():
-        print_table(console, title, cells)
-        console.print()
-    print(
-        f"* p < .05, ** p < .01, *** p < .001 against {_labels(runs)[0]}: paired t-test over "
-        "groups, Holm-corrected over the rows"
-    )
+    console, shown = PlainConsole(), dict[str, list[list[list[str]]]]()
+    for split, tables in _tables(runs, found).items():
+        if twin := twin_of(shown, split, tables):
+            console.print(f"{next(iter(tables))}: the numbers of {twin}\n", markup=False)
+            continue
+        for title, cells in tables.items():
+            print_table(console, title, cells)
+            console.print()
+    if marks := _legend(found):
+        print(marks)
 
 
 def _markdown(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:
-    tables = _tables(runs, found).items()
-    text = [f"### {title}\n\n{markdown_table(cells)}" for title, cells in tables]
+    text = [
+        f"### {title}\n\n{markdown_table(cells)}"
+        for tables in _tables(runs, found).values()
+        for title, cells in tables.items()
+    ]
     named = [f"- {label}: `{run.folder}`" for label, run in zip(_labels(runs), runs, strict=True)]
-    return "\n".join([*text, *named, ""])
+    marks = [f"{marks}\n"] if (marks := _legend(found)) else []
+    return "\n".join([*text, *marks, *named, ""])
+
+
+def _legend(found: Mapping[str, Compared]) -> str:
+    return legend([row for each in found.values() for row in each.rows])
 
 
 def _csv(runs: Sequence[PastRun], found: Mapping[str, Compared]) -> str:

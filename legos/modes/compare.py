@@ -24,7 +24,6 @@ from legos.evaluation.baselines import measure_baselines, share_texts
 from legos.evaluation.groups import read_groups
 from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
-from legos.metrics.beyond import paired_p_values
 from legos.modes.row_search import SearchedRow, search_cells, search_row
 from legos.modes.train_test import run_model
 from legos.reports.costs import costs_figure, write_costs
@@ -32,6 +31,7 @@ from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
 from legos.reports.page import ComparedSplit, write_comparison
+from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
     Cells,
     ResultRow,
@@ -40,13 +40,12 @@ from legos.reports.tables import (
     csv_text,
     in_order,
     markdown_table,
-    model_row,
     print_table,
     show_split,
     split_tables,
     subset_rows,
+    twin_of,
     verdict_lines,
-    with_improvement,
 )
 from legos.reports.verdict import Contender, Verdict, best_row, judge
 from legos.runs.folder import RunFolder, run_folder
@@ -58,7 +57,6 @@ from legos.workplace.workplace import Workplace, honesty_notices
 
 _SEARCHED = "settings found on the valid split"
 _OBSERVED = "observed in training, last epoch"
-LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 def compare(
@@ -292,59 +290,6 @@ class Compared:
         return Contender(row.runs[0], read_groups(folders), results[0].get("training", {}))
 
 
-def tested_rows(
-    values: Mapping[str, Mapping[str, np.ndarray]],
-    runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    references: Mapping[str, str],
-    split: str,
-) -> list[ResultRow]:
-    """Rows with the marks and p-values of :func:`significance` and improvements.
-
-    Args:
-        values: by row and metric the value in each group ``(G,)``.
-        runs: by row the results of each seed.
-        references: by row the row that it is tested against.
-        split: that was measured.
-    """
-    tested = significance(values, references)
-    rows = [
-        replace(
-            model_row(label, results, split),
-            marks={metric: stars(p) for metric, p in tested[label].items()},
-            p_values=tested[label],
-        )
-        for label, results in runs.items()
-    ]
-    return with_improvement(rows, references)
-
-
-def significance(
-    values: Mapping[str, Mapping[str, np.ndarray]], references: Mapping[str, str]
-) -> dict[str, dict[str, float]]:
-    """P-values of a paired t-test over groups, Holm-corrected over rows that share a reference.
-
-    Args:
-        values: by row and metric the value in each group ``(G,)``.
-        references: by row the row that it is tested against; a row without one has no p-values.
-
-    Returns:
-        by row and metric.
-    """
-    found: dict[str, dict[str, float]] = {label: {} for label in values}
-    for reference in dict.fromkeys(references.values()):
-        family = [label for label, other in references.items() if other == reference]
-        for metric, expected in values[reference].items():
-            others = {label: values[label][metric] for label in family}
-            for label, tested in paired_p_values(expected, others).items():
-                found[label][metric] = tested["t_test_holm"]
-    return found
-
-
-def stars(p: float) -> str:
-    """``*`` p < .05, ``**`` < .01, ``***`` < .001 or nothing."""
-    return next((star for level, star in LEVELS if p < level), "")
-
-
 def _tables_of(config: RunConfig, splits: Mapping[str, OnSplit]) -> dict[str, dict[str, Cells]]:
     """By split and title its tables, the main one first."""
     tables = {}
@@ -367,14 +312,22 @@ def _write(
     verbose: bool,
 ) -> None:
     """Print the main tables (``verbose``: all) with verdicts; write all as Markdown and CSV."""
-    text, lines = [], []
+    text, lines, shown = [], [], dict[str, list[Cells]]()
     for split, found in splits.items():
-        show_split(console, tables[split], found.verdict, verbose=verbose)
+        lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
+        title = next(iter(tables[split]))
+        if twin := twin_of(shown, split, tables[split]):
+            console.print(f"{title}: the numbers of {twin}\n", markup=False, soft_wrap=True)
+            text.append(f"### {title}\n\nThe numbers of {twin}.\n")
+            continue
+        marks = legend(found.rows)
+        show_split(console, tables[split], found.verdict, marks, verbose=verbose)
         for number, (name, cells) in enumerate(tables[split].items()):
             text.append(f"### {name}\n\n{markdown_table(cells)}")
-            if number == 0 and found.verdict is not None:
-                text.append(" ".join(verdict_lines(found.verdict)) + "\n")
-        lines += csv_table(found.rows, split) + csv_table(found.subsets, split)
+            if number == 0:
+                said = [marks] if marks else []
+                said += [" ".join(verdict_lines(found.verdict))] if found.verdict else []
+                text.extend(f"{each}\n" for each in said)
     for name, cells in more.items():
         if cells:
             print_table(console, f"\n{name}", cells)

@@ -320,25 +320,48 @@ def show_run(console: Console, results: Mapping[str, Any], *, verbose: bool = Fa
         title = f"{results['data']} · {split} · {groups:,} groups"
         subsets = subset_rows(baselines, {label: [results]}, split)
         tables = split_tables(title, rows, subsets)
-        cells = list(tables.values())
-        if twin := next((name for name, other in shown.items() if other == cells), None):
+        if twin := twin_of(shown, split, tables):
             console.print(f"{title}: the numbers of {twin}\n", markup=False, soft_wrap=True)
             continue
-        shown[split] = cells
         show_split(console, tables, verdict, verbose=verbose)
+
+
+def twin_of(shown: dict[str, list[Cells]], split: str, tables: Mapping[str, Cells]) -> str:
+    """The earlier split with the same numbers, costs aside; "" where there is none.
+
+    Args:
+        shown: by earlier split its tables without costs; a split without a twin is added.
+        split: that is to be shown.
+        tables: of it.
+    """
+    cells = [without_costs(table) for table in tables.values()]
+    for name, others in shown.items():
+        if others == cells:
+            return name
+    shown[split] = cells
+    return ""
+
+
+def without_costs(cells: Cells) -> Cells:
+    """A table without its seconds, memory and parameters."""
+    kept = [place for place, name in enumerate(cells[0]) if name not in _COSTS]
+    return [[line[place] for place in kept] for line in cells]
 
 
 def show_split(
     console: Console,
     tables: Mapping[str, Cells],
     verdict: Mapping[str, Any] | None,
+    marks: str = "",
     *,
     verbose: bool,
 ) -> None:
-    """Print the first of the tables of a split, the others where it is ``verbose``; the verdict."""
+    """Print the first table of a split, the others where it is ``verbose``; legend and verdict."""
     for number, (name, cells) in enumerate(tables.items()):
         if number == 0 or verbose:
             print_table(console, name, cells if verbose else narrow(cells))
+            if number == 0 and marks:
+                console.print(marks, markup=False, highlight=False, soft_wrap=True)
             console.print()
     if verdict is not None:
         for text in verdict_lines(verdict):

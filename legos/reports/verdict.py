@@ -23,7 +23,7 @@ from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric
 from legos.metrics.beyond import holm, paired_p_values
 
-_SURE = 0.05
+SURE = 0.05
 _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
 
 Outcome = Literal["above", "below", "level", "alone"]
@@ -71,7 +71,7 @@ class Verdict:
         """The difference for a table, with a star where it is sure."""
         if self.difference is None or self.p is None:
             return ""
-        return f"{self.difference:+.4f}{'*' if self.p < _SURE else ''}"
+        return f"{self.difference:+.4f}{'*' if self.p < SURE else ''}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def judge(
         each, config = contenders[label], contenders[label].config
         if label in corrected:
             verdict = replace(verdict, p=corrected[label])
-            sure = corrected[label] < _SURE
+            sure = corrected[label] < SURE
             above = (verdict.difference or 0.0) > 0
             verdict = replace(
                 verdict, outcome="level" if not sure else "above" if above else "below"

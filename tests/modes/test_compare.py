@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from legos.modes.compare import significance, stars
 from legos.modes.main import run
-from legos.reports.tables import ResultRow, with_improvement
+from legos.reports.significance import legend, significance, stars
+from legos.reports.tables import ResultRow, twin_of, with_improvement
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
 
@@ -165,6 +165,34 @@ def test_stars_are_against_a_rows_own_reference_and_corrected_within_its_family(
         "second": {"GAUC": ""},  # two of a family: p = .06
         "third": {"GAUC": ""},
     }
+
+
+def test_the_legend_says_what_the_stars_of_a_table_are() -> None:
+    rows = [
+        ResultRow("popularity", {"GAUC": 0.5}),
+        ResultRow("naml", {"GAUC": 0.6}, reference="popularity", marks={"GAUC": "**"}),
+        ResultRow("nrms", {"GAUC": 0.5}, reference="popularity", marks={"GAUC": ""}, lead="+0.1*"),
+    ]
+    stars_of = (
+        "* p < .05, ** p < .01, *** p < .001: paired t-test over groups against popularity, "
+        "Holm-corrected over the rows"
+    )
+    lead = "vs baseline: paired t-test against the best baseline, * p < .05"
+    assert legend(rows[:1]) == ""
+    assert legend(rows[:2]) == stars_of
+    assert legend(rows) == f"{stars_of}; {lead}"
+    other = ResultRow("dire", {"GAUC": 0.7}, reference="nrms", marks={"GAUC": "*"})
+    assert "against the reference of the row, Holm" in legend([*rows, other])
+
+
+def test_a_split_with_the_same_metrics_is_a_twin_whatever_it_cost() -> None:
+    first = {"a": [["", "GAUC", "test s"], ["naml", "0.6", "1.0"]]}
+    slower = {"b": [["", "GAUC", "test s"], ["naml", "0.6", "7.0"]]}
+    better = {"c": [["", "GAUC", "test s"], ["naml", "0.7", "1.0"]]}
+    shown: dict[str, list[list[list[str]]]] = {}
+    found = [twin_of(shown, *each) for each in (("x", first), ("y", slower), ("z", better))]
+    assert found == ["", "x", ""]
+    assert list(shown) == ["x", "z"]
 
 
 def test_improvement_worked_by_hand() -> None:
