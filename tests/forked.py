@@ -38,10 +38,13 @@ _LIBRARIES = (
 
 
 def forked(call: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
-    """A started process that calls an importable function."""
+    """A started process that calls an importable function.
+
+    The server imports the module of the first such function, too.
+    """
     context = multiprocessing.get_context("forkserver")
     ours = [module.name for module in walk_packages(legos.__path__, "legos.")]
-    context.set_forkserver_preload([*_LIBRARIES, *ours, "tests.training.systems"])
+    context.set_forkserver_preload([*_LIBRARIES, *ours, "tests.training.systems", call.__module__])
     process = context.Process(target=call, args=arguments)
     process.start()
     return process
@@ -58,7 +61,7 @@ def forked_python(
         output: what it prints goes to this file.
         errors: what it writes to standard error goes to this file.
     """
-    return forked(_python, list(arguments), dict(environment), output, errors)
+    return forked(python, list(arguments), dict(environment), output, errors)
 
 
 def run_python(arguments: Sequence[str], **more: str) -> tuple[int | None, str]:
@@ -76,7 +79,8 @@ def run_python(arguments: Sequence[str], **more: str) -> tuple[int | None, str]:
         return process.exitcode, output.read_text(encoding="utf-8")
 
 
-def _python(arguments: list[str], environment: dict[str, str], output: Path, errors: Path) -> None:
+def python(arguments: list[str], environment: dict[str, str], output: Path, errors: Path) -> None:
+    """Be ``python <arguments>`` in this process; see :func:`forked_python`."""
     gc.freeze()
     os.environ.clear()
     os.environ.update(environment)

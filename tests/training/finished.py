@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-_OF_THE_MACHINE = ("second", "peak_memory", "metrics_position", "files")
+_OF_THE_MACHINE = ("second", "memory", "metrics_position", "files")
 """Parts of keys whose values differ between two runs of the same bits."""
 
 
@@ -21,9 +21,9 @@ def finished(runs: Path) -> dict[str, Any]:
         runs: the runs folder.
     """
     (results,) = runs.glob("*/*/*/results.json")
-    folder, found = results.parent, {"results.json": _steady(json.loads(results.read_text()))}
+    folder, found = results.parent, {"results.json": steady(json.loads(results.read_text()))}
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    found["metrics.jsonl"] = [_steady(json.loads(line)) for line in lines]
+    found["metrics.jsonl"] = [steady(json.loads(line)) for line in lines]
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".safetensors":
@@ -31,7 +31,7 @@ def finished(runs: Path) -> dict[str, Any]:
         elif path.suffix == ".npy":
             found[name] = {"": torch.from_numpy(np.load(path))}
         elif path.name == "state.json":
-            found[name] = _steady(json.loads(path.read_text()))
+            found[name] = steady(json.loads(path.read_text()))
     return found
 
 
@@ -48,14 +48,14 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert same, f"{name}: {key}"
 
 
-def _steady(value: Any) -> Any:
+def steady(value: Any) -> Any:
     """The value without what depends on the machine, at any depth."""
     if isinstance(value, list):
-        return [_steady(each) for each in value]
+        return [steady(each) for each in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: _steady(each)
+        key: steady(each)
         for key, each in value.items()
         if not any(part in key for part in _OF_THE_MACHINE)
     }

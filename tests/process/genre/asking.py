@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from process.genre.scheme import FOLDER
 from process.genre.types import Answer, Rejected, Request, Sampling
 
 SCHEMA: dict[str, Any] = {
@@ -55,3 +58,12 @@ class MemoryStore:
 
     def reject(self, rejected: Iterable[Rejected]) -> None:
         self.rejected.extend(rejected)
+
+
+def tiny_scheme(folder: Path) -> Path:
+    """Write ``tiny_profile.yaml``, which asks for profiles of the users of tiny tables."""
+    text = (FOLDER / "book_profile.yaml").read_text()
+    text = text.replace("name: book_profile", "name: tiny_profile")
+    path = folder / "tiny_profile.yaml"
+    path.write_text(re.sub(r"fields: .*", "fields: {title: 5}", text))
+    return path

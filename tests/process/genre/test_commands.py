@@ -11,7 +11,7 @@ import pytest
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
 from process.genre.__main__ import build_parser, main
-from process.genre.scheme import FOLDER
+from tests.process.genre.asking import tiny_scheme
 from tests.process.genre.server import Asked, FaultyServer, Told
 from tests.tiny import tiny_tables
 
@@ -20,10 +20,7 @@ from tests.tiny import tiny_tables
 def place(tmp_path: Path) -> Path:
     """``tables/`` and a scheme of its own, ``tiny_profile.yaml``: another data set is one file."""
     tiny_tables(tmp_path / "tables")
-    text = (FOLDER / "book_profile.yaml").read_text()
-    text = text.replace("name: book_profile", "name: tiny_profile")
-    text = re.sub(r"fields: .*", "fields: {title: 5}", text)
-    (tmp_path / "tiny_profile.yaml").write_text(text)
+    tiny_scheme(tmp_path)
     return tmp_path
 
 
