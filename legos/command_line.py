@@ -62,7 +62,7 @@ class CommandParser(argparse.ArgumentParser):
             if not unknown.keys() & {*found[1].split()}:
                 lines.append(self._with_example(f"give one of {', '.join(found[1].split())}"))
         elif found := _NOT_WITH.fullmatch(message):
-            lines.append(f"{found[1]}: does not go with {found[2]}; give one of them")
+            lines.append(f"{found[1]}: cannot be combined with {found[2]}")
         elif found := _NO_VALUE.fullmatch(message):
             lines.append(self._with_example(f"{found[1]}: needs a value", [found[1]]))
         else:

@@ -115,6 +115,6 @@ def run_cli(
         run_command(
             lambda words: main(parser.parse_args(words)),
             sys.argv[1:] if words is None else words,
-            interrupted="interrupted; nothing half-written is left",
+            interrupted="interrupted; no partial output was left",
         )
     )

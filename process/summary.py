@@ -301,7 +301,7 @@ def refuse_no_tables(folder: Path) -> None:
 def finished_tables(
     folder: Path, settings: dict[str, Any], sources: list[dict[str, Any]], *, force: bool
 ) -> dict[str, Any] | None:
-    """The manifest when exactly these tables are there already; None when they must be written.
+    """The manifest when exactly these tables already exist; None when they must be written.
 
     Raises:
         DataError: other or damaged tables are there, or a folder that holds no tables.

@@ -139,8 +139,8 @@ def main(args: argparse.Namespace) -> None:
         LegosError: of the arguments or the tables.
     """
     other = DataError(
-        f"--output {args.output}: is there already, and is no vocabulary of these tables and "
-        "options; expected a new folder"
+        f"--output {args.output}: already exists and is not a vocabulary of these tables "
+        "and options; expected a new folder"
     )
     if args.output.exists() and not (args.output / "tokenizer.json").is_file():
         raise other

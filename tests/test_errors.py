@@ -206,7 +206,7 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "unknown generated items": (
         lambda p: p.command("--data.generated_items.column", "written"),
-        "users have no column 'written' of items that a model wrote; there are none",
+        "users have no column 'written' of generated items; there is none",
     ),
     "no such layer": (
         lambda p: p.command("--model", "bert-naml", "--layer", "6"),

@@ -257,10 +257,16 @@ def test_a_number_that_is_not_named_changes_no_run_id() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("price", r"data\.fields\.0\.number: missing, 'price' is a number; standardised, bucketed"),
-        ("price@bert", r"no column 'price@bert'; it is a number, say column: price"),
-        ("{column: category, number: projected}", r"0\.number: 'category' is no number; leave it"),
-        ("synthetic", r"0\.column: 'synthetic' is no text, category or number"),
+        (
+            "price",
+            r"\.0\.number: missing, 'price' is a number; choose from: standardised, bucketed",
+        ),
+        ("price@bert", r"no column 'price@bert'; it is a number, write column: price"),
+        (
+            "{column: category, number: projected}",
+            r"0\.number: 'category' is not a number; remove",
+        ),
+        ("synthetic", r"0\.column: 'synthetic' is not a text, category or number"),
     ],
 )
 def test_a_field_of_another_kind_is_refused(field: str, message: str) -> None:
@@ -299,7 +305,7 @@ def test_a_category_bias_needs_a_category() -> None:
     ],
 )
 def test_settings_that_mean_nothing_are_refused(field: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"buckets|means nothing here|standardised"):
+    with pytest.raises(ValueError, match=r"buckets|applies only to numbers|standardised"):
         FieldConfig(**field)
 
 

@@ -1,4 +1,4 @@
-"""What the commands that ask a trained run share: options, opening it, printing lists."""
+"""Shared code of the commands that query a trained run: options, opening it, printing lists."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from legos.recommend.run import TrainedRun
 
-_RUN = "a run folder, a folder around runs (its newest trained run), or the first digits of an id"
+_RUN = "run folder, folder of runs (its newest trained run), or the first digits of a run id"
 
 
 class AskingParser(CommandParser):
-    """Options of a command that asks a trained run.
+    """Options of a command that queries a trained run.
 
     Args:
         command: its name.
@@ -41,14 +41,16 @@ class AskingParser(CommandParser):
             allow_abbrev=False,
         )
         self.add_argument("run", metavar="RUN", help=_RUN)
-        self.add_argument("--data", metavar="FOLDER", help="where the run's tables are now")
-        self.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+        self.add_argument(
+            "--data", metavar="FOLDER", help="folder of the tables, if they were moved"
+        )
+        self.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (auto)")
         self.add_argument(
             "--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-            help="a setting of the run that needs no other training, such as "
-            "model.predictor.weights.category -0.3 of a MANNeR",
+            help="override a setting that does not affect training, such as "
+            "model.predictor.weights.category -0.3 for MANNeR; may be repeated",
         )  # fmt: skip
-        self.add_argument("--json", action="store_true", help="print JSON, for other programs")
+        self.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_asking(
@@ -70,7 +72,7 @@ def run_asking(
             with _together(run), _named(run, given.run):
                 answer(run, given)
 
-    return run_command(ask, words, interrupted="interrupted; nothing half-written stays")
+    return run_command(ask, words, interrupted="interrupted; no partial output was left")
 
 
 def _settings(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def _settings(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 @contextmanager
 def _named(run: TrainedRun, asked: str) -> Iterator[None]:
-    """Say in a refusal which run a folder around runs meant: the newest may be one of a search."""
+    """Add to an error which run a folder of runs resolved to."""
     try:
         yield
     except ConfigError as error:
@@ -100,7 +102,7 @@ def _named(run: TrainedRun, asked: str) -> Iterator[None]:
 
 
 def _together(run: TrainedRun) -> AbstractContextManager[None]:
-    """Close what joins processes that were started together."""
+    """Leave the process group on exit, if there are several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return nullcontext()
     from legos.workplace.device import joined_processes
@@ -109,7 +111,7 @@ def _together(run: TrainedRun) -> AbstractContextManager[None]:
 
 
 def with_title(run: TrainedRun, item: str) -> str:
-    """The id of an item and, where the data have one, its title.
+    """Return the id of an item, followed by its title if it has one.
 
     Raises:
         DataError: there is no such item.
@@ -126,12 +128,12 @@ def positive(text: str) -> int:
 
 
 def read_names(path: Path, column: str, own: str) -> list[str]:
-    """Ids out of a file: a line each, or the column of a .csv, .jsonl or .parquet file.
+    """Read ids from a file: one per line, or a column of a .csv, .jsonl or .parquet file.
 
     Args:
         path: of the file.
-        column: that has them.
-        own: what else it may be called.
+        column: name of the column.
+        own: alternative name of the column.
 
     Raises:
         ConfigError: there is no such file, column or id.

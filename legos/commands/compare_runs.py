@@ -33,7 +33,7 @@ from legos.runs.past import PastRun
 _FORMATS = (".md", ".csv", ".json")
 _IMPRESSIONS = ("user_id", "candidates", "labels")
 _SAME = ("data.group_by", "exp.evaluate.ranking", "exp.evaluate.exclude")
-"""What a measurement must share, for its groups to be the same ones."""
+"""Settings that two measurements must share to be comparable."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Compared:
     """The table of one split.
 
     Attributes:
-        rows: one a run, with marks, p-values and improvements over the first.
+        rows: one per run, with marks, p-values and improvements over the first.
         groups: impressions (or users) that the tests are over.
     """
 
@@ -54,12 +54,12 @@ def compare_runs(named: Sequence[str], *, split: str | None, output: Path | None
 
     Args:
         named: two or more, see :func:`legos.runs.find.find_run`.
-        split: a test split; None: all that they share.
-        output: a file that gets them, too: .md, .csv or .json.
+        split: a test split; None: all shared test splits.
+        output: also write the tables to this file (.md, .csv or .json).
 
     Raises:
-        ConfigError: fewer than two runs, or an output of another format.
-        DataError: a run is not finished, or runs are on other impressions.
+        ConfigError: fewer than two runs, or an unknown output format.
+        DataError: a run is not finished, or the runs were tested on different impressions.
     """
     if output is not None and output.suffix not in _FORMATS:
         raise ConfigError(f"--output {output}: expected a name that ends in {', '.join(_FORMATS)}")
@@ -86,16 +86,14 @@ def _shared_splits(runs: Sequence[PastRun], wanted: str | None) -> list[str]:
     for run in runs:
         if not run.metrics:
             test = f"`legos run --load {shown(run.folder)}` tests it"
-            again = (
-                test if run.state == "trained" else "the command that started it goes on with it"
-            )
+            again = test if run.state == "trained" else "rerun the command that started it"
             raise DataError(
-                f"{shown(run.folder)}: {run.state}, so there is nothing to compare; {again}"
+                f"{shown(run.folder)}: {run.state}, without test results to compare; {again}"
             )
     shared = [split for split in runs[0].metrics if all(split in run.metrics for run in runs)]
     if wanted is not None:
         if wanted not in shared:
-            hint = nearest(wanted, shared) if shared else "they share none"
+            hint = nearest(wanted, shared) if shared else "they share no split"
             raise DataError(f"--split {wanted}: not measured in all of these runs; {hint}")
         return [wanted]
     if not shared:
@@ -105,7 +103,7 @@ def _shared_splits(runs: Sequence[PastRun], wanted: str | None) -> list[str]:
 
 
 def _refuse_other_impressions(first: PastRun, other: PastRun, split: str) -> None:
-    """Raise DataError with all that differs where two runs are on other impressions."""
+    """Raise DataError with all differences if two runs were tested on different impressions."""
     differ = []
     mine, theirs = (_measured(run) for run in (first, other))
     for key in _SAME:
@@ -122,7 +120,7 @@ def _refuse_other_impressions(first: PastRun, other: PastRun, split: str) -> Non
 
 
 def _measure_alike(first: PastRun, other: PastRun) -> str:
-    """The command that measures one of two runs as the other was, among all items if either was."""
+    """Return the command that measures one run like the other, ranking all items if either did."""
     again, like = (first, other)
     if _measured(like).get("exp.evaluate.ranking") != "all":
         again, like = (other, first)
@@ -136,7 +134,7 @@ def _measure_alike(first: PastRun, other: PastRun) -> str:
     if metrics:
         options.append(f"--exp.evaluate.metrics '[{metrics}]'")
     command = f"legos run --load {shown(again.folder)} {' '.join(options)}"
-    return f"`{command}` measures one as the other"
+    return f"`{command}` makes them comparable"
 
 
 def _measured(run: PastRun) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""``legos explain``: the clicks that speak for an item, and a sentence where a model writes one."""
+"""``legos explain``: clicks that support an item, and a sentence if the model writes text."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from legos.recommend.run import TrainedRun
 
 _ABOUT = """\
-Print which clicks of a history speak for an item, by leaving each out in turn. RecSysLLM also
-writes a sentence on the item for the user."""
+Print how much each click of a history supports an item, by leaving out one click at a time.
+RecSysLLM also writes a sentence that explains the item to the user."""
 _EXAMPLES = """\
   legos explain runs/shop --user u17 --item sku-4
   legos explain runs/shop --history sku-1 sku-9 --item sku-4 --json"""
@@ -32,9 +32,9 @@ def build_parser() -> AskingParser:
     parser = AskingParser("explain", _ABOUT, _EXAMPLES)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", metavar="ID", help="a user of the data")
-    who.add_argument("--history", nargs="+", metavar="ITEM", help="what somebody new read")
+    who.add_argument("--history", nargs="+", metavar="ITEM", help="history of a new user")
     parser.add_argument("--item", required=True, metavar="ITEM", help="id of an item")
-    parser.add_argument("--k", type=positive, default=10, help="clicks that are shown (10)")
+    parser.add_argument("--k", type=positive, default=10, help="number of clicks to show (10)")
     return parser
 
 
@@ -52,4 +52,4 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
         return
     if sentence is not None:
         print(sentence)
-    print_frame(f"{run.name}: what speaks for {with_title(run, given.item)}", reasons)
+    print_frame(f"{run.name}: clicks that support {with_title(run, given.item)}", reasons)

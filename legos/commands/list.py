@@ -1,4 +1,4 @@
-"""``legos list``: what ``legos run --list`` prints."""
+"""``legos list``: names of models, bricks and YAMLs, like ``legos run --list``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from legos.commands import run
 
 _HELP = """\
-Print the name of every model, brick and YAML, of one family or of all.
+List models, bricks and YAMLs by name: all of them, or one family.
 
 usage:
   legos list [FAMILY]           model, system, item, user, predictor, data, exp, embed

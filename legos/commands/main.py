@@ -17,9 +17,9 @@ class Command(NamedTuple):
     """A sub-command.
 
     Attributes:
-        module: has ``main(words) -> int``; one of ``process`` has ``build_parser()`` and
-            ``main(args)`` instead. A module that is not there has no sub-command.
-        about: what it does, for ``legos --help``.
+        module: defines ``main(words) -> int``, or in ``process`` ``build_parser()`` and
+            ``main(args)``. Modules that are not installed are left out.
+        about: one line for ``legos --help``.
     """
 
     module: str
@@ -27,43 +27,43 @@ class Command(NamedTuple):
 
 
 GROUPS: dict[str, dict[str, Command]] = {
-    "your own data in": {
-        "table": Command("process.table.__main__", "items and events (CSV, Parquet) to tables"),
-        "unitok": Command("process.unitok.__main__", "a UniTok folder to tables"),
+    "prepare your own data": {
+        "table": Command("process.table.__main__", "CSV or Parquet files of items and events"),
+        "unitok": Command("process.unitok.__main__", "a UniTok folder"),
     },
-    "published data in": {
+    "prepare published data": {
         "published": Command(
-            "process.published.__main__", "MovieLens, EB-NeRD, ...: told by files"
+            "process.published.__main__", "MovieLens, EB-NeRD, ... (detected by their files)"
         ),
         "mind": Command("process.mind.__main__", "MIND, or data in its layout"),
         "goodreads": Command("process.goodreads.__main__", "Goodreads by ONCE, or UCSD's dump"),
         "amazon": Command("process.amazon.__main__", "Amazon reviews of 2014, 2018 and 2023"),
-        "synthetic": Command("process.synthetic.__main__", "an invented newsroom to try things on"),
-        "payments": Command("process.payments.__main__", "an invented payment app, for RecSysLLM"),
-        "honesty": Command("process.honesty.__main__", "what tables give away, measured again"),
+        "synthetic": Command("process.synthetic.__main__", "a synthetic newsroom to try things on"),
+        "payments": Command("process.payments.__main__", "a synthetic payment app, for RecSysLLM"),
+        "honesty": Command("process.honesty.__main__", "check prepared data for leaks and traps"),
     },
     "train, test, compare": {
-        "run": Command("legos.commands.run", "train, test or compare models by YAML"),
-        "list": Command("legos.commands.list", "models, bricks and YAMLs by name"),
-        "runs": Command("legos.commands.runs", "past runs: list, show, compare, remove"),
+        "run": Command("legos.commands.run", "train, test or compare models"),
+        "list": Command("legos.commands.list", "list models, bricks and YAMLs"),
+        "runs": Command("legos.commands.runs", "list, show, compare or remove past runs"),
     },
-    "recommendations out": {
-        "recommend": Command("legos.commands.recommend", "top items for users, known or new"),
-        "similar": Command("legos.commands.similar", "items like an item"),
-        "vectors": Command("legos.commands.vectors", "vectors of items and users as files"),
-        "rate": Command("legos.commands.rate", "the rating a user would give (RecSysLLM)"),
-        "explain": Command("legos.commands.explain", "why a user may like an item (RecSysLLM)"),
-        "serve": Command("legos.commands.serve", "HTTP and a page to look at"),
+    "use a trained model": {
+        "recommend": Command("legos.commands.recommend", "top items for known or new users"),
+        "similar": Command("legos.commands.similar", "items similar to an item"),
+        "vectors": Command("legos.commands.vectors", "export vectors of items and users"),
+        "rate": Command("legos.commands.rate", "predict a user's rating (RecSysLLM)"),
+        "explain": Command("legos.commands.explain", "explain why an item fits a user"),
+        "serve": Command("legos.commands.serve", "serve recommendations over HTTP"),
     },
-    "texts by language models": {
-        "genre": Command("process.genre.__main__", "profiles, descriptions, new items (GENRE)"),
-        "user-fields": Command("process.user_fields", "what users say of themselves, to tables"),
-        "item-vectors": Command("process.item_vectors", "vectors of items by a sentence encoder"),
-        "semantic-codes": Command("process.semantic_codes.__main__", "codes of item vectors"),
-        "cllm4rec-vectors": Command("process.cllm4rec_vectors", "vectors of a trained CLLM4Rec"),
-        "explanations": Command("process.explanations", "published explanations, for RecSysLLM"),
-        "vocabulary": Command("process.vocabulary", "words of tables, for a small language model"),
-        "recbole": Command("process.recbole.__main__", "tables to RecBole and its results back"),
+    "texts and vectors": {
+        "genre": Command("process.genre.__main__", "generate profiles, texts and items (GENRE)"),
+        "user-fields": Command("process.user_fields", "add user profiles to prepared data"),
+        "item-vectors": Command("process.item_vectors", "encode items with a sentence encoder"),
+        "semantic-codes": Command("process.semantic_codes.__main__", "quantise item vectors"),
+        "cllm4rec-vectors": Command("process.cllm4rec_vectors", "export vectors of a CLLM4Rec"),
+        "explanations": Command("process.explanations", "add published explanations (RecSysLLM)"),
+        "vocabulary": Command("process.vocabulary", "make a small language model for the data"),
+        "recbole": Command("process.recbole.__main__", "export to RecBole, import its results"),
     },
 }
 
@@ -72,25 +72,25 @@ Content-based recommendation in the age of language models, assembled from brick
 
 usage:
   legos COMMAND ...
-  legos COMMAND --help          what the command takes, with examples
+  legos COMMAND --help          options and examples of a command
 """
 _FIRST_STEPS = (
     "legos table --items items.csv --events events.csv --output data/shop",
     "legos run --data shop",
     "legos recommend runs/shop --user USER",
     "legos serve runs/shop",
-    "legos published ml-1m --output data/ml-1m  # MovieLens and others, as they are downloaded",
-    "legos synthetic --raw data/raw/newsroom --output data/newsroom  # no data of your own",
+    "legos published ml-1m --output data/ml-1m  # MovieLens and others, as downloaded",
+    "legos synthetic --raw data/raw/newsroom --output data/newsroom  # synthetic data",
 )
 _TAIL = """
-data/, runs/ and cache/ lie in the working directory, or in the folder that LEGOS_HOME names."""
+data/, runs/ and cache/ are in the working directory, or in the folder given by LEGOS_HOME."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code, see :mod:`legos.errors`.
 
     Args:
-        words: of the command line; None: those that Python was started with.
+        words: of the command line; None: ``sys.argv[1:]``.
     """
     words = sys.argv[1:] if words is None else words
     with started_as_legos():
@@ -129,7 +129,7 @@ def _refuse(name: str, commands: dict[str, Command]) -> None:
 
 
 def available() -> dict[str, Command]:
-    """By name every sub-command whose module is there."""
+    """Return the sub-commands whose modules are installed, by name."""
     return {
         name: command
         for group in GROUPS.values()

@@ -16,8 +16,8 @@ _EXAMPLES = "  legos rate runs/amazon-beauty/recsysllm --user A1YJEY40YUW4SE --i
 
 def build_parser() -> AskingParser:
     """The options."""
-    parser = AskingParser("rate", "Print the stars that a user would give an item.", _EXAMPLES)
-    parser.add_argument("--user", metavar="ID", help="a user of the data; else somebody new")
+    parser = AskingParser("rate", "Predict how many stars a user would give an item.", _EXAMPLES)
+    parser.add_argument("--user", metavar="ID", help="a user of the data (default: a new user)")
     parser.add_argument("--item", required=True, metavar="ITEM", help="id of an item")
     return parser
 
@@ -32,4 +32,4 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.json:
         print_json({"user": given.user, "item": given.item, "stars": stars})
     else:
-        print(f"{stars:.1f} of 5 stars by {given.user or 'somebody new'} for {given.item}")
+        print(f"{stars:.1f} of 5 stars by {given.user or 'a new user'} for {given.item}")

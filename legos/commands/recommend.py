@@ -1,4 +1,4 @@
-"""``legos recommend``: the best items for users, known or new, or a file of lists for all."""
+"""``legos recommend``: top items for known or new users, or a file of lists for all users."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from legos.recommend.run import TrainedRun
 
 _ABOUT = """\
-Print the best items for users of the data, or for somebody new by what they read; or write a file
-of lists. What a reader has had is left out."""
+Print the top items for users of the data or for a new user's history, or write lists to a file.
+Items in a user's history are left out."""
 _EXAMPLES = """\
   legos recommend runs/shop --user u17 --k 10
   legos recommend runs/shop/naml --history sku-1 sku-9 --json
   legos recommend 0123456789ab --users users.txt --output recs.parquet
   legos recommend runs/shop --all --k 50 --output recs.parquet
-  legos recommend runs/shop --all --before test --output recs.csv  # what the test ranked
+  legos recommend runs/shop --all --before test --output recs.csv  # the lists of the test
   torchrun --nproc-per-node 2 -m legos recommend runs/shop --all --output recs.parquet
   legos recommend runs/shop --user u17 --add new_items.csv        # new items by their texts"""
 
@@ -40,28 +40,29 @@ def build_parser() -> AskingParser:
     parser = AskingParser("recommend", _ABOUT, _EXAMPLES)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", nargs="+", metavar="ID", help="users of the data")
-    who.add_argument("--history", nargs="+", metavar="ITEM", help="what somebody new read")
+    who.add_argument("--history", nargs="+", metavar="ITEM", help="history of a new user")
     who.add_argument(
         "--users", type=Path, metavar="FILE",
-        help="users: an id a line, or column user_id (or as in your file of events) of a .csv, "
-        ".jsonl or .parquet file",
+        help="file of users: one id per line, or a .csv, .jsonl or .parquet file with column "
+        "user_id (or its name in your file of events)",
     )  # fmt: skip
     who.add_argument("--all", action="store_true", help="all users; needs --output")
-    parser.add_argument("--k", type=positive, default=10, help="items of a list (10)")
+    parser.add_argument("--k", type=positive, default=10, help="items per list (10)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE",
-        help=".parquet, .csv or .jsonl with user_id, rank, item_id, score; goes on after a kill",
+        help="write user_id, rank, item_id, score to a .parquet, .csv or .jsonl file; rerun to "
+        "resume",
     )  # fmt: skip
     parser.add_argument(
         "--before", metavar="SPLIT",
-        help="lists as an evaluation of that split ranks them: what a user had had before it, "
-        "without what exp.evaluate.exclude names; with --all its users",
+        help="use histories as of this split and leave out the items that its evaluation excludes "
+        "(exp.evaluate.exclude); with --all, the users of the split",
     )  # fmt: skip
-    parser.add_argument("--seen", action="store_true", help="list what a reader has had, too")
+    parser.add_argument("--seen", action="store_true", help="include items of the history")
     parser.add_argument(
         "--add", type=Path, metavar="FILE",
-        help="new items first: a .csv, .jsonl or .parquet file with item_id and the text fields, "
-        "called so or as in your file of items",
+        help="first add new items from a .csv, .jsonl or .parquet file with item_id and the text "
+        "fields (or their names in your file of items)",
     )  # fmt: skip
     return parser
 
@@ -73,10 +74,10 @@ def main(words: Sequence[str]) -> int:
 
 def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.all and given.output is None:
-        raise ConfigError("--all goes with --output FILE.parquet")
+        raise ConfigError("--all needs --output FILE.parquet")
     for name in ("output", "before"):
         if given.history and getattr(given, name) is not None:
-            raise ConfigError(f"--{name} goes with --user, --users or --all")
+            raise ConfigError(f"--{name} needs --user, --users or --all")
     if given.add is not None:
         run.add_items(read_frame(given.add))
     called = run.tables.manifest.get("source_columns", {}).get("user_id", "user_id")
@@ -101,5 +102,5 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
         print_json([{"user": user, "items": listed(each)} for user, each in answers])
         return
     for user, each in zip(names, lists, strict=True):
-        who = "somebody new" if user is None else user
+        who = "a new user" if user is None else user
         print_frame(f"{run.name}: for {who}", each)

@@ -1,7 +1,6 @@
-"""``legos run``, which is ``python worker.py``: one run from its YAMLs and what overrides them.
+"""``legos run`` (also ``python worker.py``): one run from its YAMLs and overrides.
 
-Hands the run to ``legos/modes/``. Whatever is slow to import is imported where it is used, so that
-``--help`` answers at once.
+The modes are in ``legos/modes/``. Slow imports are local, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ if TYPE_CHECKING:
     from legos.config.schema import RunConfig
     from legos.data.tables import Tables
 
-_INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from it"
+_INTERRUPTED = "interrupted; progress is saved, rerun the same command to resume"
 _LOADING = "loading ..."
 _OF_CACHES = ("list", "verify", "prune")
 
 
 @dataclass(frozen=True)
 class Errand:
-    """What a command line asks of the worker itself.
+    """Options of the command itself, apart from YAMLs and overrides.
 
     Attributes:
         rest: the words that choose and override YAMLs.
-        help: print how it works.
-        families: what to list; None = nothing.
-        plugins: modules to import before that; for all else they are in ``rest``, too.
+        help: print the help text.
+        families: families to list; None: do not list.
+        plugins: modules to import before listing; otherwise they are part of ``rest``.
         check: show what would run.
-        save: the file that gets the whole configuration.
-        processes: tell memory for so many, with check.
+        save: write the whole configuration to this file.
+        processes: with check, show memory for this many processes.
         impressions: folder of new raw impressions.
-        news: their news file, where it does not lie in that folder.
-        cache: what to do with hidden-state caches: list, verify or prune.
-        verbose: print the tables by items and users, too.
+        news: their news file, if it is not in that folder.
+        cache: action on hidden-state caches: list, verify or prune.
+        verbose: also print metrics by groups of items and users.
     """
 
     rest: list[str]
@@ -72,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--processes", type=_processes)
 
     def error(self, message: str) -> NoReturn:
-        """Raise a mistake of the command line as any other."""
+        """Raise ConfigError for a mistake on the command line."""
         message = message.removeprefix("argument ")
         kinds = {"--processes": "a number", "--plugin": "a module", "--load": "a run"}
         needed = kinds.get(message.split(":")[0], "a path")
@@ -109,21 +108,23 @@ def _read_errand(argv: Sequence[str]) -> Errand:
     of_caches = [name for name in _OF_CACHES if getattr(asked, name) not in (None, False)]
     if of_caches and (has_exp or of_caches != ["list"]):
         if not has_exp:
-            raise ConfigError(f"--{of_caches[0]} goes with --exp config/exp/cache.yaml")
+            raise ConfigError(f"--{of_caches[0]} needs --exp config/exp/cache.yaml")
         if len(of_caches) > 1 or asked.list:
             given = ", ".join(f"--{name}" for name in of_caches)
-            raise ConfigError(f"{given}: give one of them, without a value")
+            raise ConfigError(f"{given}: give only one of them, without a value")
         return Errand(rest, cache=of_caches[0])
     if asked.list is not None:
         more = asked.check or asked.save or asked.impressions or asked.news or asked.processes
         if len(asked.list) > 1 or others or more:
-            raise ConfigError("--list stands alone or with one family: worker.py --list model")
+            raise ConfigError(
+                "--list takes at most one family and no other options: worker.py --list model"
+            )
         plugins = [name for each in asked.plugin for name in each.split(",")]
         return Errand([], families=asked.list, plugins=plugins)
     if asked.news is not None and asked.impressions is None:
-        raise ConfigError("--news goes with --impressions FOLDER")
+        raise ConfigError("--news needs --impressions FOLDER")
     if asked.processes is not None and not asked.check:
-        raise ConfigError("--processes goes with --check; `accelerate launch` starts processes")
+        raise ConfigError("--processes needs --check; `accelerate launch` starts processes")
     return Errand(
         rest,
         check=asked.check,
@@ -181,12 +182,12 @@ def _do(errand: Errand) -> None:
         from legos.config.load import save_configuration
 
         save_configuration(config, errand.save)
-        print(f"{errand.save}: the whole configuration; --config {errand.save} runs it")
+        print(f"{errand.save}: configuration written; --config {errand.save} runs it")
         return
     if errand.impressions is not None and config.exp.mode != "test":
         raise ConfigError(
-            f"--impressions: exp.mode is {config.exp.mode!r}; new impressions go with mode test "
-            "(--exp config/exp/test.yaml, or --exp.mode test beside the --exp of the training)"
+            f"--impressions: exp.mode is {config.exp.mode!r}; new impressions need mode test "
+            "(--exp config/exp/test.yaml, or add --exp.mode test to the command of the training)"
         )
     if errand.check:
         from legos.modes.check import check
@@ -231,13 +232,13 @@ def _recommend(config: RunConfig, tables: Tables) -> None:
 
 
 def _embed(errand: Errand) -> None:
-    """Mode embed, which needs neither a model YAML nor always data."""
+    """Run mode embed, which needs no model YAML and not always a data YAML."""
     from legos.config.load import load_embed_job
 
     if errand.impressions is not None:
-        raise ConfigError("--impressions: exp.mode is 'embed'; new impressions go with mode test")
+        raise ConfigError("--impressions: exp.mode is 'embed'; new impressions need mode test")
     if errand.save is not None:
-        raise ConfigError("--save: exp.mode is 'embed', which has no whole configuration to save")
+        raise ConfigError("--save: exp.mode is 'embed', which cannot be saved")
     job = load_embed_job(errand.rest, notice=_notice)
     from legos.modes.embed import check_embed, run_embed
     from legos.workplace.device import naming_memory_settings
@@ -255,7 +256,7 @@ def _look_after_caches(errand: str, rest: list[str]) -> None:
     exp = load_exp_config(rest, notice=_notice)
     if exp.mode != "cache":
         raise ConfigError(
-            f"--{errand}: exp.mode is {exp.mode!r}; it goes with --exp config/exp/cache.yaml"
+            f"--{errand}: exp.mode is {exp.mode!r}; expected cache (--exp config/exp/cache.yaml)"
         )
     from legos.lm.cache_files import list_caches, prune_caches, verify_caches
 
@@ -270,7 +271,7 @@ def _look_after_caches(errand: str, rest: list[str]) -> None:
 def _read_impressions(config: RunConfig, folder: Path, news: Path | None) -> Path:
     """Turn new raw impressions into tables with the vocabularies of the run's own tables."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--impressions: score new impressions in one process")
+        raise ConfigError("--impressions: new impressions can only be scored in one process")
     from legos.files import sha256_of_file, sha256_of_text
     from process.mind import read_mind_impressions
     from process.tables import new_impressions_tables

@@ -1,4 +1,4 @@
-"""``legos runs``: past runs are listed, shown, compared and removed."""
+"""``legos runs``: list, show, compare and remove past runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from legos.runs.past import PastRun, remove_whole
 from legos.terminal import shown_bytes
 
 _DESCRIPTION = """\
-Past runs: what lies in runs/ of the working directory and of LEGOS_HOME.
+List, show, compare and remove past runs in runs/ of the working directory and of LEGOS_HOME.
 
-A RUN is named by its folder, by the first digits of its id, or by a folder around runs: `runs/shop`
-and `shop/naml` mean the newest one in it.
+A RUN is a run folder, the first digits of a run id, or a folder of runs: `runs/shop` and
+`shop/naml` mean their newest run.
 """
 _EXAMPLES = """\
 examples:
@@ -44,18 +44,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser("legos runs", description=_DESCRIPTION, epilog=_EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     example = "legos runs list --model naml"
-    listing = _add(commands, "list", "a line a run, the newest first", example)
+    listing = _add(commands, "list", "list runs, newest first", example)
     _add_filters(listing)
     listing.add_argument(
         "--sort", metavar="METRIC", default="age",
-        help="best first by a metric of the first test split (GAUC), or age or size",
+        help="a metric of the first test split (such as GAUC), age or size",
     )  # fmt: skip
     _add_json(listing)
-    show = _add(commands, "show", "settings and metrics of a run", "legos runs show runs/shop/naml")
+    show = _add(
+        commands, "show", "show settings and metrics of a run", "legos runs show runs/shop/naml"
+    )
     show.add_argument("run", metavar="RUN")
     _add_json(show)
     compare = _add(
-        commands, "compare", "the table of several runs, with tests of significance",
+        commands, "compare", "compare several runs in a table with significance tests",
         "legos runs compare shop/naml shop/nrms --output comparison.md",
     )  # fmt: skip
     _add_compare(compare)
@@ -64,15 +66,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_consent(remove)
     prune = _add(
         commands, "prune",
-        "remove what nobody needs: old unfinished runs, last checkpoints of finished ones",
+        "remove old unfinished runs, and last checkpoints of finished runs",
         "legos runs prune --days 7 --dry-run",
     )  # fmt: skip
     _add_filters(prune)
     prune.add_argument(
         "--days", type=_days, default=30.0, metavar="N",
-        help="unfinished runs that nothing was written to for so long (default: %(default)g)",
+        help="remove unfinished runs not written to for N days (default: %(default)g)",
     )  # fmt: skip
-    prune.add_argument("--dry-run", action="store_true", help="say what it would free, and stop")
+    prune.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     _add_consent(prune)
     return parser
 
@@ -81,11 +83,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Print finished runs in one table. Each is tested against the first by a paired t-test\n"
         "over the impressions (or users) of the test split, Holm-corrected over the rows:\n"
-        "* p < .05, ** p < .01, *** p < .001. Runs on other impressions are refused."
+        "* p < .05, ** p < .01, *** p < .001. Runs tested on different impressions are refused."
     )
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", help="two or more; the first is the reference")
-    add("--split", metavar="NAME", help="a test split (default: all that they share)")
+    add("runs", metavar="RUN", nargs="+", help="two or more runs; the first is the reference")
+    add("--split", metavar="NAME", help="a test split (default: all shared splits)")
     add("--output", type=Path, metavar="FILE", help="also write .md, .csv or .json (p-values)")
 
 
@@ -102,16 +104,16 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="only runs of this model")
     parser.add_argument(
         "--runs", type=Path, metavar="FOLDER",
-        help="look here instead of in runs/ (what exp.runs_folder named)",
+        help="folder of runs (default: runs/), as set by exp.runs_folder",
     )  # fmt: skip
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_consent(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="do it without asking")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _days(text: str) -> float:
@@ -201,7 +203,9 @@ def _sorted(runs: list[PastRun], order: str) -> list[PastRun]:
         return sorted(runs, key=lambda run: run.size, reverse=True)
     known = {name for run in runs for name in _first_metrics(run)}
     if runs and order not in known:
-        raise ConfigError(f"--sort {order}: no run has it; {nearest(order, {*known, *_ORDERS})}")
+        raise ConfigError(
+            f"--sort {order}: no run has this metric; {nearest(order, {*known, *_ORDERS})}"
+        )
     sign = 1 if runs and larger_is_better(order) is False else -1
     worst = float("inf")
     values = {run: _first_metrics(run).get(order) for run in runs}
@@ -211,7 +215,7 @@ def _sorted(runs: list[PastRun], order: str) -> list[PastRun]:
 
 
 def _first_metrics(run: PastRun) -> dict[str, float]:
-    """Those of the first test split."""
+    """Return the metrics of the first test split."""
     return next(iter(run.metrics.values()), {})
 
 
@@ -260,14 +264,14 @@ def _show(args: argparse.Namespace) -> None:
 
 
 _GOES_ON = {
-    "interrupted": "the command that started it goes on with it",
+    "interrupted": "rerun the command that started it to resume",
     "trained": "legos run --load {} tests it",
-    "pruned": "a search ended it; legos run with its settings trains it to the end",
+    "pruned": "stopped early by a search; legos run with its settings finishes the training",
 }
 
 
 def _highlights(run: PastRun) -> Iterable[tuple[str, str]]:
-    """What tells a run from others."""
+    """Yield the settings and results that identify a run."""
     config, results = run.config, run.results
     data, model, exp = (config.get(kind, {}) for kind in ("data", "model", "exp"))
     fields = ", ".join(str(field.get("column")) for field in data.get("fields", ()))
@@ -330,7 +334,9 @@ def _prune(args: argparse.Namespace) -> None:
     ]
     size = shown_bytes(sum(run.size for run in unfinished) + sum(sizes.values()))
     if not lines:
-        print(f"nothing to free: no last checkpoint, no unfinished run of {args.days:g} days ago")
+        print(
+            f"nothing to remove: no last checkpoints or unfinished runs over {args.days:g} days old"
+        )
         return
     what = f"{_counted(len(unfinished), 'unfinished run')} and "
     what += f"{_counted(len(finished), 'last checkpoint')} ({size})"
@@ -350,16 +356,16 @@ def _size_below(run: PastRun, folder: Path) -> int:
 
 
 def _agreed(lines: str, what: str, args: argparse.Namespace) -> bool:
-    """Whether the user wants it: --yes, or an answer on the terminal.
+    """Whether the user confirms, by --yes or an answer on the terminal.
 
     Raises:
-        ConfigError: there is nobody to ask.
+        ConfigError: standard input is not a terminal.
     """
     print(lines)
     if args.yes:
         return True
     if not sys.stdin.isatty():
-        raise ConfigError(f"{what}? nobody can answer here; give --yes")
+        raise ConfigError(f"{what}? this needs confirmation; give --yes")
     sys.stdout.flush()
     print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
     agreed = sys.stdin.readline().strip().lower() in ("y", "yes")

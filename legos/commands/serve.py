@@ -1,4 +1,4 @@
-"""``legos serve RUN``: recommendations over HTTP, and a page to look at."""
+"""``legos serve RUN``: recommendations over HTTP, with a web page."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from legos.errors import run_command
 
 _EXAMPLES = """\
 examples:
-  legos serve runs/shop                          the newest trained run of the data set shop
+  legos serve runs/shop                          newest trained run of data set shop
   legos serve runs/shop/naml/0123456789ab --port 8080
-  legos serve runs/shop --watch 60               newer runs take its place as they finish
+  legos serve runs/shop --watch 60               switch to newer runs as they finish
   LEGOS_API_KEY=... legos serve runs/shop --host 0.0.0.0 --allow-host recs.example.org
 
   curl http://127.0.0.1:8000/recommend -H 'Content-Type: application/json' \\
        -d '{"user": "c17", "k": 5}'
 
-The page is at /, the API at /docs and /openapi.json, counters for Prometheus at /metrics. With
-LEGOS_API_KEY in the environment, clients send it as "Authorization: Bearer KEY". SIGTERM and
-Ctrl-C let requests under way end; the exit codes are 0 and 130. Items that were added over HTTP
-stay until the server ends."""
+The web page is at /, the API at /docs and /openapi.json, Prometheus metrics at /metrics. If
+LEGOS_API_KEY is set, clients must send "Authorization: Bearer KEY". SIGTERM (exit code 0) and
+Ctrl-C (130) finish pending requests first. Items added over HTTP are lost when the server stops."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -42,13 +41,17 @@ def _serve(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         "legos serve",
-        description="Recommend over HTTP from a trained run, with a page to look at.",
+        description="Serve recommendations of a trained run over HTTP, with a web page.",
         epilog=_EXAMPLES,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run folder, a folder around runs (the newest), or a run id")
-    add("--data", metavar="FOLDER", help="its tables, where they are not where it was trained")
+    add(
+        "run",
+        metavar="RUN",
+        help="run folder, folder of runs (its newest trained run), or a run id",
+    )
+    add("--data", metavar="FOLDER", help="folder of the tables, if they were moved")
     add("--device", default="auto", help="auto, cpu or cuda:0 (default: %(default)s)")
     _add_address(parser)
     _add_runs(parser)
@@ -61,13 +64,13 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     add(
         "--host",
         default="127.0.0.1",
-        help="address to bind to; 0.0.0.0: every network (default: %(default)s, this machine)",
+        help="address to bind to; 0.0.0.0: all networks (default: %(default)s, this machine only)",
     )
     add(
         "--port",
         type=_number(0, 65535),
         default=8000,
-        help="0: any free one (default: %(default)s)",
+        help="port; 0: any free one (default: %(default)s)",
     )
     add(
         "--allow-host",
@@ -75,7 +78,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name by which clients may call the server, as behind a proxy; several times",
+        help="host name that clients may use, such as that of a proxy; may be repeated",
     )
 
 
@@ -85,21 +88,21 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=_seconds,
         metavar="SECONDS",
-        help="look for a newer run so often; without it POST /reload does",
+        help="look for a newer run at this interval (default: only on POST /reload)",
     )
     add(
         "--exact-up-to",
         type=_number(0, 10**9),
         default=200_000,
         metavar="ITEMS",
-        help="larger catalogues get their candidates from FAISS (default: %(default)s)",
+        help="use FAISS for larger catalogues (default: %(default)s)",
     )
     add(
         "--max-new-items",
         type=_number(0, 10**6),
         default=10_000,
         metavar="N",
-        help="items that clients may add in all (default: %(default)s)",
+        help="maximum number of items that clients may add (default: %(default)s)",
     )
 
 
@@ -109,28 +112,28 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         "--queue",
         type=_number(1, 10**6),
         default=512,
-        help="requests that may wait; more get 503 and Retry-After (default: %(default)s)",
+        help="maximum waiting requests; more get 503 with Retry-After (default: %(default)s)",
     )
     add(
         "--batch",
         type=_number(1, 4096),
         default=32,
-        help="lists that are found together at most (default: %(default)s)",
+        help="maximum requests per batch (default: %(default)s)",
     )
     add(
         "--wait",
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="that a batch waits for more, such as 0.002; 0: what came during the last batch is "
-        "the next one (default: %(default)s)",
+        help="how long a batch waits for more requests, such as 0.002; 0: take those that arrived "
+        "during the last batch (default: %(default)s)",
     )
     add(
         "--timeout",
         type=_seconds,
         default=30.0,
         metavar="SECONDS",
-        help="after which a request is given up with 504 (default: %(default)s)",
+        help="answer 504 after this time (default: %(default)s)",
     )
 
 

@@ -26,9 +26,11 @@ _EXAMPLES = """\
 
 def build_parser() -> AskingParser:
     """The options."""
-    parser = AskingParser("similar", "Print the items of the nearest item vectors.", _EXAMPLES)
+    parser = AskingParser(
+        "similar", "Print the most similar items, by cosine of item vectors.", _EXAMPLES
+    )
     parser.add_argument("item", metavar="ITEM", help="id of an item")
-    parser.add_argument("--k", type=positive, default=10, help="items of the list (10)")
+    parser.add_argument("--k", type=positive, default=10, help="number of items (10)")
     return parser
 
 
@@ -42,4 +44,4 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.json:
         print_json({"item": given.item, "items": listed(found)})
     else:
-        print_frame(f"{run.name}: like {with_title(run, given.item)}", found)
+        print_frame(f"{run.name}: similar to {with_title(run, given.item)}", found)

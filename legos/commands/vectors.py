@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from legos.recommend.run import TrainedRun
 
 _ABOUT = """\
-Write items.parquet (item_id, vector) and, where the model has vectors of users, users.parquet
-(user_id, vector) into a folder; with --faiss also items.faiss and items.json, the ids of its rows.
-vectors.json says of which run they are and whether inner products or cosines give scores."""
+Export item vectors to items.parquet (item_id, vector) and, if the model has user vectors, those to
+users.parquet (user_id, vector). --faiss adds a FAISS index, items.faiss, with the ids of its rows
+in items.json. vectors.json names the run and the score: inner product or cosine."""
 _EXAMPLES = """\
   legos vectors runs/shop --output vectors/shop
   legos vectors runs/shop/naml --output vectors/shop --faiss"""
@@ -25,9 +25,13 @@ def build_parser() -> AskingParser:
     """The options."""
     parser = AskingParser("vectors", _ABOUT, _EXAMPLES)
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="replaced as a whole"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="output folder; an existing one is replaced",
     )
-    parser.add_argument("--faiss", action="store_true", help="a FAISS index of the item vectors")
+    parser.add_argument("--faiss", action="store_true", help="also write a FAISS index")
     return parser
 
 

@@ -21,16 +21,17 @@ from legos.settings import Name, Seed, Settings, refuse_repetition
 
 
 class ComparedModel(SystemModel):
-    """A model, its own data where it has any, and the row it is measured against."""
+    """A row of a comparison: a model, optionally with its own data, training and seeds."""
 
     data: DataConfig | None = None
-    """A data YAML over the same test impressions; null: that of the command line."""
+    """Data YAML over the same test impressions; null: the one on the command line."""
     against: Name | None = None
-    """Row that stars and relative improvement refer to; null: the first."""
+    """Reference row for significance stars and relative improvement; null: the first row."""
     train: TrainConfig | None = None
-    """Its own training, over the keys of `exp.train`; null: that. The seed is the comparison's."""
+    """Overrides of `exp.train` for this row; null: none. The seed comes from the comparison."""
     seeds: Annotated[tuple[Seed, ...] | None, Field(min_length=1)] = None
-    """A run each; null: those of the comparison. One is enough for a method without chance."""
+    """Seeds, one run each; null: those of the comparison. One is enough for a deterministic
+    method."""
 
     @classmethod
     def section_of(cls, value: Any) -> type[SystemModel]:
@@ -40,7 +41,7 @@ class ComparedModel(SystemModel):
         return _compared(system_of(value).section)
 
     def alone(self) -> SystemModel:
-        """The model as its own YAML says it."""
+        """Return the model without the keys of the row."""
         section = registered_system(self.system).section
         return section(**{key: getattr(self, key) for key in section.model_fields})
 
@@ -65,17 +66,17 @@ class CompareConfig(Settings):
     """
 
     models: tuple[SerializeAsAny[ComparedModel], ...] = Field(min_length=1)
-    """Model YAMLs, a row each."""
+    """Model YAMLs, one row each."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
-    """A run each; more than one gives mean ± standard deviation."""
+    """Seeds, one run each; several give mean ± standard deviation."""
     embeds: tuple[EmbedConfig, ...] = ()
-    """Embed YAMLs, a row each beside the models; none: the embed YAML of the run."""
+    """Embed YAMLs, one row per model and embed; none: the embed YAML of the run."""
     search: SearchBudget | None = None
-    """How long each row with `ranges` is searched, with the first seed; its best settings are
-    then run with every seed. Null: no row is searched."""
+    """Search budget of each row with `ranges`. The search uses the first seed; the best settings
+    are then run with every seed. Null: no search."""
     curve: str | None = None
-    """Dotted key of a number that rows differ in, `model.mutual.weight`, `exp.train.lr`: metrics
-    are drawn over it, rows that differ in more and baselines as level lines. Null: no figure."""
+    """Dotted key of a number (`model.mutual.weight`, `exp.train.lr`): rows that differ only in it
+    form a curve; other rows and baselines are horizontal lines. Null: no figure."""
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:

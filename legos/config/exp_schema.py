@@ -40,7 +40,7 @@ _STATES = AskedFor(
 
 
 MINILM = LanguageModelSource.model_construct(name="minilm", package=PACKAGED["minilm"])
-"""What reads texts where nothing else is named."""
+"""The default language model for reading texts."""
 
 
 def _baseline(value: Any) -> Any:
@@ -51,19 +51,19 @@ def _baseline(value: Any) -> Any:
 
 
 def _as_given(baseline: BaselineConfig) -> Any:
-    """A baseline's name, with those of its settings that are not as by default."""
+    """Return a baseline's name, with its settings that differ from the defaults."""
     changed = baseline.model_dump(mode="json", exclude_defaults=True)
     return {"name": baseline.name, **changed} if changed else baseline.name
 
 
 def _device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError("expected auto, cpu, cuda or the like of cuda:1")
+        raise ValueError("expected auto, cpu, cuda or a device number such as cuda:1")
     return name
 
 
 def at_home(path: str) -> Any:
-    """A default that lies where ``data/``, ``runs/`` and ``cache/`` lie."""
+    """Return a default path beside ``data/``, ``runs/`` and ``cache/``."""
     return Field(default_factory=lambda: home() / path)
 
 
@@ -76,51 +76,52 @@ class EvaluateConfig(Settings):
         "nDCG@5",
         "nDCG@10",
     )
-    """AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
+    """Metrics to report: AUC, GAUC, MRR, MRR-all, LRAP, nDCG@k, HR@k, Recall@k, LogLoss."""
     ranking: Annotated[Literal["shown", "all"], CHOICE] = "shown"
-    """Rank clicks among the candidates of their impression, or among all items there are; then
-    `Recall@k` is hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss are not defined."""
+    """`shown` ranks clicked items among the candidates of their impression, `all` against the
+    whole catalogue: `Recall@k` is then hits / min(k, clicks) as in Multi-VAE, and AUC and LogLoss
+    are not defined."""
     exclude: Annotated[
         Literal["history", "history+valid", "nothing"], CHOICE, OnlyWith("ranking", ("all",))
     ] = "history"
-    """Items left out of a ranking of all: what the user had read before, and clicked in valid."""
+    """Items left out of `ranking: all`: the user's history, also the clicks in valid, or none."""
     page_size: Annotated[Count, NOTHING] = 512
     """Items and users encoded at once; changes memory, not results."""
     fast_eval: Annotated[bool, NOTHING, AskedFor(frozenset({"clicks"}))] = True
-    """Every item and every history encoded once; false: each impression on its own."""
+    """Encode every item and every history only once; false: encode each impression separately."""
     cold_warm: bool = True
-    """Rows for cold and warm items, cold and active users, unseen and seen users."""
+    """Report metrics also for cold and warm items, cold and active users, unseen and seen users."""
     cold_user_clicks: Natural = 5
-    """A user with at most so many clicks before the impression is cold (5 in ONCE)."""
+    """Maximum clicks before the impression for a user to count as cold (5 in ONCE)."""
     user_columns: tuple[str, ...] = ()
-    """Rows for the users that have something in these text or item columns of table `users`."""
+    """Report metrics also for users whose text or item column of this name in `users` is not
+    empty."""
     beyond_accuracy_k: Count | None = 10
-    """Novelty, coverage and diversity of the best k; null: not computed."""
+    """k for novelty, coverage and diversity of the top k; null: not computed."""
     text_model: Annotated[LanguageModelSource | None, MEASURED_CONTENT] = None
-    """Language model of the baselines that compare texts, named like any other; null: the vectors
-    that the run itself reads of its texts, else MiniLM, else (texts that MiniLM does not know)
-    words weighted by how rare they are."""
+    """Language model for baselines that compare texts. Null: the run's own text vectors; without
+    them MiniLM; for languages that MiniLM does not know, TF-IDF weighted words."""
 
 
 class CacheConfig(Settings):
     """Which hidden states of a language model to keep, and where."""
 
     layers: Annotated[tuple[int, ...], _STATES] = (-1,)
-    """Layers whose input is cached; negative numbers count from the end."""
+    """Layers whose input states are cached; negative numbers count from the end."""
     pooled: Annotated[bool, _STATES] = False
-    """The mean-pooled states of all layers, for item encoder iisan."""
+    """Also cache the mean-pooled states of all layers, for item encoder iisan."""
     folder: Annotated[Path, _STATES] = at_home("cache/hidden")
-    """A folder a model and below it one for everything that decides the states."""
+    """Folder of the caches: one folder per model, then one per combination of settings."""
     token_folder: Annotated[Path, AskedFor(frozenset({"stages"}))] = at_home("cache/tokens")
-    """Of the texts that system cllm4rec reads, tokenized once."""
+    """Folder of tokenized texts for system cllm4rec."""
     candidate_folder: Annotated[Path, AskedFor(frozenset({"prompts"}))] = at_home(
         "cache/candidates"
     )
-    """Of the frozen candidates that system recsysllm is tested on."""
+    """Folder of the fixed test candidates for system recsysllm."""
     batch_tokens: Annotated[Count, _STATES] = 16384
-    """Tokens the language model reads at once; changes memory, not results."""
+    """Tokens per forward pass of the language model; changes memory, not results."""
     keep_days: Annotated[Count | None, _STATES] = None
-    """`--prune` removes caches that nothing has read for so long; null: none."""
+    """`--prune` removes caches that no run has read for this many days; null: keep all."""
 
     @model_validator(mode="after")
     def _something_once(self) -> Self:
@@ -136,38 +137,38 @@ class VectorsConfig(Settings):
     model: LanguageModelSource = MINILM
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
     pooling: Literal["mean", "first", "last"] = "mean"
-    """An item's vector: the mean of its tokens' final states, the first (BERT's CLS), the last."""
+    """Item vector from final token states: their mean, the first (BERT's CLS) or the last."""
     prompts: bool = True
-    """Read the prompts of the data YAML before an item and its fields."""
+    """Prepend the prompts of the data YAML to an item and its fields."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the weights that read the items; files are fp32."""
+    """Precision of the language model; the written vectors are fp32."""
     folder: Path = at_home("cache/embed")
-    """Of the files `<model>-token.safetensors` and `<data>-<model>.safetensors`."""
+    """Folder for `<model>-token.safetensors` and `<data>-<model>.safetensors`."""
     batch_tokens: Count = 16384
-    """Tokens the language model reads at once; changes memory, not results."""
+    """Tokens per forward pass of the language model; changes memory, not results."""
 
 
 class ExportConfig(Settings):
     """Where a trained language model goes."""
 
     folder: Path | None = None
-    """Of the model in Hugging Face's format; null: `<run folder>/export/language_model`."""
+    """Output folder, in Hugging Face's format; null: `<run folder>/export/language_model`."""
 
 
 class RecommendConfig(Settings):
     """Lists for all users of the data."""
 
     k: Count = 50
-    """Items of a list."""
+    """Items per list."""
     output: Path | None = None
-    """A .parquet, .csv or .jsonl file; null: `<run folder>/recommendations.parquet`."""
+    """Output file, .parquet, .csv or .jsonl; null: `<run folder>/recommendations.parquet`."""
 
 
 class ExpConfig(Settings):
     """What to do (`config/exp/`)."""
 
     name: Annotated[Name, NOTHING]
-    """Of the experiment; it changes no result."""
+    """Name of the experiment; it does not change results."""
     mode: Annotated[
         Literal[
             "train",
@@ -182,9 +183,10 @@ class ExpConfig(Settings):
         ],
         NOTHING,
     ]
-    """Train; measure a trained model; both; both for several models; search for the best settings;
-    cache hidden states; write vectors of tokens and items; write a trained language model; write a
-    list for every user."""
+    """`train`; `test`: measure a trained model; `train_test`: both; `compare`: both for several
+    models; `search`: search for the best settings; `cache`: cache hidden states; `embed`: write
+    vectors of tokens and items; `export`: write a trained language model; `recommend`: write a list
+    for every user."""
     train: Annotated[TrainConfig, TRAINED_OR_TESTED] = TrainConfig()
     """How to train."""
     evaluate: Annotated[EvaluateConfig, MEASUREMENT.from_phase("validation"), TRAINED_OR_TESTED] = (
@@ -198,22 +200,22 @@ class ExpConfig(Settings):
         NOTHING,
         TRAINED_OR_TESTED,
     ] = ()
-    """Rows beside the models: names, or mappings with settings (`{name: ease, l2: 300}`); those
-    that a data set cannot have are skipped and said so."""
+    """Baselines to add to the results: names, or mappings with settings (`{name: ease, l2: 300}`).
+    Baselines that the data set does not support are skipped with a notice."""
     plugins: Annotated[tuple[str, ...], NOTHING] = ()
-    """Modules that register bricks or systems of your own (`--plugin`). Installed packages with an
-    entry point `legos.plugins` need not be named."""
+    """Modules that register your own bricks or systems (`--plugin`). Installed packages with an
+    entry point `legos.plugins` are found without naming them."""
     device: Annotated[str, AfterValidator(_device), NOTHING] = "auto"
-    """auto, cpu, cuda or cuda:1."""
+    """Device: auto, cpu, cuda or cuda:1."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], CHOICE] = "fp32"
-    """Of the forward pass; weights stay fp32."""
+    """Precision of the forward pass; weights stay fp32."""
     distributed: Annotated[Literal["ddp", "fsdp"], NOTHING, TRAINED_OR_TESTED] = "ddp"
-    """With several processes: each has the whole model, or a share of every layer of its language
-    model. `fsdp` needs less memory, and every process scores all there is to score."""
+    """Several processes: `ddp` replicates the model; `fsdp` shards every layer of its language
+    model. `fsdp` needs less memory, but every process then scores all impressions."""
     deterministic: Annotated[bool, CHOICE, TRAINED_OR_TESTED] = False
-    """Refuse operations whose results may differ from run to run."""
+    """Refuse non-deterministic operations."""
     runs_folder: Annotated[Path, NOTHING] = at_home("runs")
-    """Results go to `<runs_folder>/<data>/<model>/<run id>/`."""
+    """Folder of all runs; results go to `<runs_folder>/<data>/<model>/<run id>/`."""
     report: Annotated[bool, NOTHING, TRAINED_OR_TESTED] = True
     """Write report.html."""
     compare: Annotated[CompareConfig | None, NOTHING, InModes(("compare",))] = None
@@ -231,7 +233,7 @@ class ExpConfig(Settings):
     recommend: Annotated[RecommendConfig, NOTHING, InModes(("recommend",))] = RecommendConfig()
     """For mode recommend: how long lists are, and where they go."""
     load: Annotated[Path | None, NOTHING] = None
-    """For modes test, export, recommend: a run folder or a checkpoint; null: the run of these
+    """For modes test, export, recommend: a run folder or a checkpoint; null: the run with these
     settings."""
 
     @model_validator(mode="after")

@@ -72,7 +72,9 @@ def first_run(arguments: Arguments) -> FirstRun:
     if alone and not data.user_fields and _kind(columns, test) == "none":
         width = {} if "hidden_size" in arguments.variables else {"hidden_size": 200}
         names = {"model": "multi_vae", "exp": "rank-all"}
-        return FirstRun(names, width, _told(names, "the split has no negatives: all items compete"))
+        return FirstRun(
+            names, width, _told(names, "the split has no negatives, so all items are ranked")
+        )
     form, reasons = _form(arguments, data, columns)
     if form != RECOMMENDED or alone:
         names["model"] = form
@@ -80,7 +82,7 @@ def first_run(arguments: Arguments) -> FirstRun:
     if alone and not _is_measurable(columns, test):
         names["exp"] = "train"
         settings |= {"epochs": _FITTED, "patience": 0}
-        reasons += [f"split {test!r} can measure nothing: trained alone, {_FITTED} epochs"]
+        reasons += [f"split {test!r} has no held-out clicks: {_FITTED} epochs without a test"]
     elif why:
         reasons += why
     return FirstRun(names, {"train": settings} if settings else {}, _told(names, *reasons))
@@ -97,7 +99,7 @@ def _experiment(model: str | None) -> str:
 
 def _told(names: dict[str, str], *reasons: str) -> str:
     words = " ".join(f"--{kind} {name}" for kind, name in names.items())
-    return ": ".join(part for part in (words and f"took {words}", "; ".join(reasons)) if part)
+    return ": ".join(part for part in (words and f"using {words}", "; ".join(reasons)) if part)
 
 
 def _open(arguments: Arguments) -> tuple[DataConfig, Columns] | None:
@@ -121,11 +123,11 @@ def _form(arguments: Arguments, data: DataConfig, columns: Columns) -> tuple[str
     if own:
         return RECOMMENDED, []
     if not data.fields:
-        return "recommended_ids", ["items have no fields, so it knows them by their ids"]
+        return "recommended_ids", ["items have no fields, so the model learns item IDs"]
     if not minilm_knows(columns):
         return (
             "recommended_words",
-            ["MiniLM does not know the language of the texts, so it learns from their own tokens "
+            ["MiniLM does not know the language of the texts; the model learns from their tokens "
              "(--llm_ver FOLDER: a sentence encoder that does)"],
         )  # fmt: skip
     return RECOMMENDED, []
@@ -141,15 +143,15 @@ def _training(
         full = columns.manifest["tables"]["items"]["rows"] <= _FULL_SOFTMAX
         loss = "full_softmax" if full else "sampled_softmax"
         settings |= {"loss": loss, "epochs": _EPOCHS_OF_ALL, "patience": _PATIENCE}
-        reasons.append(f"trained by {loss}, because all items are ranked")
+        reasons.append(f"loss {loss}, because all items are ranked")
     elif _kind(columns, data.splits.train) in ("shown", "rated", "given"):
         settings["negatives"] = {"strategy": "impression", "count": 4}
-        reasons.append("negatives of training are those that the data show")
+        reasons.append("training negatives are those in the data")
     clicks = _summary(columns, data.splits.train).get("clicks", 0)
     epochs = min(_MOST_EPOCHS, ceil(_STEPS / ceil(clicks / _BATCH))) if clicks else 0
     if epochs > settings.get("epochs", 4) and ("exp", "train", "epochs") not in arguments.dotted:
         settings |= {"epochs": epochs, "patience": _PATIENCE}
-        reasons.append(f"at most {epochs} epochs, because {clicks:,} clicks are few")
+        reasons.append(f"up to {epochs} epochs, because there are only {clicks:,} clicks")
     return settings, reasons
 
 

@@ -1,4 +1,4 @@
-"""Which ways to train fit which bricks."""
+"""Check that training settings fit the bricks of a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from legos.registry import BrickConfig, PredictorConfig, UserEncoderConfig, bric
 
 
 def refuse_other_training(train: TrainConfig, model: SystemModel) -> None:
-    """Raise ConfigError where a model cannot be trained so."""
+    """Raise ConfigError if a model cannot be trained with these settings."""
     if train.optimizer == "lazy_adam" and not model.needs & {"known_items", "known_users"}:
         raise ConfigError(
-            "exp.train.optimizer lazy_adam is for tables of item or user ids, and model "
-            f"{model.name} has none; take adam or adamw"
+            "exp.train.optimizer lazy_adam needs a table of item or user IDs, which model "
+            f"{model.name} does not have; use adam or adamw"
         )
     if not isinstance(model, ModelConfig):
         return
@@ -23,20 +23,20 @@ def refuse_other_training(train: TrainConfig, model: SystemModel) -> None:
 
 
 def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
-    """Raise ConfigError for bricks whose scores a loss cannot be computed from."""
+    """Raise ConfigError for bricks whose scores do not fit the loss."""
     user, predictor = model.user, model.predictor
     if loss == "cosine_contrastive" and not predictor.gives_cosines:
         raise ConfigError(
-            "exp.train.loss cosine_contrastive has a margin for cosines, but the scores of "
-            f"predictor {predictor.name} are none; take predictor cosine with temperature 1.0 and "
+            "exp.train.loss cosine_contrastive needs cosine scores, which predictor "
+            f"{predictor.name} does not give; use predictor cosine with temperature 1.0 and "
             "learn_temperature false (--predictor cosine)"
         )
     if loss not in ("full_softmax", "multinomial"):
         return
     if user.output not in ("vector", "interests"):
         raise ConfigError(
-            f"exp.train.loss {loss} scores all items, but user encoder {user.name} makes "
-            "another user for every candidate; take softmax, bce or bpr"
+            f"exp.train.loss {loss} scores all items, but the user vector of {user.name} depends "
+            "on the candidate; use softmax, bce or bpr"
         )
     if not predictor.scores_catalogue:
         known = (
@@ -49,53 +49,52 @@ def _refuse_other_scores(loss: str, model: ModelConfig) -> None:
         ]
         raise ConfigError(
             f"exp.train.loss {loss} scores all items at once, which predictor {predictor.name} "
-            f"cannot; take one of {', '.join(able)}, or loss softmax, bce or bpr"
+            f"cannot; use predictor {', '.join(able)}, or loss softmax, bce or bpr"
         )
 
 
 def _refuse_other_negatives(train: TrainConfig, user: UserEncoderConfig) -> None:
-    """Raise ConfigError for negatives that do not go with the loss or with one another."""
+    """Raise ConfigError for settings of negatives that do not fit the loss or each other."""
     strategy, shared = train.negatives.strategy, train.negatives.shared
     drawn = {"gbce": ("uniform",), "sampled_softmax": ("uniform", "popularity")}
     fitting = drawn.get(train.loss)
     if fitting and strategy not in fitting:
         raise ConfigError(
-            f"exp.train.loss {train.loss} corrects for how negatives are drawn, and not for "
-            f"strategy {strategy}; set exp.train.negatives.strategy to {' or '.join(fitting)}"
+            f"exp.train.loss {train.loss} corrects for random negatives, but the strategy is "
+            f"{strategy}; set exp.train.negatives.strategy to {' or '.join(fitting)}"
         )
     if train.loss in ("full_softmax", "multinomial") or not shared:
         return
     if strategy not in ("uniform", "popularity"):
         raise ConfigError(
-            f"exp.train.negatives.shared: strategy {strategy} has other negatives for every click; "
+            f"exp.train.negatives.shared: strategy {strategy} draws negatives per click; "
             "set exp.train.negatives.strategy to uniform or popularity, or shared to false"
         )
     if user.output not in ("vector", "interests"):
         raise ConfigError(
-            f"exp.train.negatives.shared: user encoder {user.name} makes another user for every "
-            "candidate, so that clicks cannot share them; set it to false"
+            f"exp.train.negatives.shared: the vector of {user.name} depends on the candidate, "
+            "so clicks cannot share negatives; set it to false"
         )
 
 
 def _refuse_sequences(train: TrainConfig, user: UserEncoderConfig) -> None:
-    """Raise ConfigError where a user's sequence cannot be read once for all rows."""
+    """Raise ConfigError if the user encoder cannot train on whole sequences."""
     if not train.sequences and user.cloze is None:
         return
     if not user.reads_prefixes and user.cloze is None:
         known = (bricks("user").config(name) for name in bricks("user").names())
         able = [each.model_fields["name"].default for each in known if _may_read_prefixes(each)]
         raise ConfigError(
-            f"exp.train.sequences: user encoder {user.name} with these settings does not give the "
-            f"user after every click in one reading; set it to false, or take one of "
-            f"{', '.join(able)} (sasrec and transformer with positions oldest, transformer with "
-            "causal true and pooling last, too)"
+            f"exp.train.sequences: user encoder {user.name} with these settings is not causal; set "
+            f"it to false or use {', '.join(able)} (sasrec and transformer need positions oldest, "
+            "transformer also causal true and pooling last)"
         )
     if train.history != "given" or train.loss == "multinomial":
         asking = "exp.train.sequences" if user.cloze is None else f"user encoder {user.name}"
         off = "set it to false, or " if user.cloze is None else "set "
         raise ConfigError(
-            f"{asking} needs a row a click with a given history; {off}exp.train.history to given "
-            "and another loss than multinomial"
+            f"{asking} needs one row per click and its given history; {off}"
+            "exp.train.history to given and a loss other than multinomial"
         )
 
 

@@ -19,19 +19,19 @@ from legos.terminal import as_started
 _SYSTEM = "system"
 
 _HEAD = """\
-Train, test and compare content-based recommenders that four YAMLs describe.
+Train, test and compare content-based recommenders, configured by four YAMLs.
 
 usage:
   python worker.py --data YAML --model YAML --exp YAML [--embed YAML] [--variable VALUE ...]
-  python worker.py ... --verbose             print the tables by items and users, too
-  python worker.py ... --check               resolve, validate, show shapes, parameters, memory
-  python worker.py ... --save FILE           write the whole configuration, explained; --config FILE
-                                             is the same run again
-  python worker.py ... --check --processes 8 memory of a device under DDP and FSDP, too
+  python worker.py ... --verbose             also print metrics by groups of items and users
+  python worker.py ... --check               validate, then show shapes, parameters and memory
+  python worker.py ... --save FILE           write the resolved configuration with comments;
+                                             --config FILE repeats the run
+  python worker.py ... --check --processes 8 also show memory per device under DDP and FSDP
   python worker.py --list [FAMILY]           names of {families}
-  python worker.py --exp cache --list        cached hidden states; --verify: are they whole; --prune
-  accelerate launch worker.py ...            more processes share batches, caches and tests; nothing
-                                             else changes
+  python worker.py --exp cache --list        list cached hidden states; --verify checks them,
+                                             --prune removes old ones
+  accelerate launch worker.py ...            run on several processes, with the same settings
 
 first steps:
   python -m process.synthetic --raw data/raw/newsroom --output data/newsroom
@@ -44,36 +44,37 @@ more examples:
   python worker.py --data newsroom --model naml --exp search
   python worker.py --data newsroom --model naml --exp tt --exp.mode test --impressions NEW_FOLDER
 
-sections (a name, or the path of a YAML; --embed is null by default):
+sections (a name or the path of a YAML; --embed is optional):
 {yamls}
 
-variables (--name VALUE fills ${{name}} in every YAML; each default may be set by the YAML itself):
+variables (--name VALUE fills ${{name}} in every YAML; a YAML may set other defaults):
 {variables}
 
-anything else:
+other options:
   --item, --user, --predictor NAME
-                       bricks by name (--list item): those of --model, or all three without one
-  --plugin MODULE      import bricks or systems of your own first; may be given several times
-  --load RUN           measure a trained run again: its folder, the first digits of its id, or a
-                       folder around runs, of which the newest is meant (runs/shop)
-  --config FILE        all sections from a file of --save; --data, --model, ... replace one of them
+                       replace a brick of --model (--list item); without --model give all three
+  --plugin MODULE      import your own bricks or systems first; may be repeated
+  --load RUN           test a trained run again: its folder, the first digits of its id, or a
+                       folder of runs, such as runs/shop (its newest run)
+  --config FILE        read all sections from a file written by --save; --data, --model, ...
+                       replace one of them
   --a.b.c VALUE        set one key of a YAML: --data.history_length 30, --exp.train.seed 7,
                        --exp.train.negatives.strategy uniform, --data.fields.0.length 20
-  --impressions DIR    mode test: score behaviors.tsv in DIR (MIND's layout), users and items that
-                       training never saw included; news.tsv, items.jsonl or items.tsv there
+  --impressions DIR    mode test: score behaviors.tsv in DIR (MIND's layout), including users and
+                       items that training never saw; news.tsv, items.jsonl or items.tsv in DIR
                        describes new items
-  --news FILE          ... or in this file
-  Values are read as in a YAML: 0.1, 1e-3, true, null, [1, 2].
+  --news FILE          read the new items from this file instead
+  Values use YAML syntax: 0.1, 1e-3, true, null, [1, 2].
 
-Every run has a folder runs/<data>/<model>/<run id>/ named by its settings and data: the same
-command goes on where it was interrupted, and says so when there is nothing left to do.
-Exit codes: 0 done, 1 a fault of legos (--traceback shows where), 2 a mistake in what was given,
-130 interrupted (and saved), 141 nobody reads the output any more.
+Every run has a folder runs/<data>/<model>/<run id>/, named by its settings and data. Rerun the same
+command to resume an interrupted run; a finished run is reported, not repeated.
+Exit codes: 0 success, 1 internal error (--traceback shows where), 2 wrong input, 130 interrupted
+(progress is saved), 141 output closed by its reader.
 Guide: docs/quickstart.md"""
 
 
 def help_text() -> str:
-    """Usage, examples, YAMLs and variables with their defaults."""
+    """Return usage, examples, YAMLs and variables with their defaults."""
     yamls = "\n".join(
         fill(
             ", ".join(names_of(kind)),
@@ -96,7 +97,7 @@ def _shown(default: Any) -> str:
 
 
 def list_families(families: Sequence[str]) -> None:
-    """Print a table of each family asked for; of all of them when none is, models first.
+    """Print a table for each requested family; without any, for all families, models first.
 
     Args:
         families: names, as after ``--list``.
@@ -113,19 +114,19 @@ def list_families(families: Sequence[str]) -> None:
 
 
 def _tables(family: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Head and rows of each table of a family."""
+    """Yield head and rows of each table of a family."""
     if family == "model":
         yield from _models()
     elif family in FAMILIES:
         from legos.registry import bricks  # imports torch
 
         registry = bricks(family)
-        head = f"{family}: {registry.family}s, by the name that --{family} or a model gives"
+        head = f"{family}: {registry.family}s, by name (--{family} NAME or model.{family})"
         yield head, [(name, registry.describe(name)) for name in registry.names()]
     elif family == _SYSTEM:
         from legos.config.model_schema import registered_system, systems  # imports pydantic
 
-        head = "system: what trains and scores a model, by the name that key system gives"
+        head = "system: training and scoring code, by name (key `system` of a model YAML)"
         yield head, [(name, registered_system(name).about) for name in systems()]
     else:
         head = f"{family}: YAMLs in config/{family}/"
@@ -133,7 +134,7 @@ def _tables(family: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 
 def _models() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """A table a group: published models first, then their variants."""
+    """Yield one table per group: published models first, then their variants."""
     found = models().values()
     for group in dict.fromkeys(model.group for model in found):
         members = [model for model in found if model.group == group]

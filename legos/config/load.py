@@ -123,8 +123,8 @@ def _unsearched(config: RunConfig) -> list[str]:
     if not names:
         return []
     return [
-        f"rows with ranges, not searched: {some(names)}; --exp.compare.search.trials 10 tries 10 "
-        "settings of each, 0 says that this is meant"
+        f"rows with ranges, but not searched: {some(names)}; --exp.compare.search.trials 10 tries "
+        "10 settings for each, --exp.compare.search.trials 0 silences this notice"
     ]
 
 
@@ -167,13 +167,13 @@ def save_configuration(config: RunConfig, path: Path) -> None:
         ConfigError: there is such a file, or a value that no YAML gives back (``${``).
     """
     if path.exists():
-        raise ConfigError(f"--save {shown(path)}: is there already; delete it or choose another")
+        raise ConfigError(f"--save {shown(path)}: already exists; delete it or choose another name")
     with atomic_path(path) as written:
         written.write_text(yaml_of(config, path), encoding="utf-8")
         again = load_run_config(["--config", str(written)], notice=lambda text: None)
         for kind in KINDS:
             if getattr(again, kind) != getattr(config, kind):
-                raise ConfigError(f"--save: section {kind} holds a value that no YAML gives back")
+                raise ConfigError(f"--save: section {kind} has a value that YAML cannot hold")
 
 
 def load_exp_config(
@@ -229,7 +229,7 @@ def _load_sections(
     if others:
         read = " and ".join(f"--{kind}" for kind in kinds)
         keys = "its keys are" if len(kinds) == 1 else "their keys are"
-        raise ConfigError(f"--{others[0]}: only {read} and {keys} read here; leave it out")
+        raise ConfigError(f"--{others[0]}: only {read} and {keys} read here; remove it")
     needed = ["exp", *(path[0] for path in arguments.dotted)]
     missing = [kind for kind in dict.fromkeys(needed) if kind not in arguments.sections]
     if missing:
@@ -313,8 +313,8 @@ def _search_as_the_model_says(run: Document, arguments: Arguments) -> list[str]:
     if not replaced:
         return []
     return [
-        f"searches the model's own ranges, {', '.join(ranges)}, and not the experiment's, "
-        f"{', '.join(replaced)}; --exp.search.ranges says others"
+        f"searching the ranges of the model, {', '.join(ranges)}, instead of those of the "
+        f"experiment, {', '.join(replaced)}; --exp.search.ranges overrides both"
     ]
 
 
@@ -389,12 +389,12 @@ def _checked(resolved: Document) -> tuple[dict[str, BaseModel], list[str]]:
 
 def _problems(found: Sequence[str]) -> ConfigError:
     problems = list(dict.fromkeys(found))
-    head = "" if len(problems) == 1 else f"{len(problems)} settings are wrong:\n  "
+    head = "" if len(problems) == 1 else f"{len(problems)} invalid settings:\n  "
     return ConfigError(head + "\n  ".join(problems))
 
 
 def _missing_option(kind: str) -> str:
     other = "; or give --item, --user and --predictor" if kind == "model" else ""
-    usual = "usually `--exp tt`, which trains and tests; " if kind == "exp" else ""
+    usual = "usually `--exp tt` (train and test); " if kind == "exp" else ""
     known = f"{some(names_of(kind))}; `legos list {kind}` shows all"
     return f"--{kind}: missing; {usual}choose from: {known} (or the path of a YAML){other}"

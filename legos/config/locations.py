@@ -87,7 +87,7 @@ def locate(kind: str, name: str, known: Iterable[str] = ()) -> Path:
 def _hint(kind: str, path: Path) -> str:
     """What to write instead of a path without a file."""
     if path.stem in yamls(kind) and not path.is_relative_to(CONFIG_FOLDER):
-        return f"its name is enough: --{kind} {path.stem}"
+        return f"the shipped one needs only its name: --{kind} {path.stem}"
     return nearest_file(path)
 
 
@@ -98,7 +98,7 @@ def _of_tables(folder: Path, known: Iterable[str]) -> Path:
     if (folder / _MANIFEST).is_file():
         raise ConfigError(
             f"--data {shown(folder)}: tables without {TABLES_FILE}; give the data YAML that reads "
-            f"them, with `folder: {shown(folder)}` (`legos list data` has the shipped ones)"
+            f"them, with `folder: {shown(folder)}` (`legos list data` shows the shipped ones)"
         )
     raise ConfigError(f"--data {shown(folder)}: no tables; {nearest(folder.name, known)}")
 

@@ -80,7 +80,7 @@ def _problem(details: dict[str, Any], section: type[BaseModel], given: Any) -> s
     if kind in ("model_type", "model_attributes_type"):
         return f"expected keys and values{found}"
     if kind == "too_short" and details["ctx"]["min_length"] == 1:
-        return f"expected one at least{found}"
+        return f"expected at least one{found}"
     message = message.removeprefix("Input should be ").removesuffix(" in non-strict mode")
     message = message.replace("a valid ", "a ").replace("a integer", "a whole number")
     return f"expected {message}{found}"

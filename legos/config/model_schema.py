@@ -58,7 +58,7 @@ _AS_EVER: dict[str, Any] = {"acc_batch": 1, "adapters_lr": None, "soft_tokens_lr
 
 
 def renamed(key: str, names: Mapping[str, str]) -> str:
-    """A dotted key by the longest of some keys that it is or lies below, under its other name."""
+    """Return a dotted key with its longest prefix in ``names`` replaced by the new name."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         first = ".".join(parts[:length])
@@ -68,7 +68,7 @@ def renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 TOKEN_VECTORS = frozenset({"embeddings", "profile_embeddings"})
-"""What bricks that read the embed YAML's token vectors are built from."""
+"""Constructor arguments of bricks that read the embed YAML's token vectors."""
 
 _OWN = "the language model's own token vectors"
 _TOKEN_VECTORS = AskedFor(
@@ -88,17 +88,17 @@ class FieldConfig(Settings):
     column: str = Field(min_length=1)
     """Column of its table: `title@bert` (a text and its tokenizer) or `category`."""
     name: str = Field("", pattern=r"^[A-Za-z0-9_]*$")
-    """How bricks call it; by default the column without its tokenizer."""
+    """Name used by bricks; default: the column without its tokenizer."""
     length: Count | None = None
-    """A text keeps its first so many tokens; null: all. Not for categories."""
+    """Maximum tokens of a text; null: no limit. Not for categories."""
     prompt: str | None = None
-    """What a language model reads before it; null: its name and a colon."""
+    """Text that a language model reads before the field; null: the field's name and a colon."""
     number: Treatment | None = None
-    """What becomes of a number (price, age): `standardised`: a learned vector times its distance
-    from the mean; `projected`: a linear layer over that; `bucketed`: a learned vector a quantile
-    bucket. Mean and quantiles are of what the training split shows. Null: it is no number."""
+    """Encoding of a number (price, age). `standardised`: a learned vector times its z-score;
+    `projected`: a linear layer over the z-score; `bucketed`: a learned vector per quantile bucket.
+    Mean and quantiles come from the training split. Null: the field is not a number."""
     buckets: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """Quantile buckets of a number that is `bucketed` (null: 10); unknown values have their own."""
+    """Number of quantile buckets for `bucketed` (null: 10); missing values get an extra bucket."""
 
     @model_validator(mode="before")
     @classmethod
@@ -114,28 +114,28 @@ class FieldConfig(Settings):
     def _buckets_of_what_is_bucketed(self) -> Self:
         if self.number is not None and "@" in self.column:
             raise ValueError(
-                f"{self.column!r} is a text, so number {self.number} means nothing here"
+                f"{self.column!r} is a text; number {self.number} applies only to numbers"
             )
         if self.number != "bucketed" and self.buckets is not None:
-            raise ValueError(f"{self.column!r}: buckets are read with number bucketed alone")
+            raise ValueError(f"{self.column!r}: buckets needs number: bucketed")
         return self
 
     @model_validator(mode="after")
     def _only_texts_have_a_length(self) -> Self:
         if self.length is not None and "@" not in self.column:
-            raise ValueError(f"{self.column!r} has no tokenizer, so a length means nothing here")
+            raise ValueError(f"{self.column!r} has no tokenizer; length applies only to texts")
         return self
 
 
 class SplitsConfig(Settings):
-    """Which table plays which part."""
+    """The tables to train, validate and test on."""
 
     train: str = "train"
-    """Its clicks are trained on; its impressions define what is cold."""
+    """Training split; its impressions also define cold items and users."""
     valid: Annotated[str, WEIGHTS.from_phase("validation")] = "valid"
-    """Early stopping watches it."""
+    """Validation split, used for early stopping."""
     test: Annotated[tuple[str, ...], Field(min_length=1), NOTHING] = ("test",)
-    """Measured once, at the end, with the best epoch's weights."""
+    """Test splits, measured once at the end with the weights of the best epoch."""
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
@@ -144,38 +144,38 @@ class SplitsConfig(Settings):
 
 
 class GeneratedItemsConfig(Settings):
-    """Items that a language model wrote for single users, read as clicks of theirs (GENRE)."""
+    """Items that a language model generated per user, read as that user's clicks (GENRE)."""
 
     column: str = Field(min_length=1)
     """Column of table `users`: `book_generator`, `book_chain`."""
     position: Literal["end", "start"] = "end"
-    """Where in a history they stand: `end` is the newest click (ONCE)."""
+    """Position in the history: `end` places them after the newest click (ONCE)."""
 
 
 class DataConfig(Settings):
     """What to read (`config/data/`)."""
 
     name: Annotated[Name, NOTHING]
-    """First folder below `exp.runs_folder`."""
+    """Name of the data set; also the first folder below `exp.runs_folder`."""
     folder: Annotated[Path, NOTHING]
-    """Tables that `python -m process.<name>` wrote."""
+    """Folder of tables written by `python -m process.<name>`."""
     fields: tuple[FieldConfig, ...]
-    """The item fields that bricks read, in the order they are concatenated; [] where items have
-    none, for models that read ids, reviews or what users say of themselves."""
+    """Item fields that bricks read, in order of concatenation; [] for models that read only ids,
+    reviews or user profiles."""
     prompt: str = ""
-    """What a language model reads before the fields: `news article:` (ONCE)."""
+    """Text that a language model reads before the fields: `news article:` (ONCE)."""
     user_fields: tuple[FieldConfig, ...] = ()
     """Columns of table `users` that user encoder `profile` reads."""
     generated_items: GeneratedItemsConfig | None = None
-    """What a model wrote, in its users' histories; never a candidate, never a negative."""
+    """Generated items in their users' histories; never candidates or negatives."""
     history_length: Count
-    """The most recent clicks that the user encoder sees."""
+    """Number of most recent clicks that the user encoder reads."""
     group_by: Annotated[Literal["impression", "user"], CHOICE.from_phase("validation")] = (
         "impression"
     )
-    """Metrics are means over impressions (the MIND protocol) or over users."""
+    """Average metrics over impressions (the MIND protocol) or over users."""
     splits: SplitsConfig = SplitsConfig()
-    """Which table plays which part."""
+    """The tables to train, validate and test on."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
@@ -188,18 +188,19 @@ class EmbedConfig(Settings):
     """Which vectors tokens start from (`config/embed/`)."""
 
     name: Annotated[Name, NOTHING]
-    """Shown in results tables."""
+    """Name in results tables."""
     source: Annotated[
         Literal["random", "language_model", "token_table", "text_file"], _TOKEN_VECTORS
     ]
-    """`language_model`: its token table; `token_table`: one that `exp.mode: embed` wrote;
-    `text_file`: a word and its numbers a line (GloVe)."""
+    """`random`: trained from scratch; `language_model`: its token table; `token_table`: a file
+    written by `exp.mode: embed`; `text_file`: one word with its vector per line (GloVe)."""
     path: Annotated[LanguageModelSource | str | None, CONTENT, _TOKEN_VECTORS] = None
-    """A name of `config/llm.yaml`, a Hugging Face folder or name, a .gguf file; or the file."""
+    """Language model (a name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file),
+    or the file to read."""
     vocabulary: Annotated[str | None, _TOKEN_VECTORS] = None
-    """The one tokenizer whose tokens get these vectors; null: of every text field."""
+    """Tokenizer whose tokens get these vectors; null: the tokenizers of all text fields."""
     embed_hidden_size: Annotated[Count | None, NOTHING, _WIDTH] = None
-    """E, their width; null: as found. Another width than found is an error."""
+    """E, the width of the vectors; null: as in the file. A different width is an error."""
     item_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_vectors"}))] = None
     """Vectors of whole items that item encoder `fixed_vectors` reads: .npy or .safetensors."""
     user_vectors: Annotated[Path | None, CONTENT, AskedFor(frozenset({"user_vectors"}))] = None
@@ -207,9 +208,9 @@ class EmbedConfig(Settings):
     item_codes: Annotated[Path | None, CONTENT, AskedFor(frozenset({"item_codes"}))] = None
     """Semantic codes of items that item encoder `semantic_codes` reads: .npy or .safetensors."""
     frozen: Annotated[bool, _TOKEN_VECTORS] = True
-    """Keep them as they are; a projection to hidden_size is trained in any case."""
+    """Freeze the vectors; the projection to hidden_size is always trained."""
     dropout: Annotated[Dropout, _TOKEN_VECTORS] = 0.0
-    """Rate on token, category and number vectors."""
+    """Dropout rate on token, category and number vectors."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> Self:
@@ -221,7 +222,7 @@ class EmbedConfig(Settings):
 
 
 class SystemModel(Settings):
-    """What every model YAML has; reading one gives the section of its system."""
+    """Settings common to all model YAMLs; validation returns the section of the chosen system."""
 
     reads_other_tables: ClassVar[bool] = False
     """Whether a trained model can be measured on other tables than those it was trained on."""
@@ -230,22 +231,22 @@ class SystemModel(Settings):
     """Keys of `exp.train` that have other defaults for this system."""
 
     former: ClassVar[Mapping[str, str]] = {}
-    """Dotted keys under which finished runs and YAMLs from before say a setting, sections for all
-    below them, and the keys that took their place. Run ids have the former ones."""
+    """Former dotted keys (or sections), as in finished runs and older YAMLs, to their present
+    names. Run ids are computed from the former ones."""
 
     of_lists: ClassVar[frozenset[str]] = frozenset()
     """Dotted keys that decide a measurement and how a trained model makes lists, too."""
 
     by_gradients: ClassVar[bool] = True
-    """Whether it is trained by gradient steps, so that settings of an optimizer are read."""
+    """Whether the system trains by gradient steps and so reads the settings of an optimizer."""
 
     system: str = "bricks"
-    """What trains and scores: `bricks`, or a model that is none of them (`--list system`)."""
+    """Training and scoring code: `bricks`, or another system (`--list system`)."""
     name: Annotated[Name, NOTHING]
-    """Second folder below `exp.runs_folder`; rows of a results table are called so."""
+    """Name in results tables; also the second folder below `exp.runs_folder`."""
     ranges: Annotated[dict[str, Range], NOTHING] = Field(default_factory=dict)
-    """Which settings a search tries where the command line names none, by dotted key
-    (`model.user.dropout`, `exp.train.lr`); rows of a comparison are searched so, too."""
+    """Default search ranges by dotted key (`model.user.dropout`, `exp.train.lr`), used by a search
+    without `exp.search.ranges` and by rows of a comparison."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -327,17 +328,17 @@ class ModelConfig(SystemModel):
     """Which bricks (`config/model/`)."""
 
     system: Literal["bricks"] = "bricks"
-    """What trains and scores; `--list system` has the others."""
+    """Training and scoring code; `--list system` shows the other systems."""
     hidden_size: Annotated[Count, TRAINED_OR_TESTED] = 64
     """D, the width of item and user vectors (64 in ONCE)."""
     item: SerializeAsAny[Annotated[BrickConfig, _brick("item")]]
-    """The item encoder: content to a vector."""
+    """The item encoder: maps an item's content to a vector."""
     user: Annotated[SerializeAsAny[Annotated[UserEncoderConfig, _brick("user")]], TRAINED_OR_TESTED]
-    """The user encoder: the vectors of a history to a vector."""
+    """The user encoder: maps the item vectors of a history to a user vector."""
     predictor: Annotated[
         SerializeAsAny[Annotated[PredictorConfig, _brick("predictor")]], TRAINED_OR_TESTED
     ]
-    """The predictor: user and candidate vectors to scores."""
+    """The predictor: maps user and candidate vectors to scores."""
 
     @model_validator(mode="after")
     def _bricks_fit_together(self) -> Self:

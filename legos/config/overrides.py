@@ -163,7 +163,9 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         key = ("model", family)
         if isinstance(arguments.dotted.get(key), str):
             if family in arguments.bricks:
-                raise ConfigError(f"--{family}: is --model.{family}, which is given, too")
+                raise ConfigError(
+                    f"--{family}: means --model.{family}, which is also given; remove one of them"
+                )
             arguments.bricks[family] = arguments.dotted.pop(key)
     return arguments
 
@@ -172,11 +174,11 @@ def _translate(name: str, text: str, given: Iterable[str]) -> tuple[str, str, st
     """Name and value that an old variable has here, empty where it asks for nothing; a notice."""
     old = OLD[name]
     if text.strip().lower() in old.off:
-        return "", "", f"--{name} {text}: asks for nothing here"
+        return "", "", f"--{name} {text} has no effect"
     if old.now is None:
-        raise ConfigError(f"--{name}: has another way here: {old.instead}")
+        raise ConfigError(f"--{name}: is not supported: {old.instead}")
     if old.now in given:
-        raise ConfigError(f"--{name}: is --{old.now} here, which is given, too; give one of them")
+        raise ConfigError(f"--{name}: is now --{old.now}, which is also given; remove one of them")
     value = old.read(text)
     return old.now, value, f"--{name} {text}: is read as --{old.now} {value}"
 
@@ -258,7 +260,7 @@ def apply_dotted(
                 if not name.isdecimal() or int(name) >= len(here):
                     raise ConfigError(
                         f"{option}: {'.'.join(path[:depth])} is a list of {len(here)}; "
-                        f"{name!r} is none of 0 to {len(here) - 1}"
+                        f"{name!r} is not an index from 0 to {len(here) - 1}"
                     )
                 index: Any = int(name)
             elif isinstance(here, dict):
@@ -266,7 +268,9 @@ def apply_dotted(
                 if not last and here.get(name) is None:
                     here[name] = {}
             else:
-                raise ConfigError(f"{option}: {'.'.join(path[:depth])} is {here!r}, without keys")
+                raise ConfigError(
+                    f"{option}: {'.'.join(path[:depth])} is {here!r}, which has no keys"
+                )
             if last:
                 here[index] = value
             else:

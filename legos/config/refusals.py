@@ -206,8 +206,8 @@ def _own_yamls(
         if _instead(key, config, unread) is not None:
             found.setdefault(file, []).append(key)
     return [
-        f"{file}: without effect, because {_called(config.model)} does not read it: "
-        f"{', '.join(keys[:_MOST_NAMED])}{' and more' if len(keys) > _MOST_NAMED else ''}"
+        f"{file}: no effect, {_called(config.model)} does not read: "
+        f"{', '.join(keys[:_MOST_NAMED])}{', ...' if len(keys) > _MOST_NAMED else ''}"
         for file, keys in found.items()
         if any(not key.startswith("embed.") for key in keys)
     ]
@@ -244,7 +244,7 @@ def check_tables(config: RunConfig, manifest: Mapping[str, Any]) -> None:
         problems += _category_bias(member)
     if problems:
         told = dict.fromkeys(problems)
-        raise ConfigError("\n  ".join([f"{config.data.folder} does not fit:", *told]))
+        raise ConfigError("\n  ".join([f"{config.data.folder} does not match:", *told]))
 
 
 def _fields(
@@ -261,20 +261,24 @@ def _fields(
         if field.column not in columns:
             name = field.column.split("@")[0]
             is_number = name in columns and _is_number(columns[name])
-            hint = f"it is a number, say column: {name}" if is_number else ""
+            hint = f"it is a number, write column: {name}" if is_number else ""
             problems.append(
                 f"{key}.column: {table} have no column {field.column!r}; "
                 f"{hint or nearest(field.column, columns)}"
             )
         elif field.length is not None and columns[field.column]["kind"] == "scalar":
-            problems.append(f"{key}.length: {field.column!r} is a category and has no length")
+            problems.append(
+                f"{key}.length: {field.column!r} is a category; length applies only to texts"
+            )
         elif (is_number := _is_number(columns[field.column])) and field.number is None:
             choices = ", ".join(get_args(Treatment))
-            problems.append(f"{key}.number: missing, {field.column!r} is a number; {choices}")
+            problems.append(
+                f"{key}.number: missing, {field.column!r} is a number; choose from: {choices}"
+            )
         elif field.number is not None and not is_number:
-            problems.append(f"{key}.number: {field.column!r} is no number; leave it out")
+            problems.append(f"{key}.number: {field.column!r} is not a number; remove it")
         elif columns[field.column]["vocabulary"] is None and not is_number:
-            problems.append(f"{key}.column: {field.column!r} is no text, category or number")
+            problems.append(f"{key}.column: {field.column!r} is not a text, category or number")
     return problems
 
 
@@ -303,8 +307,8 @@ def _user_list(
     ]
     if column in known:
         return []
-    kind = "items that a model wrote" if items else "texts or items"
-    hint = nearest(column, known) if known else "there are none"
+    kind = "generated items" if items else "texts or items"
+    hint = nearest(column, known) if known else "there is none"
     return [f"{key}: users have no column {column!r} of {kind}; {hint}"]
 
 
@@ -313,7 +317,7 @@ def _splits(section: str, data: DataConfig, manifest: Mapping[str, Any]) -> list
     chosen = {"train": data.splits.train, "valid": data.splits.valid}
     chosen |= {f"test.{index}": split for index, split in enumerate(data.splits.test)}
     return [
-        f"{section}.splits.{key}: there is no split {split!r}; {nearest(split, known)}"
+        f"{section}.splits.{key}: no split {split!r}; {nearest(split, known)}"
         for key, split in chosen.items()
         if split not in known
     ]

@@ -55,13 +55,13 @@ def check_ranges(
         text = value_at(document.data, name.split("."))
         filling = referenced_variables(text) if isinstance(text, str) else set()
         twice = [option for option in given if option in {name, *filling}]
-        problem = f"--{twice[0]} is given, too; leave one of them out" if twice else None
+        problem = f"--{twice[0]} is also given; remove one of them" if twice else None
         problem = problem or _problem(name, each, load)
         if problem is not None:
             place = (*key, name)
             problems.append(f"{document.place(place)}: {'.'.join(place)}: {problem}")
     if problems:
-        head = "" if len(problems) == 1 else f"{len(problems)} ranges are wrong:\n  "
+        head = "" if len(problems) == 1 else f"{len(problems)} invalid ranges:\n  "
         raise ConfigError(head + "\n  ".join(problems))
 
 
@@ -77,16 +77,16 @@ def _problem(name: str, each: Range, load: Load) -> str | None:
     changed = [key for key in {**first, **last} if first.get(key) != last.get(key)]
     fixed = [key for key in changed if not _may_change(key)]
     if fixed:
-        return f"changes {', '.join(fixed)}, so that trials could not be compared; give one value"
+        return f"changes {', '.join(fixed)}, so trials would not be comparable; give one value"
     if not changed:
-        return "decides nothing of a training, so there is nothing to search"
+        return "does not affect training, so there is nothing to search"
     if each.is_whole and each.choices is None and each.step is None:
         try:
             load({name: each.ends[0] + 0.5})
         except ConfigError:
             return None
         low, high = map(float, each.ends)
-        return f"only whole numbers would be tried; write {low} and {high}, or add step: 1"
+        return f"would draw only whole numbers; write {low} and {high}, or add step: 1"
     return None
 
 

@@ -17,22 +17,23 @@ def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 Number = Annotated[float, WrapValidator(_as_given)]
-"""A whole number stays one."""
+"""A number that stays an integer if it was written as one."""
 
 
 class Range(Settings):
     """The values of one key: numbers from `low` to `high`, or `choices`."""
 
     low: Number | None = None
-    """The smallest value. Whole numbers if `low`, `high` and `step` are: 0.0 and 1.0 are not."""
+    """The smallest value. Integers are drawn if `low`, `high` and `step` are integers (1, not
+    1.0)."""
     high: Number | None = None
     """The largest value."""
     log: bool = False
-    """Draw evenly on a logarithmic scale, as a learning rate needs it."""
+    """Draw uniformly on a logarithmic scale, for example a learning rate."""
     step: Number | None = None
-    """Only low, low + step, low + 2 step, ...; null: anything between."""
+    """Restrict values to low, low + step, low + 2 step, ...; null: any value between."""
     choices: tuple[Any, ...] | None = None
-    """Any values of a YAML, names of bricks too; for what is not a number, or not in order."""
+    """Unordered values, such as names of bricks; takes the place of `low` and `high`."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -40,7 +41,7 @@ class Range(Settings):
         given = [key for key, value in numbers.items() if value is not None]
         if self.choices is not None:
             if given:
-                raise ValueError(f"choices beside {', '.join(given)}; give one of them")
+                raise ValueError(f"choices together with {', '.join(given)}; give only one kind")
             if len(self.choices) < 2:
                 raise ValueError("choices: expected two values or more")
             refuse_repetition("choice", map(json.dumps, self.choices))
@@ -66,7 +67,7 @@ class Range(Settings):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has whole numbers alone."""
+        """Whether all values are integers."""
         return all(type(each) is int for each in (self.low, self.high, self.step or 1))
 
     @property
@@ -94,23 +95,22 @@ class SearchBudget(Settings):
     """How long a search is."""
 
     trials: Natural = 20
-    """How many settings are tried; a larger number later continues the same search. Of a
-    comparison: for every row that has ranges; 0: none, rows keep the settings that they have."""
+    """Settings to try; a larger number continues the same search. In a comparison: settings per row
+    with ranges; 0: no search, rows keep their settings."""
     random_trials: Natural = 6
-    """So many trials are drawn at random before TPE takes over; none is pruned until so many have
-    been trained to the end."""
+    """Random trials before TPE takes over; pruning starts once this many have finished training."""
     prune: bool = True
-    """End a trial whose best validation is worse than the median of the others after as many
-    epochs; none ends before its second."""
+    """Stop a trial after its second epoch or later if its best validation is below the median of
+    the other trials at the same epoch."""
 
 
 class SearchConfig(SearchBudget):
     """Which settings to try (`exp.mode` search); the metric is that of early stopping."""
 
     trials: Count = 20
-    """How many settings are tried; a larger number later continues the same search."""
+    """Settings to try; a larger number continues the same search."""
     ranges: dict[str, Range]
-    """By dotted key, as the command line names it (`exp.train.lr`, `model.user`, `hidden_size`)."""
+    """Ranges by dotted key, as on the command line: `exp.train.lr`, `model.user`, `hidden_size`."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:

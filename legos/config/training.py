@@ -102,4 +102,4 @@ def _overridden(experiment: Document, over: Document, model: str) -> Iterator[st
         shipped = is_shipped(file)
         if not shipped and over.place(path).rpartition(":")[0] != file:
             key = ".".join((*_TRAIN, *path))
-            yield f"{file}: {key}: without effect, because model {model} says it itself"
+            yield f"{file}: {key}: no effect, model {model} sets it"

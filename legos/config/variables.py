@@ -30,55 +30,57 @@ class Variable:
 
 
 PUBLISHED: dict[str, Variable] = {
-    "version": Variable("text", "small", "which release of a data set (MIND: small, large)"),
+    "version": Variable("text", "small", "release of the data set (MIND: small, large)"),
     "llm_ver": Variable("text", "minilm", "language model: a name of config/llm.yaml or a path"),
-    "layer": Variable("integer", 0, "layer at which it is cut and cached; 0 = no cache"),
+    "layer": Variable("integer", 0, "cache the states at this layer of it; 0 = no cache"),
     "lora": Variable(
-        "integer", None, "LoRA: 0 = off, 1 = on, n = on with rank n; null = on, unless frozen"
+        "integer", None, "LoRA: 0 = off, 1 = on, n = on with rank n; null = on unless frozen"
     ),
-    "lora_r": Variable("integer", 32, "rank of LoRA where --lora is 1 or null"),
-    "lora_alpha": Variable("number", 128.0, "adapters count alpha / rank times"),
-    "lora_dropout": Variable("number", 0.1, "rate on the adapters' input"),
-    "embed_hidden_size": Variable("integer", None, "width E of pretrained vectors; null = found"),
+    "lora_r": Variable("integer", 32, "LoRA rank if --lora is 1 or null"),
+    "lora_alpha": Variable("number", 128.0, "LoRA alpha: adapters are scaled by alpha / rank"),
+    "lora_dropout": Variable("number", 0.1, "dropout on the adapters' input"),
+    "embed_hidden_size": Variable(
+        "integer", None, "width E of pretrained vectors; null = their own"
+    ),
     "hidden_size": Variable("integer", 64, "width D of item and user vectors"),
     "fast_eval": Variable("flag", True, "evaluate from item and user caches"),
-    "lr": Variable("number", 0.001, "learning rate of all but a language model"),
-    "item_lr": Variable("number", None, "learning rate of a language model; null = lr"),
-    "batch_size": Variable("integer", 64, "clicks a micro-batch"),
-    "acc_batch": Variable("integer", 1, "micro-batches a step (exact)"),
+    "lr": Variable("number", 0.001, "learning rate of everything except the language model"),
+    "item_lr": Variable("number", None, "learning rate of the language model; null = lr"),
+    "batch_size": Variable("integer", 64, "clicks per micro-batch"),
+    "acc_batch": Variable("integer", 1, "micro-batches per step (exact gradient accumulation)"),
     "item_page_size": Variable(
         "integer", 0, "items encoded at once in training (exact gradient caching); 0 = all"
     ),
     "epoch_batch": Variable(
-        "integer", 0, "0 = an epoch is a pass; n = n batches; -n = 1/n of a pass, then goes on"
+        "integer", 0, "length of an epoch: 0 = one pass; n = n batches; -n = 1/n of a pass"
     ),
     "patience": Variable("integer", 2, "epochs without improvement before training stops"),
     "page_size": Variable("integer", 512, "items and users encoded at once in a test"),
-    "seed": Variable("integer", 2023, "of weights, order, negatives and dropout"),
+    "seed": Variable("integer", 2023, "seed of weights, order, negatives and dropout"),
     "device": Variable("text", "auto", "auto, cpu, cuda, cuda:1"),
     "precision": Variable("text", "fp32", "fp32, bf16 or fp16"),
 }
 
 _OFF = ("0", "false", "no", "none", "null", "-1", "")
 _MODES = {
-    "test_size": "--check prints every part's parameters",
-    "test_fake": "rows of cold and active users are in every test (exp.evaluate.cold_warm), those "
-    "of users with generated items by exp.evaluate.user_columns",
-    "test_llm_layer_split": "take --exp config/exp/cache.yaml",
-    "train_get_user_embedding": "take --exp config/exp/export.yaml",
-    "train_get_item_embedding": "take --exp config/exp/embed.yaml",
+    "test_size": "no such mode; --check prints the parameters of every part",
+    "test_fake": "no such mode; every test reports cold and active users "
+    "(exp.evaluate.cold_warm); exp.evaluate.user_columns adds users with generated items",
+    "test_llm_layer_split": "no such mode; use --exp config/exp/cache.yaml",
+    "train_get_user_embedding": "no such mode; use --exp config/exp/export.yaml",
+    "train_get_item_embedding": "no such mode; use --exp config/exp/embed.yaml",
 }
 
 
 @dataclass(frozen=True)
 class Old:
-    """A published variable that has another name here, or none.
+    """A published variable that was renamed or removed here.
 
     Attributes:
-        now: the variable, or the dotted key, that took its place; None: nothing did.
-        read: its value as ``now`` wants it; raises ConfigError where there is none.
-        instead: for an error, what to do instead.
-        off: values at which it asks for nothing.
+        now: the variable or dotted key that replaces it; None: removed.
+        read: converts its value to one of ``now``; raises ConfigError if there is none.
+        instead: what to do instead, for the error message.
+        off: values that turn it off.
     """
 
     now: str | None = None
@@ -92,7 +94,7 @@ def _device(text: str) -> str:
         return "cpu"
     if not re.fullmatch(r"\d+", text):
         raise ConfigError(
-            f"--cuda {text}: expected one number; more processes: accelerate launch worker.py ..."
+            f"--cuda {text}: expected one number; for several, accelerate launch worker.py ..."
         )
     return f"cuda:{text}"
 
@@ -121,24 +123,24 @@ OLD: dict[str, Old] = {
     "context_code_dim": Old("model.user.code_size"),
     "local_proj_size": Old("model.item.adapter_size"),
     "warmup": Old(
-        instead="it counted steps; exp.train.warmup is the fraction of all steps (0.05)", off=_OFF
+        instead="it counted steps; set exp.train.warmup, a fraction of all steps (0.05)", off=_OFF
     ),
     "epoch_start": Old(instead="the same command resumes where it stopped", off=_OFF),
     "simple_dev": Old(
-        instead="the valid split is always ranked as the test split is, by exp.train.metric; "
+        instead="the valid split is always ranked like the test split, by exp.train.metric; "
         "leave it out",
         off=_OFF,
     ),
     "mind_large_submission": Old(
-        instead="a test split without labels is scored without it; name it in data.splits.test",
+        instead="name the split without labels in data.splits.test; it is scored without this",
         off=_OFF,
     ),
-    "interval": Old(instead="epoch_batch says how often an epoch ends and is validated"),
+    "interval": Old(instead="epoch_batch sets the length of an epoch; validation follows each"),
     "item_hidden_size": Old(instead="hidden_size is the width of item and user vectors"),
     "global_proj_size": Old(instead="model.item.adapter_size is the width of IISAN's adapters"),
-    "session": Old(instead="a run folder says itself what it is; leave it out"),
-    "disable_tqdm": Old(instead="bars are drawn on a terminal alone; leave it out", off=_OFF),
-    "rand": Old(instead="seed decides all that is random", off=_OFF),
-    "rbname": Old(instead="name the tables by --data"),
+    "session": Old(instead="run folders describe themselves; leave it out"),
+    "disable_tqdm": Old(instead="progress bars appear only on a terminal; leave it out", off=_OFF),
+    "rand": Old(instead="seed controls everything random", off=_OFF),
+    "rbname": Old(instead="name the tables with --data"),
 }
-"""By published name what became of it."""
+"""Replacements of published variables, by their published names."""

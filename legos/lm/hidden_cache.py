@@ -158,7 +158,7 @@ class HiddenCache:
         if name in parts:
             return None
         if (self.path / name).is_dir():
-            return f"{self.path}: {name} is unfinished; the same command goes on with it"
+            return f"{self.path}: {name} is unfinished; rerun the command to resume"
         if parts:
             return f"{self.path}: this cache has only {', '.join(parts)}, not {name}"
         return self._nearest(name)

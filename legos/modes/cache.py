@@ -25,7 +25,7 @@ from legos.workplace.language import (
 def cache_states(config: RunConfig, accelerator: Accelerator, console: Console) -> dict[str, Any]:
     """Write the layers of ``exp.cache`` for the items of the data YAML, in one pass.
 
-    Processes share the shards. What is there already is not computed again; a killed run goes on
+    Processes share the shards. What already exists is not computed again; a killed run goes on
     where it was, with any number of processes.
 
     Returns:

@@ -87,7 +87,7 @@ def _refuse_ids(ids: list[str], known: Collection[str]) -> None:
         if not item:
             raise DataError(f"new items, row {row}: {_ID} is empty")
         if item in known:
-            raise DataError(f"new items, row {row}: {item!r} is there already; give another id")
+            raise DataError(f"new items, row {row}: {item!r} already exists; give another id")
         if item in seen:
             raise DataError(f"new items, row {row}: {item!r} stands in row {seen[item]}, too")
         seen[item] = row

@@ -280,7 +280,7 @@ class TrainedRun:
             Their ids.
 
         Raises:
-            DataError: an id that is there already or twice, a missing column, an item without any
+            DataError: an id that already exists or twice, a missing column, an item without any
                 text.
             ConfigError: the model reads nothing of what a new item says.
         """

@@ -74,14 +74,14 @@ def _newest(folder: Path, trained: bool) -> Path:
     runs = newest_first(runs_below(folder))
     if not runs:
         raise CheckpointError(
-            f"{shown(folder)}: neither a run folder nor a folder around some; expected "
+            f"{shown(folder)}: neither a run folder nor a folder of runs; expected "
             f"runs/<data>/<model>/<run id>{_known()}"
         )
     whole = [run for run in runs if not trained or _is_trained(run)]
     if not whole:
         raise CheckpointError(
-            f"{shown(folder)}: no trained model in its {len(runs)} runs; the same command that "
-            f"started one goes on with it; the newest is {shown(runs[0])}"
+            f"{shown(folder)}: no trained model in its {len(runs)} runs; rerun the "
+            f"command that started one to resume; the newest is {shown(runs[0])}"
         )
     return whole[0]
 

@@ -172,7 +172,7 @@ def _greeting(served: Served, listening: socket.socket, *, has_key: bool) -> str
         lists = f"lists by {served.candidates.index}, recall {served.candidates.recall:.3f}"
     lines = [
         f"{served.run.name}: {len(served):,} items, {len(served.users.ids):,} users, {lists}",
-        f"{address}       a page to look at",
+        f"{address}       the web page",
         f"{address}/docs  how programs ask; Ctrl-C ends the server",
     ]
     if not is_loopback(host) and not has_key:

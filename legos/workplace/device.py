@@ -122,7 +122,7 @@ def share_out(model: nn.Module, transformer: Any, accelerator: Accelerator) -> N
             "could share; take ddp"
         )
     if accelerator.scaler is not None:
-        raise ConfigError("exp.distributed: fsdp does not go with precision fp16; take bf16")
+        raise ConfigError("exp.distributed: fsdp cannot be combined with precision fp16; take bf16")
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for layer in layers:
         fully_shard(layer, mesh=mesh)

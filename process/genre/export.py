@@ -193,7 +193,7 @@ def add_item_text(
         The manifest.
 
     Raises:
-        DataError: the field is there already, or no text is of an item of the tables.
+        DataError: the field already exists, or no text is of an item of the tables.
     """
     refuse_nested(tables, folder)
     reader = ColumnReader(tables)

@@ -184,7 +184,7 @@ class Store:
         """Append answers; they are on disk when this returns.
 
         Raises:
-            DataError: one of them is there already; nothing is written then.
+            DataError: one of them already exists; nothing is written then.
         """
         batch: dict[str, Answer] = {}
         for answer in answers:

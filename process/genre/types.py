@@ -129,7 +129,7 @@ class AnswerStore(Protocol):
         """Whether a request has its answer."""
 
     def add(self, answers: Iterable[Answer]) -> None:
-        """Append answers, on disk when this returns; a hash that is there already is refused."""
+        """Append answers, on disk when this returns; a hash that already exists is refused."""
 
     def reject(self, rejected: Iterable[Rejected]) -> None:
         """Append to the quarantine, on disk when this returns."""

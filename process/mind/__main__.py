@@ -121,7 +121,7 @@ def _folders(args: argparse.Namespace) -> tuple[Path, Path | None, Path | None, 
     if args.raw is None:
         return args.train, args.test, None, args.valid
     if args.test is not None:
-        raise DataError("--test goes with --train; with --raw the folder dev/ is the test split")
+        raise DataError("--test needs --train; with --raw the folder dev/ is the test split")
     test = args.raw / "test"
     return args.raw / "train", args.raw / "dev", test if test.is_dir() else None, args.valid
 

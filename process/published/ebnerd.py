@@ -279,7 +279,7 @@ def _read_history(path: Path, items: pd.Index, odd: Counter[str]) -> tuple[np.nd
     again = pd.Series(every).duplicated().to_numpy()
     if again.any():
         row = int(again.argmax())
-        raise DataError(f"{path}: row {row + 1}: user {every[row]} is there already")
+        raise DataError(f"{path}: row {row + 1}: user {every[row]} already exists")
     return every, stack(lists)
 
 

@@ -250,7 +250,7 @@ def build_from(
     options = _options(args)
     asked = args.tokenizer or [AUTO]
     if AUTO in asked and len(asked) > 1:
-        raise DataError("--tokenizer auto: goes without another --tokenizer")
+        raise DataError("--tokenizer auto: cannot be combined with another --tokenizer")
     tokenizers = None if AUTO in asked else read_tokenizer_arguments(args)
     from process.table.build import build_tables
 

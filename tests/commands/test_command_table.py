@@ -27,7 +27,7 @@ def test_the_help_has_a_line_for_every_command_that_is_there(
 
 
 def test_a_command_without_a_module_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = GROUPS["recommendations out"]
+    group = GROUPS["use a trained model"]
     missing = group["recommend"]._replace(module="legos.commands.nothing")
     monkeypatch.setitem(group, "teleport", missing)
     assert "teleport" not in available()

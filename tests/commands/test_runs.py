@@ -158,7 +158,7 @@ def test_tables_made_anew_with_the_same_impressions_are_compared(said: Any) -> N
         ("", "data tiny and other have other candidates.offsets.npy, candidates"),
         ("ranking", "exp.evaluate.ranking is all and shown"),
         ("ranking", r"run --load \S+other/naml/\S+ --exp.evaluate.ranking all --exp.\S+ '\[.*GAUC"),
-        ("unfinished", "interrupted, so there is nothing to compare"),
+        ("unfinished", "interrupted, without test results to compare"),
         ("tables", "those of runs/tiny/naml/.* are not here: "),
         ("groups", "the runs have other numbers of groups"),
     ],
@@ -195,7 +195,7 @@ def test_rm_asks_and_removes_whole_runs(
     said: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nrms = folder_of("tiny", "nrms")
-    assert "nobody can answer here; give --yes" in said("rm", str(nrms), code=2)
+    assert "this needs confirmation; give --yes" in said("rm", str(nrms), code=2)
     assert nrms.is_dir()
     monkeypatch.setattr("sys.stdin", Answer("n\n"))
     assert "nothing was removed" in said("rm", str(nrms))
@@ -246,7 +246,7 @@ def test_prune_frees_what_it_says(said: Any, place: Path) -> None:
     kept = folder_of("tiny", "naml") / "checkpoints"
     assert [path.name for path in kept.iterdir()] == ["best"]
     assert (young / "checkpoints" / "last").is_dir()
-    assert "nothing to free" in said("prune")
+    assert "nothing to remove" in said("prune")
     assert "removed" not in said("prune", "--days", "1", "--dry-run")
     train("tiny", "naml")  # finished, so nothing is missed
 

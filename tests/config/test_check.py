@@ -49,8 +49,8 @@ def test_all_that_the_tables_do_not_have_is_told_at_once() -> None:
         check_tables(config, manifest())
     text = str(caught.value)
     assert "data.fields.1.column: items have no column 'categry'; did you mean 'category'" in text
-    assert "data.splits.test.1: there is no split 'tset'; did you mean 'test'" in text
-    assert "data.splits.train: there is no split 'histories'" in text
+    assert "data.splits.test.1: no split 'tset'; did you mean 'test'" in text
+    assert "data.splits.train: no split 'histories'" in text
     assert "embed.vocabulary: no field of newsroom is tokenized by 'brt'" in text
     assert "did you mean 'bert'" in text
 
@@ -72,7 +72,7 @@ def test_the_data_of_every_row_of_a_comparison_is_held_against_the_tables(tmp_pa
     with pytest.raises(ConfigError) as caught:
         check_tables(load_run_config([*words, "--exp.compare.models", entries]), manifest())
     head, *problems = str(caught.value).splitlines()
-    assert head == "data/newsroom does not fit:"
+    assert head == "data/newsroom does not match:"
     assert [problem.split(": ")[0].strip() for problem in problems] == [
         "exp.compare.models.1.data.fields.0.column",
         "exp.compare.models.1.data.user_fields.0.column",

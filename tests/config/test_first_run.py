@@ -38,7 +38,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
 def test_a_search_without_a_model_is_one_of_recommended(load: Load) -> None:
     config, told = load("--exp", "search", **CHINESE)
     assert (config.model.name, config.exp.mode) == ("recommended_words", "search")
-    assert "took --model recommended_words" in told
+    assert "using --model recommended_words" in told
 
 
 def clicks(number: int) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_where_all_items_are_ranked_it_is_trained_against_all(load: Load) -> Non
     config, told = load(*words)
     train = config.exp.train
     assert (train.loss, train.epochs, train.patience) == ("full_softmax", 60, 5)
-    assert "trained by full_softmax, because all items are ranked" in told
+    assert "loss full_softmax, because all items are ranked" in told
     assert load(*words, "--exp.train.loss", "softmax")[0].exp.train.loss == "softmax"
     shown = load(*words, "--exp.evaluate.ranking", "shown")[0].exp.train
     assert (shown.loss, shown.epochs) == ("softmax", 4)

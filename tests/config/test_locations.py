@@ -143,7 +143,7 @@ def test_lists_and_errors_know_all_of_them(capsys: pytest.CaptureFixture[str]) -
     [
         ("data/bare", "tables without data.yaml; give the data YAML that reads them"),
         ("data/none", "--data data/none: no tables; did you mean 'bare'|choose from"),
-        ("config/data/mind.yaml", "its name is enough: --data mind"),
+        ("config/data/mind.yaml", "needs only its name: --data mind"),
         ("data/shop.yaml", "--data data/shop.yaml: no such file"),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_brick_without_a_row_has_its_defaults() -> None:
             "give --model.user.history.name NAME (`legos list user` shows the names)",
         ),
         (["--item", "cnn"], "or give --item, --user and --predictor"),
-        (["--model", "nrms", "--item", "cnn", "--model.item", "id"], "which is given, too"),
+        (["--model", "nrms", "--item", "cnn", "--model.item", "id"], "which is also given"),
         (["--model", "nrms", "--predictor", "interests"], "predictor interests scores"),
         (["--model", "cllm4rec", "--item", "cnn"], "model.item: unknown key"),
     ],

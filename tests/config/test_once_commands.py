@@ -136,7 +136,7 @@ def test_a_published_variable_with_another_name_here_acts(words: str, key: str, 
         ("--cuda 0,1", "--cuda 0,1: .*accelerate launch"),
         ("--mode test_fake", "--mode test_fake: .*exp.evaluate.cold_warm"),
         ("--mode test_llm_layer_split", "config/exp/cache.yaml"),
-        ("--cuda 0 --device cpu", "--cuda: is --device here, which is given, too"),
+        ("--cuda 0 --device cpu", "--cuda: is now --device, which is also given"),
         ("--mind_large_submission 1", "--mind_large_submission: .*data.splits.test"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_text_variable_stays_a_text() -> None:
 
 
 def test_a_dotted_path_through_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--exp\.lr\.x: exp\.lr is 3, without keys"):
+    with pytest.raises(ConfigError, match=r"--exp\.lr\.x: exp\.lr is 3, which has no keys"):
         apply_dotted(Document({"exp": {"lr": 3}}, {}), {("exp", "lr", "x"): 1})
 
 
@@ -97,7 +97,7 @@ def test_a_dotted_path_reaches_into_lists_that_are_there() -> None:
     document = Document({"data": {"fields": [{"length": 1}, {"length": 2}]}}, {})
     apply_dotted(document, {("data", "fields", "1", "length"): 9})
     assert document.data["data"]["fields"] == [{"length": 1}, {"length": 9}]
-    with pytest.raises(ConfigError, match="is a list of 2; '2' is none of 0 to 1"):
+    with pytest.raises(ConfigError, match="is a list of 2; '2' is not an index from 0 to 1"):
         apply_dotted(document, {("data", "fields", "2", "length"): 9})
 
 

@@ -68,7 +68,7 @@ def test_it_says_what_each_key_means_and_which_values_are_defaults(tmp_path: Pat
     assert lines[1] == f"# python worker.py --config {path}"
     assert list(yaml.safe_load(path.read_text())) == list(KINDS)
     place = lines.index("    seed: 7")
-    assert lines[place - 1] == "    # Of initial weights, order, negatives and dropout."
+    assert lines[place - 1] == "    # Seed of initial weights, order, negatives and dropout."
     assert "    optimizer: adam  # default" in lines
     assert "    kernel_size: 3  # default" in lines
     assert max(map(len, lines[2:])) <= 110
@@ -87,7 +87,7 @@ def test_a_file_that_is_there_and_a_value_that_is_lost_are_refused(tmp_path: Pat
     path = tmp_path / "saved.yaml"
     path.write_text("mine")
     config = load(*RUN, "--model", "naml")
-    with pytest.raises(ConfigError, match=r"saved\.yaml: is there already"):
+    with pytest.raises(ConfigError, match=r"saved\.yaml: already exists"):
         save_configuration(config, path)
     assert path.read_text() == "mine"
     lost = config.model_copy(update={"data": config.data.model_copy(update={"prompt": "${x}"})})

@@ -149,7 +149,7 @@ def test_systems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_families(["system"])
     shown = capsys.readouterr().out
     assert "  cllm4rec   a language model with a token" in shown
-    assert "  recsysllm  a language model that fills blanks" in shown
+    assert "  recsysllm  RecSysLLM: a language model that fills blanks" in shown
 
 
 def test_ablations_of_recsysllm_are_variables() -> None:

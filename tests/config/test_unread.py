@@ -128,8 +128,8 @@ def test_a_yaml_of_ones_own_with_keys_of_another_system_gives_a_notice(tmp_path:
     )
     found = notices(f"--data amazon-beauty-random --model cllm4rec --exp {exp}")
     assert found == [
-        f"{exp}: exp.train.lr: without effect, because model cllm4rec says it itself",
-        f"{exp}: without effect, because system cllm4rec does not read it: exp.train.epochs",
+        f"{exp}: exp.train.lr: no effect, model cllm4rec sets it",
+        f"{exp}: no effect, system cllm4rec does not read: exp.train.epochs",
     ]
 
 

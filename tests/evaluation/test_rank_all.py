@@ -231,12 +231,12 @@ def test_the_command_line_from_check_to_results(
         (
             {**POOLING, "predictor": {"name": "mlp"}},
             {"train": {"loss": "full_softmax"}},
-            "take one of cosine, dot, interests",
+            "use predictor cosine, dot, interests",
         ),
         (
             {**SASREC, "user": {"name": "sequence"}, "predictor": {"name": "din"}},
             {"train": {"loss": "multinomial"}},
-            "another user for every candidate",
+            "depends on the candidate",
         ),
     ],
 )

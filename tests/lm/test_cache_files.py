@@ -178,9 +178,9 @@ def test_without_caches_there_is_nothing_to_do(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--verify"], "--verify goes with --exp config/exp/cache.yaml"),
-        (["--data", "mind", "--prune"], "--prune goes with --exp"),
-        (["--exp", "cache", "--list", "--verify"], "--list, --verify: give one of them"),
+        (["--verify"], "--verify needs --exp config/exp/cache.yaml"),
+        (["--data", "mind", "--prune"], "--prune needs --exp"),
+        (["--exp", "cache", "--list", "--verify"], "--list, --verify: give only one of them"),
         (["--exp", "tt", "--list"], "--list: exp.mode is 'train_test'"),
         (["--exp", "cache", "--list", "--data", "mind"], "--data: only --exp and its keys"),
         (["--exp", "cache", "--list", "--model.item.dropout", "0"], "--model.item.dropout: only"),

@@ -85,7 +85,7 @@ def test_cllm4rec(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--processes", "8"], "--processes goes with --check"),
+        (["--processes", "8"], "--processes needs --check"),
         (["--check", "--processes", "none"], "expected a number of processes, such as 8"),
         (["--check", "--processes"], "--processes: needs a number"),
     ],

@@ -146,8 +146,8 @@ def test_without_trials_rows_keep_their_settings(world: Path, tmp_path: Path) ->
         ("{model.user.dropot: {low: 0.0, high: 0.5}}", "unknown key"),
         ("{model.user: {choices: [pooling, gro]}}", "unknown user encoder 'gro'"),
         ("{exp.train.lr: {low: 0.5, high: 0.1}}", "low 0.5 is not below high 0.1"),
-        ("{exp.runs_folder: {choices: [a, b]}}", "decides nothing of a training"),
-        ("{exp.train.metric: {choices: [GAUC, MRR]}}", "could not be compared"),
+        ("{exp.runs_folder: {choices: [a, b]}}", "does not affect training"),
+        ("{exp.train.metric: {choices: [GAUC, MRR]}}", "would not be comparable"),
         ("{exp.train.lr: 0.1}", "expected"),
     ],
 )
@@ -206,6 +206,6 @@ def test_ranges_of_a_model_that_take_the_place_of_others_are_told(world: Path) -
     told: list[str] = []
     words = [f"--data={world}/data.yaml", "--model=ease", "--exp=search"]
     load_run_config(words, notice=told.append)
-    assert any("the model's own ranges, model.method.l2" in each for each in told)
+    assert any("the ranges of the model, model.method.l2" in each for each in told)
     load_run_config([*words[:2], "--exp=sequential", "--exp.mode=search"], notice=told.append)
-    assert len([each for each in told if "own ranges" in each]) == 1
+    assert len([each for each in told if "ranges of the model" in each]) == 1

@@ -264,7 +264,7 @@ def test_the_packaged_model_encodes(
         (["--field", "titel"], "--field 'titel': no such text field; did you mean 'title'?"),
         (["--field", "category"], "--field 'category': no such text field"),
         (["--model", "absent"], "language model 'absent'"),
-        (["--task", "query", "--prompt", ""], "--prompt: does not go with --task"),
+        (["--task", "query", "--prompt", ""], "--prompt: cannot be combined with --task"),
         (["--prompt-name", "qeury"], "no prompt is called 'qeury'; did you mean 'query'"),
         (["--max-length", "0"], "--max-length: expected a whole number from 1"),
         (["--output", "v.npy"], "v.npy: items are written with their ids"),

@@ -76,7 +76,7 @@ MISTAKES = {
     ),
     "a split without folder": (("--raw", "x", "--split", "uniform"), "expected NAME=FOLDER"),
     "a split called test": (("--train", "x", "--split", "test=x"), "--test FOLDER"),
-    "test with raw": (("--raw", "x", "--test", "y"), "--test goes with --train"),
+    "test with raw": (("--raw", "x", "--test", "y"), "--test needs --train"),
 }
 
 

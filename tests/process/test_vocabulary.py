@@ -79,7 +79,7 @@ def test_a_command_killed_at_its_very_end_can_be_given_again(
 
 @pytest.mark.parametrize(
     ("more", "told"),
-    [(("--heads", "3"), "--width 16: expected a multiple of --heads 3"), ((), "is there already")],
+    [(("--heads", "3"), "--width 16: expected a multiple of --heads 3"), ((), "already exists")],
 )
 def test_what_cannot_be_is_refused(
     reviewed: Tables, tmp_path: Path, more: tuple[str, ...], told: str

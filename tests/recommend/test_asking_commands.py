@@ -88,7 +88,7 @@ def test_similar_and_explain_print_lists(
     found = parsed(["explain", str(trained), "--history", "N1", "N2", "--item", "N5"], capsys)
     assert {click["item_id"] for click in found["clicks"]} == {"N1", "N2"}
     title = opened.items.set_index("item_id").loc["N5", "title"]
-    assert f"what speaks for N5, {title[:10]}" in printed(
+    assert f"clicks that support N5,  {title[:10]}" in printed(
         ["explain", str(trained), "--user", "U3", "--item", "N5"], capsys
     )
 
@@ -140,7 +140,7 @@ def test_vectors_are_files_and_an_index(
             ["recommend", "RUN", "--usr", "U1"],
             "error: --usr: no such option; did you mean --user",
         ),
-        (["recommend", "RUN", "--all"], "--all goes with --output"),
+        (["recommend", "RUN", "--all"], "--all needs --output"),
         (["recommend", "RUN", "--user", "U1", "--k", "0"], "'0'; expected a number of items"),
         (["recommend", "RUN", "--user", "U1", "--output", "a.xlsx"], r"ends with .parquet, .csv"),
         (["recommend", "RUN", "--users", "nobody.txt"], "nobody.txt: no such file"),

@@ -189,7 +189,7 @@ def test_an_item_added_again_under_another_id_scores_as_it_did(trained: Path) ->
         ({"item_id": ["x"]}, "no column 'title'"),
         ({"item_id": ["x"], "titel": ["a"]}, "did you mean 'titel'"),
         ({"item_id": ["x", "x"], "title": ["a", "b"]}, "row 1: 'x' stands in row 0, too"),
-        ({"item_id": ["N3"], "title": ["a"]}, "'N3' is there already"),
+        ({"item_id": ["N3"], "title": ["a"]}, "'N3' already exists"),
         ({"item_id": [""], "title": ["a"]}, "row 0: item_id is empty"),
         ({"item_id": ["x", "y"], "title": ["a", None]}, r"row 1 \('y'\): title: all are empty"),
         ({"item_id": [], "title": []}, "no rows"),

@@ -87,5 +87,5 @@ def test_no_such_run_names_the_newest(text: str) -> None:
 
 def test_a_folder_without_runs_says_so(place: Path) -> None:
     (place / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="neither a run folder nor a folder around some"):
+    with pytest.raises(CheckpointError, match="neither a run folder nor a folder of runs"):
         find_run("empty")

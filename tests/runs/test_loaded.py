@@ -112,7 +112,7 @@ def test_it_is_measured_in_other_ways(place: Path, words: list[str], metrics: se
         (["--embed", "null"], "embed.source: 'random', trained with 'text_file'"),
         (["--hidden_size", "4"], "--hidden_size: nothing reads it beside --load"),
         (["--exp", "tt"], "load is read by modes test, export and recommend only, this"),
-        (["--data.splits.test", "[tset]"], "there is no split 'tset'"),
+        (["--data.splits.test", "[tset]"], "no split 'tset'"),
         (["--data.folder", "gone"], "--data.folder FOLDER says where they are now"),
     ],
 )

@@ -68,7 +68,7 @@ def test_four_uses(tmp_path: Path) -> None:
             type_into("pick", words)
             wait(page, lambda: texts(page, "#pick-options [aria-selected=true]"))
             type_into("pick", Keys.ENTER)
-        wait(page, lambda: texts(page, "#list-title") == ["Recommended to somebody new"])
+        wait(page, lambda: texts(page, "#list-title") == ["Recommended to a new user"])
         wanted = expected.recommend_many([["i0", "i1"]])[0]["title"].tolist()
         wait(page, lambda: texts(page, "#items .title") == wanted)
 

@@ -116,7 +116,7 @@ function pickedChanged() {
 async function recommend() {
   const turn = ++state.asked;
   $("empty").hidden = Boolean(state.reader);
-  $("list-title").textContent = state.reader ? `Recommended to ${state.reader.user ?? "somebody new"}` : "Recommended";
+  $("list-title").textContent = state.reader ? `Recommended to ${state.reader.user ?? "a new user"}` : "Recommended";
   if (!state.reader) return $("items").replaceChildren();
   $("list").classList.add("busy");
   try {

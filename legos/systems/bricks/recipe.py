@@ -80,7 +80,7 @@ class BricksRecipe(EpochRecipe):
     ) -> None:
         if is_shared_out(model) and config.item_page_size:
             raise ConfigError(
-                f"exp.train.item_page_size {config.item_page_size} does not go with "
+                f"exp.train.item_page_size {config.item_page_size} cannot be combined with "
                 "exp.distributed fsdp: processes would call layers for different numbers of "
                 "pages; set it to 0"
             )

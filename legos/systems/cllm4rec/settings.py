@@ -68,38 +68,38 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class SoftPromptSettings(BackboneSettings):
-    """What is made of the language model."""
+    """Adaptation of the language model."""
 
     added: ClassVar[frozenset[str]] = BackboneSettings.added | {"soft_dropout", "user_dropout"}
     layers: Annotated[Count | None, LessMemory(5)] = None
-    """It keeps so many layers and its last norm; null: all."""
+    """Number of layers to keep, with the last norm; null: all."""
     cut: Literal["end", "middle"] = "end"
-    """Where the others are taken out; ``middle`` keeps as many first as last ones. On reviews
-    SmolLM2 has 3.9 nats a token with its 30 layers, 6.6 with its first and last 8, 62 with its
-    first and its last; with its first 2 16, and at a temperature of 4 7.4."""
+    """Which layers to remove: `end` removes the last ones, `middle` keeps equally many first and
+    last ones. Perplexity of SmolLM2 on reviews in nats per token: 30 layers 3.9; first 8 and last 8
+    6.6; first and last 62; first 2 16, or 7.4 with temperature 4."""
     temperature: Positive = 1.0
-    """Scores of words are divided by it: a model without its last layers is far too sure."""
+    """Divide word scores by this; models without their last layers are overconfident."""
     lora_rank: Rank = 16
-    """r of LoRA."""
+    """LoRA rank r."""
     lora_alpha: Alpha = 32.0
-    """Adapters count alpha / r times."""
+    """LoRA alpha; adapters are scaled by alpha / r."""
     soft_dropout: Dropout = 0.0
-    """Of vectors of users and items where they are read, beside the language model's own dropout
-    (0.1 in GPT-2 and T5, none in SmolLM2)."""
+    """Dropout on the input vectors of users and items, in addition to the language model's own (0.1
+    in GPT-2 and T5, none in SmolLM2)."""
     user_dropout: Dropout = 0.0
-    """Share of the users of a batch that training reads without their vectors: what a user's own
-    token can learn by heart, the items beside it must say, too. Test prompts have all users."""
+    """Share of a batch's users whose vectors are dropped in training, so that the model cannot rely
+    on memorised user tokens alone. Test prompts keep all users."""
     row_tokens: Annotated[Count, LessMemory(4)] = 128
-    """Sequences are packed into rows of this many tokens: attention costs its square."""
+    """Tokens per packed row of sequences; the cost of attention grows with its square."""
 
 
 class TokenizerSettings(Settings):
-    """How users and items are found in text."""
+    """How users and items are recognised in text."""
 
     strict: bool = False
-    """Refuse what looks like a user or an item and is none; else it is text."""
+    """Refuse unknown users and items such as `user_999`; off: treat them as text."""
     word_boundary: bool = False
-    """Only where a word begins and ends; else user_1 is found in `superuser_1`."""
+    """Match whole words only; off: `superuser_1` contains user_1."""
 
 
 class CollaborativeSettings(Settings):
@@ -109,27 +109,28 @@ class CollaborativeSettings(Settings):
     reorder: bool = True
     """Stochastic item reordering: a fresh order of a user's items in every epoch."""
     checkpoint: Literal["last", "training_loss"] = "last"
-    """Which collaborative tables finetuning starts from: the last, or those of the pretraining
-    epoch with the lowest training loss, as in the public code."""
+    """Collaborative tables that finetuning starts from: those of the last pretraining epoch, or of
+    the one with the lowest training loss, as in the public code."""
 
 
 class ContentSettings(Settings):
     """The language model of texts."""
 
     enabled: bool = True
-    """Off: LLM-CF."""
+    """Train the language model of texts; off: LLM-CF."""
     kinds: tuple[str, ...] = ()
-    """Texts that are read: `review` and `explanation` of training pairs, `title`, `brand`,
-    `description`, `categories` of items as far as the data YAML names such a field, `content`: all
-    its fields in one. None: every kind that the data have, but content."""
+    """Kinds of text to read: `review` and `explanation` of training pairs; `title`, `brand`,
+    `description` and `categories` of items, if the data YAML has a field of that name; `content`:
+    all its fields in one text. Empty: every available kind except content."""
     main_leading_space: bool = True
-    """Texts begin with a blank, as the public preprocessing writes them; its demo does not."""
+    """Start texts with a space, like the public preprocessing (but not its demo)."""
     dropout_in_finetuning: Annotated[bool, LATER] = True
-    """Off in the public code, which leaves the shared backbone in evaluation mode."""
+    """Apply dropout during finetuning. Off in the public code, which leaves the shared backbone in
+    evaluation mode."""
     checkpoint: Literal["last", "valid", "training_loss"] = "last"
-    """Which content tables finetuning starts from: the last, those of the pretraining epoch after
-    which the item language model was best on the valid split, or those of the lowest training loss,
-    compared across stages as in the public code."""
+    """Content tables that finetuning starts from: those of the last pretraining epoch, of the epoch
+    with the best item language model on the valid split, or of the lowest training loss, compared
+    across stages as in the public code."""
 
 
 class RecommendationSettings(Settings):
@@ -138,20 +139,21 @@ class RecommendationSettings(Settings):
     # exclude used to decide nothing
     added: ClassVar[frozenset[str]] = frozenset({"exclude", "test_orders"})
     mask_ratio: Share = 0.2
-    """Share of a user's items that the prompt hides, at least one (0.2 in the public code)."""
+    """Share of a user's items to hide from the prompt, at least one (0.2 in the public code)."""
     target: Literal["holdout", "all_train"] = "holdout"
-    """What is to be predicted: the hidden items, or all items of the user."""
+    """Items to predict: the hidden items, or all items of the user."""
     reorder: bool = True
-    """A fresh order of the prompt's items in every epoch; off: LLM-FixOrd."""
+    """Shuffle the prompt's items anew in every epoch; off: LLM-FixOrd."""
     test_order: Annotated[Literal["sorted", "random"], CHOICE] = "sorted"
     """Order of items in prompts at test time."""
     test_orders: Annotated[Count, CHOICE] = 1
-    """Above one: prompts at test time list the items in this many random orders, and the
-    log-probabilities are averaged, so that whichever item comes last has no extra weight."""
+    """Number of random item orders to average log-probabilities over at test time, so that no item
+    gains from coming last; 1: no averaging."""
     exclude: Annotated[Literal["train", "train+valid"], CHOICE] = "train"
-    """What is never recommended; `train+valid` makes `exp.evaluate.exclude` history+valid."""
+    """Items never to recommend; `train+valid` sets `exp.evaluate.exclude` to history+valid."""
     scoring: Annotated[Literal["recommendation", "next_item"], CHOICE] = "recommendation"
-    """`next_item`: by the item language model after the history (LLM-PreRec)."""
+    """`recommendation`: score with the recommendation prompt; `next_item`: with the item language
+    model after the history (LLM-PreRec)."""
 
 
 class MutualSettings(Settings):
@@ -160,18 +162,20 @@ class MutualSettings(Settings):
     weight: NotNegative = 1.0
     """lambda_c (1 is best in the paper's grid; its meaning depends on the reduction)."""
     reduction: Reduction = "paper"
-    """`paper`: weight / 2 times the sum over a batch beside a summed log-likelihood; `public_code`:
-    weight times that sum beside a mean; `mean_unique`: weight times the mean over the distinct
-    users and items of a batch beside a mean, so that neither batch size nor popularity counts."""
+    """`paper`: weight / 2 times the sum over a batch, added to a summed log-likelihood;
+    `public_code`: weight times that sum, added to a mean; `mean_unique`: weight times the mean over
+    the distinct users and items of a batch, added to a mean, independent of batch size and
+    popularity."""
     on_recommendation_targets: Annotated[bool, LATER] = True
-    """In finetuning, items hidden from the prompt count too; without effect in the public code."""
+    """Also regularise items hidden from the prompt in finetuning; no effect in the public code."""
     user_twice_in_recommendation: Annotated[bool, LATER] = False
-    """The recommendation prompt names its user twice, and the public code counts both."""
+    """Count the user of a recommendation prompt twice, because the prompt names it twice (public
+    code)."""
     cold_items: bool = False
-    """Items without train interactions count once a batch too, so that what their texts taught
-    reaches recommendation. In the paper only items that users interacted with are pulled."""
+    """Also regularise items without train interactions, once per batch, so that knowledge from
+    their texts reaches recommendation. The paper regularises only items with interactions."""
     prior: NotNegative = 0.0
-    """lambda_l, precision of the prior of collaborative tables (0 in the paper's experiments)."""
+    """lambda_l, precision of the prior on collaborative tables (0 in the paper's experiments)."""
 
 
 class Cllm4RecConfig(Settings):
@@ -179,25 +183,26 @@ class Cllm4RecConfig(Settings):
 
     added: ClassVar[frozenset[str]] = frozenset({"item_scale"})
     preset: Annotated[Preset, NOTHING] = "paper"
-    """Sets everything below in which the paper and its public code differ and that is not given."""
+    """Defaults of all settings below in which the paper and its public code differ."""
     wording: Preset = "paper"
-    """Sentences of prompts."""
+    """Wording of the prompts."""
     score_first_main: bool = True
     """Also predict the first token after a prompt, from the prompt's last."""
     soft_init: Literal["initializer_range", "token_table"] | Positive = "initializer_range"
-    """Standard deviation of fresh users and items: the backbone's setting (where it has none, as
-    T5, that of its token table), that of its token table (1 in a fresh T5), or a number."""
+    """Initial standard deviation of user and item vectors: `initializer_range` of the backbone (T5
+    has none: that of its token table), that of its token table (1 in an untrained T5), or a
+    number."""
     item_scale: Literal["auto", "none", "inverse_sqrt_width", "learned"] = "auto"
-    """What scores of items are multiplied by: nothing; D^-.5, as T5 does with those of words; a
-    factor that learns with the collaborative tables. `auto`: D^-.5 where the language model has an
-    encoder (T5), whose vectors are so large that a softmax of bare products begins far from
-    uniform; else nothing. `learned` begins at that."""
+    """Scale of item scores: none; D^-.5, as T5 scales word scores; or a factor learned with the
+    collaborative tables, starting from `auto`. `auto`: D^-.5 for language models with an encoder
+    (T5), whose large vectors would start the softmax far from uniform; otherwise none."""
     max_length: Annotated[Count, LessMemory(3)] = 1024
-    """The most tokens of a sequence; prompts lose items, texts their end, suffixes nothing."""
+    """Maximum tokens of a sequence. Longer prompts lose items, longer texts their end; suffixes are
+    never cut."""
     tokenizer: TokenizerSettings = TokenizerSettings()
-    """How users and items are found in text."""
+    """How users and items are recognised in text."""
     backbone: SoftPromptSettings = SoftPromptSettings()
-    """What is made of the language model."""
+    """Adaptation of the language model."""
     collaborative: CollaborativeSettings = CollaborativeSettings()
     """The language model of interactions."""
     content: ContentSettings = ContentSettings()
@@ -207,7 +212,7 @@ class Cllm4RecConfig(Settings):
     mutual: MutualSettings = MutualSettings()
     """Mutual regularisation."""
     shuffle: bool = True
-    """Visit users and texts in a fresh order in every epoch."""
+    """Shuffle users and texts in every epoch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -230,7 +235,7 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 @register_system(
-    about="a language model with a token for every user and item (CLLM4Rec, WWW 2024)",
+    about="CLLM4Rec: user and item ID tokens inside a language model (WWW 2024)",
     runs="legos.systems.cllm4rec.system:Cllm4RecSystem",
     shows="legos.systems.cllm4rec.check:show_cllm4rec",
 )
@@ -256,7 +261,7 @@ class Cllm4RecModel(Cllm4RecConfig, SystemModel):
         "model.backbone.lr": "exp.train.adapters_lr",
     }
     system: Literal["cllm4rec"] = "cllm4rec"
-    """What trains and scores."""
+    """Training and scoring code."""
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 

@@ -15,7 +15,7 @@ from legos.settings import CONTENT, AskedFor
 
 
 @register_system(
-    about="a baseline as a model of its own (ease, item_knn, ...): no gradient steps",
+    about="a baseline as a model (ease, item_knn, ...), fitted without gradient steps",
     runs="legos.systems.fitted.system:Fitted",
     shows="legos.systems.fitted.system:show",
 )
@@ -30,8 +30,8 @@ class FittedModel(SystemModel):
     text_model: Annotated[
         LanguageModelSource | None, CONTENT, AskedFor(frozenset({"text_vectors"}))
     ] = None
-    """Whose vectors of texts a method compares; null: all-MiniLM-L6-v2, or words in languages that
-    it does not know."""
+    """Language model of methods that compare texts; null: all-MiniLM-L6-v2, or TF-IDF weighted
+    words in languages that it does not know."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -40,7 +40,7 @@ class FittedModel(SystemModel):
 
     @property
     def baseline_label(self) -> str:
-        """That of its method."""
+        """The label of its method."""
         return self.method.label
 
     @model_validator(mode="after")
@@ -50,7 +50,7 @@ class FittedModel(SystemModel):
             known = bricks("baseline")
             fitting = [each for each in known.names() if _is_fitted(known.config(each))]
             raise ValueError(
-                f"method: baseline {name!r} fits nothing that could recommend; "
+                f"method: baseline {name!r} cannot recommend, it fits nothing; "
                 f"{nearest(name, fitting)}"
             )
         return self

@@ -23,91 +23,88 @@ from legos.settings import (
 
 
 class RatingModelSettings(Settings):
-    """How a rating model is trained."""
+    """Training of the rating models that read only ids."""
 
     size: Count = 32
     """Width of the vectors."""
     hidden_sizes: tuple[Count, ...] = (32, 16)
     """Widths of the perceptron's hidden layers."""
     lr: Positive = 3e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     weight_decay: NotNegative = 0.02
-    """Times half the squared length of the vectors and biases of a batch's ratings."""
+    """L2 weight on the vectors and biases of a batch's ratings."""
     batch_size: Count = 512
-    """Ratings a step."""
+    """Ratings per step."""
     epochs: Count = 30
-    """The most passes."""
+    """Maximum number of epochs."""
     patience: Count = 3
-    """Passes without a lower error on the valid ratings before it stops."""
+    """Epochs without a lower error on the valid ratings before training stops."""
 
 
 class ExplanationModelSettings(Settings):
-    """How a model is trained that explains from ids alone."""
+    """Training of the explanation models NRT and PETER."""
 
     size: Count = 128
-    """Width (512 in PETER, 300 and 400 in NRT)."""
+    """Hidden size (512 in PETER, 300 and 400 in NRT)."""
     num_layers: Count = 2
-    """Of PETER (2 there)."""
+    """Layers of PETER (paper: 2)."""
     num_heads: Count = 2
-    """Of PETER (2 there)."""
+    """Attention heads of PETER (paper: 2)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Of both (PETER)."""
+    """Dropout of both models (PETER)."""
     vocabulary: Count = 20_000
-    """The most frequent words of training are known (PETER)."""
+    """Vocabulary: the most frequent words of training (PETER)."""
     max_words: Count = 30
-    """Longer sentences lose their ends (15 in PETER); those that are mined have no more than 30."""
+    """Maximum words of a sentence (15 in PETER); mined sentences have at most 30."""
     lr: Positive = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     batch_size: Count = 128
-    """Sentences a step (PETER)."""
+    """Sentences per step (PETER)."""
     epochs: Count = 30
-    """The most passes."""
+    """Maximum number of epochs."""
     patience: Count = 3
-    """Passes without a lower error on the valid sentences before it stops."""
+    """Epochs without a lower error on the valid sentences before training stops."""
 
 
 class MeasureSettings(Settings):
-    """Which prompts are tried on how many users."""
+    """Validation and test: prompts, users and search."""
 
     prompts: tuple[str, ...] = ()
-    """Templates by name, a row each; none: of every family the held-out one and the last of the
-    seen ones that ask the same."""
+    """Prompt templates to report, one row each; empty: of every family the held-out template and
+    the last seen template with the same task."""
     search: Literal["exact", "beams"] = "exact"
-    """How the likeliest of all items are found in a test and for a recommendation: `exact` goes on
-    until no other item can be likelier, `beams` is P5's, which misses some of them."""
+    """Search for the most likely of all items. `exact` continues until no other item can be more
+    likely; `beams` is the beam search of P5, which misses some of them."""
     most_read: Count | None = None
-    """Tokens of items that the exact search reads for a user before it stops with what it has:
-    results say how many lists were proven. null: until every list is proven, which takes some five
-    seconds a user among 12,101 titles."""
+    """Limit of the exact search, in item tokens per user; results report how many lists are proven
+    exact. Null: no limit, about five seconds per user with 12,101 titles."""
     beams: Annotated[Count, LessMemory(4)] = 20
-    """Entities that beams keep, and the first dive of the exact search; cut-offs cannot be larger
-    where beams search alone."""
+    """Beam width, also of the first pass of the exact search; with `search: beams` it limits k."""
     valid_beams: Annotated[Count, WEIGHTS] = 20
-    """Beams where epochs are compared, which is done without an exact search."""
+    """Beam width in validation, which uses no exact search."""
     users: Count | None = None
-    """At most so many users or reviews a row of a test, drawn by `seed`; null: all."""
+    """Maximum users or reviews per row of a test, sampled with `seed`; null: all."""
     valid_users: Annotated[Count | None, WEIGHTS] = None
-    """The same where epochs are compared; null: all."""
+    """Maximum users or reviews per row in validation; null: all."""
     negatives: Count = 99
-    """Wrong candidates beside the right one: those of split `test_<negatives>` where the tables
-    have it, so that every model ranks the same; else drawn once by `seed` and frozen."""
+    """Negatives per test candidate list. Those of split `test_<negatives>` if the tables have it,
+    so that every model ranks the same lists; otherwise sampled once with `seed` and stored."""
     seed: Annotated[Seed, CHOICE] = 0
-    """Of frozen candidates and of the draw of users: the same for all seeds of a run."""
+    """Seed of stored candidates and sampled users; the same for all seeds of a run."""
     max_tokens: Count = 4096
-    """The most tokens of a prompt that lists frozen candidates: 100 titles are some 1,800. Those of
-    other prompts are those of training."""
+    """Maximum tokens of a prompt with stored candidates; 100 titles take about 1,800. Other prompts
+    keep the maximum of training."""
     batch_size: Annotated[Count, NOTHING, LessMemory(3)] = 16
-    """Prompts read at once; changes memory, not results."""
+    """Prompts per forward pass; changes memory, not results."""
     ratings: Literal["written", "mean"] = "written"
-    """What counts as a rating. `written`: the number that is written, the likeliest one (P5);
-    `mean`: the mean of all numbers from 1 to 5 (by tenths where training has these), each as likely
-    as the model finds it, which has the least squared error of what it can say."""
+    """Rating prediction. `written`: the most likely written number (P5); `mean`: the expectation
+    over all numbers from 1 to 5 (in tenths if training has them), which minimises squared error."""
     mean_shrink: NotNegative = 5.0
-    """Of the row of user and item means: so many ratings of the mean count beside their own."""
+    """Shrinkage of the baseline of user and item means: pseudo-ratings at the global mean."""
     rating_models: RatingModelSettings = RatingModelSettings()
-    """How a test trains the rows that predict ratings from ids alone."""
+    """Training of the rating models that read only ids."""
     explainers: tuple[Literal["nrt", "peter", "peter+"], ...] = ()
-    """Models that a test trains on the training explanations and sets beside: NRT and PETER read
-    the ids of user and item, PETER+ the feature, too, and stands beside prompts that name it."""
+    """Baselines to train on the training explanations during a test: NRT and PETER read the ids of
+    user and item; PETER+ also reads the feature and is compared with prompts that name it."""
     explanation_models: ExplanationModelSettings = ExplanationModelSettings()
-    """How a test trains them."""
+    """Training of the explanation models NRT and PETER."""

@@ -47,40 +47,40 @@ class PositionSettings(Settings):
         "single_token_entity": 1, "first_offset": True, "dead_prefix": "commit", "inter_base": 0,
     }  # fmt: skip
     intra_mode: IntraMode = "paper"
-    """How tokens of a filled blank are numbered: `paper`: every unit anew from 1, plain tokens are
-    units of their own; `run`: consecutive plain tokens are one unit; `glm`: counted through."""
+    """Numbering of tokens within a filled blank. `paper`: restart at 1 in every unit, where each
+    plain token is a unit; `run`: consecutive plain tokens form one unit; `glm`: no restart."""
     prepend_cls: bool = False
     """Begin every example with [CLS], as GLM's tokenizer does; it counts as a position."""
     shuffle_spans: bool = False
     """Fill blanks in random order as GLM does; the paper keeps their order in time."""
     max_tokens: Count = 1024
-    """The most tokens of Part A and Part B together (1024 in the paper)."""
+    """Maximum tokens of Part A and Part B together (1024 in the paper)."""
 
 
 class MaskingSettings(Settings):
-    """Which blanks are cut into documents."""
+    """Masking of documents with blanks."""
 
     removed: ClassVar[Mapping[str, Any]] = {"length_in": "tokens"}
     entity_weight: NotNegative = 0.5
-    """Share of documents with entity-level blanks (GLM-10B's configuration; the paper: silent)."""
+    """Share of documents with entity-level blanks (GLM-10B's configuration; not in the paper)."""
     sentence_weight: NotNegative = 0.3
-    """Share with sentence-level blanks."""
+    """Share of documents with sentence-level blanks."""
     document_weight: NotNegative = 0.2
-    """Share with one long blank."""
+    """Share of documents with one long blank."""
     ratio: Share = 0.15
-    """Entity level: blanks are added until this share of the tokens is masked."""
+    """Share of tokens to mask at entity level."""
     sentence_ratio: Share = 0.15
-    """The same at sentence level."""
+    """Share of tokens to mask at sentence level."""
     mean_length: Positive = 3.0
     """Mean of the Poisson distribution of a blank's length."""
     max_length: Count = 39
-    """The longest blank that is drawn; it may grow to the end of an entity."""
+    """Maximum length of a sampled blank; it may grow to the end of an entity."""
     whole_entities: bool = True
-    """An entity is masked as a whole or not at all (the paper); off: token by token, as in GLM."""
+    """Mask entities as a whole (the paper); off: token by token, as in GLM."""
     tries: Count = 50
-    """Draws of a document at entity level before what was found is enough."""
+    """Maximum attempts per document at entity level to reach the share of masked tokens."""
     document_min: Share = 0.5
-    """Shortest long blank as a share of the document (the paper; 0.25 in GLM-10B)."""
+    """Minimum length of the long blank as a share of the document (the paper; 0.25 in GLM-10B)."""
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
@@ -90,29 +90,29 @@ class MaskingSettings(Settings):
 
 
 class HorizonSettings(Settings):
-    """Which part of a user's past a training document tells."""
+    """Time windows of a user's history for training documents."""
 
     removed: ClassVar[Mapping[str, Any]] = {"anchor": "random"}
     long_weight: NotNegative = 0.10
-    """Share of documents over the whole past (the paper)."""
+    """Share of documents over the whole history (the paper)."""
     medium_weight: NotNegative = 0.30
-    """Share over weeks and months (the paper)."""
+    """Share of documents over weeks and months (the paper)."""
     short_weight: NotNegative = 0.60
-    """Share over days (the paper)."""
+    """Share of documents over days (the paper)."""
     by: Literal["time", "count"] = "time"
-    """Windows in days, or in numbers of events where times are coarse or unknown."""
+    """Measure windows in days, or in events if timestamps are coarse or missing."""
     short_days: Positive = 7.0
-    """The short window."""
+    """Days of the short window."""
     medium_days: Positive = 90.0
-    """The medium window."""
+    """Days of the medium window."""
     short_events: Count = 3
-    """The short window in events."""
+    """Events of the short window."""
     medium_events: Count = 10
-    """The medium window in events."""
+    """Events of the medium window."""
     max_items: Count = 20
-    """The most events of a document; of a longer window the latest, of the long one any."""
+    """Maximum events of a document: the latest of a window, or random ones of the long window."""
     min_items: Count = 2
-    """With fewer the next longer window is taken."""
+    """Minimum events of a window; with fewer, the next longer window is used."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -124,93 +124,90 @@ class HorizonSettings(Settings):
 
 
 class DocumentSettings(Settings):
-    """What documents tell of a past beside its items; prompts have the history alone."""
+    """Details in training documents besides the items; prompts contain only the history."""
 
     attributes: bool = True
-    """Of the newest items their categories, numbers and short texts, as far as tables have them."""
+    """Add categories, numbers and short texts of the newest items."""
     reviews: Literal["texts", "stars", "nothing"] = "texts"
-    """Of the newest events, from training reviews: stars, headline and review; `stars` alone."""
+    """Add training reviews of the newest events: stars, headline and text, or `stars` only."""
     detailed: Natural = 3
-    """So many of the newest events are told with these."""
+    """Number of newest events with attributes and reviews."""
     max_review_words: Count = 60
-    """Longer reviews lose their ends."""
+    """Maximum words of a review; longer ones are cut."""
 
 
 SplitName = Literal["train", "valid", "test"]
 ReviewSplit = Literal["consistent", "p5"]
 AROUND_ANSWER = 2
-"""Tokens of a blank besides its own: the mask, [START]."""
+"""Extra tokens of a blank: the mask and [START]."""
 
 
 class TaskSettings(Settings):
-    """Which examples are made, and of what."""
+    """Training examples of the task families."""
 
     split: ReviewSplit = "consistent"
-    """`consistent`: reviews of held-out pairs of the sequences are in no training example; `p5`:
-    80/10/10 of all reviews at random as P5 did, which shows about 80 % of the sequential test pairs
-    to the families with reviews."""
+    """`consistent`: no training example contains reviews of held-out sequential pairs; `p5`: a
+    random 80/10/10 split of all reviews as in P5, which leaks about 80 % of the sequential test
+    pairs to the families with reviews."""
     item_text: Literal["title", "id"] = "title"
-    """What stands for an item: its title, or `item_` and its number as in P5."""
+    """Text of an item: its title, or `item_` and its number as in P5."""
     explanations: Annotated[Path | None, CONTENT] = None
-    """Published explanations as JSON lines, made of a pickle by `python -m process.explanations`;
-    null: sentences found by feature and opinion words, not comparable with published numbers."""
+    """Published explanations as JSON lines, converted by `python -m process.explanations`; null:
+    sentences mined by feature and opinion words, not comparable with published numbers."""
     max_name_words: Count = 30
-    """Longer titles are cut, before equal ones are told apart."""
+    """Maximum words of a title; longer ones are cut, then duplicates are made unique."""
     features: bool = True
-    """A sentence on what tables know of the user (categories and numbers of table users) and of the
-    one item that is asked about (its categories, numbers and short texts) stands before a prompt;
-    off: neither in prompts nor in documents."""
+    """Prefix prompts with a sentence on the user (categories and numbers) and on the item in
+    question (categories, numbers and short texts). Off: in neither prompts nor documents."""
     history: Literal["p5", "horizon"] = "p5"
-    """Of prompts in training. `p5`: one of the last 4 training events is asked for, after a start
-    among the first 3, so that they are as long as those of a test; `horizon`: the last event of a
-    window that is drawn as those of documents are."""
+    """Histories of training prompts. `p5`: start at one of the first 3 events and ask for one of
+    the last 4, so that they are as long as in a test; `horizon`: ask for the last event of a window
+    sampled as for documents."""
     max_past: Count = 20
-    """The most events that a prompt tells of, the newest."""
+    """Maximum events in a prompt, the newest ones."""
     predict_past: bool = False
-    """In training every item of a past is predicted, too, from what stands before it: a prompt then
-    teaches as many items as it tells of. For a prompt that is read one way and lists no candidates.
-    """
+    """Also predict every item of the history from its prefix, so that a prompt trains as many items
+    as it lists. Needs causal attention and prompts without candidates."""
     horizons: HorizonSettings = HorizonSettings()
-    """Windows of the past that documents tell of; `by: count` where times are unknown."""
+    """Time windows of training documents; use `by: count` if timestamps are missing."""
     documents: DocumentSettings = DocumentSettings()
-    """What documents tell of a past beside its items."""
+    """Details in training documents besides the items."""
     num_negatives: tuple[Count, ...] = (19, 99)
-    """Wrong candidates beside the right one in a training prompt, one of these numbers in each (99
-    in P5, whose items are short ids). 100 titles are some 1,800 tokens: of more than `max_tokens`
-    has room for, wrong ones are dropped; of a small catalogue there are as many as are left. Frozen
-    candidates of valid and test have a number of their own."""
+    """Negatives per training prompt, one of these numbers at random (99 in P5, whose items are
+    short ids). 100 titles take about 1,800 tokens: negatives beyond `max_tokens` are dropped, and a
+    small catalogue may have fewer. The test candidates have their own number."""
     next_samples: Natural = 5
-    """Next-item examples of a user and epoch (P5)."""
+    """Next-item examples per user and epoch (P5)."""
     choose_samples: Natural = 5
-    """Sequential examples with candidates (P5)."""
+    """Sequential examples with candidates, per user and epoch (P5)."""
     will_samples: Natural = 10
-    """Sequential examples of yes or no (P5)."""
+    """Sequential yes/no examples, per user and epoch (P5)."""
     direct_will_samples: Natural = 10
-    """Direct examples of yes or no (P5)."""
+    """Direct yes/no examples, per user and epoch (P5)."""
     direct_choose_samples: Natural = 5
-    """Direct examples with candidates (P5)."""
+    """Direct examples with candidates, per user and epoch (P5)."""
     rating_jitter: NotNegative = 0.2
-    """Standard deviation of the noise on training ratings, which are written with one decimal."""
+    """Standard deviation of noise added to training ratings, which are written to one decimal."""
     max_body_words: Count = 256
-    """Longer reviews lose their ends."""
+    """Maximum words of a review; longer ones are cut."""
     max_answer_tokens: Count = 64
-    """Longer sentences and headlines lose their ends; items never do: where one is longer, its
-    tokens are the most."""
+    """Maximum tokens of an answer; longer sentences and headlines are cut. Items are never cut: a
+    longer item raises the maximum."""
     max_tokens: Count = 1024
-    """The most tokens of a prompt and its answer (1024 in the paper)."""
+    """Maximum tokens of a prompt and its answer (1024 in the paper)."""
     mixture: Literal["data", "equal"] = "data"
-    """How often a family comes. `data`: in proportion to its examples, as in P5, where users make
-    more of them than reviews; `equal`: all the same. Weights come on top."""
+    """Sampling of task families. `data`: in proportion to their examples, as in P5, where users
+    give more of them than reviews; `equal`: uniformly. The weights below multiply these shares."""
     rating_weight: NotNegative = 1.0
-    """The family comes so much more often; families without data never do."""
+    """Weight of the rating family; families without data are never sampled."""
     sequential_weight: NotNegative = 1.0
-    """The same."""
+    """Weight of the sequential family."""
     explanation_weight: NotNegative = 1.0
-    """The same."""
+    """Weight of the explanation family."""
     review_weight: NotNegative = 1.0
-    """The same."""
+    """Weight of the review family."""
     direct_weight: NotNegative = 1.0
-    """The same."""
+    """Weight of the direct family."""
 
     @field_validator("num_negatives", mode="before")
     @classmethod
@@ -221,7 +218,7 @@ class TaskSettings(Settings):
     @model_validator(mode="after")
     def _some_negatives(self) -> Self:
         if not self.num_negatives:
-            raise ValueError("num_negatives: expected at least one number of wrong candidates")
+            raise ValueError("num_negatives: expected at least one number of negatives")
         return self
 
 
@@ -229,39 +226,39 @@ _PRESETS = {"paper": ("linear",), "qkv": ("qkv",)}
 
 
 class DecoderSettings(BackboneSettings):
-    """What is made of the language model."""
+    """Adaptation of the language model."""
 
     kind: Literal["decoder", "glm"] = "decoder"
-    """`decoder`: any causal decoder of transformers; `glm`: GLM or ChatGLM-6B, which are made for
-    blanks and have two positions of their own."""
+    """`decoder`: any causal decoder of transformers; `glm`: GLM or ChatGLM-6B, which are trained to
+    fill blanks and have two position ids per token."""
     layout: Literal["auto", "megatron", "hub", "chatglm"] = "auto"
-    """How the weights of a GLM lie: `megatron`: in shards; `hub`: as on the Hugging Face hub;
-    `chatglm`: query, key and value of each head together; `auto`: as they look."""
+    """File layout of a GLM's weights. `megatron`: shards; `hub`: as on the Hugging Face hub;
+    `chatglm`: query, key and value of each head together; `auto`: detect."""
     layers: Annotated[Count | None, LessMemory(5)] = None
-    """A decoder keeps so many layers and its last norm; null: all."""
+    """Number of layers a decoder keeps, with its last norm; null: all."""
     cut: Literal["end", "middle"] = "middle"
-    """Where the others are taken out."""
+    """Which layers to remove: the last ones, or the middle ones."""
     train: Trained = "lora"
-    """What of it is trained beside new tokens and positions: nothing, LoRA adapters, or all.
-    `paper` and `qkv` are LoRA with targets `linear` (section 4.1.4) and `qkv`."""
+    """Trainable weights besides new tokens and positions: `frozen`: none; `lora`: adapters; `full`:
+    all. `paper` and `qkv` mean LoRA with targets `linear` (section 4.1.4) and `qkv`."""
     lora_rank: Rank = 8
-    """r (8 in the paper)."""
+    """LoRA rank r (8 in the paper)."""
     lora_alpha: Alpha = 16.0
-    """Adapters count alpha / r times (the paper: silent)."""
+    """LoRA alpha; adapters are scaled by alpha / r (not in the paper)."""
     lora_dropout: LoraDropout = 0.05
-    """On their input (the paper: silent)."""
+    """Dropout on the adapters' input (not in the paper)."""
     lora_targets: Targets = ("linear",)
-    """Linear layers with adapters: by the last parts of their names; `qkv`; `linear`: all of a
-    block, as in the paper (section 4.1.4: a fused projection stays fused); none: queries, values.
-    """
+    """Linear layers with adapters: the last parts of their names; `qkv`; or `linear`, all of a
+    block, as in the paper (section 4.1.4; a fused projection stays fused). Empty: queries and
+    values."""
     positions: Literal["sequential", "glm"] = "sequential"
-    """Of a decoder. `sequential`: Part B continues Part A, as it was trained; `glm`: it stands at
-    its mask, as it always does in a GLM."""
+    """Positions of a decoder's Part B. `sequential`: continue after Part A, as in pretraining;
+    `glm`: the position of its mask, as always in a GLM."""
     bidirectional: bool | None = None
-    """Part A sees all of itself, or only what comes before; null: as the language model was
-    trained, true for a GLM and false for a decoder."""
+    """Whether Part A attends to itself in both directions; null: as in pretraining, true for a GLM
+    and false for a decoder."""
     max_intra: Count | None = None
-    """Rows of a decoder's table of intra-entity positions; null: as many as can occur."""
+    """Rows of a decoder's table of intra-entity positions; null: as many as needed."""
 
     @property
     def both_ways(self) -> bool:
@@ -271,7 +268,7 @@ class DecoderSettings(BackboneSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_preset(cls, value: Any) -> Any:
-        """``train: paper`` and ``train: qkv`` name adapters by where they stand."""
+        """Replace ``train: paper`` and ``train: qkv`` by LoRA with their targets."""
         if not isinstance(value, dict) or value.get("train") not in _PRESETS:
             return value
         targets = _PRESETS[value["train"]]
@@ -289,21 +286,23 @@ class DecoderSettings(BackboneSettings):
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
         if self.attention == "flash_attention_2":
-            raise ValueError("attention flash_attention_2: takes no mask of queries by keys, which "
-                             "blanks need; expected auto, sdpa or eager")  # fmt: skip
+            raise ValueError("attention flash_attention_2: supports no mask of queries by keys, "
+                             "which blanks need; expected auto, sdpa or eager")  # fmt: skip
         if self.kind == "glm":
             for name, given in (("layers", self.layers), ("max_intra", self.max_intra)):
                 if given is not None:
-                    raise ValueError(f"{name} {given}: a GLM keeps its own; expected null")
+                    raise ValueError(f"{name} {given}: fixed for a GLM; expected null")
             if self.positions == "glm":
-                raise ValueError("positions glm: is about decoders, a GLM has no other positions; "
-                                 "expected to be left out")  # fmt: skip
+                raise ValueError("positions glm: only for decoders, a GLM has no other positions; "
+                                 "remove it")  # fmt: skip
             if self.attention == "eager":
-                raise ValueError("attention eager: a GLM has sdpa alone; expected auto or sdpa")
+                raise ValueError("attention eager: a GLM has only sdpa; expected auto or sdpa")
             if self.train == "frozen":
-                raise ValueError("train frozen: nothing of a GLM would be trained; expected lora")
+                raise ValueError(
+                    "train frozen: a GLM would have no trainable weights; expected lora"
+                )
         elif self.layout != "auto":
-            raise ValueError(f"layout {self.layout}: of a GLM; expected auto, or kind glm")
+            raise ValueError(f"layout {self.layout}: only for a GLM; expected auto, or kind glm")
         return self
 
 
@@ -311,15 +310,15 @@ class RecsysllmConfig(Settings):
     """One RecSysLLM."""
 
     backbone: DecoderSettings = DecoderSettings()
-    """What is made of the language model."""
+    """Adaptation of the language model."""
     positions: PositionSettings = PositionSettings()
     """The two position ids of every token."""
     masking: MaskingSettings = MaskingSettings()
-    """Blanks of histories."""
+    """Masking of documents with blanks."""
     tasks: TaskSettings = TaskSettings()
-    """Which examples are made, and of what."""
+    """Training examples of the task families."""
     measure: Annotated[MeasureSettings, MEASUREMENT] = MeasureSettings()
-    """Which prompts are tried on how many users."""
+    """Validation and test: prompts, users and search."""
 
     @model_validator(mode="after")
     def _answers_have_room(self) -> Self:
@@ -330,8 +329,8 @@ class RecsysllmConfig(Settings):
             )
         if self.tasks.predict_past and self.backbone.both_ways:
             raise ValueError(
-                "tasks.predict_past: a prompt that is read both ways shows what is to be "
-                "predicted; expected backbone.bidirectional false"
+                "tasks.predict_past: bidirectional attention would show the items to "
+                "predict; expected backbone.bidirectional false"
             )
         if self.positions.prepend_cls and self.backbone.kind == "decoder":
             raise ValueError("positions.prepend_cls: a decoder has no [CLS]; expected false")
@@ -339,7 +338,7 @@ class RecsysllmConfig(Settings):
 
 
 @register_system(
-    about="a language model that fills blanks, trained on prompts (RecSysLLM, 2023)",
+    about="RecSysLLM: a language model that fills blanks, trained on prompts (2023)",
     runs="legos.systems.recsysllm.system:RecsysllmSystem",
     shows="legos.systems.recsysllm.check:show_recsysllm",
 )
@@ -369,7 +368,7 @@ class RecsysllmModel(RecsysllmConfig, SystemModel):
         "model.training.clip_norm": "exp.train.clip",
     }  # fmt: skip
     system: Literal["recsysllm"] = "recsysllm"
-    """What trains and scores."""
+    """Training and scoring code."""
     model: Annotated[LanguageModelSource, CONTENT]
     """A name of `config/llm.yaml`, a Hugging Face folder or name, or a .gguf file."""
 

@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     (folder / "train/behaviors.parquet").write_bytes(b"PAR1 no PAR1")
     assert "damaged Parquet file" in refused(folder, tmp_path / "o", capsys)
     twice = write(tmp_path / "twice", train_history=[*history(0), *history(0)[:1]])
-    assert "row 12: user 500 is there already" in refused(twice, tmp_path / "o", capsys)
+    assert "row 12: user 500 already exists" in refused(twice, tmp_path / "o", capsys)
     day = [row for row in rows(1, 0.0) if row["impression_time"] < BEGIN + timedelta(hours=20)]
     short = write(tmp_path / "short", train_behaviors=day)
     assert "all impressions are of one day" in refused(short, tmp_path / "o", capsys)

@@ -214,7 +214,7 @@ def test_only_positive_kinds_are_clicks(tmp_path: Path) -> None:
     assert clicks(one, "train") == clicks(other, "train")
     with pytest.raises(DataError, match="no event is a 'buy'; "):
         build(ITEMS, EVENTS, tmp_path, positive=["buy"])
-    with pytest.raises(DataError, match="--event-weight: does not go with --positive"):
+    with pytest.raises(DataError, match="--event-weight: cannot be combined with --positive"):
         build(ITEMS, EVENTS, tmp_path, positive=["view"], event_weight={"view": 2})
     with pytest.raises(DataError, match="no column says what was done"):
         build(ITEMS, EVENTS.drop(columns="event"), tmp_path, positive=["purchase"])

@@ -134,7 +134,7 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
         ({"encoding": "utf-7x"}, None),
         ({"duplicate": "first"}, "duplicate: no such option; did you mean 'duplicates'"),
         ({"duplicates": "all"}, "--duplicates all: choose from: first"),
-        ({"tokenizer": ["auto", "words=words"]}, "--tokenizer auto: goes without another"),
+        ({"tokenizer": ["auto", "words=words"]}, "--tokenizer auto: cannot be combined"),
         ({"split": "by-time", "events": EVENTS.drop(columns="ts")}, "interactions have no time"),
         ({"events": EVENTS[:0]}, "events .DataFrame.: it has no rows"),
     ],

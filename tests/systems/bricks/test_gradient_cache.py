@@ -344,7 +344,7 @@ def test_page_size_is_read_from_the_command_line() -> None:
 
 def test_pages_of_shared_layers_are_refused(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "is_shared_out", lambda model: True)
-    with pytest.raises(ConfigError, match="item_page_size 4 does not go with"):
+    with pytest.raises(ConfigError, match="item_page_size 4 cannot be combined with"):
         tiny_training(tables, item_page_size=4)
 
 

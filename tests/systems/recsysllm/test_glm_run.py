@@ -222,8 +222,8 @@ def test_what_does_not_fit_is_one_clear_message(
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        ({"kind": "glm", "layers": 2}, "layers 2: a GLM keeps its own"),
-        ({"kind": "glm", "max_intra": 9, "layers": None}, "max_intra 9: a GLM keeps its own"),
+        ({"kind": "glm", "layers": 2}, "layers 2: fixed for a GLM"),
+        ({"kind": "glm", "max_intra": 9, "layers": None}, "max_intra 9: fixed for a GLM"),
         ({"kind": "decoder", "layout": "hub"}, "layout hub: of a GLM"),
     ],
 )

@@ -202,5 +202,5 @@ def test_defaults_read_as_the_language_model_was_trained() -> None:
         assert DecoderSettings(bidirectional=given).both_ways is given
     told = DecoderSettings().told_in_ids()
     assert told == DecoderSettings(bidirectional=False).told_in_ids()
-    with pytest.raises(ValidationError, match="positions glm: is about decoders"):
+    with pytest.raises(ValidationError, match="positions glm: only for decoders"):
         DecoderSettings(kind="glm", positions="glm")

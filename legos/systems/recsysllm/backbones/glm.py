@@ -31,27 +31,27 @@ class GlmConfig(BaseModel):
     model_type: Literal["glm_infill"] = "glm_infill"
     """Not transformers' own ``glm``."""
     num_layers: PositiveInt
-    """L."""
+    """L, number of layers."""
     hidden_size: PositiveInt
-    """D."""
+    """D, hidden size."""
     num_heads: PositiveInt
-    """Heads of attention."""
+    """Attention heads."""
     vocab_size: PositiveInt = 50_304
-    """Rows of the token table; GPT-2's and GLM's tokens, filled up to a multiple of 128."""
+    """Rows of the token table: the tokens of GPT-2 and GLM, padded to a multiple of 128."""
     max_positions: PositiveInt = 1024
-    """The tables of positions have one row more."""
+    """Maximum position; the position tables have one more row."""
     inner_size: PositiveInt | None = None
-    """Width between the two layers of the MLP; null: 4 D."""
+    """Hidden size of the MLP; null: 4 D."""
     position_encoding: Literal["learned", "rope2d"] = "learned"
-    """`rope2d`: ChatGLM's."""
+    """`learned` (GLM) or `rope2d` (ChatGLM)."""
     tied_head: bool = True
-    """The token table scores tokens; ChatGLM has a table for that."""
+    """Score tokens with the token table; ChatGLM has a separate output table."""
     scaled_residual: bool = False
-    """ChatGLM: each step adds to sqrt(2 L) times the normalised input."""
+    """Scale the residual, the normalised input, by sqrt(2 L) (ChatGLM)."""
     layer_norm_eps: PositiveFloat = 1e-5
-    """Added to variances."""
+    """Epsilon of layer norms."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    """Rate at embeddings, attention and outputs of sublayers."""
+    """Dropout of embeddings, attention and sublayer outputs."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
