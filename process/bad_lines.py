@@ -18,8 +18,8 @@ def add_max_bad(parser: argparse._ActionsContainer) -> None:
     """Add ``--max-bad``."""
     parser.add_argument(
         "--max-bad", type=_share, default=MAX_BAD, metavar="SHARE",
-        help="stop when a larger share of lines than this cannot be read, 0 to 1; fewer are left "
-        "out and counted by kind (default: %(default)s)",
+        help="stop if more than this share of lines cannot be read, 0 to 1; otherwise leave them "
+        "out and count them by kind (default: %(default)s)",
     )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ from process.command import run_cli
 
 SETS = ("collaborative", "content")
 DESCRIPTION = """\
-Write a trained CLLM4Rec's vectors of users and items with their ids: users.safetensors and
-items.safetensors. Item encoder `fixed_vectors` and user encoder `user_vectors` read them; model
-cllm4rec_emb, CLLM4Rec-Emb of the paper, is both under a dot product, which serves without the
-language model.
+Export the vectors of users and items of a trained CLLM4Rec, with their ids, to users.safetensors
+and items.safetensors. Item encoder `fixed_vectors` and user encoder `user_vectors` read them; model
+cllm4rec_emb (CLLM4Rec-Emb in the paper) combines both with a dot product and needs no language
+model.
 
-Users and items without an interaction in training are left out (their vectors are as they were
-drawn); models give those a learned vector.
+Users and items without training interactions are left out, because their vectors are untrained;
+models give them a learned default vector.
 """
 EPILOG = """\
 example:
@@ -40,15 +40,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="FOLDER", help="runs/DATA/MODEL/RUN_ID")
-    add("--output", type=Path, required=True, metavar="FOLDER", help="where both files go")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="output folder")
     add(
         "--sets",
         nargs="+",
         choices=SETS,
         default=["collaborative"],
-        help="which of its vectors, side by side (default: collaborative)",
+        help="which vectors to export; several are concatenated (default: collaborative)",
     )
-    add("--all", action="store_true", help="users and items without interactions, too")
+    add("--all", action="store_true", help="also export users and items without interactions")
     return parser
 
 
@@ -66,10 +66,10 @@ def main(args: argparse.Namespace) -> None:
 
     system = open_trained(args.run, device="cpu")
     if not isinstance(system, Cllm4RecSystem):
-        raise ConfigError(f"{args.run}: a run of another system, expected cllm4rec")
+        raise ConfigError(f"{args.run}: not a run of cllm4rec")
     chosen = [getattr(system.model, name) for name in dict.fromkeys(args.sets)]
     if any(tables is None for tables in chosen):
-        raise DataError(f"{args.run}: trained without texts, so there are no content vectors")
+        raise DataError(f"{args.run}: trained without texts, so it has no content vectors")
     tables = system.workplace.tables
     read = torch.bincount(system.items.values, minlength=tables.num_items) > 0
     read_users = system.items.lengths > 0

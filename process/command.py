@@ -32,52 +32,53 @@ def add_table_arguments(
     unitok: bool = True,
     verbose: bool = False,
 ) -> None:
-    """Add what every ``process`` command takes: --output --name --tokenizer --force --no-unitok.
+    """Add the options of every ``process`` command: --output --name --tokenizer --force ...
 
     Args:
-        parser: gets them.
-        default_name: of the data set; None: that of the output folder.
-        tokenizer: what cuts the texts when nothing is given.
-        unitok: the UniTok copy is written unless --no-unitok is given; else it is not, unless
-            --unitok-copy is.
-        verbose: add --verbose, too.
+        parser: the parser to extend.
+        default_name: default name of the data set; None: that of the output folder.
+        tokenizer: the default tokenizer, for the help text.
+        unitok: write the UniTok copy by default (option --no-unitok); else only with --unitok-copy.
+        verbose: also add --verbose.
     """
     group = parser.add_argument_group("tables")
     group.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="where the tables go"
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder to write the tables to"
     )
     group.add_argument(
         "--name",
         default=default_name,
-        help=f"name of the data set (default: {default_name or 'that of the output folder'})",
+        help=f"name of the data set (default: {default_name or 'as --output'})",
     )
     group.add_argument(
         "--tokenizer",
         action="append",
         metavar="NAME=SOURCE",
-        help="a tokenizer for the texts: 'words' (the set's own words), 'minilm' (the packaged "
-        "BERT vocabulary), 'smollm2' (the packaged LLaMA-like one), the folder of a Hugging Face "
-        "tokenizer or a .gguf file; its columns are called title@NAME; may be given several times "
+        help="tokenizer of the texts: 'words' (words of the data set), 'minilm' (packaged BERT "
+        "vocabulary), 'smollm2' (packaged LLaMA-like vocabulary), the folder of a Hugging Face "
+        "tokenizer or a .gguf file; its columns are called title@NAME; may be repeated "
         f"(default: {tokenizer})",
     )
     group.add_argument(
-        "--force", action="store_true", help="replace tables of other sources or settings"
+        "--force",
+        action="store_true",
+        help="replace existing tables made from other sources or settings",
     )
     copy = "the UniTok copy (for exchange; training does not read it)"
     if unitok:
         group.add_argument(
-            "--no-unitok", dest="unitok", action="store_false", help=f"leave out {copy}"
+            "--no-unitok", dest="unitok", action="store_false", help=f"do not write {copy}"
         )
     else:
         group.add_argument("--unitok-copy", action="store_true", help=f"also write {copy}")
     if verbose:
         group.add_argument(
-            "--verbose", action="store_true", help="print all that report.txt of the tables has"
+            "--verbose", action="store_true", help="print the whole report (report.txt)"
         )
 
 
 def read_tokenizer_arguments(args: argparse.Namespace) -> list[TokenizerSpec]:
-    """The tokenizers asked for.
+    """Return the requested tokenizers.
 
     Raises:
         DataError: not ``NAME=SOURCE``, or a name given twice.
@@ -109,7 +110,7 @@ def run_cli(
         words: of the command line; None: those that Python was started with.
     """
     parser.add_argument(
-        TRACEBACK, action="store_true", help="show the stack trace of an error, too"
+        TRACEBACK, action="store_true", help="also show the stack trace of an error"
     )
     sys.exit(
         run_command(

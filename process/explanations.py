@@ -21,9 +21,9 @@ from process.command import run_cli
 from process.restricted_pickle import restricted_load
 
 DESCRIPTION = """\
-Read the pickles of published explanation data and write one JSON object a line: user, item, rating,
-feature, opinion, sentence, sentiment. Pickles are read without running them; one that asks for a
-class is refused.
+Convert pickles of published explanation data to JSON lines with user, item, rating, feature,
+opinion, sentence and sentiment. Pickles are read without executing them; pickles that load classes
+are refused.
 """
 
 

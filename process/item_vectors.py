@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from legos.sharing import Sharing
 
 BLOCK_TOKENS = 2**18
-"""What a kill may cost."""
+"""Maximum work lost by a kill."""
 
 _COMPUTING = ("torch", "transformers")  # another version may compute other bits
 
 DESCRIPTION = """\
-Encode every item's text with a language model.
+Encode the texts of all items with a language model.
 
-A sentence encoder (a folder with modules.json, as sentence-transformers saves it) makes vectors as
-it is shipped: pooling, Dense heads, LayerNorm, Normalize, its length and the prompt of --task.
-They equal SentenceTransformer(...).encode_document(texts) in float32. Of any other Hugging Face
-folder a vector is the mean of the last hidden states.
+Sentence encoders (a folder with modules.json, saved by sentence-transformers) are applied as
+shipped: pooling, Dense heads, LayerNorm, Normalize, maximum length and the prompt of --task. The
+vectors equal SentenceTransformer(...).encode_document(texts) in float32. For any other Hugging Face
+folder, a vector is the mean of the last hidden states.
 
-The text fields of an item are joined by ". ". An item without any text is left out of the file;
-models give such items a learned vector. Item encoder `fixed_vectors` reads the file that
-embed.item_vectors names, and gives new items vectors in the same way, since the file says in which;
-`python -m process.semantic_codes` makes codes of it.
+The text fields of an item are joined by ". ". Items without text are left out; models give them a
+learned default vector. Item encoder `fixed_vectors` reads the file given by embed.item_vectors and
+encodes new items the same way, as recorded in the file. `python -m process.semantic_codes` makes
+semantic codes from it.
 
-After a kill the same command computes what is missing and writes the same bits; until then
-finished blocks are kept in OUTPUT.partial. Texts are encoded by length, the longest first.
+Rerun the command to resume after a kill; the result is bit-identical. Finished blocks are kept in
+OUTPUT.partial. Texts are encoded by length, longest first.
 """
 EPILOG = r"""
 example:
@@ -77,10 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG.lstrip(),
     )
     parser.add_argument(
-        "--tables", type=Path, required=True, metavar="FOLDER", help="finished tables"
+        "--tables", type=Path, required=True, metavar="FOLDER", help="folder of prepared tables"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="the vectors, .safetensors"
+        "--output", type=Path, required=True, metavar="FILE", help="output file, .safetensors"
     )
     parser.add_argument(
         "--model",
@@ -92,14 +92,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--field",
         action="append",
         metavar="NAME",
-        help="a text field; may be given several times (default: all of them)",
+        help="text field to encode; may be repeated (default: all)",
     )
     parser.add_argument(
         "--max-length",
         type=moments.count,
         metavar="N",
-        help="tokens that a text keeps, prompt included (default: as many as the sentence encoder "
-        "is shipped with, 128 of any other model)",
+        help="maximum tokens of a text, including the prompt (default: that of the sentence "
+        "encoder, 128 for any other model)",
     )
     _add_shipped(parser)
     return parser
@@ -112,24 +112,24 @@ def _add_shipped(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=TASKS,
         default="document",
-        help="whose prompt stands before a text: as encode_document, encode_query or encode of "
+        help="task prompt to prepend, like encode_document, encode_query or encode of "
         "sentence-transformers (default: %(default)s)",
     )
-    words.add_argument("--prompt-name", metavar="NAME", help="another prompt of the model, by name")
+    words.add_argument("--prompt-name", metavar="NAME", help="another prompt of the model")
     words.add_argument(
-        "--prompt", metavar="TEXT", help=r"words of your own, \n for a new line; '' for none"
+        "--prompt", metavar="TEXT", help=r"your own prompt, \n for a new line; '' for none"
     )
     group.add_argument(
         "--dimensions",
         type=moments.count,
         metavar="N",
-        help="numbers of a vector that are kept, of length 1 again where the model's are "
-        "(Matryoshka; default: all)",
+        help="truncate vectors to N dimensions and normalise again if the model does (Matryoshka; "
+        "default: all)",
     )
     group.add_argument(
         "--bidirectional",
         action="store_true",
-        help="let every token of a decoder read every other one (LLM2Vec)",
+        help="use bidirectional attention in a decoder (LLM2Vec)",
     )
 
 

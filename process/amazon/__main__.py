@@ -21,55 +21,54 @@ if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.raw import RawData
 
 REVIEWS = """\
-Build tables from review files of Amazon 2014, 2018 or 2023; the keys of a file's first line tell
-its release.
+Prepare tables from review files of Amazon 2014, 2018 or 2023; the release is detected from the keys
+of the first line.
 
 expected, .gz or not:
-  --reviews    one JSON object a line. 2014, 2018: reviewerID, asin, overall, unixReviewTime,
+  --reviews    one JSON object per line. 2014, 2018: reviewerID, asin, overall, unixReviewTime,
                reviewText, summary, reviewerName. 2023: user_id, parent_asin, rating, timestamp
                (milliseconds), text, title
-  --metadata   optional, one JSON object (2014: or Python dict) a line: asin or parent_asin, title,
-               description, brand or store, categories or category, price
+  --metadata   optional, one JSON object (2014: or Python dict) per line: asin or parent_asin,
+               title, description, brand or store, categories or category, price
 
-A rating of 0, null or none at all is unknown. An empty category falls back to main_category or
-main_cat, an empty description to features; numbers may be strings, times seconds or milliseconds.
-The files are read once, on all cores. Texts of reviews wait in temporary files (in TMPDIR) until
-it is known which reviews pass the filters; memory also grows with the metadata (with
---clicked-only or --item-core: of clicked items alone).
+A missing, null or 0 rating is unknown. An empty category falls back to main_category or main_cat,
+an empty description to features. Numbers may be strings, times seconds or milliseconds. The files
+are read once, on all cores. Review texts are kept in temporary files (in TMPDIR) until the filters
+are applied; memory grows with the metadata (with --clicked-only or --item-core: only of clicked
+items).
 """
 PREPARED = """\
-Build tables from a prepared folder.
+Prepare tables from a folder of prepared sequences.
 
 expected in --raw:
-  sequences.tsv   user TAB item ids with blanks between them, oldest first; or
+  sequences.tsv   user TAB item ids separated by spaces, oldest first; or
   reviews.jsonl   user_id, item_id, rating, timestamp (seconds), review, summary, user_name
   items.jsonl     optional: item_id, title, brand, authors, description, categories, price
 """
 CLLM4REC = """\
-Build tables from the public files of CLLM4Rec, with the split that they have. Pickles are read
-without running them; one that asks for a class is refused.
+Prepare tables from the public files of CLLM4Rec, keeping their split. Pickles are read without
+executing them; pickles that load classes are refused.
 
 expected in --raw:
   meta.pkl                                          num_users, num_items
   train_matrix.npz  val_matrix.npz  test_matrix.npz  scipy csr matrices
-  user_item_texts/review.pkl, explain.pkl           optional: [prompt, text] a pair
-  item_texts/title.pkl, brand.pkl, categories.pkl, description.pkl    optional: the same an item
+  user_item_texts/review.pkl, explain.pkl           optional: [prompt, text] per pair
+  item_texts/title.pkl, brand.pkl, categories.pkl, description.pkl    optional: the same per item
 """
 SPLITS = """\
 splits:
   leave-last-out    a user's last interaction is test, the second last valid. One train impression
-                    for every interaction with a history; one of valid and test a user
-  by-time           two moments (--cuts) part the interactions of all users; one impression for
-                    every interaction with a history
-  random-80-10-10   CLLM4Rec's: max(1, int(n / 10)) of a user's n interactions each for valid and
-                    test, drawn by --seed; one impression a user and split, nothing but clicks in it
-  Users of fewer than 3 interactions are in train only. In the first two, test and valid have
-  negatives in proportion to popularity, test_uniform and valid_uniform uniform ones, test_99 and
-  valid_99 (a second number of --candidates) the 99 of the 1 + 99 protocol.
+                    per interaction with a history; one valid and test impression per user
+  by-time           two points in time (--cuts) split the interactions of all users; one impression
+                    per interaction with a history
+  random-80-10-10   CLLM4Rec's: max(1, int(n / 10)) of a user's n interactions for valid and as many
+                    for test, sampled with --seed; one impression per user and split, clicks only
+  Users with fewer than 3 interactions are only in train. In the first two, negatives of test and
+  valid are sampled in proportion to popularity, those of test_uniform and valid_uniform uniformly;
+  test_99 and valid_99 (second number of --candidates) follow the 1 + 99 protocol.
 
-Names that users sign with become the field `user_name` of users, the latest of each.
-A table `reviews` (user, item, rating, time, split, texts) is written where there are ratings or
-reviews; legos.data.reviews reads those of one split.
+A user's latest reviewer name becomes the user field `user_name`. If there are ratings or reviews, a
+table `reviews` (user, item, rating, time, split, texts) is written; legos.data.reviews reads it.
 """
 EXAMPLES = {
     "reviews": "python -m process.amazon reviews --reviews reviews_Beauty_5.json.gz --metadata "
@@ -86,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.amazon``."""
     parser = CommandParser(
         "python -m process.amazon",
-        description="Amazon data of three origins become tables.",
+        description="Prepare tables from Amazon data of three origins.",
         epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES.values()),
     )
     origins = parser.add_subparsers(dest="origin", required=True, metavar="ORIGIN")
@@ -125,13 +124,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     filters = parser.add_argument_group("filters, in this order")
     filters.add_argument(
         "--clicked-only", action="store_true",
-        help="drop described items that nobody clicked; --item-core above 1 drops them, too "
-        "(default: they stay in the catalogue)",
+        help="drop items without interactions, as --item-core above 1 also does (default: keep "
+        "them in the catalogue)",
     )  # fmt: skip
     filters.add_argument("--titled-only", action="store_true", help="drop items without a title")
     filters.add_argument(
         "--duplicates", choices=("first", "last"), default="first",
-        help="which of a user's interactions with the same item stays (default: %(default)s)",
+        help="which of a user's interactions with an item to keep (default: %(default)s)",
     )  # fmt: skip
     add_cores(filters)
     split = parser.add_argument_group("split and negatives")
@@ -142,8 +141,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_draws(split)
     split.add_argument(
         "--item-order", choices=("hash", "appearance"), default="hash",
-        help="row numbers of items go by a hash of their ids, which tells nothing, or by first "
-        "appearance, which puts a user's items next to each other (default: %(default)s)",
+        help="order of items in the table: by a hash of their ids, which leaks nothing, or by "
+        "first appearance, which places a user's items side by side (default: %(default)s)",
     )  # fmt: skip
 
 

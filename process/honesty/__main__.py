@@ -11,10 +11,10 @@ from process.command import run_cli
 
 FORMATS = (".json", ".html")
 DESCRIPTION = """\
-Measure what finished tables give away, or spoil, before any model reads them: rules that read no
-content (next id, next line, popularity, most recent), ties in time, repetitions, markup, unknown
-tokens, impossible dates, tiny splits. Every process command does so when it makes tables; this one
-reads tables again and changes nothing in them.
+Check prepared tables for leaks and defects before training: rules without content (next id, next
+line, popularity, most recent), time ties, repetitions, markup, unknown tokens, impossible dates,
+tiny splits. Every process command does this when it writes tables; this command repeats the check
+and does not change them.
 """
 
 

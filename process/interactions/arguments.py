@@ -12,8 +12,8 @@ def add_cores(group: argparse._ArgumentGroup, *, least: bool = False) -> None:
     """Add ``--rating-above``, ``--user-core`` and ``--item-core``.
 
     Args:
-        group: gets them.
-        least: add ``--min-rating``, too.
+        group: the group to extend.
+        least: also add ``--min-rating``.
     """
     ratings = group.add_mutually_exclusive_group()
     ratings.add_argument(
@@ -23,36 +23,36 @@ def add_cores(group: argparse._ArgumentGroup, *, least: bool = False) -> None:
     if least:
         ratings.add_argument(
             "--min-rating", type=moments.finite, metavar="STARS",
-            help="keep ratings of this and above, drop unknown ones (default: keep all)",
+            help="keep ratings of at least this, drop unknown ones (default: keep all)",
         )  # fmt: skip
     for who in ("user", "item"):
         group.add_argument(
             f"--{who}-core", type=moments.count, default=1, metavar="N",
-            help=f"interactions every {who} must have, counted until stable (default: %(default)s)",
+            help=f"minimum interactions per {who}, applied until stable (default: %(default)s)",
         )  # fmt: skip
 
 
 def add_draws(group: argparse._ArgumentGroup, *, adaptive: bool = False) -> None:
-    """Add what by-time cuts at and negatives are drawn by: ``--cuts`` ... ``--seed``.
+    """Add the options of split and negatives: ``--cuts``, ``--negatives`` ... ``--seed``.
 
     Args:
-        group: gets them.
-        adaptive: what is not given is None, and follows from the data.
+        group: the group to extend.
+        adaptive: default to None and choose from the data.
     """
-    few, many = ", or as many as there are", "; 99 of at most 50,000 users, or as many as there are"
+    few, many = ", or all items if fewer", "; 99 for up to 50,000 users, or all items if fewer"
     group.add_argument(
         "--cuts", type=moments.share, nargs=2, default=None if adaptive else (0.8, 0.9),
         metavar="Q",
-        help="quantiles of all times where valid and test begin, of by-time (default: 0.8 0.9)",
+        help="by-time: quantiles of time at which valid and test begin (default: 0.8 0.9)",
     )  # fmt: skip
     group.add_argument(
         "--negatives", type=moments.natural, default=None if adaptive else 4, metavar="K",
-        help=f"uniform negatives stored with a train impression (default: 4{few * adaptive})",
+        help=f"uniform negatives per train impression (default: 4{few * adaptive})",
     )  # fmt: skip
     group.add_argument(
         "--candidates", type=moments.count, nargs="+", default=None if adaptive else (20, 99),
         metavar="N",
-        help=f"negatives of a valid or test impression (default: 20 99{many * adaptive})",
+        help=f"negatives per valid or test impression (default: 20 99{many * adaptive})",
     )  # fmt: skip
     group.add_argument(
         "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
@@ -60,7 +60,7 @@ def add_draws(group: argparse._ArgumentGroup, *, adaptive: bool = False) -> None
 
 
 def check_draws(candidates: list[int] | tuple[int, ...], cuts: tuple[float, float]) -> None:
-    """Refuse what ``add_draws`` lets through one by one.
+    """Check the options of ``add_draws`` against each other.
 
     Raises:
         DataError: a number of candidates twice, or cuts that do not rise.
@@ -69,4 +69,4 @@ def check_draws(candidates: list[int] | tuple[int, ...], cuts: tuple[float, floa
         raise DataError(f"--candidates {' '.join(map(str, candidates))}: a number twice")
     first, second = cuts
     if not 0 < first < second < 1:
-        raise DataError(f"--cuts {first:g} {second:g}: expected two rising numbers between 0 and 1")
+        raise DataError(f"--cuts {first:g} {second:g}: expected two rising numbers from 0 to 1")

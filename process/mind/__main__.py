@@ -12,24 +12,24 @@ from process.mind.reader import read_mind
 from process.tables import write_tables
 
 EPILOG = """\
-layout of --raw (what the MIND archives unpack to; the files may be .gz):
+layout of --raw (the unpacked MIND archives; files may be .gz):
   FOLDER/train/  news.tsv  behaviors.tsv
   FOLDER/dev/    news.tsv  behaviors.tsv
   FOLDER/test/   news.tsv  behaviors.tsv     optional, without labels -> split test_unlabelled
   news.tsv       id, category, subcategory, title, abstract, url, title entities, abstract entities
   behaviors.tsv  impression id, user id, time, history "N1 N2", candidates "N3-0 N4-1"
-  A news.tsv beside the folders serves all of them. A click_probability.tsv (impression id, TAB,
-  one number a candidate) in a folder becomes the column `oracle`.
+  A news.tsv beside the folders applies to all of them. A click_probability.tsv (impression id, TAB,
+  one number per candidate) in a folder becomes the column `oracle`.
 
 variants:
-  --xmind xMIND/ron          the news in other languages, beside the English ones: fields title_ron,
-                             abstract_ron (files: xMIND/ron/xMINDsmall_train/news.tsv, _dev, _test:
-                             news id, title, abstract); several folders are several languages
-  --halves mind_imp_list.json  ONCE's MIND: dev is halved into valid and test by its list
+  --xmind xMIND/ron          add the news in other languages as fields title_ron, abstract_ron
+                             (files: xMIND/ron/xMINDsmall_train/news.tsv, _dev, _test: news id,
+                             title, abstract); one folder per language
+  --halves mind_imp_list.json  ONCE's MIND: split dev into valid and test by this list
 
 splits:
   dev is `test`; the last day of train is `valid`. Without dev (or --test) the last day of train is
-  `test` and the day before it `valid`. Splits with a folder of their own need no times.
+  `test` and the day before it `valid`. Splits given by folders need no times.
 
 examples:
   python -m process.mind --raw data/raw/MINDsmall --output data/mind
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Read a data set in MIND's layout and write tables for training.",
         epilog=EPILOG,
     )
-    raw = parser.add_argument_group("raw data (either --raw, or --train and what else there is)")
+    raw = parser.add_argument_group("raw data (either --raw, or --train with --valid, --test, ...)")
     raw.add_argument("--raw", type=Path, metavar="FOLDER", help="folder with train/ dev/ [test/]")
     raw.add_argument("--train", type=Path, metavar="FOLDER", help="training impressions")
     raw.add_argument("--valid", type=Path, metavar="FOLDER", help="validation impressions")
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="a further evaluation split, with or without labels; may be given several times",
+        help="another evaluation split, with or without labels; may be repeated",
     )
     raw.add_argument(
         "--news",
@@ -69,22 +69,22 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="news file (default: news.tsv in or beside every folder); may be given several times",
+        help="news file (default: news.tsv in or beside every folder); may be repeated",
     )
     raw.add_argument(
         "--unknown-candidates",
         choices=("error", "drop"),
         default="error",
-        help="candidates that are in no news.tsv: refuse, or leave out and count "
+        help="candidates missing from news.tsv: stop, or leave them out and count them "
         "(default: %(default)s)",
     )
     raw.add_argument(
         "--xmind", type=Path, nargs="+", default=[], metavar="FOLDER",
-        help="a folder of xMIND for each language, named by it: xMIND/ron xMIND/cmn",
+        help="xMIND folders, one per language: xMIND/ron xMIND/cmn",
     )  # fmt: skip
     raw.add_argument(
         "--halves", type=Path, metavar="FILE",
-        help="ONCE's list of impressions, mind_imp_list.json: dev is halved into valid and test",
+        help="split dev into valid and test by ONCE's list of impressions, mind_imp_list.json",
     )  # fmt: skip
     add_table_arguments(parser, default_name="mind")
     return parser

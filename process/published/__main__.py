@@ -29,7 +29,7 @@ _OF_EVENTS = (
     "reviews", "tips",
 )  # fmt: skip
 DESCRIPTION = """\
-Make tables of a data set as it is published. Unpack it; the folder is recognised by its files.
+Prepare tables from a published data set. Unpack it first; it is recognised by its files.
 
   MovieLens     100K: u.data u.item [u.user]; 1M: ratings.dat movies.dat users.dat; 10M: ratings.dat
                 movies.dat [tags.dat]; 20M, 25M, 32M, latest: ratings.csv movies.csv [tags.csv]
@@ -40,10 +40,10 @@ Make tables of a data set as it is published. Unpack it; the folder is recognise
   Steam         steam_reviews.json.gz steam_games.json.gz
   RecBole       NAME.inter NAME.item [NAME.user], its atomic files
 
-MovieLens' titles come in the order of words ("The Matrix" of "Matrix, The (1999)"), the year is a
-number, genres are a text. Users of 100K and 1M have age, gender, occupation and zip code as fields,
-which user encoder `profile` reads.
-RecBole's types become kinds: token a category, token_seq a text, float a number.
+MovieLens titles are reordered ("Matrix, The (1999)" to "The Matrix"); the year becomes a number and
+the genres a text. In 100K and 1M, age, gender, occupation and zip code become user fields, which
+user encoder `profile` reads.
+RecBole's types map to kinds of fields: token to category, token_seq to text, float to number.
 
 Every rating is a click unless --min-rating says which are. Splits, negatives and data YAML are
 those of `legos table`.
@@ -59,35 +59,34 @@ examples:
 def build_parser() -> CommandParser:
     """The arguments of ``python -m process.published``."""
     parser = CommandParser("python -m process.published", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the unpacked data set")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the unpacked data set")
     fields = parser.add_argument_group("fields")
     fields.add_argument(
         "--years", choices=("split", "keep"), default="split",
-        help="the year behind a title: a field of its own, or part of it (default: %(default)s)",
+        help="year after a title: make it a field, or keep it in the title (default: %(default)s)",
     )  # fmt: skip
     fields.add_argument(
         "--tags", type=moments.natural, default=0, metavar="N",
-        help="read the N tags that most users gave an item; also users and times that are held out "
-        "wrote them (default: none)",
+        help="read the N most frequent tags of an item; they leak held-out users and events "
+        "(default: none)",
     )  # fmt: skip
     fields.add_argument(
         "--reviews", action="store_true",
-        help="read the texts of Yelp's and Steam's reviews, for models of reviews; they stay in "
-        "memory",
+        help="read review texts of Yelp and Steam, for models of reviews; they are kept in memory",
     )  # fmt: skip
-    events = parser.add_argument_group("which events count")
+    events = parser.add_argument_group("events")
     events.add_argument(
-        "--tips", action="store_true", help="Yelp's tips are events, too, without a rating"
+        "--tips", action="store_true", help="include Yelp's tips, as events without a rating"
     )
     add_max_bad(events)
     add_cores(events, least=True)
     events.add_argument(
         "--duplicates", choices=("first", "last", "keep"), default="first",
-        help="which of a user's events with the same item stays; keep: all (default: %(default)s)",
+        help="which of a user's events with an item to keep; keep: all (default: %(default)s)",
     )  # fmt: skip
     add_split(parser)
     add_table_arguments(
-        parser, default_name=None, tokenizer="auto, as legos table", unitok=False, verbose=True
+        parser, default_name=None, tokenizer="auto, like legos table", unitok=False, verbose=True
     )
     return parser
 

@@ -24,11 +24,11 @@ from process import moments
 from process.command import run_cli
 
 DESCRIPTION = """\
-Make semantic codes of item vectors by residual k-means.
+Quantise item vectors to semantic codes by residual k-means.
 
-The first level groups the vectors, every further level groups what the levels before it left over,
-so that items alike share their first codes. The same vectors and options give the same codes. Item
-encoder `semantic_codes` reads the file that embed.item_codes names.
+The first level clusters the vectors, each further level the residuals of the levels before it, so
+that similar items share their first codes. The result is deterministic. Item encoder
+`semantic_codes` reads the file named by embed.item_codes.
 """
 EPILOG = """\
 example:
@@ -60,13 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--tables",
         type=Path,
         metavar="FOLDER",
-        help="make codes of the items of these tables alone; needed for .npy",
+        help="only make codes for the items of these tables; needed for .npy",
     )
     for option, default, text in (
-        ("--levels", 3, "codes an item has"),
-        ("--size", 256, "different codes of a level"),
-        ("--iterations", 50, "iterations of k-means a level, at most"),
-        ("--seed", 0, "of the first centres"),
+        ("--levels", 3, "codes per item"),
+        ("--size", 256, "different codes per level"),
+        ("--iterations", 50, "maximum k-means iterations per level"),
+        ("--seed", 0, "seed of the initial centres"),
     ):
         parser.add_argument(
             option,

@@ -22,50 +22,50 @@ if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
 
 AUTO = "auto"
 DESCRIPTION = """\
-Make tables from a file of items and a file of events, and the data YAML that reads them.
+Prepare tables, and a data YAML for them, from a file of items and a file of events.
 
-Files are CSV, TSV, JSON lines or Parquet, plain, .gz or .zst, told by their content. CSV may be
+Files are CSV, TSV, JSON lines or Parquet, plain, .gz or .zst; the format is detected. CSV may be
 separated by , ; TAB or |, with quoted line feeds, a byte-order mark and decimal commas.
 
-Columns are found by usual names (user_id, customer_id, 用户; item_id, sku, Artikelnummer; time,
-ts; event; rating; ...) or by the options below; what was taken for what is printed. All further
-columns of the items become fields: text, category, number or list (which is read as a text), told
-by their values; links, empty columns and further ids are left out. Times are Unix seconds, ms, µs
-or ns, or dates with or without a zone (then UTC), all of one column alike.
+Columns are recognised by common names (user_id, customer_id, 用户; item_id, sku, Artikelnummer;
+time, ts; event; rating; ...) or given by the options below; the assignment is printed. Other
+columns of the items become fields: text, category, number or list (read as text), depending on
+their values; links, empty columns and further ids are left out. Times are Unix seconds, ms, µs or
+ns, or dates with or without a zone (then UTC), in one format per column.
 
 kinds of events
-  Every event is a click, unless --positive names the kinds that are (the others are left out), or
-  --event-weight says how many train impressions an event of each kind makes: a click of weight 3 is
-  trained on three times a pass, against other negatives each time; kinds that are not named weigh
-  0 and are left out. Of a user's several events with an item the one of the largest weight stays
-  (--duplicates first or last among those of the same weight), or all of them (keep).
+  By default every event is a click. --positive names the kinds that are clicks; all others are left
+  out. --event-weight gives each kind a weight, the number of train impressions per event: a click
+  of weight 3 is trained on three times per epoch, each time with new negatives; other kinds have
+  weight 0 and are left out. Of repeated events of a user with an item, the one with the largest
+  weight is kept (--duplicates first or last breaks ties), or all of them (keep).
 
 lists of shown items
-  Where a column says in which list an item was shown (--impression, one row an item) and one
-  whether it was clicked (--label), or where a column has all the items of a list (--shown) and
-  --item those that were clicked, the lists are the impressions, and no negatives are drawn.
+  If the events say which list an item was shown in (--impression, one row per item) and whether it
+  was clicked (--label), or contain the whole list (--shown) and the clicked items (--item), these
+  lists become the impressions and no negatives are sampled.
 
 splits
   leave-last-out   a user's last event is test, the second last valid, the rest train
-  by-time          two moments (--cuts) part the events of all users
-  random           a random tenth each of a user's events is valid and test; one impression a user
-                   and split: in valid and test all items but the history compete
-  none             all is train. Training needs a valid split, so the last clicks of at most 1,000
-                   users are asked again: that shows how well train is learnt, not how good it is.
-                   Choose the number of epochs by another split first
-  COLUMN           that says train, valid or test; a column called split is taken by itself
-  A user needs 3 events to be in all of leave-last-out. Negatives of test and valid are drawn in
-  proportion to popularity, of test_uniform and valid_uniform uniformly, and 99 of test_99 and
-  valid_99, among clicked items alone.
+  by-time          two points in time (--cuts) split the events of all users
+  random           a random tenth of a user's events is valid, another test; one impression per user
+                   and split; valid and test rank all items except the history
+  none             all events are train. Early stopping needs a valid split, so it repeats the last
+                   train clicks of up to 1,000 users: that measures fit, not quality. Choose the
+                   number of epochs with another split first
+  COLUMN           a column with train, valid or test; a column called split is used by default
+  leave-last-out needs 3 events per user. Negatives of test and valid are sampled in proportion to
+  popularity, those of test_uniform and valid_uniform uniformly; test_99 and valid_99 have 99. Only
+  clicked items are sampled.
 
 tokenizers
-  --tokenizer auto takes the packaged BERT vocabulary (bert=minilm), or, where more than 5 % of a
-  field's tokens are unknown to it, the packaged one of bytes (llama=smollm2), which knows every
-  script. Of Chinese BERT's vocabulary knows one character in four, of German every letter.
+  --tokenizer auto uses the packaged BERT vocabulary (bert=minilm), or, if more than 5 % of the
+  tokens of a field are unknown to it, the packaged byte-level one (llama=smollm2), which covers
+  every script. BERT's vocabulary covers one in four Chinese characters, and all German letters.
 
-The whole catalogue stays; items that nobody clicked are never drawn as negatives.
+The whole catalogue is kept; items without clicks are never sampled as negatives.
 
---unitok FOLDER reads a UniTok folder in place of files (python -m process.unitok --help).
+--unitok FOLDER reads a UniTok folder instead of files (python -m process.unitok --help).
 """
 EPILOG = """\
 examples:
@@ -79,7 +79,7 @@ UNITOK = "--unitok"
 
 
 class _TableParser(CommandParser):
-    """Reads the words behind ``--unitok FOLDER`` as those of ``process.unitok``."""
+    """Parse ``--unitok FOLDER ...`` with the parser of ``process.unitok``."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = list(sys.argv[1:] if args is None else args)
@@ -103,9 +103,9 @@ def build_parser() -> CommandParser:
     parser = _TableParser("python -m process.table", description=DESCRIPTION, epilog=EPILOG)
     files = parser.add_argument_group("files")
     for what, text in (
-        ("items", "one line an item: its id, texts, categories, numbers"),
-        ("events", "one line an event: user, item, and what more there is"),
-        ("users", "optional, one line a user: id and what is known of the user"),
+        ("items", "one line per item: id, texts, categories, numbers"),
+        ("events", "one line per event: user, item, optionally time, kind, rating, ..."),
+        ("users", "optional, one line per user: id and profile fields"),
     ):
         files.add_argument(
             f"--{what}", type=Path, nargs="+", required=what != "users", default=[],
@@ -113,11 +113,11 @@ def build_parser() -> CommandParser:
         )  # fmt: skip
     files.add_argument(
         "--encoding", default="utf-8", metavar="NAME",
-        help="of the files' characters: cp1252, gb18030, ... (default: %(default)s)",
+        help="character encoding: cp1252, gb18030, ... (default: %(default)s)",
     )  # fmt: skip
     files.add_argument(
         "--no-quotes", dest="quotes", action="store_false",
-        help='quotes in CSV are characters: 12" pan',
+        help='treat quotes in CSV as ordinary characters: 12" pan',
     )  # fmt: skip
     add_max_bad(files)
     _add_columns(parser)
@@ -130,79 +130,79 @@ def build_parser() -> CommandParser:
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
-    """Add ``--split`` and what it is drawn by, to ``--longest-history``."""
+    """Add the options of the split and its negatives."""
     split = parser.add_argument_group("split and negatives")
     split.add_argument(
         "--split", metavar="RULE",
-        help="leave-last-out, by-time, random, none, or the name of a column (default: the column "
-        "split where there is one, else leave-last-out)",
+        help="leave-last-out, by-time, random, none, or the name of a column (default: column "
+        "split if there is one, otherwise leave-last-out)",
     )  # fmt: skip
     add_draws(split, adaptive=True)
     split.add_argument(
         "--longest-history", type=moments.count, metavar="N",
-        help="items that the history of an impression keeps, the newest (default: 100)",
+        help="maximum length of a history; the newest items are kept (default: 100)",
     )  # fmt: skip
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
-    columns = parser.add_argument_group("columns (all may be left out)")
+    columns = parser.add_argument_group("columns (all optional)")
     for role, text in (
-        ("user", "who did it: --user customer_id"),
-        ("item", "to which item, in the events and in the items: --item sku"),
-        ("time", "when: --time ts"),
-        ("event", "what was done: --event action"),
-        ("rating", "stars: --rating score"),
-        ("impression", "in which list it was shown: --impression request_id"),
+        ("user", "user id: --user customer_id"),
+        ("item", "item id, in events and items: --item sku"),
+        ("time", "time of the event: --time ts"),
+        ("event", "kind of the event: --event action"),
+        ("rating", "rating in stars: --rating score"),
+        ("impression", "id of the list the item was shown in: --impression request_id"),
         ("shown", "all items of a shown list: --shown slate"),
-        ("label", "whether it was clicked, 0 or 1: --label clicked"),
-        ("review", "what the user wrote of the item, for models of reviews: --review comment"),
-        ("headline", "the headline of that review: --headline summary"),
+        ("label", "whether the item was clicked, 0 or 1: --label clicked"),
+        ("review", "the user's review of the item: --review comment"),
+        ("headline", "headline of the review: --headline summary"),
     ):
         columns.add_argument(f"--{role}", metavar="COLUMN", help=text)
     for kind, text in (
-        ("text", "columns of items or users that are read word by word: --text title notes"),
-        ("category", "columns of one of several values: --category brand"),
-        ("number", "columns of numbers: --number price"),
-        ("list", "columns of several values, which are read as a text: --list tags"),
-        ("leave-out", "columns of items or users that become no fields: --leave-out url"),
+        ("text", "text columns of items or users: --text title notes"),
+        ("category", "category columns: --category brand"),
+        ("number", "number columns: --number price"),
+        ("list", "columns with several values per cell, read as text: --list tags"),
+        ("leave-out", "columns of items or users to ignore: --leave-out url"),
     ):
         columns.add_argument(f"--{kind}", nargs="+", default=[], metavar="COLUMN", help=text)
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
-    events = parser.add_argument_group("events, in this order")
+    events = parser.add_argument_group("events, applied in this order")
     kinds = events.add_mutually_exclusive_group()
     kinds.add_argument(
         "--positive", nargs="+", default=[], metavar="KIND",
-        help="kinds of events that are clicks; others are left out: --positive purchase",
+        help="kinds of events that count as clicks; others are left out: --positive purchase",
     )  # fmt: skip
     kinds.add_argument(
         "--event-weight", nargs="+", default=[], type=_weight, metavar="KIND=N",
-        help="train impressions that an event of a kind makes, 0 to 100: --event-weight view=1 "
-        "cart=2 purchase=3",
+        help="train impressions per event of each kind, 0 to 100: --event-weight view=1 cart=2 "
+        "purchase=3",
     )  # fmt: skip
     events.add_argument(
         "--unknown", choices=("drop", "refuse"),
-        help="events of items that are in no file: leave them out, or stop (default: leave some "
-        "out, stop where they are most)",
+        help="events of unknown items: leave them out, or stop (default: leave them out, stop if "
+        "they are the majority)",
     )  # fmt: skip
     events.add_argument(
         "--dates", choices=("day-first", "month-first"),
-        help="how a time such as 05/06/2025 or 5/6/2025 6:30 PM is meant (default: such times are "
-        "refused)",
+        help="how to read ambiguous times such as 05/06/2025 or 5/6/2025 6:30 PM (default: refuse "
+        "them)",
     )  # fmt: skip
     events.add_argument(
         "--ordered", action="store_true",
-        help="a user's lines stand in their order, which then orders what has no or equal times",
+        help="a user's lines are in order of time; used for missing and equal times",
     )  # fmt: skip
     add_cores(events, least=True)
     events.add_argument(
         "--duplicates", choices=("first", "last", "keep"), default="first",
-        help="which of a user's events with the same item stays; keep: all (default: %(default)s)",
+        help="which of a user's events with an item to keep; keep: all (default: %(default)s)",
     )  # fmt: skip
     events.add_argument(
         "--clicked-only", action="store_true",
-        help="leave out items that nobody clicked (default: they stay in the catalogue)",
+        help="leave out items without clicks (default: keep them in the catalogue)",
     )  # fmt: skip
 
 

@@ -446,4 +446,4 @@ def test_lazy_adam_asks_for_a_table_of_ids() -> None:
     assert load_run_config([*words, "--model", "nrms_id"]).exp.train.optimizer == "lazy_adam"
     assert "model naml does not have; use adam or adamw" in message(*words, "--model", "naml")
     beauty = ["--data", "amazon-beauty", "--exp", "recsysllm", "--model", "recsysllm"]
-    assert "recsysllm has none" in message(*beauty, *words[4:])
+    assert "recsysllm does not have" in message(*beauty, *words[4:])

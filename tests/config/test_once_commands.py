@@ -130,7 +130,7 @@ def test_a_published_variable_with_another_name_here_acts(words: str, key: str, 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--warmup 100", "--warmup: .*exp.train.warmup is the fraction of all steps"),
+        ("--warmup 100", "--warmup: .*set exp.train.warmup, a fraction of all steps"),
         ("--simple_dev 1", "--simple_dev: .*exp.train.metric"),
         ("--epoch_start 3", "--epoch_start: .*the same command resumes"),
         ("--cuda 0,1", "--cuda 0,1: .*accelerate launch"),

@@ -84,7 +84,7 @@ def test_similar_and_explain_print_lists(
     wanted = opened.similar("N4", k=3)["item_id"].tolist()
     assert [item["item_id"] for item in found["items"]] == wanted
     title = opened.items.set_index("item_id").loc["N4", "title"]
-    assert f"like N4, {title[:10]}" in printed(["similar", str(trained), "N4"], capsys)
+    assert f"similar to N4, {title[:10]}" in printed(["similar", str(trained), "N4"], capsys)
     found = parsed(["explain", str(trained), "--history", "N1", "N2", "--item", "N5"], capsys)
     assert {click["item_id"] for click in found["clicks"]} == {"N1", "N2"}
     title = opened.items.set_index("item_id").loc["N5", "title"]
