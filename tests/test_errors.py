@@ -255,7 +255,7 @@ def test_checkpoint_of_another_model(place: Place, capsys: pytest.CaptureFixture
     words = place.command("--exp.load", str(best), "--exp.mode", "test")
     words[words.index("pooling")] = "naml"
     assert worker.main(words) == 2
-    assert "trained otherwise; beside --load give only" in capsys.readouterr().err
+    assert "trained with other settings; with --load give only" in capsys.readouterr().err
 
 
 def test_checkpoint_cut_short(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

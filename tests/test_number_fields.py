@@ -216,7 +216,7 @@ def test_a_scale_is_of_what_training_shows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"items\.price: of what the training split shows no value"):
         ItemStore.from_tables(tables, choices, seen=torch.arange(60) < 1)
     wrong = [FieldConfig(column="category", number="projected")]
-    with pytest.raises(DataError, match=r"items\.category is no number field"):
+    with pytest.raises(DataError, match=r"items\.category is not a number field"):
         ItemStore.from_tables(tables, wrong)
 
 

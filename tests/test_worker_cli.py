@@ -144,7 +144,7 @@ def test_ctrl_c_exits_with_130(
 
     monkeypatch.setattr(run, "_do", interrupted)
     assert worker.main(RUN) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "rerun the same command" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_one_line_with_its_place(

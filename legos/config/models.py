@@ -84,7 +84,7 @@ def models() -> Mapping[str, Model]:
     """The user's own models, every model of the table, then those that have a YAML alone.
 
     Raises:
-        ConfigError: a row cannot be read, or a name is there twice.
+        ConfigError: a row cannot be read, or a name occurs twice.
     """
     own = own_yamls("model")
     found = {name: _of_file(name, path) for name, path in own.items()}
@@ -96,7 +96,7 @@ def shipped_models() -> Mapping[str, Model]:
     """Every model of the table, then those that have a YAML in its folder alone.
 
     Raises:
-        ConfigError: a row cannot be read, or a name is there twice.
+        ConfigError: a row cannot be read, or a name occurs twice.
     """
     table = read_document(CONFIG_FOLDER / "models.yaml")
     files = {path.stem: path for path in yaml_files(_FOLDER)}

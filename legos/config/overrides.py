@@ -176,11 +176,11 @@ def _translate(name: str, text: str, given: Iterable[str]) -> tuple[str, str, st
     if text.strip().lower() in old.off:
         return "", "", f"--{name} {text} has no effect"
     if old.now is None:
-        raise ConfigError(f"--{name}: is not supported: {old.instead}")
+        raise ConfigError(f"--{name}: not supported; {old.instead}")
     if old.now in given:
         raise ConfigError(f"--{name}: is now --{old.now}, which is also given; remove one of them")
     value = old.read(text)
-    return old.now, value, f"--{name} {text}: is read as --{old.now} {value}"
+    return old.now, value, f"--{name} {text}: read as --{old.now} {value}"
 
 
 def read_variable(name: str, text: str) -> Any:

@@ -93,7 +93,7 @@ def read_description(path: Path) -> RunDescription:
         CheckpointError: it is no run folder, or another version wrote it.
     """
     if not path.exists():
-        raise CheckpointError(f"{shown(path)}: there is no such run folder")
+        raise CheckpointError(f"{shown(path)}: no such run folder")
     folder = enclosing_run(path)
     if folder is None:
         raise CheckpointError(
@@ -230,7 +230,7 @@ def refuse_moved_tables(trained: RunDescription, folder: Path) -> None:
     if not (folder / "manifest.json").is_file():
         raise ConfigError(
             f"data.folder: {shown(trained.folder)} was trained on tables in {folder}, which are "
-            "not there; --data.folder FOLDER says where they are now"
+            "not there; --data.folder FOLDER gives their new location"
         )
 
 

@@ -43,7 +43,9 @@ class ClozeRows:
         self, rows: SingleRows, interactions: Interactions, cloze: Cloze, *, seed: int
     ) -> None:
         if rows.positives is None:
-            raise ValueError("a blank is one click, and these rows ask for several")
+            raise ValueError(
+                "each blank must be a single click, but these rows have several targets"
+            )
         self._rows, self._cloze, self._seed = rows, cloze, seed
         self.impressions, self.histories = rows.impressions, rows.histories
         windows = Windows.of(interactions, rows.impressions)

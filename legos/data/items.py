@@ -100,7 +100,7 @@ class ItemBatch:
             DataError: these items come from none.
         """
         if self.everything is None:
-            raise DataError("these items come from no store that has others")
+            raise DataError("these items are not part of an item store")
         return self.everything.batch(ids)
 
     def read(self, name: str) -> Ragged:
@@ -301,7 +301,7 @@ class ItemStore:
 def _numbers(tables: Tables, table: str, column: str) -> Tensor:
     described = tables.column(table, column)
     if (described["kind"], described["dtype"]) != ("scalar", "float32"):
-        raise DataError(f"{tables.folder}: {table}.{column} is no number field")
+        raise DataError(f"{tables.folder}: {table}.{column} is not a number field")
     return tables.scalar(table, column)
 
 
@@ -465,16 +465,16 @@ def _check(
     if not torch.equal(labels.offsets, candidates.offsets):
         raise DataError(
             f"{tables.folder}: {split}: {labels.values.numel()} labels for "
-            f"{candidates.values.numel()} candidates, or others an impression; {AGAIN}"
+            f"{candidates.values.numel()} candidates, or a different number per impression; {AGAIN}"
         )
     values = labels.values
     if values.numel() and not -1 <= int(values.min()) <= int(values.max()) <= 1:
-        raise DataError(f"{tables.folder}: {split}.labels holds others than -1, 0 and 1; {AGAIN}")
+        raise DataError(
+            f"{tables.folder}: {split}.labels holds values other than -1, 0 and 1; {AGAIN}"
+        )
     offered = tables.offered
     if not offered.all() and not offered[candidates.values.long()].all():
-        raise DataError(
-            f"{tables.folder}: {split}: an item that a model wrote is a candidate; {AGAIN}"
-        )
+        raise DataError(f"{tables.folder}: {split}: a generated item is a candidate; {AGAIN}")
 
 
 @dataclass(frozen=True)

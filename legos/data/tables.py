@@ -171,8 +171,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"{folder}: no {MANIFEST} here, so these are no finished tables; "
-            "make them with `python -m process.<name> --output ...`"
+            f"{folder}: no {MANIFEST}: not a folder of prepared tables; make them with `python -m "
+            "process.<name> --output ...`"
         )
     manifest = read_json(path, hint=AGAIN)
     found = manifest.get("format") if isinstance(manifest, dict) else None

@@ -258,7 +258,7 @@ def _aligned(path: Path, rows: NamedRows, tables: Tables, missing: float, kind: 
     if not pairs:
         raise DataError(
             f"{path}: none of its {len(rows.ids):,} {kind.plural} ({_some(rows.ids)}) is in "
-            f"{tables.folder} ({_some(list(known))}); was it made for other data?"
+            f"{tables.folder} ({_some(list(known))}); was it made for another data set?"
         )
     aligned = rows.values.new_full((count, rows.values.shape[1]), missing)
     own, places = torch.tensor(pairs).unbind(1)

@@ -46,8 +46,8 @@ def check(
     console.print(_settings(config.model_dump(mode="json")))
     if not (config.data.folder / "manifest.json").is_file():
         console.print(
-            f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the head of "
-            "the data YAML says which command makes them"
+            f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the comment "
+            "at the top of the data YAML gives the command that makes them"
         )
         print_language(console, config, None)
         return
@@ -76,7 +76,7 @@ def check(
         absent = models_not_here(member)
         if absent:
             console.print(
-                f"run folder: known once the language model is here ({', '.join(absent)})"
+                f"run folder: unknown until the language model is available ({', '.join(absent)})"
             )
             continue
         folder = run_folder(member, tables)
@@ -95,8 +95,8 @@ def _shown_search(
     largest = load_trial(words, {key: each.ends[-1] for key, each in search.ranges.items()})
     pruned = " or below the median of the others" if search.prune else ""
     console.print(
-        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; it ends by early stopping "
-        f"on valid {train.metric}{pruned}. At the upper ends:"
+        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; early stopping on valid "
+        f"{train.metric}{pruned}. At the upper limits:"
     )
     return largest
 

@@ -82,7 +82,7 @@ def _exportable(config: RunConfig) -> LanguageModelConfig:
     if not isinstance(settings, LanguageModelConfig):
         raise ConfigError(
             f"model {config.model.name}: {settings.name!r} trains nothing of its language model, "
-            f"so there is nothing to export; {settings.model.name} itself is what it reads"
+            f"so there is nothing to export; it reads {settings.model.name} unchanged"
         )
     if settings.quantised != "none":
         raise ConfigError(
@@ -102,8 +102,8 @@ def _refuse_other_content(folder: Path) -> None:
         return
     if folder.exists() and not (folder / DESCRIPTION).is_file():
         raise ConfigError(
-            f"exp.export.folder: {folder} is there and is no earlier export (no {DESCRIPTION}); "
-            "choose another, it would be replaced as a whole"
+            f"exp.export.folder: {folder} already exists and is not an export (no {DESCRIPTION}), "
+            "so it will not be replaced; choose another folder"
         )
 
 

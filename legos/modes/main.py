@@ -57,8 +57,8 @@ def _run(
     console = PlainConsole(quiet=not accelerator.is_main_process)
     if launched_alone():
         told = (
-            "notice: accelerate launch started one process, although it was asked for more: on a "
-            "CPU it starts no others; results are the same. `torchrun --nproc-per-node 2 worker.py "
+            "notice: accelerate launch started only one process: on a CPU it does not start "
+            "others; results are the same. `torchrun --nproc-per-node 2 worker.py "
             "...` starts two"
         )
         print(as_started(told), file=sys.stderr)

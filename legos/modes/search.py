@@ -179,8 +179,8 @@ class Searching:
             self._tell(trial, found)
             if trial.state == "failed" and self.accelerator.num_processes > 1:
                 raise LegosError(
-                    f"trial {trial.number} failed: {trial.error}\n  several processes cannot go on "
-                    "after it; the same command does, with the next trial"
+                    f"trial {trial.number} failed: {trial.error}\n  several processes cannot "
+                    "continue; rerun the command to continue with the next trial"
                 )
         return found
 
@@ -221,10 +221,7 @@ class Searching:
             return Trial(number, state, values, error=error)
         trial = Trial(number, state, values, self._epochs(folder), str(folder), error)
         if state == "trained" and not trial.epochs:
-            raise ConfigError(
-                f"trial {number} was never validated, so there is nothing to choose by; give "
-                "exp.train.epochs above 0"
-            )
+            raise ConfigError(f"trial {number} was never validated; set exp.train.epochs above 0")
         if state == "pruned" and self.accelerator.is_main_process:
             write_json(folder / PRUNED, {"search": str(self.folder.path), "trial": number})
         return trial

@@ -69,8 +69,8 @@ class Study:
             self.trials()
         except (SQLAlchemyError, OptunaError, RuntimeError, KeyError, ValueError) as error:
             raise DataError(
-                f"{path}: no study of this search ({type(error).__name__}); delete it, and the "
-                "same command makes it anew: finished trials are not trained again"
+                f"{path}: no study of this search ({type(error).__name__}); delete it and rerun "
+                "the command; finished trials are not trained again"
             ) from None
 
     def trials(self) -> list[Trial]:

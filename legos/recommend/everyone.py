@@ -55,7 +55,7 @@ def write_lists(
     """
     refuse_other_kind(output)
     if page < 1:
-        raise ConfigError(f"page: {page}; expected a number of users from 1 on")
+        raise ConfigError(f"page: {page}; expected 1 or more users")
     parts = output.with_name(f".{output.name}.parts")
     pages = [slice(begin, begin + page) for begin in range(0, len(users), page)]
     facts = {**facts, "users": sha256_of_text(json.dumps(list(users))), "page": page}

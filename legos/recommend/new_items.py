@@ -45,7 +45,7 @@ def read_new_items(
     columns = list(map(str, frame.columns))
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"new items: column {twice!r} is there twice")
+        raise DataError(f"new items: column {twice!r} occurs twice")
     if _ID not in columns:
         either = " or ".join(map(repr, dict.fromkeys((_ID, called.get(_ID, _ID)))))
         raise DataError(f"new items: no column {either}; found {', '.join(columns) or 'none'}")
@@ -89,7 +89,7 @@ def _refuse_ids(ids: list[str], known: Collection[str]) -> None:
         if item in known:
             raise DataError(f"new items, row {row}: {item!r} already exists; give another id")
         if item in seen:
-            raise DataError(f"new items, row {row}: {item!r} stands in row {seen[item]}, too")
+            raise DataError(f"new items, row {row}: {item!r} is also in row {seen[item]}")
         seen[item] = row
 
 

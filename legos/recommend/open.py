@@ -56,7 +56,8 @@ def open_run(
     if not located.is_loaded:
         raise CheckpointError(
             f"{described.folder}: trained on other tables than those in {tables.folder}; a model "
-            "recommends the items that it was trained with (data= names the folder of the tables)"
+            "can only recommend the items it was trained with (data= names the folder of the "
+            "tables)"
         )
     checkpoint = checkpoint_of(config, located.folder)
 
@@ -85,6 +86,6 @@ def _tables(config: RunConfig, run: Path, data: str | Path | None) -> Tables:
     if not (folder / "manifest.json").is_file():
         raise DataError(
             f"{run}: trained on tables in {config.data.folder}, and {folder} has none; "
-            "data='FOLDER' (on a command line --data FOLDER) says where they are now"
+            "data='FOLDER' (on a command line --data FOLDER) gives their new location"
         )
     return Tables.load(folder)

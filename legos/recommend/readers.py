@@ -126,7 +126,7 @@ class Readership:
         if reader.user is None and reader.history is None:
             raise ConfigError("expected a user, or a history of item ids (history=[...])")
         if reader.user is None and reader.before is not None:
-            raise ConfigError(f"before: {reader.before!r} goes with a user")
+            raise ConfigError(f"before: {reader.before!r} needs a user")
         if isinstance(reader.history, str):
             raise ConfigError(f"history: expected a list of item ids, found {reader.history!r}")
         user = self.number(reader.user)

@@ -115,13 +115,13 @@ class TrainedRun:
         exclude_seen: bool = True,
         before: str | None = None,
     ) -> pd.DataFrame:
-        """The best items for a reader.
+        """Recommend items.
 
         Args:
             user: id of a user of the data; None: somebody new, of whom the history is all there is.
             history: ids of items, oldest first. None: all that the data say the user has had.
             k: items of the list; fewer come where there are fewer.
-            exclude_seen: leave out what the reader has had, over all splits of the data, or the
+            exclude_seen: leave out items of the history, over all splits of the data, or the
                 given history.
             before: a split. As in its evaluation: the history before the user's last impression in
                 it, and lists without what ``exp.evaluate.exclude`` names.
@@ -270,7 +270,7 @@ class TrainedRun:
         return catalogue.model.reader_vectors(as_readers(asked)).numpy()
 
     def add_items(self, frame: pd.DataFrame) -> list[str]:
-        """Add items by what they say; they are recommended at once, in this object.
+        """Add new items by their content; they are recommended at once, in this object.
 
         Args:
             frame: column (or index) ``item_id`` and every text field that the model reads (empty
@@ -355,7 +355,7 @@ class TrainedRun:
         if open_session is None:
             raise ConfigError(
                 f"session: model {self.config.model.name} (system {self.config.model.system}) "
-                "reads a history anew each time; take recommend(history=...)"
+                "reads the whole history each time; use recommend(history=...)"
             )
         items = torch.unique(self._readership.histories.row(number))  # ascending, as prompts are
         return Session(catalogue, open_session(number, items))
@@ -387,7 +387,7 @@ class TrainedRun:
         if found is None:
             raise ConfigError(
                 f"{what}: model {self.config.model.name} (system {self.config.model.system}) "
-                "writes no texts; system recsysllm does"
+                "does not generate text; use system recsysllm"
             )
         return found
 

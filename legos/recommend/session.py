@@ -37,4 +37,4 @@ class Session:
 def refuse_size(k: int) -> None:
     """Raise ConfigError unless k is a whole number from 1 on."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ConfigError(f"k: {k!r}; expected a whole number of items from 1 on")
+        raise ConfigError(f"k: {k!r}; expected a whole number of items, 1 or more")

@@ -34,8 +34,8 @@ def write_vectors(run: TrainedRun, folder: Path, *, index: bool = False) -> dict
     """
     if folder.exists() and not (folder / FACTS).is_file() and any(folder.iterdir()):
         raise ConfigError(
-            f"--output {folder}: is there and holds no vectors (no {FACTS}); choose another, it "
-            "would be replaced as a whole"
+            f"--output {folder}: already exists and holds no vectors (no {FACTS}), so it will not "
+            "be replaced; choose another folder"
         )
     if index:
         import faiss

@@ -13,7 +13,7 @@ from legos.reports.tables import SCREEN
 from legos.terminal import as_started
 
 _FILE = "recommendations.json"
-_HINT = "delete it; the report is written without it"
+_HINT = "delete it; the report works without it"
 
 
 class ShownItem(Record):

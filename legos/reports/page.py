@@ -51,7 +51,7 @@ def page_of(folder: Path) -> dict[str, Any]:
     """
     results = RunFolder(folder).results()
     if results is None:
-        raise DataError(f"{folder}: no results.json; a report needs a run that was tested")
+        raise DataError(f"{folder}: no results.json; only tested runs have a report")
     model, config = f"{results['model']} (this run)", _json(folder / "config.json")
     return {
         "title": f"{results['model']} on {results['data']}",

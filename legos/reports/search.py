@@ -189,7 +189,7 @@ def _history(found: Found) -> str:
         axes.set(xlabel="trial", ylabel=f"valid {found.metric}")
         axes.legend(fontsize="small")
 
-    return svg("What the search found", draw)
+    return svg("Search results", draw)
 
 
 def _parameter(found: Found, key: str, asked: Range) -> str:

@@ -467,7 +467,7 @@ def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[
 
 def print_read(console: Console, config: RunConfig, rows: Sequence[tuple[str, str]]) -> None:
     """Print what a system reads of its data."""
-    table = titled_table(f"what {config.model.system} reads of {config.data.name}", "", "")
+    table = titled_table(f"input of {config.model.system} from {config.data.name}", "", "")
     for name, text in rows:
         table.add_row(name, text)
     console.print(table)

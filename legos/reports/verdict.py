@@ -207,7 +207,8 @@ def best_row(verdicts: Mapping[str, Verdict]) -> Verdict | None:
 def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
     if verdict.baseline is None or verdict.p is None:
         return (
-            f"{verdict.model} stands alone ({verdict.metric} {verdict.value:.4f}): no baseline was "
+            f"{verdict.model} has nothing to compare with ({verdict.metric} {verdict.value:.4f}): "
+            "no baseline was "
             "measured; --exp.baselines '[popularity, item_knn, text_cosine]' measures some."
         )
     groups = "users" if group_by == "user" else "impressions"
@@ -216,7 +217,7 @@ def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
     state = {
         "above": "is above",
         "below": "is below",
-        "level": "cannot be told apart from",
+        "level": "is not significantly different from",
     }[verdict.outcome]
     return (
         f"{verdict.model} {state} {verdict.baseline}, {which}: {verdict.metric} "
@@ -249,21 +250,21 @@ def describe_negatives(kind: Competitors, tables: Tables, split: str, config: Ru
             "history+valid": " but those that the user had in the history or in valid",
             "nothing": "",
         }[config.exp.evaluate.exclude]
-        return f"Each click competes with all {int(tables.offered.sum()):,} items{excluded}."
+        return f"Each click is ranked against all {int(tables.offered.sum()):,} items{excluded}."
     labels = tables.lists(split, "labels")
     impressions, negatives = max(1, len(labels)), int((labels.values == 0).sum())
     count = f"{negatives / impressions:.1f}".removesuffix(".0")
     return {
-        "popularity": f"An impression has {count} negatives, drawn in proportion to popularity: "
-        "popularity gains nothing on this split.",
+        "popularity": f"An impression has {count} negatives, drawn in proportion to "
+        "popularity: popularity alone does not rank well on this split.",
         "uniform": f"An impression has {count} negatives, drawn uniformly from the catalogue: "
         "popularity alone ranks well on this split.",
-        "shown": f"An impression has {count} negatives on average: items that were shown beside "
-        "the click and not clicked.",
-        "rated": f"An impression has {count} negatives on average: items that the user rated low, "
-        "and random ones.",
-        "given": f"An impression has {count} negatives on average, as the data give them.",
-        "none": "An impression has clicks alone and nothing that they compete with.",
+        "shown": f"An impression has {count} negatives on average: items shown "
+        "in the same list and not clicked.",
+        "rated": f"An impression has {count} negatives on average: items the "
+        "user rated low, and random items.",
+        "given": f"An impression has {count} negatives on average, given by the data.",
+        "none": "Impressions contain only clicks and no negatives.",
     }[kind]
 
 
@@ -280,7 +281,7 @@ def _advice(
     train, model = config.exp.train, config.model
     if training.get("best_epoch") and training["best_epoch"] >= train.epochs:
         yield (
-            f"Its best epoch was the last of {train.epochs}, so it was still improving: "
+            f"Its best epoch was the last of {train.epochs}; it was still improving: "
             f"--exp.train.epochs {3 * train.epochs}."
         )
     if isinstance(model, ModelConfig):
@@ -289,13 +290,13 @@ def _advice(
             against = train.negatives.strategy
         yield from _advice_about_bricks(model, best, config, kind, against)
     else:
-        yield f"A small model of bricks is trained in about a minute: --model {RECOMMENDED}."
+        yield f"A small model trains in about a minute: --model {RECOMMENDED}."
     if verdict.outcome == "level":
         difference = contender.values[verdict.metric] - rival[verdict.metric]
         spread = float(np.nanstd(difference)) / max(1, verdict.n) ** 0.5
         yield (
-            f"Over {verdict.n:,} groups only differences above {_TOLD_APART * spread:.4f} can be "
-            "told apart: more test impressions, or the mean over several seeds (--exp compare)."
+            f"Over {verdict.n:,} groups only differences above {_TOLD_APART * spread:.4f} are "
+            "significant: use more test impressions or several seeds (--exp compare)."
         )
 
 
@@ -317,12 +318,12 @@ def _advice_about_bricks(
     baseline = settings_class(best)
     of_texts = "texts" in baseline.needs
     if of_texts and needs & TOKEN_VECTORS and config.embed.source == "random":
-        yield "Its token vectors start at random: --embed minilm-token gives it pretrained ones."
+        yield "Its token vectors start at random; --embed minilm-token starts from pretrained ones."
     if model.name.startswith(RECOMMENDED):  # in any of its forms
         return
     lacks = []
     if baseline.knows_readers and "known_items" not in needs:
-        lacks.append("a vector of every known item, which learns who clicks what with what")
+        lacks.append("an ID vector for every known item")
     if of_texts and not needs & (TOKEN_VECTORS | _OF_TEXTS):
         lacks.append("the texts of the items")
     has = " and ".join(lacks)
@@ -342,8 +343,8 @@ _COMPETITORS = {
     "popularity": "popular items",
     "uniform": "items of the whole catalogue",
     "all": "all items",
-    "shown": "the items shown beside a click",
+    "shown": "the items shown with a click",
     "rated": "items rated low",
-    "given": "the negatives that the data give",
+    "given": "negatives given by the data",
     "none": "nothing",
 }

@@ -65,8 +65,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
                 save_file(_storable(checkpoint.optimizer), temporary / OPTIMIZER_FILE)
         except SafetensorError as error:  # it wraps what the operating system says
             raise CheckpointError(
-                f"{folder}: not written ({error}); what was saved before is whole, the same "
-                "command goes on from it"
+                f"{folder}: not written ({error}); earlier checkpoints are intact; rerun the "
+                "command to resume"
             ) from None
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
         state = {"format": FORMAT, **checkpoint.state, "files": files}
@@ -126,7 +126,7 @@ def read_checkpoint(folder: Path, state: type[StateRecord] = StateRecord) -> Che
 def _read_state(folder: Path, schema: type[StateRecord] = StateRecord) -> dict[str, Any]:
     if not (folder / STATE_FILE).is_file():
         raise CheckpointError(
-            f"{folder}: no checkpoint here ({STATE_FILE} is missing); give a run folder or one of "
+            f"{folder}: no checkpoint ({STATE_FILE} is missing); give a run folder or one of "
             "its checkpoints/best, checkpoints/last"
         )
     path = folder / STATE_FILE

@@ -31,13 +31,15 @@ def find_run(text: str | Path, *, trained: bool = False) -> Path:
         if path.exists():
             return enclosing_run(path) or _newest(path, trained)
     if "/" in str(text):
-        raise CheckpointError(f"{text}: there is no such run folder{_known()}")
+        raise CheckpointError(f"{text}: no such run folder{_known()}")
     found = [run for run in all_runs() if run.name.startswith(str(text))]
     if not found:
         raise CheckpointError(f"{text}: neither a folder nor the beginning of a run id{_known()}")
     if len(found) > 1:
         lines = "".join(f"\n  {shown(run)}" for run in found)
-        raise CheckpointError(f"{text}: {len(found)} run ids begin so; give more digits:{lines}")
+        raise CheckpointError(
+            f"{text}: {len(found)} run ids start with this; give more digits:{lines}"
+        )
     return found[0]
 
 

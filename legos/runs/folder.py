@@ -32,7 +32,7 @@ from legos.runs.checkpoint import checkpoint_content, checkpoint_in, has_checkpo
 from legos.runs.identity import LOADED, TABLES, TEXT_MODEL, Identity, is_code, run_identity
 from legos.settings import OF_TRAINING, deciding
 
-_MEASURE_AGAIN = "delete it, and the same command measures again; checkpoints stay"
+_MEASURE_AGAIN = "delete it and rerun the command to test again; checkpoints are kept"
 _PACKAGES = ("torch", "numpy", "accelerate", "safetensors", "transformers", "peft", "pydantic")
 
 
@@ -110,7 +110,7 @@ class RunFolder:
 
         def busy(owner: str) -> InUseError:
             return InUseError(
-                f"{self.path}: process {owner} is working in this run folder; wait for it, or give "
+                f"{self.path}: process {owner} is using this run folder; wait for it, or give "
                 "another exp.train.seed or exp.runs_folder"
             )
 
@@ -156,8 +156,8 @@ def locate_run(config: RunConfig, tables: Tables) -> LocatedRun:
     trained = None if loaded is None else known_description(loaded)
     if trained is None and loaded is not None and enclosing_run(loaded) is not None:
         print(
-            f"notice: {loaded} was trained by an earlier version, which did not say what it read; "
-            "nothing compares these settings and tables with those of the training",
+            f"notice: {loaded} was trained by an earlier version, which did not record its inputs; "
+            "settings and tables cannot be compared with those of training",
             file=sys.stderr,
         )
     if trained is not None:
@@ -186,7 +186,7 @@ def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:
         return checkpoint_in(folder.path)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error} (the run of these very settings); train it, or give --load RUN"
+            f"{error}(the run with these settings); train it, or give --load RUN"
         ) from None
 
 
@@ -201,7 +201,9 @@ def _is_of(config: RunConfig, identity: Identity, trained: RunDescription) -> bo
             plugins.refuse_changed(key, content, ours.sources[key], trained.folder)
     differences = ours.differences(theirs)
     for key in filter(is_code, identity.sources.keys() & trained.sources.keys() & {*differences}):
-        print(f"notice: {key} is not that which {trained.folder} was trained with", file=sys.stderr)
+        print(
+            f"notice: {key} differs from the one {trained.folder} was trained with", file=sys.stderr
+        )
     others = [key for key in differences if not is_code(key)]
     elsewhere = TABLES in others and config.model.reads_other_tables
     if elsewhere:
@@ -220,16 +222,16 @@ def _other_run(
         if key in ours.sources or key in theirs.sources:
             old, new = theirs.sources.get(key, "none"), ours.sources.get(key, "none")
             told.append(
-                f"{key}: its content is {new[:12]}, that of the training was {old[:12]}; "
-                f"--{key} says where that lies now"
+                f"{key}: its content hash is {new[:12]}, that of the training was {old[:12]}; "
+                f"--{key} gives its new location"
             )
         else:
             found = ours.settings.get(key, "no such setting")
             told.append(f"{key}: {found!r}, trained with {theirs.settings.get(key, 'none')!r}")
     more = f"\n  and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return CheckpointError(
-        f"{trained.folder}: trained otherwise; beside --load give only what changes how it is "
-        "measured:\n  " + "\n  ".join(told) + more
+        f"{trained.folder}: trained with other settings; with --load give only settings that do "
+        "not affect training:\n  " + "\n  ".join(told) + more
     )
 
 

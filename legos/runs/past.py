@@ -157,7 +157,7 @@ class PastRun:
         """
 
         def busy(owner: str) -> InUseError:
-            return InUseError(f"{shown(self.folder)}: process {owner} is working in it")
+            return InUseError(f"{shown(self.folder)}: process {owner} is using it")
 
         with hold(self.folder / _LOCK, busy):
             yield

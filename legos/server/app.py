@@ -92,8 +92,8 @@ class Server:
         self.work = Work(
             shelf, self.telemetry, queue=queue, batch=batch, wait=wait, timeout=timeout
         )
-        self.telemetry.watch("queue", "Requests that wait", lambda: self.work.waiting)
-        self.telemetry.watch("items", "Items that can be recommended", lambda: len(shelf.current))
+        self.telemetry.watch("queue", "Waiting requests", lambda: self.work.waiting)
+        self.telemetry.watch("items", "Number of recommendable items", lambda: len(shelf.current))
         self.telemetry.watch("new_items", "Items added", lambda: len(shelf.current.added))
         self._reloading = asyncio.Lock()
         self.api = FastAPI(
@@ -133,7 +133,7 @@ class Server:
                 await self.reload()
 
     async def reload(self) -> Reload:
-        """Open the newest run beside the old one and let it take its place.
+        """Reload the newest run beside the old one and let it take its place.
 
         Raises:
             LegosError: it cannot be opened; the old one goes on.
@@ -145,7 +145,9 @@ class Server:
                 newer = await asyncio.to_thread(self.shelf.open_newest)
             except LegosError as error:
                 self.telemetry.reloads.labels("failed").inc()
-                _log.warning("no newer run: %s; %s goes on", error, self.shelf.current.run.name)
+                _log.warning(
+                    "no newer run: %s; still serving %s", error, self.shelf.current.run.name
+                )
                 raise
             finally:
                 sys.setswitchinterval(interval)
@@ -156,19 +158,19 @@ class Server:
 
     def _add_routes(self) -> None:
         post, get = self.api.post, self.api.get
-        post("/recommend", summary="The best items for a reader", response_model=ItemList)(
-            self._recommend
-        )
-        post("/similar", summary="Items like an item")(self._similar)
-        post("/reasons", summary="Because you read: shares of a history in a score")(self._reasons)
-        post("/score", summary="Scores of items for users")(self._score)
-        post("/items", summary="Add items by what they say", status_code=201)(self._add)
-        get("/items", summary="Find items by a part of id or title")(self._find_items)
-        get("/users", summary="Find users by a part of their id")(self._find_users)
-        get("/history", summary="What a user has had, newest first")(self._history)
-        post("/reload", summary="Open the newest run")(self._reload)
-        get("/health", summary="What is served", response_model_exclude_none=True)(self._health)
-        get("/metrics", summary="Counters for Prometheus", response_class=Response)(self._metrics)
+        post("/recommend", summary="Recommend items", response_model=ItemList)(self._recommend)
+        post("/similar", summary="Similar items")(self._similar)
+        post("/reasons", summary="Explain a score by the clicks of the history")(self._reasons)
+        post("/score", summary="Score items for users")(self._score)
+        post("/items", summary="Add new items by their content", status_code=201)(self._add)
+        get("/items", summary="Search items by id or title")(self._find_items)
+        get("/users", summary="Search users by id")(self._find_users)
+        get("/history", summary="History of a user, newest first")(self._history)
+        post("/reload", summary="Reload the newest run")(self._reload)
+        get(
+            "/health", summary="Information about the served run", response_model_exclude_none=True
+        )(self._health)
+        get("/metrics", summary="Metrics for Prometheus", response_class=Response)(self._metrics)
         for path, (name, kind) in _FILES.items():
             get(path, include_in_schema=False)(_file(name, kind))
 
@@ -220,8 +222,8 @@ class Server:
             if len(served.added) + len(rows) > self.max_new_items:
                 raise Refusal(
                     409,
-                    f"items: {len(served.added):,} were added already and {self.max_new_items:,} "
-                    "is the most (--max-new-items); train a run that has them",
+                    f"items: {len(served.added):,} were added already, the maximum is "
+                    f"{self.max_new_items:,} (--max-new-items); train a run with them",
                 )
             return Added(added=served.add(rows), run=served.run.name)
 
@@ -249,7 +251,7 @@ class Server:
         try:
             return await self.reload()
         except LegosError as error:
-            message = f"{error}; {self.shelf.current.run.name} goes on"
+            message = f"{error}; still serving {self.shelf.current.run.name}"
             raise Refusal(409, message) from None
 
     async def _health(self, request: Request) -> Health:
@@ -357,7 +359,5 @@ async def _no_route(request: Request, error: Exception) -> Response:
     if status == 405:
         return Refusal(405, f"{request.url.path}: found {request.method}; see /docs").response()
     if status == 404:
-        return Refusal(
-            404, f"found {request.url.path[:100]}; see /docs for what is there"
-        ).response()
+        return Refusal(404, f"found {request.url.path[:100]}; see /docs").response()
     return Refusal(status, str(getattr(error, "detail", error))).response()

@@ -195,14 +195,14 @@ class Guard:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refusal(400, "body: the client left before its end")
+                        raise Refusal(400, "body: the client disconnected before the end")
                     body += message.get("body", b"")
                     if len(body) > most:
                         raise too_long
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            raise Refusal(408, f"body: no end of it within {_BODY_SECONDS:g} s") from None
+            raise Refusal(408, f"body: not complete within {_BODY_SECONDS:g} s") from None
 
 
 class _Replayed:

@@ -76,7 +76,7 @@ def _fault(error: Mapping[str, Any], known: list[str]) -> Fault:
         return Fault(field=field, found="nothing", expected="a value; the field is required")
     if kind == "extra_forbidden":
         near = get_close_matches(str(place[-1]), known, n=1)
-        others = f"only {', '.join(known)}" if known else "no field at all"
+        others = f"only {', '.join(known)}" if known else "no fields"
         return Fault(
             field=show_name(field), found="an unknown field", expected=others, nearest=near
         )

@@ -38,7 +38,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict[str, Any]()
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"key {show(name)} stands twice")
+            raise ValueError(f"key {show(name)} occurs twice")
         found[name] = value
     return found
 
@@ -63,7 +63,7 @@ class Route(APIRoute):
                 return Refusal(error.status_code, error.detail).response()
             except Exception:
                 _log.exception("%s %s failed", request.method, request.url.path)
-                message = "a fault of the server, not of the request; its log has the reason"
+                message = "internal server error; see its log"
                 return Refusal(500, message).response()
 
         return guarded

@@ -89,7 +89,7 @@ def read_key() -> str | None:
             "letters, digits and signs. To serve without a key: unset it"
         )
     if len(key) < _SHORT_KEY:
-        print(f"warning: {KEY} has fewer than {_SHORT_KEY} characters, so it can be guessed")
+        print(f"warning: {KEY} has fewer than {_SHORT_KEY} characters, and can be guessed")
     return key
 
 
@@ -108,9 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
             told = f"; {free} is free: --port {free}" if free else ""
             raise ConfigError(f"port {port} of {host} is in use{told}") from None
         if error.errno == errno.EACCES:
-            raise ConfigError(
-                f"port {port}: only root may take a port below 1024; --port 8000"
-            ) from None
+            raise ConfigError(f"port {port}: ports below 1024 need root; use --port 8000") from None
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(
                 f"--host {host}: no address of this machine; 127.0.0.1 is for this machine alone, "
@@ -173,12 +171,12 @@ def _greeting(served: Served, listening: socket.socket, *, has_key: bool) -> str
     lines = [
         f"{served.run.name}: {len(served):,} items, {len(served.users.ids):,} users, {lists}",
         f"{address}       the web page",
-        f"{address}/docs  how programs ask; Ctrl-C ends the server",
+        f"{address}/docs  the API; Ctrl-C stops the server",
     ]
     if not is_loopback(host) and not has_key:
         lines.append(
-            f"warning: everybody who reaches {host} may ask and add items; {KEY} in the "
-            "environment sets a key"
+            f"warning: everyone who can reach {host} may send requests and add items; set {KEY} to "
+            "require a key"
         )
     return "\n".join(lines)
 

@@ -41,7 +41,7 @@ class Reader(_Request):
         default=None,
         min_length=1,
         max_length=MOST_ITEMS,
-        description="ids of the items that a new reader has had, oldest first",
+        description="history of a new user: item ids, oldest first",
     )
 
     @validator(mode="after")
@@ -60,7 +60,7 @@ class RecommendRequest(Reader):
     """Ask for the items with the highest scores."""
 
     k: Count = Field(default=10, description="length of the list")
-    exclude_seen: bool = Field(default=True, description="leave out what the reader has had")
+    exclude_seen: bool = Field(default=True, description="leave out items of the history")
 
 
 class SimilarRequest(_Request):
@@ -93,7 +93,7 @@ class NewItem(BaseModel):
 
 
 class AddRequest(_Request):
-    """Add items by what they say."""
+    """Add new items by their content."""
 
     items: list[NewItem] = Field(
         min_length=1,
@@ -103,7 +103,7 @@ class AddRequest(_Request):
 
 
 class ReloadRequest(_Request):
-    """Open the newest run; nothing has to be said."""
+    """Reload the newest run; nothing has to be said."""
 
 
 class Item(BaseModel):
@@ -111,7 +111,7 @@ class Item(BaseModel):
 
     item_id: str
     title: str
-    labels: list[str] = Field(description="short fields, such as category and brand")
+    labels: list[str] = Field(description="short fields such as category and brand")
 
 
 class ScoredItem(Item):
@@ -167,8 +167,10 @@ class Candidates(BaseModel):
 
     kind: str
     index: str | None = None
-    recall: float | None = Field(default=None, description="of the exact top items, on a sample")
-    sample: int | None = Field(default=None, description="readers the recall was measured on")
+    recall: float | None = Field(
+        default=None, description="recall recall of the exact top items, on a sample"
+    )
+    sample: int | None = Field(default=None, description="users in the recall sample")
 
 
 class Reload(BaseModel):
@@ -177,7 +179,7 @@ class Reload(BaseModel):
     at: str
     run: str
     error: str | None = None
-    lost_items: list[str] = Field(default=[], description="added items that could not be kept")
+    lost_items: list[str] = Field(default=[], description="added items that were lost on reload")
 
 
 class Health(BaseModel):
@@ -189,9 +191,9 @@ class Health(BaseModel):
     items: int | None = None
     users: int | None = None
     new_items: int | None = None
-    fields: list[str] | None = Field(default=None, description="what a new item may say")
-    since: str | None = Field(default=None, description="when this run was opened (ISO, UTC)")
-    queue: int | None = Field(default=None, description="requests that wait")
+    fields: list[str] | None = Field(default=None, description="fields of a new item")
+    since: str | None = Field(default=None, description="time the run was opened (ISO, UTC)")
+    queue: int | None = Field(default=None, description="waiting requests")
     candidates: Candidates | None = None
     reload: Reload | None = None
 

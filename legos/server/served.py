@@ -146,7 +146,7 @@ class Shelf:
     reload: Reload | None = field(default=None)
 
     def open_newest(self) -> Served:
-        """Open the newest run; what goes wrong is kept in ``reload``, and the old one stays.
+        """Reload the newest run; what goes wrong is kept in ``reload``, and the old one stays.
 
         Raises:
             LegosError: it cannot be opened.

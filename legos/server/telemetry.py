@@ -26,21 +26,19 @@ class Telemetry:
             "legos_requests", "Requests by route and status", ["route", "status"], registry=registry
         )
         self.errors = Counter(
-            "legos_errors", "Requests that failed by a fault of the server", registry=registry
+            "legos_errors", "Requests that failed with an internal error", registry=registry
         )
         self.seconds = Histogram(
             "legos_request_seconds",
-            "Seconds until a request was answered",
+            "Latency of requests in seconds",
             ["route"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.batch_sizes = Histogram(
-            "legos_batch_size", "Lists found together", buckets=_SIZES, registry=registry
+            "legos_batch_size", "Requests per batch", buckets=_SIZES, registry=registry
         )
-        self.reloads = Counter(
-            "legos_reloads", "Newer runs, opened or not", ["result"], registry=registry
-        )
+        self.reloads = Counter("legos_reloads", "Reloads by outcome", ["result"], registry=registry)
 
     def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
         """Show a number that is read whenever somebody asks."""

@@ -91,12 +91,12 @@ class Work:
         try:
             self._queue.put_nowait(waiting)
         except asyncio.QueueFull:
-            message = f"{self._queue.maxsize} requests wait already; ask again later"
+            message = f"{self._queue.maxsize} requests are waiting; try again later"
             raise Refusal(503, message, retry_after=1) from None
         try:
             return await asyncio.wait_for(waiting.answer, self.timeout)
         except TimeoutError:
-            message = f"no answer within {self.timeout:g} s; ask for less, or again later"
+            message = f"no answer within {self.timeout:g} s; request less or try again later"
             raise Refusal(504, message) from None
 
     async def _answer_all(self) -> None:

@@ -306,8 +306,8 @@ class EarlyStopping:
         value = self.watched(metrics)
         if not math.isfinite(value):
             raise LegosError(
-                f"validation metric {self.metric} is {value} after epoch {epoch}, so epochs "
-                "cannot be compared; does every validation group have clicks and non-clicks?"
+                f"validation metric {self.metric} is {value} after epoch {epoch}, so epochs cannot "
+                "be compared; does every validation group contain clicks and non-clicks?"
             )
         improved = self.best is None or (value > self.best if self.maximize else value < self.best)
         if improved:

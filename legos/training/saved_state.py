@@ -117,7 +117,7 @@ class SavedState:
         origin = recipe.origin()
         if origin is not None:
             self._restore(origin, moments=False)
-            say(f"begins with the pretraining of {origin}")
+            say(f"starts from the pretraining of {origin}")
             recipe.begin()
 
     def _has(self, folder: Path) -> bool:
@@ -163,8 +163,8 @@ class SavedState:
             return
         seed_everything(self._recipe.train.seed + self._recipe.progress.step, rank=rank)
         self._tracker.say(
-            f"saved by {len(states)} processes, goes on with {processes}: dropout differs from "
-            "here on"
+            f"saved by {len(states)} processes, resumed with {processes}; dropout differs from now "
+            "on"
         )
 
 

@@ -84,7 +84,7 @@ class Trainer:
             while (segment := recipe.segment()) is not None:
                 begin = time.monotonic()
                 if recipe.replicas.any(self._tracker.ends()):
-                    raise Pruned("ended by what watches its validations")
+                    raise Pruned("stopped early by the search")
                 self._take_steps(segment)
                 score, improved = math.nan, False
                 if segment.measure != "no":
@@ -280,7 +280,7 @@ def train(
     begin = time.monotonic()
     saved = SavedState(recipe, folder.checkpoints, folder.id, tracker)
     Trainer(recipe, validate, saved, tracker).train()
-    tracker.say(f"{time.monotonic() - begin:.0f} s in all")
+    tracker.say(f"{time.monotonic() - begin:.0f} s in total")
     stopping = recipe.early_stopping
     found: dict[str, Any] = {"steps": recipe.progress.step}
     if stopping.best_epoch:
@@ -291,7 +291,7 @@ def train(
 
 _SAME = 1.0  # seconds
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}  # what a user calls them
-_STOPPING = "\nstopping after this step; a second {} stops at once and loses the step\n"
+_STOPPING = "\nstopping after this step; press {} again to stop at once and lose the step\n"
 
 
 class Interruption:

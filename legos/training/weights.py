@@ -92,8 +92,8 @@ def check_frozen(found: Mapping[str, str], expected: Mapping[str, str], *, origi
             name for name in found if found[name] != expected[name]
         )
         raise CheckpointError(
-            f"{origin}: frozen weights differ from those it was trained with: "
-            f"{', '.join(names[:_SHOWN])}; is it the same pretrained model and vocabulary?"
+            f"{origin}: frozen weights differ from those used in training: "
+            f"{', '.join(names[:_SHOWN])}; use the same pretrained model and vocabulary"
         )
 
 
@@ -205,7 +205,7 @@ def restore_random(
         restore_random_tensors(tensors)
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CheckpointError(
-            f"{origin}: holds no states of random-number generators ({error}); delete this "
+            f"{origin}: has no states of random-number generators ({error}); delete this "
             "checkpoint and train again"
         ) from None
 

@@ -57,7 +57,8 @@ def make_accelerator(
         count = torch.cuda.device_count()
         if count == 0 or (index and not (index.isdigit() and int(index) < count)):
             raise ConfigError(
-                f"exp.device: {device!r} is not here ({count} CUDA devices); choose auto or cpu"
+                f"exp.device: {device!r} is not available ({count} CUDA devices); choose auto or "
+                "cpu"
             )
         if index:
             torch.cuda.set_device(int(index))
@@ -87,7 +88,7 @@ def make_accelerator(
         )
     if accelerator.num_processes != started:  # each would take itself for the only one
         raise ConfigError(
-            f"exp.device: {started} processes were started and did not find each other on "
+            f"exp.device: {started} processes were started but are not connected on "
             f"{accelerator.device}; on a CPU `torchrun --nproc-per-node {started} worker.py ... "
             "--device cpu` joins them"
         )
@@ -118,11 +119,10 @@ def share_out(model: nn.Module, transformer: Any, accelerator: Accelerator) -> N
     layers = [layer for layer in layers_of(transformer) if any(True for _ in layer.parameters())]
     if not layers:
         raise ConfigError(
-            f"exp.distributed: fsdp: {type(transformer).__name__} has no layers that processes "
-            "could share; take ddp"
+            f"exp.distributed: fsdp: {type(transformer).__name__} has no layers to shard; use ddp"
         )
     if accelerator.scaler is not None:
-        raise ConfigError("exp.distributed: fsdp cannot be combined with precision fp16; take bf16")
+        raise ConfigError("exp.distributed: fsdp cannot be combined with precision fp16; use bf16")
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
@@ -173,8 +173,8 @@ def joined_processes(accelerator: Accelerator) -> Iterator[None]:
         if not (isinstance(error, DistError) or "gloo/" in str(error)):
             raise
         raise LegosError(
-            "another process of this command has ended or does not answer; see what it says, and "
-            "start the command again: it goes on with what is finished"
+            "another process of this command ended or does not respond; see its output and rerun "
+            "the command to resume"
         ) from error
     finally:
         accelerator.state.destroy_process_group()

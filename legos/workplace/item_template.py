@@ -70,6 +70,6 @@ def refuse_no_fields(data: DataConfig) -> None:
     """Raise ConfigError where items have nothing that a language model could read."""
     if not data.fields:
         raise ConfigError(
-            f"data.fields: {data.name} has no item field for a language model to read; take a "
-            "model on ids"
+            f"data.fields: {data.name} has no item field for a language model; choose a model that "
+            "reads ids"
         )

@@ -71,7 +71,7 @@ def language_bricks(model: ModelConfig) -> Iterator[tuple[str, LanguageModelSett
 def no_language_model(model: ModelConfig) -> ConfigError:
     """The error of who needs one."""
     return ConfigError(
-        f"model {model.name}: its item encoder {model.item.name!r} stands on no language model; "
+        f"model {model.name}: its item encoder {model.item.name!r} uses no language model; "
         "choose one of the bert-, llama-, ... models"
     )
 

@@ -44,7 +44,7 @@ class Delimited:
         delimiter: the separator that its header has most of.
 
     Raises:
-        DataError: not a text, no header, or a column is there twice.
+        DataError: not a text, no header, or a column occurs twice.
     """
 
     zoned: frozenset[str] = frozenset()

@@ -172,7 +172,7 @@ class _Frames:
         self.names = list(schema.names)
         twice = [name for name in self.names if self.names.count(name) > 1]
         if twice:
-            raise DataError(f"{label}: column {twice[0]!r} is there twice")
+            raise DataError(f"{label}: column {twice[0]!r} occurs twice")
         self.zoned = frozenset(
             field.name for field in schema if pa.types.is_timestamp(field.type) and field.type.tz
         )
@@ -203,7 +203,7 @@ class _Frames:
             raise DataError(f"{label}: it has no rows")
         twice = [name for name in columns if columns.count(name) > 1]
         if twice:
-            raise DataError(f"{label}: column {twice[0]!r} is there twice")
+            raise DataError(f"{label}: column {twice[0]!r} occurs twice")
         arrays = [_as_arrow(frame.iloc[:, place], label) for place in range(len(columns))]
         return cls(pa.table(dict(zip(columns, arrays, strict=True))), label, None)
 

@@ -224,7 +224,7 @@ def test_a_run_that_is_worked_in_is_never_touched(said: Any) -> None:
     naml, nrms = folder_of("other", "naml"), folder_of("tiny", "nrms")
     interrupted(nrms, 99)
     with hold(nrms / "lock", lambda owner: AssertionError(owner)):  # type: ignore[arg-type,return-value]
-        assert f"process {os.getpid()} is working in it" in said(
+        assert f"process {os.getpid()} is using it" in said(
             "rm", "--yes", str(naml), str(nrms), code=2
         )
         said("prune", "--yes", "--data", "tiny")

@@ -116,5 +116,5 @@ def test_a_synthetic_candidate_and_an_unknown_column_are_refused(
         return Ragged(values, rows.offsets)
 
     monkeypatch.setattr(Tables, "lists", offering)
-    with pytest.raises(DataError, match="train: an item that a model wrote is a candidate"):
+    with pytest.raises(DataError, match="train: a generated item is a candidate"):
         Interactions.from_tables(tables, "train", history_length=9)

@@ -194,13 +194,13 @@ def test_a_named_run_goes_to_a_named_folder_and_nothing_else_is_replaced(
         assert torch.equal(found[name.removeprefix(stem)], best[name])
     (target / "legos.json").unlink()
     (target / "mine.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="is no earlier export"):
+    with pytest.raises(ConfigError, match="is not an export"):
         run(again)
     assert (target / "mine.txt").read_text() == "precious"
 
 
 def test_what_cannot_be_exported_is_refused(tables: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="stands on no language model"):
+    with pytest.raises(ConfigError, match="uses no language model"):
         run(tiny_config(tables, tmp_path, mode="export"))
     exp = {"mode": "export"}
     with pytest.raises(ConfigError, match="'iisan' trains nothing"):

@@ -106,7 +106,7 @@ def test_an_item_nobody_knows_is_refused(parent: Path, new: Path) -> None:
 
 
 def test_tables_that_are_none_are_refused(new: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no manifest.json here, so these are no finished tables"):
+    with pytest.raises(DataError, match=r"no manifest.json: not a folder of prepared tables"):
         read_mind_impressions(new, tmp_path / "nothing")
 
 

@@ -166,7 +166,7 @@ def test_strings_of_the_tables_own_categories_are_taken_as_they_are(tmp_path: Pa
         ({"items.jsonl": "[1]"}, r"items.jsonl:1: a JSON list"),
         ({"items.jsonl": ""}, r"items.jsonl: the file is empty"),
         ({"items.tsv": "item_id\ttitle\na\n"}, r"items.tsv:2: found 1 TAB-separated columns"),
-        ({"items.tsv": "item_id\ttitle\ttitle\na\tb\tc\n"}, r"items.tsv:1: a column stands twice"),
+        ({"items.tsv": "item_id\ttitle\ttitle\na\tb\tc\n"}, r"items.tsv:1: a column occurs twice"),
         ({"items.tsv": "name\ttitle\nnew\tb\n"}, r"items.tsv:1: found 2 .* expected 8"),
         ({"items.tsv": "item_id\ttitle\nnew\tb\n", "news.tsv": ""}, r"both describe items"),
         ({"other.jsonl": ""}, r"candidate 'new' is not in news.tsv; describe it there, or in one"),

@@ -188,13 +188,13 @@ def test_an_item_added_again_under_another_id_scores_as_it_did(trained: Path) ->
         ({"title": ["a"]}, "no column 'item_id'"),
         ({"item_id": ["x"]}, "no column 'title'"),
         ({"item_id": ["x"], "titel": ["a"]}, "did you mean 'titel'"),
-        ({"item_id": ["x", "x"], "title": ["a", "b"]}, "row 1: 'x' stands in row 0, too"),
+        ({"item_id": ["x", "x"], "title": ["a", "b"]}, "row 1: 'x' is also in row 0"),
         ({"item_id": ["N3"], "title": ["a"]}, "'N3' already exists"),
         ({"item_id": [""], "title": ["a"]}, "row 0: item_id is empty"),
         ({"item_id": ["x", "y"], "title": ["a", None]}, r"row 1 \('y'\): title: all are empty"),
         ({"item_id": [], "title": []}, "no rows"),
         ([{"item_id": "x", "title": "a"}], "found a list, expected a pandas DataFrame"),
-        (pd.DataFrame([["x", "a", "b"]], columns=["item_id", "title", "title"]), "is there twice"),
+        (pd.DataFrame([["x", "a", "b"]], columns=["item_id", "title", "title"]), "occurs twice"),
     ],
 )
 def test_new_items_that_are_none_are_refused(opened: TrainedRun, frame: Any, message: str) -> None:
@@ -230,7 +230,7 @@ def test_what_is_not_as_it_was_trained_is_not_opened(trained: Path, tmp_path: Pa
     assert legos.open(folder, data=tables, device="cpu").recommend("U1").shape == (10, 3)
     values = np.load(tables / "columns/items/category.npy")
     np.save(tables / "columns/items/category.npy", values[::-1])
-    with pytest.raises(CheckpointError, match=r"data\.folder: its content is"):
+    with pytest.raises(CheckpointError, match=r"data\.folder: its content hash is"):
         legos.open(folder, data=tables)
     with pytest.raises(DataError, match="data='FOLDER'"):
         legos.open(folder, data=tmp_path / "nowhere")

@@ -64,7 +64,7 @@ def test_below_and_level(tables: Tables) -> None:
     assert "is below item-kNN, the only baseline" in below.sentence
     level = verdict(tables, BASE + NOISE - NOISE.mean(), item_knn=BASE)
     assert level.outcome == "level"
-    assert "cannot be told apart" in level.sentence
+    assert "is not significantly different" in level.sentence
     assert level.lead.endswith("0")  # without a star
     assert any("more test impressions" in text for text in level.advice)
 

@@ -113,7 +113,7 @@ def test_it_is_measured_in_other_ways(place: Path, words: list[str], metrics: se
         (["--hidden_size", "4"], "--hidden_size: nothing reads it beside --load"),
         (["--exp", "tt"], "load is read by modes test, export and recommend only, this"),
         (["--data.splits.test", "[tset]"], "no split 'tset'"),
-        (["--data.folder", "gone"], "--data.folder FOLDER says where they are now"),
+        (["--data.folder", "gone"], "--data.folder FOLDER gives their new location"),
     ],
 )
 def test_what_would_change_the_weights_is_refused(
@@ -136,10 +136,10 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
     assert results(place)["splits"]["test"]
     glove.write_text(glove.read_text().replace("0.5", "0.6"))
     assert worker.main(words) == 2
-    assert "embed.path: its content is" in capsys.readouterr().err
+    assert "embed.path: its content hash is" in capsys.readouterr().err
     other = tiny_tables(place.parent / "other", seed=3)
     assert worker.main(["--load", str(place), "--data.folder", str(other)]) == 2
-    assert "data.folder: its content is" in capsys.readouterr().err
+    assert "data.folder: its content hash is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_folder_that_is_not_there_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert worker.main(["--load", str(tmp_path / "gone")]) == 2
-    assert "there is no such run folder" in capsys.readouterr().err
+    assert "no such run folder" in capsys.readouterr().err
 
 
 def test_the_newest_run_of_a_folder_and_the_digits_of_an_id_will_do(
@@ -216,7 +216,7 @@ def test_a_run_of_the_first_versions_opens_where_everything_else_is_said(
         str(tmp_path / "r"),
     ]
     assert worker.main(words) == 0
-    assert "nothing compares these settings" in capsys.readouterr().err
+    assert "which did not record its inputs" in capsys.readouterr().err
     (measured,) = tmp_path.glob("r/tiny/naml/*/results.json")
     assert json.loads(measured.read_text())["splits"]["test"]
     assert worker.main(["--exp", "test", "--load", str(place)]) == 2

@@ -32,7 +32,7 @@ def test_a_newer_run_answers_after_a_reload() -> None:
 def test_a_run_that_cannot_be_opened_leaves_the_old_one_and_says_so() -> None:
     with serving(make_server(FakeRun(), broken)) as client:
         status, told = client.post("/reload", {})
-        assert (status, told["error"]) == (409, "runs/shop: damaged; fake/one goes on")
+        assert (status, told["error"]) == (409, "runs/shop: damaged; still serving fake/one")
         assert client.post("/recommend", {"user": "u1"})[1]["run"] == "fake/one"
         assert client.get("/health")[1]["reload"]["error"] == "runs/shop: damaged"
         assert (

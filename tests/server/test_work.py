@@ -105,6 +105,6 @@ def test_a_fault_of_the_server_is_one_line_without_its_reason(caplog: Any) -> No
     with serving(make_server(run)) as client:
         status, told = client.post("/similar", {"item": "i1"})
         assert status == 500
-        assert told["error"] == "a fault of the server, not of the request; its log has the reason"
+        assert told["error"] == "internal server error; see its log"
         assert "legos_errors_total 1.0" in client.send("GET", "/metrics")[2].decode()
     assert "NoneType" in caplog.text

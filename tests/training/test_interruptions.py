@@ -276,5 +276,5 @@ def test_the_message_names_the_signal_that_came(capfd: pytest.CaptureFixture[str
         with suppress(KeyboardInterrupt), Interruption():
             signal.raise_signal(number)
         assert capfd.readouterr().err == (
-            f"\nstopping after this step; a second {name} stops at once and loses the step\n"
+            f"\nstopping after this step; press {name} again to stop at once and lose the step\n"
         )

@@ -178,7 +178,7 @@ def test_a_run_of_two_processes_ends_as_one_of_one(
             shutil.copytree(tmp_path / "begun2", tmp_path / "again")
             run(resumed)
         (log,) = (tmp_path / f"begun{begun}").glob("*/*/*/log.txt")
-        assert f"saved by {begun} processes, goes on with {3 - begun}" in log.read_text()
+        assert f"saved by {begun} processes, resumed with {3 - begun}" in log.read_text()
         assert_alike(results(tmp_path / f"begun{begun}"), expected)
     in_two_processes(command(configured("again"), tmp_path))
     assert_same(finished(tmp_path / "again"), finished(tmp_path / "two"))

@@ -147,7 +147,7 @@ def test_two_processes_resume_together_or_as_one(tables: Path, tmp_path: Path) -
     run_two(tables, tmp_path / "resumed", epochs=1, **settings)
     alone = shutil.copytree(tmp_path / "resumed", tmp_path / "alone")
     train_tiny(tiny_training(tables, epochs=2, **settings), alone)
-    assert "saved by 2 processes, goes on with 1" in (alone / "log.txt").read_text()
+    assert "saved by 2 processes, resumed with 1" in (alone / "log.txt").read_text()
     with pytest.raises(CheckpointError, match="saved with 16 rows a step, now 8"):
         train_tiny(tiny_training(tables, epochs=2, **{**settings, "batch_size": 8}), alone)
     run_two(tables, tmp_path / "resumed", epochs=2, **settings)

@@ -131,7 +131,7 @@ def test_mode_cache_writes_several_layers_in_one_pass_and_training_reads_them(
 
 
 def test_mode_cache_needs_a_language_model(tables: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="stands on no language model"):
+    with pytest.raises(ConfigError, match="uses no language model"):
         run(tiny_config(tables, tmp_path, mode="cache"))
 
 

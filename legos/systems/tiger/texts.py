@@ -44,7 +44,7 @@ def refuse_words(workplace: Workplace, model: LanguageModelSource | None) -> Non
     if text_source(workplace.config, workplace.tables, model) != "model":
         raise ConfigError(
             f"model {workplace.config.model.name}: codes were made of the words of its items and "
-            "not by a language model, so that further items get none; train with model.model"
+            "not by a language model, so new items cannot get any; train with model.model"
         )
 
 

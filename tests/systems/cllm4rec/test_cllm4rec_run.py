@@ -269,7 +269,7 @@ def test_a_comparison_pretrains_once_and_ranks_beside_bricks(
     assert (rows["prerec"]["reference"], rows["mf"]["reference"]) == ("cllm4rec", "prerec")
     assert all(row["seeds"] == 2 for name, row in rows.items() if name != "popularity")
     shown = capsys.readouterr().out
-    assert shown.count("begins with the pretraining of") == 2
+    assert shown.count("starts from the pretraining of") == 2
     pretrained = [Path(path) for path in summary["runs"]["cllm4rec"]]
     for path, other in zip(pretrained, map(Path, summary["runs"]["prerec"]), strict=True):
         ours = load_file(other / "checkpoints/best/model.safetensors")

@@ -54,4 +54,4 @@ def test_a_shape_is_enough_where_there_is_no_folder(
     check(config, Console(width=200))
     text = capsys.readouterr().out
     assert "memory on cpu of" in text
-    assert "run folder: known once the language model is here (model.model)" in text
+    assert "run folder: unknown until the language model is available (model.model)" in text
