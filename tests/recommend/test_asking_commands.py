@@ -148,7 +148,7 @@ def test_vectors_are_files_and_an_index(
         (["similar", "RUN", "N99"], "no item 'N99'; did you mean 'N9'?"),
         (
             ["rate", "RUN", "--user", "U1", "--item", "N1"],
-            "does not generate text; use system recsysllm",
+            "does not generate text; use",
         ),
         (["explain", "RUN", "--item", "N1"], "give one of --user, --history"),
         (["vectors", "RUN"], "--output: missing, as in: "),

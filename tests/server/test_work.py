@@ -67,7 +67,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
             "POST", "/recommend", body, Content_Type="application/json"
         )
         assert (status, headers["retry-after"]) == (503, "1")
-        assert b"2 requests wait already" in answer
+        assert b"2 requests are waiting" in answer
         run.gate.set()
         assert [each.result()[0] for each in held] == [200, 200, 200]
 
