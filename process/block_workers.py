@@ -78,8 +78,7 @@ class BlockWorkers:
             answer = waiting.done.result()
         except BrokenProcessPool:
             raise DataError(
-                "a process that reads was ended from outside, as happens when memory runs out; run "
-                "the same command again"
+                "a reading process was killed, perhaps out of memory; rerun the command"
             ) from None
         with memoryview(self._slots[waiting.slot]) as slot:
             found: Found = pickle.loads(slot[:answer] if isinstance(answer, int) else answer)  # noqa: S301  # a worker's

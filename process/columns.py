@@ -93,8 +93,8 @@ class ColumnWriter:
             if name not in files or files[name]["sha256"] != sha256:
                 raise DataError(
                     f"{self.folder / name}: is not what the manifest of the source tables says; "
-                    "they were replaced at the same time, or are damaged: run the same command "
-                    "again, or make them again"
+                    "they were replaced meanwhile or are damaged: rerun the command, or make them "
+                    "again"
                 )
         manifest = {
             "format": FORMAT,

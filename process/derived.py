@@ -27,7 +27,8 @@ def refuse_nested(tables: Path, folder: Path) -> None:
     source, target = tables.resolve(), folder.resolve()
     if source == target or source in target.parents or target in source.parents:
         raise DataError(
-            f"--output {folder}: is, holds or lies in --tables {tables}; choose another folder"
+            f"--output {folder}: equals, contains or is inside --tables {tables}; choose another "
+            "folder"
         )
 
 

@@ -54,8 +54,8 @@ def read_published(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
             found.append(one)
     if not found:
         raise DataError(
-            f"{path}: {counts['records']:,} records and not one has a sentence and a feature; was "
-            "it mined?"
+            f"{path}: {counts['records']:,} records, but none has a sentence and a feature; is it "
+            "mined data?"
         )
     return found, counts
 

@@ -41,7 +41,7 @@ def draw_negatives(
     left = int(drawable.sum()) - int(taken[users].max(initial=0))
     if len(users) and left < count:
         raise DataError(
-            f"{count} negatives a row are wanted, but a user has read all but {left} of the "
+            f"{count} negatives a row are requested, but one user has read all but {left} of the "
             f"{int(drawable.sum())} items; ask for fewer"
         )
     bounds = np.cumsum(weights, dtype=np.float64)

@@ -229,7 +229,7 @@ class RawData:
             if len(twice):
                 raise DataError(f"{self.name}: {label} id {twice.iloc[0]!r} occurs twice")
         if len(self.items) == 0 or not self.splits:
-            raise DataError(f"{self.name}: no items or no splits, so there is nothing to write")
+            raise DataError(f"{self.name}: no items or no splits, nothing to write")
         for split, impressions in self.splits.items():
             _check_name("split", split)
             _check_impressions(split, impressions, len(self.items), len(self.users))
@@ -237,7 +237,7 @@ class RawData:
         for name, table in self.further.items():
             _check_name("table", name)
             if name in self.splits:
-                raise DataError(f"table {name!r}: there is a split of this name")
+                raise DataError(f"table {name!r}: a split has this name")
             _check_further(name, table, sizes)
 
 

@@ -99,7 +99,7 @@ class _Array:
         """The array that the state describes."""
         _, shape, kind, fortran, data = self.state
         if not isinstance(kind, _Dtype) or not all(type(size) is int for size in shape):
-            raise ValueError("an array without a shape and a type")
+            raise ValueError("an array without shape and type")
         if kind.dtype.kind == "O" and isinstance(data, list):
             flat = np.empty(len(data), dtype=object)
             for position, value in enumerate(data):
@@ -154,7 +154,7 @@ class _Unpickler(pickle.Unpickler):
         if allowed is None:
             raise DataError(
                 f"{self.source}: the pickle asks for {module}.{name}; only plain containers, text, "
-                "numbers and numpy arrays are read, so nothing of it was run. If the file is not "
+                "numbers and numpy arrays are read; nothing was executed. If the file is not "
                 "what you expected, do not open it with pickle or numpy.load either"
             )
         return allowed

@@ -103,12 +103,12 @@ def print_summary(manifest: Mapping[str, Any], console: Console | None = None) -
         ties = summary["time_ties"]
         console.print(
             f"time ties: {ties['tied']:,} of {ties['interactions']:,} interactions "
-            f"({ties['percent']} %) have the time of another one of their user; a seeded hash of "
-            "user and item orders them",
+            f"({ties['percent']} %) share their time with another of the same user; they are "
+            "ordered by a seeded hash of user and item",
             highlight=False,
         )
     for what, count in manifest["oddities"].items():
-        console.print(f"odd: {what}: {count:,}", highlight=False)
+        console.print(f"note: {what}: {count:,}", highlight=False)
     honesty = read_honesty(manifest)
     if honesty is not None:
         print_honesty(honesty, console)
@@ -324,5 +324,5 @@ def finished_tables(
             f"{folder}: holds finished tables made with other {', '.join(other)}; add --force to "
             "replace them, or choose another --output"
         )
-    print(f"{folder}: already there, made from the same sources with the same settings")
+    print(f"{folder}: up to date, made from the same sources with the same settings")
     return manifest

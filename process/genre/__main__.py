@@ -18,17 +18,16 @@ from process.genre.scheme import scheme_names
 
 _STORE = "cache/genre"
 DESCRIPTION = """\
-Ask a language model about the items and users of finished tables (GENRE), keep its answers in an
-append-only store, and make them into tables.
+Prompt a language model about the items and users of prepared tables (GENRE), store its answers in
+an append-only store, and export them to tables.
 
-A run that is ended by anything goes on when it is started again: what has an answer is not asked
-again, nor what a model refused. `drop` takes single answers out of the store, so that the next run
-asks for them; `ask` asks for new ones at once and keeps the old one until there is a new one.
-Without --base-url the packaged SmolLM2 answers on this machine, without network. API keys are read
-from the environment only.
+Rerun a command to resume it: answered and refused requests are not sent again. `drop` removes
+single answers from the store, so that the next run requests them again; `ask` requests new answers
+at once and keeps each old answer until the new one arrives. Without --base-url the packaged SmolLM2
+answers on this machine, without network. API keys are only read from the environment.
 
-exit codes: 0 all answered, or a limit that you set ended the run; 1 nothing was answered; 2 wrong
-arguments or data; 3 only a part was answered; 130 Ctrl-C
+exit codes: 0 all answered, or stopped at a limit you set; 1 nothing answered; 2 wrong arguments or
+data; 3 partly answered; 130 Ctrl-C
 """
 EPILOG = f"""\
 schemes: {", ".join(scheme_names())}
@@ -53,56 +52,61 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    plan = commands.add_parser("plan", help="requests, tokens and cost, before anything is sent")
+    plan = commands.add_parser(
+        "plan", help="show requests, tokens and cost without sending anything"
+    )
     _add_requests(plan)
     plan.add_argument(
         "--tokenizer",
         metavar="SOURCE",
-        help="counts the prompts: minilm, smollm2, a folder or .gguf file (default: letters / 4)",
+        help="tokenizer to count prompts: minilm, smollm2, a folder or .gguf file (default: "
+        "letters / 4)",
     )
     plan.add_argument("--show", action="store_true", help="also print the first request")
-    run = commands.add_parser("run", help="ask what has no answer yet")
+    run = commands.add_parser("run", help="send all unanswered requests")
     _add_requests(run)
     _add_endpoint(run)
-    ask = commands.add_parser("ask", help="ask of some items or users again")
+    ask = commands.add_parser("ask", help="request new answers for some items or users")
     _add_requests(ask)
     _add_endpoint(ask)
     _add_keys(ask)
-    _add_drop(commands.add_parser("drop", help="take answers out of the store, one by one"))
-    _add_requests(commands.add_parser("status", help="answered, quarantined, left"))
-    _add_export(commands.add_parser("export", help="answers become tables or a file"))
-    _add_import(commands.add_parser("import", help="ONCE's published logs become answers"))
-    _add_leaks(commands.add_parser("leaks", help="do answers tell of the held-out items?"))
+    _add_drop(commands.add_parser("drop", help="remove single answers from the store"))
+    _add_requests(
+        commands.add_parser("status", help="show answered, quarantined and remaining requests")
+    )
+    _add_export(commands.add_parser("export", help="export answers to tables or a file"))
+    _add_import(commands.add_parser("import", help="import ONCE's published logs as answers"))
+    _add_leaks(commands.add_parser("leaks", help="test whether answers leak held-out items"))
     return parser
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scheme", required=True, help="its name, or a .yaml file")
+    parser.add_argument("--scheme", required=True, help="name of a scheme, or a .yaml file")
     parser.add_argument(
         "--store",
         type=Path,
         default=home() / _STORE,
         metavar="FOLDER",
-        help="where the answers are (default: %(default)s)",
+        help="folder of the answers (default: %(default)s)",
     )
 
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER", help="finished tables"
+        "--data", type=Path, required=True, metavar="FOLDER", help="prepared tables"
     )
     meanings = "; ".join(f"{name}: {text}" for name, text in MEANING.items())
     parser.add_argument(
         "--history",
         choices=HISTORIES,
         default="train",
-        help=f"which clicks of a user are read (default: %(default)s). {meanings}",
+        help=f"clicks of a user to show to the model (default: %(default)s). {meanings}",
     )
-    parser.add_argument("--users", type=int, metavar="N", help="a sample, always the same")
-    parser.add_argument("--items", type=int, metavar="N", help="a sample, always the same")
+    parser.add_argument("--users", type=int, metavar="N", help="fixed sample of N users")
+    parser.add_argument("--items", type=int, metavar="N", help="fixed sample of N items")
     parser.add_argument(
-        "--cold-at-most", type=int, metavar="N", help="users with at most N clicks only"
+        "--cold-at-most", type=int, metavar="N", help="only users with at most N clicks"
     )
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="smollm2", help="(default: %(default)s)")
@@ -113,10 +117,12 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         "--answer-tokens",
         type=int,
         metavar="N",
-        help="limit of one answer, reasoning included (default: the scheme's max_tokens)",
+        help="maximum tokens of an answer, including reasoning (default: the scheme's max_tokens)",
     )
     group.add_argument(
-        "--price", metavar="PROMPT,COMPLETION", help="of a million tokens (default: prices.yaml)"
+        "--price",
+        metavar="PROMPT,COMPLETION",
+        help="price per million tokens (default: prices.yaml)",
     )
 
 
@@ -125,34 +131,38 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--base-url", metavar="URL", help="an OpenAI-compatible server (default: embedded)"
     )
+    group.add_argument("--key-variable", metavar="NAME", help="environment variable with the key")
+    group.add_argument("--concurrency", type=int, metavar="N", help="concurrent requests")
     group.add_argument(
-        "--key-variable", metavar="NAME", help="environment variable that holds the key"
-    )
-    group.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
-    group.add_argument(
-        "--slots", type=int, default=1, metavar="N", help="of the embedded server (default: 1)"
+        "--slots",
+        type=int,
+        default=1,
+        metavar="N",
+        help="slots of the embedded server (default: 1)",
     )
     group.add_argument("--requests-per-minute", type=float, metavar="N")
     group.add_argument("--tokens-per-minute", type=float, metavar="N")
     group.add_argument(
-        "--timeout", type=float, default=120.0, metavar="SECONDS", help="a request's"
+        "--timeout", type=float, default=120.0, metavar="SECONDS", help="per request (default: 120)"
     )
-    group.add_argument("--total-timeout", type=float, metavar="SECONDS", help="the run's")
-    group.add_argument("--max-requests", type=int, metavar="N", help="budget")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="budget, prompts and answers")
-    group.add_argument("--max-cost", type=float, metavar="DOLLARS", help="budget")
+    group.add_argument("--total-timeout", type=float, metavar="SECONDS", help="for the whole run")
+    group.add_argument("--max-requests", type=int, metavar="N", help="budget of requests")
+    group.add_argument(
+        "--max-tokens", type=int, metavar="N", help="budget of prompt and answer tokens"
+    )
+    group.add_argument("--max-cost", type=float, metavar="DOLLARS", help="budget in US dollars")
     group.add_argument(
         "--structured",
         choices=("json_schema", "json_object", "text"),
         default="json_schema",
-        help="how strictly JSON is asked for, where the server can (default: %(default)s)",
+        help="strictest JSON mode to request, if the server supports it (default: %(default)s)",
     )
     group.add_argument(
         "--repairs",
         type=int,
         default=1,
         metavar="N",
-        help="how often a model is told what is wrong with its answer (default: %(default)s)",
+        help="retries in which the model sees what is wrong with its answer (default: %(default)s)",
     )
 
 
@@ -162,12 +172,14 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="KEY",
-        help="raw id of an item or user; U7 is all rounds of U7, U7#1 one; may be repeated",
+        help="raw id of an item or user; U7: all rounds of U7, U7#1: one round; may be repeated",
     )
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", help="only answers of this: train, valid, all or published")
+    parser.add_argument(
+        "--source", help="only answers from this history or origin: train, valid, all or published"
+    )
     parser.add_argument("--model", metavar="NAME", help="only answers of this model")
     parser.add_argument("--version", type=int, help="only answers of this version of the scheme")
 
@@ -182,36 +194,43 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the tables to extend")
     parser.add_argument(
-        "--output", type=Path, required=True, help="new tables; profiles and picks: a .jsonl file"
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of new tables; for profiles and picks a .jsonl file",
     )
     _add_kind(parser)
     parser.add_argument(
         "--keys-of",
         type=Path,
         metavar="STORE",
-        help="only what this other store has answers of, too: compares like with like",
+        help="only items or users that this other store has answered too, for a fair comparison",
     )
     parser.add_argument(
         "--field",
         action="append",
         metavar="NAME",
-        help="summaries: what the column is called; others: ANSWER=FIELD where names differ",
+        help="summaries: name of the new column; others: ANSWER=FIELD if names differ",
     )
     parser.add_argument(
-        "--fallback", metavar="FIELD", help="summaries: the text of items without one"
+        "--fallback", metavar="FIELD", help="summaries: field to use for items without an answer"
     )
     parser.add_argument(
         "--column",
         metavar="NAME",
-        help="generators: what `generated_items` of a data YAML calls them (default: the scheme)",
+        help="generators: name for `generated_items` of a data YAML (default: the scheme)",
     )
-    parser.add_argument("--force", action="store_true", help="replace other tables")
+    parser.add_argument("--force", action="store_true", help="replace existing tables")
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     parser.add_argument(
-        "--log", type=Path, action="append", required=True, help="a generator's: one a round"
+        "--log",
+        type=Path,
+        action="append",
+        required=True,
+        help="log file; for a generator one per round",
     )
     parser.add_argument(
         "--user-ids",

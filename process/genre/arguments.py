@@ -57,7 +57,7 @@ def read_budget(args: argparse.Namespace) -> tuple[Budget, Price | None]:
         refuse_outside(args, name, 0 if name == "max_cost" else 1)
     price = price_of(args.model, args.price)
     if args.max_cost is not None and price is None:
-        raise ConfigError(f"--max-cost: nobody knows the price of {args.model}; give --price")
+        raise ConfigError(f"--max-cost: no known price for {args.model}; give --price")
     budget = Budget(requests=args.max_requests, tokens=args.max_tokens, cost=args.max_cost)
     return budget, price
 
@@ -133,4 +133,4 @@ def refuse_unknown_keys(keys: list[str], known: list[str], where: str) -> None:
         if not any(is_of(one, key) for one in known):
             near = get_close_matches(key, known, n=3, cutoff=0.4)
             hint = f"; near it: {', '.join(near)}" if near else ""
-            raise DataError(f"--key {key!r}: {where} nothing of it{hint}")
+            raise DataError(f"--key {key!r}: {where} no such answer{hint}")

@@ -140,11 +140,11 @@ def _print_run(summary: Summary, notes: Sequence[str]) -> None:
     for note in notes:
         print(f"note: {note}")
     if summary.refused:
-        print("refused: by an earlier run, for good; `ask --key KEY` asks one again")
+        print("refused in an earlier run; `ask --key KEY` requests an answer again")
     if summary.stopped:
-        print(f"stopped early: {summary.stopped}; the same command goes on from here")
+        print(f"stopped early: {summary.stopped}; rerun the command to resume")
     code = exit_code(summary)
     if code in (EXIT_NOTHING, EXIT_PART):
         what = "nothing was answered" if code == EXIT_NOTHING else "only a part was answered"
-        reason = summary.first_reason or "all were refused by an earlier run"
+        reason = summary.first_reason or "all were refused in an earlier run"
         print(f"error: {what}; first reason: {reason}", file=sys.stderr)

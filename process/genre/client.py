@@ -156,7 +156,9 @@ class Client:
             async with asyncio.timeout_at(self._deadline), self._slots:
                 return await self._on_fitting_terms(request, asked)
         except TimeoutError:
-            raise Stopped(f"the total time ({self.endpoint.total_timeout:g} s) is over") from None
+            raise Stopped(
+                f"the total time limit ({self.endpoint.total_timeout:g} s) was reached"
+            ) from None
 
     async def _on_fitting_terms(self, request: Request, asked: Sequence[Message]) -> Reply:
         """Ask with all that the endpoint accepts, and remember what it refuses."""
@@ -266,7 +268,7 @@ class Client:
             kind = _Unreachable if isinstance(cause, httpx2.ConnectError) else _MayPass
             raise kind(f"connection failed: {reason}") from None
         except UnicodeError:
-            raise RequestFailed("the request is no valid Unicode") from None
+            raise RequestFailed("the request is not valid Unicode") from None
 
     def _judged(self, error: ServerError, headers: Mapping[str, str]) -> Exception:
         """What an error means for this request and for the others."""
@@ -295,7 +297,7 @@ class Client:
             body = json.loads(text)
         except (ValueError, RecursionError):
             raise _MayPass(
-                "the reply is no JSON; it was cut, or is none of a language model"
+                "the reply is not JSON; it was cut off, or the server is not a language model"
             ) from None
         error = read_error(body, 200) or error_of_choice(body)
         if error is not None:
@@ -303,10 +305,10 @@ class Client:
         said = read_body(body)
         if said is None:
             shown = self._clean(text)
-            raise RequestFailed(f"the reply is no chat completion: {shown}")
+            raise RequestFailed(f"the reply is not a chat completion: {shown}")
         usage = said.usage
         if usage is None:
-            self._note("the endpoint does not count tokens; they are estimated")
+            self._note("the endpoint does not count tokens; counts are estimated")
             usage = Usage(most.prompt_tokens, estimated_tokens([{"content": said.text}]))
         return Reply(
             text=said.text.replace(self._key, HIDDEN) if self._key else said.text,

@@ -58,7 +58,7 @@ def plan(args: argparse.Namespace) -> None:
     table.add_row("to be sent", f"{len(left):,}")
     how = f"by {args.tokenizer}" if args.tokenizer else f"estimated, {LETTERS_A_TOKEN} letters each"
     table.add_row(f"prompt tokens ({how})", f"{prompt:,}")
-    table.add_row("completion tokens (half of the most)", f"{round(most * ESTIMATED_ANSWER):,}")
+    table.add_row("completion tokens (half of the maximum)", f"{round(most * ESTIMATED_ANSWER):,}")
     table.add_row("completion tokens at most", f"{most:,}")
     table.add_row(
         "cost (US dollars)", _cost(price, Usage(prompt, round(most * ESTIMATED_ANSWER)), args.model)
@@ -87,9 +87,9 @@ def status(args: argparse.Namespace) -> None:
     table.add_row("answered", f"{answered:,}")
     table.add_row("quarantined, not answered", f"{quarantined:,}")
     table.add_row("  of these refused for good", f"{len(hashes & store.final_hashes):,}")
-    table.add_row("not asked yet", f"{len(hashes) - answered - quarantined:,}")
+    table.add_row("not sent yet", f"{len(hashes) - answered - quarantined:,}")
     table.add_row("other answers in the store", f"{len(store) - answered:,}")
-    table.add_row("put right while reading", f"{counts.notes:,}")
+    table.add_row("repaired while reading", f"{counts.notes:,}")
     table.add_row("prompt tokens paid", f"{counts.usage.prompt_tokens:,}")
     table.add_row("completion tokens paid", f"{counts.usage.completion_tokens:,}")
     table.add_row(
@@ -119,7 +119,7 @@ def drop(args: argparse.Namespace) -> None:
         store.drop(answer["hash"] for answer in dropped)
     for answer in dropped:
         print(f"dropped {answer['key']}: {json.dumps(answer['answer'], ensure_ascii=False)}")
-    print("the next run asks them again; what they cost still counts")
+    print("the next run requests them again; their cost still counts")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -170,7 +170,7 @@ def _shared(answers: dict[str, Answer], other: Store) -> dict[str, Answer]:
     keys = {answer["key"] for answer in other.answers()}
     found = {key: answer for key, answer in answers.items() if key in keys}
     if not found:
-        raise DataError(f"--keys-of: {other.path} has answers of none of these")
+        raise DataError(f"--keys-of: {other.path} has no answers for any of these")
     return found
 
 
@@ -204,7 +204,7 @@ def leaks(args: argparse.Namespace) -> None:
     for name in args.scheme:
         scheme = load_scheme(name)
         if scheme.about != "user" or scheme.task == "compressor":
-            raise ConfigError(f"--scheme {name}: writes nothing about users that could leak")
+            raise ConfigError(f"--scheme {name}: writes nothing about users, so nothing can leak")
         for store in (Store.read(folder, scheme.name) for folder in args.store):
             for kind, answers in kinds_of(store, args.source, args.model, args.version).items():
                 source, model, version = kind
@@ -221,8 +221,8 @@ def leaks(args: argparse.Namespace) -> None:
     PlainConsole(width=max(PlainConsole().width, 130)).print(_leak_table(rows, args.split))
     print(
         "words: mean of distinct words; with a word: share of users; in ...: mean fraction of the "
-        "words\nrecovered: 0 = as in a random item, 1 = as in a click that was read; taste alone "
-        "gives more than 0"
+        "words\nrecovered: 0 = as in a random item, 1 = as in a click that was read; a user's "
+        "taste alone gives more than 0"
     )
 
 

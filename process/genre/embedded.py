@@ -110,7 +110,7 @@ def _gguf_file(model: str) -> Path:
         located = locate(packaged(model))
     if located is None or located.gguf is None:
         raise ConfigError(
-            f"embedded server: {model!r} is no .gguf file; llama.cpp reads only those"
+            f"embedded server: {model!r} is not a .gguf file; llama.cpp reads only these"
         )
     return located.folder / located.gguf
 

@@ -98,7 +98,7 @@ class Endpoint:
                 f"{variable} is not set; `export {variable}=...`, or --key-variable NAME"
             )
         if not key.isascii() or not key.isprintable():
-            raise ConfigError(f"environment variable {variable}: holds no key (odd characters)")
+            raise ConfigError(f"environment variable {variable}: holds no key (invalid characters)")
         return key
 
 

@@ -160,7 +160,9 @@ def write_picks(answers: Mapping[str, Answer], requests: Requests, path: Path) -
             continue
         shown = requests.history_rows(rows[key])
         if max(answer["answer"]["picked"]) > len(shown):
-            raise DataError(f"{path}: user {key!r} was shown another history than these tables'")
+            raise DataError(
+                f"{path}: user {key!r} was shown a different history than in these tables"
+            )
         picked = [ids[shown[number - 1]] for number in sorted(answer["answer"]["picked"])]
         lines.append(json.dumps({"user_id": key, "items": picked}) + "\n")
     write_text(path, "".join(lines))

@@ -40,7 +40,7 @@ def _sizes(report: Honesty) -> Iterator[tuple[str, str]]:
         yield (
             "small_split",
             f"split {name} has {impressions} impressions, fewer than {FEWEST_IMPRESSIONS}: its "
-            "metrics are chance; look for implausible dates, or split in another way",
+            "metrics are noise; look for implausible dates, or choose another split",
         )
 
 
@@ -52,8 +52,8 @@ def _times(report: Honesty) -> Iterator[tuple[str, str]]:
         yield (
             "implausible_dates",
             f"{times.before_1995:,} times lie before 1995 and {times.in_future:,} in the future "
-            f"(of {times.known:,}): correct or remove these lines, since a split by time turns on "
-            "them",
+            f"(of {times.known:,}): correct or remove these lines, since they affect a split by "
+            "time",
         )
     if times.tied > MOST_TIED:
         dates = ""
@@ -62,8 +62,7 @@ def _times(report: Honesty) -> Iterator[tuple[str, str]]:
         yield (
             "time_ties",
             f"{times.tied:.1f} % of the {times.tied_of} share their time with another one of their "
-            f"user{dates}: their order is arbitrary; do not read much into what models of order "
-            "gain",
+            f"user{dates}, so their order is arbitrary; gains of sequential models may not be real",
         )
 
 
@@ -83,8 +82,8 @@ def _rules(report: Honesty) -> Iterator[tuple[str, str]]:
             yield (
                 "training_gives_away",
                 f"items {what} first have GAUC {_listed(found)} (chance .500): a model can learn "
-                "this without reading anything; compare cold and warm rows, and draw negatives as "
-                "the clicks are drawn",
+                "this without reading content; compare cold and warm rows, and sample negatives "
+                "like clicks",
             )
     known = {name: s.known_clicks for name, s in report.splits.items() if s.known_clicks}
     if max(known.values(), default=0) > MOST_KNOWN:
@@ -98,16 +97,16 @@ def _rules(report: Honesty) -> Iterator[tuple[str, str]]:
     if twice:
         yield (
             "repeated_candidates",
-            f"impressions that list an item twice: {_shares(twice)}; list each once",
+            f"impressions that list an item twice: {_shares(twice)}; remove duplicates",
         )
 
 
 def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
-    cure = "report this rule beside every model, since the source has no times to check its order"
+    cure = "report this rule as a baseline, since the source has no times to check its order"
     if report.times is not None and report.times.tied_by_hash:
         cure = (
-            "a hash orders equal times already, so the times themselves follow this order; report "
-            "this rule beside every model"
+            "equal times are already ordered by a hash, so the times themselves follow this order; "
+            "report this rule as a baseline"
         )
     elif report.times is not None:
         cure = "break ties in time by a hash, not by id or line, and make the tables again"
@@ -115,8 +114,8 @@ def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
     if found:
         yield (
             "order",
-            f"{what} has GAUC {_listed(found)} (chance .500): the order of ids or lines gives "
-            f"clicks away; {cure}",
+            f"{what} has GAUC {_listed(found)} (chance .500): the order of ids or lines leaks "
+            f"clicks; {cure}",
         )
         return
     for name, split in report.splits.items():
@@ -125,8 +124,8 @@ def _order(report: Honesty, rule: str, what: str) -> Iterator[tuple[str, str]]:
             yield (
                 "order",
                 f"{name}: {what} has {100 * hits:.1f} % of the clicks among its first ten of all "
-                f"items (chance {100 * split.chance_at_10:.1f} %): the order of ids or lines "
-                f"gives clicks away; {cure}",
+                f"items (chance {100 * split.chance_at_10:.1f} %): the order of ids or lines leaks "
+                f"clicks; {cure}",
             )
 
 
@@ -148,9 +147,9 @@ def _popularity(report: Honesty) -> Iterator[tuple[str, str]]:
     if inverse:
         yield (
             "inverse_popularity",
-            f"popularity in train has GAUC {_listed(inverse)}, below chance: negatives were drawn "
-            "by popularity, or tastes have changed, so that a model gains by preferring rare "
-            "items; look at both kinds of negatives",
+            f"popularity in train has GAUC {_listed(inverse)}, below chance: negatives were "
+            "sampled by popularity or trends changed, so models gain by preferring rare items; "
+            "evaluate on both kinds of negatives",
         )
     before = {
         name: found.gauc
@@ -169,8 +168,7 @@ def _popularity(report: Honesty) -> Iterator[tuple[str, str]]:
             "popular_now",
             f"popularity among other impressions of the same split has GAUC {_listed(now)}"
             + (f", popularity in train {_listed(trained)}" if trained else "")
-            + ": much of a click is what is popular at its time; compare with a baseline of recent "
-            "clicks",
+            + ": clicks depend on current popularity; compare with a baseline of recent clicks",
         )
 
 
@@ -202,14 +200,14 @@ def _texts(report: Honesty) -> Iterator[tuple[str, str]]:
     if report.items and 100 * report.items_without_text / report.items > MOST_WITHOUT_TEXT:
         yield (
             "no_text",
-            f"{report.items_without_text:,} of {report.items:,} items have no text at all: a "
-            "model that reads words alone cannot tell them apart",
+            f"{report.items_without_text:,} of {report.items:,} items have no text at all: a model "
+            "that reads only texts cannot distinguish them",
         )
     if report.items and 100 * report.items_of_same_text / report.items > MOST_REPEATED:
         yield (
             "same_text",
-            f"{report.items_of_same_text:,} of {report.items:,} items have only texts that an "
-            "earlier item has: a content-based model gives them the same score; merge them or add "
+            f"{report.items_of_same_text:,} of {report.items:,} items duplicate the texts of an "
+            "earlier item: a content-based model scores them equally; merge them or add "
             "a field",
         )
     for name, text in report.texts.items():
@@ -239,8 +237,8 @@ def print_honesty(report: Honesty, console: Console) -> None:
     """Print what was measured, and the warnings last, where they are seen."""
     if report.splits:
         for title, parts in (
-            ("rules that read no content: GAUC among the candidates shown (chance .500)", "gauc"),
-            ("the same: share of clicks among the first ten of all items", "hits_at_10"),
+            ("rules without content: GAUC among the candidates (chance .500)", "gauc"),
+            ("rules without content: share of clicks in their top ten of all items", "hits_at_10"),
         ):
             table = _shown_rules(report, title, parts)
             if table.row_count:
@@ -250,7 +248,7 @@ def print_honesty(report: Honesty, console: Console) -> None:
     for line in facts(report):
         console.print(line)
     if not report.warnings:
-        console.print("no warning: nothing is above its bound")
+        console.print("no warnings")
     for warning in report.warnings:
         console.print(Text.assemble(("warning: ", "bold yellow"), warning.text))
 
@@ -260,7 +258,7 @@ def facts(report: Honesty) -> list[str]:
     lines = []
     times = report.times
     if times is None:
-        lines.append("times: none, so that nothing is measured by them")
+        lines.append("times: none, so time is not checked")
     else:
         lines.append(
             f"times of {times.source}: {times.known:,} from {times.earliest or NONE} to "

@@ -123,8 +123,8 @@ def _write_shown(layout: ShownLayout, args: argparse.Namespace) -> None:
         if getattr(args, name) != usual[name]:
             option = f"--{name.replace('_', '-')}"
             raise DataError(
-                f"{option}: {layout.name} says what was shown and what was clicked; its lists and "
-                "splits are taken as they are"
+                f"{option}: {layout.name} contains shown lists; its lists and splits are used "
+                "unchanged"
             )
     refuse_no_tables(args.output)
     raw = layout.read(args.name or args.output.resolve().name, args.max_bad)
@@ -149,7 +149,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
 
     if not folder.is_dir():
         is_file = folder.is_file()
-        why = "a file; unpack it and give its folder" if is_file else "no such folder"
+        why = "a file; unpack it and give the folder" if is_file else "no such folder"
         raise DataError(f"{folder}: {why}{'' if is_file else what_is_there(folder.parent)}")
     layouts: tuple[Callable[[Path, Choices], Layout | ShownLayout | None], ...] = (
         movielens.find, ebnerd.find, recbench.find, yelp.find, steam.find, recbole.find,
@@ -159,7 +159,7 @@ def recognised(folder: Path, choices: Choices) -> Layout | ShownLayout:
         if layout is not None:
             return layout
     raise DataError(
-        f"{folder}: the files of no data set that is known here{what_is_there(folder)}; `legos "
+        f"{folder}: not a known data set{what_is_there(folder)}; `legos "
         "published --help` lists them, `legos table` reads any files of items and events"
     )
 

@@ -101,7 +101,7 @@ def read_ebnerd(folder: Path, name: str, choices: Choices, max_bad: float) -> Ra
     try:
         item_rows = pd.Index([int(article) for article in items.ids])
     except ValueError as error:
-        raise DataError(f"{articles}: an article_id is no whole number ({error})") from None
+        raise DataError(f"{articles}: an article_id is not a whole number ({error})") from None
     logs: dict[str, _Log] = {}
     histories: dict[str, tuple[np.ndarray, RaggedArray]] = {}
     sources = [articles]

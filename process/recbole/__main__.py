@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of ``python -m process.recbole``."""
     parser = CommandParser(
         "python -m process.recbole",
-        description="Baselines that RecBole has, on our splits.",
+        description="RecBole's baselines on our splits.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     example = "python -m process.recbole export --data data/amazon-beauty --output data/recbole/"
@@ -38,7 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="tables")
     export.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="its name names the data set"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="its name is the name of the data set",
     )
     example = "python -m process.recbole import --data data/recbole/amazon-beauty"
     results = add_origin(commands, "import", "results to rows", IMPORT, example)

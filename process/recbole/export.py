@@ -47,14 +47,14 @@ def export(tables: Tables, folder: Path) -> Exported:
 
     Args:
         tables: split leave-last-out.
-        folder: does not exist yet; the last part of its name names the data set.
+        folder: does not exist yet; the last part of its name is the name of the data set.
 
     Raises:
         DataError: the folder exists, or the tables are split in another way.
     """
     with output_lock(folder) as target:
         if folder.exists():
-            raise DataError(f"{folder}: exists already; delete it or choose another --output")
+            raise DataError(f"{folder}: already exists; delete it or choose another --output")
         sequences = Sequences.from_tables(tables)
         classes = _classes(tables)
         has_classes = any(classes)

@@ -52,7 +52,7 @@ def read_row(path: Path, *, events: str | None = None) -> tuple[str, dict[str, f
         if kind in NAMES
     }
     if not row:
-        raise DataError(f"{path}: no test result in it; did the run end?")
+        raise DataError(f"{path}: no test result in it; did the run finish?")
     require_possible(
         {name: value for name, value in row.items() if not name.startswith("MRR")},
         source=str(path),
@@ -103,7 +103,7 @@ def _of_json(path: Path, events: str | None) -> tuple[str, dict[tuple[str, str],
     content = read_record(path, _Result, hint="expected a result of run_model.py")
     model, values = content.model, content.test_result
     if events is not None and content.events != events:
-        raise DataError(f"{path}: a result on other events than those exported here; run it again")
+        raise DataError(f"{path}: a result for different events than this export; run it again")
     parts = {key: key.lower().partition("@") for key in values}
     return model, {(kind, k): values[key] for key, (kind, _, k) in parts.items()}
 

@@ -21,11 +21,11 @@ from typing import Any
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="of python -m process.recbole export")
-    parser.add_argument("model", help="RecBole's name, one with a YAML in the folder")
+    parser.add_argument("folder", type=Path, help="folder of python -m process.recbole export")
+    parser.add_argument("model", help="RecBole model with a YAML in the folder")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs",
-        help="a setting in place of the YAML's; values as in JSON",
+        help="override a setting of the YAML; JSON values",
     )  # fmt: skip
     args = parser.parse_args()
     folder = args.folder.resolve()

@@ -129,7 +129,7 @@ def test_results_become_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": "HGN", "events": "other", "test_result": RESULT}, "on other events"),
+        ({"model": "HGN", "events": "other", "test_result": RESULT}, "for different events"),
         ({"model": "HGN", "events": "e", "test_result": {**RESULT, "hit@10": 0.2}}, "is below"),
         ({"model": "HGN", "events": "e", "test_result": {}}, "no test result"),
         ({"model": "HGN"}, "test_result: this key is missing; expected a result of run_model.py"),

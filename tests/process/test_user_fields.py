@@ -175,7 +175,7 @@ def test_a_field_that_no_line_has_is_refused(newsroom: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("where", [".", "..", "new"])
 def test_an_output_around_or_inside_the_tables_is_refused(newsroom: Path, where: str) -> None:
     before = content(newsroom)
-    with pytest.raises(DataError, match="is, holds or lies in --tables"):
+    with pytest.raises(DataError, match="equals, contains or is inside --tables"):
         added(newsroom, newsroom / "profiles.jsonl", newsroom / "tables" / where)
     assert content(newsroom) == before
 

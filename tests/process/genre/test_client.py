@@ -322,4 +322,4 @@ def test_a_server_that_does_not_count_tokens_is_estimated() -> None:
     reply, _, client = ask_one(first(Told(raw=raw)))
 
     assert reply.usage.prompt_tokens > 0
-    assert client.notes == ["the endpoint does not count tokens; they are estimated"]
+    assert client.notes == ["the endpoint does not count tokens; counts are estimated"]

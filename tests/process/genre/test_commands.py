@@ -64,7 +64,7 @@ def test_from_plan_to_profiles(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert number(capsys.readouterr().out, "to be sent") == 0
     run_command(place, "status", "--model", "fake", "--price", "1000,0")
     known = capsys.readouterr().out
-    assert (number(known, "answered"), number(known, "not asked yet")) == (total, 0)
+    assert (number(known, "answered"), number(known, "not sent yet")) == (total, 0)
     assert f"{total * 20 * 1000 / 1e6:.4f}" in known  # 20 prompt tokens a reply
 
     run_command(place, "export", "--output", str(place / "profiles.jsonl"))
@@ -217,7 +217,7 @@ def test_single_answers_are_asked_again_or_dropped(
         ("run", ["--max-requests", "-1"], "--max-requests -1"),
         ("run", ["--max-tokens", "0"], "--max-tokens 0"),
         ("run", ["--max-cost", "nan"], "--max-cost nan"),
-        ("run", ["--model", "no such", "--max-cost", "1"], "nobody knows the price"),
+        ("run", ["--model", "no such", "--max-cost", "1"], "no known price"),
         ("import", ["--log", "a", "--log", "b"], "only a generator"),
         ("leaks", ["--split", "tset"], "has train, valid, test"),
     ],

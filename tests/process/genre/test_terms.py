@@ -149,8 +149,8 @@ def test_an_error_that_passes_is_repeated_whatever_its_status(told: Told) -> Non
         (error200("model_not_found", "no m"), EndpointError, "HTTP 404: no m"),
         (Told(raw=b'{"error": "plain text"}'), RequestFailed, "plain text"),
         (Told(raw=b'{"detail": "Not here"}'), RequestFailed, "Not here"),
-        (Told(raw=b'{"choices": []}'), RequestFailed, "no chat completion"),
-        (Told(raw=b"[1, 2]"), RequestFailed, "no chat completion"),
+        (Told(raw=b'{"choices": []}'), RequestFailed, "not a chat completion"),
+        (Told(raw=b"[1, 2]"), RequestFailed, "not a chat completion"),
     ],
 )
 def test_an_error_inside_a_200_is_what_it_says(told: Told, kind: type, message: str) -> None:

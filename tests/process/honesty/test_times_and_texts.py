@@ -161,4 +161,4 @@ def test_who_breaks_ties_by_a_hash_is_not_advised_to() -> None:
     assert "break ties in time by a hash" in warned(data)["order"]
     hashed = warned(replace(data, time_ties=TimeTies(400, 100)))["order"]
     assert "break ties" not in hashed
-    assert "a hash orders equal times already" in hashed
+    assert "equal times are already ordered by a hash" in hashed

@@ -155,7 +155,7 @@ def test_a_folder_that_is_none_and_a_file_that_lacks_are_said(
     empty.mkdir()
     (empty / "notes.txt").write_text("x")
     told = refused(empty, tmp_path / "o", capsys)
-    assert "the files of no data set that is known here" in told
+    assert "not a known data set" in told
     assert "holds: notes.txt" in told
     assert "a file; unpack it" in refused(empty / "notes.txt", tmp_path / "o", capsys)
     folder = folder_100k(tmp_path / "raw")

@@ -226,8 +226,8 @@ def test_the_screen_is_short_and_a_file_has_the_rest(
     assert "warning: no column says when" in told
     assert "below chance" not in told  # negatives by popularity stand beside uniform ones
     report = (tmp_path / "tables/report.txt").read_text()
-    assert "rules that read no content" in report
-    assert "rules that read no content" not in told
+    assert "rules without content" in report
+    assert "rules without content" not in told
     build(ITEMS, EVENTS.drop(columns="ts"), tmp_path, leave_out=["brand"], verbose=True)
     assert report in capsys.readouterr().out
 

@@ -87,7 +87,7 @@ class _Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps([_Evil()]), "nothing of it was run"),
+        (pickle.dumps([_Evil()]), "nothing was executed"),
         (pickle.dumps([{"user": 1}]), "record 0: keys user"),
         (pickle.dumps([{"user": 1, "item": 2, "template": "x"}]), "template is 'x'"),
         (pickle.dumps([3]), "record 0: a int"),
