@@ -73,7 +73,7 @@ def test_a_command_killed_at_its_very_end_can_be_given_again(
     _made(reviewed, tmp_path / "words")
     assert _written(tmp_path / "words") == made
     assert [path.name for path in tmp_path.iterdir()] == ["words"]
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         _made(reviewed, tmp_path / "words", "--size", "300")
 
 
