@@ -148,7 +148,7 @@ def test_config_imports_no_system_and_each_system_registers_itself_once() -> Non
 def test_systems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_families(["system"])
     shown = capsys.readouterr().out
-    assert "  cllm4rec   a language model with a token" in shown
+    assert "  cllm4rec   CLLM4Rec: user and item ID tokens inside" in shown
     assert "  recsysllm  RecSysLLM: a language model that fills blanks" in shown
 
 
