@@ -101,6 +101,7 @@ def test_popularity_equals_a_loop_over_impressions(
     assert found["counts"]["all"]["unlisted_clicks"] > 0
 
 
+@pytest.mark.slow
 def test_results_have_all_that_other_runs_have(
     trained: tuple[Path, Path, dict[str, Any]],
 ) -> None:
@@ -132,6 +133,7 @@ def folders(folder: Path, runs: Path) -> tuple[Path, Path]:
     return Path(config["data"]["folder"]), runs
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_rank_as_one(
     trained: tuple[Path, Path, dict[str, Any]], tables: Path, tmp_path: Path

@@ -98,12 +98,14 @@ def test_real_benchmark_has_its_published_size(real: RawData) -> None:
         assert len(positives(rows)) == len(rows)
 
 
+@pytest.mark.slow
 def test_real_train_sequences_hold_14037_books_in_114280_interactions(real: RawData) -> None:
     """The history of a user's valid impression is the user's whole train sequence."""
     read = real.splits["valid"].history_values
     assert (len(read), len(np.unique(read))) == (114_280, 14_037)
 
 
+@pytest.mark.slow
 def test_real_books_never_read_in_train_have_their_published_shares(real: RawData) -> None:
     warm = np.isin(np.arange(len(real.items)), real.splits["valid"].history_values)
     test = real.splits["test"]
@@ -111,6 +113,7 @@ def test_real_books_never_read_in_train_have_their_published_shares(real: RawDat
     assert (~warm)[test.candidate_values[test.labels == 0]].mean() == pytest.approx(0.012, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_real_splits_share_users_histories_and_positives(real: RawData) -> None:
     for name in ("valid", "test"):
         given, uniform = real.splits[name], real.splits[f"{name}_uniform"]

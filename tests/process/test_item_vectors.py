@@ -209,6 +209,7 @@ def test_kill_9_costs_a_block(
     assert torch.equal(read_vector_rows(killed).values, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -138,6 +138,7 @@ FINAL_TEXTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "reason"), FINAL_TEXTS.values(), ids=FINAL_TEXTS)
 def test_what_asking_again_cannot_change_is_paid_for_once(fault: Told, reason: str) -> None:
     store, requests = MemoryStore(), [a_request("item")]

@@ -158,6 +158,7 @@ def test_ids_of_two_writings_are_one_or_are_refused() -> None:
     assert exact.rows.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_numbers_in_one_file_and_texts_in_the_other_join(tmp_path: Path) -> None:
     number = {sku: place for place, sku in enumerate(ITEMS["sku"])}
     known = EVENTS[EVENTS["sku"].isin(number)]
@@ -317,6 +318,7 @@ def as_rows(log: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["user_id", "impression_id", "time", "item_id", "clicked"])
 
 
+@pytest.mark.slow
 def test_lists_are_impressions_as_they_are(tmp_path: Path) -> None:
     log = shown_log()
     tables = build(ITEMS, as_rows(log), tmp_path)
@@ -350,6 +352,7 @@ def test_a_list_in_one_cell_is_the_same(tmp_path: Path) -> None:
             assert clicks(tables, split) == clicks(rows, split)
 
 
+@pytest.mark.slow
 def test_lists_refuse_what_is_for_single_events(tmp_path: Path) -> None:
     rows = as_rows(shown_log())
     with pytest.raises(DataError, match="--duplicates: not for events that say what was shown"):

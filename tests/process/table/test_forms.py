@@ -91,6 +91,7 @@ def test_every_form_gives_the_same_tables_whatever_its_name(
     assert build(items, events, tmp_path).manifest["fingerprint"] == fingerprint
 
 
+@pytest.mark.slow
 def test_several_files_are_read_as_one(fingerprint: str, tmp_path: Path) -> None:
     items = [as_csv(ITEMS[:50], tmp_path / "a.csv"), as_lines(ITEMS[50:], tmp_path / "b.jsonl")]
     events = [as_parquet(EVENTS[400:], tmp_path / "c"), as_tsv(EVENTS[:400], tmp_path / "d")]
@@ -166,6 +167,7 @@ def test_a_file_that_cannot_be_read_is_one_message(
     assert not (tmp_path / "tables").exists()
 
 
+@pytest.mark.slow
 def test_ragged_lines_are_counted_and_refused_by_their_line(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
     lines = events.read_text().splitlines()
@@ -178,6 +180,7 @@ def test_ragged_lines_are_counted_and_refused_by_their_line(tmp_path: Path) -> N
     assert tables.manifest["oddities"][odd] == 1
 
 
+@pytest.mark.slow
 def test_a_quoted_line_feed_is_no_line_of_its_own_but_lines_are_counted(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
     lines = items.read_text().splitlines()
@@ -188,6 +191,7 @@ def test_a_quoted_line_feed_is_no_line_of_its_own_but_lines_are_counted(tmp_path
     assert "two lines of title" in build(items, events, tmp_path).texts("title")
 
 
+@pytest.mark.slow
 def test_quotes_may_be_characters(tmp_path: Path) -> None:
     items, events = shop_files(tmp_path)
     lines = [line.replace(",", "\t") for line in items.read_text().splitlines()[1:]]

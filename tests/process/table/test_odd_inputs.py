@@ -155,6 +155,7 @@ def test_what_users_wrote_becomes_reviews(tmp_path: Path) -> None:
     assert len(fingerprints) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_name_is_in_the_yaml_and_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -195,6 +195,7 @@ def test_users_have_fields(tmp_path: Path) -> None:
     assert odd["described users without events, left out"] == 1
 
 
+@pytest.mark.slow
 def test_new_items_may_be_called_as_in_the_file_of_items(tmp_path: Path) -> None:
     items = ITEMS.rename(columns={"title": "Name"})
     tables = build(items, EVENTS, tmp_path)

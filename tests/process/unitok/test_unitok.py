@@ -47,6 +47,7 @@ def made(folder: Path, output: Path, *words: str) -> Tables:
     return Tables.load(output)
 
 
+@pytest.mark.slow
 def test_ids_of_version_4_are_the_tables_ids(v4: Path, tmp_path: Path) -> None:
     import unitok
 
@@ -63,6 +64,7 @@ def test_ids_of_version_4_are_the_tables_ids(v4: Path, tmp_path: Path) -> None:
     assert tables.column("users", "neg")["vocabulary"] == "item_id"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["v3", "v4"])
 def test_rows_become_impressions_with_their_texts(
     layout: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -94,6 +96,7 @@ def test_rows_become_impressions_with_their_texts(
             assert [names[item] for item in history[states[number]]] == expected
 
 
+@pytest.mark.slow
 def test_both_vocabularies_of_a_version_3_folder_are_kept(v3: Path, tmp_path: Path) -> None:
     from UniTokv3 import UniDep
 
@@ -110,6 +113,7 @@ def test_both_vocabularies_of_a_version_3_folder_are_kept(v3: Path, tmp_path: Pa
     assert "length: 3" in yaml
 
 
+@pytest.mark.slow
 def test_rows_without_impressions_are_grouped_by_user(v4: Path, tmp_path: Path) -> None:
     raw, _ = read_unitok(v4, name="x", roles=Roles(impression="user_id"))
     _, _, splits = frames()
@@ -215,6 +219,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_folders_get_an_error_and_leave_nothing(
     fault: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -227,6 +232,7 @@ def test_bad_folders_get_an_error_and_leave_nothing(
     assert not (tmp_path / "tables").exists()
 
 
+@pytest.mark.slow
 def test_other_names_are_asked_for(v4: Path, tmp_path: Path) -> None:
     folder = tmp_path / "renamed"
     for name in ("items", "users", "train", "valid", "test"):
@@ -243,6 +249,7 @@ def test_other_names_are_asked_for(v4: Path, tmp_path: Path) -> None:
         read_unitok(folder, name="x", roles=Roles(items="my-itms"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["--unitok FOLDER", "--unitok=FOLDER"])
 def test_legos_table_reads_a_unitok_folder(form: str, v4: Path, tmp_path: Path) -> None:
     words = [*form.replace("FOLDER", str(v4)).split(), "--output", str(tmp_path / "tables")]
