@@ -24,7 +24,7 @@ from legos.evaluation.measure import SplitResult, refuse_unmeasurable
 from legos.files import write_array
 from legos.modes.examples import examples_of
 from legos.reports.examples import show_end, write_examples
-from legos.reports.page import write_report
+from legos.reports.page import REPORT, write_report
 from legos.reports.tables import show_run
 from legos.reports.verdict import judge_run
 from legos.runs.folder import (
@@ -133,7 +133,7 @@ def run_model(
                     results, asked, [each.label for each in config.exp.baselines]
                 )
                 results["verdict"] = judge_run(config, tables, results, kept)
-                if results != folder.results():
+                if results != folder.results() or unreported(config, folder):
                     folder.describe(described, sources)
                     finish(config, folder, results, tracker)
     shared: dict[str, Any] = broadcast_object_list([results])[0]
@@ -241,10 +241,16 @@ def describe(workplace: Workplace, folder: RunFolder, system: System) -> dict[st
     }
 
 
+def unreported(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the report that is asked for is not there, as after a kill between both files."""
+    return config.exp.report and not (folder.path / REPORT).is_file()
+
+
 def finish(
     config: RunConfig, folder: RunFolder, results: Mapping[str, Any], tracker: Tracker
 ) -> None:
-    """Write ``results.json`` and the report made from it."""
+    """Write ``results.json`` and the report made from it; no report is of other results."""
+    (folder.path / REPORT).unlink(missing_ok=True)
     folder.write_results(results)
     if config.exp.report:
         write_report(folder.path)

@@ -1,8 +1,8 @@
 """The folder of one run: its name, its lock, what it says of itself.
 
 ``runs/<data>/<model>/<run id>/`` holds ``config.json``, ``versions.json``, ``metrics.jsonl``,
-``log.txt``, ``events/``, ``checkpoints/{best,last}/``, ``diagnostics/<measurement>/``,
-``report.html`` and, written last, ``results.json``: with it the run is finished.
+``log.txt``, ``events/``, ``checkpoints/{best,last}/``, ``diagnostics/<measurement>/`` and, written
+last, ``results.json``: with it the run is finished. ``report.html`` is made from it.
 """
 
 from __future__ import annotations

@@ -48,6 +48,19 @@ def unmeasured(trained: tuple[Path, Path, dict[str, Any]], folder: Path) -> Path
 
 
 @pytest.mark.slow
+def test_a_report_that_a_kill_prevented_is_written_by_the_same_command(
+    trained: tuple[Path, Path, dict[str, Any]], tmp_path: Path, tables: Path
+) -> None:
+    runs = shutil.copytree(trained[0], tmp_path / "runs")
+    report = runs / trained[1].relative_to(trained[0]) / "report.html"
+    report.unlink()
+    baselines = ["random", "popularity", "item_knn", "oracle"]
+    results = run(tiny_config(tables, runs, baselines=baselines, report=True))
+    assert results == trained[2]
+    assert report.is_file()
+
+
+@pytest.mark.slow
 def test_a_model_learns_the_planted_taste(trained: tuple[Path, Path, dict[str, Any]]) -> None:
     results = trained[2]
     model = results["splits"]["test"]["rows"]["all"]["GAUC"]
