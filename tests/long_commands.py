@@ -113,7 +113,7 @@ def _search(folder: Path, stack: ExitStack) -> list[str]:
 def _by_yamls(folder: Path, exp: str) -> list[str]:
     tiny_yamls(folder, exp)
     files = " ".join(f"--{kind}={kind}.yaml" for kind in ("data", "model", "exp"))
-    return _legos(f"run {files} --exp.runs_folder=runs --exp.report=false")
+    return _legos(f"run {files} --exp.runs_folder=runs")
 
 
 def _comparison(folder: Path, stack: ExitStack) -> list[str]:
