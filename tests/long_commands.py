@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from legos.data.vector_files import write_item_vectors
 from legos.errors import run_command
 from legos.modes.main import run
 from tests.forked import python
-from tests.lm.shipped import TEXTS, dense, ship
+from tests.lm.shipped import dense, ship
 from tests.modes.test_search import EXP as SEARCH
 from tests.modes.tiny_config import NAML, POOLING, tiny_config, tiny_yamls
 from tests.process.amazon.amazon_files import write_prepared
@@ -58,10 +57,8 @@ def perform(command: Command, printed: Path) -> None:
     from legos.lm.hidden_writer import write_parts
     from legos.lm.text_vectors import TextEncoder
     from legos.recommend.run import TrainedRun
-    from process import item_vectors
 
     os.chdir(command.folder)
-    item_vectors.BLOCK_TOKENS = 400
     with (
         patch.dict(write_parts.__kwdefaults__, shard_bytes=1_024),
         patch.dict(TrainedRun.recommend_all.__kwdefaults__, page=4),
@@ -135,9 +132,7 @@ def _cache(folder: Path, stack: ExitStack) -> list[str]:
 
 
 def _item_vectors(folder: Path, stack: ExitStack) -> list[str]:
-    tables = tiny_tables(folder / "tables", num_items=200)
-    titles = [TEXTS[row % 5] + " sea" * (row % 7) for row in range(200)]
-    (tables / "columns/items/title.json").write_text(json.dumps(titles))
+    tiny_tables(folder / "tables", num_items=600)
     ship(folder / "model", heads=(dense(16, 4),))
     words = "--tables tables --model model --output vectors.safetensors"
     return ["-m", "process.item_vectors", *words.split()]
