@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +21,11 @@ from torch import Tensor
 from legos.config.saved import known_description
 from legos.data.numbers import written
 from legos.data.tables import Tables
+from legos.data.vector_files import read_item_codes
 from legos.errors import CheckpointError, DataError
 from legos.runs.identity import TABLES, tables_content
 from legos.systems.recsysllm.prompts import Template
+from legos.systems.recsysllm.settings import ItemText
 from legos.systems.recsysllm.units import NEVER_DROPPED, Unit, entity
 
 ITEM, USER, BRAND, NAME, VALUE = "item", "user", "brand", "name", "value"
@@ -88,19 +89,21 @@ class Catalogue:
         cls,
         tables: Tables,
         *,
-        item_text: Literal["title", "id"] = "title",
+        item_text: ItemText = "title",
+        item_codes: Path | None = None,
         max_words: int = 30,
         features: bool = True,
     ) -> Catalogue:
-        """Name the items of tables by their titles, or by numbers; users by numbers.
+        """Name the items of tables by titles, numbers or semantic codes; users by numbers.
 
         Users are also called by a category of theirs that is a name, where there is one.
 
         Args:
+            item_codes: file of semantic codes, for an ``item_text`` that has them.
             features: whether what else is known of them is read.
 
         Raises:
-            DataError: titles are asked for and there is no field ``title``.
+            DataError: there is no field ``title`` or no file of codes of these items.
         """
         users = [f"user_{number}" for number in range(tables.num_users)]
         brands, prices = _texts(tables, "brand"), _texts(tables, "price")
@@ -109,11 +112,15 @@ class Catalogue:
         if item_text == "id":
             items = [f"item_{number}" for number in range(tables.num_items)]
             return cls(items, users, brands, prices, {}, *known)
-        if "title" not in tables.manifest["fields"]:
+        if item_text != "codes" and "title" not in tables.manifest["fields"]:
             raise DataError(f"{tables.folder}: no field 'title'; use item_text: id")
         categories = _texts(tables, "categories", "category")
         about = [" ".join(filter(None, both)) for both in zip(brands, categories, strict=True)]
-        items, counts = item_names(tables.texts("title"), about, max_words=max_words)
+        codes = [] if item_codes is None else _code_words(read_item_codes(item_codes, tables))
+        named = codes if item_text == "codes" else tables.texts("title")
+        items, counts = item_names(named, about, max_words=max_words)
+        if item_text == "title_and_codes":
+            items = [" ".join(filter(None, both)) for both in zip(items, codes, strict=True)]
         return cls(items, users, brands, prices, counts, *known)
 
     def item(self, number: int, *, event: int = NEVER_DROPPED) -> list[Unit]:
@@ -212,6 +219,14 @@ class Catalogue:
 
 
 _ATTRIBUTES = frozenset({"brand", "price"})
+
+
+def _code_words(codes: Tensor) -> list[str]:
+    """Codes ``(N, L)`` as words, a letter a level: ``a12 b200 c7``; "" of an item without codes."""
+    rows = (enumerate(row) for row in codes.tolist())
+    return [
+        " ".join(f"{chr(97 + level)}{code}" for level, code in row if code >= 0) for row in rows
+    ]
 
 
 def _described(

@@ -102,15 +102,15 @@ class RecsysllmRecommender:
         """The same with further items, named by their titles as all others.
 
         Raises:
-            ConfigError: items are named by numbers.
+            ConfigError: items are named by numbers or semantic codes.
             DataError: an item has no title.
         """
         own, families = self.world.settings.tasks, self.world.families
         if own.item_text != "title":
             raise ConfigError(
-                f"model {self.workplace.config.model.name}: items are named by numbers "
-                "(model.tasks.item_text id), so that a new one says nothing; it has to be trained "
-                "again with the item"
+                f"model {self.workplace.config.model.name}: model.tasks.item_text "
+                f"{own.item_text} names items by numbers or codes that a new item does not have; "
+                "train again with the item"
             )
         titles = items.texts.get("title", [""] * len(items))
         for item, title in zip(items.ids, titles, strict=True):

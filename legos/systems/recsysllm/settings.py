@@ -30,6 +30,7 @@ from legos.settings import (
     LessMemory,
     Natural,
     NotNegative,
+    OnlyWith,
     Positive,
     Settings,
 )
@@ -37,6 +38,9 @@ from legos.systems.recsysllm.measure_settings import MeasureSettings
 
 IntraMode = Literal["paper", "run", "glm"]
 Share = Annotated[float, Field(gt=0, le=1)]
+ItemText = Literal["title", "id", "codes", "title_and_codes"]
+CODED = ("codes", "title_and_codes")
+"""What stands for items where semantic codes are read."""
 
 
 class PositionSettings(Settings):
@@ -149,8 +153,11 @@ class TaskSettings(Settings):
     """`consistent`: no training example contains reviews of held-out sequential pairs; `p5`: a
     random 80/10/10 split of all reviews as in P5, which leaks about 80 % of the sequential test
     pairs to the families with reviews."""
-    item_text: Literal["title", "id"] = "title"
-    """Text of an item: its title, or `item_` and its number as in P5."""
+    item_text: ItemText = "title"
+    """Text of an item: its title; `item_` and its number as in P5; semantic codes as words, `a12
+    b200 c7` (LC-Rec: new tokens); or its title followed by its codes."""
+    item_codes: Annotated[Path | None, CONTENT, OnlyWith("item_text", CODED)] = None
+    """File of the codes (.npy or .safetensors), written by `python -m process.semantic_codes`."""
     explanations: Annotated[Path | None, CONTENT] = None
     """Published explanations as JSON lines, converted by `python -m process.explanations`; null:
     sentences mined by feature and opinion words, not comparable with published numbers."""
@@ -219,6 +226,15 @@ class TaskSettings(Settings):
     def _some_negatives(self) -> Self:
         if not self.num_negatives:
             raise ValueError("num_negatives: expected at least one number of negatives")
+        return self
+
+    @model_validator(mode="after")
+    def _has_codes(self) -> Self:
+        if self.item_text in CODED and self.item_codes is None:
+            raise ValueError(
+                f"item_text {self.item_text}: item_codes names no file; "
+                "`python -m process.semantic_codes` writes one"
+            )
         return self
 
 

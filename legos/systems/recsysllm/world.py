@@ -129,8 +129,8 @@ class TaskFamilies:
         """
         prompts, rows = builtin_prompts(), None
         catalogue = Catalogue.from_tables(
-            tables, item_text=settings.item_text, max_words=settings.max_name_words,
-            features=settings.features,
+            tables, item_text=settings.item_text, item_codes=settings.item_codes,
+            max_words=settings.max_name_words, features=settings.features,
         )  # fmt: skip
         if origin is not None:
             catalogue = replace(catalogue, users=origin.user_names(tables))
@@ -285,7 +285,7 @@ def open_world(
     counts = families.catalogue.counts
     if any(counts.values()):
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        say(f"titles of {tables.num_items:,} items: {said}; all names are different")
+        say(f"names of {tables.num_items:,} items: {said}; all names are different")
     if origin is not None:
         known = int(origin.known_users(tables).sum())
         say(f"trained on {origin.name}: {known:,} of {tables.num_users:,} users are in both")

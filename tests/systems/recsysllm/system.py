@@ -16,12 +16,12 @@ from legos.systems.recsysllm.prompts import builtin_prompts
 from tests.systems.recsysllm.reviews import FEATURES, ITEMS, OPINIONS, USERS
 
 
-def word_language_model(folder: Path) -> dict[str, Any]:
-    """A random LLaMA of two layers; its tokenizer knows the words of prompts and tables."""
+def word_language_model(folder: Path, more: str = "") -> dict[str, Any]:
+    """A random LLaMA of two layers; its tokenizer knows the words of prompts, tables and more."""
     parts = " ".join(part for t in builtin_prompts().templates for part in t.parts)
     numbers = " ".join([*map(str, range(ITEMS)), *(f"user_{user}" for user in range(USERS))])
     text = f"Thing number deluxe Acme untitled # {numbers} {' '.join((*FEATURES, *OPINIONS))}"
-    text = f"{text} A one by I got it The is Ok yes no like dislike Customer History {parts}"
+    text = f"{text} A one by I got it The is Ok yes no like dislike Customer History {parts} {more}"
     splitter = pre_tokenizers.Whitespace()
     words = list(dict.fromkeys(["?", *(word for word, _ in splitter.pre_tokenize_str(text))]))
     tokenizer = Tokenizer(models.WordLevel({w: row for row, w in enumerate(words)}, "?"))
@@ -37,8 +37,11 @@ def word_language_model(folder: Path) -> dict[str, Any]:
     return {"name": "tiny-llama", "random": True, "shape": shape, "tokenizer": str(folder)}
 
 
-def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
-    """RecSysLLM over tables; a section's keys win over those of few short steps."""
+def system_config(tables: Path, root: Path, *, words: str = "", **sections: Any) -> RunConfig:
+    """RecSysLLM over tables; a section's keys win over those of few short steps.
+
+    The tokenizer also knows ``words``.
+    """
     model: dict[str, Any] = {
         "backbone": {"layers": 2, "lora_targets": "qkv", "lora_dropout": 0.1},
         "positions": {"max_tokens": 256},
@@ -79,7 +82,7 @@ def system_config(tables: Path, root: Path, **sections: Any) -> RunConfig:
             "model": {
                 "system": "recsysllm",
                 "name": "recsysllm",
-                "model": word_language_model(root / "llama"),
+                "model": word_language_model(root / "llama", words),
                 **model,
             },
             "embed": {"name": "null", "source": "random"},

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import legos
 import worker
 from legos.config.schema import RunConfig
 from legos.data.tables import Tables
@@ -27,6 +28,7 @@ from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
 from legos.workplace.workplace import Workplace
 from tests.systems.recsysllm.system import system_config, yamls
+from tests.systems.recsysllm.test_tasks import codes_of
 
 OWN = {"inter.table.weight", "intra.table.weight", "new_tokens"}  # trained beside adapters
 
@@ -39,6 +41,24 @@ def opened(config: RunConfig) -> RecsysllmSystem:
 def last(runs: Path) -> dict[str, Tensor]:
     (path,) = runs.glob("reviewed/recsysllm/*/checkpoints/last/model.safetensors")
     return load_file(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item_text", ["codes", "title_and_codes"])
+def test_items_named_by_codes_are_searched_exactly(
+    reviewed: Tables, tmp_path: Path, item_text: str
+) -> None:
+    words = " ".join(f"{letter}{code}" for letter in "ab" for code in range(13))
+    tasks = {"item_text": item_text, "item_codes": str(codes_of(reviewed, tmp_path))}
+    measure = {"prompts": ["sequential-6"]}
+    model = {"tasks": tasks, "measure": measure, "train": {"epochs": 1}}
+    results = run(system_config(reviewed.folder, tmp_path, words=words, model=model))
+    assert results["splits"]["test"]["counts"]["all"]["proven_lists"] == 9
+    found = legos.open(tmp_path / "runs", device="cpu")
+    user, items = found.users[0], found.items["item_id"].tolist()
+    listed = found.recommend(user, k=5, exclude_seen=False)
+    scores = found.score([user], items).iloc[0].sort_values(ascending=False)
+    assert np.allclose(listed["score"], scores[:5], atol=1e-4)
 
 
 @pytest.mark.slow

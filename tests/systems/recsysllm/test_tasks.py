@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from legos.data.tables import Tables
+from legos.data.vector_files import write_item_codes
 from legos.errors import ConfigError, DataError
 from legos.systems.recsysllm.catalogue import Catalogue, item_names
 from legos.systems.recsysllm.prompts import builtin_prompts
@@ -283,6 +285,33 @@ def test_ids_stand_for_items_where_asked(reviewed: Tables) -> None:
     titled = Catalogue.from_tables(reviewed)
     assert titled.counts == {"missing": 2, "duplicate": 1, "cut": 0}
     assert len(set(titled.items)) == reviewed.num_items
+
+
+def codes_of(tables: Tables, folder: Path) -> Path:
+    """A file of codes ``(i // 4, i % 4)`` of item i; item 5 has none, item 6 those of item 7."""
+    names = tables.vocabulary("item_id")
+    codes = torch.tensor([[item // 4, item % 4] for item in range(tables.num_items)])
+    codes[5], codes[6] = -1, codes[7]
+    write_item_codes(folder / "codes.safetensors", names[: tables.num_items], codes)
+    return folder / "codes.safetensors"
+
+
+def test_codes_stand_for_items_where_asked(reviewed: Tables, tmp_path: Path) -> None:
+    path = codes_of(reviewed, tmp_path)
+    coded = families(reviewed, item_text="codes", item_codes=path).catalogue
+    assert coded.items[3] == "a0 b3"
+    assert coded.items[5].endswith("#5")  # named by what else is known
+    assert coded.items[6:8] == ["a1 b3", "a1 b3 (2)"]
+    assert coded.counts == {"missing": 1, "duplicate": 1, "cut": 0}
+    titled, both = (
+        families(reviewed, item_text=text, item_codes=path).catalogue
+        for text in ("title", "title_and_codes")
+    )
+    assert both.items[3] == f"{titled.items[3]} a0 b3"
+    assert both.items[5] == titled.items[5]
+    assert len(set(coded.items)) == len(set(both.items)) == reviewed.num_items
+    with pytest.raises(ValueError, match="item_text codes: item_codes names no file"):
+        families(reviewed, item_text="codes")
 
 
 def test_unseen_items_are_uniform_and_never_had() -> None:
