@@ -208,9 +208,23 @@ def _is_of(config: RunConfig, identity: Identity, trained: RunDescription) -> bo
     elsewhere = TABLES in others and config.model.reads_other_tables
     if elsewhere:
         others = [key for key in others if not key.startswith("data.")]
+    if others == [TABLES]:
+        raise _other_tables(config.data.folder, ours, theirs, trained)
     if others:
         raise _other_run(others, ours, theirs, trained)
     return not elsewhere
+
+
+def _other_tables(
+    folder: Path, ours: Identity, theirs: Identity, trained: RunDescription
+) -> CheckpointError:
+    """Tables that were made anew since the training, or others."""
+    return CheckpointError(
+        f"{trained.folder}: the tables in {folder} are not those that it was trained on; if they "
+        "were made anew, with new events for example, train again. The tables of the training may "
+        f"also lie elsewhere: --data.folder FOLDER\n  {TABLES}: its content hash is "
+        f"{ours.sources[TABLES][:12]}, that of the training was {theirs.sources[TABLES][:12]}"
+    )
 
 
 def _other_run(

@@ -138,8 +138,12 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
     assert worker.main(words) == 2
     assert "embed.path: its content hash is" in capsys.readouterr().err
     other = tiny_tables(place.parent / "other", seed=3)
-    assert worker.main(["--load", str(place), "--data.folder", str(other)]) == 2
-    assert "data.folder: its content hash is" in capsys.readouterr().err
+    words = ["--load", str(place), "--embed.path", str(world / "glove.txt")]
+    assert worker.main([*words, "--data.folder", str(other)]) == 2
+    found = capsys.readouterr().err
+    assert f"the tables in {other} are not those that it was trained on" in found
+    assert "train again" in found
+    assert "data.folder: its content hash is" in found
 
 
 @pytest.mark.parametrize(
