@@ -120,6 +120,19 @@ class Impressions:
 
 
 @dataclass(frozen=True)
+class Unasked:
+    """Events of users who are in no impression; they have a history when lists are made.
+
+    Attributes:
+        users: ``(n,)`` int32 rows of ``RawData.users``, ascending.
+        items: n rows of item rows (int32), oldest first.
+    """
+
+    users: np.ndarray
+    items: RaggedArray
+
+
+@dataclass(frozen=True)
 class FurtherTable:
     """A table beside items, users, histories and splits; ``n`` rows.
 
@@ -180,6 +193,7 @@ class RawData:
         number_fields: columns of ``items`` that stay numbers.
         user_fields: None where users have none.
         source_columns: what the files call ``user_id``, ``item_id`` and the fields of items.
+        unasked: histories of users without an impression, where splits share arrays of histories.
     """
 
     name: str
@@ -199,6 +213,7 @@ class RawData:
     number_fields: tuple[str, ...] = ()
     user_fields: UserFields | None = None
     source_columns: Mapping[str, str] = field(default_factory=dict)
+    unasked: Unasked | None = None
 
     @property
     def texts(self) -> dict[str, Sequence[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,6 +276,8 @@ def _split(rows: Impressions, state: np.ndarray, vocabulary: str) -> dict[str, C
 def _histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Column]]:
     """The distinct (user, history) states over all splits, in order of first appearance.
 
+    Those of users in no split come last.
+
     Returns:
         per split ``(n,)`` int32 the row of each impression's state, and the table.
     """
@@ -323,13 +326,17 @@ def _shared_histories(raw: RawData) -> tuple[dict[str, np.ndarray], dict[str, Co
     of_split = np.searchsorted(bounds, first, side="right") - 1  # ascending, as the codes are
     asked = [first[of_split == number] - bounds[number] for number in range(len(splits))]
     sizes = [rows.history_lengths[own] for rows, own in zip(splits, asked, strict=True)]
-    gathered = (
+    gathered: Iterable[np.ndarray] = (
         rows.histories_of(page).values
         for rows, own in zip(splits, asked, strict=True)
         for page in pages(own)
     )
-    items = from_lengths(on_disk(gathered, np.int32), np.concatenate(sizes))
     user = np.concatenate([rows.user for rows in splits])[first]
+    if raw.unasked is not None:
+        gathered = chain(gathered, [raw.unasked.items.values])
+        sizes.append(raw.unasked.items.lengths)
+        user = np.concatenate([user, raw.unasked.users])
+    items = from_lengths(on_disk(gathered, np.int32), np.concatenate(sizes))
     states = {
         name: code[begin:end].astype(np.int32)
         for name, begin, end in zip(raw.splits, bounds[:-1], bounds[1:], strict=True)

@@ -31,7 +31,8 @@ def whole_histories(tables: Tables, splits: Sequence[str]) -> Ragged:
 
     A row begins with the history that held at the user's last impression. Behind it stand the
     clicks of impressions with this very history, and before those any others that are not in it,
-    each item once.
+    each item once. A history of the longest length that is stored has lost its oldest events: there
+    the others come first.
 
     Args:
         tables: the data set.
@@ -48,13 +49,15 @@ def whole_histories(tables: Tables, splits: Sequence[str]) -> Ragged:
     newest[owners] = np.arange(len(owners))  # of several writes the last one stays
     newest[users] = states
     read = histories_of(tables, newest)
-    user = np.concatenate(
-        [np.zeros(0, np.int64), *(part.clicks.spread(part.users) for part in parts)]
-    )
+    is_full = read.lengths == tables.lists("histories", "items").lengths.max().item()
+    oldest = np.full(tables.num_users, -1)
+    oldest[owners[::-1]] = np.arange(len(owners))[::-1]
+    first = histories_of(tables, np.where(is_full, oldest, -1))  # no click of a split
+    user = np.concatenate([first.rows, *(part.clicks.spread(part.users) for part in parts)])
     state = np.concatenate(
-        [np.zeros(0, np.int64), *(part.clicks.spread(part.states) for part in parts)]
+        [np.full(len(first.values), -1), *(part.clicks.spread(part.states) for part in parts)]
     )
-    item = np.concatenate([np.zeros(0, np.int64), *(part.clicks.values for part in parts)])
+    item = np.concatenate([first.values, *(part.clicks.values for part in parts)])
     pairs = user * tables.num_items + item
     after = state == newest[user]
     known = np.isin(pairs, read.rows * tables.num_items + read.values)
@@ -63,8 +66,12 @@ def whole_histories(tables: Tables, splits: Sequence[str]) -> Ragged:
     newest_first = order[::-1]
     _, last = np.unique(pairs[newest_first], return_index=True)  # splits may share impressions
     order = newest_first[np.sort(last)][::-1]
-    clicks = from_owners(item[order], user[order], tables.num_users)
-    return join_rows([read, clicks]).tensors()
+    is_lost = is_full[user[order]] & ~after[order]
+    lost, clicks = (
+        from_owners(item[some], user[some], tables.num_users)
+        for some in (order[is_lost], order[~is_lost])
+    )
+    return join_rows([lost, read, clicks]).tensors()
 
 
 def histories_before(tables: Tables, split: str) -> RaggedArray:

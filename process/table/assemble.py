@@ -156,6 +156,7 @@ def _raw(reading: Reading, name: str, parted: Parted) -> RawData:
         user_fields=_user_fields(reading, kept.user_ids),
         source_columns={"user_id": reading.column("user"), **items.source_columns},
         splits=parted.splits,
+        unasked=parted.unasked,
         split_rule=f"{rule}: {_RULES[rule]}; seed {reading.options.seed}",
         sources=[],
         oddities=reading.oddities,

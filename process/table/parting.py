@@ -19,7 +19,7 @@ from process.interactions.splits import (
     random_80_10_10,
     short_users,
 )
-from process.raw import Impressions
+from process.raw import Impressions, Unasked
 from process.table.options import NONE, OWN, RANDOM
 from process.table.reading import Reading
 from process.table.shown import last_of_some, shown_lists
@@ -38,11 +38,13 @@ class Parted:
         interactions: that stay, or all that was shown.
         codes: ``(K,)`` split of each interaction, or ``(L,)`` of each list.
         splits: impressions by split.
+        unasked: events of users whom no split has, such as a single one of train.
     """
 
     interactions: Interactions
     codes: np.ndarray
     splits: dict[str, Impressions]
+    unasked: Unasked | None = None
 
 
 def part_clicks(reading: Reading, interactions: Interactions) -> Parted:
@@ -77,16 +79,29 @@ def part_clicks(reading: Reading, interactions: Interactions) -> Parted:
         return Parted(kept, codes, _filled(user_impressions(kept, codes)))
     if rule == OWN and (order := _train_first(reading, kept.user, codes)) is not None:
         kept, codes = kept.take(order), codes[order]
+    longest = options.longest or LONGEST
     splits, unasked = next_item_impressions(
         kept,
         codes,
         _negatives(reading, kept),
-        longest=options.longest or LONGEST,
+        longest=longest,
         again=_asked_again(reading, kept, codes),
     )
     if unasked:
         reading.oddities["held-out events without a history, in no impression"] = unasked
-    return Parted(kept, codes, _filled(splits))
+    splits = _filled(splits)
+    return Parted(kept, codes, splits, _unasked(kept, splits, longest))
+
+
+def _unasked(kept: Interactions, splits: Mapping[str, Impressions], longest: int) -> Unasked | None:
+    """The newest events of users in no split; None where every user is in one."""
+    is_asked = np.zeros(len(kept.user_ids), dtype=bool)
+    for rows in splits.values():
+        is_asked[rows.user] = True
+    users = np.flatnonzero(~is_asked)
+    if not len(users):
+        return None
+    return Unasked(users.astype(np.int32), kept.by_user.select(users).tail(longest))
 
 
 def part_lists(reading: Reading, shown: Interactions) -> Parted:
