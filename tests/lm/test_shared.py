@@ -79,7 +79,7 @@ def test_the_kill_of_one_process_ends_the_other_and_one_alone_goes_on(tmp_path: 
     (code, errors), killed = ends_of_two([*COMMAND, str(tmp_path / "two")])
     assert killed == (-signal.SIGKILL, "")
     assert code == 2
-    assert "another process of this command has ended" in errors
+    assert "another process of this command ended" in errors
     assert pages_of(tmp_path / "two") == 3
     assert len(write(tmp_path / "two", ALONE)) == PAGES - 3
     write(tmp_path / "one", ALONE)

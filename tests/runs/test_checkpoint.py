@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_missing_checkpoint_says_what_to_give(tmp_path: Path) -> None:
     assert not has_checkpoint(tmp_path / "last")
-    with pytest.raises(CheckpointError, match="no checkpoint here"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         read_checkpoint(tmp_path / "last")
 
 

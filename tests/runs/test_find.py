@@ -74,7 +74,7 @@ def test_runs_of_home_are_found_from_anywhere(
 
 
 def test_several_ids_are_listed() -> None:
-    with pytest.raises(CheckpointError, match="aaa: 2 run ids begin so") as error:
+    with pytest.raises(CheckpointError, match="aaa: 2 run ids start with this") as error:
         find_run("aaa")
     assert "  runs/shop/naml/aaaa00000000" in str(error.value)
 

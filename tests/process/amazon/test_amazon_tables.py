@@ -211,7 +211,7 @@ def test_only_titled_items_stay_when_asked_for(tmp_path: Path) -> None:
     raw = read_prepared(folder, name="t", options=options("random-80-10-10", titled_only=True))
     assert sorted(raw.items["item_id"]) == list("acd")
     assert raw.oddities["interactions with items without a title, dropped"] == 5
-    with pytest.raises(DataError, match=r"1 negatives a row are wanted, .*; ask for fewer"):
+    with pytest.raises(DataError, match=r"1 negatives a row are requested, .*; ask for fewer"):
         read_prepared(folder, name="t", options=options(titled_only=True))
 
 

@@ -169,5 +169,5 @@ def test_items_of_a_past_are_predicted_from_what_stands_before_them(reviewed: Ta
 def test_a_prompt_read_both_ways_predicts_no_past() -> None:
     tasks = TaskSettings(predict_past=True)
     assert RecsysllmConfig(tasks=tasks).tasks.predict_past
-    with pytest.raises(ValidationError, match="predict_past: a prompt that is read both ways"):
+    with pytest.raises(ValidationError, match="predict_past: bidirectional attention"):
         RecsysllmConfig(tasks=tasks, backbone=DecoderSettings(bidirectional=True))
