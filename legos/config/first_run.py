@@ -22,7 +22,8 @@ from legos.data.languages import minilm_knows
 from legos.data.tables import Columns, read_manifest
 from legos.errors import ConfigError, DataError
 
-RECOMMENDED = "recommended"
+RECOMMENDED, _WORDS = "recommended", "recommended_words"
+_BETTER = f"--model {_WORDS} learns from their own tokens"
 _STEPS = 700  # of training that small data get, too; Goodreads takes 748 in 4 epochs
 _MOST_EPOCHS = 50
 _BATCH = 512  # of `recommended`
@@ -76,6 +77,8 @@ def first_run(arguments: Arguments) -> FirstRun:
             names, width, _told(names, "the split has no negatives, so all items are ranked")
         )
     form, reasons = _form(arguments, data, columns)
+    if asked and form == _WORDS:
+        form, reasons = RECOMMENDED, [f"MiniLM does not know the language of the texts: {_BETTER}"]
     if form != RECOMMENDED or alone:
         names["model"] = form
     settings, why = _training(arguments, data, columns)
@@ -126,7 +129,7 @@ def _form(arguments: Arguments, data: DataConfig, columns: Columns) -> tuple[str
         return "recommended_ids", ["items have no fields, so the model learns item IDs"]
     if not minilm_knows(columns):
         return (
-            "recommended_words",
+            _WORDS,
             ["MiniLM does not know the language of the texts; the model learns from their tokens "
              "(--llm_ver FOLDER: a sentence encoder that does)"],
         )  # fmt: skip

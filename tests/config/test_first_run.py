@@ -78,13 +78,12 @@ def test_data_alone_is_enough(
     assert config.exp.train.negatives.strategy == strategy
 
 
-def test_recommended_has_the_form_that_the_data_allow_unless_a_language_model_is_named(
-    load: Load,
-) -> None:
+def test_recommended_stays_what_was_typed_and_says_what_knows_the_language(load: Load) -> None:
     words = ("--model", "recommended", "--exp", "tt")
     config, told = load(*words, **CHINESE)
-    assert config.model.name == "recommended_words"
-    assert "MiniLM does not know the language" in told
+    assert config.model.name == "recommended"
+    assert "MiniLM does not know the language of the texts: --model recommended_words" in told
+    assert load(*words, fields="[]")[0].model.name == "recommended_ids"  # it cannot be another
     config, told = load(*words, "--llm_ver", "smollm2", **CHINESE)
     assert (config.model.name, told) == ("recommended", "")
 

@@ -18,6 +18,7 @@ from legos.systems.recsysllm.prompts import builtin_prompts
 from legos.systems.recsysllm.settings import HorizonSettings
 from legos.systems.recsysllm.tasks.events import unseen_items
 from legos.systems.recsysllm.tasks.review_tasks import SPLITS, ReviewTask, random_split
+from tests.process.table.own import build, small_shop
 from tests.systems.recsysllm.reviews import epoch_of, families, held_out_pairs, items_of, past_of
 from tests.systems.recsysllm.small import ragged
 
@@ -260,8 +261,25 @@ def test_tables_split_in_another_way_are_refused(reviewed: Tables) -> None:
         original("test", column).flip(0) if (table, column) == ("valid", "history")
         else original(table, column)
     )  # fmt: skip
-    with pytest.raises(DataError, match="--split leave-last-out"):
+    found = r"users have other events .* the first of them '.*--split leave-last-out"
+    with pytest.raises(DataError, match=found):
         Sequences.from_tables(other)
+
+
+def test_users_of_more_events_than_a_stored_history_keep_their_newest(tmp_path: Path) -> None:
+    from legos.systems.recsysllm.tasks.events import Sequences
+
+    shop = small_shop()
+    whole, cut = (
+        Sequences.from_tables(
+            Tables.load(build(shop.items, shop.events, tmp_path / f"{n}", longest_history=n).folder)
+        )
+        for n in (100, 5)
+    )
+    assert whole.items.lengths.max() > 6
+    kept = whole.items.tail(6)
+    assert torch.equal(cut.items.values, kept.values)
+    assert torch.equal(cut.items.offsets, kept.offsets)
 
 
 def test_titles_missing_or_equal_become_names_of_their_own() -> None:

@@ -54,12 +54,16 @@ class Sequences:
     def from_tables(cls, tables: Tables) -> Sequences:
         """Read them off the valid and test splits of a leave-last-out table.
 
+        Of a user with more events than the longest stored history these are the newest ones.
+
         Raises:
             DataError: the tables are split in another way.
         """
         users, items = _clicks(tables, "test")
         valid_users, valid = _clicks(tables, "valid")
         before = items.head(items.lengths - 1)
+        longest = before.lengths.max() if len(before) else 0
+        valid = valid.tail(valid.lengths.clip(max=longest))
         if not (
             torch.equal(users, valid_users)
             and torch.equal(before.offsets, valid.offsets)
@@ -67,8 +71,9 @@ class Sequences:
         ):
             raise DataError(
                 f"{tables.folder}: split {tables.manifest.get('split_rule')!r}; sequential tasks "
-                "need one test event a user, the valid event right before it: make the tables with "
-                "--split leave-last-out"
+                "need one test event a user, the valid event right before it, but "
+                f"{_first_other(tables, (users, before), (valid_users, valid))}: make the tables "
+                "with --split leave-last-out"
             )
         times = Ragged(_times(tables, users, items), items.offsets)
         return cls(users, items, times, tables.num_items)
@@ -87,6 +92,20 @@ class Sequences:
     def targets(self, split: SplitName) -> Tensor:
         """``(S,)`` int64 items of valid or test."""
         return self.items.values[self.items.offsets[1:] - (1 if split == "test" else 2)]
+
+
+def _first_other(tables: Tables, test: tuple[Tensor, Ragged], valid: tuple[Tensor, Ragged]) -> str:
+    """Which user has other events before test than up to valid, for an error."""
+    before, until = (
+        {user: items.row(row).tolist() for row, user in enumerate(users.tolist())}
+        for users, items in (test, valid)
+    )
+    names = tables.vocabulary("user_id")
+    other = [user for user in sorted(before | until) if before.get(user) != until.get(user)]
+    return (
+        f"{len(other):,} users have other events before test than up to valid, the first of them "
+        f"{names[other[0]]!r}"
+    )
 
 
 def _clicks(tables: Tables, split: str) -> tuple[Tensor, Ragged]:
