@@ -130,7 +130,7 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
         ({"leave_out": ["pric"]}, "--leave-out pric: no such column; did you mean 'price'"),
         ({"number": ["title"]}, "number field 'title': 120 values are no numbers"),
         ({"item": "SKUs"}, "--item SKUs: no such column; did you mean 'sku'"),
-        ({"candidates": [500]}, "500 negatives a row are wanted"),
+        ({"candidates": [500]}, "500 negatives a row are requested"),
         ({"encoding": "utf-7x"}, None),
         ({"duplicate": "first"}, "duplicate: no such option; did you mean 'duplicates'"),
         ({"duplicates": "all"}, "--duplicates all: choose from: first"),
