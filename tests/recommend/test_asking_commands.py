@@ -88,7 +88,7 @@ def test_similar_and_explain_print_lists(
     found = parsed(["explain", str(trained), "--history", "N1", "N2", "--item", "N5"], capsys)
     assert {click["item_id"] for click in found["clicks"]} == {"N1", "N2"}
     title = opened.items.set_index("item_id").loc["N5", "title"]
-    assert f"clicks that support N5,  {title[:10]}" in printed(
+    assert f"clicks that support N5, {title[:10]}" in printed(
         ["explain", str(trained), "--user", "U3", "--item", "N5"], capsys
     )
 
