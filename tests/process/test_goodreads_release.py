@@ -230,5 +230,5 @@ def test_exactly_enough_books_give_all_of_them_and_one_fewer_is_an_error() -> No
     drawn = draw_negatives(np.random.default_rng(0), read, np.array([0, 1]), 3, np.ones(5))
     assert sorted(drawn[0].tolist()) == [2, 3, 4]
     assert not set(drawn[1].tolist()) & {2}
-    with pytest.raises(DataError, match="4 negatives a row are wanted"):
+    with pytest.raises(DataError, match="4 negatives a row are requested"):
         draw_negatives(np.random.default_rng(0), read, np.array([0]), 4, np.ones(5))

@@ -75,6 +75,6 @@ class FittedRecommender(ByScores):
         if vectors is None:
             raise ConfigError(
                 f"model {self._name}: method {self._method.settings.name} has no vectors of "
-                f"{whose}; ials has, and text_cosine"
+                f"{whose}; ials has, and text_cosine where MiniLM knows the language of the texts"
             )
         return torch.from_numpy(np.asarray(vectors, np.float32))
