@@ -23,6 +23,8 @@ from legos.config.load import load_run_config
 from legos.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 100
+"""Characters of a command line."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(?:|bash|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _STARTS = re.compile(
@@ -41,7 +43,9 @@ NOT_TO_BE_READ = {
 def commands(page: Path) -> Iterator[str]:
     """The command lines of a page's blocks, continued lines joined, without prompts."""
     for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
-        for line in re.sub(r" *\\\n *", " ", block).splitlines():
+        whole = re.sub(r" *\\\n *", " ", block)
+        whole = re.sub(r"'\[[^'\n]*\n[^']*'", lambda text: re.sub(r"\n *", " ", text[0]), whole)
+        for line in whole.splitlines():
             line = line.strip().removeprefix("$ ")
             if _STARTS.match(line):
                 yield line
@@ -149,6 +153,14 @@ def test_a_command_is_understood(
         understand(words_of(command))
     except (ConfigError, SystemExit) as fault:
         pytest.fail(f"{command}: {fault} {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_command_fits_on_a_line(page: Path) -> None:
+    for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            if _STARTS.match(line.strip()):
+                assert len(line) <= LONGEST, line
 
 
 def test_there_are_commands_to_read() -> None:
