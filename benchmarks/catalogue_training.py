@@ -40,7 +40,8 @@ from benchmarks.shapes import growing, ragged
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import SequenceRows, SingleRows
 from legos.data.catalogue_rows import CatalogueRows
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.recommender import build_recommender
 from legos.registry import item_encoders, predictors, user_encoders

@@ -33,7 +33,7 @@ from benchmarks.clock import cpu_seconds
 from benchmarks.evaluate import alternate
 from benchmarks.report import Part, finish_parts
 from benchmarks.shapes import ragged
-from legos.data.items import States
+from legos.data.interactions import States
 from legos.data.ragged import Ragged
 from legos.evaluation.rank import Ranked, Ranking, rank, rows_at_once
 from legos.metrics.full_ranking import counted_metrics

@@ -29,7 +29,8 @@ from legos.config.models import names_of
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
 from legos.data.click_graph import click_graph
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.errors import ConfigError
 from legos.recommender import Recommender, TokenTable, build_recommender

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from legos.data.batch import Batch
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.recommender import Recommender
 
 

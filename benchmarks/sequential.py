@@ -33,7 +33,8 @@ from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
 from legos.data.batch import Rows, SequenceRows
 from legos.data.catalogue_rows import CatalogueRows
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.recommender import build_recommender
 from legos.systems.bricks.recipe import BricksRecipe

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from legos.data.items import Interactions, ItemField, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemField, ItemStore
 from legos.data.ragged import Ragged, offsets_of
 
 VOCABULARY = 30_522  # bert-base-uncased

@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from legos import __version__
+from legos.data.manifest import FORMAT, read_manifest
 from legos.data.ragged import Ragged, RaggedArray
-from legos.data.tables import FORMAT, Columns, read_manifest
+from legos.data.tables import Columns
 from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json, write_texts

@@ -11,8 +11,8 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from legos.data.manifest import Negatives
 from legos.data.ragged import Ragged, RaggedArray, aranges, offsets_of
-from legos.data.tables import Negatives
 from legos.errors import DataError
 from legos.scratch import windows
 from process.ties import TimeTies

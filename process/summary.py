@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from legos.data.honesty import read_honesty
+from legos.data.manifest import MANIFEST, read_manifest
 from legos.data.ragged import Ragged, RaggedArray
-from legos.data.tables import MANIFEST, read_honesty, read_manifest
 from legos.data.tokenizers import TextTokenizer
 from legos.errors import DataError
 from legos.files import recover_folder, sha256_of_file

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from legos.command_line import CommandParser
 from legos.data.batch import clicks_of
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError

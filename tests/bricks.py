@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from legos.blocks.packed import encode_history
 from legos.data.batch import Batch, BatchUsers, TrainingRows
-from legos.data.items import Interactions, ItemBatch, ItemField, ItemStore, LanguageInput
+from legos.data.interactions import Interactions
+from legos.data.items import ItemBatch, ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged, from_lengths
 from legos.data.sampling import NegativeSampler
 from legos.item.cnn import CNNConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from tests.bricks import ITEMS, ragged, random_lists
 
 

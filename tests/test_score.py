@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.item.attention import AttentionConfig
 from legos.item.pooling import PoolingConfig
 from legos.recommender import Recommender

@@ -15,7 +15,8 @@ from legos.config.models import shipped_models
 from legos.data.batch import Rows, SequenceRows
 from legos.data.catalogue_rows import CatalogueRows
 from legos.data.cloze import ClozeRows
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.ragged import Ragged
 from legos.recommender import Recommender
 from legos.systems.bricks.losses import batch_loss

@@ -18,7 +18,8 @@ from benchmarks.recsysllm_data import make_world
 from benchmarks.shapes import Shape, make_interactions, make_items
 from legos.config.train_schema import NegativesConfig, TrainConfig
 from legos.data.batch import TrainingRows
-from legos.data.items import Interactions, ItemField, ItemStore, LanguageInput
+from legos.data.interactions import Interactions
+from legos.data.items import ItemField, ItemStore, LanguageInput
 from legos.data.ragged import Ragged, from_lengths, join_rows
 from legos.data.sampling import NegativeSampler
 from legos.lm.states import TOKENS, StateReader, layer_name

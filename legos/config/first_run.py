@@ -19,7 +19,8 @@ from legos.config.models import read_section
 from legos.config.overrides import Arguments, apply_dotted, resolve
 from legos.config.yaml_files import Document, value_at
 from legos.data.languages import minilm_knows
-from legos.data.tables import Columns, read_manifest
+from legos.data.manifest import read_manifest
+from legos.data.tables import Columns
 from legos.errors import ConfigError, DataError
 
 RECOMMENDED, _WORDS = "recommended", "recommended_words"

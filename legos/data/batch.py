@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions, ItemBatch, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemBatch, ItemStore
 from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler
 from legos.data.windows import Windows

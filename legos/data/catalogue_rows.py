@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from legos.data.batch import Batch, HistorySource, SingleRows, TrainingHistories, training_clicks
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 
 

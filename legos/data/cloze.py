@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from legos.data.batch import Batch, SingleRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, from_owners, join_rows, stack
 from legos.data.sampling import keyed_bits
 from legos.data.windows import Windows

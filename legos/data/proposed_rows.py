@@ -17,7 +17,7 @@ from legos.data.batch import (
     distinct_items,
     training_clicks,
 )
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.sampling import below, keyed_bits, sampling_rate
 
 _OWN, _SHARED = 1, 2  # keys of the two kinds of draws

@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, from_owners
 
 Strategy = Literal["impression", "user", "uniform", "popularity"]

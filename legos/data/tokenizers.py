@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from legos.data.manifest import AGAIN
 from legos.data.ragged import Ragged, RaggedArray, from_lengths
 from legos.data.spans import split_at_spaces
-from legos.data.tables import AGAIN
 from legos.errors import DataError
 from legos.files import sha256_of_text, write_json, write_text
 from legos.progress import progress_bar

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, from_owners
 
 _COMPARED = 2**16  # rows whose histories are compared at once

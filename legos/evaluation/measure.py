@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from legos.config.exp_schema import ExpConfig
 from legos.config.schema import RunConfig
-from legos.data.items import Interactions, States, distinct_states
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.ragged import offsets_of
 from legos.data.tables import Tables
 from legos.errors import DataError, nearest

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from legos.config.schema import RunConfig
 from legos.data.batch import clicks_of
-from legos.data.items import Interactions, States, distinct_states
+from legos.data.interactions import Interactions, States, distinct_states
 from legos.data.ragged import Ragged, from_owners, join_rows
 from legos.data.tables import Tables
 from legos.errors import DataError, Diverged

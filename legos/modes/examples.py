@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.sampling import keyed_bits
 from legos.data.tables import Tables

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from legos.config.schema import RunConfig
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.evaluation.measure import measure

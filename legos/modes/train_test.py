@@ -16,7 +16,7 @@ from rich.console import Console
 from legos.config.model_schema import registered_system
 from legos.config.saved import read_description
 from legos.config.schema import RunConfig
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.evaluation.baselines import measure_baselines, missing_baselines, share_texts
 from legos.evaluation.groups import write_groups

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from legos.baselines.base import ORACLE, baseline_title
+from legos.data.honesty import RULES, Honesty, read_honesty
 from legos.data.ragged import Ragged
-from legos.data.tables import RULES, Honesty, read_honesty
 from legos.errors import DataError
 from legos.files import atomic_path, write_text
 from legos.metrics.beyond import ALL

@@ -17,7 +17,8 @@ from legos.baselines.base import ORACLE, baseline_title, settings_class
 from legos.config.first_run import RECOMMENDED
 from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
 from legos.config.schema import RunConfig
-from legos.data.tables import Negatives, Tables
+from legos.data.manifest import Negatives
+from legos.data.tables import Tables
 from legos.evaluation.baselines import Kept
 from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric

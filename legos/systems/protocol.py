@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, Self
 
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.new_items import NewItems
 from legos.data.ragged import Ragged
 from legos.evaluation.measure import SplitResult

@@ -18,11 +18,13 @@ from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
 from legos.data.click_graph import click_graph
 from legos.data.cloze import ClozeRows
-from legos.data.items import Interactions, ItemField, ItemStore
+from legos.data.honesty import read_honesty
+from legos.data.interactions import Interactions
+from legos.data.items import ItemField, ItemStore
 from legos.data.labelled_rows import LabelledRows
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
-from legos.data.tables import Tables, read_honesty
+from legos.data.tables import Tables
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
 from legos.errors import ConfigError, nearest
 from legos.files import sha256_of_text

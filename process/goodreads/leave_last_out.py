@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from legos.data.manifest import Negatives
 from legos.data.ragged import Ragged, RaggedArray, aranges
-from legos.data.tables import Negatives
 from legos.errors import DataError
 from process.negatives import draw_negatives
 from process.raw import TRAIN, Impressions, RawData

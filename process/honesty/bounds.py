@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from legos.data.tables import RULES, Honesty, HonestyWarning, RuleResult, SplitHonesty
+from legos.data.honesty import RULES, Honesty, HonestyWarning, RuleResult, SplitHonesty
 
 FEWEST_IMPRESSIONS = 30  # below, the standard error of a GAUC is .05 or more
 MOST_TIED = 10.0  # %: then a tenth of all next items is a coin's choice

@@ -11,8 +11,8 @@ from html.entities import html5
 import numpy as np
 import pandas as pd
 
+from legos.data.honesty import Honesty, TextHonesty, TimeHonesty
 from legos.data.ragged import Ragged
-from legos.data.tables import Honesty, TextHonesty, TimeHonesty
 from legos.scratch import PAGE, windows
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
 from process.honesty.rules import Evidence, measure_splits, percent

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from legos.data.honesty import RuleResult, SplitHonesty
 from legos.data.ragged import Ragged, RaggedArray, from_owners
-from legos.data.tables import RuleResult, SplitHonesty
 from legos.data.tokenizers import TextTokenizer
 from legos.metrics.ranking import grouped_metrics
 from legos.scratch import pages, release

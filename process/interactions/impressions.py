@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from legos.data.manifest import Negatives as Kind
 from legos.data.ragged import Ragged, RaggedArray, offsets_of
-from legos.data.tables import Negatives as Kind
 from legos.errors import DataError
 from legos.scratch import release, room
 from process.interactions.rows import Interactions

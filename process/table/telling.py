@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from legos.data.tables import read_honesty
+from legos.data.honesty import read_honesty
 from legos.progress import PlainConsole
 from process.summary import print_summary
 from process.table.fields import Field

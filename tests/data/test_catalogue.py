@@ -9,7 +9,7 @@ import torch
 
 from legos.data.batch import TrainingHistories, TrainingRows, clicks_of
 from legos.data.catalogue_rows import CatalogueRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.errors import DataError
 from tests.bricks import NUM_ITEMS, interactions, lists

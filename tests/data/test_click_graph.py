@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legos.data.click_graph import click_graph
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from tests.bricks import interactions, lists, quick
 from tests.tiny import tiny_tables

@@ -13,7 +13,7 @@ from torch import Tensor
 from legos.data.batch import SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
 from legos.data.cloze import ClozeRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.item.id import IDConfig
 from legos.registry import Cloze
 from legos.systems.bricks.losses import batch_loss

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from legos.config.model_schema import GeneratedItemsConfig
 from legos.data.batch import TrainingRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, join_rows
 from legos.data.sampling import NegativeSampler, Strategy
 from legos.data.tables import Tables

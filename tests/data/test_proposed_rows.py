@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from legos.data.batch import Batch, SequenceRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.item.id import IDConfig
 from legos.systems.bricks.losses import batch_loss, row_losses

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from legos.config.model_schema import FieldConfig
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.errors import DataError
 from tests.bricks import lists

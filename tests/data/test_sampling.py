@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from legos.data.batch import TrainingRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.sampling import NegativeSampler, PairSet, _repeats
 from tests.bricks import Impression, interactions, lists, needs_gpu, random_interactions
 

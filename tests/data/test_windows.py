@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from legos.data.batch import SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.sampling import NegativeSampler
 from legos.data.windows import Windows
 from legos.item.id import IDConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from legos.baselines.base import make_baseline
 from legos.baselines.data import BaselineData
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 import worker
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.data.tokenizers import load_tokenizer
 from legos.data.vector_files import (

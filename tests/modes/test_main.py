@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.tables import Tables
 from legos.errors import CheckpointError, DataError, LegosError
 from legos.modes.main import run

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from legos.data.tables import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
+from legos.data.honesty import (
+    Honesty,
+    HonestyWarning,
+    RuleResult,
+    SplitHonesty,
+    TextHonesty,
+)
 from legos.errors import DataError
 from legos.reports import figures
 from legos.reports.examples import (

@@ -20,7 +20,8 @@ from torch import Tensor
 import legos.training.trainer
 from legos.config.model_schema import FieldConfig
 from legos.data.batch import TrainingRows
-from legos.data.items import Interactions, ItemStore
+from legos.data.interactions import Interactions
+from legos.data.items import ItemStore
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.item.cnn import CNNConfig

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from legos.blocks.embedding import CatalogueScorer, ProductScorer
 from legos.blocks.standardised import Standardises
-from legos.data.items import Interactions, ItemStore, States
+from legos.data.interactions import Interactions, States
+from legos.data.items import ItemStore
 from legos.evaluation.rank import Ranked, Ranking, rank
 from legos.predictor.dot import Dot, DotConfig
 from legos.recommender import Recommender, take

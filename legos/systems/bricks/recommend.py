@@ -14,7 +14,8 @@ from torch.func import functional_call
 from torch.nn.functional import pad
 
 from legos.blocks.embedding import GivenVectors
-from legos.data.items import ItemStore, States, with_generated
+from legos.data.interactions import States, with_generated
+from legos.data.items import ItemStore
 from legos.data.new_items import NewItems
 from legos.data.texts import join_texts
 from legos.data.vector_files import Encoder, encoder_of

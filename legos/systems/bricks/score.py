@@ -13,7 +13,8 @@ from torch import Tensor
 
 from legos.blocks.packed import ReadsNeighbours
 from legos.data.batch import Batch, BatchUsers, distinct_items
-from legos.data.items import Interactions, ItemBatch, ItemStore, States, distinct_states
+from legos.data.interactions import Interactions, States, distinct_states
+from legos.data.items import ItemBatch, ItemStore
 from legos.data.ragged import Ragged
 from legos.evaluation.measure import evaluating
 from legos.recommender import Recommender, take

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from legos.data.batch import Rows
-from legos.data.items import Interactions, distinct_states
+from legos.data.interactions import Interactions, distinct_states
 from legos.evaluation.measure import Scored, SplitResult, measure
 from legos.evaluation.rank import Ranked, ranking_of
 from legos.recommender import Recommender

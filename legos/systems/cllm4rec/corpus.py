@@ -31,7 +31,7 @@ from typing_extensions import TypeVar
 
 from legos.config.model_schema import DataConfig
 from legos.data.batch import clicks_of
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, offsets_of
 from legos.data.reviews import TABLE as REVIEWS
 from legos.data.reviews import Reviews

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions, States
+from legos.data.interactions import Interactions, States
 from legos.data.ragged import Ragged, from_lengths
 from legos.data.rows import token_batches
 from legos.data.sampling import distinct_rows

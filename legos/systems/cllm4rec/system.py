@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from legos.data.batch import clicks_of
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.errors import ConfigError, DataError
 from legos.evaluation.measure import SplitResult

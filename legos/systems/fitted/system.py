@@ -16,7 +16,7 @@ from torch import Tensor
 
 from legos.baselines.base import Arrays, HistoryBaseline, make_baseline
 from legos.baselines.data import FitData, shares
-from legos.data.items import Interactions, States
+from legos.data.interactions import Interactions, States
 from legos.errors import DataError
 from legos.evaluation.baselines import what_data_have
 from legos.evaluation.measure import SplitResult, measure_scorer

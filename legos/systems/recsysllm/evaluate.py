@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
 from legos.evaluation.measure import (

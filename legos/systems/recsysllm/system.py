@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.errors import ConfigError
 from legos.evaluation.measure import SplitResult
 from legos.metrics import parse_metric

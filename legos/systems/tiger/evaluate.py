@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions, distinct_states
+from legos.data.interactions import Interactions, distinct_states
 from legos.data.ragged import Ragged, from_lengths, padded_aranges
 from legos.errors import ConfigError
 from legos.evaluation.measure import Scored, SplitResult, longest_list, measure

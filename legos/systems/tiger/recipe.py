@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from legos.data.batch import training_clicks
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.windows import Windows
 from legos.errors import Diverged

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.errors import CheckpointError, DataError
 from legos.evaluation.measure import SplitResult, evaluating
 from legos.runs.checkpoint import Checkpoint, has_checkpoint, read_checkpoint

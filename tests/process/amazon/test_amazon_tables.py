@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from legos.data.items import Interactions as Split
+from legos.data.interactions import Interactions as Split
 from legos.data.reviews import Reviews
 from legos.data.tables import Tables
 from legos.errors import DataError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from legos.data.tables import Honesty, Tables, read_honesty
+from legos.data.honesty import Honesty, read_honesty
+from legos.data.tables import Tables
 from legos.errors import DataError
 from legos.workplace.workplace import honesty_notices
 from process.columns import ColumnReader

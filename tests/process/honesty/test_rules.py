@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from legos.data.tables import RuleResult
+from legos.data.honesty import RuleResult
 from process.honesty import Evidence, rules
 from process.honesty.rules import measure_splits, place_by_id
 from tests.process.honesty.small import Row, evidence

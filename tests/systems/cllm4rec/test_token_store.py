@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from legos.config.model_schema import DataConfig
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
