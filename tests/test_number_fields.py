@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from legos.blocks.embedding import NumberEmbedding
+from legos.config.data_schema import FieldConfig
 from legos.config.load import load_run_config
-from legos.config.model_schema import FieldConfig
 from legos.config.refusals import check_tables
 from legos.data.batch import BatchUsers
 from legos.data.items import ItemField, ItemStore

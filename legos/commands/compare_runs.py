@@ -16,9 +16,9 @@ from legos.errors import ConfigError, DataError, LegosError, nearest
 from legos.evaluation.groups import read_groups
 from legos.files import atomic_path
 from legos.progress import PlainConsole
+from legos.reports.rows import ResultRow
 from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
-    ResultRow,
     csv_table,
     csv_text,
     markdown_table,

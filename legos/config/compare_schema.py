@@ -7,13 +7,8 @@ from typing import Annotated, Any, Self, cast
 
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from legos.config.model_schema import (
-    DataConfig,
-    EmbedConfig,
-    SystemModel,
-    registered_system,
-    system_of,
-)
+from legos.config.data_schema import DataConfig, EmbedConfig
+from legos.config.model_schema import SystemModel, registered_system, system_of
 from legos.config.search_schema import SearchBudget
 from legos.config.train_schema import TrainConfig
 from legos.errors import nearest

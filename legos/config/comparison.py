@@ -17,11 +17,13 @@ from pathlib import PurePath
 from typing import Any
 
 from legos.config.compare_schema import ComparedModel
+from legos.config.document import Document, KeyPath, merge
 from legos.config.model_schema import SystemModel
 from legos.config.models import put_over, read_section, write_out
-from legos.config.overrides import Arguments, referenced_variables, resolve
+from legos.config.overrides import Arguments
+from legos.config.references import referenced_variables, resolve
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import KINDS, Document, KeyPath, merge
+from legos.config.yaml_files import KINDS
 from legos.errors import ConfigError, nearest
 
 OF_THE_ROW = tuple(key for key in ComparedModel.model_fields if key not in SystemModel.model_fields)

@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from legos.config.data_schema import DataConfig
+from legos.config.document import Document, value_at
 from legos.config.locations import own_yamls, yamls
-from legos.config.model_schema import DataConfig
 from legos.config.models import read_section
-from legos.config.overrides import Arguments, apply_dotted, resolve
-from legos.config.yaml_files import Document, value_at
+from legos.config.overrides import Arguments, apply_dotted
+from legos.config.references import resolve
 from legos.data.languages import minilm_knows
 from legos.data.manifest import read_manifest
 from legos.data.tables import Columns

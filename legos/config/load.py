@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from legos.config.comparison import OF_THE_ROW, comparison_curve, copies, read_compared
+from legos.config.data_schema import DataConfig, EmbedConfig
+from legos.config.document import Document, merge, value_at
 from legos.config.exp_schema import ExpConfig
 from legos.config.first_run import FirstRun, first_run
 from legos.config.messages import explain
-from legos.config.model_schema import DataConfig, EmbedConfig, SystemModel
+from legos.config.model_schema import SystemModel
 from legos.config.models import name_language_models, names_of, read_section, use_bricks
 from legos.config.overrides import (
     COMMAND_LINE,
@@ -25,9 +27,8 @@ from legos.config.overrides import (
     check_variables,
     read_arguments,
     read_options,
-    referenced_variables,
-    resolve,
 )
+from legos.config.references import referenced_variables, resolve
 from legos.config.refusals import refuse_unread_given
 from legos.config.saved import (
     RunDescription,
@@ -40,7 +41,7 @@ from legos.config.saved import (
 from legos.config.schema import RunConfig
 from legos.config.search import check_ranges, words_of
 from legos.config.training import settle_training
-from legos.config.yaml_files import FAMILIES, KINDS, Document, merge, shown, value_at
+from legos.config.yaml_files import FAMILIES, KINDS, shown
 from legos.errors import ConfigError, some
 from legos.files import atomic_path
 from legos.plugins import load_plugin

@@ -9,9 +9,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from legos.config.document import Document, value_at
 from legos.config.model_schema import SystemModel
 from legos.config.models import models
-from legos.config.yaml_files import FAMILIES, Document, value_at
+from legos.config.yaml_files import FAMILIES
 from legos.errors import nearest
 from legos.registry import (
     BaselineConfig,

@@ -14,19 +14,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from legos.config.document import Document, KeyPath, merge, value_at
 from legos.config.locations import headline, locate, own_yamls, tables_of, yamls
 from legos.config.yaml_files import (
     CONFIG_FOLDER,
     FAMILIES,
     KINDS,
     SHIPPED,
-    Document,
-    KeyPath,
     MissingFile,
-    merge,
     read_document,
     shown,
-    value_at,
     yaml_files,
 )
 from legos.errors import ConfigError, nearest

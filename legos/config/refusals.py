@@ -13,18 +13,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from legos.config.model_schema import (
-    TOKEN_VECTORS,
-    DataConfig,
-    EmbedConfig,
-    FieldConfig,
-    ModelConfig,
-    SystemModel,
-    reads_token_vectors,
-)
-from legos.config.overrides import Arguments, referenced_variables
+from legos.config.data_schema import TOKEN_VECTORS, DataConfig, EmbedConfig, FieldConfig
+from legos.config.document import Document, leaves, texts, value_at
+from legos.config.model_schema import ModelConfig, SystemModel, reads_token_vectors
+from legos.config.overrides import Arguments
+from legos.config.references import referenced_variables
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import Document, is_shipped, leaves, shown, texts, value_at
+from legos.config.yaml_files import is_shipped, shown
 from legos.data.numbers import Treatment
 from legos.errors import ConfigError, nearest
 from legos.lm.settings import LanguageModelSource

@@ -18,9 +18,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from legos.config.overrides import Arguments, referenced_variables
+from legos.config.document import Document, KeyPath, leaves
+from legos.config.overrides import Arguments
+from legos.config.references import referenced_variables
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import KINDS, Document, KeyPath, leaves, parse_value, shown
+from legos.config.yaml_files import KINDS, parse_value, shown
 from legos.errors import CheckpointError, ConfigError
 from legos.home import home
 from legos.lm.settings import LanguageModelSource

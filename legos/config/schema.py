@@ -21,17 +21,13 @@ from pydantic import (
 )
 
 from legos.config.compare_schema import ComparedModel
+from legos.config.data_schema import DataConfig, EmbedConfig
+from legos.config.document import Document
 from legos.config.exp_schema import ExpConfig
 from legos.config.fitting import refuse_other_training
-from legos.config.model_schema import (
-    DataConfig,
-    EmbedConfig,
-    ModelConfig,
-    SystemModel,
-)
+from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.search_schema import Range
 from legos.config.training import settle_training
-from legos.config.yaml_files import Document
 from legos.errors import ConfigError
 from legos.settings import (
     Settings,

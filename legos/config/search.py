@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from legos.config.overrides import referenced_variables
+from legos.config.document import Document, KeyPath, value_at
+from legos.config.references import referenced_variables
 from legos.config.schema import RunConfig
 from legos.config.search_schema import Range
-from legos.config.yaml_files import Document, KeyPath, parse_value, value_at
+from legos.config.yaml_files import parse_value
 from legos.errors import ConfigError
 from legos.settings import OF_WEIGHTS, settings
 

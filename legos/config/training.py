@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from legos.config.document import Document, KeyPath, leaves, merge, value_at
 from legos.config.model_schema import SystemModel, registered_system, renamed, systems
 from legos.config.overrides import COMMAND_LINE, apply_dotted
-from legos.config.yaml_files import (
-    Document,
-    KeyPath,
-    is_shipped,
-    leaves,
-    merge,
-    value_at,
-)
+from legos.config.yaml_files import is_shipped
 
 _TRAIN: KeyPath = ("exp", "train")
 _COMPARED: KeyPath = ("exp", "compare", "models")

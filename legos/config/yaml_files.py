@@ -1,31 +1,22 @@
 """The values of YAMLs with the line of every key.
 
-A mapping may import other files by ``$$import``, shipped ones as ``legos:model/naml.yaml``. Types
-are those of YAML 1.2, and what is larger than any configuration is refused: YAML 1.1 makes ``on``
-true, ``007`` seven, ``1:30`` ninety and ``1e-3`` a text; a few lines of anchors may stand for
-millions of values. Files are opened read-only.
+A mapping may import other files by ``$$import``, shipped ones as ``legos:model/naml.yaml``. Files
+are opened read-only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import lru_cache
 from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml._yaml import CParser
-from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.parser import Parser
-from yaml.reader import Reader
-from yaml.resolver import Resolver
-from yaml.scanner import Scanner
 
+from legos.config.document import Document, KeyPath, map_texts, merge
+from legos.config.yaml_loader import CoreLoader, FastLoader, Refused, refuse_text
 from legos.errors import ConfigError, nearest
 from legos.home import home
 
@@ -43,17 +34,9 @@ MOST_FILES = 100
 """That a YAML may import, those that its imports import included."""
 LARGEST_FILE = 2**20
 """Bytes of a YAML."""
-LONGEST_TEXT = 10_000
-"""Characters of a value."""
-MOST_VALUES = 50_000
-"""Values of a document with every anchor written out."""
-DEEPEST = 50
-"""Levels of nesting."""
-KeyPath = tuple[str, ...]
 _SHOWN = 60  # characters of a value in an error
 ENDINGS = (".yaml", ".yml")
 _OF_HOME = re.compile(r"^(?:\$\{\w+:)?(?=(?:data|runs|cache)/)")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def shown(path: Path) -> str:
@@ -95,103 +78,6 @@ def nearest_file(path: Path) -> str:
         return f"there is no folder {shown(path.parent)} either"
     known = sorted(file.name for file in path.parent.iterdir() if file.suffix in ENDINGS)
     return nearest(path.name, known) if known else f"folder {shown(path.parent)} holds no YAML"
-
-
-@dataclass(frozen=True)
-class Document:
-    """A mapping with the place of every key.
-
-    Attributes:
-        data: plain values.
-        places: "file:line" of a key path; a place of a prefix holds for what is below it.
-    """
-
-    data: dict[str, Any]
-    places: dict[KeyPath, str] = field(default_factory=dict)
-
-    def place(self, path: KeyPath) -> str:
-        """Where a key stands, or the nearest key above it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.places:
-                return self.places[path[:length]]
-        return ""
-
-    def part(self, prefix: KeyPath) -> Document:
-        """A copy of what lies below a key path."""
-        depth = len(prefix)
-        places = {path[depth:]: at for path, at in self.places.items() if path[:depth] == prefix}
-        return Document(deepcopy(value_at(self.data, prefix)), places)
-
-    def put(self, prefix: KeyPath, section: Document) -> None:
-        """Place a document below a key path whose parent is there, instead of what stood there."""
-        parent, key = value_at(self.data, prefix[:-1]), prefix[-1]
-        parent[int(key) if isinstance(parent, list) else key] = section.data
-        self.forget(prefix)
-        self.places.update({(*prefix, *path): place for path, place in section.places.items()})
-
-    def forget(self, prefix: KeyPath) -> None:
-        """Drop the places of a key path and of all below it."""
-        for path in [path for path in self.places if path[: len(prefix)] == prefix]:
-            del self.places[path]
-
-
-def merge(base: Document, added: Document) -> None:
-    """Put ``added`` over ``base``; mappings are merged key by key, lists and values replaced."""
-
-    def put(below: dict[str, Any], over: dict[str, Any]) -> None:
-        for key, value in over.items():
-            if isinstance(value, dict) and isinstance(below.get(key), dict):
-                put(below[key], value)
-            else:
-                below[key] = value
-
-    put(base.data, added.data)
-    base.places.update(added.places)
-
-
-def value_at(value: Any, path: Sequence[str]) -> Any:
-    """What lies at a key path of mappings and lists; None where nothing does."""
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
-
-
-def texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text in a tree with its key path; keys are texts, too."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, below in value.items():
-            yield (*path, key), key
-            yield from texts(below, (*path, key))
-    elif isinstance(value, list):
-        for index, below in enumerate(value):
-            yield from texts(below, (*path, str(index)))
-
-
-def map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """A tree with every text changed; keys stay."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: map_texts(below, change) for key, below in value.items()}
-    if isinstance(value, list):
-        return [map_texts(below, change) for below in value]
-    return value
-
-
-def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value in a tree of mappings with its key path; a list and an empty mapping are one."""
-    if isinstance(value, dict) and value:
-        for key, below in value.items():
-            yield from leaves(below, (*path, str(key)))
-    else:
-        yield path, value
 
 
 class MissingFile(ConfigError):
@@ -341,7 +227,7 @@ def parse_value(text: str) -> Any:
     try:
         if text[:1] in ("[", "{", '"', "'"):
             return CoreLoader(text).get_single_data()
-        _refuse_text(text)
+        refuse_text(text)
         loader = CoreLoader("")
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
         return loader.construct_object(yaml.ScalarNode(tag, text))
@@ -358,111 +244,4 @@ def _problem(error: BaseException) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         what = error.problem or what
-    return f"{line}: {what}" if isinstance(error, _Refused) else f"{line}: not valid YAML: {what}"
-
-
-class _Refused(yaml.MarkedYAMLError):
-    """YAML that may be valid, but is none of a configuration."""
-
-    def __init__(self, problem: str, mark: Any) -> None:
-        super().__init__(problem=problem, problem_mark=mark)
-
-
-def size_of(text: str) -> int:
-    """How many values a text counts for."""
-    return 1 + len(text) // 100
-
-
-def _refuse_text(text: str, mark: Any = None) -> None:
-    if len(text) > LONGEST_TEXT:
-        raise _Refused(f"a value of {len(text):,} characters; at most {LONGEST_TEXT:,}", mark)
-    if _SURROGATE.search(text):
-        raise _Refused("half a character (an unpaired surrogate)", mark)
-
-
-class _Bounded(Composer, SafeConstructor, Resolver):
-    """Composes events of a parser into values; all errors are ``yaml.MarkedYAMLError``."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
-        self._sizes: dict[int, tuple[int, int]] = {}  # by id of a node, values and levels of it
-        self._level = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """A node, refused where it or what an alias adds to it is too large."""
-        event: Any = self.peek_event()  # type: ignore[attr-defined]
-        mark = event.start_mark
-        self._level += 1
-        if self._level > DEEPEST:
-            raise _Refused(f"nested more than {DEEPEST} levels deep", mark)
-        if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
-            raise _Refused(f"tag {event.tag!r} is not read; write the value without it", mark)
-        node: Any = super().compose_node(parent, index)
-        self._level -= 1
-        if not isinstance(event, yaml.AliasEvent):
-            self._sizes[id(node)] = self._weigh(node, mark)
-        elif id(node) not in self._sizes:
-            raise _Refused(f"*{event.anchor}: an anchor that contains itself", mark)
-        return node  # type: ignore[no-any-return]
-
-    def _weigh(self, node: Any, mark: Any) -> tuple[int, int]:
-        if isinstance(node, yaml.ScalarNode):
-            _refuse_text(node.value, mark)
-            return size_of(node.value), 1
-        pairs = isinstance(node, yaml.MappingNode)
-        below = [part for pair in node.value for part in pair] if pairs else node.value
-        size = 1 + sum(self._sizes[id(part)][0] for part in below)
-        depth = 1 + max((self._sizes[id(part)][1] for part in below), default=0)
-        if size > MOST_VALUES:
-            raise _Refused(f"more than {MOST_VALUES:,} values once anchors are written out", mark)
-        if depth > DEEPEST:
-            raise _Refused(f"nested more than {DEEPEST} levels deep by its anchors", mark)
-        return size, depth
-
-    def construct_number(self, node: yaml.ScalarNode) -> int:
-        """A whole number; Python reads none of more than a few thousand digits."""
-        try:
-            return int(node.value)
-        except ValueError:
-            found = f"a number of {len(node.value):,} digits"
-            raise _Refused(found, node.start_mark) from None
-
-
-class CoreLoader(Reader, Scanner, Parser, _Bounded):
-    """Reads one document in Python."""
-
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        _Bounded.__init__(self)
-
-
-class FastLoader(_Bounded, CParser):
-    """Reads one document by libyaml's parser."""
-
-    def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
-        _Bounded.__init__(self)
-
-
-_NUMBER = list("-+.0123456789")
-_FLOAT = (
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$"
-)
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", _NUMBER),
-    ("float", _FLOAT, _NUMBER),
-    ("merge", r"^<<$", ["<"]),
-):
-    _Bounded.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-_Bounded.add_constructor(  # type: ignore[type-var]
-    "tag:yaml.org,2002:int", _Bounded.construct_number
-)
+    return f"{line}: {what}" if isinstance(error, Refused) else f"{line}: not valid YAML: {what}"

@@ -21,13 +21,7 @@ from legos.data.ragged import Ragged
 from legos.errors import ConfigError, LegosError, describe_memory_error
 from legos.files import sha256_of_text
 from legos.lm.adapt import quantise
-from legos.lm.audit import (
-    LoadReport,
-    load_audited,
-    stored_as,
-    stored_tensors,
-    weight_files,
-)
+from legos.lm.audit import LoadReport, load_audited
 from legos.lm.locate import (
     Located,
     has_tokenizer,
@@ -53,6 +47,7 @@ from legos.lm.text_model import (
 )
 from legos.lm.tokenizer import ItemTemplate, encode_items, fit_to_table
 from legos.lm.twin import NoTwinError, Twin, twin
+from legos.lm.weight_files import stored_as, stored_tensors, weight_files
 
 _PLAIN = LoadSettings()
 

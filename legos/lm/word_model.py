@@ -9,10 +9,11 @@ from torch import nn
 
 from legos.errors import ConfigError
 from legos.lm.adapt import merge_lora
-from legos.lm.audit import LoadReport, rows_of, sampled_rows, stored_tensors
+from legos.lm.audit import LoadReport
 from legos.lm.cut import layers_below, placeholder_names
 from legos.lm.load import LanguageModel
 from legos.lm.text_model import auto_class, layer_stack
+from legos.lm.weight_files import rows_of, sampled_rows, stored_tensors
 
 MAX_LOGITS = 2**24  # that a loss over words holds at once: 64 MB
 _HEADS = ("lm_head.weight", "embed_out.weight", "decoder.weight")  # over words

@@ -10,14 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from legos.config.data_schema import DataConfig
 from legos.config.load import load_trial
-from legos.config.model_schema import DataConfig, registered_system
+from legos.config.model_schema import registered_system
 from legos.config.refusals import check_tables
 from legos.config.schema import RunConfig
 from legos.config.search_schema import SearchConfig
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
-from legos.reports.tables import counts, print_language, titled_table
+from legos.reports.check import counts, print_language, titled_table
 from legos.runs.folder import run_folder
 from legos.runs.identity import models_not_here
 from legos.workplace.device import make_accelerator

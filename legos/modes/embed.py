@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
+from legos.config.data_schema import DataConfig
 from legos.config.exp_schema import ExpConfig, VectorsConfig
 from legos.config.load import EmbedJob
-from legos.config.model_schema import DataConfig
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
 from legos.data.vector_files import file_fingerprint, write_item_vectors

@@ -10,7 +10,7 @@ import numpy as np
 
 from legos.metrics.names import is_beyond_accuracy
 from legos.reports.figures import DASHES, ON_PAPER, STYLE, plain, svg, write_figure
-from legos.reports.tables import ResultRow
+from legos.reports.rows import ResultRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import numpy as np
 from legos.config.comparison import Curve
 from legos.files import atomic_path
 from legos.metrics.names import is_beyond_accuracy
-from legos.reports.tables import ResultRow
+from legos.reports.rows import ResultRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from legos.metrics.beyond import paired_p_values
-from legos.reports.tables import LEAD, ResultRow, model_row, with_improvement
+from legos.reports.rows import ResultRow, model_row, with_improvement
+from legos.reports.tables import LEAD
 from legos.reports.verdict import SURE
 
 LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))

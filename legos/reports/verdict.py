@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from legos.baselines.base import ORACLE, baseline_title, settings_class
+from legos.config.data_schema import TOKEN_VECTORS
 from legos.config.first_run import RECOMMENDED
-from legos.config.model_schema import TOKEN_VECTORS, ModelConfig
+from legos.config.model_schema import ModelConfig
 from legos.config.schema import RunConfig
 from legos.data.manifest import Negatives
 from legos.data.tables import Tables

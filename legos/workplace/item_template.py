@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from legos.config.model_schema import DataConfig
+from legos.config.data_schema import DataConfig
 from legos.data.new_items import NewItems
 from legos.data.numbers import written
 from legos.data.tables import Tables

@@ -11,11 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from legos.config.model_schema import (
-    ModelConfig,
-    SystemModel,
-    reads_token_vectors,
-)
+from legos.config.model_schema import ModelConfig, SystemModel, reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.content import content_of_all
 from legos.data.items import LanguageInput

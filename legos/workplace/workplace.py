@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from legos.config.model_schema import EmbedConfig, reads_token_vectors
+from legos.config.data_schema import EmbedConfig
+from legos.config.model_schema import reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
 from legos.data.catalogue_rows import CatalogueRows

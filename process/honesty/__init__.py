@@ -5,7 +5,7 @@ unknown tokens, impossible dates and tiny splits should be known before a number
 """
 
 from process.honesty.bounds import print_honesty
+from process.honesty.evidence import Evidence
 from process.honesty.measure import measure_honesty
-from process.honesty.rules import Evidence
 
 __all__ = ["Evidence", "measure_honesty", "print_honesty"]

@@ -15,7 +15,8 @@ from legos.data.honesty import Honesty, TextHonesty, TimeHonesty
 from legos.data.ragged import Ragged
 from legos.scratch import PAGE, windows
 from process.honesty.bounds import FEWEST_IMPRESSIONS, warnings_of
-from process.honesty.rules import Evidence, measure_splits, percent
+from process.honesty.evidence import Evidence
+from process.honesty.rules import measure_splits, percent
 from process.moments import A_DAY, SHOPS_ON_THE_WEB, UNKNOWN_TIME
 from process.ties import count_ties
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legos.config.document import Document
 from legos.config.overrides import (
     apply_dotted,
     check_variables,
@@ -16,7 +17,6 @@ from legos.config.overrides import (
     read_variable,
 )
 from legos.config.variables import PUBLISHED
-from legos.config.yaml_files import Document
 from legos.errors import ConfigError
 
 NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from legos.config.document import Document
 from legos.config.load import load_run_config
-from legos.config.overrides import referenced_variables, resolve
-from legos.config.yaml_files import Document
+from legos.config.references import referenced_variables, resolve
 from legos.errors import ConfigError
 
 

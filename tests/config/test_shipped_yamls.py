@@ -11,15 +11,9 @@ import pytest
 from legos.config.load import asks_for_vectors, load_embed_job, load_run_config
 from legos.config.locations import headline
 from legos.config.models import models, read_model, write_out
-from legos.config.overrides import referenced_variables
+from legos.config.references import referenced_variables
 from legos.config.variables import PUBLISHED
-from legos.config.yaml_files import (
-    CONFIG_FOLDER,
-    FAMILIES,
-    KINDS,
-    read_document,
-    yaml_files,
-)
+from legos.config.yaml_files import CONFIG_FOLDER, FAMILIES, KINDS, read_document, yaml_files
 from legos.errors import ConfigError
 from legos.lm.settings import LanguageModelSource
 from legos.registry import bricks, bricks_in

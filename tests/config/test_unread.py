@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from legos.config.data_schema import DataConfig, EmbedConfig, FieldConfig, SplitsConfig
 from legos.config.exp_schema import CacheConfig, EvaluateConfig, ExpConfig
 from legos.config.load import load_run_config
-from legos.config.model_schema import DataConfig, EmbedConfig, FieldConfig, SplitsConfig
 from legos.config.refusals import nearest_rule, unread_keys
 from legos.config.schema import RunConfig
 from legos.config.train_schema import NegativesConfig, StagesConfig, TrainConfig

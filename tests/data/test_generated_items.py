@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legos.config.model_schema import GeneratedItemsConfig
+from legos.config.data_schema import GeneratedItemsConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, join_rows

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from legos.config.model_schema import FieldConfig
+from legos.config.data_schema import FieldConfig
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore
 from legos.data.tables import Tables

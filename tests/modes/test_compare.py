@@ -12,8 +12,9 @@ import pytest
 from scipy.stats import t as student
 
 from legos.modes.main import run
+from legos.reports.rows import ResultRow, with_improvement
 from legos.reports.significance import legend, significance, stars
-from legos.reports.tables import ResultRow, twin_of, with_improvement
+from legos.reports.tables import twin_of
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
 

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import worker
+from legos.config.data_schema import DataConfig
 from legos.config.exp_schema import ExpConfig
 from legos.config.load import EmbedJob, load_run_config
-from legos.config.model_schema import DataConfig
 from legos.data.tables import Tables
 from legos.data.vector_files import read_item_vectors, read_vector_rows
 from legos.errors import ConfigError, DataError

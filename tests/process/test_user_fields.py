@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from legos.config.model_schema import FieldConfig
+from legos.config.data_schema import FieldConfig
 from legos.data.items import ItemStore
 from legos.data.tables import Tables
 from legos.errors import DataError

@@ -16,7 +16,7 @@ from legos.errors import ConfigError
 from legos.modes.main import run
 from legos.reports.costs import cost_front, free_places
 from legos.reports.figures import draw_metric, write_curves
-from legos.reports.tables import ResultRow
+from legos.reports.rows import ResultRow
 from tests.modes.tiny_config import NAML, POOLING, tiny_config
 from tests.tiny import tiny_tables
 

@@ -7,8 +7,8 @@ import io
 
 from rich.console import Console
 
+from legos.reports.rows import ResultRow
 from legos.reports.tables import (
-    ResultRow,
     csv_table,
     csv_text,
     markdown_table,

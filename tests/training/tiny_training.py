@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import legos.training.trainer
-from legos.config.model_schema import FieldConfig
+from legos.config.data_schema import FieldConfig
 from legos.data.batch import TrainingRows
 from legos.data.interactions import Interactions
 from legos.data.items import ItemStore

@@ -23,7 +23,7 @@ from legos.lm.footprint import (
     weights_of,
 )
 from legos.lm.text_model import layers_of
-from legos.reports.tables import (
+from legos.reports.check import (
     Part,
     counts,
     parameters_table,

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from legos.config.model_schema import DataConfig
+from legos.config.data_schema import DataConfig
 from legos.data.batch import clicks_of
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged, offsets_of

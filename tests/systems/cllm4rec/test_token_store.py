@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from legos.config.model_schema import DataConfig
+from legos.config.data_schema import DataConfig
 from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.data.tables import Tables
