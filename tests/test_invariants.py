@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from legos.blocks.packed import Penalised
 from legos.data.items import ItemStore
 from legos.data.ragged import Ragged
-from legos.recommender import Penalised, Recommender
+from legos.recommender import Recommender
 from legos.registry import (
     BrickConfig,
     PredictorConfig,

@@ -14,13 +14,7 @@ from legos.config.model_schema import SystemModel
 from legos.config.models import models
 from legos.config.yaml_files import FAMILIES
 from legos.errors import nearest
-from legos.registry import (
-    BaselineConfig,
-    BrickConfig,
-    PredictorConfig,
-    UserEncoderConfig,
-    bricks,
-)
+from legos.registry import BaselineConfig, BrickConfig, PredictorConfig, UserEncoderConfig, bricks
 
 _LONGEST_VALUE = 60
 _FAMILY_OF = {"baselines": "baseline"}  # keys that hold bricks

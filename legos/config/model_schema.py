@@ -37,13 +37,7 @@ from legos.registry import (
     bricks_in,
     refuse_unfit,
 )
-from legos.settings import (
-    NOTHING,
-    TRAINED_OR_TESTED,
-    Count,
-    Name,
-    Settings,
-)
+from legos.settings import NOTHING, TRAINED_OR_TESTED, Count, Name, Settings
 
 Section = TypeVar("Section", bound="SystemModel")
 _AS_EVER: dict[str, Any] = {"acc_batch": 1, "adapters_lr": None, "soft_tokens_lr": None}

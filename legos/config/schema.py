@@ -14,11 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    SerializeAsAny,
-    model_validator,
-)
+from pydantic import BaseModel, SerializeAsAny, model_validator
 
 from legos.config.compare_schema import ComparedModel
 from legos.config.data_schema import DataConfig, EmbedConfig
@@ -29,9 +25,7 @@ from legos.config.model_schema import ModelConfig, SystemModel
 from legos.config.search_schema import Range
 from legos.config.training import settle_training
 from legos.errors import ConfigError
-from legos.settings import (
-    Settings,
-)
+from legos.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,7 @@ from legos.lm.token_vectors import (
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.sharing import ALONE, Sharing
 from legos.workplace.device import share_out
-from legos.workplace.language import (
-    language_model_settings,
-    open_language,
-    refuse_other_width,
-)
+from legos.workplace.language import language_model_settings, open_language, refuse_other_width
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from legos.data.honesty import (
-    Honesty,
-    HonestyWarning,
-    RuleResult,
-    SplitHonesty,
-    TextHonesty,
-)
+from legos.data.honesty import Honesty, HonestyWarning, RuleResult, SplitHonesty, TextHonesty
 from legos.errors import DataError
 from legos.reports import figures
-from legos.reports.examples import (
-    Examples,
-    ShownItem,
-    ShownReader,
-    print_readers,
-    write_examples,
-)
+from legos.reports.examples import Examples, ShownItem, ShownReader, print_readers, write_examples
 from legos.reports.figures import calibration_curve, reliability, score_distributions
 from legos.reports.page import write_report
 

@@ -21,13 +21,7 @@ from legos.lm.footprint import (
 from legos.lm.load import LanguageModel
 from legos.lm.text_model import layers_of
 from legos.lm.word_model import MAX_LOGITS, audit_word_model, word_model
-from legos.reports.check import (
-    Part,
-    print_backbone,
-    print_memory,
-    print_read,
-    titled_table,
-)
+from legos.reports.check import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.cllm4rec.backbone import SoftPromptBackbone
 from legos.systems.cllm4rec.corpus import (
     TokenStore,

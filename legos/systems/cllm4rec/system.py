@@ -14,11 +14,7 @@ from legos.evaluation.measure import SplitResult
 from legos.lm.load import LanguageModel
 from legos.runs.folder import RunFolder
 from legos.runs.tracking import Tracker
-from legos.systems.cllm4rec.batches import (
-    ContentLM,
-    InteractionLM,
-    RecommendationPrompts,
-)
+from legos.systems.cllm4rec.batches import ContentLM, InteractionLM, RecommendationPrompts
 from legos.systems.cllm4rec.corpus import tokenized_corpus, train_items
 from legos.systems.cllm4rec.evaluate import UserSession, evaluate
 from legos.systems.cllm4rec.model import Assembled, build_cllm4rec

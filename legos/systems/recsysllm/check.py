@@ -25,13 +25,7 @@ from legos.lm.footprint import (
 from legos.lm.load import LanguageModel
 from legos.lm.text_model import layers_of
 from legos.lm.word_model import MAX_LOGITS, audit_word_model
-from legos.reports.check import (
-    Part,
-    print_backbone,
-    print_memory,
-    print_read,
-    titled_table,
-)
+from legos.reports.check import Part, print_backbone, print_memory, print_read, titled_table
 from legos.systems.recsysllm.backbones.decoder import Backbone, build_backbone, open_language
 from legos.systems.recsysllm.backbones.glm import GlmBackbone
 from legos.systems.recsysllm.catalogue import Origin

@@ -14,12 +14,7 @@ from torch import Tensor
 from legos.data.interactions import Interactions
 from legos.data.sampling import PairSet
 from legos.errors import ConfigError
-from legos.evaluation.measure import (
-    SplitResult,
-    evaluating,
-    known_catalogue,
-    longest_list,
-)
+from legos.evaluation.measure import SplitResult, evaluating, known_catalogue, longest_list
 from legos.metrics.beyond import ALL, beyond_accuracy_of_lists
 from legos.metrics.full_ranking import counted_metrics, listed, require_possible
 from legos.systems.recsysllm.backbones.decoder import Backbone

@@ -18,12 +18,7 @@ from legos.systems.tiger.model import Reading, Tiger
 from legos.training.distributed import Replicas, rank_part
 from legos.training.epochs import EpochProgress, EpochRecipe
 from legos.training.optimizer import build_optimizer
-from legos.training.recipe import (
-    EarlyStopping,
-    Loss,
-    Step,
-    Stream,
-)
+from legos.training.recipe import EarlyStopping, Loss, Step, Stream
 
 if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig
