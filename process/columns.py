@@ -61,6 +61,14 @@ class ColumnWriter:
         self._write(f"{table}/{column}.offsets.npy", rows.offsets)
         self._note(table, column, "list", len(rows.lengths), rows.values.dtype, vocabulary)
 
+    def columns(self, table: str, columns: Mapping[str, Column]) -> None:
+        """Columns of a table by name, each as what its values are."""
+        for name, column in columns.items():
+            if isinstance(column.values, Ragged):
+                self.lists(table, name, column.values, column.vocabulary)
+            else:
+                self.scalar(table, name, column.values, column.vocabulary)
+
     def texts(self, field: str, texts: Sequence[str], *, table: str = "items") -> None:
         """The raw texts of a field."""
         self._write_list(f"{table}/{field}.json", texts)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from legos.data.ragged import Ragged
 from legos.data.tokenizers import TextTokenizer, load_tokenizers
 from legos.errors import DataError
 from legos.files import atomic_folder, output_lock, write_text
@@ -139,11 +138,7 @@ def _write(
     with _clear_disk_errors(folder), atomic_folder(folder) as part:
         writer = ColumnWriter(part)
         for table, columns in encoded.tables.items():
-            for name, column in columns.items():
-                if isinstance(column.values, Ragged):
-                    writer.lists(table, name, column.values, column.vocabulary)
-                else:
-                    writer.scalar(table, name, column.values, column.vocabulary)
+            writer.columns(table, columns)
         for name, texts in raw.texts.items():
             writer.texts(name, texts)
         for name in raw.category_fields:

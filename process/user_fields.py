@@ -138,11 +138,7 @@ def add_user_fields(
         columns |= {name: Column(frame[name].to_numpy(np.float32)) for name in numbers}
         with atomic_folder(folder) as part:
             writer = copy_of(reader, part)
-            for name, column in columns.items():
-                if isinstance(column.values, Ragged):
-                    writer.lists("users", name, column.values, column.vocabulary)
-                else:
-                    writer.scalar("users", name, column.values, column.vocabulary)
+            writer.columns("users", columns)
             for name, entries in vocabularies.items():
                 writer.vocabulary(name, entries)
             rewrite_unitok(part, reader, {"users": columns}, vocabularies, ["users"])

@@ -100,12 +100,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 error = error.to(kind)
                 if state_gradient is not None:
                     state_gradient[begin : begin + step] = (error @ weight) * scale
-                if wants_table and table_gradient is None:  # of the first chunk
-                    table_gradient = (error.T @ (chunk * scale)).to(exact)
-                elif table_gradient is not None and kind == exact:
-                    table_gradient.addmm_(error.T, chunk * scale)
-                elif table_gradient is not None:
-                    table_gradient += (error.T @ chunk).to(exact)
+                if wants_table:
+                    table_gradient = _add_product(table_gradient, error, chunk * scale, exact)
         if wants_table and table_gradient is None:
             table_gradient = torch.zeros_like(table, dtype=exact)
         context.save_for_backward(state_gradient, table_gradient)
@@ -125,6 +121,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if table_gradient is not None:
             table_gradient = table_gradient.mul_(outer).to(context.table_dtype)
         return state_gradient, table_gradient, None, None, None
+
+
+def _add_product(total: Tensor | None, error: Tensor, states: Tensor, exact: torch.dtype) -> Tensor:
+    """``error.T @ states``, ``(V, D)`` of dtype ``exact``, added in place to earlier pages' sum.
+
+    Args:
+        total: None for the first page.
+        error: ``(m, V)``.
+        states: ``(m, D)``.
+        exact: dtype of the sum.
+    """
+    if total is None:
+        return (error.T @ states).to(exact)
+    if error.dtype == exact:
+        return total.addmm_(error.T, states)
+    total += (error.T @ states).to(exact)
+    return total
 
 
 def _shifts(states: Tensor, table: Tensor, exact: torch.dtype) -> Tensor | None:

@@ -203,10 +203,7 @@ class ItemStore:
                 shown = values if seen is None else values[seen.to(values.device)]
                 scale = scale_of(shown.numpy(), choice.number, choice.buckets or BUCKETS)
                 if scale is None:
-                    raise DataError(
-                        f"{tables.folder}: {table}.{choice.column}: of what the training split "
-                        "shows no value is known; leave it out of the data YAML"
-                    )
+                    raise _no_known_number(tables, table, choice.column)
                 fields[choice.name] = ItemField(choice.name, False, "", 0, 1, scale)
                 continue
             described = tables.column(table, choice.column)
@@ -296,6 +293,13 @@ class ItemStore:
             numbers={name: values[ids] for name, values in self.numbers.items()},
             everything=self,
         )
+
+
+def _no_known_number(tables: Tables, table: str, column: str) -> DataError:
+    return DataError(
+        f"{tables.folder}: {table}.{column}: of what the training split shows no value is known; "
+        "leave it out of the data YAML"
+    )
 
 
 def _numbers(tables: Tables, table: str, column: str) -> Tensor:

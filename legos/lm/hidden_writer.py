@@ -92,11 +92,7 @@ def write_parts(
 
         pages, todo = sharing.first(prepare)
         sizes = [int(writer.offsets[stop] - writer.offsets[first]) for first, stop in pages]
-        missing = [
-            number
-            for number in range(len(pages))
-            if any(shards[number] is None for _, shards in todo)
-        ]
+        missing = _unwritten(len(pages), todo)
         advance(sum(sizes) - sum(sizes[number] for number in missing))
 
         def compute(number: int) -> _Shards:
@@ -128,6 +124,11 @@ def split(offsets: Tensor, parts: Sequence[CachedPart], dtype: str, shard_bytes:
         by_tokens = int(torch.searchsorted(offsets, limit, right=True)) - 1
         bounds.append(max(first + 1, min(by_tokens, first + most["item"])))
     return bounds
+
+
+def _unwritten(pages: int, todo: Sequence[tuple[CachedPart, _Shards]]) -> list[int]:
+    """Pages of which some part lacks its shard."""
+    return [page for page in range(pages) if any(shards[page] is None for _, shards in todo)]
 
 
 @dataclass(frozen=True)

@@ -145,15 +145,7 @@ def of_groups(
     longest = int(sizes.max(initial=0))
     k = longest if metric.k is None else min(metric.k, longest)
     if metric.kind in ("MRR", "HR"):
-        # a click without a place stands beyond k: no hit, and an unknown reciprocal rank
-        result = np.where((clicks > 0) & (metric.kind == "HR"), 0.0, np.nan)
-        first = np.flatnonzero(found.positives_above == 0)
-        first = first[np.unique(found.group[first], return_index=True)[1]]
-        reciprocal, hit = _first_hit(
-            found.above[first], found.equal[first], found.positives_equal[first], k
-        )
-        result[found.group[first]] = reciprocal if metric.kind == "MRR" else hit
-        return result
+        return _of_first_positive(found, clicks, k, hits=metric.kind == "HR")
     below_top = np.clip(k - found.above, 0, found.equal)  # places of its tie within the first k
     if metric.kind == "GAUC":
         negatives = (sizes - clicks)[found.group]
@@ -187,6 +179,21 @@ def _share(cumulative: np.ndarray, found: Positives, places: np.ndarray) -> np.n
     """Mean weight of the ranks a tied positive may take; only its first ``places`` ranks count."""
     shared: np.ndarray = (cumulative[found.above + places] - cumulative[found.above]) / found.equal
     return shared
+
+
+def _of_first_positive(found: Positives, clicks: np.ndarray, k: int, *, hits: bool) -> np.ndarray:
+    """``(G,)`` HR at k, or else the reciprocal rank of the first positive.
+
+    A click without a place stands beyond k: no hit, and an unknown reciprocal rank.
+    """
+    result = np.where((clicks > 0) & hits, 0.0, np.nan)
+    first = np.flatnonzero(found.positives_above == 0)
+    first = first[np.unique(found.group[first], return_index=True)[1]]
+    reciprocal, hit = _first_hit(
+        found.above[first], found.equal[first], found.positives_equal[first], k
+    )
+    result[found.group[first]] = hit if hits else reciprocal
+    return result
 
 
 def _first_hit(

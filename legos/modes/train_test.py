@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -90,54 +90,93 @@ def run_model(
     Raises:
         Pruned: ``ends`` said so.
     """
-    tables = Tables.load(config.data.folder)
-    run, mode = locate_run(config, tables), config.exp.mode
+    tables, mode = Tables.load(config.data.folder), config.exp.mode
+    run = locate_run(config, tables)
     folder, is_main = run.folder, accelerator.is_main_process
     if mode == "test":
         checkpoint_of(config, folder)  # before anything is written
     with folder.lock() if is_main else nullcontext():
         results = folder.results() or {}
         identity = measurement_identity(config)
-        described, sources = _as_trained(config, run), {**run.identity.sources, **identity.sources}
         measured = Measurement(results, identity)
+        sources = {**run.identity.sources, **identity.sources}
+        note = partial(folder.describe, _as_trained(config, run), sources)
         asked = () if mode == "train" else config.data.splits.test
-        untested = [split for split in asked if split not in measured.splits]
-        untrained = mode != "test" and "training" not in results
         kept = partial(folder.diagnostics, measured.id)
-        known = measured.baselines
-        compared = baselines and asked and missing_baselines(config, tables, known, kept)
+        due = _what_is_due(config, tables, results, measured, kept, baselines=baselines)
         with Tracker(folder.path, enabled=is_main, terse=terse, ends=ends) as tracker:
-            if untrained or untested or compared:
+            if any(due):
                 refuse_unmeasurable(config, tables)
                 refuse_uneven(config, accelerator.num_processes)
                 if is_main:
-                    folder.describe(described, sources)
+                    note()
                     (folder.path / PRUNED).unlink(missing_ok=True)
                 accelerator.wait_for_everyone()
                 workplace = Workplace.open(config, accelerator, tables, say=tracker.say)
                 tell = tracker.say if baselines else tracker.log  # a comparison says it once
                 for line in honesty_notices(tables):
                     tell(line)
-                if untrained:
-                    results = train_model(workplace, folder, tracker)
-                if untested:
-                    results = test_model(workplace, folder, results, measured, untested)
-                if compared:
-                    share_texts(config, tables, accelerator, known, kept)
-                if compared and is_main:
-                    measure_baselines(workplace, tracker, known, kept)
+                results = _do(due, workplace, folder, tracker, results, measured)
             else:
                 tracker.say(f"{folder.path} is finished; its results:")
             if asked and is_main:
-                results = measured.shown_in(
-                    results, asked, [each.label for each in config.exp.baselines]
-                )
+                labels = [each.label for each in config.exp.baselines]
+                results = measured.shown_in(results, asked, labels)
                 results["verdict"] = judge_run(config, tables, results, kept)
                 if results != folder.results() or unreported(config, folder):
-                    folder.describe(described, sources)
+                    note()
                     finish(config, folder, results, tracker)
     shared: dict[str, Any] = broadcast_object_list([results])[0]
     return shared
+
+
+class _Due(NamedTuple):
+    """What of a run is not done yet: its training, test splits, whether baselines are missing."""
+
+    training: bool
+    splits: list[str]
+    baselines: bool
+
+
+def _what_is_due(
+    config: RunConfig,
+    tables: Tables,
+    results: Mapping[str, Any],
+    measured: Measurement,
+    kept: Callable[[str], Path],
+    *,
+    baselines: bool,
+) -> _Due:
+    mode, asked = config.exp.mode, config.data.splits.test
+    if mode == "train":
+        asked, baselines = (), False
+    return _Due(
+        training=mode != "test" and "training" not in results,
+        splits=[split for split in asked if split not in measured.splits],
+        baselines=baselines and bool(missing_baselines(config, tables, measured.baselines, kept)),
+    )
+
+
+def _do(
+    due: _Due,
+    workplace: Workplace,
+    folder: RunFolder,
+    tracker: Tracker,
+    results: dict[str, Any],
+    measured: Measurement,
+) -> dict[str, Any]:
+    """Do what is due; measurements go into ``measured``. Returns what is known of the run."""
+    if due.training:
+        results = train_model(workplace, folder, tracker)
+    if due.splits:
+        results = test_model(workplace, folder, results, measured, due.splits)
+    if due.baselines:
+        config, accelerator, known = workplace.config, workplace.accelerator, measured.baselines
+        kept = partial(folder.diagnostics, measured.id)
+        share_texts(config, workplace.tables, accelerator, known, kept)
+        if accelerator.is_main_process:
+            measure_baselines(workplace, tracker, known, kept)
+    return results
 
 
 def _as_trained(config: RunConfig, run: LocatedRun) -> RunConfig:

@@ -33,24 +33,8 @@ def read_new_items(
         DataError: no item, an id that is empty, taken or there twice, a text field that the model
             reads and no column has, an item without any text, a number that is none. Names the row.
     """
-    if not isinstance(frame, pd.DataFrame):
-        kind = type(frame).__name__
-        raise DataError(f"new items: found a {kind}, expected a pandas DataFrame with {_ID!r}")
-    if _ID in frame.index.names and _ID not in frame:
-        frame = frame.reset_index(_ID)
-    called = tables.manifest.get("source_columns", {})  # what the items' own file calls them
-    frame = frame.rename(
-        columns={column: name for name, column in called.items() if name not in frame}
-    )
+    frame = _by_tables_names(frame, tables)
     columns = list(map(str, frame.columns))
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"new items: column {twice!r} occurs twice")
-    if _ID not in columns:
-        either = " or ".join(map(repr, dict.fromkeys((_ID, called.get(_ID, _ID)))))
-        raise DataError(f"new items: no column {either}; found {', '.join(columns) or 'none'}")
-    if frame.empty:
-        raise DataError("new items: the frame has no rows")
     kinds = {name: field["kind"] for name, field in tables.manifest["fields"].items()}
     read = [name for name in reads if name in kinds]
     must = [name for name in read if kinds[name] == "text"] or read
@@ -79,6 +63,29 @@ def read_new_items(
         if must and not any(texts[name][row] for name in must):
             raise DataError(f"new items, row {row} ({item!r}): {', '.join(must)}: all are empty")
     return NewItems(ids, texts, numbers)
+
+
+def _by_tables_names(frame: Any, tables: Tables) -> pd.DataFrame:
+    """The frame with columns called as the tables call them, ``item_id`` among them."""
+    if not isinstance(frame, pd.DataFrame):
+        kind = type(frame).__name__
+        raise DataError(f"new items: found a {kind}, expected a pandas DataFrame with {_ID!r}")
+    if _ID in frame.index.names and _ID not in frame:
+        frame = frame.reset_index(_ID)
+    called = tables.manifest.get("source_columns", {})  # what the items' own file calls them
+    frame = frame.rename(
+        columns={column: name for name, column in called.items() if name not in frame}
+    )
+    columns = list(map(str, frame.columns))
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"new items: column {twice!r} occurs twice")
+    if _ID not in columns:
+        either = " or ".join(map(repr, dict.fromkeys((_ID, called.get(_ID, _ID)))))
+        raise DataError(f"new items: no column {either}; found {', '.join(columns) or 'none'}")
+    if frame.empty:
+        raise DataError("new items: the frame has no rows")
+    return frame
 
 
 def _refuse_ids(ids: list[str], known: Collection[str]) -> None:

@@ -52,18 +52,7 @@ def make_accelerator(
         ConfigError: there is no such device, it cannot compute in this precision, or accelerate is
             to shard.
     """
-    kind, _, index = device.partition(":")
-    if kind == "cuda":
-        count = torch.cuda.device_count()
-        if count == 0 or (index and not (index.isdigit() and int(index) < count)):
-            raise ConfigError(
-                f"exp.device: {device!r} is not available ({count} CUDA devices); choose auto or "
-                "cpu"
-            )
-        if index:
-            torch.cuda.set_device(int(index))
-    elif kind not in ("auto", "cpu"):
-        raise ConfigError(f"exp.device: unknown device {device!r}; choose auto, cpu, cuda, cuda:0")
+    kind = _chosen_device(device)
     on_cpu = kind == "cpu" or not torch.cuda.is_available()
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if precision == "fp16" and on_cpu:
@@ -86,6 +75,29 @@ def make_accelerator(
             dtype=DTYPES[precision],
             enabled=precision != "fp32",
         )
+    _refuse_launch(accelerator, started)
+    return accelerator
+
+
+def _chosen_device(device: str) -> str:
+    """The kind of a device, ``auto``, ``cpu`` or ``cuda``; the numbered one becomes the current."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0 or (index and not (index.isdigit() and int(index) < count)):
+            raise ConfigError(
+                f"exp.device: {device!r} is not available ({count} CUDA devices); choose auto or "
+                "cpu"
+            )
+        if index:
+            torch.cuda.set_device(int(index))
+    elif kind not in ("auto", "cpu"):
+        raise ConfigError(f"exp.device: unknown device {device!r}; choose auto, cpu, cuda, cuda:0")
+    return kind
+
+
+def _refuse_launch(accelerator: Accelerator, started: int) -> None:
+    """Refuse processes that did not find each other, and accelerate's own sharding."""
     if accelerator.num_processes != started:  # each would take itself for the only one
         raise ConfigError(
             f"exp.device: {started} processes were started but are not connected on "
@@ -97,7 +109,6 @@ def make_accelerator(
             "accelerate launch --use_fsdp: start the processes without it (--multi_gpu, or "
             "torchrun) and give --exp.distributed fsdp"
         )
-    return accelerator
 
 
 @torch.no_grad()

@@ -219,11 +219,7 @@ def _of_users(reader: ColumnReader, new: _New) -> RaggedArray:
 
 def _write_items(writer: ColumnWriter, columns: Mapping[str, Column], rows: int) -> None:
     writer.tables["items"] = {"rows": rows, "columns": {}}
-    for name, column in columns.items():
-        if isinstance(column.values, Ragged):
-            writer.lists("items", name, column.values, column.vocabulary)
-        else:
-            writer.scalar("items", name, column.values, column.vocabulary)
+    writer.columns("items", columns)
 
 
 def _print(folder: Path, new: _New) -> None:

@@ -106,19 +106,14 @@ def read_mind(
         DataError: names the file and line, or the folder, and what was expected.
     """
     folders = {TRAIN: train, VALID: valid, TEST: dev, UNLABELLED_TEST: test}
-    given = {split: folder for split, folder in folders.items() if folder is not None}
-    given |= _further(further or {})
+    given = {split: folder for split, folder in folders.items() if folder} | _further(further or {})
     files = {split: require_file(folder, "behaviors.tsv") for split, folder in given.items()}
     news = list(news) or _find_news(given.values())
     items, oddities = read_news(news)
     translated = translate(items, translations, oddities)
     splits, sources = _read_splits(files, items, unknown_candidates, oddities)
     _require_labels(splits)
-    if halves is not None:
-        splits |= _halved(splits, read_halves(halves), oddities)
-    missing = [split for split in (VALID, TEST) if split not in splits]
-    splits = _split_by_time(splits, missing)
-    rule = _describe_rule(missing) if halves is None else RULE
+    splits, rule = _completed(splits, halves, oddities)
     users, impressions = _number_users(splits)
     return RawData(
         name=name,
@@ -258,6 +253,16 @@ def _require_labels(splits: Mapping[str, _Split]) -> None:
             f"{unlabelled.behaviors.path}: the candidates have labels, expected none in a "
             f"{UNLABELLED_TEST!r} split; name the split yourself with --split NAME=FOLDER"
         )
+
+
+def _completed(
+    splits: dict[str, _Split], halves: Path | None, oddities: Counter[str]
+) -> tuple[dict[str, _Split], str]:
+    """All splits, those without a folder cut off others, and the rule by which that was done."""
+    if halves is not None:
+        splits = splits | _halved(splits, read_halves(halves), oddities)
+    missing = [split for split in (VALID, TEST) if split not in splits]
+    return _split_by_time(splits, missing), _describe_rule(missing) if halves is None else RULE
 
 
 def _halved(

@@ -96,11 +96,7 @@ def read_rows(
     kept, twice = _fullest(every, columns)
     refuse_two_writings({every[row]: row for row in kept.tolist()}, at.__getitem__)
     if twice > 0.5 * len(every):
-        other = "events" if role == "item" else "items or events"
-        raise DataError(
-            f"{label}: {twice:,} of {len(every):,} lines have an id ({column!r}) that another line "
-            f"has; is this the file of {other}? --{role} COLUMN names the column of ids"
-        )
+        raise _mostly_repeated(label, role, column, twice, len(every))
     kept = kept[by_hash(every[kept])]  # lines in another order choose the same kinds
     columns = {name: found[kept] for name, found in columns.items()}
     same = {plain(name): name for name in columns}
@@ -121,6 +117,14 @@ def read_rows(
         column=column,
         label=label,
         oddities=oddities,
+    )
+
+
+def _mostly_repeated(label: str, role: str, column: str, twice: int, lines: int) -> DataError:
+    other = "events" if role == "item" else "items or events"
+    return DataError(
+        f"{label}: {twice:,} of {lines:,} lines have an id ({column!r}) that another line has; is "
+        f"this the file of {other}? --{role} COLUMN names the column of ids"
     )
 
 
