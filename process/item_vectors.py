@@ -24,7 +24,7 @@ from legos.errors import DataError, nearest
 from legos.files import sha256_of_text
 from legos.lm.sentence_files import TASKS
 from legos.progress import progress_bar
-from process import moments
+from process import arguments
 from process.command import run_cli
 from process.vector_blocks import VectorBlocks
 
@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-length",
-        type=moments.count,
+        type=arguments.count,
         metavar="N",
         help="maximum tokens of a text, including the prompt (default: that of the sentence "
         "encoder, 128 for any other model)",
@@ -121,7 +121,7 @@ def _add_shipped(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--dimensions",
-        type=moments.count,
+        type=arguments.count,
         metavar="N",
         help="truncate vectors to N dimensions and normalise again if the model does (Matryoshka; "
         "default: all)",

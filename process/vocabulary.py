@@ -23,7 +23,7 @@ from legos.errors import DataError
 from legos.files import atomic_folder, output_lock, write_json
 from legos.systems.recsysllm.catalogue import Catalogue
 from legos.systems.recsysllm.prompts import builtin_prompts
-from process import moments
+from process import arguments
 from process.command import run_cli
 
 DESCRIPTION = """\
@@ -57,18 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a new folder, or the same again",
     )
-    for name, default, what in (
+    numbers = (
         ("--size", 8192, "the most tokens"),
         ("--max-name-words", 30, "words of a title that count, as in model.tasks.max_name_words"),
         ("--width", 128, "of the decoder's hidden states"),
         ("--layers", 4, "of the decoder"),
         ("--heads", 4, "of a layer"),
         ("--positions", 4096, "the most tokens that the decoder reads"),
-    ):
-        parser.add_argument(
-            name, type=moments.count, default=default, metavar="N",
-            help=f"{what} (default: %(default)s)",
-        )  # fmt: skip
+    )
+    arguments.add_numbers(parser, numbers, read=arguments.count)
     parser.add_argument(
         "--dropout", type=float, default=0.2, metavar="P",
         help="of embeddings and of what layers add (default: %(default)s)",

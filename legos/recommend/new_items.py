@@ -73,19 +73,19 @@ def _by_tables_names(frame: Any, tables: Tables) -> pd.DataFrame:
     if _ID in frame.index.names and _ID not in frame:
         frame = frame.reset_index(_ID)
     called = tables.manifest.get("source_columns", {})  # what the items' own file calls them
-    frame = frame.rename(
+    named: pd.DataFrame = frame.rename(
         columns={column: name for name, column in called.items() if name not in frame}
     )
-    columns = list(map(str, frame.columns))
+    columns = list(map(str, named.columns))
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"new items: column {twice!r} occurs twice")
     if _ID not in columns:
         either = " or ".join(map(repr, dict.fromkeys((_ID, called.get(_ID, _ID)))))
         raise DataError(f"new items: no column {either}; found {', '.join(columns) or 'none'}")
-    if frame.empty:
+    if named.empty:
         raise DataError("new items: the frame has no rows")
-    return frame
+    return named
 
 
 def _refuse_ids(ids: list[str], known: Collection[str]) -> None:

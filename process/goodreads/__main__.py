@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from legos.command_line import CommandParser
 from legos.errors import DataError
-from process import moments
+from process import arguments
 from process.bad_lines import add_max_bad
 from process.command import (
     add_origin,
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     release.add_argument("--raw", type=Path, required=True, metavar="FOLDER", help="raw files")
     release.add_argument(
-        "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
+        "--seed", type=arguments.seed, default=1, metavar="N", help="(default: %(default)s)"
     )
     release.add_argument(
         "--compare",
@@ -108,22 +108,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("filters")
-    for option, default, text in (
+    filters = (
         ("--seed", 1, "of every draw"),
         ("--fewest-readers", 5, "ratings a book must have"),
         ("--most-readers", 10_000, "ratings a book may have"),
         ("--fewest-positives", 10, "positive books a user must have"),
         ("--longest", 50, "keep a user's first so many positives and so many negatives"),
-    ):
-        group.add_argument(
-            option,
-            type=moments.seed if option == "--seed" else moments.natural,
-            default=default,
-            metavar="N",
-            help=f"{text} (default: %(default)s)",
-        )
+    )
+    arguments.add_numbers(group, filters, read=arguments.natural)
     group.add_argument(
-        "--users", type=moments.count, metavar="N", help="draw this many users first (default: all)"
+        "--users",
+        type=arguments.count,
+        metavar="N",
+        help="draw this many users first (default: all)",
     )
     group.add_argument(
         "--unrated-is-negative",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from legos.errors import DataError
-from process import moments
+from process import arguments
 
 
 def add_cores(group: argparse._ArgumentGroup, *, least: bool = False) -> None:
@@ -17,17 +17,17 @@ def add_cores(group: argparse._ArgumentGroup, *, least: bool = False) -> None:
     """
     ratings = group.add_mutually_exclusive_group()
     ratings.add_argument(
-        "--rating-above", type=moments.finite, metavar="STARS",
+        "--rating-above", type=arguments.finite, metavar="STARS",
         help="keep ratings above this, drop unknown ones (CLLM4Rec: 3; default: keep all)",
     )  # fmt: skip
     if least:
         ratings.add_argument(
-            "--min-rating", type=moments.finite, metavar="STARS",
+            "--min-rating", type=arguments.finite, metavar="STARS",
             help="keep ratings of at least this, drop unknown ones (default: keep all)",
         )  # fmt: skip
     for who in ("user", "item"):
         group.add_argument(
-            f"--{who}-core", type=moments.count, default=1, metavar="N",
+            f"--{who}-core", type=arguments.count, default=1, metavar="N",
             help=f"minimum interactions per {who}, applied until stable (default: %(default)s)",
         )  # fmt: skip
 
@@ -41,21 +41,21 @@ def add_draws(group: argparse._ArgumentGroup, *, adaptive: bool = False) -> None
     """
     few, many = ", or all items if fewer", "; 99 for up to 50,000 users, or all items if fewer"
     group.add_argument(
-        "--cuts", type=moments.share, nargs=2, default=None if adaptive else (0.8, 0.9),
+        "--cuts", type=arguments.share, nargs=2, default=None if adaptive else (0.8, 0.9),
         metavar="Q",
         help="by-time: quantiles of time at which valid and test begin (default: 0.8 0.9)",
     )  # fmt: skip
     group.add_argument(
-        "--negatives", type=moments.natural, default=None if adaptive else 4, metavar="K",
+        "--negatives", type=arguments.natural, default=None if adaptive else 4, metavar="K",
         help=f"uniform negatives per train impression (default: 4{few * adaptive})",
     )  # fmt: skip
     group.add_argument(
-        "--candidates", type=moments.count, nargs="+", default=None if adaptive else (20, 99),
+        "--candidates", type=arguments.count, nargs="+", default=None if adaptive else (20, 99),
         metavar="N",
         help=f"negatives per valid or test impression (default: 20 99{many * adaptive})",
     )  # fmt: skip
     group.add_argument(
-        "--seed", type=moments.seed, default=1, metavar="N", help="(default: %(default)s)"
+        "--seed", type=arguments.seed, default=1, metavar="N", help="(default: %(default)s)"
     )
 
 

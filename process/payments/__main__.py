@@ -9,6 +9,7 @@ from rich.table import Table
 
 from legos.command_line import CommandParser
 from legos.progress import PlainConsole
+from process.arguments import add_settings
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.payments.raw_files import Reachable, read_group, write_payments
 from process.payments.world import PaymentsConfig
@@ -39,9 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--raw", type=Path, required=True, metavar="FOLDER", help="where the raw files go"
     )
-    default = PaymentsConfig()
     group = parser.add_argument_group("app")
-    for option, field, text in (
+    settings = (
         ("--seed", "seed", "another seed is another app"),
         ("--users", "users", "users to train with (200,000 in the paper)"),
         ("--cold", "cold", "users that training never sees (10,000 in its test)"),
@@ -50,12 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("--follow", "follow", "share of searches and visits after which their topic goes on"),
         ("--own", "own", "strength of taste that no feature tells, beside 1 of the features"),
         ("--noise", "noise", "share of events that nothing decides"),
-    ):
-        value = getattr(default, field)
-        group.add_argument(
-            option, dest=field, type=type(value), default=value, metavar="N",
-            help=f"{text} (default: %(default)s)",
-        )  # fmt: skip
+    )
+    add_settings(group, PaymentsConfig(), settings)
     add_table_arguments(parser, default_name="payments")
     return parser
 

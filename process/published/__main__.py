@@ -10,7 +10,7 @@ from typing import Any
 
 from legos.command_line import CommandParser
 from legos.errors import DataError
-from process import moments
+from process import arguments
 from process.bad_lines import add_max_bad
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.interactions.arguments import add_cores
@@ -66,7 +66,7 @@ def build_parser() -> CommandParser:
         help="year after a title: make it a field, or keep it in the title (default: %(default)s)",
     )  # fmt: skip
     fields.add_argument(
-        "--tags", type=moments.natural, default=0, metavar="N",
+        "--tags", type=arguments.natural, default=0, metavar="N",
         help="read the N most frequent tags of an item; they leak held-out users and events "
         "(default: none)",
     )  # fmt: skip

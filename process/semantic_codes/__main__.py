@@ -20,7 +20,7 @@ from legos.data.vector_files import (
 )
 from legos.errors import DataError
 from legos.progress import PlainConsole, progress_bar
-from process import moments
+from process import arguments
 from process.command import run_cli
 
 DESCRIPTION = """\
@@ -62,19 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="only make codes for the items of these tables; needed for .npy",
     )
-    for option, default, text in (
+    numbers = (
         ("--levels", 3, "codes per item"),
         ("--size", 256, "different codes per level"),
         ("--iterations", 50, "maximum k-means iterations per level"),
         ("--seed", 0, "seed of the initial centres"),
-    ):
-        parser.add_argument(
-            option,
-            type=moments.seed if option == "--seed" else moments.natural,
-            default=default,
-            metavar="N",
-            help=f"{text} (default: %(default)s)",
-        )
+    )
+    arguments.add_numbers(parser, numbers, read=arguments.natural)
     parser.add_argument(
         "--unique",
         action="store_true",

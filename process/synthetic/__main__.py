@@ -9,6 +9,7 @@ from rich.table import Table
 
 from legos.command_line import CommandParser
 from legos.progress import PlainConsole
+from process.arguments import add_settings
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.synthetic.newsroom import Reachable, write_newsroom
 from process.synthetic.world import NewsroomConfig
@@ -45,9 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="also write what users say of themselves, as `python -m process.user_fields` reads it",
     )
-    default = NewsroomConfig()
     group = parser.add_argument_group("newsroom")
-    for option, field, text in (
+    settings = (
         ("--seed", "seed", "another seed is another newsroom"),
         ("--users", "users", "number of users"),
         ("--news", "news", "number of news, spread over the days"),
@@ -55,16 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("--impressions", "impressions", "mean number of impressions a user and day"),
         ("--cold", "cold_share", "share of a day's candidates never shown before"),
         ("--noise", "noise", "share of decisions that ignore taste, popularity and recency"),
-    ):
-        value = getattr(default, field)
-        group.add_argument(
-            option,
-            dest=field,
-            type=type(value),
-            default=value,
-            metavar="N",
-            help=f"{text} (default: %(default)s)",
-        )
+    )
+    add_settings(group, NewsroomConfig(), settings)
     add_table_arguments(parser, default_name="newsroom")
     return parser
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from legos.command_line import CommandParser
 from legos.errors import TRACEBACK, DataError
-from process import moments
+from process import arguments
 from process.bad_lines import add_max_bad
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 from process.interactions.arguments import add_cores, add_draws, check_draws
@@ -139,7 +139,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_draws(split, adaptive=True)
     split.add_argument(
-        "--longest-history", type=moments.count, metavar="N",
+        "--longest-history", type=arguments.count, metavar="N",
         help="maximum length of a history; the newest items are kept (default: 100)",
     )  # fmt: skip
 
