@@ -29,11 +29,12 @@ from legos.lm.text_model import layer_stack
 from legos.recommender import build_recommender
 from legos.registry import item_encoders
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.recipe import Stream
+from legos.training.stream import Stream
 from legos.training.trainer import take_step
 from legos.workplace.device import make_accelerator
+from legos.workplace.known import seen_in_training
 from legos.workplace.language import Reading
-from legos.workplace.workplace import read_split, seen_in_training
+from legos.workplace.workplace import read_split
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from legos.data.tables import Tables
 from legos.recommender import build_recommender
 from legos.systems.bricks.recipe import BricksRecipe
 from legos.training.trainer import take_step
-from legos.workplace.workplace import seen_in_training
+from legos.workplace.known import seen_in_training
 
 ITEMS, USERS, ROWS, WIDTH, LONGEST, AT_ONCE = 12_101, 22_363, 131_413, 64, 50, 256
 LARGE = 2_048

@@ -31,12 +31,7 @@ from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
 from legos.reports.page import ComparedSplit, write_comparison
-from legos.reports.rows import (
-    ResultRow,
-    baseline_rows,
-    in_order,
-    subset_rows,
-)
+from legos.reports.rows import ResultRow, baseline_rows, in_order, subset_rows
 from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
     Cells,

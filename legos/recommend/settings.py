@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from legos.config.document import leaves
 from legos.config.load import load_over
 from legos.config.model_schema import ModelConfig
 from legos.config.refusals import nearest_rule, unread_keys
 from legos.config.schema import RunConfig
-from legos.config.yaml_files import KINDS, leaves
+from legos.config.yaml_files import KINDS
 from legos.errors import CheckpointError, ConfigError, LegosError, some
 from legos.settings import OF_TRAINING, Setting, settings
 

@@ -5,10 +5,9 @@ A training is a sequence of segments: an epoch of bricks, an epoch of RecSysLLM,
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -21,16 +20,14 @@ from typing import (
     get_type_hints,
 )
 
-import torch
 from pydantic import ConfigDict, Field, create_model
 from torch import Tensor
 
-from legos.data.sampling import row_order
-from legos.errors import Diverged, LegosError, nearest
-from legos.metrics import parse_metric
+from legos.errors import Diverged
 from legos.records import Count, Record
 from legos.runs.checkpoint import StateRecord
 from legos.training.distributed import Replicas
+from legos.training.early_stopping import EarlyStopping, EarlyStoppingRecord
 from legos.training.optimizer import learning_rate_factor
 
 if TYPE_CHECKING:
@@ -221,14 +218,6 @@ def record_of(plain: type) -> Any:
     return create_model(f"{plain.__name__}Record", __config__=config, **described)
 
 
-class EarlyStoppingRecord(Record):
-    """:meth:`legos.training.recipe.EarlyStopping.state`."""
-
-    best: float | None
-    best_epoch: Count
-    epochs_since: Count
-
-
 class RandomRecord(Record):
     """States of generators, see :mod:`legos.training.weights`; checked where they are used."""
 
@@ -250,150 +239,3 @@ class ResumableRecord(TrainedRecord):
     metrics_position: Count
     random: list[RandomRecord] | RandomRecord
     scaler: dict[str, Any] | None = None
-
-
-@dataclass
-class EarlyStopping:
-    """The best epoch so far and how long ago it was.
-
-    Attributes:
-        metric: name of the validation metric to watch.
-        maximize: whether more is better.
-        patience: epochs in a row without improvement after which training stops; 0 = never.
-        best: best value so far.
-        best_epoch: its epoch, counted from 1; 0 = none yet.
-        epochs_since: epochs since the best one.
-    """
-
-    metric: str
-    maximize: bool
-    patience: int
-    best: float | None = None
-    best_epoch: int = 0
-    epochs_since: int = 0
-
-    @classmethod
-    def of(cls, train: TrainConfig) -> EarlyStopping:
-        """Of ``exp.train``."""
-        return cls(train.metric, parse_metric(train.metric).maximize, train.patience)
-
-    @property
-    def stop(self) -> bool:
-        """Whether patience has run out."""
-        return 0 < self.patience <= self.epochs_since
-
-    def watched(self, metrics: Mapping[str, float]) -> float:
-        """The watched metric.
-
-        Raises:
-            LegosError: it was not computed.
-        """
-        by_lower_case = {name.lower(): value for name, value in metrics.items()}
-        value = by_lower_case.get(self.metric.lower())
-        if value is None:
-            raise LegosError(
-                f"exp.train.metric: {self.metric!r} is not among the validation metrics; "
-                f"{nearest(self.metric, metrics)}"
-            )
-        return value
-
-    def update(self, metrics: Mapping[str, float], *, epoch: int) -> bool:
-        """Take in an epoch's validation metrics; returns whether it is the best so far.
-
-        Raises:
-            LegosError: the metric was not computed or is not a finite number.
-        """
-        value = self.watched(metrics)
-        if not math.isfinite(value):
-            raise LegosError(
-                f"validation metric {self.metric} is {value} after epoch {epoch}, so epochs cannot "
-                "be compared; does every validation group contain clicks and non-clicks?"
-            )
-        improved = self.best is None or (value > self.best if self.maximize else value < self.best)
-        if improved:
-            self.best, self.best_epoch, self.epochs_since = float(value), epoch, 0
-        else:
-            self.epochs_since += 1
-        return improved
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "epochs_since": self.epochs_since,
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()``."""
-        self.best = state["best"]
-        self.best_epoch = int(state["best_epoch"])
-        self.epochs_since = int(state["epochs_since"])
-
-
-@dataclass(frozen=True)
-class StepRows:
-    """The rows of one optimizer step, over all processes.
-
-    Attributes:
-        pass_number: how many whole passes went before.
-        micro_batches: each ``(<= world_size * batch_size,)`` int64, at least one.
-    """
-
-    pass_number: int
-    micro_batches: list[Tensor]
-
-    @property
-    def total(self) -> int:
-        """Rows of the step."""
-        return sum(rows.numel() for rows in self.micro_batches)
-
-
-class Stream:
-    """Training rows by step number.
-
-    Args:
-        num_rows: rows of one pass.
-        batch_size: rows of a micro-batch over all processes.
-        acc_batch: micro-batches a step.
-        epoch_batch: 0 = an epoch is one pass; n > 0 = n batches; n < 0 = 1/|n| of a pass.
-        seed: of the permutations.
-        shuffle: off: every pass in the order of the rows.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_rows: int,
-        batch_size: int,
-        acc_batch: int,
-        epoch_batch: int,
-        seed: int,
-        shuffle: bool = True,
-    ) -> None:
-        self._num_rows = num_rows
-        self._batch_size = batch_size
-        self._seed, self._shuffle = seed, shuffle
-        self._order: tuple[int, Tensor] | None = None
-        self.rows_per_step = batch_size * acc_batch
-        self.steps_per_pass = _ceil(num_rows, self.rows_per_step)
-        if epoch_batch > 0:
-            self.steps_per_epoch = _ceil(epoch_batch, acc_batch)
-        else:
-            self.steps_per_epoch = _ceil(self.steps_per_pass, max(1, -epoch_batch))
-
-    def rows(self, step: int) -> StepRows:
-        """The rows of a step (counted from 0); the last step of a pass may be short."""
-        pass_number, position = divmod(step, self.steps_per_pass)
-        if self._order is None or self._order[0] != pass_number:
-            order = torch.arange(self._num_rows)
-            if self._shuffle:
-                order = row_order(self._num_rows, seed=self._seed, pass_number=pass_number)
-            self._order = (pass_number, order)
-        first = position * self.rows_per_step
-        rows = self._order[1][first : first + self.rows_per_step]
-        return StepRows(pass_number, list(torch.split(rows, self._batch_size)))
-
-
-def _ceil(number: int, divisor: int) -> int:
-    return -(-number // divisor)

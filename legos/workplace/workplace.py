@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from legos.config.data_schema import EmbedConfig
 from legos.config.model_schema import reads_token_vectors
 from legos.config.schema import RunConfig
 from legos.data.batch import Rows, SequenceRows, SingleRows, TrainingRows
@@ -21,67 +20,23 @@ from legos.data.click_graph import click_graph
 from legos.data.cloze import ClozeRows
 from legos.data.honesty import read_honesty
 from legos.data.interactions import Interactions
-from legos.data.items import ItemField, ItemStore
+from legos.data.items import ItemStore
 from legos.data.labelled_rows import LabelledRows
 from legos.data.proposed_rows import Proposal, ProposedRows
 from legos.data.sampling import NegativeSampler
 from legos.data.tables import Tables
 from legos.data.vector_files import read_item_codes, read_item_vectors, read_user_vectors
-from legos.errors import ConfigError, nearest
-from legos.files import sha256_of_text
+from legos.errors import ConfigError
 from legos.item.language_model import LanguageModelEncoder
 from legos.item.manner import MannerConfig
 from legos.lm.load import LanguageModel
 from legos.lm.settings import LanguageModelSource
-from legos.lm.token_vectors import (
-    TokenVectors,
-    align_token_vectors,
-    language_model_token_vectors,
-    read_token_table,
-    text_file_token_vectors,
-)
 from legos.recommender import Recommender, TokenTable, build_recommender
 from legos.sharing import ALONE, Sharing
 from legos.workplace.device import share_out
+from legos.workplace.known import Known, seen_in_training
 from legos.workplace.language import language_model_settings, open_language, refuse_other_width
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the training split has seen; the rest is cold.
-
-    Attributes:
-        popularity: ``(items,)`` int64 users that clicked the item in an impression of the training
-            split, or had read it before.
-        shown: ``(items,)`` bool: it is a candidate or in a history of the training split.
-    """
-
-    popularity: Tensor
-    users: Tensor  # ``(users,)`` bool: has an impression in the training split
-    shown: Tensor
-
-    @property
-    def items(self) -> Tensor:
-        """``(items,)`` bool; items that were only shown and never clicked are unseen."""
-        return self.popularity > 0
-
-
-def seen_in_training(train: Interactions, *, num_items: int, num_users: int) -> Known:
-    """Count the popularity of every item in the training split."""
-    clicked = train.labels == 1
-    states = train.history_rows.unique()  # a history that many impressions share counts once
-    history = train.histories.select(states)
-    popularity = torch.cat(
-        [train.users[train.candidates.rows[clicked]], train.history_users[states][history.rows]]
-    )
-    items = torch.cat([train.candidates.values[clicked], history.values])
-    pairs = torch.unique(items * num_users + popularity)
-    users = torch.zeros(num_users, dtype=torch.bool, device=train.users.device)
-    users[train.users] = True
-    shown = torch.zeros(num_items, dtype=torch.bool, device=train.users.device)
-    shown[train.candidates.values] = True
-    shown[history.values] = True
-    return Known(torch.bincount(pairs // max(1, num_users), minlength=num_items), users, shown)
+from legos.workplace.token_tables import token_tables
 
 
 @dataclass(frozen=True)
@@ -321,73 +276,6 @@ def read_split(config: RunConfig, tables: Tables, split: str) -> Interactions:
     return Interactions.from_tables(
         tables, split, history_length=data.history_length, generated=data.generated_items
     )
-
-
-def token_tables(
-    embed: EmbedConfig,
-    tables: Tables,
-    fields: Iterable[ItemField],
-    *,
-    seed: int,
-    say: Callable[[str], None],
-) -> Mapping[str, TokenTable]:
-    """Pretrained vectors for the vocabularies of the text fields.
-
-    ``seed`` is that of the vectors of entries that have none; ``say`` is told how many those are.
-
-    Raises:
-        ConfigError: ``embed.vocabulary`` is not one of them, or no word of a vocabulary has a
-            vector.
-    """
-    if embed.source == "random":
-        return {}
-    names = {field.vocabulary for field in fields if field.is_text}
-    if embed.vocabulary is not None:
-        if embed.vocabulary not in names:
-            raise ConfigError(
-                f"embed.vocabulary: no text field uses vocabulary {embed.vocabulary!r}; "
-                f"{nearest(embed.vocabulary, names)}"
-            )
-        names = {embed.vocabulary}
-    pretrained = pretrained_token_vectors(embed)
-    origin = embed.path.name if isinstance(embed.path, LanguageModelSource) else embed.path
-    width = pretrained.vectors.shape[1]
-    if embed.embed_hidden_size not in (None, width):
-        raise ConfigError(
-            f"embed.embed_hidden_size: {embed.embed_hidden_size}, but the vectors of {origin} "
-            f"have {width} numbers"
-        )
-    found = {}
-    for name in sorted(names):
-        aligned, count = align_token_vectors(
-            pretrained.tokens, pretrained.vectors, tables.vocabulary(name), seed
-        )
-        if count == 0:
-            raise ConfigError(
-                f"embed.path: {origin} has a vector for none of the {aligned.shape[0]} entries "
-                f"of vocabulary {name!r}; was the text tokenized with another tokenizer?"
-            )
-        if count < len(aligned) or pretrained.repeated:
-            say(
-                f"{origin}: vectors for {count:,} of the {len(aligned):,} entries "
-                f"of vocabulary {name!r}, {len(aligned) - count:,} start at random; "
-                f"{pretrained.repeated:,} repeated lines left out"
-            )
-        described = f"{embed.source} {origin} {name} {tables.fingerprint}"
-        found[name] = TokenTable(aligned, embed.frozen, sha256_of_text(described))
-    return found
-
-
-def pretrained_token_vectors(embed: EmbedConfig) -> TokenVectors:
-    """Tokens and their vectors as the embed YAML says."""
-    if embed.path is None:
-        raise ConfigError(f"embed.path: missing, although embed.source is {embed.source!r}")
-    if embed.source == "language_model":
-        return language_model_token_vectors(LanguageModelSource.model_validate(embed.path))
-    path = Path(str(embed.path))
-    if embed.source == "token_table":
-        return read_token_table(path)
-    return text_file_token_vectors(path)
 
 
 def honesty_notices(tables: Tables) -> list[str]:

@@ -11,12 +11,7 @@ from legos.command_line import CommandParser
 from legos.errors import DataError
 from process import arguments
 from process.bad_lines import add_max_bad
-from process.command import (
-    add_origin,
-    add_table_arguments,
-    read_tokenizer_arguments,
-    run_cli,
-)
+from process.command import add_origin, add_table_arguments, read_tokenizer_arguments, run_cli
 
 if TYPE_CHECKING:  # pandas is slow to import; --help must not wait for it
     from process.raw import RawData

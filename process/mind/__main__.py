@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 from legos.command_line import CommandParser
 from legos.errors import DataError
@@ -96,14 +97,14 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         DataError: of the arguments, the raw files, or the output folder.
     """
-    train, dev, test, valid = _folders(args)
+    folders = _folders(args)
     tokenizers = read_tokenizer_arguments(args)
     further = _further(args.split)
     raw = read_mind(
-        train,
-        dev,
-        test,
-        valid=valid,
+        folders.train,
+        folders.dev,
+        folders.test,
+        valid=args.valid,
         further=further,
         news=args.news,
         name=args.name,
@@ -114,16 +115,23 @@ def main(args: argparse.Namespace) -> None:
     write_tables(raw, args.output, tokenizers, force=args.force, unitok=args.unitok)
 
 
-def _folders(args: argparse.Namespace) -> tuple[Path, Path | None, Path | None, Path | None]:
-    """train, dev, test, valid as ``read_mind`` calls them."""
+class _Folders(NamedTuple):
+    """As ``read_mind`` calls them."""
+
+    train: Path
+    dev: Path | None
+    test: Path | None
+
+
+def _folders(args: argparse.Namespace) -> _Folders:
     if (args.raw is None) == (args.train is None):
         raise DataError("give either --raw FOLDER (with train/ dev/ [test/]) or --train FOLDER")
     if args.raw is None:
-        return args.train, args.test, None, args.valid
+        return _Folders(args.train, args.test, None)
     if args.test is not None:
         raise DataError("--test needs --train; with --raw the folder dev/ is the test split")
     test = args.raw / "test"
-    return args.raw / "train", args.raw / "dev", test if test.is_dir() else None, args.valid
+    return _Folders(args.raw / "train", args.raw / "dev", test if test.is_dir() else None)
 
 
 def _further(texts: list[str]) -> dict[str, Path]:

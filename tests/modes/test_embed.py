@@ -26,7 +26,7 @@ from legos.lm.states import pooled_final_states
 from legos.lm.token_vectors import read_token_table
 from legos.modes.embed import run_embed
 from legos.workplace.language import Reading
-from legos.workplace.workplace import pretrained_token_vectors
+from legos.workplace.token_tables import pretrained_token_vectors
 from tests.lm.cached import ragged
 from tests.lm.families import small_model
 from tests.tiny import tiny_tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from legos.errors import LegosError
-from legos.training.recipe import EarlyStopping
+from legos.training.early_stopping import EarlyStopping
 
 
 def feed(stopping: EarlyStopping, values: list[float]) -> list[bool]:

@@ -7,7 +7,7 @@ import torch
 
 from legos.training.distributed import rank_part
 from legos.training.optimizer import learning_rate_factor
-from legos.training.recipe import Stream
+from legos.training.stream import Stream
 
 
 def stream(**changes: int) -> Stream:

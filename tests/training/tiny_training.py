@@ -29,7 +29,7 @@ from legos.predictor.dot import DotConfig
 from legos.recommender import Recommender, build_recommender
 from legos.runs.tracking import Tracker
 from legos.systems.bricks.recipe import BricksRecipe
-from legos.training.recipe import EarlyStopping
+from legos.training.early_stopping import EarlyStopping
 from legos.training.saved_state import SavedState
 from legos.training.weights import model_tensors, seed_everything
 from legos.user.additive_attention import AdditiveAttentionConfig

@@ -33,7 +33,7 @@ from legos.reports.check import (
 )
 from legos.systems.bricks.system import ranking_cost, training_notices
 from legos.terminal import shown_bytes
-from legos.training.recipe import Stream
+from legos.training.stream import Stream
 from legos.workplace.language import language_model_settings
 from legos.workplace.language_facts import texts_of
 from legos.workplace.workplace import Workplace

@@ -17,14 +17,11 @@ from legos.errors import ConfigError, Diverged
 from legos.recommender import Recommender
 from legos.systems.bricks.losses import CachedItems, LossSettings, batch_loss
 from legos.training.distributed import Replicas, is_shared_out, rank_part
+from legos.training.early_stopping import EarlyStopping
 from legos.training.epochs import EpochProgress, EpochRecipe
 from legos.training.optimizer import Group, build_optimizer
-from legos.training.recipe import (
-    EarlyStopping,
-    Loss,
-    Step,
-    Stream,
-)
+from legos.training.recipe import Loss, Step
+from legos.training.stream import Stream
 from legos.training.weights import frozen_hashes
 
 if TYPE_CHECKING:

@@ -30,17 +30,10 @@ from legos.systems.cllm4rec.stages import (
     stages_of,
 )
 from legos.training.distributed import Replicas, is_shared_out, rank_part
+from legos.training.early_stopping import EarlyStopping
 from legos.training.optimizer import Group, build_optimizer
-from legos.training.recipe import (
-    PRETRAINED,
-    EarlyStopping,
-    Loss,
-    Recipe,
-    Segment,
-    Step,
-    StepRows,
-    Stream,
-)
+from legos.training.recipe import PRETRAINED, Loss, Recipe, Segment, Step
+from legos.training.stream import StepRows, Stream
 from legos.training.weights import frozen_hashes
 
 if TYPE_CHECKING:

@@ -42,16 +42,10 @@ from legos.systems.recsysllm.tasks.events import (
 )
 from legos.systems.recsysllm.world import World
 from legos.training.distributed import Replicas
+from legos.training.early_stopping import EarlyStopping
 from legos.training.epochs import PlainEpochs
 from legos.training.optimizer import Group, build_optimizer, decays
-from legos.training.recipe import (
-    EarlyStopping,
-    Loss,
-    ResumableRecord,
-    Segment,
-    Step,
-    record_of,
-)
+from legos.training.recipe import Loss, ResumableRecord, Segment, Step, record_of
 from legos.training.weights import frozen_hashes
 
 if TYPE_CHECKING:

@@ -16,9 +16,11 @@ from legos.data.windows import Windows
 from legos.errors import Diverged
 from legos.systems.tiger.model import Reading, Tiger
 from legos.training.distributed import Replicas, rank_part
+from legos.training.early_stopping import EarlyStopping
 from legos.training.epochs import EpochProgress, EpochRecipe
 from legos.training.optimizer import build_optimizer
-from legos.training.recipe import EarlyStopping, Loss, Step, Stream
+from legos.training.recipe import Loss, Step
+from legos.training.stream import Stream
 
 if TYPE_CHECKING:
     from legos.config.train_schema import TrainConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from legos.data.items import Interactions
+from legos.data.interactions import Interactions
 from legos.data.ragged import Ragged
 from legos.systems.tiger.model import Tiger
 from legos.systems.tiger.recipe import TrainingRows
