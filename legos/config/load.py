@@ -379,10 +379,9 @@ def _checked(resolved: Document) -> tuple[dict[str, BaseModel], list[str]]:
     checked: dict[str, BaseModel] = {}
     problems: list[str] = []
     for kind, section in SECTIONS.items():
-        if kind not in resolved.data:
-            continue
         try:
-            checked[kind] = section.model_validate(resolved.data[kind])
+            if kind in resolved.data:
+                checked[kind] = section.model_validate(resolved.data[kind])
         except ValidationError as error:
             problems += explain(error, section, resolved, kind)
     return checked, problems
