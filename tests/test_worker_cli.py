@@ -133,7 +133,7 @@ def test_tables_that_are_not_there_are_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert worker.main([*RUN, "--data.folder", str(tmp_path)]) == 2
-    assert "no manifest.json here" in capsys.readouterr().err
+    assert "no manifest.json" in capsys.readouterr().err
 
 
 def test_ctrl_c_exits_with_130(

@@ -202,7 +202,7 @@ def _header(path: Path) -> list[str]:
 def _table_lines(path: Path) -> Iterator[_Described]:
     names = _header(path)
     if len(set(names)) < len(names):
-        raise DataError(f"{path}:1: a column stands twice in {', '.join(names)}")
+        raise DataError(f"{path}:1: a column occurs twice in {', '.join(names)}")
     for block in read_blocks(path, names):
         rows = zip(*block.columns.values(), strict=True)
         for number, cells in zip(block.numbers.tolist(), rows, strict=True):

@@ -87,7 +87,7 @@ def test_without_categories_there_are_no_attributes(tmp_path: Path) -> None:
 def test_other_splits_and_finished_folders_are_refused(tmp_path: Path) -> None:
     given = tables(tmp_path / "a")
     export(given, tmp_path / "mine")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         export(given, tmp_path / "mine")
     with pytest.raises(DataError, match="leave-last-out"):
         export(tables(tmp_path / "b", split="random-80-10-10"), tmp_path / "other")

@@ -134,7 +134,7 @@ def test_finished_tables_are_not_made_again(
     written = (tmp_path / "tables" / "manifest.json").stat().st_mtime_ns
     assert write_tables(raw, tmp_path / "tables", WORDS) == first
     assert (tmp_path / "tables" / "manifest.json").stat().st_mtime_ns == written
-    assert "already there" in capsys.readouterr().out
+    assert "up to date" in capsys.readouterr().out
 
 
 def test_other_settings_or_sources_need_force(raw: RawData, tmp_path: Path) -> None:

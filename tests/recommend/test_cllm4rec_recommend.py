@@ -150,7 +150,7 @@ def test_what_it_cannot_do_says_so_in_one_line(opened: TrainedRun) -> None:
     for ask, message in (
         (lambda: opened.recommend(history=["B1"]), "a token of every user"),
         (lambda: opened.add_items(frame), "a token of every item"),
-        (lambda: opened.headline("fine"), "writes no texts"),
+        (lambda: opened.headline("fine"), "does not generate text"),
     ):
         with pytest.raises(ConfigError, match=message) as found:
             ask()

@@ -32,7 +32,7 @@ def test_two_processes_cannot_work_in_one_folder_and_a_killed_one_frees_it(tmp_p
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(LegosError, match=f"process {holder.pid} is working"), folder.lock():
+        with pytest.raises(LegosError, match=f"process {holder.pid} is using"), folder.lock():
             pass
         holder.kill()
     with folder.lock():

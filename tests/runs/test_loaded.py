@@ -106,7 +106,7 @@ def test_it_is_measured_in_other_ways(place: Path, words: list[str], metrics: se
         (["--exp.train.lr", "0.5"], "exp.train.lr: 0.5, trained with 0.01"),
         (["--lr", "0.5", "--exp", "test"], "exp.train.lr: 0.5, trained with 0.01"),
         (["--model.hidden_size", "4"], "model.hidden_size: 4, trained with 8"),
-        (["--model", "nrms"], "trained otherwise"),
+        (["--model", "nrms"], "trained with other settings"),
         (["--data.history_length", "2"], "data.history_length: 2, trained with 6"),
         (["--exp.train.seed", "5"], "exp.train.seed: 5, trained with 1"),
         (["--embed", "null"], "embed.source: 'random', trained with 'text_file'"),

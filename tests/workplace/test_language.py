@@ -162,7 +162,7 @@ def test_a_checkpoint_holds_what_was_trained_and_the_fingerprint_of_the_rest(
         }
     )
     exp = config.exp.model_copy(update={"mode": "test", "load": folder})
-    with pytest.raises(CheckpointError, match="trained otherwise"):
+    with pytest.raises(CheckpointError, match="trained with other settings"):
         run(config.model_copy(update={"model": other, "exp": exp}))
 
 

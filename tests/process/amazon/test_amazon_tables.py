@@ -263,7 +263,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
         ("", ("ORIGIN", "examples:", "process.amazon cllm4rec")),
         ("reviews", ("unixReviewTime", "parent_asin", "leave-last-out", "1 + 99", "example:")),
         ("prepared", ("sequences.tsv", "--item-core", "random-80-10-10")),
-        ("cllm4rec", ("val_matrix.npz", "without running them")),
+        ("cllm4rec", ("val_matrix.npz", "executing them")),
     ],
 )
 def test_the_help_teaches(
@@ -286,7 +286,7 @@ def test_the_command_makes_tables_once_and_knows_them_again(
     assert not (tmp_path / "tables/unitok/reviews").exists()
     before = (tmp_path / "tables/manifest.json").stat().st_mtime_ns
     assert run(monkeypatch, *arguments) == 0
-    assert "already there" in capsys.readouterr().out
+    assert "up to date" in capsys.readouterr().out
     assert (tmp_path / "tables/manifest.json").stat().st_mtime_ns == before
     assert run(monkeypatch, *arguments, "--seed", "2") == 2
     assert "made with other split_rule, reader; add --force" in capsys.readouterr().err

@@ -49,5 +49,5 @@ def test_smollm2_answers_within_its_schema_and_the_server_ends() -> None:
 
 @needs_models
 def test_what_is_no_gguf_file_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"no \.gguf file"):
+    with pytest.raises(ConfigError, match=r"is not a \.gguf file"):
         EmbeddedServer("owner/name")

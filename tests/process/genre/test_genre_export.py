@@ -224,7 +224,7 @@ def test_picks_are_raw_ids(tmp_path: Path) -> None:
     assert write_picks(picked, requests, tmp_path / "picks.jsonl") == 1
     expected = {"user_id": name, "items": [f"N{rows[0]}", f"N{rows[2]}"]}
     assert json.loads((tmp_path / "picks.jsonl").read_text()) == expected
-    with pytest.raises(DataError, match="another history"):
+    with pytest.raises(DataError, match="a different history"):
         write_picks({name: answer(name, answer={"picked": [99]})}, requests, tmp_path / "x")
 
 

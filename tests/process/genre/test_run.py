@@ -252,7 +252,7 @@ def test_the_total_time_ends_a_run() -> None:
     )
 
     assert summary.answered == 5
-    assert "total time (1.5 s)" in summary.stopped
+    assert "total time limit (1.5 s)" in summary.stopped
     assert time.monotonic() - begin < 25  # an answer takes 30
 
 

@@ -241,7 +241,7 @@ def test_tables_that_are_there_are_not_made_again(
     text = (tmp_path / "tables/data.yaml").read_text()
     (tmp_path / "tables/data.yaml").write_text(text + "# mine\n")
     build(ITEMS, EVENTS, tmp_path)
-    assert "already there" in capsys.readouterr().out
+    assert "up to date" in capsys.readouterr().out
     assert (tmp_path / "tables/data.yaml").read_text() == text + "# mine\n"
     with pytest.raises(DataError, match=r"made with other .*; add --force"):
         build(ITEMS, EVENTS[1:], tmp_path)

@@ -92,7 +92,7 @@ class _Evil:
         (pickle.dumps([{"user": 1, "item": 2, "template": "x"}]), "template is 'x'"),
         (pickle.dumps([3]), "record 0: a int"),
         (pickle.dumps("x"), "expected a list"),
-        (pickle.dumps([{"reviewerID": 1, "asin": 2}]), "was it mined"),
+        (pickle.dumps([{"reviewerID": 1, "asin": 2}]), "mined data"),
         (pickle.dumps([1] * 50)[:20], "damaged"),
     ],
 )

@@ -135,7 +135,7 @@ def test_what_is_trained_is_stored_and_scores_the_same_again(
     other = system_config(reviewed.folder, tmp_path, mode="test", load=str(folder),
                           runs_folder=str(tmp_path / "again"),
                           model={**few, "backbone": {"lora_rank": 4}})  # fmt: skip
-    with pytest.raises(CheckpointError, match="trained otherwise"):
+    with pytest.raises(CheckpointError, match="trained with other settings"):
         run(other)
 
 
