@@ -41,7 +41,6 @@ def test_a_new_lego_from_another_package(tmp_path: Path) -> None:
     assert "model.user.half_live: unknown key (value 3); did you mean 'half_life'?" in output
     assert output.count("error") == 1
     assert re.search(r"^fading  pooling ", output, re.MULTILINE)
-    assert "paired t-test over groups" in output
     assert len(re.findall(r"^\d  N\d+ ", output, re.MULTILINE)) == 3
     assert (tmp_path / "my_bricks/fading.py").is_file()
 

@@ -186,7 +186,7 @@ def checkpoint_of(config: RunConfig, folder: RunFolder) -> Path:
         return checkpoint_in(folder.path)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error}(the run with these settings); train it, or give --load RUN"
+            f"{error} (the run with these settings); train it, or give --load RUN"
         ) from None
 
 

@@ -171,7 +171,7 @@ def test_rows_of_several_clicks_are_refused() -> None:
     rows: SingleRows = CatalogueRows(
         data, offered=torch.ones(ITEMS, dtype=torch.bool), row="impression", history="given"
     )
-    with pytest.raises(ValueError, match="one click"):
+    with pytest.raises(ValueError, match="a single click"):
         ClozeRows(rows, data, HALF, seed=1)
 
 

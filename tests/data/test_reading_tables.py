@@ -75,7 +75,7 @@ def test_writing_into_what_was_read_does_not_reach_the_file(written: Path) -> No
 
 
 def test_a_folder_without_manifest_is_unfinished(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no manifest\.json here.*make them with `python -m"):
+    with pytest.raises(DataError, match=r"no manifest\.json.*make them with `python -m"):
         Tables.load(tmp_path)
 
 

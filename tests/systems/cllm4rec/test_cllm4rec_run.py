@@ -232,7 +232,7 @@ def test_towers_over_learnt_vectors_rank_without_the_language_model(
                                       "--output", str(output)])  # fmt: skip
     with pytest.raises(SystemExit, match="2"):
         run_cli(cllm4rec_vectors.main, cllm4rec_vectors.build_parser())
-    assert "expected cllm4rec" in capsys.readouterr().err
+    assert "not a run of cllm4rec" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_one_clear_message(
     [
         ({"kind": "glm", "layers": 2}, "layers 2: fixed for a GLM"),
         ({"kind": "glm", "max_intra": 9, "layers": None}, "max_intra 9: fixed for a GLM"),
-        ({"kind": "decoder", "layout": "hub"}, "layout hub: of a GLM"),
+        ({"kind": "decoder", "layout": "hub"}, "layout hub: only for a GLM"),
     ],
 )
 def test_keys_of_the_other_kind_are_refused(
