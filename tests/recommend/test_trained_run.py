@@ -212,7 +212,7 @@ def test_unknown_names_and_questions_get_one_line(opened: TrainedRun) -> None:
         (lambda: opened.recommend("U1", k=0), ConfigError, "k: 0"),
         (lambda: opened.recommend(history="N1"), ConfigError, "a list of item ids"),
         (lambda: opened.recommend("U1", before="tets"), DataError, "did you mean 'test'"),
-        (lambda: opened.recommend(history=["N1"], before="test"), ConfigError, "with a user"),
+        (lambda: opened.recommend(history=["N1"], before="test"), ConfigError, "needs a user"),
         (lambda: opened.rate("U1", "N1"), ConfigError, "does not generate text"),
         (lambda: opened.score([], ["N1"]), ConfigError, "at least one reader"),
     ):

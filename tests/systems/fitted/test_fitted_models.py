@@ -208,7 +208,7 @@ def test_data_that_lack_what_it_reads_are_refused_in_one_line(
 
 def test_only_what_is_fitted_is_a_model(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"baseline 'random' cannot recommend .* choose from: bm25"
+        ValueError, match=r"baseline 'random' cannot recommend, it fits nothing; choose from: bm25"
     ):
         fitted(tables, tmp_path, "random")
 
