@@ -14,8 +14,14 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 
 
 def run(name: str, home: Path) -> str:
-    """What an example prints, errors included."""
-    code, output = run_python([str(FOLDER / f"{name}.py")], LEGOS_HOME=str(home))
+    """What an example prints, errors included, away from the runs of the working directory."""
+    start = home / "start.py"
+    start.write_text(
+        f"import os, runpy\nos.chdir({str(home)!r})\n"
+        f"runpy.run_path({str(FOLDER / f'{name}.py')!r}, run_name='__main__')\n",
+        encoding="utf-8",
+    )
+    code, output = run_python([str(start)], LEGOS_HOME=str(home))
     assert code == 0, output
     return output
 
