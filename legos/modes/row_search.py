@@ -14,7 +14,6 @@ from legos.config.load import load_over
 from legos.config.schema import ComparedRow, RunConfig
 from legos.config.search_schema import SearchBudget, SearchConfig, shown_value
 from legos.data.tables import Tables
-from legos.modes.search import Searching
 from legos.reports.search import Found, short_names
 from legos.reports.tables import Cells
 from legos.runs.folder import RunFolder
@@ -81,6 +80,8 @@ def search_row(
         return _in_mode(load_over(row.runs[0], values), "train")
 
     console.print(f"{row.label}: {asked.trials} trials", markup=False)
+    from legos.modes.search import Searching  # needs optuna, which a comparison may do without
+
     searching = Searching(row.runs[0], load, asked, tables, accelerator, console, verbose)
     with searching.folder.lock() if accelerator.is_main_process else nullcontext():
         found, values = searching.run()
