@@ -10,7 +10,7 @@ one word is chosen; a row is called after its words. ``without`` names rows to l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePath
@@ -80,10 +80,19 @@ def copies(run: Document, kind: str, counts: Mapping[str, int]) -> Iterator[KeyP
 
 def _write_out_crosses(run: Document) -> None:
     """Put the rows of each ``cross`` in its place."""
-    entries = run.data["exp"]["compare"]["models"]
-    given = [run.part((*_COMPARE, "models", str(index))) for index in range(len(entries))]
-    rows = [row for index, entry in enumerate(given) for row in _crossed(entry, index)]
-    entries[:] = [{} for _ in rows]
+    given = _rows(run)
+    _put_rows(run, [row for index, entry in enumerate(given) for row in _crossed(entry, index)])
+
+
+def _rows(run: Document) -> list[Document]:
+    """The entries of ``exp.compare.models``."""
+    count = len(run.data["exp"]["compare"]["models"])
+    return [run.part((*_COMPARE, "models", str(index))) for index in range(count)]
+
+
+def _put_rows(run: Document, rows: Sequence[Document]) -> None:
+    """Put entries in the place of all those of ``exp.compare.models``."""
+    run.data["exp"]["compare"]["models"][:] = [{} for _ in rows]
     for index, row in enumerate(rows):
         run.put((*_COMPARE, "models", str(index)), row)
 
@@ -122,17 +131,15 @@ def _leave_out(run: Document) -> None:
         return
     if not isinstance(unwanted, list) or not all(isinstance(name, str) for name in unwanted):
         raise ConfigError(f"{where}: expected a list of names of rows, found {unwanted!r}")
-    names = [_row_name(entry) for entry in compare["models"]]
+    rows = _rows(run)
+    names = [_row_name(row.data) for row in rows]
     for name in unwanted:
         if name not in names:
             raise ConfigError(f"{where}: no row is called {name!r}; {nearest(name, names)}")
-    kept = [index for index, name in enumerate(names) if name not in unwanted]
+    kept = [row for row, name in zip(rows, names, strict=True) if name not in unwanted]
     if not kept:
         raise ConfigError(f"{where}: no row is left")
-    rows = [run.part((*_COMPARE, "models", str(index))) for index in kept]
-    compare["models"][:] = [{} for _ in rows]
-    for index, row in enumerate(rows):
-        run.put((*_COMPARE, "models", str(index)), row)
+    _put_rows(run, kept)
 
 
 def _row_name(entry: Any) -> str:

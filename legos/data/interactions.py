@@ -125,14 +125,17 @@ class Interactions:
             return self
         generator = torch.Generator().manual_seed(seed)
         kept = torch.randperm(len(self), generator=generator)[:count].sort().values
-        kept = kept.to(self.users.device)
+        return self.select(kept.to(self.users.device))
+
+    def select(self, impressions: Tensor) -> Interactions:
+        """The impressions at these places ``(n,)``, in their order; histories stay as they are."""
         return replace(
             self,
-            users=self.users[kept],
-            history_rows=self.history_rows[kept],
-            candidates=self.candidates.select(kept),
-            labels=Ragged(self.labels, self.candidates.offsets).select(kept).values,
-            impression_ids=self.impression_ids[kept],
+            users=self.users[impressions],
+            history_rows=self.history_rows[impressions],
+            candidates=self.candidates.select(impressions),
+            labels=Ragged(self.labels, self.candidates.offsets).select(impressions).values,
+            impression_ids=self.impression_ids[impressions],
         )
 
 
