@@ -111,7 +111,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def announced(text: str, after: float = 2.0) -> Iterator[None]:
+def announced(text: str, after: float = 0.3) -> Iterator[None]:
     """A line on a terminal where the block takes long, so that nobody takes it for stuck.
 
     Args:

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,6 +17,7 @@ from legos.commands import run
 from legos.config.variables import PUBLISHED
 from legos.data.tables import Tables
 from legos.errors import DataError
+from legos.progress import announced
 from legos.registry import predictors
 from tests.tiny import tiny_tables
 
@@ -56,6 +59,7 @@ def test_it_is_loading_until_the_run_begins(
 
     read = Tables.load
     monkeypatch.setattr(Tables, "load", load)
+    monkeypatch.setattr("legos.progress.announced", partial(announced, after=600))
     monkeypatch.setattr("legos.modes.main.run", lambda *_, **__: waiting.append(announces()))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert worker.main(tiny_run(tables)) == 0
@@ -192,7 +196,37 @@ def test_check_refuses_what_does_not_fit(
     tables = tiny_tables(tmp_path / "tables")
     words = [*tiny_run(tables), "--check", "--data.splits.valid", "vald"]
     assert worker.main(words) == 2
-    assert "did you mean 'valid'" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "did you mean 'valid'" in told.err
+    assert told.out == ""
+
+
+def test_check_shows_an_error_of_the_bricks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that is found after settings and shapes have been computed."""
+    tables = tiny_tables(tmp_path / "tables")
+
+    def refuse(*_: object) -> NoReturn:
+        raise DataError("the bricks do not fit")
+
+    monkeypatch.setattr("legos.modes.check.run_folder", refuse)
+    assert worker.main([*tiny_run(tables), "--check"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "error: the bricks do not fit\n")
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_settings_that_do_not_fit_the_tables_are_refused_before_a_run_is_imported(
+    check: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny_run(tiny_tables(tmp_path)), *check, "--data.splits.valid", "vald"]
+    code = f"import sys, worker; print(worker.main({words!r}), 'legos.workplace' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["2 False"]
 
 
 def test_new_impressions_of_a_folder_without_tables_are_a_mistake(

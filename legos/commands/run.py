@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -169,42 +170,61 @@ def _do(errand: Errand) -> None:
     if errand.cache is not None:
         _look_after_caches(errand.cache, errand.rest)
         return
-    from legos.config.load import asks_for_vectors, load_run_config
-
-    if asks_for_vectors(errand.rest):
-        _embed(errand)
-        return
     from legos.progress import announced
 
     with announced(_LOADING):
-        config = load_run_config(errand.rest, notice=_notice)
-    if errand.save is not None:
-        from legos.config.load import save_configuration
+        perform = _prepare(errand)
+    perform()
 
-        save_configuration(config, errand.save)
-        print(f"{errand.save}: configuration written; --config {errand.save} runs it")
-        return
+
+def _prepare(errand: Errand) -> Callable[[], object]:
+    """Read settings and tables and import the modules for them; return what remains to be done.
+
+    Settings are compared with the tables before the modules that a run needs are imported, which
+    takes seconds: an error in either is shown at once.
+    """
+    from legos.config.load import asks_for_vectors, load_run_config
+
+    if asks_for_vectors(errand.rest):
+        return _prepare_vectors(errand)
+    config = load_run_config(errand.rest, notice=_notice)
+    if errand.save is not None:
+        return partial(_save, config, errand.save)
     if errand.impressions is not None and config.exp.mode != "test":
         raise ConfigError(
             f"--impressions: exp.mode is {config.exp.mode!r}; new impressions need mode test "
             "(--exp config/exp/test.yaml, or add --exp.mode test to the command of the training)"
         )
+    from legos.config.refusals import check_tables
+    from legos.data.manifest import MANIFEST
+    from legos.data.tables import Tables
+
     if errand.check:
+        if (config.data.folder / MANIFEST).is_file():
+            check_tables(config, Tables.load(config.data.folder).manifest)
         from legos.modes.check import check
 
-        check(config, words=errand.rest, processes=errand.processes)
-        return
-    with announced(_LOADING):
-        from legos.config.refusals import check_tables
-        from legos.data.tables import Tables
-        from legos.modes.main import run
-        from legos.workplace.device import models_of, naming_memory_settings
-
-        tables = Tables.load(config.data.folder)
-        check_tables(config, tables.manifest)
+        return partial(check, config, words=errand.rest, processes=errand.processes)
+    tables = Tables.load(config.data.folder)
+    check_tables(config, tables.manifest)
     if config.exp.mode == "recommend":
-        _recommend(config, tables)
-        return
+        return partial(_recommend, config, tables)
+    from legos.modes.main import run
+
+    return partial(_run, run, config, errand)
+
+
+def _save(config: RunConfig, path: Path) -> None:
+    from legos.config.load import save_configuration
+
+    save_configuration(config, path)
+    print(f"{path}: configuration written; --config {path} runs it")
+
+
+def _run(run: Callable[..., object], config: RunConfig, errand: Errand) -> None:
+    """Run ``exp.mode``, on new impressions if some are given."""
+    from legos.workplace.device import models_of, naming_memory_settings
+
     impressions = None
     if errand.impressions is not None:
         impressions = _read_impressions(config, errand.impressions, errand.news)
@@ -231,8 +251,8 @@ def _recommend(config: RunConfig, tables: Tables) -> None:
             print(f"{output}: lists of {len(trained.users):,} users")
 
 
-def _embed(errand: Errand) -> None:
-    """Run mode embed, which needs no model YAML and not always a data YAML."""
+def _prepare_vectors(errand: Errand) -> Callable[[], object]:
+    """Read the settings of mode embed, which needs no model YAML and not always a data YAML."""
     from legos.config.load import load_embed_job
 
     if errand.impressions is not None:
@@ -243,11 +263,14 @@ def _embed(errand: Errand) -> None:
     from legos.modes.embed import check_embed, run_embed
     from legos.workplace.device import naming_memory_settings
 
-    with naming_memory_settings(job.exp):
-        if errand.check:
-            check_embed(job)
-        else:
-            run_embed(job)
+    def perform() -> None:
+        with naming_memory_settings(job.exp):
+            if errand.check:
+                check_embed(job)
+            else:
+                run_embed(job)
+
+    return perform
 
 
 def _look_after_caches(errand: str, rest: list[str]) -> None:

@@ -16,6 +16,7 @@ from legos.config.model_schema import registered_system
 from legos.config.refusals import check_tables
 from legos.config.schema import RunConfig
 from legos.config.search_schema import SearchConfig
+from legos.data.manifest import MANIFEST
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
 from legos.reports.check import counts, print_language, titled_table
@@ -34,6 +35,8 @@ def check(
 ) -> None:
     """Print the resolved configuration and, where there are tables, shapes and memory.
 
+    Nothing is printed before everything is checked, so an error is the only output.
+
     Args:
         config: what would run.
         console: to print to.
@@ -44,8 +47,16 @@ def check(
         LegosError: the configuration does not fit the tables, or the bricks do not fit together.
     """
     console = console or PlainConsole(soft_wrap=True)
+    with console.capture() as checked:
+        _check(config, console, words, processes)
+    console.file.write(checked.get())
+
+
+def _check(
+    config: RunConfig, console: Console, words: Sequence[str], processes: int | None
+) -> None:
     console.print(_settings(config.model_dump(mode="json")))
-    if not (config.data.folder / "manifest.json").is_file():
+    if not (config.data.folder / MANIFEST).is_file():
         console.print(
             f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the comment "
             "at the top of the data YAML gives the command that makes them"
