@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +254,9 @@ def test_what_does_not_go_together_is_refused(
 def test_check_says_what_is_slow(tables: Path, tmp_path: Path) -> None:
     def printed(model: dict[str, Any], **exp: Any) -> str:
         config: RunConfig = tiny_config(tables, tmp_path, model=model, **exp)
-        console = Console(record=True, width=200, quiet=False)
-        check(config, console)
-        return console.export_text()
+        text = StringIO()
+        check(config, Console(file=text, width=200))
+        return text.getvalue()
 
     ranking = {"ranking": "all", "metrics": ["GAUC"]}
     mlp = {**POOLING, "predictor": {"name": "mlp"}}
