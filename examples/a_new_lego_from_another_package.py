@@ -20,14 +20,14 @@ home = Path(os.environ.setdefault("LEGOS_HOME", tempfile.mkdtemp(prefix="legos-"
 
 # %% [markdown]
 # ## The brick
-# A user encoder that remembers recent clicks better than old ones. The settings class says what a
-# YAML may write; the module maps item vectors `(B, H, D)` to one vector a user `(B, D)`. B is the
+# A user encoder that weighs recent clicks more than old ones. The settings class defines the keys
+# of its YAML; the module maps item vectors `(B, H, D)` to one vector per user `(B, D)`. B is the
 # batch, H the history (oldest click first), D the hidden size.
 
 # %%
-# The file, as an editor would hold it.
+# The file, as you would write it in an editor.
 BRICK = '''
-"""Average of the history in which a click counts half as much after some further clicks."""
+"""Weighted average of the history: a click's weight halves after a learned number of clicks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from legos.registry import UserEncoderConfig, user_encoders
 class FadingConfig(UserEncoderConfig):
     name: Literal["fading"] = "fading"
     half_life: float = Field(5.0, gt=0)
-    """Clicks after which a click counts half; learned from here on."""
+    """Initial half-life: the number of later clicks after which a click counts half."""
 
 
 @user_encoders.register(FadingConfig)
@@ -104,7 +104,7 @@ command([*run, *fading, "--model.name", "fading", "--model.user", "{name: fading
 command([*run, "--model", "pooling"])
 
 # %%
-# A paired test over the test impressions: without stars, chance may explain the difference.
+# A paired test over the test impressions. Without stars, the difference may be chance.
 command(["runs", "compare", "newsroom/pooling", "newsroom/fading"])
 
 # %% [markdown]
@@ -113,7 +113,7 @@ command(["runs", "compare", "newsroom/pooling", "newsroom/fading"])
 # refuses code that has changed since.
 
 # %%
-# Three news for a reader.
+# Three news for one reader.
 trained = legos.open(home / "runs/newsroom/fading")
 print(trained.recommend(next(iter(trained.users)), k=3))
 

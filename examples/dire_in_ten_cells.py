@@ -21,7 +21,7 @@ from legos.commands.main import main as command
 home = Path(os.environ.setdefault("LEGOS_HOME", tempfile.mkdtemp(prefix="legos-")))
 
 # %%
-# 2. Six subjects of 18 courses. The last six of each are new this term, with words of their own.
+# 2. Six subjects of 18 courses. The last six of each are new this term; their titles use new words.
 SUBJECTS = """
 violin trumpet choir guitar piano drums saxophone opera ukulele jazz composing accordion
   cello flute clarinet harp singing banjo
@@ -38,13 +38,13 @@ sewing knitting embroidery quilting weaving crochet lace buttons tailoring felti
 """
 words = np.array(SUBJECTS.split())
 random = np.random.default_rng(7)
-ids = np.array([f"c{number}" for number in random.permutation(108)])  # they give nothing away
+ids = np.array([f"c{number}" for number in random.permutation(108)])  # ids reveal nothing
 courses = pd.DataFrame({"item_id": ids, "title": [f"{word} for beginners" for word in words]})
 subjects = ids.reshape(6, 18)
 
 # %%
-# 3. Each of 200 people likes one subject. Seven times they see a course of every subject and book
-# the one that they like: five times an old course, in the end twice a new one.
+# 3. Each of 200 people likes one subject. Seven times they see one course of each subject and book
+# the one of the subject they like: first five old courses, then two new ones.
 rows = []
 for person in range(200):
     liked = random.integers(6)
@@ -69,7 +69,7 @@ shared = ["run", "--data", "school", "--exp.baselines", "[popularity, item_knn]"
 shared += ["--batch_size", "128", "--acc_batch", "1", "--lr", "0.003"]
 
 # %%
-# 6. The layers below the cut run once per course, here. Training would also do it by itself.
+# 6. Run the layers below the cut once per course. Training would otherwise do this first.
 command(["run", "--data", "school", *model, "--exp", "cache"])
 command(["run", "--exp", "cache", "--list"])
 
@@ -78,7 +78,7 @@ command(["run", "--exp", "cache", "--list"])
 command([*shared, *model, "--exp", "tt-llm", "--item_lr", "0.001", "--exp.train.epochs", "4"])
 
 # %%
-# 8. The same recommender without a language model: word vectors from nothing, averaged.
+# 8. The same recommender without a language model: random word vectors, trained and averaged.
 pooling = ["--model", "pooling", "--user", "additive_attention", "--exp", "tt"]
 command([*shared, *pooling, "--exp.train.epochs", "20"])
 
@@ -87,7 +87,8 @@ command([*shared, *pooling, "--exp.train.epochs", "20"])
 command(["runs", "compare", "school/bert-naml", "school/pooling"])
 
 # %%
-# 10. A course that is in no table is placed by its words, too: among five for a friend of music.
+# 10. A course that is in no table is encoded from its words: is it among five courses for someone
+# who likes music?
 run = legos.open(home / "runs/school/bert-naml")
 run.add_items(pd.DataFrame([{"item_id": "next-term", "title": "viola for beginners"}]))
 print(run.score([list(subjects[0, :3])], ["next-term", *subjects[1:5, 17]]))

@@ -73,13 +73,13 @@ command(["run", "--data", "recipes"])
 # A trained run answers questions from Python. The folder of a data set means its newest run.
 
 # %%
-# For a known reader: what she saved is left out.
+# For a known reader. Recipes that she saved are left out.
 run = legos.open(home / "runs/recipes")
 print(run.history("u7").tail(3))
 print(run.recommend("u7", k=3))
 
 # %%
-# For somebody new: two saved recipes are enough.
+# For a new reader, two saved recipes are enough.
 print(run.recommend(history=["r0", "r8"], k=3))
 
 # %%
@@ -87,6 +87,6 @@ print(run.recommend(history=["r0", "r8"], k=3))
 print(run.similar("r0", k=3))
 
 # %%
-# A new recipe has a place by its words at once; it lives in the opened run, not in its folder.
+# A new recipe is encoded from its words at once. It exists in the opened run, not in its folder.
 run.add_items(pd.DataFrame([{"item_id": "new-1", "title": "gnocchi with spinach"}]))
 print(run.score([["r0", "r8"]], ["new-1", "r40", "r80", "r120"]))

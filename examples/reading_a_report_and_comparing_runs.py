@@ -40,7 +40,8 @@ legos(["run", "--model", "pooling", *shared])
 
 # %% [markdown]
 # ## What has been run
-# `newsroom/naml` means the newest run of that model. The first digits of a run's id name it, too.
+# `newsroom/naml` means the newest run of that model. You can also give the first digits of a run's
+# id.
 
 # %%
 # A line for each run, the newest first.
@@ -80,7 +81,7 @@ for rows in ("all", "cold items", "warm items"):
 legos(["runs", "compare", "newsroom/naml", "newsroom/pooling", "--output", f"{home}/compared.json"])
 
 # %%
-# The test works on one value for each impression. These values are in the run folder, too.
+# The test compares one value per impression. These values are in the run folder, too.
 gaucs = {}
 for model in ("naml", "pooling"):
     (file,) = (home / "runs/newsroom" / model).glob("*/diagnostics/*/test/groups-GAUC.npy")

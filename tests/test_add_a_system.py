@@ -82,7 +82,7 @@ def test_its_commands_run_and_a_run_resumes_to_the_same_bits(
     *others, train = COMMANDS
     assert [run(world, command) for command in others] == [0, 0]
     shown = capsys.readouterr().out
-    assert "a bias of popularity" in shown
+    assert "a popularity bias per item" in shown
     assert f"{(40 + 60) * 16 + 60:,} parameters" in shown
     assert run(world, train) == 0
     shown = capsys.readouterr().out

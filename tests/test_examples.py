@@ -43,7 +43,7 @@ def test_own_data_to_recommendations(tmp_path: Path) -> None:
 @pytest.mark.multiprocess
 def test_a_new_lego_from_another_package(tmp_path: Path) -> None:
     output = run("a_new_lego_from_another_package", tmp_path)
-    assert "fading              Average of the history" in output
+    assert "fading              Weighted average of the history" in output
     assert "model.user.half_live: unknown key (value 3); did you mean 'half_life'?" in output
     assert output.count("error") == 1
     assert re.search(r"^fading  pooling ", output, re.MULTILINE)
