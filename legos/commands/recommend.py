@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from legos.commands.asking import (
     AskingParser,
@@ -20,6 +22,9 @@ from legos.commands.asking import (
 from legos.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from legos.recommend.readers import Reader
     from legos.recommend.run import TrainedRun
 
 _ABOUT = """\
@@ -40,7 +45,10 @@ def build_parser() -> AskingParser:
     parser = AskingParser("recommend", _ABOUT, _EXAMPLES)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", nargs="+", metavar="ID", help="users of the data")
-    who.add_argument("--history", nargs="+", metavar="ITEM", help="history of a new user")
+    who.add_argument(
+        "--history", nargs="*", metavar="ITEM",
+        help="history of a new user; without items: the most popular items",
+    )  # fmt: skip
     who.add_argument(
         "--users", type=Path, metavar="FILE",
         help="file of users: one id per line, or a .csv, .jsonl or .parquet file with column "
@@ -76,31 +84,64 @@ def _answer(run: TrainedRun, given: argparse.Namespace) -> None:
     if given.all and given.output is None:
         raise ConfigError("--all needs --output FILE.parquet")
     for name in ("output", "before"):
-        if given.history and getattr(given, name) is not None:
+        if given.history is not None and getattr(given, name) is not None:
             raise ConfigError(f"--{name} needs --user, --users or --all")
     if given.add is not None:
         run.add_items(read_frame(given.add))
     called = run.tables.manifest.get("source_columns", {}).get("user_id", "user_id")
     users = read_names(given.users, "user_id", called) if given.users else given.user
-    if given.output is not None:
-        path = run.recommend_all(
-            given.k, given.output, users=users, exclude_seen=not given.seen, before=given.before
-        )
-        if run.sharing.is_first:
-            count = len(users or run.users_of(given.before))
-            print(f"{path}: lists of {count:,} users")
-        return
+    with _noticed(tell=run.sharing.is_first):
+        if given.output is not None:
+            _write(run, given, users)
+        else:
+            _print(run, given, users)
+
+
+def _write(run: TrainedRun, given: argparse.Namespace, users: Sequence[str] | None) -> None:
+    path = run.recommend_all(
+        given.k, given.output, users=users, exclude_seen=not given.seen, before=given.before
+    )
+    if run.sharing.is_first:
+        count = len(users or run.users_of(given.before))
+        print(f"{path}: lists of {count:,} users")
+
+
+def _print(run: TrainedRun, given: argparse.Namespace, users: Sequence[str] | None) -> None:
     from legos.recommend.readers import Reader  # with torch
 
-    readers = [Reader(history=given.history)]
-    if not given.history:
-        readers = [Reader(user, None, given.before) for user in users]
+    readers = [Reader(user, None, given.before) for user in users or ()]
+    readers = readers or [Reader(history=given.history)]
     lists = run.recommend_many(readers, given.k, exclude_seen=not given.seen)
-    names = [None] if given.history else users
     if given.json:
-        answers = zip(names, lists, strict=True)
-        print_json([{"user": user, "items": listed(each)} for user, each in answers])
+        print_json([_as_json(reader, each) for reader, each in zip(readers, lists, strict=True)])
         return
-    for user, each in zip(names, lists, strict=True):
-        who = "a new user" if user is None else user
-        print_frame(f"{run.name}: for {who}", each)
+    for reader, each in zip(readers, lists, strict=True):
+        who = "a new user" if reader.user is None else reader.user
+        how = ", the most popular items" if "notice" in each.attrs else ""
+        print_frame(f"{run.name}: for {who}{how}", each)
+
+
+def _as_json(reader: Reader, found: pd.DataFrame) -> dict[str, Any]:
+    notice = found.attrs.get("notice")
+    told = {} if notice is None else {"notice": notice}
+    return {"user": reader.user, **told, "items": listed(found)}
+
+
+@contextmanager
+def _noticed(*, tell: bool) -> Iterator[None]:
+    """Print warnings about readers without a history as notices."""
+    from legos.config.load import print_notice
+    from legos.recommend.lists import NoHistory  # with torch
+
+    show = warnings.showwarning
+
+    def notice(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, NoHistory):
+            show(message, category, *place, **more)
+        elif tell:
+            print_notice(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NoHistory)
+        warnings.showwarning = notice
+        yield

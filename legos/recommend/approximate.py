@@ -48,11 +48,11 @@ def use_index(run: TrainedRun) -> Index:
     """
     places = np.linspace(0, len(run.users) - 1, min(_SAMPLE, len(run.users)), dtype=np.int64)
     sample = [run.users[place] for place in places]
-    exact = [set(ids) for ids, _ in run.best_ids(sample, _TOP)]
+    exact = [set(each.ids) for each in run.best_ids(sample, _TOP)]
     approximate = Approximate.over(run.catalogue.model)
     run.find_by(approximate)
     while True:
-        found = [set(ids) for ids, _ in run.best_ids(sample, _TOP)]
+        found = [set(each.ids) for each in run.best_ids(sample, _TOP)]
         pairs = zip(exact, found, strict=True)
         recall = float(np.mean([len(a & b) / max(1, len(a)) for a, b in pairs])) if sample else 1.0
         if recall >= _RECALL or approximate.index.nprobe >= approximate.index.nlist:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from legos.config.schema import RunConfig
 from legos.data.ragged import Ragged, RaggedArray, from_rows
@@ -44,11 +45,19 @@ AReader: TypeAlias = Reader | str | int | Sequence[str]
 
 @dataclass(frozen=True)
 class Asked:
-    """A reader by numbers: the user's, what is read, what is left out of lists."""
+    """A reader by numbers.
+
+    Attributes:
+        user: number of the user.
+        history: ``(n,)`` int64 items that are read, oldest first.
+        seen: ``(m,)`` int64 items that lists leave out.
+        without_history: nothing is known of the reader, so no model can rank for them.
+    """
 
     user: int
     history: np.ndarray
     seen: np.ndarray
+    without_history: bool = False
 
 
 class Readership:
@@ -82,6 +91,23 @@ class Readership:
 
         return whole_histories(self.tables, sorted(self.tables.splits, key=in_time))
 
+    @cached_property
+    def popularity(self) -> Tensor:
+        """``(items,)`` int64: how many users have had each item, in any split."""
+        return torch.bincount(self.histories.values, minlength=self.tables.num_items)
+
+    def without_history(self, users: Sequence[str], before: str | None) -> list[str]:
+        """Ids of those users whose lists are the most popular items; see :class:`Asked`."""
+        if before is not None or self._reads_profiles:
+            return []
+        lengths = self.histories.lengths.tolist()
+        return [user for user in users if not lengths[self.number(user)]]
+
+    @cached_property
+    def _reads_profiles(self) -> bool:
+        """Whether the model reads what users say of themselves, which needs no history."""
+        return "profile_embeddings" in self.config.model.needs
+
     def number(self, user: str | int | None) -> int:
         """Number of a user; of somebody new the number of users.
 
@@ -94,6 +120,10 @@ class Readership:
         if number is None:
             raise unknown_name("user", str(user), self._numbers)
         return number
+
+    def name(self, number: int) -> str | None:
+        """Id of a user; None of somebody new."""
+        return self.users[number] if number < len(self.users) else None
 
     def chosen(self, users: Sequence[str | int] | None, before: str | None) -> list[str]:
         """Ids of the users that lists are to be made for; None: all, or all of a split.
@@ -129,13 +159,17 @@ class Readership:
             raise ConfigError(f"before: {reader.before!r} needs a user")
         if isinstance(reader.history, str):
             raise ConfigError(f"history: expected a list of item ids, found {reader.history!r}")
-        user = self.number(reader.user)
-        if reader.history is not None:
-            history = catalogue.numbers(reader.history).numpy()
-            return Asked(user, history, history)
-        if reader.before is None:
-            history = self.histories.row(user).numpy()
-            return Asked(user, history, history)
+        try:
+            user = self.number(reader.user)
+        except DataError as error:
+            raise DataError(f"{error}; a new user has a history, which may be empty") from None
+        if reader.before is None or reader.history is not None:
+            if reader.history is not None:
+                history = catalogue.numbers(reader.history).numpy()
+            else:
+                history = self.histories.row(user).numpy()
+            has_profile = self._reads_profiles and reader.user is not None
+            return Asked(user, history, history, not len(history) and not has_profile)
         history = self._before(reader.before).row(user)
         exclude = excluded_by(self.config)
         if exclude == "nothing":

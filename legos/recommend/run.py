@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,13 +16,12 @@ import torch
 from accelerate import Accelerator
 
 from legos.config.schema import RunConfig
-from legos.data.ragged import from_rows
 from legos.data.tables import Tables
 from legos.errors import ConfigError, DataError
-from legos.evaluation.rank import NO_ITEM, Best
 from legos.metrics.beyond import ALL
 from legos.recommend.catalogue import Catalogue, Opened
 from legos.recommend.everyone import PAGE, write_lists
+from legos.recommend.lists import Listed, NoHistory, find_lists, notice_of_many
 from legos.recommend.new_items import read_new_items
 from legos.recommend.readers import AReader, Reader, Readership, as_readers, by_user
 from legos.recommend.reasons import shares_of_clicks
@@ -119,7 +119,8 @@ class TrainedRun:
 
         Args:
             user: id of a user of the data; None: somebody new, of whom the history is all there is.
-            history: ids of items, oldest first. None: all that the data say the user has had.
+            history: ids of items, oldest first. None: all that the data say the user has had. A
+                reader without any history gets the most popular items, and a warning says so.
             k: items of the list; fewer come where there are fewer.
             exclude_seen: leave out items of the history, over all splits of the data, or the
                 given history.
@@ -134,8 +135,12 @@ class TrainedRun:
             DataError: there is no such user or item.
             ConfigError: what is asked for cannot be, or not by this model.
         """
+        refuse_size(k)
         reader = Reader(user, history, before)
-        return self.recommend_many([reader], k=k, exclude_seen=exclude_seen)[0]
+        (found,) = self._frames(self.catalogue, [reader], k, exclude_seen)
+        if notice := found.attrs.get("notice"):
+            warnings.warn(notice, NoHistory, stacklevel=2)
+        return found
 
     def recommend_many(
         self, readers: Sequence[AReader], k: int = 10, *, exclude_seen: bool = True
@@ -146,40 +151,26 @@ class TrainedRun:
             readers: each a user's id, a list of item ids, or a :class:`Reader`.
         """
         refuse_size(k)
-        return self._frames(self.catalogue, readers, k, exclude_seen)
+        found = self._frames(self.catalogue, readers, k, exclude_seen)
+        if popular := sum("notice" in frame.attrs for frame in found):
+            warnings.warn(notice_of_many(popular, len(found)), NoHistory, stacklevel=2)
+        return found
 
     def best_ids(
         self, readers: Sequence[AReader], k: int = 10, *, exclude_seen: bool = True
-    ) -> list[tuple[list[str], list[float]]]:
-        """The same lists as ids and scores: a frame costs as much as finding the list."""
+    ) -> list[Listed]:
+        """The same lists as plain values: a frame costs as much as finding the list."""
         refuse_size(k)
-        catalogue = self.catalogue
-        items, scores, _ = self._best(catalogue, readers, k, exclude_seen)
-        lengths = (items != NO_ITEM).sum(1).tolist()
-        ids = catalogue.ids[items.numpy()]
-        return [
-            (row[:length].tolist(), values[:length])
-            for row, values, length in zip(ids, scores.tolist(), lengths, strict=True)
-        ]
+        return find_lists(
+            self.catalogue, self._readership, readers, k, exclude_seen=exclude_seen
+        ).plain()
 
     def _frames(
         self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
     ) -> list[pd.DataFrame]:
-        best = self._best(catalogue, readers, k, exclude_seen)
-        frames = [catalogue.frame(*row) for row in zip(best.items, best.scores, strict=True)]
-        if best.proven is not None:
-            for frame, proven in zip(frames, best.proven.tolist(), strict=True):
-                frame["proven"] = np.arange(len(frame)) < proven
-        return frames
-
-    def _best(
-        self, catalogue: Catalogue, readers: Sequence[AReader], k: int, exclude_seen: bool
-    ) -> Best:
-        if not len(readers):
-            return Best(torch.empty(0, k, dtype=torch.int64), torch.empty(0, k))
-        asked = [self._readership.ask(reader, catalogue) for reader in readers]
-        seen = [each.seen if exclude_seen else each.seen[:0] for each in asked]
-        return catalogue.model.top(as_readers(asked), k, from_rows(seen, "int64").tensors())
+        return find_lists(
+            catalogue, self._readership, readers, k, exclude_seen=exclude_seen
+        ).frames()
 
     def score(self, users: Sequence[AReader], items: Sequence[str | int]) -> pd.DataFrame:
         """Scores of items for readers: a row each of ``users``, a column each of ``items``."""
@@ -319,6 +310,8 @@ class TrainedRun:
         """
         refuse_size(k)
         chosen = self._readership.chosen(users, before)
+        if popular := self._readership.without_history(chosen, before):
+            warnings.warn(notice_of_many(len(popular), len(chosen)), NoHistory, stacklevel=2)
         catalogue = self.catalogue
         facts = {
             "run": self.folder.name,

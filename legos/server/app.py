@@ -31,6 +31,7 @@ from legos.server.schemas import (
     Reason,
     Reasons,
     ReasonsRequest,
+    Recommended,
     RecommendRequest,
     Refused,
     Reload,
@@ -158,7 +159,7 @@ class Server:
 
     def _add_routes(self) -> None:
         post, get = self.api.post, self.api.get
-        post("/recommend", summary="Recommend items", response_model=ItemList)(self._recommend)
+        post("/recommend", summary="Recommend items", response_model=Recommended)(self._recommend)
         post("/similar", summary="Similar items")(self._similar)
         post("/reasons", summary="Explain a score by the clicks of the history")(self._reasons)
         post("/score", summary="Score items for users")(self._score)
@@ -176,8 +177,9 @@ class Server:
 
     async def _recommend(self, asked: RecommendRequest) -> Response:
         served = self._check_reader(asked)
-        ids, scores = await self.work.recommend(ListOf(asked.key, asked.k, asked.exclude_seen))
-        found = _list(served, ids, scores)
+        listed = await self.work.recommend(ListOf(asked.key, asked.k, asked.exclude_seen))
+        found = _list(served, listed.ids, listed.scores)
+        found = Recommended(items=found.items, run=found.run, notice=listed.notice)
         body = found.model_dump_json()  # FastAPI would validate it again: 0.5 ms
         return Response(body, media_type="application/json")
 

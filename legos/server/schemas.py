@@ -39,9 +39,8 @@ class Reader(_Request):
     user: Id | None = Field(default=None, description="id of a user", examples=["c17"])
     history: list[Id] | None = Field(
         default=None,
-        min_length=1,
         max_length=MOST_ITEMS,
-        description="history of a new user: item ids, oldest first",
+        description="history of a new user: item ids, oldest first; may be empty",
     )
 
     @validator(mode="after")
@@ -131,6 +130,14 @@ class ItemList(BaseModel):
 
     items: list[ScoredItem]
     run: str
+
+
+class Recommended(ItemList):
+    """The items for one reader."""
+
+    notice: str | None = Field(
+        default=None, description="why these are the most popular items: there is no history"
+    )
 
 
 class Reasons(BaseModel):

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from legos.server.refusals import Refusal
 from legos.server.served import Served, Shelf
 from legos.server.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from legos.recommend.lists import Listed
 
 Result = TypeVar("Result")
 
@@ -78,9 +81,9 @@ class Work:
         """Requests in the queue."""
         return self._queue.qsize()
 
-    async def recommend(self, asked: ListOf) -> tuple[list[str], list[float]]:
-        """Find a list in the next batch: ids of items and scores, the best first."""
-        return cast(tuple[list[str], list[float]], await self._put(asked))
+    async def recommend(self, asked: ListOf) -> Listed:
+        """Find a list in the next batch."""
+        return cast("Listed", await self._put(asked))
 
     async def run(self, function: Callable[[Served], Result]) -> Result:
         """Call a function with the current run, between batches."""
@@ -164,6 +167,7 @@ def _lists(served: Served, asked: list[ListOf]) -> list[Any]:
             else:  # which of them it was, they find out one by one
                 answers |= {each: _lists(served, [each])[0] for each in group}
             continue
-        for each, (ids, scores) in zip(group, found, strict=True):
-            answers[each] = ids[: each.k], scores[: each.k]
+        for each, whole in zip(group, found, strict=True):
+            ids, scores = whole.ids[: each.k], whole.scores[: each.k]
+            answers[each] = whole._replace(ids=ids, scores=scores)
     return [answers[each] for each in asked]

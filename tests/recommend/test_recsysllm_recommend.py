@@ -111,7 +111,7 @@ def test_what_it_cannot_do_says_so_in_one_line(opened: TrainedRun) -> None:
     for ask, kind, message in (
         (lambda: opened.similar("i1"), ConfigError, "no item vectors"),
         (lambda: opened.user_vectors(), ConfigError, "no user vectors"),
-        (lambda: opened.recommend(history=[]), ConfigError, "without history"),
+        (lambda: opened.score([[]], ["i1"]), ConfigError, "without history"),
         (lambda: opened.session("u1"), ConfigError, "reads the whole history each time"),
         (lambda: opened.rate("u99", "i1"), DataError, "no user 'u99'"),
         (lambda: opened.headline(" "), DataError, "is empty"),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from legos.errors import ConfigError, DataError
+from legos.recommend.lists import Listed
 
 WORDS = ("oak", "steel", "lamp", "kettle", "chair", "<b>bold</b>", "茶壶", "Gießkanne")
 
@@ -76,7 +77,7 @@ class FakeRun:
 
     def best_ids(
         self, readers: Sequence[Any], k: int = 10, *, exclude_seen: bool = True
-    ) -> list[tuple[list[str], list[float]]]:
+    ) -> list[Listed]:
         assert self.gate.wait(20)
         self.batches.append(len(readers))
         found = []
@@ -87,7 +88,8 @@ class FakeRun:
             if exclude_seen:
                 order = order[~self.items["item_id"].isin(had).to_numpy()[order]]
             best = order[:k]
-            found.append((self.items["item_id"].to_numpy()[best].tolist(), scores[best].tolist()))
+            ids = self.items["item_id"].to_numpy()[best].tolist()
+            found.append(Listed(ids, scores[best].tolist(), None if had else "no history"))
         return found
 
     def recommend_many(self, readers: Sequence[Any], k: int = 10, **how: Any) -> list[pd.DataFrame]:
@@ -96,7 +98,7 @@ class FakeRun:
             pd.DataFrame(
                 {"item_id": ids, "score": scores, "title": [titles[rows[item]] for item in ids]}
             )
-            for ids, scores in self.best_ids(readers, k, **how)
+            for ids, scores, _ in self.best_ids(readers, k, **how)
         ]
 
     def recommend(self, user: Any = None, *, k: int = 10) -> pd.DataFrame:

@@ -59,6 +59,14 @@ def test_a_number_is_taken_as_the_id_that_it_spells() -> None:
         assert own.post("/recommend", {"user": 17})[0] == 200
 
 
+def test_a_reader_without_history_is_answered_with_a_notice(client: Client) -> None:
+    status, answer = client.post("/recommend", {"history": [], "k": 3})
+    assert status == 200
+    assert answer["notice"] == "no history"
+    assert len(answer["items"]) == 3
+    assert client.post("/recommend", {"user": "u3"})[1]["notice"] is None
+
+
 def test_a_new_item_is_recommended_found_and_counted() -> None:
     with serving(make_server(FakeRun())) as own:
         item = {"item_id": "new", "title": "walnut bench", "price": 3.5}

@@ -113,16 +113,26 @@ function pickedChanged() {
   attempt(recommend);
 }
 
+function tell(notice) {
+  $("notice").textContent = notice ?? "";
+  $("notice").hidden = !notice;
+}
+
 async function recommend() {
   const turn = ++state.asked;
   $("empty").hidden = Boolean(state.reader);
   $("list-title").textContent = state.reader ? `Recommended to ${state.reader.user ?? "a new user"}` : "Recommended";
-  if (!state.reader) return $("items").replaceChildren();
+  if (!state.reader) {
+    tell(null);
+    return $("items").replaceChildren();
+  }
   $("list").classList.add("busy");
   try {
     const body = { ...state.reader, k: Number($("k").value), exclude_seen: $("unseen").checked };
     const found = await ask("/recommend", body);
-    if (turn === state.asked) fill($("items"), found.items); // a later question may be under way
+    if (turn !== state.asked) return; // a later question is under way
+    fill($("items"), found.items);
+    tell(found.notice);
   } finally {
     if (turn === state.asked) $("list").classList.remove("busy");
   }
