@@ -1,8 +1,8 @@
-"""Additive attention over all tokens of an item, and nothing else.
+"""Additive attention over all tokens of an item, all fields in one sequence.
 
-Legommenders' ``Ada``; the pooling is that of Wu et al., "Neural News Recommendation with Attentive
-Multi-View Learning", IJCAI 2019 (arXiv:1907.05576), equations 2-4, without the convolution. All
-fields are one sequence, in which a category is one more token.
+Legommenders calls it ``Ada``. The pooling is that of Wu et al., "Neural News Recommendation with
+Attentive Multi-View Learning", IJCAI 2019 (arXiv:1907.05576), equations 2-4, without the
+convolution. A category is one more token of the sequence.
 """
 
 from __future__ import annotations

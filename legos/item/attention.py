@@ -1,4 +1,4 @@
-"""NRMS's item encoder: self-attention over the words, additive attention over the positions.
+"""NRMS (EMNLP 2019): self-attention over the words of an item, pooled by additive attention.
 
 Wu et al., "Neural News Recommendation with Multi-Head Self-Attention", EMNLP-IJCNLP 2019,
 section 3.1. The paper reads the title alone; here every text field of the data YAML follows the

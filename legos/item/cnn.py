@@ -1,4 +1,4 @@
-"""NAML's item encoder: convolution and additive attention per text field, attention over views.
+"""NAML (IJCAI 2019): a CNN with attention for each text field, then attention over the fields.
 
 Wu et al., "Neural News Recommendation with Attentive Multi-View Learning", IJCAI 2019
 (arXiv:1907.05576), section 3.1: title and body by CNN + additive attention, category and

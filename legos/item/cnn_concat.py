@@ -1,4 +1,4 @@
-"""LSTUR's item encoder: the words of each text by CNN and attention, all fields side by side.
+"""LSTUR (ACL 2019): a CNN with attention for each text field; all fields concatenated.
 
 An et al., "Neural News Recommendation with Long- and Short-term User Representations", ACL 2019
 (P19-1033), section 3.1: the title by convolution and additive attention, topic and subtopic by

@@ -1,4 +1,4 @@
-"""Fastformer layers over all tokens of an item, pooled by additive attention.
+"""Fastformer (2021) layers over all tokens of an item, pooled by additive attention.
 
 Wu et al., "Fastformer: Additive Attention Can Be All You Need", 2021 (arXiv:2108.09084), section 4,
 where it reads news titles. Here all fields are one sequence, text after text in the order of the

@@ -1,4 +1,4 @@
-"""Item vectors that come from elsewhere (a language model, images, another model), projected.
+"""Precomputed item vectors (of a text, image or other model), projected by a trained layer.
 
 A frozen encoder's output through one linear layer or an MLP is the plain baseline of content-based
 recommendation; no single paper is followed. Items without a vector share one learned vector.

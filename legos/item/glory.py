@@ -1,18 +1,19 @@
-"""GLORY's items: as a click, text and place in the global click graph; as a candidate, text.
+"""GLORY (RecSys 2023): an item's text and, as a click, its place in the global click graph.
 
 Yang, Liu, Suzumura, Dong and Li, "Going Beyond Local: Global Graph-Enhanced Personalized News
 Recommendations", RecSys 2023 (arXiv:2307.06576): a gated graph network runs over which news were
 read after which (:mod:`legos.data.click_graph`), attention fuses its state with the news' own text,
-and a candidate goes through a linear layer. User encoder ``glory`` reads the first half of an
-item's vector, its click, and meets the second, its candidate, in predictor ``dot``.
+and a candidate goes through a linear layer. The first half of an item's vector represents it as a
+click (text and graph); user encoder ``glory`` reads this half. The second half represents it as a
+candidate (text only); predictor ``dot`` compares the user with this half.
 
 Different from the paper: entities are left out, on both sides, since tables have none. The authors
 cut a subgraph around each reader's clicks and run three layers over all edges within it; here an
 item takes messages from its most frequent predecessors within as many hops as there are layers,
-whoever asks, so that it is encoded once for all readers. As in their code weights of edges choose
-neighbours and nothing else. ``candidates: graph`` gives candidates what clicks have, in place of
-the neighbours' entities that the paper gives them; beware of histories that grow by the clicks that
-are trained on: the graph then knows the answers of the training, and of no test.
+the same for every reader, so it is encoded once. As in their code, edge weights only choose the
+neighbours. ``candidates: graph`` also gives candidates the graph, in place of the neighbours'
+entities of the paper. Beware if histories contain earlier training clicks: the graph then knows the
+answers of the training rows, but of no test row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A learned vector for every item: no content, the classic collaborative representation.
+"""A learned vector for every item: collaborative filtering without content.
 
-Items that training never saw share one learned "unknown" vector. ID dropout replaces the vector
-of a training item by it now and then, so that the unknown vector is trained at all (as DropoutNet
+Items that training never saw share one learned "unknown" vector. ID dropout sometimes replaces the
+vector of a training item by it; otherwise the unknown vector would never be trained (as DropoutNet
 does for cold start: Volkovs, Yu and Poutanen, NeurIPS 2017).
 """
 

@@ -1,8 +1,8 @@
-"""Content for what is new, an ID vector for what is known: the sum of both.
+"""The sum of a content vector and, for known items, a learned ID vector.
 
-The content encoder describes every item; a learned ID vector adds who-reads-what-with-what for
-items that training has seen. ID dropout keeps the content vector able to stand alone, which is
-what cold items need (Volkovs, Yu and Poutanen, "DropoutNet", NeurIPS 2017).
+The content encoder describes every item. For items that training has seen, a learned ID vector adds
+which items are read together. With ID dropout the content vector also learns to work alone, as cold
+items need it (Volkovs, Yu and Poutanen, "DropoutNet", NeurIPS 2017).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""IISAN: a side network over the cached states of all layers; the language model never runs.
+"""IISAN (SIGIR 2024): a side network over the cached states of all layers of a language model.
 
 Fu et al., "IISAN: Efficiently Adapting Multimodal Representation for Sequential Recommendation with
-Decoupled PEFT", SIGIR 2024, section 3; its text tower alone. An adapter block a layer reads a gated
-sum of the block below and of that layer's mean-pooled state. The paper's LayerDrop is `layer_step`.
+Decoupled PEFT", SIGIR 2024, section 3; only its text tower. For every layer an adapter block reads
+a gated sum of the block below and of that layer's mean-pooled state. The language model never runs.
+The paper's LayerDrop is `layer_step`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DIRE: a pretrained language model as item encoder, its lower layers cached, the upper ones tuned.
+"""DIRE (ONCE, WSDM 2024): a language model with cached lower layers and trained upper layers.
 
 Liu et al., "ONCE: Boosting Content-based Recommendation with Both Open- and Closed-source Large
 Language Models", WSDM 2024, section 3 (DIRE): the final states of an item's tokens go through a

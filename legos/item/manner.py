@@ -1,17 +1,17 @@
-"""MANNeR's news encoders side by side: one that learns from clicks, one more for every aspect.
+"""MANNeR (EMNLP 2024): a text encoder trained on clicks, and one for each category field.
 
 Iana, Glavaš and Paulheim, "Train Once, Use Flexibly: A Modular Framework for Multi-Aspect Neural
 News Recommendation", Findings of EMNLP 2024 (arXiv:2307.16089): the CR-Module is
 trained on clicks; each A-Module has an encoder of its own, which a supervised contrastive loss
 trains to bring items with the same category (sentiment, or any other label) together. All encoders
-read texts alone. With user encoder ``pooling`` (late fusion) and predictor ``manner`` it is the
+read only texts. With user encoder ``pooling`` (late fusion) and predictor ``manner`` it is the
 paper's model.
 
-The authors train the modules in runs of their own. Here they take their steps together. They share
-no parameter, so that with Adam neither changes the other; but clipping goes by the norm of all, and
-early stopping chooses one epoch for all. Encoders start from the same weights. A step compares
-items that training showed, some of each of some labels, as the authors' sampler draws them, but
-that an item drawn twice counts once. Entities are left out.
+The authors train each module in its own run. Here all modules take their steps together. They share
+no parameter, so with Adam none changes another; but gradients are clipped by their common norm, and
+early stopping chooses one epoch for all. Encoders start from the same weights. As with the authors'
+sampler, a step draws some labels and some training items of each; an item drawn twice counts once.
+Entities are left out.
 """
 
 from __future__ import annotations

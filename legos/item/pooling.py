@@ -1,6 +1,6 @@
 """Mean or maximum of the token vectors of each field, then over the fields.
 
-The plainest content encoder (Legommenders' ``Pooling``); a check on what attention is worth.
+The simplest content encoder (Legommenders' ``Pooling``): a reference for what attention adds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Semantic codes: an item is a short list of codes from coarse to fine, each with a learned vector.
+"""The sum of learned vectors of an item's semantic codes, coarse to fine (TIGER, NeurIPS 2023).
 
 Rajput et al., "Recommender Systems with Generative Retrieval" (TIGER), NeurIPS 2023, section 3.1,
 make the codes by residual quantisation of content vectors; `python -m process.semantic_codes`

@@ -1,8 +1,8 @@
-"""A vector of each item's texts by a frozen sentence encoder, computed once, projected.
+"""Vectors of an item's texts by a frozen sentence encoder, computed once and projected.
 
-The plain baseline of content-based recommendation; no single paper is followed. A vector is what
-the files of a sentence encoder make of an item's tokens, else the mean of their final states,
-cached by its content.
+The plain baseline of content-based recommendation; no single paper is followed. A sentence
+encoder's own pooling and heads turn the tokens of an item into its vector; for other language
+models it is the mean of the final states. Vectors are cached by content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Transformer layers over all tokens of an item, pooled by additive attention.
+"""Transformer (NIPS 2017) layers over all tokens of an item, pooled by additive attention.
 
 Vaswani et al., "Attention Is All You Need", NIPS 2017; as an item encoder it is Legommenders'
-``Transformer`` (three layers), which MINER has there where it goes without BERT. All fields are one
+``Transformer`` (three layers), which its MINER uses in place of BERT. All fields are one
 sequence, text after text in the order of the data YAML, then each category as one token. Theirs
 is a BERT without pretraining and has a normalisation of the input and a linear layer before the
 pooling, which are left out.

@@ -1,4 +1,4 @@
-"""AutoInt: layers of attention between the fields, then a linear layer.
+"""AutoInt (CIKM 2019): self-attention between user and candidate, then a linear layer.
 
 Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks",
 CIKM 2019, equations 5-9; with ``hidden_sizes`` the paper's AutoInt+, a perceptron beside it.

@@ -1,4 +1,4 @@
-"""Cosine similarity of user and candidate, divided by a temperature."""
+"""The cosine of user and candidate, divided by a temperature."""
 
 from __future__ import annotations
 

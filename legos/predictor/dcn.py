@@ -1,4 +1,4 @@
-"""DCN: a cross network beside a perceptron, joined by a linear layer.
+"""DCN (ADKDD 2017): a cross network beside a perceptron, joined by a linear layer.
 
 Wang et al., "Deep & Cross Network for Ad Click Predictions", ADKDD 2017, equations 3-7.
 """

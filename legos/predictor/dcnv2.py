@@ -1,4 +1,4 @@
-"""DCN V2: a cross network with matrices (or low-rank experts), beside or below a perceptron.
+"""DCN V2 (WWW 2021): a cross network with matrices or low-rank experts, and a perceptron.
 
 Wang et al., "DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to
 Rank Systems", WWW 2021, equations 1-4 and figure 2.

@@ -1,9 +1,8 @@
-"""DeepFM: first order, factorization machine and perceptron over the same vectors, summed.
+"""DeepFM (IJCAI 2017): the sum of a linear part, a factorization machine and a perceptron.
 
 Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI 2017,
-equations 1-5. Its first order weighs one-hot features; fields that are vectors already (the content
-of an item, the user made of a history) are weighed by a linear map of theirs. No batch
-normalisation.
+equations 1-5. The paper's first-order part weighs one-hot features; here the fields are vectors (an
+item's content, a user's history), so a linear map weighs them. There is no batch normalisation.
 """
 
 from __future__ import annotations

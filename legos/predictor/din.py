@@ -1,8 +1,8 @@
-"""DIN: attention of the candidate to the history, then an MLP over interest and candidate.
+"""DIN (KDD 2018): attention of the candidate to the history, then a perceptron.
 
 Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, section 4.3; user
-encoder ``sequence`` hands it the history. ``variant: legommenders`` leaves the candidate out of the
-MLP, as the predecessor does: a user who has read nothing then scores every candidate alike.
+encoder ``sequence`` passes the history on. ``variant: legommenders`` leaves the candidate out of
+the MLP, as the predecessor does: for a user without a history, all candidates then score the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""FinalMLP: two perceptrons over differently gated input, joined by a bilinear layer.
+"""FinalMLP (AAAI 2023): two perceptrons with gated inputs, joined by a bilinear layer.
 
 Mao et al., "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023, equations
-4-10. The paper lets a choice of features open the gates of a stream; here the user opens those of
-the first and the candidate those of the second.
+4-10. In the paper selected features control the gates of a stream; here the user controls those of
+the first stream and the candidate those of the second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GDCN: a cross network whose every order passes a gate, beside or below a perceptron.
+"""GDCN (CIKM 2023): a cross network with a gate at every order, and a perceptron.
 
 Wang et al., "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction", CIKM
 2023, equations 3 and 6-8 (GDCN-P and GDCN-S).

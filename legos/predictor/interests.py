@@ -1,4 +1,4 @@
-"""MINER's click prediction: every interest scores the candidate, the scores become one.
+"""MINER (ACL 2022): scores of the candidate by all interests: maximum, mean or weighted sum.
 
 Li et al., "MINER: Multi-Interest Matching Network for News Recommendation", Findings of ACL 2022,
 section 3: the scores' maximum, their mean, or their sum weighted by target-aware attention, in

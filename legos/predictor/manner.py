@@ -1,16 +1,16 @@
-"""MANNeR's score: similarities by clicks and by aspects, each standardised, weighed and added up.
+"""MANNeR (EMNLP 2024): standardised similarities by clicks and by categories, summed by weights.
 
-Iana, Glavaš and Paulheim, Findings of EMNLP 2024 (arXiv:2307.16089): of every part of
-the vectors that item encoder ``manner`` makes, the user's inner product with each candidate is
-turned into a z-score over the candidates; the score is that by clicks plus the weighted ones of the
-aspects. A positive weight brings more of what the history is about (personalises), a negative one
-less (diversifies). Weights are no part of training: a trained run is measured with others by
-``--load RUN --model.predictor.weights.category -0.3``.
+Iana, Glavaš and Paulheim, Findings of EMNLP 2024 (arXiv:2307.16089). Item encoder ``manner`` makes
+vectors of several parts. For each part, the inner products of user and candidates are turned into
+z-scores over the candidates. The score is the z-score by clicks plus the weighted z-scores of the
+aspects. A positive weight favours the history's categories (personalises), a negative one avoids
+them (diversifies). Weights are not used in training: ``--load RUN
+--model.predictor.weights.category -0.3`` measures a trained run with other weights.
 
-Training has one click a row and sees the scores by clicks alone, divided by a temperature: with
-loss ``softmax`` that is the CR-Module's supervised contrastive loss. Where all items are ranked,
-z-scores are over all that are offered, what the reader has had included, and a number a reader is
-left out, which changes no ranking.
+A training row has one click, and only the scores by clicks count, divided by a temperature: with
+loss ``softmax`` that is the CR-Module's supervised contrastive loss. If all items are ranked,
+z-scores are taken over all recommendable items, including those the reader has had, and a constant
+per reader is left out, which changes no ranking.
 """
 
 from __future__ import annotations

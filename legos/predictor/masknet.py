@@ -1,4 +1,4 @@
-"""MaskNet: blocks that multiply what they read by a mask made from the instance itself.
+"""MaskNet (DLP-KDD 2021): perceptrons whose input is multiplied by a mask computed from it.
 
 Wang, She and Zhang, "MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by
 Instance-Guided Mask", DLP-KDD 2021, equations 5-17 (SerMaskNet and ParaMaskNet).

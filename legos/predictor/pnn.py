@@ -1,4 +1,4 @@
-"""PNN: a product layer over the fields, then a perceptron.
+"""PNN (ICDM 2016): products of user and candidate, then a perceptron.
 
 Qu et al., "Product-based Neural Networks for User Response Prediction", ICDM 2016, equations 2-12:
 the first hidden layer is relu(l_z + l_p + b), l_z linear in the fields, l_p linear in their inner

@@ -1,4 +1,4 @@
-"""NAML's user encoder: additive attention over the history.
+"""NAML (IJCAI 2019): additive attention over the history.
 
 Wu et al., "Neural News Recommendation with Attentive Multi-View Learning", IJCAI 2019
 (arXiv:1907.05576), section 3.2.

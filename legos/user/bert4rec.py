@@ -1,13 +1,14 @@
-"""BERT4Rec: self-attention over the whole history and a mask token at its end, where the user is.
+"""BERT4Rec (CIKM 2019): bidirectional self-attention over the history and a mask token after it.
 
 Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
 Transformer", CIKM 2019 (arXiv:1904.06690), section 3: layers as BERT's, then equation 7's
 ``gelu(h W + b)`` with a layer norm after it, as in the authors' code, against the item vectors.
-Training hides clicks of a user's sequence from both sides and asks for them (section 3.6, the Cloze
-task; ``legos.data.cloze``); in some sequences the last click alone, as a recommendation does.
+Training hides clicks of a user's sequence and predicts them from both sides (section 3.6, the Cloze
+task; ``legos.data.cloze``). In some sequences it hides only the last click, as a recommendation
+does.
 
-Equation 7 also adds a number of each item's own, which new items would not have. It is left out, as
-is dropout on attention weights.
+Equation 7 also adds a bias per item, which new items would not have. It is left out, as is dropout
+on attention weights.
 """
 
 from __future__ import annotations

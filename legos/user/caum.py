@@ -1,4 +1,4 @@
-"""CAUM's user encoder: the history is related, read locally and pooled in view of each candidate.
+"""CAUM (SIGIR 2022): attention and convolution over the history, both aware of the candidate.
 
 Qi, Wu, Wu and Huang, "News Recommendation with Candidate-aware User Modeling", SIGIR 2022
 (arXiv:2204.04726), section 2.2:

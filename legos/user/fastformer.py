@@ -1,4 +1,4 @@
-"""Fastformer layers over the history, pooled by additive attention.
+"""Fastformer (2021) layers over the history, pooled by additive attention.
 
 Wu et al., "Fastformer: Additive Attention Can Be All You Need", 2021 (arXiv:2108.09084), section 4,
 where it models the user in news recommendation. A position counts how many items ago.

@@ -1,8 +1,8 @@
-"""The whole history as one sequence of words: every item's tokens, item after item.
+"""All words of the history as one sequence, read by a Transformer or a Fastformer.
 
-The flatten models of Legommenders (``FlattenTransformer``, ``FlattenFastformer``), which stand in
-no paper and crash as shipped, because the user's inputs never reach them. No item is pooled before,
-so that a word of one title can attend to a word of another. An item's tokens are those of its text
+The flatten models of Legommenders (``FlattenTransformer``, ``FlattenFastformer``), which are in no
+paper and crash as shipped, because the user's inputs never reach them. Items are not pooled first,
+so a word of one title can attend to a word of another. An item's tokens are those of its text
 fields in the order of the data YAML, then each category as one token, then a learned separator. Of
 a longer history the newest ``max_tokens`` tokens stay; of the oldest item left, these may be its
 last words alone.

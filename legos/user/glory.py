@@ -1,8 +1,8 @@
-"""GLORY's user encoder: NRMS's, over the half of items' vectors that says what a click is.
+"""GLORY (RecSys 2023): self-attention and additive attention over the items' click vectors.
 
-Yang et al., RecSys 2023 (arXiv:2307.06576): self-attention and additive attention over
-clicks. Item encoder ``glory`` has an item's click in the first half of its vector and its candidate
-in the second; the user has zeros in the first and is compared in the second.
+Yang et al., RecSys 2023 (arXiv:2307.06576): NRMS's user encoder over clicks. Item encoder ``glory``
+represents an item as a click in the first half of its vector and as a candidate in the second. The
+user vector is zero in the first half and compared with candidates in the second.
 """
 
 from __future__ import annotations

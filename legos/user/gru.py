@@ -1,4 +1,4 @@
-"""Last state of a GRU that reads the history from old to new.
+"""The last state of a GRU (EMNLP 2014) over the history, oldest click first.
 
 Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
 Translation", EMNLP 2014, section 2.3; as a user encoder it is LSTUR's short-term part (An et al.,

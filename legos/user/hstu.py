@@ -1,4 +1,4 @@
-"""HSTU: pointwise aggregated attention over the history; the user is the output at the newest item.
+"""HSTU (ICML 2024): pointwise attention over the history, read off at the newest item.
 
 Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for
 Generative Recommendations", ICML 2024 (arXiv:2402.17152), section 3.2, equations 1 to 3:

@@ -1,10 +1,10 @@
-"""LSTUR's user encoder: a long-term vector of the user's id and a GRU over the history.
+"""LSTUR (ACL 2019): a learned vector of the user, combined with a GRU over the history.
 
 An et al., "Neural News Recommendation with Long- and Short-term User Representations", ACL 2019
 (P19-1033), section 3.2. The long-term vector is masked at random while training; users that
 training never saw have zeros, which is what masking shows. ``ini`` starts the GRU from the
-long-term vector; ``con`` puts it beside the GRU's last state, each of them half of the user vector,
-because user and item must be of one width (the paper leaves the two widths open).
+long-term vector; ``con`` concatenates it with the GRU's last state, each of them half of the user
+vector, because user and item must have the same width (the paper leaves the two widths open).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Multi-VAE's encoder and the hidden layer of its decoder: a set of items to a user vector.
+"""Multi-VAE (WWW 2018): a variational autoencoder over the set of clicked items.
 
 Liang, Krishnan, Hoffman and Jebara, "Variational Autoencoders for Collaborative Filtering", WWW
 2018, arXiv:1802.05814, sections 2.1 to 2.3. The model is I → hidden → latent → hidden → I: its
-first layer is an embedding bag over item ids that lies here (vectors of the item encoder are not
-looked at), its last layer is item encoder ``id`` with predictor ``dot``. The last number of a user
+first layer is an embedding bag over item ids in this module (vectors of the item encoder are not
+read), its last layer is item encoder ``id`` with predictor ``dot``. The last number of a user
 vector is 1, so that the last number of an item vector is the item's bias. With loss
 ``multinomial`` and ``exp.train.history: clicks`` it is trained as in the paper.
 

@@ -1,9 +1,9 @@
-"""NPA's user encoder: every user attends to the history with a query of their own.
+"""NPA (KDD 2019): attention over the history with a query made from the user's ID.
 
 Wu et al., "NPA: Neural News Recommendation with Personalized Attention", KDD 2019
 (arXiv:1907.05559), section 3: the query comes from the vector of the user's id through a dense ReLU
-layer. The same attention over the words of an item is left out: item vectors would differ from
-reader to reader and could not be encoded once for all. Users that training never saw share one
+layer. The same attention over the words of an item is left out: item vectors would differ between
+readers and could not be encoded once for all of them. Users that training never saw share one
 learned vector, trained by ID dropout; the paper has no such users.
 """
 

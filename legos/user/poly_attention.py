@@ -1,4 +1,4 @@
-"""MINER's user encoder: several interests a user, one for each learned context code.
+"""MINER (ACL 2022): several interest vectors per user, each with its own attention.
 
 Li et al., "MINER: Multi-Interest Matching Network for News Recommendation", Findings of ACL 2022,
 section 3: poly attention, disagreement regularisation, category-aware attention weighting.

@@ -1,4 +1,4 @@
-"""Mean or maximum of the history's item vectors: a user encoder without parameters."""
+"""The mean or maximum of the item vectors of the history; no parameters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a user says of themselves, fused into what their history says.
+"""Another user encoder, combined with the user's profile: texts, categories or numbers.
 
-The profile may be any content of table ``users``: GENRE's topics and interests (Liu et al., "ONCE",
-WSDM 2024, section 3.2, fuse such a vector into the user vector), a region. It is read by an item
-encoder over the users' fields. A user without profile has a learned "missing" vector.
+The profile may be any content of table ``users``, such as a region, or GENRE's topics and interests
+(Liu et al., "ONCE", WSDM 2024, section 3.2, fuse such a vector into the user vector). An item
+encoder reads the users' fields. Users without a profile share a learned "missing" vector.
 """
 
 from __future__ import annotations

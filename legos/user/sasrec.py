@@ -1,4 +1,4 @@
-"""SASRec: causal self-attention over the history; the user is the output at the newest item.
+"""SASRec (ICDM 2018): causal self-attention over the history, read off at the newest item.
 
 Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (arXiv:1808.09781), section
 III. The paper pads on the left, so that a position counts from the newest item. Each part g of a
@@ -6,7 +6,7 @@ block gives ``x + dropout(g(norm(x)))``; the heads have no linear layer after th
 feed-forward part is as wide as the items. Item vectors come from the item encoder.
 
 ``variant: released`` is the authors' code: it normalises the queries but neither keys nor values,
-adds the normalised input instead of the input to what a part gives, normalises the output of the
+adds the normalised input instead of the input to the output of a part, normalises the output of the
 last block, and multiplies items by the square root of their width before positions are added, as
 Vaswani et al. do. Its dropout on attention weights is in neither variant.
 """

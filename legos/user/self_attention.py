@@ -1,4 +1,4 @@
-"""NRMS's user encoder: self-attention over the history, then additive attention.
+"""NRMS (EMNLP 2019): self-attention over the history, pooled by additive attention.
 
 Wu et al., "Neural News Recommendation with Multi-Head Self-Attention", EMNLP-IJCNLP 2019,
 section 3.2. There are no positions: the order of the history does not matter.

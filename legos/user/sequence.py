@@ -1,4 +1,4 @@
-"""The history itself, for a predictor that attends to it (``din``); nothing is learned here."""
+"""The history itself, for a predictor that attends to it (``din``); no parameters."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""SimpleX's user encoder: who the user is, and the aggregated history mapped into the same space.
+"""SimpleX (CIKM 2021): a learned vector of the user plus the pooled and projected history.
 
 Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021
 (arXiv:2109.12613), section 4.2: ``h = g e + (1 - g) V p`` with the user's id vector ``e`` and the
 history's aggregate ``p``. With predictor ``cosine`` (temperature 1) and loss
-``cosine_contrastive`` the model is theirs, but for the history: RecBole's version aggregates all
-training items of a user, the one to predict among them; here it is what came before the click. ID
-dropout is ours.
+``cosine_contrastive`` the model is theirs, except for the history: RecBole's version aggregates all
+training items of a user, including the one to predict; here only those before the click. ID dropout
+is ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DIN's attention as a user encoder: one user vector for each candidate.
+"""DIN's attention (KDD 2018) over the history: one user vector for each candidate.
 
 Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, section 4.3; any
 predictor may score the pair, ``dot`` for one. The whole of DIN is user encoder ``sequence`` with

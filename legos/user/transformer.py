@@ -1,4 +1,4 @@
-"""Transformer layers over the history, with or without the candidate at its end.
+"""Transformer layers over the history; with the candidate at its end, BST (DLP-KDD 2019).
 
 Chen et al., "Behavior Sequence Transformer for E-commerce Recommendation in Alibaba", DLP-KDD 2019
 (arXiv:1905.06874), section 2: BST is this with ``candidate``, whose defaults here are one layer,

@@ -1,9 +1,8 @@
-"""A learned vector for every user: the user side of matrix factorisation.
+"""A learned vector for every user, as in matrix factorisation; the history is not read.
 
 Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", Computer 2009;
-with item encoder ``id`` and predictor ``dot`` the model is theirs without biases. What a user has
-read does not enter. Users that training never saw share one learned vector, which ID dropout
-trains, as in item encoder ``id``.
+with item encoder ``id`` and predictor ``dot`` the model is theirs without biases. Users that
+training never saw share one learned vector, which ID dropout trains, as in item encoder ``id``.
 """
 
 from __future__ import annotations

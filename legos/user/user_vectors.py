@@ -1,8 +1,8 @@
-"""User vectors that come from elsewhere, projected: the user tower of a two-tower model.
+"""Precomputed user vectors, projected: the user tower of a two-tower model.
 
 With item encoder ``fixed_vectors`` and predictor ``dot`` over the vectors of a trained CLLM4Rec it
-is CLLM4Rec-Emb (WWW 2024, section 4.5), which serves as fast as matrix factorisation. What a user
-has read does not enter.
+is CLLM4Rec-Emb (WWW 2024, section 4.5), which serves as fast as matrix factorisation. The history
+is not read.
 """
 
 from __future__ import annotations
