@@ -220,7 +220,11 @@ def _first_metrics(run: PastRun) -> dict[str, float]:
 
 
 def _state(run: PastRun) -> str:
-    return f"running ({run.process})" if run.process else run.state
+    if run.process:
+        return f"running ({run.process})"
+    if run.passes is not None and run.passes < 1:
+        return f"{run.state}, {run.passes:.2f} passes"
+    return run.state
 
 
 def _number(value: float | None) -> str:

@@ -26,11 +26,11 @@ from legos.evaluation.measure import refuse_unmeasurable
 from legos.files import sha256_of_text, write_text
 from legos.modes.row_search import SearchedRow, search_cells, search_row
 from legos.modes.train_test import run_model
+from legos.reports.comparison_page import ComparedSplit, write_comparison
 from legos.reports.costs import costs_figure, write_costs
 from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
-from legos.reports.page import ComparedSplit, write_comparison
 from legos.reports.rows import ResultRow, baseline_rows, in_order, subset_rows
 from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
@@ -39,6 +39,7 @@ from legos.reports.tables import (
     csv_text,
     markdown_table,
     print_table,
+    show_short_trainings,
     show_split,
     split_tables,
     twin_of,
@@ -47,6 +48,7 @@ from legos.reports.tables import (
 from legos.reports.verdict import Contender, Verdict, best_row, judge
 from legos.runs.folder import RunFolder, run_folder
 from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
+from legos.runs.passes import trainings_in
 from legos.runs.tracking import Tracker
 from legos.settings import OF_WEIGHTS, deciding
 from legos.workplace.device import refuse_uneven
@@ -179,6 +181,7 @@ def _report(
             for split, each in found.items()
         ]
         write_comparison(folder, config.data.name, shown, first_runs)
+    show_short_trainings(console, trainings_in(first_runs))
     for split, each in found.items():
         drawn = write_costs(folder, split, each.rows)
         if drawn:

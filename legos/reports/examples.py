@@ -10,6 +10,7 @@ from rich.console import Console
 from legos.files import write_json
 from legos.records import Record, check_record, read_json
 from legos.reports.tables import SCREEN
+from legos.runs.passes import short_trainings, trainings_in
 from legos.terminal import as_started
 
 _FILE = "recommendations.json"
@@ -79,8 +80,10 @@ def show_end(console: Console, folder: Path, run: Path) -> None:
     report = folder / "report.html"
     where = report if report.is_file() else folder
     console.print(f"report: {where}", markup=False, highlight=False, soft_wrap=True)
-    serve = as_started(f"legos serve {run}")
-    console.print(f"next:   {serve}", markup=False, highlight=False, soft_wrap=True)
+    following = as_started(f"legos serve {run}")
+    if short_trainings(trainings_in({run.name: run})):
+        following = f"train longer; {following} shows the model as it is"
+    console.print(f"next:   {following}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_readers(console: Console, examples: Examples, *, count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from legos.records import read_array, read_json, shown
 from legos.reports import figures as plots
 from legos.reports.curves import read_metrics, training_curves
 from legos.reports.examples import read_examples
-from legos.reports.tables import Cells, narrow
 from legos.runs.folder import RunFolder
+from legos.runs.passes import short_trainings
 from legos.runs.tracking import METRICS_FILE
 
 REPORT = "report.html"
@@ -33,8 +32,13 @@ Rows = Mapping[str, Mapping[str, float]]  # by subset: metrics by name
 
 def write_report(folder: Path) -> Path:
     """Write the report of a run folder; returns its path, raises as :func:`page_of`."""
+    return write_page(folder, page_of(folder))
+
+
+def write_page(folder: Path, page: Mapping[str, Any]) -> Path:
+    """Write ``report.html`` of a folder; returns its path."""
     path = folder / REPORT
-    write_text(path, render(**page_of(folder)))
+    write_text(path, render(**page))
     return path
 
 
@@ -57,6 +61,7 @@ def page_of(folder: Path) -> dict[str, Any]:
         "title": f"{results['model']} on {results['data']}",
         "subtitle": _subtitle(results),
         "verdicts": _verdicts(results),
+        "warnings": short_trainings({results["model"]: results.get("training", {})}),
         "honesty": read_honesty(results),
         "facts": _facts(results),
         "splits": [
@@ -70,88 +75,6 @@ def page_of(folder: Path) -> dict[str, Any]:
         "of": "",
         "config": _flat(config),
         "versions": _json(folder / "versions.json"),
-    }
-
-
-@dataclass(frozen=True)
-class ComparedSplit:
-    """What the report of a comparison says of one split.
-
-    Attributes:
-        name: of the split.
-        models: the rows that are no baselines.
-        tables: by title, the main one first; header and rows as text.
-        verdict: on the best row.
-        costs: quality over CPU seconds as an SVG element; empty without any.
-    """
-
-    name: str
-    models: Sequence[str]
-    tables: Mapping[str, Cells]
-    verdict: Mapping[str, Any] | None
-    costs: str = ""
-
-
-def write_comparison(
-    folder: Path, data: str, splits: Sequence[ComparedSplit], runs: Mapping[str, Path]
-) -> Path:
-    """Write the report of a comparison.
-
-    Args:
-        folder: of the comparison.
-        data: name of the data set.
-        splits: what is said of each.
-        runs: by row the folder of its first run; what the best row recommends is shown.
-
-    Returns:
-        Path of ``report.html``.
-    """
-    verdicts = {split.name: split.verdict for split in splits if split.verdict is not None}
-    best = str(next((each["model"] for each in verdicts.values()), next(iter(runs))))
-    curves = {label: read_metrics(path / METRICS_FILE) for label, path in runs.items()}
-    epochs = {
-        label: [record for record in records if record["kind"] == "valid"]
-        for label, records in curves.items()
-    }
-    metrics = [name for each in epochs.values() for record in each for name in record["metrics"]]
-    judged = [str(each["metric"]) for each in verdicts.values()]
-    drawn = next(iter([*judged, *metrics]), "")
-    found: dict[str, Any] = {
-        "title": f"{len(runs)} models on {data}",
-        "subtitle": f"comparison {folder.name}: " + ", ".join(map(str, runs.values())),
-        "verdicts": [{"split": name, **each} for name, each in verdicts.items()],
-        "honesty": None,
-        "facts": {},
-        "splits": [_compared_split(split) for split in splits],
-        "curves": [
-            *([plots.compared_curves(drawn, epochs)] if metrics else []),
-            *(split.costs for split in splits if split.costs),
-        ],
-        "readers": read_examples(runs[best]),
-        "of": best,
-        "config": {},
-        "versions": {},
-    }
-    path = folder / REPORT
-    write_text(path, render(**found))
-    return path
-
-
-def _compared_split(split: ComparedSplit) -> dict[str, Any]:
-    def table(name: str, cells: Cells) -> dict[str, Any]:
-        header, *lines = cells
-        rows = {line[0]: [(text, False) for text in line[1:]] for line in lines}
-        return {"name": name, "metrics": header[1:], "rows": rows}
-
-    whole = next(iter(split.tables.values()))
-    return {
-        "name": split.name,
-        "models": set(split.models),
-        "counts": {},
-        "main": table("", narrow(whole)),
-        "tables": [table(name, cells) for name, cells in split.tables.items()],
-        "figures": [],
-        "calibrated": False,
     }
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from legos.config.search_schema import Range, SearchConfig, shown_value
-from legos.files import write_text
 from legos.reports.figures import svg
-from legos.reports.page import REPORT, page_of, render
+from legos.reports.page import page_of, write_page
 from legos.reports.tables import Cells
 
 if TYPE_CHECKING:
@@ -169,9 +168,7 @@ def write_search(folder: Path, found: Found, search: SearchConfig, best: Path) -
         "models": {lines[0][0]},
         "errors": found.errors,
     }
-    path = folder / REPORT
-    write_text(path, render(**page))
-    return path
+    return write_page(folder, page)
 
 
 def _history(found: Found) -> str:

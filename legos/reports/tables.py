@@ -15,6 +15,7 @@ from rich.table import Table
 from legos.metrics.beyond import ALL
 from legos.metrics.names import is_beyond_accuracy
 from legos.reports.rows import ResultRow, baseline_rows, in_order, model_row, subset_rows
+from legos.runs.passes import short_trainings
 
 Cells = list[list[str]]
 """A table as text: the header, then a line a row."""
@@ -142,6 +143,20 @@ def show_run(console: Console, results: Mapping[str, Any], *, verbose: bool = Fa
             console.print(f"{title}: the numbers of {twin}\n", markup=False, soft_wrap=True)
             continue
         show_split(console, tables, verdict, verbose=verbose)
+    show_short_trainings(console, {label: results.get("training", {})})
+
+
+def show_short_trainings(console: Console, trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Warn of models that saw less than one pass of their training rows.
+
+    Args:
+        console: to print on.
+        trainings: by row ``training`` of its ``results.json``.
+    """
+    for text in short_trainings(trainings):
+        for line in wrap(f"warning: {text}", SCREEN):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print()
 
 
 def twin_of(shown: dict[str, list[Cells]], split: str, tables: Mapping[str, Cells]) -> str:

@@ -16,6 +16,7 @@ from legos.config.yaml_files import shown
 from legos.errors import CheckpointError, DataError
 from legos.files import InUseError, hold, is_free, unique
 from legos.records import read_json
+from legos.runs.passes import passes
 
 State = Literal["finished", "trained", "pruned", "interrupted", "running", "damaged"]
 _LOCK, _RESULTS = "lock", "results.json"
@@ -103,6 +104,12 @@ class PastRun:
         metric, best = (_at(self.results, "training", key) for key in ("metric", "best"))
         return {metric: best} if isinstance(metric, str) and isinstance(best, float) else {}
 
+    @property
+    def passes(self) -> float | None:
+        """How often its training saw its rows; None if that is unknown."""
+        training = self.results.get("training")
+        return passes(training) if isinstance(training, dict) else None
+
     @cached_property
     def files(self) -> dict[Path, os.stat_result]:
         """Every file of the run."""
@@ -146,6 +153,7 @@ class PastRun:
             "bytes": self.size,
             "metrics": self.metrics,
             "validation": self.validation,
+            "passes": self.passes,
         }
 
     @contextmanager

@@ -70,6 +70,28 @@ def test_a_row_runs_on_its_own_data_as_if_started_by_itself(
 
 
 @pytest.mark.slow
+def test_a_comparison_of_short_trainings_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = tiny_tables(tmp_path / "tables")
+    config = tiny_config(
+        tables,
+        tmp_path / "runs",
+        mode="compare",
+        compare={"models": [NAML, {**POOLING, "name": "plain"}]},
+        baselines=[],
+        report=True,
+        train={"epochs": 1, "epoch_batch": 1, "batch_size": 8},
+    )
+    run(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: naml, plain: trained for 1 of the " in said
+    assert "next: train longer; " in said
+    (report,) = (tmp_path / "runs").glob("*/compare-*/report.html")
+    assert "naml, plain: trained for 1 of the " in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_improvement_is_of_means_over_seeds_against_the_row_that_is_named(
     compared: tuple[Path, Path, dict[str, Any]],
 ) -> None:

@@ -75,6 +75,7 @@ class Bricks:
         epochs = max(1, progress.step) / recipe.stream.steps_per_epoch
         return {
             "rows": len(rows),
+            "steps_per_pass": recipe.stream.steps_per_pass,
             **trained,
             "epochs": progress.epoch,
             "seconds_per_epoch": round(progress.seconds / epochs, 3),

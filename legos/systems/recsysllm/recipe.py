@@ -64,6 +64,7 @@ class TrainingStream:
     Attributes:
         mixture: of all task families.
         size: examples of a step.
+        steps_per_pass: steps that read every example once.
         steps_per_epoch: steps after which a training is measured.
 
     Raises:
@@ -75,7 +76,8 @@ class TrainingStream:
         self._world, self._special, self._seed = world, special, train.seed
         self.mixture = world.families.mixture()
         self.size, self._share = train.batch_size * train.acc_batch, train.infill_share
-        self.steps_per_epoch = train.epoch_steps or max(1, -(-len(self.mixture) // self.size))
+        self.steps_per_pass = max(1, -(-len(self.mixture) // self.size))
+        self.steps_per_epoch = train.epoch_steps or self.steps_per_pass
         if self._share:
             self._windows = HorizonSampler(
                 world.families.sequences.times,

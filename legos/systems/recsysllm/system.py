@@ -86,6 +86,7 @@ class RecsysllmSystem:
         progress = recipe.progress
         return {
             "rows": len(stream.mixture),
+            "steps_per_pass": stream.steps_per_pass,
             **trained,
             "epochs": progress.epochs,
             "seconds_per_epoch": round(progress.seconds / max(1, progress.epochs), 3),

@@ -86,6 +86,7 @@ class TigerSystem:
         epochs = max(1, progress.step) / recipe.stream.steps_per_epoch
         return {
             "rows": len(rows.items),
+            "steps_per_pass": recipe.stream.steps_per_pass,
             **trained,
             "epochs": progress.epoch,
             "seconds_per_epoch": round(progress.seconds / epochs, 3),
