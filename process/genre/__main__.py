@@ -178,7 +178,8 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--source", help="only answers from this history or origin: train, valid, all or published"
+        "--source",
+        help="only answers written from this history: train, valid, all; or published: imported",
     )
     parser.add_argument("--model", metavar="NAME", help="only answers of this model")
     parser.add_argument("--version", type=int, help="only answers of this version of the scheme")

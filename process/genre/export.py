@@ -188,7 +188,7 @@ def add_item_text(
         field: what the column is called.
         sources: the files that the texts come from.
         fallback: a text field that stands in where an item has no text; the new field is then
-            that one rewritten, and later synthetic items copy it.
+            that one rewritten, and later generated items copy it.
         force: replace finished tables of other sources or settings.
 
     Returns:

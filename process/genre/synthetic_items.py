@@ -136,10 +136,10 @@ def _new_items(
     for key, answer in sorted(answers.items()):
         match = _KEY.fullmatch(key)
         if match is None or match[1] not in rows:
-            oddities["synthetic items of users that the tables do not have"] += 1
+            oddities["generated items of users that the tables do not have"] += 1
             continue
         values = {rename.get(name, name): str(text) for name, text in answer["answer"].items()}
-        oddities["synthetic items: parts without a field"] += len(set(values) - set(fields))
+        oddities["generated items: parts without a field"] += len(set(values) - set(fields))
         items.append({"item_id": f"{PREFIX}{column}:{key}", **_content(values, fields)})
         users.append(rows[match[1]])
     if not any(item[name] for item in items for name in reader.text_fields):
@@ -169,8 +169,8 @@ def _count_titles(reader: ColumnReader, frame: pd.DataFrame, oddities: Counter[s
         texts = texts[~reader.scalar("items", COLUMN)]
     real = {text.lower() for text in texts}
     same = sum(text.lower() in real for text in frame[name])
-    oddities[f"synthetic items with the {name} of a real one"] = same
-    oddities[f"synthetic items with the {name} of another"] = len(frame) - frame[name].nunique()
+    oddities[f"generated items with the {name} of a real one"] = same
+    oddities[f"generated items with the {name} of another"] = len(frame) - frame[name].nunique()
 
 
 def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
@@ -181,7 +181,7 @@ def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
     for name, vocabulary in categories.items():
         unknown = int((~new.items[name].isin(["", *vocabulary])).sum())
         if unknown:
-            new.oddities[f"synthetic items of a {name} the tables do not have"] = unknown
+            new.oddities[f"generated items of a {name} the tables do not have"] = unknown
     columns: dict[str, Column] = {}
     num_known = int(reader.manifest["tables"]["items"]["rows"])
     for name, known in columns_of(reader, "items").items():
@@ -223,6 +223,6 @@ def _write_items(writer: ColumnWriter, columns: Mapping[str, Column], rows: int)
 
 
 def _print(folder: Path, new: _New) -> None:
-    print(f"{folder}: {len(new.items):,} synthetic items of {len(set(new.users)):,} users")
+    print(f"{folder}: {len(new.items):,} generated items of {len(set(new.users)):,} users")
     for what, count in new.oddities.items():
         print(f"  {what}: {count:,}")

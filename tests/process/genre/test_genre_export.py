@@ -139,7 +139,7 @@ def test_synthetic_items_are_flagged_and_named_by_their_users(
     for split in old.splits:  # nobody is ever offered one
         assert lists(new.lists(split, "candidates")) == lists(old.lists(split, "candidates"))
     assert lists(new.lists("histories", "items")) == lists(old.lists("histories", "items"))
-    assert new.manifest["oddities"]["synthetic items of users that the tables do not have"] == 2
+    assert new.manifest["oddities"]["generated items of users that the tables do not have"] == 2
     assert content(newsroom) == before
     with pytest.raises(DataError, match="no column that users have"):
         add_synthetic_items(folder, answers, tmp_path / "x", sources=[source], column="written")
@@ -163,7 +163,7 @@ def test_unknown_categories_are_counted_and_fields_can_be_named(
     manifest = add_synthetic_items(
         newsroom, books, tmp_path / "cg", sources=[source], column="w", rename={"name": "title"}
     )
-    assert manifest["oddities"]["synthetic items of a category the tables do not have"] == 2
+    assert manifest["oddities"]["generated items of a category the tables do not have"] == 2
     assert Tables.load(tmp_path / "cg").scalar("items", "category")[-2:].tolist() == [0, 0]
 
 
