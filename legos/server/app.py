@@ -1,4 +1,4 @@
-"""The routes: what is asked is checked, put into the queue of the model, and answered as JSON."""
+"""The routes: a request is checked, put into the queue of the model, and answered as JSON."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FILES = {
     "/style.css": ("style.css", "text/css; charset=utf-8"),
 }
 OPEN_PATHS = frozenset({*_FILES, "/health", "/openapi.json"})
-"""What needs no key: the page without its data, and what a probe asks."""
+"""Paths that need no key: the page without its data, and the probe of a load balancer."""
 _SWITCH = 0.0005  # seconds that opening a run keeps Python from answering requests; else 0.005
 _TOLD = 5  # unknown ids that a refusal names
 _ABOUT = """Recommendations of one trained run. Ids are those of the raw data. A request that cannot
@@ -66,7 +66,7 @@ Words = Annotated[str, Query(max_length=200)]
 
 
 class Server:
-    """The application and what it holds.
+    """The application and its state.
 
     Args:
         shelf: the run that is served.
@@ -122,7 +122,7 @@ class Server:
         await self.work.stop()
 
     async def _watch(self) -> None:
-        """Look for a newer run now and then; one that cannot be opened is tried once."""
+        """Look for a newer run at intervals; a run that cannot be opened is tried only once."""
         failed: Path | None = None
         while True:
             await asyncio.sleep(self.watch or 0)
@@ -134,7 +134,7 @@ class Server:
                 await self.reload()
 
     async def reload(self) -> Reload:
-        """Reload the newest run beside the old one and let it take its place.
+        """Open the newest run beside the old one, then replace the old one.
 
         Raises:
             LegosError: it cannot be opened; the old one goes on.
@@ -300,7 +300,7 @@ def _refuse_unknown(
     known: Callable[[str], bool],
     nearest: Callable[[str], list[str]],
 ) -> None:
-    """Refuse ids that nobody has; ``field``: of the request."""
+    """Refuse unknown ids; ``field`` is the field of the request."""
     faults = [
         Fault(
             field=f"{field}.{place}" if field in ("users", "items", "history") else field,
@@ -356,7 +356,7 @@ def _file(name: str, kind: str) -> Callable[[], Any]:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """What no route answers: 404 and 405, in the words of all refusals."""
+    """Answer unknown paths and methods: 404 and 405, in the form of all refusals."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 405:
         return Refusal(405, f"{request.url.path}: found {request.method}; see /docs").response()

@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, from where, how much, and what browsers are told.
+"""Checks before every route: API key, host and origin, sizes; and security headers.
 
 A page of another origin can send requests to a server on this machine, and a name that points to
 127.0.0.1 makes such a page one of the same origin (DNS rebinding). So a request must name a host
@@ -39,7 +39,7 @@ _BODY_SECONDS = 10.0  # in which the body of a request has to arrive
 
 @dataclass(frozen=True)
 class Rules:
-    """What requests are let through.
+    """The rules by which requests are accepted.
 
     Attributes:
         key: that clients must send; None: nobody has to.
@@ -85,7 +85,7 @@ def rules(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach an address."""
+    """Whether an address can be reached only from this machine."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
@@ -178,7 +178,7 @@ class Guard:
         return hmac.compare_digest(given.encode(), self.rules.key.encode())
 
     async def _read(self, method: str, headers: Headers, receive: Receive) -> bytes:
-        """The body of a request, as far as it is allowed to be."""
+        """Read the body of a request, up to the allowed size."""
         if method == "POST":
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
@@ -206,7 +206,7 @@ class Guard:
 
 
 class _Replayed:
-    """A body that was read, for the application to read again."""
+    """Replay a body that was read, so that the application can read it."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self.body: bytes | None = body

@@ -20,8 +20,8 @@ class Refusal(Exception):
 
     Args:
         status: of the HTTP response.
-        message: why, in one line.
-        faults: the same by field.
+        message: the reason, in one line.
+        faults: the reasons by field.
         retry_after: seconds after which the client may ask again.
     """
 
@@ -38,7 +38,7 @@ class Refusal(Exception):
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
     def response(self) -> Response:
-        """The refusal as JSON; ASCII alone, whatever the client sent."""
+        """The refusal as JSON, in ASCII only, whatever the client sent."""
         body = Refused(error=self.message, faults=self.faults).model_dump()
         return Response(
             json.dumps(body), self.status, headers=self.headers, media_type="application/json"
@@ -46,7 +46,7 @@ class Refusal(Exception):
 
 
 def refuse(status: int, *faults: Fault) -> Refusal:
-    """A refusal whose line is made of its faults."""
+    """Make a refusal whose line lists its faults."""
     return Refusal(status, "; ".join(map(_line, faults)), faults)
 
 
@@ -56,7 +56,7 @@ def _line(fault: Fault) -> str:
 
 
 def explain(errors: Iterable[Mapping[str, Any]], body: type[BaseModel] | None) -> Refusal:
-    """What pydantic found wrong, in plain words; at most ten things.
+    """Turn pydantic's errors into plain words; at most ten.
 
     Args:
         errors: of ``RequestValidationError``.
@@ -116,7 +116,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def show(value: Any) -> str:
-    """What a client sent, in a few words: JSON, or the size of what is long."""
+    """Show a value that a client sent: as JSON, or by its size if it is long."""
     if isinstance(value, list):
         return f"a list of {len(value):,}"
     if isinstance(value, dict):
@@ -130,5 +130,5 @@ def show(value: Any) -> str:
 
 
 def show_name(name: str) -> str:
-    """A name that a client sent, cut where it is long."""
+    """Show a name that a client sent, cut if it is long."""
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

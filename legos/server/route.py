@@ -1,4 +1,4 @@
-"""What every route does: bodies are read strictly, and what goes wrong becomes an answer."""
+"""The base of every route: strict reading of bodies, and errors turned into answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Json(Request):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON text; ValueError: it has a key twice."""
+    """Parse an object of a JSON text; ValueError: a key occurs twice."""
     found = dict[str, Any]()
     for name, value in pairs:
         if name in found:
@@ -44,7 +44,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Route(APIRoute):
-    """Reads bodies as :class:`_Json`, and turns what routes raise into answers."""
+    """A route that reads bodies as :class:`_Json` and turns exceptions into answers."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()

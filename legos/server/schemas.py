@@ -1,4 +1,4 @@
-"""What requests may ask and what answers say; every length and number is bounded."""
+"""Schemas of requests and answers; every length and number is bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_ID, LONGEST_TEXT = 500, 20_000
 
 
 def _as_text(value: Any) -> Any:
-    """A number is taken as the id that it spells."""
+    """Accept a number as the id with the same digits."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -34,7 +34,7 @@ class _Request(BaseModel):
 
 
 class Reader(_Request):
-    """A user of the data set, or a new reader by the items they have had."""
+    """A user of the data set, or a new user given by a history."""
 
     user: Id | None = Field(default=None, description="id of a user", examples=["c17"])
     history: list[Id] | None = Field(
@@ -51,7 +51,7 @@ class Reader(_Request):
 
     @property
     def key(self) -> str | list[str]:
-        """The reader as a recommender takes it: the id of a user or ids of items."""
+        """The reader as the recommender expects it: the id of a user, or ids of items."""
         return self.user if self.user is not None else self.history or []
 
 
@@ -70,7 +70,7 @@ class SimilarRequest(_Request):
 
 
 class ReasonsRequest(Reader):
-    """Ask which items of a history carry the score of an item."""
+    """Ask how much each item of a history contributes to the score of an item."""
 
     item: Id
 
@@ -83,7 +83,7 @@ class ScoreRequest(_Request):
 
 
 class NewItem(BaseModel):
-    """An item that tables do not have: its id, and what it says in fields of the data set."""
+    """A new item: its id, and its content in the fields of the data set."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     __pydantic_extra__: dict[str, Text | Number | None]
@@ -102,11 +102,11 @@ class AddRequest(_Request):
 
 
 class ReloadRequest(_Request):
-    """Reload the newest run; nothing has to be said."""
+    """Reload the newest run; the body is empty."""
 
 
 class Item(BaseModel):
-    """An item with what a reader sees of it."""
+    """An item as the page shows it."""
 
     item_id: str
     title: str
@@ -120,7 +120,7 @@ class ScoredItem(Item):
 
 
 class Reason(Item):
-    """An item of a history; ``share``: how much of the score is lost without it."""
+    """An item of a history, with the share of the score that is lost without it."""
 
     share: float
 
@@ -175,9 +175,9 @@ class Candidates(BaseModel):
     kind: str
     index: str | None = None
     recall: float | None = Field(
-        default=None, description="recall recall of the exact top items, on a sample"
+        default=None, description="share of the exact top items that the index finds, on a sample"
     )
-    sample: int | None = Field(default=None, description="users in the recall sample")
+    sample: int | None = Field(default=None, description="number of users in that sample")
 
 
 class Reload(BaseModel):
@@ -190,7 +190,7 @@ class Reload(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server answers; all else only to who has the key, where there is one."""
+    """The state of the server. Without the API key, if one is set, only ``status``."""
 
     status: str
     run: str | None = None
@@ -206,7 +206,7 @@ class Health(BaseModel):
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     field: str
     found: str
@@ -215,7 +215,7 @@ class Fault(BaseModel):
 
 
 class Refused(BaseModel):
-    """Why a request was refused: ``error`` in one line, the same by field."""
+    """Why a request was refused: in one line (``error``) and by field (``faults``)."""
 
     error: str
     faults: list[Fault] = []

@@ -1,4 +1,4 @@
-"""One thread asks the model; requests for lists that arrive meanwhile are answered together."""
+"""A queue with one thread that runs the model; requests that arrive meanwhile form a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class ListOf:
-    """A list that is asked for; those of one batch are found together."""
+    """A request for a list; requests of one batch are answered together."""
 
     reader: str | list[str]
     k: int
@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class Work:
-    """A bounded queue before the model.
+    """A bounded queue in front of the model.
 
     Args:
         shelf: whose current run answers.
@@ -66,11 +66,11 @@ class Work:
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to answer; called in the event loop."""
+        """Start answering; called in the event loop."""
         self._loop = asyncio.create_task(self._answer_all())
 
     async def stop(self) -> None:
-        """End once everything that waits is answered."""
+        """Stop once all waiting requests are answered."""
         await self._queue.join()
         if self._loop is not None:
             self._loop.cancel()
@@ -120,7 +120,7 @@ class Work:
                 self._queue.task_done()
 
     async def _collect(self) -> list[_Waiting]:
-        """The next requests: all that wait, up to a batch; a lone one waits for company."""
+        """The next requests: all that wait, up to a batch; a single one waits for others."""
         batch = [await self._queue.get()]
         end = time.monotonic() + self.wait
         while len(batch) < self.batch:
@@ -137,7 +137,7 @@ class Work:
         return batch
 
     def _answer(self, tasks: list[_Task]) -> list[Any]:
-        """The answers to some tasks, in their order; what a task raises is its answer."""
+        """The answers to some tasks, in order; an exception that a task raises is its answer."""
         lists = [task for task in tasks if isinstance(task, ListOf)]
         if lists:
             self.telemetry.batch_sizes.observe(len(lists))
@@ -152,7 +152,7 @@ class Work:
 
 
 def _lists(served: Served, asked: list[ListOf]) -> list[Any]:
-    """A list or an exception for each."""
+    """Return a list or an exception for each request."""
     answers: dict[ListOf, Any] = {}
     for exclude_seen in (True, False):
         group = [each for each in asked if each.exclude_seen == exclude_seen]

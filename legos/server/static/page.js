@@ -93,7 +93,7 @@ function showHistory() {
   }));
   $("more").hidden = shown.length === items.length;
   $("more").textContent = `Show all ${items.length}`;
-  if (!items.length) $("history").append(element("li", "quiet", isNew ? "Nothing yet: search above." : "Nothing."));
+  if (!items.length) $("history").append(element("li", "quiet", isNew ? "Empty: search for items above." : "Empty."));
 }
 
 async function setUser(user) {
@@ -159,7 +159,7 @@ async function explain(item) {
   if (similar.status === "fulfilled") fill($("similar"), similar.value.items);
   else $("similar").append(element("li", "quiet", similar.reason.message));
   const told = reasons.status === "fulfilled" ? reasons.value.reasons : [];
-  const why = reasons.status === "fulfilled" ? "This reader has read nothing that speaks for it." : reasons.reason.message;
+  const why = reasons.status === "fulfilled" ? "The history is empty, so no item of it explains the score." : reasons.reason.message;
   $("reasons").replaceChildren(...told.slice(0, 8).map(reason));
   if (!told.length) $("reasons").append(element("li", "quiet", why));
   if (matchMedia("(max-width: 1080px)").matches) $("detail").scrollIntoView({ block: "start" });
@@ -203,11 +203,11 @@ async function add() {
   const { added } = await ask("/items", { items: [item] });
   state.fresh = added[0];
   const near = await ask("/similar", { item: added[0], k: 5 }).catch(() => ({ items: [] }));
-  let rank = "It can be recommended now; pick a reader to see to whom.";
+  let rank = "The item can be recommended now. Choose a user to see its rank.";
   if (state.reader) {
     const whole = await ask("/recommend", { ...state.reader, k: MOST, exclude_seen: $("unseen").checked });
     const place = whole.items.findIndex((other) => other.item_id === added[0]) + 1;
-    const who = state.reader.user ?? "this new reader";
+    const who = state.reader.user ?? "the new user";
     rank = place ? `Rank ${place} of ${whole.items.length} for ${who}.` : `Below the first ${whole.items.length} for ${who}.`;
   }
   $("landed").hidden = false;
