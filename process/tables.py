@@ -106,7 +106,7 @@ def new_impressions_tables(
         DataError: as ``write_tables``; ``tables`` are none, or lack a field's column.
     """
     parent = ColumnReader(tables)
-    made = load_tokenizers(tables, parent.manifest["tokenizers"])
+    made = load_tokenizers(tables, parent.manifest)
     raw = in_ids_of(parent, raw)
     raw.check()
     fingerprint = parent.manifest["fingerprint"]

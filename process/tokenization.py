@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from legos.data.manifest import WORDS
 from legos.data.ragged import Ragged, RaggedArray, from_lengths, stack
 from legos.data.spans import first_rows
 from legos.data.tokenizers import (
     UNKNOWN,
-    WORDS,
     SubwordTokenizer,
     TextTokenizer,
     WordTokenizer,

@@ -129,10 +129,7 @@ def add_user_fields(
         finished = finished_tables(folder, origin["settings"], origin["sources"], force=force)
         if finished is not None:
             return finished
-        made = load_tokenizer(
-            tables / "columns/tokenizer" / tokenizer,
-            reader.manifest["tokenizers"][tokenizer]["source"],
-        )
+        made = load_tokenizer(tables, reader.manifest, tokenizer)
         vocabularies = {name: category_vocabulary(frame[name].to_numpy()) for name in categories}
         columns = encode_content(frame, tuple(texts), vocabularies, {tokenizer: made})
         columns |= {name: Column(frame[name].to_numpy(np.float32)) for name in numbers}

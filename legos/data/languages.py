@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from legos.data.manifest import WORDS
 from legos.data.tables import Columns
-from legos.data.tokenizers import MOST_UNKNOWN, WORDS
+from legos.data.tokenizers import MOST_UNKNOWN
 
 MOST_PIECES = 33.0
 """Percent of the tokens that continue a word, from which on the words are not English: 5 to 20 in

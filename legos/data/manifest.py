@@ -13,7 +13,12 @@ from legos.records import Count, Record, check_record, read_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+WORDS = "words"
+"""Source of a tokenizer whose vocabulary is made from the texts of the tables themselves."""
 AGAIN = "make the tables again with `python -m process.<name> --force ...`"
+
+IMPRESSION = ("impression_id", "history", "candidates", "labels")
+"""Columns that only tables of impressions have."""
 
 Negatives = Literal["popularity", "uniform", "shown", "rated", "given", "none"]
 """Where the items beside the clicks of a split come from: drawn in proportion to popularity or
@@ -116,17 +121,40 @@ class Manifest(Record):
             endings = (".npy",) if column.kind == "scalar" else (".values.npy", ".offsets.npy")
             self._require(f"columns/{name}{ending}" for ending in endings)
         self._require(f"columns/vocabulary/{name}.json" for name in self.vocabularies)
-        self._check_numbers("items", self.fields)
-        self._check_numbers("users", self.user_fields)
+        self._require(tokenizer_file(name, made.source) for name, made in self.tokenizers.items())
+        self._require(
+            f"columns/items/{name}.json"
+            for name, each in self.fields.items()
+            if each.kind == "text"
+        )
+        self._check_fields("items", self.fields)
+        self._check_fields("users", self.user_fields)
+        for table in self.tables:
+            self._check_impressions(table)
         return self
 
-    def _check_numbers(self, table: str, fields: Mapping[str, FieldRecord]) -> None:
+    def _check_fields(self, table: str, fields: Mapping[str, FieldRecord]) -> None:
+        """Every field has its columns."""
+        columns = self.tables[table].columns
         for name, field in fields.items():
-            column = self.tables[table].columns.get(name)
-            if field.kind == "number" and (column is None or not column.is_number):
+            is_text = field.kind == "text"
+            wanted = (
+                [f"{name}@{tokenizer}" for tokenizer in field.tokenizers] if is_text else [name]
+            )
+            for column in wanted:
+                if column not in columns:
+                    raise ValueError(f"{table}.{column}: a {field.kind} field without its column")
+            if field.kind == "number" and not columns[name].is_number:
                 raise ValueError(
                     f"{table}.{name}: a number field without a scalar float32 column of its name"
                 )
+
+    def _check_impressions(self, table: str) -> None:
+        """A table with one column of impressions has all of them."""
+        columns = self.tables[table].columns
+        missing = [name for name in IMPRESSION if name not in columns]
+        if 0 < len(missing) < len(IMPRESSION):
+            raise ValueError(f"tables.{table}: no column {', '.join(missing)}")
 
     def _columns(self) -> Iterator[tuple[str, ColumnRecord]]:
         for table, described in self.tables.items():
@@ -137,6 +165,11 @@ class Manifest(Record):
         for name in names:
             if name not in self.files:
                 raise ValueError(f"files: {name} is not among them")
+
+
+def tokenizer_file(name: str, source: str) -> str:
+    """Path, below the folder of tables, of the file of a tokenizer."""
+    return f"columns/tokenizer/{name}/{'vocabulary' if source == WORDS else 'tokenizer'}.json"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

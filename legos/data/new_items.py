@@ -55,9 +55,8 @@ class NewItems:
                 values = np.asarray(self.numbers.get(column, unknown), np.float32)
                 numbers[choice.name] = torch.from_numpy(values)
             elif known.fields[choice.name].is_text:
-                source = tables.manifest["tokenizers"].get(tokenizer, {}).get("source", "")
-                folder = tables.folder / "columns" / "tokenizer" / tokenizer
-                tokens = load_tokenizer(folder, source).encode(self.texts[column], column)
+                made = load_tokenizer(tables.folder, tables.manifest, tokenizer)
+                tokens = made.encode(self.texts[column], column)
                 kept = tokens.tensors().head(known.fields[choice.name].length)
                 texts[choice.name] = Ragged(kept.values.long(), kept.offsets)
             else:

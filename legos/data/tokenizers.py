@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from legos.data.manifest import AGAIN
+from legos.data.manifest import AGAIN, WORDS, tokenizer_file
 from legos.data.ragged import Ragged, RaggedArray, from_lengths
 from legos.data.spans import split_at_spaces
 from legos.errors import DataError
-from legos.files import sha256_of_text, write_json, write_text
+from legos.files import sha256_of_file, sha256_of_text, write_json, write_text
 from legos.progress import progress_bar
 from legos.records import read_strings
 from legos.scratch import PAGE, on_disk, pages
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 UNKNOWN = "<unknown>"
 MOST_UNKNOWN = 5.0
 """Percent of the tokens of a field from which on a tokenizer does not know its language."""
-WORDS = "words"
 TEXTS_A_BATCH = 4096  # keeps the Encoding objects of one batch near 20 MB
 
 
@@ -173,36 +172,41 @@ def _spaces_separate(tokenizer: Tokenizer) -> bool:
     return types == ["BertNormalizer", "BertPreTokenizer"] and not any(" " in t for t in added)
 
 
-def load_tokenizer(folder: Path, source: str) -> TextTokenizer:
-    """The tokenizer that ``save`` wrote into ``folder``.
+def load_tokenizer(tables: Path, manifest: Mapping[str, Any], name: str) -> TextTokenizer:
+    """A tokenizer of finished tables, its file compared with the hash in their manifest.
+
+    Args:
+        tables: their folder.
+        manifest: as :func:`legos.data.manifest.read_manifest` gives it.
+        name: of the tokenizer.
 
     Raises:
-        DataError: its file is missing.
+        DataError: its file is missing or has changed.
     """
-    path = folder / ("vocabulary.json" if source == WORDS else "tokenizer.json")
+    source = manifest["tokenizers"][name]["source"]
+    file = tokenizer_file(name, source)
+    path = tables / file
     if not path.is_file():
-        raise DataError(f"{path}: the tokenizer of these tables is missing; make them again")
+        raise DataError(f"{path}: the tokenizer of these tables is missing; {AGAIN}")
+    if sha256_of_file(path) != manifest["files"][file]["sha256"]:
+        raise DataError(f"{path}: differs from the file that these tables were made with; {AGAIN}")
+    return read_tokenizer(path, source)
+
+
+def read_tokenizer(path: Path, source: str) -> TextTokenizer:
+    """The tokenizer in a file that ``save`` wrote.
+
+    Raises:
+        DataError: the file holds none.
+    """
     if source == WORDS:
         return WordTokenizer(read_strings(path, hint=AGAIN))
     return SubwordTokenizer(source, tokenizer_in_file(path))
 
 
-def load_tokenizers(
-    folder: Path, described: Mapping[str, Mapping[str, Any]]
-) -> dict[str, TextTokenizer]:
-    """Every tokenizer of finished tables, by name.
-
-    Args:
-        folder: of the tables.
-        described: ``tokenizers`` of their manifest.
-
-    Raises:
-        DataError: a file is missing.
-    """
-    return {
-        name: load_tokenizer(folder / "columns/tokenizer" / name, entry["source"])
-        for name, entry in described.items()
-    }
+def load_tokenizers(tables: Path, manifest: Mapping[str, Any]) -> dict[str, TextTokenizer]:
+    """Every tokenizer of finished tables, by name; see :func:`load_tokenizer`."""
+    return {name: load_tokenizer(tables, manifest, name) for name in manifest["tokenizers"]}
 
 
 def tokenizer_in_file(path: Path) -> Tokenizer:

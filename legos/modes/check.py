@@ -16,7 +16,6 @@ from legos.config.model_schema import registered_system
 from legos.config.refusals import check_tables
 from legos.config.schema import RunConfig
 from legos.config.search_schema import SearchConfig
-from legos.data.manifest import MANIFEST
 from legos.data.tables import Tables
 from legos.progress import PlainConsole
 from legos.reports.check import counts, print_language, titled_table
@@ -56,7 +55,7 @@ def _check(
     config: RunConfig, console: Console, words: Sequence[str], processes: int | None
 ) -> None:
     console.print(_settings(config.model_dump(mode="json")))
-    if not (config.data.folder / MANIFEST).is_file():
+    if not config.data.folder.exists():
         console.print(
             f"\n{config.data.folder}: no tables yet, so shapes and memory are unknown; the comment "
             "at the top of the data YAML gives the command that makes them"

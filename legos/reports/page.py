@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from legos.baselines.base import ORACLE, baseline_title
 from legos.data.honesty import RULES, Honesty, read_honesty
@@ -18,7 +19,7 @@ from legos.errors import DataError
 from legos.files import atomic_path, write_text
 from legos.metrics.beyond import ALL
 from legos.metrics.names import is_beyond_accuracy, larger_is_better
-from legos.records import read_array, read_json, shown
+from legos.records import Record, check_record, read_array, read_json, shown
 from legos.reports import figures as plots
 from legos.reports.curves import read_metrics, training_curves
 from legos.reports.examples import read_examples
@@ -42,6 +43,25 @@ def write_page(folder: Path, page: Mapping[str, Any]) -> Path:
     return path
 
 
+class _Training(Record):
+    """Settings of the training, as far as the report reads them."""
+
+    loss: str | None
+
+
+class _Experiment(Record):
+    """Settings of the experiment, as far as the report reads them."""
+
+    train: _Training
+
+
+class _Configuration(Record):
+    """``config.json``, as far as the report reads it."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    exp: _Experiment
+
+
 def page_of(folder: Path) -> dict[str, Any]:
     """What the report of a run says, from the files that lie in its folder.
 
@@ -57,6 +77,8 @@ def page_of(folder: Path) -> dict[str, Any]:
     if results is None:
         raise DataError(f"{folder}: no results.json; only tested runs have a report")
     model, config = f"{results['model']} (this run)", _json(folder / "config.json")
+    if config:
+        check_record(config, _Configuration, str(folder / "config.json"))
     return {
         "title": f"{results['model']} on {results['data']}",
         "subtitle": _subtitle(results),

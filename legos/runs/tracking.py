@@ -18,6 +18,7 @@ class Line(Record):
     """A line of ``metrics.jsonl``."""
 
     kind: str
+    epoch: Count
     cpu_seconds: float = 0.0
     """CPU time of the main process since the line before, or since the run was opened."""
 
@@ -32,7 +33,6 @@ class TrainLine(Record):
 class ValidLine(Record):
     """A line of ``metrics.jsonl`` about an epoch."""
 
-    epoch: Count
     step: Count
     train_loss: float | None = None
     metrics: dict[str, float]

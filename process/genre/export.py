@@ -256,7 +256,7 @@ def describe_origin(
 
 def _encode(reader: ColumnReader, items: pd.DataFrame, texts: tuple[str, ...]) -> dict[str, Column]:
     """Text columns by every tokenizer of the tables."""
-    tokenizers = load_tokenizers(reader.folder, reader.manifest["tokenizers"])
+    tokenizers = load_tokenizers(reader.folder, reader.manifest)
     return encode_content(items, texts, {}, tokenizers)
 
 

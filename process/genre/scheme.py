@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from legos.errors import ConfigError, nearest
+from legos.settings import Settings
 from process.genre.schemas import check_schema, validator_of
 from process.genre.types import Message
 
@@ -31,11 +32,7 @@ _DATA_SLOTS = ("item", "history", "profile")
 _WHOLE_SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Limits(_Strict):
+class Limits(Settings):
     """How much of a user is read."""
 
     history: Annotated[int, Field(ge=1)] = 20
@@ -48,7 +45,7 @@ class Limits(_Strict):
     """Slot {picks}: how many clicks the history compressor keeps."""
 
 
-class Example(_Strict):
+class Example(Settings):
     """A question with its answer, shown before the real one: small models copy its form."""
 
     slots: Annotated[dict[str, str], Field(min_length=1)]
@@ -57,15 +54,15 @@ class Example(_Strict):
     """Fits the schema, but for closed lists, which are the tables' own."""
 
 
-class ClosedList(_Strict):
+class ClosedList(Settings):
     """Choices of an answer, read from the vocabulary of the tables."""
 
     vocabulary: str
-    without: list[str] = []
+    without: list[str] = Field(default_factory=list)
     """Entries that are no choice."""
 
 
-class Scheme(_Strict):
+class Scheme(Settings):
     """One file of ``schemes/``."""
 
     name: str
@@ -78,13 +75,13 @@ class Scheme(_Strict):
     """Item fields that are shown, and how many words of each."""
     entry: str | None = None
     """How one item is written, its fields as slots; by default ``field: text`` of each."""
-    lists: dict[str, list[str] | ClosedList] = {}
+    lists: dict[str, list[str] | ClosedList] = Field(default_factory=dict)
     """Closed lists, by the slot that holds them."""
     needs: str | None = None
     """The scheme whose answer fills the slot {profile}."""
     profile_list: str | None = None
     """The list of that answer that is shown, an entry a line; by default the whole answer."""
-    rounds: list[str] = [""]
+    rounds: list[str] = Field(default=[""])
     """How often each user is asked; the text of a round fills the slot {round}."""
     limits: Limits = Limits()
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -93,7 +90,7 @@ class Scheme(_Strict):
     max_tokens: Annotated[int, Field(ge=1)]
     system: Annotated[str, Field(min_length=1)]
     user: Annotated[str, Field(min_length=1)]
-    examples: list[Example] = []
+    examples: list[Example] = Field(default_factory=list)
     """Made up, and of no data set, so that nothing of one is told to another."""
     answer: dict[str, Any]
     """JSON schema; "{slot}" in place of a value is a closed list or a number."""

@@ -175,7 +175,7 @@ def _count_titles(reader: ColumnReader, frame: pd.DataFrame, oddities: Counter[s
 
 def _extended_items(reader: ColumnReader, new: _New) -> dict[str, Column]:
     """Every item column, the new items' rows at its end."""
-    tokenizers = load_tokenizers(reader.folder, reader.manifest["tokenizers"])
+    tokenizers = load_tokenizers(reader.folder, reader.manifest)
     categories = {name: reader.vocabulary(name) for name in reader.category_fields}
     added = encode_content(new.items, reader.text_fields, categories, tokenizers)
     for name, vocabulary in categories.items():

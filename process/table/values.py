@@ -38,8 +38,8 @@ def each(values: np.ndarray, convert: Callable[[Any], Any], dtype: Any = object)
 
 
 def id_of(value: Any) -> str:
-    """The id of somebody or something, "" where there is none: no list or object is one."""
-    if isinstance(value, list | dict | tuple | np.ndarray):
+    """The id of somebody or something, "" where there is none: no list, object or flag is one."""
+    if isinstance(value, bool | np.bool_ | list | dict | tuple | np.ndarray):
         return ""
     name = plain_of(value)
     return "" if name.lower() in NO_ID else name

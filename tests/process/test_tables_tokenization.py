@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from legos.data.manifest import tokenizer_file
 from legos.data.ragged import RaggedArray
-from legos.data.tokenizers import SubwordTokenizer, WordTokenizer, load_tokenizer
+from legos.data.tokenizers import SubwordTokenizer, WordTokenizer, read_tokenizer
 from legos.errors import DataError
 from process.raw import TokenizerSpec
 from process.tokenization import make_tokenizer
@@ -92,7 +93,8 @@ def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path, source: str) -> No
     texts = ["A cup final", "", "Stocks rise, again"]
     made = make_tokenizer(TokenizerSpec("t", source), [texts])
     made.save(tmp_path)
-    loaded = load_tokenizer(tmp_path, source)
+    file = tmp_path / Path(tokenizer_file("t", source)).name
+    loaded = read_tokenizer(file, source)
     assert rows(loaded.encode(texts, "texts")) == rows(made.encode(texts, "texts"))
     assert loaded.vocabulary == made.vocabulary
 
@@ -105,7 +107,3 @@ def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"half": ')
     with pytest.raises(DataError, match=r"tokenizer.json: not a tokenizer file"):
         make_tokenizer(TokenizerSpec("bert", str(tmp_path)), [])
-    with pytest.raises(
-        DataError, match=r"vocabulary.json: the tokenizer of these tables is missing"
-    ):
-        load_tokenizer(tmp_path, "words")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 
@@ -70,28 +70,30 @@ def test_sigterm_under_load_loses_no_request_that_was_taken(
     trained: Path, opened: TrainedRun, tmp_path: Path
 ) -> None:
     users, stopped = opened.users[:4], Event()
+    begun = Barrier(len(users) + 1, timeout=60)
     expected = {user: opened.recommend(user, k=5)["item_id"].tolist() for user in users}
 
-    def load(user: str) -> int:
-        answers = 0
+    def load(user: str) -> None:
+        assert ask(address, user) == expected[user]
+        begun.wait()
         while True:
             try:
                 assert ask(address, user) == expected[user]
-                answers += 1
             except (urllib.error.URLError, ConnectionError) as error:
                 reason = getattr(error, "reason", error)
                 # the door was shut before the request was read; an answer that breaks off, an
                 # IncompleteRead, or a 5xx would be a request that was lost
                 assert isinstance(reason, ConnectionError), reason
                 assert stopped.is_set()
-                return answers
+                return
 
     with served(trained, tmp_path) as (process, address), ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load, user) for user in users]
-        time.sleep(0.5)
+        begun.wait()  # each has had an answer and asks again
         stopped.set()
         assert end(process, signal.SIGTERM) == 0
-        assert all(each.result() > 0 for each in loads)
+        for each in loads:
+            each.result()
 
 
 @pytest.mark.slow

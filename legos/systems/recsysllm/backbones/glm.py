@@ -13,20 +13,19 @@ import math
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from legos.blocks.dropout import Dropout
 from legos.errors import ConfigError
+from legos.settings import Settings
 from legos.systems.recsysllm.positions import GLM_GPT2, Inputs, SpecialTokens, attention_mask
 
 
-class GlmConfig(BaseModel):
+class GlmConfig(Settings):
     """The shape of a GLM."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model_type: Literal["glm_infill"] = "glm_infill"
     """Not transformers' own ``glm``."""
