@@ -81,6 +81,9 @@ class HistoryBaseline(Baseline[Own]):
     What it learns are plain arrays, so that it can be saved, and scores follow from them alone.
     """
 
+    reads_histories: ClassVar[bool] = True
+    """Whether scores depend on the history."""
+
     @abstractmethod
     def learn(self, data: FitData) -> Arrays:
         """What the training split teaches about ``data.items``."""

@@ -21,6 +21,7 @@ class Popularity(HistoryBaseline[PopularityConfig]):
     """The same list for everybody; each reader counts once."""
 
     title = "popularity"
+    reads_histories = False
 
     def learn(self, data: FitData) -> Arrays:
         """Count readers."""

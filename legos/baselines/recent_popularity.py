@@ -33,6 +33,7 @@ class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
     """The same list for everybody; histories, whose items have no times, do not count."""
 
     title = "recent popularity"
+    reads_histories = False
 
     def learn(self, data: FitData) -> Arrays:
         """Count clicks of known time.

@@ -28,6 +28,7 @@ from legos.config.yaml_files import (
 )
 from legos.errors import ConfigError, nearest
 from legos.home import home
+from legos.registry import bricks
 
 OWN = "own"
 """The group of models that have a YAML in ``config/model/`` and no row."""
@@ -152,6 +153,13 @@ def read_model(name: str) -> Document:
     model = known.get(name) or known.get(path.stem)
     here = is_shipped or path.parent.resolve() == _FOLDER
     here = here or ("/" not in name and not (path.suffix and path.is_file()))
+    if model is None and name in bricks("baseline").names():
+        fitted = [each for each in bricks("baseline").names() if each in known]
+        raise ConfigError(
+            f"--model {name}: a baseline that is no model, because it learns nothing; measure it "
+            f"beside a model with --exp.baselines '[{name}]'; baselines that are models: "
+            f"{', '.join(fitted)}"
+        )
     if model is None or model.file is not None or not here:
         return _read_file(locate("model", name, known))
     own = Document({"name": model.name, "hidden_size": "${hidden_size}"}, {})

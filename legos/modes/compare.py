@@ -31,6 +31,7 @@ from legos.reports.costs import costs_figure, write_costs
 from legos.reports.curves import observed_cells
 from legos.reports.examples import show_end
 from legos.reports.figures import write_curves
+from legos.reports.next_step import loss
 from legos.reports.rows import ResultRow, baseline_rows, in_order, subset_rows
 from legos.reports.significance import legend, tested_rows
 from legos.reports.tables import (
@@ -104,8 +105,8 @@ def compare(
         more = {_SEARCHED: search_cells(searches), _OBSERVED: observed_cells(paths)}
         summary |= _report(config, folder.path, found, paths, more, console, verbose=verbose)
         folder.write_results(summary)
-        best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
-        show_end(console, folder.path, first_runs[best or next(iter(first_runs))])
+        best, verdicts = measured.best_row(found)
+        show_end(console, folder.path, first_runs[best], verdicts)
     return summary
 
 
@@ -280,6 +281,23 @@ class Compared:
             subset_rows(baselines, self.runs, split, self.references),
             verdicts,
         )
+
+    def best_row(self, found: Mapping[str, OnSplit]) -> tuple[str, list[dict[str, Any]]]:
+        """The row to use, and by split the verdicts on it.
+
+        It is the best model of the first split, or the row of the baseline that is above it.
+        """
+        best = next((each.verdict["model"] for each in found.values() if each.verdict), None)
+        if best is None:
+            return self.rows[0].label, []
+        verdicts = [
+            each.verdicts[best].summary() for each in found.values() if best in each.verdicts
+        ]
+        lost = loss(verdicts)
+        for row in self.rows:
+            if lost is not None and row.runs[0].model.baseline_label == lost["rival"]:
+                return row.label, []
+        return best, verdicts
 
     def _contender(self, row: ComparedRow, split: str) -> Contender:
         results = self.runs[row.label]

@@ -106,7 +106,7 @@ def search(
         if config.exp.report:
             write_search(folder.path, found, asked, run)
         _show(console, found, results, verbose=verbose)
-        show_end(console, folder.path, run)
+        show_end(console, folder.path, run, summary["verdict"].values())
     return summary
 
 

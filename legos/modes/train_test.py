@@ -66,7 +66,7 @@ def run_and_show(
     show_run(console, results, verbose=verbose)
     if results.get("splits"):
         folder = run_folder(config, Tables.load(config.data.folder)).path
-        show_end(console, folder, folder)
+        show_end(console, folder, folder, results["verdict"].values())
     return results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -127,12 +127,16 @@ class Catalogue:
         return F.normalize(self.model.item_vectors())
 
     def similar(self, item: int, count: int) -> Best:
-        """The items of the largest cosine to one, which is left out."""
-        cosines = self._directions @ self._directions[item]
+        """The items most similar to one, which is left out.
+
+        By the cosine of their vectors, or as the model says that has another similarity.
+        """
+        own: Callable[[int], Tensor] | None = getattr(self.model, "similar_to", None)
+        scores = self._directions @ self._directions[item] if own is None else own(item)
         hidden = (~self.model.offered).nonzero()[:, 0]
         left_out = torch.cat([hidden, torch.tensor([item])])
         excluded = from_lengths(left_out, torch.tensor([len(left_out)]))
-        return top_items(cosines[None], excluded, count)
+        return top_items(scores[None], excluded, count)
 
 
 def _field(tables: Tables, name: str) -> np.ndarray:

@@ -192,7 +192,8 @@ class TrainedRun:
         """The items of the largest cosine between item vectors, without the item itself.
 
         The cosine, whatever the model scores by: an inner product prefers long vectors, which are
-        those of popular items, whatever item is asked about.
+        those of popular items, whatever item is asked about. A baseline without vectors lists the
+        items of the highest scores for a history of this item alone.
 
         Raises:
             ConfigError: the model has no vectors of items.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from legos.files import write_json
 from legos.records import Record, check_record, read_json
+from legos.reports.next_step import next_command
 from legos.reports.tables import SCREEN
 from legos.runs.passes import short_trainings, trainings_in
 from legos.terminal import as_started
@@ -66,13 +68,16 @@ def read_examples(folder: Path) -> Examples | None:
 _SHOWN = 3  # readers at the end of a run
 
 
-def show_end(console: Console, folder: Path, run: Path) -> None:
+def show_end(
+    console: Console, folder: Path, run: Path, verdicts: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """Print what a run recommends to some readers, where its report is, and what to type next.
 
     Args:
         console: to print on.
         folder: with the report; of the run, or of the comparison that it is the best of.
         run: the trained run.
+        verdicts: on it, by split.
     """
     examples = read_examples(run)
     if examples is not None:
@@ -80,9 +85,10 @@ def show_end(console: Console, folder: Path, run: Path) -> None:
     report = folder / "report.html"
     where = report if report.is_file() else folder
     console.print(f"report: {where}", markup=False, highlight=False, soft_wrap=True)
-    following = as_started(f"legos serve {run}")
+    following = as_started(next_command(run, verdicts))
     if short_trainings(trainings_in({run.name: run})):
-        following = f"train longer; {following} shows the model as it is"
+        serve = as_started(next_command(run, ()))
+        following = f"train longer; {serve} shows the model as it is"
     console.print(f"next:   {following}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -24,6 +24,7 @@ from legos.evaluation.baselines import Kept
 from legos.evaluation.groups import read_groups
 from legos.metrics import parse_metric
 from legos.metrics.beyond import holm, paired_p_values
+from legos.reports.next_step import command_of, model_of
 
 SURE = 0.05
 _TOLD_APART = 2.8  # standard errors: found by a test at .05 in four of five repetitions
@@ -49,6 +50,8 @@ class Verdict:
         sentence: all of that in words.
         negatives: what the clicks compete with, in a sentence.
         advice: what to try where the model is not above.
+        rival: label of the best baseline in results; None without one.
+        command: that trains this baseline as a model, where it is better and can be one.
     """
 
     model: str
@@ -63,6 +66,8 @@ class Verdict:
     sentence: str = ""
     negatives: str = ""
     advice: tuple[str, ...] = ()
+    rival: str | None = None
+    command: str | None = None
 
     def summary(self) -> dict[str, Any]:
         """What ``results.json`` keeps."""
@@ -108,11 +113,18 @@ def judge(
     Returns:
         By row; a row without a metric of groups is left out.
     """
-    rivals = {name: each for name, each in baselines.items() if name != ORACLE}
+    rivals = {
+        label: {
+            name: values
+            for name, values in baselines.items()
+            if name not in (ORACLE, each.config.model.baseline_label)  # no model is its own rival
+        }
+        for label, each in contenders.items()
+    }
     found = {
         label: (best, verdict)
         for label, each in contenders.items()
-        for best, verdict in _against_best(label, each, rivals)
+        for best, verdict in _against_best(label, each, rivals[label])
     }
     surer = {label: each.p for label, (_, each) in found.items() if each.p is not None}
     corrected = holm(surer)
@@ -129,10 +141,15 @@ def judge(
         kind = negatives_of(tables.manifest, split, config.exp.evaluate.ranking)
         advice: list[str] = []
         if best is not None and verdict.outcome != "above":
-            advice = list(_advice(verdict, best, each, rivals[best], kind, tables.manifest))
+            if verdict.outcome == "below" and (model := model_of(best)):
+                advice = [f"The baseline can be trained and served as a model: {model}."]
+                verdict = replace(verdict, command=command_of(config, best))
+            rival = rivals[label][best]
+            advice += _advice(verdict, best, each, rival, kind, tables.manifest)
         told[label] = replace(
             verdict,
-            sentence=_sentence(verdict, len(rivals), config.data.group_by),
+            rival=best,
+            sentence=_sentence(verdict, len(rivals[label]), config.data.group_by),
             negatives=describe_negatives(kind, tables, split, config),
             advice=tuple(advice),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_rel
 
+from legos.config.load import load_run_config
 from legos.data.tables import Tables
 from legos.modes.main import run
+from legos.registry import bricks
+from legos.reports.next_step import command_of, model_of, next_command
 from legos.reports.tables import show_run
 from legos.reports.verdict import Contender, Verdict, best_row, judge, negatives_of
 from tests.modes.tiny_config import NAML, tiny_config
@@ -162,6 +166,68 @@ def test_one_that_knows_none_does_not(tables: Tables, best: str) -> None:
 @pytest.mark.parametrize("best", ["bm25", "ease_texts"])
 def test_one_that_reads_texts_asks_for_pretrained_words(tables: Tables, best: str) -> None:
     assert "--embed minilm-token" in advice(tables, best)
+
+
+def test_a_baseline_above_the_model_is_named_as_a_model(tables: Tables) -> None:
+    below = verdict(tables, BASE - 0.05 + NOISE, text_cosine=BASE, popularity=BASE - 0.2)
+    assert below.rival == "text_cosine"
+    assert below.advice[0].endswith("served as a model: --model text_cosine.")
+    assert below.command == f"legos run --data {tables.folder} --model text_cosine"
+    config = load_run_config(["--data", "newsroom", "--model", "naml", "--exp", "rank-all"])
+    ranked = command_of(config, "ease,l2=50.0") or ""
+    assert ranked.startswith("legos run --data newsroom --model ease --model.method.l2 50.0 --exp")
+    assert ranked.endswith(" rank-all")
+    level = verdict(tables, BASE + NOISE - NOISE.mean(), text_cosine=BASE)
+    assert level.command is None
+    assert not any("text_cosine" in text for text in level.advice)
+    noise = verdict(tables, BASE - 0.05 + NOISE, random=BASE)
+    assert (noise.outcome, noise.command) == ("below", None)
+
+
+@pytest.mark.parametrize("label", sorted(set(bricks("baseline").names()) - {"random", "oracle"}))
+def test_every_baseline_that_learns_is_a_model_with_its_settings(label: str) -> None:
+    words = model_of(label)
+    assert words is not None
+    config = load_run_config(["--data", "newsroom", *shlex.split(words), "--exp", "tt"])
+    assert config.model.baseline_label == label
+
+
+def test_the_settings_of_a_baseline_are_those_of_its_model() -> None:
+    for label in ("ease,l2=50.0", "item_knn,similarity=tfidf,k=20", "ials,seed=3"):
+        words = shlex.split(model_of(label) or "")
+        config = load_run_config(["--data", "newsroom", *words, "--exp", "tt"])
+        assert config.model.baseline_label == label
+    assert model_of("random") is None
+    assert model_of("of a plugin") is None
+
+
+def test_no_baseline_is_its_own_rival(tables: Tables) -> None:
+    model = {"system": "fitted", "name": "knn", "method": "item_knn"}
+    config = tiny_config(tables.folder, Path("runs"), model=model)
+    own = Contender(config, {"GAUC": BASE}, {})
+    rivals = {"item_knn": {"GAUC": BASE}, "popularity": {"GAUC": BASE - 0.2 + NOISE}}
+    found = judge({"knn": own}, rivals, tables, "test")["knn"]
+    assert (found.outcome, found.rival) == ("above", "popularity")
+    assert "the only baseline" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "serves"),
+    [
+        (["above", "above"], True),
+        (["level", "level"], True),
+        (["below", "level"], False),
+        (["level", "below"], False),
+        (["below", "above"], True),
+        ([], True),
+    ],
+)
+def test_next_comes_the_better_one(outcomes: list[str], serves: bool) -> None:
+    verdicts = [{"outcome": each, "command": "legos run --model x"} for each in outcomes]
+    expected = "legos serve runs/a" if serves else "legos run --model x"
+    assert next_command(Path("runs/a"), verdicts) == expected
+    without = [{**each, "command": None} for each in verdicts]
+    assert next_command(Path("runs/a"), without) == "legos serve runs/a"
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional as F
 
 from legos.baselines.base import Arrays, HistoryBaseline
 from legos.baselines.data import shares
+from legos.data.ragged import Ragged
 from legos.errors import ConfigError
 from legos.registry import BaselineConfig
 from legos.systems.protocol import Readers
@@ -67,6 +69,26 @@ class FittedRecommender(ByScores):
         """``(R, D)`` float32 on the CPU; ConfigError: the method has none."""
         found = self._method.reader_vectors(self._learned, self._histories(readers))
         return self._given(found, "readers")
+
+    def similar_to(self, item: int) -> Tensor:
+        """``(items,)`` float32 similarity of each item to one.
+
+        The cosine of their vectors, or, of a method without vectors, the scores for a history of
+        this item alone.
+
+        Raises:
+            ConfigError: the method scores all readers alike.
+        """
+        if self.similarity is not None:
+            vectors = F.normalize(self.item_vectors())
+            return vectors @ vectors[item]
+        if not self._method.reads_histories:
+            raise ConfigError(
+                f"model {self._name}: method {self._method.settings.name} gives all readers the "
+                "same list and knows no similar items; item_knn and text_cosine do"
+            )
+        history = Ragged(torch.tensor([item]), torch.tensor([0, 1]))
+        return self.compute(Readers(torch.zeros(1, dtype=torch.int64), history), None)[0].cpu()
 
     def _histories(self, readers: Readers) -> sparse.csr_matrix:
         return shares(readers.histories.to("cpu").tail(self._length), self.offered.numel())

@@ -166,7 +166,36 @@ def test_vectors_are_those_that_scores_are_products_of(tables: Path, tmp_path: P
     run(fitted(tables, tmp_path / "ease", "ease", mode="train"))
     other = legos.open(run_folder_of(tmp_path / "ease"), device="cpu")
     with pytest.raises(ConfigError, match="method ease has no vectors of items"):
-        other.similar("N3")
+        other.item_vectors()
+
+
+@pytest.mark.parametrize("method", ["ease", "item_knn", "text_cosine", "item_knn_text_cosine"])
+def test_similar_items_without_vectors_are_those_for_a_history_of_the_item(
+    tables: Path, tmp_path: Path, method: str
+) -> None:
+    run(fitted(tables, tmp_path, method, mode="train"))
+    opened = legos.open(run_folder_of(tmp_path), device="cpu")
+    similar = opened.similar("N3", k=9)
+    listed = opened.recommend(history=["N3"], k=9)
+    assert similar["item_id"].tolist() == listed["item_id"].tolist()
+    assert np.allclose(similar["score"], listed["score"])
+
+
+def test_similar_items_with_vectors_have_the_largest_cosine(tables: Path, tmp_path: Path) -> None:
+    run(fitted(tables, tmp_path, {"name": "ials", "factors": 4}, mode="train"))
+    opened = legos.open(run_folder_of(tmp_path), device="cpu")
+    vectors = opened.item_vectors()
+    lengths = np.linalg.norm(vectors.to_numpy(), axis=1, keepdims=True)
+    unit = vectors.to_numpy() / np.maximum(lengths, 1e-12)  # cold items have zeros
+    cosines = unit[vectors.index != "N3"] @ unit[vectors.index == "N3"][0]
+    assert np.allclose(opened.similar("N3", k=5)["score"], np.sort(cosines)[::-1][:5], atol=1e-5)
+
+
+def test_popularity_has_no_similar_items(tables: Path, tmp_path: Path) -> None:
+    run(fitted(tables, tmp_path, "popularity", mode="train"))
+    opened = legos.open(run_folder_of(tmp_path), device="cpu")
+    with pytest.raises(ConfigError, match="method popularity gives all readers the same list"):
+        opened.similar("N3")
 
 
 def test_shares_of_clicks_tell_why(tables: Path, tmp_path: Path) -> None:
