@@ -58,8 +58,8 @@ def build_parser() -> AskingParser:
     parser.add_argument("--k", type=positive, default=10, help="items per list (10)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE",
-        help="write user_id, rank, item_id, score to a .parquet, .csv or .jsonl file; rerun to "
-        "resume",
+        help="write user_id, rank, item_id, score to a .parquet, .csv or .jsonl file, and beside "
+        "it a JSON file that says which run made it; rerun to resume",
     )  # fmt: skip
     parser.add_argument(
         "--before", metavar="SPLIT",
@@ -102,8 +102,9 @@ def _write(run: TrainedRun, given: argparse.Namespace, users: Sequence[str] | No
         given.k, given.output, users=users, exclude_seen=not given.seen, before=given.before
     )
     if run.sharing.is_first:
-        count = len(users or run.users_of(given.before))
-        print(f"{path}: lists of {count:,} users")
+        from legos.recommend.everyone import describe_lists  # with pandas
+
+        print(describe_lists(path))
 
 
 def _print(run: TrainedRun, given: argparse.Namespace, users: Sequence[str] | None) -> None:

@@ -234,6 +234,7 @@ def _run(run: Callable[..., object], config: RunConfig, errand: Errand) -> None:
 
 def _recommend(config: RunConfig, tables: Tables) -> None:
     """Mode recommend: a list for every user."""
+    from legos.recommend.everyone import describe_lists
     from legos.recommend.open import open_run
     from legos.runs.folder import checkpoint_of, run_folder
     from legos.workplace.device import joined_processes
@@ -248,7 +249,7 @@ def _recommend(config: RunConfig, tables: Tables) -> None:
     with joined_processes(trained.accelerator):
         trained.recommend_all(own.k, output)
         if trained.sharing.is_first:
-            print(f"{output}: lists of {len(trained.users):,} users")
+            print(describe_lists(output))
 
 
 def _prepare_vectors(errand: Errand) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """Lists of all users as one file: page by page, by all processes, going on after a kill.
 
-<folder>/.<name>.parts/       beside the file, until it is written
+<folder>/<name>.json          beside the file: which run made it, and how
+<folder>/.<name>.parts/       until it is written
     facts.json                what decides the lists
     00000.parquet ...         the lists of a page of users, each written as a whole
     lock                      held by the process that writes
@@ -34,6 +35,7 @@ def write_lists(
     recommend: Callable[[Sequence[str]], list[pd.DataFrame]],
     *,
     facts: Mapping[str, Any],
+    origin: Mapping[str, Any],
     sharing: Sharing,
     page: int = PAGE,
 ) -> Path:
@@ -46,6 +48,7 @@ def write_lists(
         users: ids.
         recommend: a list of each of some users.
         facts: what decides the lists; parts of other ones are no use.
+        origin: what the JSON file beside the lists says, with the facts and the number of users.
         sharing: with which other processes, each of which calls this.
         page: users that are done together.
 
@@ -58,6 +61,7 @@ def write_lists(
         raise ConfigError(f"page: {page}; expected 1 or more users")
     parts = output.with_name(f".{output.name}.parts")
     pages = [slice(begin, begin + page) for begin in range(0, len(users), page)]
+    about = {**origin, **facts, "users": len(users)}
     facts = {**facts, "users": sha256_of_text(json.dumps(list(users))), "page": page}
 
     def compute(number: int) -> None:
@@ -72,8 +76,23 @@ def write_lists(
         with progress_bar("recommending", len(users), done=done) as bar:
             for number, _ in sharing.in_turns(missing, compute):
                 bar.advance(len(users[pages[number]]))
-        sharing.first(lambda: _join(parts, len(pages), output))
+        sharing.first(lambda: _join(parts, len(pages), output, about))
     return output
+
+
+def beside(output: Path) -> Path:
+    """The JSON file that says which run made a file of lists."""
+    return output.with_name(f"{output.name}.json")
+
+
+def describe_lists(output: Path) -> str:
+    """One line on a file of lists: how many, and the run that made them."""
+    about = read_json(beside(output))
+    trained = str(about["trained"]).replace("T", " ").replace("+00:00", " UTC")
+    return (
+        f"{output}: lists of {about['users']:,} users by {about['folder']} (model "
+        f"{about['model']}, trained {trained}); details: {beside(output)}"
+    )
 
 
 def refuse_other_kind(path: Path) -> None:
@@ -123,13 +142,15 @@ def _begin(
     return [number for number in range(count) if not _part(parts, number).is_file()]
 
 
-def _join(parts: Path, count: int, output: Path) -> None:
-    """Write the parts as one file and remove them."""
+def _join(parts: Path, count: int, output: Path, about: Mapping[str, Any]) -> None:
+    """Write the parts as one file, what they are beside it, and remove the parts."""
     paths = [_part(parts, number) for number in range(count)]
     lost = [path for path in paths if not path.is_file()]
     if lost:
         raise DataError(f"{lost[0]}: missing; all processes must write to the same folder")
+    beside(output).unlink(missing_ok=True)  # never beside the lists of another run
     write_frames(output, (pd.read_parquet(path) for path in paths))
+    write_json(beside(output), dict(about))
     shutil.rmtree(parts, ignore_errors=True)
 
 

@@ -23,10 +23,10 @@ from legos.recommend.catalogue import Catalogue, Opened
 from legos.recommend.everyone import PAGE, write_lists
 from legos.recommend.lists import Listed, NoHistory, find_lists, notice_of_many
 from legos.recommend.new_items import read_new_items
+from legos.recommend.origin import origin_of
 from legos.recommend.readers import AReader, Reader, Readership, as_readers, by_user
 from legos.recommend.reasons import shares_of_clicks
 from legos.recommend.session import Session, refuse_size
-from legos.runs.checkpoint import checkpoint_content, checkpoint_in
 from legos.runs.folder import RunFolder
 from legos.sharing import Sharing
 from legos.systems.protocol import Recommending
@@ -74,10 +74,6 @@ class TrainedRun:
     def users(self) -> list[str]:
         """Ids of all users."""
         return self._readership.users
-
-    def users_of(self, split: str | None) -> list[str]:
-        """Ids of the users of a split; None: of all."""
-        return self._readership.chosen(None, split)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -299,7 +295,8 @@ class TrainedRun:
 
         Args:
             k: items of a list at most.
-            output: a ``.parquet``, ``.csv`` or ``.jsonl`` file with user_id, rank, item_id, score.
+            output: a ``.parquet``, ``.csv`` or ``.jsonl`` file with user_id, rank, item_id, score;
+                a JSON file beside it says which run made it.
             users: which; None: all, or all of the split that ``before`` names.
             exclude_seen, before: as in :meth:`recommend`.
             page: users that are done together.
@@ -311,13 +308,13 @@ class TrainedRun:
         """
         refuse_size(k)
         chosen = self._readership.chosen(users, before)
-        if popular := self._readership.without_history(chosen, before):
+        popular = self._readership.without_history(chosen, before)
+        if popular:
             warnings.warn(notice_of_many(len(popular), len(chosen)), NoHistory, stacklevel=2)
         catalogue = self.catalogue
+        origin = origin_of(self.folder, self.config, self.tables)
         facts = {
-            "run": self.folder.name,
-            "checkpoint": checkpoint_content(checkpoint_in(self.folder)),
-            "tables": self.tables.fingerprint,
+            **{key: origin[key] for key in ("run", "checkpoint", "tables")},
             "added": catalogue.content(self.tables.num_items),
             "k": int(k),
             "exclude_seen": exclude_seen,
@@ -333,6 +330,7 @@ class TrainedRun:
             chosen,
             lists,
             facts=facts,
+            origin={**origin, "without_history": popular},
             sharing=self.sharing,
             page=page,
         )

@@ -64,7 +64,8 @@ def test_recommend_writes_lists_of_a_file_of_users(
         assert pd.read_parquet(output)["user_id"].unique().tolist() == ["U3", "U9"]
         output.unlink()
     words = ["recommend", str(trained), "--all", "--output", str(tmp_path / "all.csv")]
-    assert "40 users" in printed(words, capsys)
+    told = printed(words, capsys)
+    assert f"lists of 40 users by {trained} (model naml, trained 20" in told
 
 
 def test_new_items_of_a_file_are_recommended(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 
 from legos.errors import ConfigError, DataError
+from legos.recommend.everyone import describe_lists
 from legos.recommend.run import TrainedRun
 
 
@@ -24,7 +27,38 @@ def test_every_user_gets_what_they_get_alone(opened: TrainedRun, tmp_path: Path,
         own = found[found["user_id"] == user]
         assert own["rank"].tolist() == [1, 2, 3, 4]
         assert own["item_id"].tolist() == opened.recommend(user, k=4)["item_id"].tolist()
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / f"{path.name}.json"]
+
+
+def test_a_file_beside_the_lists_says_which_run_made_them(
+    opened: TrainedRun, tmp_path: Path
+) -> None:
+    path = opened.recommend_all(4, tmp_path / "lists.csv", users=["U3", "U5"])
+    about = json.loads((tmp_path / "lists.csv.json").read_text())
+    checkpoint = opened.folder / "checkpoints" / "best" / "state.json"
+    trained = datetime.fromisoformat(about["trained"])
+    assert 0 <= checkpoint.stat().st_mtime - trained.timestamp() < 1
+    assert about["folder"] == str(opened.folder)
+    assert (about["model"], about["run"]) == ("naml", opened.folder.name)
+    assert about["tables"] == opened.tables.fingerprint
+    assert (about["users"], about["k"], about["without_history"]) == (2, 4, [])
+    assert describe_lists(path).startswith(
+        f"{path}: lists of 2 users by {opened.folder} (model naml, trained {trained:%Y-%m-%d} "
+    )
+
+
+def test_lists_of_another_run_are_never_beside_the_file_of_the_first(
+    opened: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = opened.recommend_all(4, tmp_path / "lists.csv")
+
+    def dying(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("legos.recommend.everyone.write_frames", dying)
+    with pytest.raises(KeyboardInterrupt):
+        opened.recommend_all(3, path)
+    assert not (tmp_path / "lists.csv.json").exists()
 
 
 def test_what_was_done_before_a_kill_is_not_done_again(

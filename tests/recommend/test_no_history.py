@@ -110,6 +110,7 @@ def test_an_export_has_popular_items_and_prints_a_notice(
     words = ["recommend", str(shop.folder), "--all", "--output", str(output), "--device", "cpu"]
     assert main(words) == 0
     assert "notice: 1 of 5 readers has no history" in capsys.readouterr().err
+    assert json.loads((tmp_path / "lists.csv.json").read_text())["without_history"] == ["quiet"]
     lists = pd.read_csv(output).groupby("user_id")["item_id"].agg(list)
     assert lists["quiet"] == popular(shop)
 
