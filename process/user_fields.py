@@ -33,10 +33,10 @@ from process.tokenization import Column, category_vocabulary, encode_content
 DESCRIPTION = """\
 Copy tables and give their users fields: topics, interests, a region, an age.
 
-The file has a JSON object a line: "user_id", and the fields by name; a text is a string or a list
-of strings. Users the file does not name have empty texts, the unknown category and no number; user
-encoder `profile` has a learned vector for them. Texts are cut by a tokenizer that the tables have
-already, so that no item is tokenized again; unchanged files are linked, not copied.
+Each line of the file is a JSON object with "user_id" and the fields by name. A text is a string or
+a list of strings. Users who are not in the file get empty texts, the unknown category and no
+number; user encoder `profile` has a learned vector for them. Texts are tokenized by one of the
+tables' own tokenizers, so items are not tokenized again. Unchanged files are linked, not copied.
 """
 
 
@@ -47,25 +47,35 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
     )
     parser.add_argument("--tables", type=Path, required=True, help="finished tables")
-    parser.add_argument("--profiles", type=Path, required=True, help="JSON lines, one a user")
-    parser.add_argument("--output", type=Path, required=True, help="where the new tables go")
+    parser.add_argument("--profiles", type=Path, required=True, help="JSON lines, one per user")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new tables")
     parser.add_argument(
-        "--text", action="append", default=[], metavar="FIELD", help="a field that is a text"
+        "--text", action="append", default=[], metavar="FIELD", help="field of texts; repeatable"
     )
     parser.add_argument(
-        "--category", action="append", default=[], metavar="FIELD", help="a field of one category"
+        "--category",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="field of categories; repeatable",
     )
     parser.add_argument(
-        "--number", action="append", default=[], metavar="FIELD", help="a field of one number"
+        "--number",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="field of numbers; repeatable",
     )
     parser.add_argument(
         "--tokenizer",
         default="bert",
         metavar="NAME",
-        help="which of the tables' tokenizers cuts the texts (default: %(default)s)",
+        help="name of the tables' tokenizer for the texts (default: %(default)s)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace tables of other sources or settings"
+        "--force",
+        action="store_true",
+        help="replace existing tables made from other sources or settings",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Command line: the words of finished tables become the vocabulary of a small language model.
+"""Command line: make a tokenizer and a small decoder's shape from the words of finished tables.
 
 python -m process.vocabulary --tables data/amazon-beauty --output models/beauty-words
 """
@@ -27,12 +27,12 @@ from process import arguments
 from process.command import run_cli
 
 DESCRIPTION = """\
-Write the tokenizer and the shape of a small decoder whose words are those of one data set.
+Write a tokenizer with the words of one data set, and the shape of a small decoder.
 
-A decoder that starts from random weights spends most of a step on the scores of words. Those of a
-data set are a tenth of a pretrained vocabulary, and each of its words and each number of a user is
-one token, as far as --size has room. Byte-level BPE, so that any text can be read. The folder holds
-no weights: train it with --model recsysllm_scratch or cllm4rec_scratch.
+A small decoder spends most of a training step on the scores of words. The vocabulary of a data set
+is a tenth of a pretrained one, and most words and user numbers are one token, as far as --size
+allows. The tokenizer is a byte-level BPE, so it can read any text. The folder contains no weights:
+train the decoder with --model recsysllm_scratch or cllm4rec_scratch.
 """
 EPILOG = """\
 example:
@@ -45,7 +45,7 @@ _AT_LEAST, _OFTEN = 2, 100  # of a name; of a template or a number of stars
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The arguments of ``python -m process.vocabulary``."""
+    """Build the parser of ``python -m process.vocabulary``."""
     parser = CommandParser("python -m process.vocabulary", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--tables", type=Path, required=True, metavar="FOLDER", help="finished tables"
@@ -55,20 +55,20 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="a new folder, or the same again",
+        help="a new folder, or one that already holds the same vocabulary",
     )
     numbers = (
-        ("--size", 8192, "the most tokens"),
-        ("--max-name-words", 30, "words of a title that count, as in model.tasks.max_name_words"),
-        ("--width", 128, "of the decoder's hidden states"),
-        ("--layers", 4, "of the decoder"),
-        ("--heads", 4, "of a layer"),
-        ("--positions", 4096, "the most tokens that the decoder reads"),
+        ("--size", 8192, "maximum number of tokens in the vocabulary"),
+        ("--max-name-words", 30, "words of a title to read, as in model.tasks.max_name_words"),
+        ("--width", 128, "width of the decoder's hidden states"),
+        ("--layers", 4, "number of layers"),
+        ("--heads", 4, "attention heads per layer"),
+        ("--positions", 4096, "maximum number of tokens that the decoder reads"),
     )
     arguments.add_numbers(parser, numbers, read=arguments.count)
     parser.add_argument(
         "--dropout", type=float, default=0.2, metavar="P",
-        help="of embeddings and of what layers add (default: %(default)s)",
+        help="dropout of embeddings and of layer outputs (default: %(default)s)",
     )  # fmt: skip
     return parser
 

@@ -184,7 +184,7 @@ def test_check_shows_shapes_parameters_and_memory_and_writes_nothing(
     text = capsys.readouterr().out
     assert "item encoder" in text
     assert re.search(r"candidates \(B, 1\+K\) +\(64, 5\)", text)
-    assert "steps an epoch" in text
+    assert "steps per epoch" in text
     assert "memory on" in text
     assert "runs/newsroom/naml/" in text
     assert [path.name for path in tmp_path.iterdir()] == ["tables"]

@@ -106,7 +106,7 @@ def _shown_search(
     largest = load_trial(words, {key: each.ends[-1] for key, each in search.ranges.items()})
     pruned = " or below the median of the others" if search.prune else ""
     console.print(
-        f"a trial: {int((labels.values == 1).sum()):,} clicks an epoch; early stopping on valid "
+        f"one trial: {int((labels.values == 1).sum()):,} clicks per epoch; early stopping on valid "
         f"{train.metric}{pruned}. At the upper limits:"
     )
     return largest

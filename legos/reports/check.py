@@ -1,4 +1,4 @@
-"""What ``--check`` prints: parameters, memory, and what a system reads."""
+"""Tables that ``--check`` prints: parameters, memory, and the input of a system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(NamedTuple):
         name: of the part.
         trained: numbers that training changes.
         frozen: numbers that it does not.
-        bytes: in which they lie.
+        bytes: their size.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
     @classmethod
     def of(cls, name: str, found: Iterable[Counted]) -> Part:
-        """What parameters add up to."""
+        """Add up the parameters of a part."""
         known = list(found)
         trained = sum(each.numbers for each in known if each.parameter.requires_grad)
         numbers = sum(each.numbers for each in known)
@@ -44,10 +44,10 @@ class Part(NamedTuple):
 
 
 def parameters_table(title: str, parts: Sequence[Part]) -> Table:
-    """A line for each part and one for all."""
+    """Return a table with a line for each part and one for the total."""
     table = titled_table(title, "part", "trained", "frozen", "weights")
     whole = [sum(sizes) for sizes in zip(*(part[1:] for part in parts), strict=True)]
-    for part in (*parts, Part("all", *whole)):
+    for part in (*parts, Part("total", *whole)):
         table.add_row(part.name, *counts(part.trained, part.frozen), shown_bytes(part.bytes))
     return table
 
@@ -55,9 +55,9 @@ def parameters_table(title: str, parts: Sequence[Part]) -> Table:
 def print_memory(
     console: Console, title: str, footprint: Footprint, processes: Sequence[int]
 ) -> None:
-    """Print memory of a device, a line for each number of processes and way of sharing."""
-    lines = [["processes", "parameters", "gradients", "optimizer", "activations", "all"]]
-    lines[0] += ["activations checkpointed", "all"]
+    """Print memory per device, one line for each number of processes and way of sharing."""
+    lines = [["processes", "parameters", "gradients", "optimizer", "activations", "total"]]
+    lines[0] += ["checkpointed activations", "total"]
     for count in processes:
         for way in _WAYS[: 1 + footprint.shards] if count > 1 else (None,):
             needed = footprint.needed(count, way)
@@ -71,7 +71,7 @@ def print_memory(
 
 
 def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[Part]) -> None:
-    """Print parameters of a system over a language model, and what of that is trained.
+    """Print parameters of a system over a language model, and which of them are trained.
 
     Args:
         console: to print on.
@@ -86,7 +86,7 @@ def print_backbone(console: Console, model: Any, language: Any, parts: Sequence[
 
 
 def print_read(console: Console, config: RunConfig, rows: Sequence[tuple[str, str]]) -> None:
-    """Print what a system reads of its data."""
+    """Print the input of a system."""
     table = titled_table(f"input of {config.model.system} from {config.data.name}", "", "")
     for name, text in rows:
         table.add_row(name, text)
@@ -94,30 +94,30 @@ def print_read(console: Console, config: RunConfig, rows: Sequence[tuple[str, st
 
 
 def print_language(console: Console, config: RunConfig, tables: Tables | None) -> None:
-    """Print what is known of the language model, where there is one."""
+    """Print facts about the language model, if there is one."""
     rows = language_rows(config, tables)
     if rows:
-        table = titled_table("language model", "what", "how much")
+        table = titled_table("language model", "property", "value")
         for name, text in rows:
             if name != TRAINED:
                 table.add_row(name, text)
         console.print(table)
     for name, text in rows:
-        if name == TRAINED:  # in one line, which no table folds
-            console.print(f"{name}: {text}")
+        if name == TRAINED:  # outside the table, so that the line is not folded
+            console.print(f"{name} part: {text}")
 
 
 def titled_table(title: str, *columns: str) -> Table:
-    """An empty table with a headline; columns of numbers stand on the right."""
+    """Return an empty table with a headline; columns of numbers are right-aligned."""
     title = f"\n{title}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         right = column in ("impressions", "candidates", "clicks", "entries", "length")
-        right = right or column in ("tokens an item", "trained", "frozen", "weights", "in memory")
+        right = right or column in ("tokens per item", "trained", "frozen", "weights", "in memory")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
 
 
 def counts(*numbers: int) -> list[str]:
-    """Numbers with separators."""
+    """Format numbers with separators."""
     return [f"{number:,}" for number in numbers]

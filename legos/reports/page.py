@@ -144,7 +144,7 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
         "trained parameters": results.get("parameters"),
         "training rows": training.get("rows"),
         "epochs": training.get("epochs"),
-        "seconds an epoch": training.get("seconds_per_epoch"),
+        "seconds per epoch": training.get("seconds_per_epoch"),
         "MiB while training": training.get("peak_memory_mb"),
         "MiB while testing": results.get("test_peak_memory_mb"),
     }

@@ -30,7 +30,7 @@ from legos.workplace.language import (
 )
 
 _MIND_SMALL = 65_238, 33  # news, and tokens of each that ONCE reads
-TRAINED = "trained of it"
+TRAINED = "trained"
 _PROMPT_TOKENS = 4  # a field's prompt and the marks around it, where no tokenizer can count them
 
 
@@ -43,9 +43,9 @@ class Texts:
 
 
 def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, str]]:
-    """What to tell, as pairs of a name and a text; nothing where no language model is used.
+    """Facts to print, as pairs of a name and a text; none if no language model is used.
 
-    Without tables the model alone is told of.
+    Without tables, only the facts of the model.
     """
     settings = language_model_settings(config.model)
     if settings is None:
@@ -62,14 +62,14 @@ def language_rows(config: RunConfig, tables: Tables | None) -> list[tuple[str, s
     texts = texts_of(config, tables, settings, model)
     how = "" if texts.counted else " (estimated from the tables' own tokens)"
     mean = float(texts.lengths.float().mean()) if len(texts.lengths) else 0.0
-    rows.append(("tokens an item", f"{mean:.1f}{how}"))
+    rows.append(("tokens per item", f"{mean:.1f}{how}"))
     return rows + _cache(settings, model, texts)
 
 
 def texts_of(
     config: RunConfig, tables: Tables, settings: LanguageModelSettings, model: LanguageModel
 ) -> Texts:
-    """Tokens an item, counted or estimated.
+    """Tokens per item, counted or estimated.
 
     Raises:
         ConfigError: the items have no field.
@@ -102,20 +102,20 @@ def _shape(model: LanguageModel) -> list[tuple[str, str]]:
 
 
 def _tried(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
-    """What a small random model of its kind says; ConfigError where it refuses."""
+    """The check on a small random model of the same kind; ConfigError if it fails."""
     tried = try_language_model(settings, model)
-    of = "small random model of its kind"
+    of = "check on a small random model"
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         layer = model.layer(settings.layer)
-        return of, f"cut at layer {layer} equals whole: largest difference {tried.cut:.1g}"
+        return of, f"cut at layer {layer} equals uncut: largest difference {tried.cut:.1g}"
     if math.isnan(tried.padding):
-        return of, "none could be built; not tried"
-    return of, f"an item alone equals it in a batch: largest difference {tried.padding:.1g}"
+        return of, "not done: no small model of this kind could be built"
+    return of, f"an item alone equals one in a batch: largest difference {tried.padding:.1g}"
 
 
 def _trained(settings: LanguageModelSettings, model: LanguageModel) -> list[tuple[str, str]]:
     if not isinstance(settings, LanguageModelConfig):
-        return [("while training", "not loaded: its cached states are read")]
+        return [("in training", "not loaded: cached outputs are read")]
     kept = model.skeleton()
     if settings.layer:
         cut_below(kept, model.layer(settings.layer), like=model.twin(model.layer(settings.layer)))
@@ -142,17 +142,17 @@ def _cache(
         return [("cache", f"{shown_bytes(size)}: {items:,} items, all layers pooled, {dtype}")]
     if isinstance(settings, TextVectorsConfig):
         size = items * DTYPES[dtype].itemsize * settings.vector_width(model)
-        return [("cache", f"{shown_bytes(size)}: {items:,} items, a vector each, {dtype}")]
+        return [("cache", f"{shown_bytes(size)}: {items:,} items, one vector each, {dtype}")]
     if isinstance(settings, LanguageModelConfig) and settings.layer:
         padded = items * int(texts.lengths.max()) * model.width * 4 if items else 0
         layer = model.layer(settings.layer)
         text = f"{shown_bytes(tokens * number)} for layer {layer}: {tokens:,} tokens, {dtype}"
-        return [("cache", f"{text}; padded in fp32 it were {shown_bytes(padded)}")]
+        return [("cache", f"{text}; {shown_bytes(padded)} if padded, in fp32")]
     return [("cache", "none (layer 0): every layer runs in every step")]
 
 
 def _cache_of_mind(settings: LanguageModelSettings, model: LanguageModel) -> tuple[str, str]:
-    """How large a layer's cache is where there are no tables to count."""
+    """The size of a layer's cache for MIND-small, if there are no tables to count."""
     dtype = settings.stored_dtype
     token = DTYPES[dtype].itemsize * model.width
     items, tokens = _MIND_SMALL

@@ -1,4 +1,4 @@
-"""Command line: a UniTok folder becomes tables."""
+"""Command line: make tables from a UniTok folder."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from legos.errors import DataError
 from process.command import add_table_arguments, read_tokenizer_arguments, run_cli
 
 DESCRIPTION = """\
-Make tables of a UniTok folder, as Legommenders and ONCE publish them, with the vocabularies, ids
-and cut lengths that they have, and the data YAML that reads them.
+Make tables from a UniTok folder, the format in which Legommenders and ONCE publish their data.
+Vocabularies, ids and text lengths are kept. Also writes the data YAML that reads the tables.
 
-Read are folders of version 4 (items/, users/, train/, ... with meta.json) and of version 3 (news/,
+Reads folders of version 4 (items/, users/, train/, ... with meta.json) and of version 3 (news/,
 news-llama/, user/, neg/, train/, dev/, test/ with meta.data.json). Tables and columns are found by
-usual names and by their vocabularies, or named by the options. Rows are grouped to impressions by
-the column that says so (imp), or by user. Texts are put together from tokens where the vocabulary
-stands for text; list columns of items beside the history (neg) stay as columns of the users. A
-folder with histories alone is split by leaving the last items out.
+their usual names and vocabularies, or named by the options. An impression has the rows with the
+same value in the impression column (imp), or all rows of a user if there is none. Texts are rebuilt
+from tokens if the vocabulary has words. Further list columns of items (neg) become columns of the
+users. A folder that has only histories is split by leaving the last two items out.
 
-Nothing of the folder is run: pickles are read for plain lists and numbers alone.
+No code of the folder is executed: pickles are read as plain lists and numbers only.
 
-Token vectors: `--embed minilm-token` gives every entry that is also one of MiniLM's its vector
-(all of BERT's vocabulary, most English words); others start at random, and their number is printed.
-Without it all start at random.
+Token vectors: with `--embed minilm-token` every entry that is also in MiniLM's vocabulary gets its
+vector (all of BERT's vocabulary, most English words). The others start at random, and a run prints
+their number. Without it, all start at random.
 """
 EPILOG = """\
 example:
@@ -34,23 +34,23 @@ example:
 
 
 def build_parser() -> CommandParser:
-    """The arguments of ``python -m process.unitok``."""
+    """Build the parser of ``python -m process.unitok``."""
     parser = CommandParser("python -m process.unitok", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the UniTok tables")
-    tables = parser.add_argument_group("tables of the folder (all may be left out)")
-    tables.add_argument("--items", metavar="TABLE", help="of the items: --items news")
-    tables.add_argument("--users", metavar="TABLE", help="of the users: --users user")
+    tables = parser.add_argument_group("tables of the folder (all optional)")
+    tables.add_argument("--items", metavar="TABLE", help="table of items, as in --items news")
+    tables.add_argument("--users", metavar="TABLE", help="table of users, as in --users user")
     tables.add_argument(
         "--split", nargs="+", default=[], metavar="NAME=TABLE",
-        help="of the interactions: --split train=train valid=dev test=test",
+        help="tables of interactions, as in --split train=train valid=dev test=test",
     )  # fmt: skip
-    columns = parser.add_argument_group("columns (all may be left out)")
+    columns = parser.add_argument_group("columns (all optional)")
     for name, text in (
-        ("user", "of the interactions: --user uid"),
-        ("item", "of the interactions: --item nid"),
-        ("label", "whether it was clicked: --label click"),
-        ("impression", "in which list it was shown: --impression imp"),
-        ("history", "of the users, what they have had: --history history"),
+        ("user", "user of an interaction, as in --user uid"),
+        ("item", "item of an interaction, as in --item nid"),
+        ("label", "whether the item was clicked, as in --label click"),
+        ("impression", "the list in which the item was shown, as in --impression imp"),
+        ("history", "history of a user, as in --history history"),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
     add_table_arguments(parser, default_name="", verbose=True)
@@ -63,10 +63,10 @@ def build_parser() -> CommandParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Read, write, say what to type next.
+    """Read the folder, write tables, and print the next command.
 
     Raises:
-        DataError: of the arguments, the folder, or the output.
+        DataError: the arguments, the folder or the output cannot be used.
     """
     from process.table.build import write_with_yaml
     from process.unitok.assemble import read_unitok

@@ -52,20 +52,21 @@ def show_bricks(
         for notice in training_notices(workplace, rows()):
             console.print(notice)
     model = workplace.model(console.print)
-    name = f"{config.model.name} + {config.embed.name}"
+    embed = config.embed.name
+    name = config.model.name if embed == "null" else f"{config.model.name} + {embed}"
     console.print(parameters_table(name, parameters(model)))
-    title = f"memory on {workplace.accelerator.device} of {name}, a device"
+    title = f"memory on {workplace.accelerator.device} of {name}, per device"
     print_memory(console, title, _footprint(workplace, model, rows), processes)
     width = getattr(model.item_encoder, "output_size", config.bricks.hidden_size)
     vectors = _FLOAT * len(workplace.store) * width
-    console.print(f"item vectors of an evaluation: {shown_bytes(vectors)}")
+    console.print(f"item vectors cached by an evaluation: {shown_bytes(vectors)}")
     if config.exp.evaluate.ranking == "all":
         console.print(ranking_cost(workplace))
     print_language(console, config, workplace.tables)
 
 
 def parameters(model: nn.Module) -> list[Part]:
-    """Trained and frozen numbers of token vectors, item encoder, user encoder and predictor."""
+    """Count trained and frozen weights of token vectors, item and user encoder and predictor."""
     found: dict[str, list[Counted]] = {"token vectors": []}
     found |= {name.replace("_", " "): [] for name, _ in model.named_children()}
     for each in counted(model):
@@ -77,7 +78,7 @@ def parameters(model: nn.Module) -> list[Part]:
 def _fields(workplace: Workplace) -> Table:
     title = f"fields of {workplace.config.data.name}"
     table = titled_table(
-        title, "field", "vocabulary", "entries", "length", "tokens an item", "in memory"
+        title, "field", "vocabulary", "entries", "length", "tokens per item", "in memory"
     )
     for field in workplace.store.fields.values():
         store = workplace.store
@@ -99,7 +100,7 @@ def _fields(workplace: Workplace) -> Table:
 
 
 def _first_batch(workplace: Workplace, rows: Rows, processes: int = 1) -> tuple[Stream, Batch]:
-    """All steps, and of the first batch what one of so many processes reads."""
+    """The stream of all steps, and the part of the first batch that one process reads."""
     train = workplace.config.exp.train
     stream = Stream(
         num_rows=rows.units,
@@ -117,7 +118,7 @@ def _batch(workplace: Workplace, rows: Rows) -> Table:
     train = workplace.config.exp.train
     stream, batch = _first_batch(workplace, rows)
     items = workplace.store.batch(batch.items)
-    table = titled_table("the first batch", "what", "shape")
+    table = titled_table("the first batch", "content", "shape")
     shared = "B" if batch.reads is None and batch.blanks is None else "S"
     table.add_row("distinct items (N)", f"({batch.items.numel()})")
     table.add_row(f"history ({shared}, H)", str(tuple(batch.history.shape)))
@@ -128,12 +129,12 @@ def _batch(workplace: Workplace, rows: Rows) -> Table:
     for name, tokens in items.texts.items():
         table.add_row(f"tokens of {name} (P)", f"({tokens.values.numel()})")
     table.add_row("training rows", f"{len(rows):,}")
-    table.add_row("steps an epoch", f"{stream.steps_per_epoch:,} (at most {train.epochs} epochs)")
+    table.add_row("steps per epoch", f"{stream.steps_per_epoch:,} (at most {train.epochs} epochs)")
     return table
 
 
 def _footprint(workplace: Workplace, model: nn.Module, rows: Callable[[], Rows]) -> Footprint:
-    """What a model takes; activations are those of its language model."""
+    """The memory of a model; activations are those of its language model."""
     inside = [each for each in model.modules() if getattr(each, "is_language_model", False)]
     settings = language_model_settings(workplace.config.model)
     known = workplace.language_model

@@ -61,7 +61,7 @@ class Bricks:
         )
         tracker.say(
             f"{folder.path}: {parameters:,} trained parameters, {len(rows):,} training "
-            f"rows, {recipe.stream.steps_per_epoch:,} steps an epoch"
+            f"rows, {recipe.stream.steps_per_epoch:,} steps per epoch"
         )
         valid = workplace.split(workplace.config.data.splits.valid)
         for notice in training_notices(workplace, rows):

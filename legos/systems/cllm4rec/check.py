@@ -74,7 +74,7 @@ def show_cllm4rec(
                 passes.append(f"{each.task} ({taken:,}, {share:,.0f})")
             stages.add_row(stage.name, str(stage.epochs), f"{stage.lr:g}", ", ".join(passes))
     console.print(stages)
-    title = f"memory on {workplace.accelerator.device} of {settings.name}, a device"
+    title = f"memory on {workplace.accelerator.device} of {settings.name}, per device"
     print_memory(console, title, _footprint(workplace, settings, model, counts), processes)
 
 
@@ -108,7 +108,7 @@ def _counts(
 def _store(
     workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
 ) -> TokenStore | None:
-    """The store; None where the tokenizer's files are not here."""
+    """The store; None if the tokenizer's files are not on this machine."""
     if not language.has_tokenizer:
         return None
     return token_store(workplace, settings, language)

@@ -42,7 +42,7 @@ from legos.workplace.workplace import Workplace
 def show_recsysllm(
     workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]
 ) -> None:
-    """Print what is read, entities, parameters, training and what is measured."""
+    """Print input, entities, parameters, training and measurements."""
     settings = RecsysllmModel.of(workplace.config.model)
     refuse_unfit(workplace, settings)
     seed, rows = workplace.config.exp.train.seed, position_rows(settings, None)
@@ -60,20 +60,20 @@ def show_recsysllm(
         chosen_templates(world)
     else:
         families = TaskFamilies.from_tables(workplace.tables, settings.tasks, seed=seed)
-        entities = "unknown: the tokenizer is not here"
+        entities = "unknown: the tokenizer is not on this machine"
     if new_data:
         print_read(console, workplace.config, [*_read(families), ("entities", entities)])
     backbone = build_backbone(language, settings.backbone, rows=rows, seed=seed, shapes_only=True)
     part = Part.of("language model, adapters, positions", counted(backbone))
     print_backbone(console, settings, language, [part])
     _show_plan(workplace.tables, families, settings, workplace.config.exp.train, console)
-    title = f"memory on {workplace.accelerator.device} of {settings.name}, a device"
+    title = f"memory on {workplace.accelerator.device} of {settings.name}, per device"
     footprint = _footprint(backbone, settings, workplace.config.exp)
     print_memory(console, title, footprint, processes)
 
 
 def _footprint(backbone: Backbone, settings: RecsysllmModel, exp: ExpConfig) -> Footprint:
-    """Memory of steps in which as many tokens are read at once as ever are."""
+    """The memory of the largest steps: as many tokens at once as a step ever reads."""
     glm = isinstance(backbone, GlmBackbone)
     own, width = exp.train, settings.positions.max_tokens
 
@@ -110,10 +110,10 @@ def _read(families: TaskFamilies) -> list[tuple[str, str]]:
     named = ", ".join(f"{count:,} {name}" for name, count in families.catalogue.counts.items())
     rows = [
         ("users with three events", f"{len(families.sequences):,}, {lengths.sum():,} events"),
-        ("items", f"{families.sequences.num_items:,}; titles: {named or 'as they are'}"),
+        ("items", f"{families.sequences.num_items:,}; titles: {named or 'unchanged'}"),
     ]
     rows += [
-        (f"examples of {name}", f"{len(task):,} an epoch")
+        (f"examples of {name}", f"{len(task):,} per epoch")
         for name, task in families.mixture().tasks.items()
     ]
     return rows

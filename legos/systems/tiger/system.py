@@ -76,7 +76,7 @@ class TigerSystem:
         rows, own = recipe.rows, workplace.config.exp.train
         tracker.say(
             f"{folder.path}: {self.parameters:,} trained parameters, {len(rows.items):,} next "
-            f"items in {rows.units:,} sequences, {recipe.stream.steps_per_epoch:,} steps an epoch"
+            f"items in {rows.units:,} sequences, {recipe.stream.steps_per_epoch:,} steps per epoch"
         )
         valid = workplace.split(workplace.config.data.splits.valid)
         if self.settings.valid_users:
