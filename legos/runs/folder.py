@@ -372,3 +372,12 @@ class ResultsRecord(WithBaselines):
     measurements: dict[str, MeasurementRecord] = Field(default_factory=dict)
     # may be absent, but is never null
     training: TrainingRecord = Field(default=None)  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _shows_one_of_its_measurements(self) -> Self:
+        if self.measurements and self.measurement not in self.measurements:
+            raise ValueError(
+                f"measurement: {self.measurement!r} is not among measurements "
+                f"({', '.join(self.measurements)})"
+            )
+        return self

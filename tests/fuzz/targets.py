@@ -297,7 +297,7 @@ _MAY_BE_ABSENT = (
         f"{name} gone"
         for name in (
             *("baselines", "training", "popularity", "oracle", "test", "items", "best"),
-            *("GAUC", "LogLoss", "groups", "one_class", "empty", "no_positive"),
+            *("GAUC", "LogLoss", "groups", "one_class", "empty", "no_positive", "measurement"),
         )
     ),
 )
@@ -334,7 +334,7 @@ TARGETS: dict[str, Target] = {
         ("tables/manifest.json",),
         6,
         _MANIFEST,
-        harmless=("fields.title gone", "columns.time gone"),
+        harmless=("fields.title gone", "columns.time gone", "_id gone"),
     ),
     "best": Target(_best, ("best/*",), 13, _OF_RESUMING, harmless=("system gone",)),
     "last": Target(

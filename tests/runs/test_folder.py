@@ -51,6 +51,23 @@ def test_a_run_is_finished_once_its_results_are_written(tmp_path: Path) -> None:
         folder.results()
 
 
+@pytest.mark.parametrize("shown", [{}, {"measurement": "b"}])
+def test_results_show_one_of_their_measurements(tmp_path: Path, shown: dict[str, str]) -> None:
+    folder = RunFolder(tmp_path / "run")
+    results = {"run": "0", "data": "tiny", "fingerprint": "0", "model": "nrms", "seed": 1}
+    results |= {
+        "parameters": 9,
+        "processes": 1,
+        "splits": {},
+        "measurements": {"a": {"splits": {}}},
+    }
+    folder.write_results({**results, "measurement": "a"})
+    folder.results()
+    folder.write_results({**results, **shown})
+    with pytest.raises(DataError, match=r"measurement: '.*' is not among measurements \(a\)"):
+        folder.results()
+
+
 def test_a_folder_says_its_versions_without_paths_of_the_machine(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     config = tiny_config(Path("tables"), Path("runs"))
