@@ -160,7 +160,7 @@ def run_command(
     Args:
         command: is given the words without ``--traceback``; its own exit code, None for 0.
         words: of the command line.
-        interrupted: said after Ctrl-C.
+        interrupted: said after Ctrl-C, by the first process if there are several.
     """
     traced = TRACEBACK in words or os.environ.get(_TRACEBACK_VARIABLE, "0") not in ("", "0")
     try:
@@ -168,7 +168,7 @@ def run_command(
             code = command([word for word in words if word != TRACEBACK]) or 0
             sys.stdout.flush()  # a full disk or a closed pipe is told here, not at the very end
     except KeyboardInterrupt:
-        if interrupted:
+        if interrupted and os.environ.get("RANK", "0") == "0":
             print(interrupted, file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:

@@ -116,6 +116,15 @@ def test_ctrl_c_exits_130_and_keeps_its_word(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "saved\n"
 
 
+def test_of_several_processes_the_first_says_that_they_were_interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank, said in (("0", "saved\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        assert run_command(_raise(KeyboardInterrupt()), [], interrupted="saved") == 130
+        assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("words", [["--number", "3", "--traceback"], ["--traceback"]])
 def test_commands_of_process_end_in_the_same_way(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
