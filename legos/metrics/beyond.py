@@ -1,4 +1,4 @@
-"""Beyond accuracy: how new, how varied and how widespread the first k of every ranking are."""
+"""Metrics beyond accuracy: novelty, diversity and coverage of the first k of every ranking."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def beyond_accuracy_of_lists(
     catalogue: int | None = None,
     item_vectors: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """The same of lists that are known.
+    """Novelty, coverage and diversity of given lists.
 
     Args:
         listed: ``(R,)`` int64 items, list after list.
@@ -131,7 +131,7 @@ ALL = "all"
 def item_subsets(
     labels: np.ndarray, offsets: np.ndarray, cold_items: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Masks over groups. A group with cold and warm positives is in neither subset.
+    """Masks of cold and warm groups. A group with cold and warm positives is in neither subset.
 
     Args:
         labels: ``(M,)`` 1 = positive, 0 = negative.
@@ -164,7 +164,7 @@ def item_subsets(
 def user_subsets(
     clicks: np.ndarray, seen: np.ndarray, *, cold_user_clicks: int
 ) -> dict[str, np.ndarray]:
-    """Masks over groups by their user.
+    """Masks of groups by properties of their users.
 
     Args:
         clicks: ``(G,)`` of the user before the group's impression.

@@ -34,7 +34,7 @@ def counted_metrics(
     *,
     groups: np.ndarray | None = None,
 ) -> GroupedMetrics:
-    """Metrics of lists of which only the places of the positives are known.
+    """Compute metrics of lists from the places of their positives.
 
     Args:
         positives: where they stand; group = number of the list.
@@ -68,7 +68,7 @@ def counted_metrics(
 
 
 def _mean_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Mean in each group of what is not NaN, in ascending order of the groups' ids."""
+    """Mean of the values of each group that are not NaN, in ascending order of the groups' ids."""
     _, place = np.unique(groups, return_inverse=True)
     defined = ~np.isnan(values)
     count = int(place.max(initial=-1)) + 1
@@ -130,7 +130,7 @@ def full_ranking_metrics(
 
 
 def listed(ranked: np.ndarray, targets: np.ndarray, clicks: np.ndarray) -> Positives:
-    """Where the targets stand that are in their user's list.
+    """Find the places of targets in their users' lists.
 
     Args:
         ranked: ``(U, M)`` item numbers, best first, all different in a row; -1 where a list ends.
@@ -159,7 +159,7 @@ PRINTED = 1.5e-4  # tolerance for numbers rounded to four digits
 
 
 def bound_violations(row: Mapping[str, float], *, tolerance: float = 1e-9) -> list[str]:
-    """What is impossible in a row of metrics with one positive a user; nothing if it is sound.
+    """List what is impossible in a row of metrics with one positive per user; empty if it is sound.
 
     Args:
         row: by name; ``HR@k`` and ``nDCG@k`` count, others are ignored.
@@ -197,7 +197,7 @@ def bound_violations(row: Mapping[str, float], *, tolerance: float = 1e-9) -> li
 
 
 def require_possible(row: Mapping[str, float], *, source: str, tolerance: float = 1e-9) -> None:
-    """Refuse a row of metrics that cannot be.
+    """Raise an error for an impossible row of metrics.
 
     Raises:
         DataError: with one positive a user no ranking has these numbers.

@@ -1,4 +1,4 @@
-"""Measuring what a language model writes: ratings, items and sentences.
+"""Metrics of generated text: ratings, items and sentences.
 
 Nothing is dropped in silence: what cannot be read as a rating gets a fallback and is counted, a
 user without a valid item counts as a miss. Every row of HR and nDCG passes the bound check.
@@ -32,7 +32,7 @@ _OLD_FORM = re.compile(r"[1-4]\.\d")
 
 @dataclass(frozen=True)
 class RatingErrors:
-    """How far written ratings are off.
+    """Errors of generated ratings.
 
     Attributes:
         rmse, mae: in stars; NaN where nothing is counted.
@@ -106,7 +106,7 @@ def rating_errors(
 def list_metrics(
     ranked: Sequence[Sequence[int]], targets: Sequence[int], *, at: Sequence[int] = (5, 10)
 ) -> dict[str, float]:
-    """HR, nDCG and MRR of generated lists, one target a user; the row passes the bound check.
+    """HR, nDCG and MRR of generated lists, one target per user; the row passes the bound check.
 
     Args:
         ranked: of each user the items, the best first; repeats count once, at their best place;
@@ -159,7 +159,7 @@ def candidate_metrics(scores: np.ndarray, *, at: Sequence[int] = (1, 5, 10)) -> 
 def match_items(
     texts: Sequence[Sequence[str]], names: Sequence[str]
 ) -> tuple[list[list[int]], float]:
-    """Items that were written freely, and the share of texts that are one.
+    """Match freely generated texts with items, and return the share that name one.
 
     A text is an item if it equals its name but for case and blanks; nothing fuzzy.
 

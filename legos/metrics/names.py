@@ -1,4 +1,4 @@
-"""Names of metrics, what they mean, and which way they point."""
+"""Names of metrics, their meanings, and whether larger is better."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _sum_of(name: str) -> Metric:
 
 
 def is_beyond_accuracy(name: str) -> bool:
-    """Whether a column of results is novelty, coverage or diversity: none of these is a goal."""
+    """Whether a column of results is novelty, coverage or diversity, which are no goals."""
     return name.split("@")[0] in BEYOND_ACCURACY
 
 
@@ -75,7 +75,7 @@ ERRORS = ("RMSE", "MAE")
 
 
 def larger_is_better(name: str) -> bool | None:
-    """Which way a column of results points; None: neither way is simply better.
+    """Whether larger values of a column are better; None: neither direction is better.
 
     Raises:
         ConfigError: it is no column of results.

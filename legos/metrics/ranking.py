@@ -47,7 +47,7 @@ def grouped_metrics(
     *,
     groups: np.ndarray | None = None,
 ) -> GroupedMetrics:
-    """Measure scores.
+    """Compute metrics of scores.
 
     Args:
         scores: ``(M,)`` float, higher = ranked first.
@@ -110,7 +110,7 @@ def log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def mean_where_defined(values: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN where everything is."""
+    """Mean of the values that are not NaN; NaN if all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
@@ -123,7 +123,7 @@ def of_groups(
     *,
     capped_recall: bool = False,
 ) -> np.ndarray:
-    """One metric in every group, from where its positives stand.
+    """Compute one metric in every group from the places of its positives.
 
     Args:
         metric: neither AUC over all rows nor LogLoss.
@@ -228,7 +228,7 @@ def _first_hit(
 def _regroup(
     scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lay the impressions of a group side by side."""
+    """Sort rows so that the impressions of a group are consecutive."""
     if len(groups) != len(offsets) - 1:
         raise DataError(f"{len(groups)} group ids for {len(offsets) - 1} impressions")
     order = np.argsort(groups, kind="stable")
@@ -271,7 +271,7 @@ _MANY_POSITIVES, _MANY_PAIRS = 8, 8_192
 
 @dataclass(frozen=True)
 class Positives:
-    """P positives and their standing, in the order of the rows.
+    """P positives and their places, in the order of the rows.
 
     Attributes:
         group: ``(P,)`` int64.
@@ -289,7 +289,7 @@ class Positives:
 
 
 def locate_positives(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> Positives:
-    """Count, for every positive, what stands above it and level with it.
+    """Count, for every positive, the scores above it and equal to it.
 
     Args:
         scores: ``(M,)`` float, finite.
@@ -309,7 +309,7 @@ def locate_positives(scores: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 def compare_in_groups(
     values: np.ndarray, group: np.ndarray, scores: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many scores of its group are above, and how many equal, to each value.
+    """Count, for each value, the scores of its group that are above it and equal to it.
 
     Args:
         values: ``(P,)`` float.

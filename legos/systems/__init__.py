@@ -1,4 +1,4 @@
-"""The systems that train and score a model, by name the module that registers each.
+"""The systems that train and score a model: the module that registers each, by name.
 
 A system registers itself with the section that a model YAML may say of it, by one decorator
 (:func:`legos.config.model_schema.register_system`). That module is imported when a model YAML names

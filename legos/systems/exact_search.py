@@ -1,4 +1,4 @@
-"""The K likeliest entities of all, proven, for any model that writes token after token.
+"""Exact search for the K most likely entities under any model that generates tokens in order.
 
 Log-probabilities only fall along an entity's tokens, so that an open node of the tree bounds all
 that ends below it. So does any upper bound of them that costs less to compute. The search reads the
@@ -25,7 +25,7 @@ UNREAD = -1  # no token of a node's path is held
 
 @dataclass(frozen=True)
 class Segments:
-    """n ways through the tree that are read at once, P tokens together.
+    """n paths through the tree that are read at once, P tokens in all.
 
     Attributes:
         users: ``(n,)`` int64 whose each is, ascending; those with near paths next to each other.
@@ -46,7 +46,7 @@ class Segments:
 
 
 class Following(NamedTuple):
-    """What may follow P tokens that were read.
+    """Possible next tokens after P tokens.
 
     Attributes:
         numbers: ``(P,)`` int64 by which further segments go on from them.
@@ -62,7 +62,7 @@ class Following(NamedTuple):
 
 
 class Held(Protocol):
-    """What a model has read of the ways through a tree, for each of B users.
+    """The model's states of the paths that were read, for each of B users.
 
     Attributes:
         slot: what may be written, on its device.
@@ -78,16 +78,16 @@ class Held(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probabilities: float32, float64 of a model in float64."""
+        """The dtype of log-probabilities: float32, or float64 for a model in float64."""
 
     def read(self, segments: Segments) -> Following:
-        """Read segments and hold them."""
+        """Read segments and keep their states."""
 
     def excess_of(self, numbers: Tensor) -> Tensor:
-        """By how much bounds of ends after tokens are above log-probabilities: ``(n,)`` both."""
+        """The excess of bounds over log-probabilities, for ends after tokens: ``(n,)`` both."""
 
     def keep_paths(self, parents: Tensor, most: int) -> Tensor:
-        """Forget what is on no path to open nodes, and the least likely ones beyond ``most``.
+        """Forget tokens on no path to open nodes, and the least likely paths beyond ``most``.
 
         Args:
             parents: ``(n,)`` int64 what was read last before open nodes, those of a user the most
@@ -101,7 +101,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class SearchWork:
-    """How a search goes about it; only ``most_read`` changes what it finds.
+    """Settings of a search; only ``most_read`` changes its results.
 
     Attributes:
         dive: beams of the dive; 0: none.
@@ -137,7 +137,7 @@ class Found(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """n nodes that may lead to answers; all ``(n,)``.
+    """n open nodes, which may lead to answers; all ``(n,)``.
 
     Attributes:
         users: int64.
@@ -154,7 +154,7 @@ class _Open(NamedTuple):
     fresh: Tensor
 
     def select(self, chosen: Tensor) -> _Open:
-        """Some of them by number or by mask."""
+        """Select some nodes by number or by mask."""
         return _Open(*(each[chosen] for each in self))
 
 
@@ -198,7 +198,7 @@ class _Search:
             self.open = self.open.select(~exclusion.shuts(everyone, root))
 
     def goes_on(self) -> bool:
-        """Close nodes that lead to no result any more; whether a user has others left."""
+        """Close nodes that can lead to no result; return whether a user has open nodes left."""
         last = self.best_scores[:, -1]
         reach = (self.open.scores >= last[self.open.users]) & (self.open.scores > -torch.inf)
         self.open = self.open.select(reach)
@@ -215,7 +215,7 @@ class _Search:
         return bool(self.going.any())
 
     def choose(self) -> _Open:
-        """Take the nodes of the next wave out of the open ones: of each user the likeliest.
+        """Take the nodes of the next wave from the open ones: the most likely of each user.
 
         Those of the dive come first.
         """
@@ -246,7 +246,7 @@ class _Search:
         return room
 
     def read(self, wave: _Open) -> None:
-        """Read nodes and what follows where there is one way on; open the children of the last."""
+        """Read nodes and their single successors; open the children of the last."""
         of, nodes = self._ways(wave)
         found = self.held.read(Segments(wave.users, wave.parents, of, nodes))
         self.has_read.index_add_(0, wave.users[of], torch.ones_like(of))
@@ -284,7 +284,7 @@ class _Search:
         return 1 + torch.where(diving, runs, runs.clamp(max=self.work.ahead))
 
     def _ways(self, wave: _Open) -> tuple[Tensor, Tensor]:
-        """Tokens to read for each node: those before it that are not held, it, those behind it.
+        """Tokens to read for each node: missing ones before it, itself, and single successors.
 
         Returns:
             segment and node of each, ``(P,)`` int64 both.
@@ -315,7 +315,7 @@ class _Search:
         return ends if self.exclusion is None else ends & ~self.exclusion.bars(users, nodes)
 
     def _settle(self, users: Tensor, nodes: Tensor, bounds: Tensor, numbers: Tensor) -> None:
-        """Take entities ``(n,)`` among the best by their log-probabilities.
+        """Enter entities ``(n,)`` among the best by their log-probabilities.
 
         These cost more than their bounds, so the best bounds go first, and those that fall behind
         the list by then are left out.
@@ -333,7 +333,7 @@ class _Search:
             users, nodes, bounds, numbers = (each[~now] for each in (users, nodes, bounds, numbers))
 
     def _compete(self, users: Tensor, nodes: Tensor, scores: Tensor) -> None:
-        """Take entities ``(n,)`` among the best of their users."""
+        """Enter entities ``(n,)`` among the best of their users."""
         count, there = self.best_nodes.shape[1], self.best_scores > -torch.inf
         kept = there.nonzero()[:, 0]
         users = torch.cat([kept, users])
@@ -353,7 +353,7 @@ class _Search:
         return left.values[left.offsets[:-1]]
 
     def _tidy(self) -> None:
-        """Forget tokens that nothing needs when they are many."""
+        """Forget unneeded tokens once there are many."""
         most, held = self.work.most_held, len(self.held.users)
         if held <= min(most * len(self.going), 2 * self.tidy + 256):
             return

@@ -1,4 +1,4 @@
-"""Entities that users may not be given, as parts of the tree of all entities.
+"""Excluded entities of users, as parts of the tree of all entities.
 
 Each excluded entity is walked from its end up to the root: a node below which every entity is
 excluded is never entered, so that beams are spent on answers alone. The walk and a step of the
@@ -49,7 +49,7 @@ class Exclusion:
         return cls(slot, answers, ends, at[hits == trie.sizes[at % count]])
 
     def bars(self, users: Tensor, nodes: Tensor) -> Tensor:
-        """Whether what ends at nodes is no answer for users, ``(n,)`` int64 both: ``(n,)``."""
+        """Whether the ends of nodes ``(n,)`` are excluded for users ``(n,)``, both int64."""
         return _among(self.ends, users * self.slot.trie.num_nodes + nodes)
 
     def shuts(self, users: Tensor, nodes: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Exclusion:
         return rows.keep(~_among(self.answers, pairs))
 
     def close(self, users: Tensor, nodes: Tensor, allowed: Tensor) -> None:
-        """Take closed children from what :meth:`Trie.allowed` gives, ``(n, W)`` bool."""
+        """Remove closed children from the result of :meth:`Trie.allowed`, ``(n, W)`` bool."""
         count, offsets = self.slot.trie.num_nodes, self.slot.trie.offsets
         first, end = offsets[nodes].long(), offsets[nodes + 1].long()  # edge e leads to node e + 1
         begin = torch.searchsorted(self.closed, users * count + first + 1)

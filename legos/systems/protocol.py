@@ -1,4 +1,4 @@
-"""What trains and scores a model: bricks, or a system of its own, behind one small protocol.
+"""The protocol of a system, which trains and scores a model: bricks, or another system.
 
 A run asks nothing else of them: locks, run folders, results, reports, baselines, comparisons and
 tests of significance are the same for all. A system is imported when a model YAML names it.
@@ -27,7 +27,7 @@ from legos.runs.tracking import Tracker
 
 @dataclass(frozen=True)
 class Readers:
-    """Who is recommended to.
+    """R readers: users or histories to recommend for.
 
     Attributes:
         users: ``(R,)`` int64; the number of users stands for somebody whom the tables do not know.
@@ -41,12 +41,12 @@ class Readers:
         return self.users.numel()
 
     def part(self, rows: Tensor) -> Readers:
-        """Some of them, by number ``(n,)`` int64."""
+        """Select some readers, by number ``(n,)`` int64."""
         return Readers(self.users[rows], self.histories.select(rows))
 
 
 class Recommending(Protocol):
-    """Trained weights that recommend; what a model cannot do raises a ConfigError of one line.
+    """A trained model as a recommender; what it cannot do raises a ConfigError of one line.
 
     Every method may be called from several threads at once. Nothing changes what is there:
     :meth:`extended` gives another one.
@@ -54,25 +54,25 @@ class Recommending(Protocol):
 
     @property
     def offered(self) -> Tensor:
-        """``(items,)`` bool on the CPU: what lists are made of."""
+        """Recommendable items, ``(items,)`` bool on the CPU."""
 
     @property
     def history_length(self) -> int | None:
-        """The newest items of a history that are read at most; None: all."""
+        """Maximum number of newest items of a history that are read; None: all."""
 
     @property
     def reads(self) -> Sequence[str]:
-        """Fields of the tables that an item is known by; of these a new item needs a text."""
+        """Fields of the tables that describe an item; a new item needs a text in one of them."""
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:
-        """How the vectors of readers and items give scores; None: not by one product of them.
+        """How scores follow from the vectors of readers and items; None: not by a single product.
 
         Where they do, an index over the vectors of items finds the same lists.
         """
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
-        """The best items of each reader among all that are offered, on the CPU.
+        """Find the best recommendable items of each reader, on the CPU.
 
         Args:
             readers: R of them.
@@ -81,7 +81,7 @@ class Recommending(Protocol):
         """
 
     def scores(self, readers: Readers, items: Tensor) -> Tensor:
-        """Scores of some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""
+        """Score some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""
 
     def item_vectors(self) -> Tensor:
         """``(items, D)`` float32 on the CPU."""
@@ -90,18 +90,18 @@ class Recommending(Protocol):
         """``(R, D)`` float32 on the CPU, ``(R, K, D)`` of a model of several interests."""
 
     def extended(self, items: NewItems) -> Self:
-        """The same with further items, numbered on from the last one."""
+        """Return a recommender with further items, numbered after the last one."""
 
 
 class System(Protocol):
-    """One model over one data set."""
+    """One model on one data set."""
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained weights."""
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
-        """Train, going on from ``checkpoints/last``, and leave ``checkpoints/best``.
+        """Train, resuming from ``checkpoints/last``, and write ``checkpoints/best``.
 
         Args:
             folder: of the run.
@@ -117,7 +117,7 @@ class System(Protocol):
         """
 
     def load(self, checkpoint: Path) -> str:
-        """Take trained weights; returns the id of the run that trained them.
+        """Load trained weights; returns the id of the run that trained them.
 
         Raises:
             CheckpointError: damaged, or of another model.

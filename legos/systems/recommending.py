@@ -1,4 +1,4 @@
-"""Recommending by scores of all items, as every system does that does not write items out."""
+"""Recommendation by scores of all items, for systems that do not generate items."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class ByScores(ABC):
 
     @property
     def history_length(self) -> int | None:
-        """The newest items of a history that are read at most; None: all."""
+        """Maximum number of newest items of a history that are read; None: all."""
         return None
 
     @property
     def reads(self) -> Sequence[str]:
-        """Fields of the tables that an item is known by."""
+        """Fields of the tables that describe an item."""
         return ()
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:
-        """How the vectors of readers and items give scores; None: not by one product of them."""
+        """How scores follow from vectors of readers and items; None: not by a single product."""
         return None
 
     def __init__(self, offered: Tensor, device: torch.device) -> None:
@@ -49,19 +49,19 @@ class ByScores(ABC):
 
     @property
     def at_once(self) -> int:
-        """Readers that are scored together at most."""
+        """Maximum number of readers that are scored together."""
         return min(_MOST, rows_at_once(self.offered.numel(), self.device))
 
     @abstractmethod
     def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
-        """Scores of some items ``(C,)`` int64 on the device, or of all (None).
+        """Score some items ``(C,)`` int64 on the device, or all (None).
 
         Returns:
             ``(R, C)`` float32 on the device, which may be written to.
         """
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
-        """The best items of each reader."""
+        """Find the best items of each reader."""
         found = []
         for begin in range(0, len(readers), self.at_once):
             rows = torch.arange(begin, min(begin + self.at_once, len(readers)))
@@ -72,7 +72,7 @@ class ByScores(ABC):
         return Best(best.items.cpu(), best.scores.cpu())
 
     def scores(self, readers: Readers, items: Tensor) -> Tensor:
-        """Scores of some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""
+        """Score some items ``(C,)`` int64 for R readers: ``(R, C)`` float32 on the CPU."""
         rows = torch.arange(len(readers)).split(self.at_once)
         items = items.to(self.device)
         return torch.cat([self.compute(readers.part(part), items).cpu() for part in rows])
@@ -86,7 +86,7 @@ class ByScores(ABC):
         raise ConfigError("this model has no vectors of users")
 
     def extended(self, items: NewItems) -> Self:
-        """The same with further items; here a ConfigError: it takes none."""
+        """Return a recommender with further items; here a ConfigError: not supported."""
         raise ConfigError(
             "this model takes no new items; it has to be trained again with them "
             f"({items.ids[0]!r}, ...)"

@@ -1,4 +1,4 @@
-"""Sequences of tokens as a tree in flat arrays, and the tree of what may be written.
+"""Token sequences as a tree in flat arrays, and the tree of valid answers.
 
 Nodes are numbered level by level and, within a level, by (parent, token): the edges in this order
 are sorted, and edge e leads to node e + 1. A step is one binary search for any number of states.
@@ -51,7 +51,7 @@ class Trie:
 
     @cached_property
     def runs(self) -> Tensor:
-        """``(M,)`` int32 how many nodes follow each before one that has not exactly one child."""
+        """Nodes that follow each before one with no or several children, ``(M,)`` int32."""
         runs = torch.zeros(self.num_nodes, dtype=torch.int32, device=self.tokens.device)
         single = (self.offsets.diff() == 1).nonzero()[:, 0]
         child = self.offsets[single].long() + 1
@@ -76,7 +76,7 @@ class Trie:
         return (edges + 1).masked_fill(~exists, NOWHERE)
 
     def is_end(self, nodes: Tensor) -> Tensor:
-        """Whether a sequence ends there: any shape -> bool; never at ``NOWHERE``."""
+        """Whether a sequence ends at nodes: any shape -> bool; never at ``NOWHERE``."""
         at = nodes.clamp(min=0)
         return (self.ends.offsets[at + 1] > self.ends.offsets[at]) & (nodes >= 0)
 
@@ -114,7 +114,7 @@ class Trie:
         return of, passed
 
     def follow(self, values: Tensor, starts: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-        """How far sequences can be followed from the root.
+        """Follow sequences from the root as far as possible.
 
         Args:
             values: ``(P,)`` tokens.
@@ -137,7 +137,7 @@ class Trie:
         return nodes, lengths
 
     def find(self, sequences: Ragged) -> Tensor:
-        """Where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
+        """Nodes where sequences end: N rows -> ``(N,)`` int64, ``NOWHERE`` if not in the tree."""
         most = sequences.lengths
         nodes, lengths = self.follow(sequences.values, sequences.offsets[:-1], most)
         return nodes.masked_fill(lengths < most, NOWHERE)
@@ -215,7 +215,7 @@ class Slot:
         return nodes
 
     def to(self, device: torch.device | str) -> Slot:
-        """The same on another device."""
+        """A copy on another device."""
         return Slot(self.trie.to(device), self.keys.to(device))
 
     def entities(self, nodes: Tensor) -> Ragged:

@@ -1,4 +1,4 @@
-"""All items ranked by a model of bricks: items and users from caches, then every pair of them."""
+"""Ranking of all items by a brick model: cached items and users, then the scores of all pairs."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def rank_by_model(
 def as_products(
     model: Recommender, items: Tensor, offered: Tensor
 ) -> tuple[Recommender, Callable[[Tensor], Tensor]]:
-    """A model that scores the items of a catalogue one by one, and what becomes of users for it.
+    """Return a model that scores by inner products, and a function that prepares users for it.
 
-    Where scores go by all that is offered, ``(items,)`` bool of ``(items, D)``, users ``(S, D)``
-    are made so once, and what is left is an inner product.
+    If scores depend on all recommendable items (``offered``, ``(items,)`` bool of ``(items, D)``),
+    users ``(S, D)`` are transformed once, and an inner product remains.
     """
     predictor = model.predictor
     if not isinstance(predictor, Standardises):
@@ -90,7 +90,7 @@ def as_products(
 
 
 class FactoredScores:
-    """Scores of users that are encoded already.
+    """Scores of encoded users.
 
     Args:
         model: in evaluation mode.
@@ -107,7 +107,7 @@ class FactoredScores:
         self._page = torch.empty(0, 0)
 
     def __call__(self, states: Tensor) -> Tensor:
-        """``(s,)`` -> ``(s, items)`` float32, which the next call may write over.
+        """``(s,)`` -> ``(s, items)`` float32, which the next call may overwrite.
 
         Memory that was used before takes half the time of new memory. So the page is kept, and its
         parts are below 32 MB, the most that the C library keeps when it is freed.
@@ -131,7 +131,7 @@ class FactoredScores:
 
 
 class PairScores:
-    """Scores of users who are encoded for each candidate.
+    """Scores of users that are encoded anew for each candidate.
 
     Args:
         model: in evaluation mode.

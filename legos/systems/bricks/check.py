@@ -1,4 +1,4 @@
-"""What ``--check`` prints of a model of bricks: fields, the first batch, parameters, memory."""
+"""Output of ``--check`` for brick models: fields, the first batch, parameters, memory."""
 
 from __future__ import annotations
 

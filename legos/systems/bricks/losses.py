@@ -1,4 +1,4 @@
-"""Training losses, one number a row, so that micro-batches and processes add up exactly.
+"""Training losses, one number per row, so that sums over micro-batches and processes are exact.
 
 ``softmax``: cross-entropy over the click and its K negatives (NRMS, Wu et al., EMNLP 2019,
 equation 11). ``bce``: binary cross-entropy of every candidate, mean over a row's candidates.
@@ -50,7 +50,7 @@ def bpr_loss(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 
 class LossSettings(NamedTuple):
-    """Numbers of single losses.
+    """Settings of single losses.
 
     Attributes:
         margin: m of ``cosine_contrastive``, the cosine below which a negative costs nothing.
@@ -133,7 +133,7 @@ _FEWEST_ROWS = 32  # even so, as many rows: for fewer the catalogue is read more
 
 
 def catalogue_loss(scores: Tensor, batch: Batch) -> Tensor:
-    """Sum over a row's clicks of -log softmax over all items that are offered.
+    """Sum over a row's clicks of -log softmax over all recommendable items.
 
     Args:
         scores: ``(B, C)`` of all items that are offered.
@@ -226,7 +226,7 @@ def _masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
 
 
 class CachedItems:
-    """Vectors of a batch's items, encoded a page at a time, and the way back into the encoder.
+    """Vectors of a batch's items, encoded page by page, with gradients back into the encoder.
 
     Every page gets short and long items alike: none needs more memory than another, however many
     pages a batch has.
@@ -265,7 +265,7 @@ class CachedItems:
         self.vectors.requires_grad_(any(parameter.requires_grad for parameter in parameters))
 
     def backward(self) -> None:
-        """Add the gradient at the vectors to the encoder's parameters; random numbers go on."""
+        """Pass the gradient at the vectors to the encoder's parameters; restore random states."""
         gradient, after = self.vectors.grad, random_tensors()
         if gradient is None:
             return
@@ -283,6 +283,6 @@ class CachedItems:
 
 
 def even_pages(lengths: Tensor, page_size: int) -> list[Tensor]:
-    """Positions ``(N,)`` in pages of at most ``page_size``, each with a share of every length."""
+    """Split positions ``(N,)`` into pages of at most ``page_size``, each with all lengths."""
     order, count = lengths.argsort(stable=True), -(-lengths.numel() // page_size)
     return [order[first::count] for first in range(count)]

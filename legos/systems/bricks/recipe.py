@@ -1,4 +1,4 @@
-"""Bricks in training: the loss of a step is the mean over all its rows, however they are split."""
+"""Training of brick models: a step's loss is the mean over its rows, however they are split."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 class BricksRecipe(EpochRecipe):
-    """Clicks against negatives, or against the catalogue.
+    """Training of clicks against negatives, or against the catalogue.
 
     Args:
         accelerator: device, precision and processes.
@@ -108,7 +108,7 @@ class BricksRecipe(EpochRecipe):
 
     @property
     def model(self) -> nn.Module:
-        """The model, wrapped where there are many processes."""
+        """The model, wrapped if there are several processes."""
         return self.replicas.module
 
     @property
@@ -118,7 +118,7 @@ class BricksRecipe(EpochRecipe):
         return model
 
     def step(self, number: int) -> Step:
-        """Each process takes its part of each micro-batch."""
+        """Return the parts of the step's micro-batches for this process."""
         step = self.stream.rows(number)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
@@ -134,7 +134,7 @@ class BricksRecipe(EpochRecipe):
         )
 
     def loss(self, piece: Piece) -> Loss:
-        """The sum of the losses of the rows of this process."""
+        """Sum the losses of the rows of this process."""
         config, model = self.train, self.replicas.module
         batch = piece.batch
         cached: CachedItems | None = None
@@ -161,7 +161,7 @@ class BricksRecipe(EpochRecipe):
         )
 
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
-        """Names the impressions of the step, those with a bad loss first."""
+        """Return an error that names the impressions of the step, those with a bad loss first."""
         rows = torch.cat([piece.batch.rows[: piece.counted] for piece in step.pieces]).cpu()
         bad = ~torch.cat([loss.rows for loss in losses if loss.rows is not None]).cpu().isfinite()
         culprits = rows[bad] if bad.any() else rows
@@ -176,7 +176,7 @@ class BricksRecipe(EpochRecipe):
 
 
 def brick_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
-    """A module whose attribute ``is_language_model`` is true learns at ``item_lr``."""
+    """Build the optimizer; modules with ``is_language_model`` true learn at ``item_lr``."""
     of_language_model = {
         parameter
         for module in model.modules()
@@ -191,7 +191,7 @@ def brick_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
 
 
 def _read_rows_alone(accelerator: Accelerator, model: nn.Module) -> None:
-    """Let gradients of id tables have the rows alone that a step reads."""
+    """Make gradients of id tables sparse: only the rows that a step reads."""
     if accelerator.num_processes > 1 or accelerator.scaler is not None:
         raise ConfigError(
             "exp.train.optimizer lazy_adam is for one process in fp32 or bf16: sparse gradients "

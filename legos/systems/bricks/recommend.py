@@ -1,4 +1,4 @@
-"""Bricks as a recommender: items encoded once, readers when they ask."""
+"""Brick models as recommenders: items are encoded once, readers per request."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ class BricksRecommender(ByScores):
 
     @property
     def history_length(self) -> int:
-        """The newest items of a history that are read."""
+        """Number of newest items of a history that the model reads."""
         return self.workplace.config.data.history_length
 
     @property
     def reads(self) -> Sequence[str]:
-        """Fields of the tables that the item encoder, or its language model, may read."""
+        """Fields of the tables that the item encoder or its language model may read."""
         if self._encoder is not None:
             return self._encoder.fields
         return [field.column.partition("@")[0] for field in self.workplace.config.data.fields]
 
     @property
     def similarity(self) -> Literal["dot", "cosine"] | None:
-        """How the vectors of readers and items give scores."""
+        """How scores follow from the vectors of readers and items."""
         bricks = self.workplace.config.bricks
         if bricks.user.output != "vector":
             return None
@@ -100,7 +100,7 @@ class BricksRecommender(ByScores):
         return self._users(readers).cpu()
 
     def extended(self, items: NewItems) -> Self:
-        """The same with further items, encoded by the trained item encoder.
+        """Return a recommender with further items, encoded by the trained item encoder.
 
         Raises:
             ConfigError: the item encoder reads nothing of what an item says.
@@ -128,12 +128,12 @@ class BricksRecommender(ByScores):
 
     @cached_property
     def _encoder(self) -> Encoder | None:
-        """What made the given vectors of items; None where none are read, or it is not known."""
+        """The encoder of precomputed item vectors; None if none are read or it is unknown."""
         path = self.workplace.config.embed.item_vectors
         return encoder_of(path) if path is not None and _GIVEN in self._item_reads else None
 
     def _given(self, items: NewItems) -> dict[str, Tensor]:
-        """What stands for given vectors in the item encoder while new items are encoded, by name.
+        """Replacements of precomputed vectors in the item encoder for new items, by name.
 
         Nothing where none are read. Vectors of items that were added before are not needed again.
         """
@@ -182,7 +182,7 @@ class BricksRecommender(ByScores):
 
     @torch.no_grad()
     def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
-        """Scores of some items or all, ``(R, C)``."""
+        """Score some items or all, ``(R, C)``."""
         states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
         if self.model.factors:
             vectors = self.vectors if items is None else self.vectors[items]
@@ -192,7 +192,7 @@ class BricksRecommender(ByScores):
 
     @torch.no_grad()
     def _users(self, readers: Readers) -> Tensor:
-        """Readers as the user encoder gives them, ``(R, ...)``."""
+        """Encode readers, ``(R, ...)``."""
         states = States(torch.arange(len(readers), device=self.device), self._numbers(readers))
         users = cache_users(
             self.model,
@@ -207,7 +207,7 @@ class BricksRecommender(ByScores):
         return readers.users.to(self.device)
 
     def _source(self, readers: Readers) -> Source:
-        """What readers are encoded from; histories have what a model wrote for their users."""
+        """The input of the user encoder; histories include items generated for their users."""
         data, tables = self.workplace.config.data, self.workplace.tables
         whole = with_generated(tables, readers.histories, readers.users, data.generated_items)
         histories = whole.tail(data.history_length).to(self.device)
@@ -215,7 +215,7 @@ class BricksRecommender(ByScores):
 
 
 def _by_columns(vectors: Tensor) -> Tensor:
-    """The same ``(N, D)``, a column after the other in memory.
+    """Return the matrix ``(N, D)`` in column-major memory order.
 
     On a CPU the product of one reader with 100,000 items of 64 numbers takes 0.6 of the time.
     """

@@ -38,7 +38,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What users are encoded from.
+    """The input of the user encoder.
 
     Attributes:
         histories: cut to what is read of them, as item ids.
@@ -55,7 +55,7 @@ class Source:
         return self.histories.padded_tail(rows, self.histories.values.numel())
 
     def users(self, ids: Tensor, history: Tensor) -> BatchUsers:
-        """The named users with their histories as item ids ``(B, H)``."""
+        """Users with their histories as item ids ``(B, H)``."""
         return BatchUsers(ids=ids, items=self.items, history=history, profiles=self.profiles)
 
 
@@ -140,7 +140,7 @@ def score_impressions(
     *,
     sharing: Sharing = ALONE,
 ) -> Tensor:
-    """Scores of every candidate where they depend on it or on others beside it: ``(M,)`` float32.
+    """Score candidates if scores depend on the candidate or on others beside it: ``(M,)`` float32.
 
     The items come from their cache; impressions with as many candidates go together.
     """
@@ -218,7 +218,7 @@ def score_split_directly(
     profiles: ItemStore | None = None,
     page_size: int = 64,
 ) -> Tensor:
-    """The same scores by the forward pass of training, without caches (``fast_eval: false``)."""
+    """Score by the forward pass of training, without caches (``fast_eval: false``)."""
     training = model.training
     model.eval()
     longest = int(interactions.candidates.lengths.max()) if len(interactions) else 0

@@ -41,11 +41,11 @@ class Bricks:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained weights."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
-        """Train (or go on training) to the last epoch or until early stopping."""
+        """Train, or resume training, to the last epoch or until early stopping."""
         workplace, config = self.workplace, self.workplace.config.exp.train
         rows = workplace.training_rows()
         seed_everything(config.seed, rank=workplace.accelerator.process_index)
@@ -82,7 +82,7 @@ class Bricks:
         }
 
     def load(self, checkpoint: Path) -> str:
-        """Take a checkpoint's weights; returns the id of the run that trained them."""
+        """Load a checkpoint's weights; returns the id of the run that trained them."""
         return load_trained(self.model, checkpoint, BricksRecipe.system)
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
@@ -146,7 +146,7 @@ def evaluate(
 
 
 def training_notices(workplace: Workplace, rows: Rows) -> list[str]:
-    """Lines about a training that is as asked for, and hardly meant."""
+    """Return notices about settings that are valid but probably not intended."""
     own, lines = workplace.config.exp.train, []
     if rows.histories.all_empty:
         hint = ""
@@ -163,7 +163,7 @@ def training_notices(workplace: Workplace, rows: Rows) -> list[str]:
 
 
 def ranking_cost(workplace: Workplace) -> str:
-    """How ``exp.evaluate.ranking: all`` comes by its scores, and how many there are."""
+    """Describe how ``exp.evaluate.ranking: all`` computes its scores, and how many."""
     model, data = workplace.config.bricks, workplace.config.data
     states = sum(
         distinct_states(workplace.split(split))[0].users.numel() for split in data.splits.test

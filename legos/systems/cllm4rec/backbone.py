@@ -1,4 +1,4 @@
-"""The language model below: token ids in, hidden states out, users and items looked up in tables.
+"""The language model: token ids in, hidden states out; users and items are looked up in tables.
 
 Any causal language model of transformers, or an encoder-decoder (T5) whose encoder reads the prompt
 and whose decoder the main text (CLLM4Rec, section 3.2 and its T5 variant). What is handed out means
@@ -25,7 +25,7 @@ from legos.systems.cllm4rec.tokenizer import Vocabulary, pad, refuse_outside
 
 
 class SoftTables(nn.Module):
-    """The vectors of users and items, trained, in the width of the backbone's token vectors.
+    """Trained vectors of users and items, as wide as the backbone's token vectors.
 
     Args:
         vocabulary: how many users and items.
@@ -59,7 +59,7 @@ class SoftTables(nn.Module):
         self.register_parameter("log_scale", None)
 
     def learn_scale(self, initial: float) -> None:
-        """Let what scores of items are multiplied by learn with the tables."""
+        """Train the factor of item scores with the tables."""
         self.log_scale = nn.Parameter(torch.tensor(initial).log())
 
 
@@ -122,7 +122,7 @@ class SoftPromptBackbone(nn.Module):
 
     @property
     def output_table(self) -> Tensor:
-        """``(N, D)`` the head over words: the token table, unless the model has one of its own."""
+        """The head over words ``(N, D)``: the token table, unless the model has its own head."""
         table: Tensor = self.token_table if self.head is None else self.head.weight
         return table
 
@@ -133,7 +133,7 @@ class SoftPromptBackbone(nn.Module):
         return (float(self.width**-0.5) if scaled else 1.0) / self.temperature
 
     def embed(self, ids: Tensor, tables: SoftTables) -> Tensor:
-        """Vectors of ids of any shape: rows of the word, user and item tables laid end to end.
+        """Embed ids of any shape: rows of the concatenated word, user and item tables.
 
         Returns:
             the same shape and ``D``, in the dtype of the token table.
@@ -157,7 +157,7 @@ class SoftPromptBackbone(nn.Module):
         return vectors.view(*ids.shape, self.width)
 
     def _some_hidden(self, tables: SoftTables, users: Tensor) -> Tensor:
-        """Vectors ``(n, D)`` of users ``(n,)``, zero for those that a batch is to do without."""
+        """Vectors ``(n, D)`` of users ``(n,)``, zero for dropped users."""
         vectors: Tensor = tables.user(users)
         if not self.training or not self.user_dropout.p:
             return vectors
@@ -215,7 +215,7 @@ class SoftPromptBackbone(nn.Module):
         return self._run(self.embed(ids, tables), positions if self.packs else None, mask.long())
 
     def extend(self, vectors: Tensor, cache: Any) -> Tensor:
-        """States of tokens that follow what a key-value cache holds, which then holds them too.
+        """States of tokens that follow those in a key-value cache; the cache is extended.
 
         Both vectors and states are ``(B, T, D)``; for the cache see :meth:`new_cache`.
         """
@@ -282,7 +282,7 @@ class SoftPromptBackbone(nn.Module):
 
 
 def _block_diagonal(sequences: Tensor, additive: torch.dtype | None) -> Tensor:
-    """Who may attend to whom: earlier tokens of the same sequence, ``(R, W)`` -> ``(R, 1, W, W)``.
+    """Mask of earlier tokens of the same sequence, ``(R, W)`` -> ``(R, 1, W, W)``.
 
     A prepared mask, for transformers builds one from position ids for some models and for others
     (OPT) lets the sequences of a row see each other. ``additive``: the dtype of a mask that is

@@ -83,7 +83,7 @@ class Templates:
         return self._filled(self._content.select(kinds), users, items)
 
     def _filled(self, rows: Ragged, users: Tensor, items: Tensor | None = None) -> Ragged:
-        """Put users and items where they belong."""
+        """Fill in users and items."""
         values, row = rows.values.clone(), rows.rows
         at = values == _USER
         values[at] = self.vocabulary.user_tokens(users[row[at]])
@@ -94,14 +94,14 @@ class Templates:
 
 
 def content_kind(name: str) -> int:
-    """The number of a kind of text; ConfigError where it is unknown."""
+    """The number of a kind of text; ConfigError if it is unknown."""
     if name not in CONTENT_KINDS:
         raise ConfigError(f"unknown kind of text {name!r}; {nearest(name, CONTENT_KINDS)}")
     return CONTENT_KINDS.index(name)
 
 
 def _compiled(tokenizer: SoftTokenizer, sentence: str) -> Tensor:
-    """A sentence's ids, int64, with negative numbers where its user and item belong."""
+    """Token ids of a sentence, int64, with negative numbers as placeholders of user and item."""
     known = tokenizer.vocabulary
     ids = torch.tensor(tokenizer.encode(sentence.format(user="user_0", item="item_0")))
     ids = ids.masked_fill(ids == known.first_user, _USER)
@@ -136,12 +136,12 @@ class PromptBatch:
         return len(self.tokens)
 
     def to(self, device: torch.device | str) -> PromptBatch:
-        """The same batch on another device."""
+        """A copy on another device."""
         moved = {name: each.to(device) for name, each in vars(self).items() if each is not None}
         return PromptBatch(**moved)
 
     def part(self, rows: Tensor, *, counts: bool) -> PromptBatch:
-        """Sequences ``(n,)`` by number; ``counts``: with what the whole batch counts."""
+        """Select sequences ``(n,)``; ``counts``: the counts of the whole batch."""
         none = self.counted_users.new_zeros(0)
         return PromptBatch(
             self.tokens.select(rows),
@@ -180,12 +180,12 @@ class _UserPrompts(ABC):
         return len(self.users)
 
     def rows(self, rows: Tensor, *, epoch: int) -> PromptBatch:
-        """The batch of rows ``(S,)``: row r is the r-th of ``users``."""
+        """Make the batch of rows ``(S,)``: row r is the r-th of ``users``."""
         return self.batch(self.users[rows], epoch=epoch)
 
     @abstractmethod
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
-        """Prompts of ``(S,)`` users as one epoch orders and masks them."""
+        """Make prompts of ``(S,)`` users in the order and with the masks of one epoch."""
 
 
 class InteractionLM(_UserPrompts):
@@ -218,7 +218,7 @@ class RecommendationPrompts(_UserPrompts):
         self._most_alone, self._most = self._most, room_for_items(settings.max_length, around)
 
     def batch(self, users: Tensor, *, epoch: int) -> PromptBatch:
-        """Masked prompts of ``(S,)`` users, and what they are to predict."""
+        """Masked prompts of ``(S,)`` users, with their targets."""
         mutual, target = self._settings.mutual, self._settings.recommendation.target
         all_items = self._items.select(users)
         hidden, seen = self.masked(users, epoch=epoch)
@@ -242,7 +242,7 @@ class RecommendationPrompts(_UserPrompts):
         return hidden, seen if own.reorder else _sorted(seen)
 
     def prompts(self, users: Tensor, *, items: Ragged | None = None, draw: int = 0) -> PromptBatch:
-        """What is read of ``(S,)`` users to score all items, as ``recommendation.scoring`` says.
+        """Prompts of ``(S,)`` users for scoring all items, as ``recommendation.scoring`` says.
 
         Without a suffix the item language model scores them (LLM-PreRec). ``items`` are S rows of
         distinct ascending items that they have; None: the train items. ``draw`` numbers the random
@@ -323,7 +323,7 @@ class ContentLM:
 
 
 def shuffled(items: Ragged, users: Tensor, *keys: int) -> Ragged:
-    """Rows, each in a fresh uniform order: a function of its user, seed, epoch and task."""
+    """Shuffle each row: a function of its user, seed, epoch and task."""
     if not items.values.numel():
         return items
     width = int(items.lengths.max())
@@ -334,7 +334,7 @@ def shuffled(items: Ragged, users: Tensor, *keys: int) -> Ragged:
 
 
 def room_for_items(max_length: int, around: int) -> int:
-    """Items that fit into a sequence beside ``around`` other tokens; ConfigError where none."""
+    """Number of items that fit beside ``around`` other tokens; ConfigError if none does."""
     if max_length <= around:
         raise ConfigError(
             f"max_length is {max_length}, but a prompt takes {around} tokens and at least one must "
@@ -349,7 +349,7 @@ def _without_main(users: Tensor, prompts: Ragged) -> PromptBatch:
 
 
 def _sorted(items: Ragged) -> Ragged:
-    """Every row ascending."""
+    """Sort every row."""
     order = torch.argsort(items.values, stable=True)
     order = order[torch.argsort(items.rows[order], stable=True)]
     return Ragged(items.values[order], items.offsets)

@@ -1,4 +1,4 @@
-"""What ``--check`` says of CLLM4Rec: its data, its parameters, its stages; no weights are read."""
+"""Output of ``--check`` for CLLM4Rec: data, parameters, stages; no weights are read."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def show_cllm4rec(
 def _counts(
     workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
 ) -> dict[str, tuple[int, int]]:
-    """Rows and tokens of a whole pass by task; those of texts are estimated where not stored."""
+    """Rows and tokens of a whole pass by task; tokens of texts are estimated until stored."""
     items = train_items(workplace.tables, workplace.train)
     users = int((items.lengths > 0).sum())
     tokens = items.values.numel() + _ABOUT * users

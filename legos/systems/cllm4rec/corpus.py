@@ -1,4 +1,4 @@
-"""What CLLM4Rec reads of tables: who has which items in training, and texts, tokenized once.
+"""Input of CLLM4Rec from tables: training items of users, and texts, tokenized once.
 
 Nothing of a held-out pair is read: items are those of training impressions and of the histories
 before them, reviews those of training pairs (``legos.data.reviews`` refuses others).
@@ -94,7 +94,7 @@ TokenizedCorpus: TypeAlias = Corpus[Ragged]
 
 
 def train_items(tables: Tables, train: Interactions) -> Ragged:
-    """The distinct items, ascending, that every user has in training: I rows of int64.
+    """The distinct training items of every user, ascending: I rows of int64.
 
     They are the clicks of the training split and what stands in its histories, uncut.
     """
@@ -122,7 +122,7 @@ def known_kinds(data: DataConfig, tables: Tables) -> list[str]:
 
 
 def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list[str]:
-    """The kinds that ``model.content.kinds`` asks for; none asked for: all but `content`.
+    """The kinds in ``model.content.kinds``; if it is empty, all but `content`.
 
     Raises:
         ConfigError: the data have no such texts, or no texts at all.
@@ -146,7 +146,7 @@ def chosen_kinds(asked: Sequence[str], data: DataConfig, tables: Tables) -> list
 
 
 def read_corpus(kinds: Sequence[str], data: DataConfig, tables: Tables) -> Corpus:
-    """The texts of some kinds; what is empty is left out."""
+    """Read the texts of some kinds, without empty ones."""
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     texts: list[str] = []
     for kind in kinds:
@@ -189,7 +189,7 @@ class _Files(Record):
 
 
 class _Part(Content):
-    """A part of so many texts."""
+    """A part of the store with a number of texts."""
 
     texts: Count
 
@@ -211,11 +211,11 @@ class TokenStore:
 
     @property
     def finished(self) -> bool:
-        """Whether it can be opened."""
+        """Whether the store is complete."""
         return (self.path / MANIFEST).is_file()
 
     def open(self) -> TokenizedCorpus:
-        """Map the store after every byte of it was checked.
+        """Check every byte of the store, then map it.
 
         Raises:
             DataError: it is not finished, or a file is not what was written.
@@ -253,7 +253,7 @@ class TokenStore:
         advance: Callable[[int], None] = lambda count: None,
         part_texts: int = _PART_TEXTS,
     ) -> None:
-        """Tokenize what is missing of a corpus; a finished store is left alone.
+        """Tokenize the missing texts of a corpus; a finished store is not changed.
 
         Args:
             advance: told the texts of each part once they are done.
@@ -281,7 +281,7 @@ class TokenStore:
     def _part(
         self, number: int, texts: Sequence[str], encode: Encode
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Lengths and ids of some texts, mapped from their file, which is written if need be."""
+        """Lengths and ids of some texts, mapped from their file, which is written if missing."""
         path = self.path / "parts" / f"{number:05d}.npy"
         seal, whole = path.with_suffix(".json"), False
         if seal.is_file():
@@ -297,7 +297,7 @@ class TokenStore:
         return part[: len(texts)], part[len(texts) :]
 
     def _join(self, corpus: Corpus, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """One file of all ids, without ever holding them all."""
+        """Write all ids to one file, without holding all of them in memory."""
         lengths = np.concatenate([np.zeros(0, np.int64), *(lengths for lengths, _ in parts)])
         offsets = offsets_of(lengths)
         with atomic_path(self.path / "values.npy") as temporary, temporary.open("wb") as file:
@@ -313,7 +313,7 @@ class TokenStore:
 def token_store(
     workplace: Workplace, settings: Cllm4RecModel, language: LanguageModel
 ) -> TokenStore:
-    """Where the texts of a run lie as token ids, whether they are there or not."""
+    """The store of a run's texts as token ids, whether it exists or not."""
     data, tables = workplace.config.data, workplace.tables
     kinds = chosen_kinds(settings.content.kinds, data, tables)
     facts: dict[str, Any] = {
@@ -336,7 +336,7 @@ def tokenized_corpus(
     language: LanguageModel,
     say: Callable[[str], None],
 ) -> TokenizedCorpus:
-    """The texts of a run as token ids, tokenized if need be, which ``say`` is told.
+    """The texts of a run as token ids; tokenizes missing ones and reports it by ``say``.
 
     Raises:
         ConfigError: the data do not have the kinds of text that are asked for.

@@ -1,4 +1,4 @@
-"""How strongly mutual regularisation couples the two sets of tables: what a run logs of it.
+"""Measurements of how strongly mutual regularisation couples the two sets of tables.
 
 A weight says little by itself: with reduction `paper` and weight 1 the pull may be a few hundredths
 of what the language model asks for, and with `public_code` many times as much.
@@ -24,7 +24,7 @@ NAMES = ("users", "items")
 
 
 def measured_steps(steps: int) -> int:
-    """How many of a pass's steps are computed again to measure their gradients."""
+    """Number of a pass's steps that are recomputed to measure their gradients."""
     return max(1, min(_MOST, steps // _EVERY))
 
 

@@ -1,4 +1,4 @@
-"""CLLM4Rec measured on a split, and serving one user at a time.
+"""Evaluation of CLLM4Rec on a split, and serving of one user at a time.
 
 A prompt has the items of the history that held at the impression: in the validation and test splits
 of a random 80-10-10 split a user's train items, in sequential ones all that came before.
@@ -51,7 +51,7 @@ def evaluate(
 def _scorer(
     workplace: Workplace, model: Cllm4Rec, prompts: RecommendationPrompts, states: States
 ) -> Callable[[Tensor], Tensor]:
-    """Scores of all items for pages of states: ``(s,)`` int64 -> fp32 ``(s, J)`` on the device."""
+    """Return a scorer of all items for pages of states: ``(s,)`` -> fp32 ``(s, J)``."""
     users = states.users.cpu()
     read = workplace.tables.lists("histories", "items").select(states.histories.cpu())
 
@@ -70,7 +70,7 @@ def score_all(
     users: Tensor,
     read: Ragged,
 ) -> Tensor:
-    """Scores of all items for users ``(s,)`` int64 who have read s rows of items.
+    """Score all items for users ``(s,)`` int64 with s rows of items as histories.
 
     Returns:
         ``(s, J)`` float32 on the device.
@@ -164,12 +164,12 @@ class UserSession:
         return top_items(scores, _row(own), count)
 
     def top(self, count: int) -> Tensor:
-        """Their numbers alone: ``(M,)`` int64, best first."""
+        """Numbers of the best items: ``(M,)`` int64, best first."""
         return self.best(count).items[0]
 
     @torch.no_grad()
     def _read(self, tokens: Tensor) -> Tensor:
-        """Read ``(T,)`` tokens; the last one's state ``(D,)``."""
+        """Read ``(T,)`` tokens; returns the state of the last one, ``(D,)``."""
         backbone, tables = self._model.backbone, self._model.collaborative
         vectors = backbone.embed(tokens[None].to(self._model.item_head.device), tables)
         return backbone.extend(vectors, self._cache)[0, -1]

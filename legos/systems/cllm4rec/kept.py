@@ -1,4 +1,4 @@
-"""Tables of one side that are kept in pretraining, where finetuning is not to begin from the last.
+"""Copies of the pretrained tables of one side, if finetuning does not start from the last ones.
 
 They stay on the CPU and go into every checkpoint.
 """
@@ -34,7 +34,7 @@ class KeptTables:
         self._tensors: Mapping[str, Tensor] = {}
 
     def offer(self, score: float) -> None:
-        """Keep the tables as they are unless earlier ones had so low a score."""
+        """Keep the current tables, unless earlier ones had a score as low."""
         if self.score is not None and score >= self.score:
             return
         self.score = score
@@ -45,7 +45,7 @@ class KeptTables:
         }
 
     def put_back(self) -> None:
-        """Give the model the kept tables, if there are any, and forget them."""
+        """Copy the kept tables into the model, if there are any, and forget them."""
         parameters = dict(self._model.named_parameters())
         with torch.no_grad():
             for name, tensor in self._tensors.items():
@@ -59,7 +59,7 @@ class KeptTables:
         return {_KEPT + name: tensor for name, tensor in self._tensors.items()}
 
     def resume(self, score: float | None, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from the score and the ``tensors()`` of a checkpoint."""
+        """Resume from the score and the ``tensors()`` of a checkpoint."""
         kept = below(tensors, _KEPT)
         self.score = score
         self._tensors = {

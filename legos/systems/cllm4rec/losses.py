@@ -19,7 +19,7 @@ from legos.systems.cllm4rec.settings import MutualSettings, Reduction
 
 
 class LossParts(NamedTuple):
-    """What a step's loss is made of.
+    """Parts of a step's loss.
 
     Attributes:
         likelihood: fp32 scalar, summed negative log-likelihood.
@@ -37,7 +37,7 @@ class LossParts(NamedTuple):
 def predicted_positions(
     tokens: Ragged, prompt_lengths: Tensor, *, score_first_main: bool
 ) -> Tensor:
-    """Where the tokens stand that a language model has to predict.
+    """Positions of the tokens that the language model has to predict.
 
     Args:
         tokens: S sequences, each a prompt and its main text.
@@ -84,7 +84,7 @@ def multinomial_likelihood(scores: Tensor, targets: Ragged) -> Tensor:
 def mutual_distance(
     own: SoftTables, other: SoftTables, users: Tensor, items: Tensor, *, reduction: Reduction
 ) -> Tensor:
-    """Squared distance of a step's vectors from those of the other side, which stays as it is.
+    """Squared distance of a step's vectors from those of the other side, which is fixed.
 
     ``users`` and ``items`` are ``(n,)`` and ``(m,)`` int64, one for each time a batch counts one.
     Reductions `paper` and `public_code` sum over all counts; `mean_unique` is the mean over

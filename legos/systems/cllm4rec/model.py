@@ -1,4 +1,4 @@
-"""CLLM4Rec as a whole: one backbone, two sets of tables, the three steps and the two ways to score.
+"""The complete CLLM4Rec: one backbone, two sets of tables, three kinds of step, two of scoring.
 
 In each step only one set of tables learns; the other is a constant it is pulled towards
 (CLLM4Rec, section 3.4.3).
@@ -57,17 +57,17 @@ class Cllm4Rec(nn.Module):
 
     @property
     def item_head(self) -> Tensor:
-        """``(J, D)`` what scores items: the collaborative item table itself, without a bias."""
+        """The head over items ``(J, D)``: the collaborative item table itself, without a bias."""
         return self.collaborative.item.weight
 
     @property
     def item_scale(self) -> Tensor | float:
-        """What scores of items are multiplied by."""
+        """Factor of item scores."""
         learned = self.collaborative.log_scale
         return self._scale if learned is None else learned.exp()
 
     def learning(self, side: Side) -> dict[str, nn.Parameter]:
-        """What learns in a step, by name: a side's tables, and what of the backbone is trained."""
+        """Weights trained in a step, by name: a side's tables, and the backbone's trained ones."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
@@ -75,7 +75,7 @@ class Cllm4Rec(nn.Module):
         }
 
     def forward(self, batch: PromptBatch, task: str, *, mutual: bool = True) -> LossParts:
-        """What the loss of a batch is made of.
+        """Compute the parts of a batch's loss.
 
         Args:
             batch: prompts and main texts; in recommendation with targets.
@@ -97,7 +97,7 @@ class Cllm4Rec(nn.Module):
         return self._parts(batch, likelihood, len(batch), self.collaborative, self.content)
 
     def count(self, batch: PromptBatch, task: str) -> int:
-        """What a mean over a batch divides by: predicted tokens, or users in finetuning."""
+        """The divisor of a batch's mean: predicted tokens, or users in finetuning."""
         return len(batch) if task == "recommendation" else len(self._predicted(batch))
 
     def scores(self, batch: PromptBatch) -> Tensor:
@@ -151,7 +151,7 @@ class Cllm4Rec(nn.Module):
 
 
 class Assembled(NamedTuple):
-    """A model, on the CPU and in evaluation mode, and what turns its data into tokens."""
+    """A model on the CPU in evaluation mode, with its tokenizer."""
 
     model: Cllm4Rec
     tokenizer: SoftTokenizer
@@ -161,7 +161,7 @@ class Assembled(NamedTuple):
 def build_cllm4rec(
     language: LanguageModel, settings: Cllm4RecConfig, *, users: int, items: int, seed: int = 0
 ) -> Assembled:
-    """A fresh model over a language model, for so many users and items.
+    """Build a new model over a language model, for a number of users and items.
 
     ``seed`` decides tables, random weights and adapters.
 
@@ -203,7 +203,7 @@ def build_backbone(
 
 @torch.no_grad()
 def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
-    """Raise ConfigError where a state depends on later tokens: BERT would read what it predicts."""
+    """Raise ConfigError if states depend on later tokens: BERT would see what it predicts."""
     if backbone.encoder_decoder:
         return
     parameter = backbone.token_table
@@ -222,7 +222,7 @@ def refuse_look_ahead(backbone: SoftPromptBackbone, name: str) -> None:
 
 
 def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBackbone:
-    """Cut a model of transformers and say what of it learns, in place.
+    """Cut a transformers model and choose its trained weights, in place.
 
     Raises:
         ConfigError: it has fewer layers than are to be kept, or it cannot be a backbone.
@@ -243,7 +243,7 @@ def prepare_backbone(model: Any, settings: SoftPromptSettings) -> SoftPromptBack
 
 
 def initial_item_scale(backbone: SoftPromptBackbone, settings: Cllm4RecConfig) -> float:
-    """What scores of items are multiplied by before anything is trained."""
+    """Initial factor of item scores."""
     scaled = backbone.encoder_decoder and settings.item_scale in ("auto", "learned")
     inverse = scaled or settings.item_scale == "inverse_sqrt_width"
     return float(backbone.width**-0.5) if inverse else 1.0

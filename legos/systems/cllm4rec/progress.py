@@ -1,4 +1,4 @@
-"""Where a CLLM4Rec training stands."""
+"""Progress of a CLLM4Rec training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from legos.training.recipe import ResumableRecord, record_of
 
 @dataclass
 class Progress:
-    """Where a training stands; all of it goes into a checkpoint.
+    """Position in the training; saved with every checkpoint.
 
     Attributes:
         stage: number of the stage under way.
@@ -40,7 +40,7 @@ class Progress:
 
 
 class Resumable(ResumableRecord):
-    """What training needs of ``state.json``."""
+    """The part of ``state.json`` that training needs."""
 
     progress: record_of(Progress)  # type: ignore[valid-type]
     rows_per_step: dict[str, Count]

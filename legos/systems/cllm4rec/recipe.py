@@ -1,4 +1,4 @@
-"""CLLM4Rec in training: passes of tasks, an optimizer a side, tables that are kept."""
+"""Training of CLLM4Rec: passes of tasks, one optimizer per side, kept tables."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ class Cllm4RecRecipe(Recipe):
 
     @property
     def stage(self) -> Stage | None:
-        """The stage under way; None: all are done."""
+        """The current stage; None: all are done."""
         if self.progress.stage == len(self.stages):
             return None
         return self.stages[self.progress.stage]
 
     @property
     def stage_is_over(self) -> bool:
-        """Whether the stage under way has had its epochs, or has stopped early."""
+        """Whether the current stage has finished its epochs or stopped early."""
         stage = self.stage
         if stage is None:
             return True
@@ -130,7 +130,7 @@ class Cllm4RecRecipe(Recipe):
 
     @property
     def current(self) -> Pass:
-        """The pass under way."""
+        """The current pass."""
         stage = self.stage
         if stage is None:
             raise LegosError("the training is over; there is no pass under way")
@@ -157,7 +157,7 @@ class Cllm4RecRecipe(Recipe):
         return min(stream.steps_per_epoch, stream.steps_per_pass)
 
     def segment(self) -> Segment | None:
-        """A pass; the end of a stage; a last measurement where nothing was finetuned."""
+        """The next segment: a pass, the end of a stage, or a measurement without finetuning."""
         progress, stage = self.progress, self.stage
         if stage is None:
             if self.early_stopping.best_epoch:
@@ -181,7 +181,7 @@ class Cllm4RecRecipe(Recipe):
         )
 
     def step(self, number: int) -> Step:
-        """A batch of the task, of which each process takes its part.
+        """Make this process's part of a batch of the task.
 
         Every process assembles the whole: what a mean divides by and which users and items are
         regularised follow from all of it. They are regularised once, in the first piece.
@@ -218,7 +218,7 @@ class Cllm4RecRecipe(Recipe):
         return Loss(loss, counts=numbers)
 
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
-        """Names the users of the batch."""
+        """Return an error that names the users of the batch."""
         batch: PromptBatch = step.pieces[0].batch
         users = [str(user) for user in batch.users[:_NAMED].tolist()]
         stage, number = self.stage, self.progress.step + 1
@@ -282,7 +282,7 @@ class Cllm4RecRecipe(Recipe):
         return {**ratios, **found}
 
     def after(self, segment: Segment, score: float) -> None:
-        """Go on to the next pass, epoch or stage."""
+        """Advance to the next pass, epoch or stage."""
         progress, stage = self.progress, self.stage
         if stage is None:
             return
@@ -301,7 +301,7 @@ class Cllm4RecRecipe(Recipe):
             progress.epochs += 1
 
     def next_stage(self) -> None:
-        """Go on to the next stage, from the tables and optimizers that it is to have."""
+        """Advance to the next stage, with its tables and new optimizers."""
         progress = self.progress
         progress.stage, progress.epoch = progress.stage + 1, 0
         stage = self.stage
@@ -322,7 +322,7 @@ class Cllm4RecRecipe(Recipe):
     def load_state(
         self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
     ) -> None:
-        """Take kept tables; see that the stage and pass exist."""
+        """Load kept tables; check that the stage and pass exist."""
         progress, stages = self.progress, self.stages
         inside = progress.stage < len(stages)
         inside = inside and progress.part <= len(stages[progress.stage].passes)
@@ -341,7 +341,7 @@ class Cllm4RecRecipe(Recipe):
         return None if self._shared is None else self._shared.find()
 
     def begin(self) -> None:
-        """Go on after pretraining."""
+        """Start after pretraining."""
         self.next_stage()
 
     def _measure(self, stage: Stage, task: Pass) -> Any:
@@ -363,7 +363,7 @@ class Cllm4RecRecipe(Recipe):
             self.kept[side].offer(-score if self.early_stopping.maximize else score)
 
     def _optimizer(self, side: Side) -> Optimizer:
-        """Adam over exactly what learns on a side."""
+        """Build Adam over exactly the weights that a side trains."""
 
         def group(name: str, parameter: nn.Parameter) -> Group:
             return "adapters" if name.startswith("backbone.") else "soft_tokens"

@@ -40,7 +40,7 @@ class Cllm4RecRecommender(ByScores):
         self.prompts, self.templates = prompts, templates
 
     def item_vectors(self) -> Tensor:
-        """``(items, D)`` float32 on the CPU: what prompts are multiplied with."""
+        """``(items, D)`` float32 on the CPU; scores are their products with states of prompts."""
         return self.model.item_head.detach().float().cpu()
 
     def reader_vectors(self, readers: Readers) -> Tensor:

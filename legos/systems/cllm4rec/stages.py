@@ -1,4 +1,4 @@
-"""Which pass follows which, whose tables learn in it, and what they are pulled towards.
+"""The order of passes, which tables each trains, and what these are pulled towards.
 
 CLLM4Rec, sections 3.4.3 and 3.5: the content model warms up alone; then passes over interactions
 and over texts alternate; then passes over recommendation prompts and over texts. In every pass one
@@ -88,7 +88,7 @@ def stages_of(settings: Cllm4RecConfig, train: TrainConfig) -> tuple[Stage, ...]
 
 
 def most_steps(limits: StagesConfig) -> Mapping[Task, int]:
-    """The most steps that a pass of each task takes; 0: as many as it has batches."""
+    """Maximum steps of a pass of each task; 0: all of its batches."""
     return {task: getattr(limits, f"{task}_steps") or 0 for task in TASKS}
 
 
@@ -96,13 +96,13 @@ _FOLDER = "pretrained"
 
 
 class _Pointer(Record):
-    """Where a finished pretraining lies."""
+    """The location of a finished pretraining."""
 
     checkpoint: str
 
 
 class Pretrained:
-    """Where runs with the same pretraining find each other.
+    """The registry by which runs with the same pretraining find each other.
 
     Args:
         checkpoint: where the run itself leaves its pretraining.
@@ -119,7 +119,7 @@ class Pretrained:
         self._path, self._checkpoint = folder / f"{identity.id}.json", checkpoint
 
     def find(self) -> Path | None:
-        """The checkpoint of another run's pretraining; None where there is none (any more)."""
+        """The checkpoint of another run's pretraining; None if there is none."""
         if not self._path.is_file():
             return None
         found = read_record(
@@ -129,6 +129,6 @@ class Pretrained:
         return path if has_checkpoint(path) else None
 
     def leave(self) -> None:
-        """Tell other runs of the finished pretraining, unless they know of one."""
+        """Register the finished pretraining, unless one is registered."""
         if self.find() is None:
             write_json(self._path, {"checkpoint": str(self._checkpoint)})

@@ -1,4 +1,4 @@
-"""CLLM4Rec as a system of the runner: built from a workplace, trained in stages, measured."""
+"""CLLM4Rec as a system: built from a workplace, trained in stages, measured."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Cllm4RecSystem:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained weights."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
-        """Warm up, pretrain and finetune, going on from ``checkpoints/last``."""
+        """Warm up, pretrain and finetune, resuming from ``checkpoints/last``."""
         workplace, own = self.workplace, self.workplace.config.exp.train
         rows = self.task_rows(tracker.say)
         seed_everything(own.seed, rank=workplace.accelerator.process_index)
@@ -102,7 +102,7 @@ class Cllm4RecSystem:
         }
 
     def load(self, checkpoint: Path) -> str:
-        """Take trained tables; returns the id of the run that trained them."""
+        """Load trained tables; returns the id of the run that trained them."""
         frozen = frozen_hashes(self.model.backbone)
         return load_trained(self.model, checkpoint, Cllm4RecRecipe.system, frozen=frozen)
 
@@ -138,7 +138,7 @@ class Cllm4RecSystem:
         return UserSession(self.model, self.assembled.templates, number, own, never=never)
 
     def task_rows(self, say: Callable[[str], None]) -> dict[Task, TaskRows]:
-        """The rows of every task that has passes; texts are tokenized where they are not yet."""
+        """The rows of every task that has passes; tokenizes missing texts."""
         settings, seed = self.settings, self.workplace.config.exp.train.seed
         templates = self.assembled.templates
         users = InteractionLM(self.items, templates, settings, seed=seed)
@@ -158,7 +158,7 @@ class Cllm4RecSystem:
 
 
 def refuse_long(settings: Cllm4RecModel, longest: int | None, name: str) -> None:
-    """Raise ConfigError where sequences may be longer than the language model can read."""
+    """Raise ConfigError if sequences may be longer than the language model can read."""
     if longest is not None and settings.max_length > longest:
         raise ConfigError(
             f"model.max_length: {settings.max_length}, but {name} reads at most {longest} tokens"

@@ -1,1 +1,1 @@
-"""Baselines as models of their own: fitted without gradients, saved, measured, recommending."""
+"""Baselines as models: fitted without gradients, saved, measured, used for recommendations."""

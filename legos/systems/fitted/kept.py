@@ -1,4 +1,4 @@
-"""What a baseline has learned, to and from a checkpoint.
+"""Checkpoints of fitted baselines.
 
 A dense array is a tensor under its own name; of a sparse matrix its three arrays are, and its shape
 stands in ``state.json``.

@@ -1,4 +1,4 @@
-"""A fitted baseline as a recommender: it knows readers by their histories alone."""
+"""A fitted baseline as a recommender; it reads only histories."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class FittedRecommender(ByScores):
 
     @property
     def history_length(self) -> int:
-        """The newest items of a history that are read at most."""
+        """Maximum number of newest items of a history that are read."""
         return self._length
 
     @property
     def similarity(self) -> Literal["dot"] | None:
-        """A product of two vectors, of methods that have them."""
+        """The similarity of vectors, if the method has vectors."""
         return None if self._method.item_vectors(self._learned) is None else "dot"
 
     def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
-        """Scores of some items ``(C,)`` int64 on the device, or of all (None)."""
+        """Score some items ``(C,)`` int64 on the device, or all (None)."""
         found = np.asarray(self._score(self._histories(readers)), np.float32)
         scores = torch.from_numpy(found).to(self.device)
         return scores if items is None else scores[:, items]

@@ -1,4 +1,4 @@
-"""Settings of a baseline as a model of its own. Torch is not imported here."""
+"""Settings of a baseline as a model. Torch is not imported here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FittedModel(SystemModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its method reads of the data."""
+        """The parts of the data that its method reads."""
         return frozenset(self.method.needs)
 
     @property
@@ -57,7 +57,7 @@ class FittedModel(SystemModel):
 
 
 def _is_fitted(settings: type) -> bool:
-    """Whether the baseline of a settings class learns something that scores any history."""
+    """Whether the baseline of a settings class is fitted and can score any history."""
     registry = bricks("baseline")
     name = settings.model_fields["name"].default  # type: ignore[attr-defined]
     return issubclass(registry.brick(name), HistoryBaseline)

@@ -1,4 +1,4 @@
-"""A baseline as a system of the runner: fitted once, kept, measured like every model."""
+"""A baseline as a system: fitted once, saved, measured like every model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Fitted:
 
     @property
     def parameters(self) -> int:
-        """Numbers that it has learned; 0 before it is fitted."""
+        """Number of learned values; 0 before fitting."""
         return sum(each.nnz if sparse.issparse(each) else each.size for each in self._arrays)
 
     @property
@@ -73,7 +73,7 @@ class Fitted:
         return list(self.learned.values())
 
     def data(self) -> FitData:
-        """What the method is fitted to."""
+        """The data that the method is fitted to."""
         workplace, text_model = self.workplace, self.settings.text_model
         compares = "text_vectors" in self.settings.method.needs
         return FitData(
@@ -84,7 +84,7 @@ class Fitted:
         )
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
-        """Fit in the main process, keep it, and measure it on the valid split."""
+        """Fit in the main process, save, and measure on the valid split."""
         workplace, best = self.workplace, folder.checkpoints / BEST
         begin = time.monotonic()
         data, stages = self.data(), 0
@@ -110,7 +110,7 @@ class Fitted:
         }
 
     def _fit(self, data: FitData, folder: RunFolder, tracker: Tracker) -> int:
-        """Fit, going on from ``checkpoints/last``; the number of stages."""
+        """Fit, resuming from ``checkpoints/last``; returns the number of stages."""
         last, minutes = (
             folder.checkpoints / LAST,
             self.workplace.config.exp.train.checkpoint_minutes,
@@ -135,7 +135,7 @@ class Fitted:
     def _watched(
         self, found: SplitResult | None, seconds: float, tracker: Tracker
     ) -> dict[str, Any]:
-        """Note what the valid split says, in the main process."""
+        """Log the result of the valid split, in the main process."""
         if found is None:
             return {}
         metric = self.workplace.config.exp.train.metric
@@ -162,7 +162,7 @@ class Fitted:
         return learned, state.stages
 
     def load(self, checkpoint: Path) -> str:
-        """Take what was fitted; returns the id of the run that did it."""
+        """Load a fitted method; returns the id of the run that fitted it."""
         items = self.workplace.tables.num_items
         self.learned, state = kept(checkpoint, method=self.settings.method.name, items=items)
         return state.run
@@ -184,7 +184,7 @@ class Fitted:
         return measure_scorer(self.workplace, scorer, interactions, thorough=thorough)
 
     def recommender(self) -> FittedRecommender:
-        """What was fitted as a recommender."""
+        """The fitted method as a recommender."""
         config = self.workplace.config
         return FittedRecommender(
             self.workplace.tables.offered,
@@ -197,7 +197,7 @@ class Fitted:
 
 
 def _method(settings: BaselineConfig, seed: int) -> HistoryBaseline[BaselineConfig]:
-    """The method, with the seed of the training where it has none of its own."""
+    """The method, with the seed of the training if it has none itself."""
     if getattr(settings, "seed", 0) is None:
         settings = settings.model_copy(update={"seed": seed})
     made = make_baseline(settings)
@@ -206,7 +206,7 @@ def _method(settings: BaselineConfig, seed: int) -> HistoryBaseline[BaselineConf
 
 
 def show(workplace: Workplace, console: Console, new_data: bool, processes: Sequence[int]) -> None:
-    """Print what would be fitted to what."""
+    """Print the method and the data that it would be fitted to."""
     del new_data, processes
     system = Fitted(workplace)
     reads = system.data().reads

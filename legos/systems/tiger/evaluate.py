@@ -1,4 +1,4 @@
-"""TIGER measured: proven lists over all items, or log-probabilities of the candidates shown."""
+"""Evaluation of TIGER: proven lists over all items, or log-probabilities of shown candidates."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ def _pages(count: int, device: torch.device) -> list[Tensor]:
 
 
 def _places(shown: Ragged, rows: Tensor) -> Tensor:
-    """Where the values of consecutive rows stand."""
+    """Positions of the values of consecutive rows."""
     begin, end = int(shown.offsets[rows[0]]), int(shown.offsets[rows[-1] + 1])
     return torch.arange(begin, end, device=rows.device)
 
 
 def _scores(writer: Writer, histories: Histories, shown: Ragged) -> Tensor:
-    """Of R rows of candidates end to end."""
+    """Score R rows of candidates, concatenated."""
     width = max(1, int(shown.lengths.max()))
     places, mask = padded_aranges(shown.offsets[:-1], shown.lengths, width)
     items = shown.values[places.clamp(max=len(shown.values) - 1)]  # (R, C)

@@ -25,7 +25,7 @@ _EPSILON = 1e-6
 
 
 def linear(inputs: int, outputs: int, deviation: float) -> nn.Linear:
-    """A linear layer without a bias that begins as T5's do."""
+    """A linear layer without a bias, initialised as in T5."""
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.normal_(layer.weight, std=deviation)
     return layer
@@ -37,7 +37,7 @@ def norm(width: int) -> nn.RMSNorm:
 
 
 class RelativePositions(nn.Module):
-    """What heads add to scores, by the distance from query to key.
+    """Attention biases by the distance from query to key.
 
     Args:
         both_ways: keys behind a query have numbers of their own.
@@ -82,14 +82,14 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(own.dropout)
 
     def forward(self, values: Tensor) -> Tensor:
-        """``(..., D)`` and what is added to it."""
+        """Return ``(..., D)`` plus the output of the layer."""
         hidden = self.dropout(F.relu(self.widen(self.norm(values))))
         result: Tensor = values + self.dropout(self.narrow(hidden))
         return result
 
 
 class Attention(nn.Module):
-    """Norm and projections of an attention; queries, and keys and values of the same or others."""
+    """Norm and projections of an attention; keys and values may come from another sequence."""
 
     def __init__(self, own: TigerModel) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         return result
 
     def added(self, values: Tensor, attended: Tensor) -> Tensor:
-        """``(..., D)`` and what the attention ``(..., h d)`` adds to it."""
+        """Return ``(..., D)`` plus the projected attention ``(..., h d)``."""
         result: Tensor = values + self.dropout(self.output(attended))
         return result
 
@@ -161,7 +161,7 @@ class Keys(NamedTuple):
 
 
 class Memory:
-    """What the encoder made of histories, and which of it each of R readers sees.
+    """Encoded histories, and the part of them that each of R readers sees.
 
     Args:
         states: ``(P, D)``.
@@ -209,7 +209,7 @@ class Memory:
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of what is written, attention to what was read, feed-forward part."""
+    """Self-attention over the written codes, attention to the history, feed-forward part."""
 
     def __init__(self, own: TigerModel) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The network of TIGER: an encoder reads the codes of a history, a decoder writes the next ones.
+"""The network of TIGER: an encoder reads the codes of a history, a decoder generates the next.
 
 Differs from the paper: a softmax is over the codes of a level, not over all tokens, of which the
 others could never stand there, and with ``softmax: tree`` over those that lead to an item; with
@@ -30,7 +30,7 @@ from legos.systems.trie import Trie, build_trie
 
 
 class Reading(NamedTuple):
-    """Sequences and who reads how much of them.
+    """Sequences, and how much of them each reader sees.
 
     Attributes:
         items: V sequences of items, oldest first.
@@ -46,7 +46,7 @@ class Reading(NamedTuple):
 
 
 class Tiger(nn.Module):
-    """T5 over semantic codes, with an input table that is the output's, too.
+    """T5 over semantic codes, with one table for input and output.
 
     Args:
         own: the settings.
@@ -92,14 +92,14 @@ class Tiger(nn.Module):
 
     @property
     def tree(self) -> Trie:
-        """Of the tuples of all items, on the device of the codes."""
+        """The tree of the tuples of all items, on the device of the codes."""
         device = self.codes.device
         if self._tree is None or self._tree.tokens.device != device:
             self._tree = tree_of(self.codes).to(device)
         return self._tree
 
     def extend(self, codes: Tensor) -> None:
-        """Further items by their tuples ``(n, L)``.
+        """Add items with their tuples ``(n, L)``.
 
         Raises:
             ConfigError: a last code is beyond those that there are.
@@ -132,14 +132,14 @@ class Tiger(nn.Module):
         return Memory(states, offsets[reading.rows], 1 + tokens * reading.lengths)
 
     def _users(self, users: Tensor) -> Tensor:
-        """Tokens of users, ``(V,)`` int64 -> ``(V, D)``."""
+        """Embed users, ``(V,)`` int64 -> ``(V, D)``."""
         table = self.table[self.start + 1 :]
         if bool((users >= self.users).any()):
             table = torch.cat([table, table.mean(0, keepdim=True)])
         return gather(table, users)
 
     def _items(self, items: Tensor) -> Tensor:
-        """Tokens of items, ``(n,)`` int64 -> ``(n * L, D)``, or ``(n, D)``."""
+        """Embed items, ``(n,)`` int64 -> ``(n * L, D)``, or ``(n, D)``."""
         codes = self.codes[items] + self.firsts
         vectors = gather(self.table, codes.flatten())
         return vectors.view(*codes.shape, self.width).sum(1) if self.by_items else vectors
@@ -155,19 +155,19 @@ class Tiger(nn.Module):
         return self.outputs(values)
 
     def outputs(self, values: Tensor) -> Tensor:
-        """What the decoder's last layer gives, ``(..., D)``, ready for :meth:`logits`."""
+        """Outputs of the decoder's last layer, ``(..., D)``, ready for :meth:`logits`."""
         normed: Tensor = self.dropout(self.decoder_norm(values))
         scaled: Tensor = normed * self.width**-0.5
         return scaled
 
     def logits(self, states: Tensor, level: int) -> Tensor:
-        """Of the codes of a level: ``(..., D)`` -> ``(..., size)`` float32 or more."""
+        """Logits of the codes of a level: ``(..., D)`` -> ``(..., size)``, at least float32."""
         first, size = int(self.firsts[level]), self.sizes[level]
         scores: Tensor = states @ self.table[first : first + size].T
         return scores if scores.dtype == torch.float64 else scores.float()
 
     def losses(self, memory: Memory, codes: Tensor) -> Tensor:
-        """What the negative log-probability of tuples ``(R, C, L)`` is: ``(R, C)``."""
+        """Negative log-probability of tuples ``(R, C, L)``: ``(R, C)``."""
         states = self.decode(memory, codes).flatten(0, 1)  # (R * C, L, D)
         tuples = codes.flatten(0, 1)
         dtype = torch.promote_types(states.dtype, torch.float)
@@ -182,7 +182,7 @@ class Tiger(nn.Module):
         return total.view(codes.shape[:2])
 
     def open_rows(self, nodes: Tensor) -> Tensor:
-        """Which of ``(n,)`` nodes of the tree do not say what follows them: int64 numbers."""
+        """Numbers of the nodes ``(n,)`` whose next code is open, int64."""
         if not self.by_tree:
             return torch.arange(len(nodes), device=nodes.device)
         offsets = self.tree.offsets

@@ -29,7 +29,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 class Quantiser(nn.Module):
-    """An encoder of fully connected layers, none for k-means, and a codebook a level.
+    """An encoder of fully connected layers (none for k-means) and one codebook per level.
 
     Everything is a buffer: training of the recommender leaves it as it is, and checkpoints have it.
 
@@ -65,7 +65,7 @@ class Quantiser(nn.Module):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Quantiser:
-        """Of a checkpoint, by the names of the buffers."""
+        """Read from a checkpoint, by the names of the buffers."""
         depth = sum(name.startswith("weight_") for name in tensors)
         levels = sum(name.startswith("codebook_") for name in tensors)
         layers = [(tensors[f"weight_{n}"], tensors[f"bias_{n}"]) for n in range(depth)]
@@ -73,7 +73,7 @@ class Quantiser(nn.Module):
 
 
 class SemanticIds(NamedTuple):
-    """What items are called.
+    """Semantic ids of items.
 
     Attributes:
         codes: ``(N, levels + 1)`` int64, all rows different.
@@ -91,7 +91,7 @@ def semantic_ids(
     seed: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> SemanticIds:
-    """Codes of items and a last one that tells those with equal codes apart; equal in every call.
+    """Make codes of items, and a last one that distinguishes equal codes; the same in every call.
 
     Codebooks follow from the vectors and the seed, not from the order of the items. The last code
     counts items with equal codes in the order of the rows.
@@ -119,7 +119,7 @@ def _content_order(vectors: Tensor) -> Tensor:
 
 
 def further_codes(known: Tensor, found: Tensor) -> Tensor:
-    """Tuples of further items, numbered on after those of the same codes.
+    """Make tuples of new items; last codes continue those of items with the same codes.
 
     Args:
         known: ``(N, levels + 1)`` int64 of the items that are there.

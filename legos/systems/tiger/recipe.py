@@ -1,4 +1,4 @@
-"""TIGER in training: the mean loss of the next items, each a tuple of codes."""
+"""Training of TIGER: the mean loss of the next items, each a tuple of codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 class TrainingRows:
-    """All clicks of a split as next items of what came before; a unit is read at once.
+    """All clicks of a split as next items of their histories; a unit is read at once.
 
     Args:
         interactions: the training split.
@@ -62,19 +62,19 @@ class TrainingRows:
 
     @property
     def units(self) -> int:
-        """Their number."""
+        """Number of units."""
         return len(self._rows)
 
     def units_of(self, rows: int) -> int:
-        """Units that have about so many next items."""
+        """Number of units with about that many next items."""
         return max(1, round(rows * self.units / max(1, len(self.items))))
 
     def count(self, units: Tensor) -> int:
-        """Next items of some units."""
+        """Number of next items of some units."""
         return int(self._rows.lengths[units].sum())
 
     def piece(self, units: Tensor, counted: int) -> Piece:
-        """What units have, of which the first ``counted`` count."""
+        """The next items of some units, of which the first ``counted`` count."""
         device = self.items.device
         units = units.to(device)
         rows = self._rows.select(units)
@@ -86,7 +86,7 @@ class TrainingRows:
 
 
 class TigerRecipe(EpochRecipe):
-    """Next items by their codes.
+    """Training on next items by their codes.
 
     Args:
         model: to train.
@@ -114,7 +114,7 @@ class TigerRecipe(EpochRecipe):
         self.progress, self.early_stopping = EpochProgress(), EarlyStopping.of(train)
 
     def step(self, number: int) -> Step:
-        """Each process takes its part of each micro-batch."""
+        """Return the parts of the step's micro-batches for this process."""
         step = self.stream.rows(number)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         parts = [rank_part(micro, rank, processes) for micro in step.micro_batches]
@@ -124,13 +124,13 @@ class TigerRecipe(EpochRecipe):
         )
 
     def loss(self, piece: Piece) -> Loss:
-        """The sum of the losses of the next items of this process."""
+        """Sum the losses of the next items of this process."""
         with self.accelerator.autocast():
             losses = self.replicas.module(piece.reading, piece.items)[: piece.counted]
         return Loss(losses.sum(), counts=[piece.counted])
 
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
-        """Says where; a sum of many items names none."""
+        """Return an error that names the step; a sum over many items names no item."""
         progress = self.progress
         return Diverged(
             f"loss or gradient is not finite in epoch {progress.epoch + 1}, step "

@@ -1,4 +1,4 @@
-"""TIGER as a recommender: proven lists of the likeliest items, new items by their texts."""
+"""TIGER as a recommender: proven lists of the most likely items; new items by their texts."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class TigerRecommender(ByScores):
 
     @property
     def reads(self) -> Sequence[str]:
-        """An item's codes are made of all its texts."""
+        """Fields that the codes of an item are made from: all texts."""
         return self.workplace.tables.text_fields
 
     @property
     def history_length(self) -> int:
-        """The newest items of a history that are read at most."""
+        """Maximum number of newest items of a history that are read."""
         return self.workplace.config.data.history_length
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
-        """The best items of each reader, proven."""
+        """Find the best items of each reader, proven."""
         count = min(count, int(self.offered.sum()))
         best = self._writer.lists(self._histories(readers), excluded.to(self.device), count)
         return Best(*(each.cpu() for each in best if each is not None))
 
     def compute(self, readers: Readers, items: Tensor | None) -> Tensor:
-        """Scores of some items or all, ``(R, C)``."""
+        """Score some items or all, ``(R, C)``."""
         if items is None:
             items = torch.arange(len(self.offered), device=self.device)
         return self._writer.scores(self._histories(readers), items.expand(len(readers), -1))
@@ -70,7 +70,7 @@ class TigerRecommender(ByScores):
         return Histories(items, self.users[readers.users.to(self.device)])
 
     def extended(self, items: NewItems) -> Self:
-        """The same with further items, whose texts the quantiser gives codes.
+        """Return a recommender with further items, whose codes come from their texts.
 
         Raises:
             ConfigError: codes were made of the words of the tables, or too many items share theirs.

@@ -1,4 +1,4 @@
-"""What the decoder has written so far on the ways through the tree of all items' codes.
+"""Decoder states of the exact search through the tree of all items' codes.
 
 See :mod:`legos.systems.exact_search`. Keys and values of what was written are held, so that a
 node costs one token; nothing is read at a leaf, whose log-probability is known before.
@@ -21,7 +21,7 @@ from legos.systems.trie import Slot
 
 
 class ItemTree(NamedTuple):
-    """The tree of the tuples of items that may be written.
+    """The tree of the tuples of recommendable items.
 
     Attributes:
         slot: tuples by the numbers of the items.
@@ -35,7 +35,7 @@ class ItemTree(NamedTuple):
 
     @classmethod
     def of(cls, model: Tiger, items: Tensor) -> ItemTree:
-        """Of items ``(n,)`` int64, ascending."""
+        """Build the tree of items ``(n,)`` int64, ascending."""
         trie = tree_of(model.codes[items])
         depths, whole = (torch.zeros(trie.num_nodes, dtype=torch.int64) for _ in range(2))
         every, begin, end = model.tree.to("cpu"), 0, 1
@@ -68,11 +68,11 @@ class HeldCodes:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probabilities."""
+        """The dtype of log-probabilities."""
         return torch.promote_types(self.memory.states.dtype, torch.float32)
 
     def read(self, segments: Segments) -> Following:
-        """Read segments; what says itself what follows is neither read nor held."""
+        """Read segments; nodes with one possible successor are neither read nor kept."""
         lengths = segments.lengths
         first = lengths.cumsum(0) - lengths
         offsets, nodes = self.slot.trie.offsets, segments.nodes
@@ -148,11 +148,11 @@ class HeldCodes:
         return found
 
     def excess_of(self, numbers: Tensor) -> Tensor:
-        """Zeros: log-probabilities are what they are bounded by."""
+        """Zeros: the bounds are the log-probabilities themselves."""
         return torch.zeros(len(numbers), dtype=self.dtype, device=numbers.device)
 
     def keep_paths(self, parents: Tensor, most: int) -> Tensor:
-        """Forget what is on no path to open nodes; a page of readers bounds the rest."""
+        """Forget tokens on no path to an open node; the size of a page bounds the rest."""
         del most
         known = torch.zeros(len(self.users), dtype=torch.bool, device=parents.device)
         needed = self._paths[parents[parents >= 0]]
@@ -181,7 +181,7 @@ class _Queries(NamedTuple):
         return cls(some, place[users] * width + from_lengths(users, counts).positions, width)
 
     def ask(self, layer: DecoderLayer, values: Tensor, memory: Memory, keys: list[Keys]) -> Tensor:
-        """Attention of tokens ``(n, D)`` to what their users have read, added to them."""
+        """Add to tokens ``(n, D)`` their attention to the histories of their users."""
         read, (part,), (own,) = layer.read, memory.parts, keys
         packed = read.query(read.norm(values))  # (n, h d)
         query = packed.new_zeros(len(self.users) * self.width, packed.shape[1])

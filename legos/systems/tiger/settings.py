@@ -57,7 +57,7 @@ class CodeSettings(Settings):
     shows="legos.systems.tiger.system:show",
 )
 class TigerModel(SystemModel):
-    """Generative retrieval: an encoder reads the codes of a history, a decoder writes the next."""
+    """Generative retrieval: an encoder reads a history's codes, a decoder generates the next."""
 
     added: ClassVar[frozenset[str]] = frozenset({"valid_users"})  # it used to decide no weights
     training: ClassVar[Mapping[str, Any]] = {"lr": 0.001, "batch_size": 256}
@@ -97,7 +97,7 @@ class TigerModel(SystemModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Epochs."""
+        """What TIGER needs from a configuration: epochs."""
         return frozenset({"epochs"})
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""TIGER as a system of the runner: codes of the items, training, lists, scores."""
+"""TIGER as a system: codes of the items, training, lists, scores."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TigerSystem:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes; 0 before the codes are known."""
+        """Number of trained weights; 0 before the codes are known."""
         return 0 if self.model is None else sum(p.numel() for p in self.model.parameters())
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class TigerSystem:
         }
 
     def make_codes(self, say: Callable[[str], None]) -> SemanticIds:
-        """Codes of all items, made in the first process, for all."""
+        """Make the codes of all items in the first process, for all processes."""
         workplace, own = self.workplace, self.settings.codes
         vectors = text_vectors_of_items(workplace, self.settings.model)
 
@@ -111,7 +111,7 @@ class TigerSystem:
         return SemanticIds(made["codes"], Quantiser.from_tensors(below(made, _QUANTISER)))
 
     def recipe(self, ids: SemanticIds) -> TigerRecipe:
-        """The training of a network with its first weights."""
+        """The training of a newly initialised network."""
         workplace, own = self.workplace, self.workplace.config.exp.train
         model = self._build(ids)
         seed_everything(own.seed, rank=workplace.accelerator.process_index)
@@ -119,7 +119,7 @@ class TigerSystem:
         return TigerRecipe(workplace.accelerator, model, rows, own)
 
     def _build(self, ids: SemanticIds, last_size: int | None = None) -> Tiger:
-        """The network with its first weights."""
+        """A newly initialised network."""
         seed_everything(self.workplace.config.exp.train.seed, rank=0)
         books = [getattr(ids.quantiser, f"codebook_{n}") for n in range(ids.quantiser.levels)]
         last = last_size or max(_LEAST_LAST, int(ids.codes[:, -1].max()) + 1, len(books[0]))
@@ -129,7 +129,7 @@ class TigerSystem:
         return self.model
 
     def load(self, checkpoint: Path) -> str:
-        """Take trained weights; items that the tables have beyond those trained on get codes."""
+        """Load trained weights; items that training did not have get codes."""
         found = read_checkpoint(checkpoint, TrainedRecord)
         ids = _ids_in(found, checkpoint)
         rows = len(found.model["table"])
@@ -144,7 +144,7 @@ class TigerSystem:
         return run
 
     def evaluate(self, interactions: Interactions, *, thorough: bool) -> SplitResult | None:
-        """Measure a split: lists over all items, or scores of those shown."""
+        """Measure a split: lists over all items, or scores of shown candidates."""
         model = self._trained
         with evaluating(model):
             writer = self._writer(model)
@@ -166,7 +166,7 @@ class TigerSystem:
 
 
 def _ids_in(found: Checkpoint, folder: Path) -> SemanticIds:
-    """Codes and what made them, of a checkpoint.
+    """Read the codes and their quantiser from a checkpoint.
 
     Raises:
         CheckpointError: it has none.

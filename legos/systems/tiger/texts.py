@@ -1,4 +1,4 @@
-"""Vectors of items' texts that become codes."""
+"""Vectors of items' texts, from which codes are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDEST = 128  # of words' vectors
 
 
 def text_vectors_of_items(workplace: Workplace, model: LanguageModelSource | None) -> Tensor:
-    """``(items, E)`` float32: of a language model, or of words where MiniLM knows no language.
+    """Text vectors ``(items, E)`` float32: by a language model, or by words if MiniLM does not fit.
 
     Every process calls it; the first one has all vectors, the others may have none.
 
@@ -36,7 +36,7 @@ def text_vectors_of_items(workplace: Workplace, model: LanguageModelSource | Non
 
 
 def refuse_words(workplace: Workplace, model: LanguageModelSource | None) -> None:
-    """Refuse further items where vectors are of the words of all items.
+    """Refuse new items if vectors were made from the words of all items.
 
     Raises:
         ConfigError: they are.

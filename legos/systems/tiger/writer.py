@@ -1,4 +1,4 @@
-"""A trained TIGER at work: exact lists of the likeliest items, and scores of given ones."""
+"""Inference of TIGER: exact lists of the most likely items, and scores of given ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TUPLES = 2**14  # scored together
 
 
 class Histories(NamedTuple):
-    """R readers.
+    """Histories of R readers.
 
     Attributes:
         items: R histories, oldest first, cut to what is read.
@@ -32,12 +32,12 @@ class Histories(NamedTuple):
     users: Tensor
 
     def part(self, rows: Tensor) -> Histories:
-        """Some of them, by number ``(n,)`` int64."""
+        """Select some readers, by number ``(n,)`` int64."""
         return Histories(self.items.select(rows), self.users[rows])
 
 
 def user_tokens(names: Sequence[str], count: int) -> Tensor:
-    """Which of ``count`` tokens each user has, by a hash of the raw id; one more: of nobody known.
+    """Token of each user among ``count``, by a hash of the raw id; the last one is for new users.
 
     Returns:
         ``(users + 1,)`` int64.
@@ -47,7 +47,7 @@ def user_tokens(names: Sequence[str], count: int) -> Tensor:
 
 
 class Writer:
-    """Asks a model in evaluation mode.
+    """Lists and scores by a model in evaluation mode.
 
     Args:
         offered: ``(n,)`` int64 items that lists are made of, ascending.
@@ -64,7 +64,7 @@ class Writer:
 
     @torch.no_grad()
     def lists(self, histories: Histories, excluded: Ragged, count: int) -> Best:
-        """The likeliest items of each reader but the excluded ones, of equal ones the lowest.
+        """Find the most likely items of each reader, without excluded ones; ties by item number.
 
         Args:
             excluded: R rows of items.
@@ -82,7 +82,7 @@ class Writer:
         return Best(*(each[back] for each in join_lists(found) if each is not None))
 
     def _items(self, nodes: Tensor) -> Tensor:
-        """The item that ends at each node, ``NO_ITEM`` where there is none."""
+        """The item that ends at each node, ``NO_ITEM`` if none does."""
         ends, keys = self.tree.slot.trie.ends, self.tree.slot.keys
         first = ends.offsets[nodes.clamp(min=0)]
         return keys[ends.values[first.clamp(max=len(keys) - 1)]].masked_fill(nodes < 0, NO_ITEM)
