@@ -230,7 +230,6 @@ def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
             "no baseline was "
             "measured; --exp.baselines '[popularity, item_knn, text_cosine]' measures some."
         )
-    groups = "users" if group_by == "user" else "impressions"
     sure = "p < .001" if verdict.p < 0.001 else f"p = {verdict.p:.3f}".replace("0.", ".")
     which = f"the best of {rivals} baselines" if rivals > 1 else "the only baseline"
     state = {
@@ -241,7 +240,7 @@ def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
     return (
         f"{verdict.model} {state} {verdict.baseline}, {which}: {verdict.metric} "
         f"{verdict.value:.4f} to {verdict.baseline_value:.4f}, {verdict.difference:+.4f} "
-        f"({sure}, paired t-test over {verdict.n:,} {groups})."
+        f"({sure}, paired t-test over {verdict.n:,} {group_by}s)."
     )
 
 
@@ -314,8 +313,8 @@ def _advice(
         difference = contender.values[verdict.metric] - rival[verdict.metric]
         spread = float(np.nanstd(difference)) / max(1, verdict.n) ** 0.5
         yield (
-            f"Over {verdict.n:,} groups only differences above {_TOLD_APART * spread:.4f} are "
-            "significant: use more test impressions or several seeds (--exp compare)."
+            f"Over {verdict.n:,} {config.data.group_by}s only differences above "
+            f"{_TOLD_APART * spread:.4f} are significant: use more test impressions or several seeds (--exp compare)."
         )
 
 
