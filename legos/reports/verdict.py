@@ -314,7 +314,8 @@ def _advice(
         spread = float(np.nanstd(difference)) / max(1, verdict.n) ** 0.5
         yield (
             f"Over {verdict.n:,} {config.data.group_by}s only differences above "
-            f"{_TOLD_APART * spread:.4f} are significant: use more test impressions or several seeds (--exp compare)."
+            f"{_TOLD_APART * spread:.4f} are significant: use more test impressions or several "
+            "seeds (--exp compare)."
         )
 
 

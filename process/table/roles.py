@@ -27,7 +27,7 @@ USUAL: Mapping[str, Sequence[str]] = {  # the first that is there counts; case a
     "time": (
         "time", "timestamp", "ts", "datetime", "date_time", "event_time", "created_at", "date",
         "unix_time", "unix_timestamp", "unix_review_time", "purchased_at", "viewed_at",
-        "order_date", "when", "fecha", "zeit", "zeitpunkt", "zeitstempel", "datum",
+        "order_date", "when", "at", "fecha", "zeit", "zeitpunkt", "zeitstempel", "datum",
         "时间", "时间戳", "日期",
     ),
     "event": (
